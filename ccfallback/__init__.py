@@ -1,0 +1,3 @@
+"""A local proxy that keeps Claude Code working whatever happens to its API."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""Read an upstream's error, whatever its shape, and write our own.
+
+Providers of either format answer with Anthropic's envelope, OpenAI's, FastAPI's `detail`, a bare
+message, a list with one error, or HTML; one liberal reader serves them all.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+_TAGS: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_SPACE: Final = re.compile(r"\s+")
+_LONGEST: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamError:
+    """What an upstream said went wrong."""
+
+    type: str = ""
+    message: str = ""
+    code: str = ""
+    """A machine-readable code, where the upstream gives one."""
+    status: int | None = None
+    """The status that the body itself claims, where it does."""
+
+
+def read_error(body: bytes) -> UpstreamError:
+    """The error in an answer's body; never raises."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UpstreamError(message=plain_text(body))
+    return error_of(value)
+
+
+def error_of(value: Any) -> UpstreamError:
+    """The error in a decoded answer."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, Mapping):
+        return UpstreamError(message=_text(value))
+    error = value.get("error", value)
+    if isinstance(error, str):
+        return UpstreamError(type=_text(value.get("type")), message=_text(error))
+    if not isinstance(error, Mapping):
+        error = value
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, Mapping) else None
+    code = code or error.get("code")
+    kind = error.get("type") or error.get("status")
+    return UpstreamError(
+        type=_word("" if error is value and kind == "error" else kind),
+        message=_text(error.get("message") or error.get("detail") or error.get("msg")),
+        code=_word(code),
+        status=code if isinstance(code, int) and 400 <= code < 600 else None,
+    )
+
+
+def is_error(value: Any) -> bool:
+    """Whether a decoded 2xx body is an error all the same."""
+    return isinstance(value, Mapping) and (
+        value.get("type") == "error" or value.get("error") not in (None, "", {}, [])
+    )
+
+
+def plain_text(body: bytes) -> str:
+    """What a body that is not JSON says, without its tags, on one line."""
+    text = body[: 4 * _LONGEST].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    return _SPACE.sub(" ", _TAGS.sub(" ", title[1] if title else text)).strip()[:200]
+
+
+def encode(kind: str, message: str, request_id: str, **more: Any) -> bytes:
+    """An error of our own, in Anthropic's envelope."""
+    return msgspec.json.encode(
+        {
+            "type": "error",
+            "error": {"type": kind, "message": message, **more},
+            "request_id": request_id,
+        }
+    )
+
+
+def _word(value: Any) -> str:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if len(text) <= 64 and text.isprintable() else ""
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value[:_LONGEST]
+    return msgspec.json.encode(value).decode()[:_LONGEST]

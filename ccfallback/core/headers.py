@@ -1,0 +1,180 @@
+"""Which headers go on, to whom.
+
+The primary gets what the client sent, because it is the client's own upstream. A fallback gets
+a short list of harmless ones and nothing else: a header that we do not know may hold a secret.
+Names are lower-case bytes throughout, as ASGI gives them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ccfallback.core.config import Provider
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers of one connection (RFC 9110, 7.6.1)."""
+
+_OURS_TO_SET: Final = frozenset(
+    {b"host", b"content-length", b"content-encoding", b"accept-encoding", b"expect", b"via"}
+)
+"""Request headers that are made anew, because body and connection are ours."""
+
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
+
+_FOR_FALLBACKS: Final = frozenset(
+    {
+        b"accept",
+        b"content-type",
+        b"user-agent",
+        b"anthropic-beta",
+        b"anthropic-dangerous-direct-browser-access",
+        b"x-app",
+    }
+)
+
+FALLBACK_VERSION: Final = b"2023-06-01"
+"""The `anthropic-version` that every third party knows; each valid newer body is valid under it."""
+
+_FROM_FALLBACKS: Final = frozenset(
+    {b"content-type", b"request-id", b"x-request-id", b"retry-after", b"cache-control"}
+)
+"""Response headers of a fallback that mean something to the client. Its rate limits do not: they
+are another account's."""
+
+
+def find(headers: RawHeaders, name: bytes) -> str | None:
+    """The first value of a header."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers as text, lower-case names, repeated ones joined with commas."""
+    joined: dict[str, str] = {}
+    for key, value in headers:
+        name, item = key.decode("latin-1").lower(), value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {item}" if name in joined else item
+    return joined
+
+
+def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The headers without those of the connection, by list and by the `connection` header."""
+    named = {
+        token.strip().lower()
+        for key, value in headers
+        if key.lower() == b"connection"
+        for token in value.split(b",")
+    }
+    return [
+        (key.lower(), value)
+        for key, value in headers
+        if key.lower() not in HOP_BY_HOP and key.lower() not in named
+    ]
+
+
+def request_headers(
+    client: RawHeaders,
+    provider: Provider,
+    key: str | None,
+    *,
+    via: str,
+    tokens: frozenset[bytes] = frozenset(),
+    content: bool = True,
+) -> list[tuple[bytes, bytes]]:
+    """The headers of an attempt at `provider`, body length and host aside.
+
+    `key` is the provider's own key; without one, the primary gets the client's credentials,
+    except those that are access `tokens` of this proxy. `via` marks the request for the loop
+    guard. Without `content` there is no body to describe.
+    """
+    if provider.primary:
+        headers = _for_primary(client, key is not None, tokens)
+    else:
+        headers = _for_fallback(client)
+    if content and not any(name == b"content-type" for name, _ in headers):
+        headers.append((b"content-type", b"application/json"))
+    vias = [value for name, value in client if name == b"via"]
+    headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
+    own = {name.lower().encode("latin-1"): value for name, value in provider.headers.items()}
+    if key is not None:
+        own = {provider.auth_header.lower().encode("latin-1"): credential(provider, key), **own}
+    headers = [(name, value) for name, value in headers if name not in own]
+    headers.extend((name, value.strip().encode("latin-1")) for name, value in own.items())
+    return headers
+
+
+def credential(provider: Provider, key: str) -> str:
+    """The value of the provider's auth header."""
+    if provider.auth_header.lower() != "authorization":
+        return key
+    known = key.lower().startswith(("bearer ", "basic "))
+    return key if known else f"Bearer {key}"
+
+
+def _for_primary(
+    client: RawHeaders, has_key: bool, tokens: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value)
+        for name, value in end_to_end(client)
+        if name not in _OURS_TO_SET
+        and not is_ours(name)
+        and not (name in _CREDENTIALS and (has_key or bare_credential(value) in tokens))
+    ]
+
+
+def _for_fallback(client: RawHeaders) -> list[tuple[bytes, bytes]]:
+    headers = [(b"anthropic-version", FALLBACK_VERSION)]
+    for name, value in end_to_end(client):
+        kept = without_login_beta(value) if name == b"anthropic-beta" else value
+        if name in _FOR_FALLBACKS and kept:
+            headers.append((name, kept))
+    return headers
+
+
+def is_ours(name: bytes) -> bool:
+    """Whether a request header is meant for this proxy."""
+    return name.startswith(b"x-ccf-") or name == b"ccr-request-id"
+
+
+def bare_credential(value: bytes) -> bytes:
+    """A credential without its scheme."""
+    scheme, _, rest = value.strip().partition(b" ")
+    return rest.strip() if rest and scheme.lower() == b"bearer" else value.strip()
+
+
+def without_login_beta(value: bytes) -> bytes:
+    """An `anthropic-beta` value without the flags that belong to a login."""
+    flags = [flag.strip() for flag in value.split(b",")]
+    return b",".join(flag for flag in flags if flag and not flag.startswith(b"oauth-"))
+
+
+def response_headers(
+    upstream: RawHeaders, provider: Provider, *, decoded: bool
+) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers that go on to the client.
+
+    The body's length is dropped: who sends the body knows it. So is its encoding when the body
+    was `decoded` on the way.
+    """
+    dropped = {b"content-length"} | ({b"content-encoding"} if decoded else set())
+    return [
+        (name, value)
+        for name, value in end_to_end(upstream)
+        if name not in dropped
+        and not name.startswith(b"x-ccfallback-")
+        and name != b"ccr-request-id"
+        and (provider.primary or name in _FROM_FALLBACKS)
+    ]

@@ -1,0 +1,66 @@
+"""Keep secrets out of sight.
+
+A key is a `Secret` from the moment it is read; it shows itself only to `reveal()`, which is
+called where a request is put together and nowhere else.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_SECRET_HEADER: Final = re.compile(
+    r"auth|api-?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
+)
+_KEY_LIKE: Final = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}"
+)
+_BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
+
+
+class Secret:
+    """A string that shows itself only when asked."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._value
+
+    def masked(self) -> str:
+        """Enough to recognise a key by, not enough to use it."""
+        return mask(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def mask(value: str) -> str:
+    """The first and last characters of a long key; nothing of a short one."""
+    if len(value) < 16:
+        return "***"
+    return f"{value[:5]}…{value[-4:]}"
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether the value of a header of that name may be a credential."""
+    return _SECRET_HEADER.search(name) is not None
+
+
+def scrub(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without the given secrets and without anything that looks like a key."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+    return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))

@@ -1,0 +1,1 @@
+"""The running proxy: asynchronous I/O around the decisions of `core`."""

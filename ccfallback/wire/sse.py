@@ -1,0 +1,94 @@
+"""Server-sent events, as far as the two formats use them (WHATWG HTML, 9.2).
+
+`EventSplitter` cuts a byte stream into whole events and keeps their bytes as they are, so that
+an unchanged event can go on unchanged. `data_of` reads what an event carries.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
+"""An event longer than this is not one."""
+
+BOM: Final = b"\xef\xbb\xbf"
+
+_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n|\r\n\r(?!\n)|\n\r(?!\n)")
+"""A line end followed by an empty line, whatever mixture of the three line ends."""
+
+
+class EventTooLong(ValueError):
+    """The stream holds no event end within `MAX_EVENT_BYTES`."""
+
+
+class EventSplitter:
+    """Cuts a stream into events. `feed` any bytes; `rest` is what no event end has followed."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The events that are whole now, each with the empty line that ends it.
+
+        Raises `EventTooLong`.
+        """
+        if not chunk:
+            return []
+        # The fast path: reads that are whole events with plain line ends, as most are.
+        if not self._parts and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            self._first = False
+            return [event + b"\n\n" for event in chunk[:-2].split(b"\n\n")]
+        return self._feed_slowly(chunk)
+
+    def _feed_slowly(self, chunk: bytes) -> list[bytes]:
+        # A long event arrives in many reads: joined only when one of them may hold its end.
+        tail = self._parts[-1][-3:] if self._parts else b""
+        self._parts.append(chunk)
+        self._size += len(chunk)
+        if self._size > MAX_EVENT_BYTES:
+            raise EventTooLong
+        if _END.search(tail + chunk) is None:
+            return []
+        buffer = b"".join(self._parts)
+        events: list[bytes] = []
+        start = 0
+        for match in _END.finditer(buffer):
+            end = match.end()
+            # A carriage return at the very end may be half of a line end still to come.
+            if end == len(buffer) and buffer[end - 1 : end] == b"\r":
+                break
+            events.append(buffer[start:end])
+            start = end
+        rest = buffer[start:]
+        self._parts = [rest] if rest else []
+        self._size = len(rest)
+        return events
+
+    @property
+    def rest(self) -> bytes:
+        """What has come since the last event end."""
+        return b"".join(self._parts)
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of an event, its lines joined; empty for comments and the like."""
+    if event.startswith(BOM):
+        event = event[len(BOM) :]
+    lines = [value for name, value in fields_of(event) if name == b"data"]
+    return b"\n".join(lines)
+
+
+def fields_of(event: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The fields of an event: name and value of each line that is no comment."""
+    for line in event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        if not line or line.startswith(b":"):
+            continue
+        name, _, value = line.partition(b":")
+        yield name, value.removeprefix(b" ")
+
+
+def event(name: str, data: bytes) -> bytes:
+    """An event on the wire; `data` is one line."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
