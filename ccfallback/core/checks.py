@@ -143,9 +143,9 @@ def pattern(form: str, expected: str) -> Check[str]:
     compiled = re.compile(form)
 
     def check(value: Any) -> str:
-        if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise Expected(expected)
-        return value
+        if isinstance(value, str) and compiled.fullmatch(value):
+            return value
+        raise Expected(expected)
 
     return check
 

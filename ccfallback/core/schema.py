@@ -224,7 +224,8 @@ def _key(reader: Reader) -> KeySource:
         checks.pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable"),
         "",
     )
-    command = reader.get("api_key_command", checks.command, ())
+    no_command: tuple[str, ...] = ()
+    command = reader.get("api_key_command", checks.command, no_command)
     given = [key for key in ("api_key", "api_key_env", "api_key_command") if key in reader.table]
     if len(given) > 1:
         reader.fault(given[1], f"beside {given[0]}", "one source for the key")

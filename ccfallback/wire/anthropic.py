@@ -1,0 +1,174 @@
+"""The Anthropic format: what the client speaks, so everything passes as it is.
+
+Passing is not trusting: each event is read on its way, because an error inside a 200, a stream
+that ends too early and an event that is not JSON look like an answer until one looks inside.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.core.body import Body
+from ccfallback.core.config import Provider
+from ccfallback.core.envelope import UpstreamError, error_of, is_error
+from ccfallback.wire.format import Usage, Whole, WireFormat
+from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _Start(msgspec.Struct):
+    usage: Any = None
+
+
+class _Event(msgspec.Struct):
+    """The members of an event that matter on the way; the rest is checked to be JSON, no more."""
+
+    type: str = ""
+    message: _Start | None = None
+    delta: _Delta | None = None
+    usage: Any = None
+    error: Any = None
+
+
+class _Message(msgspec.Struct):
+    content: list[msgspec.Raw]
+    type: str = "message"
+    usage: Any = None
+    error: Any = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+_CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
+
+
+class AnthropicStream:
+    """Watches a stream of the client's own format; see `StreamTranslator`."""
+
+    __slots__ = ("_splitter", "complete", "error", "finished", "heard", "started", "usage")
+
+    def __init__(self) -> None:
+        self._splitter = EventSplitter()
+        self.heard = False
+        self.started = False
+        self.complete = False
+        self.finished = False
+        self.error: UpstreamError | None = None
+        self.usage = Usage()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The events that are whole now, unchanged; none from an error on."""
+        if self.error is not None or self.finished:
+            return b""
+        try:
+            events = self._splitter.feed(chunk)
+        except EventTooLong:
+            self.error = UpstreamError("api_error", "an event without an end")
+            return b""
+        for index, event in enumerate(events):
+            if not self._passes(event):
+                return b"".join(events[:index])
+            if self.finished:
+                return b"".join(events[: index + 1])
+        # All of one read goes on as one piece; most reads are one event.
+        return events[0] if len(events) == 1 else b"".join(events)
+
+    def finish(self) -> bytes:
+        """An event that only the end of the stream has ended, made whole."""
+        rest = self._splitter.rest
+        if self.error is not None or self.finished or not data_of(rest):
+            return b""
+        return rest + b"\n\n" if self._passes(rest) else b""
+
+    def _passes(self, event: bytes) -> bool:
+        # One line `data: {…}` at the end is how everybody writes it; anything else is slower.
+        start = event.find(b"data: {")
+        if start > 0 and event.find(b"\n", start) == len(event) - 2 and event.startswith(b"event"):
+            data = event[start + 6 : -2]
+        else:
+            data = data_of(event)
+            if not data:
+                return True
+        try:
+            decoded = _EVENT.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._passes_as_unknown(data)
+        if decoded.error is not None or decoded.type == "error":
+            self.error = error_of({"type": "error", "error": decoded.error})
+            return False
+        self._note(decoded)
+        return True
+
+    def _note(self, event: _Event) -> None:
+        self.heard = True
+        if event.type in _CONTENT:
+            self.started = True
+        elif event.type == "message_delta":
+            if event.usage is not None:
+                self.usage.take(event.usage)
+            if event.delta is not None and event.delta.stop_reason is not None:
+                self.complete = True
+        elif event.type == "message_start":
+            if event.message is not None:
+                self.usage.take(event.message.usage)
+        elif event.type == "message_stop":
+            self.finished = True
+
+    def _passes_as_unknown(self, data: bytes) -> bool:
+        """Whether an event of another shape than ours may go on: if it is JSON at all."""
+        if data.strip() == b"[DONE]":
+            # Some gateways end with the other format's marker; the client would choke on it.
+            return not self.complete or self._end()
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.error = UpstreamError("api_error", "an event that is not JSON")
+            return False
+        if is_error(value):
+            self.error = error_of(value)
+            return False
+        self.heard = True
+        return True
+
+    def _end(self) -> bool:
+        self.finished = True
+        return False
+
+
+def _whole(raw: bytes, _asked: Body) -> Whole:
+    """A whole answer as it is, if it is one."""
+    try:
+        message = _MESSAGE.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Whole(raw, error=_not_a_message(raw))
+    if message.error is not None or message.type == "error":
+        return Whole(raw, error=_not_a_message(raw))
+    whole = Whole(raw)
+    whole.usage.take(message.usage)
+    return whole
+
+
+def _not_a_message(raw: bytes) -> UpstreamError:
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UpstreamError("", "the answer is not JSON")
+    if is_error(value):
+        return error_of(value)
+    return UpstreamError("", "the answer is not a message")
+
+
+def _request(body: Body, _provider: Provider) -> Body:
+    return body
+
+
+ANTHROPIC: Final = WireFormat(
+    name="anthropic",
+    request=_request,
+    stream=lambda _asked: AnthropicStream(),
+    whole=_whole,
+)
