@@ -1,0 +1,257 @@
+"""Read the log: forwards, backwards from its end, and as it grows.
+
+One rule: a file is known by its inode, not by its name, because rotation moves it while it is
+being read. Only whole lines are lines: what a writer has not ended yet is not there yet.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import msgspec
+
+LONGEST_LINE: Final = 4 * 1024 * 1024
+"""Longer lines are no log lines; they are passed over, so that memory stays bounded."""
+
+BLOCK: Final = 64 * 1024
+
+
+class Mark(NamedTuple):
+    """A place in the log between two lines."""
+
+    inode: int
+    offset: int
+
+
+class _Piece(NamedTuple):
+    """One file of the log, where it was when we looked."""
+
+    inode: int
+    number: int
+    """0 is the current file."""
+    modified: int
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The name of a file after so many rotations."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def rotations(path: Path) -> list[int]:
+    """The numbers of the rotated files that there are, in no order."""
+    form = re.compile(re.escape(path.name) + r"\.([1-9]\d{0,5})")
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208  (names are all we need)
+    except OSError:
+        return []
+    return [int(match[1]) for name in names if (match := form.fullmatch(name))]
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Every record of the log, oldest first."""
+    for piece in reversed(_pieces(path)):
+        file = _open(path, piece)
+        if file is None:
+            continue
+        with file:
+            for line in _lines(file):
+                record = _decoded(line)
+                if record is not None:
+                    yield record
+
+
+def backwards(path: Path, until: Mark | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Every record with its raw line, newest first; from the place `until` on, if given."""
+    pieces = _pieces(path)
+    if until is not None and any(piece.inode == until.inode for piece in pieces):
+        while pieces[0].inode != until.inode:
+            del pieces[0]
+    for piece in pieces:
+        file = _open(path, piece)
+        if file is None:
+            continue
+        with file:
+            end = file.seek(0, os.SEEK_END)
+            if until is not None and piece.inode == until.inode:
+                end = min(end, until.offset)
+            for line in _lines_backwards(file, end):
+                record = _decoded(line)
+                if record is not None:
+                    yield record, line
+
+
+def tail(
+    path: Path,
+    count: int,
+    keep: Callable[[dict[str, Any]], bool] = lambda record: True,
+    until: Mark | None = None,
+) -> list[tuple[dict[str, Any], bytes]]:
+    """The last `count` records that are to be kept, with their raw lines, oldest first."""
+    wanted = ((record, line) for record, line in backwards(path, until) if keep(record))
+    return list(islice(wanted, max(0, count)))[::-1]
+
+
+def mark(path: Path) -> Mark | None:
+    """The end of the log as it is now: `tail` up to it and `follow` from it meet exactly."""
+    for piece in _pieces(path):
+        file = _open(path, piece)
+        if file is not None:
+            with file:
+                return Mark(piece.inode, _end_of_lines(file))
+    return None
+
+
+def follow(
+    path: Path,
+    stop: threading.Event | None = None,
+    poll: float = 0.2,
+    start: Mark | None = None,
+) -> Iterator[bytes]:
+    """Every line that is added from now on (or was since `start`), raw, until `stop` is set."""
+    start = start or mark(path)
+    file = None
+    if start is not None:
+        pieces = [piece for piece in _pieces(path) if piece.inode == start.inode]
+        file = _open(path, pieces[0]) if pieces else None
+        if file is not None:
+            file.seek(start.offset)
+    return _follow(path, file, stop or threading.Event(), poll)
+
+
+def _follow(
+    path: Path, file: BinaryIO | None, stop: threading.Event, poll: float
+) -> Iterator[bytes]:
+    try:
+        while not stop.is_set():
+            # Looked for before the last read: once there is a newer file, ours grows no more.
+            newer = _newer(path, file)
+            if file is not None:
+                yield from _added(file)
+            if newer is not None:
+                if file is not None:
+                    file.close()
+                file = newer
+            else:
+                stop.wait(poll)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _added(file: BinaryIO) -> Iterator[bytes]:
+    """The whole lines from where we are; leaves the file at the start of an unfinished one."""
+    if os.fstat(file.fileno()).st_size < file.tell():
+        file.seek(0)
+    place = file.tell()
+    while part := file.readline(LONGEST_LINE):
+        if not part.endswith(b"\n") and len(part) < LONGEST_LINE:
+            break
+        place += len(part)
+        yield part
+    file.seek(place)
+
+
+def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
+    """The file that came after the one we read; None if there is none yet."""
+    if file is None:
+        pieces = _pieces(path)
+    else:
+        ours = os.fstat(file.fileno())
+        try:
+            if path.stat().st_ino == ours.st_ino:
+                return None
+        except OSError:
+            pass
+        pieces = _pieces(path)
+        known = [place for place, piece in enumerate(pieces) if piece.inode == ours.st_ino]
+        if known:
+            pieces = pieces[: known[0]]
+        else:
+            # Ours is gone: it was the oldest, unless a person removed it.
+            pieces = [piece for piece in pieces if piece.modified >= ours.st_mtime_ns]
+    return _open(path, pieces[-1]) if pieces else None
+
+
+def _pieces(path: Path) -> list[_Piece]:
+    """The files of the log, newest first.
+
+    Rotation only ever moves a file to a higher number, so looking upwards misses none; one that
+    moves meanwhile is seen twice, which its inode tells.
+    """
+    found: dict[int, _Piece] = {}
+    numbers = rotations(path)
+    for number in sorted({0, 1, *numbers, *(number + 1 for number in numbers)}):
+        try:
+            info = numbered(path, number).stat()
+        except OSError:
+            continue
+        found.setdefault(info.st_ino, _Piece(info.st_ino, number, info.st_mtime_ns))
+    return list(found.values())
+
+
+def _open(path: Path, piece: _Piece) -> BinaryIO | None:
+    """The file, wherever rotation has put it since; None if it is gone."""
+    highest = max([piece.number, *rotations(path)]) + 1
+    for number in range(piece.number, highest + 1):
+        try:
+            file = numbered(path, number).open("rb")
+        except OSError:
+            continue
+        if os.fstat(file.fileno()).st_ino == piece.inode:
+            return file
+        file.close()
+    return None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The whole lines of a file from where it is."""
+    skipping = False
+    while part := file.readline(LONGEST_LINE):
+        whole = part.endswith(b"\n")
+        if whole and not skipping:
+            yield part
+        skipping = not whole
+
+
+def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
+    """The whole lines before `end`, the last one first."""
+    rest, place = b"", end
+    unfinished = True
+    while place:
+        size = min(BLOCK, place)
+        place -= size
+        file.seek(place)
+        first, *lines = (file.read(size) + rest).split(b"\n")
+        for line in reversed(lines):
+            # What stands after the last line end is not a line yet.
+            if not unfinished:
+                yield line + b"\n"
+            unfinished = False
+        rest = first[:LONGEST_LINE]
+    if rest and not unfinished:
+        yield rest + b"\n"
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Where the last whole line ends."""
+    place = file.seek(0, os.SEEK_END)
+    while place:
+        size = min(BLOCK, place)
+        place -= size
+        file.seek(place)
+        found = file.read(size).rfind(b"\n")
+        if found >= 0:
+            return place + found + 1
+    return 0
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
