@@ -226,9 +226,9 @@ def http_url(value: Any) -> str:
     wanted = "an http:// or https:// URL"
     if not isinstance(value, str) or not is_header_value(value) or " " in value.strip():
         raise Expected(wanted)
-    value = value.strip()
+    url = str(value).strip()
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise Expected(wanted) from None
@@ -238,7 +238,7 @@ def http_url(value: Any) -> str:
         raise Expected(wanted)
     if parts.fragment:
         raise Expected(f"{wanted} without a #fragment")
-    return value
+    return url
 
 
 def proxy_url(value: Any) -> str:

@@ -49,10 +49,13 @@ _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "cont
 class AnthropicStream:
     """Watches a stream of the client's own format; see `StreamTranslator`."""
 
-    __slots__ = ("_splitter", "complete", "error", "finished", "heard", "started", "usage")
+    __slots__ = (
+        "_ending", "_splitter", "complete", "error", "finished", "heard", "started", "usage",
+    )
 
     def __init__(self) -> None:
         self._splitter = EventSplitter()
+        self._ending = False
         self.heard = False
         self.started = False
         self.complete = False
@@ -108,6 +111,7 @@ class AnthropicStream:
         if event.type in _CONTENT:
             self.started = True
         elif event.type == "message_delta":
+            self._ending = True
             if event.usage is not None:
                 self.usage.take(event.usage)
             if event.delta is not None and event.delta.stop_reason is not None:
@@ -117,12 +121,15 @@ class AnthropicStream:
                 self.usage.take(event.message.usage)
         elif event.type == "message_stop":
             self.finished = True
+            # Some third parties leave the reason out, but not the event that holds it.
+            self.complete = self.complete or self._ending
 
     def _passes_as_unknown(self, data: bytes) -> bool:
         """Whether an event of another shape than ours may go on: if it is JSON at all."""
         if data.strip() == b"[DONE]":
             # Some gateways end with the other format's marker; the client would choke on it.
-            return not self.complete or self._end()
+            self.finished = True
+            return False
         try:
             value = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -133,10 +140,6 @@ class AnthropicStream:
             return False
         self.heard = True
         return True
-
-    def _end(self) -> bool:
-        self.finished = True
-        return False
 
 
 def _whole(raw: bytes, _asked: Body) -> Whole:

@@ -18,6 +18,13 @@ class Usage:
     cache_read: int | None = None
     cache_write: int | None = None
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """All tokens of the prompt, cached ones included."""
+        if self.input_tokens is None:
+            return None
+        return self.input_tokens + (self.cache_read or 0) + (self.cache_write or 0)
+
     def take(self, value: object) -> None:
         """Take what a usage object says: the last word counts, member by member."""
         if not isinstance(value, dict):
@@ -49,6 +56,8 @@ class StreamTranslator(Protocol):
     """Whether content has come out: the commit point."""
     complete: bool
     """Whether a stop reason has come out, which tells an end from a cut."""
+    finished: bool
+    """Whether the stream has said its last word; whatever else comes is not read."""
     error: UpstreamError | None
     """What the stream said went wrong, or what is wrong with the stream."""
     usage: Usage

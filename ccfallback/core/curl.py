@@ -1,0 +1,31 @@
+"""A failed request as a curl command, for a person to repeat it: without secrets or content."""
+
+from collections.abc import Iterable, Sequence
+from shlex import quote
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from ccfallback.core.redact import is_secret_header, scrub
+
+
+def debug_curl(
+    url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
+) -> str:
+    """The command; the body is left for the person to put into `request.json`."""
+    parts = ["curl", "-sS", "-X", "POST", quote(masked_url(url))]
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        shown = "***" if is_secret_header(name) else scrub(value, secrets)
+        parts += ["-H", quote(f"{name}: {shown}")]
+    return " ".join([*parts, "--data-binary", "@request.json"])
+
+
+def masked_url(url: str) -> str:
+    """A URL whose query holds no secret."""
+    parts = urlsplit(url)
+    if not parts.query:
+        return url
+    shown = [
+        (name, "***" if is_secret_header(name) or len(value) >= 20 or name == "key" else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return urlunsplit(parts._replace(query=urlencode(shown, safe="*")))

@@ -1,0 +1,56 @@
+"""What of a body a provider gets.
+
+The primary gets the client's own bytes. A fallback gets no name that leads back to the user: the
+user id becomes a pseudonym, the same every time, and the billing line stays behind.
+"""
+
+from hashlib import sha256
+from typing import Any, Final
+
+from ccfallback.core.body import Body
+from ccfallback.core.config import Privacy, Provider
+from ccfallback.core.target import mapped_model
+
+BILLING_MARK: Final = "x-anthropic-billing-header:"
+
+
+def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
+    """The Anthropic body that goes to `provider`; the very same one where nothing has to change."""
+    model = mapped_model(body.model, provider.model_mapping)
+    if model != body.model:
+        body = body.with_members(model=model)
+    if provider.primary:
+        return body
+    body = with_pseudonym(body, provider.name)
+    return without_billing(body) if privacy.strip_billing_header else body
+
+
+def with_pseudonym(body: Body, provider: str) -> Body:
+    """A body whose `metadata.user_id` says nothing, but the same nothing for the same user.
+
+    Each provider gets another pseudonym, so that two of them can't compare notes.
+    """
+    metadata = body.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("user_id"), str):
+        return body
+    digest = sha256(f"{provider}\n{metadata['user_id']}".encode("utf-8", "surrogatepass"))
+    return body.with_members(metadata={**metadata, "user_id": f"user_{digest.hexdigest()[:32]}"})
+
+
+def without_billing(body: Body) -> Body:
+    """A body without the billing line in its system prompt, which other providers refuse."""
+    system = body.get("system")
+    if isinstance(system, list):
+        kept = [block for block in system if not _is_billing(block)]
+        if len(kept) == len(system):
+            return body
+        return body.with_members(system=kept) if kept else body.without("system")
+    if isinstance(system, str) and system.startswith(BILLING_MARK):
+        rest = system.partition("\n")[2].lstrip("\n")
+        return body.with_members(system=rest) if rest else body.without("system")
+    return body
+
+
+def _is_billing(block: Any) -> bool:
+    text = block.get("text") if isinstance(block, dict) else None
+    return isinstance(text, str) and text.lstrip().startswith(BILLING_MARK)

@@ -1,0 +1,76 @@
+"""Turn a log record into the parts of a line that a person reads.
+
+Nothing here raises: a log outlives the version that wrote it, and other programs may have
+written to it. What comes from a record never reaches the terminal as a control character.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+SIGNS: Final[Mapping[str, str]] = {"debug": " ", "info": "·", "warn": "!", "error": "✗"}
+"""What a level looks like where there is no colour."""
+
+ANSWERED: Final = "✓"
+
+GOOD_EVENTS: Final = frozenset({"request.complete", "provider.success"})
+"""Events that are good news."""
+
+REQUEST_LETTERS: Final = 7
+"""As many as the random part of a request id has."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One line of the story."""
+
+    day: str
+    """The date, `2025-05-11`, empty where it is not known."""
+    time: str
+    """The time of day, `14:20:03`, to be shown in eight columns."""
+    sign: str
+    """One letter that says how grave it is."""
+    level: str
+    request: str
+    """The end of the request id: lines with the same belong together."""
+    text: str
+
+
+def line(record: Mapping[str, Any], *, timezone: tzinfo | None = None) -> StoryLine:
+    """A record as a line, its time in `timezone` (by default this machine's)."""
+    when = moment(record)
+    local = None if when is None else _local(when, timezone)
+    event = _text(record.get("event"))
+    level = _text(record.get("level"))
+    return StoryLine(
+        day="" if local is None else local.strftime("%Y-%m-%d"),
+        time="--:--:--" if local is None else local.strftime("%H:%M:%S"),
+        sign=ANSWERED if event in GOOD_EVENTS else SIGNS.get(level, " "),
+        level=level,
+        request=_text(record.get("requestId"))[-REQUEST_LETTERS:],
+        text=_text(record.get("message")) or event or "(a line without a message)",
+    )
+
+
+def moment(record: Mapping[str, Any]) -> datetime | None:
+    """When a record was written, with its time zone; `None` if it does not say."""
+    try:
+        when = datetime.fromisoformat(str(record.get("timestamp")))
+    except ValueError:
+        return None
+    return when if when.tzinfo is not None else None
+
+
+def _local(when: datetime, timezone: tzinfo | None) -> datetime | None:
+    try:
+        return when.astimezone(timezone)
+    except (OverflowError, OSError, ValueError):  # A year that this machine's clock can't have.
+        return None
+
+
+def _text(value: object) -> str:
+    return _CONTROL.sub(" ", value).strip() if isinstance(value, str) else ""

@@ -1,0 +1,41 @@
+"""The map of the server: which path leads where."""
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ccfallback.proxy import respond
+from ccfallback.proxy.context import Services, context_of
+from ccfallback.proxy.gate import App, Gate
+from ccfallback.proxy.messages import Messages
+from ccfallback.proxy.passthrough import PassThrough
+from ccfallback.proxy.plain import CountTokens, HealthPage, Home, Models
+from ccfallback.proxy.request import Receive, Scope, Send
+
+
+class NotFound:
+    """Every path that is none of ours."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say so."""
+        message = f"Nothing is served at {scope['path'][:200]}"
+        await respond.error(send, context_of(scope), 404, "not_found_error", message)
+
+
+def create_app(services: Services) -> App:
+    """The ASGI app, behind its gate. Every endpoint is raw ASGI: a class that is called."""
+    models, pass_through = Models(services), PassThrough(services)
+    app = Starlette(
+        routes=[
+            Route("/v1/messages", Messages(services)),
+            Route("/v1/messages/count_tokens", CountTokens(services)),
+            Route("/v1/models", models),
+            Route("/v1/models/{id}", models),
+            Route("/v1/{path:path}", pass_through),
+            Route("/api/{path:path}", pass_through),
+            Route("/health", HealthPage(services)),
+            Route("/", Home(services)),
+            Route("/{path:path}", NotFound()),
+        ]
+    )
+    app.router.redirect_slashes = False
+    return Gate(app, services)

@@ -1,0 +1,87 @@
+"""What the parts of a running server share, and what they know of one request."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from secrets import token_hex
+from time import monotonic, time
+from typing import Any, Final
+
+from ccfallback.core.config import Config
+from ccfallback.core.headers import RawHeaders
+from ccfallback.core.target import Address
+from ccfallback.proxy.health import Breakers
+from ccfallback.proxy.keys import Keys
+from ccfallback.proxy.live import LiveConfig
+from ccfallback.proxy.record import Recorder
+from ccfallback.proxy.upstream import Upstreams
+
+SCOPE_KEY: Final = "ccfallback"
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that outlives a request."""
+
+    live: LiveConfig
+    breakers: Breakers
+    recorder: Recorder
+    upstreams: Upstreams
+    keys: Keys
+    logins: "Logins"
+    started: float = field(default_factory=time)
+    instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
+    """This process, as the `via` header names it: a request that carries it has been here."""
+    listener: Address | None = None
+    """Where this server listens, once it does."""
+
+    @property
+    def via(self) -> str:
+        """This proxy's entry in a `via` header (RFC 9110, 7.6.3)."""
+        return f"1.1 {self.instance}"
+
+
+@dataclass(slots=True)
+class Context:
+    """One request, as the gate has let it in."""
+
+    id: str
+    config: Config
+    headers: RawHeaders
+    tokens: frozenset[bytes]
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long the request has taken so far."""
+        return monotonic() - self.began
+
+
+def context_of(scope: Mapping[str, Any]) -> Context:
+    """The request that an ASGI scope is about."""
+    context = scope[SCOPE_KEY]
+    assert isinstance(context, Context)
+    return context
+
+
+class Logins:
+    """Login tokens that the primary has refused once; only their hashes are kept, in memory.
+
+    Claude Code answers the first refusal by refreshing its login, so that one is its business.
+    """
+
+    _MOST: Final = 256
+
+    def __init__(self) -> None:
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+
+    def first_refusal(self, token: bytes) -> bool:
+        """Whether this is the first refusal of that token; remembers it."""
+        digest = sha256(token).digest()
+        if digest in self._refused:
+            return False
+        self._refused[digest] = None
+        if len(self._refused) > self._MOST:
+            self._refused.popitem(last=False)
+        return True

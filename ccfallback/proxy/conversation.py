@@ -1,0 +1,251 @@
+"""One request's way along the chain: every try is prepared, made and logged here, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from random import random
+
+from ccfallback.core import failover as policy
+from ccfallback.core import timing
+from ccfallback.core.body import Body
+from ccfallback.core.config import Provider, Timeouts
+from ccfallback.core.curl import debug_curl
+from ccfallback.core.failover import IsFinal, Reason, Try
+from ccfallback.core.headers import bare_credential, request_headers
+from ccfallback.core.outcome import Fault, Outcome
+from ccfallback.core.outgoing import body_for
+from ccfallback.core.target import address, below, endpoint
+from ccfallback.core.verdict import Failure
+from ccfallback.proxy.attempt import Prepared, Reply, attempt
+from ccfallback.proxy.context import Context, Services
+from ccfallback.proxy.drive import drive
+from ccfallback.proxy.record import milliseconds, upstream_text
+from ccfallback.rectify import Refusal, rectify
+from ccfallback.store.secrets import KeyUnavailable
+from ccfallback.wire import FORMATS
+from ccfallback.wire.format import WireFormat
+
+LOGIN_TOKEN = b"sk-ant-oat"
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The tries of one request, in the order they were made."""
+
+    services: Services
+    context: Context
+    turn: policy.Health
+    path: str = "/v1/messages"
+    query: str = ""
+    wire: WireFormat | None = None
+    """How answers are read, where that is not the provider's own format."""
+    wait: float | None = None
+    """Seconds that each answer may take, where that is less than the provider's own timeouts."""
+    level: str | None = None
+    """The level of all records, for side endpoints whose outcomes are nobody's concern."""
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def attempts(self) -> int:
+        """How many upstream requests were made."""
+        return sum(reply.sent for reply in self.replies)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The tries that came to nothing, for the verdict."""
+        return [
+            Failure(reply.provider.name, reply.provider.primary, reply.outcome)
+            for reply in self.replies
+        ]
+
+    async def run(
+        self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
+    ) -> Reply | None:
+        """Ask along the chain; the reply to hand on, or `None` when all failed."""
+        flow = policy.failover(
+            body,
+            chain,
+            self.turn,
+            is_final=is_final,
+            repair=self._repair,
+            backoff=lambda retry: timing.backoff(retry, random),
+            network_wait=network_wait,
+        )
+        chosen = await drive(flow, self._perform)
+        return next((reply for reply in self.replies if reply.outcome is chosen), None)
+
+    async def close(self) -> None:
+        """Close every answer that is still open."""
+        for reply in self.replies:
+            if reply.answer is not None:
+                await reply.answer.aclose()
+
+    async def _perform(self, step: Try) -> Outcome:
+        provider = step.provider
+        self._log_attempt(step)
+        prepared, secrets = await self._prepare(step)
+        if isinstance(prepared, Reply):
+            reply = prepared
+        else:
+            transport = self.services.upstreams.transport(prepared.url)
+            reply = await attempt(
+                prepared,
+                transport,
+                timeouts=self._timeouts(provider),
+                clock=self.services.breakers.clock,
+            )
+        reply.outcome = self._judged(reply)
+        self.replies.append(reply)
+        if reply.outcome.fault is Fault.ACCOUNT:
+            self.services.keys.forget(provider)
+        self._log_result(reply, secrets)
+        if not reply.outcome.ok and isinstance(prepared, Prepared):
+            self._log_curl(prepared, secrets)
+        return reply.outcome
+
+    async def _prepare(self, step: Try) -> tuple[Prepared | Reply, tuple[str, ...]]:
+        """The request of a try and the secrets in it; a reply where it can't be made."""
+        provider, context = step.provider, self.context
+        if self.path == "/v1/messages":
+            url = endpoint(provider.base_url, provider.format)
+        else:
+            url = below(provider.base_url, self.path)
+        if address(url) == self.services.listener:
+            return _not_sent(provider, "its address is this proxy itself"), ()
+        try:
+            key = await self.services.keys.of(provider)
+        except KeyUnavailable as error:
+            return _not_sent(provider, f"no key: {error}"), ()
+        revealed = None if key is None else key.reveal()
+        headers = request_headers(
+            context.headers,
+            provider,
+            revealed,
+            via=self.services.via,
+            tokens=context.tokens,
+        )
+        # An answer that is looked into on its way is asked for without compression.
+        headers.append((b"accept-encoding", b"identity"))
+        if provider.primary and self.query:
+            url += ("&" if "?" in url else "?") + self.query
+        wire = self.wire or FORMATS[provider.format]
+        asked = body_for(provider, step.body, context.config.privacy)
+        prepared = Prepared(
+            provider=provider,
+            wire=wire,
+            asked=asked,
+            url=url,
+            headers=headers,
+            content=wire.request(asked, provider).raw,
+        )
+        secrets = tuple(
+            bare_credential(value).decode("latin-1")
+            for name, value in headers
+            if name in (b"authorization", b"x-api-key", provider.auth_header.lower().encode())
+        )
+        return prepared, secrets
+
+    def _timeouts(self, provider: Provider) -> Timeouts:
+        own = provider.timeouts
+        if self.wait is None:
+            return own
+        return Timeouts(
+            connect=min(own.connect, self.wait),
+            first_byte=min(own.first_byte, self.wait),
+            non_streaming=min(own.non_streaming, self.wait),
+            idle=min(own.idle, self.wait),
+        )
+
+    def _repair(
+        self, _provider: Provider, body: Body, outcome: Outcome, used: frozenset[str]
+    ) -> tuple[str, Body] | None:
+        rules = self.context.config.rectifiers
+        if not rules.enabled or outcome.status is None:
+            return None
+        return rectify(body, Refusal(outcome.status, outcome.message), skip=used | rules.off)
+
+    def _judged(self, reply: Reply) -> Outcome:
+        """The outcome, knowing what only this server can: whose login token was refused."""
+        outcome = reply.outcome
+        if outcome.status != 401 or not reply.provider.primary or reply.provider.key:
+            return outcome
+        for name, value in self.context.headers:
+            token = bare_credential(value)
+            if name == b"authorization" and token.startswith(LOGIN_TOKEN):
+                if self.services.logins.first_refusal(token):
+                    return replace(outcome, fault=Fault.LOGIN)
+                break
+        return outcome
+
+    def _log_attempt(self, step: Try) -> None:
+        name = step.provider.name
+        number = len(self.replies) + 1
+        how = "" if step.reason is Reason.FIRST else f" ({step.reason})"
+        if step.reason is Reason.SAFETY_VALVE:
+            until = self.turn.cooldown_until(step.provider)
+            self._log(
+                "warn",
+                "safety_valve.triggered",
+                f"nobody else is left: {name} is asked although it cools down",
+                provider=name,
+                cooldownUntil=milliseconds(until if isfinite(until) else None),
+            )
+        self._log(
+            "info",
+            "provider.attempt",
+            f"asking {name}{how}",
+            provider=name,
+            attempt=number,
+            reason=str(step.reason),
+        )
+
+    def _log_result(self, reply: Reply, secrets: Sequence[str]) -> None:
+        outcome, name = reply.outcome, reply.provider.name
+        common = {
+            "provider": name,
+            "attempt": len(self.replies),
+            "status": reply.status,
+            "ms": round(reply.seconds * 1000, 1),
+        }
+        if outcome.ok:
+            message = f"{name} answers after {reply.seconds:.2f} s"
+            self._log("info", "provider.success", message, **common)
+            return
+        words = upstream_text(outcome.message, secrets)
+        said = f" ({words})" if words else ""
+        if reply.timeout is not None:
+            self._log(
+                "warn",
+                "provider.timeout",
+                f"{name} was too slow: {outcome.reason} after {reply.seconds:.2f} s",
+                **common,
+                fault=str(outcome.fault),
+                reason=outcome.reason,
+                timeout=reply.timeout,
+                seconds=reply.timeout_seconds,
+            )
+            return
+        verb = "could not be asked" if not reply.sent else "failed"
+        self._log(
+            "warn",
+            "provider.failure",
+            f"{name} {verb} after {reply.seconds:.2f} s: {outcome.reason}{said}",
+            **common,
+            fault=str(outcome.fault),
+            reason=outcome.reason,
+            error=words,
+            until=milliseconds(outcome.until),
+        )
+
+    def _log_curl(self, prepared: Prepared, secrets: Sequence[str]) -> None:
+        if self.services.recorder.wants("debug"):
+            curl = debug_curl(prepared.url, prepared.headers, secrets)
+            message = f"to repeat the request to {prepared.provider.name}: {curl}"
+            self._log("debug", "request.debug_curl", message, provider=prepared.provider.name)
+
+    def _log(self, level: str, event: str, message: str, **data: object) -> None:
+        self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
+
+
+def _not_sent(provider: Provider, reason: str) -> Reply:
+    return Reply(provider, Outcome(Fault.ACCOUNT, reason), 0.0, sent=False)

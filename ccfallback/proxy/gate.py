@@ -1,0 +1,167 @@
+"""Who may come in: request id, `Host`, `Origin` and access token, before anything else happens.
+
+Every answer leaves through here too, so that each carries its request id, and so that an error
+of ours becomes an answer instead of a traceback.
+"""
+
+import re
+import string
+from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+from random import choices
+from time import time
+from traceback import extract_tb
+from typing import Final
+from urllib.parse import urlsplit
+
+from ccfallback.core.config import Config
+from ccfallback.core.headers import RawHeaders, bare_credential, find
+from ccfallback.core.target import is_loopback
+from ccfallback.proxy import respond
+from ccfallback.proxy.context import SCOPE_KEY, Context, Services
+from ccfallback.proxy.request import Message, Receive, Scope, Send
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LETTERS: Final = string.ascii_lowercase + string.digits
+_GUARDED: Final = ("/v1/", "/api/", "/metrics")
+
+
+def request_id(headers: RawHeaders) -> str:
+    """The id that the client gave, if it is one, else a new one."""
+    given = find(headers, b"ccr-request-id")
+    if given is not None and _GIVEN_ID.fullmatch(given):
+        return given
+    return f"ccr-{int(time() * 1000)}_{''.join(choices(_LETTERS, k=7))}"
+
+
+class Gate:
+    """Lets a request through to the app, or answers it."""
+
+    def __init__(self, app: App, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._config: Config | None = None
+        self._tokens: frozenset[bytes] = frozenset()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return
+        headers: RawHeaders = scope["headers"]
+        config = await self._services.live.refresh()
+        context = Context(request_id(headers), config, headers, self._tokens_of(config))
+        scope[SCOPE_KEY] = context
+        exit_ = _Exit(send, context, self._cors(config, headers))
+        try:
+            refusal = self._refusal(scope, context)
+            if refusal is not None:
+                status, kind, message = refusal
+                self._services.recorder.log(
+                    "warn", "auth.failure", message, context.id, path=scope["path"], status=status
+                )
+                await respond.error(exit_, context, status, kind, message)
+            elif scope["method"] == "OPTIONS" and exit_.cors:
+                await respond.whole(exit_, 204, _preflight(headers), b"")
+            else:
+                await self._app(scope, receive, exit_)
+        except Exception as error:
+            await self._broken(error, exit_, context)
+
+    def _tokens_of(self, config: Config) -> frozenset[bytes]:
+        if config is not self._config:
+            self._config = config
+            self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
+        return self._tokens
+
+    def _refusal(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
+        config, headers = context.config, context.headers
+        host = find(headers, b"host")
+        if host is not None and not _is_our_host(host, config, scope):
+            return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
+        origin = find(headers, b"origin")
+        if origin is not None and not _is_our_origin(origin, host, config):
+            return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
+        if scope["method"] == "OPTIONS" and origin is not None:
+            return None
+        guarded = scope["path"].startswith(_GUARDED)
+        if guarded and context.tokens and not shows_token(headers, context.tokens):
+            return 401, "authentication_error", "Invalid or missing x-ccf-api-key"
+        return None
+
+    def _cors(self, config: Config, headers: RawHeaders) -> bytes | None:
+        origin = find(headers, b"origin")
+        allowed = origin is not None and origin in config.server.allowed_origins
+        return origin.encode("latin-1") if allowed and origin is not None else None
+
+    async def _broken(self, error: Exception, exit_: "_Exit", context: Context) -> None:
+        """A fault of ours: where it is goes to the log, and nothing of what it held."""
+        frames = extract_tb(error.__traceback__)
+        where = f"{frames[-1].filename.rpartition('ccfallback')[2]}:{frames[-1].lineno}"
+        kind = type(error).__name__
+        self._services.recorder.log(
+            "error", "server.error", f"internal error: {kind} at {where}", context.id
+        )
+        if not exit_.started:
+            await respond.error(exit_, context, 500, "api_error", f"Internal error: {kind}")
+
+
+class _Exit:
+    """The way out: adds what every answer carries."""
+
+    __slots__ = ("_context", "_send", "cors", "started")
+
+    def __init__(self, send: Send, context: Context, cors: bytes | None) -> None:
+        self._send = send
+        self._context = context
+        self.cors = cors
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if not self.started:
+            self.started = True
+            message["headers"].append((b"ccr-request-id", self._context.id.encode()))
+            if self.cors is not None:
+                message["headers"].append((b"access-control-allow-origin", self.cors))
+                message["headers"].append((b"vary", b"origin"))
+        await self._send(message)
+
+
+def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
+    """Whether a request carries one of the access tokens; takes the same time for any wrong one."""
+    found = False
+    for name, value in headers:
+        if name in (b"x-ccf-api-key", b"authorization", b"x-api-key"):
+            shown = bare_credential(value)
+            for token in tokens:
+                found |= compare_digest(shown, token)
+    return found
+
+
+def _is_our_host(value: str, config: Config, scope: Scope) -> bool:
+    """Whether a `Host` names this server: a page that rebinds its own name to us does not."""
+    try:
+        host = (urlsplit(f"//{value}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    own = scope.get("server") or ("", None)
+    return (
+        is_loopback(host)
+        or host in (config.server.host.lower(), own[0])
+        or any(host == allowed.lower() for allowed in config.server.allowed_hosts)
+    )
+
+
+def _is_our_origin(origin: str, host: str | None, config: Config) -> bool:
+    same = host is not None and origin.lower() == f"http://{host.lower()}"
+    return same or origin in config.server.allowed_origins
+
+
+def _preflight(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    wanted = find(headers, b"access-control-request-headers") or "*"
+    return [
+        (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+        (b"access-control-allow-headers", wanted.encode("latin-1")),
+        (b"access-control-max-age", b"600"),
+    ]

@@ -1,0 +1,78 @@
+"""Say what happens: one record an event, to the log file and to whoever listens.
+
+A record never holds a key, a token or message content; texts that come from an upstream are
+scrubbed and cut here, so that no caller can forget it.
+"""
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from time import time
+from typing import Any, Final, Protocol
+
+from ccfallback.core.config import LEVELS
+from ccfallback.core.redact import scrub
+
+Record = dict[str, Any]
+Listener = Callable[[Record], None]
+
+LONGEST_TEXT: Final = 200
+
+
+class Sink(Protocol):
+    """Where records go to stay."""
+
+    def put(self, record: Record) -> None:
+        """Take a record; never blocks, never raises."""
+
+
+class Recorder:
+    """Makes records and hands them on."""
+
+    def __init__(self, sink: Sink | None, level: str = "info") -> None:
+        self._sink = sink
+        self._threshold = LEVELS.index(level)
+        self.listeners: list[Listener] = []
+
+    def set_level(self, level: str) -> None:
+        """Records below this level are dropped from now on."""
+        self._threshold = LEVELS.index(level)
+
+    def wants(self, level: str) -> bool:
+        """Whether a record of that level would be kept."""
+        return LEVELS.index(level) >= self._threshold
+
+    def log(
+        self, level: str, event: str, message: str, request_id: str | None = None, **data: Any
+    ) -> None:
+        """Record an event; `message` is a sentence for a person, `data` the same for a script."""
+        if not self.wants(level):
+            return
+        record = {
+            "timestamp": timestamp(time()),
+            "level": level,
+            "event": event,
+            "message": message,
+            "requestId": request_id,
+            "data": data,
+        }
+        if self._sink is not None:
+            self._sink.put(record)
+        for listener in self.listeners:
+            listener(record)
+
+
+def timestamp(seconds: float) -> str:
+    """A moment as ISO 8601 in UTC, to the millisecond."""
+    when = datetime.fromtimestamp(seconds, UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    """A moment as scripts get it."""
+    return None if seconds is None else round(seconds * 1000)
+
+
+def upstream_text(text: str, secrets: Collection[str] = ()) -> str:
+    """An upstream's own words, fit for the log: scrubbed, on one line, cut."""
+    line = " ".join(scrub(text, secrets).split())
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"

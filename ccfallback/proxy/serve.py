@@ -1,0 +1,238 @@
+"""Run the proxy: used by `serve` and `demo`, and by the tests."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from time import time
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from ccfallback import __version__
+from ccfallback.core.config import Config
+from ccfallback.core.target import Address, is_loopback
+from ccfallback.errors import ServeError
+from ccfallback.proxy.app import create_app
+from ccfallback.proxy.context import Logins, Services
+from ccfallback.proxy.health import Breakers
+from ccfallback.proxy.keys import Keys
+from ccfallback.proxy.live import LiveConfig
+from ccfallback.proxy.record import Listener, Recorder
+from ccfallback.proxy.upstream import Upstreams
+from ccfallback.store import server_file
+from ccfallback.store.config_file import ConfigFile
+from ccfallback.store.journal import Journal, JournalWriter
+from ccfallback.store.paths import Paths
+from ccfallback.store.state_file import StateFile
+
+DRAIN_SECONDS: Final = 30
+KEEP_ALIVE: Final = 120
+"""Seconds that an idle client connection stays open, so that a client's pool seldom finds one
+closed under its feet."""
+
+FLUSH_SECONDS: Final = 1.0
+BACKLOG: Final = 2048
+
+
+class Proxy:
+    """A proxy with its files, its socket and its server; made, then served once."""
+
+    def __init__(
+        self, paths: Paths, *, log_level: str | None = None, listeners: Sequence[Listener] = ()
+    ) -> None:
+        """Read the files. Raises `ConfigError`."""
+        store = ConfigFile(paths.config)
+        self._paths = paths
+        self._log_level = log_level
+        self._writer: JournalWriter | None = None
+        self.recorder = Recorder(self)
+        self.recorder.listeners.extend(listeners)
+        live = LiveConfig(store, self.recorder)
+        live.on_change.append(self._adopt)
+        self.services = Services(
+            live=live,
+            breakers=Breakers(StateFile(paths.state), self.recorder),
+            recorder=self.recorder,
+            upstreams=Upstreams(live.current.proxy),
+            keys=Keys(),
+            logins=Logins(),
+        )
+        self.recorder.set_level(log_level or live.current.log.level)
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self.url = ""
+
+    def put(self, record: dict[str, object]) -> None:
+        """Write a record to the log, once there is one; see `record.Sink`."""
+        if self._writer is not None:
+            self._writer.put(record)
+
+    def bind(self, host: str | None = None, port: int | None = None) -> str:
+        """Take the address, and return it as a URL; connections wait from now on.
+
+        Raises `ServeError` where it is taken, unknown, or open to others without a token.
+        """
+        config = self.services.live.current
+        host = host if host is not None else config.server.host
+        port = port if port is not None else config.server.port
+        if not is_loopback(host) and not config.tokens:
+            raise ServeError(
+                f"{host} can be reached by other machines, and no access token is configured",
+                "add a [[tokens]] table to the configuration, or listen on 127.0.0.1",
+            )
+        self._socket = _listen(host, port)
+        bound = self._socket.getsockname()
+        shown = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
+        shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
+        own = "loopback" if is_loopback(bound[0]) or bound[0] in ("0.0.0.0", "::") else bound[0]
+        self.services.listener = Address(own, bound[1])
+        self.url = f"http://{shown}:{bound[1]}"
+        return self.url
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Answer requests until told to stop; then let streams finish, and save everything."""
+        assert self._socket is not None, "bind first"
+        config = self.services.live.current
+        self._writer = JournalWriter(
+            Journal(self._paths.log, config.log.max_bytes, config.log.backups),
+            on_error=self._log_lost,
+        )
+        server_file.write(self._paths.server, self.url, os.getpid(), __version__, time())
+        self._server = _Server(_uvicorn_config(self.services))
+        await self.services.breakers.refresh()
+        self._log_start(config)
+        flusher = asyncio.create_task(self._flush_now_and_then())
+        try:
+            ready()
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            flusher.cancel()
+            await self.services.breakers.flush()
+            await self.services.upstreams.aclose()
+            server_file.remove(self._paths.server, os.getpid())
+            self.recorder.log("info", "server.stop", "stopped")
+            self._writer.close()
+
+    def stop(self) -> None:
+        """Ask a running server to stop; safe from any thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _adopt(self, config: Config) -> None:
+        self.recorder.set_level(self._log_level or config.log.level)
+        self.services.upstreams.use_proxy(config.proxy)
+        if self._writer is not None:
+            self._writer.reconfigure(config.log.max_bytes, config.log.backups)
+
+    def _log_start(self, config: Config) -> None:
+        names = [provider.name for provider in config.active]
+        self.recorder.log(
+            "info",
+            "server.start",
+            f"listening on {self.url}; the chain: {', '.join(names) or 'no provider enabled'}",
+            url=self.url,
+            version=__version__,
+            pid=os.getpid(),
+            providers=names,
+        )
+
+    def _log_lost(self, error: OSError) -> None:
+        message = f"the log can't be written, going on without: {error.strerror or error}"
+        record = {"level": "error", "event": "log.error", "message": message}
+        for listener in self.recorder.listeners:
+            listener(record)
+
+    async def _flush_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.services.breakers.flush()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, ended by a signal as by any other wish: the exit code stays 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for as long as the server runs."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets streams finish, a second one does not."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _uvicorn_config(services: Services) -> uvicorn.Config:
+    for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        # A dropped stream is a decision here, no error; and addresses and paths are logged by us.
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
+    return uvicorn.Config(
+        create_app(services),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        backlog=BACKLOG,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise ServeError(
+            f"{host} is no address of this machine", "set server.host in the configuration"
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"can't listen on {host} port {port}: {error.strerror}",
+            "another program has it, perhaps another ccfallback (`ccfallback env` finds a running "
+            "one); take another port with --port, or 0 for a free one",
+        ) from None
+    return listener
+
+
+def run(proxy: Proxy, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve in the foreground, on the fastest event loop there is."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(proxy.serve(ready))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,137 @@
+"""The seam to the network: which transport carries a request, and what its errors mean.
+
+Everything upstream goes through one `httpx.AsyncBaseTransport`, called directly: a client
+around it would cost more than the rest of the proxy. Redirects are therefore never followed.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from ccfallback.core.outcome import Fault
+from ccfallback.core.target import is_loopback
+
+_NO_ROUTE: Final = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
+)
+_LIMITS: Final = httpx.Limits(
+    max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0
+)
+STALE_TRIES: Final = 20
+"""Pooled connections that may turn out to be closed before a fresh one is insisted on."""
+
+
+class Upstreams:
+    """The transports of this server: a direct one, and one for each outgoing proxy in use."""
+
+    def __init__(self, proxy: str | None = None) -> None:
+        self._proxy = proxy
+        self._environment = getproxies()
+        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+
+    def use_proxy(self, proxy: str | None) -> None:
+        """Send what begins from now on through this outgoing proxy."""
+        self._proxy = proxy
+
+    def transport(self, url: str) -> httpx.AsyncBaseTransport:
+        """What carries a request to `url`."""
+        proxy = self._proxy_for(url)
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.AsyncHTTPTransport(
+                proxy=proxy, limits=_LIMITS, trust_env=True
+            )
+        return self._transports[proxy]
+
+    def _proxy_for(self, url: str) -> str | None:
+        if self._proxy is None and not self._environment:
+            return None
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if is_loopback(host):
+            return None
+        if self._proxy is not None:
+            return self._proxy
+        if proxy_bypass(host):
+            return None
+        return self._environment.get(parts.scheme) or self._environment.get("all")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
+async def send(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request; again on another connection where a pooled one had been closed meanwhile.
+
+    That is safe because the upstream has not answered a byte on it: it closed the connection
+    without having seen the request.
+    """
+    for _ in range(STALE_TRIES):
+        opened = False
+
+        async def trace(event: str, _info: dict[str, Any]) -> None:
+            nonlocal opened
+            opened = opened or event.startswith("connection.connect")
+
+        request.extensions["trace"] = trace
+        try:
+            return await transport.handle_async_request(request)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            if opened or not _closed_without_answer(error):
+                raise
+    return await transport.handle_async_request(request)
+
+
+def _closed_without_answer(error: httpx.TransportError) -> bool:
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "without sending a response" in str(error)
+    return True
+
+
+def fault_of(error: Exception) -> tuple[Fault, str]:
+    """What a transport's error means, and the few words for it."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return Fault.CONNECT_TIMEOUT, "connect timeout"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Fault.TRANSPORT, f"TLS certificate refused: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return Fault.TRANSPORT, f"TLS error: {cause.reason or 'handshake failed'}"
+        if isinstance(cause, socket.gaierror):
+            return Fault.UNREACHABLE, "name not resolved"
+        if isinstance(cause, ConnectionRefusedError):
+            return Fault.TRANSPORT, "connection refused"
+        if isinstance(cause, ConnectionResetError | BrokenPipeError):
+            return Fault.TRANSPORT, "connection reset"
+        if isinstance(cause, OSError) and cause.errno in _NO_ROUTE:
+            return Fault.UNREACHABLE, "no route to host"
+    if isinstance(error, httpx.ConnectError):
+        return Fault.TRANSPORT, "connection failed"
+    if isinstance(error, httpx.ProxyError):
+        return Fault.TRANSPORT, "the outgoing proxy refused"
+    if isinstance(error, httpx.RemoteProtocolError):
+        closed = "without" in str(error) or "closed" in str(error)
+        return Fault.TRANSPORT, "connection closed" if closed else "broken HTTP"
+    return Fault.TRANSPORT, "connection broken"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error with everything that led to it."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__]
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
