@@ -1,0 +1,153 @@
+"""What all tests share: no real home, no real environment, and a proxy on loopback."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.proxy.record import Record
+from ccfallback.proxy.scripted import Script, ScriptedUpstream
+from ccfallback.proxy.serve import Proxy, run
+from ccfallback.store.paths import Paths
+
+SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and an environment that leads nowhere."""
+    for name in list(os.environ):
+        if name.startswith(SECRETS) or name.lower() in PROXIES:
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "APPDATA"):
+        monkeypatch.setenv(name, str(folder))
+    return folder
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """Files of a test's own."""
+    folder = tmp_path / "ccf"
+    return Paths(
+        config=folder / "config.toml", state=folder / "state.json", log=folder / "log.jsonl"
+    )
+
+
+class RunningProxy:
+    """A proxy that serves, with its files."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.records: list[Record] = []
+        self.proxy = Proxy(paths, log_level="debug", listeners=[self._record])
+        self.url = self.proxy.bind(port=0)
+        self._changed = threading.Condition()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: run(self.proxy, ready.set), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    def stop(self) -> None:
+        """Let it finish."""
+        self.proxy.stop()
+        self._thread.join(40)
+        assert not self._thread.is_alive()
+
+    def events(self, *names: str) -> list[Record]:
+        """The records of these events so far, or all."""
+        return [record for record in self.records if not names or record["event"] in names]
+
+    def wait_for(self, event: str, count: int = 1) -> Record:
+        """The `count`-th record of an event, waited for."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.events(event)) >= count, timeout=10)
+        return self.events(event)[count - 1]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The providers in the state file."""
+        if not self.paths.state.exists():
+            return {}
+        providers: dict[str, Any] = msgspec.json.decode(self.paths.state.read_bytes())["providers"]
+        return providers
+
+    def _record(self, record: Record) -> None:
+        self.records.append(record)
+        if hasattr(self, "_changed"):
+            with self._changed:
+                self._changed.notify_all()
+
+
+Configure = Callable[..., RunningProxy]
+
+
+@pytest.fixture
+def running(paths: Paths) -> Iterator[Callable[[str], RunningProxy]]:
+    """Starts a proxy with a configuration."""
+    with ExitStack() as stack:
+
+        def start(config: str) -> RunningProxy:
+            paths.config.parent.mkdir(parents=True, exist_ok=True)
+            paths.config.write_text(config)
+            proxy = RunningProxy(paths)
+            stack.callback(proxy.stop)
+            return proxy
+
+        yield start
+
+
+@pytest.fixture
+def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
+    """Starts scripted upstreams."""
+    with ExitStack() as stack:
+
+        def start(*scripts: Script) -> ScriptedUpstream:
+            return stack.enter_context(ScriptedUpstream(scripts))
+
+        yield start
+
+
+class Chain:
+    """A proxy whose primary and fallbacks are scripted."""
+
+    def __init__(self, proxy: RunningProxy, primary: ScriptedUpstream, *fallbacks: Any) -> None:
+        self.proxy = proxy
+        self.primary = primary
+        self.fallbacks: tuple[ScriptedUpstream, ...] = fallbacks
+        self.url = proxy.url
+
+    @property
+    def fallback(self) -> ScriptedUpstream:
+        """The first fallback."""
+        return self.fallbacks[0]
+
+
+@pytest.fixture
+def chain(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> Callable[..., Chain]:
+    """Starts a proxy in front of a primary and fallbacks: each given by its scripts."""
+
+    def start(primary: Any, *fallbacks: Any, more: str = "") -> Chain:
+        def scripts(given: Any) -> Any:
+            return given if isinstance(given, list) else [given]
+
+        first = upstream(*scripts(primary))
+        others = [upstream(*scripts(fallback)) for fallback in fallbacks]
+        config = more + f'\n[primary]\nbase_url = "{first.url}"\n'
+        for number, other in enumerate(others, 1):
+            config += (
+                f'\n[[providers]]\nname = "fallback{number}"\nbase_url = "{other.url}"\n'
+                f'api_key = "fallback-key-{number}"\n'
+            )
+        return Chain(running(config), first, *others)
+
+    return start

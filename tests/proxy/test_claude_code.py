@@ -1,0 +1,136 @@
+"""The real Claude Code finishes a task that needs a tool, whatever the primary does.
+
+It runs only where `CCFALLBACK_TEST_CLAUDE` names the binary, because it is not ours to install:
+`npm install @anthropic-ai/claude-code` somewhere, then in a network namespace with nothing but
+loopback: `CCFALLBACK_TEST_CLAUDE=…/node_modules/.bin/claude pytest tests/proxy/test_claude_code.py`.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.proxy import scripted
+from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
+from tests.conftest import RunningProxy
+
+CLAUDE = os.environ.get("CCFALLBACK_TEST_CLAUDE", "")
+USERS_KEY = "dummy-key-of-the-user"
+
+pytestmark = pytest.mark.skipif(
+    not Path(CLAUDE).is_file(), reason="CCFALLBACK_TEST_CLAUDE does not name a claude binary"
+)
+
+
+def writes_a_file(path: Path) -> Callable[[Received], Script]:
+    """A model that writes a file with its tool, then says so."""
+
+    def route(request: Received) -> Script:
+        if "/v1/messages" not in request.target:
+            return scripted.error(404, "not_found_error")
+        last = request.json["messages"][-1]["content"]
+        messages = msgspec.json.encode(request.json["messages"]).decode()
+        if "tool_result" in messages:
+            return scripted.reply("The file is written.")
+        if not request.json.get("tools"):
+            return scripted.reply("A title")
+        assert last is not None
+        arguments = {"file_path": str(path), "content": "written by the tool\n"}
+        call = {"type": "tool_use", "id": "toolu_1", "name": "Write", "input": arguments}
+        text = {"type": "text", "text": "I will write the file."}
+        return scripted.reply([text, call], stop_reason="tool_use")
+
+    return route
+
+
+def half_a_stream() -> Script:
+    """Some text, then the connection is gone."""
+    events = scripted.events_of(msgspec.json.encode(scripted.message("I will wr")))
+    return scripted.stream(events[:3], then=scripted.reset)
+
+
+def error_event() -> Script:
+    """An error where the first event should be."""
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    return scripted.stream([b"event: error\ndata: " + msgspec.json.encode(error) + b"\n\n"])
+
+
+FAULTS: dict[str, Script | None] = {
+    "ok": None,
+    "429": scripted.error(429, "rate_limit_error", headers={"retry-after": "3600"}),
+    "529": scripted.error(529, "overloaded_error"),
+    "401": scripted.error(401, "authentication_error"),
+    "500": scripted.error(500, "api_error"),
+    "refused": None,
+    "html": scripted.html(),
+    "error event": error_event(),
+    "cut after text": half_a_stream(),
+    "hang": scripted.hang,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_claude_code_finishes_its_task(
+    fault: str,
+    tmp_path: Path,
+    running: Callable[[str], RunningProxy],
+    upstream: Callable[..., ScriptedUpstream],
+) -> None:
+    written = tmp_path / "work" / "hello.txt"
+    primary, fallback = upstream(), upstream()
+    script = FAULTS[fault]
+    if script is None:
+        primary.route = writes_a_file(written)
+    else:
+        primary.script(script)
+    fallback.route = writes_a_file(written)
+    address = "http://127.0.0.1:1" if fault == "refused" else primary.url
+    proxy = running(
+        f'[primary]\nbase_url = "{address}"\ntimeouts = {{ first_byte = 1 }}\n'
+        f'[[providers]]\nname = "spare"\nbase_url = "{fallback.url}"\napi_key = "spare-key"\n'
+    )
+    result = run_claude(proxy.url, tmp_path)
+    assert result["is_error"] is False
+    assert "written" in result["result"]
+    assert written.read_text() == "written by the tool\n"
+    answered = proxy.events("request.complete", "request.error")
+    assert len(answered) == len(proxy.events("request.start"))
+    assert all(record["requestId"].startswith("ccr-") for record in answered)
+    for request in fallback.received:
+        assert USERS_KEY not in str(request.headers)
+        assert USERS_KEY.encode() not in request.body
+
+
+def run_claude(url: str, folder: Path) -> Any:
+    """Claude Code's own account of a headless run in an empty environment."""
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    home = folder / "claude-home"
+    home.mkdir(exist_ok=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "IS_SANDBOX": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "ANTHROPIC_API_KEY": USERS_KEY,
+        "ANTHROPIC_BASE_URL": url,
+    }
+    task = f"Create the file {work / 'hello.txt'} with your Write tool."
+    done = subprocess.run(
+        [CLAUDE, "-p", task, "--output-format", "json", "--allowedTools", "Bash,Write"],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return msgspec.json.decode(done.stdout)
