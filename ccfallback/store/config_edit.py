@@ -14,7 +14,7 @@ from tomlkit import TOMLDocument
 
 from ccfallback.core.config import PRIMARY_NAME
 from ccfallback.errors import ConfigError, ProviderNotFound
-from ccfallback.store.toml_layout import Providers, arranged
+from ccfallback.store.toml_layout import Layout, Providers, arranged
 
 KEY_SOURCES: Final = ("api_key", "api_key_env", "api_key_command")
 
@@ -46,13 +46,13 @@ def add_provider(
     document: TOMLDocument, name: str, changes: ProviderChanges, position: int | None = None
 ) -> None:
     """Add a provider; `position` counts among the fallbacks from 1, the default is the end."""
-    if name == PRIMARY_NAME or name in _names(document):
-        raise ConfigError(
-            f'there is a provider "{name}" already',
-            f"change it with `ccfallback providers set {name}`, or choose another name",
-        )
-    with arranged(document):
-        providers = Providers(document)
+    with arranged(document) as layout:
+        providers = Providers(layout)
+        if name == PRIMARY_NAME or name in _names(providers):
+            raise ConfigError(
+                f'there is a provider "{name}" already',
+                f"change it with `ccfallback providers set {name}`, or choose another name",
+            )
         table = providers.new()
         table["name"] = name
         _apply(table, changes)
@@ -61,22 +61,23 @@ def add_provider(
 
 def change_provider(document: TOMLDocument, name: str, changes: ProviderChanges) -> None:
     """Change a provider; the primary's name means the `[primary]` table."""
-    with arranged(document):
+    with arranged(document) as layout:
         if name == PRIMARY_NAME:
-            _change_primary(document, changes)
+            _change_primary(layout, changes)
         else:
-            providers = Providers(document)
-            _apply(providers[_find(document, name)], changes)
+            providers = Providers(layout)
+            _apply(providers[_find(providers, name)], changes)
 
 
 def remove_providers(document: TOMLDocument, names: Sequence[str]) -> list[str]:
     """Take providers out; says which of the names there were."""
     removed = []
-    with arranged(document):
+    with arranged(document) as layout:
+        providers = Providers(layout)
         for name in names:
-            known = _names(document)
+            known = _names(providers)
             if name in known:
-                Providers(document).remove(known.index(name))
+                providers.remove(known.index(name))
                 removed.append(name)
     return removed
 
@@ -88,22 +89,21 @@ def move_provider(document: TOMLDocument, name: str, to: int) -> None:
             f"{PRIMARY_NAME} is always first in the chain",
             f"leave it out with `ccfallback providers disable {PRIMARY_NAME}`",
         )
-    with arranged(document):
-        found = _find(document, name)
-        providers = Providers(document)
-        providers.move(found, _index(to, len(providers)))
+    with arranged(document) as layout:
+        providers = Providers(layout)
+        providers.move(_find(providers, name), _index(to, len(providers)))
 
 
-def _names(document: TOMLDocument) -> list[str | None]:
+def _names(providers: Providers) -> list[str | None]:
     """The name of each provider, None where it has none."""
     return [
         str(table["name"]) if isinstance(table, Mapping) and "name" in table else None
-        for table in Providers(document)
+        for table in providers
     ]
 
 
-def _find(document: TOMLDocument, name: str) -> int:
-    names = _names(document)
+def _find(providers: Providers, name: str) -> int:
+    names = _names(providers)
     if name in names:
         return names.index(name)
     known = [PRIMARY_NAME, *(known for known in names if known)]
@@ -121,7 +121,8 @@ def _index(position: int | None, count: int) -> int:
     return min(position, count) - 1
 
 
-def _change_primary(document: TOMLDocument, changes: ProviderChanges) -> None:
+def _change_primary(layout: Layout, changes: ProviderChanges) -> None:
+    document = layout.document
     table = document.get("primary")
     if isinstance(table, MutableMapping):
         _apply(table, changes)
@@ -129,9 +130,10 @@ def _change_primary(document: TOMLDocument, changes: ProviderChanges) -> None:
     table = tomlkit.table()
     _apply(table, changes)
     if table:
-        if document.as_string().strip():
-            table.trivia.indent = "\n"
+        opens = not document.as_string().strip()
         document["primary"] = table
+        table.trivia.indent = ""
+        layout.set_above(table, "" if opens else "\n")
 
 
 def _apply(table: MutableMapping[str, Any], changes: ProviderChanges) -> None:

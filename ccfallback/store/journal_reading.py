@@ -112,19 +112,11 @@ def follow(
     start: Mark | None = None,
 ) -> Iterator[bytes]:
     """Every line that is added from now on (or was since `start`), raw, until `stop` is set."""
-    start = start or mark(path)
-    file = None
-    if start is not None:
-        pieces = [piece for piece in _pieces(path) if piece.inode == start.inode]
-        file = _open(path, pieces[0]) if pieces else None
-        if file is not None:
-            file.seek(start.offset)
-    return _follow(path, file, stop or threading.Event(), poll)
+    return _follow(path, start or mark(path), stop or threading.Event(), poll)
 
 
-def _follow(
-    path: Path, file: BinaryIO | None, stop: threading.Event, poll: float
-) -> Iterator[bytes]:
+def _follow(path: Path, start: Mark | None, stop: threading.Event, poll: float) -> Iterator[bytes]:
+    file = None if start is None else _open_at(path, start)
     try:
         while not stop.is_set():
             # Looked for before the last read: once there is a newer file, ours grows no more.
@@ -140,6 +132,17 @@ def _follow(
     finally:
         if file is not None:
             file.close()
+
+
+def _open_at(path: Path, place: Mark) -> BinaryIO | None:
+    for piece in _pieces(path):
+        if piece.inode == place.inode and (file := _open(path, piece)) is not None:
+            # A removed file's inode may have gone to a new one, which has not been read at all.
+            file.seek(max(0, place.offset - 1))
+            if file.read(1) != b"\n":
+                file.seek(0)
+            return file
+    return None
 
 
 def _added(file: BinaryIO) -> Iterator[bytes]:

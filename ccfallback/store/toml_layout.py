@@ -1,8 +1,8 @@
 """Where comments and blank lines belong in a TOML document, so that tables can move.
 
 tomlkit keeps the comment above a header at the end of the table before it. One rule: inside
-`arranged`, the text above a header is that header's own (its `indent`), so that taking a table
-away or putting it elsewhere takes its comment along, and a new key never lands below it.
+`arranged`, the text above a header is that header's own, so that a table that is taken away or
+put elsewhere takes its comment along, and a new key never lands below the next table's.
 """
 
 import re
@@ -22,26 +22,80 @@ _KEY_OUT_OF_USE: Final = re.compile(r"\s*#\s*[\w.\"-]+\s*=")
 PROVIDERS: Final = "providers"
 
 
+class Layout:
+    """A document whose comments have been taken out of the way, each to its header."""
+
+    def __init__(self, document: TOMLDocument) -> None:
+        self.document = document
+        self._above: dict[int, tuple[Table, str]] = {}
+        self._ending = self._gather()
+
+    def above(self, table: Table) -> str:
+        """The text above a header."""
+        return self._above[id(table)][1] if id(table) in self._above else ""
+
+    def set_above(self, table: Table, text: str) -> None:
+        """Have another text above a header."""
+        self._above[id(table)] = (table, text)
+
+    def put_below_providers(self, text: str) -> None:
+        """Keep a text whose provider is gone above whatever comes after the providers."""
+        later = iter(self.document.body)
+        for _, item in later:
+            if isinstance(item, AoT) and item.name == PROVIDERS:
+                break
+        following = next((found for found in _walk(list(later)) if isinstance(found, Table)), None)
+        if following is None:
+            self._ending = text + self._ending
+        else:
+            self.set_above(following, text + self.above(following))
+
+    def restore(self) -> None:
+        """Put all the text back into the document."""
+        for table, text in self._above.values():
+            table.trivia.indent = text + table.trivia.indent
+        if self._ending:
+            _end_of(self.document.body).append((None, Whitespace(self._ending, True)))
+
+    def _gather(self) -> str:
+        """Take out the text above each header; returns the text at the very end."""
+        slots: list[_Slot] = []
+        after_key = False
+        for found in list(_walk(self.document.body)):
+            if isinstance(found, tuple):
+                slots.append(found)
+                continue
+            if isinstance(found, Table):
+                text = _take(slots, after_key) + found.trivia.indent
+                # tomlkit indents new keys by any space it finds here, a comment's too.
+                end = text.rfind("\n") + 1
+                found.trivia.indent = text[end:]
+                self.set_above(found, text[:end])
+            after_key = True
+            slots = []
+        return _take(slots, after_key)
+
+
 @contextmanager
-def arranged(document: TOMLDocument) -> Iterator[None]:
+def arranged(document: TOMLDocument) -> Iterator[Layout]:
     """Give each header the text above it for as long as tables are moved and changed."""
-    ending = _gather(document)
+    layout = Layout(document)
     try:
-        yield
+        yield layout
     finally:
-        if ending:
-            _end_of(document.body).append((None, Whitespace(ending, True)))
+        layout.restore()
 
 
 class Providers:
     """The provider tables of a document, whether `[[providers]]` or an inline array."""
 
-    def __init__(self, document: TOMLDocument) -> None:
-        self._document = document
-        found = document.get(PROVIDERS)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._document = layout.document
+        found = self._document.get(PROVIDERS)
         if isinstance(found, Array) and not found:
             # `providers = []` says the same as no word about them.
-            del document[PROVIDERS]
+            del self._document[PROVIDERS]
             found = None
         self._array = found if isinstance(found, Array) else None
         self._tables: list[Table] = list(found.body) if isinstance(found, AoT) else []
@@ -67,7 +121,6 @@ class Providers:
             self._array.insert(index, table)
             return
         assert isinstance(table, Table)
-        table.trivia.indent = "\n"
         gaps, leads = self._texts()
         # What stands above a place, and belongs to nobody, stays above that place.
         gaps.insert(index + 1, "")
@@ -96,19 +149,17 @@ class Providers:
         del self._tables[index]
         if index < len(gaps):
             gaps[index] = gap + gaps[index]
-            gap = ""
+        else:
+            self._layout.put_below_providers(gap)
         self._put(gaps, leads)
-        if gap:
-            _end_of(self._document.body).append((None, Whitespace(gap, True)))
 
     def _texts(self) -> tuple[list[str], list[str]]:
         """For each table, the text above that stays in place, and the text that is its own."""
-        texts = [_split_indent(table.trivia.indent) for table in self._tables]
+        texts = [_split_above(self._layout.above(table)) for table in self._tables]
         return [gap for gap, _ in texts], [lead for _, lead in texts]
 
     def _put(self, gaps: list[str], leads: list[str]) -> None:
-        for table, gap, lead in zip(self._tables, gaps, leads, strict=True):
-            table.trivia.indent = gap + lead
+        """Show these tables, with these texts above them."""
         there = self._document.get(PROVIDERS)
         if not self._tables:
             del self._document[PROVIDERS]
@@ -122,35 +173,22 @@ class Providers:
             there = tomlkit.aot()
             there.extend(self._tables)
             self._document.append(PROVIDERS, there)
-        first, *others = self._tables
-        if self._opens_document():
-            first.trivia.indent = first.trivia.indent.lstrip("\n")
-        else:
-            others.append(first)
-        for table in others:
-            if table.trivia.indent[:1] != "\n":
-                table.trivia.indent = "\n" + table.trivia.indent
+        opens = self._opens_document()
+        for table, gap, lead in zip(self._tables, gaps, leads, strict=True):
+            text = gap + lead
+            if opens:
+                text = text.lstrip("\n")
+            elif not text.startswith("\n"):
+                text = "\n" + text
+            self._layout.set_above(table, text)
+            opens = False
+        for table in self._tables:
+            table.trivia.indent = table.trivia.indent.lstrip("\n")
 
     def _opens_document(self) -> bool:
         """Whether nothing stands before the first provider."""
         shown = (item for _, item in self._document.body if not isinstance(item, Null))
         return isinstance(next(shown, None), AoT)
-
-
-def _gather(document: TOMLDocument) -> str:
-    """Move the text above each header into its indent; returns the text at the very end."""
-    above: list[_Slot] = []
-    after_key = False
-    for found in list(_walk(document.body)):
-        if isinstance(found, tuple):
-            above.append(found)
-            continue
-        if isinstance(found, Table):
-            moved = _take(above, after_key)
-            found.trivia.indent = moved + found.trivia.indent
-        after_key = True
-        above = []
-    return _take(above, after_key)
 
 
 def _walk(body: _Body) -> Iterator[_Slot | Table | None]:
@@ -195,12 +233,10 @@ def _split_text(text: str) -> tuple[str, str]:
     return "".join(lines[:blank]), "".join(lines[blank:])
 
 
-def _split_indent(indent: str) -> tuple[str, str]:
+def _split_above(text: str) -> tuple[str, str]:
     """The text above a header that isn't about it, and the comment directly above it."""
-    lines = indent.splitlines(keepends=True)
+    lines = text.splitlines(keepends=True)
     start = len(lines)
-    if start and not lines[-1].endswith("\n"):
-        start -= 1
     while start and lines[start - 1].lstrip().startswith("#"):
         start -= 1
     while start and not lines[start - 1].strip():

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ TEXT = '# mine\n[log]\nlevel = "debug"   # for now\n'
 
 ADDER = """
 import sys
+from functools import partial
 from pathlib import Path
 from ccfallback.store.config_edit import ProviderChanges, add_provider
 from ccfallback.store.config_file import ConfigFile
@@ -122,7 +124,7 @@ def test_a_change_that_raises_leaves_the_file(file: ConfigFile) -> None:
 
 def test_every_version_is_kept_and_can_be_restored(file: ConfigFile) -> None:
     for value in ("warn", "error", "debug"):
-        file.edit(lambda document, value=value: level(document, value))
+        file.edit(partial(level, value=value))
     versions = file.history()
     assert [version.number for version in versions] == [3, 2, 1]
     assert versions[2].path.read_bytes() == b""
