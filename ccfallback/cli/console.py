@@ -1,0 +1,248 @@
+"""The only place that prints: data to stdout, talk to stderr.
+
+Each stream is judged on its own: colour and tables only where it is a terminal, and plain
+aligned lines, one a record, where it is not.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TextIO
+
+import msgspec
+
+from ccfallback.cli.exit import ExitCode
+from ccfallback.core.redact import scrub
+
+PLAIN_WIDTH = 80
+
+
+class Styled(NamedTuple):
+    """A text with a colour, where there is colour."""
+
+    text: str
+    style: str
+
+
+Cell = str | Styled
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows for a person; without a header it is a list of names and values."""
+
+    rows: Sequence[Sequence[Cell]]
+    header: Sequence[str] = ()
+
+
+class ClosedPipe(Exception):
+    """Whoever read our output has enough of it, which is no failure."""
+
+
+@dataclass(slots=True)
+class Console:
+    """The three standard streams, and what the person wants on them."""
+
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    environ: Mapping[str, str]
+    as_json: bool = False
+
+    @classmethod
+    def of_process(cls, *, as_json: bool = False) -> "Console":
+        """The console of this process."""
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that can't show a letter gets a question mark instead of a traceback.
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(errors="replace")
+        return cls(sys.stdin, sys.stdout, sys.stderr, os.environ, as_json)
+
+    def emit(self, value: Any, table: Callable[[], Grid | str]) -> None:
+        """Print a command's result: as JSON if that was asked for, else as `table` lays it out."""
+        if self.as_json:
+            encoded = msgspec.json.encode(value)
+            indent = 2 if _is_terminal(self.stdout) else 0
+            self.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
+            return
+        shown = table()
+        if isinstance(shown, str):
+            self.write(shown + "\n")
+        elif _is_terminal(self.stdout):
+            self._draw(shown)
+        else:
+            self.write(_aligned(shown))
+
+    def answer(self, value: Any) -> None:
+        """Give a script the result of a change; a person is told by `say`."""
+        if self.as_json:
+            self.emit(value, str)
+
+    def say(self, message: str) -> None:
+        """Tell the person something."""
+        try:
+            self.stderr.write(message + "\n")
+            self.stderr.flush()
+        except BrokenPipeError:
+            self.abandon()
+            raise ClosedPipe from None
+
+    def write(self, text: str) -> None:
+        """Print data, at once: a reader may be waiting for it."""
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            self.abandon()
+            raise ClosedPipe from None
+
+    def write_bytes(self, data: bytes) -> None:
+        """Print bytes as they are."""
+        try:
+            self.stdout.flush()
+            self.stdout.buffer.write(data)
+            self.stdout.buffer.flush()
+        except BrokenPipeError:
+            self.abandon()
+            raise ClosedPipe from None
+
+    def flush(self) -> None:
+        """See that everything has left."""
+        self.write("")
+
+    def abandon(self) -> None:
+        """Send the rest nowhere, or the interpreter complains about it on its way out."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stdout.fileno())
+        os.close(nowhere)
+
+    def fail(self, message: str, hint: str = "") -> int:
+        """Say why a command failed; gives its exit code."""
+        self._report(message, hint)
+        line = " ".join(f"{message}; {hint}".split() if hint else message.split())
+        self.say(f"ccfallback: {line}")
+        return ExitCode.FAILED
+
+    def fail_unexpectedly(self, error: Exception) -> int:
+        """Say that something broke that nobody thought of; gives the exit code."""
+        if isinstance(error, OSError) and error.strerror:
+            where = f"{error.filename}: " if error.filename else ""
+            return self.fail(f"{where}{error.strerror}", "check that the path may be used")
+        kind = type(error).__name__
+        return self.fail(
+            f"{kind}: {scrub(str(error))}" if str(error) else kind,
+            "this is a bug; CCFALLBACK_DEBUG=1 shows where",
+        )
+
+    def misused(self, error: Any) -> int:
+        """Say what is wrong with the command line, in typer's words; gives the exit code."""
+        self._report(error.format_message(), "see `ccfallback --help`")
+        error.show(self.stderr)
+        return ExitCode.USAGE
+
+    @property
+    def colour(self) -> bool:
+        """Whether data may be coloured."""
+        return (
+            _is_terminal(self.stdout)
+            and not self.environ.get("NO_COLOR")
+            and self.environ.get("TERM") != "dumb"
+        )
+
+    @property
+    def interactive(self) -> bool:
+        """Whether there is a person to ask."""
+        return _is_terminal(self.stdin) and _is_terminal(self.stderr)
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a person sees the data, not a program."""
+        return _is_terminal(self.stdout)
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; `None` where data does not go to one."""
+        if not _is_terminal(self.stdout):
+            return None
+        try:
+            return os.get_terminal_size(self.stdout.fileno()).columns or PLAIN_WIDTH
+        except OSError:
+            return PLAIN_WIDTH
+
+    def read_secret(self, prompt: str) -> str:
+        """Ask for a secret without showing it; only where `interactive`."""
+        from getpass import getpass
+
+        return getpass(prompt, stream=self.stderr).strip()
+
+    def read_input(self) -> str:
+        """Everything on standard input."""
+        return self.stdin.read()
+
+    def paint(self, text: str, style: str) -> str:
+        """A text in one of the few colours that every terminal has."""
+        if not style or not self.colour:
+            return text
+        codes = ";".join(ANSI[word] for word in style.split())
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+    def _report(self, message: str, hint: str) -> None:
+        if self.as_json:
+            error = {"error": {"message": message, "hint": hint}}
+            self.write_bytes(msgspec.json.encode(error) + b"\n")
+
+    def _draw(self, grid: Grid) -> None:
+        """Draw a table for the terminal; long cells wrap, none is cut."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console as Screen
+        from rich.table import Table
+        from rich.text import Text
+
+        colour = self.colour
+        table = Table(
+            box=SIMPLE_HEAD if grid.header else None,
+            show_header=bool(grid.header),
+            show_edge=False,
+            pad_edge=False,
+            header_style="bold" if colour else "",
+        )
+        for title in grid.header or [""] * max(map(len, grid.rows), default=0):
+            table.add_column(title, overflow="fold")
+        for row in grid.rows:
+            cells = [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
+            table.add_row(*(Text(text, style if colour else "") for text, style in cells))
+        screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
+        with screen.capture() as drawn:
+            screen.print(table)
+        self.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
+
+
+ANSI: Mapping[str, str] = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "cyan": "36",
+}
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (ValueError, AttributeError):  # A closed stream, or none at all (pythonw, a daemon).
+        return False
+
+
+def _aligned(grid: Grid) -> str:
+    """Rows as plain lines in columns."""
+    rows = [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in grid.rows]
+    if grid.header:
+        rows.insert(0, list(grid.header))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,82 @@
+"""A breaker's state as scripts and people read it.
+
+Every command that shows health (`breaker status`, `providers show`, `status`) shows this shape.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ccfallback.cli.console import Cell, Styled
+from ccfallback.cli.phrases import ago, ahead
+from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase, phase, sane
+from ccfallback.core.config import Config, Provider
+
+
+def limits_of(config: Config) -> Limits:
+    """What the configuration allows the breakers."""
+    # proxy.health has the same, but brings asyncio along, and a command is to start at once.
+    rules = config.breaker
+    return Limits(
+        max_cooldown=rules.max_cooldown,
+        max_reset=rules.max_reset,
+        honor_reset=rules.honor_reset,
+        cooldowns=config.cooldowns,
+    )
+
+
+def known(
+    config: Config, states: Mapping[str, BreakerState], name: str, now: float
+) -> BreakerState:
+    """What is known of a provider, without times that a wrong clock wrote."""
+    return sane(states.get(name, CLOSED), now, limits_of(config))
+
+
+def health(name: str, state: BreakerState, now: float, limits: Limits) -> dict[str, Any]:
+    """A provider's health, with what is wrong with single models."""
+    return {
+        "name": name,
+        **_facts(state, now, limits),
+        "models": {model: _facts(each, now, limits) for model, each in state.models.items()},
+    }
+
+
+def _facts(state: BreakerState, now: float, limits: Limits) -> dict[str, Any]:
+    return {
+        "available": phase(state, now, limits) is not Phase.OPEN,
+        "consecutiveFailures": state.failures,
+        "lastFailure": _milliseconds(state.last_failure),
+        "lastSuccess": _milliseconds(state.last_success),
+        "cooldownUntil": _milliseconds(state.cooldown_until),
+        "reason": state.reason,
+    }
+
+
+def _milliseconds(when: float | None) -> int | None:
+    return None if when is None else round(when * 1000)
+
+
+def standing(provider: Provider, state: BreakerState, now: float, limits: Limits) -> Cell:
+    """In a few words whether a provider may be asked."""
+    if provider.disabled:
+        return Styled("disabled", "dim")
+    return condition(state, now, limits)
+
+
+def condition(state: BreakerState, now: float, limits: Limits) -> Cell:
+    """In a few words whether the breaker lets anybody through."""
+    match phase(state, now, limits):
+        case Phase.OPEN:
+            return Styled(f"back {ahead(state.cooldown_until or now, now)}", "red")
+        case Phase.HALF_OPEN:
+            return Styled("on trial", "yellow")
+        case Phase.CLOSED if any(
+            phase(each, now, limits) is Phase.OPEN for each in state.models.values()
+        ):
+            return Styled("partly available", "yellow")
+        case _:
+            return Styled("available", "green")
+
+
+def moment(when: float | None, now: float) -> str:
+    """When something was, for a table."""
+    return "never" if when is None else ago(when, now)

@@ -1,0 +1,182 @@
+"""`ccfallback logs`: the log as a story for people, or as its own lines for scripts."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from textwrap import wrap
+from typing import Any, Final
+
+import msgspec
+import typer
+
+from ccfallback.cli.console import Console
+from ccfallback.cli.options import Json, group, provider_names
+from ccfallback.cli.serve import Level
+from ccfallback.cli.session import session_of
+from ccfallback.core import story, timing
+from ccfallback.core.config import LEVELS
+from ccfallback.store import journal
+
+app = group(name="logs", help="Read the log.")
+
+Keep = Callable[[Mapping[str, Any]], bool]
+
+POLL: Final = 0.2
+"""Seconds between two looks at a followed log."""
+
+STYLES: Final[Mapping[str, str]] = {
+    "·": "cyan",
+    "!": "yellow",
+    "✗": "red",
+    story.ANSWERED: "green",
+}
+
+
+class Status(StrEnum):
+    """Which news."""
+
+    ERROR = "error"
+    SUCCESS = "success"
+
+
+class Format(StrEnum):
+    """How lines are printed."""
+
+    PRETTY = "pretty"
+    JSON = "json"
+
+
+@app.command("tail", epilog="Example: ccfallback logs tail -f --status error --since 10m")
+def tail(
+    ctx: typer.Context,
+    count: int = typer.Option(20, "-n", "--lines", min=0, metavar="N", help="Lines to begin with."),
+    follow: bool = typer.Option(False, "-f", "--follow", help="Go on with what comes."),
+    status: Status | None = typer.Option(None, help="Only trouble, or only answers."),
+    since: str | None = typer.Option(None, metavar="DURATION", help="Only the last 5m, 2h, 1d."),
+    level: Level | None = typer.Option(None, help="Only that level and above."),
+    provider: str | None = typer.Option(
+        None, metavar="NAME", help="Only about one provider.", autocompletion=provider_names
+    ),
+    request: str | None = typer.Option(
+        None, metavar="ID", help="Only one request, by its id or the beginning of it."
+    ),
+    form: Format = typer.Option(
+        Format.PRETTY, "--format", help="As a story, or the lines as they are."
+    ),
+    as_json: Json = False,
+) -> None:
+    """Show the last lines of the log."""
+    session = session_of(ctx)
+    console = session.console
+    earliest = None if since is None else session.now() - _duration(since)
+    keep = _filter(
+        [
+            None if status is None else _has_status(status),
+            None if earliest is None else lambda record: _written(record) >= earliest,
+            None if level is None else lambda record: _gravity(record) >= LEVELS.index(level),
+            None if provider is None else lambda record: _data(record, "provider") == provider,
+            None if request is None else lambda record: _is_of(record, request),
+        ]
+    )
+    as_it_is = as_json or form is Format.JSON
+    show = _Raw(console) if as_it_is else _Pretty(console)
+    path = session.paths.log
+    if not path.exists():
+        wait = "waiting for it" if follow else "`ccfallback serve` writes it"
+        console.say(f"no log yet at {path}; {wait}")
+    end = journal.mark(path)
+    for record, raw in journal.tail(path, count, keep, end):
+        show(record, raw)
+    if follow:
+        try:
+            for raw in journal.follow(path, poll=POLL, start=end):
+                if keep(added := _record(raw)):
+                    show(added, raw)
+        except KeyboardInterrupt:
+            return  # It is how one ends following, not an interruption of anything.
+
+
+class _Raw:
+    """Prints lines byte for byte."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, record: Mapping[str, Any], raw: bytes) -> None:
+        self._console.write_bytes(raw.rstrip(b"\r\n") + b"\n")
+
+
+class _Pretty:
+    """Prints lines as a story; a new day gets a line of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = console.width
+        self._day = ""
+
+    def __call__(self, record: Mapping[str, Any], raw: bytes) -> None:
+        line = story.line(record)
+        paint = self._console.paint
+        if line.day and line.day != self._day:
+            self._console.write(paint(line.day, "dim") + "\n")
+            self._day = line.day
+        margin = f"{line.time} {line.sign} {line.request:<{story.REQUEST_LETTERS}}  "
+        texts = [line.text]
+        if self._width is not None and self._width > 2 * len(margin):
+            texts = wrap(line.text, self._width - len(margin), break_on_hyphens=False) or [""]
+        style = STYLES.get(line.sign, "dim")
+        head = (
+            f"{paint(line.time, 'dim')} {paint(line.sign, style)} "
+            f"{paint(f'{line.request:<{story.REQUEST_LETTERS}}', 'dim')}  "
+        )
+        grave = style if line.level in ("warn", "error", "debug") else ""
+        body = ("\n" + " " * len(margin)).join(paint(text, grave) for text in texts)
+        self._console.write(f"{head}{body}".rstrip() + "\n")
+
+
+def _filter(conditions: list[Keep | None]) -> Keep:
+    wanted = [condition for condition in conditions if condition is not None]
+    return lambda record: all(condition(record) for condition in wanted)
+
+
+def _duration(text: str) -> float:
+    seconds = timing.duration(text)
+    if seconds is None:
+        raise typer.BadParameter(
+            f"{text!r} is no duration such as 90s, 5m, 2h or 1d", param_hint="'--since'"
+        )
+    return seconds
+
+
+def _has_status(status: Status) -> Keep:
+    if status is Status.ERROR:
+        return lambda record: _gravity(record) >= LEVELS.index("warn")
+    return lambda record: record.get("event") in story.GOOD_EVENTS
+
+
+def _written(record: Mapping[str, Any]) -> float:
+    when = story.moment(record)
+    return 0.0 if when is None else when.timestamp()
+
+
+def _gravity(record: Mapping[str, Any]) -> int:
+    """The place of a record's level; a level that nobody knows is below all."""
+    level = record.get("level")
+    return LEVELS.index(level) if level in LEVELS else -1
+
+
+def _is_of(record: Mapping[str, Any], request: str) -> bool:
+    return str(record.get("requestId") or "").startswith(request)
+
+
+def _data(record: Mapping[str, Any], key: str) -> Any:
+    data = record.get("data")
+    return data.get(key) if isinstance(data, Mapping) else None
+
+
+def _record(raw: bytes) -> Mapping[str, Any]:
+    """The record of a line; an empty one of a line that is none."""
+    try:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

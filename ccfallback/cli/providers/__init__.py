@@ -1,0 +1,22 @@
+"""`ccfallback providers`: the chain, seen and changed.
+
+A verb is a function in `show` (reads) or `edit` (writes), and a line below, in the order of help.
+"""
+
+from ccfallback.cli.options import group
+from ccfallback.cli.providers import edit, show
+
+app = group(name="providers", help="See and change the chain of providers.")
+
+app.command("list", epilog="Example: ccfallback providers list --json")(show.everyone)
+app.command("show", epilog="Example: ccfallback providers show openrouter")(show.one)
+app.command(
+    "add",
+    epilog="Example: ccfallback providers add openrouter --format openai "
+    "--base-url https://openrouter.ai/api/v1 --api-key-env OPENROUTER_API_KEY",
+)(edit.add)
+app.command("remove", epilog="Example: ccfallback providers remove openrouter")(edit.remove)
+app.command("enable", epilog="Example: ccfallback providers enable openrouter")(edit.enable)
+app.command("disable", epilog="Example: ccfallback providers disable anthropic-primary")(
+    edit.disable
+)

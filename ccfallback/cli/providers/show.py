@@ -1,0 +1,76 @@
+"""`providers list` and `providers show`: who is in the chain, and how they are."""
+
+from typing import Any
+
+import typer
+
+from ccfallback.cli.console import Cell, Grid
+from ccfallback.cli.health import condition, health, known, limits_of, moment, standing
+from ccfallback.cli.options import Json, Name, ShowKeys
+from ccfallback.cli.providers.form import describe, key_source, where
+from ccfallback.cli.session import require, session_of
+
+
+def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+    """List the chain in the order in which providers are tried."""
+    session = session_of(ctx)
+    config = session.config()
+    value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
+
+    def table() -> Grid:
+        states, now, limits = session.states(), session.now(), limits_of(config)
+        rows: list[tuple[Cell, ...]] = []
+        for position, provider in enumerate(config.chain):
+            key = provider.key.literal
+            shown = key.reveal() if show_keys and key is not None else key_source(provider)
+            state = standing(provider, known(config, states, provider.name, now), now, limits)
+            place = str(position) if position else ""
+            rows.append((place, provider.name, provider.format, where(provider), shown, state))
+        return Grid(rows, ("", "name", "format", "where", "key", "state"))
+
+    session.console.emit(value, table)
+
+
+def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+    """Show everything about one provider."""
+    session = session_of(ctx)
+    config = session.config()
+    require([name], [provider.name for provider in config.chain])
+    provider = next(provider for provider in config.chain if provider.name == name)
+    now, limits = session.now(), limits_of(config)
+    state = known(config, session.states(), name, now)
+    facts = describe(provider, in_clear=show_keys)
+    value = {**facts, "state": health(name, state, now, limits), "learned": list[str]()}
+
+    def table() -> Grid:
+        rows: list[tuple[Cell, Cell]] = [
+            (label, _worded(fact)) for label, fact in facts.items() if fact not in (None, {})
+        ]
+        if not provider.key:
+            rows.append(("key", key_source(provider)))
+        rows.append(("state", standing(provider, state, now, limits)))
+        rows.append(("failures", str(state.failures)))
+        failure = moment(state.last_failure, now)
+        rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
+        rows.append(("last success", moment(state.last_success, now)))
+        rows.extend(
+            (f"model {model}", condition(each, now, limits)) for model, each in state.models.items()
+        )
+        return Grid(rows)
+
+    session.console.emit({"provider": value}, table)
+
+
+def _worded(fact: Any) -> str:
+    """A value of the configuration, as a line has it."""
+    match fact:
+        case bool():
+            return "yes" if fact else "no"
+        case float():
+            return f"{fact:g} s"
+        case dict():
+            return ", ".join(f"{name} = {_worded(item)}" for name, item in fact.items())
+        case list():
+            return " ".join(map(str, fact))
+        case _:
+            return str(fact)

@@ -1,0 +1,129 @@
+"""What every command needs to know of the one invocation it belongs to.
+
+Files are read when a command asks for them, so that `--help` touches none.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import typer
+
+from ccfallback.cli.console import Console
+from ccfallback.core.breaker import BreakerState
+from ccfallback.core.config import Config
+from ccfallback.errors import ConfigError, ProviderNotFound
+from ccfallback.store import paths as places
+from ccfallback.store.config_file import ConfigFile
+from ccfallback.store.paths import Paths
+from ccfallback.store.state_file import StateFile
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Session:
+    """One invocation: its streams, its environment, its files."""
+
+    console: Console
+    environ: Mapping[str, str]
+    located: Paths | None = None
+
+    def locate(self, config: Path | None, state: Path | None, log: Path | None) -> None:
+        """Decide where the files are."""
+        self.located = places.resolve(config, state, log, self.environ)
+
+    @property
+    def paths(self) -> Paths:
+        """Where the files are."""
+        if self.located is None:
+            self.locate(None, None, None)
+        assert self.located is not None
+        return self.located
+
+    @property
+    def config_file(self) -> ConfigFile:
+        """The configuration, to be read or changed."""
+        return ConfigFile(self.paths.config)
+
+    def config(self) -> Config:
+        """The configuration as it is now."""
+        return self.config_file.load()
+
+    def edit(self, change: "Callable[[TOMLDocument], T]") -> T:
+        """Change the configuration; where it would not load with that, nothing is written."""
+        self.config()
+        try:
+            return self.config_file.edit(change)
+        except ConfigError as error:
+            if not error.faults:
+                raise
+            faults = "; ".join(map(str, error.faults))
+            raise ConfigError(
+                f"{self.paths.config} was not changed: {faults}",
+                "say it again with what is expected",
+                faults=error.faults,
+            ) from error
+
+    @property
+    def state_file(self) -> StateFile:
+        """The breakers' state, to be read or changed."""
+        return StateFile(self.paths.state)
+
+    def states(self) -> Mapping[str, BreakerState]:
+        """The breakers' state as it is now."""
+        file = self.state_file
+        states = file.read()
+        if file.set_aside is not None:
+            self.console.say(f"the state file could not be read; it is now {file.set_aside}")
+        return states
+
+    def record(self, config: Config, event: str, message: str, **data: str) -> None:
+        """Write to the log what was done by hand."""
+        from ccfallback.proxy.record import Record, Recorder
+        from ccfallback.store.journal import Journal
+
+        journal = Journal(self.paths.log, config.log.max_bytes, config.log.backups)
+
+        class Sink:
+            def put(self, record: Record) -> None:
+                journal.write(msgspec.json.encode(record) + b"\n")
+
+        try:
+            Recorder(Sink(), config.log.level).log("info", event, message, **data)
+        except OSError as error:
+            # The deed is done; that nobody wrote it down is no reason to call it failed.
+            self.console.say(f"{self.paths.log} can't be written: {error.strerror}")
+        finally:
+            journal.close()
+
+    def now(self) -> float:
+        """The time, in Unix seconds."""
+        return time()
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """The session that a command runs in."""
+    session = ctx.find_root().obj
+    assert isinstance(session, Session)
+    return session
+
+
+def require(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that nobody has, with the one that was probably meant."""
+    known = list(known)
+    missing = [name for name in names if name not in known]
+    if not missing:
+        return
+    close = get_close_matches(missing[0], known, n=1)
+    raise ProviderNotFound(
+        f"no provider is named {' or '.join(missing)}",
+        f"did you mean {close[0]}?" if close else "`ccfallback providers list` names them all",
+    )
