@@ -1,15 +1,17 @@
 """`ccfallback breaker`: what the breakers know, and how to make them forget it."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 
 from ccfallback.cli.console import Grid
-from ccfallback.cli.health import condition, health, known, limits_of, moment, standing
 from ccfallback.cli.options import AnyNames, Json, group
 from ccfallback.cli.phrases import listed
 from ccfallback.cli.session import require, session_of
-from ccfallback.core.breaker import CLOSED, BreakerState
+
+if TYPE_CHECKING:
+    from ccfallback.core.breaker import BreakerState
 
 app = group(name="breaker", help="See and reset the circuit breakers.")
 
@@ -17,6 +19,8 @@ app = group(name="breaker", help="See and reset the circuit breakers.")
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldowns and the last failure and success of each provider."""
+    from ccfallback.cli.health import condition, health, known, limits_of, standing
+
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])
@@ -39,7 +43,9 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
     session.console.emit(value, table)
 
 
-def _past(state: BreakerState, now: float) -> tuple[str, str, str]:
+def _past(state: "BreakerState", now: float) -> tuple[str, str, str]:
+    from ccfallback.cli.health import moment
+
     failure = moment(state.last_failure, now)
     if state.reason:
         failure = f"{failure}: {state.reason}"
@@ -53,7 +59,9 @@ def reset(
     everything: bool = typer.Option(False, "--all", help="Reset every provider."),
     as_json: Json = False,
 ) -> None:
-    """Make providers as if they had never failed; a running server follows at once."""
+    """Make providers as if they had never failed."""
+    from ccfallback.core.breaker import CLOSED
+
     if bool(names) is everything:
         raise typer.BadParameter("name one or more providers, or give --all", ctx=ctx)
     session = session_of(ctx)
@@ -64,7 +72,7 @@ def reset(
     require(chosen, [*chain, *before])
     forgotten: list[str] = []
 
-    def forget(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
+    def forget(states: "Mapping[str, BreakerState]") -> "dict[str, BreakerState]":
         # Found out under the lock, because the server may have written since.
         forgotten[:] = [name for name in chosen if not _is_fresh(states.get(name, CLOSED))]
         return {name: state for name, state in states.items() if name not in chosen}
@@ -82,7 +90,7 @@ def reset(
         session.console.say("nothing to reset: no failure is on record")
 
 
-def _is_fresh(state: BreakerState) -> bool:
+def _is_fresh(state: "BreakerState") -> bool:
     """Whether there is nothing held against a provider."""
     return (
         not state.failures

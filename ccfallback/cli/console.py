@@ -16,6 +16,8 @@ from ccfallback.cli.exit import ExitCode
 from ccfallback.core.redact import scrub
 
 PLAIN_WIDTH = 80
+UNWRAPPED = 20
+"""Columns of cells up to this long stay whole; longer ones make room for them."""
 
 
 class Styled(NamedTuple):
@@ -194,24 +196,28 @@ class Console:
 
     def _draw(self, grid: Grid) -> None:
         """Draw a table for the terminal; long cells wrap, none is cut."""
-        from rich.box import SIMPLE_HEAD
         from rich.console import Console as Screen
         from rich.table import Table
         from rich.text import Text
 
         colour = self.colour
         table = Table(
-            box=SIMPLE_HEAD if grid.header else None,
-            show_header=bool(grid.header),
-            show_edge=False,
+            box=None,
+            padding=(0, 2, 0, 0),
             pad_edge=False,
+            show_header=bool(grid.header),
             header_style="bold" if colour else "",
         )
-        for title in grid.header or [""] * max(map(len, grid.rows), default=0):
-            table.add_column(title, overflow="fold")
-        for row in grid.rows:
-            cells = [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
-            table.add_row(*(Text(text, style if colour else "") for text, style in cells))
+        rows = [
+            [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
+            for row in grid.rows
+        ]
+        for number, cells in enumerate(zip(*rows, strict=True)):
+            short = max(len(cell.text) for cell in cells) <= UNWRAPPED
+            title = grid.header[number] if grid.header else ""
+            table.add_column(title, overflow="fold", no_wrap=short)
+        for row in rows:
+            table.add_row(*(Text(text, style if colour else "") for text, style in row))
         screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
         with screen.capture() as drawn:
             screen.print(table)

@@ -13,7 +13,6 @@ from typing import Final
 import typer
 
 from ccfallback.cli.options import Json, group
-from ccfallback.cli.running import configured_url, running_url
 from ccfallback.cli.session import session_of
 
 app = group()
@@ -52,6 +51,8 @@ def env(
     as_json: Json = False,
 ) -> None:
     """Print the lines that point Claude Code at the server."""
+    from ccfallback.cli.running import configured_url, running_url
+
     session = session_of(ctx)
     console = session.console
     config = session.config()

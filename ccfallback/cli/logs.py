@@ -12,13 +12,13 @@ from ccfallback.cli.console import Console
 from ccfallback.cli.options import Json, group, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
-from ccfallback.core import story, timing
-from ccfallback.core.config import LEVELS
-from ccfallback.store import journal
+from ccfallback.core import story
 
 app = group(name="logs", help="Read the log.")
 
 Keep = Callable[[Mapping[str, Any]], bool]
+
+LEVELS: Final = tuple(level.value for level in Level)
 
 POLL: Final = 0.2
 """Seconds between two looks at a followed log."""
@@ -65,6 +65,8 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Show the last lines of the log."""
+    from ccfallback.store import journal
+
     session = session_of(ctx)
     console = session.console
     earliest = None if since is None else session.now() - _duration(since)
@@ -139,6 +141,8 @@ def _filter(conditions: list[Keep | None]) -> Keep:
 
 
 def _duration(text: str) -> float:
+    from ccfallback.core import timing
+
     seconds = timing.duration(text)
     if seconds is None:
         raise typer.BadParameter(

@@ -40,8 +40,3 @@ def listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def counted(count: int, thing: str) -> str:
-    """A number of things: `1 failure`, `3 failures`."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

@@ -1,6 +1,5 @@
 """Find the running server: what its own file says, if the server itself confirms it."""
 
-from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,6 +33,8 @@ def running_url(paths: Paths, config: Config) -> str | None:
 
 def health_at(url: str) -> dict[str, Any] | None:
     """What the server there says of its health; `None` if there is none of ours."""
+    from http.client import HTTPConnection, HTTPException
+
     # Straight to the socket: a proxy from the environment has no business on loopback.
     try:
         parts = urlsplit(url)

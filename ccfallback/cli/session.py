@@ -14,16 +14,17 @@ import msgspec
 import typer
 
 from ccfallback.cli.console import Console
-from ccfallback.core.breaker import BreakerState
-from ccfallback.core.config import Config
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.store import paths as places
-from ccfallback.store.config_file import ConfigFile
 from ccfallback.store.paths import Paths
-from ccfallback.store.state_file import StateFile
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
+
+    from ccfallback.core.breaker import BreakerState
+    from ccfallback.core.config import Config
+    from ccfallback.store.config_file import ConfigFile
+    from ccfallback.store.state_file import StateFile
 
 T = TypeVar("T")
 
@@ -49,11 +50,13 @@ class Session:
         return self.located
 
     @property
-    def config_file(self) -> ConfigFile:
+    def config_file(self) -> "ConfigFile":
         """The configuration, to be read or changed."""
+        from ccfallback.store.config_file import ConfigFile
+
         return ConfigFile(self.paths.config)
 
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The configuration as it is now."""
         return self.config_file.load()
 
@@ -73,11 +76,13 @@ class Session:
             ) from error
 
     @property
-    def state_file(self) -> StateFile:
+    def state_file(self) -> "StateFile":
         """The breakers' state, to be read or changed."""
+        from ccfallback.store.state_file import StateFile
+
         return StateFile(self.paths.state)
 
-    def states(self) -> Mapping[str, BreakerState]:
+    def states(self) -> "Mapping[str, BreakerState]":
         """The breakers' state as it is now."""
         file = self.state_file
         states = file.read()
@@ -85,7 +90,7 @@ class Session:
             self.console.say(f"the state file could not be read; it is now {file.set_aside}")
         return states
 
-    def record(self, config: Config, event: str, message: str, **data: str) -> None:
+    def record(self, config: "Config", event: str, message: str, **data: str) -> None:
         """Write to the log what was done by hand."""
         from ccfallback.proxy.record import Record, Recorder
         from ccfallback.store.journal import Journal

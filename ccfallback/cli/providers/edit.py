@@ -11,11 +11,12 @@ import typer
 from ccfallback.cli.options import Json, Names
 from ccfallback.cli.phrases import TAKE_BACK, listed
 from ccfallback.cli.session import Session, require, session_of
-from ccfallback.core.config import PRIMARY_NAME, Config
 from ccfallback.errors import CcfallbackError, ConfigError
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
+
+    from ccfallback.core.config import Config
 
 BaseUrl = Annotated[
     str, typer.Option("--base-url", metavar="URL", help="The endpoint, or a base of it.")
@@ -113,6 +114,7 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take providers out of the chain."""
+    from ccfallback.core.config import PRIMARY_NAME
     from ccfallback.store.config_edit import remove_providers
 
     if PRIMARY_NAME in names:
@@ -171,7 +173,9 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
         session.console.say(f"{listed(changed)} {word}; {TAKE_BACK}")
 
 
-def _refuse_taken(config: Config, name: str) -> None:
+def _refuse_taken(config: "Config", name: str) -> None:
+    from ccfallback.core.config import PRIMARY_NAME
+
     if name == PRIMARY_NAME:
         raise ConfigError(
             f"{PRIMARY_NAME} is the primary, and in the chain already",

@@ -5,19 +5,21 @@ from typing import Any
 import typer
 
 from ccfallback.cli.console import Cell, Grid
-from ccfallback.cli.health import condition, health, known, limits_of, moment, standing
 from ccfallback.cli.options import Json, Name, ShowKeys
-from ccfallback.cli.providers.form import describe, key_source, where
 from ccfallback.cli.session import require, session_of
 
 
 def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
+    from ccfallback.cli.providers.form import describe, key_source, where
+
     session = session_of(ctx)
     config = session.config()
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
     def table() -> Grid:
+        from ccfallback.cli.health import known, limits_of, standing
+
         states, now, limits = session.states(), session.now(), limits_of(config)
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
@@ -33,6 +35,9 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
 
 def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Show everything about one provider."""
+    from ccfallback.cli.health import condition, health, known, limits_of, moment, standing
+    from ccfallback.cli.providers.form import describe, key_source
+
     session = session_of(ctx)
     config = session.config()
     require([name], [provider.name for provider in config.chain])

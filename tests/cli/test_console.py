@@ -1,0 +1,62 @@
+"""Data and talk, terminals and pipes."""
+
+import io
+import os
+import sys
+
+import msgspec
+import pytest
+
+from ccfallback.cli.console import Console, Grid, Styled
+
+pty = pytest.importorskip("pty")
+
+
+def printed_on_terminal(value: Grid, environ: dict[str, str]) -> str:
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as out:
+        console = Console(io.StringIO(), out, io.StringIO(), environ)
+        console.emit({}, lambda: value)
+        shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    return shown
+
+
+GRID = Grid([("a", Styled("bad", "red"))], ("name", "state"))
+
+
+def test_a_terminal_gets_colour() -> None:
+    assert "\x1b[31mbad" in printed_on_terminal(GRID, {"TERM": "xterm"})
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colour_can_be_declined(environ: dict[str, str]) -> None:
+    assert "\x1b" not in printed_on_terminal(GRID, environ)
+
+
+def test_an_empty_no_color_declines_nothing() -> None:
+    assert "\x1b" in printed_on_terminal(GRID, {"NO_COLOR": "", "TERM": "xterm"})
+
+
+def test_a_pipe_gets_plain_aligned_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {})
+    console.emit({}, lambda: Grid([("long name", Styled("bad", "red")), ("b", "ok")], ("n", "s")))
+    assert capfd.readouterr().out == "n          s\nlong name  bad\nb          ok\n"
+
+
+def test_json_is_one_document_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {}, as_json=True)
+    console.emit({"a": "ü"}, lambda: "never asked")
+    assert msgspec.json.decode(capfd.readouterr().out) == {"a": "ü"}
+
+
+def test_a_failure_stays_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {})
+    assert console.fail("two\nlines", "a hint") == 1
+    assert capfd.readouterr().err == "ccfallback: two lines; a hint\n"
+
+
+def test_an_unreadable_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {})
+    console.fail_unexpectedly(PermissionError(13, "Permission denied", "/some/file"))
+    assert "/some/file: Permission denied" in capfd.readouterr().err

@@ -1,0 +1,136 @@
+"""The choke point: how errors become lines and exit codes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from ccfallback import __version__
+from tests.cli.conftest import Run
+
+GROUPS = [
+    (),
+    ("serve",),
+    ("env",),
+    ("providers",),
+    *(("providers", verb) for verb in ("list", "show", "add", "remove", "enable", "disable")),
+    ("breaker",),
+    ("breaker", "status"),
+    ("breaker", "reset"),
+    ("logs",),
+    ("logs", "tail"),
+]
+
+
+def test_the_version_is_said(ccf: Run) -> None:
+    assert ccf("--version").out == f"ccfallback {__version__}\n"
+
+
+@pytest.mark.parametrize("command", GROUPS, ids=" ".join)
+def test_help_begins_with_a_sentence(ccf: Run, command: tuple[str, ...]) -> None:
+    ran = ccf(*command, "--help")
+    assert ran.code == 0
+    first = ran.out.split("\n\n")[1].strip()
+    assert first.endswith(".")
+    assert "\n" not in first
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in GROUPS if len(command) != 1 or command[0] in "serve env"]
+)
+def test_help_has_an_example(ccf: Run, command: tuple[str, ...]) -> None:
+    assert "Example: " in ccf(*command, "--help").out
+
+
+@pytest.mark.parametrize("arguments", [(), ("--config", "x")])
+def test_no_command_is_wrong_usage_and_shows_help(ccf: Run, arguments: tuple[str, ...]) -> None:
+    ran = ccf(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "providers" in ran.err
+
+
+def test_wrong_usage_is_2(ccf: Run) -> None:
+    assert ccf("providers", "shwo").code == 2
+    assert ccf("providers", "list", "--jsn").code == 2
+
+
+def test_a_broken_config_is_one_line_with_file_key_and_expectation(
+    ccf: Run, configure: Callable[[str], None]
+) -> None:
+    configure("[server]\nport = 99999\nhots = 1\n")
+    ran = ccf("providers", "list")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.count("\n") == 1
+    for part in ("ccfallback: ", "config.toml", "server.port", "65535", "server.hots", "host"):
+        assert part in ran.err
+
+
+def test_a_failure_with_json_speaks_json_too(ccf: Run, configure: Callable[[str], None]) -> None:
+    configure("[server]\nport = 99999\n")
+    ran = ccf("breaker", "status", "--json")
+    assert ran.code == 1
+    assert set(ran.json["error"]) == {"message", "hint"}
+    assert "server.port" in ran.json["error"]["message"]
+    assert ran.err.startswith("ccfallback: ")
+
+
+def test_the_unforeseen_is_one_line_unless_debugging(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ccfallback.cli.session import Session
+
+    def broken(self: Session) -> None:
+        raise KeyError("sk-abcdefghijklmnop")
+
+    monkeypatch.setattr(Session, "config", broken)
+    ran = ccf("providers", "list")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    assert "abcdefghijklmnop" not in ran.err
+    assert "CCFALLBACK_DEBUG" in ran.err
+    monkeypatch.setenv("CCFALLBACK_DEBUG", "1")
+    with pytest.raises(KeyError):
+        ccf("providers", "list")
+
+
+def test_an_interrupt_is_130(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ccfallback.cli.session import Session
+
+    def interrupted(self: Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "config", interrupted)
+    assert ccf("providers", "list").code == 130
+
+
+@pytest.mark.parametrize("arguments", [("providers", "list"), ("logs", "tail"), ("--help",)])
+def test_a_closed_pipe_is_no_failure(
+    arguments: tuple[str, ...], two_providers: None, own_files: None
+) -> None:
+    # The reader is gone before the first byte.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ccfallback", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(20) == 0
+    assert "Broken pipe" not in err
+    assert "Traceback" not in err
+
+
+def test_options_of_the_root_hold_for_every_command(
+    ccf_process: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = tmp_path_factory.mktemp("other") / "own.toml"
+    ran = ccf_process(
+        "--config", str(config), "providers", "add", "p", "--base-url", "http://localhost:1"
+    )
+    assert ran.code == 0
+    assert 'name = "p"' in config.read_text()

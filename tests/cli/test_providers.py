@@ -1,0 +1,232 @@
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ccfallback.store.paths import Paths
+from tests.cli.conftest import Ran, Run
+
+TIMEOUTS = {"connect": 10.0, "first_byte": 30.0, "non_streaming": 600.0, "idle": 90.0}
+KEY = "sk-abcdefghijklmnopqrstuvwxyz"
+
+pytestmark = pytest.mark.usefixtures("two_providers")
+
+
+def listed(ran: Ran) -> list[str]:
+    return [provider["name"] for provider in ran.json["providers"]]
+
+
+def test_the_list_has_the_promised_shape(ccf: Run) -> None:
+    ran = ccf("providers", "list", "--json")
+    assert ran.json == {
+        "providers": [
+            {
+                "name": "anthropic-primary",
+                "primary": True,
+                "format": "anthropic",
+                "base_url": "https://api.anthropic.com",
+                "auth_header": "x-api-key",
+                "api_key": None,
+                "api_key_env": None,
+                "api_key_command": None,
+                "retry": 0,
+                "disabled": False,
+                "headers": {},
+                "model_mapping": {},
+                "timeouts": TIMEOUTS,
+            },
+            {
+                "name": "one",
+                "primary": False,
+                "format": "anthropic",
+                "base_url": "https://one.example/v1?key=***",
+                "auth_header": "x-api-key",
+                "api_key": "sk-ab…wxyz",
+                "api_key_env": None,
+                "api_key_command": None,
+                "retry": 0,
+                "disabled": False,
+                "headers": {"X-Title": "cc", "X-Api-Token": "heade…alue"},
+                "model_mapping": {},
+                "timeouts": TIMEOUTS,
+            },
+            {
+                "name": "two",
+                "primary": False,
+                "format": "anthropic",
+                "base_url": "https://two.example",
+                "auth_header": "x-api-key",
+                "api_key": None,
+                "api_key_env": "TWO_KEY",
+                "api_key_command": None,
+                "retry": 0,
+                "disabled": False,
+                "headers": {},
+                "model_mapping": {"*": "m"},
+                "timeouts": TIMEOUTS,
+            },
+        ]
+    }
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "one")])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_keys_show_only_when_asked_for(
+    ccf: Run, command: tuple[str, ...], form: tuple[str, ...]
+) -> None:
+    masked = ccf("providers", *command, *form).out
+    for secret in (KEY, "in-the-query", "header-secret-value"):
+        assert secret not in masked
+    assert KEY in ccf("providers", *command, "--show-keys", *form).out
+
+
+def test_one_provider_comes_with_its_state(ccf: Run) -> None:
+    shown = ccf("providers", "show", "two", "--json").json["provider"]
+    assert shown["base_url"] == "https://two.example"
+    assert shown["learned"] == []
+    assert shown["state"]["name"] == "two"
+    assert shown["state"]["available"] is True
+    primary = ccf("providers", "show", "anthropic-primary", "--json").json["provider"]
+    assert primary["primary"] is True
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(ccf: Run) -> None:
+    ran = ccf("providers", "show", "tow")
+    assert ran.code == 1
+    assert "did you mean two?" in ran.err
+
+
+def test_a_provider_is_added(ccf: Run, paths: Paths) -> None:
+    ran = ccf(
+        *("providers", "add", "new", "--base-url", "https://new.example/v1", "--retry", "2"),
+        *("--api-key", "key-of-the-new-one", "--auth-header", "Authorization", "--disabled"),
+        *("--header", "X-A=b=c", "--header", "X-B: d", "--map", "claude-*=m", "--position", "1"),
+    )
+    assert (ran.code, ran.out) == (0, "")
+    assert "new added as fallback 1 of 3" in ran.err
+    assert "config rollback" in ran.err
+    assert "key-of-the-new-one" not in ran.err
+    found = ccf("providers", "show", "new", "--json", "--show-keys").json["provider"]
+    assert found["api_key"] == "key-of-the-new-one"
+    assert found["auth_header"] == "Authorization"
+    assert found["retry"] == 2
+    assert found["disabled"] is True
+    assert found["headers"] == {"X-A": "b=c", "X-B": "d"}
+    assert found["model_mapping"] == {"claude-*": "m"}
+    assert listed(ccf("providers", "list", "--json"))[1:] == ["new", "one", "two"]
+    assert paths.config.read_text().startswith("# mine\n")
+    if os.name != "nt":
+        assert stat.S_IMODE(paths.config.stat().st_mode) == 0o600
+
+
+def test_adding_speaks_json(ccf: Run) -> None:
+    ran = ccf("providers", "add", "new", "--base-url", "https://new.example", "--json")
+    assert ran.json["provider"]["name"] == "new"
+
+
+def test_a_key_comes_through_a_pipe(ccf_process: Run) -> None:
+    add = ("providers", "add", "new", "--base-url", "https://new.example")
+    ran = ccf_process(*add, "--api-key-stdin", given="piped-key-1234567\n")
+    assert ran.code == 0
+    assert "piped-key" not in ran.out + ran.err
+    shown = ccf_process("providers", "show", "new", "--json", "--show-keys").json
+    assert shown["provider"]["api_key"] == "piped-key-1234567"
+
+
+def test_an_empty_pipe_holds_no_key(ccf_process: Run) -> None:
+    ran = ccf_process(
+        "providers", "add", "new", "--base-url", "http://x.example", "--api-key-stdin"
+    )
+    assert ran.code == 1
+    assert "standard input" in ran.err
+
+
+def test_a_pipe_is_never_asked_for_a_key(ccf_process: Run) -> None:
+    ran = ccf_process("providers", "add", "new", "--base-url", "https://new.example", given="x\n")
+    assert ran.code == 0
+    shown = ccf_process("providers", "show", "new", "--json").json["provider"]
+    assert shown["api_key"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--api-key", "a", "--api-key-env", "B"),
+        ("--api-key", "a", "--api-key-stdin"),
+        ("--header", "no-sign"),
+        ("--map", "=x"),
+        ("--map", "x="),
+        ("--retry", "many"),
+        ("--position", "0"),
+    ],
+)
+def test_wrong_usage_changes_nothing(ccf: Run, paths: Paths, options: tuple[str, ...]) -> None:
+    before = paths.config.read_text()
+    assert ccf("providers", "add", "new", "--base-url", "http://x", *options).code == 2
+    assert paths.config.read_text() == before
+
+
+def test_bad_values_are_named_together_and_change_nothing(ccf: Run, paths: Paths) -> None:
+    before = paths.config.read_text()
+    ran = ccf("providers", "add", "new", "--base-url", "ftp://x", "--retry", "99")
+    assert ran.code == 1
+    for part in ("was not changed", "config.toml", "new.base_url", "http://", "new.retry", "10"):
+        assert part in ran.err
+    assert paths.config.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["one", "anthropic-primary"])
+def test_an_existing_name_is_refused_with_the_way_on(ccf: Run, name: str) -> None:
+    ran = ccf("providers", "add", name, "--base-url", "http://x.example")
+    assert ran.code == 1
+    assert f"ccfallback providers set {name}" in ran.err
+
+
+def test_several_are_removed_at_once(ccf: Run) -> None:
+    ran = ccf("providers", "remove", "one", "two", "--yes", "--json")
+    assert ran.json == {"removed": ["one", "two"]}
+    assert "config rollback" in ran.err
+    assert listed(ccf("providers", "list", "--json")) == ["anthropic-primary"]
+
+
+def test_none_is_removed_where_one_is_unknown(ccf: Run, paths: Paths) -> None:
+    before = paths.config.read_text()
+    ran = ccf("providers", "remove", "one", "towo")
+    assert ran.code == 1
+    assert "did you mean two?" in ran.err
+    assert paths.config.read_text() == before
+
+
+def test_the_primary_stays(ccf: Run) -> None:
+    ran = ccf("providers", "remove", "anthropic-primary")
+    assert ran.code == 1
+    assert "providers disable anthropic-primary" in ran.err
+
+
+@pytest.mark.parametrize("name", ["one", "anthropic-primary"])
+def test_switching_twice_is_no_failure(ccf: Run, name: str) -> None:
+    def disabled() -> Any:
+        return ccf("providers", "show", name, "--json").json["provider"]["disabled"]
+
+    for verb, expected in (("disable", True), ("enable", False)):
+        first = ccf("providers", verb, name)
+        assert (first.code, disabled()) == (0, expected)
+        assert "config rollback" in first.err
+        second = ccf("providers", verb, name)
+        assert (second.code, disabled()) == (0, expected)
+        assert "nothing to change" in second.err
+
+
+def test_an_unknown_name_is_not_switched(ccf: Run) -> None:
+    assert ccf("providers", "disable", "one", "nobody").code == 1
+    assert not ccf("providers", "show", "one", "--json").json["provider"]["disabled"]
+
+
+def test_without_a_file_the_chain_is_the_primary(
+    ccf: Run, paths: Paths, configure: Callable[[str], None]
+) -> None:
+    paths.config.unlink()
+    assert listed(ccf("providers", "list", "--json")) == ["anthropic-primary"]
+    assert not paths.config.exists()
