@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ccfallback.proxy.background import BackgroundProxy
 from ccfallback.proxy.record import Record
 from ccfallback.proxy.scripted import Script, ScriptedUpstream
-from ccfallback.proxy.serve import Proxy, run
 from ccfallback.store.paths import Paths
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
@@ -42,24 +42,19 @@ def paths(tmp_path: Path) -> Paths:
 
 
 class RunningProxy:
-    """A proxy that serves, with its files."""
+    """A proxy that serves, with its files and all that it says."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.records: list[Record] = []
-        self.proxy = Proxy(paths, log_level="debug", listeners=[self._record])
-        self.url = self.proxy.bind(port=0)
         self._changed = threading.Condition()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: run(self.proxy, ready.set), daemon=True)
-        self._thread.start()
-        assert ready.wait(10)
+        self._background = BackgroundProxy(paths, log_level="debug", listeners=[self._record])
+        self.url = self._background.url
+        self._background.__enter__()
 
     def stop(self) -> None:
         """Let it finish."""
-        self.proxy.stop()
-        self._thread.join(40)
-        assert not self._thread.is_alive()
+        self._background.stop()
 
     def events(self, *names: str) -> list[Record]:
         """The records of these events so far, or all."""
@@ -80,13 +75,9 @@ class RunningProxy:
         return providers
 
     def _record(self, record: Record) -> None:
-        self.records.append(record)
-        if hasattr(self, "_changed"):
-            with self._changed:
-                self._changed.notify_all()
-
-
-Configure = Callable[..., RunningProxy]
+        with self._changed:
+            self.records.append(record)
+            self._changed.notify_all()
 
 
 @pytest.fixture

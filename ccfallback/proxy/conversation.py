@@ -11,7 +11,7 @@ from ccfallback.core.body import Body
 from ccfallback.core.config import Provider, Timeouts
 from ccfallback.core.curl import debug_curl
 from ccfallback.core.failover import IsFinal, Reason, Try
-from ccfallback.core.headers import bare_credential, request_headers
+from ccfallback.core.headers import RawHeaders, bare_credential, request_headers
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.outgoing import body_for
 from ccfallback.core.target import address, below, endpoint
@@ -138,12 +138,7 @@ class Conversation:
             headers=headers,
             content=wire.request(asked, provider).raw,
         )
-        secrets = tuple(
-            bare_credential(value).decode("latin-1")
-            for name, value in headers
-            if name in (b"authorization", b"x-api-key", provider.auth_header.lower().encode())
-        )
-        return prepared, secrets
+        return prepared, _credentials((*context.headers, *headers), provider.auth_header)
 
     def _timeouts(self, provider: Provider) -> Timeouts:
         own = provider.timeouts
@@ -245,6 +240,14 @@ class Conversation:
 
     def _log(self, level: str, event: str, message: str, **data: object) -> None:
         self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
+
+
+def _credentials(headers: RawHeaders, auth_header: str) -> tuple[str, ...]:
+    """Every credential among the headers, bare, for keeping it out of the log."""
+    names = (b"authorization", b"x-api-key", b"x-ccf-api-key", auth_header.lower().encode())
+    return tuple(
+        bare_credential(value).decode("latin-1") for name, value in headers if name in names
+    )
 
 
 def _not_sent(provider: Provider, reason: str) -> Reply:

@@ -10,7 +10,7 @@ from typing import Final
 
 from ccfallback.core.config import KeySource, Provider
 from ccfallback.core.redact import Secret
-from ccfallback.store import secrets
+from ccfallback.store.secrets import resolve
 
 KEPT: Final = 300.0
 """Seconds for which a command's key is used again."""
@@ -24,14 +24,14 @@ class Keys:
         self._running: dict[KeySource, asyncio.Lock] = {}
 
     async def of(self, provider: Provider) -> Secret | None:
-        """The provider's key, or `None` where it has none. Raises `secrets.KeyUnavailable`."""
+        """The provider's key, or `None` where it has none. Raises `KeyUnavailable`."""
         source = provider.key
         if source.command is None:
-            return secrets.resolve(source)
+            return resolve(source)
         async with self._running.setdefault(source, asyncio.Lock()):
             until, key = self._kept.get(source, (0.0, None))
             if until < monotonic():
-                key = await asyncio.to_thread(secrets.resolve, source)
+                key = await asyncio.to_thread(resolve, source)
                 self._kept[source] = (monotonic() + KEPT, key)
             return key
 

@@ -1,8 +1,9 @@
 """The real Claude Code finishes a task that needs a tool, whatever the primary does.
 
 It runs only where `CCFALLBACK_TEST_CLAUDE` names the binary, because it is not ours to install:
-`npm install @anthropic-ai/claude-code` somewhere, then in a network namespace with nothing but
-loopback: `CCFALLBACK_TEST_CLAUDE=…/node_modules/.bin/claude pytest tests/proxy/test_claude_code.py`.
+`npm install @anthropic-ai/claude-code` somewhere else, then in a network namespace with nothing
+but loopback, with the path of `node_modules/.bin/claude` in the variable:
+`pytest tests/proxy/test_claude_code.py`.
 """
 
 import os

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -22,12 +22,14 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 USER_KEY = "the-users-own-key"
 
 
-def ask(chain: Chain, *, stream: bool = False, **headers: str) -> httpx.Response:
+def ask(
+    chain: Chain, *, stream: bool = False, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
     """Send one request with the user's credentials."""
     return httpx.post(
         f"{chain.url}/v1/messages?beta=true",
         json={**ASK, "stream": stream},
-        headers={"x-api-key": USER_KEY, **headers},
+        headers={"x-api-key": USER_KEY, **(headers or {})},
         timeout=30,
     )
 
@@ -164,14 +166,12 @@ def test_an_answer_that_breaks_after_it_began_is_dropped_and_never_ended(
     chain: Callable[..., Chain], fault: Script
 ) -> None:
     running = chain(fault, scripted.reply("second try"), more="[timeouts]\nidle = 0.2\n")
-    text = b""
-    with (
-        pytest.raises(httpx.RemoteProtocolError),
-        httpx.stream("POST", f"{running.url}/v1/messages", json={**ASK, "stream": True}) as answer,
-    ):
-        for part in answer.iter_bytes():
-            text += part
-    assert text == b"".join(EVENTS[:3])
+    text: list[bytes] = []
+    with httpx.stream("POST", f"{running.url}/v1/messages", json={**ASK, "stream": True}) as answer:
+        parts = answer.iter_bytes()
+        with pytest.raises(httpx.RemoteProtocolError):
+            text.extend(parts)
+    assert b"".join(text) == b"".join(EVENTS[:3])
     assert running.proxy.wait_for("request.error")["data"]["provider"] == "anthropic-primary"
     state = running.proxy.state["anthropic-primary"]
     assert state["consecutiveFailures"] == 1
@@ -245,12 +245,12 @@ def test_a_login_token_is_told_once_and_then_passed_over(chain: Callable[..., Ch
     refusal = scripted.error(401, "authentication_error", "OAuth token has expired")
     running = chain(refusal, scripted.reply("from the fallback"))
     login = {"authorization": "Bearer sk-ant-oat-dummy"}
-    first = ask(running, **login)
+    first = ask(running, headers=login)
     assert first.status_code == 401
     assert "OAuth token has expired" in first.text
     assert running.proxy.state == {}
-    assert ask(running, **login).headers["x-ccfallback-provider"] == "fallback1"
-    assert ask(running, authorization="Bearer sk-ant-oat-other").status_code == 401
+    assert ask(running, headers=login).headers["x-ccfallback-provider"] == "fallback1"
+    assert ask(running, headers={"authorization": "Bearer sk-ant-oat-other"}).status_code == 401
 
 
 def test_model_names_are_mapped_and_the_rest_stays(
@@ -270,7 +270,7 @@ def test_model_names_are_mapped_and_the_rest_stays(
 
 def test_the_header_leaves_the_primary_out(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("no"), scripted.reply("yes"))
-    response = ask(running, **{"x-ccf-debug-skip-anthropic": "1"})
+    response = ask(running, headers={"x-ccf-debug-skip-anthropic": "1"})
     assert response.headers["x-ccfallback-provider"] == "fallback1"
     assert running.primary.received == []
 
@@ -461,8 +461,9 @@ def test_a_pooled_connection_that_was_closed_meanwhile_costs_nothing(
         response = ask(running)
         assert response.headers["x-ccfallback-provider"] == "anthropic-primary"
         assert response.headers["x-ccfallback-attempts"] == "1"
-    assert "anthropic-primary" not in running.proxy.state or not (
-        running.proxy.state["anthropic-primary"]["consecutiveFailures"]
+    assert (
+        "anthropic-primary" not in running.proxy.state
+        or not (running.proxy.state["anthropic-primary"]["consecutiveFailures"])
     )
 
 
@@ -504,7 +505,7 @@ def test_a_longer_loop_is_noticed(chain: Callable[..., Chain]) -> None:
     ask(running)
     via = running.primary.received[0].header("via")
     assert via is not None
-    response = ask(running, via=via)
+    response = ask(running, headers={"via": via})
     assert response.status_code == 502
     assert "loop" in response.json()["error"]["message"]
 
