@@ -84,6 +84,8 @@ def _run(arguments: list[str], session: Session) -> int:
             return ExitCode.DONE
         raise
     except (KeyboardInterrupt, typer.Abort):
+        if console.interactive:
+            console.say("")  # The shell's prompt belongs below ours.
         return ExitCode.INTERRUPTED
     except CcfallbackError as error:
         return console.fail(error.message, error.hint)

@@ -20,8 +20,10 @@ def test_the_files_are_fresh(shell: str) -> None:
 
 
 def test_they_can_be_written(tmp_path: Path) -> None:
-    completions.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()}
+    folder = tmp_path / "completions"
+    folder.mkdir()
+    completions.write(folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in FOLDER.iterdir()}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 
 def record(level: str, event: str, minutes: int = 0, **more: Any) -> bytes:
     when = datetime.now(UTC) - timedelta(minutes=minutes)
-    fields = {
+    fields: dict[str, Any] = {
         "timestamp": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": level,
         "event": event,
