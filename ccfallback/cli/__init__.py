@@ -14,20 +14,20 @@ from typing import Final, NoReturn, cast
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import breaker, completions, env, logs, providers, serve
+from ccfallback.cli import breaker, completions, demo, env, logs, providers, serve
 from ccfallback.cli.console import ClosedPipe, Console
 from ccfallback.cli.exit import ExitCode
 from ccfallback.cli.options import group
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
-COMMANDS: Final = (serve, env, providers, breaker, logs)
+COMMANDS: Final = (serve, demo, env, providers, breaker, logs)
 """Modules with an `app`, in the order in which help lists them."""
 
 USAGE_ERROR: Final = cast(type[Exception], typer.BadParameter.__mro__[1])
 """What wrong usage raises; typer keeps the class where only its subclass can be imported."""
 
-app = group(help="Keep Claude Code working whatever happens to its API.")
+app = group(help="Keep Claude Code working whatever happens to its API.", no_args_is_help=False)
 for command in COMMANDS:
     app.add_typer(command.app)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from textwrap import wrap
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ from ccfallback.cli.console import Console
 from ccfallback.cli.options import Json, group, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
+from ccfallback.cli.teller import Teller
 from ccfallback.core import story
 
 app = group(name="logs", help="Read the log.")
@@ -22,13 +22,6 @@ LEVELS: Final = tuple(level.value for level in Level)
 
 POLL: Final = 0.2
 """Seconds between two looks at a followed log."""
-
-STYLES: Final[Mapping[str, str]] = {
-    "·": "cyan",
-    "!": "yellow",
-    "✗": "red",
-    story.ANSWERED: "green",
-}
 
 
 class Status(StrEnum):
@@ -80,7 +73,7 @@ def tail(
         ]
     )
     as_it_is = as_json or form is Format.JSON
-    show = _Raw(console) if as_it_is else _Pretty(console)
+    show = _Raw(console) if as_it_is else Teller(console)
     path = session.paths.log
     if not path.exists():
         wait = "waiting for it" if follow else "`ccfallback serve` writes it"
@@ -105,34 +98,6 @@ class _Raw:
 
     def __call__(self, record: Mapping[str, Any], raw: bytes) -> None:
         self._console.write_bytes(raw.rstrip(b"\r\n") + b"\n")
-
-
-class _Pretty:
-    """Prints lines as a story; a new day gets a line of its own."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._width = console.width
-        self._day = ""
-
-    def __call__(self, record: Mapping[str, Any], raw: bytes) -> None:
-        line = story.line(record)
-        paint = self._console.paint
-        if line.day and line.day != self._day:
-            self._console.write(paint(line.day, "dim") + "\n")
-            self._day = line.day
-        margin = f"{line.time} {line.sign} {line.request:<{story.REQUEST_LETTERS}}  "
-        texts = [line.text]
-        if self._width is not None and self._width > 2 * len(margin):
-            texts = wrap(line.text, self._width - len(margin), break_on_hyphens=False) or [""]
-        style = STYLES.get(line.sign, "dim")
-        head = (
-            f"{paint(line.time, 'dim')} {paint(line.sign, style)} "
-            f"{paint(f'{line.request:<{story.REQUEST_LETTERS}}', 'dim')}  "
-        )
-        grave = style if line.level in ("warn", "error", "debug") else ""
-        body = ("\n" + " " * len(margin)).join(paint(text, grave) for text in texts)
-        self._console.write(f"{head}{body}".rstrip() + "\n")
 
 
 def _filter(conditions: list[Keep | None]) -> Keep:

@@ -1,13 +1,27 @@
-"""`ccfallback serve`: the proxy in the foreground."""
+"""`ccfallback serve`: the proxy in the foreground, with the story of its requests."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
 import typer
 
+from ccfallback import __version__
+from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.options import group
-from ccfallback.cli.session import session_of
+from ccfallback.cli.session import Session, session_of
+from ccfallback.cli.teller import Teller
+
+if TYPE_CHECKING:
+    from ccfallback.proxy.record import Record
+    from ccfallback.proxy.serve import Proxy
 
 app = group()
+
+UNTOLD: Final = frozenset(
+    {"request.start", "provider.attempt", "provider.success", "server.start", "request.debug_curl"}
+)
+"""Events that the log has, and that would only be in the way on the screen."""
 
 
 class Level(StrEnum):
@@ -31,8 +45,39 @@ def serve(
     log_level: Level | None = typer.Option(None, help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
-    from ccfallback.proxy.serve import main
+    from ccfallback.proxy.serve import Proxy, run
 
     session = session_of(ctx)
+    tell = Teller(session.console)
     level = None if log_level is None else log_level.value
-    main(session.paths, host, port, level, session.console)
+    proxy = Proxy(session.paths, log_level=level, listeners=[_live(tell)])
+    url = proxy.bind(host, port)
+    run(proxy, lambda: _announce(session, proxy, url))
+
+
+def _live(tell: Teller) -> "Callable[[Record], None]":
+    """Tells what a person wants to see as it happens, for as long as somebody looks."""
+
+    def listen(record: "Record") -> None:
+        if record["event"] in UNTOLD:
+            return
+        try:
+            tell(record)
+        except (ClosedPipe, OSError):
+            # Nobody reads the screen any more; requests are served all the same.
+            return
+
+    return listen
+
+
+def _announce(session: Session, proxy: "Proxy", url: str) -> None:
+    """Say where it listens, whom it asks, and what Claude Code has to be told."""
+    console, config = session.console, proxy.services.live.current
+    names = ", ".join(provider.name for provider in config.active) or "nobody is enabled"
+    console.say(f"ccfallback {__version__} listens on {url}; the chain: {names}")
+    if not config.has_fallback:
+        console.say("no fallback yet: `ccfallback providers add` adds one, without a restart")
+    console.say("to send Claude Code here, in its shell:")
+    console.write(f"export ANTHROPIC_BASE_URL={url}\n")
+    if config.tokens:
+        console.say("clients must show an access token; `ccfallback env` prints all the lines")
