@@ -135,7 +135,7 @@ def succeeded(state: BreakerState, *, model: str, began: float, now: float) -> B
 def _closed(state: BreakerState, began: float, now: float) -> BreakerState:
     if state.cooldown_began is not None and began <= state.cooldown_began:
         return replace(state, last_success=now)
-    return BreakerState(last_success=now)
+    return BreakerState(last_failure=state.last_failure, last_success=now, reason=state.reason)
 
 
 def tripped(state: BreakerState, *, until: float, now: float, reason: str) -> BreakerState:

@@ -36,8 +36,7 @@ def describe(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            shown = value if len(value) <= 60 else value[:57] + "…"
-            return f'"{shown}"'
+            return f'"{printable(value if len(value) <= 60 else value[:57] + "…")}"'
         case int() | float():
             return str(value)
         case Mapping():
@@ -46,6 +45,11 @@ def describe(value: Any) -> str:
             return "an array"
         case _:
             return f"a {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """A text on one line, without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 class Reader:
@@ -59,12 +63,13 @@ class Reader:
             self.table: Mapping[str, Any] = table
         else:
             self.table = {}
-            self.fault("", describe(table), "a table")
+            # Never the value itself: where a table belongs, a bare token may have been put.
+            self.fault("", "a text" if isinstance(table, str) else describe(table), "a table")
 
     def fault(self, key: str, found: str, expected: str) -> None:
         """Note that `key` is wrong."""
         path = f"{self.path}.{key}" if self.path and key else self.path or key
-        self.faults.append(ConfigFault(path, found, expected))
+        self.faults.append(ConfigFault(printable(path), found, expected))
 
     def get(self, key: str, check: Check[T], default: T) -> T:
         """What `key` says, or `default` where it says nothing or something wrong."""
@@ -138,14 +143,14 @@ def note(value: Any) -> str:
     return value
 
 
-def pattern(form: str, expected: str) -> Check[str]:
+def pattern(form: str, expected: str, *, hide: bool = False) -> Check[str]:
     """A text of that form, whole."""
     compiled = re.compile(form)
 
     def check(value: Any) -> str:
         if isinstance(value, str) and compiled.fullmatch(value):
             return value
-        raise Expected(expected)
+        raise Expected(expected, hide=hide)
 
     return check
 
@@ -172,7 +177,8 @@ def texts(value: Any) -> tuple[str, ...]:
 def command(value: Any) -> tuple[str, ...]:
     """A program and its arguments."""
     if not isinstance(value, list) or not value or not all(isinstance(a, str) for a in value):
-        raise Expected('a program and its arguments, such as ["pass", "show", "openrouter"]')
+        wanted = 'a program and its arguments, such as ["pass", "show", "openrouter"]'
+        raise Expected(wanted, hide=True)
     if not value[0]:
         raise Expected("a program in the first place")
     return tuple(value)
@@ -190,7 +196,7 @@ def text_map(value: Any) -> Mapping[str, str]:
 def header_map(value: Any) -> Mapping[str, str]:
     """A table of header names and values, safe to put on the wire."""
     if not isinstance(value, Mapping):
-        raise Expected("a table of header names and values")
+        raise Expected("a table of header names and values", hide=True)
     for name, item in value.items():
         if not _HEADER_NAME.fullmatch(name):
             raise Expected("header names made of letters, digits and hyphens", hide=True)
@@ -203,9 +209,9 @@ def header_map(value: Any) -> Mapping[str, str]:
 
 
 def header_name(value: Any) -> str:
-    """The name of a header."""
+    """The name of a header. Not shown in the error: some put the whole header there."""
     if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
-        raise Expected("the name of a header")
+        raise Expected("the name of a header", hide=True)
     return value
 
 
@@ -224,20 +230,22 @@ def key_text(value: Any) -> str:
 def http_url(value: Any) -> str:
     """An http or https URL of a host, without credentials in it."""
     wanted = "an http:// or https:// URL"
-    if not isinstance(value, str) or not is_header_value(value) or " " in value.strip():
-        raise Expected(wanted)
-    url = str(value).strip()
+    # A name, a password or a key in the query may be all that is right with it.
+    hide = isinstance(value, str) and any(sign in value for sign in "@?")
+    if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
+        raise Expected(wanted, hide=hide)
+    url = value.strip()
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise Expected(wanted) from None
+        raise Expected(wanted, hide=hide) from None
     if parts.username is not None or parts.password is not None:
         raise Expected(f"{wanted} without a name or password in it", hide=True)
     if parts.scheme not in ("http", "https") or not host:
-        raise Expected(wanted)
+        raise Expected(wanted, hide=hide)
     if parts.fragment:
-        raise Expected(f"{wanted} without a #fragment")
+        raise Expected(f"{wanted} without a #fragment", hide=hide)
     return url
 
 
@@ -245,7 +253,7 @@ def proxy_url(value: Any) -> str:
     """The URL of an HTTP or SOCKS proxy."""
     wanted = "an http://, https://, socks5:// or socks5h:// URL"
     if not isinstance(value, str):
-        raise Expected(wanted)
+        raise Expected(wanted, hide=True)
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port

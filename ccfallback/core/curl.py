@@ -11,7 +11,7 @@ def debug_curl(
     url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
 ) -> str:
     """The command; the body is left for the person to put into `request.json`."""
-    parts = ["curl", "-sS", "-X", "POST", quote(masked_url(url))]
+    parts = ["curl", "-sS", "-X", "POST", quote(scrub(masked_url(url), secrets))]
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         shown = "***" if is_secret_header(name) else scrub(value, secrets)

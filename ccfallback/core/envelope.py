@@ -46,7 +46,8 @@ def error_of(value: Any) -> UpstreamError:
         return UpstreamError(message=_text(value))
     error = value.get("error", value)
     if isinstance(error, str):
-        return UpstreamError(type=_text(value.get("type")), message=_text(error))
+        kind = value.get("type")
+        return UpstreamError(type=_word("" if kind == "error" else kind), message=_text(error))
     if not isinstance(error, Mapping):
         error = value
     details = error.get("details")
@@ -63,14 +64,12 @@ def error_of(value: Any) -> UpstreamError:
 
 def is_error(value: Any) -> bool:
     """Whether a decoded 2xx body is an error all the same."""
-    return isinstance(value, Mapping) and (
-        value.get("type") == "error" or value.get("error") not in (None, "", {}, [])
-    )
+    return isinstance(value, Mapping) and (value.get("type") == "error" or bool(value.get("error")))
 
 
 def plain_text(body: bytes) -> str:
     """What a body that is not JSON says, without its tags, on one line."""
-    text = body[: 4 * _LONGEST].decode("utf-8", "replace")
+    text = body[:_LONGEST].decode("utf-8", "replace")
     title = _TITLE.search(text)
     return _SPACE.sub(" ", _TAGS.sub(" ", title[1] if title else text)).strip()[:200]
 

@@ -136,8 +136,9 @@ def failover(
                 health.settle(provider, None if offline else outcome)
         if not offline or len(unreachable) < asked or waited >= network_wait:
             return None
-        yield Wait(NETWORK_PAUSE)
-        waited += NETWORK_PAUSE
+        pause = min(NETWORK_PAUSE, network_wait - waited)
+        yield Wait(pause)
+        waited += pause
 
 
 def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[Provider, Reason]]:

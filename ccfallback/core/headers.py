@@ -151,8 +151,8 @@ def is_ours(name: bytes) -> bool:
 
 def bare_credential(value: bytes) -> bytes:
     """A credential without its scheme."""
-    scheme, _, rest = value.strip().partition(b" ")
-    return rest.strip() if rest and scheme.lower() == b"bearer" else value.strip()
+    words = value.split(None, 1)
+    return words[1].rstrip() if len(words) == 2 and words[0].lower() == b"bearer" else value.strip()
 
 
 def without_login_beta(value: bytes) -> bytes:

@@ -122,11 +122,14 @@ FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
 """What an error inside a 2xx means; any other type is the upstream's failure."""
 
 _BILLING: Final = re.compile(
-    r"credit balance|insufficient (?:credits?|balance|funds|quota)|billing|payment required"
+    r"credit balance|insufficient (?:credits?|balance|funds|quota)|payment required"
+    # The word, and not a header or a member of a tool that is named so.
+    r"|(?<![\w.-])billing(?![\w-])"
     r"|(?:spend(?:ing)?|usage) limits?|organization (?:has been|is) (?:disabled|on hold)"
     r"|account (?:has been|is) (?:disabled|suspended|deactivated)|insufficient_quota",
     re.IGNORECASE,
 )
+_OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
 _BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
 
 _PROMPT_TOO_LONG: Final = re.compile(
@@ -172,7 +175,7 @@ def classify(
         fault = fault_of_status(status)
     if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _speaks_of_billing(error):
         fault = Fault.ACCOUNT
-    elif error.type == "overloaded_error" and fault in (Fault.UPSTREAM, Fault.THROTTLED):
+    elif fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error):
         fault = Fault.OVERLOADED
     elif fault is Fault.THROTTLED and timing.only_model_window_rejected(headers):
         fault = Fault.MODEL_THROTTLED
@@ -191,6 +194,10 @@ def _speaks_of_billing(error: UpstreamError) -> bool:
         or error.code in _BILLING_CODES
         or _BILLING.search(error.message) is not None
     ) and _PROMPT_TOO_LONG.search(error.message) is None
+
+
+def _speaks_of_overload(error: UpstreamError) -> bool:
+    return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
 
 
 def _reason(status: int, error: UpstreamError) -> str:

@@ -31,9 +31,12 @@ def with_pseudonym(body: Body, provider: str) -> Body:
     Each provider gets another pseudonym, so that two of them can't compare notes.
     """
     metadata = body.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("user_id"), str):
+    if not isinstance(metadata, dict):
+        # Nothing there, or nothing that can be read: who knows whose name is in it.
+        return body.without("metadata")
+    if "user_id" not in metadata:
         return body
-    digest = sha256(f"{provider}\n{metadata['user_id']}".encode("utf-8", "surrogatepass"))
+    digest = sha256(f"{provider}\n{metadata['user_id']}".encode())
     return body.with_members(metadata={**metadata, "user_id": f"user_{digest.hexdigest()[:32]}"})
 
 

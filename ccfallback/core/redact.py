@@ -60,7 +60,8 @@ def is_secret_header(name: str) -> bool:
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without the given secrets and without anything that looks like a key."""
-    for secret in secrets:
+    # The longest first: a short one may be the beginning of a long one.
+    for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:
             text = text.replace(secret, "***")
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))

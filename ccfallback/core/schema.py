@@ -221,7 +221,7 @@ def _key(reader: Reader) -> KeySource:
     literal = reader.get("api_key", checks.key_text, "")
     env = reader.get(
         "api_key_env",
-        checks.pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable"),
+        checks.pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable", hide=True),
         "",
     )
     no_command: tuple[str, ...] = ()
@@ -251,7 +251,7 @@ def _tokens(root: Reader) -> tuple[Token, ...]:
 def _tables(root: Reader, key: str) -> list[Any]:
     def check(value: Any) -> list[Any]:
         if not isinstance(value, list):
-            raise checks.Expected(f"[[{key}]] tables")
+            raise checks.Expected(f"[[{key}]] tables", hide=True)
         return value
 
     return root.get(key, check, [])

@@ -13,6 +13,8 @@ ENDPOINTS: Final[Mapping[str, str]] = {
 }
 """What a format's endpoint is called below a bare host."""
 
+LONG_CONTEXT: Final = "[1m]"
+
 _PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
@@ -76,10 +78,19 @@ def mapped_model(model: str, mapping: Mapping[str, str]) -> str:
     A `[1m]` at the end is the client's way to ask for a long context, no part of the name: a
     row without it fits too.
     """
-    for name in (model, model.removesuffix("[1m]")):
+    names = (model, model.removesuffix(LONG_CONTEXT))
+    for name in names:
         if name in mapping:
             return mapping[name]
-        globs = [glob for glob in mapping if fnmatchcase(name, glob)]
+    for name in names:
+        globs = [glob for glob in mapping if fnmatchcase(name, _literal_suffix(glob))]
         if globs:
             return mapping[max(globs, key=len)]
     return model
+
+
+def _literal_suffix(glob: str) -> str:
+    """A glob in which the mark of a long context is no set of characters."""
+    if glob.endswith(LONG_CONTEXT):
+        return glob.removesuffix(LONG_CONTEXT) + "[[]1m]"
+    return glob

@@ -102,7 +102,7 @@ def _windows(headers: Mapping[str, str]) -> dict[str, str]:
     return {
         name[len(UNIFIED) : -len("-status")]: value.strip()
         for name, value in headers.items()
-        if name.startswith(UNIFIED) and name.endswith("-status")
+        if name.startswith(UNIFIED) and name.endswith("-status") and name != f"{UNIFIED}status"
     }
 
 

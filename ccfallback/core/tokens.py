@@ -33,33 +33,30 @@ def estimate(body: Body) -> int:
 
 
 def _content(value: Any) -> float:
-    """Tokens of a text, of a block, or of a list of either."""
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        return sum(_content(item) for item in value)
-    if not isinstance(value, dict):
-        return 0.0
-    match value.get("type"):
-        case "image":
-            return IMAGE
-        case "document":
-            return _document(value)
-        case "tool_use" | "server_tool_use":
-            return _text(str(value.get("name"))) + len(
-                msgspec.json.encode(value.get("input"))
-            ) / BYTES_A_TOKEN  # fmt: skip
-        case _:
-            return sum(_content(item) for key, item in value.items() if key not in _ENCODED)
-
-
-def _document(block: dict[str, Any]) -> float:
-    source = block.get("source")
-    if not isinstance(source, dict):
-        return 0.0
-    if source.get("type") == "base64":
-        return len(str(source.get("data"))) / DOCUMENT_BYTES_A_TOKEN
-    return _content(source.get("data")) + _content(source.get("content"))
+    """Tokens of a text, of a block, or of a list of either, however deep they are nested."""
+    total = 0.0
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                total += _text(text)
+            case list(items):
+                waiting.extend(items)
+            case {"type": "image"}:
+                total += IMAGE
+            case {"type": "document", "source": {"type": "base64", **source}}:
+                total += len(str(source.get("data"))) / DOCUMENT_BYTES_A_TOKEN
+            case {"type": "document", **block}:
+                if isinstance(inner := block.get("source"), dict):
+                    waiting += [inner.get("data"), inner.get("content")]
+            case {"type": "tool_use" | "server_tool_use", **block}:
+                arguments = msgspec.json.encode(block.get("input"))
+                total += _text(str(block.get("name"))) + len(arguments) / BYTES_A_TOKEN
+            case dict(block):
+                waiting.extend(item for key, item in block.items() if key not in _ENCODED)
+            case _:
+                pass
+    return total
 
 
 def _text(text: str) -> float:

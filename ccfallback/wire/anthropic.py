@@ -4,15 +4,16 @@ Passing is not trusting: each event is read on its way, because an error inside 
 that ends too early and an event that is not JSON look like an answer until one looks inside.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 from ccfallback.core.body import Body
 from ccfallback.core.config import Provider
-from ccfallback.core.envelope import UpstreamError, error_of, is_error
+from ccfallback.core.envelope import UpstreamError, error_of, is_error, read_error
 from ccfallback.wire.format import Usage, Whole, WireFormat
-from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of
+from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 
 class _Delta(msgspec.Struct):
@@ -34,7 +35,7 @@ class _Event(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    content: list[msgspec.Raw]
+    content: list[dict[str, msgspec.Raw]]
     type: str = "message"
     usage: Any = None
     error: Any = None
@@ -43,6 +44,11 @@ class _Message(msgspec.Struct):
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 
+_HALF_A_LETTER: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+"""A surrogate. Some gateways cut a text between two of them, and JavaScript reads that."""
+
+_NOTHING: Final = _Event()
+
 _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
 
 
@@ -50,7 +56,14 @@ class AnthropicStream:
     """Watches a stream of the client's own format; see `StreamTranslator`."""
 
     __slots__ = (
-        "_ending", "_splitter", "complete", "error", "finished", "heard", "started", "usage",
+        "_ending",
+        "_splitter",
+        "complete",
+        "error",
+        "finished",
+        "heard",
+        "started",
+        "usage",
     )
 
     def __init__(self) -> None:
@@ -90,18 +103,26 @@ class AnthropicStream:
     def _passes(self, event: bytes) -> bool:
         # One line `data: {…}` at the end is how everybody writes it; anything else is slower.
         start = event.find(b"data: {")
-        if start > 0 and event.find(b"\n", start) == len(event) - 2 and event.startswith(b"event"):
+        if (
+            start > 0
+            and event.find(b"\n") == start - 1
+            and event.find(b"\n", start) == len(event) - 2
+            and event.startswith(b"event")
+        ):
             data = event[start + 6 : -2]
+            named_error = event.startswith(b"event: error\n")
         else:
             data = data_of(event)
+            named_error = (b"event", b"error") in fields_of(event)
             if not data:
                 return True
-        try:
-            decoded = _EVENT.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._passes_as_unknown(data)
-        if decoded.error is not None or decoded.type == "error":
-            self.error = error_of({"type": "error", "error": decoded.error})
+        decoded = _event_in(data)
+        if decoded is None:
+            if not named_error:
+                return self._passes_as_unknown(data)
+            decoded = _NOTHING
+        if named_error or decoded.error or decoded.type == "error":
+            self.error = read_error(data)
             return False
         self._note(decoded)
         return True
@@ -142,13 +163,23 @@ class AnthropicStream:
         return True
 
 
+def _event_in(data: bytes) -> _Event | None:
+    """What matters of an event; `None` where it has another shape than ours."""
+    for readable in (lambda: data, lambda: _HALF_A_LETTER.sub(rb"\\ufffd", data)):
+        try:
+            return _EVENT.decode(readable())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
+
+
 def _whole(raw: bytes, _asked: Body) -> Whole:
     """A whole answer as it is, if it is one."""
     try:
         message = _MESSAGE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Whole(raw, error=_not_a_message(raw))
-    if message.error is not None or message.type == "error":
+    if message.error or message.type == "error":
         return Whole(raw, error=_not_a_message(raw))
     whole = Whole(raw)
     whole.usage.take(message.usage)

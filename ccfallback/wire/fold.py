@@ -94,7 +94,10 @@ def _add(message: dict[str, Any], arguments: dict[int, str], value: dict[str, An
                 message["content"][-1]["input"] = _input(text)
         case "message_delta":
             message |= value.get("delta") or {}
-            message["usage"] = {**(message.get("usage") or {}), **(value.get("usage") or {})}
+            said = {
+                key: count for key, count in (value.get("usage") or {}).items() if count is not None
+            }
+            message["usage"] = {**(message.get("usage") or {}), **said}
         case _:
             pass
 

@@ -27,7 +27,6 @@ class EventSplitter:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
-        self._first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that are whole now, each with the empty line that ends it.
@@ -37,8 +36,12 @@ class EventSplitter:
         if not chunk:
             return []
         # The fast path: reads that are whole events with plain line ends, as most are.
-        if not self._parts and chunk.endswith(b"\n\n") and b"\r" not in chunk:
-            self._first = False
+        if (
+            not self._parts
+            and chunk.endswith(b"\n\n")
+            and not chunk.endswith(b"\n\n\n")
+            and b"\r" not in chunk
+        ):
             return [event + b"\n\n" for event in chunk[:-2].split(b"\n\n")]
         return self._feed_slowly(chunk)
 
