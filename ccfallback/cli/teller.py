@@ -1,0 +1,44 @@
+"""The story of what happens, line by line: from the log, or live."""
+
+from collections.abc import Mapping
+from textwrap import wrap
+from typing import Any, Final
+
+from ccfallback.cli.console import Console
+from ccfallback.core import story
+
+STYLES: Final[Mapping[str, str]] = {
+    "·": "cyan",
+    "!": "yellow",
+    "✗": "red",
+    story.ANSWERED: "green",
+}
+
+
+class Teller:
+    """Prints records as a story; a new day gets a line of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = console.width
+        self._day = ""
+
+    def __call__(self, record: Mapping[str, Any], _raw: bytes = b"") -> None:
+        """Print one record."""
+        line = story.line(record)
+        paint = self._console.paint
+        if line.day and line.day != self._day:
+            self._console.write(paint(line.day, "dim") + "\n")
+            self._day = line.day
+        margin = f"{line.time} {line.sign} {line.request:<{story.REQUEST_LETTERS}}  "
+        texts = [line.text]
+        if self._width is not None and self._width > 2 * len(margin):
+            texts = wrap(line.text, self._width - len(margin), break_on_hyphens=False) or [""]
+        style = STYLES.get(line.sign, "dim")
+        head = (
+            f"{paint(line.time, 'dim')} {paint(line.sign, style)} "
+            f"{paint(f'{line.request:<{story.REQUEST_LETTERS}}', 'dim')}  "
+        )
+        grave = style if line.level in ("warn", "error", "debug") else ""
+        body = ("\n" + " " * len(margin)).join(paint(text, grave) for text in texts)
+        self._console.write(f"{head}{body}".rstrip() + "\n")
