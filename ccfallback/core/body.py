@@ -4,11 +4,18 @@ A member is parsed when somebody asks for it and put back without touching the o
 as nothing was changed, `raw` is the very bytes that the client sent.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_HALF_A_LETTER: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""A surrogate without its other half: JavaScript writes it where a text was cut in two."""
 
 
 class NotAnObject(ValueError):
@@ -30,6 +37,10 @@ class Body:
         """The body in `raw`. Raises `NotAnObject`."""
         try:
             return cls(_MEMBERS.decode(raw), raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        try:
+            return cls(_MEMBERS.decode(mended(raw)), raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise NotAnObject(str(error)) from None
 
@@ -77,3 +88,8 @@ class Body:
     def stream(self) -> bool:
         """Whether the client asked for a stream."""
         return self.get("stream") is True
+
+
+def mended(raw: bytes) -> bytes:
+    """JSON in which each half of a letter is the replacement character instead."""
+    return _HALF_A_LETTER.sub(rb"\\ufffd", raw)
