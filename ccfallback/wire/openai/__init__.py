@@ -1,0 +1,1 @@
+"""The OpenAI Chat Completions format, as many providers speak it."""
