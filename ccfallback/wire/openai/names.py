@@ -10,7 +10,6 @@ from hashlib import sha256
 from typing import Any, Final
 
 from ccfallback.core.body import Body
-from ccfallback.wire.openai.readable import readable
 
 _MAX_NAME: Final = 64
 _MAX_ID: Final = 40
@@ -43,7 +42,7 @@ class ToolNames:
     @classmethod
     def of(cls, body: Body) -> "ToolNames":
         """The names that the tools of a client's request have."""
-        return cls(_declared(readable(body)))
+        return cls(_declared(body))
 
     def to_provider(self, name: str) -> str:
         """A name that every provider takes."""
