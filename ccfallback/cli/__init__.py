@@ -15,13 +15,14 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import breaker, completions, demo, env, logs, providers, serve
+from ccfallback.cli import config as configuration
 from ccfallback.cli.console import ClosedPipe, Console
 from ccfallback.cli.exit import ExitCode
 from ccfallback.cli.options import group
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
-COMMANDS: Final = (serve, demo, env, providers, breaker, logs)
+COMMANDS: Final = (serve, demo, env, providers, breaker, logs, configuration)
 """Modules with an `app`, in the order in which help lists them."""
 
 USAGE_ERROR: Final = cast(type[Exception], typer.BadParameter.__mro__[1])

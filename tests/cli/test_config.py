@@ -1,0 +1,96 @@
+"""The configuration as a whole, and its history."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccfallback.store.paths import Paths
+from tests.cli.conftest import Run
+
+Configure = Callable[[str], None]
+
+
+def editor(tmp_path: Path, code: str) -> str:
+    """An editor that does to the file in `path` what the code says."""
+    script = tmp_path / "editor.py"
+    script.write_text(f"import pathlib, sys\npath = pathlib.Path(sys.argv[1])\n{code}\n")
+    return shlex.join([sys.executable, str(script)])
+
+
+def test_the_path_is_all_that_a_script_gets(ccf: Run, paths: Paths) -> None:
+    assert ccf("config", "path").out == f"{paths.config}\n"
+    assert ccf("config", "path", "--json").json == {
+        "config": str(paths.config),
+        "state": str(paths.state),
+        "log": str(paths.log),
+    }
+
+
+def test_validate_names_every_fault(ccf: Run, configure: Configure) -> None:
+    configure("[server]\nport = 'x'\nhots = 1\n")
+    ran = ccf("config", "validate")
+    assert ran.code == 1
+    assert "server.port" in ran.err
+    assert "server.hots" in ran.err
+    configure("")
+    assert ccf("config", "validate", "--json").json["ok"] is True
+
+
+def test_rollback_takes_back_each_kind_of_write(ccf: Run, paths: Paths) -> None:
+    ccf("providers", "add", "one", "--base-url", "http://one.test")
+    ccf("providers", "add", "two", "--base-url", "http://two.test")
+    before = paths.config.read_text()
+    ccf("providers", "remove", "one")
+    assert ccf("config", "rollback").code == 0
+    assert paths.config.read_text() == before
+    versions = ccf("config", "history", "--json").json["versions"]
+    assert [version["number"] for version in versions] == [4, 3, 2, 1]
+    assert ccf("config", "rollback", "1", "--json").json == {"version": 1, "changed": True}
+    assert paths.config.read_text() == ""
+
+
+def test_rollback_mends_a_broken_file(ccf: Run, paths: Paths) -> None:
+    ccf("providers", "add", "one", "--base-url", "http://one.test")
+    ccf("providers", "add", "two", "--base-url", "http://two.test")
+    paths.config.write_text("[[[")
+    assert ccf("config", "rollback", "--yes").code == 0
+    assert "one" in paths.config.read_text()
+
+
+def test_rollback_without_a_history_says_so(ccf: Run) -> None:
+    ran = ccf("config", "rollback")
+    assert ran.code == 1
+    assert "no earlier version" in ran.err
+    ccf("providers", "add", "one", "--base-url", "http://one.test")
+    ran = ccf("config", "rollback", "9")
+    assert ran.code == 1
+    assert "config history" in ran.err
+
+
+def test_an_edit_is_taken_over_and_can_be_taken_back(
+    ccf: Run, configure: Configure, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("# mine\n")
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text(path.read_text() + '[log]\\n')"))
+    assert ccf("config", "edit").code == 0
+    assert paths.config.read_text() == "# mine\n[log]\n"
+    ccf("config", "rollback")
+    assert paths.config.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("code", ["path.write_text('[[[')", "sys.exit(3)"])
+def test_an_edit_that_would_not_load_is_not_taken_over(
+    ccf: Run,
+    configure: Configure,
+    paths: Paths,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    configure("# mine\n")
+    monkeypatch.setenv("EDITOR", editor(tmp_path, code))
+    assert ccf("config", "edit").code == 1
+    assert paths.config.read_text() == "# mine\n"
