@@ -165,12 +165,14 @@ class AnthropicStream:
 
 def _event_in(data: bytes) -> _Event | None:
     """What matters of an event; `None` where it has another shape than ours."""
-    for readable in (lambda: data, lambda: _HALF_A_LETTER.sub(rb"\\ufffd", data)):
-        try:
-            return _EVENT.decode(readable())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue
-    return None
+    try:
+        return _EVENT.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        whole = _HALF_A_LETTER.sub(rb"\\ufffd", data)
+    try:
+        return _EVENT.decode(whole)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _whole(raw: bytes, _asked: Body) -> Whole:

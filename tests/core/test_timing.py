@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ NOW = 1_700_000_000.0
 UNIFIED = "anthropic-ratelimit-unified-"
 
 
-def windows(**values: float | str) -> dict[str, str]:
+def windows(**values: Any) -> dict[str, str]:
     return {f"{UNIFIED}{name}".replace("__", "-"): str(value) for name, value in values.items()}
 
 
