@@ -1,0 +1,175 @@
+"""A Messages request as a Chat Completions request.
+
+The same body gives the same bytes: a provider's prompt cache lives on that. Nothing is kept
+between two requests, so whatever the answer needs is read off the client's body again.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.core.body import Body
+from ccfallback.core.outgoing import without_billing
+from ccfallback.core.quirks import Quirks
+from ccfallback.wire.openai.content import Part, blocks_of, content_of, is_text, parts_of, text_part
+from ccfallback.wire.openai.effort import Wish, is_openai_reasoning, reasoning_members
+from ccfallback.wire.openai.messages import Message, to_messages
+from ccfallback.wire.openai.names import ToolNames
+from ccfallback.wire.openai.schemas import is_strict
+from ccfallback.wire.openai.tools import choice_of, forces_server_tool, functions_of, tools_of
+
+_SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
+
+
+class Unconvertible(Exception):
+    """The request means something that can't be said in the other format."""
+
+
+def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
+    """The body for `/chat/completions` that asks `model` what the client asked.
+
+    Raises `Unconvertible`.
+    """
+    _refuse(body)
+    try:
+        members = _members(body, quirks, model)
+        return Body.parse(msgspec.json.encode(members))
+    except RecursionError:
+        raise Unconvertible("it is nested too deeply") from None
+
+
+def _refuse(body: Body) -> None:
+    """Refuse what would be answered wrongly rather than not at all."""
+    compaction, thread = body.get("compaction"), body.get("thread")
+    if isinstance(compaction, dict) and compaction.get("type") == "summarize":
+        raise Unconvertible("it asks for a compaction, which only Anthropic makes")
+    if isinstance(thread, dict) and thread.get("type") == "continue":
+        raise Unconvertible("its conversation is kept at Anthropic")
+
+
+def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
+    tools = tools_of(body)
+    if forces_server_tool(body, tools):
+        raise Unconvertible("it demands a tool that only Anthropic runs")
+    names = ToolNames.of(body)
+    messages = to_messages(body.get("messages"), quirks, names)
+    if not messages:
+        raise Unconvertible("no message of it can be sent")
+    wish = Wish.of(body)
+    max_tokens = _max_tokens(body.get("max_tokens"), quirks)
+    schema = _schema(body)
+    made: dict[str, Any] = {
+        "model": model,
+        "messages": _with_system(_system_parts(body, schema, quirks), messages, quirks),
+    }
+    if max_tokens:
+        made[_max_tokens_field(quirks, model)] = max_tokens
+    if body.stream:
+        made["stream"] = True
+        if quirks.stream_usage:
+            made["stream_options"] = {"include_usage": True}
+    made |= _sampling(body, quirks, model, wish)
+    made |= reasoning_members(wish, quirks, model, has_tools=bool(tools), max_tokens=max_tokens)
+    made |= _response_format(schema, quirks)
+    if tools:
+        made["tools"] = functions_of(tools, names, quirks)
+        made |= choice_of(body.get("tool_choice"), tools, names, quirks)
+    if quirks.user_field:
+        made |= _user(body.get("metadata"))
+    return {**made, **quirks.extra_body}
+
+
+def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> list[Message]:
+    """The messages with the system prompt before them."""
+    if not parts:
+        return messages
+    if quirks.system_role != "user":
+        return [{"role": quirks.system_role, "content": content_of(parts, joined=True)}, *messages]
+    first, rest = messages[0], messages[1:]
+    if first["role"] != "user":
+        first, rest = {"content": []}, messages
+    told = first["content"]
+    parts = [*parts, *([text_part(told)] if isinstance(told, str) else told)]
+    return [{"role": "user", "content": content_of(parts, joined=quirks.string_content)}, *rest]
+
+
+def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> list[Part]:
+    blocks = blocks_of(without_billing(body).get("system"))
+    parts = [part for part in parts_of(blocks, quirks) if is_text(part)]
+    if schema is not None and quirks.response_format != "json_schema":
+        parts.append(text_part(_SCHEMA_IN_WORDS + msgspec.json.encode(schema).decode()))
+    return parts
+
+
+def _max_tokens(wanted: object, quirks: Quirks) -> int:
+    """The limit of the answer; zero where there is none."""
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
+        return 0
+    # Nobody else knows a limit of zero, by which the client only warms the cache.
+    wanted = max(wanted, 1)
+    return min(wanted, quirks.max_output_tokens) if quirks.max_output_tokens else wanted
+
+
+def _max_tokens_field(quirks: Quirks, model: str) -> str:
+    if quirks.max_tokens_field != "auto":
+        return quirks.max_tokens_field
+    return "max_completion_tokens" if is_openai_reasoning(model) else "max_tokens"
+
+
+def _sampling(body: Body, quirks: Quirks, model: str, wish: Wish) -> dict[str, Any]:
+    """What steers the choice of words, and what ends it."""
+    if is_openai_reasoning(model):
+        return {}
+    given = body.get("stop_sequences")
+    stops = [
+        text
+        for text in (given if isinstance(given, list) else ())
+        if isinstance(text, str) and text.strip()
+    ]
+    made: dict[str, Any] = {"stop": stops[: quirks.stop_limit]} if quirks.stop_limit else {}
+    if not wish.thinks:
+        made |= {key: body.get(key) for key, sent in _STEERING if sent(quirks)}
+    return {key: value for key, value in made.items() if value or _is_number(value)}
+
+
+_STEERING: Final[tuple[tuple[str, Callable[[Quirks], bool]], ...]] = (
+    ("temperature", lambda quirks: quirks.sampling),
+    ("top_p", lambda quirks: quirks.sampling),
+    ("top_k", lambda quirks: quirks.top_k),
+)
+
+
+def _schema(body: Body) -> dict[str, Any] | None:
+    """The schema that the answer has to follow, in its place or in the older one."""
+    config = body.get("output_config")
+    newer = config.get("format") if isinstance(config, dict) else None
+    for form in (newer, body.get("output_format")):
+        if isinstance(form, dict) and isinstance(form.get("schema"), dict):
+            schema: dict[str, Any] = form["schema"]
+            return schema
+    return None
+
+
+def _response_format(schema: dict[str, Any] | None, quirks: Quirks) -> dict[str, Any]:
+    if schema is None or quirks.response_format == "prompt":
+        return {}
+    if quirks.response_format == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    wanted: dict[str, Any] = {"name": "output", "schema": schema}
+    if is_strict(schema):
+        wanted["strict"] = True
+    return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+
+
+def _user(metadata: object) -> dict[str, Any]:
+    """A pseudonym: the id itself names a device and an account, and is too long besides."""
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user_id, str) or not user_id:
+        return {}
+    return {"user": f"user_{sha256(user_id.encode()).hexdigest()[:32]}"}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
