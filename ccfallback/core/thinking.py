@@ -1,0 +1,128 @@
+"""Thinking that was not made by Anthropic: its mark, and how it stays out of a request.
+
+A fallback's reasoning reaches the client as a thinking block. The client sends it back for ever
+after, and Anthropic refuses a block that it has not signed. So each of ours carries a signature
+that is known again, and leaves the request before the primary sees it: always, and always in the
+same way, because a genuine block is valid only behind the very history that it was made behind.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.core.body import Body, mended
+
+_MARK: Final = "ccfallback-thinking."
+"""No signature of Anthropic's begins so: those are base64, which has neither dash nor dot."""
+_DIGEST: Final = 32
+
+_QUOTED_MARK: Final = b'"' + _MARK.encode()
+_THINKING: Final = b'"thinking"'
+
+_PLACEHOLDER: Final = msgspec.Raw(b'[{"type":"text","text":"(no content)"}]')
+
+_MESSAGES: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Block(msgspec.Struct):
+    type: Any = None
+    signature: Any = None
+
+
+_BLOCK: Final = msgspec.json.Decoder(_Block)
+
+
+def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
+    """The signature of a thinking block of ours.
+
+    `envelope` is what its provider wants back together with the text.
+    """
+    digest = sha256(thinking.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+    if not envelope:
+        return f"{_MARK}{digest}"
+    return f"{_MARK}{digest}.{b64encode(msgspec.json.encode(envelope)).decode()}"
+
+
+def is_own(signature: object) -> bool:
+    """Whether a signature is a mark of ours."""
+    return isinstance(signature, str) and signature.startswith(_MARK)
+
+
+def envelope_of(signature: object) -> Mapping[str, Any] | None:
+    """What a mark of ours carries, if it carries anything."""
+    if not isinstance(signature, str) or not signature.startswith(_MARK):
+        return None
+    try:
+        envelope = msgspec.json.decode(b64decode(signature[len(_MARK) :].partition(".")[2]))
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return None
+    return envelope if isinstance(envelope, dict) else None
+
+
+def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
+    """A body without thinking of ours; the very same one where there is none.
+
+    `unsigned` takes out thinking without a signature too, which other gateways make.
+    """
+    raw = body.raw
+    # A body is up to 1 MB and most hold nothing of ours: only what may is looked into.
+    if _QUOTED_MARK not in raw and not (unsigned and _THINKING in raw):
+        return body
+    try:
+        members = _members(raw)
+        before = bytes(members["messages"])
+        messages = [bytes(message) for message in _MESSAGES.decode(before)]
+    except (*_UNREADABLE, KeyError):
+        return body
+    kept = [_without(message, unsigned) for message in messages]
+    if kept == messages:
+        return body
+    after = b"[" + b",".join(kept) + b"]"
+    if raw.count(before) != 1:
+        return body.with_members(messages=msgspec.Raw(after))
+    spliced = raw.replace(before, after)
+    return Body({**members, "messages": msgspec.Raw(after)}, spliced)
+
+
+def _members(raw: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _MEMBERS.decode(raw)
+    except _UNREADABLE:
+        return _MEMBERS.decode(mended(raw))
+
+
+def _without(message: bytes, unsigned: bool) -> bytes:
+    """A message without such blocks; where nothing remains, a text takes their place.
+
+    The message itself stays even then: what becomes of it must not depend on the messages around
+    it, which are others when the conversation has gone on, and user and assistant go on taking
+    turns.
+    """
+    if _QUOTED_MARK not in message and not (unsigned and _THINKING in message):
+        return message
+    try:
+        members = _MEMBERS.decode(message)
+        blocks = _MESSAGES.decode(members["content"])
+    except (*_UNREADABLE, KeyError):
+        return message
+    kept = [block for block in blocks if not _is_to_go(block, unsigned)]
+    if len(kept) == len(blocks):
+        return message
+    content = msgspec.Raw(msgspec.json.encode(kept)) if kept else _PLACEHOLDER
+    return msgspec.json.encode({**members, "content": content})
+
+
+def _is_to_go(raw: msgspec.Raw, unsigned: bool) -> bool:
+    try:
+        block = _BLOCK.decode(raw)
+    except _UNREADABLE:
+        return False
+    if block.type != "thinking":
+        return False
+    return is_own(block.signature) or (unsigned and block.signature in (None, ""))

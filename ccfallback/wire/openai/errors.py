@@ -1,0 +1,217 @@
+"""Refusals of OpenAI's format, said as Anthropic says them.
+
+`refusal` reads a status that is no success, `inside` an error that came under one. The tables
+say what the many words mean; the first that fits counts, and the status itself comes last.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final
+
+from ccfallback.core.envelope import UpstreamError, error_of, plain_text
+from ccfallback.wire.openai import resets
+from ccfallback.wire.openai.chunks import decoded
+from ccfallback.wire.openai.overflow import as_too_long
+
+_TYPE_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""For the rest: what begins with 4 is an invalid request, anything else the API's fault."""
+
+_STATUS_OF_TYPE: Final[Mapping[str, int]] = {
+    **{kind: status for status, kind in _TYPE_OF_STATUS.items()},
+    "invalid_request_error": 400,
+}
+
+_SAME_AS: Final[Mapping[int, int]] = {
+    408: 504,
+    422: 400,
+    498: 529,
+    499: 504,
+    503: 529,
+}
+
+_STATUS_OF_WORD: Final[Mapping[str, int]] = {
+    word: status
+    for status, words in {
+        400: "content_filter content_policy_violation moderation_blocked",
+        401: "invalid_api_key invalid_authentication_error incorrect_api_key_error"
+        " invalid_organization account_deactivated unauthenticated api_key_invalid"
+        " invalidapikey 1004",
+        402: "insufficient_quota billing_hard_limit_reached exceeded_current_quota_error"
+        " billing_not_active insufficient_balance insufficient_user_quota arrearage"
+        " 1113 1309 1008",
+        404: "model_not_found deploymentnotfound 1311",
+        429: "rate_limit_exceeded rate_limit_reached_error resource_exhausted"
+        " too_many_requests 1302 1303 1304 1308 1310 1313 1002 1039",
+        # The model wrote a call that the provider could not read; the next one may be better.
+        500: "tool_use_failed",
+        529: "engine_overloaded_error engine_overloaded model_overloaded capacity_exceeded"
+        " unavailable insufficient_system_resource 1305 1312",
+    }.items()
+    for word in words.split()
+}
+"""Codes and types, whatever the status. Numbers are Zhipu's and MiniMax's."""
+
+_STATUS_OF_MESSAGE: Final = (
+    # Groq counts a request that is too large for its minute as too large at all.
+    ((413,), re.compile(r"tokens per minute|\bTPM\b"), 429),
+    # Gemini and xAI call a wrong key an invalid request.
+    ((400,), re.compile(r"api key (?:not valid|expired)|(?:incorrect|invalid) api key", re.I), 401),
+    # What the model is not meant to answer says nothing about the account.
+    ((403,), re.compile(r"moderation|flagged|content (?:policy|filter)", re.I), 400),
+)
+
+_PASSING: Final = frozenset({402, 429, *range(500, 600)})
+"""What may be over at a certain time."""
+
+_SUCCESS_CODES: Final = (None, 0, 200, "0", "200", "")
+
+
+def refusal(
+    status: int, headers: Mapping[str, str], body: bytes, now: float
+) -> tuple[int, UpstreamError, float | None]:
+    """The status and error that Anthropic would have sent, and a reset hint in Unix seconds.
+
+    `headers` have lower-case names. The message stays the upstream's own.
+    """
+    value = decoded(body)
+    error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
+    meant, read = _meaning(status, error)
+    until = resets.hint(headers, value, error, now) if meant in _PASSING else None
+    return meant, read, until
+
+
+def inside(value: object) -> UpstreamError | None:
+    """The error in what came as a success; `None` where it is none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, Mapping):
+        return None
+    if not _says_so(value):
+        return None
+    error = _read(value)
+    claimed = error.status or _claimed(error.code) or _STATUS_OF_TYPE.get(error.type) or 500
+    return _meaning(claimed, error)[1]
+
+
+def _says_so(value: Mapping[str, Any]) -> bool:
+    """Whether an answer calls itself an error, or is nothing else."""
+    if value.get("error") or "error" in (value.get("object"), value.get("type")):
+        return True
+    if _failed_base(value) is not None:
+        return True
+    if value.get("choices") is not None or value.get("usage") is not None:
+        return False
+    says_what = value.get("message") or value.get("msg")
+    return bool(value.get("detail") or (says_what and value.get("code") not in _SUCCESS_CODES))
+
+
+def _failed_base(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """MiniMax says in every answer how it went."""
+    base = value.get("base_resp")
+    failed = isinstance(base, Mapping) and base.get("status_code") not in _SUCCESS_CODES
+    return base if failed else None
+
+
+def of_status(status: int, message: str) -> UpstreamError:
+    """An error that the upstream gave no words for."""
+    return UpstreamError(_type_of(status), message, status=status)
+
+
+def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
+    """What an error says, with its status and its type as Anthropic has them."""
+    too_long = as_too_long(status, error)
+    if too_long is not None:
+        return 400, UpstreamError("invalid_request_error", too_long, error.code, 400)
+    meant = _status_meant(status, error)
+    return meant, UpstreamError(_type_of(meant), error.message, error.code, meant)
+
+
+def _status_meant(status: int, error: UpstreamError) -> int:
+    for word in (error.code, error.type):
+        if (meant := _STATUS_OF_WORD.get(word.lower())) is not None:
+            return meant
+    for statuses, wording, meant in _STATUS_OF_MESSAGE:
+        if status in statuses and wording.search(error.message):
+            return meant
+    return _SAME_AS.get(status, status)
+
+
+def _type_of(status: int) -> str:
+    known = _TYPE_OF_STATUS.get(status)
+    if known is not None:
+        return known
+    return "invalid_request_error" if 400 <= status < 500 else "api_error"
+
+
+def _claimed(code: str) -> int | None:
+    """A code that is a status, as some relays write it."""
+    return int(code) if re.fullmatch(r"[45][0-9]{2}", code) else None
+
+
+def _read(value: Any) -> UpstreamError:
+    """An error of any shape."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, Mapping):
+        return error_of(value)
+    if (base := _failed_base(value)) is not None:
+        value = {"code": base.get("status_code"), "message": base.get("status_msg")}
+    error = error_of(value)
+    message = _validation(value.get("detail")) or error.message
+    inner = value.get("error")
+    if isinstance(inner, Mapping):
+        message = _with_reason(message, inner.get("metadata"))
+        asked, most = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+        if isinstance(asked, int) and isinstance(most, int):
+            # llama.cpp counts beside its message, not in it.
+            message += f" ({asked:d} tokens > {most:d} maximum)"
+    return replace(error, message=message)
+
+
+def _validation(detail: object) -> str:
+    """What FastAPI says about the members of a request."""
+    if not isinstance(detail, list):
+        return ""
+    lines = []
+    for fault in detail:
+        if isinstance(fault, Mapping) and isinstance(fault.get("msg"), str):
+            place = fault.get("loc")
+            steps = place if isinstance(place, list) else []
+            where = ".".join(str(step) for step in steps if isinstance(step, str | int))
+            lines.append(f"{where}: {fault['msg']}" if where else fault["msg"])
+    return "; ".join(lines)
+
+
+def _with_reason(message: str, metadata: object) -> str:
+    """OpenRouter hands on what its own provider said, JSON in a text."""
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    if isinstance(raw, str):
+        value = decoded(raw.encode(errors="replace"))
+        reason = error_of(value).message if isinstance(value, Mapping | list) else raw
+    else:
+        reason = error_of(raw).message if isinstance(raw, Mapping) else ""
+    reason = reason[:4000]
+    return f"{message}: {reason}" if reason and reason not in message else message
+
+
+def _page(status: int, body: bytes) -> str:
+    """What an answer that is not JSON says: its title, or just what the status means."""
+    text = plain_text(body)
+    if text:
+        return text
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"status {status}"

@@ -1,0 +1,117 @@
+"""When a provider says that it will serve again, in the many ways that they say it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final
+
+from ccfallback.core import timing
+from ccfallback.core.envelope import UpstreamError
+
+_RATE_LIMIT: Final = "x-ratelimit-reset"
+_LIMITS: Final = ("requests", "tokens")
+
+_WAIT: Final = re.compile(
+    r"(?:try again|retry|resets?|available again) (?:in|after):? ?"
+    r"((?:\d{1,9}(?:\.\d{1,9})? ?(?:ms|milliseconds?|s|seconds?|m|minutes?|h|hours?|d|days?)\b ?"
+    r"|\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d)(?=\d))+)",
+    re.IGNORECASE,
+)
+_UNIT: Final = re.compile(r"(ms|[smhd])[a-z]*")
+_DATE: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d{1,9})? ?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d)?"
+)
+_CHINA: Final = timezone(timedelta(hours=8))
+
+
+def hint(
+    headers: Mapping[str, str], value: object, error: UpstreamError, now: float
+) -> float | None:
+    """A reset hint in Unix seconds; what lies in the past counts as not said."""
+    candidates = (
+        timing.reset_hint(headers, error.message, now),
+        _of_limits(headers, error.type, now),
+        _moment(headers.get(_RATE_LIMIT), now),
+        _in_details(value, now),
+        _wait(error.message, now),
+        _date(error.message),
+    )
+    return next((when for when in candidates if when is not None and when > now), None)
+
+
+def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> float | None:
+    """The reset of the limit that is used up, of OpenAI's two."""
+    resets = {
+        limit: now + seconds
+        for limit in _LIMITS
+        if (seconds := timing.duration(headers.get(f"{_RATE_LIMIT}-{limit}", ""))) is not None
+    }
+    used_up = [
+        when
+        for limit, when in resets.items()
+        if limit == kind or headers.get(f"x-ratelimit-remaining-{limit}", "").strip() == "0"
+    ]
+    return max(used_up or resets.values(), default=None)
+
+
+def _moment(text: object, now: float) -> float | None:
+    """A moment as OpenRouter gives it, in milliseconds; others give seconds, or a wait."""
+    try:
+        number = float(text) if isinstance(text, str | int | float) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    if not 0 < number < 1e15:
+        return None
+    if number > 1e11:
+        return number / 1000
+    return number if number > 1e9 else now + number
+
+
+def _in_details(value: object, now: float) -> float | None:
+    """Gemini's `retryDelay`, or the headers that OpenRouter puts into the body."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    error = value.get("error") if isinstance(value, Mapping) else None
+    if not isinstance(error, Mapping):
+        return None
+    for detail in _objects(error.get("details")):
+        delay = detail.get("retryDelay")
+        seconds = timing.duration(delay) if isinstance(delay, str) else None
+        if seconds is not None:
+            return now + seconds
+    metadata = error.get("metadata")
+    headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
+    if isinstance(headers, Mapping):
+        for name, text in headers.items():
+            if isinstance(name, str) and name.lower() == _RATE_LIMIT:
+                return _moment(text, now)
+    return None
+
+
+def _objects(value: object) -> Iterable[Mapping[str, Any]]:
+    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
+
+
+def _wait(message: str, now: float) -> float | None:
+    """A wait in words: "try again in 6m0s", "after 1 seconds"."""
+    found = _WAIT.search(message)
+    if found is None:
+        return None
+    text = _UNIT.sub(lambda unit: unit[1], found[1].lower().replace(" ", ""))
+    seconds = timing.duration(text)
+    return None if seconds is None else now + seconds
+
+
+def _date(message: str) -> float | None:
+    """A date in words; Zhipu, who leaves out the zone, is in China."""
+    found = _DATE.search(message)
+    if found is None:
+        return None
+    zone = (found[3] or "").replace(":", "")
+    try:
+        when = datetime.fromisoformat(f"{found[1]}T{found[2]}")
+        if zone[:1] in ("+", "-"):
+            return datetime.fromisoformat(f"{found[1]}T{found[2]}{zone}").timestamp()
+        return when.replace(tzinfo=UTC if zone else _CHINA).timestamp()
+    except (ValueError, OverflowError):
+        return None
