@@ -19,7 +19,8 @@ app = group(name="breaker", help="See and reset the circuit breakers.")
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldowns and the last failure and success of each provider."""
-    from ccfallback.cli.health import condition, health, known, limits_of, standing
+    from ccfallback.cli.health import condition, health, known, standing
+    from ccfallback.core.breaker import limits_of
 
     session = session_of(ctx)
     config = session.config()

@@ -8,20 +8,8 @@ from typing import Any
 
 from ccfallback.cli.console import Cell, Styled
 from ccfallback.cli.phrases import ago, ahead
-from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase, phase, sane
+from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase, limits_of, phase, sane
 from ccfallback.core.config import Config, Provider
-
-
-def limits_of(config: Config) -> Limits:
-    """What the configuration allows the breakers."""
-    # proxy.health has the same, but brings asyncio along, and a command is to start at once.
-    rules = config.breaker
-    return Limits(
-        max_cooldown=rules.max_cooldown,
-        max_reset=rules.max_reset,
-        honor_reset=rules.honor_reset,
-        cooldowns=config.cooldowns,
-    )
 
 
 def known(

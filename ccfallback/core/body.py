@@ -67,6 +67,10 @@ class Body:
                 self._values[key] = None
         return self._values[key]
 
+    def respelled(self) -> "Body":
+        """The same members in bytes of our own: none twice, nothing between them."""
+        return Body(dict(self._members))
+
     def with_members(self, **members: Any) -> "Body":
         """A body in which these members have these values, in place or at the end."""
         encoded = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in members.items()}

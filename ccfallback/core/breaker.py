@@ -15,6 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from ccfallback.core.config import Config
 from ccfallback.core.outcome import BLAME, Blame, Fault, Outcome
 
 TIERS: Final = ((10, 300.0), (5, 60.0), (3, 30.0))
@@ -53,6 +54,17 @@ class Limits:
     def horizon(self) -> float:
         """The longest cooldown there can be; a time further ahead is a wrong clock's."""
         return max(self.max_cooldown, self.max_reset)
+
+
+def limits_of(config: Config) -> Limits:
+    """What the configuration allows a breaker."""
+    rules = config.breaker
+    return Limits(
+        max_cooldown=rules.max_cooldown,
+        max_reset=rules.max_reset,
+        honor_reset=rules.honor_reset,
+        cooldowns=config.cooldowns,
+    )
 
 
 @dataclass(frozen=True, slots=True)

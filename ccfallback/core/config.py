@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from ccfallback.core.quirks import Quirks
 from ccfallback.core.redact import Secret
 
 PRIMARY_NAME: Final = "anthropic-primary"
@@ -86,6 +87,7 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS)
     model_mapping: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS)
     timeouts: Timeouts = Timeouts()
+    quirks: Quirks = field(default_factory=Quirks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

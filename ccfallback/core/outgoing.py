@@ -21,7 +21,8 @@ def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
         body = body.with_members(model=model)
     if provider.primary:
         return body
-    body = with_pseudonym(body, provider.name)
+    # A member that stands twice is read once; what was not read must not slip through.
+    body = with_pseudonym(body.respelled(), provider.name)
     return without_billing(body) if privacy.strip_billing_header else body
 
 

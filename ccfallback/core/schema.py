@@ -23,6 +23,7 @@ from ccfallback.core.config import (
     Timeouts,
     Token,
 )
+from ccfallback.core.quirks import CHECKS, Quirks
 from ccfallback.core.redact import Secret
 from ccfallback.errors import ConfigError, ConfigFault
 
@@ -191,6 +192,7 @@ def _providers(
             Provider(
                 name=name or label,
                 format=wire_format,
+                quirks=_quirks(reader),
                 **_upstream(reader, wire_format, limits, ""),
             )
         )
@@ -215,6 +217,14 @@ def _upstream(reader: Reader, wire_format: str, shared: Timeouts, base_url: str)
     }
     limits.finish()
     return upstream
+
+
+def _quirks(reader: Reader) -> Quirks:
+    default = Quirks()
+    values = {
+        name: reader.get(name, check, getattr(default, name)) for name, check in CHECKS.items()
+    }
+    return Quirks(**values)
 
 
 def _key(reader: Reader) -> KeySource:

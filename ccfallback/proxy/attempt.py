@@ -18,7 +18,7 @@ from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
 from ccfallback.proxy.answer import Answer, Broken, Late, deadline
 from ccfallback.proxy.upstream import fault_of, send
-from ccfallback.wire.fold import fold, unfold
+from ccfallback.wire.fold import NotFoldable, fold, unfold
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
 
 BYTES_A_SECOND: Final = 25_000
@@ -150,6 +150,8 @@ class _Trial:
             return self.late(late)
         except Broken as broken:
             return self.failed(Fault.UPSTREAM, str(broken), answer)
+        except NotFoldable:
+            return self.failed(Fault.UPSTREAM, "the answer is not a message", answer)
         except httpx.HTTPError as error:
             return self.failed(*fault_of(error), answer=answer)
 

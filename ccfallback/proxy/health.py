@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Final, Protocol
 
 from ccfallback.core import breaker
-from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase
+from ccfallback.core.breaker import CLOSED, BreakerState, Phase, limits_of
 from ccfallback.core.config import Config, Provider
 from ccfallback.core.failover import Admission
 from ccfallback.core.outcome import BLAME, Blame, Outcome
@@ -43,17 +43,6 @@ class StateStore(Protocol):
 
     def update(self, change: Callable[[States], States]) -> States:
         """Change what the file holds, under its lock; returns the result."""
-
-
-def limits_of(config: Config) -> Limits:
-    """What the configuration allows the breakers."""
-    rules = config.breaker
-    return Limits(
-        max_cooldown=rules.max_cooldown,
-        max_reset=rules.max_reset,
-        honor_reset=rules.honor_reset,
-        cooldowns=config.cooldowns,
-    )
 
 
 class Breakers:

@@ -8,7 +8,7 @@ import msgspec
 
 from ccfallback import __version__
 from ccfallback.core import tokens
-from ccfallback.core.breaker import Phase, phase, sane
+from ccfallback.core.breaker import Phase, limits_of, phase, sane
 from ccfallback.core.config import Config, Provider
 from ccfallback.core.envelope import UpstreamError
 from ccfallback.core.failover import Admission, only_answers
@@ -17,7 +17,7 @@ from ccfallback.core.outcome import Outcome
 from ccfallback.proxy import respond
 from ccfallback.proxy.context import Context, Services, context_of
 from ccfallback.proxy.conversation import Conversation
-from ccfallback.proxy.health import Turn, limits_of
+from ccfallback.proxy.health import Turn
 from ccfallback.proxy.messages import Refused, chain_for, read_request
 from ccfallback.proxy.passthrough import PassThrough, Unavailable, hand_on, open_primary
 from ccfallback.proxy.record import milliseconds

@@ -4,12 +4,11 @@ Passing is not trusting: each event is read on its way, because an error inside 
 that ends too early and an event that is not JSON look like an answer until one looks inside.
 """
 
-import re
 from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body
+from ccfallback.core.body import Body, mended
 from ccfallback.core.config import Provider
 from ccfallback.core.envelope import UpstreamError, error_of, is_error, read_error
 from ccfallback.wire.format import Usage, Whole, WireFormat
@@ -43,9 +42,6 @@ class _Message(msgspec.Struct):
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
-
-_HALF_A_LETTER: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-"""A surrogate. Some gateways cut a text between two of them, and JavaScript reads that."""
 
 _NOTHING: Final = _Event()
 
@@ -168,7 +164,8 @@ def _event_in(data: bytes) -> _Event | None:
     try:
         return _EVENT.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        whole = _HALF_A_LETTER.sub(rb"\\ufffd", data)
+        # Some gateways cut a text in the middle of a letter, and JavaScript reads that.
+        whole = mended(data)
     try:
         return _EVENT.decode(whole)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -9,7 +9,19 @@ from typing import Any, Final
 
 import msgspec
 
+from ccfallback.core.body import mended
 from ccfallback.wire.sse import EventSplitter, data_of, event
+
+ODD: Final = (
+    msgspec.DecodeError,
+    UnicodeError,
+    RecursionError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)
+"""What odd shapes make of code that takes a message for granted."""
 
 _DELTAS: Final = {
     "text": ("text", "text_delta", "text"),
@@ -18,9 +30,27 @@ _DELTAS: Final = {
 """Block type: its text member, the delta that carries it, the delta's member."""
 
 
+class NotFoldable(ValueError):
+    """The answer has another shape than a message, or a stream of one."""
+
+
 def unfold(message: bytes) -> bytes:
-    """The events that stream a whole message."""
-    value = msgspec.json.decode(message)
+    """The events that stream a whole message. Raises `NotFoldable`."""
+    try:
+        return _unfolded(msgspec.json.decode(mended(message)))
+    except ODD as error:
+        raise NotFoldable(str(error)) from None
+
+
+def fold(stream: bytes) -> bytes:
+    """The message that a whole stream adds up to. Raises `NotFoldable`."""
+    try:
+        return _folded(mended(stream))
+    except ODD as error:
+        raise NotFoldable(str(error)) from None
+
+
+def _unfolded(value: Any) -> bytes:
     content = value.get("content") or []
     head = {**value, "type": "message", "content": [], "stop_reason": None, "stop_sequence": None}
     usage = value.get("usage") or {}
@@ -44,8 +74,7 @@ def unfold(message: bytes) -> bytes:
     return b"".join(events)
 
 
-def fold(stream: bytes) -> bytes:
-    """The message that a whole, well-formed stream adds up to."""
+def _folded(stream: bytes) -> bytes:
     splitter = EventSplitter()
     message: dict[str, Any] = {"content": []}
     arguments: dict[int, str] = {}

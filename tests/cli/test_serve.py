@@ -1,8 +1,31 @@
-import pytest
+"""`serve`: what a person is told, and what stands in the way of a start."""
+
+import socket
+from collections.abc import Callable
 
 from tests.cli.conftest import Run
 
+Configure = Callable[[str], None]
 
-@pytest.mark.parametrize("options", [("--port", "65536"), ("--port", "x"), ("--log-level", "loud")])
-def test_a_bad_option_is_wrong_usage(ccf: Run, options: tuple[str, ...]) -> None:
-    assert ccf("serve", *options).code == 2
+
+def test_a_port_that_is_taken_is_one_line_with_what_to_do(ccf: Run) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        ran = ccf("serve", "--port", str(other.getsockname()[1]))
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "--port" in ran.err
+
+
+def test_other_machines_are_not_served_without_a_token(ccf: Run) -> None:
+    ran = ccf("serve", "--host", "0.0.0.0", "--port", "0")
+    assert ran.code == 1
+    assert "token" in ran.err
+
+
+def test_a_broken_config_stops_the_start(ccf: Run, configure: Configure) -> None:
+    configure("[server]\nport = 'x'\n")
+    ran = ccf("serve")
+    assert ran.code == 1
+    assert "server.port" in ran.err

@@ -50,9 +50,15 @@ def test_a_mapping_to_the_same_name_changes_nothing() -> None:
     assert body_for(mapped, WHOLE, STRIP) is WHOLE
 
 
-def test_a_body_with_nothing_to_hide_reaches_a_fallback_as_it_is() -> None:
-    plain = body(model="m", system=[PROMPT], messages=[], metadata={"other": 1})
-    assert body_for(FALLBACK, plain, STRIP) is plain
+def test_a_body_with_nothing_to_hide_reaches_a_fallback_member_by_member() -> None:
+    raw = b'{"model":"m","system":[ 1.0 ],"messages":[],"metadata":{"other":  1}}'
+    assert body_for(FALLBACK, Body.parse(raw), STRIP).raw == raw
+
+
+def test_a_member_that_stands_twice_does_not_slip_through() -> None:
+    raw = b'{"metadata":{"user_id":"the-users-id"},"model":"m","metadata":{}}'
+    sent = body_for(FALLBACK, Body.parse(raw), STRIP)
+    assert b"the-users-id" not in sent.raw
 
 
 def test_a_fallback_gets_a_pseudonym_and_no_billing_line() -> None:

@@ -18,7 +18,8 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
     def table() -> Grid:
-        from ccfallback.cli.health import known, limits_of, standing
+        from ccfallback.cli.health import known, standing
+        from ccfallback.core.breaker import limits_of
 
         states, now, limits = session.states(), session.now(), limits_of(config)
         rows: list[tuple[Cell, ...]] = []
@@ -35,8 +36,9 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
 
 def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Show everything about one provider."""
-    from ccfallback.cli.health import condition, health, known, limits_of, moment, standing
+    from ccfallback.cli.health import condition, health, known, moment, standing
     from ccfallback.cli.providers.form import describe, key_source
+    from ccfallback.core.breaker import limits_of
 
     session = session_of(ctx)
     config = session.config()

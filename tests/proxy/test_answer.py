@@ -1,0 +1,61 @@
+"""An upstream's answer: decoded, bounded, each read with its deadline."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.proxy.answer import Answer, Broken, Late
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body in the given pieces; `None` is silence."""
+
+    def __init__(self, pieces: Sequence[bytes | None]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if piece is None:
+                await asyncio.Event().wait()
+            else:
+                yield piece
+
+
+def answer(*pieces: bytes | None, encoding: str | None = None) -> Answer:
+    """An answer with that body."""
+    headers = {} if encoding is None else {"content-encoding": encoding}
+    return Answer(httpx.Response(200, headers=headers, stream=Pieces(pieces)))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [(None, b"hello"), ("gzip", gzip.compress(b"hello")), ("deflate", zlib.compress(b"hello"))],
+)
+@given(cut=st.integers(0, 40))
+def test_every_cut_reads_the_same(encoding: str | None, packed: bytes, cut: int) -> None:
+    found = answer(packed[:cut], packed[cut:], encoding=encoding)
+    assert asyncio.run(found.read_all("idle", 5)) == b"hello"
+    assert found.decoded is (encoding is not None)
+
+
+def test_an_encoding_that_nobody_asked_for_is_no_answer() -> None:
+    with pytest.raises(Broken, match="content-encoding br"):
+        answer(b"x", encoding="br")
+
+
+@pytest.mark.parametrize("packed", [b"nonsense", gzip.compress(b"hello")[:-9]])
+def test_a_broken_encoding_is_no_answer(packed: bytes) -> None:
+    with pytest.raises(Broken, match="content-encoding"):
+        asyncio.run(answer(packed, encoding="gzip").read_all("idle", 5))
+
+
+def test_silence_ends_with_the_timeout_that_fired() -> None:
+    with pytest.raises(Late) as caught:
+        asyncio.run(answer(b"some", None).read_all("idle", 0.01))
+    assert (caught.value.timeout, caught.value.seconds) == ("idle", 0.01)
