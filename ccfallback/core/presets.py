@@ -12,8 +12,6 @@ from typing import Any, Final
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
-_BEARER: Final = "Authorization"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
@@ -22,15 +20,16 @@ class Preset:
     name: str
     title: str
     base_url: str
-    format: str = "anthropic"
-    auth_header: str = _BEARER
-    key_url: str = ""
+    format: str
+    auth_header: str
+    key_url: str
     """Where a key is to be had; empty where none is needed."""
-    key_env: str = ""
+    key_env: str
     """The variable that conventionally holds the key."""
-    quirks: Mapping[str, Any] = MappingProxyType({})
-    models: Mapping[str, str] = MappingProxyType({})
-    note: str = ""
+    quirks: Mapping[str, Any]
+    models: Mapping[str, str]
+    """A `model_mapping` to begin with."""
+    note: str
 
     @property
     def placeholders(self) -> tuple[str, ...]:
@@ -42,9 +41,14 @@ class Preset:
         return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), self.base_url)
 
 
+def _one(model: str) -> Mapping[str, str]:
+    """A mapping of all models to one."""
+    return {"*": model}
+
+
 def _tiers(large: str, small: str) -> Mapping[str, str]:
     """A mapping of all models to one, and of the small ones to another."""
-    return MappingProxyType({"*haiku*": small, "*": large})
+    return {"*haiku*": small, "*": large}
 
 
 _OPENAI: Final = {
@@ -105,410 +109,190 @@ _GEMINI: Final = {
 }
 _LOCAL: Final = {"user_field": False, "parallel_tool_calls": False}
 
-_CLAUDE_AT_OPENROUTER: Final = MappingProxyType(
+_CLAUDE_AT_OPENROUTER: Final = {
+    "*opus*": "~anthropic/claude-opus-latest",
+    "*haiku*": "~anthropic/claude-haiku-latest",
+    "*": "~anthropic/claude-sonnet-latest",
+}
+
+_ANTHROPIC_FORMAT: Final = (
+    ("azure-claude", "Claude on Azure", "https://{resource}.services.ai.azure.com/anthropic"),
+    ("openrouter", "OpenRouter", "https://openrouter.ai/api"),
+    ("deepseek", "DeepSeek", "https://api.deepseek.com/anthropic"),
+    ("moonshot", "Moonshot (Kimi)", "https://api.moonshot.ai/anthropic"),
+    ("moonshot-cn", "Moonshot (Kimi), China", "https://api.moonshot.cn/anthropic"),
+    ("kimi-coding", "Kimi coding plan", "https://api.kimi.com/coding"),
+    ("zai", "Z.AI GLM", "https://api.z.ai/api/anthropic"),
+    ("zhipu", "Zhipu GLM, China", "https://open.bigmodel.cn/api/anthropic"),
+    ("qwen", "Qwen (Model Studio)", "https://dashscope-intl.aliyuncs.com/apps/anthropic"),
+    ("qwen-cn", "Qwen (DashScope), China", "https://dashscope.aliyuncs.com/apps/anthropic"),
+    ("qwen-coding", "Qwen coding plan", "https://coding.dashscope.aliyuncs.com/apps/anthropic"),
+    ("minimax", "MiniMax", "https://api.minimax.io/anthropic"),
+    ("minimax-cn", "MiniMax, China", "https://api.minimaxi.com/anthropic"),
+    ("siliconflow", "SiliconFlow", "https://api.siliconflow.com"),
+    ("volcengine", "Volcengine Ark", "https://ark.cn-beijing.volces.com/api/compatible"),
+    ("volcengine-coding", "Volcengine coding plan", "https://ark.cn-beijing.volces.com/api/coding"),
+    ("stepfun", "StepFun step plan", "https://api.stepfun.com/step_plan"),
+    ("qianfan", "Baidu Qianfan coding plan", "https://qianfan.baidubce.com/anthropic/coding"),
+    ("longcat", "LongCat", "https://api.longcat.chat/anthropic"),
+    ("novita", "Novita AI", "https://api.novita.ai/anthropic"),
+    ("ppio", "PPIO", "https://api.ppio.com/anthropic"),
+    ("modelscope", "ModelScope", "https://api-inference.modelscope.cn"),
+    ("vercel", "Vercel AI Gateway", "https://ai-gateway.vercel.sh"),
+    ("ollama", "Ollama", "http://localhost:11434"),
+    ("ollama-cloud", "Ollama cloud", "https://ollama.com"),
+    ("vllm-anthropic", "vLLM (Anthropic format)", "http://localhost:8000"),
+    ("lmstudio", "LM Studio", "http://localhost:1234"),
+)
+"""Name, title and base URL of those that speak the client's own format."""
+
+_OPENAI_FORMAT: Final = (
+    ("openai", "OpenAI", "https://api.openai.com/v1"),
+    ("azure", "Azure OpenAI", "https://{resource}.openai.azure.com/openai/v1"),
+    ("openrouter-openai", "OpenRouter (OpenAI format)", "https://openrouter.ai/api/v1"),
+    ("deepseek-openai", "DeepSeek (OpenAI format)", "https://api.deepseek.com/v1"),
+    ("moonshot-openai", "Moonshot (OpenAI format)", "https://api.moonshot.ai/v1"),
+    ("zai-openai", "Z.AI GLM (OpenAI format)", "https://api.z.ai/api/paas/v4"),
+    ("zhipu-openai", "Zhipu GLM (OpenAI format)", "https://open.bigmodel.cn/api/paas/v4"),
+    (
+        "qwen-openai",
+        "Qwen (OpenAI format)",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    ),
+    ("minimax-openai", "MiniMax (OpenAI format)", "https://api.minimax.io/v1"),
+    ("groq", "Groq", "https://api.groq.com/openai/v1"),
+    ("together", "Together AI", "https://api.together.xyz/v1"),
+    ("mistral", "Mistral", "https://api.mistral.ai/v1"),
+    ("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
+    ("xai", "xAI", "https://api.x.ai/v1"),
+    ("siliconflow-openai", "SiliconFlow (OpenAI format)", "https://api.siliconflow.com/v1"),
+    ("volcengine-openai", "Volcengine (OpenAI format)", "https://ark.cn-beijing.volces.com/api/v3"),
+    ("ollama-openai", "Ollama before 0.14", "http://localhost:11434/v1"),
+    ("vllm", "vLLM", "http://localhost:8000/v1"),
+    ("lmstudio-openai", "LM Studio (OpenAI format)", "http://localhost:1234/v1"),
+    ("llamacpp", "llama.cpp", "http://localhost:8080/v1"),
+)
+"""The same of those for which everything is translated."""
+
+_KEYS: Final = {
+    "openai": ("OPENAI_API_KEY", "https://platform.openai.com/api-keys"),
+    "azure": ("AZURE_OPENAI_API_KEY", "https://ai.azure.com"),
+    "azure-claude": ("ANTHROPIC_FOUNDRY_API_KEY", "https://ai.azure.com"),
+    "openrouter": ("OPENROUTER_API_KEY", "https://openrouter.ai/settings/keys"),
+    "deepseek": ("DEEPSEEK_API_KEY", "https://platform.deepseek.com/api_keys"),
+    "moonshot": ("MOONSHOT_API_KEY", "https://platform.moonshot.ai/console/api-keys"),
+    "moonshot-cn": ("MOONSHOT_API_KEY", "https://platform.moonshot.cn/console/api-keys"),
+    "kimi": ("KIMI_API_KEY", "https://www.kimi.com/code"),
+    "zai": ("ZAI_API_KEY", "https://z.ai/manage-apikey/apikey-list"),
+    "zhipu": ("ZHIPU_API_KEY", "https://open.bigmodel.cn/usercenter/apikeys"),
+    "qwen": ("DASHSCOPE_API_KEY", "https://modelstudio.console.alibabacloud.com"),
+    "qwen-cn": ("DASHSCOPE_API_KEY", "https://bailian.console.aliyun.com"),
+    "qwen-coding": ("DASHSCOPE_CODING_API_KEY", "https://bailian.console.aliyun.com"),
+    "minimax": ("MINIMAX_API_KEY", "https://platform.minimax.io"),
+    "minimax-cn": ("MINIMAX_API_KEY", "https://platform.minimaxi.com"),
+    "groq": ("GROQ_API_KEY", "https://console.groq.com/keys"),
+    "together": ("TOGETHER_API_KEY", "https://api.together.ai/settings/api-keys"),
+    "mistral": ("MISTRAL_API_KEY", "https://console.mistral.ai/api-keys"),
+    "gemini": ("GEMINI_API_KEY", "https://aistudio.google.com/apikey"),
+    "xai": ("XAI_API_KEY", "https://console.x.ai"),
+    "siliconflow": ("SILICONFLOW_API_KEY", "https://cloud.siliconflow.com/account/ak"),
+    "volcengine": ("ARK_API_KEY", "https://console.volcengine.com/ark"),
+    "stepfun": ("STEPFUN_API_KEY", "https://platform.stepfun.com"),
+    "qianfan": ("QIANFAN_API_KEY", "https://console.bce.baidu.com/qianfan"),
+    "longcat": ("LONGCAT_API_KEY", "https://longcat.chat/platform/api_keys"),
+    "novita": ("NOVITA_API_KEY", "https://novita.ai/settings/key-management"),
+    "ppio": ("PPIO_API_KEY", "https://ppio.com/settings/key-management"),
+    "modelscope": ("MODELSCOPE_API_KEY", "https://modelscope.cn/my/myaccesstoken"),
+    "vercel": ("AI_GATEWAY_API_KEY", "https://vercel.com/ai-gateway"),
+    "ollama-cloud": ("OLLAMA_API_KEY", "https://ollama.com/settings/keys"),
+}
+"""The conventional variable and where to get a key; a variant without a row has its provider's."""
+
+_AUTH_HEADERS: Final = {
+    "azure": "api-key",
+    "azure-claude": "x-api-key",
+    "deepseek": "x-api-key",
+}
+
+_QUIRKS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "openai": _OPENAI,
+    "azure": _OPENAI,
+    "openrouter-openai": _OPENROUTER,
+    "deepseek-openai": _DEEPSEEK,
+    "moonshot-openai": _KIMI,
+    "zai-openai": _GLM,
+    "zhipu-openai": _GLM,
+    "qwen-openai": _QWEN,
+    "minimax-openai": {"reasoning_content": "all"},
+    "groq": {"images": False, "response_format": "json_object"},
+    "mistral": _MISTRAL,
+    "gemini": _GEMINI,
+    "xai": {"stop_limit": 0},
+    "siliconflow-openai": {"reasoning_content": "calls"},
+    "volcengine-openai": {"reasoning": "thinking", "reasoning_content": "calls"},
+    "ollama-openai": {**_LOCAL, "tool_choice_required": False},
+    "vllm": _LOCAL,
+    "lmstudio-openai": _LOCAL,
+    "llamacpp": _LOCAL,
+}
+
+_MODELS: Final[Mapping[str, Mapping[str, str]]] = {
+    "openai": _tiers("gpt-5.6", "gpt-5.6-mini"),
+    "openrouter": _CLAUDE_AT_OPENROUTER,
+    "deepseek": _tiers("deepseek-v4-pro", "deepseek-v4-flash"),
+    "moonshot": _tiers("kimi-k3", "kimi-k2.6"),
+    "kimi": _one("kimi-for-coding"),
+    "zai": _tiers("glm-5.3", "glm-5.3-flash"),
+    "zhipu": _tiers("glm-5.3", "glm-5.3-flash"),
+    "qwen": _tiers("qwen3.7-max", "qwen3.6-flash"),
+    "minimax": _one("MiniMax-M3"),
+    "groq": _tiers("openai/gpt-oss-120b", "openai/gpt-oss-20b"),
+    "mistral": _tiers("devstral-latest", "mistral-small-latest"),
+    "gemini": _one("gemini-3.8-flash"),
+    "xai": _one("grok-4-latest"),
+}
+"""A mapping to begin with, by provider."""
+
+_NOTES: Final[Mapping[str, str]] = {
+    "openai": "with tools its newest models don't think on this API",
+    "azure": "the models are the names of your deployments",
+    "azure-claude": "the models are the names of your deployments",
+    "openrouter-openai": "for models that its other endpoint does not have",
+    "kimi-coding": "its keys are not those of Moonshot's platform",
+    "zai-openai": "with a coding plan the URL is https://api.z.ai/api/coding/paas/v4",
+    "zhipu-openai": "with a coding plan the URL is https://open.bigmodel.cn/api/coding/paas/v4",
+    "qwen-coding": "its keys are not those of DashScope",
+    "ollama": "give the model a long context: the default one cuts the prompt short",
+    "ollama-openai": "give the model a long context: the default one cuts the prompt short",
+    "vllm": "serve it with --enable-auto-tool-choice and a --tool-call-parser",
+    "vllm-anthropic": "recent versions only; serve it with --enable-auto-tool-choice",
+    "lmstudio": "recent versions only; others speak the OpenAI format at /v1",
+    "llamacpp": "serve it with --jinja, or it knows no tools",
+}
+
+
+def _preset(wire_format: str, name: str, title: str, base_url: str) -> Preset:
+    provider = name.partition("-")[0]
+    key_env, key_url = _KEYS.get(name) or _KEYS.get(provider, ("", ""))
+    return Preset(
+        name=name,
+        title=title,
+        base_url=base_url,
+        format=wire_format,
+        auth_header=_AUTH_HEADERS.get(name, "Authorization"),
+        key_url=key_url,
+        key_env=key_env,
+        quirks=MappingProxyType(dict(_QUIRKS.get(name, {}))),
+        models=MappingProxyType(dict(_MODELS.get(provider, {}))),
+        note=_NOTES.get(name, ""),
+    )
+
+
+PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {
-        "*opus*": "~anthropic/claude-opus-latest",
-        "*haiku*": "~anthropic/claude-haiku-latest",
-        "*": "~anthropic/claude-sonnet-latest",
+        row[0]: _preset(wire_format, *row)
+        for wire_format, rows in (("anthropic", _ANTHROPIC_FORMAT), ("openai", _OPENAI_FORMAT))
+        for row in rows
     }
 )
-
-_ROWS: Final = (
-    Preset(
-        name="openai",
-        title="OpenAI",
-        base_url="https://api.openai.com/v1",
-        format="openai",
-        key_url="https://platform.openai.com/api-keys",
-        key_env="OPENAI_API_KEY",
-        quirks=_OPENAI,
-        models=_tiers("gpt-5.6", "gpt-5.6-mini"),
-        note="with tools its newest models don't think on this API",
-    ),
-    Preset(
-        name="azure",
-        title="Azure OpenAI",
-        base_url="https://{resource}.openai.azure.com/openai/v1",
-        format="openai",
-        auth_header="api-key",
-        key_url="https://ai.azure.com",
-        key_env="AZURE_OPENAI_API_KEY",
-        quirks=_OPENAI,
-        note="the models are the names of your deployments",
-    ),
-    Preset(
-        name="azure-claude",
-        title="Claude on Azure AI Foundry",
-        base_url="https://{resource}.services.ai.azure.com/anthropic",
-        auth_header="x-api-key",
-        key_url="https://ai.azure.com",
-        key_env="ANTHROPIC_FOUNDRY_API_KEY",
-        note="the models are the names of your deployments",
-    ),
-    Preset(
-        name="openrouter",
-        title="OpenRouter",
-        base_url="https://openrouter.ai/api",
-        key_url="https://openrouter.ai/settings/keys",
-        key_env="OPENROUTER_API_KEY",
-        models=_CLAUDE_AT_OPENROUTER,
-    ),
-    Preset(
-        name="openrouter-openai",
-        title="OpenRouter, OpenAI format",
-        base_url="https://openrouter.ai/api/v1",
-        format="openai",
-        key_url="https://openrouter.ai/settings/keys",
-        key_env="OPENROUTER_API_KEY",
-        quirks=_OPENROUTER,
-        models=_CLAUDE_AT_OPENROUTER,
-        note="for models that its other endpoint does not have",
-    ),
-    Preset(
-        name="deepseek",
-        title="DeepSeek",
-        base_url="https://api.deepseek.com/anthropic",
-        auth_header="x-api-key",
-        key_url="https://platform.deepseek.com/api_keys",
-        key_env="DEEPSEEK_API_KEY",
-        models=_tiers("deepseek-v4-pro", "deepseek-v4-flash"),
-    ),
-    Preset(
-        name="deepseek-openai",
-        title="DeepSeek, OpenAI format",
-        base_url="https://api.deepseek.com/v1",
-        format="openai",
-        key_url="https://platform.deepseek.com/api_keys",
-        key_env="DEEPSEEK_API_KEY",
-        quirks=_DEEPSEEK,
-        models=_tiers("deepseek-v4-pro", "deepseek-v4-flash"),
-    ),
-    Preset(
-        name="moonshot",
-        title="Moonshot AI (Kimi)",
-        base_url="https://api.moonshot.ai/anthropic",
-        key_url="https://platform.moonshot.ai/console/api-keys",
-        key_env="MOONSHOT_API_KEY",
-        models=_tiers("kimi-k3", "kimi-k2.6"),
-    ),
-    Preset(
-        name="moonshot-cn",
-        title="Moonshot AI (Kimi), China",
-        base_url="https://api.moonshot.cn/anthropic",
-        key_url="https://platform.moonshot.cn/console/api-keys",
-        key_env="MOONSHOT_API_KEY",
-        models=_tiers("kimi-k3", "kimi-k2.6"),
-    ),
-    Preset(
-        name="moonshot-openai",
-        title="Moonshot AI (Kimi), OpenAI format",
-        base_url="https://api.moonshot.ai/v1",
-        format="openai",
-        key_url="https://platform.moonshot.ai/console/api-keys",
-        key_env="MOONSHOT_API_KEY",
-        quirks=_KIMI,
-        models=_tiers("kimi-k3", "kimi-k2.6"),
-    ),
-    Preset(
-        name="kimi-coding",
-        title="Kimi coding plan",
-        base_url="https://api.kimi.com/coding",
-        key_url="https://www.kimi.com/code",
-        key_env="KIMI_API_KEY",
-        models=MappingProxyType({"*": "kimi-for-coding"}),
-        note="its keys are not those of Moonshot's platform",
-    ),
-    Preset(
-        name="zai",
-        title="Z.AI (GLM), coding plan included",
-        base_url="https://api.z.ai/api/anthropic",
-        key_url="https://z.ai/manage-apikey/apikey-list",
-        key_env="ZAI_API_KEY",
-        models=_tiers("glm-5.3", "glm-5.3-flash"),
-    ),
-    Preset(
-        name="zai-openai",
-        title="Z.AI (GLM), OpenAI format",
-        base_url="https://api.z.ai/api/paas/v4",
-        format="openai",
-        key_url="https://z.ai/manage-apikey/apikey-list",
-        key_env="ZAI_API_KEY",
-        quirks=_GLM,
-        models=_tiers("glm-5.3", "glm-5.3-flash"),
-        note="with a coding plan the URL is https://api.z.ai/api/coding/paas/v4",
-    ),
-    Preset(
-        name="zhipu",
-        title="Zhipu BigModel (GLM), China",
-        base_url="https://open.bigmodel.cn/api/anthropic",
-        key_url="https://open.bigmodel.cn/usercenter/apikeys",
-        key_env="ZHIPU_API_KEY",
-        models=_tiers("glm-5.3", "glm-5.3-flash"),
-    ),
-    Preset(
-        name="zhipu-openai",
-        title="Zhipu BigModel (GLM), OpenAI format",
-        base_url="https://open.bigmodel.cn/api/paas/v4",
-        format="openai",
-        key_url="https://open.bigmodel.cn/usercenter/apikeys",
-        key_env="ZHIPU_API_KEY",
-        quirks=_GLM,
-        models=_tiers("glm-5.3", "glm-5.3-flash"),
-        note="with a coding plan the URL is https://open.bigmodel.cn/api/coding/paas/v4",
-    ),
-    Preset(
-        name="qwen",
-        title="Qwen (Alibaba Model Studio)",
-        base_url="https://dashscope-intl.aliyuncs.com/apps/anthropic",
-        key_url="https://modelstudio.console.alibabacloud.com",
-        key_env="DASHSCOPE_API_KEY",
-        models=_tiers("qwen3.7-max", "qwen3.6-flash"),
-    ),
-    Preset(
-        name="qwen-cn",
-        title="Qwen (DashScope), China",
-        base_url="https://dashscope.aliyuncs.com/apps/anthropic",
-        key_url="https://bailian.console.aliyun.com",
-        key_env="DASHSCOPE_API_KEY",
-        models=_tiers("qwen3.7-max", "qwen3.6-flash"),
-    ),
-    Preset(
-        name="qwen-coding",
-        title="Qwen coding plan",
-        base_url="https://coding.dashscope.aliyuncs.com/apps/anthropic",
-        key_url="https://bailian.console.aliyun.com",
-        key_env="DASHSCOPE_CODING_API_KEY",
-        note="its keys are not those of DashScope",
-    ),
-    Preset(
-        name="qwen-openai",
-        title="Qwen (Alibaba Model Studio), OpenAI format",
-        base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-        format="openai",
-        key_url="https://modelstudio.console.alibabacloud.com",
-        key_env="DASHSCOPE_API_KEY",
-        quirks=_QWEN,
-        models=_tiers("qwen3.7-max", "qwen3.6-flash"),
-    ),
-    Preset(
-        name="minimax",
-        title="MiniMax",
-        base_url="https://api.minimax.io/anthropic",
-        key_url="https://platform.minimax.io",
-        key_env="MINIMAX_API_KEY",
-        models=MappingProxyType({"*": "MiniMax-M3"}),
-    ),
-    Preset(
-        name="minimax-cn",
-        title="MiniMax, China",
-        base_url="https://api.minimaxi.com/anthropic",
-        key_url="https://platform.minimaxi.com",
-        key_env="MINIMAX_API_KEY",
-        models=MappingProxyType({"*": "MiniMax-M3"}),
-    ),
-    Preset(
-        name="minimax-openai",
-        title="MiniMax, OpenAI format",
-        base_url="https://api.minimax.io/v1",
-        format="openai",
-        key_url="https://platform.minimax.io",
-        key_env="MINIMAX_API_KEY",
-        quirks=MappingProxyType({"reasoning_content": "all"}),
-        models=MappingProxyType({"*": "MiniMax-M3"}),
-    ),
-    Preset(
-        name="groq",
-        title="Groq",
-        base_url="https://api.groq.com/openai/v1",
-        format="openai",
-        key_url="https://console.groq.com/keys",
-        key_env="GROQ_API_KEY",
-        quirks=MappingProxyType({"images": False, "response_format": "json_object"}),
-        models=_tiers("openai/gpt-oss-120b", "openai/gpt-oss-20b"),
-    ),
-    Preset(
-        name="together",
-        title="Together AI",
-        base_url="https://api.together.xyz/v1",
-        format="openai",
-        key_url="https://api.together.ai/settings/api-keys",
-        key_env="TOGETHER_API_KEY",
-    ),
-    Preset(
-        name="mistral",
-        title="Mistral",
-        base_url="https://api.mistral.ai/v1",
-        format="openai",
-        key_url="https://console.mistral.ai/api-keys",
-        key_env="MISTRAL_API_KEY",
-        quirks=_MISTRAL,
-        models=_tiers("devstral-latest", "mistral-small-latest"),
-    ),
-    Preset(
-        name="gemini",
-        title="Google Gemini",
-        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-        format="openai",
-        key_url="https://aistudio.google.com/apikey",
-        key_env="GEMINI_API_KEY",
-        quirks=_GEMINI,
-        models=MappingProxyType({"*": "gemini-3.8-flash"}),
-    ),
-    Preset(
-        name="xai",
-        title="xAI",
-        base_url="https://api.x.ai/v1",
-        format="openai",
-        key_url="https://console.x.ai",
-        key_env="XAI_API_KEY",
-        quirks=MappingProxyType({"stop_limit": 0}),
-        models=MappingProxyType({"*": "grok-4-latest"}),
-    ),
-    Preset(
-        name="siliconflow",
-        title="SiliconFlow",
-        base_url="https://api.siliconflow.com",
-        key_url="https://cloud.siliconflow.com/account/ak",
-        key_env="SILICONFLOW_API_KEY",
-    ),
-    Preset(
-        name="siliconflow-openai",
-        title="SiliconFlow, OpenAI format",
-        base_url="https://api.siliconflow.com/v1",
-        format="openai",
-        key_url="https://cloud.siliconflow.com/account/ak",
-        key_env="SILICONFLOW_API_KEY",
-        quirks=MappingProxyType({"reasoning_content": "calls"}),
-    ),
-    Preset(
-        name="volcengine",
-        title="Volcengine Ark",
-        base_url="https://ark.cn-beijing.volces.com/api/compatible",
-        key_url="https://console.volcengine.com/ark",
-        key_env="ARK_API_KEY",
-    ),
-    Preset(
-        name="volcengine-coding",
-        title="Volcengine Ark coding plan",
-        base_url="https://ark.cn-beijing.volces.com/api/coding",
-        key_url="https://console.volcengine.com/ark",
-        key_env="ARK_API_KEY",
-    ),
-    Preset(
-        name="volcengine-openai",
-        title="Volcengine Ark, OpenAI format",
-        base_url="https://ark.cn-beijing.volces.com/api/v3",
-        format="openai",
-        key_url="https://console.volcengine.com/ark",
-        key_env="ARK_API_KEY",
-        quirks=MappingProxyType({"reasoning": "thinking", "reasoning_content": "calls"}),
-    ),
-    Preset(
-        name="stepfun",
-        title="StepFun step plan",
-        base_url="https://api.stepfun.com/step_plan",
-        key_url="https://platform.stepfun.com",
-        key_env="STEPFUN_API_KEY",
-    ),
-    Preset(
-        name="qianfan",
-        title="Baidu Qianfan coding plan",
-        base_url="https://qianfan.baidubce.com/anthropic/coding",
-        key_url="https://console.bce.baidu.com/qianfan",
-        key_env="QIANFAN_API_KEY",
-    ),
-    Preset(
-        name="longcat",
-        title="LongCat",
-        base_url="https://api.longcat.chat/anthropic",
-        key_url="https://longcat.chat/platform/api_keys",
-        key_env="LONGCAT_API_KEY",
-    ),
-    Preset(
-        name="novita",
-        title="Novita AI",
-        base_url="https://api.novita.ai/anthropic",
-        key_url="https://novita.ai/settings/key-management",
-        key_env="NOVITA_API_KEY",
-    ),
-    Preset(
-        name="ppio",
-        title="PPIO",
-        base_url="https://api.ppio.com/anthropic",
-        key_url="https://ppio.com/settings/key-management",
-        key_env="PPIO_API_KEY",
-    ),
-    Preset(
-        name="modelscope",
-        title="ModelScope",
-        base_url="https://api-inference.modelscope.cn",
-        key_url="https://modelscope.cn/my/myaccesstoken",
-        key_env="MODELSCOPE_API_KEY",
-    ),
-    Preset(
-        name="vercel",
-        title="Vercel AI Gateway",
-        base_url="https://ai-gateway.vercel.sh",
-        key_url="https://vercel.com/ai-gateway",
-        key_env="AI_GATEWAY_API_KEY",
-    ),
-    Preset(
-        name="ollama",
-        title="Ollama on this machine",
-        base_url="http://localhost:11434",
-        note="give the model a long context: the default one cuts the prompt short",
-    ),
-    Preset(
-        name="ollama-cloud",
-        title="Ollama cloud",
-        base_url="https://ollama.com",
-        key_url="https://ollama.com/settings/keys",
-        key_env="OLLAMA_API_KEY",
-    ),
-    Preset(
-        name="ollama-openai",
-        title="Ollama before 0.14",
-        base_url="http://localhost:11434/v1",
-        format="openai",
-        quirks=MappingProxyType({**_LOCAL, "tool_choice_required": False}),
-        note="give the model a long context: the default one cuts the prompt short",
-    ),
-    Preset(
-        name="vllm",
-        title="vLLM on this machine",
-        base_url="http://localhost:8000/v1",
-        format="openai",
-        quirks=_LOCAL,
-        note="serve it with --enable-auto-tool-choice and a --tool-call-parser",
-    ),
-    Preset(
-        name="vllm-anthropic",
-        title="vLLM on this machine, its Anthropic endpoint",
-        base_url="http://localhost:8000",
-        note="recent versions only; serve it with --enable-auto-tool-choice",
-    ),
-    Preset(
-        name="lmstudio",
-        title="LM Studio on this machine",
-        base_url="http://localhost:1234",
-        note="recent versions only; others speak the OpenAI format at /v1",
-    ),
-    Preset(
-        name="lmstudio-openai",
-        title="LM Studio on this machine, OpenAI format",
-        base_url="http://localhost:1234/v1",
-        format="openai",
-        quirks=_LOCAL,
-    ),
-    Preset(
-        name="llamacpp",
-        title="llama.cpp on this machine",
-        base_url="http://localhost:8080/v1",
-        format="openai",
-        quirks=_LOCAL,
-        note="serve it with --jinja, or it knows no tools",
-    ),
-)
-
-PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({row.name: row for row in _ROWS})
 """All presets by name."""
