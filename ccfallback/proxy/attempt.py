@@ -5,7 +5,7 @@ is in hand, or with a fault. So up to here another provider may still be asked.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, time
 from typing import Final
 
@@ -13,7 +13,7 @@ import httpx
 
 from ccfallback.core.body import Body
 from ccfallback.core.config import Provider, Timeouts
-from ccfallback.core.envelope import UpstreamError, plain_text, read_error
+from ccfallback.core.envelope import UpstreamError, plain_text
 from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
 from ccfallback.proxy.answer import Answer, Broken, Late, deadline
@@ -40,7 +40,7 @@ class Prepared:
     provider: Provider
     wire: WireFormat
     asked: Body
-    """The client's body as this attempt means it, in Anthropic's format."""
+    """The client's body in its own words: what the answer has to fit."""
     url: str
     headers: list[tuple[bytes, bytes]]
     content: bytes
@@ -166,9 +166,15 @@ class _Trial:
             # What has come is enough to know that this is no answer.
             pass
         raw = bytes(body)
-        outcome = classify(
-            answer.status, text_headers(answer.headers), read_error(raw), now=self._clock()
-        )
+        headers, now = text_headers(answer.headers), self._clock()
+        refusal = self._prepared.wire.refusal(answer.status, headers, raw, now)
+        outcome = classify(refusal.status, headers, refusal.error, now=now)
+        if refusal.status != answer.status:
+            # The meaning is the format's to say, the status is the upstream's own.
+            reason = f"{answer.status} {refusal.error.type}".rstrip()
+            outcome = replace(outcome, status=answer.status, reason=reason)
+        if refusal.until is not None:
+            outcome = replace(outcome, until=refusal.until)
         if answer.status < 400:
             outcome = Outcome(
                 Fault.UPSTREAM, f"{answer.status} redirect, not followed", answer.status
@@ -178,7 +184,8 @@ class _Trial:
     async def _whole(self, answer: Answer) -> Reply:
         """A whole answer, whatever was asked for."""
         raw = await answer.read_all("idle", self._limits.idle)
-        whole = self._prepared.wire.whole(raw, self._prepared.asked)
+        prepared = self._prepared
+        whole = prepared.wire.whole(raw, prepared.asked, prepared.provider)
         if whole.error is not None:
             return self._no_answer(answer, whole.error, raw)
         body, media_type = whole.body, None
@@ -191,7 +198,7 @@ class _Trial:
 
     async def _stream(self, answer: Answer) -> Reply:
         """A stream, up to its first content; all of it where a whole answer was asked for."""
-        translator = self._prepared.wire.stream(self._prepared.asked)
+        translator = self._prepared.wire.stream(self._prepared.asked, self._prepared.provider)
         held = bytearray()
         raw = bytearray()
         until_content = self._began + self._longest_wait

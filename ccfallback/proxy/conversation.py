@@ -23,7 +23,7 @@ from ccfallback.proxy.record import milliseconds, upstream_text
 from ccfallback.rectify import Refusal, rectify
 from ccfallback.store.secrets import KeyUnavailable
 from ccfallback.wire import FORMATS
-from ccfallback.wire.format import WireFormat
+from ccfallback.wire.format import Unconvertible, WireFormat
 
 LOGIN_TOKEN = b"sk-ant-oat"
 
@@ -129,14 +129,17 @@ class Conversation:
         if provider.primary and self.query:
             url += ("&" if "?" in url else "?") + self.query
         wire = self.wire or FORMATS[provider.format]
-        asked = body_for(provider, step.body, context.config.privacy)
+        try:
+            content = wire.request(body_for(provider, step.body, context.config.privacy), provider)
+        except Unconvertible as error:
+            return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST), ()
         prepared = Prepared(
             provider=provider,
             wire=wire,
-            asked=asked,
+            asked=step.body,
             url=url,
             headers=headers,
-            content=wire.request(asked, provider).raw,
+            content=content.raw,
         )
         return prepared, _credentials((*context.headers, *headers), provider.auth_header)
 
@@ -250,5 +253,5 @@ def _credentials(headers: RawHeaders, auth_header: str) -> tuple[str, ...]:
     )
 
 
-def _not_sent(provider: Provider, reason: str) -> Reply:
-    return Reply(provider, Outcome(Fault.ACCOUNT, reason), 0.0, sent=False)
+def _not_sent(provider: Provider, reason: str, fault: Fault = Fault.ACCOUNT) -> Reply:
+    return Reply(provider, Outcome(fault, reason), 0.0, sent=False)

@@ -31,7 +31,7 @@ COUNT_WAIT: Final = 10.0
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-def _count(raw: bytes, _asked: object) -> Whole:
+def _count(raw: bytes, _asked: object, _provider: object) -> Whole:
     try:
         value = _COUNT.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -45,6 +45,7 @@ COUNTS: Final = WireFormat(
     request=FORMATS["anthropic"].request,
     stream=FORMATS["anthropic"].stream,
     whole=_count,
+    refusal=FORMATS["anthropic"].refusal,
 )
 """The Anthropic format, where the answer is a count."""
 

@@ -4,6 +4,7 @@ Passing is not trusting: each event is read on its way, because an error inside 
 that ends too early and an event that is not JSON look like an answer until one looks inside.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from ccfallback.core.body import Body, mended
 from ccfallback.core.config import Provider
 from ccfallback.core.envelope import UpstreamError, error_of, is_error, read_error
-from ccfallback.wire.format import Usage, Whole, WireFormat
+from ccfallback.wire.format import Refusal, Usage, Whole, WireFormat
 from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 
@@ -172,7 +173,7 @@ def _event_in(data: bytes) -> _Event | None:
         return None
 
 
-def _whole(raw: bytes, _asked: Body) -> Whole:
+def _whole(raw: bytes, _asked: Body, _provider: Provider) -> Whole:
     """A whole answer as it is, if it is one."""
     try:
         message = _MESSAGE.decode(raw)
@@ -195,6 +196,10 @@ def _not_a_message(raw: bytes) -> UpstreamError:
     return UpstreamError("", "the answer is not a message")
 
 
+def _refusal(status: int, _headers: Mapping[str, str], body: bytes, _now: float) -> Refusal:
+    return Refusal(status, read_error(body))
+
+
 def _request(body: Body, _provider: Provider) -> Body:
     return body
 
@@ -202,6 +207,7 @@ def _request(body: Body, _provider: Provider) -> Body:
 ANTHROPIC: Final = WireFormat(
     name="anthropic",
     request=_request,
-    stream=lambda _asked: AnthropicStream(),
+    stream=lambda _asked, _provider: AnthropicStream(),
     whole=_whole,
+    refusal=_refusal,
 )

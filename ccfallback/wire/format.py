@@ -1,6 +1,6 @@
 """What a wire format is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -79,14 +79,33 @@ class Whole:
     usage: Usage = field(default_factory=Usage)
 
 
+class Unconvertible(Exception):
+    """The request means something that the format has no words for; says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A status that is no success, as Anthropic would have said it."""
+
+    status: int
+    error: UpstreamError
+    until: float | None = None
+    """A reset hint that the format's own headers or texts give, in Unix seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class WireFormat:
     """How providers of one format are spoken to."""
 
     name: str
     request: Callable[[Body, Provider], Body]
-    """The provider's body for the client's; the model is already the provider's own."""
-    stream: Callable[[Body], StreamTranslator]
+    """The provider's body for the client's; the model is already the provider's own.
+
+    Raises `Unconvertible`.
+    """
+    stream: Callable[[Body, Provider], StreamTranslator]
     """A translator for the answer to the client's body."""
-    whole: Callable[[bytes, Body], Whole]
+    whole: Callable[[bytes, Body, Provider], Whole]
     """An answer that is not a stream, for the client's body."""
+    refusal: Callable[[int, Mapping[str, str], bytes, float], Refusal]
+    """What a status that is no success means: by status, lower-case headers, body, and the time."""

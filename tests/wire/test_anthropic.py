@@ -14,6 +14,7 @@ from ccfallback.wire import sse
 from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
 from ccfallback.wire.format import Usage
 
+PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(b'{"model":"m"}')
 
 
@@ -270,20 +271,20 @@ WHOLE = {"type": "message", "content": [{"type": "text", "text": "é"}], "usage"
 
 def test_a_whole_answer_is_the_very_same_bytes() -> None:
     raw = b' { "content" : [ ] , "stop_reason":"end_turn" } '
-    whole = ANTHROPIC.whole(raw, ASKED)
+    whole = ANTHROPIC.whole(raw, ASKED, PROVIDER)
     assert whole.body is raw
     assert whole.error is None
 
 
 def test_the_usage_of_a_whole_answer() -> None:
-    whole = ANTHROPIC.whole(msgspec.json.encode(WHOLE), ASKED)
+    whole = ANTHROPIC.whole(msgspec.json.encode(WHOLE), ASKED, PROVIDER)
     assert whole.usage == Usage(input_tokens=9, output_tokens=1, cache_read=4)
 
 
 @pytest.mark.parametrize("error", [None, "", {}])
 def test_an_empty_error_is_none(error: Any) -> None:
     raw = msgspec.json.encode({**WHOLE, "error": error})
-    assert ANTHROPIC.whole(raw, ASKED).error is None
+    assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error is None
 
 
 @pytest.mark.parametrize(
@@ -305,15 +306,15 @@ def test_an_empty_error_is_none(error: Any) -> None:
     ],
 )
 def test_what_is_no_whole_answer(raw: bytes, kind: str, message: str) -> None:
-    whole = ANTHROPIC.whole(raw, ASKED)
+    whole = ANTHROPIC.whole(raw, ASKED, PROVIDER)
     assert whole.error is not None
     assert (whole.error.type, whole.error.message) == (kind, message)
 
 
 @given(raw=st.binary(max_size=60))
 def test_no_bytes_are_a_whole_answer_or_raise(raw: bytes) -> None:
-    assert ANTHROPIC.whole(raw, ASKED).error is not None
+    assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error is not None
 
 
 def test_a_request_is_the_clients_own() -> None:
-    assert ANTHROPIC.request(ASKED, Provider(name="b", base_url="https://h")) is ASKED
+    assert ANTHROPIC.request(ASKED, PROVIDER) is ASKED

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.core.body import Body
+from ccfallback.core.config import Provider
 from ccfallback.core.target import ENDPOINTS
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Usage
 
+PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(b'{"model":"m","messages":[],"stream":true}')
 MEMBERS = (
     "input_tokens",
@@ -51,7 +53,7 @@ def test_every_format_is_known_by_its_name_and_has_an_endpoint(name: str) -> Non
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_fresh_translator_has_said_nothing(name: str) -> None:
-    stream = FORMATS[name].stream(ASKED)
+    stream = FORMATS[name].stream(ASKED, PROVIDER)
     said = [stream.heard, stream.started, stream.complete, stream.finished]
     assert not any(said)
     assert stream.error is None
@@ -63,8 +65,8 @@ def test_a_fresh_translator_has_said_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @given(chunks=st.lists(st.binary(max_size=40), max_size=5))
 def test_no_bytes_make_a_format_raise(name: str, chunks: list[bytes]) -> None:
-    stream = FORMATS[name].stream(ASKED)
+    stream = FORMATS[name].stream(ASKED, PROVIDER)
     for chunk in chunks:
         stream.feed(chunk)
     stream.finish()
-    assert FORMATS[name].whole(b"".join(chunks), ASKED).error is not None
+    assert FORMATS[name].whole(b"".join(chunks), ASKED, PROVIDER).error is not None
