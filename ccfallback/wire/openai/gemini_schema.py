@@ -24,7 +24,7 @@ _KEPT: Final = (
     "minimum",
     "maximum",
 )
-_FORMATS: Final = frozenset({"date-time", "int32", "int64", "float", "double"})
+_FORMATS: Final = ("date-time", "int32", "int64", "float", "double")
 
 _MAX_INLINED: Final = 256
 """References put in place before we stop: a schema can double with each of them."""

@@ -128,10 +128,13 @@ def _sampling(body: Body, quirks: Quirks, model: str, wish: Wish) -> dict[str, A
         for text in (given if isinstance(given, list) else ())
         if isinstance(text, str) and text.strip()
     ]
-    made: dict[str, Any] = {"stop": stops[: quirks.stop_limit]} if quirks.stop_limit else {}
-    if not wish.thinks:
-        made |= {key: body.get(key) for key, sent in _STEERING if sent(quirks)}
-    return {key: value for key, value in made.items() if value or _is_number(value)}
+    made: dict[str, Any] = {}
+    if stops and quirks.stop_limit:
+        made["stop"] = stops[: quirks.stop_limit]
+    for key, is_sent in _STEERING:
+        if is_sent(quirks) and not wish.thinks and _is_number(body.get(key)):
+            made[key] = body.get(key)
+    return made
 
 
 _STEERING: Final[tuple[tuple[str, Callable[[Quirks], bool]], ...]] = (

@@ -48,8 +48,9 @@ def is_strict(schema: object) -> bool:
     if isinstance(properties, dict) or schema.get("type") == "object":
         names = set(properties) if isinstance(properties, dict) else set()
         required = schema.get("required", [])
-        listed = {name for name in required if isinstance(name, str)} if required else set()
-        if schema.get("additionalProperties") is not False or listed != names:
+        if schema.get("additionalProperties") is not False or not isinstance(required, list):
+            return False
+        if {name for name in required if isinstance(name, str)} != names:
             return False
     return all(is_strict(child) for child in children_of(schema))
 

@@ -1,0 +1,162 @@
+"""How hard the model shall think, in each provider's words."""
+
+from typing import Any
+
+import pytest
+
+from ccfallback.core.quirks import Quirks
+from ccfallback.wire.openai.effort import is_openai_reasoning
+
+from .asked import asked, system, tool, user
+
+MEMBERS = ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget")
+ADAPTIVE = {"type": "adaptive"}
+OFF = {"type": "disabled"}
+
+
+def enabled(budget: int) -> dict[str, Any]:
+    return {"type": "enabled", "budget_tokens": budget}
+
+
+def effort(level: str) -> dict[str, Any]:
+    return {"effort": level}
+
+
+def wished(style: str, model: str = "m", highest: str = "max", **members: Any) -> dict[str, Any]:
+    quirks = Quirks(reasoning=style, max_effort=highest)
+    made = asked(quirks, model, max_tokens=64000, **members)
+    return {key: made[key] for key in MEMBERS if key in made}
+
+
+@pytest.mark.parametrize("members", [{"thinking": ADAPTIVE}, {"output_config": effort("high")}])
+def test_unknown_providers_are_asked_for_nothing(members: dict[str, Any]) -> None:
+    assert wished("none", **members) == {}
+
+
+def test_the_last_effort_in_the_conversation_has_the_last_word() -> None:
+    messages = [
+        user("a"),
+        system("x", output_config=effort("max")),
+        user("b"),
+        system("y", output_config=effort("low")),
+        user("c"),
+    ]
+    assert wished("effort", messages=messages, output_config=effort("high")) == {
+        "reasoning_effort": "low"
+    }
+
+
+@pytest.mark.parametrize(
+    ("highest", "level", "expected"),
+    [
+        ("high", "low", "low"),
+        ("high", "xhigh", "high"),
+        ("high", "max", "high"),
+        ("xhigh", "max", "xhigh"),
+        ("max", "max", "max"),
+    ],
+)
+def test_an_effort_that_is_not_known_becomes_the_nearest(
+    highest: str, level: str, expected: str
+) -> None:
+    assert wished("effort", highest=highest, output_config=effort(level)) == {
+        "reasoning_effort": expected
+    }
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        (enabled(1024), {"reasoning_effort": "low"}),
+        (enabled(10_000), {"reasoning_effort": "medium"}),
+        (enabled(31_999), {"reasoning_effort": "high"}),
+        (enabled(32_000), {"reasoning_effort": "xhigh"}),
+        (ADAPTIVE, {}),
+        (OFF, {}),
+        (None, {}),
+        ({"type": "enabled", "budget_tokens": "x"}, {}),
+        ("on", {}),
+    ],
+)
+def test_a_budget_is_an_effort(thinking: Any, expected: dict[str, Any]) -> None:
+    assert wished("effort", thinking=thinking) == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({}, {}),
+        ({"thinking": OFF, "output_config": effort("high")}, {"enabled": False}),
+        ({"thinking": ADAPTIVE}, {"enabled": True}),
+        ({"thinking": enabled(5000)}, {"max_tokens": 5000}),
+        ({"thinking": enabled(70_000)}, {"max_tokens": 63_999}),
+        ({"thinking": enabled(5000), "output_config": effort("low")}, {"effort": "low"}),
+    ],
+)
+def test_openrouter_is_asked_for_reasoning(
+    members: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert wished("openrouter", **members) == ({"reasoning": expected} if expected else {})
+
+
+@pytest.mark.parametrize(
+    ("members", "on"),
+    [
+        ({}, False),
+        ({"thinking": OFF}, False),
+        ({"thinking": OFF, "output_config": effort("high")}, False),
+        ({"thinking": ADAPTIVE}, True),
+        ({"output_config": effort("low")}, True),
+    ],
+)
+def test_thinking_is_switched_on_or_off(members: dict[str, Any], on: bool) -> None:
+    assert wished("thinking", **members) == {"thinking": {"type": "enabled" if on else "disabled"}}
+    assert wished("enable_thinking", **members) == {"enable_thinking": on}
+
+
+def test_qwen_gets_the_budget_too() -> None:
+    assert wished("enable_thinking", thinking=enabled(5000)) == {
+        "enable_thinking": True,
+        "thinking_budget": 5000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "tools", "members", "expected"),
+    [
+        ("gpt-5.6", True, {"thinking": ADAPTIVE, "output_config": effort("high")}, "none"),
+        ("openai/gpt-5.4-mini", True, {"output_config": effort("high")}, "none"),
+        ("gpt-6", True, {}, "none"),
+        ("gpt-5.6", False, {"output_config": effort("high")}, "high"),
+        ("gpt-5.6", False, {}, "none"),
+        ("gpt-5", False, {"thinking": OFF}, None),
+        ("gpt-5", True, {"output_config": effort("high")}, "high"),
+        ("gpt-4.1", False, {"output_config": effort("high")}, None),
+        ("gpt-oss-120b", True, {"output_config": effort("high")}, "high"),
+        ("o3", True, {"output_config": effort("high")}, "high"),
+    ],
+)
+def test_openais_models_have_rules_of_their_own(
+    model: str, tools: bool, members: dict[str, Any], expected: str | None
+) -> None:
+    given = {**members, "tools": [tool("A")]} if tools else members
+    assert wished("effort", model, **given).get("reasoning_effort") == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "is_one"),
+    [
+        ("o3", True),
+        ("o4-mini", True),
+        ("gpt-5", True),
+        ("openai/gpt-5.6", True),
+        ("GPT-6-pro", True),
+        ("gpt-4o", False),
+        ("gpt-oss-20b", False),
+        ("mimo3", False),
+        ("claude-opus-5-5", False),
+        ("", False),
+    ],
+)
+def test_models_of_openais_that_think_are_known_by_name(model: str, is_one: bool) -> None:
+    assert is_openai_reasoning(model) == is_one

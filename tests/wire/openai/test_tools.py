@@ -1,0 +1,175 @@
+"""Tools: who comes along, and who has to be called."""
+
+from typing import Any
+
+import pytest
+
+from ccfallback.core.quirks import Quirks
+from ccfallback.wire.openai.request import Unconvertible
+
+from .asked import asked, assistant, call, result, system, tool, user
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+PLACEHOLDER = tool("DeferredToolPlaceholder", defer_loading=True)
+SLEEPING = tool("X", defer_loading=True)
+
+
+def sent(*tools: Any, **members: Any) -> list[str]:
+    made = asked(tools=list(tools), **members)
+    return [one["function"]["name"] for one in made.get("tools", ())]
+
+
+def reference(name: str) -> Any:
+    return {"type": "tool_reference", "tool_name": name}
+
+
+def change(kind: str, **members: Any) -> Any:
+    return {"type": kind, "tool": members}
+
+
+def test_only_tools_of_the_clients_own_come_along() -> None:
+    assert sent(tool("Read"), SEARCH, PLACEHOLDER) == ["Read"]
+
+
+@pytest.mark.parametrize(
+    ("members", "comes"),
+    [
+        ({"type": None}, True),
+        ({"type": "custom"}, True),
+        ({"type": "something_new"}, True),
+        ({"type": "something_new", "input_schema": None}, False),
+        ({"type": "bash_20250124", "input_schema": None}, False),
+        ({"type": "web_fetch_20260309"}, False),
+        ({"type": "advisor_20260301"}, False),
+    ],
+)
+def test_the_type_of_a_tool_says_whose_it_is(members: dict[str, Any], comes: bool) -> None:
+    assert sent(tool("X", **members)) == (["X"] if comes else [])
+
+
+def test_of_two_tools_of_a_name_the_first_counts() -> None:
+    made = asked(tools=[tool("A", description="1"), tool("A", description="2"), tool("B")])
+    assert [one["function"].get("description") for one in made["tools"]] == ["1", None]
+
+
+def test_a_tool_that_sleeps_is_woken_by_a_reference() -> None:
+    messages = [
+        assistant(call("t", "ToolSearch")),
+        user(result("t", [reference("X")])),
+    ]
+    made = asked(tools=[tool("ToolSearch"), SLEEPING, PLACEHOLDER], messages=messages)
+    assert [one["function"]["name"] for one in made["tools"]] == ["ToolSearch", "X"]
+    assert made["messages"][1]["content"] == "Tool X is available."
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"messages": [assistant(call("t", "X")), user(result("t"))]},
+        {"messages": [user("q"), system(change("tool_addition", type="tool_reference", name="X"))]},
+        {"tool_choice": {"type": "tool", "name": "X"}},
+    ],
+)
+def test_a_tool_that_sleeps_is_woken_by_its_use(members: dict[str, Any]) -> None:
+    assert sent(SLEEPING, **members) == ["X"]
+
+
+def test_tools_come_and_go_in_the_course_of_a_conversation() -> None:
+    new = change("tool_addition", type="tool_definition", definition=tool("New"))
+    gone = change("tool_removal", type="tool_reference", name="Old")
+    back = change("tool_addition", type="tool_reference", name="Old")
+    history = [user("q"), system(gone, new)]
+    assert sent(tool("Old"), tool("Kept"), messages=history) == ["Kept", "New"]
+    assert sent(tool("Old"), messages=[*history, user("p"), system(back)]) == ["New", "Old"]
+
+
+def test_what_only_anthropic_knows_of_a_tool_stays_behind() -> None:
+    members = {
+        "eager_input_streaming": True,
+        "allowed_callers": ["direct"],
+        "cache_control": {"type": "ephemeral"},
+        "input_examples": [{}],
+    }
+    assert asked(tools=[tool("A", **members)])["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "A", "parameters": {"type": "object", "properties": {}}},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "object", "properties": {}, "additionalProperties": False}, True),
+        ({"type": "object", "properties": {}}, False),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"type": "string"}},
+                "additionalProperties": False,
+            },
+            False,
+        ),
+    ],
+)
+def test_strict_is_said_only_where_it_can_be_kept(schema: Any, strict: bool) -> None:
+    made = asked(tools=[tool("A", strict=True, input_schema=schema)])
+    assert made["tools"][0]["function"].get("strict", False) == strict
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "N"},
+            {"tool_choice": {"type": "function", "function": {"name": "N"}}},
+        ),
+        ({"type": "tool", "name": "gone"}, {"tool_choice": "auto"}),
+        (
+            {"type": "auto", "disable_parallel_tool_use": True},
+            {"tool_choice": "auto", "parallel_tool_calls": False},
+        ),
+        ({"type": "later"}, {}),
+        ("auto", {}),
+        (None, {}),
+    ],
+)
+def test_the_choice_of_a_tool_is_said(choice: Any, expected: dict[str, Any]) -> None:
+    made = asked(tools=[tool("N")], tool_choice=choice)
+    assert {key: made[key] for key in ("tool_choice", "parallel_tool_calls") if key in made} == (
+        expected
+    )
+    without = asked(tool_choice=choice)
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & without.keys()
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "N"}])
+def test_who_cannot_be_forced_is_asked(choice: Any) -> None:
+    made = asked(
+        Quirks(tool_choice_required=False, parallel_tool_calls=False),
+        tools=[tool("N")],
+        tool_choice={**choice, "disable_parallel_tool_use": True},
+    )
+    assert made["tool_choice"] == "auto"
+    assert "parallel_tool_calls" not in made
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        ([SEARCH], {"type": "any"}),
+        ([SEARCH], {"type": "tool", "name": "web_search"}),
+        ([tool("Read"), SEARCH], {"type": "tool", "name": "web_search"}),
+    ],
+)
+def test_a_forced_tool_of_anthropics_cannot_be_asked_for(tools: Any, choice: Any) -> None:
+    with pytest.raises(Unconvertible):
+        asked(tools=tools, tool_choice=choice)
+
+
+def test_a_tool_of_anthropics_that_is_not_forced_is_left_out() -> None:
+    assert sent(SEARCH, tool_choice={"type": "auto"}) == []
