@@ -102,12 +102,16 @@ def _turns(history: object, quirks: Quirks) -> list[_Turn]:
     for index, message in enumerate(messages):
         for turn in _read(message, quirks, outdated=index < last_user):
             before = turns[-1] if turns else None
-            if isinstance(turn, _System) and isinstance(before, _Assistant) and before.calls:
-                # Nothing may stand between calls and their results.
+            if isinstance(turn, _System) and not _may_follow(before):
                 turn = _User(_reminders(turn.parts))
             if before is None or not before.takes(turn):
                 turns.append(turn)
     return turns
+
+
+def _may_follow(before: _Turn | None) -> bool:
+    """Whether a system message may stand here: not in front, nor between calls and results."""
+    return before is not None and not (isinstance(before, _Assistant) and before.calls)
 
 
 def _read(message: Mapping[str, Any], quirks: Quirks, *, outdated: bool) -> Iterator[_Turn]:
