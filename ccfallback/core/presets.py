@@ -103,6 +103,7 @@ _MISTRAL: Final = {
 }
 _GEMINI: Final = {
     "schema": "gemini",
+    "thought_signature": True,
     "reasoning": "effort",
     "parallel_tool_calls": False,
     "user_field": False,

@@ -49,6 +49,7 @@ class Quirks:
     tool_id_style: str = "short"
     tool_choice_required: bool = True
     parallel_tool_calls: bool = True
+    thought_signature: bool = False
     schema: str = "openai"
 
 
@@ -85,6 +86,7 @@ CHECKS: Final[Mapping[str, checks.Check[Any]]] = MappingProxyType(
         "tool_id_style": checks.choice(("keep", "short", "mistral")),
         "tool_choice_required": checks.boolean,
         "parallel_tool_calls": checks.boolean,
+        "thought_signature": checks.boolean,
         "schema": checks.choice(("openai", "gemini", "kimi")),
     }
 )
@@ -117,6 +119,7 @@ ABOUT: Final[Mapping[str, str]] = MappingProxyType(
         "tool_id_style": "ids of calls: as they are, cut to 40 characters, or Mistral's 9",
         "tool_choice_required": "the model may be made to call a tool, or a certain one",
         "parallel_tool_calls": "say so when only one call at a time is wanted",
+        "thought_signature": "sign earlier calls with Gemini's stand-in for its signature",
         "schema": "which JSON schema of tool arguments it understands",
     }
 )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ccfallback.core.thinking import envelope_of
 from ccfallback.wire.openai.content import Block, blocks_of, said
 
 _RESULT: Final = "_tool_result"
@@ -28,6 +29,13 @@ def summary_of(block: Block) -> str:
 def thinking_of(block: Block) -> str:
     """The text of a thinking block; empty where it was left out or is for nobody to read."""
     return said(block.get("thinking")) if block.get("type") == "thinking" else ""
+
+
+def details_of(block: Block) -> list[Any]:
+    """What OpenRouter gave along with a thinking block of ours, and wants back unchanged."""
+    envelope = envelope_of(block.get("signature")) or {}
+    details = envelope.get("reasoning_details")
+    return details if isinstance(details, list) else []
 
 
 def arguments_of(value: object) -> str:

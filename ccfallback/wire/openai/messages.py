@@ -6,10 +6,10 @@ the same role is one. Then each turn is written out, and every call is followed 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ccfallback.core.quirks import Quirks
-from ccfallback.wire.openai.assistant import arguments_of, summary_of, thinking_of
+from ccfallback.wire.openai.assistant import arguments_of, details_of, summary_of, thinking_of
 from ccfallback.wire.openai.content import (
     Block,
     Part,
@@ -32,6 +32,9 @@ from ccfallback.wire.openai.results import (
 
 Message = dict[str, Any]
 
+_UNSIGNED: Final = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+"""Gemini refuses calls without its signature, save those that say they come from elsewhere."""
+
 
 @dataclass(slots=True)
 class _User:
@@ -52,6 +55,7 @@ class _Assistant:
     texts: list[str] = field(default_factory=list)
     calls: list[Block] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
+    details: list[Any] = field(default_factory=list)
 
     def takes(self, other: object) -> bool:
         """Take the next turn in, if it is of the same role."""
@@ -60,6 +64,7 @@ class _Assistant:
         self.texts += other.texts
         self.calls += other.calls
         self.thinking += other.thinking
+        self.details += other.details
         return True
 
 
@@ -149,6 +154,7 @@ def _read_assistant(blocks: list[Block], quirks: Quirks) -> Iterator[_Turn]:
             turn.texts += (part["text"] for part in parts_of((block,), quirks) if is_text(part))
         else:
             turn.thinking += filter(None, (thinking_of(block),))
+            turn.details += details_of(block)
             turn.texts += filter(None, (summary_of(block),))
     if turn.texts or turn.calls:
         yield turn
@@ -199,6 +205,8 @@ class _Writer:
         if back == "all" or (back == "calls" and self._called):
             # A provider that wants it back wants the member even if there is nothing in it.
             message["reasoning_content"] = "\n\n".join(turn.thinking)
+        if turn.details and self._quirks.reasoning == "openrouter":
+            message["reasoning_details"] = turn.details
         if calls:
             message["tool_calls"] = calls
         elif is_last:
@@ -218,6 +226,8 @@ class _Writer:
             self._waiting.append(_Call(client_id, tool_id, name))
             function = {"name": name, "arguments": arguments_of(block.get("input"))}
             calls.append({"id": tool_id, "type": "function", "function": function})
+        if calls and self._quirks.thought_signature:
+            calls[0]["extra_content"] = _UNSIGNED
         return calls
 
     def _free_id(self, client_id: str, taken: set[str]) -> str:

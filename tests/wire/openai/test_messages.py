@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ccfallback.core.quirks import Quirks
+from ccfallback.core.thinking import mark
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
 
@@ -171,11 +172,29 @@ def test_thinking_goes_back_on_the_messages_that_must_have_it(which: str, has: l
     assert [index for index, one in enumerate(said) if "reasoning_content" in one] == has
 
 
-@pytest.mark.parametrize("mark", ["plain", "prefix", "partial"])
-def test_an_answer_that_is_to_be_continued_ends_without_space(mark: str) -> None:
-    last = told(user("q"), assistant("Sure: \n"), quirks=Quirks(prefill=mark))[-1]
+def test_openrouter_gets_its_details_back_and_nobody_else() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    block = {**thinking("T"), "signature": mark("T", {"reasoning_details": details})}
+    history = (assistant(block, call("t")), user(result("t", "r")), assistant(thinking("T"), "x"))
+    messages = told(*history, quirks=Quirks(reasoning="openrouter"))
+    assert messages[0]["reasoning_details"] == details
+    assert "reasoning_details" not in str(messages[1:])
+    assert "reasoning_details" not in str(told(*history))
+
+
+def test_gemini_is_told_that_a_call_comes_from_elsewhere() -> None:
+    history = (assistant(call("t1"), call("t2")), user(result("t1"), result("t2")))
+    first, second = told(*history, quirks=Quirks(thought_signature=True))[0]["tool_calls"]
+    assert first["extra_content"]["google"]["thought_signature"]
+    assert "extra_content" not in second
+    assert "extra_content" not in str(told(*history))
+
+
+@pytest.mark.parametrize("way", ["plain", "prefix", "partial"])
+def test_an_answer_that_is_to_be_continued_ends_without_space(way: str) -> None:
+    last = told(user("q"), assistant("Sure: \n"), quirks=Quirks(prefill=way))[-1]
     expected = {"role": "assistant", "content": "Sure:"}
-    assert last == expected if mark == "plain" else {**expected, mark: True}
+    assert last == (expected if way == "plain" else {**expected, way: True})
 
 
 def test_a_compaction_is_told_by_the_user() -> None:
