@@ -182,12 +182,11 @@ class Calls:
 def _is_another(call: _Call, piece: Piece, name: str) -> bool:
     """Whether a piece that looks like one of this call begins another one.
 
-    Some number all calls 0, or none: then a name tells, where the id is another one too or the
-    call before it is whole.
+    Some number all calls 0, or none: then another name or a call that is whole tells.
     """
     if not name or not call.name or (piece.id and piece.id == call.id):
         return False
-    if piece.id and call.id and call.name != name:
+    if call.name != name and (piece.index is None or (piece.id and call.id)):
         return True
     # A name that is only repeated comes without arguments.
     has_more = piece.id or (piece.function and piece.function.arguments)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ccfallback.core.envelope import UpstreamError, error_of, plain_text
+from ccfallback.wire.format import Refusal
 from ccfallback.wire.openai import resets
 from ccfallback.wire.openai.chunks import decoded
 from ccfallback.wire.openai.overflow import as_too_long
@@ -78,18 +79,16 @@ _PASSING: Final = frozenset({402, 429, *range(500, 600)})
 _SUCCESS_CODES: Final = (None, 0, 200, "0", "200", "")
 
 
-def refusal(
-    status: int, headers: Mapping[str, str], body: bytes, now: float
-) -> tuple[int, UpstreamError, float | None]:
-    """The status and error that Anthropic would have sent, and a reset hint in Unix seconds.
+def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+    """What Anthropic would have sent. The message stays the upstream's own.
 
-    `headers` have lower-case names. The message stays the upstream's own.
+    `headers` have lower-case names.
     """
     value = decoded(body)
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
     until = resets.hint(headers, value, error, now) if meant in _PASSING else None
-    return meant, read, until
+    return Refusal(meant, read, until)
 
 
 def inside(value: object) -> UpstreamError | None:

@@ -1,0 +1,227 @@
+"""Calls put together from pieces: which piece belongs to which call, and what goes on when."""
+
+from typing import Any
+
+import pytest
+
+from ccfallback.wire.openai.names import ToolNames
+from tests.wire.openai import grammar
+from tests.wire.openai.upstream import (
+    DONE,
+    Translated,
+    body,
+    calls,
+    chunk,
+    piece,
+    says,
+    translate,
+)
+
+END = chunk({}, "tool_calls")
+
+
+def called(*reads: bytes, finish: bytes = END, **more: Any) -> list[tuple[Any, ...]]:
+    """The blocks of a stream with these calls."""
+    translated = translate(*reads, finish, DONE, **more)
+    grammar.obey(translated)
+    assert translated.stop_reason == "tool_use"
+    return translated.blocks
+
+
+def each(*pieces: dict[str, Any]) -> list[bytes]:
+    return [calls(part) for part in pieces]
+
+
+def test_24_no_arguments() -> None:
+    for args in ("", None, "{}", " ", "null"):
+        assert called(calls(piece(0, "a", "Bash", args))) == [("tool_use", "a", "Bash", "{}")]
+
+
+def test_40_interleaved_calls_come_one_after_the_other() -> None:
+    translated = translate(
+        *each(piece(0, "a", "A", ""), piece(1, "b", "B", ""), piece(0, args='{"x":')),
+        *each(piece(1, args='{"y"'), piece(0, args="1}"), piece(1, args=":2}")),
+        END,
+    )
+    grammar.obey(translated)
+    assert translated.brief == [
+        *("message_start", "+0 tool_use", '{"x":', "1}", "-0"),
+        *("+1 tool_use", '{"y"', ":2}", "-1", "tool_use", "message_stop"),
+    ]
+
+
+def test_fragments_go_on_as_they_come() -> None:
+    seen = ""
+    stream = translate(calls(piece(0, "a", "A")), ended=False).stream
+    for part in ('{"x', '":"', "y", '"}'):
+        out = Translated(stream.feed(calls(piece(0, args=part))), stream)
+        assert [event["delta"]["partial_json"] for event in out.events] == [part]
+        seen += part
+    assert seen == '{"x":"y"}'
+
+
+def test_the_next_call_begins_when_the_open_one_is_whole() -> None:
+    stream = translate(calls(piece(0, "a", "A", '{"x":1}')), ended=False).stream
+    out = Translated(stream.feed(calls(piece(1, "b", "B", "{"))), stream)
+    assert out.brief == ["-0", "+1 tool_use", "{"]
+
+
+def test_a_call_that_is_not_whole_holds_up_the_next() -> None:
+    reads = each(piece(0, "a", "A", '{"x":'), piece(1, "b", "B", "{}"))
+    stream = translate(reads[0], ended=False).stream
+    assert stream.feed(reads[1]) == b""
+    out = Translated(stream.feed(calls(piece(0, args="1}"))), stream)
+    # Some say that there are no arguments first, and then what they are.
+    assert out.brief == ["1}", "-0", "+1 tool_use"]
+
+
+def test_41_all_calls_are_number_0() -> None:
+    assert called(*each(piece(0, "a", "Read", '{"x":1}'), piece(0, "b", "Read", '{"x":2}'))) == [
+        ("tool_use", "a", "Read", '{"x":1}'),
+        ("tool_use", "b", "Read", '{"x":2}'),
+    ]
+    assert called(calls(piece(0, "a", "A", ""), piece(0, "b", "B", ""))) == [
+        ("tool_use", "a", "A", "{}"),
+        ("tool_use", "b", "B", "{}"),
+    ]
+
+
+def test_42_no_numbers_at_all() -> None:
+    reads = each(piece(None, "a", "A", '{"x":'), piece(args="1}"))
+    assert called(*reads, finish=chunk({}, "stop")) == [("tool_use", "a", "A", '{"x":1}')]
+
+
+def test_calls_without_numbers_and_ids() -> None:
+    pieces = [piece(name="A", args="{}"), piece(name="A", args='{"x":1}'), piece(name="B")]
+    for reads in (each(*pieces), [calls(*pieces)]):
+        assert [block[2:] for block in called(*reads)] == [
+            ("A", "{}"),
+            ("A", '{"x":1}'),
+            ("B", "{}"),
+        ]
+
+
+def test_pieces_by_their_place() -> None:
+    reads = [
+        calls(piece(name="A", args='{"x":'), piece(name="B", args='{"y":')),
+        calls(piece(args="1}"), piece(args="2}")),
+    ]
+    assert [block[2:] for block in called(*reads)] == [("A", '{"x":1}'), ("B", '{"y":2}')]
+
+
+def test_43_id_and_name_on_every_piece() -> None:
+    reads = each(*(piece(0, "a", "A", part) for part in ('{"x"', ":", "1}", "")))
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
+
+
+def test_a_new_id_on_every_piece() -> None:
+    reads = each(piece(0, "a", "A", "{"), piece(0, "b", args='"x"'), piece(0, "c", args=":1}"))
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
+
+
+def test_a_name_that_comes_last() -> None:
+    reads = each(piece(0, "a"), piece(0, args='{"x":'), piece(0, args="1}"), piece(0, name="A"))
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
+
+
+def test_a_repeated_name_after_the_end_is_no_call() -> None:
+    reads = each(piece(0, "a", "A", "{}"), piece(0, None, "A", ""))
+    assert called(*reads) == [("tool_use", "a", "A", "{}")]
+
+
+def test_a_call_without_a_name_is_none() -> None:
+    translated = translate(says("a"), calls(piece(0, "a", args="{}")), END, DONE)
+    grammar.obey(translated)
+    assert translated.blocks == [("text", "a")]
+    assert translated.stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize(
+    ("fragments", "expected"),
+    [
+        ([{"x": 1}], '{"x":1}'),
+        (["{}", '{"x":', "1}"], '{"x":1}'),
+        (["{", "}"], "{}"),
+        (['"{\\"x\\":', '1}"'], '{"x":1}'),
+        (["[1]"], '{"input":[1]}'),
+        (["null"], "{}"),
+        (["nonsense"], '{"_raw_arguments":"nonsense"}'),
+        ([" ", '\n{"x":1}'], '{"x":1}'),
+    ],
+)
+def test_26_what_models_write(fragments: list[Any], expected: str) -> None:
+    reads = each(piece(0, "a", "A"), *(piece(0, args=part) for part in fragments))
+    assert called(*reads) == [("tool_use", "a", "A", expected)]
+
+
+def test_what_was_cut_stays_cut() -> None:
+    reads = each(piece(0, "a", "A", '{"x":1}'), piece(1, "b", "B", '{"y":"z'))
+    translated = translate(*reads, chunk({}, "length"), DONE)
+    assert translated.blocks[1] == ("tool_use", "b", "B", '{"y":"z')
+    assert translated.stop_reason == "max_tokens"
+    whole = translate(reads[0], chunk({}, "length"), DONE)
+    assert whole.stop_reason == "tool_use"
+
+
+def test_27_ids() -> None:
+    pieces = [
+        piece(0, None, "A", "{}"),
+        piece(1, "functions.Bash:0", "A", "{}"),
+        piece(2, "x", "A", "{}"),
+        piece(3, "x", "A", "{}"),
+    ]
+    ids = [block[1] for block in called(*each(*pieces))]
+    assert ids[0].startswith("toolu_")
+    assert ids[1:3] == ["functions_Bash_0", "x"]
+    assert ids[3].startswith("toolu_")
+
+
+def test_an_id_that_the_conversation_has_is_not_given_again() -> None:
+    history = [{"role": "assistant", "content": [{"type": "tool_use", "id": "call_0"}]}]
+    ids = [b[1] for b in called(calls(piece(0, "call_0", "A")), asked=body(messages=history))]
+    assert ids[0].startswith("toolu_")
+
+
+def test_12_names_come_back_as_the_client_has_them() -> None:
+    long = "mcp__" + "x" * 75
+    tools = [{"name": long, "input_schema": {}}, {"name": f"{long}y", "input_schema": {}}]
+    asked = body(tools=tools)
+    names = ToolNames.of(asked)
+    for tool in tools:
+        sent = names.to_provider(tool["name"])
+        assert called(calls(piece(0, "a", sent)), asked=asked)[0][2] == tool["name"]
+
+
+def test_text_after_a_call() -> None:
+    reads = [calls(piece(0, "a", "A", '{"x":1}')), says("\n"), says("Then"), says(" this")]
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "\nThen this")]
+
+
+def test_text_in_the_midst_of_a_call_comes_after_it() -> None:
+    reads = [calls(piece(0, "a", "A", '{"x":')), says("Hm"), calls(piece(0, args="1}"))]
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "Hm")]
+
+
+def test_31_a_call_of_the_old_kind() -> None:
+    reads = [
+        chunk({"function_call": {"name": "A", "arguments": ""}}),
+        chunk({"function_call": {"arguments": '{"x":1}'}}),
+    ]
+    [block] = called(*reads, finish=chunk({}, "function_call"))
+    assert block[1].startswith("toolu_")
+    assert block[2:] == ("A", '{"x":1}')
+
+
+def test_what_is_no_function_is_left_out() -> None:
+    custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "X"}}
+    assert called(calls(custom, piece(1, "a", "A", "{}"))) == [("tool_use", "a", "A", "{}")]
+
+
+def test_many_fragments_cost_no_more_than_their_sum() -> None:
+    reads = each(
+        piece(0, "a", "A", '{"x":['),
+        piece(1, "b", "B", "{}"),
+        *(piece(0, args="{},") for _ in range(2000)),
+        piece(0, args="1]}"),
+    )
+    assert [block[2] for block in called(*reads)] == ["A", "B"]
