@@ -12,11 +12,12 @@ _CLOSE: Final = "</think>"
 class ThinkTags:
     """Takes the thinking out of an answer, piece by piece."""
 
-    __slots__ = ("_held", "_inside", "past")
+    __slots__ = ("_closed", "_held", "_inside", "past")
 
     def __init__(self) -> None:
         self._held = ""
         self._inside = False
+        self._closed = False
         self.past = False
         """Whether all that comes is answer."""
 
@@ -24,6 +25,8 @@ class ThinkTags:
         """The thinking and the answer in the next piece; what may be half a tag is held back."""
         if self.past:
             return "", text
+        if self._closed:
+            return "", self._answer(text)
         text = self._held + text
         self._held = ""
         return self._thinking(text) if self._inside else self._beginning(text)
@@ -48,11 +51,17 @@ class ThinkTags:
         thinking, tag, answer = text.partition(_CLOSE)
         if tag:
             self._inside = False
-            self.past = True
-            return thinking, answer.lstrip()
+            self._closed = True
+            return thinking, self._answer(answer)
         kept = _half_a_tag(text)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept], ""
+
+    def _answer(self, text: str) -> str:
+        """The answer after the tag, without the empty lines between them."""
+        text = text.lstrip()
+        self.past = bool(text)
+        return text
 
 
 def _half_a_tag(text: str) -> int:

@@ -184,12 +184,11 @@ def test_an_id_that_the_conversation_has_is_not_given_again() -> None:
 
 def test_12_names_come_back_as_the_client_has_them() -> None:
     long = "mcp__" + "x" * 75
-    tools = [{"name": long, "input_schema": {}}, {"name": f"{long}y", "input_schema": {}}]
-    asked = body(tools=tools)
+    given = [long, f"{long}y"]
+    asked = body(tools=[{"name": name, "input_schema": {}} for name in given])
     names = ToolNames.of(asked)
-    for tool in tools:
-        sent = names.to_provider(tool["name"])
-        assert called(calls(piece(0, "a", sent)), asked=asked)[0][2] == tool["name"]
+    for name in given:
+        assert called(calls(piece(0, "a", names.to_provider(name))), asked=asked)[0][2] == name
 
 
 def test_text_after_a_call() -> None:

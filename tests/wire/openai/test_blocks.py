@@ -1,0 +1,68 @@
+"""Events as they go to the client."""
+
+import msgspec
+
+from ccfallback.core.thinking import envelope_of, is_own
+from ccfallback.wire.openai.blocks import Blocks
+from ccfallback.wire.openai.usage import NOTHING_YET
+
+
+def blocks() -> Blocks:
+    return Blocks(lambda: {"id": "msg_1", "type": "message", "content": []})
+
+
+def names(events: bytes) -> list[bytes]:
+    return [part.split(b"\n")[0].removeprefix(b"event: ") for part in events.split(b"\n\n")[:-1]]
+
+
+def test_the_message_comes_with_its_first_block() -> None:
+    written = blocks()
+    assert written.taken() == b""
+    written.text("a")
+    assert names(written.taken()) == [
+        *(b"message_start", b"content_block_start", b"content_block_delta")
+    ]
+    written.text("b")
+    assert written.taken() == (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":"b"}}\n\n'
+    )
+
+
+def test_a_block_closes_the_one_before_it() -> None:
+    written = blocks()
+    written.text("a")
+    written.tool_use("t", "Bash")
+    written.arguments("{}")
+    written.close()
+    written.close()
+    written.end("tool_use", None, dict(NOTHING_YET))
+    assert names(written.taken())[3:] == [
+        *(b"content_block_stop", b"content_block_start", b"content_block_delta"),
+        *(b"content_block_stop", b"message_delta", b"message_stop"),
+    ]
+
+
+def test_thinking_is_signed_when_it_closes() -> None:
+    written = blocks()
+    written.thinking("a")
+    written.taken()
+    written.close({"x": 1})
+    delta = msgspec.json.decode(written.taken().split(b"\n")[1].removeprefix(b"data: "))["delta"]
+    assert is_own(delta["signature"])
+    assert envelope_of(delta["signature"]) == {"x": 1}
+
+
+def test_an_end_without_content_has_a_message_too() -> None:
+    written = blocks()
+    written.end("max_tokens", None, dict(NOTHING_YET))
+    assert names(written.taken()) == [b"message_start", b"message_delta", b"message_stop"]
+    assert not written.started
+
+
+def test_one_line_of_data_whatever_the_text() -> None:
+    written = blocks()
+    written.text("a")
+    written.taken()
+    written.text("\n\r\n\u2028\x00é")
+    assert written.taken().count(b"\n") == 3

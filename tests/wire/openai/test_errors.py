@@ -1,0 +1,209 @@
+"""Refusals in everybody's shapes, and what they come to here."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.core.envelope import UpstreamError
+from ccfallback.core.outcome import Fault, classify
+from ccfallback.wire.format import Refusal
+from ccfallback.wire.openai.chunks import decoded
+from ccfallback.wire.openai.errors import inside, of_status, refusal
+
+NOW = 1_700_000_000.0
+
+
+def refused(status: int, value: Any, **headers: str) -> Refusal:
+    """What a refusal means; `_` in a header's name is a dash."""
+    raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return refusal(status, named, raw, NOW)
+
+
+def error(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+SHAPES: list[tuple[str, int, Any, int, str, str]] = [
+    ("OpenAI", 400, error("No", type="invalid_request_error"), 400, "invalid_request_error", "No"),
+    ("FastAPI", 422, {"detail": "No"}, 400, "invalid_request_error", "No"),
+    (
+        "FastAPI's list",
+        422,
+        {"detail": [{"loc": ["body", "a", 0], "msg": "Field required", "type": "missing"}]},
+        400,
+        "invalid_request_error",
+        "body.a.0: Field required",
+    ),
+    ("vLLM", 404, {"object": "error", "message": "No", "code": 404}, 404, "not_found_error", "No"),
+    ("Ollama", 500, {"error": "boom"}, 500, "api_error", "boom"),
+    ("a code", 401, {"code": "401", "msg": "No"}, 401, "authentication_error", "No"),
+    ("Gemini", 403, [error("No", code=403)], 403, "permission_error", "No"),
+    ("a bad key", 401, error("No", code="invalid_api_key"), 401, "authentication_error", "No"),
+    (
+        "Gemini's bad key",
+        400,
+        [error("API key not valid. Please pass a valid API key.", code=400)],
+        401,
+        "authentication_error",
+        "API key not valid. Please pass a valid API key.",
+    ),
+    ("DeepSeek", 402, error("Insufficient Balance"), 402, "billing_error", "Insufficient Balance"),
+    ("quota", 429, error("No", code="insufficient_quota"), 402, "billing_error", "No"),
+    ("arrears", 429, error("No", code="1113"), 402, "billing_error", "No"),
+    ("Moonshot", 429, error("x", type="engine_overloaded_error"), 529, "overloaded_error", "x"),
+    ("rate", 429, error("x", code="rate_limit_exceeded"), 429, "rate_limit_error", "x"),
+    (
+        "Groq's minute",
+        413,
+        error("Request too large on tokens per minute (TPM)", type="tokens"),
+        429,
+        "rate_limit_error",
+        "Request too large on tokens per minute (TPM)",
+    ),
+    ("too large", 413, error("x"), 413, "request_too_large", "x"),
+    ("Groq's capacity", 498, error("x"), 529, "overloaded_error", "x"),
+    ("overload", 503, error("x"), 529, "overloaded_error", "x"),
+    ("timeout", 408, error("x"), 504, "timeout_error", "x"),
+    ("gone", 499, b"", 504, "timeout_error", "status 499"),
+    ("moderation", 403, error("It was flagged"), 400, "invalid_request_error", "It was flagged"),
+    ("a broken call", 400, error("x", code="tool_use_failed"), 500, "api_error", "x"),
+    ("empty", 502, b"", 502, "api_error", "Bad Gateway"),
+    ("text", 500, b"oh no", 500, "api_error", "oh no"),
+    ("model", 404, error("x", code="model_not_found"), 404, "not_found_error", "x"),
+    ("plan", 429, error("x", code=1311), 404, "not_found_error", "x"),
+    ("no shape", 400, {"a": 1}, 400, "invalid_request_error", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "meant", "kind", "message"),
+    [shape[1:] for shape in SHAPES],
+    ids=[shape[0] for shape in SHAPES],
+)
+def test_every_shape(status: int, value: Any, meant: int, kind: str, message: str) -> None:
+    read = refused(status, value)
+    assert (read.status, read.error.type, read.error.message) == (meant, kind, message)
+    assert read.until is None
+
+
+def test_openrouter_hands_on_what_its_provider_said() -> None:
+    raw = '{"error":{"message":"The model is busy"}}'
+    for metadata in ({"raw": raw}, {"raw": msgspec.json.decode(raw)}, {"raw": "The model is busy"}):
+        read = refused(429, error("Provider returned error", code=429, metadata=metadata))
+        assert read.error.message == "Provider returned error: The model is busy"
+        assert read.status == 429
+
+
+def test_54_a_conversation_that_is_too_long() -> None:
+    text = (
+        "This model's maximum context length is 131072 tokens. "
+        "However, you requested 140000 tokens."
+    )
+    read = refused(400, error(text, code="context_length_exceeded"))
+    assert (read.status, read.error.type) == (400, "invalid_request_error")
+    assert read.error.message.startswith("prompt is too long: 140000 tokens > 131072 maximum")
+    assert text in read.error.message
+    assert read.until is None
+
+
+def test_together_forbids_what_is_too_long() -> None:
+    read = refused(403, error("Input token count exceeds the maximum number of tokens allowed"))
+    assert read.status == 400
+    assert "prompt is too long" in read.error.message
+
+
+def test_55_when_to_come_back() -> None:
+    quota = refused(429, error("x", code="insufficient_quota"))
+    assert (quota.error.type, quota.until) == ("billing_error", None)
+    assert refused(429, error("x"), x_ratelimit_reset_tokens="6m0s").until == NOW + 360
+    text = "Usage limit reached for 5 hour. Your limit will reset at 2023-11-20 12:00:00"
+    assert refused(429, error(text, code="1308")).until == 1_700_452_800.0
+
+
+def test_56_a_page() -> None:
+    page = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
+    read = refused(502, page)
+    assert (read.status, read.error) == (
+        502,
+        UpstreamError("api_error", "502 Bad Gateway", "", 502),
+    )
+
+
+FAULTS = [
+    (400, error("x"), Fault.REQUEST),
+    (429, error("x", code="insufficient_quota"), Fault.ACCOUNT),
+    (400, error("Incorrect API key provided"), Fault.ACCOUNT),
+    (429, error("x"), Fault.THROTTLED),
+    (413, error("tokens per minute"), Fault.THROTTLED),
+    (498, error("x"), Fault.OVERLOADED),
+    (403, error("flagged by moderation"), Fault.REQUEST),
+    (404, error("x"), Fault.UNKNOWN_MODEL),
+    (500, error("x"), Fault.UPSTREAM),
+]
+
+
+@pytest.mark.parametrize(("status", "value", "fault"), FAULTS)
+def test_what_policy_makes_of_it(status: int, value: Any, fault: Fault) -> None:
+    read = refused(status, value)
+    assert classify(read.status, {}, read.error, now=NOW).fault is fault
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"choices": [{"message": {}}]},
+        {"choices": [], "usage": {}},
+        {"usage": {"prompt_tokens": 1}},
+        {"id": "x"},
+        {"code": 0, "message": "ok"},
+        {"base_resp": {"status_code": 0}, "choices": []},
+        None,
+        [],
+        "x",
+    ],
+)
+def test_what_is_no_error(value: Any) -> None:
+    assert inside(value) is None
+
+
+def test_a_status_without_words() -> None:
+    assert of_status(529, "x") == UpstreamError("overloaded_error", "x", "", 529)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "type", "status", "details", "metadata"])
+            | st.sampled_from(
+                ["raw", "detail", "loc", "msg", "headers", "retryDelay", "base_resp"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    status=st.integers(300, 599),
+    raw=st.binary(max_size=40) | JSON.map(msgspec.json.encode),
+    header=st.text(max_size=8),
+)
+def test_no_refusal_is_too_odd(status: int, raw: bytes, header: str) -> None:
+    headers = {
+        "x-ratelimit-reset": header,
+        "x-ratelimit-reset-tokens": header,
+        "retry-after-ms": header,
+    }
+    read = refusal(status, headers, raw, NOW)
+    assert read.error.type
+    assert read.error.status == read.status
+    assert read.until is None or read.until > NOW
+    inside(decoded(raw))
