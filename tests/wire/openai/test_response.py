@@ -1,5 +1,7 @@
 """Whole answers of the other format: what each member becomes, and what is no answer."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +37,21 @@ def called(*args: Any, finish: str = "stop") -> list[Any]:
     """The inputs of calls with these arguments."""
     calls = [{**piece(None, f"c{i}", "Bash", value)} for i, value in enumerate(args)]
     return [block[3] for block in content({"content": None, "tool_calls": calls}, finish)]
+
+
+CASES = sorted((Path(__file__).parent / "cases" / "response").glob("*.txt"))
+SEPARATOR = b"=====\n"
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_a_recorded_answer(path: Path) -> None:
+    asked, upstream, expected = path.read_bytes().split(SEPARATOR)
+    translated = whole(upstream, Body.parse(asked))
+    assert translated.error is None
+    if "UPDATE_CASES" in os.environ:
+        path.write_bytes(SEPARATOR.join([asked, upstream, translated.body + b"\n"]))
+    else:
+        assert translated.body.decode() == expected.decode().strip()
 
 
 def test_everything_that_a_message_needs() -> None:
