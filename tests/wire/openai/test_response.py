@@ -46,7 +46,7 @@ SEPARATOR = b"=====\n"
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_a_recorded_answer(path: Path) -> None:
     asked, upstream, expected = path.read_bytes().split(SEPARATOR)
-    translated = whole(upstream, Body.parse(asked))
+    translated = whole(upstream, Body.parse(asked.strip()))
     assert translated.error is None
     if "UPDATE_CASES" in os.environ:
         path.write_bytes(SEPARATOR.join([asked, upstream, translated.body + b"\n"]))
