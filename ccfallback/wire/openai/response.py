@@ -56,7 +56,8 @@ def _translated(
         whole=not last.strip() or is_object(last),
         refused=bool(message.refusal),
     )
-    if reason == "end_turn" and not content:
+    said = thinking or text.strip() or calls
+    if reason == "end_turn" and not (content and said):
         return Whole(raw, error=UpstreamError("api_error", EMPTY))
     sequence = stops.sequence(choice.stop_reason, asked) if reason == "end_turn" else None
     result = Whole(b"")

@@ -204,7 +204,7 @@ class OpenAIStream:
         """Sign the open thinking; details without any text get a block of their own."""
         if self._thinking is Thinking.NONE:
             return
-        if self._details and not self._blocks.open:
+        if self._details and self._blocks.open in ("", "text"):
             self._blocks.thinking("")
         if self._blocks.open == "thinking":
             self._blocks.close(self._details.envelope())
@@ -227,8 +227,7 @@ class OpenAIStream:
             self._calls.finish(cut=cut)
         if self._late:
             self._blocks.text("".join(self._late))
-        self._close_thinking()
-        self._blocks.close()
+        self._blocks.close(self._details.envelope())
         reason = stops.reason(
             self._finish,
             calls=bool(self._calls),

@@ -152,6 +152,11 @@ def test_details_travel_in_the_signature() -> None:
     assert envelope_of(thought["signature"]) == {"reasoning_details": details}
 
 
+def test_details_alone_are_no_answer() -> None:
+    message = {"content": "", "reasoning_details": [{"type": "reasoning.encrypted"}]}
+    assert whole(completion(message), ASKED).error is not None
+
+
 def test_content_in_parts() -> None:
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "R"}]},

@@ -400,6 +400,25 @@ def test_details_travel_in_the_signature() -> None:
     assert envelope_of(thought["signature"]) == {"reasoning_details": [secret]}
 
 
+def test_details_that_come_with_a_call_stand_before_it() -> None:
+    secret = {"type": "reasoning.encrypted", "data": "c2VjcmV0", "index": 0}
+    call = {"tool_calls": [piece(0, "a", "A", "{}")], "reasoning_details": [secret]}
+    translated = translate(says("a"), chunk(call), chunk({}, "stop"))
+    grammar.obey(translated)
+    assert [block[0] for block in translated.blocks] == ["text", "thinking", "tool_use"]
+
+
+def test_details_that_come_last_are_no_block() -> None:
+    # What reads only the last block of an answer would find no text there.
+    late = chunk({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]})
+    assert translate(says("a"), late, chunk({}, "stop")).blocks == [("text", "a")]
+
+
+def test_details_alone_are_no_answer() -> None:
+    reads = [chunk({"reasoning_details": [{"type": "reasoning.encrypted"}]}), chunk({}, "stop")]
+    assert translate(*reads).stream.error is not None
+
+
 def test_think_tags_only_with_the_switch() -> None:
     reads = [says("<think>a</think>b"), chunk({}, "stop")]
     assert translate(*reads, think_tags=True).blocks == [("thinking", "a"), ("text", "b")]
