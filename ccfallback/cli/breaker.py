@@ -31,7 +31,11 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
         for provider in config.chain
         if not names or provider.name in names
     ]
-    value = {"providers": [health(provider.name, state, now, limits) for provider, state in shown]}
+    value = {
+        "providers": [
+            health(each.name, state, now, limits, disabled=each.disabled) for each, state in shown
+        ]
+    }
 
     def table() -> Grid:
         rows = []

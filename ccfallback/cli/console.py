@@ -14,8 +14,11 @@ import msgspec
 
 from ccfallback.cli.exit import ExitCode
 from ccfallback.core.redact import scrub
+from ccfallback.errors import CcfallbackError
 
 PLAIN_WIDTH = 80
+
+LONGEST_CELL = 400
 UNWRAPPED = 20
 """Columns of cells up to this long stay whole; longer ones make room for them."""
 
@@ -72,9 +75,9 @@ class Console:
         if isinstance(shown, str):
             self.write(shown + "\n")
         elif _is_terminal(self.stdout):
-            self._draw(shown)
+            self._draw(_clean(shown))
         else:
-            self.write(_aligned(shown))
+            self.write(_aligned(_clean(shown)))
 
     def answer(self, value: Any) -> None:
         """Give a script the result of a change; a person is told by `say`."""
@@ -98,6 +101,8 @@ class Console:
         except BrokenPipeError:
             self.abandon()
             raise ClosedPipe from None
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def write_bytes(self, data: bytes) -> None:
         """Print bytes as they are."""
@@ -108,6 +113,13 @@ class Console:
         except BrokenPipeError:
             self.abandon()
             raise ClosedPipe from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> CcfallbackError:
+        self.abandon()
+        message = f"the output can't be written: {error.strerror}"
+        return CcfallbackError(message, "make room where it goes")
 
     def flush(self) -> None:
         """See that everything has left."""
@@ -239,6 +251,22 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except (ValueError, AttributeError):  # A closed stream, or none at all (pythonw, a daemon).
         return False
+
+
+def _clean(grid: Grid) -> Grid:
+    """The rows without anything that a terminal would obey, and without endless cells."""
+
+    def clean(cell: Cell) -> Cell:
+        if isinstance(cell, Styled):
+            return Styled(_shown(cell.text), cell.style)
+        return _shown(cell)
+
+    return Grid([[clean(cell) for cell in row] for row in grid.rows], grid.header)
+
+
+def _shown(text: str) -> str:
+    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 
 def _aligned(grid: Grid) -> str:

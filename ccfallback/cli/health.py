@@ -19,11 +19,15 @@ def known(
     return sane(states.get(name, CLOSED), now, limits_of(config))
 
 
-def health(name: str, state: BreakerState, now: float, limits: Limits) -> dict[str, Any]:
+def health(
+    name: str, state: BreakerState, now: float, limits: Limits, *, disabled: bool = False
+) -> dict[str, Any]:
     """A provider's health, with what is wrong with single models."""
+    facts = _facts(state, now, limits)
     return {
         "name": name,
-        **_facts(state, now, limits),
+        **facts,
+        "available": facts["available"] and not disabled,
         "models": {model: _facts(each, now, limits) for model, each in state.models.items()},
     }
 

@@ -72,14 +72,18 @@ def tail(
             None if request is None else lambda record: _is_of(record, request),
         ]
     )
-    as_it_is = as_json or form is Format.JSON
-    show = _Raw(console) if as_it_is else Teller(console)
+    lines = form is Format.JSON or (as_json and follow)
+    show = _Raw(console) if lines else Teller(console)
     path = session.paths.log
     if not path.exists():
         wait = "waiting for it" if follow else "`ccfallback serve` writes it"
         console.say(f"no log yet at {path}; {wait}")
     end = journal.mark(path)
-    for record, raw in journal.tail(path, count, keep, end):
+    found = journal.tail(path, count, keep, end)
+    if as_json and not lines:
+        console.emit({"records": [record for record, _ in found]}, str)
+        return
+    for record, raw in found:
         show(record, raw)
     if follow:
         try:

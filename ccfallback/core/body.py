@@ -67,6 +67,11 @@ class Body:
                 self._values[key] = None
         return self._values[key]
 
+    def member(self, key: str) -> bytes:
+        """A member's own bytes; empty where there is none."""
+        found = self._members.get(key)
+        return b"" if found is None else bytes(found)
+
     def respelled(self) -> "Body":
         """The same members in bytes of our own: none twice, nothing between them."""
         return Body(dict(self._members))

@@ -135,8 +135,8 @@ def cooldown(failures: int, fault: Fault, limits: Limits) -> float:
 def succeeded(state: BreakerState, *, model: str, began: float, now: float) -> BreakerState:
     """The state after an answer: closed, for the provider and for the model.
 
-    An answer that was under way when a cooldown began says nothing about the time since, so it
-    leaves that cooldown alone.
+    An answer that was under way when a cooldown began, or that is older than the last failure
+    (another server's, which came into the file first), says nothing about the time since.
     """
     models = state.models
     if model in models:
@@ -145,8 +145,9 @@ def succeeded(state: BreakerState, *, model: str, began: float, now: float) -> B
 
 
 def _closed(state: BreakerState, began: float, now: float) -> BreakerState:
-    if state.cooldown_began is not None and began <= state.cooldown_began:
-        return replace(state, last_success=now)
+    in_flight = state.cooldown_began is not None and began <= state.cooldown_began
+    if in_flight or (state.last_failure is not None and now < state.last_failure):
+        return replace(state, last_success=max(now, state.last_success or now))
     return BreakerState(last_failure=state.last_failure, last_success=now, reason=state.reason)
 
 

@@ -18,6 +18,25 @@ Check = Callable[[Any], T]
 """Takes a value as TOML gave it; raises `Expected` when it is not what it should be."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+OF_THE_CONNECTION = frozenset(
+    {
+        "host",
+        "content-length",
+        "content-encoding",
+        "accept-encoding",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "via",
+    }
+)
+"""Headers that describe the body or the connection, which a configuration can't know."""
+
 _UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -200,6 +219,8 @@ def header_map(value: Any) -> Mapping[str, str]:
     for name, item in value.items():
         if not _HEADER_NAME.fullmatch(name):
             raise Expected("header names made of letters, digits and hyphens", hide=True)
+        if name.lower() in OF_THE_CONNECTION:
+            raise Expected(f"no {name}: it is made for each request", hide=True)
         if not isinstance(item, str) or not is_header_value(item):
             raise Expected(
                 f"the value of {name} to be a text without control characters, in Latin letters",

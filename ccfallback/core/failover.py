@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from ccfallback.core.body import Body
 from ccfallback.core.config import Failover, Provider
-from ccfallback.core.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome
+from ccfallback.core.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
 from ccfallback.core.target import address
 
 NETWORK_PAUSE: Final = 0.5
@@ -114,11 +114,12 @@ def failover(
         asked = 0
         try:
             for provider, reason in candidates(chain, health):
+                again = waited > 0 and asked == 0
                 asked += 1
                 health.begin(provider)
                 outcome, final = None, False
                 try:
-                    first = Reason.NETWORK_BACK if waited else reason
+                    first = Reason.NETWORK_BACK if again else reason
                     outcome = yield from ask(provider, body, first, repair, backoff)
                     final = is_final(outcome, provider)
                 finally:
@@ -201,8 +202,8 @@ def is_offline(unreachable: Iterable[tuple[Provider, Outcome]]) -> bool:
 def is_final(rules: Failover) -> IsFinal:
     """The rule for the messages endpoint: an answer, or what the client has to deal with itself.
 
-    That is a refusal by the primary with a status that is not in the failover list. A refusal
-    over money is never one: the client can do nothing about it.
+    That is a refusal by the primary with a status that is not in the failover list, unless its
+    body tells of something else, such as money, that the client can do nothing about.
     """
 
     def check(outcome: Outcome, provider: Provider) -> bool:
@@ -211,8 +212,9 @@ def is_final(rules: Failover) -> IsFinal:
         status = outcome.status
         if not provider.primary or status is None or status < 400:
             return False
-        unpaid = outcome.fault is Fault.ACCOUNT and status not in (401, 402, 403)
-        return status not in rules.statuses and not unpaid
+        # What the body says beyond the status is nothing that the client could mend.
+        says_more = outcome.fault is not fault_of_status(status)
+        return status not in rules.statuses and not says_more
 
     return check
 

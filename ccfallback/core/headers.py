@@ -5,6 +5,7 @@ a short list of harmless ones and nothing else: a header that we do not know may
 Names are lower-case bytes throughout, as ASGI gives them.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -44,6 +45,9 @@ _FOR_FALLBACKS: Final = frozenset(
         b"x-app",
     }
 )
+
+_SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A header's value that a server may pass on (RFC 9110, 5.5)."""
 
 FALLBACK_VERSION: Final = b"2023-06-01"
 """The `anthropic-version` that every third party knows; each valid newer body is valid under it."""
@@ -161,6 +165,11 @@ def without_login_beta(value: bytes) -> bytes:
     return b",".join(flag for flag in flags if flag and not flag.startswith(b"oauth-"))
 
 
+def is_sendable(value: bytes) -> bool:
+    """Whether a server can pass on a header's value; an upstream's may hold anything."""
+    return _SENDABLE.fullmatch(value) is not None
+
+
 def response_headers(
     upstream: RawHeaders, provider: Provider, *, decoded: bool
 ) -> list[tuple[bytes, bytes]]:
@@ -174,6 +183,7 @@ def response_headers(
         (name, value)
         for name, value in end_to_end(upstream)
         if name not in dropped
+        and is_sendable(value)
         and not name.startswith(b"x-ccfallback-")
         and name != b"ccr-request-id"
         and (provider.primary or name in _FROM_FALLBACKS)

@@ -98,6 +98,11 @@ class Outcome:
         return self.fault is Fault.NONE
 
 
+_PASSING: Final = frozenset(
+    {Fault.THROTTLED, Fault.MODEL_THROTTLED, Fault.OVERLOADED, Fault.UPSTREAM}
+)
+"""Faults whose upstream may know when they are over."""
+
 FAULT_OF_STATUS: Final[Mapping[int, Fault]] = {
     401: Fault.ACCOUNT,
     402: Fault.ACCOUNT,
@@ -175,7 +180,9 @@ def classify(
         fault = fault_of_status(status)
     if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _speaks_of_billing(error):
         fault = Fault.ACCOUNT
-    elif fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error):
+    elif error.type == "overloaded_error" or (
+        fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error)
+    ):
         fault = Fault.OVERLOADED
     elif fault is Fault.THROTTLED and timing.only_model_window_rejected(headers):
         fault = Fault.MODEL_THROTTLED
@@ -184,7 +191,7 @@ def classify(
         reason=_reason(status, error),
         status=status,
         message=error.message,
-        until=None if fault is Fault.REQUEST else timing.reset_hint(headers, error.message, now),
+        until=_until(fault, headers, error, now),
     )
 
 
@@ -198,6 +205,18 @@ def _speaks_of_billing(error: UpstreamError) -> bool:
 
 def _speaks_of_overload(error: UpstreamError) -> bool:
     return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
+
+
+def _until(
+    fault: Fault, headers: Mapping[str, str], error: UpstreamError, now: float
+) -> float | None:
+    """The reset hint, where a fault is one that passes by itself."""
+    if fault in _PASSING:
+        return timing.reset_hint(headers, error.message, now)
+    if fault is Fault.ACCOUNT:
+        # A spending limit ends with its month, and the message says when.
+        return timing.reset_hint({}, error.message, now)
+    return None
 
 
 def _reason(status: int, error: UpstreamError) -> str:

@@ -8,13 +8,18 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from ccfallback.core.body import Body
+
 _SECRET_HEADER: Final = re.compile(
-    r"auth|api-?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
+    r"auth|api[-_]?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
 )
 _KEY_LIKE: Final = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}"
 )
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
+
+
+QUOTE: Final = 12
 
 
 class Secret:
@@ -65,3 +70,23 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= 4:
             text = text.replace(secret, "***")
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
+
+
+def without_quotes(text: str, body: Body) -> str:
+    """`text` without what it quotes of a conversation.
+
+    A quote is a run of `QUOTE` letters or more that stands in the messages or the system prompt
+    as well; shorter ones are words that anybody may use.
+    """
+    content = b"".join(body.member(key) for key in ("messages", "system"))
+    found = [
+        start
+        for start in range(len(text) - QUOTE + 1)
+        if text[start : start + QUOTE].encode(errors="replace") in content
+    ]
+    kept, end = [], 0
+    for start in found:
+        if start >= end:
+            kept.append(text[end:start] + "[…]")
+        end = max(end, start + QUOTE)
+    return "".join(kept) + text[end:]

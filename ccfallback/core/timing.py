@@ -23,6 +23,9 @@ _UNITS: Final[Mapping[str, float]] = {
     "w": 604800.0,
 }
 
+ABSURD: Final = 400 * 86400.0
+"""Seconds; a hint that is further ahead is no moment, but another unit."""
+
 BACKOFF_BASE: Final = 0.5
 BACKOFF_MAX: Final = 8.0
 
@@ -47,7 +50,7 @@ def reset_hint(headers: Mapping[str, str], message: str, now: float) -> float | 
         candidates.append(now + milliseconds / 1000)
     candidates.append(retry_after(headers.get("retry-after"), now))
     candidates.append(_regain_date(message))
-    return next((when for when in candidates if when is not None and when > now), None)
+    return next((w for w in candidates if w is not None and now < w < now + ABSURD), None)
 
 
 def only_model_window_rejected(headers: Mapping[str, str]) -> bool:

@@ -1,7 +1,6 @@
 """The map of the server: which path leads where."""
 
-from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from ccfallback.proxy import respond
 from ccfallback.proxy.context import Services, context_of
@@ -24,7 +23,9 @@ class NotFound:
 def create_app(services: Services) -> App:
     """The ASGI app, behind its gate. Every endpoint is raw ASGI: a class that is called."""
     models, pass_through = Models(services), PassThrough(services)
-    app = Starlette(
+    # A bare router: the gate turns errors into answers, and answers into our envelope.
+    router = Router(
+        redirect_slashes=False,
         routes=[
             Route("/v1/messages", Messages(services)),
             Route("/v1/messages/count_tokens", CountTokens(services)),
@@ -35,7 +36,6 @@ def create_app(services: Services) -> App:
             Route("/health", HealthPage(services)),
             Route("/", Home(services)),
             Route("/{path:path}", NotFound()),
-        ]
+        ],
     )
-    app.router.redirect_slashes = False
-    return Gate(app, services)
+    return Gate(router, services)

@@ -27,8 +27,9 @@ BYTES_A_SECOND: Final = 25_000
 ERROR_BODY_WAIT: Final = 5.0
 """Seconds for the body of an answer that is a failure anyway."""
 
-SILENT_TURNS: Final = 2
-"""So many idle timeouts may pass in pings alone before the first content event."""
+LONGEST_SILENCE: Final = 300.0
+"""Seconds that a stream may go on with pings alone before its first content event: as long as
+Claude Code waits in silence."""
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -114,7 +115,7 @@ class _Trial:
         self._clock = clock
         self._streams = prepared.asked.stream
         self._first_byte = limits.first_byte + len(prepared.content) / BYTES_A_SECOND
-        self._longest_wait = self._first_byte + SILENT_TURNS * limits.idle
+        self._longest_wait = self._first_byte + LONGEST_SILENCE
 
     async def head(self, transport: httpx.AsyncBaseTransport) -> Answer:
         """Send the request and wait for the response's headers."""
@@ -136,6 +137,8 @@ class _Trial:
 
     async def body(self, answer: Answer) -> Reply:
         """Read as much of the answer as it takes to know what it is."""
+        if not 200 <= answer.status < 600:
+            return self.failed(Fault.UPSTREAM, f"status {answer.status}, which is none")
         if not 200 <= answer.status < 300:
             return await self._refusal(answer)
         try:

@@ -74,14 +74,17 @@ class Logins:
     _MOST: Final = 256
 
     def __init__(self) -> None:
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
 
-    def first_refusal(self, token: bytes) -> bool:
-        """Whether this is the first refusal of that token; remembers it."""
+    def first_refusal(self, token: bytes) -> float | None:
+        """When the token was refused for the first time, by the monotonic clock.
+
+        `None` if that is now; it is remembered.
+        """
         digest = sha256(token).digest()
         if digest in self._refused:
-            return False
-        self._refused[digest] = None
+            return self._refused[digest]
+        self._refused[digest] = monotonic()
         if len(self._refused) > self._MOST:
             self._refused.popitem(last=False)
-        return True
+        return None

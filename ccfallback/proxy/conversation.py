@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from random import random
+from urllib.parse import parse_qsl, urlsplit
 
 from ccfallback.core import failover as policy
 from ccfallback.core import timing
@@ -14,6 +15,7 @@ from ccfallback.core.failover import IsFinal, Reason, Try
 from ccfallback.core.headers import RawHeaders, bare_credential, request_headers
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.outgoing import body_for
+from ccfallback.core.redact import is_secret_header
 from ccfallback.core.target import address, below, endpoint
 from ccfallback.core.verdict import Failure
 from ccfallback.proxy.attempt import Prepared, Reply, attempt
@@ -82,6 +84,9 @@ class Conversation:
 
     async def _perform(self, step: Try) -> Outcome:
         provider = step.provider
+        if step.reason is Reason.NETWORK_BACK:
+            # The round before reached nobody; only this one counts.
+            self.replies.clear()
         self._log_attempt(step)
         prepared, secrets = await self._prepare(step)
         if isinstance(prepared, Reply):
@@ -98,7 +103,7 @@ class Conversation:
         self.replies.append(reply)
         if reply.outcome.fault is Fault.ACCOUNT:
             self.services.keys.forget(provider)
-        self._log_result(reply, secrets)
+        self._log_result(reply, secrets, step.body)
         if not reply.outcome.ok and isinstance(prepared, Prepared):
             self._log_curl(prepared, secrets)
         return reply.outcome
@@ -141,7 +146,7 @@ class Conversation:
             headers=headers,
             content=content.raw,
         )
-        return prepared, _credentials((*context.headers, *headers), provider.auth_header)
+        return prepared, _secrets(context.headers, headers, provider)
 
     def _timeouts(self, provider: Provider) -> Timeouts:
         own = provider.timeouts
@@ -170,8 +175,12 @@ class Conversation:
         for name, value in self.context.headers:
             token = bare_credential(value)
             if name == b"authorization" and token.startswith(LOGIN_TOKEN):
-                if self.services.logins.first_refusal(token):
+                refused = self.services.logins.first_refusal(token)
+                if refused is None:
                     return replace(outcome, fault=Fault.LOGIN)
+                if self.context.began < refused:
+                    # Sent before the client could know; it says nothing new of the primary.
+                    return replace(outcome, fault=Fault.REQUEST)
                 break
         return outcome
 
@@ -197,7 +206,7 @@ class Conversation:
             reason=str(step.reason),
         )
 
-    def _log_result(self, reply: Reply, secrets: Sequence[str]) -> None:
+    def _log_result(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
         outcome, name = reply.outcome, reply.provider.name
         common = {
             "provider": name,
@@ -209,7 +218,7 @@ class Conversation:
             message = f"{name} answers after {reply.seconds:.2f} s"
             self._log("info", "provider.success", message, **common)
             return
-        words = upstream_text(outcome.message, secrets)
+        words = upstream_text(outcome.message, secrets, body)
         said = f" ({words})" if words else ""
         if reply.timeout is not None:
             self._log(
@@ -245,11 +254,14 @@ class Conversation:
         self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
 
 
-def _credentials(headers: RawHeaders, auth_header: str) -> tuple[str, ...]:
-    """Every credential among the headers, bare, for keeping it out of the log."""
-    names = (b"authorization", b"x-api-key", b"x-ccf-api-key", auth_header.lower().encode())
-    return tuple(
-        bare_credential(value).decode("latin-1") for name, value in headers if name in names
+def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
+    """Everything in a request that an upstream might quote, and that must not be logged."""
+    names = {b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"}
+    names.add(provider.auth_header.lower().encode())
+    return (
+        *(bare_credential(v).decode("latin-1") for n, v in (*client, *sent) if n in names),
+        *(value for name, value in provider.headers.items() if is_secret_header(name)),
+        *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),
     )
 
 

@@ -12,7 +12,6 @@ from random import choices
 from time import time
 from traceback import extract_tb
 from typing import Final
-from urllib.parse import urlsplit
 
 from ccfallback.core.config import Config
 from ccfallback.core.headers import RawHeaders, bare_credential, find
@@ -24,6 +23,7 @@ from ccfallback.proxy.request import Message, Receive, Scope, Send
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
 _LETTERS: Final = string.ascii_lowercase + string.digits
 _GUARDED: Final = ("/v1/", "/api/", "/metrics")
 
@@ -55,7 +55,7 @@ class Gate:
         scope[SCOPE_KEY] = context
         exit_ = _Exit(send, context, self._cors(config, headers))
         try:
-            refusal = self._refusal(scope, context)
+            refusal = self._loop(context) or self._refusal(scope, context)
             if refusal is not None:
                 status, kind, message = refusal
                 self._services.recorder.log(
@@ -75,13 +75,21 @@ class Gate:
             self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
         return self._tokens
 
+    def _loop(self, context: Context) -> tuple[int, str, str] | None:
+        """Whether the request has been here before (RFC 9110, 7.6.3)."""
+        own = self._services.instance.encode()
+        if any(name == b"via" and own in value for name, value in context.headers):
+            message = "Request loop: a provider's address leads back to this proxy"
+            return 502, "proxy_error", message
+        return None
+
     def _refusal(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
         config, headers = context.config, context.headers
-        host = find(headers, b"host")
-        if host is not None and not _is_our_host(host, config, scope):
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        if not _are_our_hosts(hosts, config, scope):
             return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
         origin = find(headers, b"origin")
-        if origin is not None and not _is_our_origin(origin, host, config):
+        if origin is not None and not _is_our_origin(origin, hosts, config):
             return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
         if scope["method"] == "OPTIONS" and origin is not None:
             return None
@@ -119,13 +127,18 @@ class _Exit:
         self.started = False
 
     async def __call__(self, message: Message) -> None:
-        if not self.started:
-            self.started = True
+        starting, self.started = not self.started, True
+        if starting:
             message["headers"].append((b"ccr-request-id", self._context.id.encode()))
             if self.cors is not None:
                 message["headers"].append((b"access-control-allow-origin", self.cors))
                 message["headers"].append((b"vary", b"origin"))
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError:
+            # The server refuses a head that it can't send, and then another one may follow.
+            self.started = self.started and not starting
+            raise
 
 
 def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
@@ -139,22 +152,24 @@ def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
     return found
 
 
-def _is_our_host(value: str, config: Config, scope: Scope) -> bool:
-    """Whether a `Host` names this server: a page that rebinds its own name to us does not."""
-    try:
-        host = (urlsplit(f"//{value}").hostname or "").rstrip(".")
-    except ValueError:
-        return False
+def _are_our_hosts(values: list[str], config: Config, scope: Scope) -> bool:
+    """Whether `Host` names this server: a page that rebinds its own name to us does not."""
+    if not values:
+        return str(scope.get("http_version")) == "1.0"
     own = scope.get("server") or ("", None)
-    return (
-        is_loopback(host)
-        or host in (config.server.host.lower(), own[0])
-        or any(host == allowed.lower() for allowed in config.server.allowed_hosts)
-    )
+    names = {config.server.host, own[0], *config.server.allowed_hosts}
+    ours = {name.strip("[]").lower() for name in names if name}
+
+    def is_ours(value: str) -> bool:
+        match = _HOST.fullmatch(value.strip())
+        host = (match[1] or match[2]).rstrip(".").lower() if match else ""
+        return bool(host) and (is_loopback(host) or host in ours)
+
+    return all(is_ours(value) for value in values)
 
 
-def _is_our_origin(origin: str, host: str | None, config: Config) -> bool:
-    same = host is not None and origin.lower() == f"http://{host.lower()}"
+def _is_our_origin(origin: str, hosts: list[str], config: Config) -> bool:
+    same = any(origin.lower() == f"http://{host.lower()}" for host in hosts)
     return same or origin in config.server.allowed_origins
 
 

@@ -1,5 +1,8 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
+import asyncio
+from typing import Final
+
 from ccfallback.core.body import Body, NotAnObject
 from ccfallback.core.config import Provider
 from ccfallback.core.failover import is_final
@@ -23,6 +26,9 @@ from ccfallback.proxy.request import (
     while_connected,
 )
 
+LONGEST_MODEL: Final = 200
+"""Letters of a model's name that are remembered: the client chooses it."""
+
 SKIP_PRIMARY = b"x-ccf-debug-skip-anthropic"
 
 
@@ -36,13 +42,9 @@ class Refused(Exception):
         self.message = message
 
 
-async def read_request(services: Services, context: Context, receive: Receive) -> Body:
+async def read_request(context: Context, receive: Receive) -> Body:
     """The client's body. Raises `Refused` or `ClientGone`."""
     limit = context.config.server.max_body_bytes
-    if any(services.instance in value.decode("latin-1") for value in _vias(context)):
-        raise Refused(
-            502, "proxy_error", "Request loop: a provider's address leads back to this proxy"
-        )
     try:
         return Body.parse(await read_body(receive, context.headers, limit))
     except TooLarge:
@@ -78,7 +80,7 @@ class Messages:
             await respond.wrong_method(send, context, "POST")
             return
         try:
-            body = await read_request(self._services, context, receive)
+            body = await read_request(context, receive)
         except ClientGone:
             return
         except Refused as refused:
@@ -114,7 +116,7 @@ class _Exchange:
         self._context = context
         self._body = body
         self._chain = chain_for(context)
-        self._turn = Turn(services.breakers, context.config, body.model, context.id)
+        self._turn = Turn(services.breakers, context.config, body.model[:LONGEST_MODEL], context.id)
         self._talk = Conversation(
             services,
             context,
@@ -141,8 +143,11 @@ class _Exchange:
             # From here on the server reports the end of the response as a disconnect.
             await self._finish(reply or self._own_answer(), send)
         except ClientGone:
-            self._log_gone(reply)
+            self._log_end(reply, 499, error="client disconnected", message="the client has left")
             await self._save()
+        except asyncio.CancelledError:
+            self._log_end(reply, 503, error="server stopping", message="the server is stopping")
+            raise
         finally:
             await self._talk.close()
 
@@ -238,7 +243,6 @@ class _Exchange:
         *,
         error: str | None = None,
         message: str = "",
-        level: str = "warn",
     ) -> None:
         latency = self._context.seconds
         name = reply.provider.name if reply is not None else None
@@ -268,6 +272,8 @@ class _Exchange:
         if error is None:
             self._services.recorder.log("info", "request.complete", text, self._context.id, **data)
         else:
+            # That a client leaves is no trouble of ours.
+            level = "info" if status == 499 else "warn"
             self._services.recorder.log(
                 level, "request.error", text, self._context.id, **data, error=error
             )
@@ -291,17 +297,8 @@ class _Exchange:
             message="the connection is dropped, so that the client asks again",
         )
 
-    def _log_gone(self, reply: Reply | None) -> None:
-        self._log_end(
-            reply, 499, error="client disconnected", message="the client has left", level="info"
-        )
-
 
 def _tokens(reply: Reply | None) -> str:
     if reply is None or reply.usage.output_tokens is None:
         return ""
     return f", {reply.usage.prompt_tokens or 0} tokens in, {reply.usage.output_tokens} out"
-
-
-def _vias(context: Context) -> list[bytes]:
-    return [value for name, value in context.headers if name == b"via"]

@@ -1,18 +1,19 @@
 """Everything that is no message goes to the primary and comes back, unread and as it is."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
 
 from ccfallback.core.config import Provider
-from ccfallback.core.headers import end_to_end, find, request_headers
+from ccfallback.core.headers import end_to_end, find, is_sendable, request_headers
 from ccfallback.core.target import address, below
 from ccfallback.proxy import respond
 from ccfallback.proxy.answer import Late, deadline
 from ccfallback.proxy.context import Context, Services, context_of
-from ccfallback.proxy.record import upstream_text
-from ccfallback.proxy.request import ClientGone, Receive, Scope, Send, while_connected
+from ccfallback.proxy.request import ClientGone, Message, Receive, Scope, Send, while_connected
 from ccfallback.proxy.upstream import fault_of
 from ccfallback.proxy.upstream import send as send_upstream
 from ccfallback.store.secrets import KeyUnavailable
@@ -32,20 +33,48 @@ class PassThrough:
         """Carry one request and its answer."""
         context = context_of(scope)
         try:
-            async with open_primary(self._services, context, scope, receive) as response:
-                await hand_on(response, self._services.live.current.primary, receive, send)
+            await carry(self._services, context, scope, receive, send)
         except Unavailable as error:
             message = f"The primary API could not be reached: {error}"
             await respond.error(send, context, 502, "proxy_error", message)
-        except ClientGone:
-            return
+
+
+async def carry(
+    services: Services,
+    context: Context,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    only_success: bool = False,
+) -> None:
+    """Send a request to the primary, and its answer to the client as it comes.
+
+    Raises `Unavailable` before anything has been sent; with `only_success`, also when the answer
+    is an error. Where the upstream breaks off the answer is not ended either.
+    """
+    client = _Client(receive, has_body=_has_body(context))
+    try:
+        async with (
+            while_connected(client.rest),
+            _open_primary(services, context, scope, client) as response,
+        ):
+            if only_success and not 200 <= response.status_code < 300:
+                raise Unavailable(f"it answered {response.status_code}")
+            await send(_head(response, context.config.primary))
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except (ClientGone, httpx.HTTPError):
+        return
 
 
 @asynccontextmanager
-async def open_primary(
-    services: Services, context: Context, scope: Scope, receive: Receive
+async def _open_primary(
+    services: Services, context: Context, scope: Scope, client: "_Client"
 ) -> AsyncIterator[httpx.Response]:
-    """The primary's response to the request as it came. Raises `Unavailable` or `ClientGone`."""
+    """The primary's response to the request as it came. Raises `Unavailable`."""
     provider = context.config.primary
     if provider.disabled:
         raise Unavailable("it is disabled")
@@ -56,12 +85,17 @@ async def open_primary(
     query = scope["query_string"].decode("latin-1")
     if query:
         url += ("&" if "?" in url else "?") + query
+    parts = urlsplit(url)
     request = httpx.Request(
         scope["method"],
         url,
         headers=await _headers(services, context, provider),
-        content=_chunks(receive) if _has_body(context) else None,
-        extensions={"timeout": {"connect": provider.timeouts.connect}},
+        content=client.chunks() if client.has_body else None,
+        extensions={
+            "timeout": {"connect": provider.timeouts.connect},
+            # As it came: httpx would resolve the dots in a path.
+            "target": f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".encode(),
+        },
     )
     try:
         async with deadline("non_streaming", provider.timeouts.non_streaming):
@@ -69,29 +103,20 @@ async def open_primary(
     except Late as late:
         raise Unavailable(f"no answer within {late.seconds:.0f} s") from None
     except httpx.HTTPError as error:
-        raise Unavailable(upstream_text(fault_of(error)[1])) from None
+        raise Unavailable(fault_of(error)[1]) from None
+    if not 100 <= response.status_code < 600:
+        await response.aclose()
+        raise Unavailable(f"it answered {response.status_code}, which is no status")
     try:
         yield response
     finally:
         await response.aclose()
 
 
-async def hand_on(
-    response: httpx.Response, provider: Provider, receive: Receive, send: Send
-) -> None:
-    """Send a response to the client as it comes; cut it where the upstream does."""
-    headers = end_to_end(response.headers.raw)
+def _head(response: httpx.Response, provider: Provider) -> Message:
+    headers = [pair for pair in end_to_end(response.headers.raw) if is_sendable(pair[1])]
     headers.append((b"x-ccfallback-provider", provider.name.encode()))
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    await send(start)
-    try:
-        async with while_connected(receive):
-            async for chunk in response.stream:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except httpx.HTTPError:
-        return
-    await send({"type": "http.response.body", "body": b""})
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
 
 async def _headers(
@@ -119,13 +144,29 @@ def _has_body(context: Context) -> bool:
     return length not in (None, "0") or find(context.headers, b"transfer-encoding") is not None
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """The client's body as it comes."""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body", False):
-            return
+class _Client:
+    """The client's side: first its body, then whether it is still there."""
+
+    def __init__(self, receive: Receive, *, has_body: bool) -> None:
+        self._receive = receive
+        self._read = asyncio.Event()
+        self.has_body = has_body
+        if not has_body:
+            self._read.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+        self._read.set()
+
+    async def rest(self) -> Message:
+        """What is received after the body; an ASGI `receive`."""
+        await self._read.wait()
+        return await self._receive()

@@ -19,7 +19,7 @@ from ccfallback.proxy.context import Context, Services, context_of
 from ccfallback.proxy.conversation import Conversation
 from ccfallback.proxy.health import Turn
 from ccfallback.proxy.messages import Refused, chain_for, read_request
-from ccfallback.proxy.passthrough import PassThrough, Unavailable, hand_on, open_primary
+from ccfallback.proxy.passthrough import PassThrough, Unavailable, carry
 from ccfallback.proxy.record import milliseconds
 from ccfallback.proxy.request import ClientGone, Receive, Scope, Send, while_connected
 from ccfallback.wire import FORMATS
@@ -85,7 +85,7 @@ class CountTokens:
             await respond.wrong_method(send, context, "POST")
             return
         try:
-            body = await read_request(services, context, receive)
+            body = await read_request(context, receive)
             health = ReadOnly(Turn(services.breakers, context.config, body.model, context.id))
             talk = Conversation(
                 services,
@@ -135,16 +135,10 @@ class Models:
             await PassThrough(self._services)(scope, receive, send)
             return
         try:
-            async with open_primary(self._services, context, scope, receive) as response:
-                if 200 <= response.status_code < 300:
-                    await hand_on(response, context.config.primary, receive, send)
-                    return
+            await carry(self._services, context, scope, receive, send, only_success=True)
         except Unavailable:
             # Then the list is made of what is known here.
-            pass
-        except ClientGone:
-            return
-        await self._own(scope["path"], context, send)
+            await self._own(scope["path"], context, send)
 
     async def _own(self, path: str, context: Context, send: Send) -> None:
         models = mapped_models(context.config)

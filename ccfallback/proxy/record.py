@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, Final, Protocol
 
+from ccfallback.core.body import Body
 from ccfallback.core.config import LEVELS
-from ccfallback.core.redact import scrub
+from ccfallback.core.redact import scrub, without_quotes
 
 Record = dict[str, Any]
 Listener = Callable[[Record], None]
@@ -72,7 +73,11 @@ def milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def upstream_text(text: str, secrets: Collection[str] = ()) -> str:
-    """An upstream's own words, fit for the log: scrubbed, on one line, cut."""
+def upstream_text(text: str, secrets: Collection[str] = (), body: Body | None = None) -> str:
+    """An upstream's own words, fit for the log: scrubbed, on one line, cut.
+
+    What they quote of the `body` that was sent is left out.
+    """
     line = " ".join(scrub(text, secrets).split())
-    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+    line = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+    return line if body is None else without_quotes(line, body)

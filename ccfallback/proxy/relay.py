@@ -37,12 +37,11 @@ async def relay(
     while not translator.finished:
         try:
             chunk = await answer.read_within("idle", idle)
-        except Late:
-            return Outcome(Fault.TIMEOUT, "stream stalled")
-        except Broken as broken:
-            return Outcome(Fault.TORN, f"stream broken: {broken}")
-        except httpx.HTTPError as error:
-            return Outcome(Fault.TORN, f"stream cut: {fault_of(error)[1]}")
+        except (Late, Broken, httpx.HTTPError) as error:
+            if translator.complete:
+                # All that matters has been said; the client does without the last event.
+                break
+            return _broken_off(error)
         events = translator.feed(chunk) if chunk else translator.finish()
         if events:
             await send({"type": "http.response.body", "body": events, "more_body": True})
@@ -54,6 +53,17 @@ async def relay(
     if not translator.complete:
         return Outcome(Fault.TORN, "stream ended without a stop reason")
     return Outcome(Fault.NONE, status=reply.status)
+
+
+def _broken_off(error: Late | Broken | httpx.HTTPError) -> Outcome:
+    """What it means that a stream can't be read any further."""
+    match error:
+        case Late():
+            return Outcome(Fault.TIMEOUT, "stream stalled")
+        case Broken():
+            return Outcome(Fault.TORN, f"stream broken: {error}")
+        case _:
+            return Outcome(Fault.TORN, f"stream cut: {fault_of(error)[1]}")
 
 
 async def drain(reply: Reply) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from time import time
 from types import FrameType
 from typing import Final
 
@@ -17,7 +16,7 @@ import uvicorn
 from ccfallback import __version__
 from ccfallback.core.config import Config
 from ccfallback.core.target import Address, is_loopback
-from ccfallback.errors import ServeError
+from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.proxy.app import create_app
 from ccfallback.proxy.context import Logins, Services
 from ccfallback.proxy.health import Breakers
@@ -103,7 +102,7 @@ class Proxy:
             Journal(self._paths.log, config.log.max_bytes, config.log.backups),
             on_error=self._log_lost,
         )
-        server_file.write(self._paths.server, self.url, os.getpid(), __version__, time())
+        self._note_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
         self._log_start(config)
@@ -152,6 +151,15 @@ class Proxy:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush()
+            if not self._paths.server.exists():
+                # Another server on the same files took the note along when it stopped.
+                await asyncio.to_thread(self._note_address)
+
+    def _note_address(self) -> None:
+        with contextlib.suppress(OSError, CcfallbackError):
+            server_file.write(
+                self._paths.server, self.url, os.getpid(), __version__, self.services.started
+            )
 
 
 class _Server(uvicorn.Server):

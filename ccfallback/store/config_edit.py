@@ -35,6 +35,8 @@ class ProviderChanges:
     """Merged into those there are; an empty value takes a header out."""
     model_mapping: Mapping[str, str] | None = None
     """Merged likewise."""
+    quirks: Mapping[str, Any] | None = None
+    """Switches by name; None takes one out."""
 
     def __repr__(self) -> str:
         # The key and the headers are secrets.
@@ -158,6 +160,11 @@ def _apply(table: MutableMapping[str, Any], changes: ProviderChanges) -> None:
         table["disabled"] = True
     elif changes.disabled is False:
         table.pop("disabled", None)
+    for key, value in (changes.quirks or {}).items():
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
     if changes.headers is not None:
         _merge(table, "headers", _as_spelled(table.get("headers"), changes.headers))
     if changes.model_mapping is not None:

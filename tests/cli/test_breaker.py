@@ -22,7 +22,7 @@ FAILING = {
     "consecutiveFailures": 3,
     "lastFailure": NOW - 1000,
     "lastSuccess": NOW - 7_200_000,
-    "cooldownUntil": NOW + 3_590_000,
+    "cooldownUntil": NOW + 7_190_000,
     "reason": "529 overloaded_error",
 }
 
@@ -71,7 +71,7 @@ def test_a_time_that_no_clock_of_ours_wrote_counts_as_not_set(ccf: Run) -> None:
 @pytest.mark.usefixtures("failing")
 def test_the_status_for_people(ccf: Run) -> None:
     out = ccf("breaker", "status").out
-    assert "back in 1 h" in out
+    assert "back in 2 h" in out
     assert "529 overloaded_error" in out
     assert "2 h ago" in out
     assert "claude-x" in out

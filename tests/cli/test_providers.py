@@ -36,6 +36,7 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "headers": {},
                 "model_mapping": {},
                 "timeouts": TIMEOUTS,
+                "quirks": {},
             },
             {
                 "name": "one",
@@ -51,6 +52,7 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "headers": {"X-Title": "cc", "X-Api-Token": "heade…alue"},
                 "model_mapping": {},
                 "timeouts": TIMEOUTS,
+                "quirks": {},
             },
             {
                 "name": "two",
@@ -66,6 +68,7 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "headers": {},
                 "model_mapping": {"*": "m"},
                 "timeouts": TIMEOUTS,
+                "quirks": {},
             },
         ]
     }
@@ -230,3 +233,58 @@ def test_without_a_file_the_chain_is_the_primary(
     paths.config.unlink()
     assert listed(ccf("providers", "list", "--json")) == ["anthropic-primary"]
     assert not paths.config.exists()
+
+
+def test_a_preset_fills_in_what_it_knows_and_leaves_what_was_said(ccf: Run) -> None:
+    ran = ccf("providers", "add", "deep", "--preset", "deepseek", "--api-key-env", "K", "--json")
+    provider = ran.json["provider"]
+    assert provider["base_url"] == "https://api.deepseek.com/anthropic"
+    assert provider["format"] == "anthropic"
+    assert provider["api_key_env"] == "K"
+    own = ("--base-url", "https://mine.example", "--map", "*=mine")
+    provider = ccf("providers", "add", "own", "--preset", "deepseek", *own, "--json").json[
+        "provider"
+    ]
+    assert provider["base_url"] == "https://mine.example"
+    assert provider["model_mapping"]["*"] == "mine"
+
+
+def test_a_preset_that_needs_an_address_or_is_unknown_says_so(ccf: Run) -> None:
+    ran = ccf("providers", "add", "az", "--preset", "azure-claude")
+    assert ran.code == 1
+    assert "--base-url https://my-resource.services" in ran.err
+    ran = ccf("providers", "add", "x", "--preset", "deepsek")
+    assert "did you mean deepseek?" in ran.err
+    assert ccf("providers", "add", "x").code == 2
+
+
+def test_the_presets_are_listed(ccf: Run) -> None:
+    presets = ccf("providers", "presets", "--json").json["presets"]
+    known = next(preset for preset in presets if preset["name"] == "openrouter")
+    assert set(known) >= {"title", "base_url", "format", "key_url", "key_env", "quirks"}
+    assert "deepseek" in ccf("providers", "presets").out
+
+
+def test_a_provider_is_changed_where_it_is_told_to(ccf: Run) -> None:
+    given = ("--retry", "3", "--header", "X-A=1", "--quirk", "max_output_tokens=8192")
+    changed = ccf("providers", "set", "two", *given, "--position", "1", "--json").json["provider"]
+    assert (changed["retry"], changed["headers"]) == (3, {"X-A": "1"})
+    assert changed["quirks"] == {"max_output_tokens": 8192}
+    assert changed["base_url"] == "https://two.example"
+    names = [p["name"] for p in ccf("providers", "list", "--json").json["providers"]]
+    assert names == ["anthropic-primary", "two", "one"]
+    taken_out = ("--quirk", "max_output_tokens=", "--enabled", "--json")
+    assert ccf("providers", "set", "two", *taken_out).json["provider"]["quirks"] == {}
+    assert ccf("providers", "set", "anthropic-primary", "--retry", "1").code == 0
+    assert "nothing changed" in ccf("providers", "set", "two", "--retry", "3").err
+    ran = ccf("providers", "set", "two", "--quirk", "max_output_tokens=many")
+    assert ran.code == 1
+    assert "max_output_tokens" in ran.err
+
+
+def test_a_provider_is_moved(ccf: Run) -> None:
+    assert ccf("providers", "move", "two", "--to", "1", "--json").json == {
+        "providers": ["two", "one"]
+    }
+    assert "already" in ccf("providers", "move", "two", "--to", "1").err
+    assert ccf("providers", "move", "anthropic-primary", "--to", "1").code == 1

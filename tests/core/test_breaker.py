@@ -313,9 +313,16 @@ def test_a_failure_replaces_a_cooldown_that_a_wrong_clock_wrote() -> None:
 
 
 def test_tripped_by_hand() -> None:
-    state = tripped(failures(2), until=NOW + 600, now=NOW, reason="tripped by hand")
+    state = tripped(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
     assert phase(state, NOW + 599, LIMITS) is Phase.OPEN
     assert phase(state, NOW + 600, LIMITS) is Phase.HALF_OPEN
-    assert state.failures == 2
+    assert state.failures == 1
     assert state.reason == "tripped by hand"
     assert succeeded(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
+
+
+def test_a_success_that_is_older_than_the_last_failure_clears_nothing() -> None:
+    state = failures(2)
+    late = succeeded(state, model="m", began=NOW + 900, now=NOW + 950)
+    assert (late.failures, late.last_failure) == (2, NOW + 1000)
+    assert late.last_success == NOW + 950

@@ -183,7 +183,7 @@ def goes_on(outcome: str, why: str, on: frozenset[int] = Failover().statuses) ->
 
 NONE: frozenset[int] = frozenset()
 BOTH_GONE = "a first, b failover"
-AGAIN = "a network-back, b network-back"
+AGAIN = "a network-back, b failover"
 
 # fmt: off
 ROWS = (

@@ -129,13 +129,20 @@ def test_an_http_date_without_a_zone_is_utc() -> None:
     assert retry_after(date, NOW) == NOW
 
 
+def test_another_unit_than_seconds_says_nothing() -> None:
+    milliseconds = {"anthropic-ratelimit-unified-status": "rejected"}
+    milliseconds["anthropic-ratelimit-unified-reset"] = str(int(NOW + 60) * 1000)
+    assert reset_hint(milliseconds, "", NOW) is None
+    assert reset_hint({**milliseconds, "retry-after": "5"}, "", NOW) == NOW + 5
+
+
 def test_a_date_in_the_message_counts_when_nothing_else_does() -> None:
-    message = "You will regain access on 2030-02-01 at 00:30 UTC."
-    then = datetime(2030, 2, 1, 0, 30, tzinfo=UTC).timestamp()
+    message = "You will regain access on 2023-12-01 at 00:30 UTC."
+    then = datetime(2023, 12, 1, 0, 30, tzinfo=UTC).timestamp()
     assert reset_hint({}, message, NOW) == then
     assert reset_hint({"retry-after": "5"}, message, NOW) == NOW + 5
-    assert reset_hint({}, "regain access on 2030-02-01", NOW) == then - 1800
-    assert reset_hint({}, "regain access on 2030-99-01", NOW) is None
+    assert reset_hint({}, "regain access on 2023-12-01", NOW) == then - 1800
+    assert reset_hint({}, "regain access on 2023-99-01", NOW) is None
     assert reset_hint({}, "regain access on 2020-02-01", NOW) is None
 
 

@@ -1,6 +1,7 @@
 """Who comes in, and what every answer carries."""
 
 import re
+import socket
 from collections.abc import Callable
 
 import httpx
@@ -40,6 +41,9 @@ def test_a_strange_request_id_is_not(chain: Callable[..., Chain], given: str) ->
         ("claude.localhost", 200),
         ("box.internal", 200),
         ("evil.example", 403),
+        ("localhost:evil", 403),
+        ("user@localhost", 403),
+        ("", 403),
         ("evil.example:8787", 403),
         ("127.0.0.1.evil.example", 403),
         ("[", 403),
@@ -123,3 +127,11 @@ def test_without_a_token_nothing_is_served(
 @pytest.mark.parametrize("path", ["/", "/health"])
 def test_the_own_pages_need_no_token(chain: Callable[..., Chain], path: str) -> None:
     assert httpx.get(chain(scripted.html(), more=TOKENS).url + path).status_code == 200
+
+
+def test_every_host_header_counts_and_one_there_must_be(chain: Callable[..., Chain]) -> None:
+    port = int(chain(scripted.html()).url.rpartition(":")[2])
+    for hosts in ("", "host: localhost\r\nhost: evil.example\r\n"):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"GET / HTTP/1.1\r\n{hosts}\r\n".encode())
+            assert client.recv(1000).startswith(b"HTTP/1.1 403")

@@ -5,6 +5,7 @@ import gzip
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -84,6 +85,7 @@ def test_the_primary_gets_the_clients_bytes_and_the_client_the_primarys(
         scripted.error(529, "overloaded_error"),
         scripted.answer(502, b"<html>Bad gateway</html>", "text/html"),
         scripted.answer(302, b"", headers={"location": "http://127.0.0.1:1/"}),
+        scripted.answer(999, b"{}"),
         scripted.html(),
         scripted.answer(200, b""),
         scripted.answer(200, b'{"type":"mess'),
@@ -198,6 +200,37 @@ def test_the_stream_reaches_the_client_as_it_comes(chain: Callable[..., Chain]) 
     assert rest.endswith(EVENTS[-1])
 
 
+def test_a_header_that_cannot_be_sent_on_is_left_out(chain: Callable[..., Chain]) -> None:
+    whole = msgspec.json.encode(scripted.message("fine"))
+    running = chain(scripted.answer(200, whole, headers={"x-bad": "a\x01b", "x-good": "c"}))
+    response = ask(running)
+    assert response.status_code == 200
+    assert response.headers["x-good"] == "c"
+    assert "x-bad" not in response.headers
+
+
+@pytest.mark.parametrize("end", [cut, scripted.reset, scripted.hang])
+def test_an_answer_that_breaks_after_its_stop_reason_is_whole(
+    chain: Callable[..., Chain], end: Script
+) -> None:
+    running = chain(scripted.stream(EVENTS[:-1], then=end), more="[timeouts]\nidle = 0.2\n")
+    assert ask(running, stream=True).content == b"".join(EVENTS[:-1])
+    assert running.proxy.wait_for("request.complete")
+
+
+def test_pings_keep_a_stream_waiting_for_its_first_content(chain: Callable[..., Chain]) -> None:
+    async def pings(_request: Received, connection: Connection) -> None:
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            await connection.chunk(PING)
+        for event in EVENTS[1:]:
+            await connection.chunk(event)
+
+    limits = "[timeouts]\nfirst_byte = 0.2\nidle = 0.2\n"
+    running = chain(scripted.stream(EVENTS[:1], then=pings), scripted.reply("no"), more=limits)
+    assert ask(running, stream=True).headers["x-ccfallback-provider"] == "anthropic-primary"
+
+
 def test_a_stream_that_goes_on_after_its_end_is_ended_there(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.stream([*EVENTS, *EVENTS], then=scripted.hang))
     assert ask(running, stream=True).content == b"".join(EVENTS)
@@ -251,6 +284,28 @@ def test_a_login_token_is_told_once_and_then_passed_over(chain: Callable[..., Ch
     assert running.proxy.state == {}
     assert ask(running, headers=login).headers["x-ccfallback-provider"] == "fallback1"
     assert ask(running, headers={"authorization": "Bearer sk-ant-oat-other"}).status_code == 401
+
+
+def test_login_refusals_at_the_same_instant_do_not_bench_the_primary(
+    chain: Callable[..., Chain],
+) -> None:
+    waiting: list[Received] = []
+    all_there = asyncio.Event()
+
+    async def together(request: Received, connection: Connection) -> None:
+        waiting.append(request)
+        if len(waiting) == 5:
+            all_there.set()
+        await all_there.wait()
+        await scripted.error(401, "authentication_error")(request, connection)
+
+    running = chain(together, scripted.reply("spare"))
+    login = {"authorization": "Bearer sk-ant-oat-dummy"}
+    with ThreadPoolExecutor(5) as pool:
+        pending = [pool.submit(ask, running, headers=login) for _ in range(5)]
+        statuses = sorted(answer.result().status_code for answer in pending)
+    assert statuses == [200, 200, 200, 200, 401]
+    assert "anthropic-primary" not in running.proxy.state
 
 
 def test_model_names_are_mapped_and_the_rest_stays(

@@ -1,9 +1,12 @@
 """Whatever is no message goes to the primary as it is, and comes back so."""
 
 import gzip
+import socket
+import threading
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from ccfallback.proxy import scripted
 from tests.conftest import Chain, RunningProxy
@@ -85,3 +88,42 @@ def test_an_answer_that_breaks_is_not_ended(chain: Callable[..., Chain]) -> None
     except httpx.RemoteProtocolError:
         return
     raise AssertionError("the broken answer looked whole")
+
+
+def test_a_path_is_not_resolved(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.answer(200, b"ok"))
+    port = int(running.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /v1/a/../../etc?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert running.primary.received[0].target == "/v1/a/../../etc?x=1"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_client_that_leaves_cancels_the_upstream(
+    chain: Callable[..., Chain], method: str
+) -> None:
+    arrived, left = threading.Event(), threading.Event()
+
+    async def until_left(_request: scripted.Received, connection: scripted.Connection) -> None:
+        arrived.set()
+        await connection.reader.read(1)
+        left.set()
+        raise scripted.Hangup
+
+    running = chain(until_left)
+    port = int(running.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        head = f"{method} /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+        client.sendall(head.encode())
+        assert arrived.wait(10)
+    assert left.wait(10)
+
+
+def test_a_loop_is_noticed_here_too(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.answer(200, b"ok"))
+    httpx.get(f"{running.url}/v1/x")
+    via = running.primary.received[0].header("via")
+    assert via is not None
+    response = httpx.get(f"{running.url}/v1/x", headers={"via": via})
+    assert (response.status_code, response.json()["error"]["type"]) == (502, "proxy_error")

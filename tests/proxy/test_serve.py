@@ -1,5 +1,6 @@
 """Start and stop: the address, the files beside it, signals, and whom it refuses to serve."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -111,6 +112,45 @@ def test_the_log_holds_no_secret_and_no_content(chain: Callable[..., Chain]) -> 
     assert "fallback-key-1" not in everything
     assert "users-own-key" not in everything
     assert "the content of the message" not in everything
+
+
+def test_what_an_upstream_quotes_stays_out_of_the_log(
+    upstream: Callable[..., scripted.ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> None:
+    words = "messages.0.content: the secret plan of the user is bad; header-secret query-secret"
+    leaky = upstream(scripted.error(529, "overloaded_error", words))
+    proxy = running(
+        f'[primary]\nbase_url = "{leaky.url}/v1?key=query-secret"\n'
+        '[primary.headers]\n"X-Auth-Token" = "header-secret"\n'
+    )
+    body = {**ASK, "messages": [{"role": "user", "content": "the secret plan of the user"}]}
+    httpx.post(f"{proxy.url}/v1/messages", json=body, headers={"x-custom": "custom-secret"})
+    proxy.wait_for("request.error")
+    everything = str(proxy.records)
+    assert "messages.0.content" in everything
+    for secret in ("secret plan", "header-secret", "query-secret", "custom-secret"):
+        assert secret not in everything
+
+
+def test_a_server_that_goes_on_notes_its_address_again(paths: Paths) -> None:
+    first = RunningProxy(paths)
+    try:
+        second = RunningProxy(paths)
+        second.stop()
+        assert not paths.server.exists()
+        asyncio.run(appears(paths))
+        known = server_file.read(paths.server)
+        assert known is not None
+        assert known.url == first.url
+    finally:
+        first.stop()
+
+
+async def appears(paths: Paths) -> None:
+    """Wait for the note."""
+    async with asyncio.timeout(10):
+        while not paths.server.exists():
+            await asyncio.sleep(0.05)
 
 
 def test_usage_and_times_are_read_off_the_stream(chain: Callable[..., Chain]) -> None:

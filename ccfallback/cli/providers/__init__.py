@@ -5,6 +5,7 @@ A verb is a function in `show` (reads) or `edit` (writes), and a line below, in 
 
 from ccfallback.cli.options import group
 from ccfallback.cli.providers import edit, show
+from ccfallback.cli.providers.presets import presets
 
 app = group(name="providers", help="See and change the chain of providers.")
 
@@ -12,9 +13,12 @@ app.command("list", epilog="Example: ccfallback providers list --json")(show.eve
 app.command("show", epilog="Example: ccfallback providers show openrouter")(show.one)
 app.command(
     "add",
-    epilog="Example: ccfallback providers add openrouter --format openai "
-    "--base-url https://openrouter.ai/api/v1 --api-key-env OPENROUTER_API_KEY",
+    epilog="Example: ccfallback providers add deepseek --preset deepseek --api-key-stdin, or "
+    "ccfallback providers add mine --base-url https://api.example.com --api-key-env MY_KEY",
 )(edit.add)
+app.command("presets", epilog="Example: ccfallback providers presets")(presets)
+app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.change)
+app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
 app.command("remove", epilog="Example: ccfallback providers remove openrouter")(edit.remove)
 app.command("enable", epilog="Example: ccfallback providers enable openrouter")(edit.enable)
 app.command("disable", epilog="Example: ccfallback providers disable anthropic-primary")(

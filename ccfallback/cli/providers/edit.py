@@ -1,16 +1,33 @@
-"""`providers add`, `remove`, `enable` and `disable`: the chain, changed.
+"""`providers add`, `set`, `move`, `remove`, `enable` and `disable`: the chain, changed.
 
 Every change is one edit of the file, so it is made as a whole or not at all.
 """
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ccfallback.cli.options import Json, Names
+from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import TAKE_BACK, listed
+from ccfallback.cli.providers.given import (
+    AuthHeader,
+    BaseUrl,
+    Format,
+    Headers,
+    Key,
+    KeyEnv,
+    KeyStdin,
+    Models,
+    Retry,
+    Switches,
+    changes_of,
+    given_key,
+    one_key_source,
+)
+from ccfallback.cli.providers.presets import filled_in, preset_names
 from ccfallback.cli.session import Session, require, session_of
+from ccfallback.core.config import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
 
 if TYPE_CHECKING:
@@ -18,50 +35,26 @@ if TYPE_CHECKING:
 
     from ccfallback.core.config import Config
 
-BaseUrl = Annotated[
-    str, typer.Option("--base-url", metavar="URL", help="The endpoint, or a base of it.")
-]
-Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="F", help="anthropic or openai.  [default: anthropic]"),
-]
-AuthHeader = Annotated[
-    str | None, typer.Option("--auth-header", metavar="H", help="The header that has the key.")
-]
-Retry = Annotated[
-    int | None,
-    typer.Option("--retry", metavar="N", help="Further tries on 5xx and network errors."),
-]
-Headers = Annotated[
-    list[str] | None,
-    typer.Option("--header", metavar="K=V", help="A header to send; may be repeated."),
-]
-Mapping = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="FROM=TO", help="A model by another name; may be repeated."),
-]
-KeyEnv = Annotated[
-    str | None,
-    typer.Option("--api-key-env", metavar="V", help="The variable that holds the key."),
-]
-KeyStdin = Annotated[bool, typer.Option("--api-key-stdin", help="Read the key from stdin.")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key", metavar="K", help="The key itself; ps and the shell's history see it."
-    ),
-]
-
 
 def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice.")],
-    base_url: BaseUrl,
+    base_url: BaseUrl = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="P",
+            help="Fill in what is known of P; `providers presets` lists them.",
+            autocompletion=preset_names,
+        ),
+    ] = None,
     form: Format = None,
     auth_header: AuthHeader = None,
     retry: Retry = None,
     header: Headers = None,
-    model: Mapping = None,
+    model: Models = None,
+    quirk: Switches = None,
     position: Annotated[
         int | None,
         typer.Option("--position", min=1, metavar="N", help="1 is right after the primary."),
@@ -74,30 +67,32 @@ def add(
 ) -> None:
     """Add a provider to the chain."""
     from ccfallback.cli.providers.form import describe
-    from ccfallback.store.config_edit import ProviderChanges, add_provider
+    from ccfallback.store.config_edit import add_provider
 
-    if [api_key is not None, api_key_env is not None, api_key_stdin].count(True) > 1:
-        raise typer.BadParameter("give one of --api-key, --api-key-env and --api-key-stdin")
-    headers = _pairs(header or [], "--header", "=:")
-    mapping = _pairs(model or [], "--map", "=")
+    one_key_source(api_key, api_key_env, api_key_stdin)
+    changes = changes_of(
+        base_url=base_url,
+        form=form,
+        auth_header=auth_header,
+        retry=retry,
+        header=header,
+        model=model,
+        quirk=quirk,
+        api_key_env=api_key_env,
+        api_key=api_key,
+        disabled=disabled or None,
+    )
+    if preset is not None:
+        changes = filled_in(changes, preset)
+    elif base_url is None:
+        raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
     # Before a key is asked for: nobody should type one in vain.
     _refuse_taken(session.config(), name)
     if api_key_stdin:
-        api_key = _given_key(session)
+        changes = replace(changes, api_key=given_key(session))
     elif api_key is None and api_key_env is None and session.console.interactive:
-        api_key = session.console.read_secret("API key (empty for none): ") or None
-    changes = ProviderChanges(
-        base_url=base_url,
-        format=form,
-        api_key=api_key,
-        api_key_env=api_key_env,
-        auth_header=auth_header,
-        retry=retry,
-        disabled=disabled or None,
-        headers=headers or None,
-        model_mapping=mapping or None,
-    )
+        changes = replace(changes, api_key=_asked_key(session, preset))
     session.edit(lambda document: add_provider(document, name, changes, position))
     config = session.config()
     added = config.provider(name)
@@ -107,6 +102,94 @@ def add(
     session.console.say(f"{name} added as {place}{', disabled' if disabled else ''}; {TAKE_BACK}")
 
 
+def change(
+    ctx: typer.Context,
+    name: Name,
+    base_url: BaseUrl = None,
+    form: Format = None,
+    auth_header: AuthHeader = None,
+    retry: Retry = None,
+    header: Headers = None,
+    model: Models = None,
+    quirk: Switches = None,
+    position: Annotated[
+        int | None,
+        typer.Option("--position", min=1, metavar="N", help="1 is right after the primary."),
+    ] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disabled/--enabled", help="Leave it out, or use it.")
+    ] = None,
+    as_json: Json = False,
+    api_key_env: KeyEnv = None,
+    api_key_stdin: KeyStdin = False,
+    api_key: Key = None,
+) -> None:
+    """Change what is given of a provider; an empty value takes a header, model or switch out."""
+    from ccfallback.cli.providers.form import describe
+    from ccfallback.store.config_edit import change_provider, move_provider
+
+    one_key_source(api_key, api_key_env, api_key_stdin)
+    session = session_of(ctx)
+    before = session.config()
+    require([name], [provider.name for provider in before.chain])
+    changes = changes_of(
+        base_url=base_url,
+        form=form,
+        auth_header=auth_header,
+        retry=retry,
+        header=header,
+        model=model,
+        quirk=quirk,
+        api_key_env=api_key_env,
+        api_key=given_key(session) if api_key_stdin else api_key,
+        disabled=disabled,
+    )
+
+    def write(document: "TOMLDocument") -> None:
+        change_provider(document, name, changes)
+        if position is not None:
+            move_provider(document, name, position)
+
+    session.edit(write)
+    after = session.config()
+    changed = after.provider(name)
+    assert changed is not None
+    session.console.answer({"provider": describe(changed)})
+    same = after == before
+    session.console.say("nothing changed" if same else f"{name} changed; {TAKE_BACK}")
+
+
+def move(
+    ctx: typer.Context,
+    name: Name,
+    to: Annotated[int, typer.Option("--to", min=1, metavar="N", help="1 is after the primary.")],
+    as_json: Json = False,
+) -> None:
+    """Put a provider in another place of the chain."""
+    from ccfallback.store.config_edit import move_provider
+
+    session = session_of(ctx)
+    before = session.config()
+    require([name], [provider.name for provider in before.chain])
+    session.edit(lambda document: move_provider(document, name, to))
+    after = session.config()
+    names = [provider.name for provider in after.providers]
+    session.console.answer({"providers": names})
+    if after == before:
+        session.console.say(f"{name} is there already; nothing to change")
+    else:
+        session.console.say(f"the chain now: {', '.join([PRIMARY_NAME, *names])}; {TAKE_BACK}")
+
+
+def _asked_key(session: Session, preset: str | None) -> str | None:
+    from ccfallback.core.presets import PRESETS
+
+    known = PRESETS.get(preset) if preset is not None else None
+    if known is not None and known.key_url:
+        session.console.say(f"a key for {known.title} is to be had at {known.key_url}")
+    return session.console.read_secret("API key (empty for none): ") or None
+
+
 def remove(
     ctx: typer.Context,
     names: Names,
@@ -114,7 +197,6 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take providers out of the chain."""
-    from ccfallback.core.config import PRIMARY_NAME
     from ccfallback.store.config_edit import remove_providers
 
     if PRIMARY_NAME in names:
@@ -174,8 +256,6 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
 
 
 def _refuse_taken(config: "Config", name: str) -> None:
-    from ccfallback.core.config import PRIMARY_NAME
-
     if name == PRIMARY_NAME:
         raise ConfigError(
             f"{PRIMARY_NAME} is the primary, and in the chain already",
@@ -186,30 +266,6 @@ def _refuse_taken(config: "Config", name: str) -> None:
             f"there is a provider named {name} already",
             f"change it with `ccfallback providers set {name}`, or choose another name",
         )
-
-
-def _given_key(session: Session) -> str:
-    console = session.console
-    key = console.read_secret("API key: ") if console.interactive else console.read_input().strip()
-    if not key:
-        raise CcfallbackError(
-            "--api-key-stdin found no key on standard input",
-            "pipe it in, as in `pass show openrouter | ccfallback providers add …`",
-        )
-    return key
-
-
-def _pairs(items: Iterable[str], option: str, signs: str) -> dict[str, str]:
-    """The `K=V` of an option that may be repeated."""
-    pairs = {}
-    for item in items:
-        places = [place for sign in signs if (place := item.find(sign)) > 0]
-        if not places or not item[min(places) + 1 :].strip():
-            # The value is not repeated here: it may be a credential.
-            raise typer.BadParameter("a name, `=` and a value are expected", param_hint=option)
-        name, value = item[: min(places)], item[min(places) + 1 :]
-        pairs[name.strip()] = value.strip()
-    return pairs
 
 
 def _names_in(document: "TOMLDocument") -> list[str]:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ccfallback.cli.console import Cell
 from ccfallback.core.config import Provider
+from ccfallback.core.quirks import Quirks
 from ccfallback.core.redact import is_secret_header, mask, scrub
 
 _QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;]+)=([^&;]*)")
@@ -39,7 +41,16 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
             "non_streaming": limits.non_streaming,
             "idle": limits.idle,
         },
+        "quirks": quirks(provider),
     }
+
+
+def quirks(provider: Provider) -> dict[str, Any]:
+    """The switches of a provider that are not as they are by default."""
+    default = Quirks()
+    names = (each.name for each in fields(default))
+    set_ = {name: getattr(provider.quirks, name) for name in names}
+    return {name: value for name, value in set_.items() if value != getattr(default, name)}
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -47,7 +47,11 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     now, limits = session.now(), limits_of(config)
     state = known(config, session.states(), name, now)
     facts = describe(provider, in_clear=show_keys)
-    value = {**facts, "state": health(name, state, now, limits), "learned": list[str]()}
+    value = {
+        **facts,
+        "state": health(name, state, now, limits, disabled=provider.disabled),
+        "learned": list[str](),
+    }
 
     def table() -> Grid:
         rows: list[tuple[Cell, Cell]] = [

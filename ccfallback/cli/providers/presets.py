@@ -1,0 +1,75 @@
+"""`providers presets`, and what a preset fills in: data from `core.presets`, no more."""
+
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import typer
+
+from ccfallback.cli.console import Grid
+from ccfallback.cli.options import Json
+from ccfallback.cli.session import session_of
+from ccfallback.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ccfallback.store.config_edit import ProviderChanges
+
+
+def presets(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the providers that need only a key."""
+    from ccfallback.core.presets import PRESETS
+
+    value = {
+        "presets": [
+            {
+                "name": preset.name,
+                "title": preset.title,
+                "base_url": preset.base_url,
+                "format": preset.format,
+                "auth_header": preset.auth_header,
+                "key_url": preset.key_url,
+                "key_env": preset.key_env,
+                "quirks": dict(preset.quirks),
+                "model_mapping": dict(preset.models),
+                "note": preset.note,
+            }
+            for preset in PRESETS.values()
+        ]
+    }
+    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in PRESETS.values()]
+    header = ("name", "format", "endpoint", "a key is to be had at")
+    session_of(ctx).console.emit(value, lambda: Grid(rows, header))
+
+
+def preset_names(incomplete: str) -> list[str]:
+    """Names of presets that begin as typed."""
+    from ccfallback.core.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
+    """A change completed with what a preset knows; what was said goes first."""
+    from ccfallback.core.presets import PRESETS
+
+    preset = PRESETS.get(name)
+    if preset is None:
+        close = get_close_matches(name, PRESETS, n=1)
+        raise ConfigError(
+            f"there is no preset {name}",
+            f"did you mean {close[0]}?" if close else "`ccfallback providers presets` lists them",
+        )
+    if preset.placeholders and changes.base_url is None:
+        example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
+        raise ConfigError(
+            f"{preset.title} has an address of your own",
+            f"give it, as in --base-url {example}",
+        )
+    return replace(
+        changes,
+        base_url=changes.base_url or preset.base_url,
+        format=changes.format or preset.format,
+        auth_header=changes.auth_header or preset.auth_header,
+        model_mapping={**preset.models, **(changes.model_mapping or {})} or None,
+        quirks={**preset.quirks, **(changes.quirks or {})} or None,
+    )
