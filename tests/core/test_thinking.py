@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.core.body import Body
@@ -39,6 +39,7 @@ def left(*messages: Any, unsigned: bool = False) -> Any:
     return without_own_thinking(body(*messages), unsigned=unsigned).get("messages")
 
 
+@settings(deadline=None)
 @given(text=st.text(), envelope=st.none() | st.dictionaries(st.text(max_size=3), st.integers()))
 def test_a_mark_is_known_again(text: str, envelope: dict[str, int] | None) -> None:
     try:
@@ -184,6 +185,7 @@ MESSAGES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(messages=MESSAGES, unsigned=st.booleans())
 def test_only_such_blocks_go(messages: list[dict[str, Any]], unsigned: bool) -> None:
     going = [OWN, RICH, *([EMPTY, UNSIGNED] if unsigned else [])]
@@ -195,6 +197,7 @@ def test_only_such_blocks_go(messages: list[dict[str, Any]], unsigned: bool) -> 
     assert left(*messages, unsigned=unsigned) == expected
 
 
+@settings(deadline=None)
 @given(raw=st.binary(max_size=40))
 def test_no_body_is_too_odd(raw: bytes) -> None:
     for content in (raw, b'[{"content":[{"signature":"%b"' % mark("a").encode() + raw):

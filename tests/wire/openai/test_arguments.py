@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.wire.openai.arguments import input_of, is_object
@@ -77,6 +77,7 @@ def test_what_was_cut_is_closed(text: str, expected: Any) -> None:
     assert read(text, cut=True) == expected
 
 
+@settings(deadline=None)
 @given(text=st.text('{}[]",:\\ua1 \n') | st.text(), cut=st.booleans())
 def test_no_text_is_too_odd(text: str, cut: bool) -> None:
     read(text, cut=cut)
@@ -92,6 +93,7 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text(max_size=3), VALUES, max_size=3)
 
 
+@settings(deadline=None)
 @given(value=OBJECTS, place=st.integers(0, 200))
 def test_a_cut_anywhere_gives_an_object_with_the_same_beginning(value: Any, place: int) -> None:
     text = msgspec.json.encode(value).decode()

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.wire.openai.chunks import Call, Chunk, Delta, Function, decoded, details_text, read
@@ -75,6 +75,7 @@ def test_thinking_is_taken_from_one_member() -> None:
     assert Delta().thinking == ""
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=50))
 def test_no_bytes_are_too_odd(data: bytes) -> None:
     assert isinstance(read(data), Chunk | None)

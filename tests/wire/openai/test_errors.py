@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.core.envelope import UpstreamError
@@ -191,6 +191,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     status=st.integers(300, 599),
     raw=st.binary(max_size=40) | JSON.map(msgspec.json.encode),

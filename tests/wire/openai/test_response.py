@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.core.body import Body
@@ -279,11 +279,13 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(raw=st.binary(max_size=40) | JSON.map(msgspec.json.encode))
 def test_no_bytes_are_too_odd(raw: bytes) -> None:
     sound(whole(raw, ASKED))
 
 
+@settings(deadline=None)
 @given(message=JSON, finish=JSON, usage=JSON)
 def test_no_message_is_too_odd(message: Any, finish: Any, usage: Any) -> None:
     choices = [{"message": message, "finish_reason": finish}]

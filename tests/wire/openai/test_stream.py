@@ -76,7 +76,7 @@ def test_a_cut_anywhere_changes_nothing(path: Path) -> None:
         assert case.translated(reads).out == case.expected
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(places=st.lists(st.integers(0, 100_000), max_size=6))
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_any_cuts_change_nothing(path: Path, places: list[int]) -> None:
@@ -492,7 +492,7 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [part for part in (text[:place], text[place:]) if part]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(answer=answers(), is_counted=st.booleans())
 def test_a_stream_adds_up_to_the_whole_answer(
     answer: tuple[list[Any], dict[str, Any], str], is_counted: bool
@@ -567,7 +567,7 @@ def odd_chunks(draw: st.DrawFn) -> Any:
     )
 
 
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None)
 @given(values=st.lists(odd_chunks(), max_size=6), tags=st.booleans(), done=st.booleans())
 def test_odd_chunks_break_no_grammar(values: list[Any], tags: bool, done: bool) -> None:
     stream = b"".join(line(value) for value in values) + (DONE if done else b"")
@@ -576,7 +576,7 @@ def test_odd_chunks_break_no_grammar(values: list[Any], tags: bool, done: bool) 
     assert translate(*each_byte(stream), think_tags=tags).out == translated.out
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(reads=st.lists(st.binary(max_size=30) | st.sampled_from([*PLAIN, DONE, b"data: "])))
 def test_any_bytes_break_no_grammar(reads: list[bytes]) -> None:
     grammar.obey(translate(*reads))

@@ -1,7 +1,7 @@
 """Thinking between tags, in any pieces."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.wire.openai.tags import ThinkTags
@@ -35,6 +35,7 @@ def test_split(text: str, thinking: str, answer: str) -> None:
     assert split(*text) == (thinking, answer)
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.sampled_from(["<", "think", ">", "</", "<think>", "</think>", " ", "a"])))
 def test_the_pieces_make_no_difference(parts: list[str]) -> None:
     assert split("".join(parts)) == split(*parts)
