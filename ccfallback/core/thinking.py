@@ -6,6 +6,7 @@ that is known again, and leaves the request before the primary sees it: always, 
 same way, because a genuine block is valid only behind the very history that it was made behind.
 """
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -21,6 +22,8 @@ _DIGEST: Final = 32
 
 _QUOTED_MARK: Final = b'"' + _MARK.encode()
 _THINKING: Final = b'"thinking"'
+
+_KEY: Final = re.compile(rb'"messages"\s*:\s*')
 
 _PLACEHOLDER: Final = msgspec.Raw(b'[{"type":"text","text":"(no content)"}]')
 
@@ -84,10 +87,24 @@ def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
     if kept == messages:
         return body
     after = b"[" + b",".join(kept) + b"]"
-    if raw.count(before) != 1:
+    spliced = _spliced(raw, before, after)
+    if spliced is None:
         return body.with_members(messages=msgspec.Raw(after))
-    spliced = raw.replace(before, after)
     return Body({**members, "messages": msgspec.Raw(after)}, spliced)
+
+
+def _spliced(raw: bytes, before: bytes, after: bytes) -> bytes | None:
+    """A body with these messages instead of those, and no other byte changed.
+
+    `None` where it is not plain where they stand.
+    """
+    key = _KEY.search(raw)
+    if key is None or not raw.startswith(before, key.end()):
+        return None
+    spliced = raw[: key.end()] + after + raw[key.end() + len(before) :]
+    # The first such key may be one inside another member.
+    members = _members(spliced)
+    return spliced if bytes(members["messages"]) == after else None
 
 
 def _members(raw: bytes) -> dict[str, msgspec.Raw]:

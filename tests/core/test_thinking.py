@@ -163,9 +163,12 @@ def test_a_letter_cut_in_two_does_not_keep_it_there() -> None:
 
 
 def test_the_same_messages_elsewhere_stay() -> None:
-    asked = body(assistant(OWN, TEXT), copy=[assistant(OWN, TEXT)])
+    messages = [assistant(OWN, TEXT)]
+    asked = Body.parse(
+        msgspec.json.encode({"copy": {"messages": messages, "x": messages}, "messages": messages})
+    )
     sent = without_own_thinking(asked)
-    assert sent.get("copy") == [assistant(OWN, TEXT)]
+    assert sent.get("copy") == asked.get("copy")
     assert sent.get("messages") == [assistant(TEXT)]
 
 
