@@ -35,16 +35,14 @@ _OURS_TO_SET: Final = frozenset(
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
-_FOR_FALLBACKS: Final = frozenset(
-    {
-        b"accept",
-        b"content-type",
-        b"user-agent",
-        b"anthropic-beta",
-        b"anthropic-dangerous-direct-browser-access",
-        b"x-app",
-    }
-)
+_PLAIN: Final = frozenset({b"accept", b"content-type", b"user-agent"})
+
+_FOR_FALLBACKS: Final = {
+    "anthropic": _PLAIN
+    | {b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"x-app"},
+    "openai": _PLAIN,
+}
+"""What a fallback may know of the client, by format."""
 
 _SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 """A header's value that a server may pass on (RFC 9110, 5.5)."""
@@ -106,7 +104,7 @@ def request_headers(
     if provider.primary:
         headers = _for_primary(client, key is not None, tokens)
     else:
-        headers = _for_fallback(client)
+        headers = _for_fallback(client, provider.format)
     if content and not any(name == b"content-type" for name, _ in headers):
         headers.append((b"content-type", b"application/json"))
     vias = [value for name, value in client if name == b"via"]
@@ -139,11 +137,12 @@ def _for_primary(
     ]
 
 
-def _for_fallback(client: RawHeaders) -> list[tuple[bytes, bytes]]:
-    headers = [(b"anthropic-version", FALLBACK_VERSION)]
+def _for_fallback(client: RawHeaders, wire_format: str) -> list[tuple[bytes, bytes]]:
+    allowed = _FOR_FALLBACKS[wire_format]
+    headers = [(b"anthropic-version", FALLBACK_VERSION)] if wire_format == "anthropic" else []
     for name, value in end_to_end(client):
         kept = without_login_beta(value) if name == b"anthropic-beta" else value
-        if name in _FOR_FALLBACKS and kept:
+        if name in allowed and kept:
             headers.append((name, kept))
     return headers
 

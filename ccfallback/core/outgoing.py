@@ -10,12 +10,19 @@ from typing import Any, Final
 from ccfallback.core.body import Body
 from ccfallback.core.config import Privacy, Provider
 from ccfallback.core.target import mapped_model
+from ccfallback.core.thinking import without_own_thinking
+
+LEAST_BUDGET: Final = 1024
+"""The API takes no smaller budget of thinking, and wants it below `max_tokens`."""
 
 BILLING_MARK: Final = "x-anthropic-billing-header:"
 
 
 def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
     """The Anthropic body that goes to `provider`; the very same one where nothing has to change."""
+    if provider.format == "anthropic":
+        # Always and always in the same way: signed thinking is bound to what stands before it.
+        body = without_own_thinking(body)
     model = mapped_model(body.model, provider.model_mapping)
     if model != body.model:
         body = body.with_members(model=model)
@@ -23,7 +30,24 @@ def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
         return body
     # A member that stands twice is read once; what was not read must not slip through.
     body = with_pseudonym(body.respelled(), provider.name)
-    return without_billing(body) if privacy.strip_billing_header else body
+    if privacy.strip_billing_header:
+        body = without_billing(body)
+    most = provider.quirks.max_output_tokens
+    return body if most is None else with_at_most(body, most)
+
+
+def with_at_most(body: Body, tokens: int) -> Body:
+    """A body that asks for no more tokens than a provider gives, thinking included."""
+    wanted = body.get("max_tokens")
+    if not isinstance(wanted, int) or wanted <= tokens:
+        return body
+    thinking = body.get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if not isinstance(budget, int) or budget < tokens:
+        return body.with_members(max_tokens=tokens)
+    if tokens <= LEAST_BUDGET:
+        return body.without("thinking").with_members(max_tokens=tokens)
+    return body.with_members(max_tokens=tokens, thinking={**thinking, "budget_tokens": tokens - 1})
 
 
 def with_pseudonym(body: Body, provider: str) -> Body:

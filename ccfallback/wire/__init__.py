@@ -11,7 +11,9 @@ from typing import Final
 
 from ccfallback.wire.anthropic import ANTHROPIC
 from ccfallback.wire.format import WireFormat
+from ccfallback.wire.openai import OPENAI
 
 FORMATS: Final[Mapping[str, WireFormat]] = {
     "anthropic": ANTHROPIC,
+    "openai": OPENAI,
 }

@@ -13,6 +13,7 @@ import msgspec
 from ccfallback.core.body import Body
 from ccfallback.core.outgoing import without_billing
 from ccfallback.core.quirks import Quirks
+from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.content import Part, blocks_of, content_of, is_text, parts_of, text_part
 from ccfallback.wire.openai.effort import Wish, is_openai_reasoning, reasoning_members
 from ccfallback.wire.openai.messages import Message, to_messages
@@ -21,10 +22,6 @@ from ccfallback.wire.openai.schemas import is_strict
 from ccfallback.wire.openai.tools import choice_of, forces_server_tool, functions_of, tools_of
 
 _SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
-
-
-class Unconvertible(Exception):
-    """The request means something that can't be said in the other format."""
 
 
 def to_openai(body: Body, quirks: Quirks, model: str) -> Body:

@@ -8,7 +8,8 @@ import pytest
 from ccfallback.core.body import Body
 from ccfallback.core.presets import PRESETS
 from ccfallback.core.quirks import Quirks
-from ccfallback.wire.openai.request import Unconvertible, to_openai
+from ccfallback.wire.format import Unconvertible
+from ccfallback.wire.openai.request import to_openai
 
 from .asked import asked, assistant, body, text, tool, user
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ccfallback.core.body import Body
 from ccfallback.core.presets import PRESETS
 from ccfallback.core.quirks import CHECKS, Quirks
+from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.names import ToolNames
-from ccfallback.wire.openai.request import Unconvertible, to_openai
+from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.schemas import parameters_of
 
 QUIRKS = st.one_of(
