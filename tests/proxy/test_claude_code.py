@@ -8,6 +8,7 @@ but loopback, with the path of `node_modules/.bin/claude` in the variable:
 
 import os
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.proxy import scripted
+from ccfallback.proxy import scripted, scripted_openai
 from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
 from tests.conftest import RunningProxy
 
@@ -106,7 +107,82 @@ def test_claude_code_finishes_its_task(
         assert USERS_KEY.encode() not in request.body
 
 
-def run_claude(url: str, folder: Path) -> Any:
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+
+
+def works_through_a_list(folder: Path) -> Callable[[Received], Script]:
+    """A model of the OpenAI format that takes five steps, one of them twice at once."""
+
+    def call(number: int, name: str, **arguments: str) -> dict[str, Any]:
+        return {"type": "tool_use", "id": f"call_{number}", "name": name, "input": arguments}
+
+    image = str(folder / "dot.png")
+    written = str(folder / "hello.txt")
+    steps: list[list[dict[str, Any]]] = [
+        [call(1, "Bash", command="echo one"), call(2, "Bash", command="echo two")],
+        [call(3, "Read", file_path=str(folder / "is-not-there.txt"))],
+        [call(4, "Read", file_path=image)],
+        [call(5, "Write", file_path=written, content="written by the tool\n")],
+        [{"type": "text", "text": "All is written."}],
+    ]
+
+    def route(request: Received) -> Script:
+        body = request.json
+        if not body.get("tools"):
+            return scripted_openai.reply("A title")
+        done = sum(message["role"] == "assistant" for message in body["messages"])
+        thinking = {"type": "thinking", "thinking": f"Step {done}."}
+        return scripted_openai.reply([thinking, *steps[done]])
+
+    return route
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_claude_code_works_with_a_provider_of_the_openai_format(
+    cut: bool,
+    tmp_path: Path,
+    running: Callable[[str], RunningProxy],
+    upstream: Callable[..., ScriptedUpstream],
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "dot.png").write_bytes(b64decode(PNG))
+    primary, fallback = upstream(FAULTS["529"]), upstream()
+    good = works_through_a_list(work)
+    broken: list[Received] = []
+
+    async def hangup(_request: Received, _connection: scripted.Connection) -> None:
+        raise scripted.Hangup
+
+    def route(request: Received) -> Script:
+        if cut and request.json.get("tools") and not broken:
+            broken.append(request)
+            events = scripted_openai.chunks_of([{"type": "text", "text": "I was about to"}])
+            return scripted.stream(events[:2], then=hangup)
+        return good(request)
+
+    fallback.route = route
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n[[providers]]\nname = "other"\n'
+        f'base_url = "{fallback.url}"\nformat = "openai"\napi_key = "spare-key"\n'
+    )
+    result = run_claude(proxy.url, tmp_path, tools="Bash,Write,Read")
+    assert result["is_error"] is False
+    assert "All is written" in result["result"]
+    assert (work / "hello.txt").read_text() == "written by the tool\n"
+    last = fallback.received[-1].json["messages"]
+    told = msgspec.json.encode(last).decode()
+    assert "one" in told
+    assert "data:image/png;base64," in told
+    assert any(str(m.get("content")).startswith("Error") for m in last if m["role"] == "tool")
+    for request in fallback.received:
+        assert USERS_KEY not in str(request.headers)
+
+
+def run_claude(url: str, folder: Path, tools: str = "Bash,Write") -> Any:
     """Claude Code's own account of a headless run in an empty environment."""
     work = folder / "work"
     work.mkdir(exist_ok=True)
@@ -125,7 +201,7 @@ def run_claude(url: str, folder: Path) -> Any:
     }
     task = f"Create the file {work / 'hello.txt'} with your Write tool."
     done = subprocess.run(
-        [CLAUDE, "-p", task, "--output-format", "json", "--allowedTools", "Bash,Write"],
+        [CLAUDE, "-p", task, "--output-format", "json", "--allowedTools", tools],
         cwd=work,
         env=environment,
         stdin=subprocess.DEVNULL,
