@@ -1,6 +1,7 @@
 """`ccfallback breaker`: what the breakers know, and how to make them forget it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -80,7 +81,12 @@ def reset(
     def forget(states: "Mapping[str, BreakerState]") -> "dict[str, BreakerState]":
         # Found out under the lock, because the server may have written since.
         forgotten[:] = [name for name in chosen if not _is_fresh(states.get(name, CLOSED))]
-        return {name: state for name, state in states.items() if name not in chosen}
+        kept = {name: state for name, state in states.items() if name not in chosen}
+        # What a provider refuses is no failure: `providers forget` is for that.
+        lessons = {name: states[name].learned for name in chosen if name in states}
+        return kept | {
+            name: replace(CLOSED, learned=learned) for name, learned in lessons.items() if learned
+        }
 
     session.state_file.update(forget)
     for name in forgotten:

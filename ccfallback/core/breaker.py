@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ccfallback.core.config import Config
+from ccfallback.core.lessons import Lesson
 from ccfallback.core.outcome import BLAME, Blame, Fault, Outcome
 
 TIERS: Final = ((10, 300.0), (5, 60.0), (3, 30.0))
@@ -78,6 +79,8 @@ class BreakerState:
     cooldown_began: float | None = None
     reason: str | None = None
     models: Mapping[str, "BreakerState"] = field(default_factory=lambda: MappingProxyType({}))
+    learned: tuple[Lesson, ...] = ()
+    """What the provider refuses; no failure, and untouched by all that happens here."""
 
 
 CLOSED: Final = BreakerState()
@@ -148,7 +151,13 @@ def _closed(state: BreakerState, began: float, now: float) -> BreakerState:
     in_flight = state.cooldown_began is not None and began <= state.cooldown_began
     if in_flight or (state.last_failure is not None and now < state.last_failure):
         return replace(state, last_success=max(now, state.last_success or now))
-    return BreakerState(last_failure=state.last_failure, last_success=now, reason=state.reason)
+    return replace(
+        CLOSED,
+        last_failure=state.last_failure,
+        last_success=now,
+        reason=state.reason,
+        learned=state.learned,
+    )
 
 
 def tripped(state: BreakerState, *, until: float, now: float, reason: str) -> BreakerState:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
-from ccfallback.core.body import Body
 from ccfallback.core.config import Failover, Provider
+from ccfallback.core.draft import Draft
 from ccfallback.core.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
 from ccfallback.core.target import address
 
@@ -38,10 +38,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Send the body to the provider, and say what came of it."""
+    """Send the request to the provider, and say what came of it."""
 
     provider: Provider
-    body: Body
+    draft: Draft
     reason: Reason
 
 
@@ -83,8 +83,8 @@ class Health(Protocol):
         """What all tries at it came to, `None` if nobody is to blame. Frees the place."""
 
 
-Repair = Callable[[Provider, Body, Outcome, frozenset[str]], tuple[str, Body] | None]
-"""A repair of a refused body, by one of the rectifiers not yet used: its name and the new body."""
+Repair = Callable[[Provider, Draft, Outcome, frozenset[str]], tuple[str, Draft] | None]
+"""A repair of a refused request, by one of the rectifiers not yet used: its name and the draft."""
 
 Backoff = Callable[[int], float]
 """Seconds before the n-th retry, from 1."""
@@ -94,7 +94,7 @@ IsFinal = Callable[[Outcome, Provider], bool]
 
 
 def failover(
-    body: Body,
+    draft: Draft,
     providers: Iterable[Provider],
     health: Health,
     *,
@@ -120,7 +120,7 @@ def failover(
                 outcome, final = None, False
                 try:
                     first = Reason.NETWORK_BACK if again else reason
-                    outcome = yield from ask(provider, body, first, repair, backoff)
+                    outcome = yield from ask(provider, draft, first, repair, backoff)
                     final = is_final(outcome, provider)
                 finally:
                     if outcome is not None and outcome.fault in OWN_NETWORK and not final:
@@ -166,7 +166,7 @@ def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[
 
 
 def ask(
-    provider: Provider, body: Body, reason: Reason, repair: Repair, backoff: Backoff
+    provider: Provider, draft: Draft, reason: Reason, repair: Repair, backoff: Backoff
 ) -> Generator[Step, Outcome | None, Outcome]:
     """All tries of one request at one provider: repairs first, then retries.
 
@@ -176,14 +176,14 @@ def ask(
     used: frozenset[str] = frozenset()
     retries = 0
     while True:
-        outcome = yield Try(provider, body, reason)
+        outcome = yield Try(provider, draft, reason)
         assert outcome is not None, "a driver sends the outcome of each try"
         if outcome.fault is Fault.REQUEST:
             refused = refused or outcome
-            repaired = repair(provider, body, outcome, used)
+            repaired = repair(provider, draft, outcome, used)
             if repaired is None:
                 return refused
-            name, body = repaired
+            name, draft = repaired
             used |= {name}
             reason = Reason.RECTIFIED
         elif outcome.fault in RETRYABLE and outcome.until is None and retries < provider.retry:

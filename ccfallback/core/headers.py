@@ -147,6 +147,20 @@ def _for_fallback(client: RawHeaders, wire_format: str) -> list[tuple[bytes, byt
     return headers
 
 
+def betas_of(client: RawHeaders) -> tuple[str, ...]:
+    """The flags of a client's `anthropic-beta` headers, in their order."""
+    values = [value.decode("latin-1") for name, value in client if name == b"anthropic-beta"]
+    return tuple(flag.strip() for flag in ",".join(values).split(",") if flag.strip())
+
+
+def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
+    """The client's headers with these flags; themselves where they have them already."""
+    if betas == betas_of(client):
+        return client
+    others = [(name, value) for name, value in client if name != b"anthropic-beta"]
+    return [*others, (b"anthropic-beta", ",".join(betas).encode("latin-1"))] if betas else others
+
+
 def is_ours(name: bytes) -> bool:
     """Whether a request header is meant for this proxy."""
     return name.startswith(b"x-ccf-") or name == b"ccr-request-id"

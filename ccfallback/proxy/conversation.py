@@ -11,8 +11,15 @@ from ccfallback.core import timing
 from ccfallback.core.body import Body
 from ccfallback.core.config import Provider, Timeouts
 from ccfallback.core.curl import debug_curl
+from ccfallback.core.draft import Draft
 from ccfallback.core.failover import IsFinal, Reason, Try
-from ccfallback.core.headers import RawHeaders, bare_credential, request_headers
+from ccfallback.core.headers import (
+    RawHeaders,
+    bare_credential,
+    betas_of,
+    request_headers,
+    with_betas,
+)
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.outgoing import body_for
 from ccfallback.core.redact import is_secret_header
@@ -21,8 +28,9 @@ from ccfallback.core.verdict import Failure
 from ccfallback.proxy.attempt import Prepared, Reply, attempt
 from ccfallback.proxy.context import Context, Services
 from ccfallback.proxy.drive import drive
+from ccfallback.proxy.health import LONGEST_MODEL
 from ccfallback.proxy.record import milliseconds, upstream_text
-from ccfallback.rectify import Refusal, rectify
+from ccfallback.proxy.repairs import Repairs
 from ccfallback.store.secrets import KeyUnavailable
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible, WireFormat
@@ -46,6 +54,7 @@ class Conversation:
     level: str | None = None
     """The level of all records, for side endpoints whose outcomes are nobody's concern."""
     replies: list[Reply] = field(default_factory=list)
+    _repairs: Repairs | None = None
 
     @property
     def attempts(self) -> int:
@@ -64,12 +73,15 @@ class Conversation:
         self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
     ) -> Reply | None:
         """Ask along the chain; the reply to hand on, or `None` when all failed."""
+        repairs = self._repairs = Repairs(
+            self.services, self.context, body.model[:LONGEST_MODEL], self._log
+        )
         flow = policy.failover(
-            body,
+            Draft(body, betas_of(self.context.headers)),
             chain,
             self.turn,
             is_final=is_final,
-            repair=self._repair,
+            repair=repairs.repair,
             backoff=lambda retry: timing.backoff(retry, random),
             network_wait=network_wait,
         )
@@ -103,7 +115,9 @@ class Conversation:
         self.replies.append(reply)
         if reply.outcome.fault is Fault.ACCOUNT:
             self.services.keys.forget(provider)
-        self._log_result(reply, secrets, step.body)
+        self._log_result(reply, secrets, step.draft.body)
+        if reply.outcome.ok and self._repairs is not None:
+            self._repairs.taken(provider)
         if not reply.outcome.ok and isinstance(prepared, Prepared):
             self._log_curl(prepared, secrets)
         return reply.outcome
@@ -122,8 +136,11 @@ class Conversation:
         except KeyUnavailable as error:
             return _not_sent(provider, f"no key: {error}"), ()
         revealed = None if key is None else key.reveal()
+        draft = step.draft
+        if self._repairs is not None:
+            draft = self._repairs.prevented(provider, draft)
         headers = request_headers(
-            context.headers,
+            with_betas(context.headers, draft.betas),
             provider,
             revealed,
             via=self.services.via,
@@ -135,13 +152,13 @@ class Conversation:
             url += ("&" if "?" in url else "?") + self.query
         wire = self.wire or FORMATS[provider.format]
         try:
-            content = wire.request(body_for(provider, step.body, context.config.privacy), provider)
+            content = wire.request(body_for(provider, draft.body, context.config.privacy), provider)
         except Unconvertible as error:
             return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST), ()
         prepared = Prepared(
             provider=provider,
             wire=wire,
-            asked=step.body,
+            asked=draft.body,
             url=url,
             headers=headers,
             content=content.raw,
@@ -158,14 +175,6 @@ class Conversation:
             non_streaming=min(own.non_streaming, self.wait),
             idle=min(own.idle, self.wait),
         )
-
-    def _repair(
-        self, _provider: Provider, body: Body, outcome: Outcome, used: frozenset[str]
-    ) -> tuple[str, Body] | None:
-        rules = self.context.config.rectifiers
-        if not rules.enabled or outcome.status is None:
-            return None
-        return rectify(body, Refusal(outcome.status, outcome.message), skip=used | rules.off)
 
     def _judged(self, reply: Reply) -> Outcome:
         """The outcome, knowing what only this server can: whose login token was refused."""

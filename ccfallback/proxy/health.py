@@ -26,6 +26,9 @@ Change = Callable[[BreakerState], BreakerState]
 NOTICE_PAUSE: Final = 60.0
 """Seconds between two complaints about a disk that does not take the state."""
 
+LONGEST_MODEL: Final = 200
+"""Letters of a model's name that are remembered: the client chooses it."""
+
 MOST_PENDING: Final = 1000
 
 
@@ -137,7 +140,7 @@ class Turn:
 
     def __init__(self, breakers: Breakers, config: Config, model: str, request_id: str) -> None:
         self._breakers = breakers
-        self._model = model
+        self._model = model[:LONGEST_MODEL]
         self._id = request_id
         self._limits = limits_of(config)
         self._began: dict[str, float] = {}

@@ -1,7 +1,6 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
 import asyncio
-from typing import Final
 
 from ccfallback.core.body import Body, NotAnObject
 from ccfallback.core.config import Provider
@@ -25,9 +24,6 @@ from ccfallback.proxy.request import (
     read_body,
     while_connected,
 )
-
-LONGEST_MODEL: Final = 200
-"""Letters of a model's name that are remembered: the client chooses it."""
 
 SKIP_PRIMARY = b"x-ccf-debug-skip-anthropic"
 
@@ -116,7 +112,7 @@ class _Exchange:
         self._context = context
         self._body = body
         self._chain = chain_for(context)
-        self._turn = Turn(services.breakers, context.config, body.model[:LONGEST_MODEL], context.id)
+        self._turn = Turn(services.breakers, context.config, body.model, context.id)
         self._talk = Conversation(
             services,
             context,

@@ -13,6 +13,9 @@ RECTIFIERS: Final[tuple[Rectifier, ...]] = ()
 """In the order in which they are considered."""
 
 
+BY_NAME: Final = {rectifier.name: rectifier for rectifier in RECTIFIERS}
+
+
 def rectify(
     draft: Draft, refusal: Refusal, *, skip: Collection[str] = ()
 ) -> tuple[str, Repaired] | None:

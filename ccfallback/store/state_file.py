@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.core.breaker import CLOSED, BreakerState
+from ccfallback.core.lessons import Lesson
 from ccfallback.errors import StateError
 from ccfallback.store import files
 from ccfallback.store.files import Busy, Stamp
@@ -140,7 +141,20 @@ def _state(table: Mapping[str, Any]) -> BreakerState:
         cooldown_began=_seconds(table.get("cooldownBegan")),
         reason=reason if isinstance(reason, str) else None,
         models=models or CLOSED.models,
+        learned=_lessons(table.get("learned")),
     )
+
+
+def _lessons(value: Any) -> tuple[Lesson, ...]:
+    found = []
+    for entry in value if isinstance(value, list) else ():
+        table = _mapping(entry)
+        rectifier, model, text = (table.get(key) for key in ("rectifier", "model", "message"))
+        until = _seconds(table.get("until"))
+        words = isinstance(rectifier, str) and isinstance(model, str) and isinstance(text, str)
+        if words and until is not None:
+            found.append(Lesson(str(rectifier), str(model), str(text), until))
+    return tuple(found)
 
 
 def _tables(states: Mapping[str, BreakerState], known: Any) -> dict[str, Any]:
@@ -154,6 +168,16 @@ def _tables(states: Mapping[str, BreakerState], known: Any) -> dict[str, Any]:
         table["models"] = {
             _text(model): _table(known, models.get(model)) for model, known in state.models.items()
         }
+        if state.learned or "learned" in table:
+            table["learned"] = [
+                {
+                    "rectifier": lesson.rectifier,
+                    "model": _text(lesson.model),
+                    "message": _text(lesson.text),
+                    "until": _milliseconds(lesson.until),
+                }
+                for lesson in state.learned
+            ]
         tables[_text(name)] = table
     return tables
 

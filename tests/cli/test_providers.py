@@ -1,8 +1,10 @@
 import os
 import stat
 from collections.abc import Callable
+from time import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from ccfallback.store.paths import Paths
@@ -288,3 +290,21 @@ def test_a_provider_is_moved(ccf: Run) -> None:
     }
     assert "already" in ccf("providers", "move", "two", "--to", "1").err
     assert ccf("providers", "move", "anthropic-primary", "--to", "1").code == 1
+
+
+def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
+    ccf: Run, paths: Paths
+) -> None:
+    until = round(time() * 1000) + 3_600_000
+    lesson = {"rectifier": "extra_fields", "model": "m", "message": "x: refused", "until": until}
+    state = {"consecutiveFailures": 3, "learned": [lesson]}
+    paths.state.parent.mkdir(parents=True, exist_ok=True)
+    paths.state.write_bytes(msgspec.json.encode({"version": 1, "providers": {"two": state}}))
+    assert ccf("breaker", "reset", "two").code == 0
+    shown = ccf("providers", "show", "two", "--json").json["provider"]
+    assert shown["learned"] == [lesson]
+    assert shown["state"]["consecutiveFailures"] == 0
+    assert "x: refused" in ccf("providers", "show", "two").out
+    assert ccf("providers", "forget", "two", "--json").json == {"forgotten": {"two": 1}}
+    assert ccf("providers", "show", "two", "--json").json["provider"]["learned"] == []
+    assert "nothing to forget" in ccf("providers", "forget", "two").err

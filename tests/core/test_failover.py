@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.core.body import Body
 from ccfallback.core.config import Config, Failover, Provider
+from ccfallback.core.draft import Draft
 from ccfallback.core.failover import (
     Admission,
     Flow,
@@ -23,7 +24,7 @@ from ccfallback.core.failover import (
 )
 from ccfallback.core.outcome import Fault, Outcome
 
-BODY = Body.parse(b'{"model":"m","messages":[]}')
+DRAFT = Draft(Body.parse(b'{"model":"m","messages":[]}'))
 
 OUTCOMES = {
     "ok": Outcome(Fault.NONE, status=200),
@@ -91,11 +92,15 @@ REPAIRS = ("x", "y")
 
 
 def repair(
-    provider: Provider, body: Body, refusal: Outcome, used: frozenset[str]
-) -> tuple[str, Body] | None:
+    provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
+) -> tuple[str, Draft] | None:
     """Knows two repairs of any refusal; each leaves its mark in the body."""
     name = next((name for name in REPAIRS if name not in used), None)
-    return None if name is None else (name, body.with_members(**{name: True}))
+    return (
+        None
+        if name is None
+        else (name, replace(draft, body=draft.body.with_members(**{name: True})))
+    )
 
 
 def no_repair(*_: object) -> None:
@@ -111,7 +116,7 @@ def conversation(
     network_wait: float = 0.0,
 ) -> Flow:
     return failover(
-        BODY,
+        DRAFT,
         chain,
         health,
         is_final=final or is_final(Failover()),
@@ -307,7 +312,7 @@ def test_a_disabled_provider_is_in_no_conversation() -> None:
 def test_every_provider_starts_from_the_clients_own_body() -> None:
     flow = conversation((A, B), FakeHealth(), repairs=True)
     _, _, tries = play(flow, {"a": [E400, E529], "b": [E400, E400, OK]})
-    members = [(t.provider.name, "x" in t.body, "y" in t.body) for t in tries]
+    members = [(t.provider.name, "x" in t.draft.body, "y" in t.draft.body) for t in tries]
     assert members == [
         ("a", False, False),
         ("a", True, False),
@@ -315,21 +320,21 @@ def test_every_provider_starts_from_the_clients_own_body() -> None:
         ("b", True, False),
         ("b", True, True),
     ]
-    assert tries[0].body is BODY
-    assert tries[2].body is BODY
+    assert tries[0].draft is DRAFT
+    assert tries[2].draft is DRAFT
 
 
 def test_a_rectifier_is_told_what_was_used_before() -> None:
     seen: list[frozenset[str]] = []
 
     def note(
-        provider: Provider, body: Body, refusal: Outcome, used: frozenset[str]
-    ) -> tuple[str, Body] | None:
+        provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, Draft] | None:
         seen.append(used)
-        return repair(provider, body, refusal, used)
+        return repair(provider, draft, refusal, used)
 
     flow = failover(
-        BODY, (B,), FakeHealth(), is_final=only_answers, repair=note, backoff=lambda _: 0.0
+        DRAFT, (B,), FakeHealth(), is_final=only_answers, repair=note, backoff=lambda _: 0.0
     )
     play(flow, {"b": [E400, E400, E400]})
     assert seen == [frozenset(), {"x"}, {"x", "y"}]

@@ -7,9 +7,11 @@ import pytest
 
 from ccfallback import rectify as package
 from ccfallback.core.body import Body
-from ccfallback.rectify import RECTIFIERS, Refusal, rectify
+from ccfallback.core.draft import Draft
+from ccfallback.rectify import RECTIFIERS, rectify
+from ccfallback.rectify.rule import Refusal, Repaired
 
-BODY = Body.parse(b'{"model":"m","a":1}')
+DRAFT = Draft(Body.parse(b'{"model":"m","a":1}'))
 REFUSAL = Refusal(400, "a: not permitted")
 
 
@@ -20,10 +22,10 @@ class Dropping:
     name: str
     asked: list[Refusal] = field(default_factory=list)
 
-    def repair(self, body: Body, refusal: Refusal) -> Body | None:
+    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
         self.asked.append(refusal)
-        if self.name in body and refusal.message.startswith(f"{self.name}:"):
-            return body.without(self.name)
+        if self.name in draft.body and refusal.message.startswith(f"{self.name}:"):
+            return Repaired(Draft(draft.body.without(self.name)), f"{self.name} removed")
         return None
 
 
@@ -34,33 +36,33 @@ def install(monkeypatch: pytest.MonkeyPatch, rectifiers: Sequence[Dropping]) -> 
 def test_the_first_repair_that_applies_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     rectifiers = [Dropping("x"), Dropping("a"), Dropping("model")]
     install(monkeypatch, rectifiers)
-    found = rectify(BODY, REFUSAL)
+    found = rectify(DRAFT, REFUSAL)
     assert found is not None
     name, repaired = found
     assert name == "a"
-    assert repaired.raw == b'{"model":"m"}'
+    assert repaired.draft.body.raw == b'{"model":"m"}'
     assert [len(rectifier.asked) for rectifier in rectifiers] == [1, 1, 0]
     assert rectifiers[0].asked == [REFUSAL]
 
 
 def test_a_repair_leaves_the_body_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, [Dropping("a")])
-    rectify(BODY, REFUSAL)
-    assert BODY.raw == b'{"model":"m","a":1}'
+    rectify(DRAFT, REFUSAL)
+    assert DRAFT.body.raw == b'{"model":"m","a":1}'
 
 
 def test_a_repair_that_is_to_be_skipped_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     rectifiers = [Dropping("a")]
     install(monkeypatch, rectifiers)
-    assert rectify(BODY, REFUSAL, skip={"a"}) is None
+    assert rectify(DRAFT, REFUSAL, skip={"a"}) is None
     assert not rectifiers[0].asked
 
 
 def test_an_unknown_refusal_has_no_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, [Dropping("a")])
-    assert rectify(BODY, Refusal(400, "something else")) is None
+    assert rectify(DRAFT, Refusal(400, "something else")) is None
     install(monkeypatch, [])
-    assert rectify(BODY, REFUSAL) is None
+    assert rectify(DRAFT, REFUSAL) is None
 
 
 def test_every_rectifier_has_a_name_of_its_own() -> None:

@@ -19,6 +19,7 @@ app.command(
 app.command("presets", epilog="Example: ccfallback providers presets")(presets)
 app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.change)
 app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
+app.command("forget", epilog="Example: ccfallback providers forget openrouter")(edit.forget)
 app.command("remove", epilog="Example: ccfallback providers remove openrouter")(edit.remove)
 app.command("enable", epilog="Example: ccfallback providers enable openrouter")(edit.enable)
 app.command("disable", epilog="Example: ccfallback providers disable anthropic-primary")(

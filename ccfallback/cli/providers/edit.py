@@ -33,6 +33,7 @@ from ccfallback.errors import CcfallbackError, ConfigError
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
+    from ccfallback.core.breaker import BreakerState
     from ccfallback.core.config import Config
 
 
@@ -215,6 +216,29 @@ def remove(
     removed = session.edit(take_out)
     session.console.answer({"removed": removed})
     session.console.say(f"{listed(removed)} removed; {TAKE_BACK}")
+
+
+def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
+    """Forget what providers were learned to refuse; the next refusal teaches it again."""
+    session = session_of(ctx)
+    names = list(dict.fromkeys(names))
+    require(names, [provider.name for provider in session.config().chain])
+    forgotten: dict[str, int] = {}
+
+    def clear(states: "dict[str, BreakerState]") -> "dict[str, BreakerState]":
+        for name in names:
+            if name in states and states[name].learned:
+                forgotten[name] = len(states[name].learned)
+                states[name] = replace(states[name], learned=())
+        return states
+
+    session.state_file.update(clear)
+    session.console.answer({"forgotten": forgotten})
+    count = sum(forgotten.values())
+    if not count:
+        session.console.say("nothing to forget")
+    else:
+        session.console.say(f"{count} lesson{'' if count == 1 else 's'} forgotten")
 
 
 def enable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:

@@ -39,6 +39,7 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     from ccfallback.cli.health import condition, health, known, moment, standing
     from ccfallback.cli.providers.form import describe, key_source
     from ccfallback.core.breaker import limits_of
+    from ccfallback.core.lessons import valid
 
     session = session_of(ctx)
     config = session.config()
@@ -47,10 +48,19 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     now, limits = session.now(), limits_of(config)
     state = known(config, session.states(), name, now)
     facts = describe(provider, in_clear=show_keys)
+    learned = [
+        {
+            "rectifier": lesson.rectifier,
+            "model": lesson.model,
+            "message": lesson.text,
+            "until": round(lesson.until * 1000),
+        }
+        for lesson in valid(state.learned, now)
+    ]
     value = {
         **facts,
         "state": health(name, state, now, limits, disabled=provider.disabled),
-        "learned": list[str](),
+        "learned": learned,
     }
 
     def table() -> Grid:
@@ -64,6 +74,7 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
         failure = moment(state.last_failure, now)
         rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
         rows.append(("last success", moment(state.last_success, now)))
+        rows.extend(("refuses", f"{each['message']} ({each['model']})") for each in learned)
         rows.extend(
             (f"model {model}", condition(each, now, limits)) for model, each in state.models.items()
         )
