@@ -1,16 +1,21 @@
 """A token count without a tokenizer, a little on the high side: too low makes clients overflow."""
 
+from math import ceil
 from typing import Any, Final
 
 import msgspec
 
 from ccfallback.core.body import Body
+from ccfallback.core.images import size_of
 
-BYTES_A_TOKEN: Final = 3.4
-TOOL_BYTES_A_TOKEN: Final = 3.0
+BYTES_A_TOKEN: Final = 3.1
+TOOL_BYTES_A_TOKEN: Final = 2.8
 TOOLS_AT_ALL: Final = 350
 """Tokens of the instructions that come with tools, once."""
 PER_MESSAGE: Final = 4
+LONGEST_EDGE: Final = 2576
+"""Pixels to which the newest models scale an image down."""
+LARGEST_IMAGE: Final = 4784
 IMAGE: Final = 1600
 """Tokens of an image of unknown size."""
 DOCUMENT_BYTES_A_TOKEN: Final = 50
@@ -42,8 +47,8 @@ def _content(value: Any) -> float:
                 total += _text(text)
             case list(items):
                 waiting.extend(items)
-            case {"type": "image"}:
-                total += IMAGE
+            case {"type": "image", **block}:
+                total += _image(block.get("source"))
             case {"type": "document", "source": {"type": "base64", **source}}:
                 total += len(str(source.get("data"))) / DOCUMENT_BYTES_A_TOKEN
             case {"type": "document", **block}:
@@ -57,6 +62,17 @@ def _content(value: Any) -> float:
             case _:
                 pass
     return total
+
+
+def _image(source: Any) -> float:
+    """Tokens of an image: one for each square of 28 pixels, after it was scaled down to fit."""
+    data = source.get("data") if isinstance(source, dict) else None
+    size = size_of(data) if isinstance(data, str) else None
+    if size is None:
+        return IMAGE
+    scale = min(1.0, LONGEST_EDGE / max(1, *size))
+    columns, rows = (ceil(edge * scale / 28) for edge in size)
+    return min(max(1, columns * rows), LARGEST_IMAGE)
 
 
 def _text(text: str) -> float:
