@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from ccfallback.core.body import Body
 from ccfallback.core.config import Privacy, Provider
+from ccfallback.core.ledger import Ledger
 from ccfallback.core.target import mapped_model
-from ccfallback.core.thinking import without_own_thinking
+from ccfallback.core.thinking import without_own_thinking, without_thinking
 
 LEAST_BUDGET: Final = 1024
 """The API takes no smaller budget of thinking, and wants it below `max_tokens`."""
@@ -18,11 +19,13 @@ LEAST_BUDGET: Final = 1024
 BILLING_MARK: Final = "x-anthropic-billing-header:"
 
 
-def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
+def body_for(
+    provider: Provider, body: Body, privacy: Privacy, ledger: Ledger | None = None
+) -> Body:
     """The Anthropic body that goes to `provider`; the very same one where nothing has to change."""
     if provider.format == "anthropic":
         # Always and always in the same way: signed thinking is bound to what stands before it.
-        body = without_own_thinking(body)
+        body = without_foreign_thinking(body, provider, ledger)
     model = mapped_model(body.model, provider.model_mapping)
     if model != body.model:
         body = body.with_members(model=model)
@@ -34,6 +37,23 @@ def body_for(provider: Provider, body: Body, privacy: Privacy) -> Body:
         body = without_billing(body)
     most = provider.quirks.max_output_tokens
     return body if most is None else with_at_most(body, most)
+
+
+def without_foreign_thinking(body: Body, provider: Provider, ledger: Ledger | None) -> Body:
+    """A body without thinking that `provider` would refuse.
+
+    That is our own, what somebody else is known to have signed, and for the primary what nobody
+    has. Thinking of which nothing is known stays: it is Anthropic's.
+    """
+    body = without_own_thinking(body, unsigned=provider.primary)
+    if not ledger:
+        return body
+
+    def is_foreign(signature: object) -> bool:
+        signer = ledger.signer(signature) if isinstance(signature, str) else None
+        return signer is not None and signer != provider.name
+
+    return without_thinking(body, is_foreign)
 
 
 def with_at_most(body: Body, tokens: int) -> Body:

@@ -8,7 +8,7 @@ same way, because a genuine block is valid only behind the very history that it 
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -36,6 +36,8 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class _Block(msgspec.Struct):
     type: Any = None
     signature: Any = None
+    data: Any = None
+    """The signature of a block whose text is not shown."""
 
 
 _BLOCK: Final = msgspec.json.Decoder(_Block)
@@ -68,14 +70,28 @@ def envelope_of(signature: object) -> Mapping[str, Any] | None:
     return envelope if isinstance(envelope, dict) else None
 
 
+IsForeign = Callable[[object], bool]
+"""Whether thinking with that signature has to go; `None` where a block has none."""
+
+
 def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
     """A body without thinking of ours; the very same one where there is none.
 
     `unsigned` takes out thinking without a signature too, which other gateways make.
     """
+    if unsigned:
+        return without_thinking(body, lambda sign: is_own(sign) or sign in (None, ""), _THINKING)
+    return without_thinking(body, is_own, _QUOTED_MARK)
+
+
+def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING) -> Body:
+    """A body without the thinking that is foreign; the very same one where there is none.
+
+    Only what holds the `hint` is looked into.
+    """
     raw = body.raw
-    # A body is up to 1 MB and most hold nothing of ours: only what may is looked into.
-    if _QUOTED_MARK not in raw and not (unsigned and _THINKING in raw):
+    # A body is up to 1 MB, and most hold nothing of the kind.
+    if hint not in raw:
         return body
     try:
         members = _members(raw)
@@ -83,7 +99,7 @@ def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
         messages = [bytes(message) for message in _MESSAGES.decode(before)]
     except (*_UNREADABLE, KeyError):
         return body
-    kept = [_without(message, unsigned) for message in messages]
+    kept = [_without(message, is_foreign, hint) for message in messages]
     if kept == messages:
         return body
     after = b"[" + b",".join(kept) + b"]"
@@ -114,32 +130,32 @@ def _members(raw: bytes) -> dict[str, msgspec.Raw]:
         return _MEMBERS.decode(mended(raw))
 
 
-def _without(message: bytes, unsigned: bool) -> bytes:
+def _without(message: bytes, is_foreign: IsForeign, hint: bytes) -> bytes:
     """A message without such blocks; where nothing remains, a text takes their place.
 
     The message itself stays even then: what becomes of it must not depend on the messages around
     it, which are others when the conversation has gone on, and user and assistant go on taking
     turns.
     """
-    if _QUOTED_MARK not in message and not (unsigned and _THINKING in message):
+    if hint not in message:
         return message
     try:
         members = _MEMBERS.decode(message)
         blocks = _MESSAGES.decode(members["content"])
     except (*_UNREADABLE, KeyError):
         return message
-    kept = [block for block in blocks if not _is_to_go(block, unsigned)]
+    kept = [block for block in blocks if not _is_to_go(block, is_foreign)]
     if len(kept) == len(blocks):
         return message
     content = msgspec.Raw(msgspec.json.encode(kept)) if kept else _PLACEHOLDER
     return msgspec.json.encode({**members, "content": content})
 
 
-def _is_to_go(raw: msgspec.Raw, unsigned: bool) -> bool:
+def _is_to_go(raw: msgspec.Raw, is_foreign: IsForeign) -> bool:
     try:
         block = _BLOCK.decode(raw)
     except _UNREADABLE:
         return False
-    if block.type != "thinking":
-        return False
-    return is_own(block.signature) or (unsigned and block.signature in (None, ""))
+    if block.type == "redacted_thinking":
+        return is_foreign(block.data)
+    return block.type == "thinking" and is_foreign(block.signature)

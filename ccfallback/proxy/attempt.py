@@ -70,6 +70,7 @@ class Reply:
     sent: bool = True
     """Whether a request was made at all."""
     usage: Usage = field(default_factory=Usage)
+    signatures: list[str] = field(default_factory=list)
 
 
 async def attempt(
@@ -197,6 +198,7 @@ class _Trial:
         reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, body)
         reply.media_type = media_type
         reply.usage = whole.usage
+        reply.signatures = whole.signatures
         return reply
 
     async def _stream(self, answer: Answer) -> Reply:
@@ -230,6 +232,7 @@ class _Trial:
         reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, fold(events))
         reply.media_type = "application/json"
         reply.usage = translator.usage
+        reply.signatures = translator.signatures
         return reply
 
     def _open(self, answer: Answer, translator: StreamTranslator, events: bytes) -> Reply:
@@ -238,6 +241,7 @@ class _Trial:
         reply.answer, reply.translator = answer, translator
         reply.media_type = None if answer.media_type == EVENT_STREAM else EVENT_STREAM
         reply.usage = translator.usage
+        reply.signatures = translator.signatures
         return reply
 
     def _no_answer(

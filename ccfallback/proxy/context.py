@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ccfallback.core.config import Config
 from ccfallback.core.headers import RawHeaders
+from ccfallback.core.ledger import Ledger
 from ccfallback.core.target import Address
 from ccfallback.proxy.health import Breakers
 from ccfallback.proxy.keys import Keys
@@ -30,6 +31,7 @@ class Services:
     upstreams: Upstreams
     keys: Keys
     logins: "Logins"
+    ledger: Ledger = field(default_factory=Ledger)
     started: float = field(default_factory=time)
     instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
     """This process, as the `via` header names it: a request that carries it has been here."""

@@ -152,7 +152,10 @@ class Conversation:
             url += ("&" if "?" in url else "?") + self.query
         wire = self.wire or FORMATS[provider.format]
         try:
-            content = wire.request(body_for(provider, draft.body, context.config.privacy), provider)
+            content = wire.request(
+                body_for(provider, draft.body, context.config.privacy, self.services.ledger),
+                provider,
+            )
         except Unconvertible as error:
             return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST), ()
         prepared = Prepared(

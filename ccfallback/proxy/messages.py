@@ -158,6 +158,9 @@ class _Exchange:
 
     async def _finish(self, reply: Reply | Verdict, send: Send) -> None:
         """Send what is whole, or the end of a stream that is; drop one that is not."""
+        if isinstance(reply, Reply) and reply.signatures:
+            provider = reply.provider
+            self._services.ledger.note(reply.signatures, provider.name, primary=provider.primary)
         if isinstance(reply, Verdict):
             headers = [respond.JSON, *reply.headers, self._attempts_header()]
             await respond.whole(send, reply.status, headers, reply.body)

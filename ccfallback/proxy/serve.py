@@ -24,7 +24,7 @@ from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import LiveConfig
 from ccfallback.proxy.record import Listener, Recorder
 from ccfallback.proxy.upstream import Upstreams
-from ccfallback.store import server_file
+from ccfallback.store import ledger_file, server_file
 from ccfallback.store.config_file import ConfigFile
 from ccfallback.store.journal import Journal, JournalWriter
 from ccfallback.store.paths import Paths
@@ -48,6 +48,7 @@ class Proxy:
         """Read the files. Raises `ConfigError`."""
         store = ConfigFile(paths.config)
         self._paths = paths
+        self._signers = ledger_file.path_beside(paths.state)
         self._log_level = log_level
         self._writer: JournalWriter | None = None
         self.recorder = Recorder(self)
@@ -105,6 +106,7 @@ class Proxy:
         self._note_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
+        self.services.ledger.load(ledger_file.read(self._signers))
         self._log_start(config)
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
@@ -113,6 +115,7 @@ class Proxy:
         finally:
             flusher.cancel()
             await self.services.breakers.flush()
+            self._save_ledger()
             await self.services.upstreams.aclose()
             server_file.remove(self._paths.server, os.getpid())
             self.recorder.log("info", "server.stop", "stopped")
@@ -151,9 +154,18 @@ class Proxy:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush()
+            if self.services.ledger.changed:
+                await asyncio.to_thread(self._save_ledger)
             if not self._paths.server.exists():
                 # Another server on the same files took the note along when it stopped.
                 await asyncio.to_thread(self._note_address)
+
+    def _save_ledger(self) -> None:
+        ledger = self.services.ledger
+        if ledger.changed:
+            ledger.changed = False
+            with contextlib.suppress(OSError, CcfallbackError):
+                ledger_file.write(self._signers, ledger.saved())
 
     def _note_address(self) -> None:
         with contextlib.suppress(OSError, CcfallbackError):

@@ -18,6 +18,18 @@ from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 class _Delta(msgspec.Struct):
     stop_reason: str | None = None
+    signature: Any = None
+
+
+class _Block(msgspec.Struct):
+    type: Any = None
+    signature: Any = None
+    data: Any = None
+
+    @property
+    def signed(self) -> Any:
+        """What makes a block of thinking the provider's own."""
+        return {"thinking": self.signature, "redacted_thinking": self.data}.get(str(self.type))
 
 
 class _Start(msgspec.Struct):
@@ -30,12 +42,13 @@ class _Event(msgspec.Struct):
     type: str = ""
     message: _Start | None = None
     delta: _Delta | None = None
+    content_block: _Block | None = None
     usage: Any = None
     error: Any = None
 
 
 class _Message(msgspec.Struct):
-    content: list[dict[str, msgspec.Raw]]
+    content: list[_Block]
     type: str = "message"
     usage: Any = None
     error: Any = None
@@ -59,6 +72,7 @@ class AnthropicStream:
         "error",
         "finished",
         "heard",
+        "signatures",
         "started",
         "usage",
     )
@@ -72,6 +86,7 @@ class AnthropicStream:
         self.finished = False
         self.error: UpstreamError | None = None
         self.usage = Usage()
+        self.signatures: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are whole now, unchanged; none from an error on."""
@@ -130,6 +145,7 @@ class AnthropicStream:
         self.heard = True
         if event.type in _CONTENT:
             self.started = True
+            self._note_signature(event)
         elif event.type == "message_delta":
             self._ending = True
             if event.usage is not None:
@@ -143,6 +159,16 @@ class AnthropicStream:
             self.finished = True
             # Some third parties leave the reason out, but not the event that holds it.
             self.complete = self.complete or self._ending
+
+    def _note_signature(self, event: _Event) -> None:
+        if event.delta is not None and event.delta.signature:
+            signature = event.delta.signature
+        elif event.content_block is not None:
+            signature = event.content_block.signed
+        else:
+            return
+        if isinstance(signature, str) and signature:
+            self.signatures.append(signature)
 
     def _passes_as_unknown(self, data: bytes) -> bool:
         """Whether an event of another shape than ours may go on: if it is JSON at all."""
@@ -185,6 +211,8 @@ def _whole(raw: bytes, _asked: Body, _provider: Provider) -> Whole:
         return Whole(raw, error=_not_a_message(raw))
     whole = Whole(raw)
     whole.usage.take(message.usage)
+    signed = (block.signed for block in message.content)
+    whole.signatures = [each for each in signed if isinstance(each, str) and each]
     return whole
 
 

@@ -61,6 +61,8 @@ class StreamTranslator(Protocol):
     error: UpstreamError | None
     """What the stream said went wrong, or what is wrong with the stream."""
     usage: Usage
+    signatures: list[str]
+    """Signatures of thinking that have come out, as the provider made them."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now. Never raises."""
@@ -77,6 +79,7 @@ class Whole:
     error: UpstreamError | None = None
     """Why it is no answer, if it is none."""
     usage: Usage = field(default_factory=Usage)
+    signatures: list[str] = field(default_factory=list)
 
 
 class Unconvertible(Exception):

@@ -35,6 +35,7 @@ class OpenAIStream:
         self.finished = False
         self.error: UpstreamError | None = None
         self.usage = Usage()
+        self.signatures: list[str] = []
         self._asked = asked
         self._splitter = EventSplitter()
         self._id: str | None = None

@@ -1,0 +1,23 @@
+"""The ledger on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from ccfallback.store import ledger_file
+
+
+def test_what_is_written_is_read_and_added_to(tmp_path: Path) -> None:
+    path = ledger_file.path_beside(tmp_path / "state.json")
+    assert ledger_file.read(path) == {}
+    ledger_file.write(path, {"aa": "one"})
+    ledger_file.write(path, {"bb": "two"})
+    assert ledger_file.read(path) == {"aa": "one", "bb": "two"}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b'{"signers": 3}', b"\xff", b'{"signers":{"a":1}}'])
+def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "signers.json"
+    path.write_bytes(data)
+    assert ledger_file.read(path) == {}
