@@ -1,0 +1,144 @@
+"""What the flags of `anthropic-beta` unlock: a field goes together with its flag, and a flag
+with its fields. Either without the other is refused, or means nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ccfallback.core.body import Body
+from ccfallback.core.draft import Draft
+from ccfallback.rectify.deferred_tools import has_deferred, loaded
+from ccfallback.rectify.inline_system import (
+    folded,
+    has_efforts,
+    has_system,
+    has_tool_changes,
+    with_efforts_on_top,
+    with_tool_changes_made,
+)
+from ccfallback.rectify.parts import ANY, Path, has, without, without_all
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A part of a body that a flag unlocks."""
+
+    name: str
+    present: Callable[[Body], bool]
+    remove: Callable[[Body], Body]
+
+
+def _field(*paths: Path) -> Feature:
+    return Feature(
+        name=".".join(step for step in paths[0] if step != ANY),
+        present=lambda body: any(has(body, path) for path in paths),
+        remove=lambda body: without_all(body, paths)[0],
+    )
+
+
+def _kept(*paths: Path) -> Feature:
+    """A field that the answer is read by: without its flag it may be refused, but not go."""
+    feature = _field(*paths)
+    return Feature(feature.name, feature.present, lambda body: body)
+
+
+_BLOCK: Final = ("messages", ANY, "content", ANY)
+_CACHED: Final[tuple[Path, ...]] = (
+    (),
+    ("system", ANY),
+    ("tools", ANY),
+    _BLOCK,
+    (*_BLOCK, "content", ANY),
+)
+
+
+def cache_marks(leaf: Path) -> tuple[Path, ...]:
+    """Where in a body a mark of prompt caching, or a part of one, may be."""
+    return tuple((*place, "cache_control", *leaf) for place in _CACHED)
+
+
+def _updates_shown(body: Body) -> bool:
+    thinking = body.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("display") == "updates"
+
+
+def _without_updates(body: Body) -> Body:
+    return without(body, ("thinking", "display"))[0] if _updates_shown(body) else body
+
+
+_CONTEXT: Final = _field(("context_management",))
+_TOOL_CHANGES: Final = Feature("tool_changes", has_tool_changes, with_tool_changes_made)
+_BLOCK_BINDING: Final = _field(("thinking", "block_binding"))
+_CLEAR_AT: Final = _field(("messages", ANY, "clear_at"))
+
+UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
+    ("context-management-", (_CONTEXT,)),
+    ("compact-2026-01-12", (_CONTEXT,)),
+    ("compact-2026-09-04", (_kept(("compaction",)),)),
+    ("effort-", (_field(("output_config", "effort")),)),
+    ("structured-outputs-", (_kept(("output_config", "format"), ("output_format",)),)),
+    ("task-budgets-", (_field(("output_config", "task_budget")),)),
+    (
+        "advanced-tool-use-",
+        (
+            Feature("defer_loading", has_deferred, loaded),
+            _field(("tools", ANY, "input_examples")),
+            _field(("tools", ANY, "allowed_callers")),
+        ),
+    ),
+    ("fine-grained-tool-streaming-", (_field(("tools", ANY, "eager_input_streaming")),)),
+    ("per-turn-control-", (Feature("messages.output_config", has_efforts, with_efforts_on_top),)),
+    ("mid-conversation-system-clear-at-", (_CLEAR_AT,)),
+    ("mid-conversation-system-", (Feature("system messages", has_system, folded),)),
+    ("mid-conversation-tool-changes-", (_TOOL_CHANGES,)),
+    ("inline-tools-", (_TOOL_CHANGES,)),
+    ("fast-mode-", (_field(("speed",)),)),
+    ("mcp-client-", (_field(("mcp_servers",)),)),
+    ("server-side-fallback-", (_field(("fallbacks",)),)),
+    ("fallback-credit-", (_field(("fallback_credit_token",)),)),
+    ("message-threads-", (_kept(("thread",)),)),
+    ("cache-diagnosis-", (_field(("diagnostics",)),)),
+    ("thinking-binding-controls-", (_BLOCK_BINDING,)),
+    ("thinking-display-updates-", (Feature("display", _updates_shown, _without_updates),)),
+    ("extended-cache-ttl-", (_field(*cache_marks(("ttl",))),)),
+    ("prompt-caching-scope-", (_field(*cache_marks(("scope",))),)),
+)
+"""By the beginning of a flag's name, the first that fits; any other flag unlocks no field."""
+
+
+def settled(draft: Draft, body: Body) -> Draft:
+    """The draft with a body from which fields were taken, without the flags that were theirs."""
+    return Draft(body, tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body)))
+
+
+def without_betas(draft: Draft, betas: frozenset[str]) -> tuple[Draft, list[str]]:
+    """The draft without these flags and the fields that they alone unlock, and which those were."""
+    kept = tuple(beta for beta in draft.betas if beta not in betas)
+    still = {feature.name for beta in kept for feature in _features(beta)}
+    body, gone = draft.body, []
+    for feature in _all_features(draft.betas, betas):
+        if feature.name not in still and feature.present(body):
+            changed = feature.remove(body)
+            if changed is not body:
+                body = changed
+                gone.append(feature.name)
+    # A field may have been the only use of another flag, too.
+    return settled(Draft(draft.body, kept), body), gone
+
+
+def _all_features(betas: tuple[str, ...], named: frozenset[str]) -> Iterator[Feature]:
+    for beta in betas:
+        if beta in named:
+            yield from _features(beta)
+
+
+def _features(beta: str) -> tuple[Feature, ...]:
+    return next((features for prefix, features in UNLOCKED if beta.startswith(prefix)), ())
+
+
+def _is_idle(beta: str, before: Body, after: Body) -> bool:
+    features = _features(beta)
+    return any(feature.present(before) for feature in features) and not any(
+        feature.present(after) for feature in features
+    )

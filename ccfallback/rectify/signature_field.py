@@ -1,0 +1,62 @@
+"""Signatures that a provider does not know: of calls, which somebody signs, or of thinking."""
+
+from typing import Final
+
+from ccfallback.core.draft import Draft
+from ccfallback.rectify.parts import (
+    ANY,
+    Path,
+    blocks_of,
+    counted,
+    kind_of,
+    messages_of,
+    without_all,
+)
+from ccfallback.rectify.paths import refused_paths, unknown_field
+from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
+from ccfallback.rectify.thinking_parts import THOUGHTS, without_thoughts
+
+_SIGNATURE: Final = "signature"
+_BLOCK: Final[Path] = ("messages", ANY, "content", ANY)
+_SIGNED_ELSEWHERE: Final = THOUGHTS | {"compaction"}
+"""What a signature belongs to."""
+
+
+class _SignatureField:
+    name = "signature_field"
+
+    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+        """Take the signature away from what needs none, or thinking out of the history."""
+        refused = [path for path in refused_paths(refusal.text) if path[-1] == _SIGNATURE]
+        if not refused:
+            return None
+        if not any(not THOUGHTS.isdisjoint(path) for path in refused):
+            body, count = without_all(draft.body, _signed_kinds(draft))
+            if count:
+                return Repaired(
+                    Draft(body, draft.betas),
+                    f"{counted(count, 'signature')} removed",
+                    unknown_field((_SIGNATURE,)),
+                )
+        body, count = without_thoughts(draft.body)
+        if not count:
+            return None
+        return Repaired(
+            Draft(body, draft.betas),
+            f"{counted(count, 'thinking block')} removed from the history",
+            unknown_field((*_BLOCK, "thinking", _SIGNATURE)),
+        )
+
+
+def _signed_kinds(draft: Draft) -> list[Path]:
+    """Where signatures are that belong to nothing."""
+    kinds = {
+        kind_of(block)
+        for message in messages_of(draft.body)
+        for block in blocks_of(message)
+        if isinstance(block, dict) and _SIGNATURE in block
+    }
+    return [(*_BLOCK, kind, _SIGNATURE) for kind in sorted(kinds - _SIGNED_ELSEWHERE) if kind]
+
+
+SIGNATURE_FIELD: Final[Rectifier] = _SignatureField()
