@@ -1,0 +1,39 @@
+"""Two tools of the same name: the first one stays."""
+
+import re
+from typing import Final
+
+from ccfallback.core.draft import Draft
+from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
+from ccfallback.rectify.turns import counted, with_items, word
+
+_TRIGGER: Final = re.compile(
+    r"tool names must be unique|duplicate (?:tool|function) (?:name|declaration)s?\b"
+)
+
+
+class _ToolNames:
+    name = "tool_names"
+
+    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+        """Every tool has a name of its own."""
+        tools = draft.body.get("tools")
+        if not _TRIGGER.search(refusal.text) or not isinstance(tools, list):
+            return None
+        seen: set[str] = set()
+        kept = []
+        for tool in tools:
+            name = word(tool, "name")
+            if name not in seen:
+                kept.append(tool)
+            # A toolset has no name, and there may be several.
+            if name:
+                seen.add(name)
+        if len(kept) == len(tools):
+            return None
+        body = with_items(draft.body, "tools", kept)
+        changed = counted(len(tools) - len(kept), "tool", "of a name already taken removed")
+        return Repaired(Draft(body, draft.betas), changed)
+
+
+TOOL_NAMES: Final[Rectifier] = _ToolNames()
