@@ -10,8 +10,6 @@ from ccfallback.rectify.paths import refused_paths, unknown_field
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 
 _MARK: Final = "cache_control"
-_TOP: Final[Path] = (_MARK,)
-_NOT_ON_TOP: Final = "cache_control for the whole request is unknown"
 _PARTS: Final = ("scope", "ttl")
 _REFUSED_PART: Final = re.compile(
     r"cache_control(?:\.ephemeral)?\.(?P<part>scope|ttl)\b:? (?:is )?(?:not supported|unsupported)"
@@ -45,12 +43,10 @@ def _named(draft: Draft, text: str) -> tuple[str, tuple[Path, ...], str] | None:
     if part is not None:
         lesson = unknown_field((_MARK, "ephemeral", part))
         return f"cache_control.{part}", cache_marks((part,)), lesson
-    if (_TOP in refused and has(draft.body, _TOP)) or text == _NOT_ON_TOP:
-        return _MARK, (_TOP,), _NOT_ON_TOP
-    marks = tuple(path for path in refused if path[-1] == _MARK)
+    marks = tuple(path for path in refused if path[-1] == _MARK and len(path) > 1)
     if marks and any(has(draft.body, path) for path in marks):
         return _MARK, marks, "; ".join(map(unknown_field, marks))
-    if not marks and not _REFUSED.search(text):
+    if not refused and not _REFUSED.search(text):
         return None
     if any(len(path) > 2 for path in marks):
         # It said where, and there is none.

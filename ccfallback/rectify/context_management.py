@@ -17,7 +17,7 @@ _UNSUPPORTED: Final = re.compile(
 _WITHOUT_THINKING: Final = "clear_thinking edits go only with thinking"
 _NEEDS_THINKING: Final = re.compile(r"clear_thinking\w*\b.{0,40}\brequires\b.{0,20}\bthinking")
 _UNKNOWN_EDIT: Final = re.compile(r"input tag clear_thinking\w* found")
-_OFF: Final = (None, "disabled")
+_UNKNOWN: Final = "Input tag clear_thinking found using type does not match any expected tag"
 
 
 class _ContextManagement:
@@ -26,10 +26,15 @@ class _ContextManagement:
     def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
         """Take out the edit that is refused, or all of it."""
         text = refusal.text
-        edit = _lesson_of_edit(draft, text)
-        if edit is not None:
+        if _is_about_clearing(draft, text):
             repaired = without_clearing(draft)
-            return None if repaired is draft else Repaired(repaired, "clear_thinking removed", edit)
+            lesson: str | None = _UNKNOWN if _UNKNOWN_EDIT.search(text) else _WITHOUT_THINKING
+            if lesson == _WITHOUT_THINKING and not _is_off(draft):
+                # Why it is refused is not known, then.
+                lesson = None
+            if repaired is draft:
+                return None
+            return Repaired(repaired, "clear_thinking removed", lesson)
         refused = any(path[0] == _FIELD for path in refused_paths(text))
         if _FIELD not in draft.body or not (refused or _UNSUPPORTED.search(text)):
             return None
@@ -40,15 +45,16 @@ class _ContextManagement:
         )
 
 
-def _lesson_of_edit(draft: Draft, text: str) -> str | None:
-    """The lesson of a refusal of the edit alone; `None` of any other."""
-    if _UNKNOWN_EDIT.search(text):
-        return "Input tag clear_thinking found using type does not match any expected tag"
-    if _NEEDS_THINKING.search(text):
-        return _WITHOUT_THINKING
-    # Our own lesson: a provider that wants thinking for it takes it where there is some.
-    is_off = thinking_of(draft.body).get("type") in _OFF
-    return _WITHOUT_THINKING if is_off and text == _WITHOUT_THINKING else None
+def _is_about_clearing(draft: Draft, text: str) -> bool:
+    """Whether only the edit that clears thinking is refused."""
+    if _UNKNOWN_EDIT.search(text) or _NEEDS_THINKING.search(text):
+        return True
+    # Our own lesson: where there is thinking, the edit is taken.
+    return text == _WITHOUT_THINKING and _is_off(draft)
+
+
+def _is_off(draft: Draft) -> bool:
+    return thinking_of(draft.body).get("type") in (None, "disabled")
 
 
 CONTEXT_MANAGEMENT: Final[Rectifier] = _ContextManagement()

@@ -35,6 +35,7 @@ _AT_ALL: Final = re.compile(
 _ENABLED: Final = "thinking may not be enabled when tool_choice forces tool use"
 _INCOMPATIBLE: Final = "tool_choice is incompatible with thinking"
 """Of the others, who may think when nothing is said."""
+_OFF: Final = {_ENABLED: (None, "disabled"), _INCOMPATIBLE: ("disabled",)}
 
 
 class _ForcedTool:
@@ -46,13 +47,12 @@ class _ForcedTool:
         if not forces_tool(draft.body):
             return None
         if _WHILE_THINKING.search(text):
-            if thinking_of(draft.body).get("type") not in (None, "disabled"):
-                lesson = _ENABLED if _ENABLED in text else _INCOMPATIBLE
-                repaired = _without_thinking(draft, lesson)
-                return Repaired(repaired, "thinking switched off", lesson)
-            if text in (_ENABLED, _INCOMPATIBLE):
+            lesson = _ENABLED if _ENABLED in text else _INCOMPATIBLE
+            if thinking_of(draft.body).get("type") in _OFF[lesson]:
                 return None
-        elif not _AT_ALL.search(text):
+            repaired = _without_thinking(draft, lesson)
+            return Repaired(repaired, "thinking switched off", lesson)
+        if not _AT_ALL.search(text):
             return None
         return Repaired(
             Draft(_asking(draft.body), draft.betas),

@@ -57,8 +57,9 @@ class _OutputConfig:
         for applies, repair, changed, lesson in _REPAIRS:
             if applies(text):
                 body = repair(draft.body)
-                if body is not draft.body:
-                    return Repaired(settled(draft, body), changed, lesson)
+                if body is draft.body:
+                    return None
+                return Repaired(settled(draft, body), changed, lesson)
         return None
 
 

@@ -53,6 +53,7 @@ _NEEDED: Final[Mapping[str, frozenset[str]]] = {
 
 _ALWAYS_NEEDED: Final = frozenset({"type", "role", "content", "input_schema"})
 _OF_A_TOOL: Final = frozenset({"name"})
+"""Messages may go without."""
 
 
 def has(body: Body, path: Path) -> bool:
@@ -217,7 +218,7 @@ def _without(raw: bytes | msgspec.Raw, path: Path) -> tuple[msgspec.Raw, int]:
 
 def _needed(kind: object, members: Mapping[str, object]) -> frozenset[str]:
     of_kind = _NEEDED.get(kind, frozenset()) if isinstance(kind, str) else frozenset()
-    return _ALWAYS_NEEDED | of_kind | (_OF_A_TOOL if "input_schema" in members else frozenset())
+    return _ALWAYS_NEEDED | of_kind | (_OF_A_TOOL if "role" not in members else frozenset())
 
 
 def _encoded(value: object) -> msgspec.Raw:

@@ -45,7 +45,8 @@ _WORDINGS: Final = tuple(
     )
 )
 
-_ROOTS: Final = frozenset({"body", "request", "__root__", "#"})
+_ROOTS: Final = frozenset({"body", "request", "__root__", "#", "msg", "message", "error"})
+"""First steps that lead to the request itself, or only look like one."""
 _STEPS: Final = re.compile(r"[./\[\], ]+")
 
 

@@ -30,21 +30,21 @@ class _SignatureField:
         refused = [path for path in refused_paths(refusal.text) if path[-1] == _SIGNATURE]
         if not refused:
             return None
-        if not any(not THOUGHTS.isdisjoint(path) for path in refused):
-            body, count = without_all(draft.body, _signed_kinds(draft))
-            if count:
-                return Repaired(
-                    Draft(body, draft.betas),
-                    f"{counted(count, 'signature')} removed",
-                    unknown_field((_SIGNATURE,)),
-                )
-        body, count = without_thoughts(draft.body)
-        if not count:
+        tags = {path[-2] for path in refused if len(path) > 1} - {ANY}
+        # A place without a kind may be either.
+        of_thinking = not tags or not THOUGHTS.isdisjoint(tags)
+        of_others = not tags or bool(tags - THOUGHTS)
+        body, others = without_all(draft.body, _signed_kinds(draft) if of_others else ())
+        body, thoughts = without_thoughts(body) if of_thinking else (body, 0)
+        done = [f"{counted(others, 'signature')} removed"] if others else []
+        done += [f"{counted(thoughts, 'thinking block')} removed"] if thoughts else []
+        if not done:
             return None
+        lesson = "; ".join(unknown_field((*_BLOCK, tag, _SIGNATURE)) for tag in sorted(tags))
         return Repaired(
             Draft(body, draft.betas),
-            f"{counted(count, 'thinking block')} removed from the history",
-            unknown_field((*_BLOCK, "thinking", _SIGNATURE)),
+            ", ".join(done),
+            lesson or unknown_field((_SIGNATURE,)),
         )
 
 

@@ -53,9 +53,7 @@ class _ThinkingMode:
         for kinds, wording, repair, changed in _REPAIRS:
             if kind in kinds and wording.search(refusal.text):
                 made = repair(draft, refusal.text)
-                if made is not None:
-                    repaired, lesson = made
-                    return Repaired(repaired, changed, lesson)
+                return None if made is None else Repaired(made[0], changed, made[1])
         return None
 
 
