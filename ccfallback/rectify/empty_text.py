@@ -20,7 +20,11 @@ _TRIGGER: Final = re.compile(
     r"|text content blocks? (?:cannot|can not|must not) be empty"
     r"|must have non-empty content"
     r"|cache_control cannot be set for empty text blocks"
-    r"|(?:the text field|content field) in the contentblock object .* is blank"
+    # Bedrock's, Moonshot's and Gemini's words.
+    r"|text field in the contentblock object .{0,60} is blank"
+    r"|content field in the message object .{0,60} is empty"
+    r"|message at position \d+ with role \w+ must not be empty"
+    r"|\bparts must not be empty|must have a text parameter"
 )
 
 _UNMARKABLE: Final = frozenset({"thinking", "redacted_thinking"})

@@ -131,10 +131,15 @@ def _named(media: Sequence[_Medium], refusal: Refusal) -> list[_Medium]:
 
 
 def _elsewhere(draft: Draft, media: Sequence[_Medium], refusal: Refusal) -> Sequence[_Medium]:
-    """All of them, where the refusal names no place, or one where there is nothing of the kind."""
+    """All of them, where there is nothing of the kind at the places that the refusal names.
+
+    What became a note before is not looked for elsewhere.
+    """
     named = named_places(refusal)
-    noted = any(place in named or place[:2] in named for place in _notes(messages_of(draft)))
-    return [] if noted else media
+    for place in _notes(messages_of(draft)):
+        if not named or place in named or place[:2] in named:
+            return []
+    return media
 
 
 def _notes(messages: Sequence[Any]) -> Iterator[_Place]:

@@ -84,7 +84,15 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "* GenerateContentRequest.tools[0].function_declarations[16].parameters.properties[a]"
         ".items: missing field.",
     ),
+    "block_types": (
+        "messages.5.content.1: Input tag 'server_tool_use' found using 'type' does not match any of"
+        " the expected tags: 'text', 'image'",
+        "messages[5]: unknown variant `web_search_tool_result`, expected one of `text`, `image`",
+    ),
     "empty_text": (
+        "The content field in the Message object at messages.2 is empty. Add a ContentBlock object"
+        " to the content field and try again.",
+        "Invalid request: the message at position 2 with role 'assistant' must not be empty",
         "messages: text content blocks must be non-empty",
         "messages.3.content.0.text: text content blocks must contain non-whitespace text",
         "messages.4: all messages must have non-empty content except for the optional final"

@@ -11,6 +11,7 @@ from ccfallback.core.body import Body
 from ccfallback.core.draft import Draft
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.rectify.alternation import ALTERNATION
+from ccfallback.rectify.block_types import BLOCK_TYPES
 from ccfallback.rectify.cache_marks import CACHE_MARKS
 from ccfallback.rectify.citations import CITATIONS
 from ccfallback.rectify.empty_text import EMPTY_TEXT
@@ -27,6 +28,7 @@ from ccfallback.rectify.tools_missing import TOOLS_MISSING
 from tests.rectify.validity import faults
 
 STRUCTURE: tuple[Rectifier, ...] = (
+    BLOCK_TYPES,
     SERVER_TOOLS,
     TOOL_USE_CONCURRENCY,
     ORPHAN_RESULTS,
