@@ -19,6 +19,9 @@ _NAME: Final = r"[a-z_*][\w*-]{0,63}"
 _PATH: Final = rf"{_NAME}(?:(?:\.|/|\[)[\w*-]{{1,64}}\]?){{0,{_LONGEST}}}"
 _EXTRA: Final = r"(?:extra|additional) (?:input|field)s?(?: is| are)? not (?:permitted|allowed)"
 
+_HINT: Final = re.compile(r"not (?:permitted|allowed)|\bun[a-z]+\b|is not supported|extraneous")
+"""Something of this is in all wordings."""
+
 _WORDINGS: Final = tuple(
     re.compile(pattern)
     for pattern in (
@@ -52,6 +55,8 @@ _STEPS: Final = re.compile(r"[./\[\], ]+")
 
 def refused_paths(text: str) -> tuple[Path, ...]:
     """The paths of the fields that a refusal's `text` calls unknown, each once."""
+    if _HINT.search(text) is None:
+        return ()
     found = dict.fromkeys(_paths(text[:_READ]))
     return tuple(path for path in found if path)[:MOST]
 

@@ -44,8 +44,7 @@ def thinking_of(body: Body) -> Mapping[str, Any]:
 
 def forces_tool(body: Body) -> bool:
     """Whether the answer has to be a call."""
-    choice = body.get("tool_choice")
-    return isinstance(choice, dict) and choice.get("type") in FORCING
+    return kind_of(body.get("tool_choice")) in FORCING
 
 
 def max_tokens_of(body: Body) -> int:

@@ -264,6 +264,18 @@ def test_what_was_well_formed_stays_so(
             assert is_well_formed(members(made.draft)), wording
 
 
+@pytest.mark.parametrize("before", DRAFTS)
+def test_one_repair_after_the_other(before: Draft) -> None:
+    now = before
+    for rule, (name, wording) in product(RULES, WORDINGS):
+        if rule.name == name:
+            made = rule.repair(now, Refusal(400, wording))
+            now = now if made is None else made.draft
+    assert is_well_formed(members(now))
+    assert now.body.model == before.body.model
+    assert set(now.betas) <= set(before.betas)
+
+
 def is_well_formed(body: dict[str, Any]) -> bool:
     """The rules of a conversation, as far as a repair could break them."""
     messages = body["messages"]
