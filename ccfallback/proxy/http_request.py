@@ -1,0 +1,107 @@
+"""A request as bytes: its head, and a body that is as long as the head says. No I/O.
+
+Nothing in a header may end its line, and the body never says another length than the head: what
+an upstream takes for the next request must not be somebody else's choice.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Final
+
+import httpx
+
+_TOKEN: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
+_HEAD: Final = re.compile(
+    rb"%b [^\x00-\x20\x7f]++ HTTP/1\.1\r\n(?:%b:[^\x00\r\n]*+\r\n)*+\r\n" % (_TOKEN, _TOKEN)
+)
+
+
+class Outgoing:
+    """A request as it is sent."""
+
+    __slots__ = ("_chunked", "_length", "_stream", "begun", "body", "head", "head_only")
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.begun = False
+        """Whether any of a body that comes in pieces was taken: then it can't be sent again."""
+        self.body: bytes | None = None
+        """The whole body, unless it comes in pieces."""
+        self.head_only = request.method == "HEAD"
+        self._chunked = False
+        self._length: int | None = None
+        lines = self._lines(request)
+        self._stream = request.stream
+        if isinstance(self._stream, httpx.ByteStream):
+            self.body = request.read()
+        self._frame(lines)
+        self.head = b"".join(lines) + b"\r\n"
+        # A line break inside a header would still look like a head: as one line more.
+        breaks = len(lines) + 1
+        if (
+            _HEAD.fullmatch(self.head) is None
+            or self.head.count(b"\r") != breaks
+            or self.head.count(b"\n") != breaks
+        ):
+            raise httpx.LocalProtocolError("illegal character in the request's head")
+
+    def _lines(self, request: httpx.Request) -> list[bytes]:
+        url = request.url
+        target = request.extensions.get("target")
+        target = url.raw_path if target is None else target
+        lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), target), b""]
+        for name, value in request.headers.raw:
+            if b":" in name:
+                raise httpx.LocalProtocolError("illegal character in a header's name")
+            match name.lower():
+                case b"host":
+                    if lines[1]:
+                        raise httpx.LocalProtocolError("two host headers")
+                    lines[1] = b"%b: %b\r\n" % (name, value)
+                    continue
+                case b"content-length":
+                    if self._length is not None or not value.isdigit():
+                        raise httpx.LocalProtocolError("illegal content-length")
+                    self._length = int(value)
+                case b"transfer-encoding":
+                    if self._chunked or value.lower() != b"chunked":
+                        raise httpx.LocalProtocolError("unknown transfer-encoding")
+                    self._chunked = True
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines[1] = lines[1] or b"host: %b\r\n" % url.netloc
+        return lines
+
+    def _frame(self, lines: list[bytes]) -> None:
+        """Hold the body to what the headers say of it."""
+        if self._chunked and self._length is not None:
+            raise httpx.LocalProtocolError("content-length beside transfer-encoding")
+        framed = self._chunked or self._length is not None
+        if self.body is None:
+            if not framed:
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        elif self._chunked:
+            self.body = _chunk(self.body) + _chunk(b"") if self.body else _chunk(b"")
+        elif self._length is not None and self._length != len(self.body):
+            raise httpx.LocalProtocolError("the body is not as long as its content-length")
+        elif self.body and not framed:
+            lines.append(b"content-length: %d\r\n" % len(self.body))
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """A body that comes in pieces, as it is sent."""
+        self.begun = True
+        assert isinstance(self._stream, httpx.AsyncByteStream)
+        sent = 0
+        async for piece in self._stream:
+            sent += len(piece)
+            if self._length is not None and sent > self._length:
+                raise httpx.LocalProtocolError("the body is longer than its content-length")
+            if piece:
+                yield _chunk(piece) if self._chunked else piece
+        if self._chunked:
+            yield _chunk(b"")
+        elif sent != self._length:
+            raise httpx.LocalProtocolError("the body is shorter than its content-length")
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)

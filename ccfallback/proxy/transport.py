@@ -1,0 +1,139 @@
+"""Carry requests to upstreams over kept connections, straight on asyncio and httptools.
+
+A connection is used again only when both sides are over with the last request and not one byte
+came after its response. One that the upstream had closed meanwhile costs another connection and
+never an error.
+"""
+
+import ssl
+
+import httpx
+
+from ccfallback.proxy.connection import Connection, Origin
+from ccfallback.proxy.dial import dial
+from ccfallback.proxy.http_request import Outgoing
+from ccfallback.proxy.pool import Pool
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class DirectTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 without an outgoing proxy; for one event loop.
+
+    Of `timeout` it knows `connect`, for name, TCP and TLS together: reads have their deadlines
+    where they are made.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        max_idle: int = 100,
+        idle_seconds: float = 60.0,
+    ) -> None:
+        if ssl_context is not None and not (
+            ssl_context.check_hostname and ssl_context.verify_mode is ssl.CERT_REQUIRED
+        ):
+            raise ValueError("an upstream's certificate is always verified")
+        self._ssl_context = ssl_context
+        self._pool = Pool(max_idle, idle_seconds)
+        self._open: set[Connection] = set()
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the response has its head, and its stream the body as it comes."""
+        origin = _origin(request.url)
+        outgoing = Outgoing(request)
+        while True:
+            connection = self._pool.take(origin)
+            fresh = connection is None
+            if connection is None:
+                connection = await self._connect(origin, request)
+            try:
+                incoming = await connection.exchange(outgoing)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                connection.abort()
+                if fresh or connection.answered or outgoing.begun:
+                    raise
+                # The upstream had closed it before it saw the request.
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                assert incoming.status is not None
+                body = _Body(connection, self._pool)
+                return httpx.Response(incoming.status, headers=incoming.headers, stream=body)
+
+    async def aclose(self) -> None:
+        """Close every connection; what is under way fails."""
+        self._closed = True
+        self._pool.clear()
+        closing = list(self._open)
+        for connection in closing:
+            connection.abort()
+        for connection in closing:
+            await connection.wait_lost()
+
+    async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
+        if "trace" in request.extensions:
+            await request.extensions["trace"]("connection.connect_tcp.started", {})
+        connection = Connection(origin, self._forget)
+        limit = request.extensions.get("timeout", {}).get("connect")
+        await dial(connection, self._context() if origin[0] == "https" else None, limit)
+        if self._closed:
+            connection.abort()
+            raise httpx.ConnectError("the transport is closed")
+        self._open.add(connection)
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._ssl_context is None:
+            self._ssl_context = httpx.create_ssl_context()
+            self._ssl_context.set_alpn_protocols(["http/1.1"])
+        return self._ssl_context
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._pool.forget(connection)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a response: each piece is all that came since the one before."""
+
+    def __init__(self, connection: Connection, pool: Pool) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        connection = self._connection
+        if connection is None:
+            raise StopAsyncIteration
+        data = await connection.read()
+        if connection.finished:
+            self._connection = None
+            self._pool.give(connection)
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Keep the connection when the response was over, else close it at once."""
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.complete:
+            self._connection = None
+            self._pool.give(connection)
+        else:
+            # It stays: whoever reads on gets an error, not what looks like an end.
+            connection.abort()
+
+
+def _origin(url: httpx.URL) -> Origin:
+    scheme, host = url.scheme, url.raw_host.decode("ascii")
+    if scheme not in _PORTS or not host:
+        raise httpx.UnsupportedProtocol(f"not an http or https URL: {scheme}://{host}")
+    return scheme, host, url.port or _PORTS[scheme]
