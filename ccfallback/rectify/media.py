@@ -26,15 +26,18 @@ from ccfallback.rectify.turns import (
 )
 
 _NO_IMAGES: Final = re.compile(
-    r"(?:not|n.?t) support (?:image|vision|multi-?modal)"
-    r"|support(?:s)? image input"
+    # What is refused there may be one kind or size of image only.
+    r"(?:not|n.?t) support (?:image|vision|multi-?modal)(?!\w* (?:type|format|media|mime|file|size"
+    r"|larger|bigger|over|above|dimension|resolution|detail|edit|generat|output))"
+    r"|no endpoints found that support image input"
     r"|images? (?:inputs? )?(?:is|are) not (?:supported|enabled|allowed)"
     r"|unknown variant image(?:_url)?\b|image_url is only supported by certain models"
     r"|input tag image(?:_url)? found using type does not match"
     r"|is not a multi-?modal model|at most 0 images?\b"
 )
 _NO_DOCUMENTS: Final = re.compile(
-    r"(?:not|n.?t) support (?:pdf|document|file) ?(?:input|content|block|part)?s?\b"
+    r"(?:not|n.?t) support (?:(?:pdf|document)s?\b(?! \w* ?(?:larger|longer|over|generat))"
+    r"|file (?:input|content|part)s?\b)"
     r"|(?:pdf|document)s? (?:inputs? |content )?(?:is|are) not (?:supported|enabled|allowed)"
     r"|unknown variant (?:file|document)\b"
     r"|input tag (?:file|document) found using type does not match"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ccfallback.core.draft import Draft
+from ccfallback.rectify.betas import settled
+from ccfallback.rectify.inline_system import folded
 from ccfallback.rectify.pairs import paired
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
@@ -13,13 +15,14 @@ from ccfallback.rectify.turns import (
     kind_of,
     messages_of,
     role_of,
-    settled,
+    summed,
     text,
     user,
     with_blocks,
     with_messages,
     word,
 )
+from ccfallback.rectify.turns import settled as filled
 
 _SPACE: Final = re.compile(r"final assistant content cannot end with trailing whitespace")
 _REFUSED: Final = re.compile(
@@ -46,20 +49,34 @@ class _Prefill:
         """The conversation ends with the user, or with an answer that can be gone on with."""
         messages = messages_of(draft)
         index = _final(messages)
-        if index < 0:
-            return None
         if _SPACE.search(refusal.text):
-            return _without_last_space(draft, messages, index)
+            return _without_last_space(draft, messages, index) if index >= 0 else None
         if not _REFUSED.search(refusal.text):
             return None
-        if _is_opening(messages[index]) and _final(without := _cut(messages, index)) < 0:
-            changed = counted(1, "begun answer", "removed")
-            return Repaired(with_messages(draft, without), changed, _LESSON)
-        made = [*messages[: index + 1], user(text(CONTINUE)), *messages[index + 1 :]]
-        # A call at the end wants its result in the same turn.
-        if any(kind_of(block) == "tool_use" for block in blocks_of(messages[index])):
-            made = paired(made).messages
-        return Repaired(with_messages(draft, made), "asked to continue the answer", _LESSON)
+        changed = "" if index < 0 else "asked to continue the answer"
+        if index >= 0 and _is_opening(messages[index]):
+            without = _cut(messages, index)
+            if _final(without) < 0:
+                messages, changed = without, counted(1, "begun answer", "removed")
+                index = -1
+        if index >= 0:
+            messages = _continued(messages, index)
+        draft = with_messages(draft, messages) if changed else draft
+        if messages and role_of(messages[-1]) == "system":
+            # To whoever asks for the user at the end that is not the user.
+            count = sum(role_of(message) == "system" for message in messages)
+            changed = summed(changed, counted(count, "system message", "told by the user"))
+            draft = settled(draft, folded(draft.body))
+        return Repaired(draft, changed, _LESSON) if changed and messages_of(draft) else None
+
+
+def _continued(messages: Sequence[Any], index: int) -> list[Any]:
+    """The messages with the user asking for more of this one."""
+    made = [*messages[: index + 1], user(text(CONTINUE)), *messages[index + 1 :]]
+    # A call at the end wants its result in the same turn.
+    if any(kind_of(block) == "tool_use" for block in blocks_of(messages[index])):
+        return paired(made).messages
+    return made
 
 
 def _final(messages: Sequence[Any]) -> int:
@@ -96,7 +113,7 @@ def _without_last_space(draft: Draft, messages: Sequence[Any], index: int) -> Re
     if blocks == blocks_of(message) and (blocks or message.get("content") == []):
         return None
     made = [*messages[:index], with_blocks(message, blocks), *messages[index + 1 :]]
-    return Repaired(with_messages(draft, settled(made)), "space at the end removed")
+    return Repaired(with_messages(draft, filled(made)), "space at the end removed")
 
 
 PREFILL: Final[Rectifier] = _Prefill()

@@ -58,7 +58,7 @@ def test_where_nothing_follows_a_result_nothing_is_to_do() -> None:
     assert repaired(AFTER_RESULTS, {"messages": messages}, REFUSAL) is None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(conversations())
 def test_no_user_follows_a_result_in_the_other_format(body: Any) -> None:
     # A turn of nothing but thinking is none in the other format.

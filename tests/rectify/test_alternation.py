@@ -64,7 +64,7 @@ def test_where_they_take_turns_nothing_is_to_do(words: str) -> None:
     assert repaired(ALTERNATION, {"messages": []}, words) is None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_nobody_speaks_twice_in_a_row(data: st.DataObject) -> None:
     body = data.draw(conversations())

@@ -96,7 +96,7 @@ def test_a_property_of_that_name_is_no_mark() -> None:
     assert repaired(CACHE_MARKS, body, ORDER) is None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_marks_are_as_many_and_in_such_order_as_may_be(data: st.DataObject) -> None:
     body = data.draw(conversations())

@@ -81,7 +81,7 @@ def test_it_is_said_in_counts() -> None:
 BLANK = st.sampled_from(["", " ", "\n\n", "\t "])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_text_is_empty(data: st.DataObject) -> None:
     body = data.draw(conversations())

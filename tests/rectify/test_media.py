@@ -184,5 +184,18 @@ def test_the_rest_of_the_request_is_as_it_was(body: Any, words: str) -> None:
             assert block == was or was["type"] in ("image", "document", "tool_result")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model does not support image types other than image/png",
+        "does not support images larger than 5 MB",
+        "This model does not support image generation",
+        "tools: this model does not support file search",
+    ],
+)
+def test_a_model_that_sees_is_not_taken_for_blind(words: str) -> None:
+    assert repaired(MEDIA, {"messages": [user(image(), document())]}, words) is None
+
+
 def test_nobody_else_is_asked() -> None:
     assert repaired(MEDIA, {"messages": [user(text("hi")), assistant(text("ok"))]}, BLIND) is None

@@ -92,7 +92,7 @@ def forgotten(draw: st.DrawFn, messages: list[Any]) -> list[Any]:
     return kept
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_result_has_its_call(data: st.DataObject) -> None:
     body = data.draw(conversations())

@@ -25,6 +25,7 @@ from tests.rectify.validity import faults
 SPACE, REFUSED_PREFILL = REFUSED["prefill"][:2]
 HI = user(text("hi"))
 MORE = user(text("Continue."))
+REMINDER = text("<system-reminder>\ns\n</system-reminder>")
 BEGUN = assistant(text("It was a dark"))
 
 
@@ -32,7 +33,8 @@ BEGUN = assistant(text("It was a dark"))
     ("messages", "expected"),
     [
         ([HI, BEGUN], [HI, BEGUN, MORE]),
-        ([HI, BEGUN, system("s")], [HI, BEGUN, MORE, system("s")]),
+        ([HI, BEGUN, system("s")], [HI, BEGUN, user(text("Continue."), REMINDER)]),
+        ([HI, assistant(text("{")), system("s")], [user(text("hi"), REMINDER)]),
         ([HI, assistant(text("{"))], [HI]),
         ([HI, assistant(text("<answer>\n"))], [HI]),
         ([HI, assistant(text("Done."))], [HI, assistant(text("Done.")), MORE]),
@@ -69,7 +71,17 @@ def test_no_space_is_last(messages: list[Any], expected: list[Any]) -> None:
     assert made(PREFILL, {"messages": messages}, SPACE)["messages"] == expected
 
 
-@pytest.mark.parametrize("messages", [[HI], [HI, assistant(text("a ")), HI], [], [system("s")]])
+def test_nor_has_a_system_message_the_last_word() -> None:
+    messages = [HI, system("s"), BEGUN, HI, system("t")]
+    repair = repaired(PREFILL, {"messages": messages}, REFUSED_PREFILL)
+    assert repair is not None
+    assert repair.changed == "2 system messages told by the user"
+    body = made(PREFILL, {"messages": messages}, repair.lesson or "")
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert body["messages"][-1]["content"][-1]["text"] == "<system-reminder>\nt\n</system-reminder>"
+
+
+@pytest.mark.parametrize("messages", [[HI], [HI, assistant(text("a ")), HI], [], [system(" ")]])
 @pytest.mark.parametrize("words", [SPACE, REFUSED_PREFILL])
 def test_where_the_user_had_it_nothing_is_to_do(messages: list[Any], words: str) -> None:
     assert repaired(PREFILL, {"messages": messages}, words) is None

@@ -172,7 +172,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(JSON)
 def test_no_schema_is_too_strange(schema: Any) -> None:
     before = deepcopy(schema)

@@ -73,7 +73,7 @@ def test_what_has_an_id_of_somebody_else_goes() -> None:
     assert body["messages"][1] == assistant(server_call(ONE), server_result(ONE), text("a"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_server_tools_come_in_pairs(data: st.DataObject) -> None:
     body = data.draw(conversations())

@@ -81,28 +81,24 @@ def test_there_are_words_for_every_repair() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), WORDINGS)
-def test_a_refusal_is_known_to_one_repair_only(name: str, words: str) -> None:
+def test_a_refusal_is_known_to_one_repair_which_is_made_once(name: str, words: str) -> None:
     draft = draft_of(faulty(words))
     known = [each.name for each in STRUCTURE if each.repair(draft, Refusal(400, words))]
     assert known == [name]
-
-
-@pytest.mark.parametrize(("name", "words"), WORDINGS)
-def test_a_repair_is_made_once_and_changes_nothing_it_was_given(name: str, words: str) -> None:
     assert repaired(BY_NAME[name], faulty(words), words)
 
 
-@pytest.mark.parametrize("words", [*NEVER, *OTHERS])
-def test_what_is_not_about_structure_is_left_alone(words: str) -> None:
-    for body in (FAULTY, {**FAULTY, "tools": []}):
-        draft = draft_of(body)
-        assert not [each.name for each in STRUCTURE if each.repair(draft, Refusal(400, words))]
+@pytest.mark.parametrize("rectifier", STRUCTURE, ids=lambda each: each.name)
+def test_what_is_not_about_structure_is_left_alone(rectifier: Rectifier) -> None:
+    for draft in (draft_of(FAULTY), draft_of({**FAULTY, "tools": []})):
+        for words in (*NEVER, *OTHERS):
+            assert rectifier.repair(draft, Refusal(400, words)) is None, words
 
 
 ALL_WORDS = st.sampled_from([words for texts in REFUSED.values() for words in texts])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STRANGE, ALL_WORDS)
 def test_no_body_is_too_strange(body: Any, words: str) -> None:
     for rectifier in STRUCTURE:
@@ -133,12 +129,12 @@ def test_a_request_without_faults_stays_as_it_is(body: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize("case", CAPTURED, ids=lambda case: case.stem)
-@pytest.mark.parametrize("rectifier", STRUCTURE, ids=lambda each: each.name)
-def test_the_clients_own_requests_need_no_repair(case: Path, rectifier: Rectifier) -> None:
+def test_the_clients_own_requests_need_no_repair(case: Path) -> None:
     body = captured(case)
-    for words in REFUSED[rectifier.name]:
-        made = repaired(rectifier, body, words)
-        assert made is None or made.lesson or rectifier.name in LEARNS, words
+    for rectifier in STRUCTURE:
+        for words in REFUSED[rectifier.name]:
+            made = repaired(rectifier, body, words)
+            assert made is None or rectifier.name in LEARNS, words
 
 
 def test_deep_bodies_are_no_trouble() -> None:

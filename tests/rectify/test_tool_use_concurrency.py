@@ -91,7 +91,7 @@ def torn(draw: st.DrawFn, messages: list[Any]) -> list[Any]:
     return kept
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_call_is_answered(data: st.DataObject) -> None:
     body = data.draw(conversations())
