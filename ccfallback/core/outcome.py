@@ -87,6 +87,8 @@ class Outcome:
     status: int | None = None
     message: str = ""
     """The upstream's own words."""
+    code: str = ""
+    """Its machine-readable code, where it gave one."""
     until: float | None = None
     """Reset hint: when the upstream said to come back, in Unix seconds."""
     complete: bool = True
@@ -191,6 +193,7 @@ def classify(
         reason=_reason(status, error),
         status=status,
         message=error.message,
+        code=error.code,
         until=_until(fault, headers, error, now),
     )
 

@@ -21,6 +21,8 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
 
 QUOTE: Final = 12
 
+_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+
 
 class Secret:
     """A string that shows itself only when asked."""
@@ -79,10 +81,13 @@ def without_quotes(text: str, body: Body) -> str:
     as well; shorter ones are words that anybody may use.
     """
     content = b"".join(body.member(key) for key in ("messages", "system"))
+    # The name of a member is none of the conversation, and what a refusal is mostly about.
+    names = [word.span() for word in _NAME.finditer(text) if b'"%s":' % word[0].encode() in content]
     found = [
         start
         for start in range(len(text) - QUOTE + 1)
         if text[start : start + QUOTE].encode(errors="replace") in content
+        and not any(low <= start and start + QUOTE <= high for low, high in names)
     ]
     kept, end = [], 0
     for start in found:

@@ -1,6 +1,6 @@
 """Turn a table, as TOML gave it, into a `Config`, or name everything that is wrong with it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from ccfallback.core.quirks import CHECKS, Quirks
 from ccfallback.core.redact import Secret
 from ccfallback.errors import ConfigError, ConfigFault
 
+Names = Callable[[], Iterable[str]]
+
 DAY: Final = 86400.0
 
 AUTH_HEADERS: Final[Mapping[str, str]] = {"anthropic": "x-api-key", "openai": "Authorization"}
@@ -44,6 +46,7 @@ def parse(
     table: Mapping[str, Any],
     *,
     formats: Iterable[str],
+    rectifiers: Names | None = None,
     source: str = "the configuration",
 ) -> Config:
     """The configuration that `table` describes.
@@ -62,7 +65,7 @@ def parse(
         primary=_primary(root.section("primary"), shared),
         failover=_failover(root.section("failover")),
         breaker=_breaker(root.section("breaker")),
-        rectifiers=_rectifiers(root.section("rectifier")),
+        rectifiers=_rectifiers(root.section("rectifier"), rectifiers),
         privacy=_privacy(root.section("privacy")),
         log=_log(root.section("log")),
         proxy=_network(root.section("network")),
@@ -114,11 +117,13 @@ def _breaker(reader: Reader) -> Breaker:
     return breaker
 
 
-def _rectifiers(reader: Reader) -> Rectifiers:
+def _rectifiers(reader: Reader, names: Names | None) -> Rectifiers:
     enabled = reader.get("enabled", checks.boolean, True)
-    switches = {
-        key: reader.get(key, checks.boolean, True) for key in reader.table if key != "enabled"
-    }
+    given = [key for key in reader.table if key != "enabled"]
+    # The names are looked up only where some are written: each is a module.
+    known = set(names()) if given and names is not None else set(given)
+    switches = {name: reader.get(name, checks.boolean, True) for name in sorted(known)}
+    reader.finish()
     return Rectifiers(
         enabled=enabled, off=frozenset(name for name, on in switches.items() if not on)
     )

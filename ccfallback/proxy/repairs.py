@@ -3,9 +3,11 @@
 A repair counts when the repaired request was taken: then it is said, and, for a fallback, kept.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 from ccfallback.core import lessons
 from ccfallback.core.breaker import BreakerState
@@ -15,11 +17,18 @@ from ccfallback.core.lessons import Lesson
 from ccfallback.core.outcome import Outcome
 from ccfallback.proxy.context import Context, Services
 from ccfallback.proxy.record import upstream_text
-from ccfallback.rectify import RECTIFIERS, rectify
+from ccfallback.rectify import BY_NAME, rectify
 from ccfallback.rectify.client import repairs_itself
 from ccfallback.rectify.rule import Refusal, Repaired
 
-REPAIRABLE = frozenset({400, 422})
+REPAIRABLE: Final = frozenset({400, 422})
+
+ROUNDS: Final = 3
+"""One repair may bring up what another is for, as when it moves a field to where it is refused."""
+
+ORDER: Final = {name: place for place, name in enumerate(BY_NAME)}
+
+_DIGITS: Final = re.compile(r"\d+")
 
 Log = Callable[..., None]
 
@@ -34,6 +43,7 @@ class Repairs:
     log: Log
     _made: dict[str, list[tuple[str, Repaired]]] = field(default_factory=dict)
     _used: dict[str, list[Lesson]] = field(default_factory=dict)
+    _refusals: dict[str, Refusal] = field(default_factory=dict)
 
     def prevented(self, provider: Provider, draft: Draft) -> Draft:
         """The draft without what the provider is known to refuse for this model."""
@@ -42,16 +52,23 @@ class Repairs:
         if provider.primary or not rules.enabled or not state.learned:
             return draft
         now = self.services.breakers.clock()
-        known = [each for each in lessons.valid(state.learned, now) if each.model == self.model]
-        used = []
-        for rectifier in RECTIFIERS:
+        known = sorted(
+            (each for each in lessons.valid(state.learned, now) if each.model == self.model),
+            key=lambda lesson: ORDER.get(lesson.rectifier, 0),
+        )
+        used: list[Lesson] = []
+        for _ in range(ROUNDS):
+            before = draft
             for lesson in known:
-                if lesson.rectifier != rectifier.name or rectifier.name in rules.off:
+                rectifier = BY_NAME.get(lesson.rectifier)
+                if rectifier is None or rectifier.name in rules.off:
                     continue
                 repaired = rectifier.repair(draft, Refusal(400, lesson.text))
                 if repaired is not None:
                     draft = repaired.draft
                     used.append(lesson)
+            if draft is before:
+                break
         self._used[provider.name] = used
         return draft
 
@@ -62,9 +79,10 @@ class Repairs:
         rules = self.context.config.rectifiers
         if not rules.enabled or outcome.status not in REPAIRABLE:
             return None
-        refusal = Refusal(outcome.status, outcome.message)
+        refusal = Refusal(outcome.status, outcome.message, outcome.code)
         if provider.primary and repairs_itself(refusal):
             return None
+        self._judge(provider, refusal)
         # What was prevented stays so: the refusal is about the rest.
         found = rectify(self.prevented(provider, draft), refusal, skip=used | rules.off)
         if found is None:
@@ -82,6 +100,15 @@ class Repairs:
             error=said,
         )
         return name, repaired.draft
+
+    def _judge(self, provider: Provider, refusal: Refusal) -> None:
+        """Another refusal than the one before: what was done about that one was right."""
+        before = self._refusals.get(provider.name)
+        self._refusals[provider.name] = refusal
+        if before is not None and _without_places(before) == _without_places(refusal):
+            self._made.pop(provider.name, None)
+        else:
+            self.taken(provider)
 
     def taken(self, provider: Provider) -> None:
         """The provider took the request as it is now: the repairs were right."""
@@ -119,3 +146,8 @@ class Repairs:
             return replace(state, learned=change(state.learned))
 
         self.services.breakers.change(provider.name, apply)
+
+
+def _without_places(refusal: Refusal) -> str:
+    """A refusal without the places and numbers in it."""
+    return _DIGITS.sub("", refusal.text)

@@ -61,7 +61,9 @@ class ConfigFile:
         """What the file would say with that text in it; raises `ConfigError` if it can't load."""
         from ccfallback.wire import FORMATS
 
-        return parse(self._table(text), formats=FORMATS, source=str(self.path))
+        return parse(
+            self._table(text), formats=FORMATS, rectifiers=_repairs, source=str(self.path)
+        )
 
     def edit(self, change: "Callable[[tomlkit.TOMLDocument], T]") -> T:
         """Change the file through `change`; nothing is written if that changes no text."""
@@ -197,3 +199,10 @@ class ConfigFile:
         return ConfigError(
             f"{self.path} is not valid TOML: {why}", "mend it with `ccfallback config edit`"
         )
+
+
+def _repairs() -> list[str]:
+    """The names of the repairs that may be switched."""
+    from ccfallback.rectify import RECTIFIERS
+
+    return [rectifier.name for rectifier in RECTIFIERS]

@@ -19,6 +19,7 @@ import pytest
 from ccfallback.proxy import scripted, scripted_openai
 from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
 from tests.conftest import RunningProxy
+from tests.proxy.plain_api import strict
 
 CLAUDE = os.environ.get("CCFALLBACK_TEST_CLAUDE", "")
 USERS_KEY = "dummy-key-of-the-user"
@@ -180,6 +181,28 @@ def test_claude_code_works_with_a_provider_of_the_openai_format(
     assert any(str(m.get("content")).startswith("Error") for m in last if m["role"] == "tool")
     for request in fallback.received:
         assert USERS_KEY not in str(request.headers)
+
+
+def test_claude_code_works_with_a_provider_of_the_plain_api(
+    tmp_path: Path,
+    running: Callable[[str], RunningProxy],
+    upstream: Callable[..., ScriptedUpstream],
+) -> None:
+    written = tmp_path / "work" / "hello.txt"
+    primary, fallback = upstream(FAULTS["529"]), upstream()
+    good = writes_a_file(written)
+    fallback.route = lambda request: strict(good(request))
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n'
+        f'[[providers]]\nname = "plain"\nbase_url = "{fallback.url}"\napi_key = "spare-key"\n'
+    )
+    result = run_claude(proxy.url, tmp_path)
+    assert result["is_error"] is False
+    assert written.read_text() == "written by the tool\n"
+    repaired = {record["requestId"] for record in proxy.events("rectifier.attempt")}
+    asked = [record["requestId"] for record in proxy.events("request.start")]
+    assert repaired == {asked[0]}
+    assert len(asked) > 1
 
 
 def run_claude(url: str, folder: Path, tools: str = "Bash,Write") -> Any:
