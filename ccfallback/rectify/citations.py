@@ -26,14 +26,13 @@ _REFUSED: Final = (
     r"(?:not (?:be )?(?:allowed|permitted|supported)|unsupported|(?:can|may|must) ?not|only)"
 )
 _TRIGGER: Final = re.compile(
-    # A field that is unknown is another matter, and another rectifier's.
-    r"(?!.*extra inputs are not permitted)(?:"
-    rf".*\bcitations?\b.*{_REFUSED}.*\b(?:user|text)\b"
-    rf"|.*\bcitations?\b.*\b(?:user|text)\b.*{_REFUSED}"
-    rf"|.*\bdocument\b.*{_REFUSED}.*\b(?:assistant|user)\b"
-    rf"|.*\bdocument\b.*\bassistant\b.*{_REFUSED}"
-    r")"
+    rf"\bcitations?\b.{{0,80}}{_REFUSED}.{{0,80}}\b(?:user|text)\b"
+    rf"|\bcitations?\b.{{0,80}}\b(?:user|text)\b.{{0,80}}{_REFUSED}"
+    rf"|\bdocument\b.{{0,80}}{_REFUSED}.{{0,80}}\b(?:assistant|user)\b"
+    rf"|\bdocument\b.{{0,80}}\bassistant\b.{{0,80}}{_REFUSED}"
 )
+_UNKNOWN: Final = "extra inputs are not permitted"
+"""A field that is unknown is another matter, and another rectifier's."""
 _LESSON: Final = "citations in user text and documents in assistant messages are not permitted"
 
 
@@ -42,7 +41,7 @@ class _Citations:
 
     def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
         """Texts of the user cite nothing, and the assistant has no documents."""
-        if not _TRIGGER.match(refusal.text):
+        if _UNKNOWN in refusal.text or not _TRIGGER.search(refusal.text):
             return None
         cited = told = 0
         made: list[Any] = []
