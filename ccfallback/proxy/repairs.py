@@ -17,8 +17,8 @@ from ccfallback.core.lessons import Lesson
 from ccfallback.core.outcome import Outcome
 from ccfallback.proxy.context import Context, Services
 from ccfallback.proxy.record import upstream_text
-from ccfallback.rectify import BY_NAME, rectify
-from ccfallback.rectify.client import repairs_itself
+from ccfallback.rectify import BY_NAME, attempt, rectify
+from ccfallback.rectify.client import THE_CLIENTS_OWN, repairs_itself
 from ccfallback.rectify.rule import Refusal, Repaired
 
 REPAIRABLE: Final = frozenset({400, 422})
@@ -63,7 +63,7 @@ class Repairs:
                 rectifier = BY_NAME.get(lesson.rectifier)
                 if rectifier is None or rectifier.name in rules.off:
                     continue
-                repaired = rectifier.repair(draft, Refusal(400, lesson.text))
+                repaired = attempt(rectifier, draft, Refusal(400, lesson.text))
                 if repaired is not None:
                     draft = repaired.draft
                     used.append(lesson)
@@ -84,7 +84,8 @@ class Repairs:
             return None
         self._judge(provider, refusal)
         # What was prevented stays so: the refusal is about the rest.
-        found = rectify(self.prevented(provider, draft), refusal, skip=used | rules.off)
+        skip = used | rules.off | (THE_CLIENTS_OWN if provider.primary else frozenset())
+        found = rectify(self.prevented(provider, draft), refusal, skip=skip)
         if found is None:
             return None
         name, repaired = found

@@ -71,21 +71,21 @@ RECTIFIERS: Final[tuple[Rectifier, ...]] = (
     THINKING_MODE,
     FORCED_TOOL,
     REASONING_CONTENT,
+    BLOCK_TYPES,
+    SERVER_TOOLS,
     TOOL_USE_CONCURRENCY,
     ORPHAN_RESULTS,
-    SERVER_TOOLS,
     TOOL_IDS,
     TOOL_NAMES,
+    TOOLS_MISSING,
+    TOOL_SCHEMAS,
     EMPTY_TEXT,
     CACHE_MARKS,
-    PREFILL,
-    ALTERNATION,
-    AFTER_RESULTS,
-    TOOL_SCHEMAS,
-    MEDIA,
-    BLOCK_TYPES,
     CITATIONS,
-    TOOLS_MISSING,
+    MEDIA,
+    AFTER_RESULTS,
+    ALTERNATION,
+    PREFILL,
 )
 """In the order in which they are considered: fields and flags, thinking, then structure. What knows
 a field of its own comes before what takes any field out."""
@@ -100,7 +100,15 @@ def rectify(
     """The first repair that applies and is not to be skipped: its name and what it made."""
     for rectifier in RECTIFIERS:
         if rectifier.name not in skip:
-            repaired = rectifier.repair(draft, refusal)
+            repaired = attempt(rectifier, draft, refusal)
             if repaired is not None:
                 return rectifier.name, repaired
     return None
+
+
+def attempt(rectifier: Rectifier, draft: Draft, refusal: Refusal) -> Repaired | None:
+    """A rectifier's repair; none where the body is nested so deeply that no code can walk it."""
+    try:
+        return rectifier.repair(draft, refusal)
+    except RecursionError:
+        return None

@@ -25,6 +25,9 @@ _REPAIRED_BY_THE_CLIENT: Final = tuple(
 )
 """Wordings (normalised, see `Refusal.text`) that the client acts on."""
 
+THE_CLIENTS_OWN: Final = frozenset({"media", "prefill", "tool_schemas"})
+"""Repairs that cost more than they mend where the client has ways of its own."""
+
 
 def repairs_itself(refusal: Refusal) -> bool:
     """Whether the client knows what to do about a refusal."""
