@@ -61,9 +61,7 @@ class ConfigFile:
         """What the file would say with that text in it; raises `ConfigError` if it can't load."""
         from ccfallback.wire import FORMATS
 
-        return parse(
-            self._table(text), formats=FORMATS, rectifiers=_repairs, source=str(self.path)
-        )
+        return parse(self._table(text), formats=FORMATS, rectifiers=_repairs, source=str(self.path))
 
     def edit(self, change: "Callable[[tomlkit.TOMLDocument], T]") -> T:
         """Change the file through `change`; nothing is written if that changes no text."""
