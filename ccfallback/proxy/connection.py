@@ -74,7 +74,6 @@ class Connection(asyncio.Protocol):
             self._incoming is not None
             and self._incoming.reusable
             and self._sent
-            and not self._reading_paused
             and not self.closed
             and self._transport is not None
             and self._transport.get_write_buffer_size() == 0
@@ -154,7 +153,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The loop has read."""
         incoming = self._incoming
-        if incoming is None or incoming.done:
+        if incoming is None:
             self.abort()
             return
         body = incoming.feed(data)
@@ -187,7 +186,6 @@ class Connection(asyncio.Protocol):
         elif self._incoming is not None:
             self._incoming.end()
             self._fail(self._incoming.broken)
-        _wake(self._writer)
         if not self._lost.done():
             self._lost.set_result(None)
         self._on_lost(self)
@@ -226,10 +224,15 @@ class Connection(asyncio.Protocol):
         """Whether the whole body was written."""
         assert self._transport is not None
         async for piece in pieces:
+            # An upstream that refuses a body answers and resets: were the reset found first, by
+            # writing, the answer would be lost.
+            while not self.closed and not self._reading_paused and self.has_unread():
+                await asyncio.sleep(0)
             if self.closed:
                 return False
             self._transport.write(piece)
-            while self._writing_paused and not self.closed:
+            while self._writing_paused:
+                # Should the connection end meanwhile, this is cancelled.
                 self._writer = self._loop.create_future()
                 await self._writer
         return not self.closed

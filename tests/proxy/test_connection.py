@@ -1,6 +1,8 @@
 """One connection: what it holds back, what it closes for, and how little it loses."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 
 import httpx
@@ -275,6 +277,62 @@ def test_an_answer_that_does_not_wait_for_the_body_is_delivered(
                 assert response.status_code == 413
                 assert await body_of(response) == b"too much"
                 assert len(transport._pool) == 0
+
+    run(story)
+
+
+@pytest.mark.parametrize("content", ["whole", "endless", "stuck"])
+def test_a_connection_with_half_a_request_on_it_is_not_used_again(run: Runs, content: str) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            # It says nothing of closing.
+            await peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 8\r\n\r\ntoo much")
+            await done.wait()
+
+        done = asyncio.Event()
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            for number in range(1, 4):
+                given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
+                assert await ask(transport, upstream.url, given[content]) == (413, b"too much")
+                assert len(transport._pool) == 0
+                assert upstream.connections == number
+            done.set()
+
+    run(story)
+
+
+def test_an_answer_is_found_before_the_reset_behind_it(run: Runs) -> None:
+    reset = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(20):
+            peer, _ = listener.accept()
+            with peer:
+                while b"a" not in peer.recv(100):
+                    pass
+                peer.sendall(REFUSAL)
+            # It had not read all: that was a reset.
+            reset.set()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a" * 1000
+        await asyncio.sleep(0.01)
+        # Now the loop stands still until everything has happened.
+        assert reset.wait(10)
+        reset.clear()
+        while True:
+            yield b"a" * 65536
+
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=serve, args=[listener], daemon=True)
+            thread.start()
+            async with DirectTransport() as transport:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+                for _ in range(20):
+                    assert await ask(transport, url, pieces()) == (413, b"too much")
+            thread.join()
 
     run(story)
 

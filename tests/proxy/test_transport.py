@@ -26,6 +26,7 @@ from tests.proxy.raw_upstream import (
     once,
     open_sockets,
     post,
+    steady,
     until,
 )
 
@@ -205,7 +206,7 @@ def in_a_thread(surplus: bytes) -> Iterator[tuple[str, threading.Event, threadin
                         pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=[listener])
+        thread = threading.Thread(target=serve, args=[listener], daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/", go_on, said
         listener.shutdown(socket.SHUT_RDWR)
@@ -459,6 +460,53 @@ def test_closing_the_transport_fails_what_is_under_way(run: Runs) -> None:
                 await ask(transport, upstream.url)
         if HAS_PROC:
             await until(lambda: open_sockets() == before)
+
+    run(story)
+
+
+def test_closing_the_transport_stops_a_connection_that_is_being_made(
+    run: Runs, certificates: Certificates
+) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.closed()
+            closed.set()
+
+        closed = asyncio.Event()
+        async with RawUpstream(answer, tls=certificates.server("good")) as upstream:
+            transport = DirectTransport(ssl_context=certificates.client())
+            asking = asyncio.create_task(ask(transport, upstream.url))
+            await asyncio.sleep(0)
+            await transport.aclose()
+            with pytest.raises(httpx.ConnectError):
+                await asking
+            await closed.wait()
+
+    run(story)
+
+
+def test_an_upload_ends_with_its_connection(run: Runs) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await go_on.wait()
+            peer.reset()
+
+        async def endless() -> AsyncIterator[bytes]:
+            nonlocal given
+            while True:
+                given += 1
+                yield b"a" * 65536
+
+        given = 0
+        go_on = asyncio.Event()
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            asking = asyncio.create_task(ask(transport, upstream.url, endless()))
+            await steady(lambda: given)
+            go_on.set()
+            with pytest.raises((httpx.ReadError, httpx.WriteError)) as caught:
+                await asking
+            assert fault_of(caught.value) == (Fault.TRANSPORT, "connection reset")
 
     run(story)
 
