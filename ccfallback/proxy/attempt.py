@@ -17,7 +17,7 @@ from ccfallback.core.envelope import UpstreamError, plain_text
 from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
 from ccfallback.proxy.answer import Answer, Broken, Late, deadline
-from ccfallback.proxy.upstream import fault_of, send
+from ccfallback.proxy.upstream import fault_of
 from ccfallback.wire.fold import NotFoldable, fold, unfold
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
 
@@ -134,7 +134,7 @@ class _Trial:
             else ("non_streaming", limits.non_streaming)
         )
         async with deadline(name, seconds):
-            return Answer(await send(transport, request))
+            return Answer(await transport.handle_async_request(request))
 
     async def body(self, answer: Answer) -> Reply:
         """Read as much of the answer as it takes to know what it is."""

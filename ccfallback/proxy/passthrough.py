@@ -15,7 +15,6 @@ from ccfallback.proxy.answer import Late, deadline
 from ccfallback.proxy.context import Context, Services, context_of
 from ccfallback.proxy.request import ClientGone, Message, Receive, Scope, Send, while_connected
 from ccfallback.proxy.upstream import fault_of
-from ccfallback.proxy.upstream import send as send_upstream
 from ccfallback.store.secrets import KeyUnavailable
 
 
@@ -99,7 +98,7 @@ async def _open_primary(
     )
     try:
         async with deadline("non_streaming", provider.timeouts.non_streaming):
-            response = await send_upstream(services.upstreams.transport(url), request)
+            response = await services.upstreams.transport(url).handle_async_request(request)
     except Late as late:
         raise Unavailable(f"no answer within {late.seconds:.0f} s") from None
     except httpx.HTTPError as error:

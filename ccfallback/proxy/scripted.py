@@ -215,6 +215,10 @@ def html(status: int = 200) -> Script:
     return answer(status, page, "text/html")
 
 
+async def nothing(_request: Received, _connection: Connection) -> None:
+    """No more than has been said, and then the end."""
+
+
 async def hang(_request: Received, connection: Connection) -> None:
     """No byte at all."""
     await connection.silence()

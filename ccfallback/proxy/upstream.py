@@ -2,6 +2,8 @@
 
 Everything upstream goes through one `httpx.AsyncBaseTransport`, called directly: a client
 around it would cost more than the rest of the proxy. Redirects are therefore never followed.
+Our own transport carries what goes straight to a provider, the library's what takes an outgoing
+proxy.
 """
 
 import errno
@@ -16,6 +18,7 @@ import httpx
 
 from ccfallback.core.outcome import Fault
 from ccfallback.core.target import is_loopback
+from ccfallback.proxy.transport import DirectTransport
 
 _NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
@@ -43,9 +46,7 @@ class Upstreams:
         """What carries a request to `url`."""
         proxy = self._proxy_for(url)
         if proxy not in self._transports:
-            self._transports[proxy] = httpx.AsyncHTTPTransport(
-                proxy=proxy, limits=_LIMITS, trust_env=True
-            )
+            self._transports[proxy] = DirectTransport() if proxy is None else Proxied(proxy)
         return self._transports[proxy]
 
     def _proxy_for(self, url: str) -> str | None:
@@ -59,7 +60,9 @@ class Upstreams:
             return self._proxy
         if proxy_bypass(host):
             return None
-        return self._environment.get(parts.scheme) or self._environment.get("all")
+        found = self._environment.get(parts.scheme) or self._environment.get("all")
+        # Many an environment names host and port alone.
+        return f"http://{found}" if found and "://" not in found else found or None
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -67,13 +70,19 @@ class Upstreams:
             await transport.aclose()
 
 
-async def send(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
-    """Send a request; again on another connection where a pooled one had been closed meanwhile.
+class Proxied(httpx.AsyncBaseTransport):
+    """The library's transport, through an outgoing proxy.
 
+    A request is sent again on another connection where a pooled one had been closed meanwhile.
     That is safe because the upstream has not answered a byte on it: it closed the connection
     without having seen the request.
     """
-    for _ in range(STALE_TRIES):
+
+    def __init__(self, proxy: str) -> None:
+        self._pool = httpx.AsyncHTTPTransport(proxy=proxy, limits=_LIMITS)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the response has its head, and its stream the body as it comes."""
         opened = False
 
         async def trace(event: str, _info: dict[str, Any]) -> None:
@@ -81,12 +90,17 @@ async def send(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> h
             opened = opened or event.startswith("connection.connect")
 
         request.extensions["trace"] = trace
-        try:
-            return await transport.handle_async_request(request)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-            if opened or not _closed_without_answer(error):
-                raise
-    return await transport.handle_async_request(request)
+        for _ in range(STALE_TRIES):
+            try:
+                return await self._pool.handle_async_request(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                if opened or not _closed_without_answer(error):
+                    raise
+        return await self._pool.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
 
 
 def _closed_without_answer(error: httpx.TransportError) -> bool:

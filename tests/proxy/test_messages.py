@@ -40,6 +40,15 @@ async def cut(_request: Received, connection: Connection) -> None:
     raise Hangup
 
 
+def saying(event: bytes) -> Script:
+    """One more event, and then the end."""
+
+    async def script(_request: Received, connection: Connection) -> None:
+        await connection.chunk(event)
+
+    return script
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_primary_answers(chain: Callable[..., Chain], stream: bool) -> None:
     running = chain(scripted.reply("hello"), scripted.reply("no"))
@@ -156,29 +165,51 @@ def test_a_stream_that_stalls_before_its_content_is_passed_over(
 @pytest.mark.parametrize(
     "fault",
     [
-        scripted.stream(EVENTS[:3], then=cut),
-        scripted.stream(EVENTS[:3], then=scripted.reset),
-        scripted.stream(EVENTS[:3], then=scripted.hang),
-        scripted.stream(EVENTS[:3]),
-        scripted.stream([*EVENTS[:3], OVERLOADED]),
-        scripted.stream([*EVENTS[:3], b"event: x\ndata: {nonsense\n\n"]),
+        cut,
+        scripted.reset,
+        scripted.hang,
+        scripted.nothing,
+        saying(OVERLOADED),
+        saying(b"event: x\ndata: {nonsense\n\n"),
     ],
 )
 def test_an_answer_that_breaks_after_it_began_is_dropped_and_never_ended(
     chain: Callable[..., Chain], fault: Script
 ) -> None:
-    running = chain(fault, scripted.reply("second try"), more="[timeouts]\nidle = 0.2\n")
+    seen = threading.Event()
+
+    async def then(request: Received, connection: Connection) -> None:
+        await asyncio.to_thread(seen.wait)
+        await fault(request, connection)
+
+    broken = scripted.stream(EVENTS[:3], then=then)
+    running = chain(broken, scripted.reply("second try"), more="[timeouts]\nidle = 0.2\n")
     text: list[bytes] = []
+
+    def read(answer: httpx.Response) -> None:
+        for part in answer.iter_bytes():
+            text.append(part)
+            if b"".join(text) == b"".join(EVENTS[:3]):
+                seen.set()
+
     with httpx.stream("POST", f"{running.url}/v1/messages", json={**ASK, "stream": True}) as answer:
-        parts = answer.iter_bytes()
-        with pytest.raises(httpx.RemoteProtocolError):
-            text.extend(parts)
+        pytest.raises(httpx.RemoteProtocolError, read, answer)
     assert b"".join(text) == b"".join(EVENTS[:3])
     assert running.proxy.wait_for("request.error")["data"]["provider"] == "anthropic-primary"
     state = running.proxy.state["anthropic-primary"]
     assert state["consecutiveFailures"] == 1
     assert state["cooldownUntil"] > state["lastFailure"]
     assert "second try" in ask(running, stream=True).text
+
+
+def test_an_error_that_comes_together_with_the_first_text_still_goes_to_the_next_provider(
+    chain: Callable[..., Chain],
+) -> None:
+    at_once = scripted.stream([b"".join([*EVENTS[:3], OVERLOADED])])
+    running = chain(at_once, scripted.reply("second try"))
+    response = ask(running, stream=True)
+    assert "second try" in response.text
+    assert response.headers["x-ccfallback-attempts"] == "2"
 
 
 def test_the_stream_reaches_the_client_as_it_comes(chain: Callable[..., Chain]) -> None:
@@ -200,13 +231,15 @@ def test_the_stream_reaches_the_client_as_it_comes(chain: Callable[..., Chain]) 
     assert rest.endswith(EVENTS[-1])
 
 
-def test_a_header_that_cannot_be_sent_on_is_left_out(chain: Callable[..., Chain]) -> None:
+def test_an_answer_with_a_broken_head_goes_to_the_next_provider(
+    chain: Callable[..., Chain],
+) -> None:
     whole = msgspec.json.encode(scripted.message("fine"))
-    running = chain(scripted.answer(200, whole, headers={"x-bad": "a\x01b", "x-good": "c"}))
+    bad = scripted.answer(200, whole, headers={"x-bad": "a\x01b"})
+    running = chain(bad, scripted.reply("well"))
     response = ask(running)
-    assert response.status_code == 200
-    assert response.headers["x-good"] == "c"
-    assert "x-bad" not in response.headers
+    assert response.headers["x-ccfallback-provider"] == "fallback1"
+    assert running.proxy.state["anthropic-primary"]["reason"] == "broken HTTP"
 
 
 @pytest.mark.parametrize("end", [cut, scripted.reset, scripted.hang])

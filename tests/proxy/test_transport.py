@@ -12,7 +12,7 @@ import pytest
 
 from ccfallback.core.outcome import Fault
 from ccfallback.proxy.transport import DirectTransport
-from ccfallback.proxy.upstream import fault_of, send
+from ccfallback.proxy.upstream import fault_of
 from tests.proxy.conftest import Certificates
 from tests.proxy.raw_upstream import (
     HAS_PROC,
@@ -315,7 +315,7 @@ def test_a_fresh_connection_that_is_closed_is_an_error_at_once(run: Runs) -> Non
 
         async with RawUpstream(answer) as upstream, DirectTransport() as transport:
             with pytest.raises(httpx.RemoteProtocolError):
-                await send(transport, post(upstream.url))
+                await transport.handle_async_request(post(upstream.url))
             assert upstream.connections == 1
 
     run(story)

@@ -9,6 +9,9 @@ import pytest
 
 from ccfallback.core.outcome import Fault
 from ccfallback.proxy.upstream import Upstreams, fault_of
+from tests.proxy.raw_upstream import Peer, RawUpstream, Runs
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -84,3 +87,73 @@ def test_the_configured_proxy_beats_the_environments(monkeypatch: pytest.MonkeyP
     before = upstreams.transport("https://outside.test")
     upstreams.use_proxy(None)
     assert upstreams.transport("https://outside.test") is not before
+
+
+def test_an_environment_may_name_host_and_port_alone(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            assert (await peer.request()).startswith(b"POST http://provider.test/v1 HTTP/1.1\r\n")
+            await peer.send(OK)
+
+        async with RawUpstream(answer) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
+            assert await ask(Upstreams()) == b"ok"
+
+    run(story)
+
+
+def test_a_request_goes_through_a_socks_proxy(run: Runs) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            # RFC 1928: a greeting that offers "no authentication", then CONNECT to a name.
+            assert await peer.reader.readexactly(3) == b"\x05\x01\x00"
+            await peer.send(b"\x05\x00")
+            name = b"provider.test"
+            wanted = b"\x05\x01\x00\x03" + bytes([len(name)]) + name + b"\x00\x50"
+            assert await peer.reader.readexactly(len(wanted)) == wanted
+            await peer.send(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
+            assert (await peer.request()).startswith(b"POST /v1 HTTP/1.1\r\n")
+            await peer.send(OK)
+
+        async with RawUpstream(answer) as proxy:
+            url = proxy.url.replace("http://", "socks5://")
+            assert await ask(Upstreams(url)) == b"ok"
+
+    run(story)
+
+
+def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(OK)
+            if peer.number == 1:
+                # It closes when the next request is there already.
+                await peer.request()
+            else:
+                await peer.closed()
+
+        async with RawUpstream(answer) as proxy:
+            upstreams = Upstreams(proxy.url)
+            transport = upstreams.transport("http://provider.test/v1")
+            for _ in range(2):
+                response = await transport.handle_async_request(post())
+                assert await response.aread() == b"ok"
+            assert proxy.connections == 2
+            await upstreams.aclose()
+
+    run(story)
+
+
+def post() -> httpx.Request:
+    return httpx.Request("POST", "http://provider.test/v1", content=b"hello")
+
+
+async def ask(upstreams: Upstreams) -> bytes:
+    transport = upstreams.transport("http://provider.test/v1")
+    response = await transport.handle_async_request(post())
+    body = await response.aread()
+    await upstreams.aclose()
+    return body
