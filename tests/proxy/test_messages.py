@@ -192,8 +192,12 @@ def test_an_answer_that_breaks_after_it_began_is_dropped_and_never_ended(
             if b"".join(text) == b"".join(EVENTS[:3]):
                 seen.set()
 
-    with httpx.stream("POST", f"{running.url}/v1/messages", json={**ASK, "stream": True}) as answer:
-        pytest.raises(httpx.RemoteProtocolError, read, answer)
+    asked = {**ASK, "stream": True}
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("POST", f"{running.url}/v1/messages", json=asked) as answer,
+    ):
+        read(answer)
     assert b"".join(text) == b"".join(EVENTS[:3])
     assert running.proxy.wait_for("request.error")["data"]["provider"] == "anthropic-primary"
     state = running.proxy.state["anthropic-primary"]
