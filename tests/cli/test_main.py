@@ -134,3 +134,26 @@ def test_options_of_the_root_hold_for_every_command(
     )
     assert ran.code == 0
     assert 'name = "p"' in config.read_text()
+
+
+HEAVY = {"pydantic", "rich", "httpx", "starlette", "uvicorn", "anyio", "ccfallback.cli.serve"}
+
+IMPORTED = """
+import sys
+from ccfallback.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("providers", "list"), ("breaker", "status", "--json"), ("config", "path")]
+)
+def test_a_command_loads_nothing_that_it_does_not_need(arguments: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments], capture_output=True, check=True, text=True
+    )
+    assert ran.stdout
+    assert not HEAVY & set(ran.stderr.split())
