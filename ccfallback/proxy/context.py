@@ -12,7 +12,7 @@ from ccfallback.core.config import Config
 from ccfallback.core.headers import RawHeaders
 from ccfallback.core.ledger import Ledger
 from ccfallback.core.target import Address
-from ccfallback.proxy.health import Breakers
+from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import LiveConfig
 from ccfallback.proxy.record import Recorder

@@ -1,138 +1,17 @@
-"""The breakers of the running server: what is in the state file, kept in memory, shared live.
+"""The breakers as one request sees them: who may be asked, and what came of it."""
 
-The file is the truth and memory a cache of it. Every change is made to memory at once and to
-whatever the file holds by then, so that a `breaker reset` and a failure never erase each other.
-A failure is on the disk before its response ends; a success that changes nothing but a time of
-day may wait a second.
-"""
-
-import asyncio
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from time import monotonic, time
-from typing import Final, Protocol
+from typing import Final
 
 from ccfallback.core import breaker
-from ccfallback.core.breaker import CLOSED, BreakerState, Phase, limits_of
+from ccfallback.core.breaker import CLOSED, Phase, limits_of
 from ccfallback.core.config import Config, Provider
 from ccfallback.core.failover import Admission
 from ccfallback.core.outcome import BLAME, Blame, Outcome
-from ccfallback.errors import CcfallbackError
-from ccfallback.proxy.record import Recorder, milliseconds
-
-States = dict[str, BreakerState]
-Change = Callable[[BreakerState], BreakerState]
-
-NOTICE_PAUSE: Final = 60.0
-"""Seconds between two complaints about a disk that does not take the state."""
+from ccfallback.proxy.breakers import Breakers
+from ccfallback.proxy.record import milliseconds
 
 LONGEST_MODEL: Final = 200
 """Letters of a model's name that are remembered: the client chooses it."""
-
-MOST_PENDING: Final = 1000
-
-
-class StateStore(Protocol):
-    """The file, as the server uses it; the methods may block."""
-
-    path: Path
-    set_aside: Path | None
-
-    def stamp(self) -> tuple[int, int, int] | None:
-        """What changes when the file does."""
-
-    def read(self) -> States:
-        """What the file holds."""
-
-    def update(self, change: Callable[[States], States]) -> States:
-        """Change what the file holds, under its lock; returns the result."""
-
-
-class Breakers:
-    """All breakers of this server."""
-
-    def __init__(
-        self, store: StateStore, recorder: Recorder, clock: Callable[[], float] = time
-    ) -> None:
-        self._store = store
-        self._stamp: tuple[int, int, int] | None = None
-        self._pending: dict[object, tuple[str, Change]] = {}
-        self._writing = asyncio.Lock()
-        self._noticed = -NOTICE_PAUSE
-        self.recorder = recorder
-        self.clock = clock
-        self.states: States = {}
-        self.probing: set[tuple[str, str]] = set()
-
-    def of(self, name: str) -> BreakerState:
-        """What is known of a provider."""
-        return self.states.get(name, CLOSED)
-
-    async def refresh(self) -> None:
-        """Take over what a command or another server has written."""
-        stamp = self._store.stamp()
-        if stamp == self._stamp:
-            return
-        states = await asyncio.to_thread(self._store.read)
-        self._stamp = stamp
-        if self._store.set_aside is not None:
-            self.recorder.log(
-                "error",
-                "state.corrupt",
-                f"the state file was not readable; it is kept as {self._store.set_aside}",
-                path=str(self._store.set_aside),
-            )
-        self._take(states)
-
-    def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
-        """Change a provider's state in memory, and in the file at the next flush.
-
-        A change takes the place of a waiting one with the same `instead_of`.
-        """
-        self.states[name] = change(self.of(name))
-        key = object() if instead_of is None else instead_of
-        self._pending.pop(key, None)
-        if len(self._pending) < MOST_PENDING:
-            self._pending[key] = (name, change)
-
-    async def flush(self) -> None:
-        """Return when every change so far is in the file, or the disk has refused it."""
-        if not self._pending and not self._writing.locked():
-            return
-        async with self._writing:
-            changes, self._pending = self._pending, {}
-            if not changes:
-                return
-            try:
-                states = await asyncio.to_thread(self._store.update, _all_of(changes.values()))
-            except (CcfallbackError, OSError) as error:
-                self._pending = {**changes, **self._pending}
-                self._notice(error)
-                return
-            self._stamp = self._store.stamp()
-            self._take(states)
-
-    def _take(self, states: States) -> None:
-        self.states = dict(states)
-        for name, change in self._pending.values():
-            self.states[name] = change(self.of(name))
-
-    def _notice(self, error: Exception) -> None:
-        if monotonic() - self._noticed < NOTICE_PAUSE:
-            return
-        self._noticed = monotonic()
-        self.recorder.log(
-            "error", "state.error", f"the state can't be saved, going on from memory: {error}"
-        )
-
-
-def _all_of(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
-    def apply(states: States) -> States:
-        for name, change in changes:
-            states[name] = change(states.get(name, CLOSED))
-        return states
-
-    return apply
 
 
 class Turn:

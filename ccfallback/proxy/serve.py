@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -18,13 +19,13 @@ from ccfallback.core.config import Config
 from ccfallback.core.target import Address, is_loopback
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.proxy.app import create_app
+from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.context import Logins, Services
-from ccfallback.proxy.health import Breakers
 from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import LiveConfig
 from ccfallback.proxy.record import Listener, Recorder
 from ccfallback.proxy.upstream import Upstreams
-from ccfallback.store import ledger_file, server_file
+from ccfallback.store import files, ledger_file, server_file
 from ccfallback.store.config_file import ConfigFile
 from ccfallback.store.journal import Journal, JournalWriter
 from ccfallback.store.paths import Paths
@@ -36,6 +37,10 @@ KEEP_ALIVE: Final = 120
 closed under its feet."""
 
 FLUSH_SECONDS: Final = 1.0
+LOCK_SECONDS: Final = 1.0
+"""How long the server waits for a file that another process has locked, before it goes on from
+memory and tries again later."""
+
 BACKLOG: Final = 2048
 
 
@@ -57,7 +62,7 @@ class Proxy:
         live.on_change.append(self._adopt)
         self.services = Services(
             live=live,
-            breakers=Breakers(StateFile(paths.state), self.recorder),
+            breakers=Breakers(StateFile(paths.state, patience=LOCK_SECONDS), self.recorder),
             recorder=self.recorder,
             upstreams=Upstreams(live.current.proxy),
             keys=Keys(),
@@ -114,10 +119,11 @@ class Proxy:
             await self._server.serve(sockets=[self._socket])
         finally:
             flusher.cancel()
-            await self.services.breakers.flush()
-            self._save_ledger()
+            await self.services.breakers.flush(again=True)
+            self.services.breakers.close()
+            await self._save_ledger()
             await self.services.upstreams.aclose()
-            server_file.remove(self._paths.server, os.getpid())
+            self._forget_address()
             self.recorder.log("info", "server.stop", "stopped")
             self._writer.close()
 
@@ -153,25 +159,37 @@ class Proxy:
     async def _flush_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            await self.services.breakers.flush()
-            if self.services.ledger.changed:
-                await asyncio.to_thread(self._save_ledger)
-            if not self._paths.server.exists():
+            await self.services.breakers.flush(again=True)
+            await self._save_ledger()
+            if files.stamp(self._paths.server) is None:
                 # Another server on the same files took the note along when it stopped.
                 await asyncio.to_thread(self._note_address)
 
-    def _save_ledger(self) -> None:
+    async def _save_ledger(self) -> None:
         ledger = self.services.ledger
         if ledger.changed:
             ledger.changed = False
-            with contextlib.suppress(OSError, CcfallbackError):
-                ledger_file.write(self._signers, ledger.saved())
+            write = partial(ledger_file.write, patience=LOCK_SECONDS)
+            try:
+                # What is saved is picked out here: requests change the ledger meanwhile.
+                await asyncio.to_thread(write, self._signers, ledger.saved())
+            except (OSError, CcfallbackError):
+                ledger.changed = True
 
     def _note_address(self) -> None:
         with contextlib.suppress(OSError, CcfallbackError):
             server_file.write(
-                self._paths.server, self.url, os.getpid(), __version__, self.services.started
+                self._paths.server,
+                self.url,
+                os.getpid(),
+                __version__,
+                self.services.started,
+                patience=LOCK_SECONDS,
             )
+
+    def _forget_address(self) -> None:
+        with contextlib.suppress(OSError, CcfallbackError):
+            server_file.remove(self._paths.server, os.getpid(), patience=LOCK_SECONDS)
 
 
 class _Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from ccfallback.core.ledger import MOST_SAVED
 from ccfallback.store import files
 
 NAME = "signers.json"
@@ -27,8 +28,13 @@ def read(path: Path) -> Mapping[str, str]:
     return {key: name for key, name in signers.items() if isinstance(name, str)}
 
 
-def write(path: Path, signers: Mapping[str, str]) -> None:
-    """Save it, together with what another server has saved meanwhile. Raises `OSError`."""
-    with files.locked(path):
-        document = {"version": 1, "signers": {**read(path), **signers}}
+def write(path: Path, signers: Mapping[str, str], *, patience: float = 10.0) -> None:
+    """Save it, together with what another server has saved meanwhile.
+
+    Raises `OSError`, or `Busy` when its lock can't be had in `patience` seconds.
+    """
+    with files.locked(path, patience):
+        known = {name: by for name, by in read(path).items() if name not in signers}
+        kept = [*known.items(), *signers.items()][-MOST_SAVED:]
+        document = {"version": 1, "signers": dict(kept)}
         files.replace_atomically(path, msgspec.json.encode(document))

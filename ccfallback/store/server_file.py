@@ -29,10 +29,12 @@ class _Document(msgspec.Struct):
     started: int
 
 
-def write(path: Path, url: str, pid: int, version: str, started: float) -> None:
+def write(
+    path: Path, url: str, pid: int, version: str, started: float, *, patience: float = 10.0
+) -> None:
     """Say that this server runs; the last one to start is the one that is found."""
     document = _Document(url=url, pid=pid, version=version, started=round(started * 1000))
-    with files.locked(path):
+    with files.locked(path, patience):
         files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
 
@@ -45,9 +47,9 @@ def read(path: Path) -> ServerInfo | None:
     return ServerInfo(document.url, document.pid, document.version, document.started / 1000)
 
 
-def remove(path: Path, pid: int) -> None:
+def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
     """Take the file away, if it is this process's own."""
-    with files.locked(path):
+    with files.locked(path, patience):
         found = read(path)
         if found is not None and found.pid == pid:
             path.unlink(missing_ok=True)

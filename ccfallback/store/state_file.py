@@ -28,12 +28,15 @@ _LATEST_MS: Final = 253_402_300_800_000
 
 
 class StateFile:
-    """One state file."""
+    """One state file, whose lock is waited for with so much `patience`, in seconds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience: float = 10.0) -> None:
         self.path = path
+        self.seen: Stamp | None = None
+        """The version that the last read or update found, or made."""
         self.set_aside: Path | None = None
         """Where the last read or update put a file that it could make nothing of."""
+        self._patience = patience
 
     def stamp(self) -> Stamp | None:
         """What tells this version from the next; None if there is no file."""
@@ -42,6 +45,8 @@ class StateFile:
     def read(self) -> States:
         """What the file says; empty if it is missing, unreadable or corrupt."""
         self.set_aside = None
+        # Before reading: what another process writes meanwhile is another version.
+        self.seen = self.stamp()
         try:
             document = self._document()
         except (_CorruptError, PermissionError):
@@ -55,8 +60,10 @@ class StateFile:
         """Change what the file says now; a provider missing from the result is taken out of it."""
         self.set_aside = None
         try:
-            with files.locked(self.path):
-                return self._update(change)
+            with files.locked(self.path, self._patience):
+                states = self._update(change)
+                self.seen = self.stamp()
+                return states
         except Busy as error:
             raise StateError(error.message, error.hint) from error
         except OSError as error:
@@ -96,7 +103,7 @@ class StateFile:
     def _move_corrupt(self) -> None:
         """Put a corrupt file aside, unless another process has done so meanwhile."""
         try:
-            with files.locked(self.path):
+            with files.locked(self.path, self._patience):
                 try:
                     self._document()
                 except (_CorruptError, PermissionError):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfallback.core.ledger import MOST_SAVED
 from ccfallback.store import ledger_file
 
 
@@ -21,3 +22,13 @@ def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path, data: bytes) -> N
     path = tmp_path / "signers.json"
     path.write_bytes(data)
     assert ledger_file.read(path) == {}
+
+
+def test_the_file_does_not_grow_without_end_and_the_newest_stay(tmp_path: Path) -> None:
+    path = tmp_path / "signers.json"
+    ledger_file.write(path, {f"old{number}": "a" for number in range(MOST_SAVED)})
+    ledger_file.write(path, {"old7": "b", "new": "b"})
+    known = ledger_file.read(path)
+    assert len(known) == MOST_SAVED
+    assert (known["old7"], known["new"]) == ("b", "b")
+    assert "old0" not in known
