@@ -93,6 +93,21 @@ class Console:
             self.abandon()
             raise ClosedPipe from None
 
+    def progress(self, text: str) -> None:
+        """Show a person what is being waited for, in place of what was shown before.
+
+        Only on a terminal; an empty text clears the line.
+        """
+        if not _is_terminal(self.stderr) or self.environ.get("TERM") == "dumb":
+            return
+        try:
+            width = os.get_terminal_size(self.stderr.fileno()).columns or PLAIN_WIDTH
+        except OSError:
+            width = PLAIN_WIDTH
+        shown = text if len(text) < width else text[: width - 2] + "…"
+        self.stderr.write(f"\r\x1b[K{shown}")
+        self.stderr.flush()
+
     def write(self, text: str) -> None:
         """Print data, at once: a reader may be waiting for it."""
         try:

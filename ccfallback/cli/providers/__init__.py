@@ -1,11 +1,13 @@
 """`ccfallback providers`: the chain, seen and changed.
 
-A verb is a function in `show` (reads) or `edit` (writes), and a line below, in the order of help.
+A verb is a function in `show` (reads), `edit` (writes) or `trial` (asks), and a line below, in the
+order of help.
 """
 
 from ccfallback.cli.options import group
 from ccfallback.cli.providers import edit, show
 from ccfallback.cli.providers.presets import presets
+from ccfallback.cli.providers.trial import trial
 
 app = group(name="providers", help="See and change the chain of providers.")
 
@@ -16,6 +18,7 @@ app.command(
     epilog="Example: ccfallback providers add deepseek --preset deepseek --api-key-stdin, or "
     "ccfallback providers add mine --base-url https://api.example.com --api-key-env MY_KEY",
 )(edit.add)
+app.command("test", epilog="Example: ccfallback providers test openrouter")(trial)
 app.command("presets", epilog="Example: ccfallback providers presets")(presets)
 app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.change)
 app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
