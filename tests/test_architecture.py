@@ -75,6 +75,7 @@ WITHOUT_TESTS = {
     "proxy/relay.py": "test_messages.py: every way for a stream to end, over real sockets",
     "proxy/respond.py": "five lines that every answer of our own goes through",
     "core/draft.py": "a body and its flags, nothing else",
+    "core/explanation.py": "the value that test_explain.py looks at",
     "proxy/scripted.py": "the upstream of the other tests",
     "proxy/scripted_openai.py": "the same, in the other format",
 }

@@ -17,6 +17,7 @@ COMMANDS: Final = (
     "env",
     "providers",
     "breaker",
+    "explain",
     "logs",
     "config",
 )

@@ -50,7 +50,7 @@ def tail(
         None, metavar="NAME", help="Only about one provider.", autocompletion=provider_names
     ),
     request: str | None = typer.Option(
-        None, metavar="ID", help="Only one request, by its id or the beginning of it."
+        None, metavar="ID", help="Only one request, by its id, or how that begins or ends."
     ),
     form: Format = typer.Option(
         Format.PRETTY, "--format", help="As a story, or the lines as they are."
@@ -69,7 +69,7 @@ def tail(
             None if earliest is None else lambda record: _written(record) >= earliest,
             None if level is None else lambda record: _gravity(record) >= LEVELS.index(level),
             None if provider is None else lambda record: _data(record, "provider") == provider,
-            None if request is None else lambda record: _is_of(record, request),
+            None if request is None else lambda record: story.is_of(record, request),
         ]
     )
     lines = form is Format.JSON or (as_json and follow)
@@ -135,10 +135,6 @@ def _gravity(record: Mapping[str, Any]) -> int:
     """The place of a record's level; a level that nobody knows is below all."""
     level = record.get("level")
     return LEVELS.index(level) if level in LEVELS else -1
-
-
-def _is_of(record: Mapping[str, Any], request: str) -> bool:
-    return str(record.get("requestId") or "").startswith(request)
 
 
 def _data(record: Mapping[str, Any], key: str) -> Any:

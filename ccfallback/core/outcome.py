@@ -91,6 +91,8 @@ class Outcome:
     """Its machine-readable code, where it gave one."""
     until: float | None = None
     """Reset hint: when the upstream said to come back, in Unix seconds."""
+    hint: str = ""
+    """Where it said so: the name of a header, or `message`."""
     complete: bool = True
     """Whether the answer is whole, or a stream of which only the beginning is known."""
 
@@ -188,13 +190,15 @@ def classify(
         fault = Fault.OVERLOADED
     elif fault is Fault.THROTTLED and timing.only_model_window_rejected(headers):
         fault = Fault.MODEL_THROTTLED
+    until, source = _hint(fault, headers, error, now) or (None, "")
     return Outcome(
         fault=fault,
         reason=_reason(status, error),
         status=status,
         message=error.message,
         code=error.code,
-        until=_until(fault, headers, error, now),
+        until=until,
+        hint=source,
     )
 
 
@@ -210,9 +214,9 @@ def _speaks_of_overload(error: UpstreamError) -> bool:
     return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
 
 
-def _until(
+def _hint(
     fault: Fault, headers: Mapping[str, str], error: UpstreamError, now: float
-) -> float | None:
+) -> timing.ResetHint | None:
     """The reset hint, where a fault is one that passes by itself."""
     if fault in _PASSING:
         return timing.reset_hint(headers, error.message, now)

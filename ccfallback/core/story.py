@@ -44,15 +44,15 @@ def line(record: Mapping[str, Any], *, timezone: tzinfo | None = None) -> StoryL
     """A record as a line, its time in `timezone` (by default this machine's)."""
     when = moment(record)
     local = None if when is None else _local(when, timezone)
-    event = _text(record.get("event"))
-    level = _text(record.get("level"))
+    event = printable(record.get("event"))
+    level = printable(record.get("level"))
     return StoryLine(
         day="" if local is None else local.strftime("%Y-%m-%d"),
         time="--:--:--" if local is None else local.strftime("%H:%M:%S"),
         sign=ANSWERED if event in GOOD_EVENTS else SIGNS.get(level, " "),
         level=level,
-        request=_text(record.get("requestId"))[-REQUEST_LETTERS:],
-        text=_text(record.get("message")) or event or "(a line without a message)",
+        request=printable(record.get("requestId"))[-REQUEST_LETTERS:],
+        text=printable(record.get("message")) or event or "(a line without a message)",
     )
 
 
@@ -72,5 +72,15 @@ def _local(when: datetime, timezone: tzinfo | None) -> datetime | None:
         return None
 
 
-def _text(value: object) -> str:
+def is_of(record: Mapping[str, Any], request: str) -> bool:
+    """Whether a record is about the request whose id begins or ends like this.
+
+    Its end is what the story shows, its beginning what one types.
+    """
+    found = record.get("requestId")
+    return isinstance(found, str) and (found.startswith(request) or found.endswith(request))
+
+
+def printable(value: object) -> str:
+    """A text of a record, without anything that a terminal would obey; empty if it is none."""
     return _CONTROL.sub(" ", value).strip() if isinstance(value, str) else ""

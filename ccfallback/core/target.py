@@ -59,6 +59,12 @@ def address(url: str) -> Address:
     return Address("loopback" if is_loopback(host) else host, parts.port or _PORTS[parts.scheme])
 
 
+@lru_cache(maxsize=512)
+def host_of(url: str) -> str:
+    """Host and port as the URL writes them, for a person."""
+    return urlsplit(url).netloc
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's loopback."""
     host = host.strip("[]").rstrip(".").lower()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 UNIFIED: Final = "anthropic-ratelimit-unified-"
 _MODEL_WINDOW: Final = re.compile(r"7d_oi|overage|(?:7d|seven_day)_\w+")
@@ -30,27 +30,48 @@ BACKOFF_BASE: Final = 0.5
 BACKOFF_MAX: Final = 8.0
 
 
-def reset_hint(headers: Mapping[str, str], message: str, now: float) -> float | None:
-    """When an upstream says it will serve again, in Unix seconds; `None` if it does not say.
+MESSAGE: Final = "message"
+"""The source of a hint that stands in an error's own words."""
+
+
+class ResetHint(NamedTuple):
+    """When an upstream says that it will serve again."""
+
+    until: float
+    """In Unix seconds."""
+    source: str
+    """The header that says so, or `MESSAGE`."""
+
+
+def reset_hint(headers: Mapping[str, str], message: str, now: float) -> ResetHint | None:
+    """When an upstream says it will serve again; `None` if it does not say.
 
     The latest reset of the rejected windows of a subscription; else the unified reset if the
     unified status is rejected; else `retry-after-ms`, `retry-after`, or a date in the message.
     What lies in the past counts as not said.
     """
     resets = [
-        reset
+        ResetHint(reset, name)
         for window, status in _windows(headers).items()
         if status == "rejected"
-        and (reset := _number(headers.get(f"{UNIFIED}{window}-reset"))) is not None
+        and (reset := _number(headers.get(name := f"{UNIFIED}{window}-reset"))) is not None
     ]
-    candidates: list[float | None] = [max(resets, default=None)]
+    candidates: list[tuple[float | None, str]] = [max(resets)] if resets else []
     if headers.get(f"{UNIFIED}status") == "rejected":
-        candidates.append(_number(headers.get(f"{UNIFIED}reset")))
+        name = f"{UNIFIED}reset"
+        candidates.append((_number(headers.get(name)), name))
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        candidates.append(now + milliseconds / 1000)
-    candidates.append(retry_after(headers.get("retry-after"), now))
-    candidates.append(_regain_date(message))
-    return next((w for w in candidates if w is not None and now < w < now + ABSURD), None)
+        candidates.append((now + milliseconds / 1000, "retry-after-ms"))
+    candidates.append((retry_after(headers.get("retry-after"), now), "retry-after"))
+    candidates.append((_regain_date(message), MESSAGE))
+    return next(
+        (
+            ResetHint(when, source)
+            for when, source in candidates
+            if when is not None and now < when < now + ABSURD
+        ),
+        None,
+    )
 
 
 def only_model_window_rejected(headers: Mapping[str, str]) -> bool:

@@ -178,7 +178,7 @@ class _Trial:
             reason = f"{answer.status} {refusal.error.type}".rstrip()
             outcome = replace(outcome, status=answer.status, reason=reason)
         if refusal.until is not None:
-            outcome = replace(outcome, until=refusal.until)
+            outcome = replace(outcome, until=refusal.until, hint=refusal.hint)
         if answer.status < 400:
             outcome = Outcome(
                 Fault.UPSTREAM, f"{answer.status} redirect, not followed", answer.status

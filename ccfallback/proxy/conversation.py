@@ -23,7 +23,7 @@ from ccfallback.core.headers import (
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.outgoing import body_for
 from ccfallback.core.redact import is_secret_header
-from ccfallback.core.target import address, below, endpoint
+from ccfallback.core.target import address, below, endpoint, host_of, mapped_model
 from ccfallback.core.verdict import Failure
 from ccfallback.proxy.attempt import Prepared, Reply, attempt
 from ccfallback.proxy.context import Context, Services
@@ -216,6 +216,8 @@ class Conversation:
             provider=name,
             attempt=number,
             reason=str(step.reason),
+            host=host_of(step.provider.base_url),
+            model=mapped_model(step.draft.body.model, step.provider.model_mapping),
         )
 
     def _log_result(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
@@ -226,6 +228,8 @@ class Conversation:
             "status": reply.status,
             "ms": round(reply.seconds * 1000, 1),
         }
+        if self._repairs is not None and (known := self._repairs.known(reply.provider)):
+            common["prevented"] = known
         if outcome.ok:
             message = f"{name} answers after {reply.seconds:.2f} s"
             self._log("info", "provider.success", message, **common)
@@ -254,6 +258,7 @@ class Conversation:
             reason=outcome.reason,
             error=words,
             until=milliseconds(outcome.until),
+            hint=outcome.hint or None,
         )
 
     def _log_curl(self, prepared: Prepared, secrets: Sequence[str]) -> None:

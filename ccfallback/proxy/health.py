@@ -126,6 +126,7 @@ class Turn:
             seconds=round(seconds, 3),
             failures=failures,
             reason=outcome.reason,
+            hint=outcome.hint or None,
         )
 
     def cooldown_of(self, name: str) -> float | None:
@@ -152,6 +153,10 @@ class Turn:
     def _skip(self, provider: Provider, why: str) -> None:
         until = self.cooldown_until(provider)
         self.skipped[provider.name] = until
+        state = self._breakers.of(provider.name)
+        known = state.models.get(self._model, CLOSED)
+        of_model = (known.cooldown_until or 0.0) > (state.cooldown_until or 0.0)
+        holding = known if of_model else state
         left = until - self._breakers.clock()
         when = f" for another {left:.0f} s" if left > 0 else ""
         self._breakers.recorder.log(
@@ -161,5 +166,10 @@ class Turn:
             self._id,
             provider=provider.name,
             cooldownUntil=milliseconds(until),
-            reason=self._breakers.of(provider.name).reason,
+            reason=holding.reason,
+            model=self._model if of_model else None,
+            failures=holding.failures,
+            lastFailure=milliseconds(holding.last_failure),
+            since=milliseconds(holding.cooldown_began),
+            probe=until <= self._breakers.clock(),
         )

@@ -1,9 +1,10 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
 import asyncio
+from collections.abc import Sequence
 
 from ccfallback.core.body import Body, NotAnObject
-from ccfallback.core.config import Provider
+from ccfallback.core.config import Config, Provider
 from ccfallback.core.failover import is_final
 from ccfallback.core.headers import find, response_headers
 from ccfallback.core.outcome import Fault
@@ -61,6 +62,15 @@ def chain_for(context: Context) -> tuple[Provider, ...]:
     if find(context.headers, SKIP_PRIMARY) == "1":
         chain = tuple(provider for provider in chain if not provider.primary)
     return chain
+
+
+def left_out(config: Config, chain: Sequence[Provider]) -> dict[str, str]:
+    """Who of the configuration is not in a request's chain, and why."""
+    return {
+        provider.name: "disabled" if provider.disabled else "header"
+        for provider in config.chain
+        if provider not in chain
+    }
 
 
 class Messages:
@@ -233,6 +243,7 @@ class _Exchange:
             stream=body.stream,
             bytes=size,
             chain=[provider.name for provider in self._chain],
+            leftOut=left_out(self._context.config, self._chain),
         )
 
     def _log_end(

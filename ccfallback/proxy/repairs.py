@@ -72,6 +72,10 @@ class Repairs:
         self._used[provider.name] = used
         return draft
 
+    def known(self, provider: Provider) -> list[str]:
+        """The repairs that were made before the provider could refuse the request again."""
+        return list(dict.fromkeys(each.rectifier for each in self._used.get(provider.name, ())))
+
     def repair(
         self, provider: Provider, draft: Draft, outcome: Outcome, used: frozenset[str]
     ) -> tuple[str, Draft] | None:

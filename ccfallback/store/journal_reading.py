@@ -64,8 +64,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                     yield record
 
 
-def backwards(path: Path, until: Mark | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Every record with its raw line, newest first; from the place `until` on, if given."""
+def backwards(
+    path: Path, until: Mark | None = None, *, matching: re.Pattern[bytes] | None = None
+) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Every record with its raw line, newest first; from the place `until` on, if given.
+
+    With `matching`, lines without it are passed over unread, which is many times as fast.
+    """
     pieces = _pieces(path)
     if until is not None and any(piece.inode == until.inode for piece in pieces):
         while pieces[0].inode != until.inode:
@@ -79,6 +84,8 @@ def backwards(path: Path, until: Mark | None = None) -> Iterator[tuple[dict[str,
             if until is not None and piece.inode == until.inode:
                 end = min(end, until.offset)
             for line in _lines_backwards(file, end):
+                if matching is not None and matching.search(line) is None:
+                    continue
                 record = _decoded(line)
                 if record is not None:
                     yield record, line

@@ -94,6 +94,8 @@ class Refusal:
     error: UpstreamError
     until: float | None = None
     """A reset hint that the format's own headers or texts give, in Unix seconds."""
+    hint: str = ""
+    """Where it stands: the name of a header, or `message`."""
 
 
 @dataclass(frozen=True, slots=True)

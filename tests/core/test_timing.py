@@ -18,7 +18,14 @@ from ccfallback.core.timing import (
 )
 
 NOW = 1_700_000_000.0
+
 UNIFIED = "anthropic-ratelimit-unified-"
+
+
+def until(headers: dict[str, str], message: str, now: float) -> float | None:
+    """When, whoever says so."""
+    hint = reset_hint(headers, message, now)
+    return None if hint is None else hint.until
 
 
 def windows(**values: Any) -> dict[str, str]:
@@ -109,7 +116,7 @@ HINTS: list[tuple[str, dict[str, str], float | None]] = [
 )
 def test_reset_hint(headers: dict[str, str], seconds: float | None) -> None:
     expected = None if seconds is None else NOW + seconds
-    assert reset_hint(headers, "", NOW) == expected
+    assert until(headers, "", NOW) == expected
 
 
 def http_date(when: float) -> str:
@@ -117,11 +124,11 @@ def http_date(when: float) -> str:
 
 
 def test_retry_after_as_an_http_date() -> None:
-    assert reset_hint({"retry-after": http_date(NOW + 90)}, "", NOW) == NOW + 90
+    assert until({"retry-after": http_date(NOW + 90)}, "", NOW) == NOW + 90
 
 
 def test_an_http_date_in_the_past_says_nothing() -> None:
-    assert reset_hint({"retry-after": http_date(NOW - 90)}, "", NOW) is None
+    assert until({"retry-after": http_date(NOW - 90)}, "", NOW) is None
 
 
 def test_an_http_date_without_a_zone_is_utc() -> None:
@@ -132,18 +139,43 @@ def test_an_http_date_without_a_zone_is_utc() -> None:
 def test_another_unit_than_seconds_says_nothing() -> None:
     milliseconds = {"anthropic-ratelimit-unified-status": "rejected"}
     milliseconds["anthropic-ratelimit-unified-reset"] = str(int(NOW + 60) * 1000)
-    assert reset_hint(milliseconds, "", NOW) is None
-    assert reset_hint({**milliseconds, "retry-after": "5"}, "", NOW) == NOW + 5
+    assert until(milliseconds, "", NOW) is None
+    assert until({**milliseconds, "retry-after": "5"}, "", NOW) == NOW + 5
 
 
 def test_a_date_in_the_message_counts_when_nothing_else_does() -> None:
     message = "You will regain access on 2023-12-01 at 00:30 UTC."
     then = datetime(2023, 12, 1, 0, 30, tzinfo=UTC).timestamp()
-    assert reset_hint({}, message, NOW) == then
-    assert reset_hint({"retry-after": "5"}, message, NOW) == NOW + 5
-    assert reset_hint({}, "regain access on 2023-12-01", NOW) == then - 1800
-    assert reset_hint({}, "regain access on 2023-99-01", NOW) is None
-    assert reset_hint({}, "regain access on 2020-02-01", NOW) is None
+    assert until({}, message, NOW) == then
+    assert until({"retry-after": "5"}, message, NOW) == NOW + 5
+    assert until({}, "regain access on 2023-12-01", NOW) == then - 1800
+    assert until({}, "regain access on 2023-99-01", NOW) is None
+    assert until({}, "regain access on 2020-02-01", NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "source"),
+    [
+        ({"retry-after": "5"}, "", "retry-after"),
+        ({"retry-after-ms": "5", "retry-after": "9"}, "", "retry-after-ms"),
+        ({f"{UNIFIED}status": "rejected", f"{UNIFIED}reset": "1700000009"}, "", f"{UNIFIED}reset"),
+        (
+            {
+                f"{UNIFIED}5h-status": "rejected",
+                f"{UNIFIED}5h-reset": "1700000009",
+                f"{UNIFIED}7d-status": "rejected",
+                f"{UNIFIED}7d-reset": "1700009999",
+            },
+            "",
+            f"{UNIFIED}7d-reset",
+        ),
+        ({}, "You will regain access on 2023-12-01.", "message"),
+    ],
+)
+def test_it_is_known_who_said_so(headers: dict[str, str], message: str, source: str) -> None:
+    hint = reset_hint(headers, message, NOW)
+    assert hint is not None
+    assert hint.source == source
 
 
 TEXT = st.text(max_size=40) | st.sampled_from(["Mon, 01 Jan 0001 00:00:00 +2359", "1e400"])
@@ -151,7 +183,7 @@ TEXT = st.text(max_size=40) | st.sampled_from(["Mon, 01 Jan 0001 00:00:00 +2359"
 
 @given(value=TEXT, name=st.sampled_from(["retry-after", "retry-after-ms", f"{UNIFIED}reset"]))
 def test_no_header_and_no_message_raises(value: str, name: str) -> None:
-    hint = reset_hint({**REJECTED, name: value}, value, NOW)
+    hint = until({**REJECTED, name: value}, value, NOW)
     assert hint is None or hint > NOW
 
 

@@ -87,8 +87,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
     value = decoded(body)
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
-    until = resets.hint(headers, value, error, now) if meant in _PASSING else None
-    return Refusal(meant, read, until)
+    hint = resets.hint(headers, value, error, now) if meant in _PASSING else None
+    return Refusal(meant, read, *(hint or ()))
 
 
 def inside(value: object) -> UpstreamError | None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ccfallback.core import timing
 from ccfallback.core.envelope import UpstreamError
+from ccfallback.core.timing import ResetHint
 
 _RATE_LIMIT: Final = "x-ratelimit-reset"
 _LIMITS: Final = ("requests", "tokens")
@@ -26,25 +27,29 @@ _CHINA: Final = timezone(timedelta(hours=8))
 
 def hint(
     headers: Mapping[str, str], value: object, error: UpstreamError, now: float
-) -> float | None:
-    """A reset hint in Unix seconds; what lies in the past counts as not said."""
-    candidates = (
+) -> ResetHint | None:
+    """A reset hint; what lies in the past counts as not said."""
+    candidates: tuple[tuple[float | None, str] | None, ...] = (
         timing.reset_hint(headers, error.message, now),
         _of_limits(headers, error.type, now),
-        _moment(headers.get(_RATE_LIMIT), now),
+        (_moment(headers.get(_RATE_LIMIT), now), _RATE_LIMIT),
         _in_details(value, now),
-        _wait(error.message, now),
-        _date(error.message),
+        (_wait(error.message, now), timing.MESSAGE),
+        (_date(error.message), timing.MESSAGE),
     )
-    return next((when for when in candidates if when is not None and when > now), None)
+    for when, source in filter(None, candidates):
+        if when is not None and when > now:
+            return ResetHint(when, source)
+    return None
 
 
-def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> float | None:
+def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint | None:
     """The reset of the limit that is used up, of OpenAI's two."""
     resets = {
-        limit: now + seconds
+        limit: ResetHint(now + seconds, name)
         for limit in _LIMITS
-        if (seconds := timing.duration(headers.get(f"{_RATE_LIMIT}-{limit}", ""))) is not None
+        if (seconds := timing.duration(headers.get(name := f"{_RATE_LIMIT}-{limit}", "")))
+        is not None
     }
     used_up = [
         when
@@ -67,7 +72,7 @@ def _moment(text: object, now: float) -> float | None:
     return number if number > 1e9 else now + number
 
 
-def _in_details(value: object, now: float) -> float | None:
+def _in_details(value: object, now: float) -> tuple[float | None, str] | None:
     """Gemini's `retryDelay`, or the headers that OpenRouter puts into the body."""
     if isinstance(value, list) and value:
         value = value[0]
@@ -78,13 +83,13 @@ def _in_details(value: object, now: float) -> float | None:
         delay = detail.get("retryDelay")
         seconds = timing.duration(delay) if isinstance(delay, str) else None
         if seconds is not None:
-            return now + seconds
+            return now + seconds, "retryDelay"
     metadata = error.get("metadata")
     headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
     if isinstance(headers, Mapping):
         for name, text in headers.items():
             if isinstance(name, str) and name.lower() == _RATE_LIMIT:
-                return _moment(text, now)
+                return _moment(text, now), _RATE_LIMIT
     return None
 
 
