@@ -54,6 +54,11 @@ class Body:
     def __contains__(self, key: str) -> bool:
         return key in self._members
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its members, in order."""
+        return tuple(self._members)
+
     def get(self, key: str) -> Any:
         """A member's value, or `None` where there is none or it can't be read.
 

@@ -34,6 +34,7 @@ from ccfallback.proxy.repairs import Repairs
 from ccfallback.store.secrets import KeyUnavailable
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible, WireFormat
+from ccfallback.wire.renaming import renaming
 
 LOGIN_TOKEN = b"sk-ant-oat"
 
@@ -139,6 +140,8 @@ class Conversation:
         draft = step.draft
         if self._repairs is not None:
             draft = self._repairs.prevented(provider, draft)
+        if draft.quirks is not None:
+            provider = replace(provider, quirks=draft.quirks)
         headers = request_headers(
             with_betas(context.headers, draft.betas),
             provider,
@@ -150,7 +153,7 @@ class Conversation:
         headers.append((b"accept-encoding", b"identity"))
         if provider.primary and self.query:
             url += ("&" if "?" in url else "?") + self.query
-        wire = self.wire or FORMATS[provider.format]
+        wire = renaming(self.wire or FORMATS[provider.format], draft.names)
         try:
             content = wire.request(
                 body_for(provider, draft.body, context.config.privacy, self.services.ledger),

@@ -17,16 +17,12 @@ from ccfallback.core.lessons import Lesson
 from ccfallback.core.outcome import Outcome
 from ccfallback.proxy.context import Context, Services
 from ccfallback.proxy.record import upstream_text
-from ccfallback.rectify import BY_NAME, attempt, rectify
+from ccfallback.rectify import prevent, rectify
 from ccfallback.rectify.client import THE_CLIENTS_OWN, repairs_itself
+from ccfallback.rectify.difference import difference
 from ccfallback.rectify.rule import Refusal, Repaired
 
 REPAIRABLE: Final = frozenset({400, 422})
-
-ROUNDS: Final = 3
-"""One repair may bring up what another is for, as when it moves a field to where it is refused."""
-
-ORDER: Final = {name: place for place, name in enumerate(BY_NAME)}
 
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -52,24 +48,10 @@ class Repairs:
         if provider.primary or not rules.enabled or not state.learned:
             return draft
         now = self.services.breakers.clock()
-        known = sorted(
-            (each for each in lessons.valid(state.learned, now) if each.model == self.model),
-            key=lambda lesson: ORDER.get(lesson.rectifier, 0),
-        )
-        used: list[Lesson] = []
-        for _ in range(ROUNDS):
-            before = draft
-            for lesson in known:
-                rectifier = BY_NAME.get(lesson.rectifier)
-                if rectifier is None or rectifier.name in rules.off:
-                    continue
-                repaired = attempt(rectifier, draft, Refusal(400, lesson.text))
-                if repaired is not None:
-                    draft = repaired.draft
-                    used.append(lesson)
-            if draft is before:
-                break
-        self._used[provider.name] = used
+        known = [each for each in lessons.valid(state.learned, now) if each.model == self.model]
+        if not known:
+            return draft
+        draft, self._used[provider.name] = prevent(_put_to(provider, draft), known, skip=rules.off)
         return draft
 
     def known(self, provider: Provider) -> list[str]:
@@ -89,7 +71,8 @@ class Repairs:
         self._judge(provider, refusal)
         # What was prevented stays so: the refusal is about the rest.
         skip = used | rules.off | (THE_CLIENTS_OWN if provider.primary else frozenset())
-        found = rectify(self.prevented(provider, draft), refusal, skip=skip)
+        before = _put_to(provider, self.prevented(provider, draft))
+        found = rectify(before, refusal, skip=skip)
         if found is None:
             return None
         name, repaired = found
@@ -102,6 +85,7 @@ class Repairs:
             provider=provider.name,
             rectifier=name,
             changed=repaired.changed,
+            **difference(before, repaired.draft),
             error=said,
         )
         return name, repaired.draft
@@ -151,6 +135,14 @@ class Repairs:
             return replace(state, learned=change(state.learned))
 
         self.services.breakers.change(provider.name, apply)
+
+
+def _put_to(provider: Provider, draft: Draft) -> Draft:
+    """The draft with what decides how it is put into the provider's format, where that is another
+    than the client's."""
+    if provider.format == "anthropic" or draft.quirks is not None:
+        return draft
+    return replace(draft, quirks=provider.quirks)
 
 
 def _without_places(refusal: Refusal) -> str:

@@ -3,10 +3,11 @@
 One file a rectifier, one place in `RECTIFIERS`; the switch in `[rectifier]` is its name.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from ccfallback.core.draft import Draft
+from ccfallback.core.lessons import Lesson
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.rectify.alternation import ALTERNATION
 from ccfallback.rectify.beta_flags import BETA_FLAGS
@@ -17,6 +18,7 @@ from ccfallback.rectify.cache_marks import CACHE_MARKS
 from ccfallback.rectify.citations import CITATIONS
 from ccfallback.rectify.context_limit import CONTEXT_LIMIT
 from ccfallback.rectify.context_management import CONTEXT_MANAGEMENT
+from ccfallback.rectify.dialect import DIALECTS
 from ccfallback.rectify.empty_text import EMPTY_TEXT
 from ccfallback.rectify.extra_fields import EXTRA_FIELDS
 from ccfallback.rectify.forced_tool import FORCED_TOOL
@@ -42,12 +44,14 @@ from ccfallback.rectify.thinking_start import THINKING_START
 from ccfallback.rectify.tool_changes import TOOL_CHANGES
 from ccfallback.rectify.tool_fields import TOOL_FIELDS
 from ccfallback.rectify.tool_ids import TOOL_IDS
+from ccfallback.rectify.tool_name_form import TOOL_NAME_FORM
 from ccfallback.rectify.tool_names import TOOL_NAMES
 from ccfallback.rectify.tool_schemas import TOOL_SCHEMAS
 from ccfallback.rectify.tool_use_concurrency import TOOL_USE_CONCURRENCY
 from ccfallback.rectify.tools_missing import TOOLS_MISSING
 
 RECTIFIERS: Final[tuple[Rectifier, ...]] = (
+    *DIALECTS,
     BETA_FLAGS,
     CONTEXT_MANAGEMENT,
     OUTPUT_CONFIG,
@@ -77,6 +81,7 @@ RECTIFIERS: Final[tuple[Rectifier, ...]] = (
     ORPHAN_RESULTS,
     TOOL_IDS,
     TOOL_NAMES,
+    TOOL_NAME_FORM,
     TOOLS_MISSING,
     TOOL_SCHEMAS,
     EMPTY_TEXT,
@@ -87,11 +92,17 @@ RECTIFIERS: Final[tuple[Rectifier, ...]] = (
     ALTERNATION,
     PREFILL,
 )
-"""In the order in which they are considered: fields and flags, thinking, then structure. What knows
-a field of its own comes before what takes any field out."""
+"""In the order in which they are considered: the provider's own words, fields and flags, thinking,
+then structure. What knows a field of its own comes before what takes any field out."""
 
 
 BY_NAME: Final = {rectifier.name: rectifier for rectifier in RECTIFIERS}
+
+
+ROUNDS: Final = 3
+"""One repair may bring up what another is for, as when it moves a field to where it is refused."""
+
+_PLACES: Final = {name: place for place, name in enumerate(BY_NAME)}
 
 
 def rectify(
@@ -104,6 +115,27 @@ def rectify(
             if repaired is not None:
                 return rectifier.name, repaired
     return None
+
+
+def prevent(
+    draft: Draft, lessons: Iterable[Lesson], *, skip: Collection[str] = ()
+) -> tuple[Draft, list[Lesson]]:
+    """The draft without what is known to be refused, and the lessons that were of use."""
+    known = sorted(
+        (lesson for lesson in lessons if lesson.rectifier in BY_NAME.keys() - skip),
+        key=lambda lesson: _PLACES[lesson.rectifier],
+    )
+    used: list[Lesson] = []
+    for _ in range(ROUNDS):
+        before = draft
+        for lesson in known:
+            repaired = attempt(BY_NAME[lesson.rectifier], draft, Refusal(400, lesson.text))
+            if repaired is not None:
+                draft = repaired.draft
+                used.append(lesson)
+        if draft is before:
+            break
+    return draft, used
 
 
 def attempt(rectifier: Rectifier, draft: Draft, refusal: Refusal) -> Repaired | None:

@@ -3,7 +3,7 @@ with its fields. Either without the other is refused, or means nothing.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ccfallback.core.body import Body
@@ -109,7 +109,8 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
 
 def settled(draft: Draft, body: Body) -> Draft:
     """The draft with a body from which fields were taken, without the flags that were theirs."""
-    return Draft(body, tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body)))
+    betas = tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body))
+    return replace(draft, body=body, betas=betas)
 
 
 def without_betas(draft: Draft, betas: frozenset[str]) -> tuple[Draft, list[str]]:
@@ -124,7 +125,7 @@ def without_betas(draft: Draft, betas: frozenset[str]) -> tuple[Draft, list[str]
                 body = changed
                 gone.append(feature.name)
     # A field may have been the only use of another flag, too.
-    return settled(Draft(draft.body, kept), body), gone
+    return settled(replace(draft, betas=kept), body), gone
 
 
 def _all_features(betas: tuple[str, ...], named: frozenset[str]) -> Iterator[Feature]:

@@ -21,7 +21,7 @@ class _BillingText:
         if body is draft.body:
             return None
         return Repaired(
-            Draft(body, draft.betas),
+            draft.with_body(body),
             "billing line removed from the system prompt",
             "x-anthropic-billing-header is a reserved keyword",
         )

@@ -42,7 +42,7 @@ class _CacheMarks:
             lesson = None
         else:
             return None
-        return Repaired(Draft(body, draft.betas), changed, lesson) if count else None
+        return Repaired(draft.with_body(body), changed, lesson) if count else None
 
 
 def _thinned(body: Body, most: int) -> tuple[Body, int]:

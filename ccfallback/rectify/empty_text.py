@@ -52,7 +52,7 @@ class _EmptyText:
         changed = counted(removed, "empty text", "removed") or counted(
             empty, "empty message", "filled or removed"
         )
-        return Repaired(Draft(body, draft.betas), changed)
+        return Repaired(draft.with_body(body), changed)
 
 
 def _with_system(body: Body) -> Body:

@@ -55,7 +55,7 @@ class _ForcedTool:
         if not _AT_ALL.search(text):
             return None
         return Repaired(
-            Draft(_asking(draft.body), draft.betas),
+            draft.with_body(_asking(draft.body)),
             "tool_choice changed to auto",
             "tool_choice: type tool and any are not supported for this model",
         )

@@ -69,7 +69,7 @@ def _lowered(draft: Draft, known: tuple[str, ...]) -> Repaired | None:
         return None
     names = ", ".join(known)
     lesson = f"output_config.effort: Input should be {names}"
-    return Repaired(Draft(body, draft.betas), f"effort changed to one of {names}", lesson)
+    return Repaired(draft.with_body(body), f"effort changed to one of {names}", lesson)
 
 
 def _known_efforts(text: str) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class _Parameters:
         if not gone:
             return None
         lesson = "; ".join(learned)
-        return Repaired(Draft(body, draft.betas), f"{', '.join(gone)} removed", lesson)
+        return Repaired(draft.with_body(body), f"{', '.join(gone)} removed", lesson)
 
 
 PARAMETERS: Final[Rectifier] = _Parameters()

@@ -41,7 +41,7 @@ class _ReasoningContent:
         if body is draft.body:
             return None
         return Repaired(
-            Draft(body, draft.betas),
+            draft.with_body(body),
             "omitted thinking marked in assistant messages",
             "reasoning_content in the thinking mode must be passed back",
         )

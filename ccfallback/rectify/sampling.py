@@ -39,7 +39,7 @@ class _Sampling:
         if not names or (refused == _LESSER and "temperature" not in draft.body):
             return None
         return Repaired(
-            Draft(draft.body.without(*names), draft.betas), f"{', '.join(names)} removed", lesson
+            draft.with_body(draft.body.without(*names)), f"{', '.join(names)} removed", lesson
         )
 
 

@@ -42,7 +42,7 @@ class _SignatureField:
             return None
         lesson = "; ".join(unknown_field((*_BLOCK, tag, _SIGNATURE)) for tag in sorted(tags))
         return Repaired(
-            Draft(body, draft.betas),
+            draft.with_body(body),
             ", ".join(done),
             lesson or unknown_field((_SIGNATURE,)),
         )

@@ -26,7 +26,7 @@ class _ThinkingBinding:
         if not count:
             return None
         return Repaired(
-            Draft(body, draft.betas), f"{counted(count, 'thinking block')} removed from the history"
+            draft.with_body(body), f"{counted(count, 'thinking block')} removed from the history"
         )
 
 

@@ -33,7 +33,7 @@ class _ThinkingLatest:
         if not count:
             return None
         changed = f"{counted(count, 'thinking block')} removed from the last assistant message"
-        repaired = Draft(body, draft.betas)
+        repaired = draft.with_body(body)
         if is_changed and thinking_of(body).get("type") == "enabled":
             repaired = without_switch(repaired)
             changed += ", thinking switched off"

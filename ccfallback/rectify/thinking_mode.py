@@ -70,7 +70,7 @@ def _adaptive(draft: Draft, _text: str) -> _Made:
         body = body.with_members(
             output_config={**(config if isinstance(config, dict) else {}), "effort": effort}
         )
-    return Draft(body, draft.betas), "thinking.type.enabled is not supported for this model"
+    return draft.with_body(body), "thinking.type.enabled is not supported for this model"
 
 
 def _enabled(draft: Draft, text: str) -> _Made:
@@ -94,7 +94,7 @@ def _less_effort(draft: Draft, _text: str) -> _Made:
     body = with_effort_among(draft.body, _NOT_HIGHEST)
     if body is draft.body:
         return None
-    return Draft(body, draft.betas), "thinking disabled does not go with effort xhigh or max"
+    return draft.with_body(body), "thinking disabled does not go with effort xhigh or max"
 
 
 def _no_effort(draft: Draft, _text: str) -> _Made:

@@ -117,7 +117,7 @@ def with_budget(draft: Draft, budget: int) -> Draft:
     if budget < LEAST_BUDGET:
         return without_switch(draft)
     thinking = {**thinking_of(draft.body), "type": "enabled", "budget_tokens": budget}
-    return Draft(draft.body.with_members(thinking=thinking), draft.betas)
+    return draft.with_body(draft.body.with_members(thinking=thinking))
 
 
 def effort_for(budget: object) -> str | None:

@@ -43,7 +43,7 @@ class _ThinkingSignature:
         if not count:
             return None
         changed = f"{counted(count, 'thinking block')} removed from the history"
-        repaired = Draft(body, draft.betas)
+        repaired = draft.with_body(body)
         if thinking_of(body).get("type") == "enabled" and is_in_tool_loop(body):
             # A turn that goes on has to have begun with thinking.
             repaired = without_switch(repaired)

@@ -27,7 +27,7 @@ class _ThinkingStart:
             return None
         done = [f"{counted(count, 'thinking block')} removed from the history"] if count else []
         done += ["thinking switched off"] if is_on else []
-        return Repaired(without_switch(Draft(body, draft.betas)), ", ".join(done))
+        return Repaired(without_switch(draft.with_body(body)), ", ".join(done))
 
 
 THINKING_START: Final[Rectifier] = _ThinkingStart()

@@ -7,10 +7,10 @@ so that it is the same in every later request of the conversation.
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final
 
 from ccfallback.core.draft import Draft
+from ccfallback.core.naming import BAD_LETTER, alphanumerics
 from ccfallback.rectify.pairs import claims_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
@@ -26,8 +26,6 @@ from ccfallback.rectify.turns import (
     word,
 )
 
-_ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _VALID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 
 _TWICE: Final = re.compile(r"\btool_use ids must be unique|duplicate tool_?(?:use|call) ?_?ids?\b")
@@ -79,7 +77,7 @@ def _form(refused: str) -> _Form | None:
         size = int(exact[1])
         return _Form(
             lambda tool_id: len(tool_id) == size and tool_id.isascii() and tool_id.isalnum(),
-            lambda seed: _alphanumerics(seed, size),
+            lambda seed: alphanumerics(seed, size),
             f"tool call id must be a-z, A-Z, 0-9, with a length of {size}",
         )
     length = _LENGTH.search(refused)
@@ -87,7 +85,7 @@ def _form(refused: str) -> _Form | None:
         size = int(length[1])
         return _Form(
             lambda tool_id: len(tool_id) <= size and bool(_VALID.fullmatch(tool_id)),
-            lambda seed: f"call_{_alphanumerics(seed, min(size - 5, 24))}",
+            lambda seed: f"call_{alphanumerics(seed, min(size - 5, 24))}",
             f"tool_call_id: maximum length {size}",
         )
     if _LETTERS.search(refused):
@@ -101,7 +99,7 @@ def _is_valid(tool_id: str) -> bool:
 
 
 def _sanitised(tool_id: str) -> str:
-    return _BAD_LETTER.sub("_", tool_id) or "toolu_0"
+    return BAD_LETTER.sub("_", tool_id) or "toolu_0"
 
 
 def _new_ids(messages: Sequence[Any], form: _Form) -> dict[Place, str]:
@@ -155,15 +153,6 @@ def _renamed(message: Any, index: int, ids: dict[Place, str]) -> Any:
             key = "id" if kind_of(block) == "tool_use" else "tool_use_id"
             made.append({**block, key: new})
     return with_blocks(message, made) if made != content else message
-
-
-def _alphanumerics(text: str, size: int) -> str:
-    number = int(sha256(text.encode(errors="surrogatepass")).hexdigest(), 16)
-    letters: list[str] = []
-    for _ in range(size):
-        number, index = divmod(number, len(_ALPHANUMERICS))
-        letters.append(_ALPHANUMERICS[index])
-    return "".join(letters)
 
 
 TOOL_IDS: Final[Rectifier] = _ToolIds()

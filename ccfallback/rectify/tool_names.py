@@ -33,7 +33,7 @@ class _ToolNames:
             return None
         body = with_items(draft.body, "tools", kept)
         changed = counted(len(tools) - len(kept), "tool", "of a name already taken removed")
-        return Repaired(Draft(body, draft.betas), changed)
+        return Repaired(draft.with_body(body), changed)
 
 
 TOOL_NAMES: Final[Rectifier] = _ToolNames()

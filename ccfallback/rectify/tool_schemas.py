@@ -103,7 +103,7 @@ def _repaired(draft: Draft, mend: Callable[[Any, int], Any], lesson: str) -> Rep
     if not count:
         return None
     body = with_items(draft.body, "tools", made)
-    return Repaired(Draft(body, draft.betas), counted(count, "tool schema", "rewritten"), lesson)
+    return Repaired(draft.with_body(body), counted(count, "tool schema", "rewritten"), lesson)
 
 
 TOOL_SCHEMAS: Final[Rectifier] = _ToolSchemas()

@@ -36,7 +36,7 @@ class _ToolsMissing:
             for name in called
         ]
         body = draft.body.with_members(tools=stubs)
-        return Repaired(Draft(body, draft.betas), counted(len(stubs), "tool", "stubbed"), _LESSON)
+        return Repaired(draft.with_body(body), counted(len(stubs), "tool", "stubbed"), _LESSON)
 
 
 TOOLS_MISSING: Final[Rectifier] = _ToolsMissing()

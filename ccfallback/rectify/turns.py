@@ -40,7 +40,7 @@ def messages_of(draft: Draft) -> list[Any]:
 
 def with_messages(draft: Draft, messages: Sequence[Any]) -> Draft:
     """A draft with these messages."""
-    return Draft(with_items(draft.body, "messages", messages), draft.betas)
+    return draft.with_body(with_items(draft.body, "messages", messages))
 
 
 def with_items(body: Body, member: str, items: Sequence[Any]) -> Body:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ccfallback.core.naming import ToolNames
 from ccfallback.core.quirks import Quirks
 from ccfallback.wire.openai.assistant import arguments_of, details_of, summary_of, thinking_of
 from ccfallback.wire.openai.content import (
@@ -20,7 +21,7 @@ from ccfallback.wire.openai.content import (
     said,
     text_part,
 )
-from ccfallback.wire.openai.names import ToolNames, provider_tool_id
+from ccfallback.wire.openai.names import provider_tool_id
 from ccfallback.wire.openai.results import (
     NO_RESULT,
     Attachments,

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.core.body import Body
-from ccfallback.wire.openai.names import ToolNames, client_tool_id
+from ccfallback.core.naming import ToolNames
+from ccfallback.wire.openai.names import client_tool_id
 from ccfallback.wire.openai.usage import NOTHING_YET
 
 _TAIL: Final = 4096

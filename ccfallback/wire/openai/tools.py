@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ccfallback.core.body import Body
+from ccfallback.core.naming import ToolNames
 from ccfallback.core.quirks import Quirks
 from ccfallback.wire.openai.content import Block, blocks_of, said
-from ccfallback.wire.openai.names import ToolNames
 from ccfallback.wire.openai.schemas import is_strict, parameters_of
 
 Tool = Mapping[str, Any]

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccfallback.core.body import Body
+from ccfallback.core.naming import ToolNames
 from ccfallback.core.presets import PRESETS
 from ccfallback.core.quirks import CHECKS, Quirks
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.openai.names import ToolNames
 from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.schemas import parameters_of
 

@@ -1,0 +1,132 @@
+"""A provider of another format that says how it wants to be spoken to."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ccfallback.core.draft import Draft
+from ccfallback.core.quirks import Quirks
+from ccfallback.rectify.dialect import DIALECTS
+from ccfallback.rectify.rule import Rectifier, Refusal
+from tests.rectify.drafts import draft
+from tests.rectify.refusals import NEVER
+
+OPENAI = Quirks()
+
+ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use"
+    " 'max_completion_tokens' instead.": (OPENAI, {"max_tokens_field": "max_completion_tokens"}),
+    "max_tokens: Extra inputs are not permitted": (
+        OPENAI,
+        {"max_tokens_field": "max_completion_tokens"},
+    ),
+    "Unrecognized request argument supplied: max_completion_tokens": (
+        replace(OPENAI, max_tokens_field="auto"),
+        {"max_tokens_field": "max_tokens"},
+    ),
+    "property 'max_completion_tokens' is unsupported": (
+        replace(OPENAI, max_tokens_field="max_completion_tokens"),
+        {"max_tokens_field": "max_tokens"},
+    ),
+    "Unknown parameter: 'stream_options.include_usage'.": (OPENAI, {"stream_usage": False}),
+    "stream_options is not supported": (OPENAI, {"stream_usage": False}),
+    "Function call is missing a thought_signature in functionCall parts. This is required for"
+    " tools to work correctly": (OPENAI, {"thought_signature": True}),
+    "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions."
+    " Please use /v1/responses instead.": (OPENAI, {"extra_body": {"reasoning_effort": "none"}}),
+    "Unrecognized request argument supplied: seed": (
+        replace(OPENAI, extra_body={"seed": 1, "n": 1}),
+        {"extra_body": {"n": 1}},
+    ),
+    "Unknown parameter: 'reasoning'.": (
+        replace(OPENAI, reasoning="openrouter"),
+        {"reasoning": "none"},
+    ),
+    "enable_thinking: Extra inputs are not permitted": (
+        replace(OPENAI, reasoning="enable_thinking"),
+        {"reasoning": "none"},
+    ),
+    "This response_format type is unavailable now": (OPENAI, {"response_format": "json_object"}),
+    "Invalid parameter: 'response_format' of type 'json_schema' is not supported with m.": (
+        OPENAI,
+        {"response_format": "json_object"},
+    ),
+    "response_format.json_schema.strict: Extra inputs are not permitted": (
+        OPENAI,
+        {"response_format": "json_object"},
+    ),
+    "'json_object' is not supported": (
+        replace(OPENAI, response_format="json_object"),
+        {"response_format": "prompt"},
+    ),
+    "response_format is not supported by this model": (OPENAI, {"response_format": "prompt"}),
+    "Unsupported value: 'messages[0].role' does not support 'developer' with this model.": (
+        replace(OPENAI, system_role="developer"),
+        {"system_role": "system"},
+    ),
+    "Unsupported value: 'messages[0].role' does not support 'system' with this model.": (
+        OPENAI,
+        {"system_role": "user"},
+    ),
+    "System role not supported": (OPENAI, {"system_role": "user"}),
+    "System message must be at the beginning.": (
+        replace(OPENAI, system_inline=True),
+        {"system_inline": False},
+    ),
+    "Invalid value for 'content': expected a string, got null.": (OPENAI, {"null_content": False}),
+    "messages[2].content: invalid type: null, expected a string": (OPENAI, {"null_content": False}),
+    "Invalid 'stop': array too long. Expected an array with maximum length 2, but got an array"
+    " with length 4 instead.": (OPENAI, {"stop_limit": 2}),
+}
+
+
+def knowing(before: Draft, words: str) -> list[Rectifier]:
+    """Whoever would make a repair."""
+    return [each for each in DIALECTS if each.repair(before, Refusal(400, words)) is not None]
+
+
+@pytest.mark.parametrize("words", ROWS)
+def test_a_refusal_sets_a_switch_and_so_does_its_lesson(words: str) -> None:
+    quirks, switches = ROWS[words]
+    before = replace(draft(), quirks=quirks)
+    (dialect,) = knowing(before, words)
+    made = dialect.repair(before, Refusal(400, words))
+    assert made is not None
+    assert made.draft.body is before.body
+    assert made.draft.quirks == replace(quirks, **switches)
+    assert all(name in made.changed for name in switches)
+    assert not knowing(made.draft, words)
+    assert made.lesson
+    taught = dialect.repair(before, Refusal(400, made.lesson))
+    assert taught is not None
+    assert taught.draft == made.draft
+    assert taught.lesson == made.lesson
+
+
+@pytest.mark.parametrize("words", ROWS)
+def test_who_speaks_the_clients_own_format_has_no_such_switches(words: str) -> None:
+    assert not knowing(draft(), words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *NEVER,
+        "max_tokens is too large: 128000. This model supports at most 16384 completion tokens",
+        "Unexpected role 'system' after role 'tool'",
+        "Unsupported parameter: 'temperature' is not supported with this model.",
+        "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
+    ],
+)
+def test_what_is_about_something_else_sets_nothing(words: str) -> None:
+    for quirks in (OPENAI, replace(OPENAI, system_inline=True, reasoning="effort")):
+        assert not knowing(replace(draft(), quirks=quirks), words)
+
+
+def test_a_users_own_choice_is_never_made_more_of() -> None:
+    asked_in_words = replace(draft(), quirks=replace(OPENAI, response_format="prompt"))
+    assert not knowing(asked_in_words, "This response_format type is unavailable now")
+    no_stops = replace(draft(), quirks=replace(OPENAI, stop_limit=0))
+    assert not knowing(no_stops, "stop: at most 4")
