@@ -5,7 +5,7 @@ number of them, so that a foreign block is taken out before a request is sent ra
 it was refused; and always, because signed thinking is bound to what stands before it.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
@@ -22,29 +22,31 @@ class Ledger:
 
     def __init__(self) -> None:
         self._signers: OrderedDict[str, str] = OrderedDict()
+        self._counts: Counter[str] = Counter()
         self._primary = ""
         self.changed = False
         """Whether there is something to save."""
 
     def note(self, signatures: Iterable[str], provider: str, *, primary: bool) -> None:
         """Remember that a provider signed these."""
+        if primary:
+            self._primary = provider
         for signature in signatures:
             digest = _digest(signature)
-            if primary:
-                self._primary = provider
-            elif digest not in self._signers:
+            if not primary and digest not in self._signers:
                 self.changed = True
-            self._signers[digest] = provider
-            self._signers.move_to_end(digest)
+            self._put(digest, provider)
         while len(self._signers) > MOST:
-            self._signers.popitem(last=False)
+            _, oldest = self._signers.popitem(last=False)
+            self._counts[oldest] -= 1
 
     def signer(self, signature: str) -> str | None:
         """Who signed it; `None` where that is not known."""
         return self._signers.get(_digest(signature))
 
-    def __bool__(self) -> bool:
-        return bool(self._signers)
+    def knows_others_than(self, provider: str) -> bool:
+        """Whether somebody else has signed anything: otherwise nobody need be looked up."""
+        return len(self._signers) > self._counts[provider]
 
     def saved(self) -> Mapping[str, str]:
         """What is worth keeping over a restart: whatever is not known is Anthropic's anyway."""
@@ -53,7 +55,16 @@ class Ledger:
 
     def load(self, saved: Mapping[str, str]) -> None:
         """Take over what was saved."""
-        self._signers = OrderedDict({**saved, **self._signers})
+        known, self._signers, self._counts = self._signers, OrderedDict(), Counter()
+        for digest, provider in {**saved, **known}.items():
+            self._put(digest, provider)
+
+    def _put(self, digest: str, provider: str) -> None:
+        before = self._signers.pop(digest, None)
+        if before is not None:
+            self._counts[before] -= 1
+        self._signers[digest] = provider
+        self._counts[provider] += 1
 
 
 def _digest(signature: str) -> str:

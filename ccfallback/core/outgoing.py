@@ -11,7 +11,12 @@ from ccfallback.core.body import Body
 from ccfallback.core.config import Privacy, Provider
 from ccfallback.core.ledger import Ledger
 from ccfallback.core.target import mapped_model
-from ccfallback.core.thinking import without_own_thinking, without_thinking
+from ccfallback.core.thinking import (
+    is_own,
+    is_own_or_unsigned,
+    without_own_thinking,
+    without_thinking,
+)
 
 LEAST_BUDGET: Final = 1024
 """The API takes no smaller budget of thinking, and wants it below `max_tokens`."""
@@ -45,12 +50,15 @@ def without_foreign_thinking(body: Body, provider: Provider, ledger: Ledger | No
     That is our own, what somebody else is known to have signed, and for the primary what nobody
     has. Thinking of which nothing is known stays: it is Anthropic's.
     """
-    body = without_own_thinking(body, unsigned=provider.primary)
-    if not ledger:
-        return body
+    if ledger is None or not ledger.knows_others_than(provider.name):
+        return without_own_thinking(body, unsigned=provider.primary)
+    known = ledger
+    is_never_theirs = is_own_or_unsigned if provider.primary else is_own
 
     def is_foreign(signature: object) -> bool:
-        signer = ledger.signer(signature) if isinstance(signature, str) else None
+        if is_never_theirs(signature):
+            return True
+        signer = known.signer(signature) if isinstance(signature, str) else None
         return signer is not None and signer != provider.name
 
     return without_thinking(body, is_foreign)

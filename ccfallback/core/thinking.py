@@ -40,7 +40,12 @@ class _Block(msgspec.Struct):
     """The signature of a block whose text is not shown."""
 
 
+class _Message(msgspec.Struct):
+    content: str | list[_Block] | None = None
+
+
 _BLOCK: Final = msgspec.json.Decoder(_Block)
+_GLANCE: Final = msgspec.json.Decoder(list[_Message])
 
 
 def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
@@ -57,6 +62,11 @@ def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
 def is_own(signature: object) -> bool:
     """Whether a signature is a mark of ours."""
     return isinstance(signature, str) and signature.startswith(_MARK)
+
+
+def is_own_or_unsigned(signature: object) -> bool:
+    """Whether a signature is a mark of ours, or none at all."""
+    return signature in (None, "") or is_own(signature)
 
 
 def envelope_of(signature: object) -> Mapping[str, Any] | None:
@@ -80,7 +90,7 @@ def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
     `unsigned` takes out thinking without a signature too, which other gateways make.
     """
     if unsigned:
-        return without_thinking(body, lambda sign: is_own(sign) or sign in (None, ""), _THINKING)
+        return without_thinking(body, is_own_or_unsigned)
     return without_thinking(body, is_own, _QUOTED_MARK)
 
 
@@ -92,6 +102,8 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
     raw = body.raw
     # A body is up to 1 MB, and most hold nothing of the kind.
     if hint not in raw:
+        return body
+    if _holds_none(body, is_foreign):
         return body
     try:
         members = _members(raw)
@@ -107,6 +119,20 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
     if spliced is None:
         return body.with_members(messages=msgspec.Raw(after))
     return Body({**members, "messages": msgspec.Raw(after)}, spliced)
+
+
+def _holds_none(body: Body, is_foreign: IsForeign) -> bool:
+    """Whether there surely is no such thinking; all texts are passed over, which is quick."""
+    try:
+        messages = _GLANCE.decode(body.member("messages"))
+    except _UNREADABLE:
+        return False
+    return not any(
+        _goes(block, is_foreign)
+        for message in messages
+        if isinstance(message.content, list)
+        for block in message.content
+    )
 
 
 def _spliced(raw: bytes, before: bytes, after: bytes) -> bytes | None:
@@ -153,9 +179,12 @@ def _without(message: bytes, is_foreign: IsForeign, hint: bytes) -> bytes:
 
 def _is_to_go(raw: msgspec.Raw, is_foreign: IsForeign) -> bool:
     try:
-        block = _BLOCK.decode(raw)
+        return _goes(_BLOCK.decode(raw), is_foreign)
     except _UNREADABLE:
         return False
-    if block.type == "redacted_thinking":
-        return is_foreign(block.data)
-    return block.type == "thinking" and is_foreign(block.signature)
+
+
+def _goes(block: _Block, is_foreign: IsForeign) -> bool:
+    if block.type == "thinking":
+        return is_foreign(block.signature)
+    return block.type == "redacted_thinking" and is_foreign(block.data)

@@ -25,6 +25,8 @@ class Feature:
     """A part of a body that a flag unlocks."""
 
     name: str
+    members: frozenset[str]
+    """Where in a body it may be."""
     present: Callable[[Body], bool]
     remove: Callable[[Body], Body]
 
@@ -32,6 +34,7 @@ class Feature:
 def _field(*paths: Path) -> Feature:
     return Feature(
         name=".".join(step for step in paths[0] if step != ANY),
+        members=frozenset(path[0] for path in paths),
         present=lambda body: any(has(body, path) for path in paths),
         remove=lambda body: without_all(body, paths)[0],
     )
@@ -40,7 +43,7 @@ def _field(*paths: Path) -> Feature:
 def _kept(*paths: Path) -> Feature:
     """A field that the answer is read by: without its flag it may be refused, but not go."""
     feature = _field(*paths)
-    return Feature(feature.name, feature.present, lambda body: body)
+    return replace(feature, remove=lambda body: body)
 
 
 _BLOCK: Final = ("messages", ANY, "content", ANY)
@@ -67,8 +70,16 @@ def _without_updates(body: Body) -> Body:
     return without(body, ("thinking", "display"))[0] if _updates_shown(body) else body
 
 
+_MESSAGES: Final = frozenset({"messages"})
+_MESSAGES_AND_TOOLS: Final = frozenset({"messages", "tools"})
 _CONTEXT: Final = _field(("context_management",))
-_TOOL_CHANGES: Final = Feature("tool_changes", has_tool_changes, with_tool_changes_made)
+_TOOL_CHANGES: Final = Feature(
+    "tool_changes", _MESSAGES_AND_TOOLS, has_tool_changes, with_tool_changes_made
+)
+_DEFERRED: Final = Feature("defer_loading", _MESSAGES_AND_TOOLS, has_deferred, loaded)
+_SYSTEM: Final = Feature("system messages", _MESSAGES, has_system, folded)
+_EFFORTS: Final = Feature("messages.output_config", _MESSAGES, has_efforts, with_efforts_on_top)
+_UPDATES: Final = Feature("display", frozenset({"thinking"}), _updates_shown, _without_updates)
 _BLOCK_BINDING: Final = _field(("thinking", "block_binding"))
 _CLEAR_AT: Final = _field(("messages", ANY, "clear_at"))
 
@@ -82,15 +93,15 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
     (
         "advanced-tool-use-",
         (
-            Feature("defer_loading", has_deferred, loaded),
+            _DEFERRED,
             _field(("tools", ANY, "input_examples")),
             _field(("tools", ANY, "allowed_callers")),
         ),
     ),
     ("fine-grained-tool-streaming-", (_field(("tools", ANY, "eager_input_streaming")),)),
-    ("per-turn-control-", (Feature("messages.output_config", has_efforts, with_efforts_on_top),)),
+    ("per-turn-control-", (_EFFORTS,)),
     ("mid-conversation-system-clear-at-", (_CLEAR_AT,)),
-    ("mid-conversation-system-", (Feature("system messages", has_system, folded),)),
+    ("mid-conversation-system-", (_SYSTEM,)),
     ("mid-conversation-tool-changes-", (_TOOL_CHANGES,)),
     ("inline-tools-", (_TOOL_CHANGES,)),
     ("fast-mode-", (_field(("speed",)),)),
@@ -100,7 +111,7 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
     ("message-threads-", (_kept(("thread",)),)),
     ("cache-diagnosis-", (_field(("diagnostics",)),)),
     ("thinking-binding-controls-", (_BLOCK_BINDING,)),
-    ("thinking-display-updates-", (Feature("display", _updates_shown, _without_updates),)),
+    ("thinking-display-updates-", (_UPDATES,)),
     ("extended-cache-ttl-", (_field(*cache_marks(("ttl",))),)),
     ("prompt-caching-scope-", (_field(*cache_marks(("scope",))),)),
 )
@@ -109,7 +120,8 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
 
 def settled(draft: Draft, body: Body) -> Draft:
     """The draft with a body from which fields were taken, without the flags that were theirs."""
-    betas = tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body))
+    changed = draft.body.differs(body)
+    betas = tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body, changed))
     return replace(draft, body=body, betas=betas)
 
 
@@ -138,8 +150,11 @@ def _features(beta: str) -> tuple[Feature, ...]:
     return next((features for prefix, features in UNLOCKED if beta.startswith(prefix)), ())
 
 
-def _is_idle(beta: str, before: Body, after: Body) -> bool:
+def _is_idle(beta: str, before: Body, after: Body, changed: frozenset[str]) -> bool:
     features = _features(beta)
+    # Where nothing was changed a feature is still what it was; the messages are long to look at.
+    if all(changed.isdisjoint(feature.members) for feature in features):
+        return False
     return any(feature.present(before) for feature in features) and not any(
         feature.present(after) for feature in features
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ccfallback.core.body import Body
 from ccfallback.core.draft import Draft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.rectify.turns import Block, counted, kind_of, with_items
+from ccfallback.rectify.turns import Block, counted, kind_of
 
 _TOO_MANY: Final = re.compile(r"maximum of (\d{1,2}) blocks with cache_control may be provided")
 _ORDER: Final = re.compile(r"ttl=\w+ .*must not come after a ttl=")
@@ -103,7 +103,7 @@ def _without_lifetimes(body: Body) -> tuple[Body, int]:
 def _changed(body: Body, member: str, change: Callable[[Block], Block]) -> Body:
     before = body.get(member)
     after = _mapped(before, change)
-    return body if after is before else with_items(body, member, after)
+    return body if after is before else body.with_items(member, after)
 
 
 def _marked(items: Any, *, depth: int = 0) -> Iterator[Block]:

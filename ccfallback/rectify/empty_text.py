@@ -12,7 +12,6 @@ from ccfallback.rectify.turns import (
     messages_of,
     settled,
     with_blocks,
-    with_items,
 )
 
 _TRIGGER: Final = re.compile(
@@ -45,7 +44,7 @@ class _EmptyText:
         removed = sum(map(_blanks, messages)) + _blanks({"content": body.get("system")})
         empty = sum(isinstance(each, dict) and each.get("content") == [] for each in messages)
         if settled_messages != messages:
-            body = with_items(body, "messages", settled_messages)
+            body = body.with_items("messages", settled_messages)
         body = _with_system(body)
         if body is draft.body:
             return None

@@ -69,7 +69,11 @@ def without(body: Body, path: Path) -> tuple[Body, int]:
         return body, 0
     if not rest:
         return body.without(head), 1
-    left, count = _without(body.member(head), rest)
+    if rest[0] == ANY and rest[1:]:
+        made = [_without(item, rest[1:]) for item in body.items(head)]
+        count = sum(one for _, one in made)
+        return (body.with_items(head, [item for item, _ in made]), count) if count else (body, 0)
+    left, count = _without(msgspec.Raw(body.member(head)), rest)
     return (body.with_members(**{head: left}), count) if count else (body, 0)
 
 
@@ -107,12 +111,12 @@ def kind_of(block: object) -> str:
 
 def raw_messages(body: Body) -> list[msgspec.Raw]:
     """The messages in their own bytes, one for each of `messages_of`."""
-    return _decoded(_LIST, body.member("messages")) or []
+    return body.items("messages")
 
 
 def with_messages(body: Body, messages: Sequence[object]) -> Body:
     """A body with these messages: raw ones as they are, others written anew."""
-    return body.with_members(messages=list(messages))
+    return body.with_items("messages", messages)
 
 
 def with_content(raw: msgspec.Raw, change: Callable[[list[msgspec.Raw]], list[Any]]) -> msgspec.Raw:
@@ -131,13 +135,13 @@ def with_members(raw: msgspec.Raw, **changed: Any) -> msgspec.Raw:
 
 def with_list(body: Body, key: str, change: Callable[[Any, msgspec.Raw], object]) -> Body:
     """A body in which each item of a list is what `change` makes of it, or gone for `None`."""
-    values, raws = body.get(key), _decoded(_LIST, body.member(key))
-    if not isinstance(values, list) or raws is None:
+    values, raws = body.get(key), body.items(key)
+    if not isinstance(values, list):
         return body
     made = [change(value, raw) for value, raw in zip(values, raws, strict=True)]
     if all(new is raw for new, raw in zip(made, raws, strict=True)):
         return body
-    return body.with_members(**{key: [item for item in made if item is not None]})
+    return body.with_items(key, [item for item in made if item is not None])
 
 
 def without_blocks(body: Body, goes: Callable[[int, Block], bool]) -> tuple[Body, int]:
@@ -190,29 +194,28 @@ def _is_no_member(step: str, members: Mapping[str, object], kind: object) -> boo
     return step == kind or (step in _TRANSPARENT and step not in members)
 
 
-def _without(raw: bytes | msgspec.Raw, path: Path) -> tuple[msgspec.Raw, int]:
+def _without(raw: msgspec.Raw, path: Path) -> tuple[msgspec.Raw, int]:
     step, rest = path[0], path[1:]
-    same = msgspec.Raw(raw)
     if step == ANY:
         items = _decoded(_LIST, raw) if rest else None
         if items is None:
-            return same, 0
+            return raw, 0
         made = [_without(item, rest) for item in items]
         count = sum(one for _, one in made)
-        return (_encoded([item for item, _ in made]), count) if count else (same, 0)
+        return (_encoded([item for item, _ in made]), count) if count else (raw, 0)
     members = _decoded(_OBJECT, raw)
     if members is None:
-        return same, 0
+        return raw, 0
     kind = _decoded(_ANYTHING, members["type"]) if "type" in members else None
     if rest and _is_no_member(step, members, kind):
         return _without(raw, rest)
     if step not in members:
-        return same, 0
+        return raw, 0
     if rest:
         inner, count = _without(members[step], rest)
-        return (_encoded({**members, step: inner}), count) if count else (same, 0)
+        return (_encoded({**members, step: inner}), count) if count else (raw, 0)
     if step in _needed(kind, members):
-        return same, 0
+        return raw, 0
     return _encoded({key: value for key, value in members.items() if key != step}), 1
 
 

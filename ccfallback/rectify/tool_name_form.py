@@ -19,7 +19,6 @@ from ccfallback.rectify.turns import (
     mapped,
     mapped_messages,
     messages_of,
-    with_items,
     with_messages,
     word,
 )
@@ -121,7 +120,7 @@ def _renamed(draft: Draft, renaming: _Renaming) -> Draft:
         # Anthropic's own tools are called what they are called.
         made = [renaming.of(tool) if _is_clients(tool) else tool for tool in tools]
         if any(new is not old for new, old in zip(made, tools, strict=True)):
-            body = with_items(body, "tools", made)
+            body = body.with_items("tools", made)
     choice = body.get("tool_choice")
     chosen = renaming.of(choice) if kind_of(choice) == "tool" else choice
     if chosen is not choice:

@@ -5,7 +5,7 @@ from typing import Final
 
 from ccfallback.core.draft import Draft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.rectify.turns import counted, with_items, word
+from ccfallback.rectify.turns import counted, word
 
 _TRIGGER: Final = re.compile(
     r"tool names must be unique|duplicate (?:tool|function) (?:name|declaration)s?\b"
@@ -31,7 +31,7 @@ class _ToolNames:
                 seen.add(name)
         if len(kept) == len(tools):
             return None
-        body = with_items(draft.body, "tools", kept)
+        body = draft.body.with_items("tools", kept)
         changed = counted(len(tools) - len(kept), "tool", "of a name already taken removed")
         return Repaired(draft.with_body(body), changed)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from ccfallback.core.draft import Draft
 from ccfallback.rectify import schemas
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.rectify.turns import counted, kind_of, with_items, word
+from ccfallback.rectify.turns import counted, kind_of, word
 
 _ROOT: Final = re.compile(
     r"does not support oneof, allof,? (?:or|and) anyof at the top level"
@@ -102,7 +102,7 @@ def _repaired(draft: Draft, mend: Callable[[Any, int], Any], lesson: str) -> Rep
     count = sum(new is not old for new, old in zip(made, tools, strict=True))
     if not count:
         return None
-    body = with_items(draft.body, "tools", made)
+    body = draft.body.with_items("tools", made)
     return Repaired(draft.with_body(body), counted(count, "tool schema", "rewritten"), lesson)
 
 

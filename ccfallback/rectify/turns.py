@@ -8,9 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
-from ccfallback.core.body import Body
 from ccfallback.core.draft import Draft
 from ccfallback.rectify.rule import Refusal
 
@@ -21,8 +18,6 @@ NO_CONTENT: Final = "(no content)"
 """What is said where nothing is left to say."""
 
 SPOKEN: Final = frozenset({"user", "assistant"})
-
-_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _STEP: Final = r"(?:\.| ?-> ?)"
 _PATH: Final = re.compile(
@@ -40,18 +35,7 @@ def messages_of(draft: Draft) -> list[Any]:
 
 def with_messages(draft: Draft, messages: Sequence[Any]) -> Draft:
     """A draft with these messages."""
-    return draft.with_body(with_items(draft.body, "messages", messages))
-
-
-def with_items(body: Body, member: str, items: Sequence[Any]) -> Body:
-    """A body with this list; items that were in it before keep their own bytes."""
-    before = body.get(member)
-    try:
-        raws = _ITEMS.decode(body.member(member)) if isinstance(before, list) else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raws = []
-    spelled = {id(item): raw for item, raw in zip(before or (), raws, strict=False)}
-    return body.with_members(**{member: [spelled.get(id(item), item) for item in items]})
+    return draft.with_body(draft.body.with_items("messages", messages))
 
 
 def role_of(message: object) -> str:

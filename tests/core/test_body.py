@@ -175,3 +175,39 @@ def test_half_a_letter_is_read_as_none_and_sent_as_it_came() -> None:
     assert (body.get("a"), body.get("b"), body.get("c")) == ("x\ufffdy", "\U0001f600", "\ufffd")
     assert body.raw == raw
     assert b'"b":"\\ud83d\\ude00"' in body.with_members(d=1).raw
+
+
+def test_items_keep_their_own_bytes_where_a_list_is_changed() -> None:
+    body = Body.parse(b'{"a":[1.50, {"b" : 2},"x"],"c":3}')
+    values, raws = body.get("a"), body.items("a")
+    changed = body.with_items("a", [values[1], {"new": 1}, raws[0]])
+    assert changed.raw == b'{"a":[{"b" : 2},{"new":1},1.50],"c":3}'
+    assert changed.get("a") == [{"b": 2}, {"new": 1}, 1.5]
+    assert [bytes(raw) for raw in changed.items("a")] == [b'{"b" : 2}', b'{"new":1}', b"1.50"]
+    assert changed.member("a") == b'[{"b" : 2},{"new":1},1.50]'
+    assert body.raw == b'{"a":[1.50, {"b" : 2},"x"],"c":3}'
+    assert changed.with_items("a", []).raw == b'{"a":[],"c":3}'
+    assert body.with_items("d", ["e"]).get("d") == ["e"]
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"a":3}', b'{"a":{"b":[1]}}', b'{"a":null}'])
+def test_what_is_no_list_has_no_items(raw: bytes) -> None:
+    assert Body.parse(raw).items("a") == []
+
+
+def test_what_was_parsed_is_not_parsed_again_for_a_body_made_of_it() -> None:
+    body = Body.parse(b'{"a":[{"b":2}],"c":3}')
+    value = body.get("a")
+    for made in (body.with_members(c=4), body.without("c"), body.respelled()):
+        assert made.get("a") is value
+    assert body.with_members(a=[5]).get("a") == [5]
+    assert body.without("a").get("a") is None
+    assert body.with_items("a", value).get("a")[0] is value[0]
+
+
+def test_bodies_made_of_each_other_say_what_differs() -> None:
+    body = Body.parse(b'{"a":[1],"b":2,"c":3}')
+    made = body.with_members(b=3).without("c").with_items("a", [1])
+    assert body.differs(made) == {"a", "b", "c"}
+    assert body.differs(body.with_members(d=1)) == {"d"}
+    assert body.differs(body) == frozenset()

@@ -75,3 +75,19 @@ def test_it_stays_bounded() -> None:
     assert found.signer("0") is None
     assert found.signer(str(MOST + 99)) == "one"
     assert len(found.saved()) == MOST_SAVED
+
+
+def test_it_knows_whether_anybody_else_has_signed() -> None:
+    found = Ledger()
+    assert not found.knows_others_than("anthropic-primary")
+    found.note(["a", "b"], "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")
+    assert found.knows_others_than("one")
+    found.note(["b"], "one", primary=False)
+    assert found.knows_others_than("anthropic-primary")
+    found.note(["b"], "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")
+    found.load({"00": "two"})
+    assert found.knows_others_than("anthropic-primary")
+    found.note((str(number) for number in range(MOST)), "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")

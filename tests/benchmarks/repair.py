@@ -1,0 +1,133 @@
+"""What repairs cost on a long conversation: `python -m tests.benchmarks.repair`.
+
+Medians of repeated runs, in milliseconds of this machine's time.
+"""
+
+import random
+import sys
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from ccfallback.core.body import Body
+from ccfallback.core.config import Privacy, Provider
+from ccfallback.core.draft import Draft
+from ccfallback.core.ledger import Ledger
+from ccfallback.core.lessons import Lesson
+from ccfallback.core.outgoing import body_for
+from ccfallback.proxy.scripted import Received
+from ccfallback.rectify import RECTIFIERS, prevent, rectify
+from ccfallback.rectify.rule import Refusal
+from tests.proxy.plain_api import refusals
+from tests.rectify.drafts import BETAS, CASES
+from tests.rectify.refusals import REFUSALS
+from tests.rectify.refused import REFUSED
+
+ROUNDS = 30
+SIZE = 950_000
+PRIMARY = Provider(name="anthropic-primary", base_url="https://p.invalid", primary=True)
+FALLBACK = Provider(name="other", base_url="https://f.invalid")
+
+
+def measured(work: Callable[[], object]) -> float:
+    """The median of many runs, in milliseconds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = perf_counter()
+        work()
+        times.append(perf_counter() - began)
+    return median(times) * 1e3
+
+
+def long_request() -> bytes:
+    """A real first turn, then tool steps with signed thinking until it is long."""
+    asked: dict[str, Any] = msgspec.json.decode((CASES / "first_turn.json").read_bytes())["asked"]
+    chance = random.Random(1)
+    words = [f"{chance.getrandbits(40):x}" for _ in range(2000)]
+    messages, size, number = list(asked["messages"]), 0, 0
+    while size < SIZE:
+        number += 1
+        tool_id, signature = f"toolu_{number}", f"Esg{chance.getrandbits(2400):x}"
+        answer = [
+            {"type": "thinking", "thinking": "", "signature": signature},
+            {"type": "text", "text": "Let me look."},
+            {"type": "tool_use", "id": tool_id, "name": "Bash", "input": {"command": "ls"}},
+        ]
+        told = "\n".join(" ".join(chance.choices(words, k=12)) for _ in range(40))
+        result = {"type": "tool_result", "tool_use_id": tool_id, "content": told}
+        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": [result]})
+        size += len(told) + len(signature) + 300
+    return msgspec.json.encode({**asked, "messages": messages})
+
+
+def lessons_of_the_plain_api(draft: Draft) -> list[Lesson]:
+    """All that a provider teaches who knows nothing newer."""
+    learned: list[Lesson] = []
+    while True:
+        headers = (("anthropic-beta", ",".join(draft.betas)),) if draft.betas else ()
+        fault = next(refusals(Received("POST", "/", headers, draft.body.raw)), None)
+        found = None if fault is None else rectify(draft, Refusal(400, fault))
+        if found is None:
+            return learned
+        name, repaired = found
+        draft = repaired.draft
+        if repaired.lesson:
+            learned.append(Lesson(name, draft.body.model, repaired.lesson, 0.0))
+
+
+def dearest_repair(raw: bytes) -> tuple[str, float]:
+    """The repair that costs the most, bytes included, and how much."""
+    costs: dict[str, float] = {}
+    for rectifier in RECTIFIERS:
+        for wording in (*REFUSALS.get(rectifier.name, ()), *REFUSED.get(rectifier.name, ())):
+            refusal = Refusal(400, wording)
+            began = perf_counter()
+            made = rectifier.repair(Draft(Body.parse(raw), BETAS), refusal)
+            if made is not None:
+                assert made.draft.body.raw
+                took = (perf_counter() - began) * 1e3
+                costs[rectifier.name] = max(took, costs.get(rectifier.name, 0.0))
+    name = max(costs, key=lambda each: costs[each])
+    return name, costs[name]
+
+
+def main() -> None:
+    """Measure, and print a line for each."""
+    raw = long_request()
+    body = Body.parse(raw)
+    ledger = Ledger()
+    ledger.note(["of the primary"], PRIMARY.name, primary=True)
+    mixed = Ledger()
+    mixed.note(["of another"], FALLBACK.name, primary=False)
+    lessons = lessons_of_the_plain_api(Draft(body, BETAS))
+
+    def made(work: Callable[[Body], Body]) -> float:
+        return measured(lambda: work(Body.parse(raw)).raw)
+
+    def sent(provider: Provider, known: Ledger) -> float:
+        return made(lambda parsed: body_for(provider, parsed, Privacy(), known))
+
+    def prevented(known: list[Lesson]) -> float:
+        return made(lambda parsed: prevent(Draft(parsed, BETAS), known)[0].body)
+
+    lines = [
+        ("parsing it", made(lambda parsed: parsed)),
+        ("for the primary", sent(PRIMARY, ledger)),
+        ("for the primary, a fallback has thought", sent(PRIMARY, mixed)),
+        ("for a fallback", sent(FALLBACK, ledger)),
+        (f"without what {len(lessons)} lessons say", prevented(lessons)),
+        *((f"  {lesson.rectifier} alone", prevented([lesson])) for lesson in lessons),
+    ]
+    name, cost = dearest_repair(raw)
+    lines.append((f"the dearest repair, {name}", cost))
+    sys.stdout.write(f"a request of {len(raw) / 1000:.0f} kB, each line with parsing\n")
+    for what, milliseconds in lines:
+        sys.stdout.write(f"{what:<46} {milliseconds:8.2f} ms\n")
+
+
+if __name__ == "__main__":
+    main()
