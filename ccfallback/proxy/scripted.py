@@ -6,6 +6,9 @@ the connection; the functions below make the usual ones.
 
 import asyncio
 import contextlib
+import socket
+import struct
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +21,9 @@ from ccfallback.wire.sse import EventSplitter
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream; charset=utf-8"
+
+_LINGER_NOT: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""Close a socket at once, and let what was not sent be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,9 @@ class Connection:
         raise Hangup
 
     def reset(self) -> None:
-        """Break the connection with a reset."""
+        """Break the connection with a reset, not with an end in good order."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self.writer.transport.abort()
 
 
@@ -168,7 +176,12 @@ class ScriptedUpstream:
 
 async def _read_request(connection: Connection) -> Received:
     reader = connection.reader
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    letter = await reader.readexactly(1)
+    if not letter.isalpha():
+        # Another protocol, such as TLS: refused as any server of HTTP refuses it.
+        await connection.head(400, {"connection": "close", "content-length": "0"})
+        raise Hangup
+    head = (letter + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ", 2)
     pairs = [line.partition(":") for line in lines]

@@ -75,10 +75,12 @@ def chunks_of(blocks: Iterable[Block]) -> list[bytes]:
     return [*events, _chunk([], usage=usage), b"data: [DONE]\n\n"]
 
 
-def error(status: int, code: str, message: str = "scripted") -> Script:
+def error(
+    status: int, code: str, message: str = "scripted", headers: Mapping[str, str] | None = None
+) -> Script:
     """An error in OpenAI's envelope."""
     body = {"error": {"message": message, "type": "scripted", "param": None, "code": code}}
-    return answer(status, msgspec.json.encode(body))
+    return answer(status, msgspec.json.encode(body), headers=headers)
 
 
 def _call(block: Block) -> dict[str, Any]:

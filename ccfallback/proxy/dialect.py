@@ -1,0 +1,138 @@
+"""The words of a scripted upstream in each wire format: one script serves both.
+
+Its answer is that of a model at work: a text and two calls of a tool, and a last word once the
+tool has answered. `up_to` says as much of it as is wanted, and then something else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.proxy import scripted, scripted_openai
+from ccfallback.proxy.scripted import EVENTS, JSON, Connection, Received, Script, stream
+
+Block = Mapping[str, Any]
+
+TOOL: Final = "Read"
+LAST_WORD: Final = "Both files are read."
+CONTENT: Final[tuple[Block, ...]] = (
+    {"type": "text", "text": "I will read both files."},
+    {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {"file_path": "/one.txt"}},
+    {"type": "tool_use", "id": "toolu_2", "name": TOOL, "input": {"file_path": "/two.txt"}},
+)
+
+
+class Part(IntEnum):
+    """How much of the answer is said: so many of its events, which both formats have twelve of."""
+
+    NOTHING = 0
+    OPENING = 1
+    TEXT = 3
+    HALF_A_CALL = 5
+    A_CALL = 7
+    """The first call is over, the second one has begun."""
+    ALL_BUT_THE_END = 11
+    """The stop reason is there, what ends the stream is not."""
+
+
+Refuses = Callable[[int, str, str, Mapping[str, str]], Script]
+Replies = Callable[[Iterable[Block]], Script]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One format's words."""
+
+    name: str
+    events: tuple[bytes, ...]
+    whole: bytes
+    error: Mapping[str, Any]
+    """An overload, as it is said inside a 200."""
+    replies: Replies
+    refuses: Refuses
+
+    @property
+    def error_event(self) -> bytes:
+        """The overload as an event."""
+        name = b"event: error\n" if self.name == "anthropic" else b""
+        return name + b"data: " + msgspec.json.encode(self.error) + b"\n\n"
+
+    def up_to(self, part: Part, then: Script | None = None) -> Script:
+        """So much of the answer, and then something else, or else the end as if it were whole."""
+        half = [self.whole[: len(self.whole) // 2]] if part else []
+        as_stream = stream(self.events[:part], then)
+        as_whole = stream(half, then, {"content-type": JSON})
+        if part is Part.ALL_BUT_THE_END:
+            # An answer that is not a stream has no end of its own.
+            as_whole = scripted.answer(200, self.whole)
+
+        async def script(request: Received, connection: Connection) -> None:
+            await (as_stream if streams(request) else as_whole)(request, connection)
+
+        return script
+
+    def works(self) -> Script:
+        """A model that is well: calls the tool twice, and has the last word."""
+        calls, last = self.replies(CONTENT), self.replies([{"type": "text", "text": LAST_WORD}])
+
+        async def script(request: Received, connection: Connection) -> None:
+            await (last if has_results(request) else calls)(request, connection)
+
+        return script
+
+
+def streams(request: Received) -> bool:
+    """Whether a stream was asked for."""
+    return request.json.get("stream") is True
+
+
+def media_type(request: Received) -> str:
+    """What an answer to it should be."""
+    return EVENTS if streams(request) else JSON
+
+
+def has_results(request: Received) -> bool:
+    """Whether the tool has answered, in either format."""
+    return any(
+        message["role"] == "tool"
+        or any(
+            isinstance(block, dict) and block.get("type") == "tool_result"
+            for block in message.get("content") or ()
+        )
+        for message in request.json["messages"]
+    )
+
+
+def _anthropic_reply(content: Iterable[Block]) -> Script:
+    blocks = list(content)
+    reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
+    return scripted.reply(blocks, stop_reason=reason)
+
+
+_WHOLE: Final = msgspec.json.encode(scripted.message(CONTENT, stop_reason="tool_use"))
+
+ANTHROPIC: Final = Dialect(
+    name="anthropic",
+    events=tuple(scripted.events_of(_WHOLE)),
+    whole=_WHOLE,
+    error={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+    replies=_anthropic_reply,
+    refuses=scripted.error,
+)
+
+OPENAI: Final = Dialect(
+    name="openai",
+    events=tuple(scripted_openai.chunks_of(CONTENT)),
+    whole=msgspec.json.encode(scripted_openai.completion(CONTENT)),
+    error={"error": {"message": "Overloaded", "type": "server_error", "code": 503}},
+    replies=scripted_openai.reply,
+    refuses=scripted_openai.error,
+)
+
+DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
+    {dialect.name: dialect for dialect in (ANTHROPIC, OPENAI)}
+)
