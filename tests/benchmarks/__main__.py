@@ -1,0 +1,77 @@
+"""`python -m tests.benchmarks`: measure, print, keep as JSON; `--compare A B` looks at two runs."""
+
+import argparse
+import platform
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.benchmarks import report
+from tests.benchmarks.bench import (
+    Bench,
+    Field,
+    command_figures,
+    latency_figures,
+    memory_figures,
+    stream_figures,
+    throughput_figures,
+)
+from tests.benchmarks.client import WRK
+from tests.benchmarks.processes import NGINX
+
+PARTS = ("latency", "throughput", "streams", "memory", "commands")
+
+
+def machine() -> dict[str, object]:
+    """What it was measured on."""
+    model = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = f"{names[0]}, {len(names)} cores" if names else ""
+    return {"cpu": model, "system": platform.platform(), "python": platform.python_version()}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each subject has its turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of load, in each turn")
+    parser.add_argument("--only", choices=PARTS, action="append", help="just this part")
+    parser.add_argument("--json", type=Path, help="keep the figures in a file")
+    parser.add_argument("--compare", type=Path, nargs=2, help="two such files")
+    chosen = parser.parse_args()
+    if chosen.compare:
+        sys.stdout.write(report.comparison(*chosen.compare) + "\n")
+        return
+    if NGINX is None:
+        sys.stderr.write("no nginx here (Debian: apt-get install nginx-light): no ratios\n")
+    if WRK is None:
+        sys.stderr.write("no wrk here: the load is made in Python, and limits nginx\n")
+    parts = chosen.only or PARTS
+    figures: list[report.Figure] = []
+    with TemporaryDirectory(prefix="ccfallback-bench-") as folder, ExitStack() as stack:
+        field = Field(Path(folder), stack)
+        ours = field.ccfallback()
+        subjects = [field.direct(), *([field.nginx()] if NGINX else []), ours]
+        bench = Bench(subjects, chosen.rounds, chosen.seconds)
+        for part, measure in (
+            ("latency", lambda: latency_figures(bench)),
+            ("throughput", lambda: throughput_figures(bench)),
+            ("streams", lambda: stream_figures(bench)),
+            ("memory", lambda: memory_figures(ours, field.fresh)),
+            ("commands", lambda: command_figures(Path(folder))),
+        ):
+            if part in parts:
+                sys.stderr.write(f"{part} …\n")
+                figures += measure()
+    about = machine()
+    sys.stdout.write(f"{about['cpu']}; {about['system']}; Python {about['python']}\n\n")
+    sys.stdout.write(report.table(figures) + "\n\n" + report.plot(figures) + "\n")
+    if chosen.json:
+        report.write(chosen.json, figures, about)
+
+
+if __name__ == "__main__":
+    main()
