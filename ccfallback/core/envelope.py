@@ -54,12 +54,28 @@ def error_of(value: Any) -> UpstreamError:
     code = details.get("error_code") if isinstance(details, Mapping) else None
     code = code or error.get("code")
     kind = error.get("type") or error.get("status")
+    message = _text(error.get("message") or error.get("detail") or error.get("msg"))
     return UpstreamError(
         type=_word("" if error is value and kind == "error" else kind),
-        message=_text(error.get("message") or error.get("detail") or error.get("msg")),
+        message=_with_reason(message, error.get("metadata")),
         code=_word(code),
         status=code if isinstance(code, int) and 400 <= code < 600 else None,
     )
+
+
+def _with_reason(message: str, metadata: Any) -> str:
+    """A reseller's own words say little; OpenRouter puts those of whom it asked beside them."""
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    if isinstance(raw, str):
+        try:
+            value = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            value = raw
+    else:
+        value = raw if isinstance(raw, Mapping) else None
+    reason = error_of(value).message if isinstance(value, Mapping | list) else str(value or "")
+    reason = reason[:_LONGEST]
+    return f"{message}: {reason}" if reason and reason not in message else message
 
 
 def is_error(value: Any) -> bool:

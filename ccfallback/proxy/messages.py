@@ -149,6 +149,9 @@ class _Exchange:
             # From here on the server reports the end of the response as a disconnect.
             await self._finish(reply or self._own_answer(), send)
         except ClientGone:
+            if reply is not None:
+                # Who interrupts an answer keeps the thinking that it began with.
+                self._note_signer(reply)
             self._log_end(reply, 499, error="client disconnected", message="the client has left")
             await self._save()
         except asyncio.CancelledError:
@@ -168,9 +171,8 @@ class _Exchange:
 
     async def _finish(self, reply: Reply | Verdict, send: Send) -> None:
         """Send what is whole, or the end of a stream that is; drop one that is not."""
-        if isinstance(reply, Reply) and reply.signatures:
-            provider = reply.provider
-            self._services.ledger.note(reply.signatures, provider.name, primary=provider.primary)
+        if isinstance(reply, Reply):
+            self._note_signer(reply)
         if isinstance(reply, Verdict):
             headers = [respond.JSON, *reply.headers, self._attempts_header()]
             await respond.whole(send, reply.status, headers, reply.body)
@@ -187,6 +189,11 @@ class _Exchange:
             await drain(reply)
         else:
             self._log_torn(reply)
+
+    def _note_signer(self, reply: Reply) -> None:
+        if reply.signatures:
+            provider = reply.provider
+            self._services.ledger.note(reply.signatures, provider.name, primary=provider.primary)
 
     def _own_answer(self) -> Reply | Verdict:
         """What the client gets when nobody could answer."""

@@ -89,7 +89,7 @@ class _Media:
 
     def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
         """Images and documents that were refused are notes."""
-        refused = refusal.text
+        refused = f"{refusal.text} {refusal.code}".strip()
         media = list(_media(messages_of(draft)))
         images = [each for each in media if kind_of(each.block) == _IMAGE]
         documents = [each for each in media if kind_of(each.block) == _DOCUMENT]

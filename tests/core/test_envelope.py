@@ -146,3 +146,12 @@ def test_our_own_errors_are_anthropics_envelope() -> None:
         "request_id": "id",
     }
     assert read_error(body) == UpstreamError("fallback_exhausted", "m")
+
+
+def test_the_words_of_whom_a_reseller_asked_are_read_too() -> None:
+    raw = '{"error":{"message":"Provider returned error","metadata":{"raw":"a: Field required"}}}'
+    assert read_error(raw.encode()).message == "Provider returned error: a: Field required"
+    raw = '{"error":{"message":"no","metadata":{"raw":"{\\"error\\":{\\"message\\":\\"b\\"}}"}}}'
+    assert read_error(raw.encode()).message == "no: b"
+    odd = b'{"error":{"message":"no","metadata":{"raw":[{"a":1}, 2]}}}'
+    assert read_error(odd).message == "no"

@@ -56,3 +56,28 @@ def test_it_outlives_a_restart(
     raw = msgspec.json.encode({**ask, "messages": messages})
     httpx.post(f"{again.url}/v1/messages", content=raw)
     assert b"foreign" not in first.primary.received[-1].body
+
+
+def test_thinking_of_an_answer_that_was_interrupted_is_known_too(
+    chain: Callable[..., Chain],
+) -> None:
+    block = {"type": "thinking", "thinking": "hm", "signature": "foreign"}
+    whole = msgspec.json.encode(scripted.message([block, {"type": "text", "text": "t"}]))
+    begun = [event for event in scripted.events_of(whole) if b"message_" not in event[:24]]
+    start = scripted.events_of(whole)[0]
+    running = chain(
+        [scripted.error(529, "overloaded_error"), scripted.reply("ok")],
+        scripted.stream([start, *begun], scripted.hang),
+    )
+    ask = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    url = f"{running.url}/v1/messages"
+    with httpx.stream("POST", url, json={**ask, "stream": True}) as response:
+        seen = b""
+        for chunk in response.iter_raw():
+            seen += chunk
+            if b'"text_delta"' in seen:
+                break
+    running.proxy.wait_for("request.error")
+    told = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [block]}]
+    httpx.post(url, json={**ask, "messages": [*told, {"role": "user", "content": "go on"}]})
+    assert b"foreign" not in running.primary.received[-1].body

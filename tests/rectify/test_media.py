@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.rectify.media import MEDIA
+from ccfallback.rectify.rule import Refusal
 from tests.rectify.structure import (
     MARK,
     PNG,
     assistant,
     conversations,
     document,
+    draft_of,
     image,
     made,
     repaired,
@@ -199,3 +201,11 @@ def test_a_model_that_sees_is_not_taken_for_blind(words: str) -> None:
 
 def test_nobody_else_is_asked() -> None:
     assert repaired(MEDIA, {"messages": [user(text("hi")), assistant(text("ok"))]}, BLIND) is None
+
+
+def test_a_code_says_it_as_well_as_words() -> None:
+    draft = draft_of({"messages": [user(image(), text("see"))]})
+    refusal = Refusal(400, "messages.0.content.0.image: refused", "image_dimensions_too_large")
+    repair = MEDIA.repair(draft, refusal)
+    assert repair is not None
+    assert repair.changed == "1 image removed: too large"

@@ -171,7 +171,6 @@ def _read(value: Any) -> UpstreamError:
     message = _validation(value.get("detail")) or error.message
     inner = value.get("error")
     if isinstance(inner, Mapping):
-        message = _with_reason(message, inner.get("metadata"))
         asked, most = inner.get("n_prompt_tokens"), inner.get("n_ctx")
         if isinstance(asked, int) and isinstance(most, int):
             # llama.cpp counts beside its message, not in it.
@@ -191,18 +190,6 @@ def _validation(detail: object) -> str:
             where = ".".join(str(step) for step in steps if isinstance(step, str | int))
             lines.append(f"{where}: {fault['msg']}" if where else fault["msg"])
     return "; ".join(lines)
-
-
-def _with_reason(message: str, metadata: object) -> str:
-    """OpenRouter hands on what its own provider said, JSON in a text."""
-    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
-    if isinstance(raw, str):
-        value = decoded(raw.encode(errors="replace"))
-        reason = error_of(value).message if isinstance(value, Mapping | list) else raw
-    else:
-        reason = error_of(raw).message if isinstance(raw, Mapping) else ""
-    reason = reason[:4000]
-    return f"{message}: {reason}" if reason and reason not in message else message
 
 
 def _page(status: int, body: bytes) -> str:
