@@ -20,6 +20,7 @@ from ccfallback.core.target import Address, is_loopback
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.proxy.app import create_app
 from ccfallback.proxy.breakers import Breakers
+from ccfallback.proxy.client_connection import ClientConnection
 from ccfallback.proxy.context import Logins, Services
 from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import LiveConfig
@@ -221,8 +222,14 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
+
+    def log_refusal(status: int, message: str, given: str) -> None:
+        services.recorder.log("warn", "client.refused", message, given, status=status)
+
     return uvicorn.Config(
         create_app(services),
+        # Any callable does that makes a protocol, whatever the annotation says.
+        http=partial(ClientConnection, on_refusal=log_refusal),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         lifespan="off",
