@@ -11,6 +11,9 @@ import httpx
 MAX_WHOLE: Final = 64 * 1024 * 1024
 """The longest answer that is kept in memory, decoded."""
 
+MAX_PIECE: Final = 1024 * 1024
+"""How much one read decodes: a kilobyte of gzip may be a megabyte."""
+
 _WINDOW: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -48,6 +51,10 @@ class Answer:
     async def read(self) -> bytes:
         """The next bytes, as many as have come; empty at the end. Raises `Broken` or httpx's."""
         while True:
+            if self._inflate is not None and self._inflate.unconsumed_tail:
+                chunk = self._inflated(self._inflate.unconsumed_tail)
+                if chunk:
+                    return chunk
             try:
                 chunk = await anext(self._chunks)
             except StopAsyncIteration:
@@ -84,7 +91,7 @@ class Answer:
     def _inflated(self, chunk: bytes) -> bytes:
         assert self._inflate is not None
         try:
-            return self._inflate.decompress(chunk)
+            return self._inflate.decompress(chunk, MAX_PIECE)
         except zlib.error:
             raise Broken("broken content-encoding") from None
 

@@ -16,7 +16,7 @@ from ccfallback.core.config import Provider, Timeouts
 from ccfallback.core.envelope import UpstreamError, plain_text
 from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
-from ccfallback.proxy.answer import Answer, Broken, Late, deadline
+from ccfallback.proxy.answer import MAX_WHOLE, Answer, Broken, Late, deadline
 from ccfallback.proxy.upstream import fault_of
 from ccfallback.wire.fold import NotFoldable, fold, unfold
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
@@ -30,6 +30,9 @@ ERROR_BODY_WAIT: Final = 5.0
 LONGEST_SILENCE: Final = 300.0
 """Seconds that a stream may go on with pings alone before its first content event: as long as
 Claude Code waits in silence."""
+
+MAX_REFUSAL: Final = 4 * 1024 * 1024
+"""Bytes that are read of the body of such an answer, decoded."""
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -164,7 +167,7 @@ class _Trial:
         body = bytearray()
         try:
             async with deadline("error body", min(ERROR_BODY_WAIT, self._limits.idle)):
-                while chunk := await answer.read():
+                while len(body) < MAX_REFUSAL and (chunk := await answer.read()):
                     body += chunk
         except (Late, Broken, httpx.HTTPError):
             # What has come is enough to know that this is no answer.
@@ -215,6 +218,8 @@ class _Trial:
                 name, seconds = "first_content", until_content - monotonic()
             chunk = await answer.read_within(name, seconds)
             raw += chunk
+            if len(raw) > MAX_WHOLE:
+                raise Broken("an answer without an end")
             held += translator.feed(chunk) if chunk else translator.finish()
             if translator.error is not None:
                 return self._no_answer(answer, translator.error, bytes(raw), translator)

@@ -114,6 +114,7 @@ class Proxy:
         await self.services.breakers.refresh()
         self.services.ledger.load(ledger_file.read(self._signers))
         self._log_start(config)
+        self._log_open_files()
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
             ready()
@@ -150,6 +151,21 @@ class Proxy:
             pid=os.getpid(),
             providers=names,
         )
+
+    def _log_open_files(self) -> None:
+        """Warn of files that hold keys or tell of requests, and that others can open."""
+        for path in (self._paths.config, self._paths.state, self._paths.log):
+            try:
+                private = files.is_private(path)
+            except OSError:
+                continue
+            if not private:
+                self.recorder.log(
+                    "warn",
+                    "files.open",
+                    f"{path} can be opened by others on this machine: chmod 600 {path}",
+                    path=str(path),
+                )
 
     def _log_lost(self, error: OSError) -> None:
         message = f"the log can't be written, going on without: {error.strerror or error}"

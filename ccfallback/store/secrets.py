@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -16,6 +18,9 @@ from ccfallback.core.config import KeySource
 from ccfallback.core.redact import Secret
 
 _NEW_SESSION: Final = sys.platform != "win32"
+
+MOST_OUTPUT: Final = 64 * 1024
+"""Bytes that a program may print before it is ended: a key is a line."""
 
 
 class KeyUnavailable(Exception):
@@ -69,22 +74,45 @@ def _output(command: tuple[str, ...], environ: Mapping[str, str], timeout: float
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=dict(environ),
+            # Unbuffered: it can be closed while a thread waits for what never comes.
+            bufsize=0,
             start_new_session=_NEW_SESSION,
         )
     except FileNotFoundError:
         raise KeyUnavailable(f"the program {program} is not there") from None
     except (OSError, ValueError):
         raise KeyUnavailable(f"the program {program} can't be run") from None
+    # A thread, because Windows can't wait for a pipe; and no more is read than a key can be.
+    output = bytearray()
+    reader = threading.Thread(target=_read, args=(child, output), name="key", daemon=True)
+    until = time.monotonic() + timeout
+    late = False
     with child:
+        reader.start()
+        reader.join(timeout)
+        late = reader.is_alive()
         try:
-            output, _ = child.communicate(timeout=timeout)
+            if not late and len(output) <= MOST_OUTPUT:
+                child.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise KeyUnavailable(f"{program} gave no key within {timeout:g} s") from None
+            late = True
         finally:
             _end(child)
+    if late:
+        raise KeyUnavailable(f"{program} gave no key within {timeout:g} s")
+    if len(output) > MOST_OUTPUT:
+        raise KeyUnavailable(f"{program} printed more than a key")
     if child.returncode:
         raise KeyUnavailable(f"{program} failed with exit status {child.returncode}")
-    return output
+    return bytes(output)
+
+
+def _read(child: subprocess.Popen[bytes], output: bytearray) -> None:
+    """Take what is printed, up to its end or to more than a key can be."""
+    assert child.stdout is not None
+    with suppress(OSError, ValueError):
+        while len(output) <= MOST_OUTPUT and (part := child.stdout.read(4096)):
+            output += part
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

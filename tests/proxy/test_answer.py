@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.proxy.answer import Answer, Broken, Late
+from ccfallback.proxy.answer import MAX_PIECE, MAX_WHOLE, Answer, Broken, Late
 
 
 class Pieces(httpx.AsyncByteStream):
@@ -59,3 +59,24 @@ def test_silence_ends_with_the_timeout_that_fired() -> None:
     with pytest.raises(Late) as caught:
         asyncio.run(answer(b"some", None).read_all("idle", 0.01))
     assert (caught.value.timeout, caught.value.seconds) == ("idle", 0.01)
+
+
+def test_a_small_answer_that_unpacks_to_a_huge_one_is_read_in_bounded_pieces() -> None:
+    bomb = gzip.compress(bytes(8 * MAX_PIECE))
+
+    async def story() -> list[int]:
+        found = answer(bomb, encoding="gzip")
+        sizes = []
+        while piece := await found.read():
+            sizes.append(len(piece))
+        return sizes
+
+    sizes = asyncio.run(story())
+    assert sum(sizes) == 8 * MAX_PIECE
+    assert max(sizes) <= MAX_PIECE
+
+
+def test_the_limit_of_a_whole_answer_holds_for_what_it_unpacks_to() -> None:
+    bomb = gzip.compress(bytes(MAX_WHOLE + 1), 1)
+    with pytest.raises(Broken, match="without an end"):
+        asyncio.run(answer(bomb, encoding="gzip").read_all("idle", 30))

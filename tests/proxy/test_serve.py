@@ -175,3 +175,20 @@ def test_a_success_is_in_the_file_soon(
     proxied.proxy.stop()
     assert proxied.proxy.state["anthropic-primary"]["lastSuccess"] is not None
     assert proxied.proxy.paths.state.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
+def test_files_that_others_can_open_are_warned_of(
+    paths: Paths, running: Callable[[str], RunningProxy]
+) -> None:
+    paths.state.parent.mkdir(parents=True)
+    paths.state.write_bytes(b"{}")
+    paths.state.chmod(0o644)
+    proxy = running("")
+    paths.config.chmod(0o600)
+    said = proxy.wait_for("files.open", 2)
+    assert said["level"] == "warn"
+    assert {r["data"]["path"] for r in proxy.events("files.open")} == {
+        str(paths.config),
+        str(paths.state),
+    }

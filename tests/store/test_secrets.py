@@ -51,6 +51,8 @@ def test_a_program_sees_the_environment_and_no_input() -> None:
         ("pass", "no key"),
         ("import sys; sys.stdout.buffer.write(b'\\xff\\n')", "not text"),
         ("print('a\\x00sk-1')", "can't be a key"),
+        ("print('sk-1' * 100_000)", "more than a key"),
+        ("while True: print('sk-1')", "more than a key"),
     ],
 )
 def test_a_program_without_a_key_is_named_and_its_output_is_not_shown(code: str, said: str) -> None:
@@ -72,3 +74,12 @@ def test_a_program_that_hangs_is_ended_with_all_it_started() -> None:
     with pytest.raises(KeyUnavailable, match=r"within 0\.2 s"):
         resolve(source, timeout=0.2)
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_a_pipe_that_somebody_keeps_open_is_not_waited_for() -> None:
+    began = time.monotonic()
+    source = KeySource(command=("sh", "-c", "sleep 20 & echo sk-1"))
+    with pytest.raises(KeyUnavailable, match=r"within 0\.3 s"):
+        resolve(source, timeout=0.3)
+    assert time.monotonic() - began < 15
