@@ -11,9 +11,11 @@ from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.options import group
 from ccfallback.cli.session import Session, session_of
 from ccfallback.cli.teller import Teller
+from ccfallback.errors import CcfallbackError
+from ccfallback.store.backlog import Backlog
 
 if TYPE_CHECKING:
-    from ccfallback.proxy.record import Record
+    from ccfallback.proxy.record import Listener, Record
     from ccfallback.proxy.serve import Proxy
 
 app = group()
@@ -50,22 +52,35 @@ def serve(
     session = session_of(ctx)
     tell = Teller(session.console)
     level = None if log_level is None else log_level.value
-    proxy = Proxy(session.paths, log_level=level, listeners=[_live(tell)])
-    url = proxy.bind(host, port)
-    run(proxy, lambda: _announce(session, proxy, url))
+    story = Backlog(_live(tell), "story")
+    try:
+        proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])
+        url = proxy.bind(host, port)
+        run(proxy, lambda: _announce(session, proxy, url))
+    finally:
+        story.close()
 
 
-def _live(tell: Teller) -> "Callable[[Record], None]":
-    """Tells what a person wants to see as it happens, for as long as somebody looks."""
+def _wanted(story: Backlog) -> "Listener":
+    """Passes on what a person wants to see as it happens."""
 
     def listen(record: "Record") -> None:
-        if record["event"] in UNTOLD:
-            return
-        try:
-            tell(record)
-        except (ClosedPipe, OSError):
-            # Nobody reads the screen any more; requests are served all the same.
-            return
+        if record["event"] not in UNTOLD:
+            story.put(record)
+
+    return listen
+
+
+def _live(tell: Teller) -> "Callable[[list[Record]], None]":
+    """Tells the story for as long as somebody looks; in its own time, a terminal can be held."""
+
+    def listen(records: "list[Record]") -> None:
+        for record in records:
+            try:
+                tell(record)
+            except (CcfallbackError, ClosedPipe, OSError):
+                # Nobody reads the screen any more; requests are served all the same.
+                return
 
     return listen
 

@@ -21,12 +21,14 @@ class Teller:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._width = console.width
+        # Asked once: to ask the system at every word is what a line would cost most.
+        self._colour = console.colour
         self._day = ""
 
     def __call__(self, record: Mapping[str, Any], _raw: bytes = b"") -> None:
         """Print one record."""
         line = story.line(record)
-        paint = self._console.paint
+        paint = self._console.paint if self._colour else _plain
         if line.day and line.day != self._day:
             self._console.write(paint(line.day, "dim") + "\n")
             self._day = line.day
@@ -42,3 +44,7 @@ class Teller:
         grave = style if line.level in ("warn", "error", "debug") else ""
         body = ("\n" + " " * len(margin)).join(paint(text, grave) for text in texts)
         self._console.write(f"{head}{body}".rstrip() + "\n")
+
+
+def _plain(text: str, _style: str) -> str:
+    return text

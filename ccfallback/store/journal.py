@@ -5,17 +5,16 @@ follows the log sees every line once. Reading is in `journal_reading`.
 """
 
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ccfallback.store import files
+from ccfallback.store.backlog import Backlog, Record
 from ccfallback.store.files import Busy
 from ccfallback.store.journal_reading import (
     Mark,
@@ -38,9 +37,6 @@ __all__ = [
     "read",
     "tail",
 ]
-
-MOST_WAITING: Final = 10_000
-"""Records that wait for a slow disk before new ones are dropped."""
 
 BATCH_BYTES: Final = 64 * 1024
 
@@ -127,30 +123,20 @@ class JournalWriter:
         self._journal = journal
         self._on_error = on_error
         self._noticed: float | None = None
-        self._waiting: queue.SimpleQueue[dict[str, Any] | threading.Event | None]
-        self._waiting = queue.SimpleQueue()
         self._encoder = msgspec.json.Encoder(enc_hook=str)
-        self._closed = False
-        self.dropped = 0
-        """Records that were lost to a slow or full disk, or that no JSON can hold."""
-        # A daemon, so that a disk that hangs does not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
-
-    def put(self, record: dict[str, Any]) -> None:
+        self._lost = 0
+        self._backlog = Backlog(self._write_all, "journal")
+        self.put = self._backlog.put
         """Have a record written; it belongs to the writer from now on."""
-        if self._closed or self._waiting.qsize() >= MOST_WAITING:
-            self.dropped += 1
-            return
-        self._waiting.put(record)
+
+    @property
+    def dropped(self) -> int:
+        """Records that were lost to a slow or full disk, or that no JSON can hold."""
+        return self._lost + self._backlog.dropped
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything put before is written; False if that took too long."""
-        if not self._thread.is_alive():
-            return True
-        written = threading.Event()
-        self._waiting.put(written)
-        return written.wait(timeout)
+        return self._backlog.flush(timeout)
 
     def reconfigure(self, max_bytes: int, backups: int) -> None:
         """Rotate by other rules from now on."""
@@ -159,37 +145,14 @@ class JournalWriter:
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what is waiting, and end."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-        self._thread.join(timeout)
+        if self._backlog.close(timeout):
+            self._journal.close()
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            records: list[dict[str, Any]] = []
-            events: list[threading.Event] = []
-            for item in self._batch():
-                if item is None:
-                    running = False
-                elif isinstance(item, threading.Event):
-                    events.append(item)
-                else:
-                    records.append(item)
-            for lines in self._chunks(records):
-                self._write(lines)
-            for event in events:
-                event.set()
-        self._journal.close()
+    def _write_all(self, records: list[Record]) -> None:
+        for lines in self._chunks(records):
+            self._write(lines)
 
-    def _batch(self) -> Iterator[dict[str, Any] | threading.Event | None]:
-        """The next item, and all that wait behind it."""
-        yield self._waiting.get()
-        with suppress(queue.Empty):
-            for _ in range(MOST_WAITING):
-                yield self._waiting.get_nowait()
-
-    def _chunks(self, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    def _chunks(self, records: Iterable[Record]) -> Iterator[bytes]:
         """The records as lines, as many at once as a file may take."""
         most = min(BATCH_BYTES, self._journal.max_bytes)
         chunk = bytearray()
@@ -197,7 +160,7 @@ class JournalWriter:
             try:
                 line = self._encoder.encode(record) + b"\n"
             except (TypeError, ValueError, RecursionError):
-                self.dropped += 1
+                self._lost += 1
                 continue
             if chunk and len(chunk) + len(line) > most:
                 yield bytes(chunk)
@@ -210,7 +173,7 @@ class JournalWriter:
         try:
             self._journal.write(lines)
         except OSError as error:
-            self.dropped += lines.count(b"\n")
+            self._lost += lines.count(b"\n")
             now = time.monotonic()
             due = self._noticed is None or now - self._noticed >= SECONDS_BETWEEN_NOTICES
             if due and self._on_error is not None:

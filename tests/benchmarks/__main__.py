@@ -3,6 +3,7 @@
 import argparse
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,13 +57,14 @@ def main() -> None:
         ours = field.ccfallback()
         subjects = [field.direct(), *([field.nginx()] if NGINX else []), ours]
         bench = Bench(subjects, chosen.rounds, chosen.seconds)
-        for part, measure in (
-            ("latency", lambda: latency_figures(bench)),
-            ("throughput", lambda: throughput_figures(bench)),
-            ("streams", lambda: stream_figures(bench)),
-            ("memory", lambda: memory_figures(ours, field.fresh)),
-            ("commands", lambda: command_figures(Path(folder))),
-        ):
+        measures: dict[str, Callable[[], list[report.Figure]]] = {
+            "latency": lambda: latency_figures(bench),
+            "throughput": lambda: throughput_figures(bench),
+            "streams": lambda: stream_figures(bench),
+            "memory": lambda: memory_figures(ours, field.fresh),
+            "commands": lambda: command_figures(Path(folder)),
+        }
+        for part, measure in measures.items():
             if part in parts:
                 sys.stderr.write(f"{part} …\n")
                 figures += measure()

@@ -17,8 +17,15 @@ from statistics import median, quantiles
 from time import perf_counter, sleep
 from typing import Final
 
-from tests.benchmarks import client
-from tests.benchmarks.client import body, latencies, request, requests_a_second, streams
+from tests.benchmarks.client import (
+    body,
+    latencies,
+    open_streams,
+    request,
+    requests_a_second,
+    streams,
+)
+from tests.benchmarks.loop import run
 from tests.benchmarks.processes import (
     NGINX,
     OURS,
@@ -67,7 +74,7 @@ class Bench:
     def in_turn(
         self, way: str, measure: Callable[[Subject, int], Mapping[str, float]]
     ) -> dict[str, dict[str, float]]:
-        """The medians of what is measured, by subject; those that do not go this way are left out."""
+        """The medians of what is measured, by subject; those without this way are left out."""
         seen: dict[str, dict[str, list[float]]] = {}
         able = [subject for subject in self.subjects if way in subject.ports]
         for subject in able:
@@ -161,6 +168,7 @@ def throughput_figures(bench: Bench) -> list[Figure]:
 def stream_figures(bench: Bench) -> list[Figure]:
     """Bursts and paced streams, passed on and translated."""
     figures = []
+    limit: float | None
     for way, kind in (("stream", ""), ("openai", ", translated")):
         wire = request(body("burst"))
 
@@ -207,7 +215,7 @@ def stream_figures(bench: Bench) -> list[Figure]:
 
 
 def memory_figures(ours: Subject, fresh: Callable[[], tuple[Program, int]]) -> list[Figure]:
-    """Memory before and after load, and with many streams open; and the time to the first answer."""
+    """Memory before, after and under load; and the time to the first answer."""
     starts, idle = [], 0.0
     for _ in range(5):
         began = perf_counter()
@@ -221,8 +229,8 @@ def memory_figures(ours: Subject, fresh: Callable[[], tuple[Program, int]]) -> l
     loaded = ours.programs["stream"].resident()
     looked: list[float] = []
     wire = request(body("held"))
-    open_at_once = client.run(
-        client.open_streams(
+    open_at_once = run(
+        open_streams(
             ours.ports["stream"],
             wire,
             1000,
@@ -263,8 +271,8 @@ def certificate(folder: Path) -> list[str]:
     files = [str(folder / "certificate.pem"), str(folder / "key.pem")]
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-out", files[0], "-keyout", files[1]],
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-out", files[0], "-keyout", files[1]],
         check=True, capture_output=True,
     )  # fmt: skip
     return files
@@ -321,7 +329,7 @@ class Field:
         return Subject("nginx", ports, dict.fromkeys(ports, program))
 
     def ccfallback(self) -> Subject:
-        """ccfallback as it is shipped: a process for each way, since each is configured on its own."""
+        """ccfallback as it is shipped: a process for each way, each with its configuration."""
         other = provider(f"http://127.0.0.1:{self.stream}")
         configs = {
             "whole": f'[primary]\nbase_url = "http://127.0.0.1:{self.whole}"\n{other}',

@@ -12,10 +12,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic_ns, perf_counter
 from typing import Any, Final
 
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run
+from tests.benchmarks.loop import run
 
 WRK: Final = shutil.which("wrk")
 SENT: Final = re.compile(rb"@(\d+)@")
@@ -253,10 +250,10 @@ async def open_streams(port: int, wire: bytes, count: int, while_open: Callable[
     async def one() -> Reader:
         nonlocal begun
         _, reader = await loop.create_connection(Reader, "127.0.0.1", port)
-        first = loop.create_future()
-        reader.begin(lambda _data: first.done() or first.set_result(None))  # type: ignore[func-returns-value]  # all that matters is that it came
+        first = asyncio.Event()
+        reader.begin(lambda _data: first.set())
         reader.transport.write(wire)
-        await first
+        await first.wait()
         begun += 1
         return reader
 

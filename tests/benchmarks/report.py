@@ -84,7 +84,9 @@ def shown(value: float | None) -> str:
 
 def table(figures: Sequence[Figure]) -> str:
     """All figures, ratios first in each line."""
-    rows = [("", "× nginx", "target", "", "unit", "ccfallback", "nginx", "direct")]
+    rows: list[tuple[str, ...]] = [
+        ("", "x nginx", "target", "", "unit", "ccfallback", "nginx", "direct")
+    ]
     for each in figures:
         sign = {True: "met", False: "MISSED", None: ""}[each.met]
         limit = "" if each.target is None else f"{'≥' if each.more else '≤'} {shown(each.target)}"
@@ -106,7 +108,7 @@ def plot(figures: Sequence[Figure]) -> str:
     if not drawn:
         return ""
     width = max(len(each.name) for each in drawn)
-    lines = ["× nginx (| is the target)"]
+    lines = ["x nginx (| is the target)"]
     for each in drawn:
         ratio = each.times_nginx or 0.0
         scale = max(ratio, each.target or 0.0) or 1.0

@@ -11,10 +11,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run
+from tests.benchmarks.loop import run
 
 BURST: Final = 400
 """Events in a burst."""
@@ -82,20 +79,19 @@ def anthropic_delta(text: str) -> bytes:
     """A piece of text in Anthropic's format."""
     return event(
         "content_block_delta",
-        '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}' % text,
+        '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'
+        + text
+        + '"}}',
     )
 
 
 def openai_delta(text: str) -> bytes:
     """A piece of text in OpenAI's."""
-    return (
-        (
-            '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
-            '"delta":{"content":"%s"},"finish_reason":null}]}' % text
-        )
-        .encode()
-        .join((b"data: ", b"\n\n"))
+    data = (
+        '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        '"delta":{"content":"' + text + '"},"finish_reason":null}]}'
     )
+    return f"data: {data}\n\n".encode()
 
 
 def chunk(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ccfallback.core.redact import Secret
-from ccfallback.store import files, journal
+from ccfallback.store import backlog, files
 from ccfallback.store.journal import Journal, JournalWriter, read
 
 WRITER = """
@@ -254,7 +254,7 @@ def test_a_disk_that_refuses_is_told_once_and_recovers(path: Path) -> None:
 
 
 def test_nobody_waits_for_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_WAITING", 5)
+    monkeypatch.setattr(backlog, "MOST_WAITING", 5)
     disk = Disk(path)
     writer = JournalWriter(disk)
     writer.put({"n": 0})
