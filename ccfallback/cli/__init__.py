@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 COMMANDS: Final = (
     "serve",
     "demo",
+    "drill",
     "env",
     "providers",
     "breaker",

@@ -58,6 +58,9 @@ class Timeouts:
     first_byte: float = 30.0
     non_streaming: float = 600.0
     idle: float = 90.0
+    silence: float = 300.0
+    """With nothing but signs of life until the first content, after the time for the first byte:
+    as long as Claude Code waits in silence. Not to be configured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

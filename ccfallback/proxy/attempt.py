@@ -27,10 +27,6 @@ BYTES_A_SECOND: Final = 25_000
 ERROR_BODY_WAIT: Final = 5.0
 """Seconds for the body of an answer that is a failure anyway."""
 
-LONGEST_SILENCE: Final = 300.0
-"""Seconds that a stream may go on with pings alone before its first content event: as long as
-Claude Code waits in silence."""
-
 MAX_REFUSAL: Final = 4 * 1024 * 1024
 """Bytes that are read of the body of such an answer, decoded."""
 
@@ -119,7 +115,7 @@ class _Trial:
         self._clock = clock
         self._streams = prepared.asked.stream
         self._first_byte = limits.first_byte + len(prepared.content) / BYTES_A_SECOND
-        self._longest_wait = self._first_byte + LONGEST_SILENCE
+        self._longest_wait = self._first_byte + limits.silence
 
     async def head(self, transport: httpx.AsyncBaseTransport) -> Answer:
         """Send the request and wait for the response's headers."""

@@ -1,7 +1,8 @@
 """What the parts of a running server share, and what they know of one request."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import token_hex
@@ -32,6 +33,8 @@ class Services:
     keys: Keys
     logins: "Logins"
     ledger: Ledger = field(default_factory=Ledger)
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """How a wait passes before another try."""
     started: float = field(default_factory=time)
     instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
     """This process, as the `via` header names it: a request that carries it has been here."""

@@ -86,7 +86,7 @@ class Conversation:
             backoff=lambda retry: timing.backoff(retry, random),
             network_wait=network_wait,
         )
-        chosen = await drive(flow, self._perform)
+        chosen = await drive(flow, self._perform, self.services.pause)
         return next((reply for reply in self.replies if reply.outcome is chosen), None)
 
     async def close(self) -> None:

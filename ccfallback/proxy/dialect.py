@@ -24,6 +24,7 @@ CONTENT: Final[tuple[Block, ...]] = (
     {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {"file_path": "/one.txt"}},
     {"type": "tool_use", "id": "toolu_2", "name": TOOL, "input": {"file_path": "/two.txt"}},
 )
+LAST: Final[tuple[Block, ...]] = ({"type": "text", "text": LAST_WORD},)
 
 
 class Part(IntEnum):
@@ -35,8 +36,6 @@ class Part(IntEnum):
     HALF_A_CALL = 5
     A_CALL = 7
     """The first call is over, the second one has begun."""
-    ALL_BUT_THE_END = 11
-    """The stop reason is there, what ends the stream is not."""
 
 
 Refuses = Callable[[int, str, str, Mapping[str, str]], Script]
@@ -49,6 +48,7 @@ class Dialect:
 
     name: str
     events: tuple[bytes, ...]
+    last_events: tuple[bytes, ...]
     whole: bytes
     error: Mapping[str, Any]
     """An overload, as it is said inside a 200."""
@@ -66,18 +66,26 @@ class Dialect:
         half = [self.whole[: len(self.whole) // 2]] if part else []
         as_stream = stream(self.events[:part], then)
         as_whole = stream(half, then, {"content-type": JSON})
-        if part is Part.ALL_BUT_THE_END:
-            # An answer that is not a stream has no end of its own.
-            as_whole = scripted.answer(200, self.whole)
 
         async def script(request: Received, connection: Connection) -> None:
             await (as_stream if streams(request) else as_whole)(request, connection)
 
         return script
 
+    def without_end(self, then: Script) -> Script:
+        """All that a model at work says, but for what ends a stream; then something else."""
+        good = self.works()
+        calls, last = stream(self.events[:-1], then), stream(self.last_events[:-1], then)
+
+        async def script(request: Received, connection: Connection) -> None:
+            ending = last if has_results(request) else calls
+            await (ending if streams(request) else good)(request, connection)
+
+        return script
+
     def works(self) -> Script:
         """A model that is well: calls the tool twice, and has the last word."""
-        calls, last = self.replies(CONTENT), self.replies([{"type": "text", "text": LAST_WORD}])
+        calls, last = self.replies(CONTENT), self.replies(LAST)
 
         async def script(request: Received, connection: Connection) -> None:
             await (last if has_results(request) else calls)(request, connection)
@@ -118,6 +126,7 @@ _WHOLE: Final = msgspec.json.encode(scripted.message(CONTENT, stop_reason="tool_
 ANTHROPIC: Final = Dialect(
     name="anthropic",
     events=tuple(scripted.events_of(_WHOLE)),
+    last_events=tuple(scripted.events_of(msgspec.json.encode(scripted.message(LAST)))),
     whole=_WHOLE,
     error={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
     replies=_anthropic_reply,
@@ -127,6 +136,7 @@ ANTHROPIC: Final = Dialect(
 OPENAI: Final = Dialect(
     name="openai",
     events=tuple(scripted_openai.chunks_of(CONTENT)),
+    last_events=tuple(scripted_openai.chunks_of(LAST)),
     whole=msgspec.json.encode(scripted_openai.completion(CONTENT)),
     error={"error": {"message": "Overloaded", "type": "server_error", "code": 503}},
     replies=scripted_openai.reply,

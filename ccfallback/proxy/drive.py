@@ -8,7 +8,11 @@ from ccfallback.core.failover import Flow, Try, Wait
 from ccfallback.core.outcome import Outcome
 
 
-async def drive(flow: Flow, perform: Callable[[Try], Awaitable[Outcome]]) -> Outcome | None:
+async def drive(
+    flow: Flow,
+    perform: Callable[[Try], Awaitable[Outcome]],
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Outcome | None:
     """Perform the steps of `flow`; returns the outcome that it ends with.
 
     When cancelled, the flow is closed, which frees what it had reserved.
@@ -20,7 +24,7 @@ async def drive(flow: Flow, perform: Callable[[Try], Awaitable[Outcome]]) -> Out
                 case Try():
                     outcome: Outcome | None = await perform(step)
                 case Wait(seconds):
-                    await asyncio.sleep(seconds)
+                    await pause(seconds)
                     outcome = None
                 case _:
                     assert_never(step)

@@ -262,7 +262,7 @@ _TORN: Final = (
 
 _ODD: Final = (
     ScriptedFault("no-last-event", "cut when all is said but the end",
-        _up_to(Part.ALL_BUT_THE_END, in_a_moment(scripted.close)), ends=Ends.WELL),
+        lambda dialect: dialect.without_end(in_a_moment(scripted.close)), ends=Ends.WELL),
     ScriptedFault("drip", "an answer a few bytes at a time",
         lambda dialect: misbehaving.dripping(dialect.works()), ends=Ends.WELL),
     ScriptedFault("twice", "the same answer twice",

@@ -101,6 +101,7 @@ class ScriptedUpstream:
 
     scripts: Sequence[Script] = ()
     route: Callable[[Received], Script] | None = None
+    host: str = "127.0.0.1"
     received: list[Received] = field(default_factory=list)
     connections: int = 0
     _loop: asyncio.AbstractEventLoop | None = None
@@ -139,7 +140,7 @@ class ScriptedUpstream:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=1 << 26)
+        server = await asyncio.start_server(self._connected, self.host, 0, limit=1 << 26)
         self._port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._stopping.wait()
@@ -160,8 +161,8 @@ class ScriptedUpstream:
                 request = await _read_request(connection)
                 self.received.append(request)
                 await self._next(request)(request, connection)
-        except (Hangup, OSError, asyncio.IncompleteReadError):
-            # However a script or a client ends it, the connection is over.
+        except (Hangup, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # However a script, a client or the end of the server ends it, the connection is over.
             pass
         finally:
             writer.close()

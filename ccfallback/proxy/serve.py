@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from time import time
 from types import FrameType
 from typing import Final
 
@@ -23,7 +24,7 @@ from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.client_connection import ClientConnection
 from ccfallback.proxy.context import Logins, Services
 from ccfallback.proxy.keys import Keys
-from ccfallback.proxy.live import LiveConfig
+from ccfallback.proxy.live import ConfigStore, LiveConfig
 from ccfallback.proxy.record import Listener, Recorder
 from ccfallback.proxy.upstream import Upstreams
 from ccfallback.store import files, ledger_file, server_file
@@ -49,10 +50,21 @@ class Proxy:
     """A proxy with its files, its socket and its server; made, then served once."""
 
     def __init__(
-        self, paths: Paths, *, log_level: str | None = None, listeners: Sequence[Listener] = ()
+        self,
+        paths: Paths,
+        *,
+        log_level: str | None = None,
+        listeners: Sequence[Listener] = (),
+        store: ConfigStore | None = None,
+        clock: Callable[[], float] = time,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Read the files. Raises `ConfigError`."""
-        store = ConfigFile(paths.config)
+        """Read the files. Raises `ConfigError`.
+
+        `store` is where the configuration comes from, if not from its file; `clock` is the
+        breakers' and `pause` what waits between tries.
+        """
+        store = store or ConfigFile(paths.config)
         self._paths = paths
         self._signers = ledger_file.path_beside(paths.state)
         self._log_level = log_level
@@ -63,11 +75,12 @@ class Proxy:
         live.on_change.append(self._adopt)
         self.services = Services(
             live=live,
-            breakers=Breakers(StateFile(paths.state, patience=LOCK_SECONDS), self.recorder),
+            breakers=Breakers(StateFile(paths.state, patience=LOCK_SECONDS), self.recorder, clock),
             recorder=self.recorder,
             upstreams=Upstreams(live.current.proxy),
             keys=Keys(),
             logins=Logins(),
+            pause=pause,
         )
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None

@@ -1,0 +1,74 @@
+"""The acceptance test: no turn is lost while one provider lives."""
+
+import dataclasses
+
+import pytest
+
+from ccfallback.core.config import Config, Failover, KeySource, Provider
+from ccfallback.proxy.drill import Report, drill
+from ccfallback.proxy.faults import BY_ID, FAULTS, Ends
+
+NOBODY = "https://provider.invalid/v1"
+
+
+def config(*formats: str) -> Config:
+    """A primary, and fallbacks of these formats, whose keys are nowhere."""
+    providers = tuple(
+        Provider(
+            name=f"{wire_format}-{number}",
+            base_url=NOBODY,
+            format=wire_format,
+            key=KeySource(env="NOT_TO_BE_READ"),
+        )
+        for number, wire_format in enumerate(formats)
+    )
+    return Config(providers=providers)
+
+
+def run(chain: Config) -> dict[str, Report]:
+    heard: list[Report] = []
+    reports = drill(chain, lambda report, _: heard.append(report))
+    assert len(heard) == len(reports)
+    found = {report.id: report for report in reports}
+    assert len(found) == len(reports)
+    return found
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [("anthropic",), ("openai",), ("openai", "anthropic", "openai", "anthropic")],
+    ids=["anthropic", "openai", "five"],
+)
+def test_no_turn_is_lost_while_one_provider_lives(formats: tuple[str, ...]) -> None:
+    chain = config(*formats)
+    reports = run(chain)
+    assert [report.id for report in reports.values() if report.lost] == []
+    for fault in FAULTS:
+        if fault.fallback_only:
+            continue
+        report = reports[fault.id]
+        well = fault.ends is Ends.WELL
+        assert report.answered
+        assert report.provider == ("anthropic-primary" if well else chain.providers[0].name)
+        # Beyond what the fault itself costs: the client's one restart, and nothing else.
+        assert report.waited <= 1.0
+        assert report.requests <= 3
+    for provider in chain.chain:
+        assert reports[f"{provider.name}/alone"].provider == provider.name
+
+
+def test_a_lone_provider_is_asked_again_or_its_refusal_handed_on() -> None:
+    reports = run(Config())
+    assert not any(report.lost for report in reports.values())
+    told = {report.id for report in reports.values() if not report.answered}
+    assert told == {"400-billing", "402", "403", "429-hours", "429-window", "429-model"}
+    assert all(BY_ID[id_].ends is Ends.LASTS for id_ in told)
+    assert reports["hang"].configured_seconds > 30 > reports["hang"].seconds
+
+
+def test_a_configuration_that_hands_failures_on_is_found_out() -> None:
+    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    reports = run(chain)
+    lost = {report.id for report in reports.values() if report.lost}
+    assert {"402", "403", "500", "529"} <= lost
+    assert not {"429", "hang", "html", "cut-in-text"} & lost
