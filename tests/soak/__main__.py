@@ -1,0 +1,233 @@
+"""The real proxy under mixed faults at full load: is a turn lost, an answer wrong, does it grow?
+
+`python -m tests.soak --minutes 30 --clients 40` starts `ccfallback serve` and three upstreams in
+processes of their own, asks as Claude Code asks and tries again as it does, and reports. It exits
+with 1 when a turn is lost, an answer is not the one that was asked for, or something grows.
+"""
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import httpx
+import msgspec
+
+from ccfallback.store.state_file import StateFile
+from ccfallback.wire.fold import fold
+
+TRIES = 11
+"""Claude Code's, in all."""
+
+RETRIED = frozenset({401, 408, 409, 429, 500, 501, 502, 503, 504, 529})
+RESET_SECONDS = 0.1
+
+WARM_UP = 0.2
+"""The share of the time after which growth counts: pools and caches are filled by then."""
+
+
+@dataclass
+class Seen:
+    """What the clients have seen."""
+
+    requests: int = 0
+    turns: int = 0
+    failovers: int = 0
+    tried_again: int = 0
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    providers: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def started(*command: str) -> Iterator["subprocess.Popen[str]"]:
+    """A Python process, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def address(process: "subprocess.Popen[str]") -> str:
+    """The first URL that it prints."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if match := re.search(r"http://\S+", line):
+            return match[0]
+    raise SystemExit("it did not start")
+
+
+def size_of(pid: int) -> tuple[float, int]:
+    """Resident memory in MB and open descriptors; nothing where the system does not say."""
+    root = Path(f"/proc/{pid}")
+    if not root.exists():
+        return 0.0, 0
+    match = re.search(r"VmRSS:\s+(\d+)", (root / "status").read_text())
+    return (int(match[1]) / 1024 if match else 0.0), len(list((root / "fd").iterdir()))
+
+
+def said(response: httpx.Response, body: bytes, *, stream: bool) -> str:
+    """The text of a whole answer. Raises where it is none."""
+    message: dict[str, Any] = msgspec.json.decode(fold(body) if stream else body)
+    if message.get("stop_reason") != "end_turn":
+        raise ValueError(f"ended with {message.get('stop_reason')}")
+    return "".join(block["text"] for block in message["content"] if block["type"] == "text")
+
+
+async def ask(client: httpx.AsyncClient, url: str, seen: Seen, number: int) -> None:
+    """One turn: asked until it is answered or Claude Code would give up."""
+    nonce, stream = f"nonce-{token_hex(16)}", number % 3 != 0
+    filler = "x" * (50_000 if number % 10 == 0 else 500)
+    asked = {
+        "model": f"claude-{number % 5}",
+        "max_tokens": 100,
+        "stream": stream,
+        "messages": [{"role": "user", "content": f"{filler} say {nonce}"}],
+    }
+    began, why = time.monotonic(), ""
+    for again in range(TRIES):
+        if again:
+            seen.tried_again += 1
+            await asyncio.sleep(min(0.5 * 2 ** (again - 1), 32))
+        seen.requests += 1
+        try:
+            async with client.stream("POST", f"{url}/v1/messages", json=asked) as response:
+                body = await response.aread()
+        except httpx.HTTPError as error:
+            why = type(error).__name__
+            continue
+        if response.status_code != 200:
+            why = f"{response.status_code} {body[:300]!r}"
+            if response.status_code in RETRIED:
+                continue
+            break
+        if int(response.headers["x-ccfallback-attempts"]) > 1:
+            seen.failovers += 1
+        seen.providers[response.headers["x-ccfallback-provider"]] += 1
+        try:
+            text = said(response, body, stream=stream)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+        if text != f"wrong if cut: {nonce}":
+            seen.wrong.append(f"{text[:100]!r} instead of {nonce}, {body[-200:]!r}")
+        seen.turns += 1
+        seen.seconds.append(time.monotonic() - began)
+        return
+    seen.lost.append(why)
+
+
+async def load(
+    url: str, pid: int, state: Path, minutes: float, clients: int
+) -> tuple[Seen, list[Any]]:
+    """Ask for so long; what was seen, and how large the proxy was meanwhile."""
+    seen, until = Seen(), time.monotonic() + minutes * 60
+    sizes: list[Any] = []
+
+    async def one(start: int) -> None:
+        # Some keep their connection, some come anew each time.
+        limits = httpx.Limits(max_keepalive_connections=0 if start % 4 == 0 else 1)
+        async with httpx.AsyncClient(timeout=120, limits=limits, trust_env=False) as client:
+            number = start
+            while time.monotonic() < until:
+                await ask(client, url, seen, number)
+                number += clients
+
+    async def watch() -> None:
+        while True:
+            sizes.append(size_of(pid))
+            await asyncio.sleep(max(minutes * 60 / 50, 0.2))
+
+    async def reset() -> None:
+        # As `breaker reset --all` does: else whoever fails is soon left alone.
+        while True:
+            await asyncio.sleep(RESET_SECONDS)
+            await asyncio.to_thread(StateFile(state).update, lambda _states: {})
+
+    watcher, resetter = asyncio.create_task(watch()), asyncio.create_task(reset())
+    await asyncio.gather(*(one(number) for number in range(clients)))
+    watcher.cancel()
+    resetter.cancel()
+    await asyncio.sleep(2)
+    sizes.append(size_of(pid))
+    return seen, sizes
+
+
+def report(seen: Seen, sizes: list[Any], minutes: float) -> bool:
+    """Tell what was seen; whether all is well."""
+    warm = sizes[int(len(sizes) * WARM_UP)]
+    last = sizes[-1]
+    # Fragmentation is no growth; a leak of a kilobyte a request is.
+    grew = last[0] > warm[0] + max(16.0, seen.requests / 1024) or last[1] > warm[1] + 16
+    times = sorted(seen.seconds) or [0.0]
+    lines = [
+        f"{minutes:g} min: {seen.requests} requests, {seen.turns} turns, "
+        f"{len(seen.seconds) / (minutes * 60):.0f} a second",
+        f"failovers {seen.failovers}, asked again by the client {seen.tried_again}",
+        f"answered by {dict(seen.providers)}",
+        f"seconds a turn: p50 {times[len(times) // 2]:.3f}, "
+        f"p99 {times[len(times) * 99 // 100]:.3f}, longest {times[-1]:.3f}",
+        f"memory: {sizes[0][0]:.1f} MB at the start, {warm[0]:.1f} warm, {last[0]:.1f} at the end",
+        f"descriptors: {sizes[0][1]} at the start, {warm[1]} warm, {last[1]} at the end",
+        f"lost turns: {len(seen.lost)} {seen.lost[:3]}",
+        f"wrong answers: {len(seen.wrong)} {seen.wrong[:3]}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return not (seen.lost or seen.wrong or grew or not seen.turns)
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstreams = [
+            address(stack.enter_context(started("-m", "tests.soak.upstream", *words)))
+            for words in (
+                ("anthropic", "0.5", str(given.seed)),
+                ("openai", "0.3", str(given.seed + 1)),
+                ("anthropic", "0", str(given.seed + 2)),
+            )
+        ]
+        config = folder / "config.toml"
+        config.write_text(
+            f'[primary]\nbase_url = "{upstreams[0]}"\n[breaker]\nmax_cooldown = 3\n'
+            f'[[providers]]\nname = "translated"\nbase_url = "{upstreams[1]}"\n'
+            f'format = "openai"\napi_key = "k"\nmodel_mapping = {{ "*" = "m" }}\n'
+            f'[[providers]]\nname = "healthy"\nbase_url = "{upstreams[2]}"\napi_key = "k"\n'
+        )
+        config.chmod(0o600)
+        files = ("--config", config, "--state", folder / "s.json", "--log-file", folder / "log")
+        serve = started("-m", "ccfallback", *map(str, files), "serve", "--port", "0")
+        proxy = stack.enter_context(serve)
+        url = address(proxy)
+        seen, sizes = asyncio.run(
+            load(url, proxy.pid, folder / "s.json", given.minutes, given.clients)
+        )
+        return 0 if report(seen, sizes, given.minutes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
