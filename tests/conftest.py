@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from ccfallback.proxy.background import BackgroundProxy
 from ccfallback.proxy.record import Record
@@ -17,6 +18,11 @@ from ccfallback.store.paths import Paths
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+# So many examples of each property instead of hypothesis' hundred, for a long run by hand.
+if EXAMPLES := os.environ.get("CCFALLBACK_TEST_EXAMPLES"):
+    settings.register_profile("long", max_examples=int(EXAMPLES), deadline=None)
+    settings.load_profile("long")
 
 
 @pytest.fixture(autouse=True)

@@ -281,3 +281,30 @@ def test_headers_as_text() -> None:
     assert text_headers([(b"A", b"1"), (b"a", b"2"), (b"B", b"\xe9")]) == {"a": "1, 2", "b": "é"}
     assert find([(b"a", b"1"), (b"a", b"2")], b"a") == "1"
     assert find([], b"a") is None
+
+
+spellings = st.sampled_from(
+    [b"authorization", b"x-api-key", b"cookie", b"proxy-authorization", b"x-ccf-api-key"]
+).flatmap(
+    lambda name: st.lists(st.booleans(), min_size=len(name), max_size=len(name)).map(
+        lambda up: bytes(
+            c - 32 if u and 97 <= c <= 122 else c for c, u in zip(name, up, strict=True)
+        )
+    )
+)
+
+
+@given(
+    names=st.lists(spellings | st.binary(max_size=12), max_size=6),
+    wire=st.sampled_from(["anthropic", "openai"]),
+)
+def test_no_credential_reaches_a_fallback_however_it_is_spelled_or_repeated(
+    names: list[bytes], wire: str
+) -> None:
+    client = [(name, b"Bearer the-clients-secret") for name in names]
+    client += [(b"connection", b",".join(names))]
+    provider = Provider(name="f", base_url="https://f.example", format=wire)
+    sent = request_headers(client, provider, None, via="1.1 me")
+    kept = [name.lower() for name, value in sent if b"the-clients-secret" in value]
+    assert not set(kept) & {b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"}
+    assert not [name for name in kept if name.startswith(b"x-ccf")]
