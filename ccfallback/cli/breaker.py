@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from ccfallback.cli.console import Grid
-from ccfallback.cli.options import AnyNames, Json, group
-from ccfallback.cli.phrases import listed
+from ccfallback.cli.options import AnyNames, Json, Names, duration, group
+from ccfallback.cli.phrases import ahead, listed, span
 from ccfallback.cli.session import require, session_of
+from ccfallback.errors import CcfallbackError
 
 if TYPE_CHECKING:
     from ccfallback.core.breaker import BreakerState
 
-app = group(name="breaker", help="See and reset the circuit breakers.")
+BY_HAND: Final = "put in cooldown by hand"
+
+app = group(name="breaker", help="See, reset and trip the circuit breakers.")
 
 
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
@@ -99,6 +102,62 @@ def reset(
         session.console.say(f"{listed(forgotten)} reset; the next request may go there again")
     else:
         session.console.say("nothing to reset: no failure is on record")
+
+
+@app.command("trip", epilog="Example: ccfallback breaker trip openrouter --for 10m")
+def trip(
+    ctx: typer.Context,
+    names: Names,
+    length: str = typer.Option(..., "--for", metavar="DURATION", help="How long: 90s, 10m, 2h."),
+    as_json: Json = False,
+) -> None:
+    """Put providers in cooldown by hand; a running server passes them by from the next request."""
+    from ccfallback.core.breaker import CLOSED, limits_of, tripped
+
+    seconds = duration(length, "--for")
+    if seconds <= 0:
+        raise typer.BadParameter("a cooldown of no length is none", param_hint="'--for'")
+    session = session_of(ctx)
+    config = session.config()
+    chosen = list(dict.fromkeys(names))
+    require(chosen, [provider.name for provider in config.chain])
+    limits = limits_of(config)
+    if seconds > limits.horizon:
+        # A time so far ahead would be taken for a wrong clock's, and count as not set.
+        raise CcfallbackError(
+            f"{span(seconds)} is more than a cooldown may last: {span(limits.horizon)}, "
+            "the larger of breaker.max_cooldown and max_reset",
+            f"`ccfallback providers disable {chosen[0]}` leaves it out until you enable it",
+        )
+    now = session.now()
+    until = now + seconds
+
+    def put(states: "Mapping[str, BreakerState]") -> "dict[str, BreakerState]":
+        changed = {
+            name: tripped(states.get(name, CLOSED), until=until, now=now, reason=BY_HAND)
+            for name in chosen
+        }
+        return {**states, **changed}
+
+    session.state_file.update(put)
+    for name in chosen:
+        session.record(
+            config,
+            "circuit_breaker.cooldown",
+            f"{name} is left out for {span(seconds)}: {BY_HAND}",
+            provider=name,
+            by="cli",
+            cooldownUntil=round(until * 1000),
+            seconds=seconds,
+            reason=BY_HAND,
+        )
+    session.console.answer({"tripped": chosen, "cooldownUntil": round(until * 1000)})
+    session.console.say(
+        f"{listed(chosen)} left out, back {ahead(until, now)}; "
+        f"`ccfallback breaker reset {' '.join(chosen)}` ends that"
+    )
+    if not config.cooldowns:
+        session.console.say("with only one provider enabled it is asked all the same")
 
 
 def _is_fresh(state: "BreakerState") -> bool:

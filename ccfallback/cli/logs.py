@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from ccfallback.cli.console import Console
-from ccfallback.cli.options import Json, group, provider_names
+from ccfallback.cli.options import Json, duration, group, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
 from ccfallback.cli.teller import Teller
@@ -62,7 +62,7 @@ def tail(
 
     session = session_of(ctx)
     console = session.console
-    earliest = None if since is None else session.now() - _duration(since)
+    earliest = None if since is None else session.now() - duration(since, "--since")
     keep = _filter(
         [
             None if status is None else _has_status(status),
@@ -107,17 +107,6 @@ class _Raw:
 def _filter(conditions: list[Keep | None]) -> Keep:
     wanted = [condition for condition in conditions if condition is not None]
     return lambda record: all(condition(record) for condition in wanted)
-
-
-def _duration(text: str) -> float:
-    from ccfallback.core import timing
-
-    seconds = timing.duration(text)
-    if seconds is None:
-        raise typer.BadParameter(
-            f"{text!r} is no duration such as 90s, 5m, 2h or 1d", param_hint="'--since'"
-        )
-    return seconds
 
 
 def _has_status(status: Status) -> Keep:

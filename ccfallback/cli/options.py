@@ -74,6 +74,18 @@ def group(
     )
 
 
+def duration(text: str, option: str) -> float:
+    """The seconds that an option gives; wrong usage if it gives none."""
+    from ccfallback.core import timing
+
+    seconds = timing.duration(text)
+    if seconds is None:
+        raise typer.BadParameter(
+            f"{text!r} is no duration such as 90s, 5m, 2h or 1d", param_hint=f"'{option}'"
+        )
+    return seconds
+
+
 def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the chain that begin as typed, the ones already given left out."""
     try:

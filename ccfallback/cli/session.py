@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import typer
@@ -90,7 +90,7 @@ class Session:
             self.console.say(f"the state file could not be read; it is now {file.set_aside}")
         return states
 
-    def record(self, config: "Config", event: str, message: str, **data: str) -> None:
+    def record(self, config: "Config", event: str, message: str, **data: Any) -> None:
         """Write to the log what was done by hand."""
         from ccfallback.proxy.record import Record, Recorder
         from ccfallback.store.journal import Journal

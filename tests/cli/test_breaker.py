@@ -1,11 +1,15 @@
+from collections.abc import Callable
 from time import time
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
+from ccfallback.proxy import scripted
 from ccfallback.store.paths import Paths
 from tests.cli.conftest import Run
+from tests.conftest import Chain
 
 pytestmark = pytest.mark.usefixtures("two_providers")
 
@@ -124,3 +128,57 @@ def test_a_corrupt_state_is_set_aside_and_said(ccf: Run, paths: Paths) -> None:
     assert ran.code == 0
     assert len(ran.json["providers"]) == 3
     assert "corrupt" in ran.err
+
+
+def test_a_trip_puts_a_provider_in_cooldown_and_is_logged(ccf: Run, paths: Paths) -> None:
+    ran = ccf("breaker", "trip", "one", "--for", "10m", "--json")
+    until = ran.json["cooldownUntil"]
+    assert ran.json == {"tripped": ["one"], "cooldownUntil": until}
+    assert until == pytest.approx(NOW + 600_000, abs=60_000)
+    (one,) = ccf("breaker", "status", "one", "--json").json["providers"]
+    assert (one["available"], one["cooldownUntil"]) == (False, until)
+    assert one["reason"] == "put in cooldown by hand"
+    assert one["consecutiveFailures"] == 0
+    record = msgspec.json.decode(paths.log.read_bytes())
+    assert record["event"] == "circuit_breaker.cooldown"
+    assert record["data"]["by"] == "cli"
+    assert ccf("breaker", "reset", "one").code == 0
+    (one,) = ccf("breaker", "status", "one", "--json").json["providers"]
+    assert one["available"] is True
+
+
+def test_a_trip_that_would_count_as_a_wrong_clocks_is_refused(ccf: Run, paths: Paths) -> None:
+    ran = ccf("breaker", "trip", "one", "--for", "7h", "--json")
+    assert ran.code == 1
+    assert "7 h is more than a cooldown may last: 6 h" in ran.json["error"]["message"]
+    assert "providers disable one" in ran.err
+    assert not paths.state.exists()
+
+
+@pytest.mark.parametrize("length", ["soon", "0", "-5m"])
+def test_a_trip_takes_a_length_of_time(ccf: Run, length: str) -> None:
+    assert ccf("breaker", "trip", "one", f"--for={length}").code == 2
+
+
+def test_whom_to_trip_and_for_how_long_must_be_said(ccf: Run) -> None:
+    assert ccf("breaker", "trip", "one").code == 2
+    assert ccf("breaker", "trip", "--for", "1m").code == 2
+    assert ccf("breaker", "trip", "oen", "--for", "1m").code == 1
+
+
+def test_the_only_provider_is_asked_although_it_was_tripped(
+    ccf: Run, configure: Callable[[str], None]
+) -> None:
+    configure("")
+    assert "asked all the same" in ccf("breaker", "trip", "anthropic-primary", "--for", "1m").err
+
+
+def test_a_trip_is_live_for_the_next_request(ccf: Run, chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("primary"), scripted.reply("spare"))
+    ask = {"model": "claude-x", "max_tokens": 10, "messages": []}
+    for provider in ("anthropic-primary", "fallback1"):
+        response = httpx.post(f"{running.url}/v1/messages", json=ask, timeout=30)
+        assert response.headers["x-ccfallback-provider"] == provider
+        assert ccf("breaker", "trip", "anthropic-primary", "--for", "10m").code == 0
+    skip = running.proxy.events("circuit_breaker.skip")[0]["data"]
+    assert skip["reason"] == "put in cooldown by hand"
