@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "breaker",
     "explain",
     "logs",
+    "tokens",
     "config",
 )
 """Modules with an `app`, named as their commands, in the order in which help lists them."""

@@ -5,12 +5,15 @@ Completion callbacks run while a person types: they never raise and never print.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ccfallback.cli.session import Session
+
+if TYPE_CHECKING:
+    from ccfallback.core.config import Config
 
 
 class Sparing:
@@ -86,20 +89,28 @@ def duration(text: str, option: str) -> float:
     return seconds
 
 
-def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of the chain that begin as typed, the ones already given left out."""
+def config_at_tab(ctx: typer.Context) -> "Config | None":
+    """The configuration, while a person types; `None` where it does not load."""
     try:
         root = ctx.find_root().params
         session = ctx.find_root().obj
         if not isinstance(session, Session):
-            return []
+            return None
         # Older typers leave a path a text until the command itself is called.
         given = [root.get(name) for name in ("config", "state", "log_file")]
         session.locate(*(None if path is None else Path(path) for path in given))
-        named = ctx.params.get("names") or ()
-        names = [provider.name for provider in session.config().chain]
+        return session.config()
     except Exception:  # A broken config is for commands to report, not for a Tab key.
+        return None
+
+
+def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the chain that begin as typed, the ones already given left out."""
+    config = config_at_tab(ctx)
+    if config is None:
         return []
+    named = ctx.params.get("names") or ()
+    names = [provider.name for provider in config.chain]
     return [name for name in names if name.startswith(incomplete) and name not in named]
 
 

@@ -127,8 +127,13 @@ def require(names: Iterable[str], known: Iterable[str]) -> None:
     missing = [name for name in names if name not in known]
     if not missing:
         return
-    close = get_close_matches(missing[0], known, n=1)
     raise ProviderNotFound(
         f"no provider is named {' or '.join(missing)}",
-        f"did you mean {close[0]}?" if close else "`ccfallback providers list` names them all",
+        nearest(missing[0], known) or "`ccfallback providers list` names them all",
     )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The hint with what was probably meant; empty where nothing is like it."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else ""

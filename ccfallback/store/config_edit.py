@@ -14,7 +14,7 @@ from tomlkit import TOMLDocument
 
 from ccfallback.core.config import PRIMARY_NAME
 from ccfallback.errors import ConfigError, ProviderNotFound
-from ccfallback.store.toml_layout import Layout, Providers, arranged
+from ccfallback.store.toml_layout import PROVIDERS, Layout, Tables, arranged
 
 KEY_SOURCES: Final = ("api_key", "api_key_env", "api_key_command")
 
@@ -49,7 +49,7 @@ def add_provider(
 ) -> None:
     """Add a provider; `position` counts among the fallbacks from 1, the default is the end."""
     with arranged(document) as layout:
-        providers = Providers(layout)
+        providers = Tables(layout, PROVIDERS)
         if name == PRIMARY_NAME or name in _names(providers):
             raise ConfigError(
                 f'there is a provider "{name}" already',
@@ -67,7 +67,7 @@ def change_provider(document: TOMLDocument, name: str, changes: ProviderChanges)
         if name == PRIMARY_NAME:
             _change_primary(layout, changes)
         else:
-            providers = Providers(layout)
+            providers = Tables(layout, PROVIDERS)
             _apply(providers[_find(providers, name)], changes)
 
 
@@ -75,7 +75,7 @@ def remove_providers(document: TOMLDocument, names: Sequence[str]) -> list[str]:
     """Take providers out; says which of the names there were."""
     removed = []
     with arranged(document) as layout:
-        providers = Providers(layout)
+        providers = Tables(layout, PROVIDERS)
         for name in names:
             known = _names(providers)
             if name in known:
@@ -92,11 +92,11 @@ def move_provider(document: TOMLDocument, name: str, to: int) -> None:
             f"leave it out with `ccfallback providers disable {PRIMARY_NAME}`",
         )
     with arranged(document) as layout:
-        providers = Providers(layout)
+        providers = Tables(layout, PROVIDERS)
         providers.move(_find(providers, name), _index(to, len(providers)))
 
 
-def _names(providers: Providers) -> list[str | None]:
+def _names(providers: Tables) -> list[str | None]:
     """The name of each provider, None where it has none."""
     return [
         str(table["name"]) if isinstance(table, Mapping) and "name" in table else None
@@ -104,7 +104,7 @@ def _names(providers: Providers) -> list[str | None]:
     ]
 
 
-def _find(providers: Providers, name: str) -> int:
+def _find(providers: Tables, name: str) -> int:
     names = _names(providers)
     if name in names:
         return names.index(name)

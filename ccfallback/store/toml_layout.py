@@ -38,11 +38,11 @@ class Layout:
         """Have another text above a header."""
         self._above[id(table)] = (table, text)
 
-    def put_below_providers(self, text: str) -> None:
-        """Keep a text whose provider is gone above whatever comes after the providers."""
+    def put_below(self, name: str, text: str) -> None:
+        """Keep a text whose table is gone above whatever comes after the tables of that name."""
         later = iter(self.document.body)
         for _, item in later:
-            if isinstance(item, AoT) and item.name == PROVIDERS:
+            if isinstance(item, AoT) and item.name == name:
                 break
         following = next((found for found in _walk(list(later)) if isinstance(found, Table)), None)
         if following is None:
@@ -86,16 +86,17 @@ def arranged(document: TOMLDocument) -> Iterator[Layout]:
         layout.restore()
 
 
-class Providers:
-    """The provider tables of a document, whether `[[providers]]` or an inline array."""
+class Tables:
+    """The tables of one name in a document, whether `[[providers]]` or an inline array."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, name: str) -> None:
         self._layout = layout
+        self._name = name
         self._document = layout.document
-        found = self._document.get(PROVIDERS)
+        found = self._document.get(name)
         if isinstance(found, Array) and not found:
             # `providers = []` says the same as no word about them.
-            del self._document[PROVIDERS]
+            del self._document[name]
             found = None
         self._array = found if isinstance(found, Array) else None
         self._tables: list[Table] = list(found.body) if isinstance(found, AoT) else []
@@ -150,7 +151,7 @@ class Providers:
         if index < len(gaps):
             gaps[index] = gap + gaps[index]
         else:
-            self._layout.put_below_providers(gap)
+            self._layout.put_below(self._name, gap)
         self._put(gaps, leads)
 
     def _texts(self) -> tuple[list[str], list[str]]:
@@ -160,9 +161,9 @@ class Providers:
 
     def _put(self, gaps: list[str], leads: list[str]) -> None:
         """Show these tables, with these texts above them."""
-        there = self._document.get(PROVIDERS)
+        there = self._document.get(self._name)
         if not self._tables:
-            del self._document[PROVIDERS]
+            del self._document[self._name]
             return
         if isinstance(there, AoT):
             # Through its own methods tomlkit would add blank lines of its own.
@@ -172,7 +173,7 @@ class Providers:
         else:
             there = tomlkit.aot()
             there.extend(self._tables)
-            self._document.append(PROVIDERS, there)
+            self._document.append(self._name, there)
         opens = self._opens_document()
         for table, gap, lead in zip(self._tables, gaps, leads, strict=True):
             text = gap + lead
@@ -186,9 +187,10 @@ class Providers:
             table.trivia.indent = table.trivia.indent.lstrip("\n")
 
     def _opens_document(self) -> bool:
-        """Whether nothing stands before the first provider."""
-        shown = (item for _, item in self._document.body if not isinstance(item, Null))
-        return isinstance(next(shown, None), AoT)
+        """Whether nothing stands before the first of them."""
+        shown = (key for key, item in self._document.body if not isinstance(item, Null))
+        first = next(shown, None)
+        return first is not None and first.key == self._name
 
 
 def _walk(body: _Body) -> Iterator[_Slot | Table | None]:

@@ -374,3 +374,15 @@ def test_any_table_is_a_configuration_or_a_list_of_faults_on_one_line(
     except ConfigError as error:
         message = error.message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("token", ["", "  ", "two words", "a\nb", "a\x00b", 5])
+def test_a_token_is_one_word(token: object) -> None:
+    (fault,) = faults({"tokens": [{"token": token}]})
+    assert fault.startswith("tokens.1.token: found a value, expected")
+
+
+def test_no_token_stands_there_twice() -> None:
+    (fault,) = faults({"tokens": [{"token": "same"}, {"token": "same"}, {"token": "other"}]})
+    assert fault.startswith("tokens.2.token: found one that is there already")
+    assert "same" not in fault

@@ -5,7 +5,7 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.store.toml_layout import PROVIDERS, Providers, arranged
+from ccfallback.store.toml_layout import PROVIDERS, Tables, arranged
 
 pieces = st.lists(
     st.sampled_from(["", "", "# about the next", "  # indented", "# key = 1"]), max_size=5
@@ -54,7 +54,7 @@ def test_a_move_keeps_every_comment_and_all_that_is_said(text: str, data: st.Dat
     count = len(before[PROVIDERS])
     index, to = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, count - 1))
     with arranged(document) as layout:
-        Providers(layout).move(index, to)
+        Tables(layout, PROVIDERS).move(index, to)
     after = document.as_string()
     before[PROVIDERS].insert(to, before[PROVIDERS].pop(index))
     assert tomllib.loads(after) == before
@@ -68,7 +68,7 @@ def test_a_removal_takes_one_provider_and_nothing_else(text: str, data: st.DataO
     before = tomllib.loads(text)
     index = data.draw(st.integers(0, len(before[PROVIDERS]) - 1))
     with arranged(document) as layout:
-        Providers(layout).remove(index)
+        Tables(layout, PROVIDERS).remove(index)
     del before[PROVIDERS][index]
     if not before[PROVIDERS]:
         del before[PROVIDERS]
@@ -81,7 +81,7 @@ def test_an_addition_adds_one_provider_and_nothing_else(text: str, data: st.Data
     before = tomllib.loads(text)
     index = data.draw(st.integers(0, len(before[PROVIDERS])))
     with arranged(document) as layout:
-        providers = Providers(layout)
+        providers = Tables(layout, PROVIDERS)
         table = providers.new()
         table["name"] = "new"
         providers.insert(index, table)
@@ -94,5 +94,5 @@ def test_an_addition_adds_one_provider_and_nothing_else(text: str, data: st.Data
 @pytest.mark.parametrize("text", ["", "providers = []\n"])
 def test_no_providers_are_none(text: str) -> None:
     with arranged(tomlkit.parse(text)) as layout:
-        assert len(Providers(layout)) == 0
-        assert list(Providers(layout)) == []
+        assert len(Tables(layout, PROVIDERS)) == 0
+        assert list(Tables(layout, PROVIDERS)) == []

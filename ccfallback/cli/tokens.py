@@ -1,0 +1,131 @@
+"""`ccfallback tokens`: who may use the proxy, where not everybody on this machine may."""
+
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ccfallback.cli.console import Grid
+from ccfallback.cli.options import Json, config_at_tab, group
+from ccfallback.cli.phrases import TAKE_BACK, listed
+from ccfallback.cli.session import nearest, session_of
+from ccfallback.errors import CcfallbackError, ConfigError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+    from ccfallback.core.config import Token
+
+app = group(name="tokens", help="Make and take back access tokens.")
+
+PREFIX: Final = "ccf-"
+"""By which a person, and a scanner for leaked secrets, knows what a token is for."""
+
+STDIN: Final = "-"
+
+
+def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Notes of tokens that begin as typed."""
+    config = config_at_tab(ctx)
+    notes = [] if config is None else [token.note for token in config.tokens]
+    return [note for note in notes if note and note.startswith(incomplete)]
+
+
+@app.command("list", epilog="Example: ccfallback tokens list")
+def everyone(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the access tokens, masked."""
+    session = session_of(ctx)
+    tokens = session.config().tokens
+    rows = [(number, token.note, token.token.masked()) for number, token in enumerate(tokens, 1)]
+    names = ("number", "note", "token")
+    value = {"tokens": [dict(zip(names, row, strict=True)) for row in rows]}
+    shown = Grid([tuple(map(str, row)) for row in rows], ("", "note", "token"))
+    session.console.emit(
+        value, lambda: shown if rows else "no token: whoever reaches the proxy may use it"
+    )
+
+
+@app.command("add", epilog="Example: ccfallback tokens add --note laptop")
+def add(
+    ctx: typer.Context,
+    note: str = typer.Option("", "--note", help="Whose it is."),
+    as_json: Json = False,
+) -> None:
+    """Make an access token and print it, this once."""
+    from ccfallback.store.token_edit import add_token
+
+    session = session_of(ctx)
+    token = PREFIX + token_urlsafe(32)
+    session.edit(lambda document: add_token(document, token, note))
+    tokens = session.config().tokens
+    value = {"token": token, "note": note, "number": len(tokens)}
+    session.console.emit(value, lambda: token)
+    say = session.console.say
+    say(f"added, and not shown again; {TAKE_BACK}")
+    if len(tokens) == 1:
+        say("from now on clients must show a token")
+    say("`ccfallback env` prints what Claude Code needs on this machine; elsewhere it is")
+    say("ANTHROPIC_CUSTOM_HEADERS='x-ccf-api-key: THE-TOKEN'")
+
+
+@app.command("remove", epilog="Example: ccfallback tokens remove laptop")
+def remove(
+    ctx: typer.Context,
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TOKEN",
+            help="A note, a masked token or a number as `list` shows them; - reads the token "
+            "itself from stdin.",
+            autocompletion=token_names,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take back access tokens: whoever shows one gets nothing from the next request on."""
+    from ccfallback.store.token_edit import remove_tokens
+
+    if not which:
+        raise typer.BadParameter("name a token as `ccfallback tokens list` shows it, or -", ctx=ctx)
+    session = session_of(ctx)
+    wanted: list[str] = []
+    for word in which:
+        wanted += session.console.read_input().split() if word == STDIN else [word]
+    if not wanted:
+        raise CcfallbackError("there is no token on stdin", "one a line is expected")
+
+    def change(document: "TOMLDocument") -> "list[Token]":
+        # Looked up under the lock, because numbers change with what others remove.
+        tokens = session.config().tokens
+        places = sorted({_place(tokens, word) for word in wanted})
+        remove_tokens(document, places)
+        return [tokens[place] for place in places]
+
+    removed = session.edit(change)
+    shown = [{"note": token.note, "token": token.token.masked()} for token in removed]
+    session.console.answer({"removed": shown})
+    names = [token.note or token.token.masked() for token in removed]
+    session.console.say(f"{listed(names)} removed; {TAKE_BACK}")
+    if not session.config().tokens:
+        session.console.say("no token is left: whoever reaches the proxy may use it")
+
+
+def _place(tokens: "tuple[Token, ...]", word: str) -> int:
+    """Where the token is that is meant; the note goes before what looks like a number."""
+    for names in (
+        [token.token.reveal() for token in tokens],
+        [token.note for token in tokens],
+        [token.token.masked() for token in tokens],
+        [str(number) for number in range(1, len(tokens) + 1)],
+    ):
+        match [place for place, name in enumerate(names) if name == word]:
+            case [place]:
+                return place
+            case [_, _, *_] as places:
+                numbers = listed([str(place + 1) for place in places])
+                raise ConfigError(f"{word} means several tokens", f"name it by number: {numbers}")
+    notes = [token.note for token in tokens if token.note]
+    # Not the word itself: it may be a token with a letter too few.
+    raise ConfigError(
+        "no token is known by that", nearest(word, notes) or "`ccfallback tokens list` lists them"
+    )

@@ -1,0 +1,113 @@
+"""Access tokens: made once, shown once, taken back by any name they have."""
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from ccfallback.proxy import scripted
+from ccfallback.store.paths import Paths
+from tests.cli.conftest import Run
+from tests.conftest import Chain
+
+Configure = Callable[[str], None]
+
+THREE = """\
+[[tokens]]
+token = "a-token-of-the-laptop"
+note = "laptop"
+
+[[tokens]]
+token = "short"
+
+[[tokens]]
+token = "a-token-of-the-phone"
+note = "phone"
+"""
+
+
+def left(ccf: Run) -> list[str]:
+    return [token["note"] for token in ccf("tokens", "list", "--json").json["tokens"]]
+
+
+def test_a_token_is_printed_once_and_kept(ccf: Run, paths: Paths) -> None:
+    ran = ccf("tokens", "add", "--note", "laptop")
+    assert re.fullmatch(r"ccf-[\w-]{43}\n", ran.out)
+    token = ran.out.strip()
+    assert token not in ran.err
+    assert "from now on clients must show a token" in ran.err
+    assert f'token = "{token}"' in paths.config.read_text()
+    listed = ccf("tokens", "list")
+    assert token not in listed.out
+    assert ccf("tokens", "list", "--json").json == {
+        "tokens": [{"number": 1, "note": "laptop", "token": f"{token[:5]}…{token[-4:]}"}]
+    }
+
+
+def test_each_token_is_another(ccf: Run) -> None:
+    first = ccf("tokens", "add", "--json").json
+    second = ccf("tokens", "add", "--json").json
+    assert first["token"] != second["token"]
+    assert (first["number"], second["number"]) == (1, 2)
+
+
+def test_a_list_of_nothing_says_what_that_means(ccf: Run) -> None:
+    assert ccf("tokens", "list", "--json").json == {"tokens": []}
+    assert "whoever reaches the proxy may use it" in ccf("tokens", "list").out
+
+
+@pytest.mark.parametrize("which", ["laptop", "a-tok…ptop", "1", "a-token-of-the-laptop"])
+def test_a_token_is_known_by_all_its_names(ccf: Run, configure: Configure, which: str) -> None:
+    configure(THREE)
+    ran = ccf("tokens", "remove", which, "--json")
+    assert ran.json == {"removed": [{"note": "laptop", "token": "a-tok…ptop"}]}
+    assert left(ccf) == ["", "phone"]
+
+
+def test_a_token_may_come_from_stdin(ccf_process: Run, ccf: Run, configure: Configure) -> None:
+    configure(THREE)
+    given = "a-token-of-the-phone\nshort\n"
+    assert ccf_process("tokens", "remove", "-", given=given).code == 0
+    assert left(ccf) == ["laptop"]
+    assert ccf_process("tokens", "remove", "-").code == 1
+
+
+def test_the_last_one_that_goes_opens_the_door(ccf: Run, configure: Configure) -> None:
+    configure(THREE)
+    assert "whoever" not in ccf("tokens", "remove", "laptop", "phone").err
+    assert "no token is left" in ccf("tokens", "remove", "1").err
+    assert ccf("config", "rollback").code == 0
+    assert left(ccf) == [""]
+
+
+def test_what_is_not_known_is_not_repeated(ccf: Run, configure: Configure) -> None:
+    configure(THREE)
+    ran = ccf("tokens", "remove", "a-token-of-the-lapto")
+    assert ran.code == 1
+    assert "lapto" not in ran.err
+    assert "did you mean phone?" in ccf("tokens", "remove", "phon").err
+    assert ccf("tokens", "remove").code == 2
+
+
+def test_a_note_that_two_have_is_not_enough(ccf: Run, configure: Configure) -> None:
+    configure('[[tokens]]\ntoken = "one"\nnote = "x"\n[[tokens]]\ntoken = "two"\nnote = "x"\n')
+    ran = ccf("tokens", "remove", "x")
+    assert ran.code == 1
+    assert "1 and 2" in ran.err
+
+
+def test_a_running_server_knows_at_once(ccf: Run, chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("hello"))
+
+    def status(token: str) -> int:
+        ask = {"model": "claude-x", "max_tokens": 10, "messages": []}
+        headers = {"x-ccf-api-key": token}
+        url = f"{running.url}/v1/messages"
+        return httpx.post(url, json=ask, headers=headers, timeout=30).status_code
+
+    token = ccf("tokens", "add").out.strip()
+    assert (status("wrong"), status(token)) == (401, 200)
+    ccf("tokens", "add", "--note", "other")
+    assert ccf("tokens", "remove", "1").code == 0
+    assert status(token) == 401
