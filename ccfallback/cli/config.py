@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ccfallback.cli import exchange, settings
 from ccfallback.cli.console import Grid
 from ccfallback.cli.options import Json, group
 from ccfallback.cli.phrases import TAKE_BACK, ago
@@ -19,6 +20,13 @@ from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import ConfigError
 
 app = group(name="config", help="See, mend and take back the configuration.")
+
+app.command("show", epilog="Example: ccfallback config show")(settings.show)
+app.command("get", epilog="Example: ccfallback config get server.port")(settings.get)
+app.command("set", epilog="Example: ccfallback config set timeouts.first_byte 45")(settings.set_)
+app.command("export", epilog="Example: ccfallback config export backup.json")(exchange.export)
+app.command("import", epilog="Example: ccfallback config import backup.json")(exchange.import_)
+app.command("reset", epilog="Example: ccfallback config reset")(exchange.reset)
 
 EDITORS: Final = ("VISUAL", "EDITOR")
 

@@ -248,14 +248,6 @@ def key_text(value: Any) -> str:
     return value.strip()
 
 
-def token_text(value: Any) -> str:
-    """An access token: a key without a space in it. Never shown in the error."""
-    token = key_text(value)
-    if len(token.split()) != 1:
-        raise Expected("a token without spaces", hide=True)
-    return token
-
-
 def http_url(value: Any) -> str:
     """An http or https URL of a host, without credentials in it."""
     wanted = "an http:// or https:// URL"

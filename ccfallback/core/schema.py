@@ -255,7 +255,7 @@ def _tokens(root: Reader) -> tuple[Token, ...]:
     tokens: list[Token] = []
     for index, table in enumerate(_tables(root, "tokens")):
         reader = Reader(table, f"tokens.{index + 1}", root.faults)
-        token = reader.get("token", checks.token_text, "")
+        token = reader.get("token", checks.key_text, "")
         if "token" not in reader.table:
             reader.fault("token", "nothing", "an access token")
         elif token and any(token == other.token.reveal() for other in tokens):

@@ -52,6 +52,10 @@ class ConfigFile:
         """The file as it is; empty if there is none."""
         return self._read() or ""
 
+    def table(self) -> dict[str, Any]:
+        """What the file says, as TOML has it; raises `ConfigError` if it is not TOML."""
+        return self._table(self.text())
+
     def load(self) -> Config:
         """What the file says; without a file, the defaults."""
         text = self._read()

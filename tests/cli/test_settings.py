@@ -1,0 +1,111 @@
+"""`config show|get|set`: secrets masked, comments kept, nothing written that would not load."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ccfallback.store.paths import Paths
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("two_providers")
+
+
+def test_show_masks_every_secret(ccf: Run) -> None:
+    for arguments in ((), ("--json",)):
+        out = ccf("config", "show", *arguments).out
+        assert "https://one.example" in out
+        for secret in ("abcdefgh", "in-the-query", "header-secret-value"):
+            assert secret not in out
+    assert "abcdefgh" in ccf("config", "show", "--show-keys").out
+
+
+def test_show_of_nothing(ccf: Run, paths: Paths) -> None:
+    paths.config.unlink()
+    assert "nothing is set" in ccf("config", "show").out
+    assert ccf("config", "show", "--json").json == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("server.port", "8787"),
+        ("timeouts.first_byte", "30.0"),
+        ("providers.two.base_url", "https://two.example"),
+        ("providers.two.retry", "0"),
+        ("providers.two.model_mapping", '{"*":"m"}'),
+        ("providers.one.headers.X-Title", "cc"),
+        ("anthropic-primary.disabled", None),
+        ("providers.anthropic-primary.disabled", "false"),
+        ("tokens", "[]"),
+    ],
+)
+def test_get_says_what_holds(ccf: Run, key: str, value: str | None) -> None:
+    ran = ccf("config", "get", key)
+    assert (ran.code, ran.out) == ((1, "") if value is None else (0, f"{value}\n"))
+
+
+def test_get_masks_and_names_the_nearest_key(ccf: Run) -> None:
+    assert "abcdefgh" not in ccf("config", "get", "providers.one.api_key").out
+    assert "abcdefgh" in ccf("config", "get", "providers.one.api_key", "--show-keys").out
+    ran = ccf("config", "get", "server.prot", "--json")
+    assert ran.code == 1
+    assert ran.json["error"]["hint"] == "did you mean server.port?"
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "got"),
+    [
+        ("server.port", "9000", 9000),
+        ("server.host", "::1", "::1"),
+        ("log.level", "debug", "debug"),
+        ("failover.on", '["429"]', ["429"]),
+        ("providers.one.retry", "2", 2),
+        ("providers.one.timeouts.first_byte", "45", 45),
+        ("providers.two.model_mapping.claude-x-4.5", "y", "y"),
+        ("rectifier.max_tokens", "false", False),
+    ],
+)
+def test_set_changes_one_key_and_no_comment(
+    ccf: Run, paths: Paths, key: str, given: str, got: object
+) -> None:
+    ran = ccf("config", "set", key, given, "--json")
+    assert (ran.code, ran.json) == (0, {"key": key, "changed": True})
+    assert "config rollback" in ran.err
+    assert ccf("config", "get", key, "--json").json == {"key": key, "value": got}
+    assert paths.config.read_text().startswith("# mine\n")
+    assert ccf("config", "set", key, given, "--json").json["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("server.port", "many"),
+        ("server.prot", "1"),
+        ("providers.three.retry", "1"),
+        ("server.port.x", "1"),
+        ("server.", "1"),
+    ],
+)
+def test_what_would_not_load_is_not_written(ccf: Run, paths: Paths, key: str, given: str) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf("config", "set", key, given)
+    assert ran.code == 1
+    assert "bug" not in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_a_secret_may_come_from_stdin(ccf_process: Run, ccf: Run) -> None:
+    ran = ccf_process(
+        "config", "set", "providers.one.api_key", "-", given="sk-new-key-0123456789\n"
+    )
+    assert ran.code == 0
+    got = ccf("config", "get", "providers.one.api_key", "--show-keys")
+    assert got.out == "sk-new-key-0123456789\n"
+
+
+def test_the_first_key_of_an_empty_file(
+    ccf: Run, configure: Callable[[str], None], paths: Paths
+) -> None:
+    configure("")
+    assert ccf("config", "set", "server.port", "9000").code == 0
+    assert paths.config.read_text() == "[server]\nport = 9000\n"
