@@ -69,6 +69,7 @@ WITHOUT_TESTS = {
     "proxy/app.py": "the map of routes: test_messages.py and test_plain.py walk it",
     "proxy/attempt.py": "test_messages.py: every way for an attempt to end, over real sockets",
     "proxy/background.py": "the proxy of the other tests",
+    "proxy/carrier.py": "test_upstream.py and test_answer.py go through it",
     "proxy/context.py": "records that are handed around",
     "proxy/conversation.py": "test_messages.py: every try is made there",
     "proxy/drive.py": "a match on two steps: test_messages.py performs both",

@@ -4,9 +4,10 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
-import httpx
+from ccfallback.proxy.alarm import Alarm
+from ccfallback.proxy.carrier import Response
 
 MAX_WHOLE: Final = 64 * 1024 * 1024
 """The longest answer that is kept in memory, decoded."""
@@ -33,14 +34,15 @@ class Late(Exception):
 class Answer:
     """Status, headers and body of an upstream's response."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self.status = response.status_code
-        self.headers = response.headers.raw
-        self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def __init__(self, response: Response) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.media_type = _of(response, b"content-type").partition(";")[0].strip().lower()
         self._response = response
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self._reader: asyncio.Task[Any] | None = None
+        self._late = False
+        self._alarm: Alarm | None = None
+        encoding = _of(response, b"content-encoding").strip().lower() or "identity"
         self.decoded = encoding != "identity"
         self._inflate: zlib._Decompress | None = None
         if self.decoded:
@@ -50,28 +52,35 @@ class Answer:
 
     async def read(self) -> bytes:
         """The next bytes, as many as have come; empty at the end. Raises `Broken` or httpx's."""
-        while True:
-            if self._inflate is not None and self._inflate.unconsumed_tail:
-                chunk = self._inflated(self._inflate.unconsumed_tail)
-                if chunk:
-                    return chunk
-            try:
-                chunk = await anext(self._chunks)
-            except StopAsyncIteration:
+        if self._inflate is None:
+            return await self._response.read()
+        while self._inflate is not None:
+            packed = self._inflate.unconsumed_tail or await self._response.read()
+            if not packed:
                 return self._end()
-            if self._inflate is not None:
-                chunk = self._inflated(chunk)
-            if chunk:
+            if chunk := self._inflated(packed):
                 return chunk
+        return b""
 
     async def read_within(self, timeout: str, seconds: float) -> bytes:
         """The next bytes, or `Late`."""
+        if self._inflate is None and self._response.ready:
+            return await self._response.read()
+        # Not `deadline`: a stream comes here once for each read.
+        if self._alarm is None:
+            self._alarm = Alarm(self._interrupt)
+        self._reader = asyncio.current_task()
+        self._late = False
+        self._alarm.set(max(seconds, 0.0))
         try:
-            # Not `deadline`: a stream comes here once for each read.
-            async with asyncio.timeout(max(seconds, 0.0)):
-                return await self.read()
-        except TimeoutError:
-            raise Late(timeout, seconds) from None
+            return await self.read()
+        except asyncio.CancelledError:
+            if self._late and self._reader is not None and not self._reader.uncancel():
+                raise Late(timeout, seconds) from None
+            raise
+        finally:
+            self._alarm.stop()
+            self._reader = None
 
     async def read_all(self, timeout: str, seconds: float) -> bytes:
         """The whole body; no read may take longer than `seconds`."""
@@ -86,7 +95,14 @@ class Answer:
 
     async def aclose(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
+        if self._alarm is not None:
+            self._alarm.close()
         await self._response.aclose()
+
+    def _interrupt(self) -> None:
+        if self._reader is not None:
+            self._late = True
+            self._reader.cancel()
 
     def _inflated(self, chunk: bytes) -> bytes:
         assert self._inflate is not None
@@ -106,6 +122,14 @@ class Answer:
         if not inflate.eof:
             raise Broken("content-encoding cut short")
         return rest
+
+
+def _of(response: Response, name: bytes) -> str:
+    """The first value of a header; an upstream writes its name as it likes."""
+    for key, value in response.headers:
+        if key.lower() == name:
+            return value.decode("latin-1")
+    return ""
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from ccfallback.core.envelope import UpstreamError, plain_text
 from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
 from ccfallback.proxy.answer import MAX_WHOLE, Answer, Broken, Late, deadline
+from ccfallback.proxy.carrier import Carrier, Post
 from ccfallback.proxy.upstream import fault_of
 from ccfallback.wire.fold import NotFoldable, fold, unfold
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
@@ -74,7 +75,7 @@ class Reply:
 
 async def attempt(
     prepared: Prepared,
-    transport: httpx.AsyncBaseTransport,
+    transport: Carrier,
     *,
     timeouts: Timeouts,
     clock: Callable[[], float] = time,
@@ -117,23 +118,17 @@ class _Trial:
         self._first_byte = limits.first_byte + len(prepared.content) / BYTES_A_SECOND
         self._longest_wait = self._first_byte + limits.silence
 
-    async def head(self, transport: httpx.AsyncBaseTransport) -> Answer:
+    async def head(self, transport: Carrier) -> Answer:
         """Send the request and wait for the response's headers."""
         prepared, limits = self._prepared, self._limits
-        request = httpx.Request(
-            "POST",
-            prepared.url,
-            headers=prepared.headers,
-            content=prepared.content,
-            extensions={"timeout": {"connect": limits.connect}},
-        )
+        post = Post(prepared.url, prepared.headers, prepared.content, limits.connect)
         name, seconds = (
             ("first_byte", self._first_byte)
             if self._streams
             else ("non_streaming", limits.non_streaming)
         )
         async with deadline(name, seconds):
-            return Answer(await transport.handle_async_request(request))
+            return Answer(await transport.post(post))
 
     async def body(self, answer: Answer) -> Reply:
         """Read as much of the answer as it takes to know what it is."""

@@ -14,6 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ccfallback.core import envelope
+from ccfallback.proxy.alarm import Alarm
 from ccfallback.proxy.gate import request_id
 
 SILENT_SECONDS: Final = 120.0
@@ -48,7 +49,7 @@ class ClientConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._on_refusal = on_refusal
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._late)
         self._in_head = True
         self._begun = False
         """Whether any of the head that is expected has come."""
@@ -60,11 +61,11 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The loop has accepted it."""
         super().connection_made(transport)
-        self._wait(SILENT_SECONDS)
+        self._alarm.set(SILENT_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
-        self._stop_waiting()
+        self._alarm.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +74,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         if self._in_head and not self._begun:
             self._begun = True
-            self._wait(HEAD_SECONDS)
+            self._alarm.set(HEAD_SECONDS)
         self._unread += len(data)
         self._unset_keepalive_if_required()
         try:
@@ -91,7 +92,7 @@ class ClientConnection(HttpToolsProtocol):
         if not self._begun:
             # Behind another request, in the same read.
             self._begun = True
-            self._wait(HEAD_SECONDS)
+            self._alarm.set(HEAD_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         """The parser found a piece of the target."""
@@ -112,25 +113,25 @@ class ClientConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_head = self._begun = False
         self._unread = self._head_size = 0
-        self._wait(BODY_SECONDS)
+        self._alarm.set(BODY_SECONDS)
 
     def on_body(self, body: bytes) -> None:
         """The parser found a piece of a body."""
         super().on_body(body)
         self._unread = self._head_size = 0
-        self._wait(BODY_SECONDS)
+        self._alarm.set(BODY_SECONDS)
 
     def on_message_complete(self) -> None:
         """The parser found the end of a request: the next one may begin."""
         super().on_message_complete()
         self._in_head = True
         self._unread = 0
-        self._stop_waiting()
+        self._alarm.stop()
 
     def on_response_complete(self) -> None:
         """The answer is out."""
         super().on_response_complete()
-        if self._timer is not None:
+        if self._alarm.waiting:
             # The rest of a body or the next head is on its way, and has a timer of its own.
             self._unset_keepalive_if_required()
 
@@ -150,7 +151,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close; behind a whole request, close after its answer."""
-        self._stop_waiting()
+        self._alarm.stop()
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
         if answering and not cycle.more_body:
@@ -174,23 +175,13 @@ class ClientConnection(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self._late)
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _late(self) -> None:
-        self._timer = None
         if self._begun:
             self._refuse(408, "Request head did not come in time")
         elif self._in_head:
             self.transport.close()
         elif self.flow.read_paused:
             # It is we who don't read on.
-            self._wait(BODY_SECONDS)
+            self._alarm.set(BODY_SECONDS)
         else:
             self._refuse(408, "Request body did not come in time")

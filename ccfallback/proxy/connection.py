@@ -63,6 +63,12 @@ class Connection(asyncio.Protocol):
         return self._incoming is not None and self._incoming.done
 
     @property
+    def ready(self) -> bool:
+        """Whether the next read need not wait."""
+        incoming = self._incoming
+        return bool(self._pieces) or incoming is None or incoming.done
+
+    @property
     def finished(self) -> bool:
         """Whether the response is whole and was read to its end."""
         return self.complete and not self._pieces

@@ -15,6 +15,8 @@ _HEAD: Final = re.compile(
     rb"%b [^\x00-\x20\x7f]++ HTTP/1\.1\r\n(?:%b:[^\x00\r\n]*+\r\n)*+\r\n" % (_TOKEN, _TOKEN)
 )
 
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
 
 class Outgoing:
     """A request as it is sent."""
@@ -30,19 +32,35 @@ class Outgoing:
         self._chunked = False
         self._length: int | None = None
         lines = self._lines(request)
-        self._stream = request.stream
+        self._stream: object = request.stream
         if isinstance(self._stream, httpx.ByteStream):
             self.body = request.read()
         self._frame(lines)
-        self.head = b"".join(lines) + b"\r\n"
-        # A line break inside a header would still look like a head: as one line more.
-        breaks = len(lines) + 1
-        if (
-            _HEAD.fullmatch(self.head) is None
-            or self.head.count(b"\r") != breaks
-            or self.head.count(b"\n") != breaks
-        ):
-            raise httpx.LocalProtocolError("illegal character in the request's head")
+        self.head = _checked(lines)
+
+    @classmethod
+    def post(
+        cls, target: bytes, host: bytes, headers: list[tuple[bytes, bytes]], content: bytes
+    ) -> "Outgoing":
+        """A request whose body is all there. Raises `LocalProtocolError`."""
+        made = cls.__new__(cls)
+        made.begun = made.head_only = made._chunked = False
+        made._length = len(content)
+        made._stream = None
+        made.body = content
+        lines = [b"POST %b HTTP/1.1\r\n" % target]
+        own_host = b"host: %b\r\n" % host
+        for name, value in headers:
+            if name == b"host":
+                own_host = b"host: %b\r\n" % value
+            elif name in _FRAMING or b":" in name:
+                raise httpx.LocalProtocolError("a header that is not for the sender to choose")
+            else:
+                lines.append(b"%b: %b\r\n" % (name, value))
+        lines.insert(1, own_host)
+        lines.append(b"content-length: %d\r\n" % len(content))
+        made.head = _checked(lines)
+        return made
 
     def _lines(self, request: httpx.Request) -> list[bytes]:
         url = request.url
@@ -101,6 +119,16 @@ class Outgoing:
             yield _chunk(b"")
         elif sent != self._length:
             raise httpx.LocalProtocolError("the body is shorter than its content-length")
+
+
+def _checked(lines: list[bytes]) -> bytes:
+    """The head that these lines make, if it is one."""
+    head = b"".join(lines) + b"\r\n"
+    # A line break inside a header would still look like a head: as one line more.
+    breaks = len(lines) + 1
+    if _HEAD.fullmatch(head) is None or head.count(b"\r") != breaks or head.count(b"\n") != breaks:
+        raise httpx.LocalProtocolError("illegal character in the request's head")
+    return head
 
 
 def _chunk(piece: bytes) -> bytes:

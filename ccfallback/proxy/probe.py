@@ -24,6 +24,7 @@ from ccfallback.core.target import Address, below, endpoint, mapped_model
 from ccfallback.proxy.answer import Answer, Broken, Late, deadline
 from ccfallback.proxy.attempt import Reply
 from ccfallback.proxy.breakers import Breakers, States
+from ccfallback.proxy.carrier import LibraryResponse
 from ccfallback.proxy.context import Context, Logins, Services
 from ccfallback.proxy.conversation import Conversation
 from ccfallback.proxy.keys import Keys
@@ -199,7 +200,7 @@ class _Prober:
             request = httpx.Request("GET", url, headers=headers)
             transport = self._upstreams.transport(url)
             async with deadline("list", LIST_PATIENCE):
-                answer = Answer(await transport.handle_async_request(request))
+                answer = Answer(LibraryResponse(await transport.handle_async_request(request)))
                 try:
                     body = await answer.read_all("list", LIST_PATIENCE)
                 finally:

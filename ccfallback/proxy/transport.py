@@ -6,12 +6,15 @@ never an error.
 """
 
 import ssl
+from functools import lru_cache
 
 import httpx
 
+from ccfallback.proxy.carrier import Post, Response
 from ccfallback.proxy.connection import Connection, Origin
 from ccfallback.proxy.dial import dial
 from ccfallback.proxy.http_request import Outgoing
+from ccfallback.proxy.http_response import Incoming
 from ccfallback.proxy.pool import Pool
 
 _PORTS = {"http": 80, "https": 443}
@@ -42,13 +45,25 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response has its head, and its stream the body as it comes."""
-        origin = _origin(request.url)
-        outgoing = Outgoing(request)
+        limit = request.extensions.get("timeout", {}).get("connect")
+        response = await self._exchange(_origin(request.url), Outgoing(request), limit)
+        stream = _Stream(response)
+        return httpx.Response(response.status, headers=response.headers, stream=stream)
+
+    async def post(self, post: Post) -> Response:
+        """Send a request; the response has its head."""
+        origin, host, target = _place(post.url)
+        outgoing = Outgoing.post(target, host, post.headers, post.content)
+        return await self._exchange(origin, outgoing, post.connect)
+
+    async def _exchange(
+        self, origin: Origin, outgoing: Outgoing, limit: float | None
+    ) -> "DirectResponse":
         while True:
             connection = self._pool.take(origin)
             fresh = connection is None
             if connection is None:
-                connection = await self._connect(origin, request)
+                connection = await self._connect(origin, limit)
             try:
                 incoming = await connection.exchange(outgoing)
             except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
@@ -60,9 +75,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 connection.abort()
                 raise
             else:
-                assert incoming.status is not None
-                body = _Body(connection, self._pool)
-                return httpx.Response(incoming.status, headers=incoming.headers, stream=body)
+                return DirectResponse(connection, incoming, self._pool)
 
     async def aclose(self) -> None:
         """Close every connection; what is under way fails."""
@@ -74,11 +87,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
         for connection in closing:
             await connection.wait_lost()
 
-    async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
-        if "trace" in request.extensions:
-            await request.extensions["trace"]("connection.connect_tcp.started", {})
+    async def _connect(self, origin: Origin, limit: float | None) -> Connection:
         connection = Connection(origin, self._forget)
-        limit = request.extensions.get("timeout", {}).get("connect")
         await dial(connection, self._context() if origin[0] == "https" else None, limit)
         if self._closed:
             connection.abort()
@@ -97,26 +107,32 @@ class DirectTransport(httpx.AsyncBaseTransport):
         self._pool.forget(connection)
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of a response: each piece is all that came since the one before."""
+class DirectResponse:
+    """A response whose body is read off its connection."""
 
-    def __init__(self, connection: Connection, pool: Pool) -> None:
+    __slots__ = ("_connection", "_pool", "headers", "status")
+
+    def __init__(self, connection: Connection, incoming: Incoming, pool: Pool) -> None:
+        assert incoming.status is not None
+        self.status = incoming.status
+        self.headers = incoming.headers
         self._connection: Connection | None = connection
         self._pool = pool
 
-    def __aiter__(self) -> "_Body":
-        return self
+    @property
+    def ready(self) -> bool:
+        """Whether the next `read` has its bytes in hand and will not wait."""
+        return self._connection is None or self._connection.ready
 
-    async def __anext__(self) -> bytes:
+    async def read(self) -> bytes:
+        """All that has come since the last time; empty at the end."""
         connection = self._connection
         if connection is None:
-            raise StopAsyncIteration
+            return b""
         data = await connection.read()
         if connection.finished:
             self._connection = None
             self._pool.give(connection)
-        if not data:
-            raise StopAsyncIteration
         return data
 
     async def aclose(self) -> None:
@@ -132,8 +148,35 @@ class _Body(httpx.AsyncByteStream):
             connection.abort()
 
 
+class _Stream(httpx.AsyncByteStream):
+    """The body of a response as the library has it."""
+
+    def __init__(self, response: DirectResponse) -> None:
+        self._response = response
+
+    def __aiter__(self) -> "_Stream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self._response.read()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Done with it."""
+        await self._response.aclose()
+
+
 def _origin(url: httpx.URL) -> Origin:
     scheme, host = url.scheme, url.raw_host.decode("ascii")
     if scheme not in _PORTS or not host:
         raise httpx.UnsupportedProtocol(f"not an http or https URL: {scheme}://{host}")
     return scheme, host, url.port or _PORTS[scheme]
+
+
+@lru_cache(maxsize=512)
+def _place(url: str) -> tuple[Origin, bytes, bytes]:
+    """Where a URL leads, the host that its request names, and the target there."""
+    parsed = httpx.URL(url)
+    return _origin(parsed), parsed.netloc, parsed.raw_path

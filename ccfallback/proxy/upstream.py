@@ -1,7 +1,7 @@
-"""The seam to the network: which transport carries a request, and what its errors mean.
+"""Which transport carries a request, and what its errors mean.
 
-Everything upstream goes through one `httpx.AsyncBaseTransport`, called directly: a client
-around it would cost more than the rest of the proxy. Redirects are therefore never followed.
+Transports are called directly: a client around them would cost more than the rest of the proxy.
+Redirects are therefore never followed.
 Our own transport carries what goes straight to a provider, the library's what takes an outgoing
 proxy.
 """
@@ -18,6 +18,8 @@ import httpx
 
 from ccfallback.core.outcome import Fault
 from ccfallback.core.target import is_loopback
+from ccfallback.proxy import carrier
+from ccfallback.proxy.carrier import Carrier, Post, Response
 from ccfallback.proxy.transport import DirectTransport
 
 _NO_ROUTE: Final = frozenset(
@@ -36,13 +38,13 @@ class Upstreams:
     def __init__(self, proxy: str | None = None) -> None:
         self._proxy = proxy
         self._environment = getproxies()
-        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._transports: dict[str | None, Carrier] = {}
 
     def use_proxy(self, proxy: str | None) -> None:
         """Send what begins from now on through this outgoing proxy."""
         self._proxy = proxy
 
-    def transport(self, url: str) -> httpx.AsyncBaseTransport:
+    def transport(self, url: str) -> Carrier:
         """What carries a request to `url`."""
         proxy = self._proxy_for(url)
         if proxy not in self._transports:
@@ -80,6 +82,10 @@ class Proxied(httpx.AsyncBaseTransport):
 
     def __init__(self, proxy: str) -> None:
         self._pool = httpx.AsyncHTTPTransport(proxy=proxy, limits=_LIMITS)
+
+    async def post(self, post: Post) -> Response:
+        """Send a request; the response has its head."""
+        return await carrier.post(self, post)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response has its head, and its stream the body as it comes."""

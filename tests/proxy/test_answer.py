@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.proxy.answer import MAX_PIECE, MAX_WHOLE, Answer, Broken, Late
+from ccfallback.proxy.carrier import LibraryResponse
 
 
 class Pieces(httpx.AsyncByteStream):
@@ -30,7 +31,7 @@ class Pieces(httpx.AsyncByteStream):
 def answer(*pieces: bytes | None, encoding: str | None = None) -> Answer:
     """An answer with that body."""
     headers = {} if encoding is None else {"content-encoding": encoding}
-    return Answer(httpx.Response(200, headers=headers, stream=Pieces(pieces)))
+    return Answer(LibraryResponse(httpx.Response(200, headers=headers, stream=Pieces(pieces))))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from ccfallback.core.outcome import Fault
+from ccfallback.proxy.carrier import Post
 from ccfallback.proxy.upstream import Upstreams, fault_of
 from tests.proxy.raw_upstream import Peer, RawUpstream, Runs
 
@@ -139,21 +140,22 @@ def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) 
             upstreams = Upstreams(proxy.url)
             transport = upstreams.transport("http://provider.test/v1")
             for _ in range(2):
-                response = await transport.handle_async_request(post())
-                assert await response.aread() == b"ok"
+                response = await transport.post(POST)
+                assert await response.read() == b"ok"
+                assert await response.read() == b""
             assert proxy.connections == 2
             await upstreams.aclose()
 
     run(story)
 
 
-def post() -> httpx.Request:
-    return httpx.Request("POST", "http://provider.test/v1", content=b"hello")
+POST = Post("http://provider.test/v1", [], b"hello", 5)
 
 
 async def ask(upstreams: Upstreams) -> bytes:
-    transport = upstreams.transport("http://provider.test/v1")
-    response = await transport.handle_async_request(post())
-    body = await response.aread()
+    response = await upstreams.transport(POST.url).post(POST)
+    body = await response.read()
+    assert not await response.read()
+    await response.aclose()
     await upstreams.aclose()
     return body

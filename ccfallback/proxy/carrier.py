@@ -1,0 +1,89 @@
+"""The seam to the network: what carries an attempt to its upstream.
+
+Two fill it: our own transport, which takes a request as it lies here, and the library's, which
+wants one of its own objects around it. Whatever goes wrong on the way is an `httpx.HTTPError`.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request with its whole body."""
+
+    url: str
+    headers: list[tuple[bytes, bytes]]
+    """Without host and length."""
+    content: bytes
+    connect: float
+    """Seconds for name, TCP and TLS together."""
+
+
+class Response(Protocol):
+    """An upstream's response, while its body is still coming."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next `read` has its bytes in hand and will not wait."""
+
+    async def read(self) -> bytes:
+        """All that has come since the last time; empty at the end."""
+
+    async def aclose(self) -> None:
+        """Keep the connection when the response was over, else close it at once."""
+
+
+class Carrier(Protocol):
+    """A way to upstreams."""
+
+    async def post(self, post: Post) -> Response:
+        """Send a request; the response has its head."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The same for any method, and a body that comes in pieces."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class LibraryResponse:
+    """A response of the library's."""
+
+    ready = False
+
+    def __init__(self, response: httpx.Response) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self.status = response.status_code
+        self.headers = list(response.headers.raw)
+        self._response = response
+        self._pieces: AsyncIterator[bytes] = response.stream.__aiter__()
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end."""
+        async for piece in self._pieces:
+            if piece:
+                return piece
+        return b""
+
+    async def aclose(self) -> None:
+        """As the library does."""
+        await self._response.aclose()
+
+
+async def post(transport: httpx.AsyncBaseTransport, post: Post) -> Response:
+    """Send a request on a transport of the library's kind."""
+    request = httpx.Request(
+        "POST",
+        post.url,
+        headers=post.headers,
+        content=post.content,
+        extensions={"timeout": {"connect": post.connect}},
+    )
+    return LibraryResponse(await transport.handle_async_request(request))
