@@ -68,7 +68,6 @@ WITHOUT_TESTS = {
     "cli/teller.py": "test_logs.py: the story that it tells",
     "proxy/app.py": "the map of routes: test_messages.py and test_plain.py walk it",
     "proxy/attempt.py": "test_messages.py: every way for an attempt to end, over real sockets",
-    "proxy/background.py": "the proxy of the other tests",
     "proxy/carrier.py": "test_upstream.py and test_answer.py go through it",
     "proxy/context.py": "records that are handed around",
     "proxy/conversation.py": "test_messages.py: every try is made there",

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 COMMANDS: Final = (
     "serve",
+    "run",
     "demo",
     "drill",
     "env",

@@ -52,16 +52,15 @@ def env(
 ) -> None:
     """Print the lines that point Claude Code at the server."""
     from ccfallback.cli.running import configured_url, running_url
+    from ccfallback.core.client_environment import pointing
 
     session = session_of(ctx)
     console = session.console
     config = session.config()
     url = running_url(session.paths, config)
-    variables = {"ANTHROPIC_BASE_URL": url or configured_url(config)}
-    if config.tokens:
-        # The one place that shows a token: a client without it gets nothing but 401.
-        token = config.tokens[0].token.reveal()
-        variables["ANTHROPIC_CUSTOM_HEADERS"] = f"x-ccf-api-key: {token}"
+    # The one place that shows a token: a client without it gets nothing but 401.
+    token = config.tokens[0].token.reveal() if config.tokens else None
+    variables = pointing(session.environ, url or configured_url(config), token)
     language = shell or _default_shell(session.environ)
     if as_json or language is Shell.JSON:
         console.as_json, language = True, Shell.JSON

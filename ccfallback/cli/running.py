@@ -25,10 +25,18 @@ def configured_url(config: Config) -> str:
 
 def running_url(paths: Paths, config: Config) -> str | None:
     """Where a server answers right now; `None` if none does."""
+    return noted_url(paths) or answering(configured_url(config))
+
+
+def noted_url(paths: Paths) -> str | None:
+    """Where the server that said it runs answers right now; `None` if it does not."""
     noted = server_file.read(paths.server)
-    candidates = [noted.url] if noted is not None else []
-    candidates.append(configured_url(config))
-    return next((url for url in dict.fromkeys(candidates) if health_at(url) is not None), None)
+    return None if noted is None else answering(noted.url)
+
+
+def answering(url: str) -> str | None:
+    """The address, if a server of ours answers there right now."""
+    return None if health_at(url) is None else url
 
 
 def health_at(url: str) -> dict[str, Any] | None:

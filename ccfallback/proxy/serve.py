@@ -55,17 +55,20 @@ class Proxy:
         *,
         log_level: str | None = None,
         listeners: Sequence[Listener] = (),
+        private: bool = False,
         store: ConfigStore | None = None,
         clock: Callable[[], float] = time,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Read the files. Raises `ConfigError`.
 
-        `store` is where the configuration comes from, if not from its file; `clock` is the
-        breakers' and `pause` what waits between tries.
+        A `private` proxy is there for whoever made it: no command is told where it is. `store` is
+        where the configuration comes from, if not from its file; `clock` is the breakers' and
+        `pause` what waits between tries.
         """
         store = store or ConfigFile(paths.config)
         self._paths = paths
+        self._private = private
         self._signers = ledger_file.path_beside(paths.state)
         self._log_level = log_level
         self._writer: JournalWriter | None = None
@@ -191,7 +194,7 @@ class Proxy:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush(again=True)
             await self._save_ledger()
-            if files.stamp(self._paths.server) is None:
+            if not self._private and files.stamp(self._paths.server) is None:
                 # Another server on the same files took the note along when it stopped.
                 await asyncio.to_thread(self._note_address)
 
@@ -207,6 +210,8 @@ class Proxy:
                 ledger.changed = True
 
     def _note_address(self) -> None:
+        if self._private:
+            return
         with contextlib.suppress(OSError, CcfallbackError):
             server_file.write(
                 self._paths.server,

@@ -128,3 +128,13 @@ def test_an_unknown_shell_is_wrong_usage(ccf: Run) -> None:
 
 def test_json_is_one_object(ccf: Run) -> None:
     assert isinstance(msgspec.json.decode(ccf("env", "--json").out), dict)
+
+
+def test_headers_that_the_user_has_given_stay(
+    ccf: Run, configure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure('[server]\nport = 1\n[[tokens]]\ntoken = "ours-and-long"\n')
+    expected = "x-team: red\nx-ccf-api-key: ours-and-long"
+    for before in ("x-team: red", expected):
+        monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", before)
+        assert ccf("env", "--json").json["ANTHROPIC_CUSTOM_HEADERS"] == expected

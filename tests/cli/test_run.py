@@ -1,0 +1,202 @@
+"""`run`: a child that finds the proxy in its environment, and nothing else changed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccfallback.proxy import scripted
+from ccfallback.store import server_file
+from ccfallback.store.paths import Paths
+from tests.cli.conftest import Run
+from tests.cli.test_env import listening
+
+Configure = Callable[[str], None]
+
+SHOW = "import os; print(*(os.environ.get(n) for n in {names}), sep='|')"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and shells are POSIX's")
+
+
+def show(*names: str) -> tuple[str, ...]:
+    """A command that prints variables."""
+    return sys.executable, "-c", SHOW.format(names=list(names))
+
+
+@pytest.fixture(autouse=True)
+def refused(configure: Configure) -> None:
+    """A configured port on which nobody listens."""
+    configure("[server]\nport = 1\n")
+
+
+def test_the_running_server_is_used(ccf: Run, paths: Paths) -> None:
+    with listening() as url:
+        server_file.write(paths.server, url, 1, "1", 0.0)
+        ran = ccf("run", "--", *show("ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"))
+    assert (ran.code, ran.out, ran.err) == (0, f"{url}|None\n", "")
+    assert "ANTHROPIC_BASE_URL" not in os.environ
+
+
+def test_without_one_a_proxy_serves_for_the_run_and_says_nothing(
+    ccf_process: Run,
+    upstream: Callable[..., scripted.ScriptedUpstream],
+    configure: Configure,
+    paths: Paths,
+    tmp_path: Path,
+) -> None:
+    server = upstream(scripted.reply("Hello"))
+    configure(f'[server]\nport = 1\n[primary]\nbase_url = "{server.url}"\n')
+    script = tmp_path / "client.py"
+    script.write_text(
+        "import os, urllib.request\n"
+        "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
+        'body = b\'{"model":"m","max_tokens":1,"messages":[]}\'\n'
+        "print(urllib.request.urlopen(urllib.request.Request(url, body)).read().decode())\n"
+    )
+    ran = ccf_process("run", sys.executable, str(script))
+    assert (ran.code, ran.err) == (0, "")
+    assert '"Hello"' in ran.out
+    assert "request.complete" in paths.log.read_text()
+    assert not paths.server.exists()
+
+
+def test_every_word_after_the_command_is_the_commands_own(ccf: Run) -> None:
+    ran = ccf(
+        "run", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--json", "--", "--help"
+    )
+    assert ran.out == "['--json', '--', '--help']\n"
+
+
+@pytest.mark.parametrize("words", [(), ("-p", "hello"), ("--", "--resume")])
+def test_claude_is_what_runs_by_default(
+    ccf: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claude = tmp_path / "claude"
+    claude.write_text('#!/bin/sh\necho "claude $*"\n')
+    claude.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    options = " ".join(word for word in words if word != "--")
+    assert ccf("run", *words).out == f"claude {options}\n"
+
+
+def test_the_childs_exit_code_is_ours(ccf: Run) -> None:
+    assert ccf("run", "sh", "-c", "exit 7").code == 7
+
+
+def test_a_child_that_a_signal_ended_has_the_shells_code(ccf: Run) -> None:
+    assert ccf("run", "sh", "-c", "kill -9 $$").code == 128 + 9
+
+
+@pytest.mark.parametrize("words", [("no-such-command",), ("/no/such/command",)])
+def test_a_command_that_is_not_there_is_one_line(ccf: Run, words: tuple[str, ...]) -> None:
+    ran = ccf("run", "--", *words)
+    assert (ran.code, ran.out) == (127, "")
+    assert ran.err.count("\n") == 1
+    assert f"{words[0]}: command not found" in ran.err
+
+
+def test_a_missing_claude_says_where_to_go(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = ccf("run")
+    assert ran.code == 127
+    assert "install Claude Code" in ran.err
+
+
+def test_a_file_that_is_no_program_is_told_from_none(ccf: Run, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.touch()
+    assert ccf("run", str(text)).code == 126
+
+
+def test_without_a_proxy_the_command_runs_all_the_same(ccf: Run, configure: Configure) -> None:
+    configure("[server]\nport = 'x'\n")
+    ran = ccf("run", *show("ANTHROPIC_BASE_URL"))
+    assert (ran.code, ran.out) == (0, "None\n")
+    assert ran.err.count("\n") == 1
+    assert "running without the proxy" in ran.err
+    assert "server.port" in ran.err
+
+
+def test_a_server_that_outlived_its_configuration_is_used(
+    ccf: Run, configure: Configure, paths: Paths
+) -> None:
+    configure("[server]\nport = 'x'\n")
+    with listening() as url:
+        server_file.write(paths.server, url, 1, "1", 0.0)
+        ran = ccf("run", *show("ANTHROPIC_BASE_URL"))
+    assert (ran.out, ran.err) == (f"{url}\n", "")
+
+
+def test_a_token_joins_the_users_headers_and_no_login_is_touched(
+    ccf: Run, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure('[server]\nport = 1\n[[tokens]]\ntoken = "ours-and-long"\n')
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-team: red")
+    names = ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    ran = ccf("run", *show(*names))
+    assert ran.out == "x-team: red\nx-ccf-api-key: ours-and-long|None|None\n"
+
+
+def test_loopback_stays_out_of_an_outgoing_proxy(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    ran = ccf("run", *show("NO_PROXY", "HTTP_PROXY"))
+    assert ran.out == "example.com,127.0.0.1,localhost,::1|http://proxy.example:3128\n"
+
+
+def test_no_file_of_the_users_is_touched(ccf: Run, home: Path) -> None:
+    ccf("run", "true")
+    assert not list(home.iterdir())
+
+
+CHILD = """
+import os, signal, sys
+def leave(number, _):
+    print('child', number, flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, leave)
+print('ready', flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def started() -> Callable[[], "subprocess.Popen[str]"]:
+    """Starts a child that says what signal ends it, in a session of its own."""
+
+    def start() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ccfallback", "run", sys.executable, "-c", CHILD],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    return start
+
+
+def test_sigterm_is_passed_on(started: Callable[[], "subprocess.Popen[str]"]) -> None:
+    process = started()
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == (f"child {int(signal.SIGTERM)}\n", "", 5)
+
+
+def test_ctrl_c_belongs_to_the_child(started: Callable[[], "subprocess.Popen[str]"]) -> None:
+    process = started()
+    # As a terminal does it: to everybody in the foreground.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == (f"child {int(signal.SIGINT)}\n", "", 5)
