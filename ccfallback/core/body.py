@@ -39,13 +39,14 @@ class Body:
     What was parsed is not parsed again for a body that is made of this one.
     """
 
-    __slots__ = ("_items", "_members", "_raw", "_values")
+    __slots__ = ("_items", "_members", "_model", "_raw", "_values")
 
     def __init__(self, members: Mapping[str, Spelled], raw: bytes | None = None) -> None:
         self._members = members
         self._raw = raw
         self._values: dict[str, Any] = {}
         self._items: dict[str, list[msgspec.Raw]] = {}
+        self._model: str | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> "Body":
@@ -151,8 +152,10 @@ class Body:
     @property
     def model(self) -> str:
         """The model that the client asked for; empty where it named none."""
-        model = self.get("model")
-        return model if isinstance(model, str) else ""
+        if self._model is None:
+            model = self.get("model")
+            self._model = model if isinstance(model, str) else ""
+        return self._model
 
     @property
     def stream(self) -> bool:

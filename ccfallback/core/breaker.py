@@ -143,19 +143,22 @@ def succeeded(state: BreakerState, *, model: str, began: float, now: float) -> B
     """
     models = state.models
     if model in models:
-        models = {**models, model: _closed(models[model], began, now)}
-    return replace(_closed(state, began, now), models=models)
+        known = models[model]
+        models = {**models, model: _closed(known, known.models, began, now)}
+    return _closed(state, models, began, now)
 
 
-def _closed(state: BreakerState, began: float, now: float) -> BreakerState:
+def _closed(
+    state: BreakerState, models: Mapping[str, BreakerState], began: float, now: float
+) -> BreakerState:
     in_flight = state.cooldown_began is not None and began <= state.cooldown_began
     if in_flight or (state.last_failure is not None and now < state.last_failure):
-        return replace(state, last_success=max(now, state.last_success or now))
-    return replace(
-        CLOSED,
+        return replace(state, models=models, last_success=max(now, state.last_success or now))
+    return BreakerState(
         last_failure=state.last_failure,
         last_success=now,
         reason=state.reason,
+        models=models,
         learned=state.learned,
     )
 

@@ -7,6 +7,7 @@ Names are lower-case bytes throughout, as ASGI gives them.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from ccfallback.core.config import Provider
@@ -27,6 +28,9 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 """Headers of one connection (RFC 9110, 7.6.1)."""
+
+_OF_THE_CONNECTION: Final = frozenset({b"keep-alive", b"close"})
+"""What nearly every `connection` header says: it names no other header."""
 
 _OURS_TO_SET: Final = frozenset(
     {b"host", b"content-length", b"content-encoding", b"accept-encoding", b"expect", b"via"}
@@ -73,17 +77,12 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """The headers without those of the connection, by list and by the `connection` header."""
-    named = {
-        token.strip().lower()
-        for key, value in headers
-        if key.lower() == b"connection"
-        for token in value.split(b",")
-    }
-    return [
-        (key.lower(), value)
-        for key, value in headers
-        if key.lower() not in HOP_BY_HOP and key.lower() not in named
-    ]
+    lowered = [(key.lower(), value) for key, value in headers]
+    dropped = HOP_BY_HOP
+    for key, value in lowered:
+        if key == b"connection" and value.lower() not in _OF_THE_CONNECTION:
+            dropped |= {token.strip().lower() for token in value.split(b",")}
+    return [pair for pair in lowered if pair[0] not in dropped]
 
 
 def request_headers(
@@ -149,8 +148,14 @@ def _for_fallback(client: RawHeaders, wire_format: str) -> list[tuple[bytes, byt
 
 def betas_of(client: RawHeaders) -> tuple[str, ...]:
     """The flags of a client's `anthropic-beta` headers, in their order."""
-    values = [value.decode("latin-1") for name, value in client if name == b"anthropic-beta"]
-    return tuple(flag.strip() for flag in ",".join(values).split(",") if flag.strip())
+    values = [value for name, value in client if name == b"anthropic-beta"]
+    return _flags(b",".join(values).decode("latin-1"))
+
+
+@lru_cache(maxsize=64)
+def _flags(value: str) -> tuple[str, ...]:
+    """The flags in a header's value; a client sends the same ones again and again."""
+    return tuple(flag.strip() for flag in value.split(",") if flag.strip())
 
 
 def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:

@@ -96,12 +96,12 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """The parser found a piece of the target."""
-        self._count(url)
+        self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser found a header; a trailer is none: it came past all that looks at headers."""
-        self._count(name, value)
+        self._count(len(name) + len(value))
         if self._in_head:
             super().on_header(name, value)
 
@@ -135,8 +135,8 @@ class ClientConnection(HttpToolsProtocol):
             # The rest of a body or the next head is on its way, and has a timer of its own.
             self._unset_keepalive_if_required()
 
-    def _count(self, *parts: bytes) -> None:
-        self._head_size += sum(map(len, parts)) + 4
+    def _count(self, size: int) -> None:
+        self._head_size += size + 4
         if self._head_size > MAX_HEAD:
             raise _Unwanted(431, "Request head is too long")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from random import random
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ccfallback.core import failover as policy
@@ -55,7 +56,12 @@ class Conversation:
     level: str | None = None
     """The level of all records, for side endpoints whose outcomes are nobody's concern."""
     replies: list[Reply] = field(default_factory=list)
+    _betas: tuple[str, ...] = ()
+    """The client's own flags."""
     _repairs: Repairs | None = None
+
+    def __post_init__(self) -> None:
+        self._betas = betas_of(self.context.headers)
 
     @property
     def attempts(self) -> int:
@@ -78,7 +84,7 @@ class Conversation:
             self.services, self.context, body.model[:LONGEST_MODEL], self._log
         )
         flow = policy.failover(
-            Draft(body, betas_of(self.context.headers)),
+            Draft(body, self._betas),
             chain,
             self.turn,
             is_final=is_final,
@@ -101,7 +107,7 @@ class Conversation:
             # The round before reached nobody; only this one counts.
             self.replies.clear()
         self._log_attempt(step)
-        prepared, secrets = await self._prepare(step)
+        prepared = await self._prepare(step)
         if isinstance(prepared, Reply):
             reply = prepared
         else:
@@ -116,26 +122,32 @@ class Conversation:
         self.replies.append(reply)
         if reply.outcome.fault is Fault.ACCOUNT:
             self.services.keys.forget(provider)
-        self._log_result(reply, secrets, step.draft.body)
-        if reply.outcome.ok and self._repairs is not None:
-            self._repairs.taken(provider)
-        if not reply.outcome.ok and isinstance(prepared, Prepared):
+        if reply.outcome.ok:
+            self._log_success(reply)
+            if self._repairs is not None:
+                self._repairs.taken(provider)
+            return reply.outcome
+        secrets: tuple[str, ...] = ()
+        if isinstance(prepared, Prepared):
+            secrets = _secrets(self.context.headers, prepared.headers, prepared.provider)
+        self._log_failure(reply, secrets, step.draft.body)
+        if isinstance(prepared, Prepared):
             self._log_curl(prepared, secrets)
         return reply.outcome
 
-    async def _prepare(self, step: Try) -> tuple[Prepared | Reply, tuple[str, ...]]:
-        """The request of a try and the secrets in it; a reply where it can't be made."""
+    async def _prepare(self, step: Try) -> Prepared | Reply:
+        """The request of a try; a reply where it can't be made."""
         provider, context = step.provider, self.context
         if self.path == "/v1/messages":
             url = endpoint(provider.base_url, provider.format)
         else:
             url = below(provider.base_url, self.path)
         if address(url) == self.services.listener:
-            return _not_sent(provider, "its address is this proxy itself"), ()
+            return _not_sent(provider, "its address is this proxy itself")
         try:
             key = await self.services.keys.of(provider)
         except KeyUnavailable as error:
-            return _not_sent(provider, f"no key: {error}"), ()
+            return _not_sent(provider, f"no key: {error}")
         revealed = None if key is None else key.reveal()
         draft = step.draft
         if self._repairs is not None:
@@ -143,7 +155,9 @@ class Conversation:
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
         headers = request_headers(
-            with_betas(context.headers, draft.betas),
+            context.headers
+            if draft.betas == self._betas
+            else with_betas(context.headers, draft.betas),
             provider,
             revealed,
             via=self.services.via,
@@ -160,8 +174,8 @@ class Conversation:
                 provider,
             )
         except Unconvertible as error:
-            return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST), ()
-        prepared = Prepared(
+            return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST)
+        return Prepared(
             provider=provider,
             wire=wire,
             asked=draft.body,
@@ -169,7 +183,6 @@ class Conversation:
             headers=headers,
             content=content.raw,
         )
-        return prepared, _secrets(context.headers, headers, provider)
 
     def _timeouts(self, provider: Provider) -> Timeouts:
         own = provider.timeouts
@@ -223,20 +236,24 @@ class Conversation:
             model=mapped_model(step.draft.body.model, step.provider.model_mapping),
         )
 
-    def _log_result(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
-        outcome, name = reply.outcome, reply.provider.name
+    def _log_success(self, reply: Reply) -> None:
+        message = f"{reply.provider.name} answers after {reply.seconds:.2f} s"
+        self._log("info", "provider.success", message, **self._common(reply))
+
+    def _common(self, reply: Reply) -> dict[str, Any]:
+        """What every record of a result says."""
         common = {
-            "provider": name,
+            "provider": reply.provider.name,
             "attempt": len(self.replies),
             "status": reply.status,
             "ms": round(reply.seconds * 1000, 1),
         }
         if self._repairs is not None and (known := self._repairs.known(reply.provider)):
             common["prevented"] = known
-        if outcome.ok:
-            message = f"{name} answers after {reply.seconds:.2f} s"
-            self._log("info", "provider.success", message, **common)
-            return
+        return common
+
+    def _log_failure(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
+        outcome, name, common = reply.outcome, reply.provider.name, self._common(reply)
         words = upstream_text(outcome.message, secrets, body)
         said = f" ({words})" if words else ""
         if reply.timeout is not None:

@@ -7,6 +7,7 @@ of ours becomes an answer instead of a traceback.
 import re
 import string
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from hmac import compare_digest
 from random import choices
 from time import time
@@ -161,11 +162,18 @@ def _are_our_hosts(values: list[str], config: Config, scope: Scope) -> bool:
     ours = {name.strip("[]").lower() for name in names if name}
 
     def is_ours(value: str) -> bool:
-        match = _HOST.fullmatch(value.strip())
-        host = (match[1] or match[2]).rstrip(".").lower() if match else ""
-        return bool(host) and (is_loopback(host) or host in ours)
+        host, loopback = _host_in(value)
+        return loopback or host in ours
 
     return all(is_ours(value) for value in values)
+
+
+@lru_cache(maxsize=64)
+def _host_in(value: str) -> tuple[str, bool]:
+    """The host that a `Host` header names, and whether it is loopback; `"?"` where it is none."""
+    match = _HOST.fullmatch(value.strip())
+    host = (match[1] or match[2]).rstrip(".").lower() if match else ""
+    return (host, is_loopback(host)) if host else ("?", False)
 
 
 def _is_our_origin(origin: str, hosts: list[str], config: Config) -> bool:

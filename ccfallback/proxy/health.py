@@ -138,8 +138,11 @@ class Turn:
 
     def _phases(self, name: str) -> list[tuple[tuple[str, str], Phase]]:
         """The phase of the provider's breaker and of the model's there, each by its place."""
-        state, now = self._breakers.of(name), self._breakers.clock()
+        state = self._breakers.of(name)
         known = state.models.get(self._model, CLOSED)
+        if state.cooldown_until is None and known.cooldown_until is None:
+            return []
+        now = self._breakers.clock()
         return [
             ((name, ""), breaker.phase(state, now, self._limits)),
             ((name, self._model), breaker.phase(known, now, self._limits)),

@@ -6,6 +6,7 @@ scrubbed and cut here, so that no caller can forget it.
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time
 from typing import Any, Final, Protocol
 
@@ -64,8 +65,14 @@ class Recorder:
 
 def timestamp(seconds: float) -> str:
     """A moment as ISO 8601 in UTC, to the millisecond."""
-    when = datetime.fromtimestamp(seconds, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole = int(seconds // 1)
+    return f"{_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """A second of the calendar: the same for a great many records."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def milliseconds(seconds: float | None) -> int | None:
