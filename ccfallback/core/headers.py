@@ -104,10 +104,13 @@ def request_headers(
         headers = _for_primary(client, key is not None, tokens)
     else:
         headers = _for_fallback(client, provider.format)
-    if content and not any(name == b"content-type" for name, _ in headers):
+    names = {name for name, _ in client}
+    if content and b"content-type" not in names:
         headers.append((b"content-type", b"application/json"))
-    vias = [value for name, value in client if name == b"via"]
+    vias = [value for name, value in client if name == b"via"] if b"via" in names else []
     headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
+    if key is None and not provider.headers:
+        return headers
     own = {name.lower().encode("latin-1"): value for name, value in provider.headers.items()}
     if key is not None:
         own = {provider.auth_header.lower().encode("latin-1"): credential(provider, key), **own}
@@ -127,12 +130,16 @@ def credential(provider: Provider, key: str) -> str:
 def _for_primary(
     client: RawHeaders, has_key: bool, tokens: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
+    dropped = _OURS_TO_SET | _CREDENTIALS if has_key else _OURS_TO_SET
+    headers = [
+        pair for pair in end_to_end(client) if pair[0] not in dropped and not is_ours(pair[0])
+    ]
+    if not tokens or has_key:
+        return headers
     return [
         (name, value)
-        for name, value in end_to_end(client)
-        if name not in _OURS_TO_SET
-        and not is_ours(name)
-        and not (name in _CREDENTIALS and (has_key or bare_credential(value) in tokens))
+        for name, value in headers
+        if name not in _CREDENTIALS or bare_credential(value) not in tokens
     ]
 
 

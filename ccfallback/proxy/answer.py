@@ -73,7 +73,7 @@ class Answer:
         self._late = False
         self._alarm.set(max(seconds, 0.0))
         try:
-            return await self.read()
+            return await (self._response.read() if self._inflate is None else self.read())
         except asyncio.CancelledError:
             if self._late and self._reader is not None and not self._reader.uncancel():
                 raise Late(timeout, seconds) from None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ccfallback.core.body import Body, NotAnObject
 from ccfallback.core.config import Config, Provider
@@ -56,10 +57,15 @@ async def read_request(context: Context, receive: Receive) -> Body:
         raise Refused(400, "invalid_request_error", "Request body must be a JSON object") from None
 
 
+def skips_primary(context: Context) -> bool:
+    """Whether the request asks to leave the primary out."""
+    return find(context.headers, SKIP_PRIMARY) == "1"
+
+
 def chain_for(context: Context) -> tuple[Provider, ...]:
     """Whom this request may go to: the enabled ones, without the primary if a header says so."""
     chain = context.config.active
-    if find(context.headers, SKIP_PRIMARY) == "1":
+    if skips_primary(context):
         chain = tuple(provider for provider in chain if not provider.primary)
     return chain
 
@@ -73,11 +79,22 @@ def left_out(config: Config, chain: Sequence[Provider]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whom a request may go to, and how that is told."""
+
+    chain: tuple[Provider, ...]
+    names: list[str]
+    left_out: dict[str, str]
+
+
 class Messages:
     """The endpoint; raw ASGI, because it is the hot path."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._config: Config | None = None
+        self._routes: dict[bool, Route] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -93,7 +110,21 @@ class Messages:
             self._log_error(context, refused.status, refused.kind, refused.message)
             await respond.error(send, context, refused.status, refused.kind, refused.message)
             return
-        await _Exchange(self._services, context, scope, body).answer(receive, send)
+        route = self._route(context)
+        await _Exchange(self._services, context, scope, body, route).answer(receive, send)
+
+    def _route(self, context: Context) -> Route:
+        """The way of a request; made once for a configuration, not at each request."""
+        if context.config is not self._config:
+            self._config = context.config
+            self._routes = {}
+        skips = skips_primary(context)
+        route = self._routes.get(skips)
+        if route is None:
+            chain = chain_for(context)
+            names = [provider.name for provider in chain]
+            route = self._routes[skips] = Route(chain, names, left_out(context.config, chain))
+        return route
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(
@@ -117,11 +148,14 @@ class Messages:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, services: Services, context: Context, scope: Scope, body: Body) -> None:
+    def __init__(
+        self, services: Services, context: Context, scope: Scope, body: Body, route: Route
+    ) -> None:
         self._services = services
         self._context = context
         self._body = body
-        self._chain = chain_for(context)
+        self._route = route
+        self._chain = route.chain
         self._turn = Turn(services.breakers, context.config, body.model, context.id)
         self._talk = Conversation(
             services,
@@ -249,8 +283,8 @@ class _Exchange:
             model=body.model,
             stream=body.stream,
             bytes=size,
-            chain=[provider.name for provider in self._chain],
-            leftOut=left_out(self._context.config, self._chain),
+            chain=self._route.names,
+            leftOut=self._route.left_out,
         )
 
     def _log_end(

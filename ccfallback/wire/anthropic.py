@@ -145,7 +145,8 @@ class AnthropicStream:
         self.heard = True
         if event.type in _CONTENT:
             self.started = True
-            self._note_signature(event)
+            if event.content_block is not None or (event.delta and event.delta.signature):
+                self._note_signature(event)
         elif event.type == "message_delta":
             self._ending = True
             if event.usage is not None:
