@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 BY_HAND: Final = "put in cooldown by hand"
 
-app = group(name="breaker", help="See, reset and trip the circuit breakers.")
+app = group(
+    name="breaker",
+    help="See, reset and trip the circuit breakers.",
+    epilog="Example: ccfallback breaker status",
+)
 
 
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
-    """Show failures, cooldowns and the last failure and success of each provider."""
+    """Show failures, cooldown, last failure and success of providers."""
     from ccfallback.cli.health import condition, health, known, standing
     from ccfallback.core.breaker import limits_of
 
@@ -111,7 +115,10 @@ def trip(
     length: str = typer.Option(..., "--for", metavar="DURATION", help="How long: 90s, 10m, 2h."),
     as_json: Json = False,
 ) -> None:
-    """Put providers in cooldown by hand; a running server passes them by from the next request."""
+    """Put providers in cooldown by hand.
+
+    A running server passes them by from the next request.
+    """
     from ccfallback.core.breaker import CLOSED, limits_of, tripped
 
     seconds = duration(length, "--for")

@@ -1,6 +1,7 @@
-"""Shell completions, made from the program itself.
+"""Shell completions and the man page, made from the program itself.
 
-The scripts only ask the program what may come next, so they hold no list that could grow stale.
+The scripts only ask the program what may come next, so they hold no list that could grow stale; the
+man page does.
 `python -m ccfallback.cli.completions FOLDER` writes them all.
 """
 
@@ -100,7 +101,10 @@ def prepare(environ: Mapping[str, str]) -> None:
 
 
 def write(folder: Path) -> None:
-    """Write every script into a folder."""
+    """Write every script into a folder, and the man page."""
+    from ccfallback.cli import manual
+
+    (folder / manual.FILE).write_text(manual.render(), encoding="utf-8", newline="\n")
     for shell, (name, _) in FILES.items():
         (folder / name).write_text(render(shell), encoding="utf-8", newline="\n")
 

@@ -19,7 +19,11 @@ from ccfallback.cli.phrases import TAKE_BACK, ago
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import ConfigError
 
-app = group(name="config", help="See, mend and take back the configuration.")
+app = group(
+    name="config",
+    help="See, change and take back the configuration.",
+    epilog="Example: ccfallback config get server.port",
+)
 
 app.command("show", epilog="Example: ccfallback config show")(settings.show)
 app.command("get", epilog="Example: ccfallback config get server.port")(settings.get)
@@ -55,7 +59,10 @@ def validate(ctx: typer.Context, as_json: Json = False) -> None:
 
 @app.command("edit", epilog="Example: EDITOR=nano ccfallback config edit")
 def edit(ctx: typer.Context) -> None:
-    """Open the configuration in your editor; what would not load is not taken over."""
+    """Open the configuration in your editor.
+
+    What would not load is not taken over.
+    """
     session = session_of(ctx)
     file = session.config_file
     before = file.path.read_text("utf-8", "replace") if file.path.exists() else ""
@@ -92,7 +99,7 @@ def rollback(
     yes: Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring back the configuration as it was before the last change, or version N."""
+    """Bring back the configuration before the last change, or N."""
     session = session_of(ctx)
     file = session.config_file
     versions = file.history()

@@ -12,7 +12,7 @@ app = group()
 
 @app.command("demo", epilog="Example: ccfallback demo")
 def demo(ctx: typer.Context, as_json: Json = False) -> None:
-    """Send one request through the proxy past a failing primary, all on this machine."""
+    """Send one request past a failing primary, all on this machine."""
     from ccfallback.proxy.demo import ANSWER, ASKED
     from ccfallback.proxy.demo import demo as run
 

@@ -22,10 +22,11 @@ app = group()
 
 @app.command("drill", epilog="Example: ccfallback drill")
 def drill(ctx: typer.Context, as_json: Json = False) -> None:
-    """Walk the configured chain through every fault, all on this machine; exit 1 if a turn is lost.
+    """Walk the configured chain through every fault there is.
 
-    The upstreams are embedded ones: no key is read, nothing leaves this machine, and state and log
-    stay as they are. Names, formats, order, timeouts and rules are those of the configuration.
+    Exit 1 if a turn is lost. The upstreams are embedded ones: no key is read, nothing leaves this
+    machine, and state and log stay as they are. Names, formats, order, timeouts and rules are
+    those of the configuration.
     """
     from dataclasses import asdict
 

@@ -20,7 +20,7 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - is stdout.")] = STREAM,
     as_json: Json = False,
 ) -> None:
-    """Write the whole configuration as JSON, keys in clear: it is a backup."""
+    """Write the whole configuration as JSON, keys in clear."""
     from ccfallback.store.config_exchange import exported
     from ccfallback.store.files import replace_atomically
 
@@ -41,7 +41,10 @@ def import_(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Put an export, TOML, or a plain JSON array of providers in place of what there is."""
+    """Put an export in place of the configuration.
+
+    TOML will do as well; a plain JSON array of providers replaces the providers alone.
+    """
     from ccfallback.store.config_exchange import imported
 
     session = session_of(ctx)

@@ -25,7 +25,10 @@ def explain(
     newest: Annotated[bool, typer.Option("--last", help="Simply the last request.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell the whole story of one request: who was tried or passed by, why, and who answered."""
+    """Tell the whole story of one request.
+
+    Who was tried or passed by, why, on what evidence, what was repaired, and who answered.
+    """
     from ccfallback.cli import timeline
     from ccfallback.core.explain import explain as told
     from ccfallback.store.journal_requests import records_of

@@ -14,7 +14,11 @@ from ccfallback.cli.session import session_of
 from ccfallback.cli.teller import Teller
 from ccfallback.core import story
 
-app = group(name="logs", help="Read the log.")
+app = group(
+    name="logs",
+    help="Read the log.",
+    epilog="Example: ccfallback logs tail -f",
+)
 
 Keep = Callable[[Mapping[str, Any]], bool]
 

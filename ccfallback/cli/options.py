@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ccfallback.cli import help as helping
 from ccfallback.cli.session import Session
 
 if TYPE_CHECKING:
@@ -45,11 +46,41 @@ def _unless_absent(parameter: Any) -> Callable[[Any, Any], Any]:
     return value_of
 
 
-class QuickCommand(Sparing, TyperCommand):
+class Helpful:
+    """A command that tells of itself in our words; see `help`."""
+
+    epilog: str | None
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What follows its name."""
+        return helping.usage(self)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Its arguments, options and commands."""
+        below = helping.commands(self)
+        for title, entries in (
+            ("Arguments", helping.arguments(self)),
+            ("Options", helping.options(self)),
+            ("Commands", [(name, helping.summary(one)) for name, one in below.items()]),
+        ):
+            if entries:
+                with formatter.section(title):
+                    formatter.write_dl(entries)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Its examples, never wrapped: they are there to be copied."""
+        if self.epilog:
+            formatter.write("\n")
+            for number, example in enumerate(helping.examples(self)):
+                lead = " " * len(helping.EXAMPLE) if number else helping.EXAMPLE
+                formatter.write(f"  {lead}{example}\n")
+
+
+class QuickCommand(Helpful, Sparing, TyperCommand):
     """A command that starts without delay."""
 
 
-class QuickGroup(Sparing, TyperGroup):
+class QuickGroup(Helpful, Sparing, TyperGroup):
     """A group of commands that start without delay."""
 
 

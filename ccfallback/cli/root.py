@@ -51,7 +51,9 @@ app = group(
 )
 
 
-@app.callback(epilog="Example: ccfallback serve", invoke_without_command=True)
+@app.callback(
+    epilog="Example: ccfallback serve\nccfallback providers add --help", invoke_without_command=True
+)
 def root(
     ctx: typer.Context,
     config: Path | None = typer.Option(

@@ -35,7 +35,7 @@ PASSED_ON: Final = ("SIGTERM", "SIGHUP")
 
 @app.command(
     "run",
-    epilog="Example: ccfallback run, or ccfallback run -- claude --continue",
+    epilog="Example: ccfallback run\nccfallback run -- claude --continue",
     context_settings={
         "ignore_unknown_options": True,
         "allow_interspersed_args": False,
@@ -50,7 +50,10 @@ def run(
         typer.Argument(metavar="[--] CMD...", help="The command; `claude` where none is given."),
     ] = None,
 ) -> None:
-    """Run Claude Code through a running server, or through one that is there for this run."""
+    """Run Claude Code through the proxy.
+
+    Through the running server, or one that is started for as long as the command runs.
+    """
     session = session_of(ctx)
     # From here on every word is the command's own, `--json` too.
     session.console.as_json = False

@@ -44,7 +44,7 @@ def serve(
     port: int | None = typer.Option(
         None, min=0, max=65535, metavar="PORT", help="The port; 0 picks a free one."
     ),
-    log_level: Level | None = typer.Option(None, help="How much is logged."),
+    log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
     from ccfallback.proxy.serve import Proxy, run

@@ -66,7 +66,10 @@ def set_(
     ],
     as_json: Json = False,
 ) -> None:
-    """Set one key; what would not load is not written, and comments stay."""
+    """Set one key.
+
+    What would not load is not written, and comments stay.
+    """
     from ccfallback.store.config_values import put, value_of
 
     session = session_of(ctx)

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from ccfallback.core.config import Token
 
-app = group(name="tokens", help="Make and take back access tokens.")
+app = group(
+    name="tokens",
+    help="Make and take back access tokens.",
+    epilog="Example: ccfallback tokens list",
+)
 
 PREFIX: Final = "ccf-"
 """By which a person, and a scanner for leaked secrets, knows what a token is for."""
@@ -48,7 +52,7 @@ def everyone(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("add", epilog="Example: ccfallback tokens add --note laptop")
 def add(
     ctx: typer.Context,
-    note: str = typer.Option("", "--note", help="Whose it is."),
+    note: str = typer.Option("", "--note", metavar="TEXT", help="Whose it is."),
     as_json: Json = False,
 ) -> None:
     """Make an access token and print it, this once."""
@@ -82,7 +86,10 @@ def remove(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take back access tokens: whoever shows one gets nothing from the next request on."""
+    """Take back access tokens.
+
+    Whoever shows one gets nothing from the next request on.
+    """
     from ccfallback.store.token_edit import remove_tokens
 
     if not which:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfallback.cli import completions
+from ccfallback.cli import completions, manual
 
 FOLDER = Path(__file__).parents[2] / "completions"
 
@@ -23,6 +23,7 @@ def test_they_can_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "completions"
     folder.mkdir()
     completions.write(folder)
+    assert (folder / manual.FILE).read_text(encoding="utf-8") == manual.render()
     assert {path.name for path in folder.iterdir()} == {path.name for path in FOLDER.iterdir()}
 
 

@@ -9,38 +9,9 @@ import pytest
 from ccfallback import __version__
 from tests.cli.conftest import Run
 
-GROUPS = [
-    (),
-    ("serve",),
-    ("env",),
-    ("providers",),
-    *(("providers", verb) for verb in ("list", "show", "add", "remove", "enable", "disable")),
-    ("breaker",),
-    ("breaker", "status"),
-    ("breaker", "reset"),
-    ("logs",),
-    ("logs", "tail"),
-]
-
 
 def test_the_version_is_said(ccf: Run) -> None:
     assert ccf("--version").out == f"ccfallback {__version__}\n"
-
-
-@pytest.mark.parametrize("command", GROUPS, ids=" ".join)
-def test_help_begins_with_a_sentence(ccf: Run, command: tuple[str, ...]) -> None:
-    ran = ccf(*command, "--help")
-    assert ran.code == 0
-    first = ran.out.split("\n\n")[1].strip()
-    assert first.endswith(".")
-    assert "\n" not in first
-
-
-@pytest.mark.parametrize(
-    "command", [command for command in GROUPS if len(command) != 1 or command[0] in "serve env"]
-)
-def test_help_has_an_example(ccf: Run, command: tuple[str, ...]) -> None:
-    assert "Example: " in ccf(*command, "--help").out
 
 
 @pytest.mark.parametrize("arguments", [(), ("--config", "x")])

@@ -9,14 +9,18 @@ from ccfallback.cli.providers import edit, show
 from ccfallback.cli.providers.presets import presets
 from ccfallback.cli.providers.trial import trial
 
-app = group(name="providers", help="See and change the chain of providers.")
+app = group(
+    name="providers",
+    help="See and change the chain of providers.",
+    epilog="Example: ccfallback providers list",
+)
 
 app.command("list", epilog="Example: ccfallback providers list --json")(show.everyone)
 app.command("show", epilog="Example: ccfallback providers show openrouter")(show.one)
 app.command(
     "add",
-    epilog="Example: ccfallback providers add deepseek --preset deepseek --api-key-stdin, or "
-    "ccfallback providers add mine --base-url https://api.example.com --api-key-env MY_KEY",
+    epilog="Example: ccfallback providers add deepseek --preset deepseek\n"
+    "ccfallback providers add mine --base-url http://localhost:1234/v1",
 )(edit.add)
 app.command("test", epilog="Example: ccfallback providers test openrouter")(trial)
 app.command("presets", epilog="Example: ccfallback providers presets")(presets)

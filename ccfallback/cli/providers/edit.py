@@ -45,8 +45,8 @@ def add(
         str | None,
         typer.Option(
             "--preset",
-            metavar="P",
-            help="Fill in what is known of P; `providers presets` lists them.",
+            metavar="PRESET",
+            help="Fill in what is known of it; `providers presets` lists them.",
             autocompletion=preset_names,
         ),
     ] = None,
@@ -125,7 +125,10 @@ def change(
     api_key_stdin: KeyStdin = False,
     api_key: Key = None,
 ) -> None:
-    """Change what is given of a provider; an empty value takes a header, model or switch out."""
+    """Change what is given of a provider.
+
+    An empty value takes a header (--header X-Title=), a model or a switch out.
+    """
     from ccfallback.cli.providers.form import describe
     from ccfallback.store.config_edit import change_provider, move_provider
 
@@ -194,7 +197,7 @@ def _asked_key(session: Session, preset: str | None) -> str | None:
 def remove(
     ctx: typer.Context,
     names: Names,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accepted, and not needed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accepted and ignored.")] = False,
     as_json: Json = False,
 ) -> None:
     """Take providers out of the chain."""
@@ -219,7 +222,10 @@ def remove(
 
 
 def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
-    """Forget what providers were learned to refuse; the next refusal teaches it again."""
+    """Forget what providers were learned to refuse.
+
+    The next refusal teaches it again.
+    """
     session = session_of(ctx)
     names = list(dict.fromkeys(names))
     require(names, [provider.name for provider in session.config().chain])

@@ -17,10 +17,10 @@ BaseUrl = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="F", help="anthropic or openai.  [default: anthropic]"),
+    typer.Option("--format", metavar="FORMAT", help="anthropic, the default, or openai."),
 ]
 AuthHeader = Annotated[
-    str | None, typer.Option("--auth-header", metavar="H", help="The header that has the key.")
+    str | None, typer.Option("--auth-header", metavar="HEADER", help="The header that has the key.")
 ]
 Retry = Annotated[
     int | None,
@@ -36,19 +36,19 @@ Models = Annotated[
 ]
 KeyEnv = Annotated[
     str | None,
-    typer.Option("--api-key-env", metavar="V", help="The variable that holds the key."),
+    typer.Option("--api-key-env", metavar="VAR", help="The variable that holds the key."),
 ]
 KeyStdin = Annotated[bool, typer.Option("--api-key-stdin", help="Read the key from stdin.")]
 Key = Annotated[
     str | None,
     typer.Option(
-        "--api-key", metavar="K", help="The key itself; ps and the shell's history see it."
+        "--api-key", metavar="KEY", help="The key itself; ps and the shell's history see it."
     ),
 ]
 Switches = Annotated[
     list[str] | None,
     typer.Option(
-        "--quirk", metavar="K=V", help="A switch, as `max_output_tokens=8192`; may be repeated."
+        "--quirk", metavar="K=V", help="A switch, as max_output_tokens=8192; may be repeated."
     ),
 ]
 

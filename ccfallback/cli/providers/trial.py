@@ -29,7 +29,10 @@ def trial(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask each provider for one token, and say what to do where that fails."""
+    """Ask each provider for one token.
+
+    Where that fails, it says what to do. Exit 1 if any failed.
+    """
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])

@@ -1,0 +1,104 @@
+"""Every command says what it does, in words that fit, with examples that would run."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from ccfallback.cli import help as helping
+from ccfallback.cli.root import app
+from tests.cli.conftest import Run
+
+ROOT: Any = typer.main.get_command(app)
+
+
+def below(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, one in helping.commands(command).items():
+        yield from below(one, *path, name)
+
+
+EVERY = dict(below(ROOT))
+
+every_command = pytest.mark.parametrize("path", EVERY, ids=lambda path: " ".join(path) or "root")
+
+
+@every_command
+def test_help_begins_with_a_sentence_that_fits_a_line(path: tuple[str, ...]) -> None:
+    summary = helping.summary(EVERY[path])
+    assert summary[0].isupper()
+    assert len(summary) <= 67, summary
+
+
+@every_command
+def test_whatever_one_types_is_explained(path: tuple[str, ...]) -> None:
+    command = EVERY[path]
+    for entry in (*helping.arguments(command), *helping.options(command)):
+        assert entry.text.rstrip("]").endswith(".") or "[" in entry.text, entry
+        assert "<" not in entry.term, entry
+
+
+@every_command
+def test_help_fits_80_columns_but_for_examples(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = ccf(*path, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith(f"Usage: {' '.join(('ccfallback', *path))} ")
+    assert [line for line in ran.out.splitlines() if len(line) > 80] == []
+    assert "Example: " in ran.out
+
+
+def parse(words: list[str]) -> None:
+    """Let the program read a command line, and not run it."""
+    command, name = ROOT, "ccfallback"
+    while children := helping.commands(command):
+        name = words.pop(0)
+        command = children[name]
+    if "--help" not in words:
+        command.make_context(name, words).close()
+
+
+@every_command
+def test_examples_would_run(path: tuple[str, ...]) -> None:
+    examples = helping.examples(EVERY[path])
+    assert examples
+    for example in examples:
+        line = example.removeprefix('eval "$(').removesuffix(')"').split("|")[-1]
+        words = shlex.split(line)
+        while "=" in words[0]:
+            words.pop(0)
+        assert words.pop(0) == "ccfallback"
+        assert tuple(words[: len(path)]) == path or not path
+        parse(words)
+
+
+def test_choices_defaults_and_needs_are_said() -> None:
+    def terms(*path: str) -> dict[str, str]:
+        return dict(helping.options(EVERY[path]))
+
+    assert terms("logs", "tail")["-n, --lines N"].endswith("[default: 20]")
+    assert "pretty or json. [default: pretty]" in terms("logs", "tail")["--format FORMAT"]
+    assert terms("breaker", "trip")["--for DURATION"].endswith("[required]")
+    assert "--disabled / --enabled" in terms("providers", "set")
+    assert list(terms("logs", "tail"))[-2:] == ["--json", "-h, --help"]
+
+
+def test_usage_tells_what_is_needed() -> None:
+    assert helping.usage(ROOT) == ["[OPTIONS]", "COMMAND ..."]
+    assert helping.usage(EVERY["breaker", "trip"]) == ["[OPTIONS]", "NAME..."]
+    assert helping.usage(EVERY["breaker", "status"]) == ["[OPTIONS]", "[NAME...]"]
+    assert helping.usage(EVERY["config", "set"]) == ["[OPTIONS]", "KEY", "VALUE"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(("servr",), "serve"), (("providers", "shwo"), "show"), (("logs", "tial"), "tail")],
+)
+def test_the_nearest_command_is_named(ccf: Run, typed: tuple[str, ...], meant: str) -> None:
+    ran = ccf(*typed)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"Did you mean '{meant}'?" in ran.err
