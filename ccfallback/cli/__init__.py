@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "logs",
     "tokens",
     "config",
+    "doctor",
 )
 """Modules with an `app`, named as their commands, in the order in which help lists them."""
 

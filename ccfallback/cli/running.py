@@ -39,6 +39,15 @@ def answering(url: str) -> str | None:
     return None if health_at(url) is None else url
 
 
+def holder(url: str) -> str | None:
+    """Who of ours answers at an address, in words; `None` where nobody of ours does."""
+    health = health_at(url)
+    if health is None:
+        return None
+    pid = health.get("pid")
+    return f"another ccfallback ({f'pid {pid}, ' if isinstance(pid, int) else ''}{url})"
+
+
 def health_at(url: str) -> dict[str, Any] | None:
     """What the server there says of its health; `None` if there is none of ours."""
     from http.client import HTTPConnection, HTTPException

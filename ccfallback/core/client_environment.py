@@ -6,6 +6,9 @@ Its login stays its own: nothing here sets a key or a token of Anthropic's.
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
+
+from ccfallback.core.target import address
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 CUSTOM_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
@@ -84,3 +87,11 @@ def _lines(environ: Mapping[str, str]) -> list[str]:
 def _header(line: str) -> tuple[str, str]:
     name, _, value = line.partition(":")
     return name.strip().lower(), value.strip()
+
+
+def leads_to(url: str, own: str) -> bool:
+    """Whether a base URL leads to the server at `own`, whatever path it has."""
+    try:
+        return urlsplit(url).scheme == urlsplit(own).scheme and address(url) == address(own)
+    except (ValueError, KeyError):
+        return False

@@ -48,6 +48,10 @@ class Trouble(StrEnum):
     """It fails, or its answer is none."""
 
 
+PASSING: Final = frozenset({Trouble.LIMIT, Trouble.OVERLOADED})
+"""Troubles of a provider that is set up as it should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One question to one provider, and what came back."""

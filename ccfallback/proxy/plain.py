@@ -1,5 +1,6 @@
 """The endpoints beside the messages: token counts, models, and the proxy's own pages."""
 
+import os
 from collections.abc import Mapping
 from time import time
 from typing import Any, Final
@@ -216,6 +217,7 @@ class HealthPage:
         page = {
             "status": "ok",
             "version": __version__,
+            "pid": os.getpid(),
             "uptime": round(time() - services.started, 3),
             "providers": providers,
         }

@@ -108,6 +108,16 @@ class ConfigFile:
                 found.append(Version(int(match[1]), path, stamp[0] / 1e9))
         return sorted(found, key=lambda version: version.number, reverse=True)
 
+    def last_good(self) -> Version | None:
+        """The newest version of the history that would load."""
+        for version in self.history():
+            try:
+                self.check(version.path.read_text("utf-8"))
+            except (ConfigError, OSError, UnicodeDecodeError):
+                continue
+            return version
+        return None
+
     def restore(self, version: Version) -> bool:
         """Go back to a version; the one it replaces is kept too. False if nothing changed."""
         try:

@@ -5,6 +5,7 @@ that a `breaker reset` and a failure never erase each other. Keys that are not k
 left as they are.
 """
 
+import glob
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -55,6 +56,20 @@ class StateFile:
         except OSError:
             return {}
         return _states(document)
+
+    def look(self) -> tuple[States, str | None]:
+        """What the file says, and why it can't be read; it stays where it is."""
+        try:
+            return _states(self._document()), None
+        except _CorruptError:
+            return {}, "it is not a JSON object"
+        except OSError as error:
+            return {}, f"it can't be read: {error.strerror or error}"
+
+    def aside(self) -> list[Path]:
+        """Files that were set aside because nothing could be made of them."""
+        target = files.real(self.path)
+        return sorted(target.parent.glob(f"{glob.escape(target.name)}.corrupt-*"))
 
     def update(self, change: Callable[[States], States]) -> States:
         """Change what the file says now; a provider missing from the result is taken out of it."""

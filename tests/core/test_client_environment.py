@@ -3,6 +3,7 @@ import pytest
 from ccfallback.core.client_environment import (
     capturing,
     exempting_loopback,
+    leads_to,
     pointing,
     shown_tokens,
 )
@@ -90,3 +91,19 @@ def test_loopback_is_added_to_what_is_exempt(no_proxy: dict[str, str], expected:
 )
 def test_nothing_is_touched_where_nothing_captures(environ: dict[str, str]) -> None:
     assert exempting_loopback(environ) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (URL, True),
+        ("http://localhost:8787/v1", True),
+        ("https://127.0.0.1:8787", False),
+        ("http://127.0.0.1:8788", False),
+        ("", False),
+        ("http://[::1", False),
+        ("http://127.0.0.1:port", False),
+    ],
+)
+def test_whether_an_address_leads_here(url: str, expected: bool) -> None:
+    assert leads_to(url, URL) is expected

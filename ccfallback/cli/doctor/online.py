@@ -1,0 +1,23 @@
+"""The providers themselves: one small question to each, only where that was wished for."""
+
+from collections.abc import Iterator
+
+from ccfallback.cli.doctor.case import Case, Finding, good, judged
+
+
+def providers(case: Case) -> Iterator[Finding]:
+    """Does every enabled provider answer."""
+    from ccfallback.cli.providers.trial import ask
+    from ccfallback.core.diagnosis import PASSING
+
+    if not case.online or case.config is None:
+        return
+    for result in ask(case.session, case.config, list(case.config.active), ()):
+        name = f"{result.provider}, asked for {result.model}"
+        if result.ok and result.tested:
+            yield good("providers", f"{name}, answers in {result.seconds:.2f} s")
+        elif result.ok:
+            yield good("providers", f"{result.provider}: {result.message}")
+        else:
+            grave = result.trouble not in PASSING
+            yield judged("providers", f"{name}: {result.message}", result.hint, grave=grave)
