@@ -47,11 +47,13 @@ def serve(
     log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
+    from ccfallback.proxy.memory import keep_freed_blocks
     from ccfallback.proxy.serve import Proxy, run
 
     session = session_of(ctx)
     tell = Teller(session.console)
     level = None if log_level is None else log_level.value
+    keep_freed_blocks()
     story = Backlog(_live(tell), "story")
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])

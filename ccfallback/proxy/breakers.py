@@ -103,6 +103,11 @@ class Breakers:
         self._made += 1
         self._bound()
 
+    def hurry(self) -> None:
+        """Begin to write what has changed: whoever calls `flush` later finds it done or begun."""
+        if self._pending and not self._refused and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write())
+
     async def flush(self, *, again: bool = False) -> None:
         """Return when every change so far is in the file, or the disk has refused it.
 

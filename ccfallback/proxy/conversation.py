@@ -106,6 +106,9 @@ class Conversation:
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached nobody; only this one counts.
             self.replies.clear()
+        elif self.replies:
+            # The failure before is to be in the file when this answer ends.
+            self.services.breakers.hurry()
         self._log_attempt(step)
         prepared = await self._prepare(step)
         if isinstance(prepared, Reply):
