@@ -282,7 +282,10 @@ def proxy_url(value: Any) -> str:
         raise Expected(wanted, hide=True) from None
     if parts.scheme not in ("http", "https", "socks5", "socks5h") or not host:
         raise Expected(wanted, hide=True)
-    return value
+    # `urlsplit` takes line breaks out of a URL without a word.
+    if not is_header_value(value) or len(value.split()) != 1:
+        raise Expected(wanted, hide=True)
+    return value.strip()
 
 
 _STATUS = re.compile(r"([45])(xx|\d\d)", re.IGNORECASE)

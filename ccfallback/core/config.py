@@ -69,7 +69,8 @@ class KeySource:
 
     literal: Secret | None = None
     env: str | None = None
-    command: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = field(default=None, repr=False)
+    """Its arguments may hold a secret."""
 
     def __bool__(self) -> bool:
         return self.literal is not None or self.env is not None or self.command is not None
@@ -80,14 +81,15 @@ class Provider:
     """An upstream with a name. The primary is one of them."""
 
     name: str
-    base_url: str
+    base_url: str = field(repr=False)
+    """Its query may hold a key."""
     primary: bool = False
     format: str = "anthropic"
     key: KeySource = KeySource()
     auth_header: str = "x-api-key"
     retry: int = 0
     disabled: bool = False
-    headers: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS, repr=False)
     model_mapping: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS)
     timeouts: Timeouts = Timeouts()
     quirks: Quirks = field(default_factory=Quirks)
@@ -137,7 +139,8 @@ class Config:
     rectifiers: Rectifiers = Rectifiers()
     privacy: Privacy = Privacy()
     log: Log = Log()
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """The outgoing proxy; a name and a password may be in it."""
     tokens: tuple[Token, ...] = ()
 
     @property

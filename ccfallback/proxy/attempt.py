@@ -36,15 +36,15 @@ EVENT_STREAM: Final = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request, ready to be sent."""
+    """A request, ready to be sent. Its `repr` shows no key and no content."""
 
     provider: Provider
     wire: WireFormat
     asked: Body
     """The client's body in its own words: what the answer has to fit."""
-    url: str
-    headers: list[tuple[bytes, bytes]]
-    content: bytes
+    url: str = field(repr=False)
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    content: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class Reply:
     outcome: Outcome
     seconds: float
     status: int | None = None
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+    body: bytes = field(default=b"", repr=False)
     decoded: bool = False
     """Whether `body` is other bytes than the upstream's: decoded or translated."""
     media_type: str | None = None

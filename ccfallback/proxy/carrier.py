@@ -5,7 +5,7 @@ wants one of its own objects around it. Whatever goes wrong on the way is an `ht
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import httpx
@@ -13,12 +13,12 @@ import httpx
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A request with its whole body."""
+    """A request with its whole body. Its `repr` shows no key and no content."""
 
-    url: str
-    headers: list[tuple[bytes, bytes]]
+    url: str = field(repr=False)
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
     """Without host and length."""
-    content: bytes
+    content: bytes = field(repr=False)
     connect: float
     """Seconds for name, TCP and TLS together."""
 

@@ -49,12 +49,12 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """One request, as the gate has let it in."""
+    """One request, as the gate has let it in. Its `repr` shows no credential."""
 
     id: str
     config: Config
-    headers: RawHeaders
-    tokens: frozenset[bytes]
+    headers: RawHeaders = field(repr=False)
+    tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
 
     @property
