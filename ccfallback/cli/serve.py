@@ -47,7 +47,7 @@ def serve(
     log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
-    from ccfallback.proxy.memory import keep_freed_blocks
+    from ccfallback.proxy.memory import keep_freed_blocks, set_start_aside
     from ccfallback.proxy.serve import Proxy, run
 
     session = session_of(ctx)
@@ -58,7 +58,12 @@ def serve(
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])
         url = proxy.bind(host, port)
-        run(proxy, lambda: _announce(session, proxy, url))
+
+        def ready() -> None:
+            set_start_aside()
+            _announce(session, proxy, url)
+
+        run(proxy, ready)
     finally:
         story.close()
 

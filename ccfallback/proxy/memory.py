@@ -1,4 +1,4 @@
-"""Keep the memory of one conversation for the next.
+"""Spend no time on memory that will be needed again, or that will never be given up.
 
 A request of 1 MB is copied a few times on its way. The C library gives blocks of that size back
 to the system at once, and each new one costs a page fault for every 4 kB: half of the CPU that
@@ -6,6 +6,7 @@ such a request takes. With these two settings it keeps what it will need again i
 """
 
 import ctypes
+import gc
 import sys
 from contextlib import suppress
 from typing import Final
@@ -29,3 +30,12 @@ def keep_freed_blocks() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
         return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, KEPT))
     return False
+
+
+def set_start_aside() -> None:
+    """Let the collector never again look at what was loaded at the start.
+
+    It would find none of it to be garbage, and stop every stream for as long as it takes to look.
+    """
+    gc.collect()
+    gc.freeze()

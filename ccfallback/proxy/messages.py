@@ -1,13 +1,10 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ccfallback.core.body import Body, NotAnObject
-from ccfallback.core.config import Config, Provider
 from ccfallback.core.failover import is_final
-from ccfallback.core.headers import find, response_headers
+from ccfallback.core.headers import response_headers
 from ccfallback.core.outcome import Fault
 from ccfallback.core.verdict import Verdict, exhausted, no_fallback
 from ccfallback.proxy import respond
@@ -26,8 +23,7 @@ from ccfallback.proxy.request import (
     read_body,
     while_connected,
 )
-
-SKIP_PRIMARY = b"x-ccf-debug-skip-anthropic"
+from ccfallback.proxy.route import Route, Routes
 
 
 class Refused(Exception):
@@ -57,44 +53,12 @@ async def read_request(context: Context, receive: Receive) -> Body:
         raise Refused(400, "invalid_request_error", "Request body must be a JSON object") from None
 
 
-def skips_primary(context: Context) -> bool:
-    """Whether the request asks to leave the primary out."""
-    return find(context.headers, SKIP_PRIMARY) == "1"
-
-
-def chain_for(context: Context) -> tuple[Provider, ...]:
-    """Whom this request may go to: the enabled ones, without the primary if a header says so."""
-    chain = context.config.active
-    if skips_primary(context):
-        chain = tuple(provider for provider in chain if not provider.primary)
-    return chain
-
-
-def left_out(config: Config, chain: Sequence[Provider]) -> dict[str, str]:
-    """Who of the configuration is not in a request's chain, and why."""
-    return {
-        provider.name: "disabled" if provider.disabled else "header"
-        for provider in config.chain
-        if provider not in chain
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Whom a request may go to, and how that is told."""
-
-    chain: tuple[Provider, ...]
-    names: list[str]
-    left_out: dict[str, str]
-
-
 class Messages:
     """The endpoint; raw ASGI, because it is the hot path."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._config: Config | None = None
-        self._routes: dict[bool, Route] = {}
+        self._routes = Routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -110,21 +74,8 @@ class Messages:
             self._log_error(context, refused.status, refused.kind, refused.message)
             await respond.error(send, context, refused.status, refused.kind, refused.message)
             return
-        route = self._route(context)
+        route = self._routes.of(context)
         await _Exchange(self._services, context, scope, body, route).answer(receive, send)
-
-    def _route(self, context: Context) -> Route:
-        """The way of a request; made once for a configuration, not at each request."""
-        if context.config is not self._config:
-            self._config = context.config
-            self._routes = {}
-        skips = skips_primary(context)
-        route = self._routes.get(skips)
-        if route is None:
-            chain = chain_for(context)
-            names = [provider.name for provider in chain]
-            route = self._routes[skips] = Route(chain, names, left_out(context.config, chain))
-        return route
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(

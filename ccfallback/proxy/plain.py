@@ -19,10 +19,11 @@ from ccfallback.proxy import respond
 from ccfallback.proxy.context import Context, Services, context_of
 from ccfallback.proxy.conversation import Conversation
 from ccfallback.proxy.health import Turn
-from ccfallback.proxy.messages import Refused, chain_for, read_request
+from ccfallback.proxy.messages import Refused, read_request
 from ccfallback.proxy.passthrough import PassThrough, Unavailable, carry
 from ccfallback.proxy.record import milliseconds
 from ccfallback.proxy.request import ClientGone, Receive, Scope, Send, while_connected
+from ccfallback.proxy.route import chain_for
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Whole, WireFormat
 

@@ -31,7 +31,7 @@ from tests.benchmarks.processes import (
     OURS,
     PROXYS,
     Program,
-    ccfallback_command,
+    ccfallback_files,
     free_ports,
     nginx_proxy,
     nginx_upstream,
@@ -46,6 +46,7 @@ KB: Final = 1000
 SIZES: Final = {"2 kB": (2 * KB, 600), "100 kB": (100 * KB, 300), "1 MB": (1000 * KB, 60)}
 """Sizes of requests, and how many of them a round takes."""
 
+SERVE: Final = [sys.executable, "-m", "ccfallback", "serve"]
 OPENAI: Final = 'format = "openai"\nbase_url = "http://127.0.0.1:{port}/v1/chat/completions"\n'
 
 
@@ -252,12 +253,13 @@ def command_figures(folder: Path) -> list[Figure]:
     """CPU of the commands that people and Claude Code wait for."""
     figures = []
     config = folder / "whole.toml"
+    environ = {**os.environ, "CCFALLBACK_CONFIG": str(config)}
     for words, limit in (("--help", 0.150), ("providers list", 0.150), ("statusline", 0.100)):
-        command = [sys.executable, "-m", "ccfallback", "--config", str(config), *words.split()]
+        command = [sys.executable, "-m", "ccfallback", *words.split()]
         times = []
         for _ in range(7):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(command, input=b"{}", capture_output=True, check=False)
+            subprocess.run(command, input=b"{}", capture_output=True, check=False, env=environ)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         figures.append(Figure.single(f"CPU of `{words}`", median(times), "s", limit))
@@ -343,12 +345,13 @@ class Field:
         }
         if self._files:
             configs["tls"] = f'[primary]\nbase_url = "https://localhost:{self.tls}"\n{other}'
-            os.environ["SSL_CERT_FILE"] = self._files[0]
         ports = dict(zip(configs, free_ports(len(configs)), strict=True))
         programs = {}
         for name, config in configs.items():
-            command = ccfallback_command(self._folder, name, config, ports[name])
-            programs[name] = self._start(start(command, PROXYS))
+            files = ccfallback_files(self._folder, name, config, ports[name])
+            if name == "tls":
+                files["SSL_CERT_FILE"] = self._files[0]
+            programs[name] = self._start(start(SERVE, PROXYS, files))
         for port in ports.values():
             wait_for(port)
         return Subject("ccfallback", ports, programs)
@@ -357,4 +360,5 @@ class Field:
         """One more ccfallback, just started."""
         (port,) = free_ports(1)
         config = f'[primary]\nbase_url = "http://127.0.0.1:{self.whole}"\n'
-        return start(ccfallback_command(self._folder, "fresh", config, port), PROXYS), port
+        files = ccfallback_files(self._folder, "fresh", config, port)
+        return start(SERVE, PROXYS, files), port

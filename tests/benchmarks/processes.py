@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,9 @@ class Program:
         self.process.wait()
 
 
-def start(command: Sequence[str], cores: set[int]) -> Program:
+def start(
+    command: Sequence[str], cores: set[int], environ: Mapping[str, str] | None = None
+) -> Program:
     """Start a program; its talk goes nowhere."""
     pin = (lambda: os.sched_setaffinity(0, cores)) if hasattr(os, "sched_setaffinity") else None
     process = subprocess.Popen(
@@ -80,7 +82,7 @@ def start(command: Sequence[str], cores: set[int]) -> Program:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=pin,
-        env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/")},
+        env={"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", **(environ or {})},
     )
     return Program(process)
 
@@ -107,14 +109,16 @@ def start_upstream(port: int, files: Sequence[str] = ()) -> Program:
     return program
 
 
-def ccfallback_command(folder: Path, name: str, config: str, port: int) -> list[str]:
-    """The command that serves with a configuration, as it is shipped."""
+def ccfallback_files(folder: Path, name: str, config: str, port: int) -> dict[str, str]:
+    """The variables that name the files of a ccfallback with this configuration."""
     path = folder / f"{name}.toml"
-    path.write_text(config)
+    path.write_text(f"[server]\nport = {port}\n{config}")
     path.chmod(0o600)
-    files = ["--config", str(path), "--state", str(folder / f"{name}.json")]
-    log = ["--log-file", str(folder / f"{name}.jsonl")]
-    return [sys.executable, "-m", "ccfallback", *files, *log, "serve", "--port", str(port)]
+    return {
+        "CCFALLBACK_CONFIG": str(path),
+        "CCFALLBACK_STATE": str(folder / f"{name}.json"),
+        "CCFALLBACK_LOG_FILE": str(folder / f"{name}.jsonl"),
+    }
 
 
 def start_nginx(folder: Path, servers: str, cores: set[int]) -> Program:
