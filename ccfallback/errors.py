@@ -5,6 +5,7 @@
     ├── StateError          the state file can't be written
     ├── ProviderNotFound    no provider has that name
     └── ServeError          the server can't start
+        └── PortTaken       somebody else listens where it should
 
 Each says what is wrong in `message` and what to do in `hint`. Trouble with an upstream is not
 here: it is data (`core.outcome.Outcome`), because the chain decides by it.
@@ -60,3 +61,7 @@ class ProviderNotFound(CcfallbackError):
 
 class ServeError(CcfallbackError):
     """The server can't start."""
+
+
+class PortTaken(ServeError):
+    """Somebody else listens where the server should."""

@@ -18,9 +18,14 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "": "127.0.0.1"}
 
 def configured_url(config: Config) -> str:
     """Where a server with this configuration is reached from here."""
-    host = config.server.host.strip("[]")
+    return url_of(config.server.host, config.server.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server that listens there is reached from here."""
+    host = host.strip("[]")
     host = _ANYWHERE.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def running_url(paths: Paths, config: Config) -> str | None:

@@ -11,7 +11,7 @@ from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.options import group
 from ccfallback.cli.session import Session, session_of
 from ccfallback.cli.teller import Teller
-from ccfallback.errors import CcfallbackError
+from ccfallback.errors import CcfallbackError, PortTaken
 from ccfallback.store.backlog import Backlog
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def serve(
     story = Backlog(_live(tell), "story")
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])
-        url = proxy.bind(host, port)
+        url = _bound(proxy, host, port)
 
         def ready() -> None:
             set_start_aside()
@@ -76,6 +76,23 @@ def _wanted(story: Backlog) -> "Listener":
             story.put(record)
 
     return listen
+
+
+def _bound(proxy: "Proxy", host: str | None, port: int | None) -> str:
+    """Take the address; where somebody else has it, say who."""
+    from ccfallback.cli.running import holder, url_of
+
+    try:
+        return proxy.bind(host, port)
+    except PortTaken as error:
+        server = proxy.services.live.current.server
+        number = port if port is not None else server.port
+        who = holder(url_of(host if host is not None else server.host, number))
+        if who is None:
+            message = f"{error.message}, by a program that is no ccfallback"
+            raise PortTaken(message, error.hint) from None
+        hint = f"use that one, stop it, or {error.hint}"
+        raise PortTaken(f"{error.message}, by {who}", hint) from None
 
 
 def _live(tell: Teller) -> "Callable[[list[Record]], None]":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ import uvicorn
 from ccfallback import __version__
 from ccfallback.core.config import Config
 from ccfallback.core.target import Address, is_loopback
-from ccfallback.errors import CcfallbackError, ServeError
+from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.proxy.app import create_app
 from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.client_connection import ClientConnection
@@ -295,10 +296,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise ServeError(
+        refusal = PortTaken if error.errno == errno.EADDRINUSE else ServeError
+        raise refusal(
             f"can't listen on {host} port {port}: {error.strerror}",
-            "another program has it, perhaps another ccfallback (`ccfallback env` finds a running "
-            "one); take another port with --port, or 0 for a free one",
+            "take another port with --port, or 0 for a free one",
         ) from None
     return listener
 

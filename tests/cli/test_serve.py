@@ -1,9 +1,11 @@
 """`serve`: what a person is told, and what stands in the way of a start."""
 
+import os
 import socket
 from collections.abc import Callable
 
 from tests.cli.conftest import Run
+from tests.conftest import RunningProxy
 
 Configure = Callable[[str], None]
 
@@ -16,6 +18,16 @@ def test_a_port_that_is_taken_is_one_line_with_what_to_do(ccf: Run) -> None:
     assert ran.code == 1
     assert ran.err.count("\n") == 1
     assert "--port" in ran.err
+    assert "no ccfallback" in ran.err
+
+
+def test_a_port_that_another_ccfallback_has_says_which(
+    ccf: Run, running: Callable[[str], RunningProxy]
+) -> None:
+    proxy = running("")
+    ran = ccf("serve", "--port", proxy.url.rpartition(":")[2])
+    assert ran.code == 1
+    assert f"by another ccfallback (pid {os.getpid()}, {proxy.url})" in ran.err
 
 
 def test_other_machines_are_not_served_without_a_token(ccf: Run) -> None:
