@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "tokens",
     "config",
     "doctor",
+    "service",
 )
 """Modules with an `app`, named as their commands, in the order in which help lists them."""
 
