@@ -101,4 +101,4 @@ def test_usage_tells_what_is_needed() -> None:
 def test_the_nearest_command_is_named(ccf: Run, typed: tuple[str, ...], meant: str) -> None:
     ran = ccf(*typed)
     assert (ran.code, ran.out) == (2, "")
-    assert f"Did you mean '{meant}'?" in ran.err
+    assert f"Did you mean '{meant}'" in ran.err

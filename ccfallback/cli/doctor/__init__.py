@@ -56,7 +56,11 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find what is wrong, and say what to do about it; exit 1 where something is broken."""
+    """Find what is wrong, and say what to do about it.
+
+    Exit 1 where something is broken; what is only doubtful does not count. Nothing is changed but
+    by --fix, and no provider is asked but by --online.
+    """
     session = session_of(ctx)
     case = Case(session, fix=fix, online=ask_providers)
     found = [finding for check in CHECKS for finding in check(case)]

@@ -24,7 +24,11 @@ from ccfallback.errors import CcfallbackError
 if TYPE_CHECKING:
     from ccfallback.core.config import Config
 
-app = group(name="service", help="Run the server as a service of this system.")
+app = group(
+    name="service",
+    help="Run the server as a service of this system.",
+    epilog="Example: ccfallback service install",
+)
 
 
 @app.command("install", epilog="Example: ccfallback service install --print")
