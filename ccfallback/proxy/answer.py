@@ -2,8 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Final
 
 from ccfallback.proxy.alarm import Alarm
@@ -132,11 +131,26 @@ def _of(response: Response, name: bytes) -> str:
     return ""
 
 
-@asynccontextmanager
-async def deadline(timeout: str, seconds: float) -> AsyncIterator[None]:
+class deadline:
     """Raise `Late` when what is inside takes longer."""
-    try:
-        async with asyncio.timeout(max(seconds, 0.0)):
-            yield
-    except TimeoutError:
-        raise Late(timeout, seconds) from None
+
+    __slots__ = ("_name", "_seconds", "_timeout")
+
+    def __init__(self, timeout: str, seconds: float) -> None:
+        self._name = timeout
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(max(seconds, 0.0))
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise Late(self._name, self._seconds) from None

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ccfallback.core import envelope
 from ccfallback.proxy.alarm import Alarm
 from ccfallback.proxy.gate import request_id
+from ccfallback.proxy.request import CLIENT_KEY
 
 SILENT_SECONDS: Final = 120.0
 """How long a connection may be open before its first byte: clients connect ahead of time."""
@@ -50,6 +51,8 @@ class ClientConnection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._on_refusal = on_refusal
         self._alarm = Alarm(self._late)
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
         self._in_head = True
         self._begun = False
         """Whether any of the head that is expected has come."""
@@ -66,7 +69,10 @@ class ClientConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
         self._alarm.close()
+        self.gone = True
         super().connection_lost(exc)
+        if self.on_gone is not None:
+            self.on_gone()
 
     def data_received(self, data: bytes) -> None:
         """The loop has read."""
@@ -111,6 +117,7 @@ class ClientConnection(HttpToolsProtocol):
             # The parser takes what follows for the other protocol, a body too.
             raise _Unwanted(400, "Only HTTP/1.1 is spoken here: send it without `upgrade`")
         super().on_headers_complete()
+        self.scope[CLIENT_KEY] = self  # type: ignore[typeddict-unknown-key]  # beside ASGI's own
         self._in_head = self._begun = False
         self._unread = self._head_size = 0
         self._alarm.set(BODY_SECONDS)

@@ -75,7 +75,7 @@ class Messages:
             await respond.error(send, context, refused.status, refused.kind, refused.message)
             return
         route = self._routes.of(context)
-        await _Exchange(self._services, context, scope, body, route).answer(receive, send)
+        await _Exchange(self._services, context, scope, body, route).answer(scope, send)
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(
@@ -116,12 +116,12 @@ class _Exchange:
         )
         self._ttft: float | None = None
 
-    async def answer(self, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and hand it on."""
         self._log_start()
         reply: Reply | None = None
         try:
-            async with while_connected(receive):
+            with while_connected(scope):
                 reply = await self._ask()
                 if reply is not None and reply.answer is not None:
                     outcome = await relay(

@@ -1,6 +1,5 @@
 """Everything that is no message goes to the primary and comes back, unread and as it is."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -54,16 +53,14 @@ async def carry(
     """
     client = _Client(receive, has_body=_has_body(context))
     try:
-        async with (
-            while_connected(client.rest),
-            _open_primary(services, context, scope, client) as response,
-        ):
-            if only_success and not 200 <= response.status_code < 300:
-                raise Unavailable(f"it answered {response.status_code}")
-            await send(_head(response, context.config.primary))
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            async for chunk in response.stream:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        with while_connected(scope):
+            async with _open_primary(services, context, scope, client) as response:
+                if only_success and not 200 <= response.status_code < 300:
+                    raise Unavailable(f"it answered {response.status_code}")
+                await send(_head(response, context.config.primary))
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                async for chunk in response.stream:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     except (ClientGone, httpx.HTTPError):
         return
@@ -144,14 +141,11 @@ def _has_body(context: Context) -> bool:
 
 
 class _Client:
-    """The client's side: first its body, then whether it is still there."""
+    """The client's side: its body, as it comes."""
 
     def __init__(self, receive: Receive, *, has_body: bool) -> None:
         self._receive = receive
-        self._read = asyncio.Event()
         self.has_body = has_body
-        if not has_body:
-            self._read.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
@@ -163,9 +157,3 @@ class _Client:
             more = message.get("more_body", False)
             if message.get("body"):
                 yield message["body"]
-        self._read.set()
-
-    async def rest(self) -> Message:
-        """What is received after the body; an ASGI `receive`."""
-        await self._read.wait()
-        return await self._receive()

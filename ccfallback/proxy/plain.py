@@ -99,7 +99,7 @@ class CountTokens:
                 wait=COUNT_WAIT,
                 level="debug",
             )
-            async with while_connected(receive):
+            with while_connected(scope):
                 await services.breakers.refresh()
                 # Whoever cools down is not asked as a last resort either: an estimate will do.
                 chain = [

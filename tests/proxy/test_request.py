@@ -2,10 +2,12 @@
 
 import asyncio
 import gzip
+from collections.abc import Callable
 
 import pytest
 
 from ccfallback.proxy.request import (
+    CLIENT_KEY,
     BadEncoding,
     ClientGone,
     Message,
@@ -67,25 +69,55 @@ def test_a_client_that_leaves_while_sending_is_noticed() -> None:
         read(receiving(body(b"one", more=True), GONE))
 
 
+class Connected:
+    """A client's connection."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        self.gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
 def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
     async def story() -> None:
-        async with while_connected(receiving(GONE)):
+        client = Connected()
+        asyncio.get_running_loop().call_soon(client.leave)
+        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
             await asyncio.Event().wait()
+        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
+            raise AssertionError("nothing is begun for who has left")
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
 
-    with pytest.raises(ClientGone):
-        asyncio.run(story())
+    asyncio.run(story())
+
+
+def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() -> None:
+    async def story() -> None:
+        client = Connected()
+        with while_connected({CLIENT_KEY: client}):
+            await asyncio.sleep(0)
+        client.leave()
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
 
 
 def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> None:
     async def story() -> int:
-        async with while_connected(receiving()):
+        with while_connected({CLIENT_KEY: Connected()}):
             await asyncio.sleep(0)
         return 1
 
     assert asyncio.run(story()) == 1
 
     async def cancelled() -> None:
-        async with while_connected(receiving()):
+        with while_connected({CLIENT_KEY: Connected()}):
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
