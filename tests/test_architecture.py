@@ -62,6 +62,7 @@ WITHOUT_TESTS = {
     "cli/exit.py": "the names of three numbers",
     "cli/health.py": "test_breaker.py and test_providers.py see all of it",
     "cli/options.py": "declarations that every command's tests use",
+    "cli/recent.py": "test_status.py: the last requests, on the screen and for a script",
     "cli/root.py": "test_main.py: the choke point that every command goes through",
     "cli/running.py": "test_env.py: the server that is found, and the one that is not",
     "cli/session.py": "what a command begins with: every command's tests do",

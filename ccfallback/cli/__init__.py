@@ -17,6 +17,8 @@ COMMANDS: Final = (
     "demo",
     "drill",
     "env",
+    "status",
+    "stats",
     "providers",
     "breaker",
     "explain",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ccfallback.cli.console import Grid
 from ccfallback.cli.options import AnyNames, Json, Names, duration, group
 from ccfallback.cli.phrases import ahead, listed, span
 from ccfallback.cli.session import require, session_of
@@ -27,7 +26,7 @@ app = group(
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldown, last failure and success of providers."""
-    from ccfallback.cli.health import condition, health, known, standing
+    from ccfallback.cli.health import chart, health, known
     from ccfallback.core.breaker import limits_of
 
     session = session_of(ctx)
@@ -45,24 +44,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
         ]
     }
 
-    def table() -> Grid:
-        rows = []
-        for provider, state in shown:
-            rows.append((provider.name, standing(provider, state, now, limits), *_past(state, now)))
-            for model, each in state.models.items():
-                rows.append((f"  {model}", condition(each, now, limits), *_past(each, now)))
-        return Grid(rows, ("provider", "state", "failures", "last failure", "last success"))
-
-    session.console.emit(value, table)
-
-
-def _past(state: "BreakerState", now: float) -> tuple[str, str, str]:
-    from ccfallback.cli.health import moment
-
-    failure = moment(state.last_failure, now)
-    if state.reason:
-        failure = f"{failure}: {state.reason}"
-    return str(state.failures), failure, moment(state.last_success, now)
+    session.console.emit(value, lambda: chart(shown, now, limits))
 
 
 @app.command("reset", epilog="Example: ccfallback breaker reset openrouter")

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import msgspec
 
 from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline
 from ccfallback.core.redact import scrub
 from ccfallback.errors import CcfallbackError
 
@@ -39,6 +40,12 @@ class Grid:
 
     rows: Sequence[Sequence[Cell]]
     header: Sequence[str] = ()
+    right: frozenset[int] = frozenset()
+    """Columns of numbers, which end below each other."""
+
+
+Page = Grid | str | Sequence[Grid | str]
+"""What a command shows: a table, a text, or several of them with a line between."""
 
 
 class ClosedPipe(Exception):
@@ -64,7 +71,7 @@ class Console:
                 reconfigure(errors="replace")
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ, as_json)
 
-    def emit(self, value: Any, table: Callable[[], Grid | str]) -> None:
+    def emit(self, value: Any, table: Callable[[], Page]) -> None:
         """Print a command's result: as JSON if that was asked for, else as `table` lays it out."""
         if self.as_json:
             encoded = msgspec.json.encode(value)
@@ -72,12 +79,17 @@ class Console:
             self.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
             return
         shown = table()
-        if isinstance(shown, str):
-            self.write(shown + "\n")
+        for number, part in enumerate([shown] if isinstance(shown, str | Grid) else shown):
+            self._show(part, "\n" if number else "")
+
+    def _show(self, part: Grid | str, above: str) -> None:
+        if isinstance(part, str):
+            self.write(f"{above}{part}\n")
         elif _is_terminal(self.stdout):
-            self._draw(_clean(shown))
+            self.write(above)
+            self._draw(_clean(part))
         else:
-            self.write(_aligned(_clean(shown)))
+            self.write(above + _aligned(_clean(part)))
 
     def answer(self, value: Any) -> None:
         """Give a script the result of a change; a person is told by `say`."""
@@ -179,6 +191,14 @@ class Console:
             and self.environ.get("TERM") != "dumb"
         )
 
+    def bars(self, values: Sequence[float | None]) -> str:
+        """Values over time as a sparkline, in letters that the stream has."""
+        try:
+            BARS.encode(self.stdout.encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return sparkline(values, PLAIN_BARS)
+        return sparkline(values)
+
     @property
     def interactive(self) -> bool:
         """Whether there is a person to ask."""
@@ -242,7 +262,8 @@ class Console:
         for number, cells in enumerate(zip(*rows, strict=True)):
             short = max(len(cell.text) for cell in cells) <= UNWRAPPED
             title = grid.header[number] if grid.header else ""
-            table.add_column(title, overflow="fold", no_wrap=short)
+            side: Literal["left", "right"] = "right" if number in grid.right else "left"
+            table.add_column(title, justify=side, overflow="fold", no_wrap=short)
         for row in rows:
             table.add_row(*(Text(text, style if colour else "") for text, style in row))
         screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
@@ -276,7 +297,8 @@ def _clean(grid: Grid) -> Grid:
             return Styled(_shown(cell.text), cell.style)
         return _shown(cell)
 
-    return Grid([[clean(cell) for cell in row] for row in grid.rows], grid.header)
+    rows = [[clean(cell) for cell in row] for row in grid.rows]
+    return Grid(rows, grid.header, grid.right)
 
 
 def _shown(text: str) -> str:
@@ -291,7 +313,10 @@ def _aligned(grid: Grid) -> str:
         rows.insert(0, list(grid.header))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(width) if number in grid.right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     )
     return "".join(f"{line}\n" for line in lines)

@@ -3,10 +3,10 @@
 Every command that shows health (`breaker status`, `providers show`, `status`) shows this shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ccfallback.cli.console import Cell, Styled
+from ccfallback.cli.console import Cell, Grid, Styled
 from ccfallback.cli.phrases import ago, ahead
 from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase, limits_of, phase, sane
 from ccfallback.core.config import Config, Provider
@@ -67,6 +67,24 @@ def condition(state: BreakerState, now: float, limits: Limits) -> Cell:
             return Styled("partly available", "yellow")
         case _:
             return Styled("available", "green")
+
+
+def chart(shown: Sequence[tuple[Provider, BreakerState]], now: float, limits: Limits) -> Grid:
+    """Providers as a table, each with the models that have trouble there."""
+    rows: list[Sequence[Cell]] = []
+    for provider, state in shown:
+        rows.append((provider.name, standing(provider, state, now, limits), *_past(state, now)))
+        for model, each in state.models.items():
+            rows.append((f"  {model}", condition(each, now, limits), *_past(each, now)))
+    header = ("provider", "state", "failed", "last failure", "last success")
+    return Grid(rows, header, right=frozenset({2}))
+
+
+def _past(state: BreakerState, now: float) -> tuple[str, str, str]:
+    failure = moment(state.last_failure, now)
+    if state.reason:
+        failure = f"{failure}: {state.reason}"
+    return str(state.failures), failure, moment(state.last_success, now)
 
 
 def moment(when: float | None, now: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
+from math import ceil
 from typing import Final
 
 TAKE_BACK: Final = "`ccfallback config rollback` takes it back"
@@ -11,6 +12,10 @@ _LARGER: Final = ((60, "min"), (60, "h"), (24, "d"))
 """How many of a unit make one of the next, from seconds on."""
 
 _DAY: Final = 86400.0
+
+BARS: Final = "▁▂▃▄▅▆▇█"
+PLAIN_BARS: Final = ".:-=+*#@"
+"""For streams that have no letters for bars."""
 
 
 def span(seconds: float) -> str:
@@ -35,8 +40,61 @@ def ahead(when: float, now: float, zone: tzinfo | None = None) -> str:
     return f"in {span(when - now)}, {clock}"
 
 
+def since(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """Since when something is so, by the clock on the wall, and how long that is."""
+    long_ago = now - when >= _DAY
+    clock = datetime.fromtimestamp(when, zone).strftime("%b %d %H:%M" if long_ago else "%H:%M")
+    return f"since {clock} ({span(now - when)})"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence has them: `a`, `a and b`, `a, b and c`."""
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def took(seconds: float | None) -> str:
+    """A duration to about two digits: `0.41 s`, `5.6 s`, `58 s`, `4 min`; nothing for `None`."""
+    if seconds is None:
+        return "-"
+    for limit, digits in ((0.995, 2), (9.95, 1)):
+        if seconds < limit:
+            return f"{seconds:.{digits}f} s"
+    return span(seconds)
+
+
+def amount(count: int) -> str:
+    """A number as short as it may be: `999`, `14.1k`, `2.5M`."""
+    value, unit = float(count), ""
+    for larger in ("k", "M", "G"):
+        if abs(value) < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f}{unit}" if unit and value < 99.95 else f"{value:.0f}{unit}"
+
+
+def percent(share: float | None) -> str:
+    """A share of a whole; it is never rounded to all or nothing. A dash for `None`."""
+    if share is None:
+        return "-"
+    shown = share * 100
+    if 0 < share < 1:
+        shown = min(max(shown, 0.1), 99.9)
+        return f"{shown:.1f} %"
+    return f"{shown:.0f} %"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many of something: `1 request`, `3 requests`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def sparkline(values: Sequence[float | None], bars: str = BARS) -> str:
+    """Values over time, a letter each; a blank where there is none, the lowest bar for 0."""
+    highest = max((value for value in values if value is not None), default=0.0)
+    steps = len(bars) - 1
+    return "".join(
+        " " if value is None else bars[min(steps, ceil(value / highest * steps)) if highest else 0]
+        for value in values
+    )

@@ -18,6 +18,7 @@ from ccfallback.store.backlog import Backlog, Record
 from ccfallback.store.files import Busy
 from ccfallback.store.journal_reading import (
     Mark,
+    all_lines,
     backwards,
     follow,
     mark,
@@ -31,6 +32,7 @@ __all__ = [
     "Journal",
     "JournalWriter",
     "Mark",
+    "all_lines",
     "backwards",
     "follow",
     "mark",

@@ -53,15 +53,19 @@ def rotations(path: Path) -> list[int]:
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """Every record of the log, oldest first."""
+    for line in all_lines(path):
+        record = _decoded(line)
+        if record is not None:
+            yield record
+
+
+def all_lines(path: Path, since: float = 0.0) -> Iterator[bytes]:
+    """Every line of the log, raw, oldest first; files last written before `since` are left out."""
     for piece in reversed(_pieces(path)):
-        file = _open(path, piece)
-        if file is None:
+        if piece.modified < since * 1e9 or (file := _open(path, piece)) is None:
             continue
         with file:
-            for line in _lines(file):
-                record = _decoded(line)
-                if record is not None:
-                    yield record
+            yield from _lines(file)
 
 
 def backwards(

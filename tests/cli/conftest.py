@@ -1,9 +1,14 @@
 """Run the command line, in this process or as a true one, with files of the test's own."""
 
+import io
 import os
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +17,11 @@ import msgspec
 import pytest
 
 from ccfallback.cli import main
+from ccfallback.cli.console import Console
+from ccfallback.cli.session import Session
 from ccfallback.store.paths import Paths
+
+UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,61 @@ def ccf_process() -> Run:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+NOW = 1_763_992_800.0
+"""What the clock says to a command whose screen is compared: 2025-11-24 14:00 UTC."""
+
+
+@pytest.fixture
+def ccf_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Runs a command in this process, on a terminal of so many columns, at `NOW`."""
+    pty, fcntl = pytest.importorskip("pty"), pytest.importorskip("fcntl")
+    import termios
+
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(Session, "now", lambda self: NOW)
+
+    def run(*arguments: str, columns: int, **environ: str) -> str:
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        shown = bytearray()
+
+        def read() -> None:
+            # Linux reports the end of a terminal as an error.
+            with suppress(OSError):
+                while piece := os.read(leader, 65536):
+                    shown.extend(piece)
+
+        reader = threading.Thread(target=read)
+        with os.fdopen(follower, "w", encoding="utf-8") as out:
+            console = Console(io.StringIO(), out, io.StringIO(), {"NO_COLOR": "1", **environ})
+            monkeypatch.setattr(Console, "of_process", lambda as_json: console)
+            reader.start()
+            with pytest.raises(SystemExit):
+                main(arguments)
+        reader.join(10)
+        os.close(leader)
+        return shown.decode().replace("\r\n", "\n")
+
+    yield run
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compares a screen with the file that has it; UPDATE_GOLDEN=1 writes the file."""
+
+    def compare(name: str, screen: str) -> None:
+        file = Path(__file__).parent / "screens" / name
+        if UPDATE:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(screen, encoding="utf-8")
+        assert screen == file.read_text(encoding="utf-8")
+
+    return compare
 
 
 @pytest.fixture

@@ -60,3 +60,22 @@ def test_an_unreadable_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
     console.fail_unexpectedly(PermissionError(13, "Permission denied", "/some/file"))
     assert "/some/file: Permission denied" in capfd.readouterr().err
+
+
+def test_numbers_end_below_each_other(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {})
+    grid = Grid([("a", "7"), ("b", "1000")], ("n", "tries"), right=frozenset({1}))
+    console.emit({}, lambda: grid)
+    assert capfd.readouterr().out == "n  tries\na      7\nb   1000\n"
+
+
+def test_parts_of_a_page_have_a_line_between(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(sys.stdin, sys.stdout, sys.stderr, {})
+    console.emit({}, lambda: ["above", Grid([("a", "b")])])
+    assert capfd.readouterr().out == "above\n\na  b\n"
+
+
+def test_bars_are_drawn_with_what_the_stream_has() -> None:
+    for encoding, drawn in (("utf-8", "▁█"), ("ascii", ".@"), ("cp1252", ".@")):
+        out = io.TextIOWrapper(io.BytesIO(), encoding)
+        assert Console(io.StringIO(), out, io.StringIO(), {}).bars([0, 1]) == drawn

@@ -33,9 +33,72 @@ def test_the_future_comes_with_the_clock() -> None:
     assert phrases.ahead(1746973200 + 86400 * 2, 1746973200, UTC) == "in 2 d, May 13 14:20"
 
 
+def test_a_beginning_comes_with_the_clock() -> None:
+    assert phrases.since(1746972960, 1746973200, UTC) == "since 14:16 (4 min)"
+    assert phrases.since(1746973200 - 86400 * 2, 1746973200, UTC) == "since May 09 14:20 (2 d)"
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
 )
 def test_names_make_a_sentence(names: str, said: str) -> None:
     assert phrases.listed(names) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "-"),
+        (0.004, "0.00 s"),
+        (0.41, "0.41 s"),
+        (0.996, "1.0 s"),
+        (9.96, "10 s"),
+        (240, "4 min"),
+    ],
+)
+def test_a_duration_has_about_two_digits(seconds: float | None, said: str) -> None:
+    assert phrases.took(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (14083, "14.1k"),
+        (99_960, "100k"),
+        (2_500_000, "2.5M"),
+    ],
+)
+def test_an_amount_is_short(count: int, said: str) -> None:
+    assert phrases.amount(count) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (None, "-"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.99999, "99.9 %"),
+        (0.00001, "0.1 %"),
+        (0.5, "50.0 %"),
+    ],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, said: str) -> None:
+    assert phrases.percent(share) == said
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert phrases.counted(1, "request") == "1 request"
+    assert phrases.counted(1204, "request") == "1,204 requests"
+
+
+def test_a_sparkline_has_a_letter_for_each_value() -> None:
+    assert phrases.sparkline([0, 1, 4, None, 8]) == "▁▂▅ █"
+    assert phrases.sparkline([0, 0]) == "▁▁"
+    assert phrases.sparkline([None]) == " "
+    assert phrases.sparkline([]) == ""
+    assert phrases.sparkline([0, 8], phrases.PLAIN_BARS) == ".@"

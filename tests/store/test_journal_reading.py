@@ -1,4 +1,5 @@
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.store import journal_reading
 from ccfallback.store.journal import Journal
-from ccfallback.store.journal_reading import backwards, follow, mark, read, tail
+from ccfallback.store.journal_reading import all_lines, backwards, follow, mark, read, tail
 
 
 @pytest.fixture
@@ -55,6 +56,14 @@ def test_only_json_objects_are_records(path: Path) -> None:
     path.write_bytes(b'{"n":1}\n\n[1]\nnonsense\n\xff\n{"n":2}\r\n{"n":3}')
     assert [record["n"] for record in read(path)] == [1, 2]
     assert [record["n"] for record, _ in backwards(path)] == [2, 1]
+
+
+def test_lines_come_raw_and_old_files_can_be_left_out(path: Path) -> None:
+    write(path, 0, 8)
+    assert list(all_lines(path)) == lines(0, 8)
+    os.utime(journal_reading.numbered(path, 2), (1000, 1000))
+    assert list(all_lines(path, since=1001)) == lines(3, 8)
+    assert list(all_lines(path, since=1000)) == lines(0, 8)
 
 
 def test_reading_goes_over_all_files_in_order(path: Path) -> None:

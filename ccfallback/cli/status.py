@@ -1,0 +1,77 @@
+"""`ccfallback status`: is it up, where, since when; who may be asked; what came last."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.options import Json, group
+from ccfallback.cli.session import session_of
+
+if TYPE_CHECKING:
+    from ccfallback.cli.console import Grid
+    from ccfallback.cli.running import Running
+
+app = group()
+
+SHOWN: Final = 5
+"""How many of the last requests."""
+
+
+@app.command("status", epilog="Example: ccfallback status --json")
+def status(ctx: typer.Context, as_json: Json = False) -> None:
+    """Say whether the proxy is up, how providers are, what came last.
+
+    Exits with 0 if it is up, else with 1.
+    """
+    from ccfallback.cli import recent
+    from ccfallback.cli.health import chart, health, known
+    from ccfallback.cli.running import configured_url, running
+    from ccfallback.core.breaker import limits_of
+
+    session = session_of(ctx)
+    config = session.config()
+    states, now, limits = session.states(), session.now(), limits_of(config)
+    found = running(session.paths, config)
+    shown = [(each, known(config, states, each.name, now)) for each in config.chain]
+    requests = recent.last(session.paths.log, SHOWN)
+    value = {
+        **_of_server(found),
+        "providers": [
+            health(each.name, state, now, limits, disabled=each.disabled) for each, state in shown
+        ],
+        "requests": [recent.brief(record) for record in requests],
+    }
+
+    def page() -> "list[Grid | str]":
+        where = configured_url(config)
+        head = _up(found, now) if found else f"✗ down: nothing of ours answers at {where}"
+        style = "green" if found else "red"
+        parts: list[Grid | str] = [session.console.paint(head, style), chart(shown, now, limits)]
+        return [*parts, recent.grid(requests, session.console.width)] if requests else parts
+
+    session.console.emit(value, page)
+    if found is None:
+        session.console.say("`ccfallback serve` starts it")
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _of_server(found: "Running | None") -> dict[str, Any]:
+    if found is None:
+        nothing = dict.fromkeys(("url", "pid", "version", "uptime"))
+        return {"running": False, **nothing}
+    return {
+        "running": True,
+        "url": found.url,
+        "pid": found.pid,
+        "version": found.version,
+        "uptime": found.uptime,
+    }
+
+
+def _up(found: "Running", now: float) -> str:
+    from ccfallback.cli.phrases import since
+
+    process = "" if found.pid is None else f", process {found.pid}"
+    when = since(now - found.uptime, now)
+    return f"✓ up at {found.url}{process}, {when}, version {found.version}"

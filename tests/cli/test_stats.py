@@ -1,0 +1,51 @@
+"""The numbers of the log, on the screen and for a script."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ccfallback.store.paths import Paths
+from tests.cli import logbook
+from tests.cli.conftest import NOW, Run
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_the_screen(
+    columns: int,
+    paths: Paths,
+    ccf_screen: Callable[..., str],
+    golden: Callable[[str, str], None],
+) -> None:
+    logbook.write(paths.log, logbook.day(NOW))
+    screen = ccf_screen("stats", columns=columns)
+    assert max(map(len, screen.splitlines())) <= columns
+    golden(f"stats-{columns}.txt", screen)
+
+
+def test_the_document(ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.cli.session.Session.now", lambda self: NOW)
+    logbook.write(paths.log, logbook.day(NOW))
+    ran = ccf("stats", "--json")
+    assert (ran.code, ran.json["requests"], ran.json["failed"]) == (0, 242 + 1, 2)
+    assert [provider["name"] for provider in ran.json["providers"]] == ["anthropic-primary", "one"]
+    assert ran.json["fallbackRate"] == 0.05
+    last_hour = ccf("stats", "--json", "--since", "1h").json
+    assert last_hour["requests"] == 10
+
+
+def test_an_empty_log_is_said_to_be_so(ccf: Run) -> None:
+    ran = ccf("stats")
+    assert (ran.code, ran.out) == (0, "last 24h: no request ended\n")
+    assert "log" in ran.err
+    assert ccf("stats", "--json").json["successRate"] is None
+
+
+def test_what_is_no_duration_is_wrong_usage(ccf: Run) -> None:
+    assert ccf("stats", "--since", "yesterday").code == 2
+
+
+def test_only_a_pipe_gets_no_width(ccf: Run, paths: Paths) -> None:
+    logbook.write(paths.log, logbook.answered(NOW, "a-provider", 1000.0))
+    ran = ccf("stats", "--since", "900w")
+    assert "a-provider" in ran.out
+    assert "\x1b" not in ran.out
