@@ -133,11 +133,14 @@ class Proxy:
         self._log_start(config)
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_now_and_then())
+        urls = [provider.base_url for provider in config.active]
+        preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
             ready()
             await self._server.serve(sockets=[self._socket])
         finally:
             flusher.cancel()
+            preparing.cancel()
             await self.services.breakers.flush(again=True)
             self.services.breakers.close()
             await self._save_ledger()

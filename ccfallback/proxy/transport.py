@@ -5,6 +5,7 @@ came after its response. One that the upstream had closed meanwhile costs anothe
 never an error.
 """
 
+import asyncio
 import ssl
 from functools import lru_cache
 
@@ -39,6 +40,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
         ):
             raise ValueError("an upstream's certificate is always verified")
         self._ssl_context = ssl_context
+        self._trusting: asyncio.Task[ssl.SSLContext] | None = None
         self._pool = Pool(max_idle, idle_seconds)
         self._open: set[Connection] = set()
         self._closed = False
@@ -80,6 +82,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection; what is under way fails."""
         self._closed = True
+        if self._trusting is not None:
+            self._trusting.cancel()
         self._pool.clear()
         closing = list(self._open)
         for connection in closing:
@@ -89,17 +93,25 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, origin: Origin, limit: float | None) -> Connection:
         connection = Connection(origin, self._forget)
-        await dial(connection, self._context() if origin[0] == "https" else None, limit)
+        await dial(connection, await self.trust() if origin[0] == "https" else None, limit)
         if self._closed:
             connection.abort()
             raise httpx.ConnectError("the transport is closed")
         self._open.add(connection)
         return connection
 
-    def _context(self) -> ssl.SSLContext:
+    async def trust(self) -> ssl.SSLContext:
+        """Whom TLS trusts. Raises `ConnectError` where the authorities can't be read.
+
+        Reading them takes long enough to hold up every stream, so a thread does it, once.
+        """
         if self._ssl_context is None:
-            self._ssl_context = httpx.create_ssl_context()
-            self._ssl_context.set_alpn_protocols(["http/1.1"])
+            if self._trusting is None or self._trusting.done():
+                self._trusting = asyncio.create_task(asyncio.to_thread(_authorities))
+            try:
+                self._ssl_context = await asyncio.shield(self._trusting)
+            except OSError as error:
+                raise httpx.ConnectError(f"the trusted certificates: {error}") from error
         return self._ssl_context
 
     def _forget(self, connection: Connection) -> None:
@@ -166,6 +178,12 @@ class _Stream(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Done with it."""
         await self._response.aclose()
+
+
+def _authorities() -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _origin(url: httpx.URL) -> Origin:

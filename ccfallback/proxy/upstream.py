@@ -9,7 +9,8 @@ proxy.
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -50,6 +51,13 @@ class Upstreams:
         if proxy not in self._transports:
             self._transports[proxy] = DirectTransport() if proxy is None else Proxied(proxy)
         return self._transports[proxy]
+
+    async def prepare(self, urls: Iterable[str]) -> None:
+        """Do beforehand what the first request to one of these would wait for."""
+        for transport in {self.transport(url) for url in urls if url.startswith("https:")}:
+            if isinstance(transport, DirectTransport):
+                with suppress(httpx.ConnectError):
+                    await transport.trust()
 
     def _proxy_for(self, url: str) -> str | None:
         if self._proxy is None and not self._environment:

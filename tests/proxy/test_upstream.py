@@ -1,8 +1,10 @@
 """What a transport's error means, and which way a request takes."""
 
+import asyncio
 import errno
 import socket
 import ssl
+import threading
 
 import httpx
 import pytest
@@ -159,3 +161,46 @@ async def ask(upstreams: Upstreams) -> bytes:
     await response.aclose()
     await upstreams.aclose()
     return body
+
+
+def test_the_trusted_certificates_are_read_beside_the_loop_and_once(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    create = httpx.create_ssl_context
+
+    def noted() -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return create()
+
+    async def story() -> None:
+        threads.clear()
+        upstreams = Upstreams()
+        both = [upstreams.prepare(["https://a.test", "http://b.test"]) for _ in range(2)]
+        await asyncio.gather(*both)
+        await upstreams.prepare(["https://c.test"])
+        assert len(threads) == 1
+        assert threads[0] != threading.get_ident()
+        await upstreams.aclose()
+
+    monkeypatch.setattr(httpx, "create_ssl_context", noted)
+    run(story)
+
+
+def test_certificates_that_cannot_be_read_are_a_failure_to_connect(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/certificates.pem")
+        upstreams = Upstreams()
+        await upstreams.prepare(["https://localhost:1"])
+        asked = Post("https://localhost:1/v1", [], b"", 5)
+        with pytest.raises(httpx.ConnectError):
+            await upstreams.transport(asked.url).post(asked)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(httpx.ConnectError) as caught:
+            await upstreams.transport(asked.url).post(asked)
+        assert fault_of(caught.value)[1] == "connection refused"
+        await upstreams.aclose()
+
+    run(story)
