@@ -11,24 +11,27 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final, NoReturn
 
-COMMANDS: Final = (
-    "serve",
-    "run",
-    "demo",
-    "drill",
-    "env",
-    "status",
-    "stats",
-    "providers",
-    "breaker",
-    "explain",
-    "logs",
-    "tokens",
-    "config",
-    "doctor",
-    "service",
-)
-"""Modules with an `app`, named as their commands, in the order in which help lists them."""
+COMMANDS: Final = {
+    "serve": "Run the proxy in the foreground until Ctrl-C.",
+    "run": "Run Claude Code through the proxy.",
+    "demo": "Send one request past a failing primary, all on this machine.",
+    "drill": "Walk the configured chain through every fault there is.",
+    "env": "Print the lines that point Claude Code at the server.",
+    "status": "Say whether the proxy is up, how providers are, what came last.",
+    "stats": "Count requests, failures, latency and tokens of each provider.",
+    "providers": "See and change the chain of providers.",
+    "breaker": "See, reset and trip the circuit breakers.",
+    "explain": "Tell the whole story of one request.",
+    "logs": "Read the log.",
+    "tokens": "Make and take back access tokens.",
+    "config": "See, change and take back the configuration.",
+    "doctor": "Find what is wrong, and say what to do about it.",
+    "service": "Run the server as a service of this system.",
+}
+"""Modules with an `app`, named as their commands, in the order in which help lists them.
+
+What each does is said here as well, so that the list of all of them loads none; a test compares.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

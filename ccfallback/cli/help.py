@@ -28,7 +28,7 @@ def usage(command: Any) -> list[str]:
         if argument.nargs == -1 and not name.endswith("..."):
             name += "..."
         pieces.append(name if argument.required else f"[{name}]")
-    return [*pieces, "COMMAND ..."] if commands(command) else pieces
+    return [*pieces, "COMMAND ..."] if hasattr(command, "list_commands") else pieces
 
 
 def arguments(command: Any) -> list[Entry]:

@@ -3,7 +3,7 @@
 Completion callbacks run while a person types: they never raise and never print.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,15 +57,18 @@ class Helpful:
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Its arguments, options and commands."""
-        below = helping.commands(self)
         for title, entries in (
             ("Arguments", helping.arguments(self)),
             ("Options", helping.options(self)),
-            ("Commands", [(name, helping.summary(one)) for name, one in below.items()]),
+            ("Commands", list(self.summaries().items())),
         ):
             if entries:
                 with formatter.section(title):
                     formatter.write_dl(entries)
+
+    def summaries(self) -> Mapping[str, str]:
+        """What each command below it does."""
+        return {name: helping.summary(one) for name, one in helping.commands(self).items()}
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Its examples, never wrapped: they are there to be copied."""

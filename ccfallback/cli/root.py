@@ -4,7 +4,7 @@ A command is `app` in the module of its name; nothing else has to be said of it 
 `COMMANDS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast
@@ -34,6 +34,10 @@ class Commands(QuickGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in the order of help."""
         return list(COMMANDS)
+
+    def summaries(self) -> Mapping[str, str]:
+        """What each of them does."""
+        return COMMANDS
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name; `None` where there is none."""

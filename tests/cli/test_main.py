@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from ccfallback import __version__
+from ccfallback.cli import COMMANDS
+from ccfallback.cli import help as helping
+from ccfallback.cli.root import Commands
 from tests.cli.conftest import Run
 
 
@@ -128,3 +131,17 @@ def test_a_command_loads_nothing_that_it_does_not_need(arguments: tuple[str, ...
     )
     assert ran.stdout
     assert not HEAVY & set(ran.stderr.split())
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED, "--help"], capture_output=True, check=True, text=True
+    )
+    assert "status" in ran.stdout
+    assert not {f"ccfallback.cli.{name}" for name in COMMANDS} & set(ran.stderr.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_itself(name: str) -> None:
+    command = Commands(name="ccfallback").get_command(None, name)
+    assert COMMANDS[name] == helping.summary(command)
