@@ -191,13 +191,13 @@ class Console:
             and self.environ.get("TERM") != "dumb"
         )
 
-    def bars(self, values: Sequence[float | None]) -> str:
+    def bars(self, values: Sequence[float | None], width: int | None = None) -> str:
         """Values over time as a sparkline, in letters that the stream has."""
         try:
             BARS.encode(self.stdout.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
-            return sparkline(values, PLAIN_BARS)
-        return sparkline(values)
+            return sparkline(values, width, PLAIN_BARS)
+        return sparkline(values, width)
 
     @property
     def interactive(self) -> bool:

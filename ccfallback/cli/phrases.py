@@ -90,11 +90,15 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def sparkline(values: Sequence[float | None], bars: str = BARS) -> str:
-    """Values over time, a letter each; a blank where there is none, the lowest bar for 0."""
-    highest = max((value for value in values if value is not None), default=0.0)
+def sparkline(values: Sequence[float | None], width: int | None = None, bars: str = BARS) -> str:
+    """Values over time, a letter each: the newest `width` of them where they are too many.
+
+    A blank stands where there is none, the lowest bar for 0, the highest for the largest shown.
+    """
+    shown = values if width is None else values[max(0, len(values) - width) :]
+    highest = max((value for value in shown if value is not None), default=0.0)
     steps = len(bars) - 1
     return "".join(
         " " if value is None else bars[min(steps, ceil(value / highest * steps)) if highest else 0]
-        for value in values
+        for value in shown
     )

@@ -101,4 +101,10 @@ def test_a_sparkline_has_a_letter_for_each_value() -> None:
     assert phrases.sparkline([0, 0]) == "▁▁"
     assert phrases.sparkline([None]) == " "
     assert phrases.sparkline([]) == ""
-    assert phrases.sparkline([0, 8], phrases.PLAIN_BARS) == ".@"
+    assert phrases.sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
+
+
+def test_a_narrow_sparkline_shows_what_is_newest() -> None:
+    assert phrases.sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
+    assert phrases.sparkline([0, 8], 3) == "▁█"
+    assert phrases.sparkline([0, 8], 0) == ""
