@@ -64,6 +64,7 @@ class Breakers:
         self._in_flight: dict[object, tuple[str, Change]] = {}
         self._made = self._kept = 0
         self._writing: asyncio.Task[None] | None = None
+        self._late: asyncio.Future[States] | None = None
         self._refused = False
         self._noticed = -NOTICE_PAUSE
         self.recorder = recorder
@@ -79,8 +80,18 @@ class Breakers:
         """Take over what a command or another server has written."""
         if self._store.stamp() == self._stamp:
             return
+        if self._late is not None and not self._late.done():
+            return
         loop = asyncio.get_running_loop()
-        states = await loop.run_in_executor(self._disk, self._store.read)
+        reading = loop.run_in_executor(self._disk, self._store.read)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                states = await asyncio.shield(reading)
+        except TimeoutError:
+            # Whoever comes before it is over goes on from memory at once.
+            self._late = reading
+            self._complain("the state can't be read, going on from memory: no answer from the disk")
+            return
         self._stamp = self._store.seen
         if self._store.set_aside is not None:
             self.recorder.log(
@@ -162,12 +173,13 @@ class Breakers:
 
     def _refuse(self, why: str) -> None:
         self._refused = True
+        self._complain(f"the state can't be saved, going on from memory: {why}")
+
+    def _complain(self, message: str) -> None:
         if monotonic() - self._noticed < NOTICE_PAUSE:
             return
         self._noticed = monotonic()
-        self.recorder.log(
-            "error", "state.error", f"the state can't be saved, going on from memory: {why}"
-        )
+        self.recorder.log("error", "state.error", message)
 
     def _accept(self) -> None:
         if self._refused:

@@ -157,6 +157,31 @@ def test_a_disk_that_hangs_delays_nobody_for_long(scene: Scene) -> None:
     asyncio.run(story())
 
 
+def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
+    scene: Scene,
+) -> None:
+    async def story() -> None:
+        await scene.breakers.refresh()
+        StateFile(scene.file.path).update(lambda _: {"a": failed(CLOSED)})
+        scene.file.may_go_on.clear()
+        async with asyncio.timeout(PATIENCE * 4):
+            await scene.breakers.refresh()
+        # By now it is known to hang: whoever comes has his answer without a turn of the loop.
+        asking = scene.breakers.refresh()
+        with pytest.raises(StopIteration):
+            asking.send(None)
+        assert scene.breakers.of("a") == CLOSED
+        scene.file.may_go_on.set()
+        async with asyncio.timeout(10):
+            while scene.breakers.of("a") == CLOSED:
+                await scene.breakers.refresh()
+                await asyncio.sleep(0)
+
+    asyncio.run(story())
+    (said,) = [record for record in scene.records if record["event"] == "state.error"]
+    assert "can't be read" in said["message"]
+
+
 def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:
     async def story() -> None:
         scene.file.may_go_on.clear()
