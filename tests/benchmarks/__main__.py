@@ -13,6 +13,7 @@ from tests.benchmarks.bench import (
     Bench,
     Field,
     command_figures,
+    growth_figures,
     latency_figures,
     memory_figures,
     stream_figures,
@@ -21,7 +22,7 @@ from tests.benchmarks.bench import (
 from tests.benchmarks.client import WRK
 from tests.benchmarks.processes import NGINX
 
-PARTS = ("latency", "throughput", "streams", "memory", "commands")
+PARTS = ("latency", "throughput", "streams", "memory", "growth", "commands")
 
 
 def machine() -> dict[str, object]:
@@ -62,6 +63,7 @@ def main() -> None:
             "throughput": lambda: throughput_figures(bench),
             "streams": lambda: stream_figures(bench),
             "memory": lambda: memory_figures(ours, field.fresh),
+            "growth": lambda: growth_figures(ours),
             "commands": lambda: command_figures(Path(folder)),
         }
         for part, measure in measures.items():

@@ -17,6 +17,8 @@ from statistics import median, quantiles
 from time import perf_counter, sleep
 from typing import Final
 
+import msgspec
+
 from tests.benchmarks.client import (
     body,
     latencies,
@@ -41,6 +43,7 @@ from tests.benchmarks.processes import (
     wait_for,
 )
 from tests.benchmarks.report import Figure
+from tests.benchmarks.upstream import BURST
 
 KB: Final = 1000
 SIZES: Final = {"2 kB": (2 * KB, 600), "100 kB": (100 * KB, 300), "1 MB": (1000 * KB, 60)}
@@ -249,6 +252,35 @@ def memory_figures(ours: Subject, fresh: Callable[[], tuple[Program, int]]) -> l
     ]
 
 
+def growth_figures(ours: Subject) -> list[Figure]:
+    """What a long life costs: a large state, and a million events."""
+    wire = request(body("whole"))
+    cpu: dict[str, list[float]] = {"stream": [], "grown": []}
+    for _ in range(5):
+        for way, found in cpu.items():
+            before = ours.cpu(way)
+            latencies(ours.ports[way], wire, 500)
+            found.append((ours.cpu(way) - before) / 500 * 1e6)
+    streams(ours.ports["stream"], request(body("burst")), 16, rounds=40)
+    before = ours.programs["stream"].resident()
+    rounds = -(-1_000_000 // (16 * BURST))
+    streams(ours.ports["stream"], request(body("burst")), 16, rounds=rounds)
+    grown_by = ours.programs["stream"].resident() - before
+    ratio = median(cpu["grown"]) / median(cpu["stream"])
+    return [
+        Figure.single("CPU a request, by that with a state of 1,000 providers", ratio, "x"),
+        Figure.single("memory that a million events add", grown_by, "MiB"),
+    ]
+
+
+def grown_state() -> bytes:
+    """A state of 1,000 providers, with models and lessons."""
+    model = {"consecutiveFailures": 1, "lastFailure": 1, "lastSuccess": None, "reason": "529"}
+    known = {**model, "cooldownUntil": None, "models": {f"model-{n}": model for n in range(5)}}
+    providers = {f"provider-{number}": known for number in range(1000)}
+    return msgspec.json.encode({"version": 1, "providers": providers})
+
+
 def command_figures(folder: Path) -> list[Figure]:
     """CPU of the commands that people and Claude Code wait for."""
     figures = []
@@ -335,6 +367,7 @@ class Field:
         other = provider(f"http://127.0.0.1:{self.stream}")
         configs = {
             "whole": f'[primary]\nbase_url = "http://127.0.0.1:{self.whole}"\n{other}',
+            "grown": f'[primary]\nbase_url = "http://127.0.0.1:{self.stream}"\n{other}',
             "stream": f'[primary]\nbase_url = "http://127.0.0.1:{self.stream}"\n{other}',
             "failover": (
                 f'[breaker]\nmax_cooldown = 0\n[primary]\nbase_url = "http://127.0.0.1:{self.refusing}"\n'
@@ -349,6 +382,8 @@ class Field:
         programs = {}
         for name, config in configs.items():
             files = ccfallback_files(self._folder, name, config, ports[name])
+            if name == "grown":
+                Path(files["CCFALLBACK_STATE"]).write_bytes(grown_state())
             if name == "tls":
                 files["SSL_CERT_FILE"] = self._files[0]
             programs[name] = self._start(start(SERVE, PROXYS, files))
