@@ -21,6 +21,7 @@ from ccfallback.proxy.carrier import Carrier, Post
 from ccfallback.proxy.upstream import fault_of
 from ccfallback.wire.fold import NotFoldable, fold, unfold
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
+from ccfallback.wire.unfinished import UnfinishedStream
 
 BYTES_A_SECOND: Final = 25_000
 """A longer body may take longer until its first event: one second for so many bytes."""
@@ -198,6 +199,8 @@ class _Trial:
     async def _stream(self, answer: Answer) -> Reply:
         """A stream, up to its first content; all of it where a whole answer was asked for."""
         translator = self._prepared.wire.stream(self._prepared.asked, self._prepared.provider)
+        if self._streams:
+            translator = UnfinishedStream(translator)
         held = bytearray()
         raw = bytearray()
         until_content = self._began + self._longest_wait

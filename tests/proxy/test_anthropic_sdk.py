@@ -62,6 +62,23 @@ def test_a_stream_adds_up_to_the_message(
     assert message.usage.input_tokens == 12
 
 
+def test_text_and_events_come_as_the_official_client_expects_them(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(*[scripted.reply(CONTENT, stop_reason="tool_use")] * 2)
+    with client(running) as official:
+        asked = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with asked as stream:
+            assert "".join(stream.text_stream) == CONTENT[1]["text"]
+            assert plain(stream.get_final_message()) == CONTENT
+        again = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with again as stream:
+            events = list(stream)
+    finished = [event for event in events if event.type == "content_block_stop"]
+    assert [event.index for event in finished] == [0, 1, 2, 3]
+    assert [event.content_block.model_dump(exclude_none=True) for event in finished] == CONTENT
+
+
 def test_a_dropped_stream_is_an_error_to_the_client_and_the_next_try_succeeds(
     chain: Callable[..., Chain],
 ) -> None:

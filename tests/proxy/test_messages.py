@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from ccfallback.proxy import scripted
+from ccfallback.proxy.elsewhere import UNKNOWN_HOST
 from ccfallback.proxy.scripted import Connection, Hangup, Received, Script, ScriptedUpstream
 from tests.conftest import Chain, RunningProxy
 
@@ -130,7 +131,7 @@ def test_a_refused_connection_and_an_unknown_host_are_passed_over(
     last = upstream(scripted.reply("still here"))
     proxy = running(
         '[primary]\nbase_url = "http://127.0.0.1:1"\n'
-        '[[providers]]\nname = "lost"\nbase_url = "http://no-such-host.invalid"\n'
+        f'[[providers]]\nname = "lost"\nbase_url = "http://{UNKNOWN_HOST}.invalid"\n'
         f'[[providers]]\nname = "last"\nbase_url = "{last.url}"\n'
     )
     response = httpx.post(f"{proxy.url}/v1/messages", json=ASK)
