@@ -98,6 +98,29 @@ def test_the_raw_id_is_nowhere_in_a_fallbacks_bytes(user: str, more: dict[str, A
         assert user.encode() not in sent.raw
 
 
+ID = "user-12345678-account"
+SPELLED = st.lists(st.booleans(), min_size=len(ID), max_size=len(ID)).map(
+    lambda escaped: "".join(
+        f"\\u{ord(letter):04x}" if hidden else letter
+        for letter, hidden in zip(ID, escaped, strict=True)
+    )
+)
+
+
+@given(spellings=st.lists(SPELLED, min_size=1, max_size=3), twice=st.booleans(), key=st.booleans())
+def test_the_raw_id_is_nowhere_however_it_is_spelled_and_how_often(
+    spellings: list[str], twice: bool, key: bool
+) -> None:
+    name = "\\u0075ser_id" if key else "user_id"
+    members = ",".join(f'"{name}":"{spelling}"' for spelling in spellings)
+    metadata = f'"metadata":{{{members}}}'
+    raw = f'{{"model":"m",{metadata}{"," + metadata if twice else ""}}}'
+    sent = body_for(FALLBACK, Body.parse(raw.encode()), STRIP)
+    assert not any(spelling.encode() in sent.raw for spelling in (ID, *spellings))
+    # However the client spells it, it is the same user.
+    assert sent.get("metadata") == {"user_id": pseudonym(ID, FALLBACK.name)}
+
+
 @pytest.mark.parametrize("metadata", [b'{"user_id":"name \xff"}', b'["name"]', b'"name"'])
 def test_metadata_that_cannot_be_read_stays_behind(metadata: bytes) -> None:
     unreadable = Body.parse(b'{"model":"m","metadata":' + metadata + b"}")

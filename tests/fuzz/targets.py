@@ -1,0 +1,158 @@
+"""What is fuzzed: each target takes any bytes and raises only where a promise is broken.
+
+The first bytes choose where the rest is cut, so that one input tries one way through the network.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from ccfallback.core.body import Body, NotAnObject
+from ccfallback.core.config import Privacy, Provider
+from ccfallback.core.headers import request_headers, response_headers
+from ccfallback.core.outgoing import body_for
+from ccfallback.errors import ConfigError
+from ccfallback.proxy.http_request import Outgoing
+from ccfallback.proxy.http_response import Incoming
+from ccfallback.store.config_file import ConfigFile
+from ccfallback.store.state_file import StateFile
+from ccfallback.wire import FORMATS
+from ccfallback.wire.fold import NotFoldable, fold
+from ccfallback.wire.format import Unconvertible
+from ccfallback.wire.sse import EventSplitter, data_of
+
+Target = Callable[[bytes], None]
+
+ASKED = Body.parse(b'{"model":"m","messages":[],"stream":true}')
+USER = "the-raw-user-id"
+SECRET = b"sk-the-clients-own"
+
+
+def cut(data: bytes) -> list[bytes]:
+    """The data behind its first three bytes, in pieces where those say."""
+    places = sorted({0, *(place for place in data[:3] if place < len(data) - 3)})
+    rest = data[3:]
+    return [rest[a:b] for a, b in zip(places, [*places[1:], len(rest)], strict=True)]
+
+
+def sse(data: bytes) -> None:
+    """Events do not depend on how the network cut them, and no byte is lost."""
+    pieces, whole = EventSplitter(), EventSplitter()
+    events = [event for piece in cut(data) for event in pieces.feed(piece)]
+    rest = data[3:]
+    assert b"".join(events) + pieces.rest == rest
+    assert events == whole.feed(rest)
+    for event in events:
+        data_of(event)
+
+
+def translator(name: str) -> Target:
+    """A stream of any bytes becomes the same events however it was cut, and raises nothing."""
+    provider = Provider(name="b", base_url="https://b.test", format=name)
+
+    def through(pieces: list[bytes]) -> tuple[bytes, bool, bool]:
+        stream = FORMATS[name].stream(ASKED, provider)
+        said = b"".join(stream.feed(piece) for piece in pieces) + stream.finish()
+        return said, stream.complete, stream.error is None
+
+    def target(data: bytes) -> None:
+        said, complete, well = through(cut(data))
+        in_one = through([data[3:]])
+        # After an error nothing more is handed on, so only what went well must be the same.
+        if well:
+            assert (said, complete, well) == in_one
+        if complete:
+            with suppress(NotFoldable):
+                fold(said)
+        FORMATS[name].whole(data, ASKED, provider)
+        FORMATS[name].refusal(400, {}, data, 0.0)
+
+    return target
+
+
+FALLBACKS = [Provider(name="b", base_url="https://b.test", format=name) for name in FORMATS]
+
+
+def body(data: bytes) -> None:
+    """What is read as a body goes to every provider, and to the primary as it came."""
+    try:
+        parsed = Body.parse(data)
+    except NotAnObject:
+        return
+    assert parsed.raw == data
+    assert Body.parse(parsed.respelled().raw).names == parsed.names
+    for provider in FALLBACKS:
+        with suppress(Unconvertible):
+            sent = FORMATS[provider.format].request(body_for(provider, parsed, Privacy()), provider)
+            Body.parse(sent.raw)
+
+
+def config(data: bytes) -> None:
+    """A configuration is read or refused, and the reason is one line."""
+    try:
+        ConfigFile(Path("config.toml")).check(data.decode(errors="replace"))
+        said = ""
+    except ConfigError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert "\x1b" not in said
+
+
+def headers(data: bytes) -> None:
+    """No credential of the client reaches a fallback, and no header makes another one."""
+    lines = [line.partition(b":") for line in data.split(b"\n")]
+    client = [(name.strip().lower(), value.strip()) for name, _, value in lines if name.strip()]
+    client += [(b"authorization", b"Bearer " + SECRET), (b"x-api-key", SECRET)]
+    for provider in FALLBACKS:
+        sent = request_headers(client, provider, "its-own-key", via="1.1 us")
+        if SECRET not in data:
+            assert all(SECRET not in value for _, value in sent)
+        try:
+            head = Outgoing.post(b"/", b"b.test", sent, b"").head
+        except httpx.LocalProtocolError:
+            continue
+        assert head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r")
+        kept = response_headers(client, provider, decoded=False)
+        assert not any(value.strip(b"\t\x20").count(b"\n") for _, value in kept)
+
+
+def state(data: bytes) -> None:
+    """A state file of any bytes is read, or set aside and counts as empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.json"
+        path.write_bytes(data)
+        file = StateFile(path)
+        states = file.read()
+        assert file.set_aside is None or states == {}
+        # What was read can be written, and read again.
+        file.update(lambda known: dict(known))
+        assert StateFile(path).read() == states
+
+
+def response(data: bytes) -> None:
+    """A response is the same however it was cut, or an error in both cases."""
+
+    def through(pieces: list[bytes]) -> object:
+        incoming = Incoming()
+        said = b"".join(incoming.feed(piece) for piece in pieces)
+        incoming.end()
+        if incoming.broken is not None:
+            return "broken"
+        assert incoming.done
+        return incoming.status, incoming.headers, said
+
+    assert through(cut(data)) == through([data[3:]])
+
+
+TARGETS: Mapping[str, Target] = {
+    "sse": sse,
+    **{f"{name}-stream": translator(name) for name in FORMATS},
+    "body": body,
+    "config": config,
+    "headers": headers,
+    "state": state,
+    "response": response,
+}
