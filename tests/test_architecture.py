@@ -39,7 +39,7 @@ ROOMS = {
     "wire": Room(frozenset({"wire", "core"}), frozenset({"msgspec"}), PURE_STDLIB),
     "store": Room(
         frozenset({"store", "core", "errors", "rectify", "wire", "__version__"}),
-        frozenset({"msgspec", "tomlkit", "platformdirs", "filelock"}),
+        frozenset({"msgspec", "tomlkit", "platformdirs", "filelock", "yaml"}),
         sys.stdlib_module_names - {"asyncio"},
     ),
     "proxy": Room(

@@ -1,5 +1,6 @@
 """`config export|import|reset`: the configuration as a whole, out, in, and away."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import TAKE_BACK
 from ccfallback.cli.session import session_of
+from ccfallback.core.foreign import PROGRAMS
 from ccfallback.errors import ConfigError
 
 STREAM = "-"
@@ -38,15 +40,29 @@ def export(
 def import_(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON or TOML; - is stdin.")],
+    program: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PROGRAM",
+            help=f"FILE is that of another program: {', '.join(PROGRAMS)}.",
+            autocompletion=lambda: list(PROGRAMS),
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Put an export in place of the configuration.
 
-    TOML will do as well; a plain JSON array of providers replaces the providers alone.
+    TOML will do as well. A plain JSON array of providers, or another program's file, replaces the
+    providers alone.
     """
-    from ccfallback.store.config_exchange import imported
+    from ccfallback.store.config_exchange import imported, imported_from
 
+    if program is not None and program not in PROGRAMS:
+        near = next(iter(get_close_matches(program, PROGRAMS)), None)
+        meant = f"did you mean {near}?" if near else f"known are {', '.join(PROGRAMS)}"
+        raise typer.BadParameter(f"{program} is not known; {meant}", param_hint="--from")
     session = session_of(ctx)
     try:
         text = session.console.read_input() if file == STREAM else Path(file).read_text("utf-8")
@@ -56,12 +72,21 @@ def import_(
     try:
         current = session.config_file.table()
     except ConfigError:
-        if text.lstrip().startswith("["):
+        if program is not None or text.lstrip().startswith("["):
             raise  # What stays beside the providers can't be known.
         current = {}
-    changed = session.config_file.replace(imported(text, current))
+    left_out: list[str] = []
+    if program is None:
+        new = imported(text, current)
+    else:
+        new, foreign = imported_from(program, text, current)
+        left_out = foreign.left_out
+    changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
-    session.console.answer({"changed": changed, "providers": names})
+    told = {} if program is None else {"left_out": left_out}
+    session.console.answer({"changed": changed, "providers": names, **told})
+    for what in left_out:
+        session.console.say(f"left out: {what}")
     count = f"{len(names)} provider{'' if len(names) == 1 else 's'}"
     session.console.say(f"{count} imported; {TAKE_BACK}" if changed else "nothing changed")
 

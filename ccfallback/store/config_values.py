@@ -16,12 +16,15 @@ from ccfallback.core.config import PRIMARY_NAME, PRIMARY_URL, Breaker, Log, Serv
 from ccfallback.errors import ConfigError
 from ccfallback.store.toml_layout import arranged
 
+_TIMEOUTS: Final = asdict(Timeouts())
+del _TIMEOUTS["silence"]  # Not to be configured.
+
 DEFAULTS: Final[Mapping[str, Any]] = {
     "server": {**asdict(Server()), "allowed_hosts": [], "allowed_origins": []},
     "primary": {"base_url": PRIMARY_URL, "disabled": False, "retry": 0},
     "failover": {"on": ["401", "402", "403", "404", "408", "429", "5xx"]},
     "breaker": asdict(Breaker()),
-    "timeouts": asdict(Timeouts()),
+    "timeouts": _TIMEOUTS,
     "rectifier": {"enabled": True},
     "privacy": {"billing_header": "strip"},
     "log": asdict(Log()),

@@ -112,3 +112,47 @@ def test_import_and_reset_mend_a_broken_file(ccf: Run, ccf_process: Run, paths: 
     assert ccf("config", "reset").code == 0
     assert paths.config.read_text() == ""
     assert "nothing changed" in ccf("config", "reset").err
+
+
+LITELLM = """
+model_list:
+  - model_name: sonnet
+    litellm_params:
+      model: openai/large
+      api_base: https://three.example/v1
+      api_key: os.environ/THREE_KEY
+router_settings: {num_retries: 2}
+"""
+
+
+def test_another_program_s_file_replaces_the_providers_only(ccf: Run, ccf_process: Run) -> None:
+    ccf("config", "set", "server.port", "9000")
+    before = exported(ccf)
+    ran = ccf_process("config", "import", "--from", "litellm", "-", "--json", given=LITELLM)
+    assert ran.code == 0
+    assert ran.json["providers"] == ["openai"]
+    assert "router_settings" in ran.json["left_out"][0]
+    assert "left out: router_settings" in ran.err
+    assert "rollback" in ran.err
+    after = exported(ccf)
+    assert after["server"] == {"port": 9000}
+    assert after["providers"][0]["api_key_env"] == "THREE_KEY"
+    ccf("config", "rollback")
+    assert exported(ccf) == before
+
+
+@pytest.mark.parametrize("given", ["a: [", "{}", '{"model_list": []}', LITELLM.replace("s:", "x")])
+def test_another_program_s_bad_file_changes_nothing(
+    ccf_process: Run, paths: Paths, given: str
+) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf_process("config", "import", "--from", "litellm", "-", given=given)
+    assert ran.code == 1
+    assert "bug" not in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_an_unknown_program_is_wrong_usage(ccf: Run) -> None:
+    ran = ccf("config", "import", "--from", "litelm", "x.yaml")
+    assert ran.code == 2
+    assert "did you mean litellm?" in ran.err

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ccfallback.errors import ConfigError
-from ccfallback.store.config_exchange import exported, imported
+from ccfallback.store.config_exchange import exported, imported, imported_from
 
 TABLE = {"server": {"port": 1}, "providers": [{"name": "a", "headers": {"X-A": "é"}}]}
 
@@ -32,3 +32,19 @@ def test_null_is_not_set() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         imported(text, {})
+
+
+def test_another_program_s_providers_take_the_place_of_ours() -> None:
+    text, foreign = imported_from(
+        "claude-code-router",
+        '\ufeff{\t"Providers": [{"name": "r", "api_base_url": "https://r.example/v1"}]}',
+        TABLE,
+    )
+    provider = {"name": "r", "base_url": "https://r.example/v1", "format": "openai"}
+    assert tomllib.loads(text) == {**TABLE, "providers": [provider]}
+    assert foreign.left_out == []
+
+
+def test_what_is_neither_json_nor_yaml_is_said_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"nor YAML \(line 2\)"):
+        imported_from("litellm", "a:\n\t- b", {})
