@@ -66,6 +66,7 @@ WITHOUT_TESTS = {
     "cli/root.py": "test_main.py: the choke point that every command goes through",
     "cli/running.py": "test_env.py: the server that is found, and the one that is not",
     "cli/session.py": "what a command begins with: every command's tests do",
+    "cli/statusline.py": "test_glance.py: the command, the quick way past it, and the line itself",
     "cli/teller.py": "test_logs.py: the story that it tells",
     "proxy/app.py": "the map of routes: test_messages.py and test_plain.py walk it",
     "proxy/attempt.py": "test_messages.py: every way for an attempt to end, over real sockets",

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "env": "Print the lines that point Claude Code at the server.",
     "status": "Say whether the proxy is up, how providers are, what came last.",
     "stats": "Count requests, failures, latency and tokens of each provider.",
+    "statusline": "Print one line for Claude Code's status line: who serves now.",
     "providers": "See and change the chain of providers.",
     "breaker": "See, reset and trip the circuit breakers.",
     "explain": "Tell the whole story of one request.",
@@ -36,11 +37,16 @@ What each does is said here as well, so that the list of all of them loads none;
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["statusline"]:
+        # Claude Code asks after every message: a parser would take longer than the answer.
+        from ccfallback.cli.glance import run as glance
+
+        sys.exit(glance(os.environ))
     from ccfallback.cli.console import Console
     from ccfallback.cli.root import run
     from ccfallback.cli.session import Session
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
     # Known before anything can fail, because a failure is to be JSON as well.
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     console = Console.of_process(as_json=as_json)

@@ -213,7 +213,12 @@ class HealthPage:
             available = not provider.disabled and phase(state, now, limits) is not Phase.OPEN
             until = milliseconds(state.cooldown_until)
             providers.append(
-                {"name": provider.name, "available": available, "cooldownUntil": until}
+                {
+                    "name": provider.name,
+                    "available": available,
+                    "disabled": provider.disabled,
+                    "cooldownUntil": until,
+                }
             )
         page = {
             "status": "ok",

@@ -95,7 +95,12 @@ def test_health_tells_who_may_be_asked_and_no_secret(chain: Callable[..., Chain]
     primary, fallback = page["providers"]
     assert (primary["name"], primary["available"]) == ("anthropic-primary", False)
     assert primary["cooldownUntil"] == running.proxy.state["anthropic-primary"]["cooldownUntil"]
-    assert fallback == {"name": "fallback1", "available": True, "cooldownUntil": None}
+    assert fallback == {
+        "name": "fallback1",
+        "available": True,
+        "disabled": False,
+        "cooldownUntil": None,
+    }
     assert "http" not in response.text
     assert "fallback-key" not in response.text
 

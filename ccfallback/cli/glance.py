@@ -1,0 +1,220 @@
+"""One line that says who serves Claude Code now, for its status line.
+
+Claude Code runs this after every message, so it is made to be quick: the server is asked, which
+knows its chain and its cooldowns, and no library is loaded for what a few lines do. It never fails:
+whatever is wrong is what the line says.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from time import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ccfallback.cli.phrases import ahead
+from ccfallback.cli.running import Running, noted, server_at
+from ccfallback.store import paths as places
+from ccfallback.store.paths import Paths
+
+STDIN_WAIT: Final = 0.2
+"""Seconds for what Claude Code has to say, which it has said before we start."""
+
+SERVER_WAIT: Final = 0.3
+"""Seconds for the server's answer."""
+
+LONGEST_INPUT: Final = 1 << 20
+"""Bytes that are kept of it; the rest is read and forgotten."""
+
+BASE_URL: Final = "ANTHROPIC_BASE_URL"
+
+FARTHEST: Final = 7 * 86400.0
+"""Seconds; a cooldown of a model that ends later was written by a wrong clock."""
+
+
+class _Model(msgspec.Struct):
+    id: str = ""
+
+
+class _Given(msgspec.Struct):
+    """What is of use here of all that Claude Code tells its status line."""
+
+    model: _Model = msgspec.field(default_factory=_Model)
+
+
+class Standing(msgspec.Struct, rename="camel"):
+    """A provider, as the server tells of it."""
+
+    name: str
+    available: bool = False
+    disabled: bool = False
+    cooldown_until: float | None = None
+
+
+class _Known(msgspec.Struct, rename="camel"):
+    cooldown_until: float | None = None
+
+
+class _Provider(msgspec.Struct):
+    models: dict[str, _Known] = {}
+
+
+class _State(msgspec.Struct):
+    providers: dict[str, _Provider] = {}
+
+
+def glance(paths: Paths, environ: Mapping[str, str], given: bytes) -> dict[str, Any]:
+    """What the line says, in parts and as `text`; `given` is what Claude Code told."""
+    here = environ.get(BASE_URL, "")
+    found = _server(paths, here)
+    if found is None:
+        running: dict[str, Any] = {"running": False, "url": None, "serving": None, "cooling": []}
+        return {**running, "text": f"ccfallback ✗ down: {_remedy(here)}"}
+    now, model = time(), model_of(given)
+    until = model_cooldowns(paths, model) if model else {}
+    serving, cooling = standing(listed(found.page), until, now)
+    elsewhere = None if same_place(here, found.url) else _where(here)
+    return {
+        "running": True,
+        "url": found.url,
+        "serving": serving,
+        "cooling": [{"name": name, "until": round(end * 1000)} for name, end in cooling],
+        "text": told(serving, cooling, elsewhere, now),
+    }
+
+
+def listed(page: Mapping[str, Any]) -> list[Standing]:
+    """The chain, as the server's page of health has it."""
+    try:
+        found = msgspec.convert(page.get("providers"), list[Standing])
+    except msgspec.ValidationError:
+        return []
+    return [each for each in found if each.name.isprintable() and not each.disabled]
+
+
+def standing(
+    chain: Sequence[Standing], until: Mapping[str, float], now: float
+) -> tuple[str | None, list[tuple[str, float]]]:
+    """Who is asked first, and who cools down until when, in the order of the chain.
+
+    `until` has the cooldowns of the one model that is asked for.
+    """
+    serving, cooling = None, []
+    for each in chain:
+        end = until.get(each.name, 0.0)
+        end = 0.0 if end - now > FARTHEST else end
+        if not each.available:
+            end = max(end, (each.cooldown_until or 0.0) / 1000)
+        if end > now:
+            cooling.append((each.name, end))
+        elif each.available and serving is None:
+            serving = each.name
+    return serving, cooling
+
+
+def told(
+    serving: str | None, cooling: list[tuple[str, float]], elsewhere: str | None, now: float
+) -> str:
+    """The line."""
+    if serving is None:
+        # The one that is back first is asked even now, because an answer comes first.
+        head = "✗ all cool down" if cooling else "✗ no provider is enabled"
+    else:
+        head = f"{'!' if cooling else '✓'} {serving}"
+    parts = [f"{name} back {ahead(end, now)}" for name, end in cooling]
+    if elsewhere is not None:
+        parts.append(elsewhere)
+    return " · ".join([f"ccfallback {head}", *parts])
+
+
+def model_of(given: bytes) -> str:
+    """The model that Claude Code says it uses, as its requests name it; empty if it does not."""
+    try:
+        model = msgspec.json.decode(given, type=_Given).model.id
+    except (ValueError, RecursionError):
+        return ""
+    # A mark such as [1m] is for Claude Code alone.
+    return model.partition("[")[0]
+
+
+def model_cooldowns(paths: Paths, model: str) -> dict[str, float]:
+    """Until when each provider is left out for one model; those of all models the server knows."""
+    try:
+        state = msgspec.json.decode(paths.state.read_bytes(), type=_State)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {
+        name: (provider.models[model].cooldown_until or 0.0) / 1000
+        for name, provider in state.providers.items()
+        if model in provider.models
+    }
+
+
+def same_place(url: str, other: str) -> bool:
+    """Whether two URLs lead to the same listener, as far as names tell."""
+    try:
+        one, two = urlsplit(url), urlsplit(other)
+        ports = (one.port or 80) == (two.port or 80)
+    except ValueError:
+        return False
+    hosts = (one.hostname or "", two.hostname or "")
+    return ports and (hosts[0] == hosts[1] or all(map(_is_loopback, hosts)))
+
+
+def read_input(descriptor: int = 0) -> bytes:
+    """What standard input has, without waiting for more: nothing from a terminal."""
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while not os.isatty(descriptor) and (piece := os.read(descriptor, 65536)):
+                if len(pieces) * 65536 < LONGEST_INPUT:
+                    pieces.append(piece)
+        except OSError:
+            return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(STDIN_WAIT)
+    return b"".join(pieces)
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Print the line and be done; a reader that has gone does not matter."""
+    line = glance(places.resolve(environ=environ), environ, read_input())["text"]
+    with suppress(OSError):
+        os.write(1, f"{line}\n".encode())
+    return 0
+
+
+def _server(paths: Paths, here: str) -> Running | None:
+    """The server that this Claude Code talks to, else the one that runs."""
+    if _is_loopback(_host(here)) and (found := server_at(here, SERVER_WAIT)) is not None:
+        return found
+    # No look at the configured port: a server sees to it that its note is there.
+    return noted(paths, SERVER_WAIT)
+
+
+def _remedy(here: str) -> str:
+    if _is_loopback(_host(here)):
+        return "Claude Code can't reach it, `ccfallback serve` starts it"
+    return "`ccfallback serve` starts it"
+
+
+def _where(here: str) -> str:
+    host = _host(here)
+    return f"this session goes to {host}" if host else "this session does not come here"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")

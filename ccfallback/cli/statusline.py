@@ -1,0 +1,26 @@
+"""`ccfallback statusline`: one line for Claude Code's status line; see `glance`."""
+
+import typer
+
+from ccfallback.cli.options import Json, group
+from ccfallback.cli.session import session_of
+
+app = group()
+
+
+@app.command("statusline", epilog="Example: ccfallback statusline")
+def statusline(ctx: typer.Context, as_json: Json = False) -> None:
+    """Print one line for Claude Code's status line: who serves now.
+
+    It says who is asked first, who cools down and until when, and whether the proxy is down. It
+    reads what Claude Code pipes to it and always exits with 0.
+
+    To have it in Claude Code, write this into ~/.claude/settings.json by hand; nothing here does:
+
+    {"statusLine": {"type": "command", "command": "ccfallback statusline"}}
+    """
+    from ccfallback.cli.glance import glance, read_input
+
+    session = session_of(ctx)
+    found = glance(session.paths, session.environ, read_input())
+    session.console.emit(found, lambda: str(found["text"]))
