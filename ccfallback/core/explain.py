@@ -21,6 +21,9 @@ from ccfallback.core.explanation import (
 
 END_EVENTS: Final = frozenset({"request.complete", "request.error"})
 
+TOLD: Final = ("retry-after", "x-should-retry")
+"""Headers by which our own answers tell the client whether, and when, to come again."""
+
 
 def explain(records: Iterable[Mapping[str, Any]]) -> Explanation:
     """The story that the records of one request tell, oldest first."""
@@ -191,7 +194,12 @@ class _Telling:
             return "an answer that broke off; its connection was dropped, so that it asks again"
         words = _text(record, "message").partition(": ")[2]
         said = words or _text(record, "message")
-        return f"{it.status} {kind}: {said}" if kind else f"{it.status}: {said}"
+        told = data.get("told")
+        headers = told if isinstance(told, Mapping) else {}
+        lines = [f"{name}: {_text(headers, name)}" for name in TOLD if _text(headers, name)]
+        with_them = f" ({', '.join(lines)})" if lines else ""
+        sort = f" {kind}" if kind else ""
+        return f"{it.status}{sort}{with_them}: {said}"
 
     def _place_the_rest(self) -> None:
         """Add those whose turn never came."""

@@ -1,6 +1,7 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
 import asyncio
+from collections.abc import Mapping
 
 from ccfallback.core.body import Body, NotAnObject
 from ccfallback.core.failover import is_final
@@ -161,7 +162,8 @@ class _Exchange:
         if isinstance(reply, Verdict):
             headers = [respond.JSON, *reply.headers, self._attempts_header()]
             await respond.whole(send, reply.status, headers, reply.body)
-            self._log_end(None, reply.status, error=reply.kind, message=reply.message)
+            told = {name.decode(): value.decode() for name, value in reply.headers}
+            self._log_end(None, reply.status, error=reply.kind, message=reply.message, told=told)
             return
         status = reply.status or 200
         if reply.answer is None:
@@ -245,6 +247,7 @@ class _Exchange:
         *,
         error: str | None = None,
         message: str = "",
+        told: Mapping[str, str] | None = None,
     ) -> None:
         latency = self._context.seconds
         name = reply.provider.name if reply is not None else None
@@ -276,8 +279,9 @@ class _Exchange:
         else:
             # That a client leaves is no trouble of ours.
             level = "info" if status == 499 else "warn"
+            extra = {"error": error, **({"told": told} if told else {})}
             self._services.recorder.log(
-                level, "request.error", text, self._context.id, **data, error=error
+                level, "request.error", text, self._context.id, **data, **extra
             )
 
     def _log_torn(self, reply: Reply) -> None:

@@ -258,6 +258,19 @@ def test_what_the_client_saw_when_nobody_answered() -> None:
     )
 
 
+def test_what_the_client_was_told_of_coming_again() -> None:
+    end = line(
+        "request.error",
+        1.0,
+        "warn",
+        status=502,
+        error="fallback_exhausted",
+        message="no answer after 1.20 s: all failed",
+        told={"retry-after": "7", "cookie": "not shown"},
+    )
+    assert explain([end]).client_saw == "502 fallback_exhausted (retry-after: 7): all failed"
+
+
 def test_a_refusal_that_is_handed_on_is_no_failure_of_the_chain() -> None:
     end = line("request.error", 1.0, "warn", status=400, error="400", provider="one", attempts=1)
     it = explain([start("one"), asked("one", 1, 0.1), failed("one", 1, 0.4), end])

@@ -455,6 +455,8 @@ def test_failures_that_need_a_person_are_not_retried(chain: Callable[..., Chain]
     response = ask(running)
     assert response.headers["x-should-retry"] == "false"
     assert "retry-after" not in response.headers
+    told = running.proxy.wait_for("request.error")["data"]["told"]
+    assert told == {"x-should-retry": "false"}
 
 
 def test_the_primarys_404_is_handed_on_when_nobody_else_can(chain: Callable[..., Chain]) -> None:
