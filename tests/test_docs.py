@@ -1,16 +1,48 @@
-"""The README tells of everything that there is."""
+"""The README tells of everything that there is, and what it shows to type can be typed."""
 
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
+import msgspec
 import pytest
+import typer
+from starlette.routing import Route, Router
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS
+from ccfallback.cli import COMMANDS, manual
+from ccfallback.cli import help as helping
+from ccfallback.cli.root import app
+from ccfallback.core import schema
+from ccfallback.core.config import Config
+from ccfallback.core.presets import PRESETS
 from ccfallback.core.quirks import Quirks
+from ccfallback.proxy import app as server
+from ccfallback.proxy import scripted
 from ccfallback.rectify import RECTIFIERS
+from ccfallback.wire import FORMATS
+from tests.conftest import Chain
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+
+SOURCES = sorted((ROOT / "ccfallback").rglob("*.py"))
+
+
+def section(title: str) -> str:
+    """What the README says under a heading, up to the next of its kind."""
+    return README.split(f"\n{title}\n")[1].split(f"\n{title.split()[0]} ")[0]
+
+
+COMMAND_TABLE = section("## Commands")
 
 
 @pytest.mark.parametrize("name", Quirks.__dataclass_fields__)
@@ -20,12 +52,248 @@ def test_every_quirk_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", [rectifier.name for rectifier in RECTIFIERS])
 def test_every_repair_is_there(name: str) -> None:
-    assert f"`{name}`" in README.split("### Repairs")[1].split("## HTTP")[0]
+    assert f"`{name}`" in section("### Repairs")
+
+
+def leaves() -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+
+    def walk(path: tuple[str, ...], command: Any) -> None:
+        below = helping.commands(command)
+        for name, one in below.items():
+            walk((*path, name), one)
+        if not below:
+            found.append((path, command))
+
+    walk((), typer.main.get_command(app))
+    return found
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there(name: str) -> None:
-    assert f"| `{name}" in README
+    assert f"| `{name}" in COMMAND_TABLE
+
+
+@pytest.mark.parametrize("path", [path for path, _ in leaves()], ids=" ".join)
+def test_every_verb_is_there(path: tuple[str, ...]) -> None:
+    rows = [line for line in COMMAND_TABLE.splitlines() if line.startswith(f"| `{path[0]}")]
+    assert re.search(rf"\b{path[-1]}\b", "\n".join(rows))
+
+
+def test_no_command_is_there_that_is_none() -> None:
+    known = {path for path, _ in leaves()}
+    named = {path[0] for path in known}
+    for line in COMMAND_TABLE.splitlines():
+        if row := re.match(r"\| `(\w+)", line):
+            assert row[1] in named, line
+
+
+def block_under(title: str) -> str:
+    return section(title).split("```toml\n")[1].split("```")[0]
+
+
+def test_the_configuration_in_the_readme_loads() -> None:
+    table = tomllib.loads(block_under("## Configuration"))
+    names = [rectifier.name for rectifier in RECTIFIERS]
+    config = schema.parse(table, formats=FORMATS, rectifiers=lambda: names)
+    assert [provider.name for provider in config.providers] == ["spare"]
+
+
+def test_the_configuration_in_the_readme_is_the_default_one() -> None:
+    table = tomllib.loads(block_under("## Configuration"))
+    del table["providers"], table["tokens"]
+    assert schema.parse(table, formats=FORMATS) == schema.parse({}, formats=FORMATS)
+    assert isinstance(schema.parse({}, formats=FORMATS), Config)
+
+
+def keys_that_are_read() -> set[str]:
+    """The keys that the schema asks its readers for."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / "ccfallback/core/schema.py").read_text("utf-8"))):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("get", "need", "section", "sections", "take")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+            and isinstance(node.args[0].value, str)
+        ):
+            found.add(node.args[0].value)
+    return found
+
+
+def test_every_config_key_is_there() -> None:
+    keys = keys_that_are_read()
+    assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
+    block = section("## Configuration")
+    assert {key for key in keys if not re.search(rf"\b{key}\b", block)} == set()
+
+
+def routes() -> list[str]:
+    found: list[str] = []
+
+    class Gate:
+        def __init__(self, router: Router, _services: object) -> None:
+            found.extend(route.path for route in router.routes if isinstance(route, Route))
+
+    class Nothing:
+        def __getattr__(self, _name: str) -> Any:
+            return self
+
+        def __call__(self, *_: object, **__: object) -> Any:
+            return self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "Gate", Gate)
+        server.create_app(Nothing())  # type: ignore[arg-type]  # only its routes are looked at
+    return found
+
+
+def test_every_route_is_there() -> None:
+    table = section("## HTTP")
+    found = routes()
+    assert "/v1/messages" in found
+    for path in found:
+        shown = path.replace("{path:path}", "")
+        assert shown == "/" or shown in table, path
+    assert "`GET /`" in table
+
+
+EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
+
+
+def events() -> set[str]:
+    """The events that the source logs."""
+    found: set[str] = set()
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".log", "._log")):
+                for part in (part for given in node.args[:2] for part in ast.walk(given)):
+                    if isinstance(part, ast.Constant) and EVENT.fullmatch(str(part.value)):
+                        found.add(str(part.value))
+    return found
+
+
+@pytest.mark.parametrize("event", sorted(events()))
+def test_every_event_is_there(event: str) -> None:
+    assert f"`{event}`" in section("## Log")
+
+
+def test_no_event_is_there_that_is_none() -> None:
+    rows = [line.split("|")[1] for line in section("## Log").splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", " ".join(rows))) == events()
+
+
+def variables() -> set[str]:
+    """The variables of ours and of Claude Code that the source names."""
+    pattern = re.compile(r"(CCFALLBACK|ANTHROPIC)_[A-Z_]+")
+    return {
+        node.value
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and pattern.fullmatch(node.value)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(variables()))
+def test_every_variable_is_there(name: str) -> None:
+    assert f"`{name}`" in section("## Files")
+
+
+def test_the_manual_has_every_variable_of_ours() -> None:
+    page = manual.render()
+    assert {name for name in variables() if name.startswith("CCFALLBACK_")} <= {
+        name for name in variables() if name in page
+    }
+
+
+def test_every_preset_is_listed() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "ccfallback", "providers", "presets", "--json"],
+        capture_output=True,
+        check=True,
+        timeout=20,
+    )
+    names = [preset["name"] for preset in msgspec.json.decode(listed.stdout)["presets"]]
+    assert sorted(names) == sorted(PRESETS)
+
+
+def test_the_contents_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in README.splitlines()
+        if line.startswith("#")
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+RUN = re.findall(r"<!-- run -->\n```sh\n(.*?)```", README, re.DOTALL)
+
+
+def test_many_examples_are_run() -> None:
+    assert len(RUN) >= 6
+
+
+def shell_lines() -> list[str]:
+    """Every line that the README shows to type with our program in it."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("ccfallback ")]
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_what_is_shown_names_commands_that_exist(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    known = {path for path, _ in leaves()}
+    assert tuple(words[1:3]) in known or tuple(words[1:2]) in known
+
+
+@pytest.fixture
+def shell(tmp_path: Path, home: Path) -> Callable[[str, Path], str]:
+    """Runs a script as a person would, with `ccfallback` on the path and a home of its own."""
+    program = tmp_path / "bin" / "ccfallback"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ccfallback "$@"\n')
+    program.chmod(0o755)
+    folder = tmp_path / "desk"
+    folder.mkdir()
+
+    def run(script: str, log: Path) -> str:
+        environ = {
+            **os.environ,
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "CCFALLBACK_LOG_FILE": str(log),
+            "SPARE_KEY": "a-key",
+        }
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env=environ,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a POSIX shell")
+@pytest.mark.parametrize("script", RUN, ids=lambda script: script.splitlines()[0])
+def test_the_examples_run(
+    script: str, shell: Callable[[str, Path], str], chain: Callable[..., Chain]
+) -> None:
+    started = chain(scripted.error(529, "overloaded_error", "Overloaded"), scripted.reply("well"))
+    body = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    answer = httpx.post(f"{started.url}/v1/messages", json=body, trust_env=False)
+    assert answer.status_code == 200
+    started.proxy.stop()
+    assert shell(script, started.proxy.paths.log).strip()
 
 
 def test_the_changelog_tells_of_this_version() -> None:
