@@ -55,6 +55,7 @@ def demo(listener: Callable[[Record], None]) -> DemoResult:
 
 def _files(folder: Path, primary: str, spare: str) -> Paths:
     config = folder / "config.toml"
+    config.touch(mode=0o600)
     config.write_text(
         f'[primary]\nbase_url = "{primary}"\n\n'
         f'[[providers]]\nname = "spare"\nbase_url = "{spare}"\napi_key = "demo-key"\n'

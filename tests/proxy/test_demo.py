@@ -12,3 +12,4 @@ def test_the_demonstration_ends_with_an_answer_of_the_fallback() -> None:
     events = [record["event"] for record in records]
     assert events.index("provider.failure") < events.index("provider.success")
     assert "request.complete" in events
+    assert "files.open" not in events
