@@ -45,6 +45,8 @@ class Sight:
     should_retry: str = ""
     overloaded: bool = False
     """Whether an error event spoke of an overload before any content."""
+    kept: bool = False
+    """Whether a block of it was over: the client keeps that, and asks for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Again:
 def next_try(seen: Sequence[Sight], *, login: bool) -> Again | None:
     """What follows the requests of a turn that came to nothing; `None` shows the user an error."""
     last, tries = seen[-1], len(seen)
-    if tries >= MOST_TRIES or last.ending is Ending.ANSWERED:
+    if tries >= MOST_TRIES or last.ending is Ending.ANSWERED or last.kept:
         return None
     gap = GAPS[min(tries, len(GAPS)) - 1]
     match last.ending:

@@ -4,7 +4,7 @@ Its answer is that of a model at work: a text and two calls of a tool, and a las
 tool has answered. `up_to` says as much of it as is wanted, and then something else.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -24,6 +24,11 @@ CONTENT: Final[tuple[Block, ...]] = (
     {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {"file_path": "/one.txt"}},
     {"type": "tool_use", "id": "toolu_2", "name": TOOL, "input": {"file_path": "/two.txt"}},
 )
+THINKING: Final[Block] = {
+    "type": "thinking",
+    "thinking": "Both files have to be read.",
+    "signature": "c2NyaXB0ZWQ=",
+}
 LAST: Final[tuple[Block, ...]] = ({"type": "text", "text": LAST_WORD},)
 
 
@@ -33,6 +38,8 @@ class Part(IntEnum):
     NOTHING = 0
     OPENING = 1
     TEXT = 3
+    A_TEXT = 4
+    """The text is over."""
     HALF_A_CALL = 5
     A_CALL = 7
     """The first call is over, the second one has begun."""
@@ -40,6 +47,10 @@ class Part(IntEnum):
 
 Refuses = Callable[[int, str, str, Mapping[str, str]], Script]
 Replies = Callable[[Iterable[Block]], Script]
+Streams = Callable[[Iterable[Block]], list[bytes]]
+
+_ENDS: Final = 3
+"""Events at the end of an answer that finish its last block and itself, in both formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Dialect:
     """An overload, as it is said inside a 200."""
     replies: Replies
     refuses: Refuses
+    streams: Streams
 
     @property
     def error_event(self) -> bytes:
@@ -63,8 +75,15 @@ class Dialect:
 
     def up_to(self, part: Part, then: Script | None = None) -> Script:
         """So much of the answer, and then something else, or else the end as if it were whole."""
-        half = [self.whole[: len(self.whole) // 2]] if part else []
-        as_stream = stream(self.events[:part], then)
+        return self._broken_off(self.events[:part], then)
+
+    def within_the_last_of(self, content: Iterable[Block], then: Script) -> Script:
+        """Another answer, and in the midst of its last block something else."""
+        return self._broken_off(self.streams(content)[:-_ENDS], then)
+
+    def _broken_off(self, events: Sequence[bytes], then: Script | None) -> Script:
+        half = [self.whole[: len(self.whole) // 2]] if events else []
+        as_stream = stream(events, then)
         as_whole = stream(half, then, {"content-type": JSON})
 
         async def script(request: Received, connection: Connection) -> None:
@@ -121,16 +140,21 @@ def _anthropic_reply(content: Iterable[Block]) -> Script:
     return scripted.reply(blocks, stop_reason=reason)
 
 
+def _anthropic_events(content: Iterable[Block]) -> list[bytes]:
+    return scripted.events_of(msgspec.json.encode(scripted.message(content)))
+
+
 _WHOLE: Final = msgspec.json.encode(scripted.message(CONTENT, stop_reason="tool_use"))
 
 ANTHROPIC: Final = Dialect(
     name="anthropic",
     events=tuple(scripted.events_of(_WHOLE)),
-    last_events=tuple(scripted.events_of(msgspec.json.encode(scripted.message(LAST)))),
+    last_events=tuple(_anthropic_events(LAST)),
     whole=_WHOLE,
     error={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
     replies=_anthropic_reply,
     refuses=scripted.error,
+    streams=_anthropic_events,
 )
 
 OPENAI: Final = Dialect(
@@ -141,6 +165,7 @@ OPENAI: Final = Dialect(
     error={"error": {"message": "Overloaded", "type": "server_error", "code": 503}},
     replies=scripted_openai.reply,
     refuses=scripted_openai.error,
+    streams=scripted_openai.chunks_of,
 )
 
 DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(

@@ -102,7 +102,8 @@ class Task:
                 async for chunk in response.aiter_bytes():
                     raw += chunk
         except httpx.TransportError:
-            return Sight(Ending.DROPPED, stream), _whole_blocks(raw)
+            blocks = _whole_blocks(raw)
+            return Sight(Ending.DROPPED, stream, kept=bool(blocks)), blocks
         if response.status_code != 200:
             return _refused(response, raw, stream=stream), []
         return _read(response, raw, stream=stream)
@@ -141,12 +142,13 @@ def _read(response: httpx.Response, raw: bytes, *, stream: bool) -> tuple[Sight,
     if "error" in kinds:
         error = events[kinds.index("error")].get("error") or {}
         overloaded = error.get("type") == "overloaded_error" and "content_block_start" not in kinds
-        return Sight(Ending.ERROR_EVENT, stream, 200, overloaded=overloaded), blocks
+        ending = Ending.ERROR_EVENT
+        return Sight(ending, stream, 200, overloaded=overloaded, kept=bool(blocks)), blocks
     if any(kind is None for kind in kinds):
-        return Sight(Ending.MALFORMED, stream, 200), blocks
+        return Sight(Ending.MALFORMED, stream, 200, kept=bool(blocks)), blocks
     if any((event.get("delta") or {}).get("stop_reason") for event in events):
         return Sight(Ending.ANSWERED, stream, 200), list(msgspec.json.decode(fold(raw))["content"])
-    return Sight(Ending.ENDED_EARLY, stream, 200), blocks
+    return Sight(Ending.ENDED_EARLY, stream, 200, kept=bool(blocks)), blocks
 
 
 def _events(raw: bytes) -> list[dict[str, Any]]:

@@ -14,8 +14,11 @@ import msgspec
 from ccfallback.proxy import misbehaving, scripted
 from ccfallback.proxy.dialect import (
     ANTHROPIC,
+    CONTENT,
     DIALECTS,
     OPENAI,
+    THINKING,
+    Block,
     Dialect,
     Part,
     media_type,
@@ -86,6 +89,10 @@ def _answer(body: bytes) -> Makes:
 
 def _up_to(part: Part, then: Script | None = None) -> Makes:
     return lambda dialect: dialect.up_to(part, then)
+
+
+def _cut_within_the_last_of(*content: Block) -> Makes:
+    return lambda dialect: dialect.within_the_last_of(content, in_a_moment(scripted.close))
 
 
 def _error_after(part: Part) -> Makes:
@@ -236,6 +243,8 @@ _NO_ANSWERS: Final = (
         lambda dialect: dialect.up_to(Part.NOTHING, _GARBAGE)),
 )
 
+_TEXT, _CALL, _ = CONTENT
+
 _TORN: Final = (
     ScriptedFault("cut-in-text", "cut in the midst of a text",
         _up_to(Part.TEXT, in_a_moment(scripted.close))),
@@ -250,7 +259,15 @@ _TORN: Final = (
         _up_to(Part.TEXT, in_a_moment(_BAD_CHUNK))),
     ScriptedFault("stall-in-text", "silence in the midst of a text",
         _up_to(Part.TEXT, scripted.hang)),
-    ScriptedFault("cut-in-call", "cut in the midst of a tool call",
+    ScriptedFault("cut-after-text", "cut after a whole text",
+        _up_to(Part.A_TEXT, in_a_moment(scripted.close))),
+    ScriptedFault("cut-thinking-in-text", "cut in the midst of a text, after whole thinking",
+        _cut_within_the_last_of(THINKING, _TEXT)),
+    ScriptedFault("cut-thinking-in-call", "cut in the midst of a call, after whole thinking",
+        _cut_within_the_last_of(THINKING, _CALL)),
+    ScriptedFault("cut-thinking-text-in-call", "the same, with a whole text in between",
+        _cut_within_the_last_of(THINKING, _TEXT, _CALL)),
+    ScriptedFault("cut-in-call", "cut in the midst of a tool call, after a whole text",
         _up_to(Part.HALF_A_CALL, in_a_moment(scripted.close))),
     ScriptedFault("cut-after-call", "cut after a tool call, which has run by then",
         _up_to(Part.A_CALL, in_a_moment(scripted.close))),

@@ -42,6 +42,11 @@ def test_a_dropped_connection_is_asked_for_again_as_a_stream() -> None:
     assert next_try([dropped, dropped], login=False) == Again(stream=True, wait=1.2)
 
 
+@pytest.mark.parametrize("ending", [Ending.DROPPED, Ending.ENDED_EARLY, Ending.ERROR_EVENT])
+def test_what_broke_off_after_a_finished_block_is_not_asked_for_again(ending: Ending) -> None:
+    assert next_try([Sight(ending, stream=True, kept=True)], login=False) is None
+
+
 @pytest.mark.parametrize("ending", [Ending.MALFORMED, Ending.ENDED_EARLY, Ending.ERROR_EVENT])
 def test_a_stream_that_makes_no_sense_is_asked_for_once_more_as_a_whole(ending: Ending) -> None:
     assert next_try([Sight(ending, stream=True)], login=False) == Again(stream=False, wait=0.0)

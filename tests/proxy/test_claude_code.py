@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from ccfallback.proxy import scripted, scripted_openai
+from ccfallback.proxy.misbehaving import in_a_moment
 from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
 from tests.conftest import RunningProxy
 from tests.proxy.plain_api import strict
@@ -106,6 +107,65 @@ def test_claude_code_finishes_its_task(
     for request in fallback.received:
         assert USERS_KEY not in str(request.headers)
         assert USERS_KEY.encode() not in request.body
+
+
+THINKING = {"type": "thinking", "thinking": "A file.", "signature": "c2NyaXB0ZWQ="}
+TEXT = {"type": "text", "text": "I will count."}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "end", "runs"),
+    [
+        (["text"], 4, 0),
+        (["text", "call"], 6, 0),
+        (["text", "call"], 7, 1),
+        (["thinking"], 5, 0),
+        (["thinking", "text"], 7, 0),
+        (["thinking", "call"], 7, 0),
+        (["thinking", "text", "call"], 10, 0),
+        (["thinking", "text", "call"], 11, 1),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else str(value),
+)
+def test_claude_code_goes_on_wherever_the_primary_is_cut(
+    kinds: list[str],
+    end: int,
+    runs: int,
+    tmp_path: Path,
+    running: Callable[[str], RunningProxy],
+    upstream: Callable[..., ScriptedUpstream],
+) -> None:
+    written, counted = tmp_path / "work" / "hello.txt", tmp_path / "work" / "counted.txt"
+    arguments = {"command": f"echo once >> {counted}", "description": "count"}
+    call = {"type": "tool_use", "id": "toolu_cut", "name": "Bash", "input": arguments}
+    blocks: dict[str, dict[str, Any]] = {"thinking": THINKING, "text": TEXT, "call": call}
+    whole = scripted.message([blocks[kind] for kind in kinds], stop_reason="tool_use")
+    events = scripted.events_of(msgspec.json.encode({**whole, "id": "msg_cut"}))[:end]
+    primary = upstream(scripted.stream(events, then=in_a_moment(scripted.close)))
+    fallback = upstream()
+    done: list[Received] = []
+
+    def route(request: Received) -> Script:
+        # What the cut answer's call brought is no sign that the file is written.
+        if "toolu_1" in request.body.decode():
+            done.append(request)
+            return scripted.reply("The file is written.")
+        arguments = {"file_path": str(written), "content": "written by the tool\n"}
+        write = {"type": "tool_use", "id": "toolu_1", "name": "Write", "input": arguments}
+        return scripted.reply([TEXT, write], stop_reason="tool_use")
+
+    fallback.route = route
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n'
+        f'[[providers]]\nname = "spare"\nbase_url = "{fallback.url}"\napi_key = "spare-key"\n'
+    )
+    result = run_claude(proxy.url, tmp_path)
+    assert result["is_error"] is False
+    assert result["result"] == "The file is written."
+    assert written.read_text() == "written by the tool\n"
+    assert (counted.read_text() if counted.exists() else "") == "once\n" * runs
+    assert len(primary.received) == 1
+    assert len(done) == 1
 
 
 PNG = (

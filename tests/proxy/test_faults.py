@@ -24,7 +24,11 @@ ASK: dict[str, Any] = {
     "messages": [{"role": "user", "content": "hi"}],
 }
 LIMITS = "[timeouts]\nconnect = 0.3\nfirst_byte = 0.3\nnon_streaming = 0.3\nidle = 0.3\n"
-TORN = [fault for fault in FAULTS if fault.id.endswith(("-in-text", "-in-call", "-after-call"))]
+TORN = [
+    fault
+    for fault in FAULTS
+    if fault.id.endswith(("-in-text", "-after-text", "-in-call", "-after-call"))
+]
 """Faults that come after the commit point, where the answer is a stream."""
 
 
@@ -135,6 +139,8 @@ def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
     seen = b"".join(parts)
     assert b"content_block_delta" in seen
     assert b"message_delta" not in seen
+    # The client asks again only if it has seen no finished block, or a finished call.
+    assert (b"content_block_stop" in seen) is fault.id.endswith("-after-call")
     assert b"event: error" not in seen
     assert seen.endswith(b"\n\n")
     stage.proxy.wait_for("request.error")
