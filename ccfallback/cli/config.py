@@ -29,7 +29,10 @@ app.command("show", epilog="Example: ccfallback config show")(settings.show)
 app.command("get", epilog="Example: ccfallback config get server.port")(settings.get)
 app.command("set", epilog="Example: ccfallback config set timeouts.first_byte 45")(settings.set_)
 app.command("export", epilog="Example: ccfallback config export backup.json")(exchange.export)
-app.command("import", epilog="Example: ccfallback config import backup.json")(exchange.import_)
+app.command(
+    "import",
+    epilog="Example: ccfallback config import backup.json\nccfallback config import --from litellm config.yaml",
+)(exchange.import_)
 app.command("reset", epilog="Example: ccfallback config reset")(exchange.reset)
 
 EDITORS: Final = ("VISUAL", "EDITOR")
