@@ -31,7 +31,8 @@ app.command("set", epilog="Example: ccfallback config set timeouts.first_byte 45
 app.command("export", epilog="Example: ccfallback config export backup.json")(exchange.export)
 app.command(
     "import",
-    epilog="Example: ccfallback config import backup.json\nccfallback config import --from litellm config.yaml",
+    epilog="Example: ccfallback config import backup.json\n"
+    "ccfallback config import --from litellm config.yaml",
 )(exchange.import_)
 app.command("reset", epilog="Example: ccfallback config reset")(exchange.reset)
 
