@@ -44,7 +44,7 @@ ROOMS = {
     ),
     "proxy": Room(
         frozenset({"proxy", "store", "core", "errors", "rectify", "wire", "__version__"}),
-        frozenset({"msgspec", "starlette", "httpx", "uvicorn", "uvloop", "httptools"}),
+        frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", *HEAVY}),
     ),
     "cli": Room(
         frozenset({"cli", "proxy", "store", "core", "errors", "rectify", "wire", "__version__"}),

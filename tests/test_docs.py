@@ -25,8 +25,10 @@ from ccfallback.core import schema
 from ccfallback.core.config import Config
 from ccfallback.core.presets import PRESETS
 from ccfallback.core.quirks import Quirks
+from ccfallback.core.tally import COUNTERS, HISTOGRAMS
 from ccfallback.proxy import app as server
 from ccfallback.proxy import scripted
+from ccfallback.proxy.metrics import GAUGES, PROCESS
 from ccfallback.rectify import RECTIFIERS
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain
@@ -294,6 +296,14 @@ def test_the_examples_run(
     assert answer.status_code == 200
     started.proxy.stop()
     assert shell(script, started.proxy.paths.log).strip()
+
+
+def test_every_metric_is_there_and_no_other() -> None:
+    section = README.split("## Metrics")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ", section, re.MULTILINE)
+    told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert told == {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS, *GAUGES)}
+    assert all(f"`{name}`" in section for name in PROCESS)
 
 
 def test_the_changelog_tells_of_this_version() -> None:

@@ -6,6 +6,7 @@ from ccfallback.proxy import respond
 from ccfallback.proxy.context import Services, context_of
 from ccfallback.proxy.gate import App, Gate
 from ccfallback.proxy.messages import Messages
+from ccfallback.proxy.metrics import MetricsPage
 from ccfallback.proxy.passthrough import PassThrough
 from ccfallback.proxy.plain import CountTokens, HealthPage, Home, Models
 from ccfallback.proxy.request import Receive, Scope, Send
@@ -33,6 +34,7 @@ def create_app(services: Services) -> App:
             Route("/v1/models/{id}", models),
             Route("/v1/{path:path}", pass_through),
             Route("/api/{path:path}", pass_through),
+            Route("/metrics", MetricsPage(services)),
             Route("/health", HealthPage(services)),
             Route("/", Home(services)),
             Route("/{path:path}", NotFound()),

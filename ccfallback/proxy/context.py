@@ -12,6 +12,7 @@ from typing import Any, Final
 from ccfallback.core.config import Config
 from ccfallback.core.headers import RawHeaders
 from ccfallback.core.ledger import Ledger
+from ccfallback.core.tally import Tally
 from ccfallback.core.target import Address
 from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.keys import Keys
@@ -33,6 +34,7 @@ class Services:
     keys: Keys
     logins: "Logins"
     ledger: Ledger = field(default_factory=Ledger)
+    tally: Tally = field(default_factory=Tally)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How a wait passes before another try."""
     started: float = field(default_factory=time)

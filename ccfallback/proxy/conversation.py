@@ -235,6 +235,7 @@ class Conversation:
             provider=name,
             attempt=number,
             reason=str(step.reason),
+            after=str(self.replies[-1].outcome.fault) if self.replies else None,
             host=host_of(step.provider.base_url),
             model=mapped_model(step.draft.body.model, step.provider.model_mapping),
         )

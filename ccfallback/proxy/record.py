@@ -16,6 +16,8 @@ from ccfallback.core.redact import scrub, without_quotes
 
 Record = dict[str, Any]
 Listener = Callable[[Record], None]
+Count = Callable[[str, str, Record], None]
+"""Takes an event's level, its name and its data."""
 
 LONGEST_TEXT: Final = 200
 
@@ -34,6 +36,8 @@ class Recorder:
         self._sink = sink
         self._threshold = LEVELS.index(level)
         self.listeners: list[Listener] = []
+        self.count: Count | None = None
+        """Is told of every event, of whatever level."""
 
     def set_level(self, level: str) -> None:
         """Records below this level are dropped from now on."""
@@ -47,6 +51,8 @@ class Recorder:
         self, level: str, event: str, message: str, request_id: str | None = None, **data: Any
     ) -> None:
         """Record an event; `message` is a sentence for a person, `data` the same for a script."""
+        if self.count is not None:
+            self.count(level, event, data)
         if not self.wants(level):
             return
         record = {

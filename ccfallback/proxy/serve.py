@@ -86,6 +86,7 @@ class Proxy:
             logins=Logins(),
             pause=pause,
         )
+        self.recorder.count = self.services.tally.note
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
