@@ -209,15 +209,24 @@ def _pieces(path: Path) -> list[_Piece]:
 
 def _open(path: Path, piece: _Piece) -> BinaryIO | None:
     """The file, wherever rotation has put it since; None if it is gone."""
+    # Almost always where it was: to list the folder for each file takes squared time for all.
+    if (file := _open_at_number(path, piece.number, piece.inode)) is not None:
+        return file
     highest = max([piece.number, *rotations(path)]) + 1
-    for number in range(piece.number, highest + 1):
-        try:
-            file = numbered(path, number).open("rb")
-        except OSError:
-            continue
-        if os.fstat(file.fileno()).st_ino == piece.inode:
+    for number in range(piece.number + 1, highest + 1):
+        if (file := _open_at_number(path, number, piece.inode)) is not None:
             return file
-        file.close()
+    return None
+
+
+def _open_at_number(path: Path, number: int, inode: int) -> BinaryIO | None:
+    try:
+        file = numbered(path, number).open("rb")
+    except OSError:
+        return None
+    if os.fstat(file.fileno()).st_ino == inode:
+        return file
+    file.close()
     return None
 
 

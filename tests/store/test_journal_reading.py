@@ -218,3 +218,19 @@ def test_any_cut_of_writes_reads_back_the_same_lines(
         patch.setattr(journal_reading, "BLOCK", block)
         assert [raw for _, raw in tail(path, len(raw))] == raw
     assert list(itertools.islice(following, len(raw))) == raw
+
+
+def test_a_folder_of_many_files_is_not_listed_for_each(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, 0, 90)
+    looks = []
+    listing = journal_reading.rotations
+
+    def counted(path: Path) -> list[int]:
+        looks.append(path)
+        return listing(path)
+
+    monkeypatch.setattr(journal_reading, "rotations", counted)
+    assert list(all_lines(path)) == lines(0, 90)
+    assert len(looks) == 1
