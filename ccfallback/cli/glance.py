@@ -32,7 +32,7 @@ LONGEST_INPUT: Final = 1 << 20
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 
 FARTHEST: Final = 7 * 86400.0
-"""Seconds; a cooldown of a model that ends later was written by a wrong clock."""
+"""Seconds; a cooldown that ends later was written by a wrong clock."""
 
 
 class _Model(msgspec.Struct):
@@ -104,10 +104,10 @@ def standing(
     """
     serving, cooling = None, []
     for each in chain:
-        end = until.get(each.name, 0.0)
-        end = 0.0 if end - now > FARTHEST else end
+        ends = [until.get(each.name, 0.0)]
         if not each.available:
-            end = max(end, (each.cooldown_until or 0.0) / 1000)
+            ends.append((each.cooldown_until or 0.0) / 1000)
+        end = max(end if end - now <= FARTHEST else 0.0 for end in ends)
         if end > now:
             cooling.append((each.name, end))
         elif each.available and serving is None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccfallback.cli.glance import Standing, listed, model_of, same_place, standing, told
 from ccfallback.store.paths import Paths
@@ -60,6 +62,24 @@ def test_who_serves_and_who_cools_down(
 @pytest.mark.parametrize("providers", [None, 7, [7], [{"name": 1}], [{"name": "\x1b[2J"}]])
 def test_a_page_of_strangers_has_no_chain(providers: Any) -> None:
     assert listed({"providers": providers}) == []
+
+
+TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"name": st.text(), "available": st.booleans(), "cooldownUntil": TIMES}
+        )
+    ),
+    st.dictionaries(st.text(), st.floats(allow_nan=False)),
+)
+def test_whatever_a_page_says_there_is_one_line(
+    facts: list[dict[str, Any]], until: dict[str, float]
+) -> None:
+    line = told(*standing(chain(*facts), until, NOW), None, NOW)
+    assert line.splitlines() == [line]
 
 
 @pytest.mark.parametrize(
