@@ -9,6 +9,8 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from itertools import islice
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ import msgspec
 from ccfallback.cli.phrases import ahead
 from ccfallback.cli.running import Running, noted, server_at
 from ccfallback.store import paths as places
+from ccfallback.store.journal_reading import backwards
 from ccfallback.store.paths import Paths
 
 STDIN_WAIT: Final = 0.2
@@ -33,6 +36,13 @@ BASE_URL: Final = "ANTHROPIC_BASE_URL"
 
 FARTHEST: Final = 7 * 86400.0
 """Seconds; a cooldown that ends later was written by a wrong clock."""
+
+
+RECENT: Final = 900.0
+"""Seconds for which the last request is news."""
+
+LOOKED_AT: Final = 200
+"""Records at the end of the log."""
 
 
 class _Model(msgspec.Struct):
@@ -76,13 +86,15 @@ def glance(paths: Paths, environ: Mapping[str, str], given: bytes) -> dict[str, 
     now, model = time(), model_of(given)
     until = model_cooldowns(paths, model) if model else {}
     serving, cooling = standing(listed(found.page), until, now)
-    elsewhere = None if same_place(here, found.url) else _where(here)
+    remarks = [last_request(paths, serving, now)]
+    if not same_place(here, found.url):
+        remarks.append(_where(here))
     return {
         "running": True,
         "url": found.url,
         "serving": serving,
         "cooling": [{"name": name, "until": round(end * 1000)} for name, end in cooling],
-        "text": told(serving, cooling, elsewhere, now),
+        "text": told(serving, cooling, [remark for remark in remarks if remark], now),
     }
 
 
@@ -116,18 +128,16 @@ def standing(
 
 
 def told(
-    serving: str | None, cooling: list[tuple[str, float]], elsewhere: str | None, now: float
+    serving: str | None, cooling: list[tuple[str, float]], remarks: Sequence[str], now: float
 ) -> str:
     """The line."""
     if serving is None:
         # The one that is back first is asked even now, because an answer comes first.
         head = "✗ all cool down" if cooling else "✗ no provider is enabled"
     else:
-        head = f"{'!' if cooling else '✓'} {serving}"
+        head = f"{'!' if cooling or remarks else '✓'} {serving}"
     parts = [f"{name} back {ahead(end, now)}" for name, end in cooling]
-    if elsewhere is not None:
-        parts.append(elsewhere)
-    return " · ".join([f"ccfallback {head}", *parts])
+    return " · ".join([f"ccfallback {head}", *parts, *remarks])
 
 
 def model_of(given: bytes) -> str:
@@ -151,6 +161,32 @@ def model_cooldowns(paths: Paths, model: str) -> dict[str, float]:
         for name, provider in state.providers.items()
         if model in provider.models
     }
+
+
+def last_request(paths: Paths, serving: str | None, now: float) -> str:
+    """What the last request tells that the chain does not: it failed, or another one answered."""
+    for record, _ in islice(backwards(paths.log), LOOKED_AT):
+        event, level = record.get("event"), record.get("level")
+        # Side endpoints are logged as debug: nobody waits for them.
+        if event not in ("request.complete", "request.error") or level == "debug":
+            continue
+        if not now - RECENT < _written(record) <= now:
+            return ""
+        if event == "request.error":
+            # As info where the client went away, which is nobody's failure.
+            return "" if level == "info" else "the last request failed, `ccfallback explain` why"
+        data = record.get("data")
+        provider = data.get("provider") if isinstance(data, dict) else None
+        strange = not isinstance(provider, str) or not provider.isprintable()
+        return "" if strange or provider == serving else f"last answer by {provider}"
+    return ""
+
+
+def _written(record: Mapping[str, Any]) -> float:
+    try:
+        return datetime.fromisoformat(str(record.get("timestamp"))).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def same_place(url: str, other: str) -> bool:

@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.cli.glance import Standing, listed, model_of, same_place, standing, told
+from ccfallback.cli.glance import (
+    Standing,
+    last_request,
+    listed,
+    model_of,
+    same_place,
+    standing,
+    told,
+)
 from ccfallback.store.paths import Paths
+from tests.cli import logbook
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
 
@@ -78,31 +87,61 @@ TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
 def test_whatever_a_page_says_there_is_one_line(
     facts: list[dict[str, Any]], until: dict[str, float]
 ) -> None:
-    line = told(*standing(chain(*facts), until, NOW), None, NOW)
+    line = told(*standing(chain(*facts), until, NOW), [], NOW)
     assert line.splitlines() == [line]
 
 
 @pytest.mark.parametrize(
-    ("serving", "cooling", "elsewhere", "begins", "ends"),
+    ("serving", "cooling", "remarks", "begins", "ends"),
     [
-        ("a", [], None, "ccfallback ✓ a", "a"),
-        ("b", [("a", NOW + 240)], None, "ccfallback ! b · a back in 4 min, ", ""),
-        (None, [("a", NOW + 9)], None, "ccfallback ✗ all cool down · a back in 9 s", ""),
-        (None, [], None, "ccfallback ✗ no provider is enabled", "enabled"),
-        ("a", [], "this session goes to x", "ccfallback ✓ a", " · this session goes to x"),
+        ("a", [], [], "ccfallback ✓ a", "a"),
+        ("b", [("a", NOW + 240)], [], "ccfallback ! b · a back in 4 min, ", ""),
+        (None, [("a", NOW + 9)], [], "ccfallback ✗ all cool down · a back in 9 s", ""),
+        (None, [], [], "ccfallback ✗ no provider is enabled", "enabled"),
+        ("a", [], ["this session goes to x"], "ccfallback ! a", " · this session goes to x"),
     ],
 )
 def test_the_line(
     serving: str | None,
     cooling: list[tuple[str, float]],
-    elsewhere: str | None,
+    remarks: list[str],
     begins: str,
     ends: str,
 ) -> None:
-    line = told(serving, cooling, elsewhere, NOW)
+    line = told(serving, cooling, remarks, NOW)
     assert line.startswith(begins)
     assert line.endswith(ends)
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (logbook.answered(NOW - 5, "a", 900.0), ""),
+        (logbook.answered(NOW - 5, "b", 900.0), "last answer by b"),
+        (logbook.answered(NOW - 3600, "b", 900.0), ""),
+        (logbook.answered(NOW + 3600, "b", 900.0), ""),
+        (logbook.answered(NOW - 5, "b\x1b[2J", 900.0), ""),
+        ([logbook.unanswered(NOW - 5)], "the last request failed, `ccfallback explain` why"),
+        ([logbook.unanswered(NOW - 5, 499)], ""),
+        ([*logbook.answered(NOW - 9, "b", 9.0), *logbook.answered(NOW - 5, "a", 9.0)], ""),
+        (
+            [
+                *logbook.answered(NOW - 9, "b", 9.0),
+                logbook.line("request.error", NOW - 5, "debug", provider=None),
+            ],
+            "last answer by b",
+        ),
+        ([b'{"event":"request.complete","timestamp":7}\n'], ""),
+        ([b'{"event":"request.complete","level":[],"data":7}\n', b"[]\n", b"{"], ""),
+        ([], ""),
+    ],
+)
+def test_the_last_request_is_told_where_it_is_news(
+    paths: Paths, lines: list[bytes], said: str
+) -> None:
+    logbook.write(paths.log, lines)
+    assert last_request(paths, "a", NOW) == said
 
 
 @pytest.mark.parametrize(
@@ -162,7 +201,7 @@ def test_up_says_who_serves_this_model(
     line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
     assert line.startswith("ccfallback ! one · anthropic-primary back in 2 min, ")
     line = ccf_process("statusline", given='{"model":{"id":"other"}}').out
-    assert line == "ccfallback ✓ anthropic-primary · this session does not come here\n"
+    assert line == "ccfallback ! anthropic-primary · this session does not come here\n"
 
 
 @pytest.mark.parametrize("given", ["", "nonsense", "[" * 10_000, "x" * 3_000_000])
