@@ -129,7 +129,12 @@ class _Trial:
             else ("non_streaming", limits.non_streaming)
         )
         async with deadline(name, seconds):
-            return Answer(await transport.post(post))
+            response = await transport.post(post)
+        try:
+            return Answer(response)
+        except Broken:
+            await response.aclose()
+            raise
 
     async def body(self, answer: Answer) -> Reply:
         """Read as much of the answer as it takes to know what it is."""

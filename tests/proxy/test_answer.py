@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccfallback.core.body import Body
+from ccfallback.core.config import Provider
+from ccfallback.core.outcome import Fault
 from ccfallback.proxy.answer import MAX_PIECE, MAX_WHOLE, Answer, Broken, Late
+from ccfallback.proxy.attempt import Prepared, attempt
 from ccfallback.proxy.carrier import LibraryResponse
+from ccfallback.proxy.transport import DirectTransport
+from ccfallback.wire import FORMATS
+from tests.proxy.raw_upstream import Peer, RawUpstream, Runs
 
 
 class Pieces(httpx.AsyncByteStream):
@@ -48,6 +55,28 @@ def test_every_cut_reads_the_same(encoding: str | None, packed: bytes, cut: int)
 def test_an_encoding_that_nobody_asked_for_is_no_answer() -> None:
     with pytest.raises(Broken, match="content-encoding br"):
         answer(b"x", encoding="br")
+
+
+def test_the_connection_of_such_an_answer_is_closed_at_once(run: Runs) -> None:
+    async def story() -> None:
+        closed = asyncio.Event()
+
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 9\r\n\r\n")
+            await peer.closed()
+            closed.set()
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            provider = Provider(name="a", base_url=upstream.url)
+            asked = Body.parse(b"{}")
+            wire = FORMATS["anthropic"]
+            prepared = Prepared(provider, wire, asked, upstream.url, [], asked.raw)
+            reply = await attempt(prepared, transport, timeouts=provider.timeouts)
+            assert reply.outcome.fault is Fault.UPSTREAM
+            await closed.wait()
+
+    run(story)
 
 
 @pytest.mark.parametrize("packed", [b"nonsense", gzip.compress(b"hello")[:-9]])
