@@ -132,7 +132,7 @@ class _Exchange:
                     if not outcome.ok:
                         reply.outcome = outcome
                 await self._save()
-            # From here on the server reports the end of the response as a disconnect.
+            # The last piece may let the connection's next request begin, whose client may leave.
             await self._finish(reply or self._own_answer(), send)
         except ClientGone:
             if reply is not None:

@@ -100,8 +100,9 @@ class while_connected:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._client.on_gone = None
         if self._gone and self._work is not None:
-            self._work.uncancel()
-            if kind is asyncio.CancelledError:
+            # Whoever else cancels the work, such as a server that stops, is not to be overheard.
+            alone = not self._work.uncancel()
+            if alone and kind is asyncio.CancelledError:
                 raise ClientGone from None
 
     def _leave(self) -> None:

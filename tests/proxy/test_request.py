@@ -122,3 +122,17 @@ def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> N
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancelled())
+
+
+def test_a_cancellation_is_heard_although_the_client_leaves_too() -> None:
+    async def story() -> None:
+        client = Connected()
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        asyncio.get_running_loop().call_soon(client.leave)
+        with while_connected({CLIENT_KEY: client}):
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story())
