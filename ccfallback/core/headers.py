@@ -104,10 +104,9 @@ def request_headers(
         headers = _for_primary(client, key is not None, tokens)
     else:
         headers = _for_fallback(client, provider.format)
-    names = {name for name, _ in client}
-    if content and b"content-type" not in names:
+    if content and all(name != b"content-type" for name, _ in headers):
         headers.append((b"content-type", b"application/json"))
-    vias = [value for name, value in client if name == b"via"] if b"via" in names else []
+    vias = [value for name, value in client if name == b"via"]
     headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
     if key is None and not provider.headers:
         return headers

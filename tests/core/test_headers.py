@@ -203,6 +203,12 @@ def test_via_says_who_passed_it_on() -> None:
 
 def test_a_body_has_a_type_and_no_body_has_none() -> None:
     assert find(sent([], FALLBACK), b"content-type") == "application/json"
+    for client in (
+        [(b"content-type", b"")],
+        [(b"connection", b"content-type"), (b"content-type", b"x")],
+    ):
+        found = [value for name, value in sent(client, FALLBACK) if name == b"content-type"]
+        assert found == [b"application/json"]
     without = request_headers([], FALLBACK, None, via="v", content=False)
     assert find(without, b"content-type") is None
 
