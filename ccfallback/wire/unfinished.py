@@ -97,7 +97,10 @@ class UnfinishedStream:
                 case "content_block_stop" if event.index not in self._calls:
                     self._held[event.index] = self._held.get(event.index, b"") + raw
                     continue
-                case "content_block_stop" | "message_delta" | "message_stop":
+                case "content_block_stop" | "message_delta":
+                    out.append(self._released())
+                case "message_stop" if self.complete:
+                    # One that comes without a reason before it ends no answer.
                     out.append(self._released())
                 case _:
                     pass

@@ -170,3 +170,10 @@ def test_an_error_leaves_the_stops_unsaid() -> None:
     assert stream.error is not None
     assert stream.error.type == "overloaded_error"
     assert stream.feed(b"".join(events[7:])) + stream.finish() == b""
+
+
+def test_an_end_without_a_reason_finishes_no_block() -> None:
+    *events, _reason, end = stream_of(THINKING, TEXT)
+    out = passed(*events, end)
+    assert not [name for name in told(out) if name.startswith("content_block_stop")]
+    assert passed(b"".join([*events, end])) == out
