@@ -196,5 +196,8 @@ def _origin(url: httpx.URL) -> Origin:
 @lru_cache(maxsize=512)
 def _place(url: str) -> tuple[Origin, bytes, bytes]:
     """Where a URL leads, the host that its request names, and the target there."""
-    parsed = httpx.URL(url)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise httpx.UnsupportedProtocol(f"not a URL: {error}") from None
     return _origin(parsed), parsed.netloc, parsed.raw_path

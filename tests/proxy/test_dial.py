@@ -11,6 +11,7 @@ import pytest
 
 from ccfallback.core.outcome import Fault
 from ccfallback.proxy import dial
+from ccfallback.proxy.carrier import Post
 from ccfallback.proxy.dial import Address, connect, interleave, resolve
 from ccfallback.proxy.transport import DirectTransport
 from ccfallback.proxy.upstream import fault_of
@@ -356,5 +357,17 @@ def test_only_http_is_carried(run: Runs, url: str) -> None:
         async with DirectTransport() as transport:
             with pytest.raises(httpx.UnsupportedProtocol):
                 await transport.handle_async_request(httpx.Request("GET", url))
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://up.test/?" + "x" * 70_000, "http://up.test/\x7f", "http://"]
+)
+def test_what_is_no_url_is_an_error_of_the_way(run: Runs, url: str) -> None:
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.UnsupportedProtocol):
+                await transport.post(Post(url, [], b"", 1.0))
 
     run(story)
