@@ -7,7 +7,7 @@ aligned lines, one a record, where it is not.
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TextIO
 
 import msgspec
@@ -82,6 +82,20 @@ class Console:
         for number, part in enumerate([shown] if isinstance(shown, str | Grid) else shown):
             self._show(part, "\n" if number else "")
 
+    def apart(self) -> "Console":
+        """The same console behind a buffer of its own, for a thread that a terminal may hold up.
+
+        Who waits in a write has the buffer's lock, and the interpreter wants that of the first one
+        before it ends.
+        """
+        try:
+            number = self.stdout.fileno()
+        except (OSError, ValueError, AttributeError):
+            return self
+        encoding, errors = self.stdout.encoding, self.stdout.errors
+        own = os.fdopen(number, "w", encoding=encoding, errors=errors, closefd=False)
+        return replace(self, stdout=own)
+
     def _show(self, part: Grid | str, above: str) -> None:
         if isinstance(part, str):
             self.write(f"{above}{part}\n")
@@ -123,7 +137,8 @@ class Console:
     def write(self, text: str) -> None:
         """Print data, at once: a reader may be waiting for it."""
         try:
-            self.stdout.write(text)
+            if text:
+                self.stdout.write(text)
             self.stdout.flush()
         except BrokenPipeError:
             self.abandon()

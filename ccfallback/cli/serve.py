@@ -51,7 +51,7 @@ def serve(
     from ccfallback.proxy.serve import Proxy, run
 
     session = session_of(ctx)
-    tell = Teller(session.console)
+    tell = Teller(session.console.apart())
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
     story = Backlog(_live(tell), "story")

@@ -2,7 +2,9 @@
 
 import io
 import os
+import select
 import sys
+import threading
 
 import msgspec
 import pytest
@@ -79,3 +81,25 @@ def test_bars_are_drawn_with_what_the_stream_has() -> None:
     for encoding, drawn in (("utf-8", "▁█"), ("ascii", ".@"), ("cp1252", ".@")):
         out = io.TextIOWrapper(io.BytesIO(), encoding)
         assert Console(io.StringIO(), out, io.StringIO(), {}).bars([0, 1]) == drawn
+
+
+def test_a_reader_that_holds_one_thread_up_does_not_hold_up_the_end() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w", encoding="utf-8") as out:
+        console = Console(io.StringIO(), out, io.StringIO(), {})
+        held = threading.Thread(target=console.apart().write, args=("x" * 1_000_000,))
+        held.start()
+        while select.select([], [writing], [], 0)[1]:
+            held.join(0.001)
+        ending = threading.Thread(target=console.flush, daemon=True)
+        ending.start()
+        ending.join(10)
+        ended, still_held = not ending.is_alive(), held.is_alive()
+        assert len(reader.read(1_000_000)) == 1_000_000
+        held.join()
+    assert (ended, still_held) == (True, True)
+
+
+def test_a_stream_without_a_file_stays_the_same_one() -> None:
+    console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    assert console.apart() is console
