@@ -1,5 +1,6 @@
 """`ccfallback serve`: the proxy in the foreground, with the story of its requests."""
 
+import threading
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -54,7 +55,9 @@ def serve(
     tell = Teller(session.console.apart())
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
-    story = Backlog(_live(tell), "story")
+    # Whoever reads our output looks for the address first, whatever there is to tell before.
+    announced = threading.Event()
+    story = Backlog(_live(tell, announced), "story")
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])
         url = _bound(proxy, host, port)
@@ -62,9 +65,11 @@ def serve(
         def ready() -> None:
             set_start_aside()
             _announce(session, proxy, url)
+            announced.set()
 
         run(proxy, ready)
     finally:
+        announced.set()
         story.close()
 
 
@@ -95,10 +100,11 @@ def _bound(proxy: "Proxy", host: str | None, port: int | None) -> str:
         raise PortTaken(f"{error.message}, by {who}", hint) from None
 
 
-def _live(tell: Teller) -> "Callable[[list[Record]], None]":
+def _live(tell: Teller, announced: threading.Event) -> "Callable[[list[Record]], None]":
     """Tells the story for as long as somebody looks; in its own time, a terminal can be held."""
 
     def listen(records: "list[Record]") -> None:
+        announced.wait()
         for record in records:
             try:
                 tell(record)

@@ -2,8 +2,13 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
+import httpx
+
+from ccfallback.store.paths import Paths
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
 
@@ -41,3 +46,24 @@ def test_a_broken_config_stops_the_start(ccf: Run, configure: Configure) -> None
     ran = ccf("serve")
     assert ran.code == 1
     assert "server.port" in ran.err
+
+
+def test_the_address_is_the_first_thing_on_stdout(paths: Paths, configure: Configure) -> None:
+    configure("[server]\nport = 0\n")
+    paths.config.chmod(0o644)  # There is something to tell at once.
+    with subprocess.Popen(
+        [sys.executable, "-m", "ccfallback", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert httpx.get(first.strip().partition("=")[2]).status_code == 200
+            process.terminate()
+            rest, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert first.startswith("export ANTHROPIC_BASE_URL=http://127.0.0.1:")
+    assert os.name == "nt" or "can be opened by" in rest

@@ -218,17 +218,21 @@ def goes_on_from_memory(paths: Paths, **how: Any) -> None:
         text=True,
         **how,
     ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip().partition("=")[2]
-        assert url, process.communicate(timeout=20)
-        for _ in range(5):
-            response = httpx.post(f"{url}/v1/messages", json=ASK, timeout=10)
-            assert response.status_code == 200
-        # The third failure began a cooldown, in memory alone.
-        assert response.headers["x-ccfallback-attempts"] == "1"
-        process.terminate()
-        out, err = process.communicate(timeout=20)
-        assert process.returncode == 0
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip().partition("=")[2]
+            assert url, process.communicate(timeout=20)
+            for _ in range(5):
+                response = httpx.post(f"{url}/v1/messages", json=ASK, timeout=10)
+                assert response.status_code == 200
+            # The third failure began a cooldown, in memory alone.
+            assert response.headers["x-ccfallback-attempts"] == "1"
+            process.terminate()
+            out, err = process.communicate(timeout=20)
+            assert process.returncode == 0
+        finally:
+            # Else whatever fails above would wait for a server that nobody stops.
+            process.kill()
     assert (out + err).count("can't be saved") == 1
     assert (out + err).count("log can't be written") == 1
 
