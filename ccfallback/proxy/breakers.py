@@ -82,6 +82,7 @@ class Breakers:
             return
         if self._late is not None and not self._late.done():
             return
+        kept = self._kept
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._disk, self._store.read)
         try:
@@ -92,7 +93,6 @@ class Breakers:
             self._late = reading
             self._complain("the state can't be read, going on from memory: no answer from the disk")
             return
-        self._stamp = self._store.seen
         if self._store.set_aside is not None:
             self.recorder.log(
                 "error",
@@ -100,6 +100,12 @@ class Breakers:
                 f"the state file was not readable; it is kept as {self._store.set_aside}",
                 path=str(self._store.set_aside),
             )
+        if self._kept != kept:
+            # A write was over meanwhile, and nobody knows whether this is older.
+            self._stamp = None
+            await self.refresh()
+            return
+        self._stamp = self._store.seen
         self._take(states)
 
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -248,5 +249,25 @@ def test_of_too_many_changes_the_newest_are_kept(scene: Scene) -> None:
         await scene.breakers.flush(again=True)
         kept = scene.breakers.of("a")
         assert (kept.failures, kept.last_success) == (MOST_PENDING + 49, 5.0)
+
+    asyncio.run(story())
+
+
+def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: Scene) -> None:
+    async def story() -> None:
+        breakers, store = scene.breakers, scene.file
+        StateFile(store.path).update(lambda states: {**states, "b": replace(CLOSED, failures=7)})
+        reading = asyncio.create_task(breakers.refresh())
+        await asyncio.sleep(0)
+        breakers.change("a", failed)
+        breakers.hurry()
+        await asyncio.sleep(0)
+        # The loop is busy until both are over in their thread.
+        breakers.close()
+        breakers._disk.shutdown(wait=True)
+        breakers._disk = ThreadPoolExecutor(1)
+        await reading
+        await breakers.flush()
+        assert (breakers.of("a").failures, breakers.of("b").failures) == (1, 7)
 
     asyncio.run(story())
