@@ -168,6 +168,8 @@ class _Page:
         taken = "which it took" if repair.applied else "to no avail"
         words = f"repaired by {repair.rectifier}: {repair.changed}, {taken}"
         yield from self._text(words, indent, style="cyan")
+        if repair.difference.words:
+            yield from self._text(f"in the request: {repair.difference.words}", indent, style="dim")
 
     def _held(self, held: Cooldown) -> str:
         model = f" for {held.model}" if held.model else ""

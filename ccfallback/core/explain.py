@@ -18,6 +18,7 @@ from ccfallback.core.explanation import (
     Repair,
     Standing,
 )
+from ccfallback.core.repair_words import difference_of
 
 END_EVENTS: Final = frozenset({"request.complete", "request.error"})
 
@@ -67,7 +68,10 @@ class _Telling:
                 self._failed(data)
             case "rectifier.attempt":
                 self._latest(data).repair = Repair(
-                    _text(data, "rectifier"), _text(data, "changed"), _text(data, "error")
+                    _text(data, "rectifier"),
+                    _text(data, "changed"),
+                    _text(data, "error"),
+                    difference=difference_of(data),
                 )
             case "rectifier.applied":
                 for attempt in self._candidate(data).attempts:

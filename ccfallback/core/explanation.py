@@ -24,6 +24,26 @@ class Standing(StrEnum):
 
 
 @dataclass(slots=True)
+class Difference:
+    """What another request a repair made of it: names and counts."""
+
+    removed: list[str] = field(default_factory=list)
+    """Members of the body, as `added` and `rewritten` are."""
+    added: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
+    betas: list[str] = field(default_factory=list)
+    """Flags of `anthropic-beta` that went."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many more or fewer messages of a role, or blocks of a kind, there are."""
+    renamed: int = 0
+    """Tools that have other names."""
+    quirks: list[str] = field(default_factory=list)
+    """Switches of the provider's format that are set otherwise."""
+    words: str = ""
+    """All of it, for a person; empty where the log does not say."""
+
+
+@dataclass(slots=True)
 class Repair:
     """What a rectifier did about a refusal."""
 
@@ -32,6 +52,7 @@ class Repair:
     refusal: str
     applied: bool = False
     """Whether the provider took the repaired request."""
+    difference: Difference = field(default_factory=Difference)
 
 
 @dataclass(slots=True)

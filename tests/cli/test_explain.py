@@ -58,6 +58,8 @@ def test_the_last_request_that_needed_more_than_one_attempt(ccf: Run) -> None:
     assert first["repair"]["rectifier"] == "max_tokens"
     assert first["repair"]["applied"] is True
     assert "8192" in first["repair"]["changed"]
+    assert first["repair"]["difference"]["rewritten"] == ["max_tokens"]
+    assert first["repair"]["difference"]["words"] == "rewrote max_tokens"
     assert second["reason"] == "rectified"
     assert (request["provider"], request["status"], request["attempts"]) == ("fallback1", 200, 3)
     assert request["tokens"] == {"input": 12, "output": 7}
@@ -94,6 +96,7 @@ def test_a_person_reads_the_whole_story(ccf: Run) -> None:
         "left out for 10 min",
         "repaired by max_tokens",
         "which it took",
+        "in the request: rewrote max_tokens",
         "answered by     fallback1, after 3 attempts",
         "client saw      200, a whole stream",
     ):

@@ -9,6 +9,7 @@ from ccfallback.core.explanation import (
     Attempt,
     Candidate,
     Cooldown,
+    Difference,
     Explanation,
     Repair,
     Standing,
@@ -67,7 +68,14 @@ def story() -> Explanation:
                 model="other",
                 attempts=[
                     Attempt(
-                        2, "failover", NOON + 1000, 0.5, ok=False, repair=Repair("r", "x", "no")
+                        2,
+                        "failover",
+                        NOON + 1000,
+                        0.5,
+                        ok=False,
+                        repair=Repair(
+                            "r", "x", "no", difference=Difference(words="removed 3 thinking blocks")
+                        ),
                     ),
                     Attempt(3, "rectified", NOON + 1500, 0.5, ok=True, status=200),
                 ],
@@ -112,6 +120,7 @@ def test_the_words() -> None:
         "at two.example, as other",
         "+1.00 s   asked next: failed after 0.50 s",
         "repaired by r: x, to no avail",
+        "in the request: removed 3 thinking blocks",
         "asked again, repaired: 200, the first content after 0.50 s",
         "· 5  three  not needed\n·    four   disabled in the configuration",
         "12,000 in (10,000 from the cache), 321 out",
