@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ccfallback.core.config import Config
-    from ccfallback.proxy.drill import Report
+    from ccfallback.proxy.drill_stage import Report
 
 app = group()
 

@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 
 from ccfallback.core.config import Config, Failover, KeySource, Provider
-from ccfallback.proxy.drill import Report, drill
+from ccfallback.proxy import drill as module
+from ccfallback.proxy import drill_stage
+from ccfallback.proxy.drill import drill
+from ccfallback.proxy.drill_stage import Report
 from ccfallback.proxy.faults import BY_ID, FAULTS, Ends
 
 NOBODY = "https://provider.invalid/v1"
@@ -72,3 +75,22 @@ def test_a_configuration_that_hands_failures_on_is_found_out() -> None:
     lost = {report.id for report in reports.values() if report.lost}
     assert {"402", "403", "500", "529"} <= lost
     assert not {"429", "hang", "html", "cut-in-text"} & lost
+
+
+def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FAULTS", [BY_ID[each] for each in ("500", "refused", "hang")])
+    monkeypatch.setattr(drill_stage, "SHORTEST", 1e-6)
+    monkeypatch.setattr(drill_stage, "LONGEST", 1e-6)
+    monkeypatch.setattr(module, "PATIENCE", (1, 2, 1e6))
+    chain = config("openai", "anthropic")
+    for id_, report in run(chain).items():
+        alone = id_.endswith("/alone")
+        assert not report.lost
+        assert report.provider == (report.id.split("/")[0] if alone else expected(id_, chain))
+
+
+def expected(id_: str, chain: Config) -> str:
+    """Who answers when everybody who is well is heard: the next after whoever fails."""
+    return chain.providers["/" in id_].name
