@@ -39,7 +39,9 @@ def export(
 
 def import_(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON or TOML; - is stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON or TOML, or --from's file; - is stdin.")
+    ],
     program: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +59,7 @@ def import_(
     TOML will do as well. A plain JSON array of providers, or another program's file, replaces the
     providers alone.
     """
+    from ccfallback.store import foreign_file
     from ccfallback.store.config_exchange import imported, imported_from
 
     if program is not None and program not in PROGRAMS:
@@ -64,11 +67,8 @@ def import_(
         meant = f"did you mean {near}?" if near else f"known are {', '.join(PROGRAMS)}"
         raise typer.BadParameter(f"{program} is not known; {meant}", param_hint="--from")
     session = session_of(ctx)
-    try:
-        text = session.console.read_input() if file == STREAM else Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"{file} can't be read: {why}", "see to its path") from None
+    given = session.console.read_input().encode() if file == STREAM else _read(Path(file))
+    text = "" if program is not None else _text(file, given)
     try:
         current = session.config_file.table()
     except ConfigError:
@@ -79,7 +79,8 @@ def import_(
     if program is None:
         new = imported(text, current)
     else:
-        new, foreign = imported_from(program, text, current)
+        found = foreign_file.read(program, given, None if file == STREAM else Path(file))
+        new, foreign = imported_from(program, found, current)
         left_out = foreign.left_out
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
@@ -89,6 +90,23 @@ def import_(
         session.console.say(f"left out: {what}")
     count = f"{len(names)} provider{'' if len(names) == 1 else 's'}"
     session.console.say(f"{count} imported; {TAKE_BACK}" if changed else "nothing changed")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}", "see to its path") from None
+
+
+def _text(file: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{file} can't be read: it is not UTF-8 text",
+            "the file of another program is read with `--from`",
+        ) from None
 
 
 def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 import tomlkit
 
-from ccfallback.core.foreign import Foreign, translated
+from ccfallback.core.foreign import translated
+from ccfallback.core.foreign.found import Foreign
 from ccfallback.errors import ConfigError
 
 PLAIN_KEYS: Final[Mapping[str, str]] = {
@@ -58,26 +59,11 @@ def imported(text: str, current: Mapping[str, Any]) -> str:
     return as_toml(found)
 
 
-def imported_from(program: str, text: str, current: Mapping[str, Any]) -> tuple[str, Foreign]:
+def imported_from(program: str, found: object, current: Mapping[str, Any]) -> tuple[str, Foreign]:
     """The file that another program's makes, its providers in place of those in `current`.
 
-    Its YAML or JSON is read; beside it, what was found in it. Raises `ConfigError`.
+    Beside it, what was found in it. Raises `ConfigError`.
     """
-    import yaml
-
-    try:
-        # JSON with tabs in it is no YAML.
-        found = msgspec.json.decode(text.removeprefix("\ufeff"))
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            found = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = "" if mark is None else f" (line {mark.line + 1})"
-            raise ConfigError(
-                f"what is to be imported is neither JSON nor YAML{where}",
-                f"see whether it is {program}'s own file",
-            ) from None
     foreign = translated(program, found)
     return as_toml({**current, "providers": foreign.providers}), foreign
 

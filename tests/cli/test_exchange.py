@@ -1,6 +1,8 @@
 """`config export|import|reset`: out and in again is the same; a bad import changes nothing."""
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,19 @@ def test_an_unknown_program_is_wrong_usage(ccf: Run) -> None:
     ran = ccf("config", "import", "--from", "litelm", "x.yaml")
     assert ran.code == 2
     assert "did you mean litellm?" in ran.err
+
+
+def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path) -> None:
+    database = tmp_path / "cc-switch.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE providers (id, app_type, name, settings_config)")
+        env = '{"env": {"ANTHROPIC_BASE_URL": "https://relay.example", "ANTHROPIC_API_KEY": "k"}}'
+        connection.execute("INSERT INTO providers VALUES ('1', 'claude', 'Relay', ?)", [env])
+    ran = ccf("config", "import", "--from", "cc-switch", str(database), "--json")
+    assert ran.json == {"changed": True, "providers": ["Relay"], "left_out": []}
+    ran = ccf("config", "import", "--from", "litellm", str(database))
+    assert ran.code == 1
+    assert "what is to be imported is a database" in ran.err
+    ran = ccf("config", "import", str(database))
+    assert ran.code == 1
+    assert "`--from`" in ran.err

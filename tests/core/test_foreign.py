@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.foreign import PROGRAMS, Foreign, translated
+from ccfallback.core.foreign import PROGRAMS, translated
+from ccfallback.core.foreign.found import Foreign
 from ccfallback.core.schema import parse
 from ccfallback.errors import ConfigError
 
@@ -146,7 +147,7 @@ def test_claude_code_router() -> None:
             "api_key_env": "KEY",
         },
     ]
-    for said in ("PROXY_URL", "google: its transformer gemini", "by think", "maxtoken", "spare"):
+    for said in ("PROXY_URL", "google: gemini is for a format", "by think", "maxtoken", "spare"):
         assert said in left_out
 
 
@@ -214,3 +215,210 @@ def test_long_names_stay_valid_and_unique() -> None:
         foreign.add(name, {})
     names = [provider["name"] for provider in foreign.providers]
     assert names == ["x" * 64, f"{'x' * 62}-2", "anthropic-primary-2", "provider", "None"]
+
+
+def taken_over(program: str, found: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], str]:
+    """The providers by their names, in order, and what was left out."""
+    foreign = translated(program, found)
+    by_name = {provider.pop("name"): provider for provider in foreign.providers}
+    return by_name, "\n".join(foreign.left_out)
+
+
+def test_claude_code_router_s_fallbacks_come_in_their_order_with_their_models() -> None:
+    def one(name: str, *models: str, **more: Any) -> dict[str, Any]:
+        return {
+            "name": name,
+            "api_base_url": f"https://{name}.example/v1",
+            "models": models,
+            **more,
+        }
+
+    found = {
+        "Providers": [
+            one("c", transformer={"use": [["Anthropic", {"UseBearer": True}]]}),
+            one("b", transformer={"use": ["x"], "m2": {"use": ["y"]}}),
+            one("a"),
+            one("spare"),
+            {"name": "moving", "api_base_url": "$SOMEWHERE"},
+            {"name": "nowhere"},
+        ],
+        "Router": {"default": "a,m1"},
+        "fallback": {"default": ["b,m2", "c,m3", "a,m4"], "think": ["b,m2"], "image": []},
+    }
+    providers, left_out = taken_over("claude-code-router", found)
+    assert list(providers) == ["a", "b", "c", "spare"]
+    models = [provider.get("model_mapping") for provider in providers.values()]
+    assert models == [{"*": "m1"}, {"*": "m2"}, {"*": "m3"}, None]
+    assert providers["c"]["auth_header"] == "Authorization"
+    for said in (
+        "moving: its address is in the variable SOMEWHERE",
+        "nowhere: it has no address",
+        "b: transformers for some of its models only (m2)",
+        "fallback: one chain serves all, so none of its own for think",
+    ):
+        assert said in left_out
+
+
+def test_claude_code_router_from_version_3_on() -> None:
+    found = {
+        "Providers": [
+            {
+                "name": "Relay",
+                "type": "anthropic_messages",
+                "baseUrl": "https://relay.example",
+                "credentials": [
+                    {"apiKey": "off", "enabled": False},
+                    {"api_key": "k1"},
+                    {"apiKey": "k2"},
+                ],
+                "models": ["m"],
+                "extraHeaders": {"X-Team": "t"},
+                "extraBody": {"a": 1},
+            },
+            {
+                "name": "Chat",
+                "type": "openai_chat_completions",
+                "baseUrl": "https://chat.example/v1",
+                "apiKey": "$CHAT_KEY",
+                "models": ["vendor/m"],
+                "enabled": False,
+            },
+            {"name": "R", "type": "openai_responses", "baseUrl": "https://r.example"},
+        ],
+        "Router": {"fallback": {"mode": "model-chain", "models": ["Relay/m"]}, "rules": []},
+        "profile": {"claudeCode": {"model": "Chat/vendor/m"}},
+    }
+    providers, left_out = taken_over("claude-code-router", found)
+    assert providers == {
+        "Chat": {
+            "base_url": "https://chat.example/v1",
+            "format": "openai",
+            "api_key_env": "CHAT_KEY",
+            "model_mapping": {"*": "vendor/m"},
+            "disabled": True,
+        },
+        "Relay": {
+            "base_url": "https://relay.example",
+            "api_key": "k1",
+            "model_mapping": {"*": "m"},
+            "headers": {"X-Team": "t"},
+        },
+    }
+    assert list(providers) == ["Chat", "Relay"]
+    for said in ("Relay: 1 more key;", "Relay: extraBody", "R: openai_responses is for a format"):
+        assert said in left_out
+
+
+def switch(name: str, url: str, *, env: dict[str, str] | None = None, **row: Any) -> dict[str, Any]:
+    variables = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": "k", **(env or {})}
+    return {"name": name, "settingsConfig": {"env": variables}, **row}
+
+
+def test_cc_switch_s_failover_queue_keeps_its_order_and_the_rest_is_disabled() -> None:
+    rows = {
+        "1": switch("last", "https://last.example", sortIndex=0),
+        "2": switch("second", "https://second.example", sortIndex=2, inFailoverQueue=True),
+        "3": switch("first", "https://first.example", sortIndex=1, inFailoverQueue=True),
+        "4": switch("used", "https://used.example", sortIndex=9),
+    }
+    providers, left_out = taken_over("cc-switch", {"claude": {"current": "4", "providers": rows}})
+    assert list(providers) == ["used", "first", "second", "last"]
+    assert [name for name, each in providers.items() if each.get("disabled")] == ["last"]
+    assert "last: not in its failover queue" in left_out
+
+
+@pytest.mark.parametrize(
+    ("url", "meta", "taken"),
+    [
+        ("https://a.example", {}, "https://a.example"),
+        ("https://a.example/api/", {}, "https://a.example/api/v1"),
+        ("https://a.example/api/v1", {}, "https://a.example/api/v1"),
+        ("https://a.example/x/chat/completions", {"isFullUrl": True}, None),
+        ("https://a.example/x/chat", {"isFullUrl": True}, ""),
+    ],
+)
+def test_cc_switch_s_addresses_of_the_openai_format(
+    url: str, meta: dict[str, Any], taken: str | None
+) -> None:
+    row = switch("x", url, meta={"apiFormat": "openai_chat", **meta})
+    found = {"providers": {"x": row, "other": switch("other", "https://other.example")}}
+    providers, left_out = taken_over("cc-switch", found)
+    if taken == "":
+        assert "x: its address is a whole endpoint, and ends in /x/chat" in left_out
+        assert list(providers) == ["other"]
+    else:
+        assert providers["x"]["base_url"] == (url if taken is None else taken)
+        assert providers["x"]["format"] == "openai"
+
+
+def test_cc_switch_s_further_ways_to_sign_in() -> None:
+    found = {
+        "providers": {
+            "1": switch("copilot", "https://x.example", meta={"providerType": "github_copilot"}),
+            "2": switch(
+                "bound", "https://x.example", meta={"authBinding": {"source": "managed_account"}}
+            ),
+            "3": switch(
+                "own",
+                "https://own.example",
+                meta={"apiKeyHeaderName": "x-token", "customUserAgent": "me/1"},
+                env={"ANTHROPIC_MODEL": "big[1M]", "ANTHROPIC_DEFAULT_FABLE_MODEL": "f[1m]"},
+            ),
+        }
+    }
+    providers, left_out = taken_over("cc-switch", found)
+    assert providers == {
+        "own": {
+            "base_url": "https://own.example",
+            "api_key": "k",
+            "model_mapping": {"*fable*": "f", "*": "big"},
+            "auth_header": "x-token",
+            "headers": {"User-Agent": "me/1"},
+        }
+    }
+    assert "copilot: it is signed in to with an account" in left_out
+    assert "bound: it is signed in to with an account" in left_out
+
+
+def test_litellm_s_credentials_headers_and_what_has_no_place() -> None:
+    def entry(alias: str, **params: Any) -> dict[str, Any]:
+        return {"model_name": alias, "litellm_params": params}
+
+    found = {
+        "credential_list": [
+            {
+                "credential_name": "shared",
+                "credential_values": {"api_key": "k", "api_base": "https://shared.example/v1"},
+            }
+        ],
+        "model_list": [
+            entry("a", model="openai/x", litellm_credential_name="shared", rpm=5),
+            entry("a", model="openai/y", litellm_credential_name="shared"),
+            entry(
+                "b",
+                model="vendor/z",
+                custom_llm_provider="openai",
+                litellm_credential_name="shared",
+                extra_headers={"X-A": "1", "X-B": "os.environ/B"},
+            ),
+            entry("c", model="openai/z", litellm_credential_name="gone", api_base="os.environ/C"),
+        ],
+    }
+    providers, left_out = taken_over("litellm", found)
+    assert providers == {
+        "openai": {
+            "base_url": "https://shared.example/v1",
+            "format": "openai",
+            "api_key": "k",
+            "model_mapping": {"a": "x", "b": "vendor/z", "*": "x"},
+            "headers": {"X-A": "1"},
+        }
+    }
+    for said in (
+        "a: parameters (rpm)",
+        "a: y at the same address",
+        "b: headers that are in variables (X-B)",
+        "c: its credential gone is not in the file",
+        "its address is in the variable C",
+    ):
+        assert said in left_out
