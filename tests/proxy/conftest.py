@@ -1,17 +1,22 @@
-"""Event loops of both kinds, watched; and certificates, good and bad."""
+"""Event loops of both kinds, watched; certificates, good and bad; a stage for faults."""
 
 import asyncio
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ccfallback.proxy.elsewhere import Elsewhere
+from ccfallback.proxy.scripted import ScriptedUpstream
+from ccfallback.store.paths import Paths
+from tests.conftest import RunningProxy
 from tests.proxy.raw_upstream import Runs
+from tests.proxy.stage import Stage
 
 LIMIT = 60
 """Seconds for one story."""
@@ -133,3 +138,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
             *("-in", f"{name}.csr", "-out", f"{name}.pem"),
         )
     return Certificates(folder)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One for all the faults of a module."""
+    folder = tmp_path_factory.mktemp("stage")
+    paths = Paths(folder / "config.toml", folder / "state.json", folder / "log.jsonl")
+    with ScriptedUpstream() as faulty, ScriptedUpstream() as well, Elsewhere() as elsewhere:
+        proxy = RunningProxy(paths)
+        yield Stage(proxy, faulty, well, elsewhere)
+        proxy.stop()

@@ -1,7 +1,6 @@
 """Every fault there is, over real sockets: another provider answers, what was cut is dropped."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,76 +8,19 @@ import msgspec
 import pytest
 
 from ccfallback.proxy.dialect import ANTHROPIC, CONTENT, DIALECTS, Part
-from ccfallback.proxy.elsewhere import Elsewhere, Place
+from ccfallback.proxy.elsewhere import Place
 from ccfallback.proxy.faults import BY_ID, FAULTS, Ends, ScriptedFault
-from ccfallback.proxy.scripted import Connection, Hangup, Received, ScriptedUpstream
-from ccfallback.store.paths import Paths
+from ccfallback.proxy.scripted import Connection, Hangup, Received
 from ccfallback.wire.fold import fold
-from tests.conftest import Chain, RunningProxy
+from tests.conftest import Chain
+from tests.proxy.stage import ASK, Stage
 
-TOOL = {"name": "Read", "description": "reads", "input_schema": {"type": "object"}}
-ASK: dict[str, Any] = {
-    "model": "claude-x",
-    "max_tokens": 10,
-    "tools": [TOOL],
-    "messages": [{"role": "user", "content": "hi"}],
-}
-LIMITS = "[timeouts]\nconnect = 0.3\nfirst_byte = 0.3\nnon_streaming = 0.3\nidle = 0.3\n"
 TORN = [
     fault
     for fault in FAULTS
     if fault.id.endswith(("-in-text", "-after-text", "-in-call", "-after-call"))
 ]
 """Faults that come after the commit point, where the answer is a stream."""
-
-
-@dataclass
-class Stage:
-    """A proxy in front of a provider that fails and one that is well; the faults change."""
-
-    proxy: RunningProxy
-    faulty: ScriptedUpstream
-    well: ScriptedUpstream
-    elsewhere: Elsewhere
-
-    def set(self, fault: ScriptedFault, wire_format: str, *, primary: bool) -> str:
-        """Let one provider have the fault from now on; gives its name."""
-        self.faulty.script(fault.script(wire_format))
-        self.well.script(ANTHROPIC.works())
-        url = self.elsewhere.url(fault.place, self.faulty.url)
-        config = LIMITS
-        if primary:
-            config += f'[primary]\nbase_url = "{url}"\n'
-        else:
-            config += (
-                '[primary]\ndisabled = true\n[[providers]]\nname = "faulty"\n'
-                f'base_url = "{url}"\nformat = "{wire_format}"\n'
-            )
-        config += f'[[providers]]\nname = "well"\nbase_url = "{self.well.url}"\n'
-        paths = self.proxy.paths
-        paths.config.write_text(config)
-        paths.state.unlink(missing_ok=True)
-        self.proxy.records.clear()
-        return "anthropic-primary" if primary else "faulty"
-
-    def ask(self, *, stream: bool) -> httpx.Response:
-        """One request, its answer read to the end."""
-        return httpx.post(
-            f"{self.proxy.url}/v1/messages",
-            json={**ASK, "stream": stream},
-            headers={"x-api-key": "users-key"},
-            timeout=30,
-        )
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    folder = tmp_path_factory.mktemp("stage")
-    paths = Paths(folder / "config.toml", folder / "state.json", folder / "log.jsonl")
-    with ScriptedUpstream() as faulty, ScriptedUpstream() as well, Elsewhere() as elsewhere:
-        proxy = RunningProxy(paths)
-        yield Stage(proxy, faulty, well, elsewhere)
-        proxy.stop()
 
 
 def content_of(response: httpx.Response) -> list[dict[str, Any]]:

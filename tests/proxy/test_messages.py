@@ -1,12 +1,10 @@
-"""`POST /v1/messages` over real sockets: every row of the chain's rules."""
+"""`POST /v1/messages` over real sockets: what reaches whom, and how it comes back."""
 
 import asyncio
 import gzip
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import msgspec
@@ -285,24 +283,6 @@ def test_an_empty_answer_with_a_stop_reason_is_an_answer(chain: Callable[..., Ch
     assert ask(running, stream=True).content == b"".join(empty)
 
 
-@pytest.mark.parametrize("status", [400, 409, 413, 422])
-def test_another_4xx_of_the_primary_is_the_answer_byte_for_byte(
-    chain: Callable[..., Chain], status: int
-) -> None:
-    body = b'{ "type":"error", "error":{"type":"invalid_request_error","message":"max_tokens: 1"}}'
-    running = chain(scripted.answer(status, body), scripted.reply("no"))
-    response = ask(running, stream=True)
-    assert (response.status_code, response.content) == (status, body)
-    assert "anthropic-primary" not in running.proxy.state
-
-
-def test_another_4xx_of_a_fallback_moves_on_and_blames_nobody(chain: Callable[..., Chain]) -> None:
-    refuses = scripted.error(400, "invalid_request_error", "unknown field")
-    running = chain(scripted.error(500, "api_error"), refuses, scripted.reply("third"))
-    assert ask(running).headers["x-ccfallback-provider"] == "fallback2"
-    assert "fallback1" not in running.proxy.state
-
-
 def test_the_failover_list_decides_about_the_primary(chain: Callable[..., Chain]) -> None:
     running = chain(
         scripted.error(500, "api_error"), scripted.reply("no"), more='[failover]\non = ["429"]\n'
@@ -310,18 +290,6 @@ def test_the_failover_list_decides_about_the_primary(chain: Callable[..., Chain]
     for _ in range(4):
         assert ask(running).status_code == 500
     assert running.fallback.received == []
-
-
-def test_a_login_token_is_told_once_and_then_passed_over(chain: Callable[..., Chain]) -> None:
-    refusal = scripted.error(401, "authentication_error", "OAuth token has expired")
-    running = chain(refusal, scripted.reply("from the fallback"))
-    login = {"authorization": "Bearer sk-ant-oat-dummy"}
-    first = ask(running, headers=login)
-    assert first.status_code == 401
-    assert "OAuth token has expired" in first.text
-    assert running.proxy.state == {}
-    assert ask(running, headers=login).headers["x-ccfallback-provider"] == "fallback1"
-    assert ask(running, headers={"authorization": "Bearer sk-ant-oat-other"}).status_code == 401
 
 
 def test_login_refusals_at_the_same_instant_do_not_bench_the_primary(
@@ -359,13 +327,6 @@ def test_model_names_are_mapped_and_the_rest_stays(
     assert received.target == "/v1/messages"
     assert received.json == {"x": [1, 2], "model": "glm-4"}
     assert b"[1,  2]" in received.body
-
-
-def test_the_header_leaves_the_primary_out(chain: Callable[..., Chain]) -> None:
-    running = chain(scripted.reply("no"), scripted.reply("yes"))
-    response = ask(running, headers={"x-ccf-debug-skip-anthropic": "1"})
-    assert response.headers["x-ccfallback-provider"] == "fallback1"
-    assert running.primary.received == []
 
 
 def test_a_compressed_answer_stays_consistent(chain: Callable[..., Chain]) -> None:
@@ -459,26 +420,6 @@ def test_failures_that_need_a_person_are_not_retried(chain: Callable[..., Chain]
     assert told == {"x-should-retry": "false"}
 
 
-def test_the_primarys_404_is_handed_on_when_nobody_else_can(chain: Callable[..., Chain]) -> None:
-    running = chain(
-        scripted.error(404, "not_found_error", "model: claude-x"), scripted.error(500, "api_error")
-    )
-    response = ask(running)
-    assert response.status_code == 404
-    assert response.json()["error"]["message"] == "model: claude-x"
-
-
-def test_a_fallbacks_full_context_lets_the_client_compact(chain: Callable[..., Chain]) -> None:
-    running = chain(
-        scripted.error(529, "overloaded_error"),
-        scripted.error(400, "invalid_request_error", "This model's maximum context length is 9"),
-    )
-    response = ask(running)
-    assert response.status_code == 400
-    assert response.json()["error"]["type"] == "invalid_request_error"
-    assert response.json()["error"]["message"].startswith("prompt is too long: ")
-
-
 def test_three_failures_open_the_breaker_and_the_valve_is_the_last_try(
     chain: Callable[..., Chain],
 ) -> None:
@@ -501,29 +442,6 @@ def test_a_failure_is_in_the_file_before_the_response_ends(chain: Callable[..., 
         ask(running)
         expected = min(count, 3)
         assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == expected
-
-
-def test_a_client_that_leaves_cancels_the_upstream_and_blames_nobody(
-    chain: Callable[..., Chain],
-) -> None:
-    arrived, left = threading.Event(), threading.Event()
-
-    async def until_left(_request: Received, connection: Connection) -> None:
-        arrived.set()
-        await connection.reader.read(1)
-        left.set()
-        raise Hangup
-
-    running = chain(until_left, scripted.reply("no"))
-    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as client:
-        body = msgspec.json.encode(ASK)
-        head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}"
-        client.sendall(head.encode() + b"\r\n\r\n" + body)
-        assert arrived.wait(10)
-    assert left.wait(10)
-    assert running.proxy.wait_for("request.error")["data"]["status"] == 499
-    assert running.proxy.state == {}
-    assert running.fallback.received == []
 
 
 def test_a_client_that_leaves_in_mid_stream_cancels_the_upstream(
@@ -560,49 +478,6 @@ def test_a_pooled_connection_that_was_closed_meanwhile_costs_nothing(
         "anthropic-primary" not in running.proxy.state
         or not (running.proxy.state["anthropic-primary"]["consecutiveFailures"])
     )
-
-
-def test_retries_at_the_same_provider_are_one_failure(
-    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
-) -> None:
-    failing, spare = upstream(scripted.error(500, "api_error")), upstream(scripted.reply("spare"))
-    proxy = running(
-        f'[primary]\nbase_url = "{failing.url}"\nretry = 1\n'
-        f'[[providers]]\nname = "spare"\nbase_url = "{spare.url}"\n'
-    )
-    response = httpx.post(f"{proxy.url}/v1/messages", json=ASK, timeout=30)
-    assert response.headers["x-ccfallback-attempts"] == "3"
-    assert proxy.state["anthropic-primary"]["consecutiveFailures"] == 1
-
-
-def test_a_provider_that_is_the_proxy_itself_is_refused(
-    paths: Any, upstream: Callable[..., ScriptedUpstream]
-) -> None:
-    spare = upstream(scripted.reply("spare"))
-    paths.config.parent.mkdir(parents=True)
-    paths.config.write_text("")
-    proxy = RunningProxy(paths)
-    try:
-        port = proxy.url.rpartition(":")[2]
-        paths.config.write_text(
-            f'[primary]\nbase_url = "http://localhost:{port}"\n'
-            f'[[providers]]\nname = "spare"\nbase_url = "{spare.url}"\n'
-        )
-        response = httpx.post(f"{proxy.url}/v1/messages", json=ASK)
-        assert response.headers["x-ccfallback-provider"] == "spare"
-        assert response.headers["x-ccfallback-attempts"] == "1"
-    finally:
-        proxy.stop()
-
-
-def test_a_longer_loop_is_noticed(chain: Callable[..., Chain]) -> None:
-    running = chain(scripted.reply("ok"))
-    ask(running)
-    via = running.primary.received[0].header("via")
-    assert via is not None
-    response = ask(running, headers={"via": via})
-    assert response.status_code == 502
-    assert "loop" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[1]", b'"x"', b'{"a":', b"\xff{}"])
