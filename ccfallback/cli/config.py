@@ -15,7 +15,7 @@ import typer
 from ccfallback.cli import exchange, settings
 from ccfallback.cli.console import Grid
 from ccfallback.cli.options import Json, group
-from ccfallback.cli.phrases import TAKE_BACK, ago
+from ccfallback.cli.phrases import TAKE_BACK, ago, wrapped
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import ConfigError
 
@@ -58,7 +58,8 @@ def validate(ctx: typer.Context, as_json: Json = False) -> None:
     config = session.config()
     names = [provider.name for provider in config.active]
     value = {"ok": True, "path": str(session.paths.config), "providers": names}
-    session.console.emit(value, lambda: f"{session.paths.config} is good: {', '.join(names)}")
+    told = f"{session.paths.config} is good: {', '.join(names)}"
+    session.console.emit(value, lambda: wrapped(told, session.console.width))
 
 
 @app.command("edit", epilog="Example: EDITOR=nano ccfallback config edit")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 import msgspec
 
 from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline
+from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline, wrapped
 from ccfallback.core.redact import scrub
 from ccfallback.errors import CcfallbackError
 
@@ -42,6 +42,8 @@ class Grid:
     header: Sequence[str] = ()
     right: frozenset[int] = frozenset()
     """Columns of numbers, which end below each other."""
+    whole: frozenset[int] = frozenset()
+    """Columns whose cells never wrap, however long they are."""
 
 
 Page = Grid | str | Sequence[Grid | str]
@@ -113,7 +115,7 @@ class Console:
     def say(self, message: str) -> None:
         """Tell the person something."""
         try:
-            self.stderr.write(message + "\n")
+            self.stderr.write(wrapped(message, _columns(self.stderr)) + "\n")
             self.stderr.flush()
         except BrokenPipeError:
             self.abandon()
@@ -126,10 +128,7 @@ class Console:
         """
         if not _is_terminal(self.stderr) or self.environ.get("TERM") == "dumb":
             return
-        try:
-            width = os.get_terminal_size(self.stderr.fileno()).columns or PLAIN_WIDTH
-        except OSError:
-            width = PLAIN_WIDTH
+        width = _columns(self.stderr) or PLAIN_WIDTH
         shown = text if len(text) < width else text[: width - 2] + "…"
         self.stderr.write(f"\r\x1b[K{shown}")
         self.stderr.flush()
@@ -227,12 +226,7 @@ class Console:
     @property
     def width(self) -> int | None:
         """Columns of the terminal; `None` where data does not go to one."""
-        if not _is_terminal(self.stdout):
-            return None
-        try:
-            return os.get_terminal_size(self.stdout.fileno()).columns or PLAIN_WIDTH
-        except OSError:
-            return PLAIN_WIDTH
+        return _columns(self.stdout)
 
     def read_secret(self, prompt: str) -> str:
         """Ask for a secret without showing it; only where `interactive`."""
@@ -275,7 +269,7 @@ class Console:
             for row in grid.rows
         ]
         for number, cells in enumerate(zip(*rows, strict=True)):
-            short = max(len(cell.text) for cell in cells) <= UNWRAPPED
+            short = max(len(cell.text) for cell in cells) <= UNWRAPPED or number in grid.whole
             title = grid.header[number] if grid.header else ""
             side: Literal["left", "right"] = "right" if number in grid.right else "left"
             table.add_column(title, justify=side, overflow="fold", no_wrap=short)
@@ -304,6 +298,16 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
+def _columns(stream: TextIO) -> int | None:
+    """The width of a terminal; `None` where the stream goes to none."""
+    if not _is_terminal(stream):
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
+    except OSError:
+        return PLAIN_WIDTH
+
+
 def _clean(grid: Grid) -> Grid:
     """The rows without anything that a terminal would obey, and without endless cells."""
 
@@ -313,7 +317,7 @@ def _clean(grid: Grid) -> Grid:
         return _shown(cell)
 
     rows = [[clean(cell) for cell in row] for row in grid.rows]
-    return Grid(rows, grid.header, grid.right)
+    return replace(grid, rows=rows)
 
 
 def _shown(text: str) -> str:

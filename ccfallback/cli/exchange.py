@@ -47,7 +47,7 @@ def import_(
         typer.Option(
             "--from",
             metavar="PROGRAM",
-            help=f"FILE is that of another program: {', '.join(PROGRAMS)}.",
+            help=f"FILE is that of {', '.join([*PROGRAMS][:-1])} or {[*PROGRAMS][-1]}.",
             autocompletion=lambda: list(PROGRAMS),
         ),
     ] = None,
@@ -56,8 +56,8 @@ def import_(
 ) -> None:
     """Put an export in place of the configuration.
 
-    TOML will do as well. A plain JSON array of providers, or another program's file, replaces the
-    providers alone.
+    TOML will do as well. A plain JSON array of providers, or another program's file (its
+    config.json, config.yaml or database), replaces the providers alone.
     """
     from ccfallback.store import foreign_file
     from ccfallback.store.config_exchange import imported, imported_from

@@ -1,8 +1,10 @@
 """Words that several commands use, so that they say the same thing in the same way."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from math import ceil
+from textwrap import wrap
 from typing import Final
 
 TAKE_BACK: Final = "`ccfallback config rollback` takes it back"
@@ -14,6 +16,9 @@ _LARGER: Final = ((60, "min"), (60, "h"), (24, "d"))
 _DAY: Final = 86400.0
 
 BARS: Final = "▁▂▃▄▅▆▇█"
+_COMMAND: Final = re.compile(r"`[^`]*`")
+_HELD: Final = "\xa0"
+
 PLAIN_BARS: Final = ".:-=+*#@"
 """For streams that have no letters for bars."""
 
@@ -102,3 +107,21 @@ def sparkline(values: Sequence[float | None], width: int | None = None, bars: st
         " " if value is None else bars[min(steps, ceil(value / highest * steps)) if highest else 0]
         for value in shown
     )
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """A text in lines of at most so many columns, its words, paths and commands kept whole.
+
+    A command is what stands between backticks: it is to be copied. `None` leaves all as it is.
+    """
+    if width is None:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line)
+        pieces = wrap(held, max(width, 20), break_long_words=False, break_on_hyphens=False)
+        lines += [piece.replace(_HELD, " ") for piece in pieces]
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ccfallback.cli.console import Cell, Grid
+from ccfallback.cli.console import UNWRAPPED, Cell, Grid
 from ccfallback.cli.options import Json, duration, group
 from ccfallback.cli.phrases import amount, counted, percent, span, took
 from ccfallback.cli.session import session_of
@@ -111,17 +111,24 @@ def _with_bars(
     width: int | None,
     bars: Bars,
 ) -> Grid:
-    """A table with a sparkline at the end of each row, as fine as there is room for."""
+    """A table with a sparkline at the end of each row, as fine as there is room for.
+
+    Long names wrap rather than that it says nothing any more.
+    """
     from ccfallback.core.stats import BUCKETS, folded
 
-    taken = sum(2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
-    left = BUCKETS if width is None else width - taken
-    letters = next((n for n in (BUCKETS, BUCKETS // 2, BUCKETS // 4) if n <= left), BUCKETS // 8)
+    names, *columns = (2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
+    left = BUCKETS if width is None else width - names - sum(columns)
+    fine, rough, coarse = BUCKETS // 2, BUCKETS // 4, BUCKETS // 8
+    if left < rough and left + max(0, names - UNWRAPPED) >= rough:
+        left = rough
+    letters = next((n for n in (BUCKETS, fine, rough) if n <= left), coarse)
     drawn = [bars([value(part) for part in folded(parts, letters)]) for parts, value in lines]
     return Grid(
         [(*row, line) for row, line in zip(rows, drawn, strict=True)],
         (*header, title(letters)),
         right=frozenset(range(1, len(header))),
+        whole=frozenset({len(header)}),
     )
 
 

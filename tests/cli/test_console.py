@@ -58,6 +58,21 @@ def test_a_failure_stays_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == "ccfallback: two lines; a hint\n"
 
 
+def test_on_a_terminal_no_word_of_a_failure_is_torn() -> None:
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as err:
+        console = Console(io.StringIO(), io.StringIO(), err, {})
+        console.fail("word " * 30, "`ccfallback config rollback` takes it back")
+        shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {*shown.replace(";", "").split()} <= {
+        *["ccfallback:", "word", "`ccfallback", "config", "rollback`", "takes", "it", "back"]
+    }
+    assert any("`ccfallback config rollback`" in line for line in lines)
+
+
 def test_an_unreadable_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
     console.fail_unexpectedly(PermissionError(13, "Permission denied", "/some/file"))

@@ -108,3 +108,17 @@ def test_a_narrow_sparkline_shows_what_is_newest() -> None:
     assert phrases.sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
     assert phrases.sparkline([0, 8], 3) == "▁█"
     assert phrases.sparkline([0, 8], 0) == ""
+
+
+def test_words_and_commands_stay_whole() -> None:
+    text = "it is not so; `ccfallback config rollback 3` takes it back\n\nshort"
+    assert phrases.wrapped(text, 30).split("\n") == [
+        "it is not so;",
+        "`ccfallback config rollback 3`",
+        "takes it back",
+        "",
+        "short",
+    ]
+    assert phrases.wrapped(text, None) == text
+    path = "/a/very-long/path/" * 5
+    assert phrases.wrapped(f"see {path} there", 20).split("\n") == ["see", path, "there"]

@@ -22,6 +22,19 @@ def test_the_screen(
     golden(f"stats-{columns}.txt", screen)
 
 
+def test_long_names_leave_room_for_the_bars(paths: Paths, ccf_screen: Callable[..., str]) -> None:
+    name = "a-provider-whose-name-has-as-many-letters-as-a-name-may-ever-have"[:64]
+    day = (line.replace(b'"one"', f'"{name}"'.encode()) for line in logbook.day(NOW))
+    logbook.write(paths.log, list(day))
+    screen = ccf_screen("stats", columns=80).splitlines()
+    assert max(map(len, screen)) <= 80
+    heads = [line for line in screen if line.startswith(("latency of", "tries of"))]
+    for head in heads:
+        bars = screen[screen.index(head) + 1].split("  ")[-1]
+        assert len(bars) >= 12
+    assert name[:19] in "\n".join(screen)
+
+
 def test_the_document(ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccfallback.cli.session.Session.now", lambda self: NOW)
     logbook.write(paths.log, logbook.day(NOW))
