@@ -83,7 +83,9 @@ def chart(shown: Sequence[tuple[Provider, BreakerState]], now: float, limits: Li
 def _past(state: BreakerState, now: float) -> tuple[str, str, str]:
     failure = moment(state.last_failure, now)
     if state.reason:
-        failure = f"{failure}: {state.reason}"
+        # Tripped by hand, a provider has a reason and no failure.
+        never = state.last_failure is None
+        failure = state.reason if never else f"{failure}: {state.reason}"
     return str(state.failures), failure, moment(state.last_success, now)
 
 

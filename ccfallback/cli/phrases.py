@@ -60,9 +60,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def took(seconds: float | None) -> str:
-    """A duration to about two digits: `0.41 s`, `5.6 s`, `58 s`, `4 min`; nothing for `None`."""
+    """A duration to about two digits: `4 ms`, `0.41 s`, `5.6 s`, `58 s`, `4 min`; else a dash."""
     if seconds is None:
         return "-"
+    if seconds < 0.00995:
+        return f"{ceil(seconds * 1000)} ms"
     for limit, digits in ((0.995, 2), (9.95, 1)):
         if seconds < limit:
             return f"{seconds:.{digits}f} s"

@@ -79,6 +79,11 @@ def set_(
     changed = session.config_file.text() != before
     session.console.answer({"key": key, "changed": changed})
     session.console.say(f"{key} set; {TAKE_BACK}" if changed else "nothing changed")
+    if changed and key.partition(".")[0] == "server" and key.endswith((".host", ".port")):
+        from ccfallback.cli.running import noted_url
+
+        if url := noted_url(session.paths):
+            session.console.say(f"the running server stays at {url} until it is started anew")
 
 
 def masked(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,9 @@ def test_a_trip_puts_a_provider_in_cooldown_and_is_logged(ccf: Run, paths: Paths
     assert (one["available"], one["cooldownUntil"]) == (False, until)
     assert one["reason"] == "put in cooldown by hand"
     assert one["consecutiveFailures"] == 0
+    told = ccf("breaker", "status", "one").out
+    assert "put in cooldown by hand" in told
+    assert "never: " not in told
     record = msgspec.json.decode(paths.log.read_bytes())
     assert record["event"] == "circuit_breaker.cooldown"
     assert record["data"]["by"] == "cli"

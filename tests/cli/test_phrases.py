@@ -50,7 +50,10 @@ def test_names_make_a_sentence(names: str, said: str) -> None:
     ("seconds", "said"),
     [
         (None, "-"),
-        (0.004, "0.00 s"),
+        (0.0004, "1 ms"),
+        (0.004, "4 ms"),
+        (0.0099, "10 ms"),
+        (0.00996, "0.01 s"),
         (0.41, "0.41 s"),
         (0.996, "1.0 s"),
         (9.96, "10 s"),

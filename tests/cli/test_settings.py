@@ -6,6 +6,7 @@ import pytest
 
 from ccfallback.store.paths import Paths
 from tests.cli.conftest import Run
+from tests.conftest import RunningProxy
 
 pytestmark = pytest.mark.usefixtures("two_providers")
 
@@ -92,6 +93,16 @@ def test_what_would_not_load_is_not_written(ccf: Run, paths: Paths, key: str, gi
     assert ran.code == 1
     assert "bug" not in ran.err
     assert paths.config.read_bytes() == before
+
+
+def test_another_address_is_for_the_next_start_of_a_running_server(
+    ccf: Run, running: Callable[[str], RunningProxy]
+) -> None:
+    assert "anew" not in ccf("config", "set", "server.port", "9001").err
+    proxy = running("")
+    assert f"stays at {proxy.url}" in ccf("config", "set", "server.port", "9002").err
+    assert "anew" not in ccf("config", "set", "server.port", "9002").err
+    assert "anew" not in ccf("config", "set", "timeouts.idle", "80").err
 
 
 def test_a_secret_may_come_from_stdin(ccf_process: Run, ccf: Run) -> None:

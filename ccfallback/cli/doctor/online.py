@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ccfallback.cli.doctor.case import Case, Finding, good, judged
+from ccfallback.cli.phrases import took
 
 
 def providers(case: Case) -> Iterator[Finding]:
@@ -15,7 +16,7 @@ def providers(case: Case) -> Iterator[Finding]:
     for result in ask(case.session, case.config, list(case.config.active), ()):
         name = f"{result.provider}, asked for {result.model}"
         if result.ok and result.tested:
-            yield good("providers", f"{name}, answers in {result.seconds:.2f} s")
+            yield good("providers", f"{name}, answers in {took(result.seconds)}")
         elif result.ok:
             yield good("providers", f"{result.provider}: {result.message}")
         else:
