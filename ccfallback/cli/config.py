@@ -66,16 +66,32 @@ def validate(ctx: typer.Context, as_json: Json = False) -> None:
 def edit(ctx: typer.Context) -> None:
     """Open the configuration in your editor.
 
-    What would not load is not taken over.
+    What would not load is not taken over, but kept: the next edit goes on with it.
     """
+    from ccfallback.store.draft_file import DraftFile
+
     session = session_of(ctx)
-    file = session.config_file
+    file, draft = session.config_file, DraftFile(session.config_file.path)
     before = file.path.read_text("utf-8", "replace") if file.path.exists() else ""
-    after = _edited(session, before)
+    unfinished = draft.read()
+    if unfinished is not None:
+        session.console.say("going on with what would not load the last time")
+    after = _edited(session, before if unfinished is None else unfinished)
     if after == before:
+        draft.drop()
         session.console.say("nothing changed")
         return
-    file.replace(after)
+    try:
+        file.replace(after)
+    except ConfigError as error:
+        draft.keep(after)
+        why = "; ".join(map(str, error.faults)) or error.message
+        raise ConfigError(
+            f"nothing was changed, as this would not load: {why}",
+            "`ccfallback config edit` goes on with it; to begin from the file as it is, remove "
+            f"{draft.path}",
+        ) from None
+    draft.drop()
     session.console.say(f"{file.path} saved; {TAKE_BACK}")
 
 

@@ -90,6 +90,8 @@ def import_(
         session.console.say(f"left out: {what}")
     count = f"{len(names)} provider{'' if len(names) == 1 else 's'}"
     session.console.say(f"{count} imported; {TAKE_BACK}" if changed else "nothing changed")
+    if changed and program is not None:
+        session.console.say("`ccfallback providers test` asks each of them for one token")
 
 
 def _read(path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """The configuration as a whole, and its history."""
 
 import shlex
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,43 @@ def test_an_edit_that_would_not_load_is_not_taken_over(
     monkeypatch.setenv("EDITOR", editor(tmp_path, code))
     assert ccf("config", "edit").code == 1
     assert paths.config.read_text() == "# mine\n"
+
+
+def test_what_would_not_load_is_what_the_next_edit_goes_on_with(
+    ccf: Run,
+    configure: Configure,
+    paths: Paths,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draft = paths.config.with_name(f"{paths.config.name}.draft")
+    configure("# mine\n")
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text(path.read_text() + '[lag]\\n')"))
+    ran = ccf("config", "edit")
+    assert ran.code == 1
+    assert "nothing was changed" in ran.err
+    assert str(draft) in ran.err
+    assert draft.read_text() == "# mine\n[lag]\n"
+    assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+    mend = "path.write_text(path.read_text().replace('lag', 'log'))"
+    monkeypatch.setenv("EDITOR", editor(tmp_path, mend))
+    ran = ccf("config", "edit")
+    assert ran.code == 0
+    assert "going on" in ran.err
+    assert paths.config.read_text() == "# mine\n[log]\n"
+    assert not draft.exists()
+
+
+def test_a_change_of_mind_leaves_no_draft(
+    ccf: Run,
+    configure: Configure,
+    paths: Paths,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure("# mine\n")
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text('[lag]')"))
+    assert ccf("config", "edit").code == 1
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text('# mine\\n')"))
+    assert "nothing changed" in ccf("config", "edit").err
+    assert not paths.config.with_name(f"{paths.config.name}.draft").exists()

@@ -9,6 +9,7 @@ from typing import Final
 from ccfallback.cli.doctor.case import Case, Finding, Severity, broken, doubtful, good, judged
 from ccfallback.cli.phrases import ago
 from ccfallback.store import files
+from ccfallback.store.draft_file import DraftFile
 from ccfallback.store.journal_reading import numbered, rotations
 
 LEAST_FREE: Final = 16 * 1024 * 1024
@@ -94,10 +95,11 @@ def permissions(case: Case) -> Iterator[Finding]:
     """Can others read what holds keys or tells of requests."""
     paths = case.session.paths
     history = [version.path for version in case.session.config_file.history()]
+    draft = DraftFile(paths.config).path
     logs = [numbered(paths.log, number) for number in (0, *rotations(paths.log))]
     told = [paths.state, *case.session.state_file.aside(), *logs]
     loose = [
-        *((path, Severity.ERROR) for path in _loose([paths.config, *history])),
+        *((path, Severity.ERROR) for path in _loose([paths.config, draft, *history])),
         *((path, Severity.WARNING) for path in _loose(told)),
     ]
     for path, severity in loose:
