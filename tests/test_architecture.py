@@ -78,6 +78,7 @@ WITHOUT_TESTS = {
     "proxy/respond.py": "five lines that every answer of our own goes through",
     "core/draft.py": "a body and its flags, nothing else",
     "core/explanation.py": "the value that test_explain.py looks at",
+    "proxy/drill_stage.py": "test_drill.py: every fault is played on it",
     "proxy/drill_client.py": "test_drill.py: it does every task there",
     "proxy/dialect.py": "test_faults.py: every fault in both formats",
     "proxy/elsewhere.py": "test_faults.py: every place is somewhere a provider is looked for",
