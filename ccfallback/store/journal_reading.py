@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -54,7 +55,7 @@ def rotations(path: Path) -> list[int]:
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """Every record of the log, oldest first."""
     for line in all_lines(path):
-        record = _decoded(line)
+        record = decoded(line)
         if record is not None:
             yield record
 
@@ -90,7 +91,7 @@ def backwards(
             for line in _lines_backwards(file, end):
                 if matching is not None and matching.search(line) is None:
                     continue
-                record = _decoded(line)
+                record = decoded(line)
                 if record is not None:
                     yield record, line
 
@@ -116,6 +117,33 @@ def mark(path: Path) -> Mark | None:
     return None
 
 
+class Follower:
+    """The log from a place on, or from its end: each look has the lines added since the last."""
+
+    def __init__(self, path: Path, start: Mark | None = None) -> None:
+        self._path = path
+        start = start or mark(path)
+        self._file = None if start is None else _open_at(path, start)
+
+    def look(self) -> Iterator[bytes]:
+        """The lines that are there by now, raw."""
+        while True:
+            # Looked for before the last read: once there is a newer file, ours grows no more.
+            newer = _newer(self._path, self._file)
+            if self._file is not None:
+                yield from _added(self._file)
+            if newer is None:
+                return
+            self.close()
+            self._file = newer
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
 def follow(
     path: Path,
     stop: threading.Event | None = None,
@@ -123,26 +151,14 @@ def follow(
     start: Mark | None = None,
 ) -> Iterator[bytes]:
     """Every line that is added from now on (or was since `start`), raw, until `stop` is set."""
-    return _follow(path, start or mark(path), stop or threading.Event(), poll)
+    return _follow(Follower(path, start), stop or threading.Event(), poll)
 
 
-def _follow(path: Path, start: Mark | None, stop: threading.Event, poll: float) -> Iterator[bytes]:
-    file = None if start is None else _open_at(path, start)
-    try:
+def _follow(log: Follower, stop: threading.Event, poll: float) -> Iterator[bytes]:
+    with closing(log):
         while not stop.is_set():
-            # Looked for before the last read: once there is a newer file, ours grows no more.
-            newer = _newer(path, file)
-            if file is not None:
-                yield from _added(file)
-            if newer is not None:
-                if file is not None:
-                    file.close()
-                file = newer
-            else:
-                stop.wait(poll)
-    finally:
-        if file is not None:
-            file.close()
+            yield from log.look()
+            stop.wait(poll)
 
 
 def _open_at(path: Path, place: Mark) -> BinaryIO | None:
@@ -272,7 +288,8 @@ def _end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-def _decoded(line: bytes) -> dict[str, Any] | None:
+def decoded(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; `None` of a line that is none."""
     try:
         record = msgspec.json.decode(line)
     except (ValueError, RecursionError):

@@ -2,6 +2,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 
 from ccfallback.store import journal_reading
 from ccfallback.store.journal import Journal
-from ccfallback.store.journal_reading import all_lines, backwards, follow, mark, read, tail
+from ccfallback.store.journal_reading import (
+    Follower,
+    all_lines,
+    backwards,
+    follow,
+    mark,
+    read,
+    tail,
+)
 
 
 @pytest.fixture
@@ -96,6 +105,18 @@ def test_tail_and_follow_meet_at_a_mark(path: Path) -> None:
     write(path, 10, 20)
     assert [raw for _, raw in tail(path, 3, until=place)] == lines(7, 10)
     assert drained(path, follow(path, poll=0.01, start=place), 10) == lines(10, 20)
+
+
+def test_each_look_has_what_was_added_since_the_last(path: Path) -> None:
+    write(path, 0, 10)
+    with closing(Follower(path)) as log:
+        assert list(log.look()) == []
+        write(path, 10, 20)
+        assert list(log.look()) == lines(10, 20)
+        path.rename(path.with_name(f"{path.name}.1"))
+        write(path, 20, 30)
+        assert list(log.look()) == lines(20, 30)
+        assert list(log.look()) == []
 
 
 def test_following_begins_at_the_end(path: Path) -> None:
