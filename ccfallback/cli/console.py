@@ -6,48 +6,32 @@ aligned lines, one a record, where it is not.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.grid import UNWRAPPED as UNWRAPPED
+from ccfallback.cli.grid import Cell as Cell
+from ccfallback.cli.grid import Grid as Grid
+from ccfallback.cli.grid import Page as Page
+from ccfallback.cli.grid import Styled as Styled
+from ccfallback.cli.grid import aligned, drawing
 from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline, wrapped
 from ccfallback.core.redact import scrub
 from ccfallback.errors import CcfallbackError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 PLAIN_WIDTH = 80
+PLAIN_HEIGHT = 24
 
-LONGEST_CELL = 400
-UNWRAPPED = 20
-"""Columns of cells up to this long stay whole; longer ones make room for them."""
-
-
-class Styled(NamedTuple):
-    """A text with a colour, where there is colour."""
-
-    text: str
-    style: str
-
-
-Cell = str | Styled
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Rows for a person; without a header it is a list of names and values."""
-
-    rows: Sequence[Sequence[Cell]]
-    header: Sequence[str] = ()
-    right: frozenset[int] = frozenset()
-    """Columns of numbers, which end below each other."""
-    whole: frozenset[int] = frozenset()
-    """Columns whose cells never wrap, however long they are."""
-
-
-Page = Grid | str | Sequence[Grid | str]
-"""What a command shows: a table, a text, or several of them with a line between."""
+Show = Callable[[Callable[[tuple[int, int]], "RenderableType"]], None]
+"""Takes what makes a frame for so many columns and lines."""
 
 
 class ClosedPipe(Exception):
@@ -103,9 +87,9 @@ class Console:
             self.write(f"{above}{part}\n")
         elif _is_terminal(self.stdout):
             self.write(above)
-            self._draw(_clean(part))
+            self._draw(part)
         else:
-            self.write(above + _aligned(_clean(part)))
+            self.write(above + aligned(part))
 
     def answer(self, value: Any) -> None:
         """Give a script the result of a change; a person is told by `say`."""
@@ -228,6 +212,43 @@ class Console:
         """Columns of the terminal; `None` where data does not go to one."""
         return _columns(self.stdout)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal."""
+        return _size(self.stdout)
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether data goes to a terminal that can be drawn on."""
+        return _is_terminal(self.stdout) and self.environ.get("TERM") != "dumb"
+
+    @contextmanager
+    def screen(self) -> Iterator[Show]:
+        """The whole terminal, which is given back as it was; `Show` fills it anew."""
+        from rich.console import Console as Screen
+        from rich.console import ConsoleDimensions
+        from rich.live import Live
+
+        screen = Screen(
+            file=self.stdout, force_terminal=True, no_color=not self.colour, highlight=False
+        )
+        # No thread of its own: who shows something says when.
+        live = Live(
+            console=screen,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+        def show(frame: Callable[[tuple[int, int]], "RenderableType"]) -> None:
+            size = self.size
+            screen.size = ConsoleDimensions(*size)
+            live.update(frame(size), refresh=True)
+
+        with live:
+            yield show
+
     def read_secret(self, prompt: str) -> str:
         """Ask for a secret without showing it; only where `interactive`."""
         from getpass import getpass
@@ -253,31 +274,11 @@ class Console:
     def _draw(self, grid: Grid) -> None:
         """Draw a table for the terminal; long cells wrap, none is cut."""
         from rich.console import Console as Screen
-        from rich.table import Table
-        from rich.text import Text
 
         colour = self.colour
-        table = Table(
-            box=None,
-            padding=(0, 2, 0, 0),
-            pad_edge=False,
-            show_header=bool(grid.header),
-            header_style="bold" if colour else "",
-        )
-        rows = [
-            [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
-            for row in grid.rows
-        ]
-        for number, cells in enumerate(zip(*rows, strict=True)):
-            short = max(len(cell.text) for cell in cells) <= UNWRAPPED or number in grid.whole
-            title = grid.header[number] if grid.header else ""
-            side: Literal["left", "right"] = "right" if number in grid.right else "left"
-            table.add_column(title, justify=side, overflow="fold", no_wrap=short)
-        for row in rows:
-            table.add_row(*(Text(text, style if colour else "") for text, style in row))
         screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
         with screen.capture() as drawn:
-            screen.print(table)
+            screen.print(drawing(grid, colour=colour))
         self.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
 
 
@@ -300,42 +301,12 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def _columns(stream: TextIO) -> int | None:
     """The width of a terminal; `None` where the stream goes to none."""
-    if not _is_terminal(stream):
-        return None
+    return _size(stream)[0] if _is_terminal(stream) else None
+
+
+def _size(stream: TextIO) -> tuple[int, int]:
     try:
-        return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
+        found = os.get_terminal_size(stream.fileno())
     except OSError:
-        return PLAIN_WIDTH
-
-
-def _clean(grid: Grid) -> Grid:
-    """The rows without anything that a terminal would obey, and without endless cells."""
-
-    def clean(cell: Cell) -> Cell:
-        if isinstance(cell, Styled):
-            return Styled(_shown(cell.text), cell.style)
-        return _shown(cell)
-
-    rows = [[clean(cell) for cell in row] for row in grid.rows]
-    return replace(grid, rows=rows)
-
-
-def _shown(text: str) -> str:
-    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
-def _aligned(grid: Grid) -> str:
-    """Rows as plain lines in columns."""
-    rows = [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in grid.rows]
-    if grid.header:
-        rows.insert(0, list(grid.header))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if number in grid.right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-    return "".join(f"{line}\n" for line in lines)
+        return PLAIN_WIDTH, PLAIN_HEIGHT
+    return found.columns or PLAIN_WIDTH, found.lines or PLAIN_HEIGHT
