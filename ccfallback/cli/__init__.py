@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "drill": "Walk the configured chain through every fault there is.",
     "env": "Print the lines that point Claude Code at the server.",
     "status": "Say whether the proxy is up, how providers are, what came last.",
+    "top": "Watch providers and requests, live.",
     "stats": "Count requests, failures, latency and tokens of each provider.",
     "statusline": "Print one line for Claude Code's status line: who serves now.",
     "providers": "See and change the chain of providers.",

@@ -40,16 +40,23 @@ def ago(when: float, now: float) -> str:
 
 def ahead(when: float, now: float, zone: tzinfo | None = None) -> str:
     """How far something is ahead, and by the clock on the wall."""
-    far = when - now >= _DAY
-    clock = datetime.fromtimestamp(when, zone).strftime("%b %d %H:%M" if far else "%H:%M")
-    return f"in {span(when - now)}, {clock}"
+    return f"in {span(when - now)}, {_clock(when, when - now, zone)}"
+
+
+def until(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """Until when something lasts by the clock on the wall, and how far that is ahead."""
+    return f"until {_clock(when, when - now, zone)}, in {span(when - now)}"
 
 
 def since(when: float, now: float, zone: tzinfo | None = None) -> str:
     """Since when something is so, by the clock on the wall, and how long that is."""
-    long_ago = now - when >= _DAY
-    clock = datetime.fromtimestamp(when, zone).strftime("%b %d %H:%M" if long_ago else "%H:%M")
-    return f"since {clock} ({span(now - when)})"
+    return f"since {_clock(when, now - when, zone)} ({span(now - when)})"
+
+
+def _clock(when: float, distance: float, zone: tzinfo | None) -> str:
+    """The time of day, with its date where that is a day or more away."""
+    form = "%b %d %H:%M" if distance >= _DAY else "%H:%M"
+    return datetime.fromtimestamp(when, zone).strftime(form)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -53,6 +53,20 @@ class Running:
         return float(uptime) if isinstance(uptime, int | float) else 0.0
 
 
+def described(found: Running | None) -> dict[str, Any]:
+    """A server as scripts get it, or that there is none."""
+    if found is None:
+        nothing = dict.fromkeys(("url", "pid", "version", "uptime"))
+        return {"running": False, **nothing}
+    return {
+        "running": True,
+        "url": found.url,
+        "pid": found.pid,
+        "version": found.version,
+        "uptime": found.uptime,
+    }
+
+
 def configured_url(config: "Config") -> str:
     """Where a server with this configuration is reached from here."""
     return url_of(config.server.host, config.server.port)
@@ -65,9 +79,9 @@ def url_of(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def running(paths: "Paths", config: "Config") -> Running | None:
+def running(paths: "Paths", config: "Config", patience: float = PATIENCE) -> Running | None:
     """The server that answers right now; `None` if none does."""
-    return noted(paths) or server_at(configured_url(config))
+    return noted(paths, patience) or server_at(configured_url(config), patience)
 
 
 def noted(paths: "Paths", patience: float = PATIENCE) -> Running | None:

@@ -1,6 +1,6 @@
 """`ccfallback status`: is it up, where, since when; who may be asked; what came last."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -26,7 +26,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     """
     from ccfallback.cli import recent
     from ccfallback.cli.health import chart, health, known
-    from ccfallback.cli.running import configured_url, running
+    from ccfallback.cli.running import configured_url, described, running
     from ccfallback.core.breaker import limits_of
 
     session = session_of(ctx)
@@ -36,7 +36,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     shown = [(each, known(config, states, each.name, now)) for each in config.chain]
     requests = recent.last(session.paths.log, SHOWN)
     value = {
-        **_of_server(found),
+        **described(found),
         "providers": [
             health(each.name, state, now, limits, disabled=each.disabled) for each, state in shown
         ],
@@ -54,19 +54,6 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     if found is None:
         session.console.say("`ccfallback serve` starts it")
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _of_server(found: "Running | None") -> dict[str, Any]:
-    if found is None:
-        nothing = dict.fromkeys(("url", "pid", "version", "uptime"))
-        return {"running": False, **nothing}
-    return {
-        "running": True,
-        "url": found.url,
-        "pid": found.pid,
-        "version": found.version,
-        "uptime": found.uptime,
-    }
 
 
 def _up(found: "Running", now: float) -> str:

@@ -32,7 +32,7 @@ _SILENT: Final = (b'"event":"request.start"', b'"event":"provider.success"')
 """What half of the lines say, as we write them; it need not be decoded to count for nothing."""
 
 
-class _Data(msgspec.Struct, rename="camel"):
+class Data(msgspec.Struct, rename="camel"):
     """The members that are counted."""
 
     provider: str | None = None
@@ -47,14 +47,16 @@ class _Data(msgspec.Struct, rename="camel"):
     reason: str | None = None
 
 
-class _Record(msgspec.Struct):
+class Record(msgspec.Struct):
+    """A line of the log, as far as it counts."""
+
     timestamp: datetime
     event: str
     level: str = "info"
-    data: _Data = msgspec.field(default_factory=_Data)
+    data: Data = msgspec.field(default_factory=Data)
 
 
-_DECODER: Final = msgspec.json.Decoder(_Record)
+_DECODER: Final = msgspec.json.Decoder(Record)
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Tokens:
         """All of the prompt, whether it was in the cache or not."""
         return self.input + self.cache_read + self.cache_write
 
-    def count(self, data: _Data) -> None:
+    def count(self, data: Data) -> None:
         """Count those of an answer."""
         self.input += data.input_tokens or 0
         self.output += data.output_tokens or 0
@@ -92,7 +94,7 @@ class Answers:
         """How many there were."""
         return self.latency.count
 
-    def add(self, data: _Data) -> None:
+    def add(self, data: Data) -> None:
         """Count one."""
         self.latency.add(data.latency or 0.0)
         if data.ttft is not None:
@@ -202,7 +204,7 @@ class Stats:
         part = int((when - self.start) / (self.end - self.start) * BUCKETS)
         self._count(record.event, record.data, min(part, BUCKETS - 1))
 
-    def _count(self, event: str, data: _Data, part: int) -> None:
+    def _count(self, event: str, data: Data, part: int) -> None:
         match event:
             case "request.complete":
                 self.answers.add(data)
@@ -220,17 +222,18 @@ class Stats:
                 self._provider(data.provider).attempts += 1
             case "provider.failure" | "provider.timeout":
                 provider = self._provider(data.provider)
-                provider.reasons[_bounded(data.reason or "unknown", provider.reasons)] += 1
+                provider.reasons[bounded(data.reason or "unknown", provider.reasons)] += 1
                 provider.parts[part].count(None)
 
     def _provider(self, name: str | None) -> ProviderStats:
-        name = _bounded(name or REST, self.providers)
+        name = bounded(name or REST, self.providers)
         if name not in self.providers:
             self.providers[name] = ProviderStats()
         return self.providers[name]
 
 
-def _bounded(name: str, known: Mapping[str, object]) -> str:
+def bounded(name: str, known: Mapping[str, object]) -> str:
+    """The name, or the one for all others where too many are told apart."""
     return name if name in known or len(known) < MOST_NAMES else REST
 
 

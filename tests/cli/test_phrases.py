@@ -30,6 +30,7 @@ def test_the_past() -> None:
 
 def test_the_future_comes_with_the_clock() -> None:
     assert phrases.ahead(1746973200, 1746972960, UTC) == "in 4 min, 14:20"
+    assert phrases.until(1746973200, 1746972960, UTC) == "until 14:20, in 4 min"
     assert phrases.ahead(1746973200 + 86400 * 2, 1746973200, UTC) == "in 2 d, May 13 14:20"
 
 
