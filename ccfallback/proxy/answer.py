@@ -66,11 +66,12 @@ class Answer:
         if self._inflate is None and self._response.ready:
             return await self._response.read()
         # Not `deadline`: a stream comes here once for each read.
-        if self._alarm is None:
-            self._alarm = Alarm(self._interrupt)
+        alarm = self._alarm
+        if alarm is None:
+            alarm = self._alarm = Alarm(self._interrupt)
         self._reader = asyncio.current_task()
         self._late = False
-        self._alarm.set(max(seconds, 0.0))
+        alarm.set(max(seconds, 0.0))
         try:
             return await (self._response.read() if self._inflate is None else self.read())
         except asyncio.CancelledError:
@@ -78,7 +79,7 @@ class Answer:
                 raise Late(timeout, seconds) from None
             raise
         finally:
-            self._alarm.stop()
+            alarm.stop()
             self._reader = None
 
     async def read_all(self, timeout: str, seconds: float) -> bytes:
@@ -96,6 +97,8 @@ class Answer:
         """Give the connection back, or close it when the answer was not read to its end."""
         if self._alarm is not None:
             self._alarm.close()
+            # It holds this in turn, and who holds each other waits for the collector.
+            self._alarm = None
         await self._response.aclose()
 
     def _interrupt(self) -> None:

@@ -81,7 +81,7 @@ class Conversation:
     ) -> Reply | None:
         """Ask along the chain; the reply to hand on, or `None` when all failed."""
         repairs = self._repairs = Repairs(
-            self.services, self.context, body.model[:LONGEST_MODEL], self._log
+            self.services, self.context, body.model[:LONGEST_MODEL], self.level
         )
         flow = policy.failover(
             Draft(body, self._betas),

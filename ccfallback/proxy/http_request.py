@@ -4,16 +4,12 @@ Nothing in a header may end its line, and the body never says another length tha
 an upstream takes for the next request must not be somebody else's choice.
 """
 
-import re
 from collections.abc import AsyncIterator
 from typing import Final
 
 import httpx
 
-_TOKEN: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
-_HEAD: Final = re.compile(
-    rb"%b [^\x00-\x20\x7f]++ HTTP/1\.1\r\n(?:%b:[^\x00\r\n]*+\r\n)*+\r\n" % (_TOKEN, _TOKEN)
-)
+from ccfallback.core.http_head import whole_head
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -123,12 +119,10 @@ class Outgoing:
 
 def _checked(lines: list[bytes]) -> bytes:
     """The head that these lines make, if it is one."""
-    head = b"".join(lines) + b"\r\n"
-    # A line break inside a header would still look like a head: as one line more.
-    breaks = len(lines) + 1
-    if _HEAD.fullmatch(head) is None or head.count(b"\r") != breaks or head.count(b"\n") != breaks:
-        raise httpx.LocalProtocolError("illegal character in the request's head")
-    return head
+    try:
+        return whole_head(lines)
+    except ValueError:
+        raise httpx.LocalProtocolError("illegal character in the request's head") from None
 
 
 def _chunk(piece: bytes) -> bytes:

@@ -22,6 +22,10 @@ LARGE: Final = 4 * 1024 * 1024
 """Blocks above this come from the system and go back to it."""
 
 
+OBJECTS: Final = 10_000
+"""So many more objects than before let the collector look at the new ones."""
+
+
 def keep_freed_blocks() -> bool:
     """Whether the C library could be asked to; others than glibc have no such switch."""
     if not sys.platform.startswith("linux"):
@@ -36,6 +40,8 @@ def set_start_aside() -> None:
     """Let the collector never again look at what was loaded at the start.
 
     It would find none of it to be garbage, and stop every stream for as long as it takes to look.
+    A request leaves no garbage that only the collector would find, so it need not look often.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(OBJECTS)

@@ -58,6 +58,8 @@ async def carry(
                 if only_success and not 200 <= response.status_code < 300:
                     raise Unavailable(f"it answered {response.status_code}")
                 await send(_head(response, context.config.primary))
+                # Who waits for events is to see at once that there will be some.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
                 assert isinstance(response.stream, httpx.AsyncByteStream)
                 async for chunk in response.stream:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -26,8 +26,6 @@ REPAIRABLE: Final = frozenset({400, 422})
 
 _DIGITS: Final = re.compile(r"\d+")
 
-Log = Callable[..., None]
-
 
 @dataclass(slots=True)
 class Repairs:
@@ -36,7 +34,8 @@ class Repairs:
     services: Services
     context: Context
     model: str
-    log: Log
+    level: str | None = None
+    """The level of all records, where it is not theirs to choose."""
     _made: dict[str, list[tuple[str, Repaired]]] = field(default_factory=dict)
     _used: dict[str, list[Lesson]] = field(default_factory=dict)
     _refusals: dict[str, Refusal] = field(default_factory=dict)
@@ -78,7 +77,7 @@ class Repairs:
         name, repaired = found
         self._made.setdefault(provider.name, []).append(found)
         said = upstream_text(outcome.message, body=draft.body)
-        self.log(
+        self._log(
             "info",
             "rectifier.attempt",
             f"{provider.name} refused the request ({said}); {name}: {repaired.changed}",
@@ -104,7 +103,7 @@ class Repairs:
         now = self.services.breakers.clock()
         for name, repaired in self._made.pop(provider.name, []):
             learns = repaired.lesson is not None and not provider.primary
-            self.log(
+            self._log(
                 "info",
                 "rectifier.applied",
                 f"{name} was right about {provider.name}: {repaired.changed}"
@@ -127,6 +126,10 @@ class Repairs:
         worn = [lesson for lesson in used if lessons.wearing_out(lesson, now)]
         if worn:
             self._change(provider, partial(lessons.renewed, used=worn, now=now))
+
+    def _log(self, level: str, event: str, message: str, **data: object) -> None:
+        # Not the conversation's own: who holds each other waits for the collector.
+        self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
 
     def _change(
         self, provider: Provider, change: Callable[[tuple[Lesson, ...]], tuple[Lesson, ...]]

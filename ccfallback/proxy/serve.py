@@ -35,10 +35,6 @@ from ccfallback.store.paths import Paths
 from ccfallback.store.state_file import StateFile
 
 DRAIN_SECONDS: Final = 30
-KEEP_ALIVE: Final = 120
-"""Seconds that an idle client connection stays open, so that a client's pool seldom finds one
-closed under its feet."""
-
 FLUSH_SECONDS: Final = 1.0
 LOCK_SECONDS: Final = 1.0
 """How long the server waits for a file that another process has locked, before it goes on from
@@ -277,7 +273,6 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=BACKLOG,
     )
