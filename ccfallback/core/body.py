@@ -39,7 +39,7 @@ class Body:
     What was parsed is not parsed again for a body that is made of this one.
     """
 
-    __slots__ = ("_items", "_members", "_model", "_raw", "_values")
+    __slots__ = ("_items", "_members", "_model", "_raw", "_stream", "_values")
 
     def __init__(self, members: Mapping[str, Spelled], raw: bytes | None = None) -> None:
         self._members = members
@@ -47,6 +47,7 @@ class Body:
         self._values: dict[str, Any] = {}
         self._items: dict[str, list[msgspec.Raw]] = {}
         self._model: str | None = None
+        self._stream: bool | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> "Body":
@@ -160,7 +161,9 @@ class Body:
     @property
     def stream(self) -> bool:
         """Whether the client asked for a stream."""
-        return self.get("stream") is True
+        if self._stream is None:
+            self._stream = self.get("stream") is True
+        return self._stream
 
 
 def _spelled(item: Any) -> tuple[Any, msgspec.Raw]:

@@ -39,6 +39,10 @@ _OURS_TO_SET: Final = frozenset(
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
+_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _OURS_TO_SET | {b"ccr-request-id"}
+_OURS: Final = b"x-ccf-"
+"""How the headers begin that are meant for this proxy."""
+
 _PLAIN: Final = frozenset({b"accept", b"content-type", b"user-agent"})
 
 _FOR_FALLBACKS: Final = {
@@ -61,6 +65,9 @@ _FROM_FALLBACKS: Final = frozenset(
 are another account's."""
 
 
+_OURS_TO_ANSWER: Final = frozenset({b"content-length", b"ccr-request-id"})
+
+
 def find(headers: RawHeaders, name: bytes) -> str | None:
     """The first value of a header."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
@@ -78,11 +85,17 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """The headers without those of the connection, by list and by the `connection` header."""
     lowered = [(key.lower(), value) for key, value in headers]
-    dropped = HOP_BY_HOP
-    for key, value in lowered:
-        if key == b"connection" and value.lower() not in _OF_THE_CONNECTION:
-            dropped |= {token.strip().lower() for token in value.split(b",")}
+    dropped = HOP_BY_HOP | _named_by_connection(lowered)
     return [pair for pair in lowered if pair[0] not in dropped]
+
+
+def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
+    """The headers that a `connection` header calls hop-by-hop."""
+    named: frozenset[bytes] = frozenset()
+    for key, value in headers:
+        if key == b"connection" and value.lower() not in _OF_THE_CONNECTION:
+            named |= {token.strip().lower() for token in value.split(b",")}
+    return named
 
 
 def request_headers(
@@ -129,10 +142,10 @@ def credential(provider: Provider, key: str) -> str:
 def _for_primary(
     client: RawHeaders, has_key: bool, tokens: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
-    dropped = _OURS_TO_SET | _CREDENTIALS if has_key else _OURS_TO_SET
-    headers = [
-        pair for pair in end_to_end(client) if pair[0] not in dropped and not is_ours(pair[0])
-    ]
+    dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
+    if has_key:
+        dropped |= _CREDENTIALS
+    headers = [pair for pair in client if pair[0] not in dropped and not pair[0].startswith(_OURS)]
     if not tokens or has_key:
         return headers
     return [
@@ -174,7 +187,7 @@ def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
 
 def is_ours(name: bytes) -> bool:
     """Whether a request header is meant for this proxy."""
-    return name.startswith(b"x-ccf-") or name == b"ccr-request-id"
+    return name.startswith(_OURS) or name == b"ccr-request-id"
 
 
 def bare_credential(value: bytes) -> bytes:
@@ -202,13 +215,16 @@ def response_headers(
     The body's length is dropped: who sends the body knows it. So is its encoding when the body
     was `decoded` on the way.
     """
-    dropped = {b"content-length"} | ({b"content-encoding"} if decoded else set())
-    return [
-        (name, value)
-        for name, value in end_to_end(upstream)
-        if name not in dropped
-        and is_sendable(value)
-        and not name.startswith(b"x-ccfallback-")
-        and name != b"ccr-request-id"
-        and (provider.primary or name in _FROM_FALLBACKS)
+    kept = [
+        pair
+        for pair in end_to_end(upstream)
+        if pair[0] not in _OURS_TO_ANSWER
+        and not pair[0].startswith(b"x-ccfallback-")
+        and (provider.primary or pair[0] in _FROM_FALLBACKS)
     ]
+    if decoded:
+        kept = [pair for pair in kept if pair[0] != b"content-encoding"]
+    # One look at all of them together, because hardly ever is one of them unfit.
+    if is_sendable(b"".join([value for _, value in kept])):
+        return kept
+    return [pair for pair in kept if is_sendable(pair[1])]

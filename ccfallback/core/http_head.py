@@ -16,8 +16,8 @@ _HEAD: Final = re.compile(
 
 
 def whole_head(lines: Sequence[bytes]) -> bytes:
-    """The head that these lines make, each with its end. Raises `ValueError` if it is none."""
-    head = b"".join(lines) + b"\r\n"
+    """The head that these lines make. Raises `ValueError` if it is none."""
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
     # A line break inside a header would still look like a head: as one line more.
     breaks = len(lines) + 1
     if _HEAD.fullmatch(head) is None or head.count(b"\r") != breaks or head.count(b"\n") != breaks:

@@ -76,9 +76,13 @@ class Breakers:
         """What is known of a provider."""
         return self.states.get(name, CLOSED)
 
+    def is_stale(self) -> bool:
+        """Whether a command or another server has written since the file was read."""
+        return self._store.stamp() != self._stamp
+
     async def refresh(self) -> None:
         """Take over what a command or another server has written."""
-        if self._store.stamp() == self._stamp:
+        if not self.is_stale():
             return
         if self._late is not None and not self._late.done():
             return

@@ -282,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
         if request is not None and answering and not request.unread:
             request.keep_alive = False
             return
-        given = request_id(())
+        given = request_id()
         self._on_refusal(status, message, given)
         begun = answering and request is not None and request.started
         if not self._waiting and not begun:

@@ -152,20 +152,20 @@ class ClientRequest:
         # What was to be said before the answer is no longer of interest.
         self._expects = False
         lines = [_status_line(status)]
-        for name, value in headers:
-            if name in _FRAMING:
+        for pair in headers:
+            if pair[0] in _FRAMING:
                 raise RuntimeError("how an answer is framed is the connection's to say")
-            if name == b"content-length":
-                self._left = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
+            if pair[0] == b"content-length":
+                self._left = int(pair[1])
+            lines.append(b": ".join(pair))
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         if self.scope["method"] == "HEAD" or status in _NO_BODY:
             self._left = 0
         elif self._left is None and self.scope["http_version"] != "1.0":
             # Before that version, a body without a length ends with the connection.
             self._chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         self._head = whole_head(lines)
 
     def _write(self, body: bytes, *, last: bool) -> None:
@@ -202,4 +202,4 @@ def _status_line(status: int) -> bytes:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+    return f"HTTP/1.1 {status} {phrase}".encode()

@@ -58,6 +58,16 @@ class Context:
     headers: RawHeaders = field(repr=False)
     tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
+    first: dict[bytes, bytes] = field(init=False, repr=False)
+    """The first value of each header."""
+
+    def __post_init__(self) -> None:
+        self.first = dict(reversed(self.headers))
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header."""
+        value = self.first.get(name)
+        return None if value is None else value.decode("latin-1")
 
     @property
     def seconds(self) -> float:

@@ -5,11 +5,10 @@ of ours becomes an answer instead of a traceback.
 """
 
 import re
-import string
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from hmac import compare_digest
-from random import choices
+from random import getrandbits
 from time import time
 from traceback import extract_tb
 from typing import Final
@@ -23,18 +22,16 @@ from ccfallback.proxy.request import Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
-_LETTERS: Final = string.ascii_lowercase + string.digits
 _GUARDED: Final = ("/v1/", "/api/", "/metrics")
 
 
-def request_id(headers: RawHeaders) -> str:
+def request_id(given: bytes | None = None) -> str:
     """The id that the client gave, if it is one, else a new one."""
-    given = find(headers, b"ccr-request-id")
     if given is not None and _GIVEN_ID.fullmatch(given):
-        return given
-    return f"ccr-{int(time() * 1000)}_{''.join(choices(_LETTERS, k=7))}"
+        return given.decode("ascii")
+    return f"ccr-{int(time() * 1000)}_{getrandbits(28):07x}"
 
 
 class Gate:
@@ -50,11 +47,12 @@ class Gate:
         """Handle one request."""
         if scope["type"] != "http":
             return
-        headers: RawHeaders = scope["headers"]
-        config = await self._services.live.refresh()
-        context = Context(request_id(headers), config, headers, self._tokens_of(config))
+        live = self._services.live
+        config = await live.refresh() if live.is_stale() else live.current
+        context = Context("", config, scope["headers"], self._tokens_of(config))
+        context.id = request_id(context.first.get(b"ccr-request-id"))
         scope[SCOPE_KEY] = context
-        exit_ = _Exit(send, context, self._cors(config, headers))
+        exit_ = _Exit(send, context, self._cors(context))
         try:
             refusal = self._loop(context) or self._refusal(scope, context)
             if refusal is not None:
@@ -64,7 +62,7 @@ class Gate:
                 )
                 await respond.error(exit_, context, status, kind, message)
             elif scope["method"] == "OPTIONS" and exit_.cors:
-                await respond.whole(exit_, 204, _preflight(headers), b"")
+                await respond.whole(exit_, 204, _preflight(context.headers), b"")
             else:
                 await self._app(scope, receive, exit_)
         except Exception as error:
@@ -78,6 +76,8 @@ class Gate:
 
     def _loop(self, context: Context) -> tuple[int, str, str] | None:
         """Whether the request has been here before (RFC 9110, 7.6.3)."""
+        if b"via" not in context.first:
+            return None
         own = self._services.instance.encode()
         if any(name == b"via" and own in value for name, value in context.headers):
             message = "Request loop: a provider's address leads back to this proxy"
@@ -89,7 +89,7 @@ class Gate:
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if not _are_our_hosts(hosts, config, scope):
             return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
-        origin = find(headers, b"origin")
+        origin = context.header(b"origin")
         if origin is not None and not _is_our_origin(origin, hosts, config):
             return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
         if scope["method"] == "OPTIONS" and origin is not None:
@@ -99,10 +99,11 @@ class Gate:
             return 401, "authentication_error", "Invalid or missing x-ccf-api-key"
         return None
 
-    def _cors(self, config: Config, headers: RawHeaders) -> bytes | None:
-        origin = find(headers, b"origin")
-        allowed = origin is not None and origin in config.server.allowed_origins
-        return origin.encode("latin-1") if allowed and origin is not None else None
+    def _cors(self, context: Context) -> bytes | None:
+        origin = context.header(b"origin")
+        if origin is None or origin not in context.config.server.allowed_origins:
+            return None
+        return origin.encode("latin-1")
 
     async def _broken(self, error: Exception, exit_: "_Exit", context: Context) -> None:
         """A fault of ours: where it is goes to the log, and nothing of what it held."""
@@ -157,6 +158,8 @@ def _are_our_hosts(values: list[str], config: Config, scope: Scope) -> bool:
     """Whether `Host` names this server: a page that rebinds its own name to us does not."""
     if not values:
         return str(scope.get("http_version")) == "1.0"
+    if all(_host_in(value)[1] for value in values):
+        return True
     own = scope.get("server") or ("", None)
     names = {config.server.host, own[0], *config.server.allowed_hosts}
     ours = {name.strip("[]").lower() for name in names if name}

@@ -44,17 +44,16 @@ class Outgoing:
         made._length = len(content)
         made._stream = None
         made.body = content
-        lines = [b"POST %b HTTP/1.1\r\n" % target]
-        own_host = b"host: %b\r\n" % host
-        for name, value in headers:
+        lines = [b"POST %b HTTP/1.1" % target, b"host: %b" % host]
+        for pair in headers:
+            name = pair[0]
             if name == b"host":
-                own_host = b"host: %b\r\n" % value
+                lines[1] = b"host: %b" % pair[1]
             elif name in _FRAMING or b":" in name:
                 raise httpx.LocalProtocolError("a header that is not for the sender to choose")
             else:
-                lines.append(b"%b: %b\r\n" % (name, value))
-        lines.insert(1, own_host)
-        lines.append(b"content-length: %d\r\n" % len(content))
+                lines.append(b": ".join(pair))
+        lines.append(b"content-length: %d" % len(content))
         made.head = _checked(lines)
         return made
 
@@ -62,7 +61,7 @@ class Outgoing:
         url = request.url
         target = request.extensions.get("target")
         target = url.raw_path if target is None else target
-        lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), target), b""]
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), target), b""]
         for name, value in request.headers.raw:
             if b":" in name:
                 raise httpx.LocalProtocolError("illegal character in a header's name")
@@ -70,7 +69,7 @@ class Outgoing:
                 case b"host":
                     if lines[1]:
                         raise httpx.LocalProtocolError("two host headers")
-                    lines[1] = b"%b: %b\r\n" % (name, value)
+                    lines[1] = b"%b: %b" % (name, value)
                     continue
                 case b"content-length":
                     if self._length is not None or not value.isdigit():
@@ -80,8 +79,8 @@ class Outgoing:
                     if self._chunked or value.lower() != b"chunked":
                         raise httpx.LocalProtocolError("unknown transfer-encoding")
                     self._chunked = True
-            lines.append(b"%b: %b\r\n" % (name, value))
-        lines[1] = lines[1] or b"host: %b\r\n" % url.netloc
+            lines.append(b"%b: %b" % (name, value))
+        lines[1] = lines[1] or b"host: %b" % url.netloc
         return lines
 
     def _frame(self, lines: list[bytes]) -> None:
@@ -92,13 +91,13 @@ class Outgoing:
         if self.body is None:
             if not framed:
                 self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                lines.append(b"transfer-encoding: chunked")
         elif self._chunked:
             self.body = _chunk(self.body) + _chunk(b"") if self.body else _chunk(b"")
         elif self._length is not None and self._length != len(self.body):
             raise httpx.LocalProtocolError("the body is not as long as its content-length")
         elif self.body and not framed:
-            lines.append(b"content-length: %d\r\n" % len(self.body))
+            lines.append(b"content-length: %d" % len(self.body))
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """A body that comes in pieces, as it is sent."""

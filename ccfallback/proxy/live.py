@@ -32,6 +32,10 @@ class LiveConfig:
         self.current = store.load()
         self.on_change: list[Callable[[Config], None]] = []
 
+    def is_stale(self) -> bool:
+        """Whether the file has changed since it was read."""
+        return self._store.stamp() != self._stamp
+
     async def refresh(self) -> Config:
         """The configuration for a request that begins now."""
         stamp = self._store.stamp()

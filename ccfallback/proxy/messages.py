@@ -41,7 +41,7 @@ async def read_request(context: Context, receive: Receive) -> Body:
     """The client's body. Raises `Refused` or `ClientGone`."""
     limit = context.config.server.max_body_bytes
     try:
-        return Body.parse(await read_body(receive, context.headers, limit))
+        return Body.parse(await read_body(receive, context.first, limit))
     except TooLarge:
         raise Refused(
             413, "request_too_large", f"Request body is over the limit of {limit} bytes"
@@ -147,7 +147,8 @@ class _Exchange:
             await self._talk.close()
 
     async def _ask(self) -> Reply | None:
-        await self._services.breakers.refresh()
+        if self._services.breakers.is_stale():
+            await self._services.breakers.refresh()
         rules = self._context.config
         reply = await self._talk.run(
             self._body, self._chain, is_final(rules.failover), rules.breaker.network_wait

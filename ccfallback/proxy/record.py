@@ -34,18 +34,19 @@ class Recorder:
 
     def __init__(self, sink: Sink | None, level: str = "info") -> None:
         self._sink = sink
-        self._threshold = LEVELS.index(level)
+        self._wanted: frozenset[str] = frozenset()
+        self.set_level(level)
         self.listeners: list[Listener] = []
         self.count: Count | None = None
         """Is told of every event, of whatever level."""
 
     def set_level(self, level: str) -> None:
         """Records below this level are dropped from now on."""
-        self._threshold = LEVELS.index(level)
+        self._wanted = frozenset(LEVELS[LEVELS.index(level) :])
 
     def wants(self, level: str) -> bool:
         """Whether a record of that level would be kept."""
-        return LEVELS.index(level) >= self._threshold
+        return level in self._wanted
 
     def log(
         self, level: str, event: str, message: str, request_id: str | None = None, **data: Any
@@ -53,7 +54,7 @@ class Recorder:
         """Record an event; `message` is a sentence for a person, `data` the same for a script."""
         if self.count is not None:
             self.count(level, event, data)
-        if not self.wants(level):
+        if level not in self._wanted:
             return
         record = {
             "timestamp": timestamp(time()),
@@ -71,8 +72,14 @@ class Recorder:
 
 def timestamp(seconds: float) -> str:
     """A moment as ISO 8601 in UTC, to the millisecond."""
-    whole = int(seconds // 1)
-    return f"{_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+    return _millisecond(int(seconds * 1000))
+
+
+@lru_cache(maxsize=8)
+def _millisecond(milliseconds: int) -> str:
+    """A millisecond of the calendar: the same for several records."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second(seconds)}.{rest:03}Z"
 
 
 @lru_cache(maxsize=8)

@@ -2,10 +2,8 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
-
-from ccfallback.core.headers import RawHeaders, find
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -30,12 +28,12 @@ class BadEncoding(Exception):
     """The body's content-encoding is unknown or broken."""
 
 
-async def read_body(receive: Receive, headers: RawHeaders, limit: int) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
     """The request's body, decoded. Raises `TooLarge`, `BadEncoding` or `ClientGone`."""
-    length = find(headers, b"content-length")
+    length = headers.get(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise TooLarge
-    encoding = (find(headers, b"content-encoding") or "identity").strip().lower()
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if encoding not in (*_WINDOW, "identity"):
         raise BadEncoding(encoding[:20])
     parts: list[bytes] = []

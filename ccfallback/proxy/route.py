@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ccfallback.core.config import Config, Provider
-from ccfallback.core.headers import find
 from ccfallback.proxy.context import Context
 
 SKIP_PRIMARY = b"x-ccf-debug-skip-anthropic"
@@ -12,7 +11,7 @@ SKIP_PRIMARY = b"x-ccf-debug-skip-anthropic"
 
 def skips_primary(context: Context) -> bool:
     """Whether the request asks to leave the primary out."""
-    return find(context.headers, SKIP_PRIMARY) == "1"
+    return context.first.get(SKIP_PRIMARY) == b"1"
 
 
 def chain_for(context: Context) -> tuple[Provider, ...]:

@@ -43,10 +43,11 @@ class ConfigFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = str(path)
 
     def stamp(self) -> Stamp | None:
         """What tells this version from the next; None if there is no file."""
-        return files.stamp(self.path)
+        return files.stamp(self._name)
 
     def text(self) -> str:
         """The file as it is; empty if there is none."""

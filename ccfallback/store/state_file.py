@@ -33,6 +33,7 @@ class StateFile:
 
     def __init__(self, path: Path, *, patience: float = 10.0) -> None:
         self.path = path
+        self._name = str(path)
         self.seen: Stamp | None = None
         """The version that the last read or update found, or made."""
         self.set_aside: Path | None = None
@@ -41,7 +42,7 @@ class StateFile:
 
     def stamp(self) -> Stamp | None:
         """What tells this version from the next; None if there is no file."""
-        return files.stamp(self.path)
+        return files.stamp(self._name)
 
     def read(self) -> States:
         """What the file says; empty if it is missing, unreadable or corrupt."""

@@ -41,7 +41,7 @@ GONE: Message = {"type": "http.disconnect"}
 def read(receive: Receive, limit: int = 100, encoding: bytes | None = None) -> bytes:
     """The body, as the server reads it."""
     headers = [] if encoding is None else [(b"content-encoding", encoding)]
-    return asyncio.run(read_body(receive, headers, limit))
+    return asyncio.run(read_body(receive, dict(headers), limit))
 
 
 def test_the_pieces_make_the_body() -> None:
