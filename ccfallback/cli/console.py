@@ -47,6 +47,9 @@ class Console:
     stderr: TextIO
     environ: Mapping[str, str]
     as_json: bool = False
+    files: str = ""
+    """The options that say where the files are, as they were given: a command that we advise needs
+    them as well."""
 
     @classmethod
     def of_process(cls, *, as_json: bool = False) -> "Console":
@@ -96,8 +99,13 @@ class Console:
         if self.as_json:
             self.emit(value, str)
 
+    def advised(self, text: str) -> str:
+        """A text whose commands of ours, between backticks, are about the files of this one."""
+        return text.replace("`ccfallback ", f"`ccfallback {self.files} ") if self.files else text
+
     def say(self, message: str) -> None:
         """Tell the person something."""
+        message = self.advised(message)
         try:
             self.stderr.write(wrapped(message, _columns(self.stderr)) + "\n")
             self.stderr.flush()
@@ -268,7 +276,7 @@ class Console:
 
     def _report(self, message: str, hint: str) -> None:
         if self.as_json:
-            error = {"error": {"message": message, "hint": hint}}
+            error = {"error": {"message": message, "hint": self.advised(hint)}}
             self.write_bytes(msgspec.json.encode(error) + b"\n")
 
     def _draw(self, grid: Grid) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,10 @@ class Session:
     def locate(self, config: Path | None, state: Path | None, log: Path | None) -> None:
         """Decide where the files are."""
         self.located = places.resolve(config, state, log, self.environ)
+        given = (("--config", config), ("--state", state), ("--log-file", log))
+        self.console.files = " ".join(
+            f"{option} {quote(str(path))}" for option, path in given if path is not None
+        )
 
     @property
     def paths(self) -> Paths:

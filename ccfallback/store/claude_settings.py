@@ -1,11 +1,22 @@
 """What Claude Code's own settings put into its environment. They are read, never written."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
+
+MANAGED: Final[Mapping[str, Path]] = MappingProxyType(
+    {
+        "linux": Path("/etc/claude-code/managed-settings.json"),
+        "darwin": Path("/Library/Application Support/ClaudeCode/managed-settings.json"),
+        "win32": Path(r"C:\Program Files\ClaudeCode\managed-settings.json"),
+    }
+)
+"""Settings that beat all others, by system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +29,14 @@ class Source:
     unreadable: bool = False
 
 
-def sources(environ: Mapping[str, str], home: Path, folder: Path) -> list[Source]:
-    """All of them, for a Claude Code that is started in `folder`; a later one beats an earlier."""
+def sources(
+    environ: Mapping[str, str], home: Path, folder: Path, managed: Path | None = None
+) -> list[Source]:
+    """All of them, for a Claude Code that is started in `folder`; a later one beats an earlier.
+
+    `managed` is what an organization has laid down; it counts where it is there.
+    """
+    managed = MANAGED.get(sys.platform, MANAGED["linux"]) if managed is None else managed
     own = Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     paths = (
         own / "settings.json",
@@ -29,6 +46,7 @@ def sources(environ: Mapping[str, str], home: Path, folder: Path) -> list[Source
     return [
         Source("the environment", environ),
         *(_read(path) for path in dict.fromkeys(paths)),
+        *([_read(managed)] if managed.exists() else []),
     ]
 
 

@@ -1,6 +1,8 @@
 """`doctor`: each ailment brought about on purpose, found, and told with its remedy."""
 
 import os
+import re
+import shutil
 import socket
 import sys
 import time
@@ -14,7 +16,7 @@ import pytest
 from ccfallback import __version__
 from ccfallback.proxy import scripted, scripted_openai
 from ccfallback.proxy.scripted import Script, ScriptedUpstream
-from ccfallback.store import server_file
+from ccfallback.store import claude_settings, server_file
 from ccfallback.store.paths import Paths
 from tests.cli.conftest import Ran, Run
 from tests.cli.test_env import listening
@@ -278,6 +280,21 @@ def test_a_cooldown_far_in_the_future(sick: Sick, configured: Any, paths: Paths)
     assert "breaker reset spare" in finding["remedy"]
 
 
+@pytest.mark.parametrize("model", ["", "claude-x"])
+@pytest.mark.parametrize("time_of", ["lastFailure", "lastSuccess", "cooldownUntil"])
+def test_any_time_that_no_clock_can_have_written(
+    sick: Sick, configured: Any, paths: Paths, time_of: str, model: str
+) -> None:
+    configured()
+    ahead = {time_of: round((time.time() + 30 * 86400) * 1000)}
+    facts = {"models": {model: ahead}} if model else ahead
+    paths.state.write_bytes(msgspec.json.encode({"version": 1, "providers": {"spare": facts}}))
+    paths.state.chmod(0o600)
+    finding = sick("clock", severity="warning")
+    assert "in 30 d" in finding["message"]
+    assert finding["remedy"].startswith("set the clock right")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "\x00"])
 def test_a_corrupt_state(sick: Sick, configured: Any, paths: Paths, text: str) -> None:
     configured()
@@ -384,6 +401,17 @@ def test_a_port_that_another_instance_has(
     assert f"another ccfallback (pid {os.getpid()}, {proxy.url})" in finding["message"]
 
 
+def test_a_server_that_is_not_yet_where_the_configuration_says(
+    ccf: Run, configured: Any, paths: Paths, port: int
+) -> None:
+    configured()
+    with listening() as url:
+        server_file.write(paths.server, url, 42, __version__, 0.0)
+        (first, *_) = [c for c in ccf("doctor", "--json").json["checks"] if c["id"] == "port"]
+    assert f"a server answers at {url} (pid 42)" in first["message"]
+    assert f"http://127.0.0.1:{port} is for its next start" in first["message"]
+
+
 def test_a_server_that_others_reach_without_a_token(
     sick: Sick, configure: Configure, paths: Paths, port: int
 ) -> None:
@@ -451,6 +479,18 @@ def test_a_client_that_is_sent_elsewhere_by_its_settings(
     assert "pw" not in finding["message"]
 
 
+def test_a_client_that_its_organization_sends_elsewhere(
+    sick: Sick, configured: Any, monkeypatch: pytest.MonkeyPatch, port: int, tmp_path: Path
+) -> None:
+    configured()
+    pointed(monkeypatch, port)
+    managed = tmp_path / "managed-settings.json"
+    managed.write_text('{"env": {"ANTHROPIC_BASE_URL": "https://gateway.example"}}')
+    monkeypatch.setattr(claude_settings, "MANAGED", {"linux": managed, sys.platform: managed})
+    finding = sick("client", severity="warning")
+    assert f"https://gateway.example by {managed}" in finding["message"]
+
+
 def test_a_client_that_its_own_settings_send_here(
     ccf: Run, configured: Any, paths: Paths, home: Path
 ) -> None:
@@ -492,13 +532,14 @@ def test_a_client_whose_address_has_a_path(
     assert "/v1/v1/messages" in sick("client")["message"]
 
 
+@pytest.mark.parametrize("cloud", ["BEDROCK", "VERTEX", "FOUNDRY"])
 def test_a_client_that_goes_to_a_cloud_instead(
-    ccf: Run, configured: Any, monkeypatch: pytest.MonkeyPatch, port: int
+    ccf: Run, configured: Any, monkeypatch: pytest.MonkeyPatch, port: int, cloud: str
 ) -> None:
     configured()
-    pointed(monkeypatch, port, CLAUDE_CODE_USE_BEDROCK="1")
+    pointed(monkeypatch, port, **{f"CLAUDE_CODE_USE_{cloud}": "1"})
     found = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "client"]
-    assert found[0]["remedy"] == "unset CLAUDE_CODE_USE_BEDROCK"
+    assert found[0]["remedy"] == f"unset CLAUDE_CODE_USE_{cloud}"
 
 
 @pytest.mark.parametrize("name", ["state", "log"])
@@ -528,6 +569,17 @@ def test_a_disk_that_the_log_may_fill(sick: Sick, configured: Any) -> None:
     assert "log.max_bytes" in finding["remedy"]
 
 
+def test_a_disk_that_is_nearly_full(
+    sick: Sick, configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured()
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
+    finding = sick("disk")
+    assert "5 MB are free" in finding["message"]
+    assert "make room" in finding["remedy"]
+
+
 def test_a_server_of_another_version(sick: Sick, configured: Any, paths: Paths) -> None:
     configured()
     with listening() as url:
@@ -542,3 +594,59 @@ def test_versions_are_told(ccf: Run, configured: Any) -> None:
     (version,) = [c for c in ccf("doctor", "--json").json["checks"] if c["id"] == "version"]
     assert __version__ in version["message"]
     assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in version["message"]
+
+
+OFF = '[[providers]]\nname = "off"\nbase_url = "http://x.lan"\ndisabled = true\n'
+
+
+def ailing(name: str, configure: Configure, configured: Any, paths: Paths) -> None:
+    """Brings about what the check of that name finds."""
+    configured()
+    match name:
+        case "fallbacks":
+            configured(OFF)
+        case "cooldowns":
+            state(paths, anthropic_primary=200, spare=100)
+        case "clock":
+            state(paths, spare=10 * 365 * 86400)
+        case "state":
+            paths.state.write_text("{")
+            paths.state.chmod(0o600)
+        case "port":
+            configure('[server]\nhost = "0.0.0.0"\n')
+        case "config":
+            configure("[server]\nport = 'x'\n")
+
+
+@pytest.mark.parametrize("name", ["fallbacks", "cooldowns", "clock", "state", "port", "config"])
+def test_the_remedy_heals(
+    ccf: Run, configure: Configure, configured: Any, paths: Paths, name: str
+) -> None:
+    def findings() -> list[str]:
+        checks = ccf("doctor", "--json").json["checks"]
+        return [each["message"] for each in checks if each["id"] == name and not each["ok"]]
+
+    ailing(name, configure, configured, paths)
+    (message,) = findings()
+    checks = ccf("doctor", "--json").json["checks"]
+    (remedy,) = [each["remedy"] for each in checks if each["message"] == message]
+    commands = re.findall("`ccfallback ([^`]*)`", remedy)
+    # The first way to mend a configuration is an editor.
+    command = commands[-1 if name == "config" else 0]
+    assert ccf(*command.split()).code == 0
+    assert message not in findings()
+
+
+def test_the_commands_of_a_remedy_are_about_the_same_files(
+    ccf: Run, configured: Any, paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configured(OFF)
+    other = tmp_path / "an other.toml"
+    paths.config.rename(other)
+    monkeypatch.delenv("CCFALLBACK_CONFIG")
+    checks = ccf("--config", str(other), "doctor", "--json").json["checks"]
+    (finding,) = [each for each in checks if each["id"] == "fallbacks"]
+    assert finding["remedy"] == f"`ccfallback --config '{other}' providers enable off`"
+    ran = ccf("--config", str(other), "config", "get", "nothing", "--json")
+    assert ran.json["error"]["hint"].startswith(f"`ccfallback --config '{other}' config show`")
+    assert f"`ccfallback --config '{other}' config show`" in ran.err

@@ -31,6 +31,14 @@ def test_the_home_is_a_project_once(tmp_path: Path) -> None:
     assert len(sources({}, tmp_path, tmp_path)) == 3
 
 
+def test_what_an_organization_lays_down_beats_all_others_where_it_is_there(tmp_path: Path) -> None:
+    managed = tmp_path / "managed-settings.json"
+    assert len(sources({}, tmp_path, tmp_path, managed)) == 3
+    written(managed, '{"env": {"A": "3"}}')
+    last = sources({"A": "0"}, tmp_path, tmp_path, managed)[-1]
+    assert (last.name, dict(last.variables)) == (str(managed), {"A": "3"})
+
+
 @pytest.mark.parametrize("text", ["{,", "[]", "\x00", "[" * 100_000])
 def test_what_can_not_be_read_says_nothing(tmp_path: Path, text: str) -> None:
     written(tmp_path / ".claude" / "settings.json", text)

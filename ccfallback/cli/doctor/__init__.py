@@ -6,6 +6,7 @@ broken configuration is a finding, so this command works where others refuse.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -63,7 +64,12 @@ def doctor(
     """
     session = session_of(ctx)
     case = Case(session, fix=fix, online=ask_providers)
-    found = [finding for check in CHECKS for finding in check(case)]
+    advised = session.console.advised
+    found = [
+        replace(finding, remedy=advised(finding.remedy))
+        for check in CHECKS
+        for finding in check(case)
+    ]
     ok = all(each.severity is not Severity.ERROR for each in found)
     session.console.emit(
         {"ok": ok, "checks": [_facts(each) for each in found]}, lambda: _table(found)

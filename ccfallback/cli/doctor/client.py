@@ -15,7 +15,11 @@ from ccfallback.core.client_environment import (
 SHORT: Final = 16
 """Letters below which an access token may be guessed."""
 
-ELSEWHERE: Final = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX")
+ELSEWHERE: Final = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
 
 POINT: Final = '`ccfallback run`, or in its shell: eval "$(ccfallback env)"'
 

@@ -28,7 +28,10 @@ def port(case: Case) -> Iterator[Finding]:
 
     config = case.config
     if case.server is not None:
-        yield good("port", f"a server answers at {case.server.url} (pid {case.server.pid})")
+        message = f"a server answers at {case.server.url} (pid {case.server.pid})"
+        if case.configured_url not in (None, case.server.url):
+            message += f"; the configuration's {case.configured_url} is for its next start"
+        yield good("port", message)
     if config is None or case.configured_url is None:
         return
     if case.server is not None and case.server.url == case.configured_url:
