@@ -35,7 +35,7 @@ class Keys(Protocol):
 
 
 class NoKeys:
-    """Where there is nobody to press one: only time passes, and Ctrl-C ends it."""
+    """Where it is not known how to have one: only time passes, and Ctrl-C ends it."""
 
     known = False
 
@@ -46,10 +46,8 @@ class NoKeys:
 
 
 def keys(stdin: TextIO) -> AbstractContextManager[Keys]:
-    """The keys of a terminal while it lasts; of nobody where it is none, or not known how."""
-    if sys.platform == "win32" or not _is_terminal(stdin):
-        return nullcontext(NoKeys())
-    return _pressed(stdin)
+    """The keys of a terminal while it lasts; none where it is no terminal."""
+    return nullcontext(NoKeys()) if sys.platform == "win32" else _pressed(stdin)
 
 
 def suspend() -> None:
@@ -72,32 +70,33 @@ if sys.platform != "win32":
 
     @contextmanager
     def _pressed(stdin: TextIO) -> Iterator[Keys]:
-        descriptor = stdin.fileno()
+        descriptor = stdin.fileno() if _is_terminal(stdin) else None
         with ExitStack() as stack:
             bell = stack.enter_context(_bell())
             for number in _ENDING:
                 before = signal.signal(number, _leave)
                 stack.callback(signal.signal, number, before)
-            was = termios.tcgetattr(descriptor)
-            stack.callback(_set, descriptor, was)
-            _set(descriptor, _at_once(descriptor, was))
+            if descriptor is not None:
+                was = termios.tcgetattr(descriptor)
+                stack.callback(_set, descriptor, was)
+                _set(descriptor, _at_once(descriptor, was))
             yield _Pressed(descriptor, bell)
 
     class _Pressed:
-        """The keys of a terminal."""
+        """The keys of a terminal, if there is one."""
 
-        known = True
-
-        def __init__(self, descriptor: int, bell: int) -> None:
+        def __init__(self, descriptor: int | None, bell: int) -> None:
+            self.known = descriptor is not None
             self._descriptor = descriptor
             self._bell = bell
 
         def wait(self, seconds: float) -> str:
             """The next keys; none if the time is over or the window has a new size."""
-            ready, _, _ = select.select([self._descriptor, self._bell], [], [], max(0.0, seconds))
+            given = [each for each in (self._descriptor, self._bell) if each is not None]
+            ready, _, _ = select.select(given, [], [], max(0.0, seconds))
             if self._bell in ready:
                 os.read(self._bell, 4096)
-            if self._descriptor not in ready:
+            if self._descriptor is None or self._descriptor not in ready:
                 return ""
             try:
                 pressed = os.read(self._descriptor, 4096).decode(errors="replace")

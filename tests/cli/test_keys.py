@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -110,7 +111,20 @@ def test_a_signal_that_ends_us_gives_the_terminal_back(
 
 
 def test_without_a_terminal_only_time_passes() -> None:
-    with keys.keys(io.StringIO("q")) as pressed:
-        assert not pressed.known
-        assert pressed.wait(0) == ""
-        assert pressed.wait(-1) == ""
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
+        for stdin in (io.StringIO("q"), nothing):
+            with keys.keys(stdin) as pressed:
+                assert not pressed.known
+                assert pressed.wait(0) == ""
+
+
+def test_without_a_terminal_sizes_and_signals_are_heard_all_the_same() -> None:
+    with keys.keys(io.StringIO()) as pressed:
+        signal.raise_signal(signal.SIGWINCH)
+        assert pressed.wait(PATIENCE) == ""
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_where_no_way_to_have_keys_is_known_only_time_passes() -> None:
+    assert keys.NoKeys().wait(-1) == ""
