@@ -25,7 +25,7 @@ class NotFound:
 
 def create_app(services: Services) -> App:
     """The ASGI app, behind its gate. Every endpoint is raw ASGI: a class that is called."""
-    models, pass_through = Models(services), PassThrough(services)
+    models, pass_through, nothing = Models(services), PassThrough(services), NotFound()
     # A bare router: the gate turns errors into answers, and answers into our envelope.
     messages = Messages(services)
     router = Router(
@@ -40,8 +40,10 @@ def create_app(services: Services) -> App:
             Route("/metrics", MetricsPage(services)),
             Route("/health", HealthPage(services)),
             Route("/", Home(services)),
-            Route("/{path:path}", NotFound()),
+            Route("/{path:path}", nothing),
         ],
+        # What no route can match: `OPTIONS *`, or a path with an escaped line end.
+        default=nothing,
     )
 
     def shortcut(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -79,11 +79,14 @@ class LibraryResponse:
 
 async def post(transport: httpx.AsyncBaseTransport, post: Post) -> Response:
     """Send a request on a transport of the library's kind."""
-    request = httpx.Request(
-        "POST",
-        post.url,
-        headers=post.headers,
-        content=post.content,
-        extensions={"timeout": {"connect": post.connect}},
-    )
+    try:
+        request = httpx.Request(
+            "POST",
+            post.url,
+            headers=post.headers,
+            content=post.content,
+            extensions={"timeout": {"connect": post.connect}},
+        )
+    except httpx.InvalidURL as error:
+        raise httpx.UnsupportedProtocol(f"not a URL: {error}") from None
     return LibraryResponse(await transport.handle_async_request(request))

@@ -45,7 +45,10 @@ _SHORT: Final = 256
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
-_KIND: Final = {408: "timeout_error", 431: "request_too_large"}
+MAX_TARGET: Final = 32 * 1024
+"""Bytes of a target: few enough that below a provider's address it is still taken for a URL."""
+
+_KIND: Final = {408: "timeout_error", 414: "request_too_large", 431: "request_too_large"}
 
 
 class _Unwanted(Exception):
@@ -174,8 +177,10 @@ class ClientConnection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         """The parser found a piece of the target."""
-        self._count(len(url))
         self._url += url
+        if len(self._url) > MAX_TARGET:
+            raise _Unwanted(414, f"Request target is over the limit of {MAX_TARGET} bytes")
+        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser found a header; a trailer is none: it came past all that looks at headers."""

@@ -64,6 +64,10 @@ async def carry(
                 async for chunk in response.stream:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    except httpx.InvalidURL as error:
+        # Nothing has been sent: there was no request yet.
+        message = f"With this target the primary's address is no URL: {error}"
+        await respond.error(send, context, 400, "invalid_request_error", message)
     except (ClientGone, httpx.HTTPError):
         return
 
