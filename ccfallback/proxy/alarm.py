@@ -1,11 +1,23 @@
-"""One timer for many short waits.
+"""One timer for many short waits, and the deadlines of what is waited for.
 
 Most waits end long before their time. To make a timer for each and take it back costs more than
 the wait; this one is left to go off too early, and then set again for what is left.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Late(Exception):
+    """A deadline has passed: which one, and how long it was."""
+
+    def __init__(self, timeout: str, seconds: float) -> None:
+        super().__init__(timeout)
+        self.timeout = timeout
+        self.seconds = seconds
 
 
 class Alarm:
@@ -55,3 +67,53 @@ class Alarm:
             return
         self._due = None
         self._ring()
+
+
+class Watch:
+    """Ends waits that take too long; one wait at a time, in whatever task.
+
+    It may be kept for many requests: then their waits have one timer between them.
+    """
+
+    __slots__ = ("_alarm", "_closed", "_late", "_loop", "_task")
+
+    def __init__(self) -> None:
+        self._alarm: Alarm | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._late = False
+        self._closed = False
+
+    async def wait(self, what: Awaitable[T], timeout: str, seconds: float) -> T:
+        """What `what` returns. Raises `Late`, with the name of the timeout."""
+        alarm = self._alarm
+        if alarm is None:
+            self._loop = asyncio.get_running_loop()
+            alarm = self._alarm = Alarm(self._interrupt)
+        task = self._task = asyncio.current_task(self._loop)
+        self._late = False
+        alarm.set(max(seconds, 0.0))
+        try:
+            return await what
+        except asyncio.CancelledError:
+            if self._late and task is not None and not task.uncancel():
+                raise Late(timeout, seconds) from None
+            raise
+        finally:
+            self._task = None
+            alarm.stop()
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """No timer is left behind; who still waits does so without one."""
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.close()
+            # It holds this in turn, and who holds each other waits for the collector.
+            self._alarm = None
+
+    def _interrupt(self) -> None:
+        if self._task is not None:
+            self._late = True
+            self._task.cancel()

@@ -1,11 +1,9 @@
 """An upstream's answer while its connection is open: decoded bytes, each read with a deadline."""
 
-import asyncio
 import zlib
-from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-from ccfallback.proxy.alarm import Alarm
+from ccfallback.proxy.alarm import Watch
 from ccfallback.proxy.carrier import Response
 
 MAX_WHOLE: Final = 64 * 1024 * 1024
@@ -21,26 +19,15 @@ class Broken(Exception):
     """The answer can't be read; says so in a few words."""
 
 
-class Late(Exception):
-    """A deadline has passed: which one, and how long it was."""
-
-    def __init__(self, timeout: str, seconds: float) -> None:
-        super().__init__(timeout)
-        self.timeout = timeout
-        self.seconds = seconds
-
-
 class Answer:
     """Status, headers and body of an upstream's response."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, watch: Watch) -> None:
         self.status = response.status
         self.headers = response.headers
         self.media_type = _of(response, b"content-type").partition(";")[0].strip().lower()
         self._response = response
-        self._reader: asyncio.Task[Any] | None = None
-        self._late = False
-        self._alarm: Alarm | None = None
+        self._watch = watch
         encoding = _of(response, b"content-encoding").strip().lower() or "identity"
         self.decoded = encoding != "identity"
         self._inflate: zlib._Decompress | None = None
@@ -63,24 +50,11 @@ class Answer:
 
     async def read_within(self, timeout: str, seconds: float) -> bytes:
         """The next bytes, or `Late`."""
-        if self._inflate is None and self._response.ready:
+        if self._inflate is not None:
+            return await self._watch.wait(self.read(), timeout, seconds)
+        if self._response.ready:
             return await self._response.read()
-        # Not `deadline`: a stream comes here once for each read.
-        alarm = self._alarm
-        if alarm is None:
-            alarm = self._alarm = Alarm(self._interrupt)
-        self._reader = asyncio.current_task()
-        self._late = False
-        alarm.set(max(seconds, 0.0))
-        try:
-            return await (self._response.read() if self._inflate is None else self.read())
-        except asyncio.CancelledError:
-            if self._late and self._reader is not None and not self._reader.uncancel():
-                raise Late(timeout, seconds) from None
-            raise
-        finally:
-            alarm.stop()
-            self._reader = None
+        return await self._watch.wait(self._response.read(), timeout, seconds)
 
     async def read_all(self, timeout: str, seconds: float) -> bytes:
         """The whole body; no read may take longer than `seconds`."""
@@ -95,16 +69,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
-        if self._alarm is not None:
-            self._alarm.close()
-            # It holds this in turn, and who holds each other waits for the collector.
-            self._alarm = None
         await self._response.aclose()
-
-    def _interrupt(self) -> None:
-        if self._reader is not None:
-            self._late = True
-            self._reader.cancel()
 
     def _inflated(self, chunk: bytes) -> bytes:
         assert self._inflate is not None
@@ -132,28 +97,3 @@ def _of(response: Response, name: bytes) -> str:
         if key.lower() == name:
             return value.decode("latin-1")
     return ""
-
-
-class deadline:
-    """Raise `Late` when what is inside takes longer."""
-
-    __slots__ = ("_name", "_seconds", "_timeout")
-
-    def __init__(self, timeout: str, seconds: float) -> None:
-        self._name = timeout
-        self._seconds = seconds
-        self._timeout = asyncio.timeout(max(seconds, 0.0))
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise Late(self._name, self._seconds) from None

@@ -5,6 +5,7 @@ is in hand, or with a fault. So up to here another provider may still be asked.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic, time
 from typing import Final
@@ -16,7 +17,8 @@ from ccfallback.core.config import Provider, Timeouts
 from ccfallback.core.envelope import UpstreamError, plain_text
 from ccfallback.core.headers import text_headers
 from ccfallback.core.outcome import Fault, Outcome, classify
-from ccfallback.proxy.answer import MAX_WHOLE, Answer, Broken, Late, deadline
+from ccfallback.proxy.alarm import Late, Watch
+from ccfallback.proxy.answer import MAX_WHOLE, Answer, Broken
 from ccfallback.proxy.carrier import Carrier, Post
 from ccfallback.proxy.upstream import fault_of
 from ccfallback.wire.fold import NotFoldable, fold, unfold
@@ -79,10 +81,11 @@ async def attempt(
     transport: Carrier,
     *,
     timeouts: Timeouts,
+    watch: Watch,
     clock: Callable[[], float] = time,
 ) -> Reply:
     """Make one try. Raises nothing but cancellation."""
-    trial = _Trial(prepared, timeouts, monotonic(), clock)
+    trial = _Trial(prepared, timeouts, watch, monotonic(), clock)
     try:
         answer = await trial.head(transport)
     except Late as late:
@@ -108,11 +111,13 @@ class _Trial:
         self,
         prepared: Prepared,
         limits: Timeouts,
+        watch: Watch,
         began: float,
         clock: Callable[[], float],
     ) -> None:
         self._prepared = prepared
         self._limits = limits
+        self._watch = watch
         self._began = began
         self._clock = clock
         self._streams = prepared.asked.stream
@@ -128,10 +133,9 @@ class _Trial:
             if self._streams
             else ("non_streaming", limits.non_streaming)
         )
-        async with deadline(name, seconds):
-            response = await transport.post(post)
+        response = await self._watch.wait(transport.post(post), name, seconds)
         try:
-            return Answer(response)
+            return Answer(response, self._watch)
         except Broken:
             await response.aclose()
             raise
@@ -162,13 +166,15 @@ class _Trial:
     async def _refusal(self, answer: Answer) -> Reply:
         """A status that is no success: with as much of its body as comes soon."""
         body = bytearray()
-        try:
-            async with deadline("error body", min(ERROR_BODY_WAIT, self._limits.idle)):
-                while len(body) < MAX_REFUSAL and (chunk := await answer.read()):
-                    body += chunk
-        except (Late, Broken, httpx.HTTPError):
-            # What has come is enough to know that this is no answer.
-            pass
+
+        async def read() -> None:
+            nonlocal body
+            while len(body) < MAX_REFUSAL and (chunk := await answer.read()):
+                body += chunk
+
+        # What has come is enough to know that this is no answer.
+        with suppress(Late, Broken, httpx.HTTPError):
+            await self._watch.wait(read(), "error body", min(ERROR_BODY_WAIT, self._limits.idle))
         raw = bytes(body)
         headers, now = text_headers(answer.headers), self._clock()
         refusal = self._prepared.wire.refusal(answer.status, headers, raw, now)

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
 from ccfallback.core import envelope
-from ccfallback.proxy.alarm import Alarm
+from ccfallback.proxy.alarm import Alarm, Watch
 from ccfallback.proxy.client_request import App, ClientRequest
 from ccfallback.proxy.gate import request_id
 from ccfallback.proxy.request import CLIENT_KEY
@@ -93,6 +93,7 @@ class ClientConnection(asyncio.Protocol):
         """The one that is being answered, or was last."""
         self._waiting: deque[ClientRequest] = deque()
         """Those behind a request that is not answered yet."""
+        self.watch = Watch()
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
         self._in_head = True
@@ -121,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
         self._alarm.close()
+        self.watch.close()
         self.gone = True
         self._parser = None
         self._state.connections.discard(self)

@@ -14,6 +14,7 @@ from ccfallback.core.headers import RawHeaders
 from ccfallback.core.ledger import Ledger
 from ccfallback.core.tally import Tally
 from ccfallback.core.target import Address
+from ccfallback.proxy.alarm import Watch
 from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import LiveConfig
@@ -58,6 +59,8 @@ class Context:
     headers: RawHeaders = field(repr=False)
     tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
+    watch: Watch = field(default_factory=Watch, repr=False)
+    """Has an eye on how long the upstreams take."""
     first: dict[bytes, bytes] = field(init=False, repr=False)
     """The first value of each header."""
 

@@ -119,6 +119,7 @@ class Conversation:
                 prepared,
                 transport,
                 timeouts=self._timeouts(provider),
+                watch=self.context.watch,
                 clock=self.services.breakers.clock,
             )
         reply.outcome = self._judged(reply)

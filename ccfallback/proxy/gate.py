@@ -18,7 +18,7 @@ from ccfallback.core.headers import RawHeaders, bare_credential, find
 from ccfallback.core.target import is_loopback
 from ccfallback.proxy import respond
 from ccfallback.proxy.context import SCOPE_KEY, Context, Services
-from ccfallback.proxy.request import Message, Receive, Scope, Send
+from ccfallback.proxy.request import CLIENT_KEY, Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -49,7 +49,9 @@ class Gate:
             return
         live = self._services.live
         config = await live.refresh() if live.is_stale() else live.current
-        context = Context("", config, scope["headers"], self._tokens_of(config))
+        context = Context(
+            "", config, scope["headers"], self._tokens_of(config), watch=scope[CLIENT_KEY].watch
+        )
         context.id = request_id(context.first.get(b"ccr-request-id"))
         scope[SCOPE_KEY] = context
         exit_ = _Exit(send, context, self._cors(context))

@@ -10,7 +10,7 @@ from ccfallback.core.config import Provider
 from ccfallback.core.headers import end_to_end, find, is_sendable, request_headers
 from ccfallback.core.target import address, below
 from ccfallback.proxy import respond
-from ccfallback.proxy.answer import Late, deadline
+from ccfallback.proxy.alarm import Late
 from ccfallback.proxy.context import Context, Services, context_of
 from ccfallback.proxy.request import ClientGone, Message, Receive, Scope, Send, while_connected
 from ccfallback.proxy.upstream import fault_of
@@ -100,8 +100,11 @@ async def _open_primary(
         },
     )
     try:
-        async with deadline("non_streaming", provider.timeouts.non_streaming):
-            response = await services.upstreams.transport(url).handle_async_request(request)
+        response = await context.watch.wait(
+            services.upstreams.transport(url).handle_async_request(request),
+            "non_streaming",
+            provider.timeouts.non_streaming,
+        )
     except Late as late:
         raise Unavailable(f"no answer within {late.seconds:.0f} s") from None
     except httpx.HTTPError as error:

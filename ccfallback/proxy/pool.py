@@ -13,13 +13,16 @@ class Pool:
         self._idle_seconds = idle_seconds
         self._idle: dict[Connection, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def take(self, origin: Origin) -> Connection | None:
         """A connection that was quiet since its last response: the one used last."""
-        now = asyncio.get_running_loop().time()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
         while True:
             for connection in reversed(self._idle):
                 if connection.origin == origin:

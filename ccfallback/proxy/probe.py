@@ -21,7 +21,8 @@ from ccfallback.core.failover import Admission, only_answers
 from ccfallback.core.headers import request_headers, text_headers
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.target import Address, below, endpoint, mapped_model
-from ccfallback.proxy.answer import Answer, Broken, Late, deadline
+from ccfallback.proxy.alarm import Late
+from ccfallback.proxy.answer import Answer, Broken
 from ccfallback.proxy.attempt import Reply
 from ccfallback.proxy.breakers import Breakers, States
 from ccfallback.proxy.carrier import LibraryResponse
@@ -199,13 +200,14 @@ class _Prober:
             )
             request = httpx.Request("GET", url, headers=headers)
             transport = self._upstreams.transport(url)
-            async with deadline("list", LIST_PATIENCE):
-                answer = Answer(LibraryResponse(await transport.handle_async_request(request)))
+            async with asyncio.timeout(LIST_PATIENCE):
+                response = LibraryResponse(await transport.handle_async_request(request))
+                answer = Answer(response, context.watch)
                 try:
                     body = await answer.read_all("list", LIST_PATIENCE)
                 finally:
                     await answer.aclose()
-        except (KeyUnavailable, Late, Broken, httpx.HTTPError):
+        except (KeyUnavailable, TimeoutError, Late, Broken, httpx.HTTPError):
             return ()
         return _names_in(body)
 

@@ -12,7 +12,8 @@ from typing import Final
 import httpx
 
 from ccfallback.core.outcome import Fault, Outcome
-from ccfallback.proxy.answer import Broken, Late
+from ccfallback.proxy.alarm import Late
+from ccfallback.proxy.answer import Broken
 from ccfallback.proxy.attempt import EVENT_STREAM, Reply
 from ccfallback.proxy.request import Send
 from ccfallback.proxy.upstream import fault_of

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
 
+from ccfallback.proxy.alarm import Watch
+
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -69,6 +71,8 @@ def _inflated(raw: bytes, encoding: str, limit: int) -> bytes:
 class Client(Protocol):
     """The client's connection, as the server has it."""
 
+    watch: Watch
+    """Has an eye on how long upstreams take, for one request after another."""
     gone: bool
     """Whether it is closed."""
     on_gone: Callable[[], None] | None

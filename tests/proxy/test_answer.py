@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ccfallback.core.body import Body
 from ccfallback.core.config import Provider
 from ccfallback.core.outcome import Fault
-from ccfallback.proxy.answer import MAX_PIECE, MAX_WHOLE, Answer, Broken, Late
+from ccfallback.proxy.alarm import Late, Watch
+from ccfallback.proxy.answer import MAX_PIECE, MAX_WHOLE, Answer, Broken
 from ccfallback.proxy.attempt import Prepared, attempt
 from ccfallback.proxy.carrier import LibraryResponse
 from ccfallback.proxy.transport import DirectTransport
@@ -38,7 +39,9 @@ class Pieces(httpx.AsyncByteStream):
 def answer(*pieces: bytes | None, encoding: str | None = None) -> Answer:
     """An answer with that body."""
     headers = {} if encoding is None else {"content-encoding": encoding}
-    return Answer(LibraryResponse(httpx.Response(200, headers=headers, stream=Pieces(pieces))))
+    return Answer(
+        LibraryResponse(httpx.Response(200, headers=headers, stream=Pieces(pieces))), Watch()
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_the_connection_of_such_an_answer_is_closed_at_once(run: Runs) -> None:
             asked = Body.parse(b"{}")
             wire = FORMATS["anthropic"]
             prepared = Prepared(provider, wire, asked, upstream.url, [], asked.raw)
-            reply = await attempt(prepared, transport, timeouts=provider.timeouts)
+            reply = await attempt(prepared, transport, timeouts=provider.timeouts, watch=Watch())
             assert reply.outcome.fault is Fault.UPSTREAM
             await closed.wait()
 
