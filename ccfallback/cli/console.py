@@ -5,11 +5,12 @@ aligned lines, one a record, where it is not.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgspec
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 80
 PLAIN_HEIGHT = 24
+
+_OURS: Final = re.compile(r"(?:`|\$\()ccfallback(?= )")
+"""How a command of ours begins in a text."""
 
 Show = Callable[[Callable[[tuple[int, int]], "RenderableType"]], None]
 """Takes what makes a frame for so many columns and lines."""
@@ -101,7 +105,9 @@ class Console:
 
     def advised(self, text: str) -> str:
         """A text whose commands of ours, between backticks, are about the files of this one."""
-        return text.replace("`ccfallback ", f"`ccfallback {self.files} ") if self.files else text
+        if not self.files:
+            return text
+        return _OURS.sub(lambda found: f"{found[0]} {self.files}", text)
 
     def say(self, message: str) -> None:
         """Tell the person something."""
@@ -286,7 +292,7 @@ class Console:
         colour = self.colour
         screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
         with screen.capture() as drawn:
-            screen.print(drawing(grid, colour=colour))
+            screen.print(drawing(grid, colour=colour, columns=self.width))
         self.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
 
 

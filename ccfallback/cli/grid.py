@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ccfallback.cli.phrases import wrapped
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -38,8 +40,11 @@ Page = Grid | str | Sequence[Grid | str]
 """What a command shows: a table, a text, or several of them with a line between."""
 
 
-def drawing(grid: Grid, *, colour: bool, cut: bool = False) -> "Table":
-    """A table as rich draws it; what does not fit wraps, or is `cut` to a line each."""
+def drawing(grid: Grid, *, colour: bool, cut: bool = False, columns: int | None = None) -> "Table":
+    """A table as rich draws it; what does not fit wraps, or is `cut` to a line each.
+
+    In a list for a screen of so many `columns` commands are not torn.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -55,8 +60,11 @@ def drawing(grid: Grid, *, colour: bool, cut: bool = False) -> "Table":
         [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
         for row in grid.rows
     ]
-    for number, cells in enumerate(zip(*rows, strict=True)):
-        short = max(len(cell.text) for cell in cells) <= UNWRAPPED or number in grid.whole
+    widths = [max(len(cell.text) for cell in cells) for cells in zip(*rows, strict=True)]
+    if columns is not None and not grid.header and not cut:
+        rows = _wrapped(rows, widths, columns)
+    for number, width in enumerate(widths):
+        short = width <= UNWRAPPED or number in grid.whole
         title = grid.header[number] if grid.header else ""
         side: Literal["left", "right"] = "right" if number in grid.right else "left"
         table.add_column(title, justify=side, overflow="fold", no_wrap=short)
@@ -65,6 +73,23 @@ def drawing(grid: Grid, *, colour: bool, cut: bool = False) -> "Table":
     for row in rows:
         table.add_row(*(Text(text, style if colour else "", **own) for text, style in row))
     return table
+
+
+def _wrapped(rows: list[list[Styled]], widths: list[int], columns: int) -> list[list[Styled]]:
+    """The rows of a list with its one long column wrapped; rich would wrap within commands too."""
+    long = [number for number, width in enumerate(widths) if width > UNWRAPPED]
+    if len(long) != 1:
+        return rows
+    number = long[0]
+    room = columns - 2 * (len(widths) - 1) - sum(widths) + widths[number]
+    return [
+        [
+            *row[:number],
+            row[number]._replace(text=wrapped(row[number].text, room)),
+            *row[number + 1 :],
+        ]
+        for row in rows
+    ]
 
 
 def _clean(grid: Grid) -> Grid:

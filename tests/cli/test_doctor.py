@@ -333,6 +333,25 @@ def test_a_broken_configuration_without_history(
     assert "config reset" in sick("config")["remedy"]
 
 
+def test_a_configuration_that_was_named_and_is_not_there(
+    sick: Sick, ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "CCFALLBACK_CONFIG" in sick("config", severity="warning")["remedy"]
+    monkeypatch.delenv("CCFALLBACK_CONFIG")
+    assert "config" in ids(ccf("doctor", "--json"), ok=True)
+    ran = ccf("--config", str(paths.config), "doctor", "--json")
+    assert "config" in ids(ran, ok=False)
+
+
+def test_no_command_is_torn_on_a_screen(configured: Any, ccf_screen: Callable[..., str]) -> None:
+    configured('[[providers]]\nname = "spare"\nbase_url = "https://x.example"\n')
+    screen = ccf_screen("doctor", columns=80)
+    assert max(map(len, screen.splitlines())) <= 80
+    for command in ("providers set spare --api-key-stdin", "run"):
+        assert f"`ccfallback {command}`" in screen
+    assert '`eval "$(ccfallback env)"`' in screen
+
+
 def pointed(monkeypatch: pytest.MonkeyPatch, port: int, **variables: str) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{port}")
     for name, value in variables.items():
@@ -647,6 +666,8 @@ def test_the_commands_of_a_remedy_are_about_the_same_files(
     checks = ccf("--config", str(other), "doctor", "--json").json["checks"]
     (finding,) = [each for each in checks if each["id"] == "fallbacks"]
     assert finding["remedy"] == f"`ccfallback --config '{other}' providers enable off`"
+    (client,) = [each for each in checks if each["id"] == "client"]
+    assert f"""`eval "$(ccfallback --config '{other}' env)"`""" in client["remedy"]
     ran = ccf("--config", str(other), "config", "get", "nothing", "--json")
     assert ran.json["error"]["hint"].startswith(f"`ccfallback --config '{other}' config show`")
     assert f"`ccfallback --config '{other}' config show`" in ran.err

@@ -21,7 +21,7 @@ ELSEWHERE: Final = (
     "CLAUDE_CODE_USE_FOUNDRY",
 )
 
-POINT: Final = '`ccfallback run`, or in its shell: eval "$(ccfallback env)"'
+POINT: Final = '`ccfallback run`, or in its shell: `eval "$(ccfallback env)"`'
 
 
 def client(case: Case) -> Iterator[Finding]:

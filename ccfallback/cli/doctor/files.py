@@ -16,13 +16,22 @@ LEAST_FREE: Final = 16 * 1024 * 1024
 """Bytes below which the next write may fail."""
 
 
+VARIABLE: Final = "CCFALLBACK_CONFIG"
+
+
 def config(case: Case) -> Iterator[Finding]:
     """Does the configuration load; if not, what is the last one that does."""
     file = case.session.config_file
     error = case.config_error
     if error is None:
-        there = file.stamp() is not None
-        yield good("config", f"{file.path} {'loads' if there else 'is not there: all defaults'}")
+        if file.stamp() is not None:
+            yield good("config", f"{file.path} loads")
+        elif "--config" in case.session.console.files or case.session.environ.get(VARIABLE):
+            message = f"{file.path} was named, and is not there: all defaults"
+            remedy = f"see whether --config or {VARIABLE} is right; the first change makes it"
+            yield doubtful("config", message, remedy)
+        else:
+            yield good("config", f"{file.path} is not there: all defaults")
         return
     last = file.last_good()
     back = (

@@ -8,6 +8,7 @@ import typer
 from ccfallback.cli.console import Cell, Grid, Styled
 from ccfallback.cli.exit import ExitCode
 from ccfallback.cli.options import AnyNames, Json
+from ccfallback.cli.phrases import took
 from ccfallback.cli.session import Session, require, session_of
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def _table(results: "list[Probe]") -> Callable[[], Grid]:
         rows: list[tuple[Cell, ...]] = []
         for each in results:
             mapped = "" if each.mapped_to == each.model else f" → {each.mapped_to}"
-            took = "" if each.seconds is None else f"{each.seconds:.2f} s"
-            rows.append((each.provider, f"{each.model}{mapped}", _verdict(each), took))
+            time = "" if each.seconds is None else took(each.seconds)
+            rows.append((each.provider, f"{each.model}{mapped}", _verdict(each), time))
         return Grid(rows, ("provider", "model", "result", "time"))
 
     return table

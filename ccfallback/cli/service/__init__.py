@@ -68,7 +68,9 @@ def install(
         console.say(f"start it from your own session: {commands}")
     else:
         console.say(f"{manager.path} is {'installed' if changed else 'unchanged'}, and it runs")
-        console.say('`ccfallback service status` looks after it; eval "$(ccfallback env)" uses it')
+        console.say(
+            '`ccfallback service status` looks after it; `eval "$(ccfallback env)"` uses it'
+        )
     _say_all(session, _warnings(session, config))
 
 
