@@ -148,9 +148,9 @@ class ClientRequest:
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self.started:
             raise RuntimeError("the answer has begun already")
-        self.started = True
         # What was to be said before the answer is no longer of interest.
         self._expects = False
+        self._left, self._chunked = None, False
         lines = [_status_line(status)]
         for pair in headers:
             if pair[0] in _FRAMING:
@@ -166,7 +166,11 @@ class ClientRequest:
             # Before that version, a body without a length ends with the connection.
             self._chunked = True
             lines.append(b"transfer-encoding: chunked")
-        self._head = whole_head(lines)
+        try:
+            self._head = whole_head(lines)
+        except ValueError as error:
+            raise RuntimeError(str(error)) from None
+        self.started = True
 
     def _write(self, body: bytes, *, last: bool) -> None:
         if not self.started or self._complete:
