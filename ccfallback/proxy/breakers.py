@@ -9,13 +9,13 @@ others nothing: the changes are kept, and written when it does.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, time
 from typing import Final, Protocol
 
 from ccfallback.core.breaker import CLOSED, BreakerState
 from ccfallback.errors import CcfallbackError
+from ccfallback.proxy.disk import Disk
 from ccfallback.proxy.record import Recorder
 
 States = dict[str, BreakerState]
@@ -59,7 +59,7 @@ class Breakers:
         self._stamp: tuple[int, int, int] | None = None
         # One thread: what is read and written comes back in the order in which it was asked for,
         # and nothing else that blocks stands in its way.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._disk = Disk("state")
         self._pending: dict[object, tuple[str, Change]] = {}
         self._in_flight: dict[object, tuple[str, Change]] = {}
         self._made = self._kept = 0
@@ -87,8 +87,7 @@ class Breakers:
         if self._late is not None and not self._late.done():
             return
         kept = self._kept
-        loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._disk, self._store.read)
+        reading = self._disk.run(self._store.read)
         try:
             async with asyncio.timeout(PATIENCE):
                 states = await asyncio.shield(reading)
@@ -147,16 +146,15 @@ class Breakers:
             self._refuse("the disk does not answer")
 
     def close(self) -> None:
-        """Let go of the thread."""
-        self._disk.shutdown(wait=False)
+        """Let go of the thread; of one that hangs, too."""
+        self._disk.close()
 
     async def _write(self) -> None:
         made = self._made
         self._in_flight, self._pending = self._pending, {}
         change = _all_of(self._in_flight.values())
-        loop = asyncio.get_running_loop()
         try:
-            states = await loop.run_in_executor(self._disk, self._store.update, change)
+            states = await self._disk.run(self._store.update, change)
         except (CcfallbackError, OSError) as error:
             newer = self._pending
             older = {key: old for key, old in self._in_flight.items() if key not in newer}

@@ -21,9 +21,10 @@ from ccfallback.core.config import Config
 from ccfallback.core.target import Address, is_loopback
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.proxy.app import create_app
-from ccfallback.proxy.breakers import Breakers
+from ccfallback.proxy.breakers import PATIENCE, Breakers
 from ccfallback.proxy.client_connection import ClientConnection
 from ccfallback.proxy.context import Logins, Services
+from ccfallback.proxy.disk import Disk
 from ccfallback.proxy.keys import Keys
 from ccfallback.proxy.live import ConfigStore, LiveConfig
 from ccfallback.proxy.record import Listener, Recorder
@@ -69,6 +70,8 @@ class Proxy:
         self._signers = ledger_file.path_beside(paths.state)
         self._log_level = log_level
         self._writer: JournalWriter | None = None
+        self._disk = Disk("beside the state")
+        self._calling: asyncio.Future[None] | None = None
         self.recorder = Recorder(self)
         self.recorder.listeners.extend(listeners)
         live = LiveConfig(store, self.recorder)
@@ -142,7 +145,8 @@ class Proxy:
             self.services.breakers.close()
             await self._save_ledger()
             await self.services.upstreams.aclose()
-            self._forget_address()
+            await self._beside(self._forget_address)
+            self._disk.close()
             self.recorder.log("info", "server.stop", "stopped")
             self._writer.close()
 
@@ -197,18 +201,31 @@ class Proxy:
             await self._save_ledger()
             if not self._private and files.stamp(self._paths.server) is None:
                 # Another server on the same files took the note along when it stopped.
-                await asyncio.to_thread(self._note_address)
+                await self._beside(self._note_address)
 
     async def _save_ledger(self) -> None:
         ledger = self.services.ledger
         if ledger.changed:
             ledger.changed = False
             write = partial(ledger_file.write, patience=LOCK_SECONDS)
-            try:
-                # What is saved is picked out here: requests change the ledger meanwhile.
-                await asyncio.to_thread(write, self._signers, ledger.saved())
-            except (OSError, CcfallbackError):
+            # What is saved is picked out here: requests change the ledger meanwhile.
+            if not await self._beside(write, self._signers, ledger.saved()):
                 ledger.changed = True
+
+    async def _beside(self, call: Callable[..., None], *arguments: object) -> bool:
+        """Change a file beside the state's; false where the disk refuses it, or may hang."""
+        if self._calling is not None and not self._calling.done():
+            return False
+        self._calling = self._disk.run(call, *arguments)
+        # Whoever is late has nobody left to tell.
+        self._calling.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.shield(self._calling)
+        except (OSError, CcfallbackError):
+            # A timeout is an `OSError`, too.
+            return False
+        return True
 
     def _note_address(self) -> None:
         if self._private:

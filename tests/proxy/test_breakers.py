@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from ccfallback.core.breaker import CLOSED, BreakerState
 from ccfallback.proxy.breakers import MOST_PENDING, PATIENCE, Breakers, Change, States
+from ccfallback.proxy.disk import Disk
 from ccfallback.proxy.record import Record, Recorder
 from ccfallback.store import files
 from ccfallback.store.state_file import StateFile
@@ -263,9 +263,8 @@ def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: S
         breakers.hurry()
         await asyncio.sleep(0)
         # The loop is busy until both are over in their thread.
-        breakers.close()
-        breakers._disk.shutdown(wait=True)
-        breakers._disk = ThreadPoolExecutor(1)
+        breakers._disk.close(30)
+        breakers._disk = Disk("another")
         await reading
         await breakers.flush()
         assert (breakers.of("a").failures, breakers.of("b").failures) == (1, 7)
