@@ -93,7 +93,7 @@ def masked(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _masked(name: str, value: Any) -> Any:
     from ccfallback.cli.providers.form import masked_headers, masked_url
-    from ccfallback.core.redact import mask, scrub
+    from ccfallback.core.redact import mask, masked_arguments, scrub
 
     match value:
         case str() if name in ("api_key", "token", "proxy"):
@@ -106,6 +106,8 @@ def _masked(name: str, value: Any) -> Any:
             return masked_headers(value)
         case Mapping():
             return masked(value)
+        case list() if name == "api_key_command" and all(isinstance(item, str) for item in value):
+            return masked_arguments(value)
         case list():
             return [_masked(name, item) for item in value]
         case _:

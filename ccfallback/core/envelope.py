@@ -15,6 +15,7 @@ _TAGS: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | 
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _SPACE: Final = re.compile(r"\s+")
 _LONGEST: Final = 4000
+_KIND: Final = re.compile(r"[A-Za-z][A-Za-z_.]{0,47}\d{0,3}|\d{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class UpstreamError:
     """A machine-readable code, where the upstream gives one."""
     status: int | None = None
     """The status that the body itself claims, where it does."""
+
+    @property
+    def kind(self) -> str:
+        """Its type, where that can be shown to anybody: a plain word, no key and no sentence."""
+        return self.type if _KIND.fullmatch(self.type) else ""
 
 
 def read_error(body: bytes) -> UpstreamError:

@@ -227,4 +227,4 @@ def _hint(
 
 
 def _reason(status: int, error: UpstreamError) -> str:
-    return f"{status} {error.type}" if error.type else str(status)
+    return f"{status} {error.kind}".rstrip()

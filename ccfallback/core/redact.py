@@ -5,7 +5,7 @@ called where a request is put together and nowhere else.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ccfallback.core.body import Body
@@ -16,6 +16,7 @@ _SECRET_HEADER: Final = re.compile(
 _KEY_LIKE: Final = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}"
 )
+_OPAQUE: Final = re.compile(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
 
 
@@ -63,6 +64,26 @@ def mask(value: str) -> str:
 def is_secret_header(name: str) -> bool:
     """Whether the value of a header of that name may be a credential."""
     return _SECRET_HEADER.search(name) is not None
+
+
+def masked_arguments(command: Sequence[str]) -> list[str]:
+    """A program and its arguments, without what may be a secret among them.
+
+    That is what looks like a key, what follows an option for one, and any long word with digits
+    in it that is no path: a program that prints a key is seldom asked for it with one.
+    """
+    shown: list[str] = []
+    secret = False
+    for argument in command:
+        option, equals, value = argument.partition("=")
+        if shown and (secret or _OPAQUE.fullmatch(argument)):
+            shown.append(mask(argument))
+        elif equals and is_secret_header(option):
+            shown.append(f"{option}={mask(value)}")
+        else:
+            shown.append(scrub(argument))
+        secret = argument.startswith("-") and not equals and is_secret_header(argument)
+    return shown
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:

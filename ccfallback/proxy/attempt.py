@@ -181,7 +181,7 @@ class _Trial:
         outcome = classify(refusal.status, headers, refusal.error, now=now)
         if refusal.status != answer.status:
             # The meaning is the format's to say, the status is the upstream's own.
-            reason = f"{answer.status} {refusal.error.type}".rstrip()
+            reason = f"{answer.status} {refusal.error.kind}".rstrip()
             outcome = replace(outcome, status=answer.status, reason=reason)
         if refusal.until is not None:
             outcome = replace(outcome, until=refusal.until, hint=refusal.hint)
@@ -265,8 +265,10 @@ class _Trial:
         """A 2xx that is none: classed by the error it carries, if it carries one."""
         outcome = classify(answer.status, text_headers(answer.headers), error, now=self._clock())
         if not error.type:
-            what = what or error.message or "the answer is not a message"
-            outcome = Outcome(Fault.UPSTREAM, f"{answer.status} but {what}"[:120], answer.status)
+            # What the upstream says is kept apart: it may quote a key, or the conversation.
+            reason = f"{answer.status} but {what or 'the answer is not a message'}"
+            until = None if outcome.fault is Fault.UPSTREAM else outcome.until
+            outcome = replace(outcome, reason=reason, until=until)
         reply = self._reply(outcome, answer, raw)
         if translator is not None:
             reply.usage = translator.usage

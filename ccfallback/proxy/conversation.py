@@ -23,7 +23,7 @@ from ccfallback.core.headers import (
 )
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.outgoing import body_for
-from ccfallback.core.redact import is_secret_header
+from ccfallback.core.redact import is_secret_header, scrub
 from ccfallback.core.target import address, below, endpoint, host_of, mapped_model
 from ccfallback.core.verdict import Failure
 from ccfallback.proxy.attempt import Prepared, Reply, attempt
@@ -134,6 +134,9 @@ class Conversation:
         secrets: tuple[str, ...] = ()
         if isinstance(prepared, Prepared):
             secrets = _secrets(self.context.headers, prepared.headers, prepared.provider)
+        # The reason goes further than the log: to the client, and into the state file.
+        reason = scrub(reply.outcome.reason, secrets)
+        reply.outcome = replace(reply.outcome, reason=reason)
         self._log_failure(reply, secrets, step.draft.body)
         if isinstance(prepared, Prepared):
             self._log_curl(prepared, secrets)

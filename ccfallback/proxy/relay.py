@@ -47,7 +47,7 @@ async def relay(
         if events:
             await send({"type": "http.response.body", "body": events, "more_body": True})
         if translator.error is not None:
-            error_type = translator.error.type or "unreadable event"
+            error_type = translator.error.kind or "unreadable event"
             return Outcome(Fault.TORN, f"error in the stream: {error_type}")
         if not chunk:
             break

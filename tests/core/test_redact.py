@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.core.redact import Secret, is_secret_header, mask, scrub
+from ccfallback.core.redact import Secret, is_secret_header, mask, masked_arguments, scrub
 
 SECRETS = st.text("abcXYZ019-_.", min_size=8, max_size=40)
 
@@ -78,3 +78,23 @@ def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> No
 
 def test_a_secret_of_three_letters_is_no_reason_to_black_out_a_text() -> None:
     assert scrub("the cat", ["cat", ""]) == "the cat"
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("pass show openrouter/api-key", "pass show openrouter/api-key"),
+        ("op read op://vault/item-of-2024/credential", None),
+        ("security find-generic-password -w -s openrouter", None),
+        ("vault read --token=s.abcdefghijklmnop kv/x", "vault read --token=s.abc…mnop kv/x"),
+        ("get --password short", "get --password ***"),
+        ("get --password-stdin", None),
+        ("curl -H token:x https://keys.test/one", None),
+        ("echo sk-abcdefgh12345678", "echo ***"),
+        ("echo 0123456789abcdefghij", "echo 01234…ghij"),
+        ("/opt/tools-0123456789abcdefghijk", None),
+        ("tool-0123456789abcdefghijk x", None),
+    ],
+)
+def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str | None) -> None:
+    assert " ".join(masked_arguments(command.split())) == (shown or command)

@@ -123,6 +123,15 @@ def test_every_fault_of_the_primary_is_passed_over(
     assert response.headers["x-ccfallback-attempts"] == "2"
 
 
+def test_an_error_without_a_type_is_classed_by_its_code(chain: Callable[..., Chain]) -> None:
+    body = b'{"error":{"code":404,"message":"no such model"}}'
+    running = chain(scripted.answer(200, body), scripted.reply("spare"))
+    assert ask(running).headers["x-ccfallback-provider"] == "fallback1"
+    failed = running.proxy.wait_for("provider.failure")["data"]
+    assert (failed["fault"], failed["error"]) == ("unknown-model", "no such model")
+    assert running.proxy.state["anthropic-primary"]["models"]["claude-x"]["consecutiveFailures"]
+
+
 def test_a_refused_connection_and_an_unknown_host_are_passed_over(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
 ) -> None:

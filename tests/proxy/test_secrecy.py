@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,13 +24,15 @@ from ccfallback.proxy.attempt import Prepared, Reply
 from ccfallback.proxy.carrier import Post
 from ccfallback.proxy.context import Context
 from ccfallback.proxy.http_request import Outgoing
-from ccfallback.proxy.scripted import ScriptedUpstream
+from ccfallback.proxy.scripted import Script, ScriptedUpstream
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain, RunningProxy
 
 HIDDEN = "hidden-hidden-hidden"
 RAW = HIDDEN.encode()
-ASK = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user", "content": HIDDEN}]}
+QUOTED = "quoted quoted quoted"
+SAID = [{"role": "user", "content": f"{HIDDEN} {QUOTED}"}]
+ASK = {"model": "claude-x", "max_tokens": 10, "messages": SAID}
 
 PROVIDER = Provider(
     name="b",
@@ -65,7 +68,7 @@ def test_what_is_handed_around_shows_no_secret(value: object) -> None:
     assert HIDDEN not in f"{[value]!r} {value}"
 
 
-LEAKY = f"no key {HIDDEN}, no x-api-key: {HIDDEN}"
+LEAKY = f"no key {HIDDEN}, no x-api-key: {HIDDEN}, nothing like {QUOTED}"
 
 
 def test_no_page_and_no_record_shows_a_secret(
@@ -94,6 +97,65 @@ def test_no_page_and_no_record_shows_a_secret(
     proxy.stop()
     assert RAW not in proxy.paths.log.read_bytes()
     assert RAW not in proxy.paths.state.read_bytes()
+
+
+def in_stream(event: bytes) -> Script:
+    """A stream that says no more than this."""
+    return scripted.stream([event])
+
+
+def error_of(**members: object) -> bytes:
+    return msgspec.json.encode({"type": "error", "error": members})
+
+
+EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("some text")))
+TALKATIVE = {
+    "message": scripted.answer(200, msgspec.json.encode({"error": {"message": LEAKY}})),
+    "bare": scripted.answer(200, msgspec.json.encode({"error": LEAKY})),
+    "page": scripted.answer(200, f"<title>{LEAKY}</title>".encode(), "text/html"),
+    "type": scripted.answer(500, error_of(type=LEAKY[:60])),
+    "key as type": scripted.answer(500, error_of(type=HIDDEN)),
+    "type inside 200": scripted.answer(200, error_of(type=HIDDEN)),
+    "code": scripted.answer(429, error_of(type="rate_limit_error", code=HIDDEN)),
+    "detail": scripted.answer(500, msgspec.json.encode({"detail": [{"msg": LEAKY}]})),
+    "header": scripted.error(429, "rate_limit_error", headers={"retry-after": HIDDEN}),
+    "redirect": scripted.answer(302, b"", headers={"location": f"/?key={HIDDEN}"}),
+    "text as events": in_stream(LEAKY.encode()),
+    "event": in_stream(b"event: error\ndata: " + error_of(type="x", message=LEAKY) + b"\n\n"),
+    "event with a key": in_stream(b"event: error\ndata: " + error_of(type=HIDDEN) + b"\n\n"),
+    "no event": in_stream(f"data: {LEAKY}\n\n".encode()),
+    "broken head": scripted.answer(200, b"", headers={f"x {HIDDEN}": HIDDEN}),
+    "encoding": scripted.answer(200, b"x", headers={"content-encoding": HIDDEN}),
+    "media type": scripted.answer(200, b"x", HIDDEN),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("answer", TALKATIVE.values(), ids=TALKATIVE)
+def test_what_an_upstream_quotes_is_told_to_nobody(
+    upstream: Callable[..., ScriptedUpstream],
+    running: Callable[[str], RunningProxy],
+    answer: Script,
+    stream: bool,
+) -> None:
+    talkative = upstream(answer)
+    proxy = running(
+        f'[primary]\nbase_url = "{talkative.url}/v1?key={HIDDEN}"\napi_key = "{HIDDEN}"\n'
+        + "".join(
+            f'[[providers]]\nname = "{wire}"\nbase_url = "{talkative.url}/v1?key={HIDDEN}"\n'
+            f'api_key = "{HIDDEN}"\nformat = "{wire}"\n'
+            for wire in FORMATS
+        )
+    )
+    response = httpx.post(f"{proxy.url}/v1/messages", json={**ASK, "stream": stream})
+    pages = [httpx.get(f"{proxy.url}/{page}").text for page in ("metrics", "health")]
+    proxy.wait_for("request.error")
+    proxy.stop()
+    files = [path.read_text() for path in (proxy.paths.log, proxy.paths.state) if path.exists()]
+    seen = f"{response.text} {response.headers} {pages} {proxy.records} {files}"
+    assert "fallback_exhausted" in seen
+    assert HIDDEN not in seen
+    assert QUOTED not in seen
 
 
 def test_a_fault_of_ours_tells_where_it_is_and_nothing_that_it_held(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ccfallback.cli.console import Cell
 from ccfallback.core.config import Provider
 from ccfallback.core.quirks import Quirks
-from ccfallback.core.redact import is_secret_header, mask, scrub
+from ccfallback.core.redact import is_secret_header, mask, masked_arguments, scrub
 
 _QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;]+)=([^&;]*)")
 _SECRET_ITEM: Final = re.compile(r"key|token|secret|sig|auth|password|code", re.IGNORECASE)
@@ -74,7 +74,7 @@ def masked_url(url: str) -> str:
 
 
 def _arguments(command: tuple[str, ...], in_clear: bool) -> list[str]:
-    return list(command) if in_clear else [scrub(argument) for argument in command]
+    return list(command) if in_clear else masked_arguments(command)
 
 
 def key_source(provider: Provider) -> Cell:
