@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -105,12 +106,9 @@ def _live(tell: Teller, announced: threading.Event) -> "Callable[[list[Record]],
 
     def listen(records: "list[Record]") -> None:
         announced.wait()
-        for record in records:
-            try:
-                tell(record)
-            except (CcfallbackError, ClosedPipe, OSError):
-                # Nobody reads the screen any more; requests are served all the same.
-                return
+        # When nobody reads the screen any more, requests are served all the same.
+        with suppress(CcfallbackError, ClosedPipe, OSError):
+            tell.all(records)
 
     return listen
 

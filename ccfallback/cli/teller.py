@@ -1,6 +1,6 @@
 """The story of what happens, line by line: from the log, or live."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import wrap
 from typing import Any, Final
 
@@ -27,10 +27,19 @@ class Teller:
 
     def __call__(self, record: Mapping[str, Any], _raw: bytes = b"") -> None:
         """Print one record."""
+        self._console.write(self.lines(record))
+
+    def all(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Print several at once, for one call of the system."""
+        self._console.write("".join(map(self.lines, records)))
+
+    def lines(self, record: Mapping[str, Any]) -> str:
+        """What there is to print of the next record."""
         line = story.line(record)
         paint = self._console.paint if self._colour else _plain
+        new_day = ""
         if line.day and line.day != self._day:
-            self._console.write(paint(line.day, "dim") + "\n")
+            new_day = paint(line.day, "dim") + "\n"
             self._day = line.day
         margin = f"{line.time} {line.sign} {line.request:<{story.REQUEST_LETTERS}}  "
         texts = [line.text]
@@ -43,7 +52,7 @@ class Teller:
         )
         grave = style if line.level in ("warn", "error", "debug") else ""
         body = ("\n" + " " * len(margin)).join(paint(text, grave) for text in texts)
-        self._console.write(f"{head}{body}".rstrip() + "\n")
+        return new_day + f"{head}{body}".rstrip() + "\n"
 
 
 def _plain(text: str, _style: str) -> str:

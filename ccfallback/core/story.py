@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 SIGNS: Final[Mapping[str, str]] = {"debug": " ", "info": "·", "warn": "!", "error": "✗"}
@@ -42,13 +43,12 @@ class StoryLine:
 
 def line(record: Mapping[str, Any], *, timezone: tzinfo | None = None) -> StoryLine:
     """A record as a line, its time in `timezone` (by default this machine's)."""
-    when = moment(record)
-    local = None if when is None else _local(when, timezone)
+    day, time = _clock(_second(str(record.get("timestamp"))), timezone)
     event = printable(record.get("event"))
     level = printable(record.get("level"))
     return StoryLine(
-        day="" if local is None else local.strftime("%Y-%m-%d"),
-        time="--:--:--" if local is None else local.strftime("%H:%M:%S"),
+        day=day,
+        time=time,
         sign=ANSWERED if event in GOOD_EVENTS else SIGNS.get(level, " "),
         level=level,
         request=printable(record.get("requestId"))[-REQUEST_LETTERS:],
@@ -58,11 +58,31 @@ def line(record: Mapping[str, Any], *, timezone: tzinfo | None = None) -> StoryL
 
 def moment(record: Mapping[str, Any]) -> datetime | None:
     """When a record was written, with its time zone; `None` if it does not say."""
+    return _moment(str(record.get("timestamp")))
+
+
+def _moment(timestamp: str) -> datetime | None:
     try:
-        when = datetime.fromisoformat(str(record.get("timestamp")))
+        when = datetime.fromisoformat(timestamp)
     except ValueError:
         return None
     return when if when.tzinfo is not None else None
+
+
+def _second(timestamp: str) -> str:
+    """A timestamp as we write them without its fraction, which no line shows; others as they are."""
+    ours = len(timestamp) == len("2025-05-11T14:20:03.123Z") and timestamp[19] == "."
+    return timestamp[:19] + timestamp[23:] if ours else timestamp
+
+
+@lru_cache(maxsize=8)
+def _clock(timestamp: str, timezone: tzinfo | None) -> tuple[str, str]:
+    """Day and time of day: the same for a great many lines."""
+    when = _moment(timestamp)
+    local = None if when is None else _local(when, timezone)
+    if local is None:
+        return "", "--:--:--"
+    return local.strftime("%Y-%m-%d"), local.strftime("%H:%M:%S")
 
 
 def _local(when: datetime, timezone: tzinfo | None) -> datetime | None:

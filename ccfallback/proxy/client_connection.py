@@ -102,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         self._unread = 0
         """Bytes that came since something was over: a head, a piece of a body, a request."""
         self._head_size = 0
+        self._counts = False
         self._deaf = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -158,6 +159,8 @@ class ClientConnection(asyncio.Protocol):
             self._begun = True
             self._alarm.set(HEAD_SECONDS)
         self._unread += len(data)
+        # Where no more has come, no head in it can be too long.
+        self._counts = self._unread > MAX_HEAD
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -182,11 +185,13 @@ class ClientConnection(asyncio.Protocol):
         self._url += url
         if len(self._url) > MAX_TARGET:
             raise _Unwanted(414, f"Request target is over the limit of {MAX_TARGET} bytes")
-        self._count(len(url))
+        if self._counts:
+            self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser found a header; a trailer is none: it came past all that looks at headers."""
-        self._count(len(name) + len(value))
+        if self._counts:
+            self._count(len(name) + len(value))
         if self._in_head:
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":

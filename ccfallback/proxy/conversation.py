@@ -56,17 +56,14 @@ class Conversation:
     level: str | None = None
     """The level of all records, for side endpoints whose outcomes are nobody's concern."""
     replies: list[Reply] = field(default_factory=list)
+    attempts: int = 0
+    """How many upstream requests were made."""
     _betas: tuple[str, ...] = ()
     """The client's own flags."""
     _repairs: Repairs | None = None
 
     def __post_init__(self) -> None:
         self._betas = betas_of(self.context.headers)
-
-    @property
-    def attempts(self) -> int:
-        """How many upstream requests were made."""
-        return sum(reply.sent for reply in self.replies)
 
     @property
     def failures(self) -> list[Failure]:
@@ -106,6 +103,7 @@ class Conversation:
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached nobody; only this one counts.
             self.replies.clear()
+            self.attempts = 0
         elif self.replies:
             # The failure before is to be in the file when this answer ends.
             self.services.breakers.hurry()
@@ -124,6 +122,7 @@ class Conversation:
             )
         reply.outcome = self._judged(reply)
         self.replies.append(reply)
+        self.attempts += reply.sent
         if reply.outcome.fault is Fault.ACCOUNT:
             self.services.keys.forget(provider)
         if reply.outcome.ok:

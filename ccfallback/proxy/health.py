@@ -31,7 +31,7 @@ class Turn:
 
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be asked for this model now."""
-        if not self._limits.cooldowns:
+        if not self._limits.cooldowns or not self._was_out(provider.name):
             return Admission.OPEN
         phases = [phase for _, phase in self._phases(provider.name)]
         if Phase.OPEN in phases:
@@ -51,6 +51,8 @@ class Turn:
     def begin(self, provider: Provider) -> None:
         """Note when the request went there, and take the half-open place."""
         self._began[provider.name] = self._breakers.clock()
+        if not self._was_out(provider.name):
+            return
         places = self._half_open(provider.name)
         self._places[provider.name] = tuple(p for p in places if p not in self._breakers.probing)
         self._breakers.probing.update(places)
@@ -62,7 +64,8 @@ class Turn:
         which this is called again.
         """
         name = provider.name
-        self._breakers.probing.difference_update(self._places.pop(name, ()))
+        if name in self._places:
+            self._breakers.probing.difference_update(self._places.pop(name))
         if outcome is None or (outcome.ok and not outcome.complete):
             return
         began = self._began.get(name, self._breakers.clock())
@@ -138,15 +141,21 @@ class Turn:
 
     def _phases(self, name: str) -> list[tuple[tuple[str, str], Phase]]:
         """The phase of the provider's breaker and of the model's there, each by its place."""
+        if not self._was_out(name):
+            return []
         state = self._breakers.of(name)
         known = state.models.get(self._model, CLOSED)
-        if state.cooldown_until is None and known.cooldown_until is None:
-            return []
         now = self._breakers.clock()
         return [
             ((name, ""), breaker.phase(state, now, self._limits)),
             ((name, self._model), breaker.phase(known, now, self._limits)),
         ]
+
+    def _was_out(self, name: str) -> bool:
+        """Whether a cooldown was set that no answer has ended yet."""
+        state = self._breakers.of(name)
+        known = state.models.get(self._model, CLOSED)
+        return state.cooldown_until is not None or known.cooldown_until is not None
 
     def _half_open(self, name: str) -> list[tuple[str, str]]:
         if not self._limits.cooldowns:

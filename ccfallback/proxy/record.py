@@ -25,15 +25,17 @@ LONGEST_TEXT: Final = 200
 class Sink(Protocol):
     """Where records go to stay."""
 
-    def put(self, record: Record) -> None:
-        """Take a record; never blocks, never raises."""
+    @property
+    def put(self) -> Listener:
+        """Takes a record; never blocks, never raises."""
 
 
 class Recorder:
     """Makes records and hands them on."""
 
     def __init__(self, sink: Sink | None, level: str = "info") -> None:
-        self._sink = sink
+        self.sink = sink
+        """Where records go, if anywhere."""
         self._wanted: frozenset[str] = frozenset()
         self.set_level(level)
         self.listeners: list[Listener] = []
@@ -64,8 +66,8 @@ class Recorder:
             "requestId": request_id,
             "data": data,
         }
-        if self._sink is not None:
-            self._sink.put(record)
+        if self.sink is not None:
+            self.sink.put(record)
         for listener in self.listeners:
             listener(record)
 

@@ -72,7 +72,7 @@ class Proxy:
         self._writer: JournalWriter | None = None
         self._disk = Disk("beside the state")
         self._calling: asyncio.Future[None] | None = None
-        self.recorder = Recorder(self)
+        self.recorder = Recorder(None)
         self.recorder.listeners.extend(listeners)
         live = LiveConfig(store, self.recorder)
         live.on_change.append(self._adopt)
@@ -90,11 +90,6 @@ class Proxy:
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
         self.url = ""
-
-    def put(self, record: dict[str, object]) -> None:
-        """Write a record to the log, once there is one; see `record.Sink`."""
-        if self._writer is not None:
-            self._writer.put(record)
 
     def bind(self, host: str | None = None, port: int | None = None) -> str:
         """Take the address, and return it as a URL; connections wait from now on.
@@ -126,6 +121,7 @@ class Proxy:
             Journal(self._paths.log, config.log.max_bytes, config.log.backups),
             on_error=self._log_lost,
         )
+        self.recorder.sink = self._writer
         self._note_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
