@@ -70,7 +70,7 @@ def _moment(timestamp: str) -> datetime | None:
 
 
 def _second(timestamp: str) -> str:
-    """A timestamp as we write them without its fraction, which no line shows; others as they are."""
+    """A timestamp of ours without its fraction, which no line shows; any other as it is."""
     ours = len(timestamp) == len("2025-05-11T14:20:03.123Z") and timestamp[19] == "."
     return timestamp[:19] + timestamp[23:] if ours else timestamp
 

@@ -130,19 +130,18 @@ class _Exit:
         self.cors = cors
         self.started = False
 
-    async def __call__(self, message: Message) -> None:
-        starting, self.started = not self.started, True
-        if starting:
-            message["headers"].append((b"ccr-request-id", self._context.id.encode()))
-            if self.cors is not None:
-                message["headers"].append((b"access-control-allow-origin", self.cors))
-                message["headers"].append((b"vary", b"origin"))
-        try:
-            await self._send(message)
-        except RuntimeError:
-            # The server refuses a head that it can't send, and then another one may follow.
-            self.started = self.started and not starting
-            raise
+    def __call__(self, message: Message) -> Awaitable[None]:
+        # Most messages are pieces of a stream, with which there is nothing to do.
+        return self._send(message) if self.started else self._start(message)
+
+    async def _start(self, message: Message) -> None:
+        message["headers"].append((b"ccr-request-id", self._context.id.encode()))
+        if self.cors is not None:
+            message["headers"].append((b"access-control-allow-origin", self.cors))
+            message["headers"].append((b"vary", b"origin"))
+        # The server refuses a head that it can't send, and then another one may follow.
+        await self._send(message)
+        self.started = True
 
 
 def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:

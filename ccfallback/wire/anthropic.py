@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body, mended
+from ccfallback.core.body import UNREADABLE, Body, mended
 from ccfallback.core.config import Provider
 from ccfallback.core.envelope import UpstreamError, error_of, is_error, read_error
 from ccfallback.wire.format import Refusal, Usage, Whole, WireFormat
 from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
     signature: Any = None
 
@@ -36,7 +36,7 @@ class _Start(msgspec.Struct):
     usage: Any = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     """The members of an event that matter on the way; the rest is checked to be JSON, no more."""
 
     type: str = ""
@@ -58,6 +58,9 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 
 _NOTHING: Final = _Event()
+
+_LINE_ENDS: Final = 3
+"""Of an event of one name and one line of data."""
 
 _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
 
@@ -116,29 +119,31 @@ class AnthropicStream:
 
     def _passes(self, event: bytes) -> bool:
         # One line `data: {…}` at the end is how everybody writes it; anything else is slower.
-        start = event.find(b"data: {")
-        if (
-            start > 0
-            and event.find(b"\n") == start - 1
-            and event.find(b"\n", start) == len(event) - 2
-            and event.startswith(b"event")
-        ):
-            data = event[start + 6 : -2]
+        start = event.find(b"\ndata: {")
+        if start > 0 and event.count(b"\n") == _LINE_ENDS and event.startswith(b"event"):
+            data = event[start + 7 : -2]
             named_error = event.startswith(b"event: error\n")
         else:
             data = data_of(event)
             named_error = (b"event", b"error") in fields_of(event)
             if not data:
                 return True
-        decoded = _event_in(data)
-        if decoded is None:
-            if not named_error:
+        try:
+            decoded = _EVENT.decode(data)
+        except UNREADABLE:
+            mended_event = _mended_event(data)
+            if mended_event is None and not named_error:
                 return self._passes_as_unknown(data)
-            decoded = _NOTHING
+            decoded = mended_event or _NOTHING
         if named_error or decoded.error or decoded.type == "error":
             self.error = read_error(data)
             return False
-        self._note(decoded)
+        delta = decoded.delta
+        if decoded.type == "content_block_delta" and delta is not None and not delta.signature:
+            # What nearly every event is.
+            self.heard = self.started = True
+        else:
+            self._note(decoded)
         return True
 
     def _note(self, event: _Event) -> None:
@@ -179,7 +184,7 @@ class AnthropicStream:
             return False
         try:
             value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self.error = UpstreamError("api_error", "an event that is not JSON")
             return False
         if is_error(value):
@@ -189,16 +194,14 @@ class AnthropicStream:
         return True
 
 
-def _event_in(data: bytes) -> _Event | None:
-    """What matters of an event; `None` where it has another shape than ours."""
+def _mended_event(data: bytes) -> _Event | None:
+    """What matters of an event whose letters are not whole; `None` where it has another shape.
+
+    Some gateways cut a text in the middle of a letter, and JavaScript reads that.
+    """
     try:
-        return _EVENT.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Some gateways cut a text in the middle of a letter, and JavaScript reads that.
-        whole = mended(data)
-    try:
-        return _EVENT.decode(whole)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _EVENT.decode(mended(data))
+    except UNREADABLE:
         return None
 
 
@@ -206,7 +209,7 @@ def _whole(raw: bytes, _asked: Body, _provider: Provider) -> Whole:
     """A whole answer as it is, if it is one."""
     try:
         message = _MESSAGE.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return Whole(raw, error=_not_a_message(raw))
     if message.error or message.type == "error":
         return Whole(raw, error=_not_a_message(raw))
@@ -220,7 +223,7 @@ def _whole(raw: bytes, _asked: Body, _provider: Provider) -> Whole:
 def _not_a_message(raw: bytes) -> UpstreamError:
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return UpstreamError("", "the answer is not JSON")
     if is_error(value):
         return error_of(value)

@@ -76,7 +76,9 @@ class UnfinishedStream:
         self.error = inner.error
 
     def _passed(self, events: bytes) -> bytes:
-        self._follow()
+        inner = self._inner
+        if not self.started or inner.complete or inner.finished or inner.error is not None:
+            self._follow()
         # Most reads are deltas: they cost a search or two.
         if _BLOCK in events or (self._held and (_MESSAGE in events or self.complete)):
             return self._without_stops(events)
