@@ -132,7 +132,7 @@ def failover(
                 if final:
                     return outcome
         finally:
-            offline = is_offline(unreachable)
+            offline = bool(unreachable) and is_offline(unreachable)
             for provider, outcome in unreachable:
                 health.settle(provider, None if offline else outcome)
         if not offline or len(unreachable) < asked or waited >= network_wait:

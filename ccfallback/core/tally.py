@@ -131,7 +131,7 @@ class Tally:
 
     def note(self, level: str, event: str, data: Mapping[str, Any]) -> None:
         """Count an event; those of side endpoints, which are logged as debug, are none."""
-        count = _COUNTED.get(event)
+        count = COUNTED.get(event)
         if count is not None and level != "debug":
             count(self, data)
 
@@ -180,7 +180,7 @@ def _of_provider(metric: Metric) -> Callable[[Tally, Mapping[str, Any]], None]:
     return count
 
 
-_COUNTED: Final[Mapping[str, Callable[[Tally, Mapping[str, Any]], None]]] = {
+COUNTED: Final[Mapping[str, Callable[[Tally, Mapping[str, Any]], None]]] = {
     "request.complete": Tally._answered,
     "request.error": Tally._unanswered,
     "provider.attempt": Tally._tried,

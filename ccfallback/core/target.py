@@ -84,6 +84,8 @@ def mapped_model(model: str, mapping: Mapping[str, str]) -> str:
     A `[1m]` at the end is the client's way to ask for a long context, no part of the name: a
     row without it fits too.
     """
+    if not mapping:
+        return model
     names = (model, model.removesuffix(LONG_CONTEXT))
     for name in names:
         if name in mapping:

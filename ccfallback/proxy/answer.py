@@ -1,6 +1,7 @@
 """An upstream's answer while its connection is open: decoded bytes, each read with a deadline."""
 
 import zlib
+from collections.abc import Iterable
 from typing import Final
 
 from ccfallback.proxy.alarm import Watch
@@ -15,6 +16,9 @@ MAX_PIECE: Final = 1024 * 1024
 _WINDOW: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
+_LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
+
+
 class Broken(Exception):
     """The answer can't be read; says so in a few words."""
 
@@ -25,10 +29,11 @@ class Answer:
     def __init__(self, response: Response, watch: Watch) -> None:
         self.status = response.status
         self.headers = response.headers
-        self.media_type = _of(response, b"content-type").partition(";")[0].strip().lower()
+        media_type, encoding = _about(response.headers)
+        self.media_type = media_type.partition(";")[0].strip().lower()
         self._response = response
         self._watch = watch
-        encoding = _of(response, b"content-encoding").strip().lower() or "identity"
+        encoding = encoding.strip().lower() or "identity"
         self.decoded = encoding != "identity"
         self._inflate: zlib._Decompress | None = None
         if self.decoded:
@@ -91,9 +96,11 @@ class Answer:
         return rest
 
 
-def _of(response: Response, name: bytes) -> str:
-    """The first value of a header; an upstream writes its name as it likes."""
-    for key, value in response.headers:
-        if key.lower() == name:
-            return value.decode("latin-1")
-    return ""
+def _about(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """The first content-type and content-encoding; an upstream writes their names as it likes."""
+    found: dict[bytes, str] = {}
+    for key, value in headers:
+        # By their length: few are as long, and only those are looked at.
+        if len(key) in _LENGTHS and (name := key.lower()) not in found:
+            found[name] = value.decode("latin-1")
+    return found.get(b"content-type", ""), found.get(b"content-encoding", "")

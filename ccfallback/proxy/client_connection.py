@@ -77,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         self._app: App = cast(App, config.loaded_app)
         self._state = server_state
-        self._loop = _loop or asyncio.get_running_loop()
+        self.loop = _loop or asyncio.get_running_loop()
         self._on_refusal = on_refusal
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         # What comes behind a request that is the last one is a matter of the answer, not of its.
@@ -256,7 +256,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _start(self, request: ClientRequest) -> None:
         self._running = request
-        task = self._loop.create_task(request.run(self._app))
+        task = self.loop.create_task(request.run(self._app))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 

@@ -3,8 +3,8 @@
 from typing import Final
 
 from ccfallback.core import breaker
-from ccfallback.core.breaker import CLOSED, Phase, limits_of
-from ccfallback.core.config import Config, Provider
+from ccfallback.core.breaker import CLOSED, Limits, Phase
+from ccfallback.core.config import Provider
 from ccfallback.core.failover import Admission
 from ccfallback.core.outcome import BLAME, Blame, Outcome
 from ccfallback.proxy.breakers import Breakers
@@ -17,11 +17,11 @@ LONGEST_MODEL: Final = 200
 class Turn:
     """The breakers as one request sees them; a `core.failover.Health`."""
 
-    def __init__(self, breakers: Breakers, config: Config, model: str, request_id: str) -> None:
+    def __init__(self, breakers: Breakers, limits: Limits, model: str, request_id: str) -> None:
         self._breakers = breakers
         self._model = model[:LONGEST_MODEL]
         self._id = request_id
-        self._limits = limits_of(config)
+        self._limits = limits
         self._began: dict[str, float] = {}
         self._places: dict[str, tuple[tuple[str, str], ...]] = {}
         self.skipped: dict[str, float] = {}

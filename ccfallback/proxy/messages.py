@@ -108,7 +108,7 @@ class _Exchange:
         self._body = body
         self._route = route
         self._chain = route.chain
-        self._turn = Turn(services.breakers, context.config, body.model, context.id)
+        self._turn = Turn(services.breakers, route.limits, body.model, context.id)
         self._talk = Conversation(
             services,
             context,
@@ -131,7 +131,8 @@ class _Exchange:
                     self._turn.settle(reply.provider, outcome)
                     if not outcome.ok:
                         reply.outcome = outcome
-                await self._save()
+                if self._turn.urgent:
+                    await self._services.breakers.flush()
             # The last piece may let the connection's next request begin, whose client may leave.
             await self._finish(reply or self._own_answer(), send)
         except ClientGone:
@@ -139,7 +140,8 @@ class _Exchange:
                 # Who interrupts an answer keeps the thinking that it began with.
                 self._note_signer(reply)
             self._log_end(reply, 499, error="client disconnected", message="the client has left")
-            await self._save()
+            if self._turn.urgent:
+                await self._services.breakers.flush()
         except asyncio.CancelledError:
             self._log_end(reply, 503, error="server stopping", message="the server is stopping")
             raise
@@ -208,10 +210,6 @@ class _Exchange:
         ends = {p.name: self._turn.cooldown_of(p.name) for p in self._chain}
         now = self._services.breakers.clock()
         return {name: end for name, end in ends.items() if end is not None and end > now}
-
-    async def _save(self) -> None:
-        if self._turn.urgent:
-            await self._services.breakers.flush()
 
     def _headers(self, reply: Reply) -> list[tuple[bytes, bytes]]:
         headers = response_headers(reply.headers, reply.provider, decoded=reply.decoded)

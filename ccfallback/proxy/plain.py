@@ -88,7 +88,9 @@ class CountTokens:
             return
         try:
             body = await read_request(context, receive)
-            health = ReadOnly(Turn(services.breakers, context.config, body.model, context.id))
+            health = ReadOnly(
+                Turn(services.breakers, limits_of(context.config), body.model, context.id)
+            )
             talk = Conversation(
                 services,
                 context,

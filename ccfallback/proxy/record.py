@@ -39,8 +39,8 @@ class Recorder:
         self._wanted: frozenset[str] = frozenset()
         self.set_level(level)
         self.listeners: list[Listener] = []
-        self.count: Count | None = None
-        """Is told of every event, of whatever level."""
+        self.counts: dict[str, Count] = {}
+        """Who is told of an event by that name, of whatever level."""
 
     def set_level(self, level: str) -> None:
         """Records below this level are dropped from now on."""
@@ -54,8 +54,8 @@ class Recorder:
         self, level: str, event: str, message: str, request_id: str | None = None, **data: Any
     ) -> None:
         """Record an event; `message` is a sentence for a person, `data` the same for a script."""
-        if self.count is not None:
-            self.count(level, event, data)
+        if event in self.counts:
+            self.counts[event](level, event, data)
         if level not in self._wanted:
             return
         record = {

@@ -71,6 +71,8 @@ def _inflated(raw: bytes, encoding: str, limit: int) -> bytes:
 class Client(Protocol):
     """The client's connection, as the server has it."""
 
+    loop: asyncio.AbstractEventLoop
+    """Which runs it; to ask for that costs a system call."""
     watch: Watch
     """Has an eye on how long upstreams take, for one request after another."""
     gone: bool
@@ -96,7 +98,7 @@ class while_connected:
     def __enter__(self) -> None:
         if self._client.gone:
             raise ClientGone
-        self._work = asyncio.current_task()
+        self._work = asyncio.current_task(self._client.loop)
         self._client.on_gone = self._leave
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

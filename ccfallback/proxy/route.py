@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccfallback.core.breaker import Limits, limits_of
 from ccfallback.core.config import Config, Provider
 from ccfallback.proxy.context import Context
 
@@ -38,6 +39,7 @@ class Route:
     chain: tuple[Provider, ...]
     names: list[str]
     left_out: dict[str, str]
+    limits: Limits
 
 
 class Routes:
@@ -57,5 +59,7 @@ class Routes:
         if route is None:
             chain = chain_for(context)
             names = [provider.name for provider in chain]
-            route = self._known[skips] = Route(chain, names, left_out(context.config, chain))
+            route = self._known[skips] = Route(
+                chain, names, left_out(context.config, chain), limits_of(context.config)
+            )
         return route

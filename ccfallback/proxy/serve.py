@@ -18,6 +18,7 @@ import uvicorn
 
 from ccfallback import __version__
 from ccfallback.core.config import Config
+from ccfallback.core.tally import COUNTED
 from ccfallback.core.target import Address, is_loopback
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.proxy.app import create_app
@@ -85,7 +86,7 @@ class Proxy:
             logins=Logins(),
             pause=pause,
         )
-        self.recorder.count = self.services.tally.note
+        self.recorder.counts = dict.fromkeys(COUNTED, self.services.tally.note)
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None

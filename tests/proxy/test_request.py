@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ccfallback.proxy.alarm import Watch
 from ccfallback.proxy.request import (
     CLIENT_KEY,
     BadEncoding,
@@ -73,6 +74,8 @@ class Connected:
     """A client's connection."""
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.watch = Watch()
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
 
