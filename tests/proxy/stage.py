@@ -21,7 +21,8 @@ ASK: dict[str, Any] = {
     "tools": [TOOL],
     "messages": [{"role": "user", "content": "hi"}],
 }
-LIMITS = "[timeouts]\nconnect = 0.2\nfirst_byte = 0.3\nnon_streaming = 0.3\nidle = 0.3\n"
+HASTY = "timeouts = { connect = 0.2, first_byte = 0.3, non_streaming = 0.3, idle = 0.3 }\n"
+"""For whoever fails by being slow; a busy machine may make anybody else so slow, too."""
 
 
 @dataclass
@@ -33,19 +34,21 @@ class Stage:
     well: ScriptedUpstream
     elsewhere: Elsewhere
 
-    def set(self, fault: ScriptedFault, wire_format: str, *, primary: bool) -> str:
+    def set(
+        self, fault: ScriptedFault, wire_format: str, *, primary: bool, hasty: bool = True
+    ) -> str:
         """Let one provider have the fault from now on; gives its name."""
         self.faulty.script(fault.script(wire_format))
         self.well.script(ANTHROPIC.works())
         url = self.elsewhere.url(fault.place, self.faulty.url)
-        config = LIMITS
         if primary:
-            config += f'[primary]\nbase_url = "{url}"\n'
+            config = f'[primary]\nbase_url = "{url}"\n'
         else:
-            config += (
+            config = (
                 '[primary]\ndisabled = true\n[[providers]]\nname = "faulty"\n'
                 f'base_url = "{url}"\nformat = "{wire_format}"\n'
             )
+        config += HASTY if hasty else ""
         config += f'[[providers]]\nname = "well"\nbase_url = "{self.well.url}"\n'
         paths = self.proxy.paths
         paths.config.write_text(config)

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from ccfallback.core.breaker import BreakerState
+from ccfallback.core.breaker import AT_ONCE, BreakerState
 from ccfallback.core.thinking import mark
 from ccfallback.proxy import scripted
 from ccfallback.proxy.dialect import Dialect
@@ -79,7 +79,9 @@ def fault_of(rule: Rule) -> ScriptedFault:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_what_counts(stage: Stage, rule: Rule) -> None:
-    name = stage.set(fault_of(rule), "anthropic", primary=not rule.at_fallback)
+    hasty = rule.comes_to is not None and rule.comes_to.fault in AT_ONCE
+    primary = not rule.at_fallback
+    name = stage.set(fault_of(rule), "anthropic", primary=primary, hasty=hasty)
     stage.failed_before(name, 1)
     if rule.torn:
         with pytest.raises(httpx.RemoteProtocolError):
