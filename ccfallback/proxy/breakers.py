@@ -62,7 +62,8 @@ class Breakers:
         self._disk = Disk("state")
         self._pending: dict[object, tuple[str, Change]] = {}
         self._in_flight: dict[object, tuple[str, Change]] = {}
-        self._made = self._kept = 0
+        self._made = self._wanted = self._kept = 0
+        """How many changes there were, up to which somebody waits, and are in the file."""
         self._writing: asyncio.Task[None] | None = None
         self._late: asyncio.Future[States] | None = None
         self._refused = False
@@ -114,13 +115,15 @@ class Breakers:
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
         """Change a provider's state in memory, and in the file at the next flush.
 
-        A change takes the place of a waiting one with the same `instead_of`.
+        A change takes the place of a waiting one with the same `instead_of`; nobody waits for it.
         """
         self.states[name] = change(self.of(name))
         key = object() if instead_of is None else instead_of
         self._pending.pop(key, None)
         self._pending[key] = (name, change)
         self._made += 1
+        if instead_of is None:
+            self._wanted = self._made
         self._bound()
 
     def hurry(self) -> None:
@@ -129,11 +132,12 @@ class Breakers:
             self._writing = asyncio.create_task(self._write())
 
     async def flush(self, *, again: bool = False) -> None:
-        """Return when every change so far is in the file, or the disk has refused it.
+        """Return when what has to be is in the file, or the disk has refused it.
 
-        While it refuses nobody waits for it; whoever wants it tried `again` does.
+        While it refuses nobody waits for it; whoever wants it tried `again` does, and waits for
+        every change.
         """
-        wanted = self._made
+        wanted = self._made if again else self._wanted
         try:
             async with asyncio.timeout(PATIENCE):
                 while self._kept < wanted and (again or not self._refused):

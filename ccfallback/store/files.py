@@ -67,9 +67,11 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
         local.release()
 
 
-def replace_atomically(path: Path, data: bytes) -> None:
+def replace_atomically(path: Path, data: bytes, *, settle: bool = True) -> None:
     """Put `data` in place of the file, so that a reader sees the old or the new one, whole.
 
+    When it returns, the new one is there for every process; a power cut leaves either, unless
+    the change is to `settle` first.
     To be called under the lock of `path`: temporary files found here are taken for leftovers.
     """
     target = real(path)
@@ -88,7 +90,8 @@ def replace_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    if settle:
+        _sync_folder(target.parent)
 
 
 def stamp(path: Path | str) -> Stamp | None:

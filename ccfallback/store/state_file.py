@@ -100,7 +100,8 @@ class StateFile:
             return before
         document.setdefault("version", VERSION)
         document["providers"] = _tables(after, document.get("providers"))
-        files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n")
+        # An answer waits for this; a state that is a moment older is no harm after a power cut.
+        files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n", settle=False)
         return _states(document)
 
     def _document(self) -> dict[str, Any]:

@@ -224,6 +224,25 @@ def test_what_is_being_written_is_not_forgotten_by_a_read(scene: Scene) -> None:
     asyncio.run(story())
 
 
+def test_a_success_that_changes_nothing_is_waited_for_by_nobody(scene: Scene) -> None:
+    def answered(state: BreakerState) -> BreakerState:
+        return replace(state, last_success=1.0)
+
+    async def story() -> None:
+        scene.breakers.change("a", failed)
+        scene.breakers.hurry()
+        await asyncio.sleep(0)
+        scene.breakers.change("b", answered, instead_of="b")
+        await scene.breakers.flush()
+        assert (on_disk(scene), scene.file.updates) == (1, 1)
+        assert "b" not in StateFile(scene.file.path).read()
+        await scene.breakers.flush(again=True)
+        assert scene.file.updates == 2
+        assert StateFile(scene.file.path).read()["b"].last_success == 1.0
+
+    asyncio.run(story())
+
+
 def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
     async def story() -> None:
         for _ in range(30):
