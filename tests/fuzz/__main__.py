@@ -43,6 +43,13 @@ SEEDS = {
         b'{"version":1,"providers":{"a":{"consecutiveFailures":3,"lastFailure":1,"cooldownUntil":'
         b'2,"reason":"529","models":{"m":{"consecutiveFailures":1,"lastSuccess":null}}}}}'
     ],
+    "request": [
+        b"\x05\x20\x40POST /v1/messages?a=b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n"
+        b"\r\n{}GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        b"\x05\x30\x60POST /v1/%41 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"2;x=y\r\n{}\r\n0\r\nx: y\r\n\r\n"
+        b"HEAD * HTTP/1.0\r\nhost: b\r\nexpect: 100-continue\r\n\r\n",
+    ],
     "response": [
         b"\x05\x20\x40HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"\x05\x20\x40HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",

@@ -3,20 +3,25 @@
 The first bytes choose where the rest is cut, so that one input tries one way through the network.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
+from uvicorn.server import ServerState
 
 from ccfallback.core.body import Body, NotAnObject
 from ccfallback.core.config import Privacy, Provider
 from ccfallback.core.headers import request_headers, response_headers
 from ccfallback.core.outgoing import body_for
 from ccfallback.errors import ConfigError
+from ccfallback.proxy.client_connection import ClientConnection
 from ccfallback.proxy.http_request import Outgoing
 from ccfallback.proxy.http_response import Incoming
+from ccfallback.proxy.request import Receive, Scope, Send
 from ccfallback.store.config_file import ConfigFile
 from ccfallback.store.state_file import StateFile
 from ccfallback.wire import FORMATS
@@ -147,6 +152,87 @@ def response(data: bytes) -> None:
     assert through(cut(data)) == through([data[3:]])
 
 
+class Wire(asyncio.Transport):
+    """The server's end of a connection that goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = bytearray()
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.closed:
+            self.said += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+LOOP = asyncio.new_event_loop()
+ROUNDS = 8
+"""Turns of the loop in which a request is read and answered, and more."""
+
+
+def request(data: bytes) -> None:
+    """However a client's bytes were cut, the same requests come of them until it is refused.
+
+    Behind a request that is broken in its middle, those before it may be given up, too.
+    """
+
+    async def through(pieces: list[bytes]) -> list[tuple[str, str, bytes, object, bytes]]:
+        seen = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            body, more = b"", True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                body, more = body + message["body"], message["more_body"]
+            seen.append(
+                (scope["method"], scope["path"], scope["query_string"], scope["headers"], body)
+            )
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        wire, state = Wire(), ServerState()
+        config = SimpleNamespace(loaded_app=app)
+        client = ClientConnection(config, state, {}, on_refusal=lambda *_: None)  # type: ignore[arg-type]  # all that it reads of it
+        client.connection_made(wire)
+        for piece in pieces:
+            client.data_received(piece)
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
+        while client._waiting and not wire.closed:
+            await asyncio.sleep(0)
+        client.connection_lost(None)
+        await asyncio.gather(*state.tasks)
+        assert not wire.said or wire.said.startswith(b"HTTP/1.1 ")
+        return seen
+
+    cut_up = LOOP.run_until_complete(through(cut(data)))
+    in_one = LOOP.run_until_complete(through([data[3:]]))
+    assert cut_up[: len(in_one)] == in_one[: len(cut_up)]
+    for method, path, query, headers, _ in cut_up:
+        assert method.isascii()
+        assert path.startswith(("/", "*"))
+        assert query.isascii()
+        assert isinstance(headers, list)
+        assert not any(set(name + value) & set(b"\r\n\0") for name, value in headers)
+        names = [name for name, _ in headers]
+        # Two ways to find the end of a body would be two bodies.
+        assert names.count(b"content-length") <= (b"transfer-encoding" not in names)
+
+
 TARGETS: Mapping[str, Target] = {
     "sse": sse,
     **{f"{name}-stream": translator(name) for name in FORMATS},
@@ -155,4 +241,5 @@ TARGETS: Mapping[str, Target] = {
     "headers": headers,
     "state": state,
     "response": response,
+    "request": request,
 }
