@@ -24,9 +24,12 @@ class Disk:
         self._name = name
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def run(self, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """The call's result, from the thread."""
+        """The call's result, from the thread. Raises `RuntimeError` after `close`."""
+        if self._closed:
+            raise RuntimeError("the thread for the disk has ended")
         future: Future[T] = Future()
 
         def perform() -> None:
@@ -47,6 +50,7 @@ class Disk:
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Take no more calls, and wait so long for those that there are."""
+        self._closed = True
         if self._thread is not None:
             self._calls.put(None)
             self._thread.join(seconds)

@@ -113,3 +113,17 @@ def test_the_server_and_its_process_end_although_the_disk_hangs(tmp_path: Path) 
     assert done.stderr == ""
     assert done.stdout.split() == ["500", "stopped"]
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_after_the_end_nothing_is_taken(used: bool) -> None:
+    disk = Disk("of a test")
+
+    async def story() -> None:
+        if used:
+            await disk.run(str)
+        disk.close(10)
+        with pytest.raises(RuntimeError):
+            disk.run(str)
+
+    asyncio.run(story())
