@@ -155,12 +155,17 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         if self._deaf or parser is None or self._transport.is_closing():
             return
-        if self._in_head and not self._begun:
+        goes_on = self._begun
+        if self._in_head and not goes_on:
             self._begun = True
             self._alarm.set(HEAD_SECONDS)
         self._unread += len(data)
+        if goes_on and not self._counts:
+            # The beginning was too short to be counted by itself.
+            pairs = ((self._url, b""), *self._headers)
+            self._head_size = sum(len(name) + len(value) + 4 for name, value in pairs)
         # Where no more has come, no head in it can be too long.
-        self._counts = self._unread > MAX_HEAD
+        self._counts = goes_on or self._unread > MAX_HEAD
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -248,11 +253,16 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The parser found the end of a request: the next one may begin."""
-        if self._request is not None:
-            self._request.end()
+        request = self._request
+        if request is not None:
+            request.end()
         self._in_head = True
         self._unread = 0
-        self._alarm.stop()
+        if request is not None and request.complete:
+            # It was answered before it had come as a whole.
+            self._alarm.set(SILENT_SECONDS)
+        else:
+            self._alarm.stop()
 
     def _start(self, request: ClientRequest) -> None:
         self._running = request
@@ -288,6 +298,10 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close; behind a whole request, close after its answer."""
         self._alarm.stop()
+        if self._waiting and self._waiting[-1].unread:
+            # It is given up, and those before it are answered.
+            self._waiting.pop()
+            self._request = self._waiting[-1] if self._waiting else self._running
         request = self._request
         answering = request is not None and not request.complete
         self._deaf = True
@@ -297,7 +311,7 @@ class ClientConnection(asyncio.Protocol):
         given = request_id()
         self._on_refusal(status, message, given)
         begun = answering and request is not None and request.started
-        if not self._waiting and not begun:
+        if not begun:
             body = envelope.encode(_KIND.get(status, "invalid_request_error"), message, given)
             head = (
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

@@ -196,7 +196,12 @@ def test_no_timer_runs_while_an_answer_is_awaited(
 
 @pytest.mark.parametrize(
     "behind",
-    [b"\x00garbage", HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n", b"G" * 99999],
+    [
+        b"\x00garbage",
+        HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"G" * 99999,
+        HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
 )
 def test_an_answer_is_not_disturbed_by_what_comes_behind_its_request(
     chain: Callable[..., Chain], behind: bytes
@@ -207,6 +212,26 @@ def test_an_answer_is_not_disturbed_by_what_comes_behind_its_request(
         ((status, body),) = answers(everything(client))
     assert (status, msgspec.json.decode(body)["content"][0]["text"]) == (200, "whole answer")
     assert len(running.primary.received) == 1
+
+
+def test_a_request_that_breaks_takes_none_before_it_along(chain: Callable[..., Chain]) -> None:
+    running = chain([scripted.reply("one"), scripted.reply("two")])
+    with connected(running) as client:
+        client.sendall(WHOLE + WHOLE + HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
+        found = answers(everything(client))
+    assert [status for status, _ in found] == [200, 200]
+    assert len(running.primary.received) == 2
+
+
+def test_who_is_answered_before_the_end_of_a_body_is_not_kept_for_ever(
+    chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_connection, "SILENT_SECONDS", 0.2)
+    with connected(chain(scripted.reply("no"))) as client:
+        client.sendall(HEAD.replace(b"localhost", b"evil.example") + b"content-length: 5\r\n\r\n")
+        said = client.recv(1 << 16)
+        client.sendall(b"whole")
+        assert answers(said + everything(client))[0][0] == 403
 
 
 def test_requests_one_behind_the_other_are_answered_in_order(chain: Callable[..., Chain]) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from ccfallback.proxy.client_connection import ClientConnection
+from ccfallback.proxy.client_connection import MAX_HEAD, ClientConnection
 from ccfallback.proxy.client_request import HIGH_WATER, ONE_WRITE, App
 from ccfallback.proxy.request import Message, Receive, Scope, Send
 from tests.proxy.raw_upstream import Runs
@@ -279,3 +280,60 @@ def test_an_answer_that_is_given_up_ends_with_the_connection(run: Runs) -> None:
     app = saying(start(), piece(b"half", more=True))
     heard = answer_to(run, app, GET)
     assert heard.endswith(b"4\r\nhalf\r\n")
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, at once."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.written = b""
+        self.closed = asyncio.Event()
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["alone", "behind another"])
+@pytest.mark.parametrize("places", [[], [MAX_HEAD // 2], [10, MAX_HEAD // 2], [MAX_HEAD - 10]])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_head_is_counted_as_a_whole_however_it_is_cut(
+    run: Runs, before: bytes, places: list[int], long: bool
+) -> None:
+    header = b"x: " + b"y" * 96 + b"\r\n"
+    head = CLOSE[:-2] + header * (MAX_HEAD // 101 + (1 if long else -1)) + b"\r\n"
+    cuts = [0, *places, len(head)]
+    parts = [head[start:end] for start, end in pairwise(cuts)]
+    parts[0] = before + parts[0]
+
+    async def story() -> None:
+        refused: list[int] = []
+        app = saying(start(200, (b"content-length", b"0")), piece(b""))
+        config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
+        config.loaded_app = cast(Any, app)
+        connection = ClientConnection(
+            config, ServerState(), {}, on_refusal=lambda status, *_: refused.append(status)
+        )
+        wire = Wire()
+        connection.connection_made(wire)
+        for part in parts:
+            connection.data_received(part)
+        await wire.closed.wait()
+        connection.connection_lost(None)
+        # Behind a whole request there is no refusal, only an end.
+        assert refused == ([431] if long and not before else [])
+        assert wire.written.count(OK) == bool(before) + (not long)
+
+    run(story)
