@@ -96,11 +96,15 @@ class Watch:
         try:
             return await what
         except asyncio.CancelledError:
-            if self._late and task is not None and not task.uncancel():
+            # Whoever else cancels the task is not to be overheard.
+            if self._late and task is not None and task.cancelling() == 1:
                 raise Late(timeout, seconds) from None
             raise
         finally:
             self._task = None
+            if self._late and task is not None:
+                # Whatever was made of it: what comes next is not cancelled.
+                task.uncancel()
             alarm.stop()
             if self._closed:
                 self.close()
