@@ -78,13 +78,14 @@ class Turn:
         model, now = self._model, self._breakers.clock()
         before = self._breakers.of(name)
         known = before.models.get(model, CLOSED)
-        clean = before.failures == known.failures == 0
+        was_open = before.cooldown_until is not None or known.cooldown_until is not None
+        # One that was put in cooldown by hand has failed at nothing.
+        clean = before.failures == known.failures == 0 and not was_open
         self._breakers.change(
             name,
             lambda state: breaker.succeeded(state, model=model, began=began, now=now),
             instead_of=(name, model) if clean else None,
         )
-        was_open = before.cooldown_until is not None or known.cooldown_until is not None
         if was_open and self.cooldown_of(name) is None:
             self._breakers.recorder.log(
                 "info",
@@ -94,7 +95,7 @@ class Turn:
                 provider=name,
                 by="success",
             )
-        if was_open or not clean:
+        if not clean:
             self.urgent = True
 
     def _failed(self, name: str, outcome: Outcome, began: float) -> None:

@@ -70,6 +70,15 @@ def test_a_time_far_ahead_counts_as_not_set(chain: Callable[..., Chain]) -> None
     assert "primary" in post(running).text
 
 
+def test_a_cooldown_by_hand_that_an_answer_ends_is_over_in_the_file_at_once(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(scripted.reply("primary"), scripted.reply("spare"))
+    half_open(running, failures=0)
+    assert "primary" in post(running).text
+    assert running.proxy.state["anthropic-primary"]["cooldownUntil"] is None
+
+
 def test_a_disk_that_refuses_does_not_stop_the_proxy(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
     state = running.proxy.paths.state
