@@ -140,6 +140,9 @@ class Proxy:
             preparing.cancel()
             await self.services.breakers.flush(again=True)
             self.services.breakers.close()
+            if self._calling is not None:
+                # Behind one that is under way, the last ones would be left out.
+                await asyncio.wait([self._calling], timeout=PATIENCE)
             await self._save_ledger()
             await self.services.upstreams.aclose()
             await self._beside(self._forget_address)

@@ -16,9 +16,10 @@ import pytest
 
 from ccfallback.errors import ServeError
 from ccfallback.proxy import scripted
+from ccfallback.proxy.breakers import Breakers
 from ccfallback.proxy.scripted import Connection, Received
 from ccfallback.proxy.serve import Proxy
-from ccfallback.store import server_file
+from ccfallback.store import ledger_file, server_file
 from ccfallback.store.paths import Paths
 from tests.conftest import Chain, RunningProxy
 
@@ -144,6 +145,30 @@ def test_a_server_that_goes_on_notes_its_address_again(paths: Paths) -> None:
         assert known.url == first.url
     finally:
         first.stop()
+
+
+def test_a_write_that_is_under_way_at_the_end_leaves_the_last_ones_their_turn(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, closing = threading.Event(), threading.Event()
+    close = Breakers.close
+
+    def write(*_: object, **__: object) -> None:
+        writing.set()
+        closing.wait(10)
+
+    def closed(breakers: Breakers) -> None:
+        close(breakers)
+        closing.set()
+
+    monkeypatch.setattr(ledger_file, "write", write)
+    monkeypatch.setattr(Breakers, "close", closed)
+    proxy = RunningProxy(paths)
+    assert paths.server.exists()
+    proxy._background.proxy.services.ledger.note(["signature"], "b", primary=False)
+    assert writing.wait(10)
+    proxy.stop()
+    assert not paths.server.exists()
 
 
 async def appears(paths: Paths) -> None:
