@@ -62,6 +62,11 @@ _NOTHING: Final = _Event()
 _LINE_ENDS: Final = 3
 """Of an event of one name and one line of data."""
 
+_NAMED_ERROR: Final = tuple(
+    b"event:%berror%b" % (space, end) for space in (b" ", b"") for end in (b"\n", b"\r")
+)
+"""How an event that is one begins."""
+
 _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
 
 
@@ -122,7 +127,7 @@ class AnthropicStream:
         start = event.find(b"\ndata: {")
         if start > 0 and event.count(b"\n") == _LINE_ENDS and event.startswith(b"event"):
             data = event[start + 7 : -2]
-            named_error = event.startswith(b"event: error\n")
+            named_error = event.startswith(_NAMED_ERROR)
         else:
             data = data_of(event)
             named_error = (b"event", b"error") in fields_of(event)
