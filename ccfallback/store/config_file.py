@@ -196,6 +196,9 @@ class ConfigFile:
             raise self._broken(str(error)) from None
         except RecursionError:
             raise self._broken("nested too deeply") from None
+        except ValueError:
+            # Longer than Python turns into a number.
+            raise self._broken("a number has too many digits") from None
 
     def _document(self, text: str) -> "tomlkit.TOMLDocument":
         import tomlkit

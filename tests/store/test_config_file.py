@@ -54,6 +54,7 @@ def test_a_file_is_loaded(file: ConfigFile) -> None:
         (b"a = 1\n\xff\n", "line 2"),
         (b"[log]\nlevle = 'info'\n", "log.levle"),
         (b"x = " + b"[" * 100_000, "not valid TOML"),
+        (b"x = " + b"9" * 5000, "not valid TOML"),
     ],
 )
 def test_a_faulty_file_is_an_error_that_names_it_and_the_place(
