@@ -118,9 +118,8 @@ class AnthropicStream:
         rest = self._splitter.rest
         if self.error is not None or self.finished or not data_of(rest):
             return b""
-        if not self._passes(rest):
-            return b""
-        return rest if rest.endswith(b"\r\r") else rest + b"\n\n"
+        whole = rest if rest.endswith(b"\r\r") else rest + b"\n\n"
+        return whole if self._passes(whole) else b""
 
     def _passes(self, event: bytes) -> bool:
         # One line `data: {…}` at the end is how everybody writes it; anything else is slower.

@@ -233,6 +233,16 @@ def test_a_last_event_without_an_empty_line_is_made_whole() -> None:
     assert stream.finished
 
 
+@pytest.mark.parametrize("line", [b"id: 1\n", b": a comment\n"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_so_is_one_with_another_line_before_its_data(line: bytes, end: bytes) -> None:
+    last = STOP.rstrip(b"\n").replace(b"\ndata", b"\n" + line + b"data") + end
+    stream, out = watch([START, OPEN, CLOSE, END, last])
+    assert out == START + OPEN + CLOSE + END + last + b"\n\n"
+    assert stream.error is None
+    assert stream.finished
+
+
 def test_a_last_event_that_was_cut_is_an_error() -> None:
     stream, out = watch([START + OPEN + TEXT[:-9]])
     assert out == START + OPEN
