@@ -59,9 +59,6 @@ _MESSAGE: Final = msgspec.json.Decoder(_Message)
 
 _NOTHING: Final = _Event()
 
-_LINE_ENDS: Final = 3
-"""Of an event of one name and one line of data."""
-
 _NAMED_ERROR: Final = tuple(
     b"event:%berror%b" % (space, end) for space in (b" ", b"") for end in (b"\n", b"\r")
 )
@@ -100,6 +97,14 @@ class AnthropicStream:
         """The events that are whole now, unchanged; none from an error on."""
         if self.error is not None or self.finished:
             return b""
+        plain = self._splitter.plain(chunk)
+        if plain is not None:
+            for index, event in enumerate(plain):
+                if not self._passes_plain(event):
+                    return _ended(plain[:index])
+                if self.finished:
+                    return _ended(plain[: index + 1])
+            return chunk
         try:
             events = self._splitter.feed(chunk)
         except EventTooLong:
@@ -110,8 +115,7 @@ class AnthropicStream:
                 return b"".join(events[:index])
             if self.finished:
                 return b"".join(events[: index + 1])
-        # All of one read goes on as one piece; most reads are one event.
-        return events[0] if len(events) == 1 else b"".join(events)
+        return b"".join(events)
 
     def finish(self) -> bytes:
         """An event that only the end of the stream has ended, made whole."""
@@ -122,10 +126,16 @@ class AnthropicStream:
         return whole if self._passes(whole) else b""
 
     def _passes(self, event: bytes) -> bool:
+        """Whether an event goes on, whatever its line ends are."""
+        if event.endswith(b"\n\n") and b"\r" not in event:
+            return self._passes_plain(event[:-2])
+        return self._passes_plain(event, plain=False)
+
+    def _passes_plain(self, event: bytes, *, plain: bool = True) -> bool:
         # One line `data: {…}` at the end is how everybody writes it; anything else is slower.
-        start = event.find(b"\ndata: {")
-        if start > 0 and event.count(b"\n") == _LINE_ENDS and event.startswith(b"event"):
-            data = event[start + 7 : -2]
+        start = event.find(b"\ndata: {") if plain else -1
+        if start > 0 and event.count(b"\n") == 1 and event.startswith(b"event"):
+            data = event[start + 7 :]
             named_error = event.startswith(_NAMED_ERROR)
         else:
             data = data_of(event)
@@ -196,6 +206,11 @@ class AnthropicStream:
             return False
         self.heard = True
         return True
+
+
+def _ended(events: list[bytes]) -> bytes:
+    """Events with their ends again."""
+    return b"".join(event + b"\n\n" for event in events)
 
 
 def _mended_event(data: bytes) -> _Event | None:

@@ -35,15 +35,23 @@ class EventSplitter:
         """
         if not chunk:
             return []
-        # The fast path: reads that are whole events with plain line ends, as most are.
+        plain = self.plain(chunk)
+        if plain is not None:
+            return [event + b"\n\n" for event in plain]
+        return self._feed_slowly(chunk)
+
+    def plain(self, chunk: bytes) -> list[bytes] | None:
+        """The fast path: the events, without their ends, of a read that is nothing but whole
+        events with plain line ends, as most are; `None` where it is not, and has to be fed.
+        """
         if (
             not self._parts
             and chunk.endswith(b"\n\n")
             and not chunk.endswith(b"\n\n\n")
             and b"\r" not in chunk
         ):
-            return [event + b"\n\n" for event in chunk[:-2].split(b"\n\n")]
-        return self._feed_slowly(chunk)
+            return chunk[:-2].split(b"\n\n")
+        return None
 
     def _feed_slowly(self, chunk: bytes) -> list[bytes]:
         # A long event arrives in many reads: joined only when one of them may hold its end.
