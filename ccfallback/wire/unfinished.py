@@ -79,8 +79,11 @@ class UnfinishedStream:
         inner = self._inner
         if not self.started or inner.complete or inner.finished or inner.error is not None:
             self._follow()
+        if self.complete:
+            # The answer is whole: what is to come can tear nothing.
+            return self._released() + events if self._held else events
         # Most reads are deltas: they cost a search or two.
-        if _BLOCK in events or (self._held and (_MESSAGE in events or self.complete)):
+        if _BLOCK in events or (self._held and _MESSAGE in events):
             return self._without_stops(events)
         return events
 
@@ -101,14 +104,9 @@ class UnfinishedStream:
                     continue
                 case "content_block_stop" | "message_delta":
                     out.append(self._released())
-                case "message_stop" if self.complete:
-                    # One that comes without a reason before it ends no answer.
-                    out.append(self._released())
                 case _:
                     pass
             out.append(raw)
-        if self.complete:
-            out.append(self._released())
         return b"".join(out)
 
     def _note(self, start: _Event) -> None:
