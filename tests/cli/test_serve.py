@@ -55,15 +55,16 @@ def test_the_address_is_the_first_thing_on_stdout(paths: Paths, configure: Confi
         [sys.executable, "-m", "ccfallback", "serve", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        # What a buffer had read beyond the line, `communicate` would not see.
+        bufsize=0,
     ) as process:
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
+            first = process.stdout.readline().decode()
             assert httpx.get(first.strip().partition("=")[2]).status_code == 200
             process.terminate()
             rest, _ = process.communicate(timeout=20)
         finally:
             process.kill()
     assert first.startswith("export ANTHROPIC_BASE_URL=http://127.0.0.1:")
-    assert os.name == "nt" or "can be opened by" in rest
+    assert os.name == "nt" or b"can be opened by" in rest
