@@ -1,5 +1,6 @@
 """What all tests share: no real home, no real environment, and a proxy on loopback."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from hypothesis import settings
 
 from ccfallback.proxy.background import BackgroundProxy
 from ccfallback.proxy.record import Record
-from ccfallback.proxy.scripted import Script, ScriptedUpstream
+from ccfallback.proxy.scripted import Connection, Received, Script, ScriptedUpstream
 from ccfallback.store.paths import Paths
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
@@ -148,3 +149,18 @@ def chain(
         return Chain(running(config), first, *others)
 
     return start
+
+
+def together(count: int, script: Script) -> Script:
+    """Answers with `script` as soon as so many requests wait for it."""
+    waiting: list[Received] = []
+    all_there = asyncio.Event()
+
+    async def wait(request: Received, connection: Connection) -> None:
+        waiting.append(request)
+        if len(waiting) == count:
+            all_there.set()
+        await all_there.wait()
+        await script(request, connection)
+
+    return wait

@@ -26,7 +26,6 @@ DATE: Final = re.compile(r"-20\d{6}$")
 """What the names of some models end with."""
 
 _ANSWERED: Final = (Standing.ANSWERED, Standing.HANDED_ON)
-_ASKED: Final = (Standing.UNDER_WAY,)
 
 TOLD: Final = (
     "provider", "model", "status", "latency", "ttft", "attempts", "inputTokens", "outputTokens",

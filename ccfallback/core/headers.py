@@ -64,8 +64,8 @@ _FROM_FALLBACKS: Final = frozenset(
 """Response headers of a fallback that mean something to the client. Its rate limits do not: they
 are another account's."""
 
-
 _OURS_TO_ANSWER: Final = frozenset({b"content-length", b"ccr-request-id"})
+"""Response headers that are made anew."""
 
 
 def find(headers: RawHeaders, name: bytes) -> str | None:
@@ -183,11 +183,6 @@ def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
         return client
     others = [(name, value) for name, value in client if name != b"anthropic-beta"]
     return [*others, (b"anthropic-beta", ",".join(betas).encode("latin-1"))] if betas else others
-
-
-def is_ours(name: bytes) -> bool:
-    """Whether a request header is meant for this proxy."""
-    return name.startswith(_OURS) or name == b"ccr-request-id"
 
 
 def bare_credential(value: bytes) -> bytes:

@@ -28,7 +28,8 @@ from ccfallback.proxy.gate import request_id
 from ccfallback.proxy.request import CLIENT_KEY
 
 SILENT_SECONDS: Final = 120.0
-"""How long a connection may be open before its first byte: clients connect ahead of time."""
+"""How long a connection may be open before a request, the first or the next: clients connect ahead
+of time, and their pools should seldom find one closed under their feet."""
 
 HEAD_SECONDS: Final = 15.0
 """From the first byte of a request to the end of its head."""
@@ -102,6 +103,7 @@ class ClientConnection(asyncio.Protocol):
         """Bytes that came since something was over: a head, a piece of a body, a request."""
         self._head_size = 0
         self._counts = False
+        """Whether what comes of a head is counted: not where all of it is surely short enough."""
         self._deaf = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []

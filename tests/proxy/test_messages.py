@@ -13,7 +13,7 @@ import pytest
 from ccfallback.proxy import scripted
 from ccfallback.proxy.elsewhere import UNKNOWN_HOST
 from ccfallback.proxy.scripted import Connection, Hangup, Received, Script, ScriptedUpstream
-from tests.conftest import Chain, RunningProxy
+from tests.conftest import Chain, RunningProxy, together
 
 ASK = {"model": "claude-x", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
@@ -304,17 +304,8 @@ def test_the_failover_list_decides_about_the_primary(chain: Callable[..., Chain]
 def test_login_refusals_at_the_same_instant_do_not_bench_the_primary(
     chain: Callable[..., Chain],
 ) -> None:
-    waiting: list[Received] = []
-    all_there = asyncio.Event()
-
-    async def together(request: Received, connection: Connection) -> None:
-        waiting.append(request)
-        if len(waiting) == 5:
-            all_there.set()
-        await all_there.wait()
-        await scripted.error(401, "authentication_error")(request, connection)
-
-    running = chain(together, scripted.reply("spare"))
+    refused = scripted.error(401, "authentication_error")
+    running = chain(together(5, refused), scripted.reply("spare"))
     login = {"authorization": "Bearer sk-ant-oat-dummy"}
     with ThreadPoolExecutor(5) as pool:
         pending = [pool.submit(ask, running, headers=login) for _ in range(5)]

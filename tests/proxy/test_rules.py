@@ -20,7 +20,7 @@ from ccfallback.proxy.elsewhere import UNKNOWN_HOST
 from ccfallback.proxy.faults import BY_ID, ScriptedFault
 from ccfallback.proxy.scripted import Connection, Hangup, Received
 from ccfallback.store.state_file import StateFile
-from tests.conftest import Chain
+from tests.conftest import Chain, together
 from tests.core import test_rules as dialogues
 from tests.proxy.stage import Stage
 from tests.rules import CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
@@ -415,17 +415,7 @@ def test_rule_6_a_hint_never_shortens_a_longer_cooldown(chain: Callable[..., Cha
 def test_rule_7_failures_that_were_under_way_together_cool_once(
     chain: Callable[..., Chain],
 ) -> None:
-    waiting: list[Received] = []
-    all_there = asyncio.Event()
-
-    async def together(request: Received, connection: Connection) -> None:
-        waiting.append(request)
-        if len(waiting) == 12:
-            all_there.set()
-        await all_there.wait()
-        await E500(request, connection)
-
-    running = chain(together, WELL)
+    running = chain(together(12, E500), WELL)
     with ThreadPoolExecutor(12) as pool:
         pending = [pool.submit(ask, running) for _ in range(12)]
         assert {asked(each.result()) for each in pending} == {("fallback1", "2")}
