@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from ccfallback.core.breaker import CLOSED, BreakerState
 from ccfallback.errors import CcfallbackError
 from ccfallback.proxy.disk import Disk
+from ccfallback.proxy.freshness import Freshness, Stamp
 from ccfallback.proxy.record import Recorder
 
 States = dict[str, BreakerState]
@@ -36,10 +37,10 @@ class StateStore(Protocol):
     """The file, as the server uses it; the methods may block, but for `stamp`."""
 
     path: Path
-    seen: tuple[int, int, int] | None
+    seen: Stamp | None
     set_aside: Path | None
 
-    def stamp(self) -> tuple[int, int, int] | None:
+    def stamp(self) -> Stamp | None:
         """What changes when the file does."""
 
     def read(self) -> States:
@@ -56,7 +57,9 @@ class Breakers:
         self, store: StateStore, recorder: Recorder, clock: Callable[[], float] = time
     ) -> None:
         self._store = store
-        self._stamp: tuple[int, int, int] | None = None
+        self._freshness = Freshness(store.stamp)
+        self.is_stale = self._freshness.is_stale
+        """Whether a command or another server has written since the file was read."""
         # One thread: what is read and written comes back in the order in which it was asked for,
         # and nothing else that blocks stands in its way.
         self._disk = Disk("state")
@@ -76,10 +79,6 @@ class Breakers:
     def of(self, name: str) -> BreakerState:
         """What is known of a provider."""
         return self.states.get(name, CLOSED)
-
-    def is_stale(self) -> bool:
-        """Whether a command or another server has written since the file was read."""
-        return self._store.stamp() != self._stamp
 
     async def refresh(self) -> None:
         """Take over what a command or another server has written."""
@@ -106,10 +105,10 @@ class Breakers:
             )
         if self._kept != kept:
             # A write was over meanwhile, and nobody knows whether this is older.
-            self._stamp = None
+            self._freshness.seen = None
             await self.refresh()
             return
-        self._stamp = self._store.seen
+        self._freshness.seen = self._store.seen
         self._take(states)
 
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
@@ -168,7 +167,7 @@ class Breakers:
         else:
             self._in_flight = {}
             self._kept = made
-            self._stamp = self._store.seen
+            self._freshness.seen = self._store.seen
             self._take(states)
             self._accept()
 

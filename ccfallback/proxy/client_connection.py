@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
+from time import monotonic
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -25,7 +26,7 @@ from ccfallback.core import envelope
 from ccfallback.proxy.alarm import Alarm, Watch
 from ccfallback.proxy.client_request import App, ClientRequest
 from ccfallback.proxy.gate import request_id
-from ccfallback.proxy.request import CLIENT_KEY
+from ccfallback.proxy.request import ARRIVED_KEY, CLIENT_KEY
 
 SILENT_SECONDS: Final = 120.0
 """How long a connection may be open before a request, the first or the next: clients connect ahead
@@ -229,6 +230,7 @@ class ClientConnection(asyncio.Protocol):
                 "query_string": query,
                 "headers": self._headers,
                 CLIENT_KEY: self,
+                ARRIVED_KEY: monotonic(),
             },
             self._transport,
             self._flow,
@@ -267,9 +269,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _start(self, request: ClientRequest) -> None:
         self._running = request
-        task = self.loop.create_task(request.run(self._app))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        request.start(self._app, self.loop, self._state.tasks)
 
     def _answered(self) -> None:
         """An answer is out."""

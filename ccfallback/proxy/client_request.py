@@ -34,8 +34,8 @@ class ClientRequest:
 
     __slots__ = (
         "_chunked", "_complete", "_delivered", "_ended", "_expects", "_flow", "_head", "_left",
-        "_news", "_on_complete", "_pieces", "_size", "_transport", "disconnected", "keep_alive",
-        "scope", "started",
+        "_news", "_on_complete", "_pieces", "_size", "_task", "_transport", "disconnected",
+        "keep_alive", "scope", "started",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class ClientRequest:
         self._left: int | None = None
         """Bytes that are missing of a body whose length was announced."""
         self._complete = False
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -99,8 +100,15 @@ class ClientRequest:
             self.disconnected = True
         self._wake()
 
-    async def run(self, app: App) -> None:
-        """Let the app answer; an answer that is not whole ends with the connection."""
+    def start(
+        self, app: App, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """Let the app answer, in a task that is one of `tasks` for as long as it takes."""
+        self._task = loop.create_task(self._run(app, tasks))
+        tasks.add(self._task)
+
+    async def _run(self, app: App, tasks: set[asyncio.Task[None]]) -> None:
+        """Answer; an answer that is not whole ends with the connection."""
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -109,6 +117,10 @@ class ClientRequest:
         finally:
             if not self._complete and not self.disconnected:
                 self._transport.close()
+            if self._task is not None:
+                # A callback of the task's would do it a turn of the loop later, and cost one.
+                tasks.discard(self._task)
+                self._task = None
 
     async def receive(self) -> Message:
         """What has come of the body since the last time, or that the client is not there."""

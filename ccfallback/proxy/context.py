@@ -59,6 +59,7 @@ class Context:
     headers: RawHeaders = field(repr=False)
     tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
+    """When the head of the request had come."""
     watch: Watch = field(default_factory=Watch, repr=False)
     """Has an eye on how long the upstreams take."""
     first: dict[bytes, bytes] = field(init=False, repr=False)

@@ -18,7 +18,7 @@ from ccfallback.core.headers import RawHeaders, bare_credential, find
 from ccfallback.core.target import is_loopback
 from ccfallback.proxy import respond
 from ccfallback.proxy.context import SCOPE_KEY, Context, Services
-from ccfallback.proxy.request import CLIENT_KEY, Message, Receive, Scope, Send
+from ccfallback.proxy.request import ARRIVED_KEY, CLIENT_KEY, Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -48,9 +48,15 @@ class Gate:
         if scope["type"] != "http":
             return
         live = self._services.live
-        config = await live.refresh() if live.is_stale() else live.current
+        arrived = scope[ARRIVED_KEY]
+        config = await live.refresh() if live.is_stale(arrived) else live.current
         context = Context(
-            "", config, scope["headers"], self._tokens_of(config), watch=scope[CLIENT_KEY].watch
+            "",
+            config,
+            scope["headers"],
+            self._tokens_of(config),
+            began=arrived,
+            watch=scope[CLIENT_KEY].watch,
         )
         context.id = request_id(context.first.get(b"ccr-request-id"))
         scope[SCOPE_KEY] = context

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ccfallback.core.config import Config
 from ccfallback.errors import CcfallbackError
+from ccfallback.proxy.freshness import Freshness, Stamp
 from ccfallback.proxy.record import Recorder
 
 
@@ -15,7 +16,7 @@ class ConfigStore(Protocol):
 
     path: Path
 
-    def stamp(self) -> tuple[int, int, int] | None:
+    def stamp(self) -> Stamp | None:
         """What changes when the file does."""
 
     def load(self) -> Config:
@@ -28,20 +29,22 @@ class LiveConfig:
     def __init__(self, store: ConfigStore, recorder: Recorder) -> None:
         self._store = store
         self._recorder = recorder
-        self._stamp = store.stamp()
+        self._freshness = Freshness(store.stamp)
+        self._freshness.seen = store.stamp()
+        self._reading = asyncio.Lock()
         self.current = store.load()
-        self.on_change: list[Callable[[Config], None]] = []
-
-    def is_stale(self) -> bool:
+        self.is_stale = self._freshness.is_stale
         """Whether the file has changed since it was read."""
-        return self._store.stamp() != self._stamp
+        self.on_change: list[Callable[[Config], None]] = []
 
     async def refresh(self) -> Config:
         """The configuration for a request that begins now."""
-        stamp = self._store.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            await self._reload()
+        async with self._reading:
+            # Whoever comes while another request has it read waits for the same reading.
+            stamp = self._store.stamp()
+            if stamp != self._freshness.seen:
+                await self._reload()
+                self._freshness.seen = stamp
         return self.current
 
     async def _reload(self) -> None:

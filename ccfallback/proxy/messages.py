@@ -149,7 +149,7 @@ class _Exchange:
             await self._talk.close()
 
     async def _ask(self) -> Reply | None:
-        if self._services.breakers.is_stale():
+        if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh()
         rules = self._context.config
         reply = await self._talk.run(

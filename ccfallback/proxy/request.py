@@ -15,6 +15,9 @@ Send = Callable[[Message], Awaitable[None]]
 CLIENT_KEY: Final = "ccfallback.client"
 """Where a scope holds the client's connection."""
 
+ARRIVED_KEY: Final = "ccfallback.arrived"
+"""Where a scope holds when the head of the request had come, by the monotonic clock."""
+
 _WINDOW: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
