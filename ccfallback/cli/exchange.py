@@ -1,6 +1,5 @@
 """`config export|import|reset`: the configuration as a whole, out, in, and away."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import TAKE_BACK
 from ccfallback.cli.session import session_of
+from ccfallback.core.closest import closest
 from ccfallback.core.foreign import PROGRAMS
 from ccfallback.errors import ConfigError
 
@@ -63,7 +63,7 @@ def import_(
     from ccfallback.store.config_exchange import imported, imported_from
 
     if program is not None and program not in PROGRAMS:
-        near = next(iter(get_close_matches(program, PROGRAMS)), None)
+        near = closest(program, PROGRAMS)
         meant = f"did you mean {near}?" if near else f"known are {', '.join(PROGRAMS)}"
         raise typer.BadParameter(f"{program} is not known; {meant}", param_hint="--from")
     session = session_of(ctx)

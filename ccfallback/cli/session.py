@@ -5,7 +5,6 @@ Files are read when a command asks for them, so that `--help` touches none.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 from time import time
@@ -15,6 +14,7 @@ import msgspec
 import typer
 
 from ccfallback.cli.console import Console
+from ccfallback.core.closest import closest
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.store import paths as places
 from ccfallback.store.paths import Paths
@@ -140,5 +140,5 @@ def require(names: Iterable[str], known: Iterable[str]) -> None:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint with what was probably meant; empty where nothing is like it."""
-    close = get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    close = closest(word, known)
+    return f"did you mean {close}?" if close else ""

@@ -6,10 +6,10 @@ that nobody asked for.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ccfallback.core.closest import closest
 from ccfallback.errors import ConfigFault
 
 T = TypeVar("T")
@@ -112,8 +112,8 @@ class Reader:
         """Refuse every key that was not asked for."""
         for key in self.table:
             if key not in self._known:
-                close = get_close_matches(key, self._known, n=1)
-                wanted = close[0] if close else "one of " + ", ".join(sorted(self._known))
+                close = closest(key, self._known)
+                wanted = close or "one of " + ", ".join(sorted(self._known))
                 self.fault(key, "an unknown key", wanted)
 
 

@@ -7,11 +7,11 @@ remedies, a row for each kind of trouble.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
+from ccfallback.core.closest import closest
 from ccfallback.core.config import Provider
 from ccfallback.core.outcome import Fault, Outcome
 from ccfallback.core.presets import PRESETS
@@ -238,9 +238,9 @@ def _likely_model(
     if known_models:
         bare = {name.rpartition("/")[2]: name for name in reversed(known_models)}
         for wanted in (target, model):
-            close = get_close_matches(wanted.rpartition("/")[2], bare, n=1, cutoff=0.5)
-            if close:
-                return bare[close[0]]
+            close = closest(wanted.rpartition("/")[2], bare, alike=0.5)
+            if close is not None:
+                return bare[close]
         return known_models[0]
     host = urlsplit(provider.base_url).hostname
     for preset in PRESETS.values():

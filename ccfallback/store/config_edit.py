@@ -6,12 +6,12 @@ the others stays where it is. Pure: the document comes from `ConfigFile.edit`.
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 import tomlkit
 from tomlkit import TOMLDocument
 
+from ccfallback.core.closest import closest
 from ccfallback.core.config import PRIMARY_NAME
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.store.toml_layout import PROVIDERS, Layout, Tables, arranged
@@ -109,8 +109,8 @@ def _find(providers: Tables, name: str) -> int:
     if name in names:
         return names.index(name)
     known = [PRIMARY_NAME, *(known for known in names if known)]
-    close = get_close_matches(name, known, 1)
-    hint = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}"
+    close = closest(name, known)
+    hint = f'did you mean "{close}"?' if close else f"there are: {', '.join(known)}"
     raise ProviderNotFound(f'no provider is called "{name}"', hint)
 
 

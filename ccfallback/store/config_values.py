@@ -6,12 +6,12 @@ A provider is named by its name, a token by its number; the primary's name means
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Any, Final
 
 import tomlkit
 from tomlkit import TOMLDocument
 
+from ccfallback.core.closest import closest
 from ccfallback.core.config import PRIMARY_NAME, PRIMARY_URL, Breaker, Log, Server, Timeouts
 from ccfallback.errors import ConfigError
 from ccfallback.store.toml_layout import arranged
@@ -60,10 +60,10 @@ def look_up(table: Mapping[str, Any], key: str) -> Any:
         if found is not None:
             return found
     known = sorted({*keys(table), *keys(DEFAULTS)})
-    close = get_close_matches(key, known, n=1)
+    close = closest(key, known)
     raise ConfigError(
         f"{key} is not set",
-        f"did you mean {close[0]}?" if close else "`ccfallback config show` has what is set",
+        f"did you mean {close}?" if close else "`ccfallback config show` has what is set",
     )
 
 

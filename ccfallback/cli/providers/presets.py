@@ -1,7 +1,6 @@
 """`providers presets`, and what a preset fills in: data from `core.presets`, no more."""
 
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from ccfallback.cli.console import Grid
 from ccfallback.cli.options import Json
 from ccfallback.cli.session import session_of
+from ccfallback.core.closest import closest
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
 
     preset = PRESETS.get(name)
     if preset is None:
-        close = get_close_matches(name, PRESETS, n=1)
+        close = closest(name, PRESETS)
         raise ConfigError(
             f"there is no preset {name}",
-            f"did you mean {close[0]}?" if close else "`ccfallback providers presets` lists them",
+            f"did you mean {close}?" if close else "`ccfallback providers presets` lists them",
         )
     if preset.placeholders and changes.base_url is None:
         example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
