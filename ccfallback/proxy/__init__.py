@@ -15,7 +15,7 @@ def _import_httpx_alone() -> None:
         return
     sys.modules[missing] = None  # type: ignore[assignment]  # how Python marks what is not there
     try:
-        import httpx  # noqa: F401
+        import httpx  # noqa: F401  # to have it loaded this way
     finally:
         del sys.modules[missing]
 
