@@ -74,15 +74,21 @@ class SlowStore(File):
         return config
 
 
+async def being_read() -> tuple[SlowStore, LiveConfig, asyncio.Task[Config]]:
+    """A changed configuration that somebody has read at this moment."""
+    store = SlowStore()
+    live = LiveConfig(store, Recorder(None))
+    store.now = (2, 2, 2)
+    store.may_go_on.clear()
+    first = asyncio.create_task(live.refresh())
+    while store.reads < 2:
+        await asyncio.sleep(0)
+    return store, live, first
+
+
 def test_nobody_is_served_by_the_old_configuration_while_the_new_one_is_read() -> None:
     async def story() -> None:
-        store = SlowStore()
-        live = LiveConfig(store, Recorder(None))
-        store.now = (2, 2, 2)
-        store.may_go_on.clear()
-        first = asyncio.create_task(live.refresh())
-        while store.reads < 2:
-            await asyncio.sleep(0)
+        store, live, first = await being_read()
         assert live.is_stale(monotonic())
         second = asyncio.create_task(live.refresh())
         await asyncio.sleep(0)
@@ -95,13 +101,7 @@ def test_nobody_is_served_by_the_old_configuration_while_the_new_one_is_read() -
 
 def test_a_reading_that_is_given_up_is_made_by_the_next() -> None:
     async def story() -> None:
-        store = SlowStore()
-        live = LiveConfig(store, Recorder(None))
-        store.now = (2, 2, 2)
-        store.may_go_on.clear()
-        first = asyncio.create_task(live.refresh())
-        while store.reads < 2:
-            await asyncio.sleep(0)
+        store, live, first = await being_read()
         first.cancel()
         await asyncio.wait([first])
         store.may_go_on.set()
