@@ -84,7 +84,7 @@ class Stage:
     late: list[tuple[str, str, float]] = field(default_factory=list)
     """Timeouts that fired: whose, which, and after how many seconds."""
     disturbed: bool = False
-    """Whether somebody who is well was late: not the chain's doing, but a busy machine's."""
+    """Whether somebody was late whose fault it was not: a busy machine's doing, not the chain's."""
 
     def stamp(self) -> tuple[int, int, int]:
         """See `live.ConfigStore`: the configuration changes once, when a fault is over."""
@@ -155,12 +155,12 @@ class Stage:
             name = data.get("timeout") or "idle"
             limits = _shrunk(self._limits(data["provider"]), self.patience)
             self.late.append((data["provider"], name, data.get("seconds") or limits.idle))
-            self.disturbed |= data["provider"] in self._well()
+            self.disturbed |= not self._may_be_late(data["provider"])
 
-    def _well(self) -> set[str]:
-        chain = self.config.active
-        positions = {*self.scene.survivors(len(chain)), *([self.scene.at] if self.mended else ())}
-        return {chain[position].name for position in positions}
+    def _may_be_late(self, name: str) -> bool:
+        """Whether it is the provider's fault if no answer comes in time."""
+        faulty = self.config.active[self.scene.at].name
+        return self.scene.fault.waits and not self.mended and name == faulty
 
     def _limits(self, name: str) -> Timeouts:
         provider = self.config.provider(name)

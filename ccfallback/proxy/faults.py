@@ -55,6 +55,8 @@ class ScriptedFault:
     """It is about a login, so the client has one instead of a key."""
     fallback_only: bool = False
     """From the primary it is no fault, but an answer."""
+    waits: bool = False
+    """It may be noticed by a timeout alone."""
 
     def script(self, wire_format: str) -> Script:
         """How a provider of that format fails."""
@@ -197,20 +199,21 @@ _STATUSES: Final = (
 
 _CONNECTIONS: Final = (
     ScriptedFault("refused", "no one listens there", place=Place.REFUSED),
-    ScriptedFault("no-connection", "the attempt to connect is not answered", place=Place.SILENT),
-    ScriptedFault("no-name", "the name is not resolved", place=Place.UNKNOWN),
+    ScriptedFault("no-connection", "the attempt to connect is not answered", place=Place.SILENT,
+        waits=True),
+    ScriptedFault("no-name", "the name is not resolved", place=Place.UNKNOWN, waits=True),
     ScriptedFault("no-tls", "TLS fails", place=Place.WITHOUT_TLS),
     ScriptedFault("reset", "a reset instead of an answer", _same(scripted.reset)),
     ScriptedFault("closed", "closed instead of an answer", _same(scripted.close)),
-    ScriptedFault("hang", "no byte of an answer", _same(scripted.hang)),
+    ScriptedFault("hang", "no byte of an answer", _same(scripted.hang), waits=True),
     ScriptedFault("not-http", "another protocol", _same(raw(b"SSH-2.0-OpenSSH_9.9\r\n"))),
     ScriptedFault("half-a-head", "closed within the head",
         _same(raw(b"HTTP/1.1 200 OK\r\ncontent-ty"))),
     ScriptedFault("endless-head", "a head that drips and never ends",
-        _same(raw(b"HTTP/1.1 200 OK\r\n", b"x-more: 1\r\n", pause=0.02, forever=True))),
+        _same(raw(b"HTTP/1.1 200 OK\r\n", b"x-more: 1\r\n", pause=0.02, forever=True)), waits=True),
     ScriptedFault("long-head", "a head of a megabyte", _same(misbehaving.long_head(1_000_000))),
     ScriptedFault("interim", "interim answers, and never a final one",
-        _same(raw(b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.02, forever=True))),
+        _same(raw(b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.02, forever=True)), waits=True),
 )
 
 _NO_ANSWERS: Final = (
@@ -226,16 +229,16 @@ _NO_ANSWERS: Final = (
     ScriptedFault("bad-chunk", "a chunk that is none",
         _same(misbehaving.head_first(_BAD_CHUNK))),
     ScriptedFault("hang-after-head", "a head, and no byte of a body",
-        _same(misbehaving.head_first(scripted.hang))),
+        _same(misbehaving.head_first(scripted.hang)), waits=True),
     ScriptedFault("pings-only", "signs of life, and never an answer",
-        lambda dialect: dialect.up_to(Part.OPENING, misbehaving.pings())),
+        lambda dialect: dialect.up_to(Part.OPENING, misbehaving.pings()), waits=True),
     ScriptedFault("no-events", "a stream without an event",
         _same(misbehaving.with_headers(200, _NO_EVENTS))),
     ScriptedFault("no-content", "a stream that ends before its content", _up_to(Part.OPENING)),
     ScriptedFault("cut-before-content", "a stream that is cut before its content",
         _up_to(Part.OPENING, scripted.close)),
     ScriptedFault("stall-before-content", "a stream that stalls before its content",
-        _up_to(Part.OPENING, scripted.hang)),
+        _up_to(Part.OPENING, scripted.hang), waits=True),
     ScriptedFault("error-first", "a stream that is an error", _error_after(Part.NOTHING)),
     ScriptedFault("error-before-content", "a stream with an error before its content",
         _error_after(Part.OPENING)),
@@ -258,7 +261,7 @@ _TORN: Final = (
     ScriptedFault("bad-chunk-in-text", "a chunk that is none in the midst of a text",
         _up_to(Part.TEXT, in_a_moment(_BAD_CHUNK))),
     ScriptedFault("stall-in-text", "silence in the midst of a text",
-        _up_to(Part.TEXT, scripted.hang)),
+        _up_to(Part.TEXT, scripted.hang), waits=True),
     ScriptedFault("cut-after-text", "cut after a whole text",
         _up_to(Part.A_TEXT, in_a_moment(scripted.close))),
     ScriptedFault("cut-thinking-in-text", "cut in the midst of a text, after whole thinking",
@@ -274,7 +277,7 @@ _TORN: Final = (
     ScriptedFault("error-after-call", "an error after a tool call, which has run by then",
         _error_after(Part.A_CALL)),
     ScriptedFault("stall-after-call", "silence after a tool call, which has run by then",
-        _up_to(Part.A_CALL, scripted.hang)),
+        _up_to(Part.A_CALL, scripted.hang), waits=True),
 )
 
 _ODD: Final = (

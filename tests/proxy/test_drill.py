@@ -1,5 +1,6 @@
 """The acceptance test: no turn is lost while one provider lives."""
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from ccfallback.core.config import Config, Failover, KeySource, Provider
 from ccfallback.proxy import drill as module
 from ccfallback.proxy import drill_stage
+from ccfallback.proxy.dialect import Dialect
 from ccfallback.proxy.drill import drill
 from ccfallback.proxy.drill_stage import Report
-from ccfallback.proxy.faults import BY_ID, FAULTS, Ends
+from ccfallback.proxy.faults import BY_ID, FAULTS, Ends, ScriptedFault
+from ccfallback.proxy.scripted import Connection, Received, Script
 
 NOBODY = "https://provider.invalid/v1"
 
@@ -89,6 +92,28 @@ def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
         alone = id_.endswith("/alone")
         assert not report.lost
         assert report.provider == (report.id.split("/")[0] if alone else expected(id_, chain))
+
+
+def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(dialect: Dialect) -> Script:
+        refuse = BY_ID["500"].make(dialect)
+
+        async def script(request: Received, connection: Connection) -> None:
+            await asyncio.sleep(0.3)
+            await refuse(request, connection)
+
+        return script
+
+    faults = [ScriptedFault("late", "a late refusal", late), BY_ID["refused"]]
+    monkeypatch.setattr(module, "FAULTS", faults)
+    monkeypatch.setattr(drill_stage, "SHORTEST", 0.1)
+    monkeypatch.setattr(drill_stage, "LONGEST", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", (1, 100))
+    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    # The fallback would answer if the first timeout were the last word.
+    assert run(chain)["late"].lost
 
 
 def expected(id_: str, chain: Config) -> str:
