@@ -11,6 +11,7 @@ from ccfallback.proxy.dialect import ANTHROPIC
 from ccfallback.proxy.elsewhere import Elsewhere
 from ccfallback.proxy.faults import ScriptedFault
 from ccfallback.proxy.scripted import ScriptedUpstream
+from ccfallback.store.files import locked
 from ccfallback.store.state_file import StateFile
 from tests.conftest import RunningProxy
 
@@ -52,7 +53,9 @@ class Stage:
         config += f'[[providers]]\nname = "well"\nbase_url = "{self.well.url}"\n'
         paths = self.proxy.paths
         paths.config.write_text(config)
-        paths.state.unlink(missing_ok=True)
+        # Under its lock: the success of a moment ago may still be on its way there, with all else.
+        with locked(paths.state):
+            paths.state.unlink(missing_ok=True)
         self.proxy.records.clear()
         return "anthropic-primary" if primary else "faulty"
 
