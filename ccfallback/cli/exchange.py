@@ -7,8 +7,7 @@ import typer
 
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import TAKE_BACK
-from ccfallback.cli.session import session_of
-from ccfallback.core.closest import closest
+from ccfallback.cli.session import nearest, session_of
 from ccfallback.core.foreign import PROGRAMS
 from ccfallback.errors import ConfigError
 
@@ -63,8 +62,7 @@ def import_(
     from ccfallback.store.config_exchange import imported, imported_from
 
     if program is not None and program not in PROGRAMS:
-        near = closest(program, PROGRAMS)
-        meant = f"did you mean {near}?" if near else f"known are {', '.join(PROGRAMS)}"
+        meant = nearest(program, PROGRAMS) or f"known are {', '.join(PROGRAMS)}"
         raise typer.BadParameter(f"{program} is not known; {meant}", param_hint="--from")
     session = session_of(ctx)
     given = session.console.read_input().encode() if file == STREAM else _read(Path(file))

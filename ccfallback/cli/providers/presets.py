@@ -7,8 +7,7 @@ import typer
 
 from ccfallback.cli.console import Grid
 from ccfallback.cli.options import Json
-from ccfallback.cli.session import session_of
-from ccfallback.core.closest import closest
+from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,10 +53,9 @@ def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
 
     preset = PRESETS.get(name)
     if preset is None:
-        close = closest(name, PRESETS)
         raise ConfigError(
             f"there is no preset {name}",
-            f"did you mean {close}?" if close else "`ccfallback providers presets` lists them",
+            nearest(name, PRESETS) or "`ccfallback providers presets` lists them",
         )
     if preset.placeholders and changes.base_url is None:
         example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
