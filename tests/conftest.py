@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from hypothesis import settings
 
-from ccfallback.proxy.background import BackgroundProxy
-from ccfallback.proxy.record import Record
-from ccfallback.proxy.scripted import Connection, Received, Script, ScriptedUpstream
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.server.background import BackgroundProxy
+from ccfallback.server.record import Record
+from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

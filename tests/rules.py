@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from ccfallback.core.outcome import Blame, Fault, Outcome
+from ccfallback.policy.outcome import Blame, Fault, Outcome
 
 MODEL: Final = "claude-x"
 

@@ -21,15 +21,15 @@ from ccfallback import __version__
 from ccfallback.cli import COMMANDS, manual
 from ccfallback.cli import help as helping
 from ccfallback.cli.root import app
-from ccfallback.core import schema
-from ccfallback.core.config import Config
-from ccfallback.core.presets import PRESETS
-from ccfallback.core.quirks import Quirks
-from ccfallback.core.tally import COUNTERS, HISTOGRAMS
-from ccfallback.proxy import app as server
-from ccfallback.proxy import scripted
-from ccfallback.proxy.metrics import GAUGES, PROCESS
+from ccfallback.config import schema
+from ccfallback.config.model import Config
+from ccfallback.config.presets import PRESETS
+from ccfallback.config.quirks import Quirks
+from ccfallback.events.counters import COUNTERS, HISTOGRAMS
 from ccfallback.rectify import RECTIFIERS
+from ccfallback.server import routes as server
+from ccfallback.server.metrics import GAUGES, PROCESS
+from ccfallback.simulator import scripted
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["statusline"]:
         # Claude Code asks after every message: a parser would take longer than the answer.
-        from ccfallback.cli.glance import run as glance
+        from ccfallback.cli.statusline_view import run as glance
 
         sys.exit(glance(os.environ))
     from ccfallback.cli.console import Console

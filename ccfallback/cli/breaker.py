@@ -12,7 +12,7 @@ from ccfallback.cli.session import require, session_of
 from ccfallback.errors import CcfallbackError
 
 if TYPE_CHECKING:
-    from ccfallback.core.breaker import BreakerState
+    from ccfallback.policy.breaker import BreakerState
 
 BY_HAND: Final = "put in cooldown by hand"
 
@@ -27,7 +27,7 @@ app = group(
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldown, last failure and success of providers."""
     from ccfallback.cli.health import chart, health, known
-    from ccfallback.core.breaker import limits_of
+    from ccfallback.policy.breaker import limits_of
 
     session = session_of(ctx)
     config = session.config()
@@ -55,7 +55,7 @@ def reset(
     as_json: Json = False,
 ) -> None:
     """Make providers as if they had never failed."""
-    from ccfallback.core.breaker import CLOSED
+    from ccfallback.policy.breaker import CLOSED
 
     if bool(names) is everything:
         raise typer.BadParameter("name one or more providers, or give --all", ctx=ctx)
@@ -101,7 +101,7 @@ def trip(
 
     A running server passes them by from the next request.
     """
-    from ccfallback.core.breaker import CLOSED, limits_of, tripped
+    from ccfallback.policy.breaker import CLOSED, limits_of, tripped
 
     seconds = duration(length, "--for")
     if seconds <= 0:

@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from ccfallback.cli import exchange, settings
+from ccfallback.cli import import_export as exchange
+from ccfallback.cli import settings
 from ccfallback.cli.console import Grid
 from ccfallback.cli.options import Json, group
 from ccfallback.cli.phrases import TAKE_BACK, ago, wrapped
@@ -68,7 +69,7 @@ def edit(ctx: typer.Context) -> None:
 
     What would not load is not taken over, but kept: the next edit goes on with it.
     """
-    from ccfallback.store.draft_file import DraftFile
+    from ccfallback.config.draft_file import DraftFile
 
     session = session_of(ctx)
     file, draft = session.config_file, DraftFile(session.config_file.path)

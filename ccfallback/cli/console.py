@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.grid import UNWRAPPED as UNWRAPPED
-from ccfallback.cli.grid import Cell as Cell
-from ccfallback.cli.grid import Grid as Grid
-from ccfallback.cli.grid import Page as Page
-from ccfallback.cli.grid import Styled as Styled
-from ccfallback.cli.grid import aligned, drawing
 from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline, wrapped
-from ccfallback.core.redact import scrub
+from ccfallback.cli.table import UNWRAPPED as UNWRAPPED
+from ccfallback.cli.table import Cell as Cell
+from ccfallback.cli.table import Grid as Grid
+from ccfallback.cli.table import Page as Page
+from ccfallback.cli.table import Styled as Styled
+from ccfallback.cli.table import aligned, drawing
 from ccfallback.errors import CcfallbackError
+from ccfallback.redact import scrub
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -3,9 +3,9 @@
 import typer
 
 from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.log_printer import Teller
 from ccfallback.cli.options import Json, group
 from ccfallback.cli.session import session_of
-from ccfallback.cli.teller import Teller
 
 app = group()
 
@@ -13,8 +13,8 @@ app = group()
 @app.command("demo", epilog="Example: ccfallback demo")
 def demo(ctx: typer.Context, as_json: Json = False) -> None:
     """Send one request past a failing primary, all on this machine."""
-    from ccfallback.proxy.demo import ANSWER, ASKED
-    from ccfallback.proxy.demo import demo as run
+    from ccfallback.simulator.demo import ANSWER, ASKED
+    from ccfallback.simulator.demo import demo as run
 
     console = session_of(ctx).console
     tell = Teller(console)

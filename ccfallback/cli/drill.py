@@ -14,8 +14,8 @@ from ccfallback.errors import CcfallbackError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ccfallback.core.config import Config
-    from ccfallback.proxy.drill_stage import Report
+    from ccfallback.config.model import Config
+    from ccfallback.simulator.drill_server import Report
 
 app = group()
 
@@ -30,7 +30,7 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from ccfallback.proxy.drill import drill as run
+    from ccfallback.simulator.drill import drill as run
 
     session = session_of(ctx)
     console, config = session.console, session.config()

@@ -51,8 +51,8 @@ def env(
     as_json: Json = False,
 ) -> None:
     """Print the lines that point Claude Code at the server."""
+    from ccfallback.cli.client_environment import pointing
     from ccfallback.cli.running import configured_url, running_url
-    from ccfallback.core.client_environment import pointing
 
     session = session_of(ctx)
     console = session.console

@@ -30,8 +30,8 @@ def explain(
     Who was tried or passed by, why, on what evidence, what was repaired, and who answered.
     """
     from ccfallback.cli import timeline
-    from ccfallback.core.explain import explain as told
-    from ccfallback.store.journal_requests import records_of
+    from ccfallback.events.explain import explain as told
+    from ccfallback.events.journal_requests import records_of
 
     if request is not None and newest:
         raise typer.BadParameter("give a request's id or --last, not both", ctx=ctx)
@@ -47,7 +47,7 @@ def explain(
 
 def _chosen(session: Session, request: str | None, *, newest: bool) -> str:
     """The whole id of the request that is meant."""
-    from ccfallback.store.journal_requests import last, last_with_trouble, named
+    from ccfallback.events.journal_requests import last, last_with_trouble, named
 
     log, console = session.paths.log, session.console
     if request is not None:

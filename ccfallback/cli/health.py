@@ -8,8 +8,8 @@ from typing import Any
 
 from ccfallback.cli.console import Cell, Grid, Styled
 from ccfallback.cli.phrases import ago, ahead
-from ccfallback.core.breaker import CLOSED, BreakerState, Limits, Phase, limits_of, phase, sane
-from ccfallback.core.config import Config, Provider
+from ccfallback.config.model import Config, Provider
+from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase, limits_of, phase, sane
 
 
 def known(

@@ -8,11 +8,11 @@ import msgspec
 import typer
 
 from ccfallback.cli.console import Console
+from ccfallback.cli.log_printer import Teller
 from ccfallback.cli.options import Json, duration, group, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
-from ccfallback.cli.teller import Teller
-from ccfallback.core import story
+from ccfallback.events import story
 
 app = group(
     name="logs",
@@ -62,7 +62,7 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Show the last lines of the log."""
-    from ccfallback.store import journal
+    from ccfallback.events import journal
 
     session = session_of(ctx)
     console = session.console

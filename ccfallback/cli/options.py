@@ -14,7 +14,7 @@ from ccfallback.cli import help as helping
 from ccfallback.cli.session import Session
 
 if TYPE_CHECKING:
-    from ccfallback.core.config import Config
+    from ccfallback.config.model import Config
 
 
 class Sparing:
@@ -113,7 +113,7 @@ def group(
 
 def duration(text: str, option: str) -> float:
     """The seconds that an option gives; wrong usage if it gives none."""
-    from ccfallback.core import timing
+    from ccfallback.policy import backoff as timing
 
     seconds = timing.duration(text)
     if seconds is None:

@@ -91,8 +91,8 @@ def _found(session: Session, name: str) -> str:
 
 def _pointing(session: Session, stack: ExitStack) -> Mapping[str, str]:
     """The variables that send the child to a proxy; none where there is no proxy to be had."""
+    from ccfallback.cli.client_environment import exempting_loopback, pointing
     from ccfallback.cli.running import noted_url, running_url
-    from ccfallback.core.client_environment import exempting_loopback, pointing
 
     token = None
     try:
@@ -118,7 +118,7 @@ def _say_why(session: Session, error: Exception) -> None:
 @contextmanager
 def _proxy(session: Session) -> Iterator[str]:
     """A proxy for this run, which writes to the log and nowhere else."""
-    from ccfallback.proxy.background import BackgroundProxy
+    from ccfallback.server.background import BackgroundProxy
 
     proxy = BackgroundProxy(session.paths, private=True)
     proxy.__enter__()

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ccfallback.store import server_file
+from ccfallback.state import server_file
 
 if TYPE_CHECKING:
-    from ccfallback.core.config import Config
-    from ccfallback.store.paths import Paths
+    from ccfallback.config.model import Config
+    from ccfallback.paths import Paths
 
 PATIENCE: Final = 1.0
 """Seconds; a server on this machine answers in a few milliseconds, unless it is very busy."""

@@ -10,15 +10,15 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli.console import ClosedPipe
+from ccfallback.cli.log_printer import Teller
 from ccfallback.cli.options import group
 from ccfallback.cli.session import Session, session_of
-from ccfallback.cli.teller import Teller
 from ccfallback.errors import CcfallbackError, PortTaken
-from ccfallback.store.backlog import Backlog
+from ccfallback.events.backlog import Backlog
 
 if TYPE_CHECKING:
-    from ccfallback.proxy.record import Listener, Record
-    from ccfallback.proxy.serve import Proxy
+    from ccfallback.server.record import Listener, Record
+    from ccfallback.server.serve import Proxy
 
 app = group()
 
@@ -49,8 +49,8 @@ def serve(
     log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
-    from ccfallback.proxy.memory import keep_freed_blocks, set_start_aside
-    from ccfallback.proxy.serve import Proxy, run
+    from ccfallback.server.memory import keep_freed_blocks, set_start_aside
+    from ccfallback.server.serve import Proxy, run
 
     session = session_of(ctx)
     tell = Teller(session.console.apart())

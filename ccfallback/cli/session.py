@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import typer
 
+from ccfallback import paths as places
 from ccfallback.cli.console import Console
-from ccfallback.core.closest import closest
 from ccfallback.errors import ConfigError, ProviderNotFound
-from ccfallback.store import paths as places
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.suggest import closest
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from ccfallback.core.breaker import BreakerState
-    from ccfallback.core.config import Config
-    from ccfallback.store.config_file import ConfigFile
-    from ccfallback.store.state_file import StateFile
+    from ccfallback.config.file import ConfigFile
+    from ccfallback.config.model import Config
+    from ccfallback.policy.breaker import BreakerState
+    from ccfallback.state.file import StateFile
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Session:
     @property
     def config_file(self) -> "ConfigFile":
         """The configuration, to be read or changed."""
-        from ccfallback.store.config_file import ConfigFile
+        from ccfallback.config.file import ConfigFile
 
         return ConfigFile(self.paths.config)
 
@@ -83,7 +83,7 @@ class Session:
     @property
     def state_file(self) -> "StateFile":
         """The breakers' state, to be read or changed."""
-        from ccfallback.store.state_file import StateFile
+        from ccfallback.state.file import StateFile
 
         return StateFile(self.paths.state)
 
@@ -97,8 +97,8 @@ class Session:
 
     def record(self, config: "Config", event: str, message: str, **data: Any) -> None:
         """Write to the log what was done by hand."""
-        from ccfallback.proxy.record import Record, Recorder
-        from ccfallback.store.journal import Journal
+        from ccfallback.events.journal import Journal
+        from ccfallback.server.record import Record, Recorder
 
         journal = Journal(self.paths.log, config.log.max_bytes, config.log.backups)
 

@@ -13,7 +13,7 @@ from ccfallback.cli.session import session_of
 
 def key_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys that begin as typed."""
-    from ccfallback.store.config_values import DEFAULTS, keys
+    from ccfallback.config.values import DEFAULTS, keys
 
     config = config_at_tab(ctx)
     if config is None:
@@ -38,7 +38,7 @@ def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False)
     shown = table if show_keys else masked(table)
 
     def text() -> str:
-        from ccfallback.store.config_exchange import as_toml
+        from ccfallback.cli.config_exchange import as_toml
 
         return as_toml(shown).rstrip() or "nothing is set: all is as by default"
 
@@ -47,7 +47,7 @@ def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False)
 
 def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Print what holds for one key: what the file says, or the default."""
-    from ccfallback.store.config_values import look_up
+    from ccfallback.config.values import look_up
 
     session = session_of(ctx)
     session.config()
@@ -70,7 +70,7 @@ def set_(
 
     What would not load is not written, and comments stay.
     """
-    from ccfallback.store.config_values import put, value_of
+    from ccfallback.config.values import put, value_of
 
     session = session_of(ctx)
     text = session.console.read_input().strip() if value == "-" else value
@@ -92,8 +92,8 @@ def masked(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _masked(name: str, value: Any) -> Any:
-    from ccfallback.cli.providers.form import masked_headers, masked_url
-    from ccfallback.core.redact import mask, masked_arguments, scrub
+    from ccfallback.cli.providers.view import masked_headers, masked_url
+    from ccfallback.redact import mask, masked_arguments, scrub
 
     match value:
         case str() if name in ("api_key", "token", "proxy"):

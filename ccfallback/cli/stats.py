@@ -11,8 +11,8 @@ from ccfallback.cli.phrases import amount, counted, percent, span, took
 from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
-    from ccfallback.core.sketch import Sketch
-    from ccfallback.core.stats import Answers, Part, ProviderStats, Stats
+    from ccfallback.events.quantiles import Sketch
+    from ccfallback.events.stats import Answers, Part, ProviderStats, Stats
 
 app = group()
 
@@ -33,9 +33,9 @@ def stats(
     All of it is read from the log, so it reaches back as far as the log does. A request counts
     where it ends; one that the client gave up is neither answered nor failed.
     """
-    from ccfallback.core import stats as numbers
-    from ccfallback.core.config import PRIMARY_NAME
-    from ccfallback.store.journal_reading import all_lines
+    from ccfallback.config.model import PRIMARY_NAME
+    from ccfallback.events import stats as numbers
+    from ccfallback.events.journal_reader import all_lines
 
     session = session_of(ctx)
     now = session.now()
@@ -115,7 +115,7 @@ def _with_bars(
 
     Long names wrap rather than that it says nothing any more.
     """
-    from ccfallback.core.stats import BUCKETS, folded
+    from ccfallback.events.stats import BUCKETS, folded
 
     names, *columns = (2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
     left = BUCKETS if width is None else width - names - sum(columns)
@@ -151,7 +151,7 @@ def _counts(provider: "ProviderStats") -> tuple[str, ...]:
 
 
 def _quantiles(answers: "Answers") -> tuple[str, ...]:
-    from ccfallback.core.stats import QUANTILES
+    from ccfallback.events.stats import QUANTILES
 
     return tuple(
         took(_seconds(sketch, share))

@@ -24,10 +24,10 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     Exits with 0 if it is up, else with 1.
     """
-    from ccfallback.cli import recent
+    from ccfallback.cli import recent_requests as recent
     from ccfallback.cli.health import chart, health, known
     from ccfallback.cli.running import configured_url, described, running
-    from ccfallback.core.breaker import limits_of
+    from ccfallback.policy.breaker import limits_of
 
     session = session_of(ctx)
     config = session.config()

@@ -19,7 +19,7 @@ def statusline(ctx: typer.Context, as_json: Json = False) -> None:
 
     {"statusLine": {"type": "command", "command": "ccfallback statusline"}}
     """
-    from ccfallback.cli.glance import glance, read_input
+    from ccfallback.cli.statusline_view import glance, read_input
 
     session = session_of(ctx)
     found = glance(session.paths, session.environ, read_input())

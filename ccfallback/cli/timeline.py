@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Final
 
 from ccfallback.cli.phrases import span
-from ccfallback.core.explanation import (
+from ccfallback.events.explanation import (
     Attempt,
     Candidate,
     Cooldown,

@@ -9,8 +9,8 @@ from ccfallback.cli.options import Json, duration, group
 from ccfallback.cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from ccfallback.cli.board import Facts
-    from ccfallback.core.watch import Picture
+    from ccfallback.cli.top_view import Facts
+    from ccfallback.events.live_stats import Picture
 
 app = group()
 
@@ -51,8 +51,8 @@ class _Lookout:
     """Reads what there is to know, and knows at each look what has changed."""
 
     def __init__(self, session: Session, window: float) -> None:
-        from ccfallback.core.watch import Watch
-        from ccfallback.store import journal_reading as journal
+        from ccfallback.events import journal_reader as journal
+        from ccfallback.events.live_stats import Watch
 
         self.session = session
         self._watch: Watch = Watch(window)
@@ -68,9 +68,9 @@ class _Lookout:
 
     def look(self) -> "tuple[Facts, Picture]":
         """How things are."""
-        from ccfallback.cli.board import Facts
         from ccfallback.cli.running import running
-        from ccfallback.store.journal_reading import decoded
+        from ccfallback.cli.top_view import Facts
+        from ccfallback.events.journal_reader import decoded
 
         session, watch = self.session, self._watch
         now = session.now()
@@ -117,7 +117,7 @@ class _Lookout:
 
 
 def _once(lookout: _Lookout) -> None:
-    from ccfallback.cli import board
+    from ccfallback.cli import top_view as board
 
     console = lookout.session.console
     facts, picture = lookout.look()
@@ -140,7 +140,8 @@ def _watch(lookout: _Lookout, pause: float) -> str:
     from functools import partial
     from time import monotonic
 
-    from ccfallback.cli import board, keys
+    from ccfallback.cli import keys
+    from ccfallback.cli import top_view as board
 
     leaving = ("q", "Q", keys.SUSPEND, keys.END)
     console = lookout.session.console
@@ -169,12 +170,13 @@ def _remark(known: bool, *, paused: bool, pause: float) -> str:
 
 def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
     """The same for a script: times in Unix milliseconds, durations in milliseconds."""
-    from ccfallback.cli import board, recent
+    from ccfallback.cli import recent_requests as recent
+    from ccfallback.cli import top_view as board
     from ccfallback.cli.health import health
     from ccfallback.cli.running import described
-    from ccfallback.core.breaker import limits_of
-    from ccfallback.core.stats import quantiles
-    from ccfallback.core.watch import Tries
+    from ccfallback.events.live_stats import Tries
+    from ccfallback.events.stats import quantiles
+    from ccfallback.policy.breaker import limits_of
 
     limits = limits_of(facts.config)
     providers = []

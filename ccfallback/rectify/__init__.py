@@ -6,8 +6,8 @@ One file a rectifier, one place in `RECTIFIERS`; the switch in `[rectifier]` is 
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from ccfallback.core.draft import Draft
-from ccfallback.core.lessons import Lesson
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.learned import Lesson
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.rectify.alternation import ALTERNATION
 from ccfallback.rectify.beta_flags import BETA_FLAGS

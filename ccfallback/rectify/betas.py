@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.inline_system import (
     folded,

@@ -6,7 +6,7 @@ What Anthropic's own tools did is of no use to whoever can't read it.
 import re
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import cache_marks, settled
 from ccfallback.rectify.parts import Path, counted, has, without_all
 from ccfallback.rectify.paths import refused_paths, unknown_field

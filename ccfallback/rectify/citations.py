@@ -6,7 +6,7 @@ Newer versions of the API take neither; the text of both is worth keeping.
 import re
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Block,

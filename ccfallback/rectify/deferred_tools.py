@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.rectify.parts import (
     ANY,
     blocks_of,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.turns import kind_of, messages_of, places, role_of
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")

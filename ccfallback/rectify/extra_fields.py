@@ -5,7 +5,7 @@ What the request is about stays, and so does what the client reads the answer by
 
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import Path, without
 from ccfallback.rectify.paths import refused_paths, unknown_fields

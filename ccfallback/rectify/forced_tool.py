@@ -6,8 +6,8 @@ Thinking gives way first: whoever forces a tool needs its call.
 import re
 from typing import Any, Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import (
     blocks_of,

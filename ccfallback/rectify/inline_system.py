@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.rectify.parts import (
     blocks_of,
     kind_of,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.pictures import corrected, data_of, media_type_of, size_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
-from ccfallback.core.quirks import EFFORTS
+from ccfallback.config.quirks import EFFORTS
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.efforts import (
     CONFIG,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.parts import without
 from ccfallback.rectify.paths import refused_paths
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 
 Path = tuple[str, ...]
 Block = Mapping[str, Any]

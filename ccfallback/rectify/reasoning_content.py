@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.parts import (
     blocks_of,
     kind_of,

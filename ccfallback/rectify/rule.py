@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 
 _NOISE: Final = re.compile(r"[`'\"\u2018\u2019\u201c\u201d]")
 _SPACE: Final = re.compile(r"\s+")

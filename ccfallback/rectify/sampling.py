@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.paths import refused_paths
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.parts import (
     ANY,
     Path,

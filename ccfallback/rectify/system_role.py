@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import folded, has_system
 from ccfallback.rectify.parts import counted, messages_of, role_of

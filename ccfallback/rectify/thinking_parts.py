@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
-from ccfallback.core.outgoing import LEAST_BUDGET
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import (
     Block,
@@ -15,6 +14,7 @@ from ccfallback.rectify.parts import (
     role_of,
     without_blocks,
 )
+from ccfallback.wire.privacy import LEAST_BUDGET
 
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 

@@ -7,7 +7,7 @@ draft may have more. And one foreign block seldom comes alone, but a repair is m
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.parts import Block, counted, kind_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import (

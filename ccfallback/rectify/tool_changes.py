@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import has_tool_changes, with_tool_changes_made
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired

@@ -6,8 +6,8 @@ Without deferred loading all tools are there from the start, and the stand-in fo
 import re
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.parts import ANY, without

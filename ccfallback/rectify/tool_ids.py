@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
-from ccfallback.core.naming import BAD_LETTER, alphanumerics
+from ccfallback.messages.naming import BAD_LETTER, alphanumerics
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.pairs import claims_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (

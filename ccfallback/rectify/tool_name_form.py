@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ccfallback.core.draft import Draft
-from ccfallback.core.naming import LONGEST_NAME, ToolNames
+from ccfallback.messages.naming import LONGEST_NAME, ToolNames
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Block,

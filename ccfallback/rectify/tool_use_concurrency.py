@@ -6,7 +6,7 @@ Interrupted turns leave such calls behind, and so does text in front of the resu
 import re
 from typing import Final
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.pairs import paired
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import counted, messages_of, summed, with_messages

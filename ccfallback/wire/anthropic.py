@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import UNREADABLE, Body, mended
-from ccfallback.core.config import Provider
-from ccfallback.core.envelope import UpstreamError, error_of, is_error, read_error
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import UNREADABLE, Body, mended
+from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
+from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
 from ccfallback.wire.format import Refusal, Usage, Whole, WireFormat
-from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 
 class _Delta(msgspec.Struct, gc=False):

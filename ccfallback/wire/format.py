@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Provider
-from ccfallback.core.envelope import UpstreamError
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError
 
 
 @dataclass(slots=True)

@@ -12,19 +12,19 @@ from typing import Any
 
 import msgspec
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Privacy, Provider
-from ccfallback.core.draft import Draft
-from ccfallback.core.ledger import Ledger
-from ccfallback.core.lessons import Lesson
-from ccfallback.core.outgoing import body_for
-from ccfallback.proxy.scripted import Received
+from ccfallback.config.model import Privacy, Provider
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.learned import Lesson
+from ccfallback.policy.signatures import Ledger
 from ccfallback.rectify import RECTIFIERS, prevent, rectify
 from ccfallback.rectify.rule import Refusal
-from tests.proxy.plain_api import refusals
+from ccfallback.simulator.scripted import Received
+from ccfallback.wire.privacy import body_for
 from tests.rectify.drafts import BETAS, CASES
 from tests.rectify.refusals import REFUSALS
 from tests.rectify.refused import REFUSED
+from tests.server.plain_api import refusals
 
 ROUNDS = 30
 SIZE = 950_000

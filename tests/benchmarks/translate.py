@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Provider
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import Body
 from ccfallback.wire.openai import OPENAI
 
 ROUNDS = 200

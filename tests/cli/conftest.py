@@ -19,7 +19,7 @@ import pytest
 from ccfallback.cli import main
 from ccfallback.cli.console import Console
 from ccfallback.cli.session import Session
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 
 UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
 

@@ -6,8 +6,8 @@ import httpx
 import msgspec
 import pytest
 
-from ccfallback.proxy import scripted
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.simulator import scripted
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 

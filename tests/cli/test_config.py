@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
 Configure = Callable[[str], None]

@@ -1,6 +1,6 @@
 """`demo`: the first thing a newcomer sees."""
 
-from ccfallback.proxy.demo import ANSWER
+from ccfallback.simulator.demo import ANSWER
 from tests.cli.conftest import Run
 
 

@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from ccfallback import __version__
-from ccfallback.proxy import scripted, scripted_openai
-from ccfallback.proxy.scripted import Script, ScriptedUpstream
-from ccfallback.store import claude_settings, server_file
-from ccfallback.store.paths import Paths
+from ccfallback.cli.doctor import claude_settings
+from ccfallback.paths import Paths
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator.scripted import Script, ScriptedUpstream
+from ccfallback.state import server_file
 from tests.cli.conftest import Ran, Run
 from tests.cli.test_env import listening
 from tests.conftest import RunningProxy

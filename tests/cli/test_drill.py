@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from ccfallback.proxy.faults import FAULTS
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.simulator.faults import FAULTS
 from tests.cli.conftest import Run
 
 KEYS = {"id", "lost", "provider", "attempts", "seconds", "client_sees"}

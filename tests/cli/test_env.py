@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import msgspec
 import pytest
 
-from ccfallback.store import server_file
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.state import server_file
 from tests.cli.conftest import Run
 
 TOKEN = 'tok\'en \\ $HOME "x"'

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ccfallback.proxy import scripted
+from ccfallback.simulator import scripted
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 

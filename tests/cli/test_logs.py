@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
 

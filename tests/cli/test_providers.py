@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli.conftest import Ran, Run
 
 TIMEOUTS = {"connect": 10.0, "first_byte": 30.0, "non_streaming": 600.0, "idle": 90.0}

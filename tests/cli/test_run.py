@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfallback.proxy import scripted
-from ccfallback.store import server_file
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.simulator import scripted
+from ccfallback.state import server_file
 from tests.cli.conftest import Run
 from tests.cli.test_env import listening
 

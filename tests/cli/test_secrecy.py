@@ -5,8 +5,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from ccfallback.proxy import scripted
-from ccfallback.proxy.scripted import ScriptedUpstream
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import ScriptedUpstream
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ccfallback.cli.service.managers import Launchd, Systemd, call
-from ccfallback.core.service_units import Service
-from ccfallback.store.paths import Paths
+from ccfallback.cli.service.units import Service
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
 Configure = Callable[[str], None]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli import logbook
 from tests.cli.conftest import NOW, Run
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ccfallback import __version__
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli import logbook
 from tests.cli.conftest import NOW, Run
 from tests.conftest import RunningProxy
@@ -106,7 +106,7 @@ def test_its_providers_are_those_of_breaker_status(
 def test_a_stranger_at_the_address_is_not_us(
     ccf: Run, configure: Callable[[str], None], upstream: Callable[..., Any]
 ) -> None:
-    from ccfallback.proxy import scripted
+    from ccfallback.simulator import scripted
 
     stranger = upstream(scripted.html())
     configure(CHAIN.format(port=stranger.url.rpartition(":")[2]))

@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from ccfallback.cli.timeline import lines
-from ccfallback.core.explanation import (
+from ccfallback.events.explanation import (
     Attempt,
     Candidate,
     Cooldown,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from ccfallback.proxy import scripted
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.simulator import scripted
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 

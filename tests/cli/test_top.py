@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
 from tests.cli import logbook
 from tests.cli.conftest import NOW, Run
 from tests.cli.test_status import CHAIN, state

@@ -13,21 +13,21 @@ from types import SimpleNamespace
 import httpx
 from uvicorn.server import ServerState
 
-from ccfallback.core.body import Body, NotAnObject
-from ccfallback.core.config import Privacy, Provider
-from ccfallback.core.headers import request_headers, response_headers
-from ccfallback.core.outgoing import body_for
+from ccfallback.config.file import ConfigFile
+from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
-from ccfallback.proxy.client_connection import ClientConnection
-from ccfallback.proxy.http_request import Outgoing
-from ccfallback.proxy.http_response import Incoming
-from ccfallback.proxy.request import Receive, Scope, Send
-from ccfallback.store.config_file import ConfigFile
-from ccfallback.store.state_file import StateFile
+from ccfallback.http1.request import Outgoing
+from ccfallback.http1.response import Incoming
+from ccfallback.http1.server_connection import ClientConnection
+from ccfallback.messages.assemble import NotFoldable, fold
+from ccfallback.messages.body import Body, NotAnObject
+from ccfallback.messages.sse import EventSplitter, data_of
+from ccfallback.server.request import Receive, Scope, Send
+from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
-from ccfallback.wire.fold import NotFoldable, fold
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.sse import EventSplitter, data_of
+from ccfallback.wire.headers import request_headers, response_headers
+from ccfallback.wire.privacy import body_for
 
 Target = Callable[[bytes], None]
 

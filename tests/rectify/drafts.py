@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 
 CASES: Final = Path(__file__).parents[1] / "wire" / "openai" / "cases" / "request"

@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import assume, given, settings
 
-from ccfallback.core.body import Body
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.wire.openai.request import to_openai
 from tests.rectify.refused import REFUSED

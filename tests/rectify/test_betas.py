@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.betas import UNLOCKED, settled, without_betas
 from tests.rectify.drafts import BETAS, FULL, HI, draft, members, user
 

@@ -1,6 +1,6 @@
 """Tools that are loaded from the start."""
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from tests.rectify.drafts import HI, RESULT, captured, draft, members, text, user
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.draft import Draft
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.dialect import DIALECTS
 from ccfallback.rectify.rule import Rectifier, Refusal
 from tests.rectify.drafts import draft

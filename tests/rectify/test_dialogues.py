@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from ccfallback.core.config import Failover, Provider
-from ccfallback.core.draft import Draft
-from ccfallback.core.failover import Admission, Reason, Try, failover, is_final
-from ccfallback.core.lessons import Lesson
-from ccfallback.core.outcome import Fault, Outcome
+from ccfallback.config.model import Failover, Provider
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.failover import Admission, Reason, Try, failover, is_final
+from ccfallback.policy.learned import Lesson
+from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.rectify import BY_NAME, RECTIFIERS, attempt, prevent
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from tests.rectify.drafts import FULL

@@ -5,9 +5,9 @@ from dataclasses import replace
 import msgspec
 from hypothesis import given, settings
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.difference import difference
 from tests.rectify.drafts import CALL, RESULT, THOUGHT, assistant, draft, text, user
 from tests.rectify.structure import STRANGE

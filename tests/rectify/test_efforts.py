@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.efforts import effort_of, with_effort_among, without_effort
 from tests.rectify.drafts import HI, draft, members
 

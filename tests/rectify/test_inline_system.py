@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.inline_system import (
     folded,
     with_efforts_on_top,

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.rectify.parts import has, without, without_all, without_blocks
 from tests.rectify.drafts import CALL, HI, THOUGHT, assistant, draft, members, user
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.rectify.reasoning_content import REASONING_CONTENT as RULE
 from ccfallback.wire.openai.request import to_openai
 from tests.rectify.drafts import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from ccfallback import rectify as package
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify import RECTIFIERS, rectify
 from ccfallback.rectify.rule import Refusal, Repaired
 

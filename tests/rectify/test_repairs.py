@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.beta_flags import BETA_FLAGS
 from ccfallback.rectify.billing_text import BILLING_TEXT
 from ccfallback.rectify.cache_control import CACHE_CONTROL

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.core.draft import Draft
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.thinking_signature import THINKING_SIGNATURE as RULE
 from tests.rectify.drafts import (
     CALL,

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from ccfallback.core.body import Body
-from ccfallback.core.draft import Draft
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
 from ccfallback.rectify.rule import Refusal
 from ccfallback.rectify.turns import (
     counted,

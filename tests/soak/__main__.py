@@ -23,8 +23,8 @@ from typing import Any
 import httpx
 import msgspec
 
-from ccfallback.store.state_file import StateFile
-from ccfallback.wire.fold import fold
+from ccfallback.messages.assemble import fold
+from ccfallback.state.file import StateFile
 
 TRIES = 11
 """Claude Code's, in all."""

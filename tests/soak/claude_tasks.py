@@ -20,14 +20,14 @@ from typing import Any
 
 import msgspec
 
-from ccfallback.proxy import scripted
-from ccfallback.proxy.background import BackgroundProxy
-from ccfallback.proxy.dialect import ANTHROPIC, Block, Dialect
-from ccfallback.proxy.elsewhere import Place
-from ccfallback.proxy.faults import FAULTS, Ends, ScriptedFault
-from ccfallback.proxy.record import Record
-from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
-from ccfallback.store.paths import Paths
+from ccfallback.paths import Paths
+from ccfallback.server.background import BackgroundProxy
+from ccfallback.server.record import Record
+from ccfallback.simulator import scripted
+from ccfallback.simulator.addresses import Place
+from ccfallback.simulator.faults import FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_format import ANTHROPIC, Block, Dialect
 
 TASKS = 10
 USABLE = [

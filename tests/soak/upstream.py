@@ -4,8 +4,8 @@ import random
 import re
 import sys
 
-from ccfallback.proxy import scripted, scripted_openai
-from ccfallback.proxy.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 
 NONCE = re.compile(rb"nonce-[0-9a-f]{32}")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Provider
-from ccfallback.wire import sse
+from ccfallback.config.model import Provider
+from ccfallback.messages import sse
+from ccfallback.messages.body import Body
 from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
 from ccfallback.wire.format import Usage
 

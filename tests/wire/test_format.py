@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Provider
-from ccfallback.core.target import ENDPOINTS
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import Body
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Usage
+from ccfallback.wire.target import ENDPOINTS
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(b'{"model":"m","messages":[],"stream":true}')

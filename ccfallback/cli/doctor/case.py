@@ -11,10 +11,10 @@ from ccfallback.cli.session import Session
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ccfallback.core.breaker import BreakerState
-    from ccfallback.core.config import Config
-    from ccfallback.store.claude_settings import Source
-    from ccfallback.store.server_file import ServerInfo
+    from ccfallback.cli.doctor.claude_settings import Source
+    from ccfallback.config.model import Config
+    from ccfallback.policy.breaker import BreakerState
+    from ccfallback.state.server_file import ServerInfo
 
 
 class Severity(StrEnum):
@@ -103,7 +103,7 @@ class Case:
     def server(self) -> "ServerInfo | None":
         """The server that said it runs, if it answers."""
         from ccfallback.cli.running import answering
-        from ccfallback.store import server_file
+        from ccfallback.state import server_file
 
         noted = server_file.read(self.session.paths.server)
         return None if noted is None or answering(noted.url) is None else noted
@@ -133,7 +133,7 @@ class Case:
     @cached_property
     def sources(self) -> "list[Source]":
         """What has a say in Claude Code's environment."""
-        from ccfallback.store.claude_settings import sources
+        from ccfallback.cli.doctor.claude_settings import sources
 
         return sources(self.session.environ, Path.home(), self.folder)
 
@@ -148,7 +148,7 @@ class Case:
     @property
     def is_pointed_here(self) -> bool:
         """Whether Claude Code would come to us."""
-        from ccfallback.core.client_environment import BASE_URL, leads_to
+        from ccfallback.cli.client_environment import BASE_URL, leads_to
 
         url = self.client.get(BASE_URL, "")
         return any(leads_to(url, own) for own in self.own_urls)

@@ -9,7 +9,7 @@ from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good
 from ccfallback.cli.phrases import ago, ahead, listed
 
 if TYPE_CHECKING:
-    from ccfallback.core.config import Provider
+    from ccfallback.config.model import Provider
 
 CLOCK_SLACK: Final = 60.0
 """Seconds that a time may lie ahead before it is a wrong clock's."""
@@ -45,7 +45,7 @@ def fallbacks(case: Case) -> Iterator[Finding]:
 
 def keys(case: Case) -> Iterator[Finding]:
     """Has every enabled provider a key that can be had."""
-    from ccfallback.store.secrets import KeyUnavailable, resolve
+    from ccfallback.config.secrets import KeyUnavailable, resolve
 
     if case.config is None:
         return
@@ -76,8 +76,8 @@ def _remedy(provider: "Provider", command: str) -> str:
 
 def needs_key(provider: "Provider") -> bool:
     """Whether a provider without a key is likely to refuse: those on one's own network do not."""
-    from ccfallback.core.redact import is_secret_header
-    from ccfallback.core.target import is_loopback
+    from ccfallback.redact import is_secret_header
+    from ccfallback.wire.target import is_loopback
 
     host = _host(provider)
     if is_loopback(host) or "." not in host or host.endswith((".local", ".lan", ".internal")):
@@ -98,7 +98,7 @@ def _host(provider: "Provider") -> str:
 
 def cooldowns(case: Case) -> Iterator[Finding]:
     """May anybody be asked right now."""
-    from ccfallback.core.breaker import CLOSED, Phase, limits_of, phase
+    from ccfallback.policy.breaker import CLOSED, Phase, limits_of, phase
 
     config = case.config
     if config is None or not config.active:
@@ -129,7 +129,7 @@ def cooldowns(case: Case) -> Iterator[Finding]:
 
 def clock(case: Case) -> Iterator[Finding]:
     """Are there times in the state that no clock can have written yet."""
-    from ccfallback.core.breaker import limits_of
+    from ccfallback.policy.breaker import limits_of
 
     if case.config is None:
         return

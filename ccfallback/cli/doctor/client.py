@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good, judged
-from ccfallback.core.client_environment import (
+from ccfallback.cli.client_environment import (
     BASE_URL,
     capturing,
     leads_to,
     shown_tokens,
 )
+from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good, judged
 
 SHORT: Final = 16
 """Letters below which an access token may be guessed."""

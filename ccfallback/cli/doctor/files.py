@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ccfallback import files
 from ccfallback.cli.doctor.case import Case, Finding, Severity, broken, doubtful, good, judged
 from ccfallback.cli.phrases import ago
-from ccfallback.store import files
-from ccfallback.store.draft_file import DraftFile
-from ccfallback.store.journal_reading import numbered, rotations
+from ccfallback.config.draft_file import DraftFile
+from ccfallback.events.journal_reader import numbered, rotations
 
 LEAST_FREE: Final = 16 * 1024 * 1024
 """Bytes below which the next write may fail."""

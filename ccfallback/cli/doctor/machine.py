@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ccfallback import __version__
 from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good
-from ccfallback.core.target import is_loopback
+from ccfallback.wire.target import is_loopback
 
 
 def version(case: Case) -> Iterator[Finding]:

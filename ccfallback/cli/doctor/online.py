@@ -8,8 +8,8 @@ from ccfallback.cli.phrases import took
 
 def providers(case: Case) -> Iterator[Finding]:
     """Does every enabled provider answer."""
-    from ccfallback.cli.providers.trial import ask
-    from ccfallback.core.diagnosis import PASSING
+    from ccfallback.cli.doctor.diagnosis import PASSING
+    from ccfallback.cli.providers.test import ask
 
     if not case.online or case.config is None:
         return

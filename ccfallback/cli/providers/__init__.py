@@ -7,7 +7,7 @@ order of help.
 from ccfallback.cli.options import group
 from ccfallback.cli.providers import edit, show
 from ccfallback.cli.providers.presets import presets
-from ccfallback.cli.providers.trial import trial
+from ccfallback.cli.providers.test import trial
 
 app = group(
     name="providers",

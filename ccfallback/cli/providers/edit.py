@@ -10,7 +10,7 @@ import typer
 
 from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import TAKE_BACK, listed
-from ccfallback.cli.providers.given import (
+from ccfallback.cli.providers.options import (
     AuthHeader,
     BaseUrl,
     Format,
@@ -27,14 +27,14 @@ from ccfallback.cli.providers.given import (
 )
 from ccfallback.cli.providers.presets import filled_in, preset_names
 from ccfallback.cli.session import Session, require, session_of
-from ccfallback.core.config import PRIMARY_NAME
+from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from ccfallback.core.breaker import BreakerState
-    from ccfallback.core.config import Config
+    from ccfallback.config.model import Config
+    from ccfallback.policy.breaker import BreakerState
 
 
 def add(
@@ -67,8 +67,8 @@ def add(
     api_key: Key = None,
 ) -> None:
     """Add a provider to the chain."""
-    from ccfallback.cli.providers.form import describe
-    from ccfallback.store.config_edit import add_provider
+    from ccfallback.cli.providers.view import describe
+    from ccfallback.config.edit import add_provider
 
     one_key_source(api_key, api_key_env, api_key_stdin)
     changes = changes_of(
@@ -129,8 +129,8 @@ def change(
 
     An empty value takes a header (--header X-Title=), a model or a switch out.
     """
-    from ccfallback.cli.providers.form import describe
-    from ccfallback.store.config_edit import change_provider, move_provider
+    from ccfallback.cli.providers.view import describe
+    from ccfallback.config.edit import change_provider, move_provider
 
     one_key_source(api_key, api_key_env, api_key_stdin)
     session = session_of(ctx)
@@ -170,7 +170,7 @@ def move(
     as_json: Json = False,
 ) -> None:
     """Put a provider in another place of the chain."""
-    from ccfallback.store.config_edit import move_provider
+    from ccfallback.config.edit import move_provider
 
     session = session_of(ctx)
     before = session.config()
@@ -186,7 +186,7 @@ def move(
 
 
 def _asked_key(session: Session, preset: str | None) -> str | None:
-    from ccfallback.core.presets import PRESETS
+    from ccfallback.config.presets import PRESETS
 
     known = PRESETS.get(preset) if preset is not None else None
     if known is not None and known.key_url:
@@ -201,7 +201,7 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take providers out of the chain."""
-    from ccfallback.store.config_edit import remove_providers
+    from ccfallback.config.edit import remove_providers
 
     if PRIMARY_NAME in names:
         raise CcfallbackError(
@@ -258,7 +258,7 @@ def disable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
 
 
 def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
-    from ccfallback.store.config_edit import ProviderChanges, change_provider
+    from ccfallback.config.edit import ProviderChanges, change_provider
 
     before = session.config()
     names = list(dict.fromkeys(names))

@@ -11,12 +11,12 @@ from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ccfallback.store.config_edit import ProviderChanges
+    from ccfallback.config.edit import ProviderChanges
 
 
 def presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the providers that need only a key."""
-    from ccfallback.core.presets import PRESETS
+    from ccfallback.config.presets import PRESETS
 
     value = {
         "presets": [
@@ -42,14 +42,14 @@ def presets(ctx: typer.Context, as_json: Json = False) -> None:
 
 def preset_names(incomplete: str) -> list[str]:
     """Names of presets that begin as typed."""
-    from ccfallback.core.presets import PRESETS
+    from ccfallback.config.presets import PRESETS
 
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
     """A change completed with what a preset knows; what was said goes first."""
-    from ccfallback.core.presets import PRESETS
+    from ccfallback.config.presets import PRESETS
 
     preset = PRESETS.get(name)
     if preset is None:

@@ -11,7 +11,7 @@ from ccfallback.cli.session import require, session_of
 
 def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
-    from ccfallback.cli.providers.form import describe, key_source, where
+    from ccfallback.cli.providers.view import describe, key_source, where
 
     session = session_of(ctx)
     config = session.config()
@@ -19,7 +19,7 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
 
     def table() -> Grid:
         from ccfallback.cli.health import known, standing
-        from ccfallback.core.breaker import limits_of
+        from ccfallback.policy.breaker import limits_of
 
         states, now, limits = session.states(), session.now(), limits_of(config)
         rows: list[tuple[Cell, ...]] = []
@@ -37,9 +37,9 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
 def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Show everything about one provider."""
     from ccfallback.cli.health import condition, health, known, moment, standing
-    from ccfallback.cli.providers.form import describe, key_source
-    from ccfallback.core.breaker import limits_of
-    from ccfallback.core.lessons import valid
+    from ccfallback.cli.providers.view import describe, key_source
+    from ccfallback.policy.breaker import limits_of
+    from ccfallback.policy.learned import valid
 
     session = session_of(ctx)
     config = session.config()

@@ -17,12 +17,12 @@ from ccfallback.cli.exit import ExitCode
 from ccfallback.cli.options import Json, group
 from ccfallback.cli.phrases import listed
 from ccfallback.cli.service.managers import Launchd, Manager, Systemd, call
+from ccfallback.cli.service.units import Service
 from ccfallback.cli.session import Session, session_of
-from ccfallback.core.service_units import Service
 from ccfallback.errors import CcfallbackError
 
 if TYPE_CHECKING:
-    from ccfallback.core.config import Config
+    from ccfallback.config.model import Config
 
 app = group(
     name="service",
@@ -40,7 +40,7 @@ def install(
     as_json: Json = False,
 ) -> None:
     """Install the server as a service of yours, and start it."""
-    from ccfallback.store import files
+    from ccfallback import files
 
     session = session_of(ctx)
     console, manager = session.console, _manager(session)

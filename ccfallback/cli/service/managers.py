@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from ccfallback.core.service_units import LABEL, Service, launchd_agent, systemd_unit
+from ccfallback.cli.service.units import LABEL, Service, launchd_agent, systemd_unit
 
 UNIT: Final = "ccfallback.service"
 

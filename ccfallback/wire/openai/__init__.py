@@ -6,8 +6,8 @@
 
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.config import Provider
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import Body
 from ccfallback.wire.format import Whole, WireFormat
 from ccfallback.wire.openai.errors import refusal
 from ccfallback.wire.openai.request import to_openai

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.thinking import envelope_of
+from ccfallback.messages.thinking import envelope_of
 from ccfallback.wire.openai.content import Block, blocks_of, said
 
 _RESULT: Final = "_tool_result"

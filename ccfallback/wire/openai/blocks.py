@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.thinking import mark
-from ccfallback.wire.sse import event
+from ccfallback.messages.sse import event
+from ccfallback.messages.thinking import mark
 
 _TAIL: Final = b"}}\n\n"
 _PING: Final = event("ping", b'{"type":"ping"}')

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import mended
+from ccfallback.messages.body import mended
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

@@ -7,7 +7,7 @@ Parts are ours to change, blocks are not.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 
 Block = Mapping[str, Any]
 Part = dict[str, Any]

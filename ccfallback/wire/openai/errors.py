@@ -10,7 +10,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from ccfallback.core.envelope import UpstreamError, error_of, plain_text
+from ccfallback.messages.errors import UpstreamError, error_of, plain_text
 from ccfallback.wire.format import Refusal
 from ccfallback.wire.openai import resets
 from ccfallback.wire.openai.chunks import decoded

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ccfallback.core.naming import ToolNames
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.naming import ToolNames
 from ccfallback.wire.openai.assistant import arguments_of, details_of, summary_of, thinking_of
 from ccfallback.wire.openai.content import (
     Block,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from ccfallback.core.envelope import UpstreamError
-from ccfallback.core.outcome import Fault, Outcome, is_prompt_too_long
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.policy.outcome import Fault, Outcome, is_prompt_too_long
 
 _CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "1261"})
 

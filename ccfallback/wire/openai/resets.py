@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-from ccfallback.core import timing
-from ccfallback.core.envelope import UpstreamError
-from ccfallback.core.timing import ResetHint
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.policy import backoff as timing
+from ccfallback.policy.backoff import ResetHint
 
 _RATE_LIMIT: Final = "x-ratelimit-reset"
 _LIMITS: Final = ("requests", "tokens")

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.core.body import Body
-from ccfallback.core.envelope import UpstreamError
-from ccfallback.core.thinking import mark
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.thinking import mark
 from ccfallback.wire.format import Whole
 from ccfallback.wire.openai import chunks, errors, stops
 from ccfallback.wire.openai.arguments import input_of, is_object

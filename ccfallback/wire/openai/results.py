@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.wire.openai.content import (
     Block,
     Part,

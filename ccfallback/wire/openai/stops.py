@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.envelope import UpstreamError
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError
 from ccfallback.wire.openai import errors
 
 _FAILURES: Final[Mapping[str, int]] = {

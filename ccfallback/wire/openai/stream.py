@@ -7,8 +7,9 @@ loses nothing; where the end is missing, none is made up.
 
 from typing import Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.envelope import UpstreamError, read_error
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError, read_error
+from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
 from ccfallback.wire.format import Usage
 from ccfallback.wire.openai import chunks, errors, stops
 from ccfallback.wire.openai.blocks import Blocks
@@ -18,7 +19,6 @@ from ccfallback.wire.openai.details import Details
 from ccfallback.wire.openai.shape import Shape, Thinking, size, thinking_wanted
 from ccfallback.wire.openai.tags import ThinkTags
 from ccfallback.wire.openai.usage import in_llama_timings, take, told
-from ccfallback.wire.sse import EventSplitter, EventTooLong, data_of, fields_of
 
 _DONE: Final = b"[DONE]"
 

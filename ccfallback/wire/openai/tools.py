@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ccfallback.core.body import Body
-from ccfallback.core.naming import ToolNames
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
+from ccfallback.messages.naming import ToolNames
 from ccfallback.wire.openai.content import Block, blocks_of, said
 from ccfallback.wire.openai.schemas import is_strict, parameters_of
 

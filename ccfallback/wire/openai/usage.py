@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ccfallback.core import tokens
-from ccfallback.core.body import Body
+from ccfallback.messages import tokens
+from ccfallback.messages.body import Body
 from ccfallback.wire.format import Usage
 
 BYTES_A_TOKEN: Final = 4

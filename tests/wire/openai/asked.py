@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from ccfallback.core.body import Body
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
 from ccfallback.wire.openai.request import to_openai
 
 PLAIN = Quirks()

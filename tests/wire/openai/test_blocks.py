@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ccfallback.core.thinking import envelope_of, is_own
+from ccfallback.messages.thinking import envelope_of, is_own
 from ccfallback.wire.openai.blocks import Blocks
 from ccfallback.wire.openai.usage import NOTHING_YET
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.wire.openai.content import parts_of
 
 from .asked import image, text

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.envelope import UpstreamError
-from ccfallback.core.outcome import Fault, classify
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import Refusal
 from ccfallback.wire.openai.chunks import decoded
 from ccfallback.wire.openai.errors import inside, of_status, refusal

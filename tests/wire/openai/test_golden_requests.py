@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.core.body import Body
-from ccfallback.core.presets import PRESETS
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.presets import PRESETS
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
 from ccfallback.wire.openai.request import to_openai
 
 CASES = sorted((Path(__file__).parent / "cases" / "request").glob("*.json"))

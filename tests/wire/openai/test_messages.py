@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.quirks import Quirks
-from ccfallback.core.thinking import mark
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.thinking import mark
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.core.envelope import UpstreamError
+from ccfallback.messages.errors import UpstreamError
 from ccfallback.wire.openai.overflow import as_too_long
 
 COUNTED = [

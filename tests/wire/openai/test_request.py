@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.body import Body
-from ccfallback.core.presets import PRESETS
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.presets import PRESETS
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.request import to_openai
 

@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.naming import ToolNames
-from ccfallback.core.presets import PRESETS
-from ccfallback.core.quirks import CHECKS, Quirks
+from ccfallback.config.presets import PRESETS
+from ccfallback.config.quirks import CHECKS, Quirks
+from ccfallback.messages.body import Body
+from ccfallback.messages.naming import ToolNames
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.schemas import parameters_of

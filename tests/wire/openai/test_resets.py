@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.envelope import UpstreamError
+from ccfallback.messages.errors import UpstreamError
 from ccfallback.wire.openai.resets import hint
 
 NOW = 1_700_000_000.0

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.outcome import Fault, classify
-from ccfallback.core.thinking import envelope_of, mark
+from ccfallback.messages.body import Body
+from ccfallback.messages.thinking import envelope_of, mark
+from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import Usage, Whole
 from ccfallback.wire.openai.response import whole
 from tests.wire.openai.upstream import ASKED, NOT_THINKING, body, completion, piece

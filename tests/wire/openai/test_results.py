@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 
 from .asked import assistant, call, image, result, text, told, user
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.wire.openai import stops
 
 REASONS: list[tuple[str | None, dict[str, bool], str]] = [

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.core.body import Body
-from ccfallback.core.thinking import envelope_of, is_own, mark
-from ccfallback.wire import sse
-from ccfallback.wire.fold import fold
+from ccfallback.messages import sse
+from ccfallback.messages.assemble import fold
+from ccfallback.messages.body import Body
+from ccfallback.messages.thinking import envelope_of, is_own, mark
 from ccfallback.wire.format import Usage
 from ccfallback.wire.openai.response import whole
+from tests.messages.test_assemble import accumulated
 from tests.wire.openai import grammar
 from tests.wire.openai.upstream import (
     ASKED,
@@ -33,7 +34,6 @@ from tests.wire.openai.upstream import (
     says,
     translate,
 )
-from tests.wire.test_fold import accumulated
 
 CASES = sorted((Path(__file__).parent / "cases" / "stream").glob("*.txt"))
 SEPARATOR = b"=====\n"

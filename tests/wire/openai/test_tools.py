@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.quirks import Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.wire.format import Unconvertible
 
 from .asked import asked, assistant, call, result, system, tool, user

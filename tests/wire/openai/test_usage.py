@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.wire.format import Usage
 from ccfallback.wire.openai.usage import in_llama_timings, take, told
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ccfallback.core.body import Body
+from ccfallback.messages.body import Body
 from ccfallback.wire.openai.stream import OpenAIStream
 
 DONE = b"data: [DONE]\n\n"

@@ -1,0 +1,257 @@
+"""What is wrong with a provider that was asked one small question, and what to do about it.
+
+`providers test` and `doctor --online` ask; this reads the answer. The tables below hold the
+remedies, a row for each kind of trouble.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from ccfallback.config.model import Provider
+from ccfallback.config.presets import PRESETS
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.suggest import closest
+from ccfallback.wire.target import ENDPOINTS, endpoint, mapped_model
+
+ASKED_FOR: Final = ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
+"""Models that Claude Code asks for, one of each size, the usual one first."""
+
+ANY_LETTERS: Final = "latest"
+"""Stands for a `*` where a glob has to be made a name."""
+
+
+class Trouble(StrEnum):
+    """Why a provider does not answer."""
+
+    NONE = ""
+    NO_KEY = "no-key"
+    KEY_REFUSED = "key-refused"
+    CREDIT = "credit"
+    WRONG_PATH = "wrong-path"
+    WRONG_FORMAT = "wrong-format"
+    WEB_PAGE = "web-page"
+    UNKNOWN_MODEL = "unknown-model"
+    REDIRECT = "redirect"
+    TLS = "tls"
+    UNREACHABLE = "unreachable"
+    SLOW = "slow"
+    LIMIT = "limit"
+    OVERLOADED = "overloaded"
+    LOOP = "loop"
+    REFUSED = "refused"
+    """It refuses the request for another reason."""
+    BROKEN = "broken"
+    """It fails, or its answer is none."""
+
+
+PASSING: Final = frozenset({Trouble.LIMIT, Trouble.OVERLOADED})
+"""Troubles of a provider that is set up as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One question to one provider, and what came back."""
+
+    provider: Provider
+    model: str
+    outcome: Outcome
+    body: bytes = b""
+    """The beginning of its answer, as the upstream sent it."""
+    location: str = ""
+    """Where it wants to be asked instead."""
+    sent: bool = True
+    """Whether a request was made at all."""
+    known_models: Sequence[str] = ()
+    """What the provider says it serves, where it was asked."""
+
+
+def models_for(provider: Provider, asked: Sequence[str], usual: Iterable[str]) -> tuple[str, ...]:
+    """The models to test a provider with: those `asked` for, else one for each it is mapped to.
+
+    `usual` are the models that a client asks for, the most likely first.
+    """
+    if asked:
+        return tuple(dict.fromkeys(asked))
+    mapping = provider.model_mapping
+    names = [*usual, *(_example(glob) for glob in mapping)]
+    if not mapping:
+        return tuple(names[:1])
+    chosen: dict[str, str] = {}
+    for name in names:
+        target = mapped_model(name, mapping)
+        if target in mapping.values():
+            chosen.setdefault(target, name)
+    return tuple(chosen.values()) or tuple(names[:1])
+
+
+def _example(glob: str) -> str:
+    """A model that a row of a mapping is for."""
+    return re.sub(r"\[.*?\]|\?", "1", glob).replace("*", ANY_LETTERS)
+
+
+_OF_FAULT: Final[Mapping[Fault, Trouble]] = {
+    Fault.NONE: Trouble.NONE,
+    Fault.REQUEST: Trouble.REFUSED,
+    Fault.LOGIN: Trouble.KEY_REFUSED,
+    Fault.ACCOUNT: Trouble.CREDIT,
+    Fault.THROTTLED: Trouble.LIMIT,
+    Fault.MODEL_THROTTLED: Trouble.LIMIT,
+    Fault.OVERLOADED: Trouble.OVERLOADED,
+    Fault.UNKNOWN_MODEL: Trouble.WRONG_PATH,
+    Fault.UPSTREAM: Trouble.BROKEN,
+    Fault.TRANSPORT: Trouble.UNREACHABLE,
+    Fault.UNREACHABLE: Trouble.UNREACHABLE,
+    Fault.CONNECT_TIMEOUT: Trouble.UNREACHABLE,
+    Fault.TIMEOUT: Trouble.SLOW,
+    Fault.TORN: Trouble.BROKEN,
+}
+"""What a fault means where the answer says nothing more; `trouble` reads the rest."""
+
+_REMEDIES: Final[Mapping[Trouble, str]] = {
+    Trouble.NONE: "",
+    Trouble.NO_KEY: "put the key where the configuration looks for it, or `{set} --api-key-stdin`",
+    Trouble.KEY_REFUSED: "give it another key: `{set} --api-key-stdin`; if the key is right, "
+    "another --auth-header than {auth_header} may be",
+    Trouble.CREDIT: "see to credit, plan and permissions of the account at the provider",
+    Trouble.WRONG_PATH: "there is nothing at {endpoint}: `{set} --base-url URL`, or "
+    "`{set} --format {other}` if that is what it speaks",
+    Trouble.WRONG_FORMAT: "it answers in the {other} format: `{set} --format {other}`",
+    Trouble.WEB_PAGE: "{endpoint} is a web page, no API: `{set} --base-url URL`",
+    Trouble.UNKNOWN_MODEL: "{mapping}",
+    Trouble.REDIRECT: "redirects are not followed, because they would take the key along: "
+    "`{set} --base-url {location}`",
+    Trouble.TLS: "if it is a server of your own, make its certificate known to the system "
+    "(SSL_CERT_FILE), or use http:// on a port without TLS",
+    Trouble.UNREACHABLE: "is {host} right, is it up, and does this machine get there? "
+    "`{set} --base-url URL`",
+    Trouble.SLOW: "try again; if it is always so slow, give it more time in `timeouts`",
+    Trouble.LIMIT: "key and address are right; its limit is used up for now",
+    Trouble.OVERLOADED: "key and address are right; try again in a minute",
+    Trouble.LOOP: "give it the address of the provider itself: `{set} --base-url URL`",
+    Trouble.REFUSED: "see what it says; `ccfallback providers show {name}` shows how it is asked",
+    Trouble.BROKEN: "try again; if it goes on, look at the provider's status page",
+}
+
+_MODEL_UNKNOWN: Final = re.compile(
+    r"\bmodels?\b.{0,160}?(?:not[ _](?:found|exist|available|supported|a valid)|n't exist"
+    r"|unknown|unsupported|is invalid)"
+    r"|(?:unknown|invalid|no such|unsupported|unrecognized|not a valid) model"
+    r"|^model: |no endpoints found",
+    re.IGNORECASE | re.DOTALL,
+)
+_CREDIT: Final = re.compile(r"credit|billing|balance|quota|payment|spend", re.IGNORECASE)
+
+_PAGE: Final = re.compile(rb"\s*<(?:!doctype )?html", re.IGNORECASE)
+_OPENAI: Final = re.compile(rb'"choices"\s*:\s*\[|"object"\s*:\s*"chat\.completion')
+_ANTHROPIC: Final = re.compile(rb'"type"\s*:\s*"message(?:_start)?"|^event: message_start', re.M)
+_ANTHROPIC_ERROR: Final = re.compile(rb'^\s*\{\s*"type"\s*:\s*"error"\s*,\s*"error"\s*:')
+_OPENAI_ERROR: Final = re.compile(rb'^\s*\{\s*"error"\s*:\s*\{')
+
+
+def trouble(evidence: Evidence) -> Trouble:
+    """What is wrong, by all that is known."""
+    outcome = evidence.outcome
+    if outcome.ok:
+        return Trouble.NONE
+    if not evidence.sent:
+        if outcome.fault is Fault.REQUEST:
+            return Trouble.REFUSED
+        return Trouble.NO_KEY if outcome.reason.startswith("no key") else Trouble.LOOP
+    status = outcome.status or 0
+    if 300 <= status < 400:
+        return Trouble.REDIRECT
+    if outcome.reason.startswith("TLS"):
+        return Trouble.TLS
+    spoken = dialect(evidence.body)
+    if 200 <= status < 300 and spoken not in (None, evidence.provider.format):
+        return Trouble.WRONG_FORMAT
+    if 200 <= status < 300 and _PAGE.match(evidence.body):
+        return Trouble.WEB_PAGE
+    if status in (400, 404, 422) and _is_about_the_model(outcome):
+        return Trouble.UNKNOWN_MODEL
+    if status in (404, 405):
+        return Trouble.WRONG_PATH
+    if status in (400, 422) and error_dialect(evidence.body) not in (
+        None,
+        evidence.provider.format,
+    ):
+        return Trouble.WRONG_FORMAT
+    if status in (401, 403) and not _CREDIT.search(outcome.message):
+        return Trouble.KEY_REFUSED
+    return _OF_FAULT[outcome.fault]
+
+
+def remedy(evidence: Evidence) -> str:
+    """What to do about it, in one line; empty where there is nothing to do."""
+    provider = evidence.provider
+    return _REMEDIES[trouble(evidence)].format(
+        name=provider.name,
+        set=f"ccfallback providers set {provider.name}",
+        auth_header=provider.auth_header,
+        other=next(name for name in ENDPOINTS if name != provider.format),
+        endpoint=_bare(endpoint(provider.base_url, provider.format)),
+        host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
+        location=_bare(evidence.location) or "URL",
+        mapping=_suggested_mapping(evidence),
+    )
+
+
+def dialect(body: bytes) -> str | None:
+    """The format in which an answer is written, by what only one of them says."""
+    if _OPENAI.search(body):
+        return "openai"
+    return "anthropic" if _ANTHROPIC.search(body) else None
+
+
+def error_dialect(body: bytes) -> str | None:
+    """The format in which a refusal is written."""
+    if _ANTHROPIC_ERROR.search(body):
+        return "anthropic"
+    return "openai" if _OPENAI_ERROR.search(body) else None
+
+
+def _is_about_the_model(outcome: Outcome) -> bool:
+    if outcome.code == "model_not_found":
+        return True
+    return _MODEL_UNKNOWN.search(outcome.message) is not None
+
+
+def _suggested_mapping(evidence: Evidence) -> str:
+    """How to say which of the provider's models is meant."""
+    provider, model = evidence.provider, evidence.model
+    target = mapped_model(model, provider.model_mapping)
+    command = f"`ccfallback providers set {provider.name} --map '{model}={{}}'`"
+    likely = _likely_model(provider, model, target, evidence.known_models)
+    if likely is not None:
+        return f"it knows no {target}; map it: {command.format(likely)}"
+    return f"it knows no {target}; map it to one of its own: {command.format('MODEL')}"
+
+
+def _likely_model(
+    provider: Provider, model: str, target: str, known_models: Sequence[str]
+) -> str | None:
+    """The model of the provider that is probably wanted in place of `target`."""
+    if known_models:
+        bare = {name.rpartition("/")[2]: name for name in reversed(known_models)}
+        for wanted in (target, model):
+            close = closest(wanted.rpartition("/")[2], bare, alike=0.5)
+            if close is not None:
+                return bare[close]
+        return known_models[0]
+    host = urlsplit(provider.base_url).hostname
+    for preset in PRESETS.values():
+        if urlsplit(preset.base_url).hostname == host and preset.models:
+            suggested = mapped_model(model, preset.models)
+            if suggested not in (model, target):
+                return suggested
+    return None
+
+
+def _bare(url: str) -> str:
+    """A URL without what may be a secret in it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -1,0 +1,134 @@
+"""`providers test`: one small question to each provider, through the server's own code."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ccfallback.cli.console import Cell, Grid, Styled
+from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.options import AnyNames, Json
+from ccfallback.cli.phrases import took
+from ccfallback.cli.session import Session, require, session_of
+
+if TYPE_CHECKING:
+    from ccfallback.config.model import Config, Provider
+    from ccfallback.server.probe import Probe
+
+
+def trial(
+    ctx: typer.Context,
+    names: AnyNames = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="M",
+            help="A model that Claude Code would ask for; by default one for each that the "
+            "provider's mapping leads to.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask each provider for one token.
+
+    Where that fails, it says what to do. Exit 1 if any failed.
+    """
+    session = session_of(ctx)
+    config = session.config()
+    require(names or (), [provider.name for provider in config.chain])
+    # Who is disabled is only asked by name.
+    chosen = [
+        provider
+        for provider in config.chain
+        if (provider.name in names if names else not provider.disabled)
+    ]
+    results = ask(session, config, chosen, model or ())
+    ok = all(result.ok for result in results)
+    session.console.emit({"ok": ok, "results": [_facts(each) for each in results]}, _table(results))
+    for provider, hint in dict.fromkeys((each.provider, each.hint) for each in results):
+        if hint:
+            session.console.say(f"{provider}: {hint}")
+    if not ok:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def ask(
+    session: Session,
+    config: "Config",
+    providers: "list[Provider]",
+    models: "tuple[str, ...] | list[str]",
+) -> "list[Probe]":
+    """Ask providers for each of their models, with progress for a person who waits."""
+    from ccfallback.cli.doctor.diagnosis import ASKED_FOR, models_for
+    from ccfallback.server.probe import probe
+
+    usual = [name for name in (session.environ.get("ANTHROPIC_MODEL"), *ASKED_FOR) if name]
+    questions = [
+        (provider, name) for provider in providers for name in models_for(provider, models, usual)
+    ]
+    waiting = [f"{provider.name} ({name})" for provider, name in questions]
+
+    def told(result: "Probe") -> None:
+        waiting.remove(f"{result.provider} ({result.model})")
+        show()
+
+    def show() -> None:
+        done = len(questions) - len(waiting)
+        text = f"{done} of {len(questions)} answered; waiting for {', '.join(waiting)}"
+        session.console.progress(text if waiting else "")
+
+    show()
+    try:
+        return probe(
+            config,
+            questions,
+            environ=session.environ,
+            listener=_listener(session, config),
+            told=told,
+        )
+    finally:
+        session.console.progress("")
+
+
+def _listener(session: Session, config: "Config") -> Any:
+    """Where a server of ours would hear its own question."""
+    from ccfallback.cli.running import configured_url, running_url
+    from ccfallback.wire.target import address
+
+    return address(running_url(session.paths, config) or configured_url(config))
+
+
+def _facts(result: "Probe") -> dict[str, Any]:
+    return {
+        "provider": result.provider,
+        "model": result.model,
+        "mapped_to": result.mapped_to,
+        "ok": result.ok,
+        "tested": result.tested,
+        "status": result.status,
+        "seconds": result.seconds,
+        "message": result.message,
+        "hint": result.hint,
+        "trouble": result.trouble.value or None,
+    }
+
+
+def _table(results: "list[Probe]") -> Callable[[], Grid]:
+    def table() -> Grid:
+        rows: list[tuple[Cell, ...]] = []
+        for each in results:
+            mapped = "" if each.mapped_to == each.model else f" → {each.mapped_to}"
+            time = "" if each.seconds is None else took(each.seconds)
+            rows.append((each.provider, f"{each.model}{mapped}", _verdict(each), time))
+        return Grid(rows, ("provider", "model", "result", "time"))
+
+    return table
+
+
+def _verdict(result: "Probe") -> Cell:
+    if not result.tested:
+        return Styled(f"- {result.message}", "dim")
+    if result.ok:
+        return Styled(f"✓ {result.status} answers", "green")
+    return Styled(f"✗ {result.message}", "red")

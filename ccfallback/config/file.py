@@ -1,0 +1,224 @@
+"""The configuration file: read it, change it, take a change back.
+
+One rule: what would not load never reaches the disk. An edit is made under the lock, on the
+text as it is then, so that comments and order survive; the version before it is kept.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ccfallback import files
+from ccfallback.config.model import Config
+from ccfallback.config.schema import parse
+from ccfallback.errors import ConfigError
+from ccfallback.files import Busy, Stamp
+
+if TYPE_CHECKING:
+    import tomlkit
+
+T = TypeVar("T")
+
+MOST_VERSIONS: Final = 50
+
+_VERSION: Final = re.compile(r"(\d+)\.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A configuration as it was before a write."""
+
+    number: int
+    path: Path
+    time: float
+    """When it was replaced, in Unix seconds."""
+
+
+class ConfigFile:
+    """One configuration file and its history."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._name = str(path)
+
+    def stamp(self) -> Stamp | None:
+        """What tells this version from the next; None if there is no file."""
+        return files.stamp(self._name)
+
+    def text(self) -> str:
+        """The file as it is; empty if there is none."""
+        return self._read() or ""
+
+    def table(self) -> dict[str, Any]:
+        """What the file says, as TOML has it; raises `ConfigError` if it is not TOML."""
+        return self._table(self.text())
+
+    def load(self) -> Config:
+        """What the file says; without a file, the defaults."""
+        text = self._read()
+        return Config() if text is None else self.check(text)
+
+    def check(self, text: str) -> Config:
+        """What the file would say with that text in it; raises `ConfigError` if it can't load."""
+        from ccfallback.wire import FORMATS
+
+        return parse(self._table(text), formats=FORMATS, rectifiers=_repairs, source=str(self.path))
+
+    def edit(self, change: "Callable[[tomlkit.TOMLDocument], T]") -> T:
+        """Change the file through `change`; nothing is written if that changes no text."""
+        with self._writing():
+            before = self._read()
+            text = before or ""
+            # The standard parser says the line and column of what is wrong.
+            self._table(text)
+            document = self._document(text)
+            start = document.as_string()
+            result = change(document)
+            after = document.as_string()
+            if after != start:
+                self._write(before, after)
+            return result
+
+    def replace(self, text: str) -> bool:
+        """Put `text` in place of the whole file, broken or not; False if it was there already."""
+        with self._writing():
+            try:
+                before = self._bytes()
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if before == text.encode():
+                return False
+            self._write(before, text)
+            return True
+
+    def history(self) -> list[Version]:
+        """The versions that were replaced, newest first."""
+        try:
+            entries = list(self._history.iterdir())
+        except OSError:
+            return []
+        found = []
+        for path in entries:
+            match = _VERSION.fullmatch(path.name)
+            stamp = files.stamp(path)
+            if match and stamp:
+                found.append(Version(int(match[1]), path, stamp[0] / 1e9))
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    def last_good(self) -> Version | None:
+        """The newest version of the history that would load."""
+        for version in self.history():
+            try:
+                self.check(version.path.read_text("utf-8"))
+            except (ConfigError, OSError, UnicodeDecodeError):
+                continue
+            return version
+        return None
+
+    def restore(self, version: Version) -> bool:
+        """Go back to a version; the one it replaces is kept too. False if nothing changed."""
+        try:
+            text = version.path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"version {version.number} of {self.path} can't be read",
+                "`ccfallback config history` lists the others",
+            ) from error
+        return self.replace(text)
+
+    @property
+    def _history(self) -> Path:
+        target = files.real(self.path)
+        return target.with_name(f"{target.name}.history")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock, and say what a disk refuses as a `ConfigError`."""
+        try:
+            with files.locked(self.path):
+                yield
+        except Busy as error:
+            raise ConfigError(error.message, error.hint) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} can't be written: {error.strerror or error}",
+                "see to the permissions of the file and its folder, and to the space on the disk",
+            ) from error
+
+    def _write(self, before: str | bytes | None, after: str) -> None:
+        self.check(after)
+        self._keep(before.encode() if isinstance(before, str) else before or b"")
+        files.replace_atomically(self.path, after.encode())
+
+    def _keep(self, data: bytes) -> None:
+        versions = self.history()
+        number = versions[0].number + 1 if versions else 1
+        files.replace_atomically(self._history / f"{number:06d}.toml", data)
+        for version in versions[MOST_VERSIONS - 1 :]:
+            version.path.unlink(missing_ok=True)
+
+    def _bytes(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _read(self) -> str | None:
+        try:
+            data = self._bytes()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if data is None:
+            return None
+        try:
+            # Editors on Windows like to begin with a byte order mark.
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise ConfigError(
+                f"{self.path} is not UTF-8 text (line {line})", "save it as UTF-8"
+            ) from None
+
+    def _unreadable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path} can't be read: {error.strerror}",
+            "see to its permissions, or name another file with --config",
+        )
+
+    def _table(self, text: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise self._broken(str(error)) from None
+        except RecursionError:
+            raise self._broken("nested too deeply") from None
+        except ValueError:
+            # Longer than Python turns into a number.
+            raise self._broken("a number has too many digits") from None
+
+    def _document(self, text: str) -> "tomlkit.TOMLDocument":
+        import tomlkit
+        from tomlkit.exceptions import TOMLKitError
+
+        if text and not text.endswith("\n"):
+            text += "\n"
+        try:
+            return tomlkit.parse(text)
+        except TOMLKitError:
+            raise self._broken("it can be read, but not edited by a program") from None
+
+    def _broken(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"{self.path} is not valid TOML: {why}", "mend it with `ccfallback config edit`"
+        )
+
+
+def _repairs() -> list[str]:
+    """The names of the repairs that may be switched."""
+    from ccfallback.rectify import RECTIFIERS
+
+    return [rectifier.name for rectifier in RECTIFIERS]

@@ -1,0 +1,1 @@
+"""Log events: how they are written, read, counted and put into words."""

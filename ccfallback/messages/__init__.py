@@ -1,0 +1,1 @@
+"""What the Messages API is: bodies, blocks, thinking, tools, streams. Pure."""

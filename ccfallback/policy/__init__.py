@@ -1,0 +1,1 @@
+"""Decisions about failover: candidates, breakers, outcomes, learned rejections. Pure."""

@@ -1,0 +1,144 @@
+"""What the client gets when nobody could answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+from ccfallback.messages import errors as envelope
+from ccfallback.policy.outcome import NEEDS_A_PERSON, OWN_NETWORK, Outcome, is_prompt_too_long
+
+SOON: Final = 60.0
+"""A longer `retry-after` than this makes Claude Code give up at once."""
+
+HOURS: Final = 900.0
+"""Seconds from which a wait is for a person, not for a client, to sit out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One attempt that failed."""
+
+    provider: str
+    primary: bool
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer of our own."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    kind: str
+    message: str
+
+
+def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> Verdict:
+    """The primary gave nothing that could be handed on, and there is nobody else."""
+    last = failures[-1].outcome.reason if failures else why
+    hint = "add one with `ccfallback providers add`"
+    message = f"Primary API failed and no fallbacks configured: {last}; {hint}"
+    return _verdict(502, "proxy_error", message, request_id)
+
+
+def exhausted(
+    failures: Sequence[Failure],
+    cooling: Mapping[str, float],
+    *,
+    model: str,
+    request_id: str,
+    now: float,
+) -> Verdict:
+    """All have failed. `cooling` says who is left out, and until when."""
+    too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
+    if too_long is not None:
+        return _verdict(
+            400, "invalid_request_error", prompt_too_long(too_long.outcome.message), request_id
+        )
+    headers: list[tuple[bytes, bytes]] = []
+    left = [until - now for until in cooling.values() if until > now]
+    if left and min(left) <= SOON:
+        headers.append((b"retry-after", str(max(1, ceil(min(left)))).encode()))
+    elif _hopeless(failures, cooling, now):
+        headers.append((b"x-should-retry", b"false"))
+    attempts = [
+        {
+            "provider": failure.provider,
+            "status": failure.outcome.status,
+            "error": failure.outcome.reason,
+        }
+        for failure in failures
+    ]
+    message = _sentence(failures, cooling, now)
+    return _verdict(
+        502,
+        "fallback_exhausted",
+        message,
+        request_id,
+        tuple(headers),
+        model=model,
+        attempts=attempts,
+    )
+
+
+def prompt_too_long(message: str) -> str:
+    """A refusal in the words by which Claude Code knows that it should compact."""
+    marker = "prompt is too long"
+    start = message.lower().find(marker)
+    if start >= 0:
+        return marker + message[start + len(marker) :]
+    return f"{marker}: {message or 'the provider refused the length of the conversation'}"
+
+
+def _hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:
+    """Whether every failure needs a person, or hours."""
+    tried = {failure.provider for failure in failures}
+    skipped = [until - now for name, until in cooling.items() if name not in tried]
+    return (
+        bool(failures)
+        and all(_takes_long(failure.outcome, now) for failure in failures)
+        and all(left >= HOURS for left in skipped)
+    )
+
+
+def _takes_long(outcome: Outcome, now: float) -> bool:
+    return outcome.fault in NEEDS_A_PERSON or (
+        outcome.until is not None and outcome.until - now >= HOURS
+    )
+
+
+def _sentence(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> str:
+    """Who failed how, and when who is back: one line for a person."""
+    told: dict[str, str] = {failure.provider: failure.outcome.reason for failure in failures}
+    for name in cooling:
+        told.setdefault(name, "left out after earlier failures")
+    parts = []
+    for name, why in told.items():
+        until = cooling.get(name, 0.0)
+        back = f", back in {_span(until - now)}" if until > now else ""
+        parts.append(f"{name} ({why}{back})")
+    if len(failures) > 1 and all(failure.outcome.fault in OWN_NETWORK for failure in failures):
+        parts.append("this machine seems to be offline")
+    return "All providers failed: " + "; ".join(parts) if parts else "No provider is enabled"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{ceil(seconds)} s"
+    if seconds < 5400:
+        return f"{ceil(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _verdict(
+    status: int,
+    kind: str,
+    message: str,
+    request_id: str,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    **more: Any,
+) -> Verdict:
+    body = envelope.encode(kind, message, request_id, **more)
+    return Verdict(status, headers, body, kind, message)

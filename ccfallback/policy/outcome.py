@@ -1,0 +1,230 @@
+"""What an attempt came to, and what follows from it for the chain and the breaker.
+
+`Outcome` is all that policy may know of an upstream's answer. The tables below are the rules;
+`classify` reads a refused answer into one of their rows.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final
+
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.policy import backoff as timing
+
+
+class Fault(StrEnum):
+    """Why an attempt is not an answer."""
+
+    NONE = "none"
+    REQUEST = "request"
+    """The upstream refuses this request: another provider may not."""
+    LOGIN = "login"
+    """A login token has run out; the client refreshes it when it is told."""
+    ACCOUNT = "account"
+    """Key, credit or permission: a person has to act."""
+    THROTTLED = "throttled"
+    MODEL_THROTTLED = "model-throttled"
+    """A usage window of one model is used up; the account serves others."""
+    OVERLOADED = "overloaded"
+    UNKNOWN_MODEL = "unknown-model"
+    UPSTREAM = "upstream"
+    """The upstream failed, or gave an answer that is none."""
+    TRANSPORT = "transport"
+    """The connection was refused, reset or broken, or TLS failed."""
+    UNREACHABLE = "unreachable"
+    """No name resolution or no route: the host, or this machine's own network."""
+    CONNECT_TIMEOUT = "connect-timeout"
+    TIMEOUT = "timeout"
+    """No first event in time, or silence after it."""
+    TORN = "torn"
+    """The answer broke after the commit point."""
+
+
+class Blame(Enum):
+    """Whose failure count an outcome goes to."""
+
+    NOBODY = "nobody"
+    PROVIDER = "provider"
+    MODEL = "model"
+
+
+BLAME: Final[Mapping[Fault, Blame]] = {
+    Fault.NONE: Blame.NOBODY,
+    Fault.REQUEST: Blame.NOBODY,
+    Fault.LOGIN: Blame.NOBODY,
+    Fault.ACCOUNT: Blame.PROVIDER,
+    Fault.THROTTLED: Blame.PROVIDER,
+    Fault.MODEL_THROTTLED: Blame.MODEL,
+    Fault.OVERLOADED: Blame.MODEL,
+    Fault.UNKNOWN_MODEL: Blame.MODEL,
+    Fault.UPSTREAM: Blame.PROVIDER,
+    Fault.TRANSPORT: Blame.PROVIDER,
+    Fault.UNREACHABLE: Blame.PROVIDER,
+    Fault.CONNECT_TIMEOUT: Blame.PROVIDER,
+    Fault.TIMEOUT: Blame.PROVIDER,
+    Fault.TORN: Blame.PROVIDER,
+}
+
+RETRYABLE: Final = frozenset({Fault.UPSTREAM, Fault.OVERLOADED, Fault.TRANSPORT, Fault.UNREACHABLE})
+"""Worth another try at the same provider. A timeout is not: it has cost enough."""
+
+OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT})
+"""Two hosts that fail like this for one request mean that this machine is offline."""
+
+NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQUEST})
+"""Trying again in a minute changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What policy may know of an answer."""
+
+    fault: Fault
+    reason: str = ""
+    """A few words for the state file and the log; no content, no secret."""
+    status: int | None = None
+    message: str = ""
+    """The upstream's own words."""
+    code: str = ""
+    """Its machine-readable code, where it gave one."""
+    until: float | None = None
+    """Reset hint: when the upstream said to come back, in Unix seconds."""
+    hint: str = ""
+    """Where it said so: the name of a header, or `message`."""
+    complete: bool = True
+    """Whether the answer is whole, or a stream of which only the beginning is known."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether this is an answer."""
+        return self.fault is Fault.NONE
+
+
+_PASSING: Final = frozenset(
+    {Fault.THROTTLED, Fault.MODEL_THROTTLED, Fault.OVERLOADED, Fault.UPSTREAM}
+)
+"""Faults whose upstream may know when they are over."""
+
+FAULT_OF_STATUS: Final[Mapping[int, Fault]] = {
+    401: Fault.ACCOUNT,
+    402: Fault.ACCOUNT,
+    403: Fault.ACCOUNT,
+    404: Fault.UNKNOWN_MODEL,
+    408: Fault.UPSTREAM,
+    429: Fault.THROTTLED,
+    529: Fault.OVERLOADED,
+}
+"""What a status means where the body says nothing else; see `fault_of_status` for the rest."""
+
+FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
+    "invalid_request_error": Fault.REQUEST,
+    "authentication_error": Fault.ACCOUNT,
+    "billing_error": Fault.ACCOUNT,
+    "permission_error": Fault.ACCOUNT,
+    "not_found_error": Fault.UNKNOWN_MODEL,
+    "request_too_large": Fault.REQUEST,
+    "rate_limit_error": Fault.THROTTLED,
+    "overloaded_error": Fault.OVERLOADED,
+}
+"""What an error inside a 2xx means; any other type is the upstream's failure."""
+
+_BILLING: Final = re.compile(
+    r"credit balance|insufficient (?:credits?|balance|funds|quota)|payment required"
+    # The word, and not a header or a member of a tool that is named so.
+    r"|(?<![\w.-])billing(?![\w-])"
+    r"|(?:spend(?:ing)?|usage) limits?|organization (?:has been|is) (?:disabled|on hold)"
+    r"|account (?:has been|is) (?:disabled|suspended|deactivated)|insufficient_quota",
+    re.IGNORECASE,
+)
+_OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
+_BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
+
+_PROMPT_TOO_LONG: Final = re.compile(
+    r"prompt is too long|input is too long|context_length_exceeded|maximum context length"
+    r"|exceeds? the (?:model'?s )?(?:maximum )?context|context ?window ?exceed"
+    r"|exceeds the available context size|longer than the model'?s context"
+    r"|exceeds the maximum number of tokens|exceeded model token limit"
+    r"|input token length too long|maximum prompt length|prompt exceeds max length"
+    r"|range of input length should be|context window exceeds limit"
+    r"|but model only supports up to|reduce the length of the messages",
+    re.IGNORECASE,
+)
+
+
+def fault_of_status(status: int) -> Fault:
+    """What a status means by itself."""
+    if status in FAULT_OF_STATUS:
+        return FAULT_OF_STATUS[status]
+    if 400 <= status < 500:
+        return Fault.REQUEST
+    return Fault.UPSTREAM
+
+
+def is_prompt_too_long(outcome: Outcome) -> bool:
+    """Whether the upstream refused the request because the conversation does not fit."""
+    return outcome.fault is Fault.REQUEST and (
+        outcome.status == 413 or _PROMPT_TOO_LONG.search(outcome.message) is not None
+    )
+
+
+def classify(
+    status: int, headers: Mapping[str, str], error: UpstreamError, *, now: float
+) -> Outcome:
+    """What a refused answer means: a status that is not 2xx, or an error inside one that is.
+
+    `headers` have lower-case names. The reset hint is read where the fault is the provider's,
+    and left to the breaker's policy to believe or not.
+    """
+    inside_ok = 200 <= status < 300
+    if inside_ok:
+        fault = FAULT_OF_TYPE.get(error.type, fault_of_status(error.status or 500))
+    else:
+        fault = fault_of_status(status)
+    if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _speaks_of_billing(error):
+        fault = Fault.ACCOUNT
+    elif error.type == "overloaded_error" or (
+        fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error)
+    ):
+        fault = Fault.OVERLOADED
+    elif fault is Fault.THROTTLED and timing.only_model_window_rejected(headers):
+        fault = Fault.MODEL_THROTTLED
+    until, source = _hint(fault, headers, error, now) or (None, "")
+    return Outcome(
+        fault=fault,
+        reason=_reason(status, error),
+        status=status,
+        message=error.message,
+        code=error.code,
+        until=until,
+        hint=source,
+    )
+
+
+def _speaks_of_billing(error: UpstreamError) -> bool:
+    return (
+        error.type == "billing_error"
+        or error.code in _BILLING_CODES
+        or _BILLING.search(error.message) is not None
+    ) and _PROMPT_TOO_LONG.search(error.message) is None
+
+
+def _speaks_of_overload(error: UpstreamError) -> bool:
+    return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
+
+
+def _hint(
+    fault: Fault, headers: Mapping[str, str], error: UpstreamError, now: float
+) -> timing.ResetHint | None:
+    """The reset hint, where a fault is one that passes by itself."""
+    if fault in _PASSING:
+        return timing.reset_hint(headers, error.message, now)
+    if fault is Fault.ACCOUNT:
+        # A spending limit ends with its month, and the message says when.
+        return timing.reset_hint({}, error.message, now)
+    return None
+
+
+def _reason(status: int, error: UpstreamError) -> str:
+    return f"{status} {error.kind}".rstrip()

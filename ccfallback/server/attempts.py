@@ -1,0 +1,313 @@
+"""One request's way along the chain: every try is prepared, made and logged here, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from random import random
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ccfallback.config.model import Provider, Timeouts
+from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.messages.body import Body
+from ccfallback.policy import backoff as timing
+from ccfallback.policy import failover as policy
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.error_response import Failure
+from ccfallback.policy.failover import IsFinal, Reason, Try
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.redact import is_secret_header, scrub
+from ccfallback.server.attempt import Prepared, Reply, attempt
+from ccfallback.server.context import Context, Services
+from ccfallback.server.curl import debug_curl
+from ccfallback.server.drive import drive
+from ccfallback.server.health import LONGEST_MODEL
+from ccfallback.server.record import milliseconds, upstream_text
+from ccfallback.server.repairs import Repairs
+from ccfallback.wire import FORMATS
+from ccfallback.wire.format import Unconvertible, WireFormat
+from ccfallback.wire.headers import (
+    RawHeaders,
+    bare_credential,
+    betas_of,
+    request_headers,
+    with_betas,
+)
+from ccfallback.wire.privacy import body_for
+from ccfallback.wire.target import address, below, endpoint, host_of, mapped_model
+from ccfallback.wire.tool_names import renaming
+
+LOGIN_TOKEN = b"sk-ant-oat"
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The tries of one request, in the order they were made."""
+
+    services: Services
+    context: Context
+    turn: policy.Health
+    path: str = "/v1/messages"
+    query: str = ""
+    wire: WireFormat | None = None
+    """How answers are read, where that is not the provider's own format."""
+    wait: float | None = None
+    """Seconds that each answer may take, where that is less than the provider's own timeouts."""
+    level: str | None = None
+    """The level of all records, for side endpoints whose outcomes are nobody's concern."""
+    replies: list[Reply] = field(default_factory=list)
+    attempts: int = 0
+    """How many upstream requests were made."""
+    _betas: tuple[str, ...] = ()
+    """The client's own flags."""
+    _repairs: Repairs | None = None
+
+    def __post_init__(self) -> None:
+        self._betas = betas_of(self.context.headers)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The tries that came to nothing, for the verdict."""
+        return [
+            Failure(reply.provider.name, reply.provider.primary, reply.outcome)
+            for reply in self.replies
+        ]
+
+    async def run(
+        self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
+    ) -> Reply | None:
+        """Ask along the chain; the reply to hand on, or `None` when all failed."""
+        repairs = self._repairs = Repairs(
+            self.services, self.context, body.model[:LONGEST_MODEL], self.level
+        )
+        flow = policy.failover(
+            Draft(body, self._betas),
+            chain,
+            self.turn,
+            is_final=is_final,
+            repair=repairs.repair,
+            backoff=lambda retry: timing.backoff(retry, random),
+            network_wait=network_wait,
+        )
+        chosen = await drive(flow, self._perform, self.services.pause)
+        return next((reply for reply in self.replies if reply.outcome is chosen), None)
+
+    async def close(self) -> None:
+        """Close every answer that is still open."""
+        for reply in self.replies:
+            if reply.answer is not None:
+                await reply.answer.aclose()
+
+    async def _perform(self, step: Try) -> Outcome:
+        provider = step.provider
+        if step.reason is Reason.NETWORK_BACK:
+            # The round before reached nobody; only this one counts.
+            self.replies.clear()
+            self.attempts = 0
+        elif self.replies:
+            # The failure before is to be in the file when this answer ends.
+            self.services.breakers.hurry()
+        self._log_attempt(step)
+        prepared = await self._prepare(step)
+        if isinstance(prepared, Reply):
+            reply = prepared
+        else:
+            transport = self.services.upstreams.transport(prepared.url)
+            reply = await attempt(
+                prepared,
+                transport,
+                timeouts=self._timeouts(provider),
+                watch=self.context.watch,
+                clock=self.services.breakers.clock,
+            )
+        reply.outcome = self._judged(reply)
+        self.replies.append(reply)
+        self.attempts += reply.sent
+        if reply.outcome.fault is Fault.ACCOUNT:
+            self.services.keys.forget(provider)
+        if reply.outcome.ok:
+            self._log_success(reply)
+            if self._repairs is not None:
+                self._repairs.taken(provider)
+            return reply.outcome
+        secrets: tuple[str, ...] = ()
+        if isinstance(prepared, Prepared):
+            secrets = _secrets(self.context.headers, prepared.headers, prepared.provider)
+        # The reason goes further than the log: to the client, and into the state file.
+        reason = scrub(reply.outcome.reason, secrets)
+        reply.outcome = replace(reply.outcome, reason=reason)
+        self._log_failure(reply, secrets, step.draft.body)
+        if isinstance(prepared, Prepared):
+            self._log_curl(prepared, secrets)
+        return reply.outcome
+
+    async def _prepare(self, step: Try) -> Prepared | Reply:
+        """The request of a try; a reply where it can't be made."""
+        provider, context = step.provider, self.context
+        if self.path == "/v1/messages":
+            url = endpoint(provider.base_url, provider.format)
+        else:
+            url = below(provider.base_url, self.path)
+        if address(url) == self.services.listener:
+            return _not_sent(provider, "its address is this proxy itself")
+        try:
+            key = await self.services.keys.of(provider)
+        except KeyUnavailable as error:
+            return _not_sent(provider, f"no key: {error}")
+        revealed = None if key is None else key.reveal()
+        draft = step.draft
+        if self._repairs is not None:
+            draft = self._repairs.prevented(provider, draft)
+        if draft.quirks is not None:
+            provider = replace(provider, quirks=draft.quirks)
+        headers = request_headers(
+            context.headers
+            if draft.betas == self._betas
+            else with_betas(context.headers, draft.betas),
+            provider,
+            revealed,
+            via=self.services.via,
+            tokens=context.tokens,
+        )
+        # An answer that is looked into on its way is asked for without compression.
+        headers.append((b"accept-encoding", b"identity"))
+        if provider.primary and self.query:
+            url += ("&" if "?" in url else "?") + self.query
+        wire = renaming(self.wire or FORMATS[provider.format], draft.names)
+        try:
+            content = wire.request(
+                body_for(provider, draft.body, context.config.privacy, self.services.ledger),
+                provider,
+            )
+        except Unconvertible as error:
+            return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST)
+        return Prepared(
+            provider=provider,
+            wire=wire,
+            asked=draft.body,
+            url=url,
+            headers=headers,
+            content=content.raw,
+        )
+
+    def _timeouts(self, provider: Provider) -> Timeouts:
+        own = provider.timeouts
+        if self.wait is None:
+            return own
+        return Timeouts(
+            connect=min(own.connect, self.wait),
+            first_byte=min(own.first_byte, self.wait),
+            non_streaming=min(own.non_streaming, self.wait),
+            idle=min(own.idle, self.wait),
+        )
+
+    def _judged(self, reply: Reply) -> Outcome:
+        """The outcome, knowing what only this server can: whose login token was refused."""
+        outcome = reply.outcome
+        if outcome.status != 401 or not reply.provider.primary or reply.provider.key:
+            return outcome
+        for name, value in self.context.headers:
+            token = bare_credential(value)
+            if name == b"authorization" and token.startswith(LOGIN_TOKEN):
+                refused = self.services.logins.first_refusal(token)
+                if refused is None:
+                    return replace(outcome, fault=Fault.LOGIN)
+                if self.context.began < refused:
+                    # Sent before the client could know; it says nothing new of the primary.
+                    return replace(outcome, fault=Fault.REQUEST)
+                break
+        return outcome
+
+    def _log_attempt(self, step: Try) -> None:
+        name = step.provider.name
+        number = len(self.replies) + 1
+        how = "" if step.reason is Reason.FIRST else f" ({step.reason})"
+        if step.reason is Reason.SAFETY_VALVE:
+            until = self.turn.cooldown_until(step.provider)
+            self._log(
+                "warn",
+                "safety_valve.triggered",
+                f"nobody else is left: {name} is asked although it cools down",
+                provider=name,
+                cooldownUntil=milliseconds(until if isfinite(until) else None),
+            )
+        self._log(
+            "info",
+            "provider.attempt",
+            f"asking {name}{how}",
+            provider=name,
+            attempt=number,
+            reason=str(step.reason),
+            after=str(self.replies[-1].outcome.fault) if self.replies else None,
+            host=host_of(step.provider.base_url),
+            model=mapped_model(step.draft.body.model, step.provider.model_mapping),
+        )
+
+    def _log_success(self, reply: Reply) -> None:
+        message = f"{reply.provider.name} answers after {reply.seconds:.2f} s"
+        self._log("info", "provider.success", message, **self._common(reply))
+
+    def _common(self, reply: Reply) -> dict[str, Any]:
+        """What every record of a result says."""
+        common = {
+            "provider": reply.provider.name,
+            "attempt": len(self.replies),
+            "status": reply.status,
+            "ms": round(reply.seconds * 1000, 1),
+        }
+        if self._repairs is not None and (known := self._repairs.known(reply.provider)):
+            common["prevented"] = known
+        return common
+
+    def _log_failure(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
+        outcome, name, common = reply.outcome, reply.provider.name, self._common(reply)
+        words = upstream_text(outcome.message, secrets, body)
+        said = f" ({words})" if words else ""
+        if reply.timeout is not None:
+            self._log(
+                "warn",
+                "provider.timeout",
+                f"{name} was too slow: {outcome.reason} after {reply.seconds:.2f} s",
+                **common,
+                fault=str(outcome.fault),
+                reason=outcome.reason,
+                timeout=reply.timeout,
+                seconds=reply.timeout_seconds,
+            )
+            return
+        verb = "could not be asked" if not reply.sent else "failed"
+        self._log(
+            "warn",
+            "provider.failure",
+            f"{name} {verb} after {reply.seconds:.2f} s: {outcome.reason}{said}",
+            **common,
+            fault=str(outcome.fault),
+            reason=outcome.reason,
+            error=words,
+            until=milliseconds(outcome.until),
+            hint=outcome.hint or None,
+        )
+
+    def _log_curl(self, prepared: Prepared, secrets: Sequence[str]) -> None:
+        if self.services.recorder.wants("debug"):
+            curl = debug_curl(prepared.url, prepared.headers, secrets)
+            message = f"to repeat the request to {prepared.provider.name}: {curl}"
+            self._log("debug", "request.debug_curl", message, provider=prepared.provider.name)
+
+    def _log(self, level: str, event: str, message: str, **data: object) -> None:
+        self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
+
+
+def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
+    """Everything in a request that an upstream might quote, and that must not be logged."""
+    names = {b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"}
+    names.add(provider.auth_header.lower().encode())
+    return (
+        *(bare_credential(v).decode("latin-1") for n, v in (*client, *sent) if n in names),
+        *(value for name, value in provider.headers.items() if is_secret_header(name)),
+        *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),
+    )
+
+
+def _not_sent(provider: Provider, reason: str, fault: Fault = Fault.ACCOUNT) -> Reply:
+    return Reply(provider, Outcome(fault, reason), 0.0, sent=False)

@@ -1,0 +1,200 @@
+"""Who may come in: request id, `Host`, `Origin` and access token, before anything else happens.
+
+Every answer leaves through here too, so that each carries its request id, and so that an error
+of ours becomes an answer instead of a traceback.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from hmac import compare_digest
+from random import getrandbits
+from time import time
+from traceback import extract_tb
+from typing import Final
+
+from ccfallback.config.model import Config
+from ccfallback.server import respond
+from ccfallback.server.context import SCOPE_KEY, Context, Services
+from ccfallback.server.request import ARRIVED_KEY, CLIENT_KEY, Message, Receive, Scope, Send
+from ccfallback.wire.headers import RawHeaders, bare_credential, find
+from ccfallback.wire.target import is_loopback
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
+_GUARDED: Final = ("/v1/", "/api/", "/metrics")
+
+
+def request_id(given: bytes | None = None) -> str:
+    """The id that the client gave, if it is one, else a new one."""
+    if given is not None and _GIVEN_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"ccr-{int(time() * 1000)}_{getrandbits(28):07x}"
+
+
+class Gate:
+    """Lets a request through to the app, or answers it."""
+
+    def __init__(self, app: App, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._config: Config | None = None
+        self._tokens: frozenset[bytes] = frozenset()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return
+        live = self._services.live
+        arrived = scope[ARRIVED_KEY]
+        config = await live.refresh() if live.is_stale(arrived) else live.current
+        context = Context(
+            "",
+            config,
+            scope["headers"],
+            self._tokens_of(config),
+            began=arrived,
+            watch=scope[CLIENT_KEY].watch,
+        )
+        context.id = request_id(context.first.get(b"ccr-request-id"))
+        scope[SCOPE_KEY] = context
+        exit_ = _Exit(send, context, self._cors(context))
+        try:
+            refusal = self._loop(context) or self._refusal(scope, context)
+            if refusal is not None:
+                status, kind, message = refusal
+                self._services.recorder.log(
+                    "warn", "auth.failure", message, context.id, path=scope["path"], status=status
+                )
+                await respond.error(exit_, context, status, kind, message)
+            elif scope["method"] == "OPTIONS" and exit_.cors:
+                await respond.whole(exit_, 204, _preflight(context.headers), b"")
+            else:
+                await self._app(scope, receive, exit_)
+        except Exception as error:
+            await self._broken(error, exit_, context)
+
+    def _tokens_of(self, config: Config) -> frozenset[bytes]:
+        if config is not self._config:
+            self._config = config
+            self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
+        return self._tokens
+
+    def _loop(self, context: Context) -> tuple[int, str, str] | None:
+        """Whether the request has been here before (RFC 9110, 7.6.3)."""
+        if b"via" not in context.first:
+            return None
+        own = self._services.instance.encode()
+        if any(name == b"via" and own in value for name, value in context.headers):
+            message = "Request loop: a provider's address leads back to this proxy"
+            return 502, "proxy_error", message
+        return None
+
+    def _refusal(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
+        config, headers = context.config, context.headers
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        if not _are_our_hosts(hosts, config, scope):
+            return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
+        origin = context.header(b"origin")
+        if origin is not None and not _is_our_origin(origin, hosts, config):
+            return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
+        if scope["method"] == "OPTIONS" and origin is not None:
+            return None
+        guarded = scope["path"].startswith(_GUARDED)
+        if guarded and context.tokens and not shows_token(headers, context.tokens):
+            return 401, "authentication_error", "Invalid or missing x-ccf-api-key"
+        return None
+
+    def _cors(self, context: Context) -> bytes | None:
+        origin = context.header(b"origin")
+        if origin is None or origin not in context.config.server.allowed_origins:
+            return None
+        return origin.encode("latin-1")
+
+    async def _broken(self, error: Exception, exit_: "_Exit", context: Context) -> None:
+        """A fault of ours: where it is goes to the log, and nothing of what it held."""
+        frames = extract_tb(error.__traceback__)
+        where = f"{frames[-1].filename.rpartition('ccfallback')[2]}:{frames[-1].lineno}"
+        kind = type(error).__name__
+        self._services.recorder.log(
+            "error", "server.error", f"internal error: {kind} at {where}", context.id
+        )
+        if not exit_.started:
+            await respond.error(exit_, context, 500, "api_error", f"Internal error: {kind}")
+
+
+class _Exit:
+    """The way out: adds what every answer carries."""
+
+    __slots__ = ("_context", "_send", "cors", "started")
+
+    def __init__(self, send: Send, context: Context, cors: bytes | None) -> None:
+        self._send = send
+        self._context = context
+        self.cors = cors
+        self.started = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        # Most messages are pieces of a stream, with which there is nothing to do.
+        return self._send(message) if self.started else self._start(message)
+
+    async def _start(self, message: Message) -> None:
+        message["headers"].append((b"ccr-request-id", self._context.id.encode()))
+        if self.cors is not None:
+            message["headers"].append((b"access-control-allow-origin", self.cors))
+            message["headers"].append((b"vary", b"origin"))
+        # The server refuses a head that it can't send, and then another one may follow.
+        await self._send(message)
+        self.started = True
+
+
+def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
+    """Whether a request carries one of the access tokens; takes the same time for any wrong one."""
+    found = False
+    for name, value in headers:
+        if name in (b"x-ccf-api-key", b"authorization", b"x-api-key"):
+            shown = bare_credential(value)
+            for token in tokens:
+                found |= compare_digest(shown, token)
+    return found
+
+
+def _are_our_hosts(values: list[str], config: Config, scope: Scope) -> bool:
+    """Whether `Host` names this server: a page that rebinds its own name to us does not."""
+    if not values:
+        return str(scope.get("http_version")) == "1.0"
+    if all(_host_in(value)[1] for value in values):
+        return True
+    own = scope.get("server") or ("", None)
+    names = {config.server.host, own[0], *config.server.allowed_hosts}
+    ours = {name.strip("[]").lower() for name in names if name}
+
+    def is_ours(value: str) -> bool:
+        host, loopback = _host_in(value)
+        return loopback or host in ours
+
+    return all(is_ours(value) for value in values)
+
+
+@lru_cache(maxsize=64)
+def _host_in(value: str) -> tuple[str, bool]:
+    """The host that a `Host` header names, and whether it is loopback; `"?"` where it is none."""
+    match = _HOST.fullmatch(value.strip())
+    host = (match[1] or match[2]).rstrip(".").lower() if match else ""
+    return (host, is_loopback(host)) if host else ("?", False)
+
+
+def _is_our_origin(origin: str, hosts: list[str], config: Config) -> bool:
+    same = any(origin.lower() == f"http://{host.lower()}" for host in hosts)
+    return same or origin in config.server.allowed_origins
+
+
+def _preflight(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    wanted = find(headers, b"access-control-request-headers") or "*"
+    return [
+        (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+        (b"access-control-allow-headers", wanted.encode("latin-1")),
+        (b"access-control-max-age", b"600"),
+    ]

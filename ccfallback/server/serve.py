@@ -1,0 +1,335 @@
+"""Run the proxy: used by `serve` and `demo`, and by the tests."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from time import time
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from ccfallback import __version__, files
+from ccfallback.config.file import ConfigFile
+from ccfallback.config.model import Config
+from ccfallback.errors import CcfallbackError, PortTaken, ServeError
+from ccfallback.events.counters import COUNTED
+from ccfallback.events.journal import Journal, JournalWriter
+from ccfallback.http1.server_connection import ClientConnection
+from ccfallback.paths import Paths
+from ccfallback.server.breakers import PATIENCE, Breakers
+from ccfallback.server.context import Logins, Services
+from ccfallback.server.keys import Keys
+from ccfallback.server.live_config import ConfigStore, LiveConfig
+from ccfallback.server.record import Listener, Recorder
+from ccfallback.server.routes import create_app
+from ccfallback.server.serial_executor import Disk
+from ccfallback.server.upstream import Upstreams
+from ccfallback.state import server_file
+from ccfallback.state import signatures_file as ledger_file
+from ccfallback.state.file import StateFile
+from ccfallback.wire.target import Address, is_loopback
+
+DRAIN_SECONDS: Final = 30
+FLUSH_SECONDS: Final = 1.0
+LOCK_SECONDS: Final = 1.0
+"""How long the server waits for a file that another process has locked, before it goes on from
+memory and tries again later."""
+
+BACKLOG: Final = 2048
+
+
+class Proxy:
+    """A proxy with its files, its socket and its server; made, then served once."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        log_level: str | None = None,
+        listeners: Sequence[Listener] = (),
+        private: bool = False,
+        store: ConfigStore | None = None,
+        clock: Callable[[], float] = time,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Read the files. Raises `ConfigError`.
+
+        A `private` proxy is there for whoever made it: no command is told where it is. `store` is
+        where the configuration comes from, if not from its file; `clock` is the breakers' and
+        `pause` what waits between tries.
+        """
+        store = store or ConfigFile(paths.config)
+        self._paths = paths
+        self._private = private
+        self._signers = ledger_file.path_beside(paths.state)
+        self._log_level = log_level
+        self._writer: JournalWriter | None = None
+        self._disk = Disk("beside the state")
+        self._calling: asyncio.Future[None] | None = None
+        self.recorder = Recorder(None)
+        self.recorder.listeners.extend(listeners)
+        live = LiveConfig(store, self.recorder)
+        live.on_change.append(self._adopt)
+        self.services = Services(
+            live=live,
+            breakers=Breakers(StateFile(paths.state, patience=LOCK_SECONDS), self.recorder, clock),
+            recorder=self.recorder,
+            upstreams=Upstreams(live.current.proxy),
+            keys=Keys(),
+            logins=Logins(),
+            pause=pause,
+        )
+        self.recorder.counts = dict.fromkeys(COUNTED, self.services.tally.note)
+        self.recorder.set_level(log_level or live.current.log.level)
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self.url = ""
+
+    def bind(self, host: str | None = None, port: int | None = None) -> str:
+        """Take the address, and return it as a URL; connections wait from now on.
+
+        Raises `ServeError` where it is taken, unknown, or open to others without a token.
+        """
+        config = self.services.live.current
+        host = host if host is not None else config.server.host
+        port = port if port is not None else config.server.port
+        if not is_loopback(host) and not config.tokens:
+            raise ServeError(
+                f"{host} can be reached by other machines, and no access token is configured",
+                "add a [[tokens]] table to the configuration, or listen on 127.0.0.1",
+            )
+        self._socket = _listen(host, port)
+        bound = self._socket.getsockname()
+        shown = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
+        shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
+        own = "loopback" if is_loopback(bound[0]) or bound[0] in ("0.0.0.0", "::") else bound[0]
+        self.services.listener = Address(own, bound[1])
+        self.url = f"http://{shown}:{bound[1]}"
+        return self.url
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Answer requests until told to stop; then let streams finish, and save everything."""
+        assert self._socket is not None, "bind first"
+        config = self.services.live.current
+        self._writer = JournalWriter(
+            Journal(self._paths.log, config.log.max_bytes, config.log.backups),
+            on_error=self._log_lost,
+        )
+        self.recorder.sink = self._writer
+        self._note_address()
+        self._server = _Server(_uvicorn_config(self.services))
+        await self.services.breakers.refresh()
+        self.services.ledger.load(ledger_file.read(self._signers))
+        self._log_start(config)
+        self._log_open_files()
+        flusher = asyncio.create_task(self._flush_now_and_then())
+        urls = [provider.base_url for provider in config.active]
+        preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
+        try:
+            ready()
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            flusher.cancel()
+            preparing.cancel()
+            await self.services.breakers.flush(again=True)
+            self.services.breakers.close()
+            if self._calling is not None:
+                # Behind one that is under way, the last ones would be left out.
+                await asyncio.wait([self._calling], timeout=PATIENCE)
+            await self._save_ledger()
+            await self.services.upstreams.aclose()
+            await self._beside(self._forget_address)
+            self._disk.close()
+            self.recorder.log("info", "server.stop", "stopped")
+            self._writer.close()
+
+    def stop(self) -> None:
+        """Ask a running server to stop; safe from any thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _adopt(self, config: Config) -> None:
+        self.recorder.set_level(self._log_level or config.log.level)
+        self.services.upstreams.use_proxy(config.proxy)
+        if self._writer is not None:
+            self._writer.reconfigure(config.log.max_bytes, config.log.backups)
+
+    def _log_start(self, config: Config) -> None:
+        names = [provider.name for provider in config.active]
+        self.recorder.log(
+            "info",
+            "server.start",
+            f"listening on {self.url}; the chain: {', '.join(names) or 'no provider enabled'}",
+            url=self.url,
+            version=__version__,
+            pid=os.getpid(),
+            providers=names,
+        )
+
+    def _log_open_files(self) -> None:
+        """Warn of files that hold keys or tell of requests, and that others can open."""
+        for path in (self._paths.config, self._paths.state, self._paths.log):
+            try:
+                private = files.is_private(path)
+            except OSError:
+                continue
+            if not private:
+                self.recorder.log(
+                    "warn",
+                    "files.open",
+                    f"{path} can be opened by others on this machine: chmod 600 {path}",
+                    path=str(path),
+                )
+
+    def _log_lost(self, error: OSError) -> None:
+        message = f"the log can't be written, going on without: {error.strerror or error}"
+        record = {"level": "error", "event": "log.error", "message": message}
+        for listener in self.recorder.listeners:
+            listener(record)
+
+    async def _flush_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.services.breakers.flush(again=True)
+            await self._save_ledger()
+            if not self._private and files.stamp(self._paths.server) is None:
+                # Another server on the same files took the note along when it stopped.
+                await self._beside(self._note_address)
+
+    async def _save_ledger(self) -> None:
+        ledger = self.services.ledger
+        if ledger.changed:
+            ledger.changed = False
+            write = partial(ledger_file.write, patience=LOCK_SECONDS)
+            # What is saved is picked out here: requests change the ledger meanwhile.
+            if not await self._beside(write, self._signers, ledger.saved()):
+                ledger.changed = True
+
+    async def _beside(self, call: Callable[..., None], *arguments: object) -> bool:
+        """Change a file beside the state's; false where the disk refuses it, or may hang."""
+        if self._calling is not None and not self._calling.done():
+            return False
+        self._calling = self._disk.run(call, *arguments)
+        # Whoever is late has nobody left to tell.
+        self._calling.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.shield(self._calling)
+        except (OSError, CcfallbackError):
+            # A timeout is an `OSError`, too.
+            return False
+        return True
+
+    def _note_address(self) -> None:
+        if self._private:
+            return
+        with contextlib.suppress(OSError, CcfallbackError):
+            server_file.write(
+                self._paths.server,
+                self.url,
+                os.getpid(),
+                __version__,
+                self.services.started,
+                patience=LOCK_SECONDS,
+            )
+
+    def _forget_address(self) -> None:
+        with contextlib.suppress(OSError, CcfallbackError):
+            server_file.remove(self._paths.server, os.getpid(), patience=LOCK_SECONDS)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, ended by a signal as by any other wish: the exit code stays 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for as long as the server runs."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets streams finish, a second one does not."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _uvicorn_config(services: Services) -> uvicorn.Config:
+    for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        # A dropped stream is a decision here, no error; and addresses and paths are logged by us.
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
+
+    def log_refusal(status: int, message: str, given: str) -> None:
+        services.recorder.log("warn", "client.refused", message, given, status=status)
+
+    return uvicorn.Config(
+        create_app(services),
+        # Any callable does that makes a protocol, whatever the annotation says.
+        http=partial(ClientConnection, on_refusal=log_refusal),  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        backlog=BACKLOG,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise ServeError(
+            f"{host} is no address of this machine", "set server.host in the configuration"
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        refusal = PortTaken if error.errno == errno.EADDRINUSE else ServeError
+        raise refusal(
+            f"can't listen on {host} port {port}: {error.strerror}",
+            "take another port with --port, or 0 for a free one",
+        ) from None
+    return listener
+
+
+def run(proxy: Proxy, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve in the foreground, on the fastest event loop there is."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(proxy.serve(ready))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

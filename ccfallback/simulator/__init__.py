@@ -1,0 +1,1 @@
+"""Scripted upstreams, faults, the drill and the demo."""

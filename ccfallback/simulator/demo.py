@@ -1,0 +1,86 @@
+"""The whole proxy at work, with nothing but this machine: no key, no network.
+
+A scripted primary fails the way Anthropic does when it is overloaded, a scripted fallback is
+well, and one real request goes through the real proxy between them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import httpx
+import msgspec
+
+from ccfallback.messages.assemble import fold
+from ccfallback.paths import Paths
+from ccfallback.server.background import BackgroundProxy
+from ccfallback.server.record import Record
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import ScriptedUpstream
+
+ASKED: Final = "Does Claude Code go on when Anthropic is overloaded?"
+ANSWER: Final = "Yes: you are reading this from a fallback, and the turn was not lost."
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the client of the demonstration saw."""
+
+    status: int
+    provider: str | None
+    attempts: int
+    seconds: float
+    text: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the fallback answered for the failing primary."""
+        return self.status == 200 and self.provider == "spare" and self.text == ANSWER
+
+
+def demo(listener: Callable[[Record], None]) -> DemoResult:
+    """Run it; `listener` is told the story as it happens."""
+    overloaded = scripted.error(529, "overloaded_error", "Overloaded")
+    with (
+        TemporaryDirectory(prefix="ccfallback-demo-") as folder,
+        ScriptedUpstream([overloaded]) as primary,
+        ScriptedUpstream([scripted.reply(ANSWER)]) as spare,
+    ):
+        paths = _files(Path(folder), primary.url, spare.url)
+        with BackgroundProxy(paths, log_level="info", listeners=[listener]) as proxy:
+            return _ask(proxy.url)
+
+
+def _files(folder: Path, primary: str, spare: str) -> Paths:
+    config = folder / "config.toml"
+    config.touch(mode=0o600)
+    config.write_text(
+        f'[primary]\nbase_url = "{primary}"\n\n'
+        f'[[providers]]\nname = "spare"\nbase_url = "{spare}"\napi_key = "demo-key"\n'
+    )
+    return Paths(config=config, state=folder / "state.json", log=folder / "log.jsonl")
+
+
+def _ask(url: str) -> DemoResult:
+    asked = {
+        "model": "claude-demo",
+        "max_tokens": 100,
+        "stream": True,
+        "messages": [{"role": "user", "content": ASKED}],
+    }
+    # Not through a proxy of the environment: the demonstration stays on this machine.
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        response = client.post(f"{url}/v1/messages", json=asked)
+    text = ""
+    if response.status_code == 200:
+        blocks = msgspec.json.decode(fold(response.content))["content"]
+        text = "".join(block.get("text", "") for block in blocks)
+    return DemoResult(
+        status=response.status_code,
+        provider=response.headers.get("x-ccfallback-provider"),
+        attempts=int(response.headers.get("x-ccfallback-attempts", "0")),
+        seconds=response.elapsed.total_seconds(),
+        text=text,
+    )

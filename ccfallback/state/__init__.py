@@ -1,0 +1,1 @@
+"""State that the server and the commands share."""

@@ -1,0 +1,225 @@
+"""Which headers go on, to whom.
+
+The primary gets what the client sent, because it is the client's own upstream. A fallback gets
+a short list of harmless ones and nothing else: a header that we do not know may hold a secret.
+Names are lower-case bytes throughout, as ASGI gives them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from ccfallback.config.model import Provider
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers of one connection (RFC 9110, 7.6.1)."""
+
+_OF_THE_CONNECTION: Final = frozenset({b"keep-alive", b"close"})
+"""What nearly every `connection` header says: it names no other header."""
+
+_OURS_TO_SET: Final = frozenset(
+    {b"host", b"content-length", b"content-encoding", b"accept-encoding", b"expect", b"via"}
+)
+"""Request headers that are made anew, because body and connection are ours."""
+
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
+
+_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _OURS_TO_SET | {b"ccr-request-id"}
+_OURS: Final = b"x-ccf-"
+"""How the headers begin that are meant for this proxy."""
+
+_PLAIN: Final = frozenset({b"accept", b"content-type", b"user-agent"})
+
+_FOR_FALLBACKS: Final = {
+    "anthropic": _PLAIN
+    | {b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"x-app"},
+    "openai": _PLAIN,
+}
+"""What a fallback may know of the client, by format."""
+
+_SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A header's value that a server may pass on (RFC 9110, 5.5)."""
+
+FALLBACK_VERSION: Final = b"2023-06-01"
+"""The `anthropic-version` that every third party knows; each valid newer body is valid under it."""
+
+_FROM_FALLBACKS: Final = frozenset(
+    {b"content-type", b"request-id", b"x-request-id", b"retry-after", b"cache-control"}
+)
+"""Response headers of a fallback that mean something to the client. Its rate limits do not: they
+are another account's."""
+
+_OURS_TO_ANSWER: Final = frozenset({b"content-length", b"ccr-request-id"})
+"""Response headers that are made anew."""
+
+
+def find(headers: RawHeaders, name: bytes) -> str | None:
+    """The first value of a header."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers as text, lower-case names, repeated ones joined with commas."""
+    joined: dict[str, str] = {}
+    for key, value in headers:
+        name, item = key.decode("latin-1").lower(), value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {item}" if name in joined else item
+    return joined
+
+
+def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The headers without those of the connection, by list and by the `connection` header."""
+    lowered = [(key.lower(), value) for key, value in headers]
+    dropped = HOP_BY_HOP | _named_by_connection(lowered)
+    return [pair for pair in lowered if pair[0] not in dropped]
+
+
+def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
+    """The headers that a `connection` header calls hop-by-hop."""
+    named: frozenset[bytes] = frozenset()
+    for key, value in headers:
+        if key == b"connection" and value.lower() not in _OF_THE_CONNECTION:
+            named |= {token.strip().lower() for token in value.split(b",")}
+    return named
+
+
+def request_headers(
+    client: RawHeaders,
+    provider: Provider,
+    key: str | None,
+    *,
+    via: str,
+    tokens: frozenset[bytes] = frozenset(),
+    content: bool = True,
+) -> list[tuple[bytes, bytes]]:
+    """The headers of an attempt at `provider`, body length and host aside.
+
+    `key` is the provider's own key; without one, the primary gets the client's credentials,
+    except those that are access `tokens` of this proxy. `via` marks the request for the loop
+    guard. Without `content` there is no body to describe.
+    """
+    if provider.primary:
+        headers = _for_primary(client, key is not None, tokens)
+    else:
+        headers = _for_fallback(client, provider.format)
+    if content and all(name != b"content-type" for name, _ in headers):
+        headers.append((b"content-type", b"application/json"))
+    vias = [value for name, value in client if name == b"via"]
+    headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
+    if key is None and not provider.headers:
+        return headers
+    own = {name.lower().encode("latin-1"): value for name, value in provider.headers.items()}
+    if key is not None:
+        own = {provider.auth_header.lower().encode("latin-1"): credential(provider, key), **own}
+    headers = [(name, value) for name, value in headers if name not in own]
+    headers.extend((name, value.strip().encode("latin-1")) for name, value in own.items())
+    return headers
+
+
+def credential(provider: Provider, key: str) -> str:
+    """The value of the provider's auth header."""
+    if provider.auth_header.lower() != "authorization":
+        return key
+    known = key.lower().startswith(("bearer ", "basic "))
+    return key if known else f"Bearer {key}"
+
+
+def _for_primary(
+    client: RawHeaders, has_key: bool, tokens: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
+    if has_key:
+        dropped |= _CREDENTIALS
+    headers = [pair for pair in client if pair[0] not in dropped and not pair[0].startswith(_OURS)]
+    if not tokens or has_key:
+        return headers
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in _CREDENTIALS or bare_credential(value) not in tokens
+    ]
+
+
+def _for_fallback(client: RawHeaders, wire_format: str) -> list[tuple[bytes, bytes]]:
+    allowed = _FOR_FALLBACKS[wire_format]
+    headers = [(b"anthropic-version", FALLBACK_VERSION)] if wire_format == "anthropic" else []
+    for name, value in end_to_end(client):
+        kept = without_login_beta(value) if name == b"anthropic-beta" else value
+        if name in allowed and kept:
+            headers.append((name, kept))
+    return headers
+
+
+def betas_of(client: RawHeaders) -> tuple[str, ...]:
+    """The flags of a client's `anthropic-beta` headers, in their order."""
+    values = [value for name, value in client if name == b"anthropic-beta"]
+    return _flags(b",".join(values).decode("latin-1"))
+
+
+@lru_cache(maxsize=64)
+def _flags(value: str) -> tuple[str, ...]:
+    """The flags in a header's value; a client sends the same ones again and again."""
+    return tuple(flag.strip() for flag in value.split(",") if flag.strip())
+
+
+def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
+    """The client's headers with these flags; themselves where they have them already."""
+    if betas == betas_of(client):
+        return client
+    others = [(name, value) for name, value in client if name != b"anthropic-beta"]
+    return [*others, (b"anthropic-beta", ",".join(betas).encode("latin-1"))] if betas else others
+
+
+def bare_credential(value: bytes) -> bytes:
+    """A credential without its scheme."""
+    words = value.split(None, 1)
+    return words[1].rstrip() if len(words) == 2 and words[0].lower() == b"bearer" else value.strip()
+
+
+def without_login_beta(value: bytes) -> bytes:
+    """An `anthropic-beta` value without the flags that belong to a login."""
+    flags = [flag.strip() for flag in value.split(b",")]
+    return b",".join(flag for flag in flags if flag and not flag.startswith(b"oauth-"))
+
+
+def is_sendable(value: bytes) -> bool:
+    """Whether a server can pass on a header's value; an upstream's may hold anything."""
+    return _SENDABLE.fullmatch(value) is not None
+
+
+def response_headers(
+    upstream: RawHeaders, provider: Provider, *, decoded: bool
+) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers that go on to the client.
+
+    The body's length is dropped: who sends the body knows it. So is its encoding when the body
+    was `decoded` on the way.
+    """
+    kept = [
+        pair
+        for pair in end_to_end(upstream)
+        if pair[0] not in _OURS_TO_ANSWER
+        and not pair[0].startswith(b"x-ccfallback-")
+        and (provider.primary or pair[0] in _FROM_FALLBACKS)
+    ]
+    if decoded:
+        kept = [pair for pair in kept if pair[0] != b"content-encoding"]
+    # One look at all of them together, because hardly ever is one of them unfit.
+    if is_sendable(b"".join([value for _, value in kept])):
+        return kept
+    return [pair for pair in kept if is_sendable(pair[1])]

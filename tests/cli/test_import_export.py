@@ -1,0 +1,176 @@
+"""`config export|import|reset`: out and in again is the same; a bad import changes nothing."""
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.paths import Paths
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("two_providers")
+
+
+def exported(ccf: Run) -> Any:
+    return ccf("config", "export").json
+
+
+def test_an_export_comes_back_as_it_was(ccf: Run, paths: Paths, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.json"
+    ccf("tokens", "add", "--note", "laptop")
+    ccf("config", "set", "server.port", "9000")
+    before = exported(ccf)
+    assert before["providers"][0]["api_key"] == "sk-abcdefghijklmnopqrstuvwxyz"
+    assert ccf("config", "export", str(backup)).code == 0
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert ccf("config", "reset", "--yes").code == 0
+    assert exported(ccf) == {}
+    ran = ccf("config", "import", str(backup), "--yes", "--json")
+    assert ran.json == {"changed": True, "providers": ["one", "two"]}
+    assert exported(ccf) == before
+    assert stat.S_IMODE(paths.config.stat().st_mode) == 0o600
+    assert ccf("config", "rollback").code == 0
+    assert exported(ccf) == {}
+
+
+def test_stdin_and_stdout(ccf_process: Run, ccf: Run) -> None:
+    before = ccf_process("config", "export", "-").out
+    ccf("config", "reset")
+    assert ccf_process("config", "import", "-", given=before).code == 0
+    assert exported(ccf) == msgspec.json.decode(before)
+
+
+def test_a_plain_array_replaces_the_providers_only(ccf: Run, ccf_process: Run) -> None:
+    ccf("config", "set", "server.port", "9000")
+    plain = [
+        {
+            "name": "three",
+            "baseUrl": "https://three.example/v1/chat/completions",
+            "apiKey": "k3",
+            "authHeader": "Authorization",
+            "headers": {"X-Title": "cc"},
+            "modelMapping": {"*": "m"},
+            "format": "openai",
+            "disabled": False,
+            "retry": 2,
+        },
+        {"name": "four", "baseUrl": "https://four.example", "apiKey": None, "headers": {}},
+    ]
+    given = msgspec.json.encode(plain).decode()
+    assert ccf_process("config", "import", "-", given=given).code == 0
+    assert exported(ccf) == {
+        "server": {"port": 9000},
+        "providers": [
+            {
+                "name": "three",
+                "base_url": "https://three.example/v1/chat/completions",
+                "api_key": "k3",
+                "auth_header": "Authorization",
+                "headers": {"X-Title": "cc"},
+                "model_mapping": {"*": "m"},
+                "format": "openai",
+                "disabled": False,
+                "retry": 2,
+            },
+            {"name": "four", "base_url": "https://four.example"},
+        ],
+    }
+
+
+def test_toml_comes_in_with_its_comments(ccf_process: Run, paths: Paths) -> None:
+    given = "# theirs\n[server]\nport = 9001\n"
+    assert ccf_process("config", "import", "-", given=given).code == 0
+    assert paths.config.read_text() == given
+
+
+@pytest.mark.parametrize(
+    "given", ["", "5", "nonsense", '{"server": {"prot": 1}}', "[5]", '[{"name": "x"}]', "[[["]
+)
+def test_a_bad_import_changes_nothing(ccf_process: Run, paths: Paths, given: str) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf_process("config", "import", "-", given=given)
+    if not given:  # Empty TOML is a configuration: that of all defaults.
+        assert ran.code == 0
+        return
+    assert ran.code == 1
+    assert "bug" not in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_a_missing_file_is_said(ccf: Run) -> None:
+    ran = ccf("config", "import", "/nowhere/at-all.json")
+    assert ran.code == 1
+    assert "can't be read" in ran.err
+
+
+def test_import_and_reset_mend_a_broken_file(ccf: Run, ccf_process: Run, paths: Paths) -> None:
+    paths.config.write_text("[server")
+    assert ccf_process("config", "import", "-", given='{"server": {"port": 1}}').code == 0
+    paths.config.write_text("[server")
+    assert ccf("config", "reset").code == 0
+    assert paths.config.read_text() == ""
+    assert "nothing changed" in ccf("config", "reset").err
+
+
+LITELLM = """
+model_list:
+  - model_name: sonnet
+    litellm_params:
+      model: openai/large
+      api_base: https://three.example/v1
+      api_key: os.environ/THREE_KEY
+router_settings: {num_retries: 2}
+"""
+
+
+def test_another_program_s_file_replaces_the_providers_only(ccf: Run, ccf_process: Run) -> None:
+    ccf("config", "set", "server.port", "9000")
+    before = exported(ccf)
+    ran = ccf_process("config", "import", "--from", "litellm", "-", "--json", given=LITELLM)
+    assert ran.code == 0
+    assert ran.json["providers"] == ["openai"]
+    assert "router_settings" in ran.json["left_out"][0]
+    assert "left out: router_settings" in ran.err
+    assert "rollback" in ran.err
+    after = exported(ccf)
+    assert after["server"] == {"port": 9000}
+    assert after["providers"][0]["api_key_env"] == "THREE_KEY"
+    ccf("config", "rollback")
+    assert exported(ccf) == before
+
+
+@pytest.mark.parametrize("given", ["a: [", "{}", '{"model_list": []}', LITELLM.replace("s:", "x")])
+def test_another_program_s_bad_file_changes_nothing(
+    ccf_process: Run, paths: Paths, given: str
+) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf_process("config", "import", "--from", "litellm", "-", given=given)
+    assert ran.code == 1
+    assert "bug" not in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_an_unknown_program_is_wrong_usage(ccf: Run) -> None:
+    ran = ccf("config", "import", "--from", "litelm", "x.yaml")
+    assert ran.code == 2
+    assert "did you mean litellm?" in ran.err
+
+
+def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path) -> None:
+    database = tmp_path / "cc-switch.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE providers (id, app_type, name, settings_config)")
+        env = '{"env": {"ANTHROPIC_BASE_URL": "https://relay.example", "ANTHROPIC_API_KEY": "k"}}'
+        connection.execute("INSERT INTO providers VALUES ('1', 'claude', 'Relay', ?)", [env])
+    ran = ccf("config", "import", "--from", "cc-switch", str(database), "--json")
+    assert ran.json == {"changed": True, "providers": ["Relay"], "left_out": []}
+    ran = ccf("config", "import", "--from", "litellm", str(database))
+    assert ran.code == 1
+    assert "what is to be imported is a database" in ran.err
+    ran = ccf("config", "import", str(database))
+    assert ran.code == 1
+    assert "`--from`" in ran.err

@@ -1,0 +1,134 @@
+"""How a request came to its answer, in words."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.cli import recent_requests as recent
+from ccfallback.events.explain import explain
+from tests.cli import logbook
+
+BRIEF = {"one": "1", "two": "2"}
+
+
+def attempt(provider: str, **data: Any) -> bytes:
+    return logbook.line("provider.attempt", 0, request="r", provider=provider, attempt=1, **data)
+
+
+def success(provider: str, number: int = 1) -> bytes:
+    return logbook.line("provider.success", 0, request="r", provider=provider, attempt=number)
+
+
+def failure(provider: str, **data: Any) -> bytes:
+    told = {"attempt": 1, "status": 529, "reason": "529 overloaded_error", **data}
+    return logbook.line("provider.failure", 0, "warn", "r", provider=provider, **told)
+
+
+def skip(provider: str, **data: Any) -> bytes:
+    return logbook.line("circuit_breaker.skip", 0, request="r", provider=provider, **data)
+
+
+def end(provider: str | None, status: int = 200, **data: Any) -> bytes:
+    event = "request.complete" if status == 200 else "request.error"
+    return logbook.line(event, 0, request="r", provider=provider, status=status, **data)
+
+
+REPAIRED = [
+    attempt("one"),
+    logbook.line("rectifier.attempt", 0, request="r", provider="one", rectifier="max_tokens"),
+    attempt("one"),
+    success("one"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "whole", "brief"),
+    [
+        ([attempt("one"), success("one"), end("one")], ("one", ""), ("one", "")),
+        (
+            [attempt("one"), failure("one"), attempt("two"), success("two"), end("two")],
+            ("two", "after one (529 overloaded_error)"),
+            ("two", "after 1 (529)"),
+        ),
+        (
+            [skip("one"), skip("two", probe=True), attempt("old"), success("old"), end("old")],
+            ("old", "after one (cooling down) and two (on trial)"),
+            ("old", "after 1 (open) and 2 (half-open)"),
+        ),
+        ([*REPAIRED, end("one")], ("one", "repaired by max_tokens"), None),
+        (
+            [attempt("one"), attempt("one"), attempt("one"), success("one"), end("one")],
+            ("one", "at try 3"),
+            None,
+        ),
+        (
+            [attempt("one"), failure("one"), end("one", 529)],
+            ("one", "handed on as it came"),
+            None,
+        ),
+        (
+            [attempt("one"), failure("one"), end(None, 502, error="fallback_exhausted")],
+            ("-", "no answer, after one (529 overloaded_error)"),
+            ("-", "no answer, after 1 (529)"),
+        ),
+        (
+            [attempt("one"), end(None, 499, error="client disconnected")],
+            ("-", "the client left"),
+            None,
+        ),
+        (
+            [
+                attempt("one"),
+                success("one"),
+                logbook.line("provider.failure", 0, "warn", "r", provider="one", reason="cut"),
+                end("one", 200, error="torn").replace(b"request.complete", b"request.error"),
+            ],
+            ("one", "after one (cut)"),
+            None,
+        ),
+        (
+            [attempt("one"), failure("one"), attempt("two")],
+            ("two", "asked now, after one (529 overloaded_error)"),
+            None,
+        ),
+        ([attempt("one"), success("one")], ("one", "answering now"), None),
+    ],
+)
+def test_the_path(
+    lines: list[bytes], whole: tuple[str, str], brief: tuple[str, str] | None
+) -> None:
+    story = explain(map(msgspec.json.decode, lines))
+    assert recent.path(story, {}) == whole
+    assert brief is None or recent.path(story, BRIEF) == brief
+
+
+def test_the_path_for_a_script() -> None:
+    lines = [
+        skip("one"),
+        attempt("two"),
+        failure("two"),
+        attempt("old"),
+        success("old"),
+        end("old"),
+    ]
+    asked = recent.asked(explain(map(msgspec.json.decode, lines)))
+    assert [(each["provider"], each["standing"], each["attempts"]) for each in asked] == [
+        ("one", "passed by", 0),
+        ("two", "failed", 1),
+        ("old", "answered", 1),
+    ]
+    assert asked[1]["results"] == ["529 overloaded_error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "short"),
+    [
+        ("claude-sonnet-4-5-20250929", "sonnet-4-5"),
+        ("claude-opus-5-5", "opus-5-5"),
+        ("gpt-x-12345678", "gpt-x-12345678"),
+        ("", ""),
+    ],
+)
+def test_a_model_is_known_by_less(model: str, short: str) -> None:
+    assert recent.short(model) == short

@@ -1,0 +1,289 @@
+"""The line for Claude Code's status line: pure parts first, then the true program."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.cli.statusline_view import (
+    Standing,
+    last_request,
+    listed,
+    model_of,
+    same_place,
+    standing,
+    told,
+)
+from ccfallback.paths import Paths
+from tests.cli import logbook
+from tests.cli.conftest import Run
+from tests.conftest import RunningProxy
+
+NOW = 1_700_000_000.0
+FAR = (NOW + 240) * 1000
+
+
+def chain(*facts: dict[str, Any]) -> list[Standing]:
+    return listed({"providers": list(facts)})
+
+
+@pytest.mark.parametrize(
+    ("facts", "until", "serving", "cooling"),
+    [
+        ([{"name": "a", "available": True}, {"name": "b", "available": True}], {}, "a", []),
+        (
+            [{"name": "a", "cooldownUntil": FAR}, {"name": "b", "available": True}],
+            {},
+            "b",
+            [("a", NOW + 240)],
+        ),
+        # Another model's trouble is not this one's.
+        ([{"name": "a", "available": True}], {"b": NOW + 9}, "a", []),
+        (
+            [{"name": "a", "available": True}, {"name": "b", "available": True}],
+            {"a": NOW + 9},
+            "b",
+            [("a", NOW + 9)],
+        ),
+        ([{"name": "a", "available": True}], {"a": NOW + 1e9}, "a", []),
+        ([{"name": "a", "available": True}], {"a": NOW - 1}, "a", []),
+        ([{"name": "a", "disabled": True, "cooldownUntil": FAR}], {}, None, []),
+        ([{"name": "a", "cooldownUntil": FAR}], {}, None, [("a", NOW + 240)]),
+        ([], {}, None, []),
+    ],
+)
+def test_who_serves_and_who_cools_down(
+    facts: list[dict[str, Any]],
+    until: dict[str, float],
+    serving: str | None,
+    cooling: list[tuple[str, float]],
+) -> None:
+    assert standing(chain(*facts), until, NOW) == (serving, cooling)
+
+
+@pytest.mark.parametrize("providers", [None, 7, [7], [{"name": 1}], [{"name": "\x1b[2J"}]])
+def test_a_page_of_strangers_has_no_chain(providers: Any) -> None:
+    assert listed({"providers": providers}) == []
+
+
+TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"name": st.text(), "available": st.booleans(), "cooldownUntil": TIMES}
+        )
+    ),
+    st.dictionaries(st.text(), st.floats(allow_nan=False)),
+)
+def test_whatever_a_page_says_there_is_one_line(
+    facts: list[dict[str, Any]], until: dict[str, float]
+) -> None:
+    line = told(*standing(chain(*facts), until, NOW), [], NOW)
+    assert line.splitlines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("serving", "cooling", "remarks", "begins", "ends"),
+    [
+        ("a", [], [], "ccfallback ✓ a", "a"),
+        ("b", [("a", NOW + 240)], [], "ccfallback ! b · a back in 4 min, ", ""),
+        (None, [("a", NOW + 9)], [], "ccfallback ✗ all cool down · a back in 9 s", ""),
+        (None, [], [], "ccfallback ✗ no provider is enabled", "enabled"),
+        ("a", [], ["this session goes to x"], "ccfallback ! a", " · this session goes to x"),
+    ],
+)
+def test_the_line(
+    serving: str | None,
+    cooling: list[tuple[str, float]],
+    remarks: list[str],
+    begins: str,
+    ends: str,
+) -> None:
+    line = told(serving, cooling, remarks, NOW)
+    assert line.startswith(begins)
+    assert line.endswith(ends)
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (logbook.answered(NOW - 5, "a", 900.0), ""),
+        (logbook.answered(NOW - 5, "b", 900.0), "last answer by b"),
+        (logbook.answered(NOW - 3600, "b", 900.0), ""),
+        (logbook.answered(NOW + 3600, "b", 900.0), ""),
+        (logbook.answered(NOW - 5, "b\x1b[2J", 900.0), ""),
+        ([logbook.unanswered(NOW - 5)], "the last request failed, `ccfallback explain` why"),
+        ([logbook.unanswered(NOW - 5, 499)], ""),
+        ([*logbook.answered(NOW - 9, "b", 9.0), *logbook.answered(NOW - 5, "a", 9.0)], ""),
+        (
+            [
+                *logbook.answered(NOW - 9, "b", 9.0),
+                logbook.line("request.error", NOW - 5, "debug", provider=None),
+            ],
+            "last answer by b",
+        ),
+        ([b'{"event":"request.complete","timestamp":7}\n'], ""),
+        ([b'{"event":"request.complete","level":[],"data":7}\n', b"[]\n", b"{"], ""),
+        ([], ""),
+    ],
+)
+def test_the_last_request_is_told_where_it_is_news(
+    paths: Paths, lines: list[bytes], said: str
+) -> None:
+    logbook.write(paths.log, lines)
+    assert last_request(paths, "a", NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        (
+            b'{"model":{"id":"claude-opus-5-5[1m]","display_name":"Opus"},"cwd":"/"}',
+            "claude-opus-5-5",
+        ),
+        (b'{"model":{"id":"m"}}', "m"),
+        (b'{"model":"m"}', ""),
+        (b'{"model":{"id":7}}', ""),
+        (b"{", ""),
+        (b"", ""),
+        (b"\xff\x00", ""),
+        (b"[" * 100_000, ""),
+    ],
+)
+def test_the_model_is_read_if_there_is_one(given: bytes, model: str) -> None:
+    assert model_of(given) == model
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://localhost:8787", "http://127.0.0.1:8787", True),
+        ("http://127.0.0.1:8787/", "http://127.0.0.1:8787", True),
+        ("http://127.0.0.1:1", "http://127.0.0.1:8787", False),
+        ("https://api.anthropic.com", "http://127.0.0.1:8787", False),
+        ("", "http://127.0.0.1:80", False),
+        ("http://x:port", "http://127.0.0.1:80", False),
+    ],
+)
+def test_two_names_of_one_place(one: str, other: str, same: bool) -> None:
+    assert same_place(one, other) is same
+
+
+def test_down_says_what_to_do(ccf_process: Run, configure: Callable[[str], None]) -> None:
+    configure("[server]\nport = 1\n")
+    ran = ccf_process("statusline", given="{}")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "ccfallback ✗ down: `ccfallback serve` starts it\n"
+
+
+def test_up_says_who_serves_this_model(
+    ccf_process: Run, paths: Paths, running: Callable[[str], RunningProxy]
+) -> None:
+    proxy = running('[[providers]]\nname = "one"\nbase_url = "http://127.0.0.1:9"\napi_key = "k"\n')
+    known = {"models": {"m": {"consecutiveFailures": 3, "cooldownUntil": 4e12}}}
+    given = '{"model":{"id":"m"}}'
+    line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
+    assert line == "ccfallback ✓ anthropic-primary\n"
+    known["models"]["m"]["cooldownUntil"] = (time() + 100) * 1000
+    paths.state.write_bytes(
+        msgspec.json.encode({"version": 1, "providers": {"anthropic-primary": known}})
+    )
+    line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
+    assert line.startswith("ccfallback ! one · anthropic-primary back in 2 min, ")
+    line = ccf_process("statusline", given='{"model":{"id":"other"}}').out
+    assert line == "ccfallback ! anthropic-primary · this session does not come here\n"
+
+
+@pytest.mark.parametrize("given", ["", "nonsense", "[" * 10_000, "x" * 3_000_000])
+def test_whatever_is_piped_in_the_line_comes_and_the_code_is_0(
+    ccf_process: Run, configure: Callable[[str], None], given: str
+) -> None:
+    configure("[server]\nport = 1\n")
+    ran = ccf_process("statusline", given=given)
+    assert (ran.code, ran.out.count("\n"), ran.err) == (0, 1, "")
+
+
+def test_a_broken_config_is_no_reason_to_fail(
+    ccf_process: Run, configure: Callable[[str], None]
+) -> None:
+    configure("[server\n")
+    assert ccf_process("statusline").code == 0
+
+
+def test_neither_a_silent_pipe_nor_a_terminal_is_waited_for(
+    configure: Callable[[str], None], own_files: None
+) -> None:
+    configure("[server]\nport = 1\n")
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    reading, writing = os.pipe()
+    for stdin in (follower, reading):
+        ran = subprocess.run(
+            [sys.executable, "-m", "ccfallback", "statusline"],
+            stdin=stdin,
+            capture_output=True,
+            timeout=20,
+            check=True,
+        )
+        assert ran.stdout.startswith(b"ccfallback")
+    for descriptor in (leader, follower, reading, writing):
+        os.close(descriptor)
+
+
+def test_a_closed_standard_input_and_a_closed_reader_are_fine(own_files: None) -> None:
+    command = f"{sys.executable} -m ccfallback statusline"
+    for shell in (f"{command} <&-", f"{command} | true", f"{command} >&-"):
+        ran = subprocess.run(shell, shell=True, capture_output=True, timeout=20, check=True)
+        assert ran.stderr == b""
+
+
+def test_the_whole_command_does_the_same(ccf: Run, configure: Callable[[str], None]) -> None:
+    configure("[server]\nport = 1\n")
+    ran = ccf("statusline", "--json")
+    assert (ran.code, ran.json["running"], ran.json["serving"]) == (0, False, None)
+    assert ran.json["text"].startswith("ccfallback ✗ down")
+
+
+LOADED = """
+import os, sys
+from ccfallback.cli.statusline_view import run
+run(os.environ)
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def test_it_loads_no_parser_and_no_library(running: Callable[[str], RunningProxy]) -> None:
+    running("")
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED], stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    assert b"anthropic-primary" in ran.stdout
+    loaded = set(ran.stderr.decode().split())
+    assert not loaded & {"typer", "pydantic", "rich", "httpx", "http.client", "tomlkit", "tomllib"}
+    assert "ccfallback.config.model" not in loaded
+
+
+def test_it_takes_a_tenth_of_a_second_at_most(own_files: None) -> None:
+    resource = pytest.importorskip("resource")
+
+    def cost(*arguments: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return float(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    least = min(cost("-m", "ccfallback", "statusline") for _ in range(5))
+    # A machine that is busy with other things takes longer for an empty program as well.
+    assert least < 0.1 or least < 8 * min(cost("-c", "pass") for _ in range(5))

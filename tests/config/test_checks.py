@@ -1,0 +1,148 @@
+"""Readers of single values: what each takes, and what it says of the rest."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.config import checks
+from ccfallback.config.checks import Expected, Reader, describe
+from ccfallback.errors import ConfigFault
+
+ACCEPTED: list[tuple[Callable[[Any], Any], Any, Any]] = [
+    (checks.boolean, True, True),
+    (checks.integer(0, 5), 0, 0),
+    (checks.integer(0, 5), 5, 5),
+    (checks.seconds(0, 5), 5, 5.0),
+    (checks.seconds(0.05, 5), 0.05, 0.05),
+    (checks.text, "x", "x"),
+    (checks.note, "", ""),
+    (checks.note, "a\tb", "a\tb"),
+    (checks.pattern("[a-z]+", "w"), "abc", "abc"),
+    (checks.choice(["a", "b"]), "b", "b"),
+    (checks.texts, ["a"], ("a",)),
+    (checks.texts, [], ()),
+    (checks.command, ["pass", "show", ""], ("pass", "show", "")),
+    (checks.text_map, {"a": "b"}, {"a": "b"}),
+    (checks.header_map, {"X-A": "é b"}, {"X-A": "é b"}),
+    (checks.header_name, "x-api-key", "x-api-key"),
+    (checks.key_text, " k ", "k"),
+    (checks.http_url, "http://h", "http://h"),
+    (checks.http_url, " HTTPS://h:1/x?a=b ", "HTTPS://h:1/x?a=b"),
+    (checks.http_url, "http://[::1]:80/", "http://[::1]:80/"),
+    (checks.proxy_url, "http://name:password@h:1", "http://name:password@h:1"),
+    (checks.proxy_url, "socks5h://h:1", "socks5h://h:1"),
+    (checks.statuses, [], frozenset()),
+    (checks.statuses, ["429", 500, "4XX"], frozenset({500, *range(400, 500)})),
+]
+
+REFUSED: list[tuple[Callable[[Any], Any], Any]] = [
+    *((checks.boolean, value) for value in (1, 0, "true", None)),
+    *((checks.integer(0, 5), value) for value in (-1, 6, 1.0, "1", True, None)),
+    *((checks.seconds(0, 5), v) for v in (-0.1, 5.1, "1", True, float("nan"), float("inf"))),
+    *((checks.text, value) for value in ("", "  ", 5, None)),
+    *((checks.note, value) for value in ("a\nb", "\x1b[0m", 5)),
+    *((checks.pattern("[a-z]+", "w"), value) for value in ("", "abc\n", "a b", 5)),
+    *((checks.choice(["a", "b"]), value) for value in ("", "c", "A", ["a"])),
+    *((checks.texts, value) for value in ("a", [""], [5], {"a": "b"})),
+    *((checks.command, value) for value in ("pass", [], [""], ["a", 5])),
+    (checks.text_map, []),
+    *((checks.text_map, value) for value in ({"a": ""}, {"a": 5}, {"": "a"})),
+    *((checks.header_map, value) for value in ({"a b": "c"}, {"a:": "c"}, {"a": 5}, ["a"])),
+    *((checks.header_map, value) for value in ({"a": "b\r\nc: d"}, {"a": "漢"}, {"": "b"})),
+    *((checks.header_name, value) for value in ("", "a b", "a: b", "é", 5)),
+    *((checks.key_text, value) for value in ("", " ", "a\nb", "漢", 5, ["k"])),
+    *((checks.http_url, v) for v in ("", "h", "ftp://h", "http://", "http://h:x", "http://h:99999")),
+    *((checks.http_url, v) for v in ("http://a:b@h", "http://a@h", "http://h h", "http://h\n", 5)),
+    *((checks.http_url, v) for v in ("http://h/#x", "http://[::1", "//h", "http://h\th", ["h"])),
+    *((checks.proxy_url, v) for v in ("", "h:1", "ftp://h", "socks4://h", "http://h:x", 5)),
+    *((checks.statuses, v) for v in ("429", ["200"], ["600"], ["3xx"], ["4x"], [True], [429.5])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "value", "meaning"), ACCEPTED)
+def test_what_is_taken(check: Callable[[Any], Any], value: Any, meaning: Any) -> None:
+    assert check(value) == meaning
+
+
+@pytest.mark.parametrize(("check", "value"), REFUSED)
+def test_what_is_refused(check: Callable[[Any], Any], value: Any) -> None:
+    with pytest.raises(Expected) as refused:
+        check(value)
+    assert refused.value.expected
+
+
+CHECKS = sorted({check for check, *_ in (*ACCEPTED, *REFUSED)}, key=repr)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(check=st.sampled_from(CHECKS), value=ANY | st.text().map("http://{}".format))
+def test_a_check_takes_a_value_or_says_what_it_expected(
+    check: Callable[[Any], Any], value: Any
+) -> None:
+    expected = "nothing else"
+    try:
+        check(value)
+    except Expected as refused:
+        expected = refused.expected
+    assert expected
+    assert expected.isprintable()
+
+
+@given(value=ANY)
+def test_a_value_is_described_on_one_short_line(value: Any) -> None:
+    shown = describe(value)
+    assert shown.isprintable()
+    assert len(shown) <= 400
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "true"),
+        ("x", '"x"'),
+        ("a\nb\x1b", '"a\ufffdb\ufffd"'),
+        (5, "5"),
+        ({}, "a table"),
+        ([], "an array"),
+        (None, "a NoneType"),
+    ],
+)
+def test_how_a_value_is_described(value: Any, shown: str) -> None:
+    assert describe(value) == shown
+
+
+def test_a_reader_collects_faults_and_goes_on() -> None:
+    faults: list[ConfigFault] = []
+    reader = Reader({"a": "x", "b": 5, "prot": 1, "sub": 7}, "root", faults)
+    assert reader.get("a", checks.boolean, False) is False
+    assert reader.get("b", checks.integer(0, 9), 1) == 5
+    assert reader.get("port", checks.integer(0, 9), 3) == 3
+    reader.section("sub").finish()
+    reader.finish()
+    assert [str(fault) for fault in faults] == [
+        'root.a: found "x", expected true or false',
+        "root.sub: found 7, expected a table",
+        "root.prot: found an unknown key, expected port",
+    ]
+
+
+def test_an_unknown_key_like_no_other_is_told_all_there_are() -> None:
+    faults: list[ConfigFault] = []
+    reader = Reader({"zzzzzz": 1}, "", faults)
+    reader.get("b", checks.boolean, False)
+    reader.get("a", checks.boolean, False)
+    reader.finish()
+    assert faults == [ConfigFault("zzzzzz", "an unknown key", "one of a, b")]
+
+
+def test_a_bare_text_where_a_table_belongs_is_not_shown() -> None:
+    faults: list[ConfigFault] = []
+    Reader("a-bare-token", "tokens.1", faults)
+    assert faults == [ConfigFault("tokens.1", "a text", "a table")]

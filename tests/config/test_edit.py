@@ -1,0 +1,320 @@
+import tomllib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import tomlkit
+
+from ccfallback.config.edit import (
+    ProviderChanges,
+    add_provider,
+    change_provider,
+    move_provider,
+    remove_providers,
+)
+from ccfallback.config.model import Config
+from ccfallback.config.schema import parse
+from ccfallback.errors import ConfigError, ProviderNotFound
+
+COMMENTED = """\
+# my setup
+
+[server]
+port = 9000  # not the usual one
+
+# the cheap one
+[[providers]]
+name = "cheap"  # really
+base_url = "https://cheap.example"
+# retry = 2
+
+# the fast one,
+# from work
+[[providers]]
+name = "fast"
+base_url = "https://fast.example"
+[providers.headers]
+X-A = "1"
+
+# -- at home --
+
+# the local one
+[[providers]]
+name = "local"
+base_url = "http://127.0.0.1:1"
+
+# laptop
+[[tokens]]
+token = "t-1"
+
+# the end
+"""
+
+URL = ProviderChanges(base_url="https://new.example")
+
+
+def edited(text: str, *changes: Callable[[tomlkit.TOMLDocument], Any]) -> str:
+    """The text after the changes, each made on what the one before wrote."""
+    for change in changes:
+        document = tomlkit.parse(text)
+        change(document)
+        text = document.as_string()
+    return text
+
+
+def edited_at_once(text: str, *changes: Callable[[tomlkit.TOMLDocument], Any]) -> str:
+    """The text after all the changes to one document."""
+    document = tomlkit.parse(text)
+    for change in changes:
+        change(document)
+    return document.as_string()
+
+
+def config(text: str) -> Config:
+    return parse(tomllib.loads(text), formats=("anthropic", "openai"))
+
+
+def names(text: str) -> list[str]:
+    return [provider.name for provider in config(text).providers]
+
+
+def test_the_first_provider_of_an_empty_file() -> None:
+    changes = ProviderChanges(
+        base_url="https://a.example",
+        format="openai",
+        api_key="sk-1",
+        retry=1,
+        disabled=True,
+        headers={"X-A": "1"},
+        model_mapping={"*": "m"},
+    )
+    assert edited("", lambda document: add_provider(document, "a", changes, None)) == (
+        '[[providers]]\nname = "a"\nbase_url = "https://a.example"\nformat = "openai"\n'
+        'api_key = "sk-1"\nretry = 1\ndisabled = true\nheaders = {X-A = "1"}\n'
+        'model_mapping = {"*" = "m"}\n'
+    )
+
+
+def test_a_blank_line_stands_before_each_new_provider() -> None:
+    text = edited(
+        "[log]\nlevel = 'info'\n",
+        lambda document: add_provider(document, "a", URL),
+        lambda document: add_provider(document, "b", URL),
+        lambda document: add_provider(document, "c", URL, 1),
+    )
+    assert names(text) == ["c", "a", "b"]
+    assert text.count("\n\n[[providers]]\n") == 3
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("position", "order"),
+    [
+        (None, ["cheap", "fast", "local", "new"]),
+        (1, ["new", "cheap", "fast", "local"]),
+        (3, ["cheap", "fast", "new", "local"]),
+        (99, ["cheap", "fast", "local", "new"]),
+    ],
+)
+def test_an_added_provider_disturbs_no_comment(position: int | None, order: list[str]) -> None:
+    text = edited(COMMENTED, lambda document: add_provider(document, "new", URL, position))
+    assert names(text) == order
+    added = '\n[[providers]]\nname = "new"\nbase_url = "https://new.example"\n'
+    assert text.replace(added, "", 1) == COMMENTED
+
+
+def test_a_provider_goes_with_its_comment_and_no_other() -> None:
+    text = edited(COMMENTED, lambda document: remove_providers(document, ["cheap"]))
+    start = COMMENTED.index("\n# the cheap one")
+    assert text == COMMENTED[:start] + COMMENTED[COMMENTED.index("\n# the fast one") :]
+
+
+def test_what_stands_between_providers_stays_when_one_goes() -> None:
+    text = edited(COMMENTED, lambda document: remove_providers(document, ["local"]))
+    start, end = COMMENTED.index("\n# the local one"), COMMENTED.index("\n# laptop")
+    assert text == COMMENTED[:start] + COMMENTED[end:]
+
+
+@pytest.mark.parametrize("run", [edited, edited_at_once])
+def test_all_providers_can_go(run: Callable[..., str]) -> None:
+    text = run(
+        COMMENTED,
+        lambda document: remove_providers(document, ["fast", "nobody", "local"]),
+        lambda document: remove_providers(document, ["cheap"]),
+    )
+    assert names(text) == []
+    for kept in ("# my setup", "# not the usual one", "# -- at home --", "# laptop", "# the end"):
+        assert kept in text
+    assert "# the" not in text.replace("# the end", "")
+    assert len(config(text).tokens) == 1
+    text = edited(text, lambda document: add_provider(document, "new", URL))
+    assert names(text) == ["new"]
+
+
+def test_removing_says_which_there_were() -> None:
+    document = tomlkit.parse(COMMENTED)
+    assert remove_providers(document, ["nobody", "fast", "fast"]) == ["fast"]
+    assert remove_providers(document, ["nobody"]) == []
+    assert remove_providers(tomlkit.document(), ["nobody"]) == []
+
+
+def test_a_provider_moves_with_its_comment() -> None:
+    text = edited(COMMENTED, lambda document: move_provider(document, "fast", 1))
+    assert names(text) == ["fast", "cheap", "local"]
+    for pair in (
+        '\n\n# the fast one,\n# from work\n[[providers]]\nname = "fast"',
+        'X-A = "1"\n\n# the cheap one\n[[providers]]\nname = "cheap"  # really',
+        '\n# retry = 2\n\n# -- at home --\n\n# the local one\n[[providers]]\nname = "local"',
+        "\n\n# laptop\n[[tokens]]",
+    ):
+        assert pair in text
+    assert text.endswith("\n\n# the end\n")
+
+
+@pytest.mark.parametrize("name", ["cheap", "fast", "local"])
+@pytest.mark.parametrize("to", [1, 2, 3])
+def test_a_move_there_and_back_changes_nothing(name: str, to: int) -> None:
+    place = names(COMMENTED).index(name) + 1
+    there = edited(COMMENTED, lambda document: move_provider(document, name, to))
+    assert names(there).index(name) + 1 == to
+    assert sorted(there.splitlines()) == sorted(COMMENTED.splitlines())
+    assert edited(there, lambda document: move_provider(document, name, place)) == COMMENTED
+
+
+def test_a_provider_at_the_very_top_can_move() -> None:
+    text = '# one\n[[providers]]\nname = "a"\nbase_url = "https://a.example"\n'
+    text = edited(
+        text,
+        lambda document: add_provider(document, "b", URL),
+        lambda document: move_provider(document, "a", 2),
+    )
+    assert text.startswith('[[providers]]\nname = "b"')
+    assert '\n\n# one\n[[providers]]\nname = "a"' in text
+
+
+def test_a_changed_key_lands_above_the_next_comment() -> None:
+    text = edited(
+        COMMENTED,
+        lambda document: change_provider(document, "cheap", ProviderChanges(retry=3)),
+        lambda document: change_provider(document, "local", ProviderChanges(disabled=True)),
+    )
+    assert "# retry = 2\nretry = 3\n\n# the fast one" in text
+    assert 'base_url = "http://127.0.0.1:1"\ndisabled = true\n\n# laptop' in text
+    assert text.endswith("\n\n# the end\n")
+
+
+def test_one_key_source_takes_the_place_of_the_others() -> None:
+    text = '[[providers]]\nname = "a"\nbase_url = "https://a.example"\napi_key = "sk-1"\n'
+    for changes, key in (
+        (ProviderChanges(api_key_env="K"), "api_key_env"),
+        (ProviderChanges(api_key_command=["pass", "a"]), "api_key_command"),
+        (ProviderChanges(api_key="sk-2"), "api_key"),
+    ):
+        text = edited(text, partial(change_provider, name="a", changes=changes))
+        assert [key for key in tomllib.loads(text)["providers"][0] if key.startswith("api")] == [
+            key
+        ]
+
+
+def test_enabling_takes_the_key_out() -> None:
+    text = edited(
+        COMMENTED,
+        lambda document: change_provider(document, "local", ProviderChanges(disabled=True)),
+        lambda document: change_provider(document, "local", ProviderChanges(disabled=False)),
+    )
+    assert text == COMMENTED
+
+
+def test_headers_and_mappings_are_merged_and_empty_values_take_out() -> None:
+    def change(headers: dict[str, str], mapping: dict[str, str]) -> str:
+        changes = ProviderChanges(headers=headers, model_mapping=mapping)
+        return edited(COMMENTED, lambda document: change_provider(document, "fast", changes))
+
+    provider = config(change({"x-a": "2", "X-B": "3"}, {"*": "m", "n": ""})).provider("fast")
+    assert provider is not None
+    assert provider.headers == {"X-A": "2", "X-B": "3"}
+    assert provider.model_mapping == {"*": "m"}
+    provider = config(change({"X-A": ""}, {})).provider("fast")
+    assert provider is not None
+    assert provider.headers == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[primary]\n",
+        "[primary]\nretry = 1\n\n# next\n[log]\nlevel = 'info'\n",
+        "primary = { retry = 1 }\n",
+        "primary.retry = 1\n",
+        COMMENTED,
+    ],
+)
+def test_the_primary_is_changed_where_it_stands(text: str) -> None:
+    changes = ProviderChanges(retry=4, disabled=True, headers={"X-A": "1"})
+    result = edited(text, lambda document: change_provider(document, "anthropic-primary", changes))
+    primary = config(result).primary
+    assert (primary.retry, primary.disabled, primary.headers) == (4, True, {"X-A": "1"})
+    if "# next" in text:
+        assert "\n\n# next\n[log]" in result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'providers = [{ name = "a", base_url = "https://a.example" }]\n',
+        "providers = [\n  # first\n"
+        '  { name = "a", base_url = "https://a.example" }, # one\n]\n\n[log]\nlevel = "info"\n',
+        "providers = []\n[log]\nlevel = 'info'\n",
+        '[[providers]]\nname = "a"\nbase_url = "https://a.example"\nheaders.X-A = "1"\n'
+        "[log]\nlevel = 'info'\n"
+        '[[providers]]\nname = "z"\nbase_url = "https://z.example"\n',
+        '  [[providers]]\n  name = "a"\n  base_url = "https://a.example"\n'
+        '  [providers.headers]\n  X-A = "1"\n',
+    ],
+)
+def test_other_ways_to_write_providers_work_too(text: str) -> None:
+    before = names(text)
+    text = edited(text, lambda document: add_provider(document, "b", URL))
+    assert names(text) == [*before, "b"]
+    text = edited(text, lambda document: move_provider(document, "b", 1))
+    assert names(text) == ["b", *before]
+    changes = ProviderChanges(retry=2, headers={"X-B": "2"})
+    text = edited(text, lambda document: change_provider(document, (before or ["b"])[0], changes))
+    changed = config(text).provider((before or ["b"])[0])
+    assert changed is not None
+    assert (changed.retry, changed.headers["X-B"]) == (2, "2")
+    text = edited(text, lambda document: remove_providers(document, ["b"]))
+    assert names(text) == [name for name in before if name != "b"]
+
+
+def test_a_name_that_is_taken_is_an_error_that_says_what_to_do() -> None:
+    for name in ("fast", "anthropic-primary"):
+        with pytest.raises(ConfigError) as caught:
+            add_provider(tomlkit.parse(COMMENTED), name, URL)
+        assert f"ccfallback providers set {name}" in caught.value.hint
+
+
+def test_an_unknown_name_is_an_error_with_the_nearest_one() -> None:
+    document = tomlkit.parse(COMMENTED)
+    with pytest.raises(ProviderNotFound) as caught:
+        change_provider(document, "fats", URL)
+    assert '"fast"' in caught.value.hint
+    with pytest.raises(ProviderNotFound) as caught:
+        move_provider(document, "zzzzz", 1)
+    assert "cheap" in caught.value.hint
+    assert document.as_string() == COMMENTED
+
+
+def test_places_count_from_one_and_the_primary_has_none() -> None:
+    document = tomlkit.parse(COMMENTED)
+    with pytest.raises(ConfigError):
+        move_provider(document, "fast", 0)
+    with pytest.raises(ConfigError):
+        move_provider(document, "anthropic-primary", 2)
+
+
+def test_changes_show_no_secret() -> None:
+    changes = ProviderChanges(api_key="sk-1", headers={"X-Api-Key": "sk-2"})
+    assert repr(changes) == "ProviderChanges(api_key, headers)"

@@ -1,0 +1,175 @@
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from ccfallback import files
+from ccfallback.config import file as config_file
+from ccfallback.config.file import ConfigFile
+from ccfallback.config.model import Config
+from ccfallback.errors import ConfigError
+
+TEXT = '# mine\n[log]\nlevel = "debug"   # for now\n'
+
+ADDER = """
+import sys
+from functools import partial
+from pathlib import Path
+from ccfallback.config.edit import ProviderChanges, add_provider
+from ccfallback.config.file import ConfigFile
+
+file = ConfigFile(Path(sys.argv[1]))
+for number in range(12):
+    name = f"{sys.argv[2]}-{number}"
+    changes = ProviderChanges(base_url="https://a.example")
+    file.edit(lambda document: add_provider(document, name, changes, None))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> ConfigFile:
+    return ConfigFile(tmp_path / "config.toml")
+
+
+def level(document: tomlkit.TOMLDocument, value: str) -> None:
+    document.setdefault("log", tomlkit.table())["level"] = value
+
+
+def test_no_file_means_the_defaults(file: ConfigFile) -> None:
+    assert file.load() == Config()
+    assert file.stamp() is None
+
+
+def test_a_file_is_loaded(file: ConfigFile) -> None:
+    file.path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+    assert file.load().log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"[log\n", "line 1, column 5"),
+        (b"a = 1\n\xff\n", "line 2"),
+        (b"[log]\nlevle = 'info'\n", "log.levle"),
+        (b"x = " + b"[" * 100_000, "not valid TOML"),
+        (b"x = " + b"9" * 5000, "not valid TOML"),
+    ],
+)
+def test_a_faulty_file_is_an_error_that_names_it_and_the_place(
+    file: ConfigFile, data: bytes, said: str
+) -> None:
+    file.path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        file.load()
+    assert str(file.path) in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_folder_in_its_place_is_an_error(file: ConfigFile) -> None:
+    file.path.mkdir()
+    with pytest.raises(ConfigError, match="can't be"):
+        file.load()
+    with pytest.raises(ConfigError, match="can't be"):
+        file.edit(lambda document: level(document, "warn"))
+
+
+def test_an_edit_keeps_comments(file: ConfigFile) -> None:
+    file.path.write_text(TEXT)
+    file.edit(lambda document: level(document, "warn"))
+    assert file.path.read_text() == TEXT.replace("debug", "warn")
+    assert file.load().log.level == "warn"
+
+
+def test_an_edit_returns_what_the_change_returns(file: ConfigFile) -> None:
+    assert file.edit(lambda document: 7) == 7
+    assert not file.path.exists()
+
+
+def test_an_edit_that_changes_nothing_writes_nothing(file: ConfigFile) -> None:
+    file.path.write_text(TEXT)
+    before = file.stamp()
+    file.edit(lambda document: level(document, "debug"))
+    assert file.stamp() == before
+    assert file.history() == []
+
+
+def test_an_edit_that_would_not_load_never_reaches_the_disk(file: ConfigFile) -> None:
+    file.path.write_text(TEXT)
+    before = file.stamp()
+    with pytest.raises(ConfigError, match=r"log\.level"):
+        file.edit(lambda document: level(document, "loud"))
+    assert file.stamp() == before
+    assert file.path.read_text() == TEXT
+    assert file.history() == []
+
+
+def test_a_broken_file_is_not_edited(file: ConfigFile) -> None:
+    file.path.write_text("[log\n")
+    with pytest.raises(ConfigError, match="line 1"):
+        file.edit(lambda document: level(document, "warn"))
+
+
+def test_a_change_that_raises_leaves_the_file(file: ConfigFile) -> None:
+    def change(document: tomlkit.TOMLDocument) -> None:
+        level(document, "warn")
+        raise KeyError("mine")
+
+    file.path.write_text(TEXT)
+    with pytest.raises(KeyError):
+        file.edit(change)
+    assert file.path.read_text() == TEXT
+
+
+def test_every_version_is_kept_and_can_be_restored(file: ConfigFile) -> None:
+    for value in ("warn", "error", "debug"):
+        file.edit(partial(level, value=value))
+    versions = file.history()
+    assert [version.number for version in versions] == [3, 2, 1]
+    assert versions[2].path.read_bytes() == b""
+    assert file.restore(versions[1])
+    assert file.load().log.level == "warn"
+    assert file.history()[0].number == 4
+    assert file.restore(versions[2])
+    assert file.load() == Config()
+    assert not file.restore(versions[2])
+
+
+def test_a_broken_file_can_be_replaced_but_not_by_another(file: ConfigFile) -> None:
+    file.path.write_bytes(b"\xff[log")
+    assert file.replace(TEXT)
+    assert file.history()[0].path.read_bytes() == b"\xff[log"
+    with pytest.raises(ConfigError):
+        file.replace("[log")
+    assert file.text() == TEXT
+
+
+def test_so_many_versions_and_no_more(file: ConfigFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_file, "MOST_VERSIONS", 3)
+    for port in range(5):
+        file.replace(f"[server]\nport = {port}\n")
+    assert [version.number for version in file.history()] == [5, 4, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_the_file_and_its_versions_are_the_owners_alone(file: ConfigFile) -> None:
+    file.path.write_text(TEXT)
+    file.path.chmod(0o644)
+    file.edit(lambda document: level(document, "warn"))
+    version = file.history()[0]
+    assert files.is_private(file.path)
+    assert files.is_private(version.path)
+    assert files.is_private(version.path.parent)
+
+
+def test_two_processes_lose_no_edit(file: ConfigFile) -> None:
+    children = [
+        subprocess.Popen([sys.executable, "-c", ADDER, str(file.path), name]) for name in "ab"
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    names = [provider.name for provider in file.load().providers]
+    assert sorted(names) == sorted(f"{who}-{number}" for who in "ab" for number in range(12))
+    assert len(file.history()) == 24

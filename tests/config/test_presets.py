@@ -1,0 +1,62 @@
+"""Presets: each row makes a provider that the configuration accepts."""
+
+from typing import Any
+
+import pytest
+
+from ccfallback.config import checks
+from ccfallback.config.presets import PRESETS, Preset
+from ccfallback.config.quirks import CHECKS, Quirks
+from ccfallback.config.schema import NAME
+from ccfallback.wire.target import endpoint
+
+ROWS = [pytest.param(preset, id=name) for name, preset in PRESETS.items()]
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_a_row_passes_the_checks_of_the_configuration(preset: Preset) -> None:
+    assert NAME(preset.name) == preset.name
+    assert checks.http_url(preset.url(resource="mine")) == preset.url(resource="mine")
+    assert checks.header_name(preset.auth_header) == preset.auth_header
+    assert checks.text_map(preset.models) == dict(preset.models)
+    assert checks.note(preset.note) == preset.note
+    assert preset.title
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_the_quirks_of_a_row_are_quirks(preset: Preset) -> None:
+    quirks: dict[str, Any] = {name: CHECKS[name](value) for name, value in preset.quirks.items()}
+    assert Quirks(**quirks)
+    assert preset.format == "openai" or not quirks
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_the_url_of_a_row_leads_to_an_endpoint_of_its_format(preset: Preset) -> None:
+    url = endpoint(preset.url(resource="mine"), preset.format)
+    leaf = "/v1/messages" if preset.format == "anthropic" else "/chat/completions"
+    assert url.endswith(leaf)
+    assert url.count("/v1") <= 1
+    assert "{" not in url
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_who_wants_a_key_says_where_to_get_one(preset: Preset) -> None:
+    assert bool(preset.key_env) == bool(preset.key_url)
+    is_local = "//localhost" in preset.base_url
+    assert bool(preset.key_env) == (not is_local)
+    if preset.key_url:
+        assert checks.http_url(preset.key_url).startswith("https://")
+    assert preset.base_url.startswith("http://localhost" if is_local else "https://")
+
+
+@pytest.mark.parametrize("preset", ROWS)
+def test_all_models_have_a_name_at_the_provider_or_none(preset: Preset) -> None:
+    assert not preset.models or "*" in preset.models
+
+
+def test_a_placeholder_is_named_and_filled_in() -> None:
+    azure = PRESETS["azure"]
+    assert azure.placeholders == ("resource",)
+    assert azure.url(resource="mine") == "https://mine.openai.azure.com/openai/v1"
+    assert azure.url() == azure.base_url
+    assert PRESETS["openai"].placeholders == ()

@@ -1,0 +1,388 @@
+"""The configuration's keys: each with its default, and a fault for whatever is wrong."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Config, KeySource, Provider, Timeouts, Token
+from ccfallback.config.schema import parse
+from ccfallback.errors import ConfigError
+from ccfallback.redact import Secret
+
+FORMATS = ("anthropic", "openai")
+BASE = {"name": "b", "base_url": "https://b.test"}
+
+
+def read(table: dict[str, Any]) -> Config:
+    return parse(table, formats=FORMATS)
+
+
+def faults(table: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        read(table)
+    return [str(fault) for fault in refused.value.faults]
+
+
+def with_provider(**members: Any) -> dict[str, Any]:
+    return {"providers": [{**BASE, **members}]}
+
+
+def test_nothing_at_all_is_the_default() -> None:
+    assert read({}) == Config()
+
+
+EVERY_KEY = """
+[server]
+host = "127.0.0.1"
+port = 8787
+max_body_bytes = 33554432
+allowed_hosts = []
+allowed_origins = []
+[primary]
+base_url = "https://api.anthropic.com"
+disabled = false
+retry = 0
+headers = {}
+model_mapping = {}
+auth_header = "x-api-key"
+timeouts = { connect = 10, first_byte = 30, non_streaming = 600, idle = 90 }
+[failover]
+on = ["401", "402", "403", "404", "408", "429", "5xx"]
+[breaker]
+max_cooldown = 300
+honor_reset = true
+max_reset = 21600
+network_wait = 5
+[network]
+[timeouts]
+connect = 10
+first_byte = 30
+non_streaming = 600
+idle = 90
+[rectifier]
+enabled = true
+thinking_signature = true
+[privacy]
+billing_header = "strip"
+[log]
+level = "info"
+max_bytes = 10485760
+backups = 5
+"""
+
+
+def test_every_key_with_its_default_changes_nothing() -> None:
+    assert read(tomllib.loads(EVERY_KEY)) == Config()
+
+
+def test_a_provider_with_every_key() -> None:
+    table = with_provider(
+        format="openai",
+        api_key="not-a-key",
+        auth_header="X-Key",
+        retry=2,
+        disabled=True,
+        headers={"X-Title": "Claude Code"},
+        model_mapping={"claude-*": "other"},
+        timeouts={"first_byte": 20},
+    )
+    assert read(table).providers == (
+        Provider(
+            name="b",
+            base_url="https://b.test",
+            format="openai",
+            key=KeySource(literal=Secret("not-a-key")),
+            auth_header="X-Key",
+            retry=2,
+            disabled=True,
+            headers={"X-Title": "Claude Code"},
+            model_mapping={"claude-*": "other"},
+            timeouts=Timeouts(first_byte=20, idle=180),
+        ),
+    )
+
+
+def test_the_defaults_of_a_provider() -> None:
+    assert read(with_provider()).providers == (Provider(name="b", base_url="https://b.test"),)
+    assert read(with_provider(format="openai")).providers[0].auth_header == "Authorization"
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "wire_format", "idle"),
+    [
+        ({}, {}, "anthropic", 90),
+        ({}, {}, "openai", 180),
+        ({"idle": 70}, {}, "anthropic", 70),
+        ({"idle": 70}, {}, "openai", 70),
+        ({}, {"idle": 60}, "openai", 60),
+        ({"idle": 70}, {"idle": 60}, "openai", 60),
+        ({"connect": 5}, {}, "openai", 180),
+    ],
+)
+def test_a_reasoning_model_may_think_in_silence(
+    shared: dict[str, Any], own: dict[str, Any], wire_format: str, idle: float
+) -> None:
+    config = read({"timeouts": shared, **with_provider(format=wire_format, timeouts=own)})
+    assert config.providers[0].timeouts.idle == idle
+    assert config.primary.timeouts.idle == shared.get("idle", 90)
+    assert config.providers[0].timeouts.connect == shared.get("connect", 10)
+
+
+def test_the_sources_of_a_key() -> None:
+    assert read(with_provider(api_key_env="NAME")).providers[0].key == KeySource(env="NAME")
+    command = read(with_provider(api_key_command=["pass", "x"])).providers[0].key
+    assert command == KeySource(command=("pass", "x"))
+
+
+def test_tokens_and_the_rest() -> None:
+    config = read(
+        {
+            "tokens": [{"token": "t-one", "note": "laptop"}, {"token": "t-two"}],
+            "network": {"proxy": "socks5://h:1"},
+            "rectifier": {"enabled": False, "thinking_budget": False},
+            "privacy": {"billing_header": "keep"},
+            "primary": {"api_key": "not-a-key"},
+            "failover": {"on": ["5xx"]},
+        }
+    )
+    assert config.tokens == (
+        Token(token=Secret("t-one"), note="laptop"),
+        Token(token=Secret("t-two")),
+    )
+    assert config.proxy == "socks5://h:1"
+    assert config.rectifiers.off == {"thinking_budget"}
+    assert not config.rectifiers.enabled
+    assert not config.privacy.strip_billing_header
+    assert config.primary.key.literal == Secret("not-a-key")
+    assert config.failover.statuses == frozenset(range(500, 600))
+
+
+SECTIONS: list[tuple[str, str, Any]] = [
+    ("server", "host", ""),
+    ("server", "port", 70000),
+    ("server", "port", "8787"),
+    ("server", "max_body_bytes", 0),
+    ("server", "allowed_hosts", "h"),
+    ("server", "allowed_origins", [5]),
+    ("primary", "base_url", "api.anthropic.com"),
+    ("primary", "disabled", "no"),
+    ("primary", "retry", -1),
+    ("primary", "headers", {"a b": "c"}),
+    ("primary", "model_mapping", {"a": 5}),
+    ("primary", "auth_header", "a b"),
+    ("primary", "timeouts", 30),
+    ("primary", "api_key", 5),
+    ("primary", "api_key_env", "not a name"),
+    ("primary", "api_key_command", "pass"),
+    ("failover", "on", ["200"]),
+    ("failover", "on", "5xx"),
+    ("breaker", "max_cooldown", -1),
+    ("breaker", "honor_reset", 1),
+    ("breaker", "max_reset", "6h"),
+    ("breaker", "network_wait", float("nan")),
+    ("network", "proxy", "h:1"),
+    ("timeouts", "connect", 0),
+    ("timeouts", "first_byte", "30s"),
+    ("timeouts", "non_streaming", True),
+    ("timeouts", "idle", -1),
+    ("rectifier", "enabled", "yes"),
+    ("rectifier", "thinking_signature", 1),
+    ("privacy", "billing_header", "drop"),
+    ("log", "level", "loud"),
+    ("log", "max_bytes", 1),
+    ("log", "backups", -1),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value"), SECTIONS)
+def test_a_wrong_value_is_refused_by_its_key(section: str, key: str, value: Any) -> None:
+    (fault,) = faults({section: {key: value}})
+    assert fault.startswith(f"{section}.{key}: found ")
+    assert ", expected " in fault
+
+
+PROVIDER: list[tuple[str, Any]] = [
+    ("name", "a b"),
+    ("name", "x" * 65),
+    ("name", "anthropic-primary"),
+    ("name", 5),
+    ("base_url", "b.test"),
+    ("base_url", "https://a:b@b.test"),
+    ("format", "bedrock"),
+    ("api_key", ""),
+    ("auth_header", ""),
+    ("retry", 1.5),
+    ("disabled", "yes"),
+    ("headers", {"a": "b\nc"}),
+    ("model_mapping", []),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), PROVIDER)
+def test_a_wrong_value_of_a_provider_names_the_provider(key: str, value: Any) -> None:
+    (fault,) = faults(with_provider(**{key: value}))
+    label = value if key == "name" and isinstance(value, str) else "1" if key == "name" else "b"
+    assert fault.startswith(f"providers.{label}.{key}: found ")
+
+
+def test_what_a_provider_and_a_token_must_have() -> None:
+    assert faults({"providers": [{}]}) == [
+        "providers.1.name: found nothing, expected a name",
+        "providers.1.base_url: found nothing, expected the URL of the provider",
+    ]
+    assert faults({"tokens": [{}]}) == ["tokens.1.token: found nothing, expected an access token"]
+
+
+def test_a_name_twice() -> None:
+    (fault,) = faults({"providers": [BASE, BASE]})
+    assert fault.startswith('providers.b.name: found "b" twice')
+
+
+def test_one_source_for_a_key() -> None:
+    (fault,) = faults(with_provider(api_key="not-a-key", api_key_env="NAME"))
+    assert fault == "providers.b.api_key_env: found beside api_key, expected one source for the key"
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ({"servr": {}}, "servr: found an unknown key, expected server"),
+        ({"server": {"prot": 1}}, "server.prot: found an unknown key, expected port"),
+        ({"primary": {"timeouts": {"conect": 1}}},
+         "primary.timeouts.conect: found an unknown key, expected connect"),
+        (with_provider(apikey="x"), "providers.b.apikey: found an unknown key, expected api_key"),
+        (with_provider(models={}),
+         "providers.b.models: found an unknown key, expected one of"),
+        ({"primary": {"format": "openai"}}, "primary.format: found an unknown key"),
+        ({"tokens": [{"token": "t", "nota": ""}]},
+         "tokens.1.nota: found an unknown key, expected note"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_refused_with_the_nearest(table: dict[str, Any], fault: str) -> None:
+    (found,) = faults(table)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("section", ["server", "primary", "breaker", "timeouts", "rectifier"])
+@pytest.mark.parametrize("value", [5, "x", [], None])
+def test_a_section_that_is_no_table(section: str, value: Any) -> None:
+    (fault,) = faults({section: value})
+    assert fault.startswith(f"{section}: found ")
+    assert fault.endswith("expected a table")
+
+
+@pytest.mark.parametrize("key", ["providers", "tokens"])
+@pytest.mark.parametrize("value", [5, "x", {}, [5], ["x"], [[]]])
+def test_a_list_of_tables_that_is_none(key: str, value: Any) -> None:
+    assert all(fault.startswith(key) for fault in faults({key: value}))
+
+
+def test_all_faults_at_once_and_where_they_are() -> None:
+    table = {"server": {"port": -1, "x": 1}, "log": {"level": 5}, "providers": [{**BASE, "y": 1}]}
+    with pytest.raises(ConfigError) as refused:
+        parse(table, formats=FORMATS, source="config.toml")
+    assert [fault.key for fault in refused.value.faults] == [
+        "server.port",
+        "server.x",
+        "log.level",
+        "providers.b.y",
+    ]
+    assert refused.value.message.startswith("config.toml has 4 faults: server.port: found -1, ")
+    assert refused.value.hint
+
+
+def test_one_fault_is_one_fault() -> None:
+    with pytest.raises(ConfigError, match="has 1 fault: "):
+        read({"server": {"port": -1}})
+
+
+BAD = "\n"
+"""Makes a value impossible wherever a text goes on a wire."""
+
+PLACES: list[Any] = [
+    lambda s: with_provider(api_key=s + BAD),
+    lambda s: with_provider(api_key=[s]),
+    lambda s: with_provider(api_key={"value": s}),
+    lambda s: with_provider(api_key=s, api_key_env="NAME"),
+    lambda s: with_provider(api_key_env=f"{s}-"),
+    lambda s: with_provider(api_key_command=f"echo {s}"),
+    lambda s: with_provider(api_key_command=[s, 5]),
+    lambda s: with_provider(auth_header=f"Bearer {s}"),
+    lambda s: with_provider(headers={"X-Key": s + BAD + "x"}),
+    lambda s: with_provider(headers={"X-Key": [s]}),
+    lambda s: with_provider(headers={f"X Key: {s}": "x"}),
+    lambda s: with_provider(headers=f"X-Key: {s}"),
+    lambda s: with_provider(headers=[f"X-Key: {s}"]),
+    lambda s: with_provider(base_url=f"https://name:{s}@b.test"),
+    lambda s: with_provider(base_url=f"https://{s}@b.test"),
+    lambda s: with_provider(base_url=f"https://name:{s}@b test"),
+    lambda s: with_provider(base_url=f"https://name:{s}@[b"),
+    lambda s: with_provider(base_url=f"https://name:{s}@b.test:port"),
+    lambda s: with_provider(base_url=f"ftp://name:{s}@b.test"),
+    lambda s: with_provider(base_url=f"name:{s}@b.test"),
+    lambda s: with_provider(base_url=f"https://b.test/?key={s}#x"),
+    lambda s: {"primary": {"api_key": [s]}},
+    lambda s: {"network": {"proxy": f"ftp://name:{s}@h:1"}},
+    lambda s: {"network": {"proxy": f"http://name:{s}@h:port"}},
+    lambda s: {"network": {"proxy": f"{s}@h"}},
+    lambda s: {"network": {"proxy": [s]}},
+    lambda s: {"network": f"http://name:{s}@h"},
+    lambda s: {"tokens": [{"token": s + BAD + "x"}]},
+    lambda s: {"tokens": [{"token": [s]}]},
+    lambda s: {"tokens": [s]},
+    lambda s: {"tokens": s},
+    lambda s: {"tokens": [{"tokn": s, "token": "t"}]},
+    lambda s: {"providers": [s]},
+    lambda s: {"primary": s},
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
+@settings(max_examples=8)
+@given(secret=st.from_regex(r"[A-Z][A-Za-z0-9]{11,30}", fullmatch=True))
+def test_no_secret_shows_in_an_error(place: Any, secret: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(place(secret))
+    error = refused.value
+    for shown in (str(error), error.message, error.hint, repr(error.faults)):
+        assert secret not in shown
+
+
+KEYS = st.sampled_from(
+    [
+        *("server", "primary", "providers", "tokens", "timeouts", "failover", "on", "headers"),
+        *("name", "base_url", "api_key", "port", "log", "level", "rectifier", "network", "proxy"),
+    ]
+) | st.text(max_size=4)
+TOML = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(table=st.dictionaries(KEYS, TOML, max_size=5))
+def test_any_table_is_a_configuration_or_a_list_of_faults_on_one_line(
+    table: dict[str, Any],
+) -> None:
+    message = ""
+    try:
+        read(table)
+    except ConfigError as error:
+        message = error.message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("token", ["", "  ", "a\nb", "a\x00b", 5])
+def test_a_token_is_one_line_of_text(token: object) -> None:
+    (fault,) = faults({"tokens": [{"token": token}]})
+    assert fault.startswith("tokens.1.token: found a value, expected")
+
+
+def test_no_token_stands_there_twice() -> None:
+    (fault,) = faults({"tokens": [{"token": "same"}, {"token": "same"}, {"token": "other"}]})
+    assert fault.startswith("tokens.2.token: found one that is there already")
+    assert "same" not in fault

@@ -1,0 +1,333 @@
+"""The story of a request, made of lines; lines may be missing, and may be nonsense."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.events.explain import explain
+from ccfallback.events.explanation import Explanation, Standing
+
+ID = "ccr-1715432100000_k3f9x2a"
+DAY = "2026-05-11T14:20:"
+
+
+def line(event: str, second: float = 0.0, level: str = "info", **data: Any) -> dict[str, Any]:
+    """A record of the request."""
+    return {
+        "timestamp": f"{DAY}{second:06.3f}Z",
+        "level": level,
+        "event": event,
+        "message": data.pop("message", ""),
+        "requestId": ID,
+        "data": data,
+    }
+
+
+def start(*chain: str, **left_out: str) -> dict[str, Any]:
+    return line(
+        "request.start",
+        model="claude-x",
+        stream=True,
+        bytes=49_200,
+        chain=list(chain),
+        leftOut=left_out,
+    )
+
+
+def asked(provider: str, number: int, second: float, reason: str = "first") -> dict[str, Any]:
+    return line(
+        "provider.attempt",
+        second,
+        provider=provider,
+        attempt=number,
+        reason=reason,
+        host=f"{provider}.example",
+        model=f"{provider}-model",
+    )
+
+
+def failed(provider: str, number: int, second: float, **data: Any) -> dict[str, Any]:
+    return line(
+        "provider.failure",
+        second,
+        "warn",
+        **{
+            "provider": provider,
+            "attempt": number,
+            "status": 529,
+            "ms": 310.0,
+            "fault": "overloaded",
+            "reason": "529 overloaded_error",
+            "error": "Overloaded",
+            "until": None,
+            "hint": None,
+            **data,
+        },
+    )
+
+
+def success(provider: str, number: int, second: float, **data: Any) -> dict[str, Any]:
+    return line(
+        "provider.success", second, provider=provider, attempt=number, status=200, ms=50.0, **data
+    )
+
+
+def complete(provider: str, attempts: int) -> dict[str, Any]:
+    return line(
+        "request.complete",
+        3.0,
+        provider=provider,
+        model="claude-x",
+        status=200,
+        latency=3000.0,
+        ttft=900.0,
+        attempts=attempts,
+        inputTokens=100,
+        outputTokens=20,
+        cacheReadTokens=1000,
+        cacheWriteTokens=None,
+        stream=True,
+    )
+
+
+FAILOVER = [
+    start("one", "two", "three", spare="disabled"),
+    asked("one", 1, 0.1),
+    failed("one", 1, 0.4, until=1_778_509_800_000, hint="retry-after"),
+    asked("two", 2, 0.5, "failover"),
+    success("two", 2, 0.6),
+    complete("two", 2),
+]
+
+
+def test_each_candidate_has_its_place_and_its_evidence() -> None:
+    it = explain(FAILOVER)
+    one, two, three, spare = it.candidates
+    assert [each.standing for each in it.candidates] == [
+        Standing.FAILED,
+        Standing.ANSWERED,
+        Standing.NOT_NEEDED,
+        Standing.LEFT_OUT,
+    ]
+    (attempt,) = one.attempts
+    assert (attempt.status, attempt.seconds, attempt.fault) == (529, 0.31, "overloaded")
+    assert (attempt.result, attempt.said) == ("529 overloaded_error", "Overloaded")
+    assert (attempt.reset_at, attempt.reset_hint) == (1_778_509_800_000, "retry-after")
+    assert (two.host, two.model, two.attempts[0].ok) == ("two.example", "two-model", True)
+    assert three.attempts == []
+    assert spare.why == "disabled"
+    assert (it.id, it.provider, it.status, it.attempts) == (ID, "two", 200, 2)
+    assert (it.seconds, it.ttft) == (3.0, 0.9)
+    assert it.tokens == {"input": 100, "output": 20, "cache_read": 1000}
+    assert it.client_saw == "200, a whole stream"
+    assert it.complete
+    assert it.unknown == []
+
+
+def test_who_is_passed_by_and_asked_at_last_has_two_turns() -> None:
+    skip = line(
+        "circuit_breaker.skip",
+        provider="one",
+        cooldownUntil=1_778_509_800_000,
+        since=1_778_509_200_000,
+        reason="429 rate_limit_error",
+        failures=3,
+        model=None,
+        probe=False,
+    )
+    it = explain(
+        [
+            start("one", "two"),
+            skip,
+            asked("two", 1, 0.1),
+            failed("two", 1, 0.2),
+            line("safety_valve.triggered", 0.2, "warn", provider="one"),
+            asked("one", 2, 0.3, "safety-valve"),
+            success("one", 2, 0.5),
+            line("circuit_breaker.reset", 0.6, provider="one", by="success"),
+            complete("one", 2),
+        ]
+    )
+    assert [(each.provider, each.standing) for each in it.candidates] == [
+        ("one", Standing.PASSED_BY),
+        ("two", Standing.FAILED),
+        ("one", Standing.ANSWERED),
+    ]
+    first, _, last = it.candidates
+    assert first.held is not None
+    assert (first.held.until, first.held.since) == (1_778_509_800_000, 1_778_509_200_000)
+    assert (first.held.reason, first.held.failures) == ("429 rate_limit_error", 3)
+    assert last.attempts[0].reason == "safety-valve"
+    assert last.recovered
+
+
+def test_a_repair_belongs_to_the_refusal_it_is_for() -> None:
+    it = explain(
+        [
+            start("one"),
+            asked("one", 1, 0.1),
+            failed("one", 1, 0.2, status=400, reason="400 invalid_request_error"),
+            line("rectifier.attempt", provider="one", rectifier="r", changed="x", error="no x"),
+            asked("one", 2, 0.3, "rectified"),
+            success("one", 2, 0.4, prevented=["known"]),
+            line("rectifier.applied", provider="one", rectifier="r", changed="x", learned=True),
+            complete("one", 2),
+        ]
+    )
+    refused, taken = it.candidates[0].attempts
+    assert refused.repair is not None
+    assert (refused.repair.rectifier, refused.repair.changed) == ("r", "x")
+    assert refused.repair.refusal == "no x"
+    assert refused.repair.applied
+    assert taken.repair is None
+    assert taken.prevented == ["known"]
+
+
+def test_the_timeout_that_fired_is_named() -> None:
+    late = line(
+        "provider.timeout",
+        0.9,
+        "warn",
+        provider="one",
+        attempt=1,
+        status=None,
+        ms=800.0,
+        fault="timeout",
+        reason="first_byte timeout",
+        timeout="first_byte",
+        seconds=0.8,
+    )
+    cooling = line(
+        "circuit_breaker.cooldown",
+        0.9,
+        "warn",
+        provider="one",
+        model=None,
+        cooldownUntil=1_778_509_230_000,
+        seconds=30.0,
+        failures=1,
+        reason="first_byte timeout",
+        hint=None,
+    )
+    (one,) = explain([start("one"), asked("one", 1, 0.1), late, cooling]).candidates
+    assert (one.attempts[0].timeout, one.attempts[0].timeout_seconds) == ("first_byte", 0.8)
+    assert one.set is not None
+    assert (one.set.seconds, one.set.failures) == (30.0, 1)
+
+
+def torn(**data: Any) -> list[dict[str, Any]]:
+    return [
+        start("one"),
+        asked("one", 1, 0.1),
+        success("one", 1, 0.2),
+        line("provider.failure", 0.9, "warn", provider="one", fault="torn", reason="stream cut"),
+        line("request.error", 1.0, "warn", **{"provider": "one", "attempts": 1, **data}),
+    ]
+
+
+def test_an_answer_that_broke_off_is_no_answer() -> None:
+    it = explain(torn(status=200, error="stream cut"))
+    assert it.candidates[0].standing is Standing.BROKE_OFF
+    assert not it.complete
+    assert "connection was dropped" in it.client_saw
+
+
+def seen(status: int, error: str | None, provider: str | None = None, message: str = "") -> str:
+    end = line(
+        "request.error",
+        1.0,
+        "warn",
+        status=status,
+        error=error,
+        provider=provider,
+        attempts=1,
+        message=message,
+    )
+    return explain([start("one"), asked("one", 1, 0.1), failed("one", 1, 0.4), end]).client_saw
+
+
+def test_what_the_client_saw_when_nobody_answered() -> None:
+    assert seen(400, "400 invalid_request_error", "one") == "one's own 400, as it came"
+    assert seen(499, "client disconnected") == "nothing more: it had left"
+    exhausted = "no answer after 1.20 s: All providers failed: one (529)"
+    assert (
+        seen(502, "fallback_exhausted", message=exhausted)
+        == "502 fallback_exhausted: All providers failed: one (529)"
+    )
+
+
+def test_what_the_client_was_told_of_coming_again() -> None:
+    end = line(
+        "request.error",
+        1.0,
+        "warn",
+        status=502,
+        error="fallback_exhausted",
+        message="no answer after 1.20 s: all failed",
+        told={"retry-after": "7", "cookie": "not shown"},
+    )
+    assert explain([end]).client_saw == "502 fallback_exhausted (retry-after: 7): all failed"
+
+
+def test_a_refusal_that_is_handed_on_is_no_failure_of_the_chain() -> None:
+    end = line("request.error", 1.0, "warn", status=400, error="400", provider="one", attempts=1)
+    it = explain([start("one"), asked("one", 1, 0.1), failed("one", 1, 0.4), end])
+    assert it.candidates[0].standing is Standing.HANDED_ON
+
+
+def test_a_log_that_was_rotated_past_the_beginning_still_tells_the_rest() -> None:
+    it = explain(FAILOVER[2:])
+    assert [each.provider for each in it.candidates] == ["one", "two"]
+    assert it.candidates[0].attempts[0].result == "529 overloaded_error"
+    # The end says how long it took, so that its beginning is known.
+    assert it.began == explain(FAILOVER).began
+    assert it.unknown == ["the beginning is gone: the log was rotated past it"]
+
+
+def test_with_warnings_only_it_says_what_it_does_not_know() -> None:
+    it = explain([record for record in FAILOVER if record["level"] == "warn"])
+    assert it.candidates[0].standing is Standing.FAILED
+    assert it.attempts == 1
+    (unknown,) = it.unknown
+    assert "only warnings" in unknown
+
+
+def test_a_request_without_an_end_is_under_way() -> None:
+    it = explain(FAILOVER[:2])
+    assert it.candidates[0].standing is Standing.UNDER_WAY
+    assert it.candidates[1].standing is Standing.UNDER_WAY
+    (unknown,) = it.unknown
+    assert "under way" in unknown
+
+
+def test_a_request_that_was_refused_at_the_gate_needs_no_beginning() -> None:
+    end = line("request.error", 0.1, "warn", status=413, error="request_too_large", attempts=0)
+    assert explain([end]).unknown == []
+    gate = line("auth.failure", 0.1, "warn", status=401, path="/v1/messages", message="no token")
+    it = explain([gate])
+    assert it.client_saw == "401: no token"
+    assert it.unknown == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = sorted({key for record in [*FAILOVER, *torn(status=200)] for key in record["data"]})
+EVENTS = sorted({record["event"] for record in FAILOVER} | {"circuit_breaker.skip", "other"})
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"event": st.sampled_from(EVENTS) | JSON, "timestamp": JSON, "requestId": JSON},
+            optional={"data": st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5) | JSON},
+        ),
+        max_size=6,
+    )
+)
+def test_no_log_makes_it_fail(records: list[Mapping[str, Any]]) -> None:
+    assert isinstance(explain(records), Explanation)

@@ -1,0 +1,269 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccfallback import files
+from ccfallback.events import backlog
+from ccfallback.events.journal import Journal, JournalWriter, read
+from ccfallback.redact import Secret
+
+WRITER = """
+import sys
+from pathlib import Path
+from ccfallback.events.journal import Journal
+
+log = Journal(Path(sys.argv[1]), 2000, 100)
+for number in range(300):
+    log.write(b'{"who": "%s", "n": %d}\\n' % (sys.argv[2].encode(), number))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "ccfallback.jsonl"
+
+
+def line(number: int) -> bytes:
+    return b'{"n":%d}\n' % number
+
+
+def numbers(path: Path) -> list[int]:
+    return [record["n"] for record in read(path)]
+
+
+def sizes(path: Path) -> dict[str, int]:
+    return {
+        entry.name: entry.stat().st_size
+        for entry in path.parent.iterdir()
+        if not entry.name.startswith(".")
+    }
+
+
+def test_lines_are_appended(path: Path) -> None:
+    for number in range(3):
+        log = Journal(path, 1000, 1)
+        log.write(line(number))
+        log.close()
+    assert path.read_bytes() == line(0) + line(1) + line(2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_the_log_is_the_owners_alone(path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        log = Journal(path, 8, 1)
+        log.write(line(1))
+        log.write(line(2))
+    finally:
+        os.umask(umask)
+    log.close()
+    for file in (path, path.with_name("ccfallback.jsonl.1"), path.parent):
+        assert files.is_private(file)
+
+
+def test_a_log_that_is_full_is_rotated_and_the_oldest_goes(path: Path) -> None:
+    log = Journal(path, 16, 2)
+    for number in range(9):
+        log.write(line(number))
+    log.close()
+    assert sizes(path) == {
+        "ccfallback.jsonl": 8,
+        "ccfallback.jsonl.1": 16,
+        "ccfallback.jsonl.2": 16,
+    }
+    assert numbers(path) == [4, 5, 6, 7, 8]
+
+
+def test_without_backups_a_full_log_begins_anew(path: Path) -> None:
+    log = Journal(path, 16, 0)
+    for number in range(3):
+        log.write(line(number))
+    log.close()
+    assert sizes(path) == {"ccfallback.jsonl": 8}
+    assert numbers(path) == [2]
+
+
+def test_fewer_backups_take_the_surplus_away(path: Path) -> None:
+    log = Journal(path, 8, 5)
+    for number in range(6):
+        log.write(line(number))
+    log.backups = 1
+    log.write(line(6))
+    log.close()
+    assert numbers(path) == [5, 6]
+
+
+def test_a_line_longer_than_a_file_is_written_all_the_same(path: Path) -> None:
+    log = Journal(path, 4, 1)
+    log.write(line(1))
+    log.write(line(2))
+    log.close()
+    assert numbers(path) == [1, 2]
+
+
+def test_a_log_that_was_moved_by_another_is_noticed(path: Path) -> None:
+    log, other = Journal(path, 16, 3), Journal(path, 16, 3)
+    log.write(line(0))
+    for number in range(1, 4):
+        other.write(line(number))
+    log.write(line(4))
+    log.close()
+    other.close()
+    assert path.read_bytes() == line(2) + line(3) or path.read_bytes() == line(4)
+    assert numbers(path) == [0, 1, 2, 3, 4]
+
+
+def test_a_log_that_was_removed_is_made_again(path: Path) -> None:
+    log = Journal(path, 1000, 1)
+    log.write(line(0))
+    path.unlink()
+    log.write(line(1))
+    log.close()
+    assert numbers(path) == [1]
+
+
+def test_half_a_line_of_a_killed_process_spoils_no_other(path: Path) -> None:
+    files.make_folder(path.parent)
+    path.write_bytes(line(0) + b'{"n":')
+    log = Journal(path, 1000, 1)
+    log.write(line(1))
+    log.close()
+    assert numbers(path) == [0, 1]
+
+
+def test_half_a_line_on_a_full_disk_spoils_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Journal(path, 1000, 1)
+    log.write(line(0))
+    real_write = os.write
+    room = 3
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(28, "No space left on device")
+        written, room = real_write(descriptor, data[:room]), 0
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        log.write(line(1))
+    monkeypatch.setattr(os, "write", real_write)
+    log.write(line(2))
+    log.close()
+    assert numbers(path) == [0, 2]
+
+
+def test_a_log_that_cannot_be_rotated_grows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*arguments: object) -> None:
+        raise files.Busy("busy")
+
+    monkeypatch.setattr(files, "locked", busy)
+    log = Journal(path, 8, 1)
+    log.write(line(0))
+    log.write(line(1))
+    log.close()
+    assert path.read_bytes() == line(0) + line(1)
+
+
+def test_two_processes_lose_no_line(path: Path) -> None:
+    children = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who]) for who in "ab"]
+    assert [child.wait() for child in children] == [0, 0]
+    records = list(read(path))
+    for who in "ab":
+        found = [record["n"] for record in records if record["who"] == who]
+        assert sorted(found) == list(range(300))
+
+
+def test_the_writer_writes_what_it_was_given_in_order(path: Path) -> None:
+    writer = JournalWriter(Journal(path, 1000, 50))
+    for number in range(200):
+        writer.put({"n": number})
+    assert writer.flush(10)
+    assert numbers(path) == list(range(200))
+    writer.put({"n": 200})
+    writer.close()
+    assert numbers(path) == list(range(201))
+    assert max(sizes(path).values()) <= 1000
+    writer.put({"n": 201})
+    writer.close()
+    assert writer.flush()
+    assert writer.dropped == 1
+
+
+def test_a_record_that_no_json_can_hold_is_left_out(path: Path) -> None:
+    writer = JournalWriter(Journal(path, 1000, 1))
+    endless: dict[str, Any] = {}
+    endless["n"] = endless
+    writer.put(endless)
+    writer.put({"n": "\ud800"})
+    writer.put({"n": Secret("sk-1"), "error": OSError("x")})
+    writer.close()
+    assert list(read(path)) == [{"n": "***", "error": "x"}]
+    assert writer.dropped == 2
+
+
+def test_rules_change_while_it_runs(path: Path) -> None:
+    writer = JournalWriter(Journal(path, 1000, 5))
+    writer.put({"n": 0})
+    assert writer.flush(10)
+    writer.reconfigure(8, 1)
+    for number in range(1, 4):
+        writer.put({"n": number})
+    writer.close()
+    assert numbers(path) == [2, 3]
+
+
+class Disk(Journal):
+    """A log on a disk that refuses, or hangs until it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 1000, 1)
+        self.refuses = False
+        self.reached = threading.Event()
+        self.goes_on = threading.Event()
+
+    def write(self, lines: bytes) -> None:
+        self.reached.set()
+        self.goes_on.wait(10)
+        if self.refuses:
+            raise OSError("refused")
+        super().write(lines)
+
+
+def test_a_disk_that_refuses_is_told_once_and_recovers(path: Path) -> None:
+    errors: list[OSError] = []
+    disk = Disk(path)
+    disk.goes_on.set()
+    disk.refuses = True
+    writer = JournalWriter(disk, errors.append)
+    for number in range(3):
+        writer.put({"n": number})
+        assert writer.flush(10)
+    assert [str(error) for error in errors] == ["refused"]
+    assert writer.dropped == 3
+    disk.refuses = False
+    writer.put({"n": 3})
+    writer.close()
+    assert numbers(path) == [3]
+
+
+def test_nobody_waits_for_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MOST_WAITING", 5)
+    disk = Disk(path)
+    writer = JournalWriter(disk)
+    writer.put({"n": 0})
+    assert disk.reached.wait(10)
+    for number in range(1, 20):
+        writer.put({"n": number})
+    assert not writer.flush(0)
+    disk.goes_on.set()
+    writer.close()
+    assert numbers(path) == [0, 1, 2, 3, 4, 5]
+    assert writer.dropped == 14

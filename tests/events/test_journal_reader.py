@@ -1,0 +1,257 @@
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.events import journal_reader as journal_reading
+from ccfallback.events.journal import Journal
+from ccfallback.events.journal_reader import (
+    Follower,
+    all_lines,
+    backwards,
+    follow,
+    mark,
+    read,
+    tail,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ccfallback.jsonl"
+
+
+def line(number: int) -> bytes:
+    return b'{"n":%d}\n' % number
+
+
+def lines(start: int, end: int) -> list[bytes]:
+    return [line(number) for number in range(start, end)]
+
+
+def write(path: Path, start: int, end: int, max_bytes: int = 30, backups: int = 50) -> None:
+    """Write lines one by one; with these limits, three fit in a file."""
+    log = Journal(path, max_bytes, backups)
+    for number in range(start, end):
+        log.write(line(number))
+    log.close()
+
+
+def drained(path: Path, following: Iterator[bytes], count: int) -> list[bytes]:
+    """So many lines, and whether they come at all is the test's own timeout's business."""
+    return list(itertools.islice(following, count))
+
+
+def rest(following: Iterator[bytes], stop: threading.Event) -> list[bytes]:
+    """What is left once the follower is told to stop."""
+    stop.set()
+    return list(following)
+
+
+def test_no_log_has_no_lines(path: Path) -> None:
+    assert list(read(path)) == []
+    assert tail(path, 5) == []
+    assert mark(path) is None
+    assert list(read(path / "no" / "folder")) == []
+
+
+def test_only_json_objects_are_records(path: Path) -> None:
+    path.write_bytes(b'{"n":1}\n\n[1]\nnonsense\n\xff\n{"n":2}\r\n{"n":3}')
+    assert [record["n"] for record in read(path)] == [1, 2]
+    assert [record["n"] for record, _ in backwards(path)] == [2, 1]
+
+
+def test_lines_come_raw_and_old_files_can_be_left_out(path: Path) -> None:
+    write(path, 0, 8)
+    assert list(all_lines(path)) == lines(0, 8)
+    os.utime(journal_reading.numbered(path, 2), (1000, 1000))
+    assert list(all_lines(path, since=1001)) == lines(3, 8)
+    assert list(all_lines(path, since=1000)) == lines(0, 8)
+
+
+def test_reading_goes_over_all_files_in_order(path: Path) -> None:
+    write(path, 0, 40)
+    assert [record["n"] for record in read(path)] == list(range(40))
+    assert [record["n"] for record, _ in backwards(path)] == list(range(39, -1, -1))
+
+
+def test_a_log_rotated_while_it_is_read_is_read_once(path: Path) -> None:
+    write(path, 0, 12)
+    reading = read(path)
+    first = [next(reading)["n"] for _ in range(4)]
+    write(path, 12, 20)
+    after = [record["n"] for record in reading]
+    assert first + after == list(range(12))
+
+
+def test_tail_gives_the_last_ones_that_are_kept_with_their_bytes(path: Path) -> None:
+    write(path, 0, 40)
+    found = tail(path, 4, lambda record: record["n"] % 10 == 0)
+    assert [record["n"] for record, _ in found] == [0, 10, 20, 30]
+    assert [raw for _, raw in found] == [line(n) for n in (0, 10, 20, 30)]
+    assert [raw for _, raw in tail(path, 2)] == lines(38, 40)
+    assert tail(path, 0) == []
+
+
+def test_tail_and_follow_meet_at_a_mark(path: Path) -> None:
+    write(path, 0, 10)
+    place = mark(path)
+    write(path, 10, 20)
+    assert [raw for _, raw in tail(path, 3, until=place)] == lines(7, 10)
+    assert drained(path, follow(path, poll=0.01, start=place), 10) == lines(10, 20)
+
+
+def test_each_look_has_what_was_added_since_the_last(path: Path) -> None:
+    write(path, 0, 10)
+    with closing(Follower(path)) as log:
+        assert list(log.look()) == []
+        write(path, 10, 20)
+        assert list(log.look()) == lines(10, 20)
+        path.rename(path.with_name(f"{path.name}.1"))
+        write(path, 20, 30)
+        assert list(log.look()) == lines(20, 30)
+        assert list(log.look()) == []
+
+
+def test_following_begins_at_the_end(path: Path) -> None:
+    write(path, 0, 5)
+    stop = threading.Event()
+    following = follow(path, stop, poll=0.01)
+    write(path, 5, 7)
+    assert drained(path, following, 2) == lines(5, 7)
+    assert rest(following, stop) == []
+
+
+def test_following_survives_several_rotations_between_two_looks(path: Path) -> None:
+    write(path, 0, 5)
+    stop = threading.Event()
+    following = follow(path, stop, poll=0.01)
+    write(path, 5, 25)
+    assert drained(path, following, 20) == lines(5, 25)
+    write(path, 25, 26)
+    assert drained(path, following, 1) == lines(25, 26)
+    assert rest(following, stop) == []
+
+
+def test_following_survives_that_its_file_is_gone(path: Path) -> None:
+    write(path, 0, 2, backups=2)
+    stop = threading.Event()
+    following = follow(path, stop, poll=0.01)
+    write(path, 2, 3, backups=2)
+    assert next(following) == line(2)
+    write(path, 3, 30, backups=2)
+    kept = list(path.parent.glob("ccfallback.jsonl*"))
+    still = sum(file.read_bytes().count(b"\n") for file in kept)
+    assert drained(path, following, still) == lines(30 - still, 30)
+    assert rest(following, stop) == []
+
+
+def test_following_waits_for_a_log_that_is_not_there(path: Path) -> None:
+    stop = threading.Event()
+    following = follow(path, stop, poll=0.01)
+    write(path, 0, 7)
+    assert drained(path, following, 7) == lines(0, 7)
+    assert rest(following, stop) == []
+
+
+def test_a_half_written_line_is_not_there_yet(path: Path) -> None:
+    path.write_bytes(b'{"n":')
+    following = follow(path, poll=0.01)
+
+    def finish() -> None:
+        with path.open("ab") as file:
+            file.write(b"0}\n")
+
+    timer = threading.Timer(0.05, finish)
+    timer.start()
+    assert next(following) == line(0)
+    timer.join()
+
+
+def test_a_log_that_a_person_removed_is_followed_without_the_old_files(path: Path) -> None:
+    write(path, 0, 9)
+    stop = threading.Event()
+    following = follow(path, stop, poll=0.01)
+    write(path, 9, 10)
+    assert next(following) == line(9)
+    path.unlink()
+    write(path, 10, 12)
+    assert drained(path, following, 2) == lines(10, 12)
+    assert rest(following, stop) == []
+
+
+def test_a_log_that_was_emptied_is_followed_from_its_start(path: Path) -> None:
+    write(path, 0, 3)
+    following = follow(path, poll=0.01)
+    path.write_bytes(line(7))
+    assert next(following) == line(7)
+
+
+def test_a_writer_and_a_follower_at_once(path: Path) -> None:
+    following = follow(path, poll=0.001)
+    writer = threading.Thread(target=write, args=(path, 0, 600, 100, 500))
+    writer.start()
+    assert drained(path, following, 600) == lines(0, 600)
+    writer.join()
+
+
+def test_lines_that_are_no_log_lines_cost_no_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_reading, "LONGEST_LINE", 64)
+    path.write_bytes(line(1) + b"x" * 1000 + b"\n" + line(2))
+    assert [record["n"] for record in read(path)] == [1, 2]
+    assert [record["n"] for record, _ in backwards(path)] == [2, 1]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 120), max_size=30),
+    cuts=st.data(),
+    max_bytes=st.integers(10, 400),
+    block=st.integers(1, 200),
+)
+def test_any_cut_of_writes_reads_back_the_same_lines(
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    cuts: st.DataObject,
+    max_bytes: int,
+    block: int,
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "ccfallback.jsonl"
+    records = [{"n": number, "x": "y" * size} for number, size in enumerate(sizes)]
+    raw = [b'{"n":%d,"x":"%s"}\n' % (n, b"y" * size) for n, size in enumerate(sizes)]
+    following = follow(path, poll=0)
+    log = Journal(path, max_bytes, 100)
+    left = raw
+    while left:
+        count = cuts.draw(st.integers(1, len(left)))
+        log.write(b"".join(left[:count]))
+        left = left[count:]
+    log.close()
+    assert list(read(path)) == records
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_reading, "BLOCK", block)
+        assert [raw for _, raw in tail(path, len(raw))] == raw
+    assert list(itertools.islice(following, len(raw))) == raw
+
+
+def test_a_folder_of_many_files_is_not_listed_for_each(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, 0, 90)
+    looks = []
+    listing = journal_reading.rotations
+
+    def counted(path: Path) -> list[int]:
+        looks.append(path)
+        return listing(path)
+
+    monkeypatch.setattr(journal_reading, "rotations", counted)
+    assert list(all_lines(path)) == lines(0, 90)
+    assert len(looks) == 1

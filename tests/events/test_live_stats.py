@@ -1,0 +1,163 @@
+"""A window that moves over the log: what counts, what is shown, and that it stays small."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.events.live_stats import FORGOTTEN, MOST_RECORDS, MOST_SHOWN, Picture, Watch
+from ccfallback.events.stats import BUCKETS
+from tests.cli import logbook
+
+NOW = 1_763_992_800.0
+WINDOW = 900.0
+
+
+def records(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in lines]
+
+
+def answer(at: float, provider: str = "one", latency: float = 1000.0, n: int = 0) -> list[Any]:
+    return records(logbook.answered(at, provider, latency, request=f"ccr-{at}-{n}"))
+
+
+def seen(told: Iterable[Any], now: float = NOW) -> Picture:
+    watch = Watch(WINDOW)
+    for record in told:
+        watch.add(record, now)
+    return watch.picture(now)
+
+
+def test_what_ended_is_counted() -> None:
+    failure = records(logbook.failed_try(NOW - 20, "one", "500 api_error"))
+    lost, left = records([logbook.unanswered(NOW - 9), logbook.unanswered(NOW - 8, 499)])
+    picture = seen([*answer(NOW - 90), *failure, *answer(NOW - 10, "two"), lost, left])
+    counts = (picture.requests, picture.answered, picture.failed, picture.left)
+    assert counts == (4, 2, 1, 1)
+    assert picture.last_minute == 3
+    one = picture.providers["one"]
+    assert (one.attempts, one.failures, one.answered) == (2, 1, 1)
+    assert one.latency.quantile(0.5) == 1000.0
+    assert len(one.parts) == BUCKETS
+
+
+def test_only_the_next_provider_is_a_failover() -> None:
+    def attempt(reason: str) -> bytes:
+        return logbook.line("provider.attempt", NOW, request="r", provider="one", reason=reason)
+
+    told = records(map(attempt, ["first", "retry", "failover", "safety-valve", "failover"]))
+    assert seen(told).failovers == 2
+
+
+def test_the_window_moves_on() -> None:
+    watch = Watch(WINDOW)
+    for record in answer(NOW):
+        watch.add(record, NOW)
+    assert watch.picture(NOW + WINDOW - 60).requests == 1
+    later = watch.picture(NOW + WINDOW + 1)
+    assert (later.requests, later.last_minute, later.providers) == (0, 0, {})
+    assert len(later.ended) == 1, "what came last is shown, however long ago it was"
+
+
+@pytest.mark.parametrize("away", [-WINDOW - 60, WINDOW, 10 * 365 * 86400])
+def test_what_is_not_in_the_window_does_not_count(away: float) -> None:
+    assert seen(answer(NOW + away)).requests == 0
+
+
+def test_side_requests_are_nobodys_business() -> None:
+    side = [{**record, "level": "debug"} for record in answer(NOW)]
+    picture = seen(side)
+    assert (picture.requests, picture.ended, picture.under_way) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {},
+        {"event": "request.complete"},
+        {"event": 3, "timestamp": None, "requestId": []},
+        {"event": "request.complete", "timestamp": "2025-11-24T13:59:59Z", "data": []},
+        {"event": "provider.attempt", "timestamp": "9999-12-31T23:59:59Z", "requestId": "r"},
+    ],
+)
+def test_what_is_no_record_of_ours_does_no_harm(junk: dict[str, Any]) -> None:
+    picture = seen([junk])
+    assert picture.requests == 0
+    assert [each.story.status for each in picture.ended] == []
+
+
+def test_a_request_is_under_way_until_it_ends() -> None:
+    start, attempt, success, end = answer(NOW)
+    watch = Watch(WINDOW)
+    for record in (start, attempt, success):
+        watch.add(record, NOW)
+    (under_way,) = watch.picture(NOW).under_way
+    assert (under_way.end, under_way.began) == (None, NOW)
+    assert [each.provider for each in under_way.story.candidates] == ["one"]
+    watch.add(end, NOW)
+    picture = watch.picture(NOW)
+    assert picture.under_way == []
+    assert picture.ended[0].end == end
+    assert picture.ended[0].story.provider == "one"
+
+
+def test_what_comes_after_the_end_begins_nothing() -> None:
+    late = records([logbook.line("circuit_breaker.reset", NOW, request=f"ccr-{NOW}-0")])
+    assert seen([*answer(NOW), *late]).under_way == []
+
+
+def test_a_request_without_an_end_is_forgotten() -> None:
+    watch = Watch(WINDOW)
+    watch.add(answer(NOW)[0], NOW)
+    assert len(watch.picture(NOW + FORGOTTEN - 1).under_way) == 1
+    assert watch.picture(NOW + FORGOTTEN + 1).under_way == []
+
+
+def test_the_next_request_of_the_same_id_is_another_one() -> None:
+    first = answer(NOW - 5)
+    picture = seen([first[0], *first])
+    assert [len(each.records) for each in picture.ended] == [4]
+
+
+def test_an_end_whose_beginning_is_gone_is_shown() -> None:
+    (ended,) = seen(answer(NOW)[3:]).ended
+    assert ended.story.provider == "one"
+
+
+def test_what_was_written_before_is_read_from_its_end() -> None:
+    told = [record for n in range(30) for record in answer(NOW - 3000 + 100 * n, n=n)]
+    watch = Watch(WINDOW)
+    watch.recall(reversed(told), NOW)
+    picture = watch.picture(NOW)
+    assert picture.requests == seen(told).requests == 8
+    assert [each.records for each in picture.ended] == [each.records for each in seen(told).ended]
+    assert len(picture.ended) == 30
+
+
+def test_no_more_is_read_than_is_shown() -> None:
+    old = (record for n in range(10_000) for record in answer(NOW - 2000 - n, n=n)[::-1])
+    Watch(WINDOW).recall(old, NOW)
+    left = sum(1 for _ in old)
+    assert left > 4 * (10_000 - MOST_SHOWN) - 10
+
+
+def test_memory_has_a_bound() -> None:
+    watch = Watch(WINDOW)
+    for n in range(3 * MOST_SHOWN):
+        for record in answer(NOW + n * 60, f"provider-{n}", n=n):
+            watch.add(record, NOW + n * 60)
+        watch.add(answer(NOW + n * 60, n=-n - 1)[0], NOW + n * 60)
+    end = NOW + 3 * MOST_SHOWN * 60
+    picture = watch.picture(end)
+    assert len(picture.ended) == MOST_SHOWN
+    assert len(picture.under_way) <= MOST_SHOWN
+    assert len(picture.providers) <= BUCKETS
+    assert len(watch._slots) <= BUCKETS
+    assert len(watch._seconds) <= 60
+
+
+def test_one_request_has_so_many_records_at_most() -> None:
+    attempt = answer(NOW)[1]
+    (request,) = seen([attempt] * (3 * MOST_RECORDS)).under_way
+    assert len(request.records) == MOST_RECORDS

@@ -1,0 +1,413 @@
+"""One connection: what it holds back, what it closes for, and how little it loses."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from ccfallback.http1.connection import HIGH_WATER, ONE_WRITE, Connection
+from ccfallback.http1.transport import DirectTransport
+from tests.network import Certificates
+from tests.server.raw_upstream import (
+    OK,
+    Peer,
+    RawUpstream,
+    Runs,
+    always,
+    ask,
+    body_of,
+    post,
+    steady,
+    until,
+)
+
+MEGABYTE = 1024 * 1024
+IN_FLIGHT = 24 * MEGABYTE
+"""More than all buffers of loopback together."""
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks", "close"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_slow_reader_stops_the_upstream(
+    run: Runs, certificates: Certificates, framing: str, tls: bool
+) -> None:
+    size = 4 * IN_FLIGHT
+    piece = bytes(range(256)) * 256
+
+    async def story() -> None:
+        sent = 0
+
+        async def answer(peer: Peer) -> None:
+            nonlocal sent
+            await peer.request()
+            heads = {
+                "length": HEAD + b"content-length: %d\r\n\r\n" % size,
+                "chunks": HEAD + b"transfer-encoding: chunked\r\n\r\n",
+                "close": HEAD + b"\r\n",
+            }
+            await peer.send(heads[framing])
+            while sent < size:
+                chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if framing == "chunks" else piece
+                await peer.send(chunk)
+                sent += len(piece)
+            await peer.send(b"0\r\n\r\n" if framing == "chunks" else b"")
+            if framing != "close":
+                await peer.closed()
+
+        upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            response = await transport.handle_async_request(post(upstream.url))
+            assert await steady(lambda: sent) < IN_FLIGHT
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            first = b""
+            total = 0
+            async for data in response.stream:
+                first = first or data
+                assert data == (piece * 40)[total % 65536 :][: len(data)]
+                total += len(data)
+            assert HIGH_WATER / 2 < len(first) < HIGH_WATER + MEGABYTE
+            assert total == size
+            await response.aclose()
+            assert len(transport._pool) == (framing != "close")
+
+    run(story)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_slow_upstream_stops_who_sends_in_pieces(
+    run: Runs, certificates: Certificates, tls: bool
+) -> None:
+    size = 4 * IN_FLIGHT
+
+    async def story() -> None:
+        given = 0
+        go_on = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal given
+            while given < size:
+                given += 65536
+                yield b"a" * 65536
+
+        async def answer(peer: Peer) -> None:
+            await go_on.wait()
+            got, end = 0, b""
+            while end != b"\r\n0\r\n\r\n":
+                data = await peer.reader.read(65536)
+                got, end = got + data.count(b"a"), (end + data)[-7:]
+            await peer.send(OK if got >= size else b"")
+            await peer.closed()
+
+        upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            exchange = asyncio.create_task(ask(transport, upstream.url, pieces()))
+            assert await steady(lambda: given) < IN_FLIGHT
+            go_on.set()
+            assert await exchange == (200, b"ok")
+            assert len(transport._pool) == 1
+
+    run(story)
+
+
+@pytest.mark.parametrize("size", [0, 1, ONE_WRITE, ONE_WRITE + 1, 5 * MEGABYTE])
+def test_a_body_of_any_size_arrives(run: Runs, size: int) -> None:
+    body = (bytes(range(256)) * (size // 256 + 1))[:size]
+
+    async def story() -> None:
+        requests: list[bytes] = []
+
+        async def answer(peer: Peer) -> None:
+            while True:
+                requests.append(await peer.request())
+                await peer.send(OK)
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            for _ in range(2):
+                await ask(transport, upstream.url, body)
+            assert upstream.connections == 1
+            for request in requests:
+                assert request.partition(b"\r\n\r\n")[2] == body
+
+    run(story)
+
+
+def test_all_that_has_come_is_one_piece(run: Runs) -> None:
+    async def story() -> None:
+        chunks = b"".join(b"3\r\n%03d\r\n" % number for number in range(500))
+        done = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        async with RawUpstream(always(done)) as upstream, DirectTransport() as transport:
+            response = await transport.handle_async_request(post(upstream.url))
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            pieces = [piece async for piece in response.stream]
+            assert pieces == [b"".join(b"%03d" % number for number in range(500))]
+
+    run(story)
+
+
+def test_a_piece_is_handed_on_before_the_next_one_is_sent(run: Runs) -> None:
+    async def story() -> None:
+        read = asyncio.Event()
+
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+            for number in range(3):
+                await read.wait()
+                read.clear()
+                await peer.send(b"1\r\n%d\r\n" % number)
+            await read.wait()
+            await peer.send(b"0\r\n\r\n")
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            response = await transport.handle_async_request(post(upstream.url))
+            read.set()
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            pieces = []
+            async for piece in response.stream:
+                pieces.append(piece)
+                read.set()
+            assert pieces == [b"0", b"1", b"2"]
+
+    run(story)
+
+
+def test_a_read_that_was_given_up_loses_nothing(run: Runs) -> None:
+    async def story() -> None:
+        go_on = asyncio.Event()
+
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(HEAD + b"content-length: 4\r\n\r\nab")
+            await go_on.wait()
+            await peer.send(b"cd")
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            response = await transport.handle_async_request(post(upstream.url))
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            stream = response.stream.__aiter__()
+            assert await anext(stream) == b"ab"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await anext(stream)
+            go_on.set()
+            assert await anext(stream) == b"cd"
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+
+    run(story)
+
+
+def test_closing_an_unfinished_response_closes_the_connection(run: Runs) -> None:
+    async def story() -> None:
+        closed = asyncio.Event()
+
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(HEAD + b"content-length: 4\r\n\r\nab")
+            await peer.closed()
+            closed.set()
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            response = await transport.handle_async_request(post(upstream.url))
+            await response.aclose()
+            await closed.wait()
+            assert not transport._open
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            # What was cut never looks like an end.
+            with pytest.raises(httpx.ReadError):
+                async for _ in response.stream:
+                    pass
+
+    run(story)
+
+
+def test_a_response_that_is_whole_may_be_closed_unread(run: Runs) -> None:
+    async def story() -> None:
+        async with RawUpstream(always(OK)) as upstream, DirectTransport() as transport:
+            for _ in range(5):
+                response = await transport.handle_async_request(post(upstream.url))
+                await response.aclose()
+                await response.aclose()
+            assert upstream.connections == 1
+
+    run(story)
+
+
+REFUSAL = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 8\r\n\r\ntoo much"
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"a" * 65536
+
+
+async def stuck() -> AsyncIterator[bytes]:
+    yield b"a"
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("content", ["whole", "endless", "stuck"])
+@pytest.mark.parametrize("how", ["closes", "resets", "reads on"])
+def test_an_answer_that_does_not_wait_for_the_body_is_delivered(
+    run: Runs, content: str, how: str
+) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await peer.send(REFUSAL)
+            if how == "reads on":
+                await peer.closed()
+            elif how == "resets":
+                # It may throw the answer away too, were it not there yet.
+                await seen.wait()
+                peer.reset()
+
+        seen = asyncio.Event()
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            for _ in range(20):
+                seen.clear()
+                given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
+                response = await transport.handle_async_request(post(upstream.url, given[content]))
+                seen.set()
+                assert response.status_code == 413
+                assert await body_of(response) == b"too much"
+                assert len(transport._pool) == 0
+
+    run(story)
+
+
+@pytest.mark.parametrize("content", ["whole", "endless", "stuck"])
+def test_a_connection_with_half_a_request_on_it_is_not_used_again(run: Runs, content: str) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            # It says nothing of closing.
+            await peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 8\r\n\r\ntoo much")
+            await done.wait()
+
+        done = asyncio.Event()
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            for number in range(1, 4):
+                given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
+                assert await ask(transport, upstream.url, given[content]) == (413, b"too much")
+                assert len(transport._pool) == 0
+                assert upstream.connections == number
+            done.set()
+
+    run(story)
+
+
+def test_an_answer_is_found_before_the_reset_behind_it(run: Runs) -> None:
+    reset = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(20):
+            peer, _ = listener.accept()
+            with peer:
+                while b"a" not in peer.recv(100):
+                    pass
+                peer.sendall(REFUSAL)
+            # It had not read all: that was a reset.
+            reset.set()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a" * 1000
+        await asyncio.sleep(0.01)
+        # Now the loop stands still until everything has happened.
+        assert reset.wait(10)
+        reset.clear()
+        while True:
+            yield b"a" * 65536
+
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=serve, args=[listener], daemon=True)
+            thread.start()
+            async with DirectTransport() as transport:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+                for _ in range(20):
+                    assert await ask(transport, url, pieces()) == (413, b"too much")
+            thread.join()
+
+    run(story)
+
+
+def test_an_early_success_waits_for_the_rest_of_the_request(run: Runs) -> None:
+    async def story() -> None:
+        sent = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            await sent.wait()
+            yield b"two"
+
+        async def answer(peer: Peer) -> None:
+            await peer.reader.readuntil(b"one\r\n")
+            await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+            sent.set()
+            await peer.reader.readuntil(b"two\r\n0\r\n\r\n")
+            await peer.send(b"2\r\nok\r\n0\r\n\r\n")
+            await peer.closed()
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            assert await ask(transport, upstream.url, pieces()) == (200, b"ok")
+            assert len(transport._pool) == 1
+
+    run(story)
+
+
+def test_what_the_client_fails_with_comes_through(run: Runs) -> None:
+    class Gone(Exception):
+        pass
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise Gone
+
+    async def story() -> None:
+        closed = asyncio.Event()
+
+        async def answer(peer: Peer) -> None:
+            await peer.closed()
+            closed.set()
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            with pytest.raises(Gone):
+                await ask(transport, upstream.url, pieces())
+            await closed.wait()
+
+    run(story)
+
+
+def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
+    async def story() -> None:
+        lost: list[Connection] = []
+        connection = Connection(("http", "up.test", 80), lost.append)
+
+        async def answer(peer: Peer) -> None:
+            await peer.send(OK)
+            await peer.closed()
+
+        async with RawUpstream(answer) as upstream:
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: connection, "127.0.0.1", upstream.port)
+            await until(lambda: connection.closed)
+            await connection.wait_lost()
+            assert lost == [connection]
+
+    run(story)
+
+
+def test_a_connection_that_was_never_made_can_be_given_up(run: Runs) -> None:
+    async def story() -> None:
+        connection = Connection(("http", "up.test", 80), lambda _: None)
+        assert connection.closed
+        connection.abort()
+        await connection.wait_lost()
+
+    run(story)

@@ -1,0 +1,159 @@
+"""An alarm rings when a wait is too long, however many short ones came before."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from ccfallback.http1.deadline import Alarm, Late, Watch
+from tests.server.raw_upstream import Runs
+
+
+def test_it_rings_once_the_time_is_over(run: Runs) -> None:
+    async def story() -> None:
+        rung = asyncio.Event()
+        alarm = Alarm(rung.set)
+        alarm.set(0.001)
+        await rung.wait()
+        assert not alarm.waiting
+
+    run(story)
+
+
+def test_a_wait_that_is_over_rings_nothing(run: Runs) -> None:
+    async def story() -> None:
+        rung = asyncio.Event()
+        alarm, other = Alarm(lambda: rungs.append(1)), Alarm(rung.set)
+        alarm.set(0.001)
+        alarm.stop()
+        other.set(0.02)
+        await rung.wait()
+        assert not rungs
+        other.close()
+
+    rungs: list[int] = []
+    run(story)
+
+
+def test_a_timer_that_goes_off_too_early_is_set_again(run: Runs) -> None:
+    async def story() -> None:
+        order: list[str] = []
+        rung = asyncio.Event()
+
+        def ring() -> None:
+            order.append("rung")
+            rung.set()
+
+        alarm = Alarm(ring)
+        alarm.set(0.01)
+        alarm.stop()
+        alarm.set(0.1)
+        asyncio.get_running_loop().call_later(0.05, order.append, "not yet")
+        await rung.wait()
+        assert order == ["not yet", "rung"]
+
+    run(story)
+
+
+def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time(run: Runs) -> None:
+    async def story() -> None:
+        rung = asyncio.Event()
+        alarm = Alarm(rung.set)
+        alarm.set(3600)
+        alarm.set(0.001)
+        await rung.wait()
+
+    run(story)
+
+
+def test_a_closed_alarm_leaves_no_timer(run: Runs) -> None:
+    async def story() -> None:
+        alarm = Alarm(lambda: rungs.append(1))
+        alarm.set(0.001)
+        alarm.close()
+        await asyncio.sleep(0.01)
+        assert not rungs
+        assert not alarm.waiting
+
+    rungs: list[int] = []
+    run(story)
+
+
+async def silence() -> None:
+    await asyncio.Event().wait()
+
+
+async def swallows() -> None:
+    try:
+        await silence()
+    except asyncio.CancelledError:
+        return
+
+
+async def ends_otherwise() -> None:
+    try:
+        await silence()
+    except asyncio.CancelledError:
+        raise OSError from None
+
+
+async def in_time() -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("before", [silence, swallows, ends_otherwise, in_time])
+def test_a_wait_leaves_nothing_to_the_next_one(
+    run: Runs, before: Callable[[], Awaitable[None]]
+) -> None:
+    async def story() -> None:
+        watch = Watch()
+        limit = 3600 if before is in_time else 0.001
+        try:
+            await watch.wait(before(), "first", limit)
+        except Late:
+            assert before is silence
+        except OSError:
+            assert before is ends_otherwise
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        with pytest.raises(Late) as late:
+            await watch.wait(silence(), "second", 0.001)
+        assert (late.value.timeout, late.value.seconds) == ("second", 0.001)
+        watch.close()
+
+    run(story)
+
+
+@pytest.mark.parametrize("late_as_well", [False, True])
+def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool) -> None:
+    async def story() -> None:
+        watch = Watch()
+
+        async def cancelled_meanwhile() -> None:
+            loop = asyncio.get_running_loop()
+            if late_as_well:
+                # Both before the task gets to know of either.
+                watch._interrupt()
+            loop.call_soon(work.cancel)
+            await silence()
+
+        work = asyncio.create_task(watch.wait(cancelled_meanwhile(), "late", 3600))
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert work.cancelled()
+        watch.close()
+
+    run(story)
+
+
+def test_a_watch_that_is_closed_leaves_no_timer(run: Runs) -> None:
+    async def story() -> None:
+        watch = Watch()
+        work = asyncio.create_task(watch.wait(asyncio.sleep(0.02), "late", 0.01))
+        await asyncio.sleep(0)
+        watch.close()
+        await work
+        await watch.wait(in_time(), "after", 3600)
+
+    run(story)

@@ -1,0 +1,373 @@
+"""Names, addresses and TLS: which connection is made, and what a failed one says."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from ccfallback.http1 import dial
+from ccfallback.http1.dial import Address, connect, interleave, resolve
+from ccfallback.http1.transport import DirectTransport
+from ccfallback.policy.outcome import Fault
+from ccfallback.server.transport import Post
+from ccfallback.server.upstream import fault_of
+from tests.network import Certificates
+from tests.server.raw_upstream import (
+    HAS_PROC,
+    OK,
+    Peer,
+    RawUpstream,
+    Runs,
+    always,
+    ask,
+    open_sockets,
+    post,
+    refused_port,
+)
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(V6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback here")
+
+
+@contextmanager
+def silent() -> Iterator[Address]:
+    """An address that answers neither yes nor no: its queue is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        try:
+            while True:
+                sock = socket.socket()
+                waiting.append(sock)
+                sock.settimeout(0.2)
+                try:
+                    sock.connect(listener.getsockname())
+                except TimeoutError:
+                    break
+            yield V4, listener.getsockname()
+        finally:
+            for sock in waiting:
+                sock.close()
+
+
+def test_families_alternate_and_none_comes_twice() -> None:
+    found: list[Address] = [(V6, 1), (V6, 2), (V6, 1), (V4, 1), (V6, 3), (V4, 1)]
+    assert interleave(found) == [(V6, 1), (V4, 1), (V6, 2), (V6, 3)]
+    assert interleave([(V4, 1), (V4, 2), (V6, 1)]) == [(V4, 1), (V6, 1), (V4, 2)]
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V4), ("::1", V6)])
+def test_an_address_is_not_looked_up(run: Runs, host: str, family: int) -> None:
+    async def story() -> None:
+        assert await resolve(host, 80) == [(family, (host, 80))]
+
+    run(story)
+
+
+def test_a_name_is_looked_up(run: Runs) -> None:
+    async def story() -> None:
+        assert (V4, ("127.0.0.1", 80)) in await resolve("localhost", 80)
+
+    run(story)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
+def test_a_name_that_none_can_have_is_not_resolved(run: Runs, host: str) -> None:
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await transport.handle_async_request(post(f"http://{host}/"))
+        assert fault_of(caught.value) == (Fault.UNREACHABLE, "name not resolved")
+
+    run(story)
+
+
+def test_an_unknown_name_is_not_resolved(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(host: str, port: int) -> list[Address]:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host}:{port}")
+
+    monkeypatch.setattr(dial, "resolve", unknown)
+
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await transport.handle_async_request(post("http://unknown.test/"))
+        assert fault_of(caught.value) == (Fault.UNREACHABLE, "name not resolved")
+
+    run(story)
+
+
+def test_a_refusal_is_told(run: Runs) -> None:
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await transport.handle_async_request(post(f"http://127.0.0.1:{refused_port()}/"))
+        assert fault_of(caught.value) == (Fault.TRANSPORT, "connection refused")
+
+    run(story)
+
+
+@needs_ipv6
+def test_a_request_goes_over_ipv6(run: Runs) -> None:
+    async def story() -> None:
+        async with RawUpstream(always(OK), "::1") as upstream, DirectTransport() as transport:
+            assert await ask(transport, upstream.url) == (200, b"ok")
+
+    run(story)
+
+
+@needs_ipv6
+def test_a_name_that_is_refused_on_one_family_is_asked_on_the_other(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with RawUpstream(always(OK)) as upstream, DirectTransport() as transport:
+
+            async def both(_host: str, port: int) -> list[Address]:
+                return [(V6, ("::1", port)), (V4, ("127.0.0.1", port))]
+
+            monkeypatch.setattr(dial, "resolve", both)
+            url = f"http://both.test:{upstream.port}/"
+            assert await ask(transport, url) == (200, b"ok")
+
+    run(story)
+
+
+def test_every_address_is_tried_and_a_refusal_says_most(run: Runs) -> None:
+    unreachable: Address = (V4, ("255.255.255.255", 9))
+    refused: Address = (V4, ("127.0.0.1", refused_port()))
+
+    async def story() -> None:
+        for addresses in ([refused, unreachable, refused], [unreachable, refused]):
+            with pytest.raises(ExceptionGroup) as caught:
+                await connect(addresses)
+            assert len(caught.value.exceptions) == len(addresses)
+            error = httpx.ConnectError("all")
+            error.__cause__ = caught.value
+            assert fault_of(error) == (Fault.TRANSPORT, "connection refused")
+
+    run(story)
+
+
+def test_an_address_that_stays_silent_does_not_hold_up_the_next(run: Runs) -> None:
+    async def story() -> None:
+        with silent() as nothing:
+            async with RawUpstream(always(OK)) as upstream:
+                before = open_sockets() if HAS_PROC else 0
+                good: Address = (V4, ("127.0.0.1", upstream.port))
+                sock = await connect([nothing, nothing, good])
+                assert sock.getpeername() == good[1]
+                sock.close()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                if HAS_PROC:
+                    # The server's end may still be there.
+                    assert open_sockets() <= before + 1
+
+    run(story)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_limit_holds_for_connecting(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    async def story() -> None:
+        with silent() as nothing:
+
+            async def found(_host: str, _port: int) -> list[Address]:
+                return [nothing] * count
+
+            monkeypatch.setattr(dial, "resolve", found)
+            async with DirectTransport() as transport:
+                before = open_sockets() if HAS_PROC else 0
+                with pytest.raises(httpx.ConnectTimeout) as caught:
+                    await transport.handle_async_request(
+                        post("http://silent.test/", timeout={"connect": 0.05})
+                    )
+                assert fault_of(caught.value)[0] is Fault.CONNECT_TIMEOUT
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                if HAS_PROC:
+                    assert open_sockets() == before
+
+    run(story)
+
+
+def test_the_limit_holds_for_looking_up_a_name(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_host: str, _port: int) -> list[Address]:
+        await asyncio.get_running_loop().create_future()
+        return []
+
+    monkeypatch.setattr(dial, "resolve", never)
+
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectTimeout):
+                await transport.handle_async_request(
+                    post("http://slow.test/", timeout={"connect": 0.05})
+                )
+
+    run(story)
+
+
+def test_the_limit_holds_for_tls(run: Runs) -> None:
+    async def story() -> None:
+        async def quiet(peer: Peer) -> None:
+            await peer.closed()
+            left.set()
+
+        left = asyncio.Event()
+        async with RawUpstream(quiet) as upstream, DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectTimeout):
+                await transport.handle_async_request(
+                    post(f"https://127.0.0.1:{upstream.port}/", timeout={"connect": 0.2})
+                )
+            await left.wait()
+
+    run(story)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_good_certificate_is_accepted(run: Runs, certificates: Certificates, host: str) -> None:
+    async def story() -> None:
+        names: list[str | None] = []
+        server = certificates.server("good")
+        server.sni_callback = lambda _, name, __: names.append(name)
+        upstream = RawUpstream(always(OK), tls=server)
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            url = f"https://{host}:{upstream.port}/"
+            for _ in range(3):
+                assert await ask(transport, url) == (200, b"ok")
+            assert upstream.connections == 1
+            # An address is not a name to be sent.
+            assert names == ["localhost" if host == "localhost" else None]
+
+    run(story)
+
+
+@needs_ipv6
+def test_a_certificate_may_be_for_an_ipv6_address(run: Runs, certificates: Certificates) -> None:
+    async def story() -> None:
+        upstream = RawUpstream(always(OK), "::1", tls=certificates.server("good"))
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            assert await ask(transport, upstream.url) == (200, b"ok")
+
+    run(story)
+
+
+def test_the_dot_of_the_root_is_not_part_of_the_name(
+    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def here(_host: str, port: int) -> list[Address]:
+        return [(V4, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(dial, "resolve", here)
+
+    async def story() -> None:
+        upstream = RawUpstream(always(OK), tls=certificates.server("good"))
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            url = f"https://localhost.:{upstream.port}/"
+            assert await ask(transport, url) == (200, b"ok")
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        ("expired", "certificate has expired"),
+    ],
+)
+def test_a_bad_certificate_is_refused(
+    run: Runs, certificates: Certificates, name: str, words: str
+) -> None:
+    async def story() -> None:
+        upstream = RawUpstream(always(OK), tls=certificates.server(name))
+        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await transport.handle_async_request(post(upstream.url))
+        fault, reason = fault_of(caught.value)
+        assert fault is Fault.TRANSPORT
+        assert reason == f"TLS certificate refused: {words}"
+
+    run(story)
+
+
+def test_an_unknown_authority_is_refused_and_a_known_one_may_be_named(
+    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+            async with DirectTransport() as transport:
+                with pytest.raises(httpx.ConnectError) as caught:
+                    await transport.handle_async_request(post(upstream.url))
+                assert "TLS certificate refused" in fault_of(caught.value)[1]
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+            async with DirectTransport() as transport:
+                assert await ask(transport, upstream.url) == (200, b"ok")
+
+    run(story)
+
+
+def test_a_context_that_verifies_nothing_is_refused() -> None:
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname = False
+    with pytest.raises(ValueError, match="verified"):
+        DirectTransport(ssl_context=unverified)
+    unverified.verify_mode = ssl.CERT_NONE
+    with pytest.raises(ValueError, match="verified"):
+        DirectTransport(ssl_context=unverified)
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_a_port_that_speaks_no_tls_is_told(run: Runs, says: bytes) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.reader.read(10)
+            await peer.send(says)
+
+        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await transport.handle_async_request(post(f"https://127.0.0.1:{upstream.port}/"))
+        assert fault_of(caught.value)[0] is Fault.TRANSPORT
+
+    run(story)
+
+
+@pytest.mark.parametrize("url", ["ftp://up.test/", "http:///path", "/path"])
+def test_only_http_is_carried(run: Runs, url: str) -> None:
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.UnsupportedProtocol):
+                await transport.handle_async_request(httpx.Request("GET", url))
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://up.test/?" + "x" * 70_000, "http://up.test/\x7f", "http://"]
+)
+def test_what_is_no_url_is_an_error_of_the_way(run: Runs, url: str) -> None:
+    async def story() -> None:
+        async with DirectTransport() as transport:
+            with pytest.raises(httpx.UnsupportedProtocol):
+                await transport.post(Post(url, [], b"", 1.0))
+
+    run(story)

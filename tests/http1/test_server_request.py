@@ -1,0 +1,339 @@
+"""A request and its answer on a real connection, with small apps behind it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from ccfallback.http1.server_connection import MAX_HEAD, ClientConnection
+from ccfallback.http1.server_request import HIGH_WATER, ONE_WRITE, App
+from ccfallback.server.request import Message, Receive, Scope, Send
+from tests.server.raw_upstream import Runs
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+CLOSE = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def start(status: int = 200, *headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def piece(body: bytes, *, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def saying(*messages: Message) -> App:
+    """An app that answers with these."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+def serve(run: Runs, app: App, talk: Talk) -> None:
+    """Have `talk` with a connection whose requests go to `app`."""
+
+    async def story() -> None:
+        config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        config.loaded_app = cast(Any, app)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: ClientConnection(config, state, {}, on_refusal=lambda *_: None),
+            "127.0.0.1",
+            0,
+        )
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.close()
+            server.close()
+            await server.wait_closed()
+            while state.tasks or state.connections:
+                await asyncio.sleep(0.001)
+
+    run(story)
+
+
+def answer_to(run: Runs, app: App, sent: bytes) -> bytes:
+    """All that comes back until the connection ends."""
+    heard = b""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        writer.write(sent)
+        heard = await reader.read()
+
+    serve(run, app, talk)
+    return heard
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CLOSES = b"connection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "messages", "expected"),
+    [
+        (
+            CLOSE,
+            [start(200, (b"content-length", b"5")), piece(b"hello")],
+            OK + b"content-length: 5\r\n" + CLOSES + b"\r\nhello",
+        ),
+        (
+            CLOSE,
+            [start(), piece(b"one", more=True), piece(b"", more=True), piece(b"three")],
+            OK + CLOSES + b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n5\r\nthree\r\n0\r\n\r\n",
+        ),
+        (
+            CLOSE,
+            [start(), piece(b"")],
+            OK + CLOSES + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            CLOSE,
+            [start(204), piece(b"")],
+            b"HTTP/1.1 204 No Content\r\n" + CLOSES + b"\r\n",
+        ),
+        (
+            CLOSE,
+            [start(529, (b"content-length", b"0")), piece(b"")],
+            b"HTTP/1.1 529 \r\ncontent-length: 0\r\n" + CLOSES + b"\r\n",
+        ),
+        (
+            CLOSE.replace(b"GET", b"HEAD"),
+            [start(200, (b"content-length", b"5")), piece(b"hello")],
+            OK + b"content-length: 5\r\n" + CLOSES + b"\r\n",
+        ),
+        (
+            b"GET / HTTP/1.0\r\n\r\n",
+            [start(), piece(b"one", more=True), piece(b"two")],
+            OK + CLOSES + b"\r\nonetwo",
+        ),
+    ],
+)
+def test_an_answer_is_framed(
+    run: Runs, sent: bytes, messages: list[Message], expected: bytes
+) -> None:
+    assert answer_to(run, saying(*messages), sent) == expected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[], [(b"content-length", b"%d" % (2 * ONE_WRITE))]],
+    ids=["chunked", "content-length"],
+)
+def test_long_pieces_come_whole(run: Runs, headers: list[tuple[bytes, bytes]]) -> None:
+    long = bytes(range(256)) * (ONE_WRITE // 256)
+    app = saying(start(200, *headers), piece(long, more=True), piece(long))
+    body = answer_to(run, app, CLOSE).partition(b"\r\n\r\n")[2]
+    expected = long + long
+    if not headers:
+        size = b"%x\r\n" % len(long)
+        expected = size + long + b"\r\n" + size + long + b"\r\n0\r\n\r\n"
+    assert body == expected
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [start(200, (b"content-length", b"5")), piece(b"four")],
+        [start(200, (b"content-length", b"5")), piece(b"longer")],
+        [start(200, (b"x", b"a\r\ny: b")), piece(b"")],
+        [start(200, (b"transfer-encoding", b"chunked")), piece(b"")],
+        [start(200, (b"connection", b"upgrade")), piece(b"")],
+        [start(), start(), piece(b"")],
+        [piece(b"")],
+    ],
+)
+def test_an_answer_that_is_none_does_not_leave(run: Runs, messages: list[Message]) -> None:
+    failures: list[RuntimeError] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            for message in messages:
+                await send(message)
+        except RuntimeError as error:
+            failures.append(error)
+
+    assert answer_to(run, app, GET) == b""
+    assert len(failures) == 1
+
+
+def test_the_head_leaves_with_the_first_piece_and_not_before(run: Runs) -> None:
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(start())
+        begun.set()
+        await go_on.wait()
+        await send(piece(b"", more=True))
+        await send(piece(b"end"))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET)
+        await begun.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await reader.read(1)
+        go_on.set()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head == OK + b"transfer-encoding: chunked\r\n\r\n"
+        assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\nend\r\n0\r\n\r\n"
+
+    serve(run, app, talk)
+
+
+async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers what was sent."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        assert message["type"] == "http.request"
+        body += message["body"]
+        more = message["more_body"]
+    await send(start(200, (b"content-length", b"%d" % len(body))))
+    await send(piece(body))
+
+
+def test_requests_behind_each_other_are_answered_in_their_order(run: Runs) -> None:
+    sent = b"".join(POST % len(body) + body for body in (b"one", b"", b"three"))
+    heard = answer_to(run, echo, sent + CLOSE)
+    assert [part.rpartition(b"\r\n\r\n")[2] for part in heard.split(OK)[1:]] == [
+        b"one",
+        b"",
+        b"three",
+        b"",
+    ]
+
+
+def test_a_long_body_comes_whole_to_a_slow_app(run: Runs) -> None:
+    long = bytes(range(256)) * (8 * HIGH_WATER // 256)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(POST % len(long) + long)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(long)) == long
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await echo(scope, receive, send)
+
+    serve(run, app, talk)
+
+
+def test_who_waits_for_leave_to_send_gets_it(run: Runs) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (POST % 5).replace(b"host", b"expect: 100-continue\r\nhost", 1)
+        writer.write(head)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(OK)
+        assert await reader.readexactly(5) == b"hello"
+
+    serve(run, echo, talk)
+
+
+def test_who_is_refused_at_once_is_given_no_leave(run: Runs) -> None:
+    sent = (POST % 5).replace(b"host", b"connection: close\r\nexpect: 100-continue\r\nhost", 1)
+    app = saying(start(413, (b"content-length", b"0")), piece(b""))
+    assert answer_to(run, app, sent).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_app_hears_that_the_client_has_left(run: Runs) -> None:
+    heard: list[Message] = []
+    over = asyncio.Event()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(await receive())
+        heard.append(await receive())
+        # Nobody is there to get it.
+        await send(start())
+        await send(piece(b"late"))
+        over.set()
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET)
+        while not heard:
+            await asyncio.sleep(0.001)
+        writer.close()
+        await over.wait()
+
+    serve(run, app, talk)
+    assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
+
+
+def test_an_answer_that_is_given_up_ends_with_the_connection(run: Runs) -> None:
+    app = saying(start(), piece(b"half", more=True))
+    heard = answer_to(run, app, GET)
+    assert heard.endswith(b"4\r\nhalf\r\n")
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, at once."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.written = b""
+        self.closed = asyncio.Event()
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["alone", "behind another"])
+@pytest.mark.parametrize("places", [[], [MAX_HEAD // 2], [10, MAX_HEAD // 2], [MAX_HEAD - 10]])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_head_is_counted_as_a_whole_however_it_is_cut(
+    run: Runs, before: bytes, places: list[int], long: bool
+) -> None:
+    header = b"x: " + b"y" * 96 + b"\r\n"
+    head = CLOSE[:-2] + header * (MAX_HEAD // 101 + (1 if long else -1)) + b"\r\n"
+    cuts = [0, *places, len(head)]
+    parts = [head[start:end] for start, end in pairwise(cuts)]
+    parts[0] = before + parts[0]
+
+    async def story() -> None:
+        refused: list[int] = []
+        app = saying(start(200, (b"content-length", b"0")), piece(b""))
+        config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
+        config.loaded_app = cast(Any, app)
+        connection = ClientConnection(
+            config, ServerState(), {}, on_refusal=lambda status, *_: refused.append(status)
+        )
+        wire = Wire()
+        connection.connection_made(wire)
+        for part in parts:
+            connection.data_received(part)
+        await wire.closed.wait()
+        connection.connection_lost(None)
+        # Behind a whole request there is no refusal, only an end.
+        assert refused == ([431] if long and not before else [])
+        assert wire.written.count(OK) == bool(before) + (not long)
+
+    run(story)

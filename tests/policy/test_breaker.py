@@ -1,0 +1,328 @@
+"""The breaker: every tier and boundary, and what holds for any history."""
+
+from dataclasses import replace
+
+import pytest
+
+from ccfallback.policy.breaker import (
+    CLOSED,
+    MOST_MODELS,
+    BreakerState,
+    Limits,
+    Phase,
+    cooldown,
+    failed,
+    phase,
+    sane,
+    succeeded,
+    tripped,
+    with_model,
+)
+from ccfallback.policy.outcome import BLAME, Blame, Fault, Outcome
+
+NOW = 1_000_000.0
+LIMITS = Limits()
+E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+E529 = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
+
+
+def fail(
+    state: BreakerState,
+    outcome: Outcome = E500,
+    *,
+    now: float = NOW,
+    began: float | None = None,
+    limits: Limits = LIMITS,
+    model: str = "m",
+) -> BreakerState:
+    return failed(
+        state, outcome, model=model, began=now if began is None else began, now=now, limits=limits
+    )
+
+
+def failures(count: int) -> BreakerState:
+    state = CLOSED
+    for number in range(count):
+        # Each after the cooldown of the one before.
+        now = NOW + 1000.0 * number
+        state = fail(state, now=now)
+    return state
+
+
+def length(state: BreakerState) -> float | None:
+    if state.cooldown_until is None or state.last_failure is None:
+        return None
+    return state.cooldown_until - state.last_failure
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds"),
+    [
+        (1, None),
+        (2, None),
+        (3, 30),
+        (4, 30),
+        (5, 60),
+        (9, 60),
+        (10, 300),
+        (11, 300),
+        (500, 300),
+    ],
+)
+def test_cooldown_by_failures_in_a_row(count: int, seconds: float | None) -> None:
+    state = failures(count)
+    assert state.failures == count
+    assert length(state) == seconds
+
+
+@pytest.mark.parametrize(
+    ("count", "ceiling", "seconds"),
+    [(3, 20, 20), (4, 30, 30), (5, 45, 45), (9, 30, 30), (10, 200, 200), (10, 3600, 300)],
+)
+def test_the_ceiling_caps_every_tier(count: int, ceiling: float, seconds: float) -> None:
+    assert cooldown(count, Fault.UPSTREAM, Limits(max_cooldown=ceiling)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("fault", "count", "ceiling", "seconds"),
+    [
+        (Fault.TIMEOUT, 1, 300, 30),
+        (Fault.CONNECT_TIMEOUT, 1, 300, 30),
+        (Fault.TORN, 1, 300, 10),
+        (Fault.TIMEOUT, 1, 5, 5),
+        (Fault.TORN, 1, 5, 5),
+        (Fault.TORN, 3, 300, 30),
+        (Fault.TIMEOUT, 5, 300, 60),
+        (Fault.UPSTREAM, 1, 300, 0),
+        (Fault.TRANSPORT, 2, 300, 0),
+    ],
+)
+def test_a_costly_failure_cools_at_once(
+    fault: Fault, count: int, ceiling: float, seconds: float
+) -> None:
+    assert cooldown(count, fault, Limits(max_cooldown=ceiling)) == seconds
+
+
+def test_a_ceiling_of_nothing_means_no_cooldown() -> None:
+    state = CLOSED
+    for _ in range(20):
+        state = fail(state, Outcome(Fault.TIMEOUT), limits=Limits(max_cooldown=0))
+    assert state.cooldown_until is None
+
+
+def hinted(seconds: float, fault: Fault = Fault.THROTTLED) -> Outcome:
+    return Outcome(fault, status=429, until=NOW + seconds)
+
+
+def test_a_hint_cools_at_the_first_failure_until_then() -> None:
+    assert fail(CLOSED, hinted(1234)).cooldown_until == NOW + 1234
+
+
+def test_a_hint_may_exceed_the_ceiling_but_not_its_own() -> None:
+    limits = Limits(max_cooldown=10, max_reset=600)
+    assert fail(CLOSED, hinted(599), limits=limits).cooldown_until == NOW + 599
+    assert fail(CLOSED, hinted(601), limits=limits).cooldown_until == NOW + 600
+
+
+def test_a_hint_never_shortens_the_cooldown_of_a_tier() -> None:
+    assert fail(replace(CLOSED, failures=9), hinted(5)).cooldown_until == NOW + 300
+
+
+def test_a_hint_never_shortens_a_cooldown_that_is_longer() -> None:
+    cooling = fail(CLOSED, hinted(5000))
+    later = failed(
+        cooling,
+        Outcome(Fault.THROTTLED, until=NOW + 60),
+        model="m",
+        began=NOW + 1,
+        now=NOW + 2,
+        limits=LIMITS,
+    )
+    assert later.cooldown_until == NOW + 5000
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0, -1e9])
+def test_a_hint_in_the_past_says_nothing(seconds: float) -> None:
+    assert fail(CLOSED, hinted(seconds)).cooldown_until is None
+
+
+def test_hints_are_not_believed_where_they_are_not_to_be() -> None:
+    state = fail(CLOSED, hinted(1234), limits=Limits(honor_reset=False))
+    assert state.cooldown_until is None
+    assert state.failures == 1
+
+
+def test_failures_in_flight_count_but_do_not_lengthen() -> None:
+    cooling = failures(3)
+    began = cooling.cooldown_began
+    assert began is not None
+    later = fail(cooling, hinted(9999), now=began + 5, began=began - 1)
+    assert later.failures == 4
+    assert later.cooldown_until == cooling.cooldown_until
+    assert later.cooldown_began == began
+    assert later.last_failure == began + 5
+
+
+def test_many_that_fail_together_cool_once() -> None:
+    state = CLOSED
+    for number in range(26):
+        state = fail(state, now=NOW + number / 10, began=NOW - 1)
+    assert state.failures == 26
+    assert state.cooldown_until == NOW + 0.2 + 30
+
+
+def test_a_probe_that_fails_is_one_more_failure() -> None:
+    state = failures(4)
+    assert state.cooldown_until is not None
+    now = state.cooldown_until + 1
+    assert phase(state, now, LIMITS) is Phase.HALF_OPEN
+    state = fail(state, now=now)
+    assert state.failures == 5
+    assert state.cooldown_until == now + 60
+
+
+def test_a_failure_of_the_safety_valve_keeps_the_longer_cooldown() -> None:
+    cooling = fail(CLOSED, hinted(5000))
+    assert fail(cooling, now=NOW + 10).cooldown_until == NOW + 5000
+
+
+def test_success_closes_and_counts_from_nothing() -> None:
+    state = failures(7)
+    now = NOW + 1e5
+    closed = succeeded(state, model="m", began=now - 1, now=now)
+    assert closed.failures == 0
+    assert closed.cooldown_until is None
+    assert closed.last_success == now
+    assert phase(closed, now, LIMITS) is Phase.CLOSED
+
+
+def test_success_keeps_when_and_why_it_last_failed() -> None:
+    state = failures(1)
+    closed = succeeded(state, model="m", began=NOW + 1, now=NOW + 2)
+    assert closed.last_failure == NOW
+    assert closed.reason == "500 api_error"
+
+
+def test_a_success_that_was_under_way_leaves_the_cooldown() -> None:
+    cooling = failures(3)
+    began = cooling.cooldown_began
+    assert began is not None
+    after = succeeded(cooling, model="m", began=began - 1, now=began + 1)
+    assert after.cooldown_until == cooling.cooldown_until
+    assert after.failures == cooling.failures
+    assert after.last_success == began + 1
+
+
+def test_the_phases_of_a_cooldown() -> None:
+    state = replace(CLOSED, cooldown_until=NOW)
+    assert phase(CLOSED, NOW, LIMITS) is Phase.CLOSED
+    assert phase(state, NOW - 0.001, LIMITS) is Phase.OPEN
+    assert phase(state, NOW, LIMITS) is Phase.HALF_OPEN
+    assert phase(state, NOW + 1e6, LIMITS) is Phase.HALF_OPEN
+
+
+def test_no_cooldown_while_there_is_nobody_else() -> None:
+    alone = Limits(cooldowns=False)
+    state = CLOSED
+    for _ in range(20):
+        state = fail(state, hinted(600), limits=alone)
+        state = fail(state, Outcome(Fault.TIMEOUT), limits=alone)
+    assert state.failures == 40
+    assert state.cooldown_until is None
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.NOBODY])
+def test_nobodys_fault_changes_nothing(fault: Fault) -> None:
+    state = failures(2)
+    assert fail(state, Outcome(fault)) is state
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.MODEL])
+def test_a_models_failure_leaves_the_others_alone(fault: Fault) -> None:
+    state = CLOSED
+    for number in range(3):
+        state = fail(state, Outcome(fault), now=NOW + number, model="opus")
+    assert state.failures == 0
+    assert state.cooldown_until is None
+    assert phase(state.models["opus"], NOW + 3, LIMITS) is Phase.OPEN
+    assert "haiku" not in state.models
+
+
+def test_every_fault_has_somebody_to_blame_or_nobody() -> None:
+    assert set(BLAME) == set(Fault)
+
+
+def test_a_models_success_closes_that_model_and_the_provider() -> None:
+    state = failures(3)
+    for number in range(3):
+        state = fail(state, E529, now=NOW + number, model="opus")
+        state = fail(state, E529, now=NOW + number, model="haiku")
+    state = succeeded(state, model="opus", began=NOW + 1e5, now=NOW + 1e5)
+    assert state.failures == 0
+    assert state.models["opus"].failures == 0
+    assert state.models["opus"].cooldown_until is None
+    assert state.models["haiku"].failures == 3
+
+
+def test_a_success_of_an_unknown_model_remembers_no_model() -> None:
+    assert not succeeded(CLOSED, model="opus", began=NOW, now=NOW).models
+
+
+def test_models_are_bounded_and_the_oldest_makes_room() -> None:
+    state = CLOSED
+    for number in range(MOST_MODELS + 10):
+        state = fail(state, E529, now=NOW + number, model=f"model-{number}")
+    assert len(state.models) == MOST_MODELS
+    assert "model-9" not in state.models
+    assert f"model-{MOST_MODELS + 9}" in state.models
+
+
+def test_a_known_model_pushes_nobody_out() -> None:
+    state = CLOSED
+    for number in range(MOST_MODELS):
+        state = with_model(state, f"model-{number}", CLOSED)
+    assert len(with_model(state, "model-3", CLOSED).models) == MOST_MODELS
+
+
+def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
+    skewed = BreakerState(
+        failures=3,
+        last_failure=NOW + 1e6,
+        last_success=NOW + 1e6,
+        cooldown_until=NOW + LIMITS.horizon + 1,
+        cooldown_began=NOW + 1e6,
+        models={"m": BreakerState(cooldown_until=NOW + 1e6)},
+    )
+    assert phase(skewed, NOW, LIMITS) is Phase.CLOSED
+    mended = sane(skewed, NOW, LIMITS)
+    assert mended.failures == 3
+    times = (mended.last_failure, mended.last_success, mended.cooldown_until, mended.cooldown_began)
+    assert times == (None, None, None, None)
+    assert mended.models["m"].cooldown_until is None
+
+
+def test_a_time_within_any_cooldown_is_kept() -> None:
+    state = BreakerState(cooldown_until=NOW + LIMITS.horizon, cooldown_began=NOW)
+    assert sane(state, NOW, LIMITS) == replace(state, models={})
+    assert phase(state, NOW, LIMITS) is Phase.OPEN
+
+
+def test_a_failure_replaces_a_cooldown_that_a_wrong_clock_wrote() -> None:
+    skewed = replace(CLOSED, failures=2, cooldown_until=NOW + 1e9)
+    assert fail(skewed).cooldown_until == NOW + 30
+
+
+def test_tripped_by_hand() -> None:
+    state = tripped(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
+    assert phase(state, NOW + 599, LIMITS) is Phase.OPEN
+    assert phase(state, NOW + 600, LIMITS) is Phase.HALF_OPEN
+    assert state.failures == 1
+    assert state.reason == "tripped by hand"
+    assert succeeded(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
+
+
+def test_a_success_that_is_older_than_the_last_failure_clears_nothing() -> None:
+    state = failures(2)
+    late = succeeded(state, model="m", began=NOW + 900, now=NOW + 950)
+    assert (late.failures, late.last_failure) == (2, NOW + 1000)
+    assert late.last_success == NOW + 950

@@ -1,0 +1,172 @@
+"""What the client gets when nobody could answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.policy.error_response import (
+    Failure,
+    Verdict,
+    exhausted,
+    no_fallback,
+    prompt_too_long,
+)
+from ccfallback.policy.outcome import Fault, Outcome
+
+NOW = 1_700_000_000.0
+HOUR = 3600.0
+
+KEY = Outcome(Fault.ACCOUNT, "401 authentication_error", 401)
+CREDIT = Outcome(Fault.ACCOUNT, "400 invalid_request_error", 400)
+BUSY = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
+QUOTA = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 3 * HOUR)
+BURST = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 30)
+DOWN = Outcome(Fault.TRANSPORT, "connection refused")
+OFFLINE = Outcome(Fault.UNREACHABLE, "no name resolution")
+TOO_LONG = Outcome(Fault.REQUEST, "400", 400, "Your prompt is too long: 9 tokens > 8 maximum")
+
+
+def failure(provider: str, outcome: Outcome) -> Failure:
+    return Failure(provider, provider == "a", outcome)
+
+
+def verdict(failures: Sequence[Failure], cooling: Mapping[str, float] | None = None) -> Verdict:
+    return exhausted(failures, cooling or {}, model="m", request_id="id", now=NOW)
+
+
+def error_of(verdict: Verdict) -> dict[str, Any]:
+    error: dict[str, Any] = msgspec.json.decode(verdict.body)["error"]
+    return error
+
+
+def test_the_envelope_says_who_failed_how() -> None:
+    given = verdict([failure("a", BUSY), failure("b", DOWN)], {"b": NOW + 100})
+    assert given.status == 502
+    assert msgspec.json.decode(given.body) == {
+        "type": "error",
+        "request_id": "id",
+        "error": {
+            "type": "fallback_exhausted",
+            "message": "All providers failed: a (529 overloaded_error);"
+            " b (connection refused, back in 2 min)",
+            "model": "m",
+            "attempts": [
+                {"provider": "a", "status": 529, "error": "529 overloaded_error"},
+                {"provider": "b", "status": None, "error": "connection refused"},
+            ],
+        },
+    }
+    assert given.kind == "fallback_exhausted"
+    assert given.message == error_of(given)["message"]
+
+
+def test_who_was_left_out_is_told_too() -> None:
+    message = verdict([failure("a", BUSY)], {"b": NOW + 7200}).message
+    assert "b (left out after earlier failures, back in 2.0 h)" in message
+
+
+def test_two_that_could_not_be_reached_mean_offline() -> None:
+    assert "offline" in verdict([failure("a", OFFLINE), failure("b", OFFLINE)]).message
+    assert "offline" not in verdict([failure("a", OFFLINE), failure("b", DOWN)]).message
+    assert "offline" not in verdict([failure("a", OFFLINE)]).message
+
+
+RETRY = [
+    ("nobody cools", [BUSY, BUSY], {}, ()),
+    ("back in a moment", [BUSY], {"a": NOW + 12.2}, ((b"retry-after", b"13"),)),
+    ("back at once", [BUSY], {"a": NOW + 0.1}, ((b"retry-after", b"1"),)),
+    ("back in a minute", [BUSY], {"a": NOW + 60}, ((b"retry-after", b"60"),)),
+    ("back in more than a minute", [BUSY], {"a": NOW + 60.5}, ()),
+    ("already back", [BUSY], {"a": NOW - 5}, ()),
+    ("the first counts", [BUSY, BUSY], {"a": NOW + 900, "b": NOW + 9}, ((b"retry-after", b"9"),)),
+    ("keys refused, credit gone", [KEY, CREDIT], {}, ((b"x-should-retry", b"false"),)),
+    (
+        "quota windows",
+        [QUOTA, QUOTA],
+        {"a": NOW + 3 * HOUR, "b": NOW + 3 * HOUR},
+        ((b"x-should-retry", b"false"),),
+    ),
+    ("one of them only busy", [KEY, BUSY], {}, ()),
+    ("one of them back soon", [KEY, BURST], {"b": NOW + 30}, ((b"retry-after", b"30"),)),
+    ("hopeless, but one is back soon", [KEY], {"c": NOW + 30}, ((b"retry-after", b"30"),)),
+    ("hopeless, but one is left out for minutes", [KEY], {"c": NOW + 300}, ()),
+    ("hopeless, and one is left out for hours", [KEY], {"c": NOW + 3 * HOUR},
+     ((b"x-should-retry", b"false"),)),
+    ("nobody was asked", [], {}, ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "cooling", "headers"), [row[1:] for row in RETRY], ids=[row[0] for row in RETRY]
+)
+def test_whether_the_client_should_come_back(
+    outcomes: list[Outcome], cooling: dict[str, float], headers: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    failures = [failure("abc"[index], outcome) for index, outcome in enumerate(outcomes)]
+    assert verdict(failures, cooling).headers == headers
+
+
+def test_a_fallbacks_refused_length_lets_the_client_compact() -> None:
+    given = verdict([failure("a", BUSY), failure("b", TOO_LONG)], {"a": NOW + 5})
+    assert given.status == 400
+    assert error_of(given) == {
+        "type": "invalid_request_error",
+        "message": "prompt is too long: 9 tokens > 8 maximum",
+    }
+    assert given.headers == ()
+
+
+def test_a_413_of_a_fallback_is_a_refused_length() -> None:
+    large = Outcome(Fault.REQUEST, "413", 413, "")
+    assert verdict([failure("a", BUSY), failure("b", large)]).status == 400
+
+
+def test_the_primarys_own_refused_length_is_not_rewritten_here() -> None:
+    assert verdict([failure("a", TOO_LONG), failure("b", BUSY)]).status == 502
+
+
+@given(message=st.text(max_size=80) | st.text().map("İ {} prompt is TOO long".format))
+def test_a_refused_length_always_begins_in_the_clients_words(message: str) -> None:
+    assert prompt_too_long(message).startswith("prompt is too long")
+
+
+def test_without_a_fallback_the_primarys_failure_is_told() -> None:
+    given = no_fallback([failure("a", DOWN)], "id", "unused")
+    assert given.status == 502
+    assert given.kind == "proxy_error"
+    assert given.message.startswith(
+        "Primary API failed and no fallbacks configured: connection refused"
+    )
+    assert error_of(given) == {"type": "proxy_error", "message": given.message}
+
+
+def test_without_any_attempt_the_reason_is_the_callers() -> None:
+    assert "configured: it is disabled" in no_fallback([], "id", "it is disabled").message
+
+
+OUTCOMES = st.builds(
+    Outcome,
+    fault=st.sampled_from([fault for fault in Fault if fault is not Fault.NONE]),
+    reason=st.text(max_size=20),
+    status=st.none() | st.integers(400, 599),
+    message=st.text(max_size=40),
+    until=st.none() | st.floats(NOW - 1e5, NOW + 1e6),
+)
+
+
+@given(
+    outcomes=st.lists(OUTCOMES, max_size=3),
+    cooling=st.dictionaries(st.sampled_from("abcd"), st.floats(NOW - 1e5, NOW + 1e6)),
+)
+def test_a_retry_after_is_never_one_that_makes_the_client_give_up(
+    outcomes: list[Outcome], cooling: dict[str, float]
+) -> None:
+    failures = [failure("abc"[index], outcome) for index, outcome in enumerate(outcomes)]
+    headers = dict(verdict(failures, cooling).headers)
+    assert len(headers) <= 1
+    if b"retry-after" in headers:
+        assert 1 <= int(headers[b"retry-after"]) <= 60

@@ -1,0 +1,426 @@
+"""The loop as dialogues: outcomes go in, a transcript of the steps comes out."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Config, Failover, Provider
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.failover import (
+    Admission,
+    Flow,
+    IsFinal,
+    Reason,
+    Try,
+    Wait,
+    failover,
+    is_final,
+    only_answers,
+)
+from ccfallback.policy.outcome import Fault, Outcome
+
+DRAFT = Draft(Body.parse(b'{"model":"m","messages":[]}'))
+
+OUTCOMES = {
+    "ok": Outcome(Fault.NONE, status=200),
+    "400": Outcome(Fault.REQUEST, status=400, message="first refusal"),
+    "400-again": Outcome(Fault.REQUEST, status=400, message="second refusal"),
+    "400-billing": Outcome(Fault.ACCOUNT, status=400),
+    "401": Outcome(Fault.ACCOUNT, status=401),
+    "401-login": Outcome(Fault.LOGIN, status=401),
+    "403": Outcome(Fault.ACCOUNT, status=403),
+    "404": Outcome(Fault.UNKNOWN_MODEL, status=404),
+    "404-billing": Outcome(Fault.ACCOUNT, status=404),
+    "409": Outcome(Fault.REQUEST, status=409),
+    "413": Outcome(Fault.REQUEST, status=413),
+    "422": Outcome(Fault.REQUEST, status=422),
+    "429": Outcome(Fault.THROTTLED, status=429),
+    "429-model": Outcome(Fault.MODEL_THROTTLED, status=429),
+    "500": Outcome(Fault.UPSTREAM, status=500),
+    "503-back-at": Outcome(Fault.UPSTREAM, status=503, until=1000.0),
+    "529": Outcome(Fault.OVERLOADED, status=529),
+    "broken-200": Outcome(Fault.UPSTREAM, status=200),
+    "refused-200": Outcome(Fault.REQUEST, status=200),
+    "tcp-refused": Outcome(Fault.TRANSPORT),
+    "timeout": Outcome(Fault.TIMEOUT),
+    "no-route": Outcome(Fault.UNREACHABLE),
+    "no-connect": Outcome(Fault.CONNECT_TIMEOUT),
+}
+NAMES = {outcome: name for name, outcome in OUTCOMES.items()}
+OK, E400, E500, E529, NO_ROUTE = (OUTCOMES[n] for n in ("ok", "400", "500", "529", "no-route"))
+
+
+def provider(name: str, **more: object) -> Provider:
+    return Provider(name=name, base_url=f"https://{name}.test", **more)  # type: ignore[arg-type] # the rows below are few
+
+
+A = provider("a", primary=True)
+A_RETRIES = provider("a", primary=True, retry=2)
+B = provider("b")
+B_AT_A = Provider(name="b", base_url="https://a.test:8443/v1")
+C = provider("c")
+
+
+@dataclass
+class FakeHealth:
+    """Breakers that say what a test tells them, and note what they are told."""
+
+    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    until: Mapping[str, float] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
+    settled: list[tuple[str, Outcome | None]] = field(default_factory=list)
+
+    def admission(self, provider: Provider) -> Admission:
+        return self.admissions.get(provider.name, Admission.OPEN)
+
+    def cooldown_until(self, provider: Provider) -> float:
+        return self.until[provider.name]
+
+    def begin(self, provider: Provider) -> None:
+        self.begun.append(provider.name)
+
+    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+        self.settled.append((provider.name, outcome))
+
+
+REPAIRS = ("x", "y")
+
+
+def repair(
+    provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
+) -> tuple[str, Draft] | None:
+    """Knows two repairs of any refusal; each leaves its mark in the body."""
+    name = next((name for name in REPAIRS if name not in used), None)
+    return (
+        None
+        if name is None
+        else (name, replace(draft, body=draft.body.with_members(**{name: True})))
+    )
+
+
+def no_repair(*_: object) -> None:
+    return None
+
+
+def conversation(
+    chain: Sequence[Provider],
+    health: FakeHealth,
+    *,
+    final: IsFinal | None = None,
+    repairs: bool = False,
+    network_wait: float = 0.0,
+) -> Flow:
+    return failover(
+        DRAFT,
+        chain,
+        health,
+        is_final=final or is_final(Failover()),
+        repair=repair if repairs else no_repair,
+        backoff=lambda retry: 0.25 * retry,
+        network_wait=network_wait,
+    )
+
+
+def play(
+    flow: Flow, script: Mapping[str, Sequence[Outcome]]
+) -> tuple[list[str], Outcome | None, list[Try]]:
+    """Perform the steps with the outcomes of `script`: transcript, result and tries."""
+    waiting = {name: list(outcomes) for name, outcomes in script.items()}
+    transcript: list[str] = []
+    tries: list[Try] = []
+    answer: Outcome | None = None
+    try:
+        step = next(flow)
+        while True:
+            match step:
+                case Try():
+                    tries.append(step)
+                    transcript.append(f"{step.provider.name} {step.reason}")
+                    answer = waiting[step.provider.name].pop(0)
+                case Wait(seconds):
+                    transcript.append(f"wait {seconds:g}")
+                    answer = None
+            step = flow.send(answer)
+    except StopIteration as end:
+        assert not any(waiting.values()), f"never asked for: {waiting}"
+        result: Outcome | None = end.value
+        return transcript, result, tries
+
+
+COOLING, BUSY = Admission.COOLING, Admission.BUSY
+CHAINS = {"": (), "ab": (A, B), "abc": (A, B, C), "acb": (A, C, B), "Ab": (A_RETRIES, B)}
+CHAINS["a-same-host"] = (A, B_AT_A)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule as a dialogue, in words."""
+
+    rule: str
+    script: str
+    """What each provider answers: `a=500 a=ok`."""
+    said: str
+    """The steps, one after the other."""
+    result: str | None
+    settled: str
+    """What each provider is told, in order; `-` where nobody is to blame."""
+    chain: str = "ab"
+    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    until: Mapping[str, float] = field(default_factory=dict)
+    on: frozenset[int] = Failover().statuses
+    repairs: bool = False
+    network_wait: float = 0.0
+
+
+def final_at_primary(outcome: str, why: str, on: frozenset[int] = Failover().statuses) -> Row:
+    return Row(f"{why}: {outcome}", f"a={outcome}", "a first", outcome, "a=-", on=on)
+
+
+def goes_on(outcome: str, why: str, on: frozenset[int] = Failover().statuses) -> Row:
+    script = f"a={outcome} b=ok"
+    return Row(f"{why}: {outcome}", script, "a first, b failover", "ok", script, on=on)
+
+
+NONE: frozenset[int] = frozenset()
+BOTH_GONE = "a first, b failover"
+AGAIN = "a network-back, b failover"
+
+# fmt: off
+ROWS = (
+    Row("the first answer is the answer", "a=ok", "a first", "ok", "a=ok"),
+    Row("the chain is asked in order", "a=500 c=429 b=ok", "a first, c failover, b failover", "ok",
+        "a=500 c=429 b=ok", chain="acb"),
+    Row("without an answer there is no result", "a=500 b=529", "a first, b failover", None,
+        "a=500 b=529"),
+    Row("an empty chain asks nobody", "", "", None, "", chain=""),
+    Row("who cools is passed by", "b=ok", "b first", "ok", "b=ok",
+        admissions={"a": COOLING}, until={"a": 9.0}),
+    Row("the safety valve is last, and the one whose cooldown ends first", "c=500 b=ok",
+        "c first, b safety-valve", "ok", "c=500 b=ok", chain="abc",
+        admissions={"a": COOLING, "b": COOLING}, until={"a": 9.0, "b": 5.0}),
+    Row("the safety valve is opened once", "b=500", "b safety-valve", None, "b=500", chain="abc",
+        admissions={"a": COOLING, "b": COOLING, "c": COOLING}, until={"a": 9.0, "b": 5.0,
+        "c": 7.0}),
+    Row("a busy probe is passed by", "b=ok", "b first", "ok", "b=ok", admissions={"a": BUSY}),
+    Row("a busy probe is asked when nobody else is left, before the valve", "b=529 a=500 c=ok",
+        "b first, a busy-probe, c safety-valve", "ok", "b=529 a=500 c=ok", chain="abc",
+        admissions={"a": BUSY, "c": COOLING}, until={"c": 5.0}),
+    Row("retries with waits, then failover; all of it one failure",
+        "a=500 a=tcp-refused a=529 b=ok",
+        "a first, wait 0.25, a retry, wait 0.5, a retry, b failover", "ok", "a=529 b=ok",
+        chain="Ab"),
+    Row("a retry that is answered is a success", "a=500 a=ok", "a first, wait 0.25, a retry", "ok",
+        "a=ok", chain="Ab"),
+    Row("a reset hint means no retry", "a=503-back-at b=ok", "a first, b failover", "ok",
+        "a=503-back-at b=ok", chain="Ab"),
+    *(Row(f"no retry after {name}", f"a={name} b=ok", "a first, b failover", "ok", f"a={name} b=ok",
+          chain="Ab")
+      for name in ("401", "404", "429", "429-model", "timeout")),
+    Row("a repair goes to the same provider", "a=400 a=ok", "a first, a rectified", "ok", "a=ok",
+        repairs=True),
+    Row("several repairs in a row, each once; the first refusal stands",
+        "a=400 a=400-again a=400-again", "a first, a rectified, a rectified", "400", "a=-",
+        repairs=True),
+    Row("a repaired request that fails in another way is that failure", "a=400 a=529 b=ok",
+        "a first, a rectified, b failover", "ok", "a=529 b=ok", repairs=True),
+    Row("a repaired request is retried", "a=422 a=500 a=ok",
+        "a first, a rectified, wait 0.25, a retry", "ok", "a=ok", chain="Ab", repairs=True),
+    *(final_at_primary(name, "the primary's other 4xx is the answer, and nobody's failure")
+      for name in ("400", "409", "413", "422")),
+    *(Row(f"a fallback's other 4xx goes on: {name}", f"a=500 b={name} c=ok",
+          "a first, b failover, c failover", "ok", f"a=500 b={name} c=ok", chain="abc")
+      for name in ("400", "409", "413", "422")),
+    *(goes_on(name, "a listed status goes on")
+      for name in ("401", "403", "404", "429", "500", "529")),
+    *(goes_on(name, "always goes on", on=NONE)
+      for name in ("400-billing", "404-billing", "tcp-refused", "timeout", "broken-200",
+          "refused-200")),
+    *(final_at_primary(name, "a status that is not listed is the answer", on=NONE)
+      for name in ("401", "403", "404", "429", "500", "529")),
+    goes_on("409", "a status that was added goes on", on=frozenset({409})),
+    Row("the list is about the primary only", "a=tcp-refused b=401 c=ok",
+        "a first, b failover, c failover", "ok", "a=tcp-refused b=401 c=ok", chain="abc", on=NONE),
+    final_at_primary("401-login", "a login that has run out is handed on and counts for nothing"),
+    Row("two unreachable hosts are this machine's fault", "a=no-route b=no-connect", BOTH_GONE,
+        None,
+        "a=- b=-"),
+    Row("two unreachable hosts blame nobody even when a third answers",
+        "a=no-route b=no-route c=ok", "a first, b failover, c failover", "ok", "c=ok a=- b=-",
+        chain="abc"),
+    Row("one unreachable host is to blame itself", "a=no-route b=ok", BOTH_GONE, "ok",
+        "b=ok a=no-route"),
+    Row("the same host twice is one host", "a=no-route b=no-route", BOTH_GONE, None,
+        "a=no-route b=no-route", chain="a-same-host", network_wait=5.0),
+    Row("a refused connection was reached", "a=tcp-refused b=no-route", BOTH_GONE, None,
+        "a=tcp-refused b=no-route", network_wait=5.0),
+    Row("waits for the network, and goes on when it is back",
+        "a=no-route b=no-route a=no-route b=no-connect a=ok",
+        f"{BOTH_GONE}, wait 0.5, {AGAIN}, wait 0.5, a network-back", "ok",
+        "a=- b=- a=- b=- a=ok", network_wait=5.0),
+    Row("waits for the network no longer than it may",
+        "a=no-route b=no-route a=no-route b=no-route a=no-route b=no-route",
+        f"{BOTH_GONE}, wait 0.5, {AGAIN}, wait 0.2, {AGAIN}", None, "a=- b=- a=- b=- a=- b=-",
+        network_wait=0.7),
+    Row("does not wait for the network when somebody was reached", "a=no-route b=no-route c=500",
+        "a first, b failover, c failover", None, "c=500 a=- b=-", chain="abc", network_wait=5.0),
+    Row("a refusal once the network is back ends the wait", "a=no-route b=no-route a=400",
+        f"{BOTH_GONE}, wait 0.5, a network-back", "400", "a=- b=- a=-", network_wait=5.0),
+)
+# fmt: on
+
+
+def scripted(script: str) -> dict[str, list[Outcome]]:
+    outcomes: dict[str, list[Outcome]] = {}
+    for pair in script.split():
+        name, _, outcome = pair.partition("=")
+        outcomes.setdefault(name, []).append(OUTCOMES[outcome])
+    return outcomes
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.rule)
+def test_the_chain(row: Row) -> None:
+    health = FakeHealth(admissions=row.admissions, until=row.until)
+    flow = conversation(
+        CHAINS[row.chain],
+        health,
+        final=is_final(Failover(statuses=row.on)),
+        repairs=row.repairs,
+        network_wait=row.network_wait,
+    )
+    transcript, result, _ = play(flow, scripted(row.script))
+    assert ", ".join(transcript) == row.said
+    assert result == (None if row.result is None else OUTCOMES[row.result])
+    settled = [f"{name}={'-' if o is None else NAMES[o]}" for name, o in health.settled]
+    assert " ".join(settled) == row.settled
+    assert sorted(health.begun) == sorted(name for name, _ in health.settled)
+
+
+def test_a_disabled_provider_is_in_no_conversation() -> None:
+    config = Config(
+        primary=provider("a", primary=True, disabled=True),
+        providers=(provider("b", disabled=True), C),
+    )
+    transcript, _, _ = play(conversation(config.active, FakeHealth()), {"c": [OK]})
+    assert transcript == ["c first"]
+
+
+def test_every_provider_starts_from_the_clients_own_body() -> None:
+    flow = conversation((A, B), FakeHealth(), repairs=True)
+    _, _, tries = play(flow, {"a": [E400, E529], "b": [E400, E400, OK]})
+    members = [(t.provider.name, "x" in t.draft.body, "y" in t.draft.body) for t in tries]
+    assert members == [
+        ("a", False, False),
+        ("a", True, False),
+        ("b", False, False),
+        ("b", True, False),
+        ("b", True, True),
+    ]
+    assert tries[0].draft is DRAFT
+    assert tries[2].draft is DRAFT
+
+
+def test_a_rectifier_is_told_what_was_used_before() -> None:
+    seen: list[frozenset[str]] = []
+
+    def note(
+        provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, Draft] | None:
+        seen.append(used)
+        return repair(provider, draft, refusal, used)
+
+    flow = failover(
+        DRAFT, (B,), FakeHealth(), is_final=only_answers, repair=note, backoff=lambda _: 0.0
+    )
+    play(flow, {"b": [E400, E400, E400]})
+    assert seen == [frozenset(), {"x"}, {"x", "y"}]
+
+
+def test_side_endpoints_hand_on_nothing_but_an_answer() -> None:
+    flow = conversation((A, B), FakeHealth(), final=only_answers)
+    transcript, result, _ = play(flow, {"a": [E400], "b": [OK]})
+    assert transcript == ["a first", "b failover"]
+    assert result is OK
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_client_that_leaves_blames_nobody_and_frees_the_place(steps: int) -> None:
+    health = FakeHealth()
+    flow = conversation((A_RETRIES, B), health)
+    next(flow)
+    for _ in range(steps - 1):
+        flow.send(E500)
+    flow.close()
+    assert health.begun == ["a"]
+    assert health.settled == [("a", None)]
+
+
+def test_a_client_that_leaves_during_the_wait_for_the_network_frees_all() -> None:
+    health = FakeHealth()
+    flow = conversation((A, B), health, network_wait=5.0)
+    next(flow)
+    flow.send(NO_ROUTE)
+    assert isinstance(flow.send(NO_ROUTE), Wait)
+    flow.close()
+    assert health.settled == [("a", None), ("b", None)]
+
+
+def test_a_client_that_leaves_does_not_clear_who_failed_before() -> None:
+    health = FakeHealth()
+    flow = conversation((A, B, C), health)
+    next(flow)
+    flow.send(NO_ROUTE)
+    flow.send(E500)
+    flow.close()
+    assert health.settled == [("b", E500), ("c", None), ("a", NO_ROUTE)]
+
+
+def test_a_provider_is_looked_at_when_its_turn_comes() -> None:
+    admissions = {"b": Admission.OPEN}
+    health = FakeHealth(admissions=admissions, until={"b": 1.0})
+    flow = conversation((A, B, C), health)
+    next(flow)
+    admissions["b"] = COOLING
+    step = flow.send(E500)
+    assert isinstance(step, Try)
+    assert step.provider is C
+
+
+def test_the_half_open_place_is_taken_only_by_a_try() -> None:
+    health = FakeHealth()
+    flow = conversation((A, B), health)
+    play(flow, {"a": [OK]})
+    assert health.begun == ["a"]
+
+
+@settings(max_examples=100)
+@given(
+    outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=80, max_size=80),
+    admissions=st.fixed_dictionaries(
+        {name: st.sampled_from(Admission) for name in ("a", "b", "c")}
+    ),
+    repairs=st.booleans(),
+    leaves_after=st.integers(0, 12),
+)
+def test_whatever_happens_each_place_taken_is_freed_once(
+    outcomes: list[str], admissions: dict[str, Admission], repairs: bool, leaves_after: int
+) -> None:
+    health = FakeHealth(admissions=admissions, until={"a": 1.0, "b": 2.0, "c": 3.0})
+    flow = conversation((A_RETRIES, B, C), health, repairs=repairs, network_wait=1.0)
+    waiting = iter(outcomes)
+    reasons: list[Reason] = []
+    with suppress(StopIteration):
+        step = next(flow)
+        for _ in range(leaves_after):
+            if isinstance(step, Try):
+                reasons.append(step.reason)
+                step = flow.send(OUTCOMES[next(waiting)])
+            else:
+                step = flow.send(None)
+    flow.close()
+    assert sorted(health.begun) == sorted(name for name, _ in health.settled)
+    assert reasons.count(Reason.SAFETY_VALVE) <= 1

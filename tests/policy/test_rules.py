@@ -1,0 +1,447 @@
+"""The rules of the chain as dialogues: answers go in; who was asked, and what it counts, comes out.
+
+Loop and breaker play together here, and nothing else. Each name, and each row of the table,
+stands again in `tests/proxy/test_rules.py`, where it happens over real sockets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.config.model import Breaker, Config, Privacy, Provider
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import read_error
+from ccfallback.messages.thinking import mark
+from ccfallback.policy import breaker
+from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, limits_of
+from ccfallback.policy.draft import Draft
+from ccfallback.policy.error_response import Failure, exhausted, no_fallback
+from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
+from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
+from ccfallback.wire.headers import request_headers
+from ccfallback.wire.privacy import body_for
+from ccfallback.wire.target import address
+from tests.rules import BLAMED, CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
+
+NOW = 1_700_000_000.0
+DRAFT = Draft(Body.parse(msgspec.json.encode({"model": MODEL, "messages": []})))
+WELL = Outcome(Fault.NONE, status=200)
+E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+E529 = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
+NO_ROUTE = Outcome(Fault.UNREACHABLE, "no route to host")
+REFUSED = Outcome(Fault.TRANSPORT, "connection refused")
+
+
+def config(names: str = "abc", **more: Any) -> Config:
+    """Providers with these names; the first is the primary."""
+    primary, *others = (
+        Provider(name=name, base_url=f"https://{name}.test", primary=name == names[0])
+        for name in names
+    )
+    return Config(primary=primary, providers=tuple(others), **more)
+
+
+@dataclass
+class Turn:
+    """The breakers as one request sees them, at a moment that the test decides."""
+
+    rules: Config
+    states: dict[str, BreakerState] = field(default_factory=dict)
+    now: float = NOW
+    probing: set[str] = field(default_factory=set)
+    began: dict[str, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> BreakerState:
+        return self.states.get(name, CLOSED)
+
+    def admission(self, provider: Provider) -> Admission:
+        limits = limits_of(self.rules)
+        known = self.of(provider.name)
+        both = (known, known.models.get(MODEL, CLOSED))
+        phases = [breaker.phase(state, self.now, limits) for state in both]
+        if not limits.cooldowns or set(phases) == {Phase.CLOSED}:
+            return Admission.OPEN
+        if Phase.OPEN in phases:
+            return Admission.COOLING
+        return Admission.BUSY if provider.name in self.probing else Admission.OPEN
+
+    def cooldown_until(self, provider: Provider) -> float:
+        return self.of(provider.name).cooldown_until or 0.0
+
+    def begin(self, provider: Provider) -> None:
+        self.probing.add(provider.name)
+        self.began[provider.name] = self.now
+
+    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+        name, began = provider.name, self.began[provider.name]
+        self.probing.discard(name)
+        if outcome is None or not outcome.complete:
+            return
+        state, now = self.of(name), self.now
+        if outcome.ok:
+            self.states[name] = breaker.succeeded(state, model=MODEL, began=began, now=now)
+        else:
+            limits = limits_of(self.rules)
+            self.states[name] = breaker.failed(
+                state, outcome, model=MODEL, began=began, now=now, limits=limits
+            )
+
+
+def flow_of(turn: Turn, chain: Sequence[Provider] | None = None, **more: Any) -> Flow:
+    rules = turn.rules
+    return failover(
+        DRAFT,
+        rules.active if chain is None else chain,
+        turn,
+        is_final=is_final(rules.failover),
+        repair=more.pop("repair", lambda *_: None),
+        backoff=lambda _: 0.0,
+        **more,
+    )
+
+
+def play(flow: Flow, script: Mapping[str, Sequence[Outcome]]) -> tuple[str, Outcome | None]:
+    """Who was asked, in order, and what the client gets; `None` where all have failed."""
+    left = {name: list(outcomes) for name, outcomes in script.items()}
+    asked: list[str] = []
+    sent: Outcome | None = None
+    try:
+        step = next(flow)
+        while True:
+            sent = None
+            if isinstance(step, Try):
+                asked.append(step.provider.name)
+                sent = left[step.provider.name].pop(0)
+            step = flow.send(sent)
+    except StopIteration as end:
+        assert not any(left.values())
+        return "".join(asked), end.value
+
+
+def meaning(said: Said) -> Outcome:
+    headers = dict(said.headers(NOW))
+    return classify(said.status, headers, read_error(said.body), now=NOW)
+
+
+def failures(count: int) -> BreakerState:
+    return BreakerState(failures=count, last_failure=NOW - 600, reason="before")
+
+
+def seconds(state: BreakerState) -> float | None:
+    return None if state.cooldown_until is None else state.cooldown_until - NOW
+
+
+def cooling(until: float) -> BreakerState:
+    began = NOW - 10
+    return BreakerState(failures=3, last_failure=began, cooldown_until=until, cooldown_began=began)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_what_counts(rule: Rule) -> None:
+    outcome = meaning(rule.does) if isinstance(rule.does, Said) else rule.comes_to
+    assert outcome is not None
+    rules = config("pab") if rule.at_fallback else config("ab")
+    faulty = "a"
+    if rule.at_fallback:
+        rules = replace(rules, primary=replace(rules.primary, disabled=True))
+    turn = Turn(rules, {faulty: failures(1)})
+    at_first = replace(WELL, complete=False) if rule.torn else outcome
+    script = {faulty: [at_first], **({"b": [WELL]} if rule.goes_on else {})}
+    asked, result = play(flow_of(turn), script)
+    if rule.torn:
+        assert turn.of(faulty).failures == 1
+        turn.settle(rules.primary, outcome)
+    assert asked == ("ab" if rule.goes_on else "a")
+    assert result == (WELL if rule.goes_on else at_first)
+    state = turn.of(faulty)
+    expected = {Counts.SUCCESS: 0, Counts.PROVIDER: 2}.get(rule.counts, 1)
+    assert state.failures == expected
+    models = {name: model.failures for name, model in state.models.items()}
+    assert models == ({MODEL: 1} if rule.counts is Counts.MODEL else {})
+    if rule.counts in BLAMED:
+        assert BLAME[outcome.fault] is BLAMED[rule.counts]
+    blamed = state.models[MODEL] if rule.counts is Counts.MODEL else state
+    assert seconds(blamed) == rule.cools
+
+
+def test_rule_1_the_primary_is_asked_first_and_then_each_in_order() -> None:
+    script = {"a": [E500], "c": [E529], "b": [WELL]}
+    assert play(flow_of(Turn(config("acb"))), script) == ("acb", WELL)
+
+
+def test_rule_1_who_is_disabled_is_not_asked() -> None:
+    rules = config("abc")
+    first, *others = rules.providers
+    disabled = replace(rules.primary, disabled=True)
+    rules = replace(rules, primary=disabled, providers=(replace(first, disabled=True), *others))
+    assert play(flow_of(Turn(rules)), {"c": [WELL]}) == ("c", WELL)
+
+
+def test_rule_1_a_request_may_leave_the_primary_out() -> None:
+    rules = config("ab")
+    assert play(flow_of(Turn(rules), rules.active[1:]), {"b": [WELL]}) == ("b", WELL)
+
+
+def test_rule_1_who_cools_down_is_passed_by() -> None:
+    turn = Turn(config("abc"), {"a": cooling(NOW + 5), "b": cooling(NOW + 9)})
+    assert play(flow_of(turn), {"c": [WELL]}) == ("c", WELL)
+
+
+def test_rule_2_the_first_success_is_the_answer() -> None:
+    assert play(flow_of(Turn(config("abc"))), {"a": [E500], "b": [WELL]}) == ("ab", WELL)
+
+
+def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer() -> None:
+    assert play(flow_of(Turn(config("a"))), {"a": [E529]}) == ("a", None)
+    verdict = no_fallback([Failure("a", True, REFUSED)], "id", "")
+    assert (verdict.status, verdict.kind) == (502, "proxy_error")
+
+
+def test_rule_2_all_failures_are_told_in_one_answer() -> None:
+    assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [E500]}) == ("ab", None)
+    failed = [Failure("a", True, E529), Failure("b", False, E500)]
+    verdict = exhausted(failed, {}, model=MODEL, request_id="id", now=NOW)
+    error = msgspec.json.decode(verdict.body)["error"]
+    assert (verdict.status, error["type"]) == (502, "fallback_exhausted")
+    assert [attempt["status"] for attempt in error["attempts"]] == [529, 500]
+
+
+def test_rule_2_the_primarys_404_is_handed_on() -> None:
+    unknown = meaning(Said(404, "not_found_error", "model: claude-x"))
+    # Not final: all others are asked before it is handed on.
+    assert play(flow_of(Turn(config("ab"))), {"a": [unknown], "b": [E500]}) == ("ab", None)
+
+
+def test_rule_2_a_fallbacks_refused_length_is_told_in_the_clients_words() -> None:
+    long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
+    assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
+    failed = [Failure("a", True, E529), Failure("b", False, long)]
+    verdict = exhausted(failed, {}, model=MODEL, request_id="id", now=NOW)
+    assert verdict.status == 400
+    assert verdict.message.startswith("prompt is too long: ")
+
+
+def test_rule_3_the_first_to_be_back_is_asked_last() -> None:
+    turn = Turn(config("abc"), {"a": cooling(NOW + 9), "b": cooling(NOW + 5)})
+    assert play(flow_of(turn), {"c": [E500], "b": [WELL]}) == ("cb", WELL)
+    assert [seconds(turn.of(name)) for name in "ab"] == [9, None]
+
+
+def test_rule_4_with_one_active_provider_nothing_cools() -> None:
+    turn = Turn(config("a"))
+    for count in range(1, 12):
+        turn.now = NOW + count
+        assert play(flow_of(turn), {"a": [Outcome(Fault.TIMEOUT, "idle timeout")]}) == ("a", None)
+        assert (turn.of("a").failures, turn.of("a").cooldown_until) == (count, None)
+
+
+@pytest.mark.parametrize(("count", "cools"), TIERS.items())
+def test_rule_5_so_many_failures_so_long_a_cooldown(count: int, cools: float | None) -> None:
+    turn = Turn(config("ab"), {"a": failures(count - 1)})
+    play(flow_of(turn), {"a": [E500], "b": [WELL]})
+    assert (turn.of("a").failures, seconds(turn.of("a"))) == (count, cools)
+
+
+@pytest.mark.parametrize(("count", "cools"), CAPPED.items())
+def test_rule_5_max_cooldown_caps_every_tier(count: int, cools: float) -> None:
+    turn = Turn(config("ab", breaker=Breaker(max_cooldown=MOST)), {"a": failures(count - 1)})
+    play(flow_of(turn), {"a": [E500], "b": [WELL]})
+    assert seconds(turn.of("a")) == cools
+
+
+def half_open(count: int = 3) -> BreakerState:
+    return replace(failures(count), cooldown_until=NOW - 1, cooldown_began=NOW - 31)
+
+
+def test_rule_5_one_request_at_a_time_probes() -> None:
+    turn = Turn(config("ab"), {"a": half_open()})
+    probe = flow_of(turn)
+    assert next(probe) == Try(turn.rules.primary, DRAFT, Reason.FIRST)
+    assert play(flow_of(turn), {"b": [WELL]}) == ("b", WELL)
+    with pytest.raises(StopIteration):
+        probe.send(WELL)
+    assert turn.of("a") == BreakerState(
+        last_failure=NOW - 600, last_success=NOW, reason="before"
+    ), "a success sets the count to 0 and clears the cooldown"
+    assert play(flow_of(turn), {"a": [WELL]}) == ("a", WELL)
+
+
+def test_rule_5_if_nobody_else_is_left_others_probe_too() -> None:
+    turn = Turn(config("ab"), {"a": half_open()})
+    probe = flow_of(turn)
+    next(probe)
+    assert play(flow_of(turn), {"b": [E500], "a": [WELL]}) == ("ba", WELL)
+
+
+def test_rule_5_a_failed_probe_is_one_more_failure() -> None:
+    turn = Turn(config("ab"), {"a": half_open(4)})
+    play(flow_of(turn), {"a": [E500], "b": [WELL]})
+    assert (turn.of("a").failures, seconds(turn.of("a"))) == (5, 60)
+
+
+def test_rule_6_a_stream_is_a_success_only_at_its_end() -> None:
+    turn = Turn(config("ab"), {"a": half_open()})
+    play(flow_of(turn), {"a": [replace(WELL, complete=False)]})
+    assert turn.of("a").failures == 3
+    assert turn.admission(turn.rules.primary) is Admission.OPEN, "the place is free"
+    turn.settle(turn.rules.primary, WELL)
+    assert turn.of("a").failures == 0
+
+
+def test_rule_6_two_hosts_out_of_reach_are_nobodys_failure() -> None:
+    turn = Turn(config("abc"))
+    script = {"a": [NO_ROUTE], "b": [Outcome(Fault.CONNECT_TIMEOUT)], "c": [WELL]}
+    assert play(flow_of(turn), script) == ("abc", WELL)
+    assert {name: state.failures for name, state in turn.states.items()} == {"c": 0}
+
+
+def test_rule_6_a_refused_connection_was_reached() -> None:
+    turn = Turn(config("abc"))
+    script = {"a": [NO_ROUTE], "b": [REFUSED], "c": [WELL]}
+    assert play(flow_of(turn), script) == ("abc", WELL)
+    assert [turn.of(name).failures for name in "abc"] == [1, 1, 0]
+
+
+def test_rule_6_a_request_waits_for_this_machines_own_network() -> None:
+    flow = flow_of(Turn(config("ab")), network_wait=5.0)
+    next(flow)
+    flow.send(NO_ROUTE)
+    assert isinstance(flow.send(NO_ROUTE), Wait)
+    step = flow.send(None)
+    assert isinstance(step, Try)
+    assert step.reason is Reason.NETWORK_BACK
+
+
+def test_rule_6_a_client_that_leaves_is_nobodys_failure() -> None:
+    turn = Turn(config("ab"), {"a": half_open()})
+    flow = flow_of(turn)
+    next(flow)
+    flow.close()
+    assert turn.of("a") == half_open()
+    assert turn.admission(turn.rules.primary) is Admission.OPEN
+
+
+def test_rule_6_a_login_is_told_once_and_then_passed_over() -> None:
+    turn = Turn(config("ab"))
+    told = Outcome(Fault.LOGIN, "401 authentication_error", 401)
+    assert play(flow_of(turn), {"a": [told]}) == ("a", told)
+    assert turn.states == {}
+    again = meaning(Said(401, "authentication_error"))
+    assert play(flow_of(turn), {"a": [again], "b": [WELL]}) == ("ab", WELL)
+    assert turn.of("a").failures == 1
+
+
+def test_rule_6_the_tries_of_one_request_are_one_failure() -> None:
+    rules = config("ab")
+    turn = Turn(replace(rules, primary=replace(rules.primary, retry=2)))
+    assert play(flow_of(turn), {"a": [E500, E500, E529], "b": [WELL]}) == ("aaab", WELL)
+    # The last one is what it came to.
+    assert turn.of("a").models[MODEL].failures == 1
+    assert turn.of("a").failures == 0
+
+
+def test_rule_6_a_hint_never_shortens_a_longer_cooldown() -> None:
+    turn = Turn(config("ab"), {"a": failures(9)})
+    soon = meaning(Said(429, "rate_limit_error", headers=lambda _: {"retry-after": "5"}))
+    play(flow_of(turn), {"a": [soon], "b": [WELL]})
+    assert seconds(turn.of("a")) == 300
+
+
+def test_rule_7_failures_that_were_under_way_together_cool_once() -> None:
+    rules = config("ab")
+    states: dict[str, BreakerState] = {}
+    turns = [Turn(rules, states) for _ in range(12)]
+    flows = [flow_of(turn) for turn in turns]
+    for flow in flows:
+        next(flow)
+    for number, (turn, flow) in enumerate(zip(turns, flows, strict=True)):
+        turn.now = NOW + number
+        assert isinstance(flow.send(E500), Try)
+    assert states["a"].failures == 12
+    # The third one began it, and the others did not lengthen it.
+    assert seconds(states["a"]) == 2 + 30
+
+
+def test_rule_8_a_repaired_request_goes_to_the_same_provider_once_per_repair() -> None:
+    used_before: list[frozenset[str]] = []
+
+    def repair(
+        _provider: Provider, draft: Draft, _refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, Draft] | None:
+        used_before.append(used)
+        left = [name for name in ("one", "two") if name not in used]
+        return (left[0], replace(draft, body=draft.body.with_members(x=left[0]))) if left else None
+
+    refusal = meaning(Said(400, "invalid_request_error", "no such thing"))
+    turn = Turn(config("ab"), {"a": failures(1)})
+    flow = flow_of(turn, repair=repair)
+    assert play(flow, {"a": [refusal, refusal, E500], "b": [WELL]}) == ("aaab", WELL)
+    assert turn.of("a").failures == 2, "all of it is one attempt"
+    assert used_before == [frozenset(), {"one"}]
+    # Once there is no repair left, the primary's refusal is the answer.
+    flow = flow_of(turn, repair=repair)
+    assert play(flow, {"a": [refusal, refusal, refusal]}) == ("aaa", refusal)
+
+
+CLIENT = [
+    (b"authorization", b"Bearer sk-ant-oat-users"),
+    (b"x-api-key", b"users-key"),
+    (b"cookie", b"users-cookie"),
+    (b"proxy-authorization", b"Basic users-password"),
+    (b"x-ccf-api-key", b"users-token"),
+    (b"x-claude-code-session-id", b"users-session"),
+    (b"x-stainless-os", b"users-os"),
+    (b"anthropic-version", b"2026-10-21"),
+    (b"anthropic-beta", b"oauth-2025-04-20,effort-2025-11-24"),
+]
+
+
+def test_rule_9_what_a_fallback_never_sees() -> None:
+    rules = config("ab")
+    sent = dict(request_headers(CLIENT, rules.providers[0], "its-own-key", via="1.1 x"))
+    assert b"users" not in b"".join([*sent, *sent.values()])
+    assert sent[b"anthropic-beta"] == b"effort-2025-11-24"
+    assert sent[b"x-api-key"] == b"its-own-key"
+    asked = Body.parse(b'{"model":"m","messages":[],"metadata":{"user_id":"users-name"}}')
+    body = body_for(rules.providers[0], asked, Privacy())
+    assert b"users-name" not in body.raw
+    assert body.get("metadata")["user_id"].startswith("user_")
+
+
+def test_rule_10_the_primary_gets_the_clients_own_bytes() -> None:
+    primary = config("ab").primary
+    sent = request_headers(CLIENT, primary, None, via="1.1 x")
+    assert (b"anthropic-beta", b"oauth-2025-04-20,effort-2025-11-24") in sent
+    assert (b"anthropic-version", b"2026-10-21") in sent
+    raw = b'{"model":"m",  "messages":[], "z": "\\u00e9", "a": 1e2}\n'
+    assert body_for(primary, Body.parse(raw), Privacy()).raw == raw
+
+
+def test_rule_10_thinking_of_our_own_making_is_taken_out() -> None:
+    own = {"type": "thinking", "thinking": "hm", "signature": mark("hm")}
+    said = {"type": "text", "text": "so"}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [own, said]},
+    ]
+    asked = Body.parse(msgspec.json.encode({"model": "m", "messages": messages}))
+    sent = [body_for(config("ab").primary, asked, Privacy()) for _ in range(2)]
+    assert sent[0].get("messages")[1]["content"] == [said]
+    assert sent[0].raw == sent[1].raw
+
+
+def test_rule_11_the_proxy_is_no_provider_of_its_own() -> None:
+    assert address("http://localhost:8787/v1") == address("http://127.0.0.1:8787")
+    turn = Turn(config("ab"))
+    refused = Outcome(Fault.ACCOUNT, "its address is this proxy itself")
+    assert play(flow_of(turn), {"a": [refused], "b": [WELL]}) == ("ab", WELL)
+
+
+def test_rule_11_a_longer_loop_is_noticed() -> None:
+    came_by = [*CLIENT, (b"via", b"1.1 other")]
+    for provider in config("ab").chain:
+        sent = dict(request_headers(came_by, provider, None, via="1.1 this-one"))
+        assert sent[b"via"] == b"1.1 other, 1.1 this-one"

@@ -1,0 +1,93 @@
+"""Who signed which thinking."""
+
+from ccfallback.config.model import Provider
+from ccfallback.messages.body import Body
+from ccfallback.policy.signatures import MOST, MOST_SAVED, Ledger
+from ccfallback.wire.privacy import without_foreign_thinking
+
+PRIMARY = Provider(name="anthropic-primary", base_url="https://a.test", primary=True)
+ONE = Provider(name="one", base_url="https://one.test")
+TWO = Provider(name="two", base_url="https://two.test")
+
+RAW = (
+    b'{"model":"m",  "messages":[{"role":"user","content":"hi"},{"role":"assistant","content":['
+    b'{"type":"thinking","thinking":"p",  "signature":"by-the-primary"},'
+    b'{"type":"thinking","thinking":"u","signature":"by-nobody-known"},'
+    b'{"type":"thinking","thinking":"1","signature":"by-one"},'
+    b'{"type":"redacted_thinking","data":"hidden-by-two"},'
+    b'{"type":"text","text":"t"}]}]}'
+)
+
+
+def ledger() -> Ledger:
+    """What this machine has seen."""
+    found = Ledger()
+    found.note(["by-the-primary"], "anthropic-primary", primary=True)
+    found.note(["by-one"], "one", primary=False)
+    found.note(["hidden-by-two"], "two", primary=False)
+    return found
+
+
+def signed(provider: Provider) -> list[str]:
+    """The signatures that reach a provider."""
+    sent = without_foreign_thinking(Body.parse(RAW), provider, ledger())
+    blocks = sent.get("messages")[1]["content"]
+    return [b.get("signature") or b.get("data") for b in blocks if b["type"] != "text"]
+
+
+def test_everybody_gets_his_own_and_what_nobody_is_known_to_have_signed() -> None:
+    assert signed(PRIMARY) == ["by-the-primary", "by-nobody-known"]
+    assert signed(ONE) == ["by-nobody-known", "by-one"]
+    assert signed(TWO) == ["by-nobody-known", "hidden-by-two"]
+
+
+def test_genuine_blocks_reach_the_primary_byte_for_byte_and_always_the_same() -> None:
+    sent = without_foreign_thinking(Body.parse(RAW), PRIMARY, ledger())
+    assert b'{"type":"thinking","thinking":"p",  "signature":"by-the-primary"}' in sent.raw
+    again = without_foreign_thinking(Body.parse(RAW), PRIMARY, ledger())
+    assert sent.raw == again.raw
+
+
+def test_thinking_that_nobody_signed_does_not_reach_the_primary() -> None:
+    raw = (
+        b'{"messages":[{"role":"assistant","content":['
+        b'{"type":"thinking","thinking":"x","signature":""},{"type":"text","text":"t"}]}]}'
+    )
+    sent = without_foreign_thinking(Body.parse(raw), PRIMARY, None)
+    assert [block["type"] for block in sent.get("messages")[0]["content"]] == ["text"]
+    kept = without_foreign_thinking(Body.parse(raw), ONE, None)
+    assert kept.raw == raw
+
+
+def test_what_fallbacks_signed_outlives_a_restart() -> None:
+    saved = ledger().saved()
+    assert sorted(saved.values()) == ["one", "two"]
+    again = Ledger()
+    again.load(saved)
+    assert again.signer("by-one") == "one"
+    assert again.signer("by-the-primary") is None
+    assert "by-one" not in str(saved)
+
+
+def test_it_stays_bounded() -> None:
+    found = Ledger()
+    found.note((str(number) for number in range(MOST + 100)), "one", primary=False)
+    assert found.signer("0") is None
+    assert found.signer(str(MOST + 99)) == "one"
+    assert len(found.saved()) == MOST_SAVED
+
+
+def test_it_knows_whether_anybody_else_has_signed() -> None:
+    found = Ledger()
+    assert not found.knows_others_than("anthropic-primary")
+    found.note(["a", "b"], "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")
+    assert found.knows_others_than("one")
+    found.note(["b"], "one", primary=False)
+    assert found.knows_others_than("anthropic-primary")
+    found.note(["b"], "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")
+    found.load({"00": "two"})
+    assert found.knows_others_than("anthropic-primary")
+    found.note((str(number) for number in range(MOST)), "anthropic-primary", primary=True)
+    assert not found.knows_others_than("anthropic-primary")

@@ -1,0 +1,113 @@
+"""The official client, streaming and not, finds nothing odd about the proxy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import msgspec
+import pytest
+
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Connection, Hangup, Received
+from tests.conftest import Chain
+
+CONTENT: list[dict[str, Any]] = [
+    {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"},
+    {"type": "text", "text": "Two calls - one é and one 漢."},
+    {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a", "lines": [1, 2]}},
+    {"type": "tool_use", "id": "toolu_2", "name": "List", "input": {}},
+]
+ASK = {
+    "model": "claude-x",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+
+
+def client(chain: Chain, retries: int = 0) -> anthropic.Anthropic:
+    """The official client, pointed at the proxy."""
+    return anthropic.Anthropic(base_url=chain.url, api_key="users-key", max_retries=retries)
+
+
+def plain(message: anthropic.types.Message) -> list[dict[str, object]]:
+    """The content as it was scripted."""
+    return [block.model_dump(exclude_none=True) for block in message.content]
+
+
+@pytest.mark.parametrize("fault", [None, scripted.error(529, "overloaded_error"), scripted.html()])
+def test_a_message_arrives_whole(
+    chain: Callable[..., Chain], fault: scripted.Script | None
+) -> None:
+    answer = scripted.reply(CONTENT, stop_reason="tool_use")
+    running = chain(fault or answer, answer)
+    with client(running) as official:
+        message = official.messages.create(**ASK)  # type: ignore[call-overload]  # plain data
+    assert plain(message) == CONTENT
+    assert message.stop_reason == "tool_use"
+    assert message.usage.output_tokens == 7
+
+
+@pytest.mark.parametrize("fault", [None, scripted.error(500, "api_error"), scripted.reset])
+def test_a_stream_adds_up_to_the_message(
+    chain: Callable[..., Chain], fault: scripted.Script | None
+) -> None:
+    answer = scripted.reply(CONTENT, stop_reason="tool_use")
+    running = chain(fault or answer, answer)
+    with (
+        client(running) as official,
+        official.messages.stream(**ASK) as stream,  # type: ignore[arg-type]  # plain data
+    ):
+        message = stream.get_final_message()
+    assert plain(message) == CONTENT
+    assert message.usage.input_tokens == 12
+
+
+def test_text_and_events_come_as_the_official_client_expects_them(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(*[scripted.reply(CONTENT, stop_reason="tool_use")] * 2)
+    with client(running) as official:
+        asked = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with asked as stream:
+            assert "".join(stream.text_stream) == CONTENT[1]["text"]
+            assert plain(stream.get_final_message()) == CONTENT
+        again = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with again as stream:
+            events = list(stream)
+    finished = [event for event in events if event.type == "content_block_stop"]
+    assert [event.index for event in finished] == [0, 1, 2, 3]
+    assert [event.content_block.model_dump(exclude_none=True) for event in finished] == CONTENT
+
+
+def test_a_dropped_stream_is_an_error_to_the_client_and_the_next_try_succeeds(
+    chain: Callable[..., Chain],
+) -> None:
+    async def cut(_request: Received, _connection: Connection) -> None:
+        raise Hangup
+
+    events = scripted.events_of(msgspec.json.encode(scripted.message(CONTENT)))
+    running = chain(scripted.stream(events[:4], then=cut), scripted.reply(CONTENT))
+    with client(running) as official:
+        first = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with first as stream, pytest.raises(Exception, match=r"closed|incomplete|peer"):
+            stream.get_final_message()
+        second = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
+        with second as stream:
+            assert plain(stream.get_final_message()) == CONTENT
+
+
+def test_an_error_of_ours_is_understood(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(500, "api_error"), scripted.error(529, "overloaded_error"))
+    with client(running) as official, pytest.raises(anthropic.InternalServerError) as caught:
+        official.messages.create(**ASK)  # type: ignore[call-overload]  # plain data
+    assert caught.value.status_code == 502
+    assert "All providers failed" in str(caught.value)
+
+
+def test_tokens_are_counted(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(404, "not_found_error"))
+    with client(running) as official:
+        counted = official.messages.count_tokens(
+            model="claude-x", messages=[{"role": "user", "content": "hello"}]
+        )
+    assert counted.input_tokens > 0

@@ -1,0 +1,291 @@
+"""The state that is shared: kept in memory, in the file when the file can be had, late by nobody's
+fault."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccfallback import files
+from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.server.breakers import MOST_PENDING, PATIENCE, Breakers, Change, States
+from ccfallback.server.record import Record, Recorder
+from ccfallback.server.serial_executor import Disk
+from ccfallback.state.file import StateFile
+
+HOLDER = """
+import sys
+from pathlib import Path
+from ccfallback.store import files
+
+with files.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another(path: Path) -> Iterator[None]:
+    """Another process has the lock of the file."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            holder.communicate()
+
+
+class Watched(StateFile):
+    """A state file that says when it is read or written, and waits until it may."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, patience=0.1)
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.reached = threading.Event()
+        self.updates = 0
+
+    def read(self) -> States:
+        states = super().read()
+        self._stop_here()
+        return states
+
+    def update(self, change: Callable[[States], States]) -> States:
+        self.updates += 1
+        self._stop_here()
+        return super().update(change)
+
+    def _stop_here(self) -> None:
+        self.reached.set()
+        assert self.may_go_on.wait(10)
+
+
+class Scene:
+    """Breakers on a file, and what they say."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = Watched(path)
+        self.records: list[Record] = []
+        recorder = Recorder(None)
+        recorder.listeners.append(self.records.append)
+        self.breakers = Breakers(self.file, recorder)
+
+    def said(self, event: str) -> int:
+        return sum(record["event"] == event for record in self.records)
+
+    async def until_reached(self) -> None:
+        assert await asyncio.to_thread(self.file.reached.wait, 10)
+        self.file.reached.clear()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path / "state.json")
+    yield made
+    made.file.may_go_on.set()
+    made.breakers.close()
+
+
+def failed(state: BreakerState) -> BreakerState:
+    return replace(state, failures=state.failures + 1)
+
+
+def on_disk(scene: Scene, name: str = "a") -> int:
+    return StateFile(scene.file.path).read().get(name, CLOSED).failures
+
+
+def test_a_lock_that_another_process_holds_delays_one_request_a_moment(scene: Scene) -> None:
+    async def story() -> None:
+        with held_by_another(scene.file.path):
+            for _ in range(20):
+                scene.breakers.change("a", failed)
+                await scene.breakers.flush()
+            assert scene.file.updates == 1
+            assert scene.breakers.of("a").failures == 20
+            assert scene.said("state.error") == 1
+            assert on_disk(scene) == 0
+            await scene.breakers.flush(again=True)
+            assert scene.said("state.error") == 1
+        await scene.breakers.flush(again=True)
+        assert on_disk(scene) == 20
+        assert scene.said("state.saved") == 1
+
+    asyncio.run(story())
+
+
+def test_requests_that_fail_together_wait_for_one_refusal(scene: Scene) -> None:
+    async def one() -> None:
+        scene.breakers.change("a", failed)
+        await scene.breakers.flush()
+
+    async def story() -> None:
+        with held_by_another(scene.file.path):
+            await asyncio.gather(*(one() for _ in range(50)))
+            assert scene.file.updates == 1
+        scene.breakers.change("a", failed)
+        await scene.breakers.flush(again=True)
+        assert on_disk(scene) == 51
+
+    asyncio.run(story())
+
+
+def test_a_disk_that_hangs_delays_nobody_for_long(scene: Scene) -> None:
+    async def story() -> None:
+        scene.file.may_go_on.clear()
+        began = time.monotonic()
+        scene.breakers.change("a", failed)
+        await scene.breakers.flush()
+        assert time.monotonic() - began >= PATIENCE
+        scene.breakers.change("a", failed)
+        await asyncio.wait_for(scene.breakers.flush(), PATIENCE / 2)
+        scene.file.may_go_on.set()
+        await scene.breakers.flush(again=True)
+        assert on_disk(scene) == 2
+
+    asyncio.run(story())
+
+
+def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
+    scene: Scene,
+) -> None:
+    async def story() -> None:
+        await scene.breakers.refresh()
+        StateFile(scene.file.path).update(lambda _: {"a": failed(CLOSED)})
+        scene.file.may_go_on.clear()
+        async with asyncio.timeout(PATIENCE * 4):
+            await scene.breakers.refresh()
+        # By now it is known to hang: whoever comes has his answer without a turn of the loop.
+        asking = scene.breakers.refresh()
+        with pytest.raises(StopIteration):
+            asking.send(None)
+        assert scene.breakers.of("a") == CLOSED
+        scene.file.may_go_on.set()
+        async with asyncio.timeout(10):
+            while scene.breakers.of("a") == CLOSED:
+                await scene.breakers.refresh()
+                await asyncio.sleep(0)
+
+    asyncio.run(story())
+    (said,) = [record for record in scene.records if record["event"] == "state.error"]
+    assert "can't be read" in said["message"]
+
+
+def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:
+    async def story() -> None:
+        scene.file.may_go_on.clear()
+        scene.breakers.change("a", failed)
+        leaving = asyncio.create_task(scene.breakers.flush())
+        await scene.until_reached()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        with files.locked(scene.file.path):
+            # The write that nobody waits for any more is refused, and the failure is kept.
+            scene.file.may_go_on.set()
+            await scene.breakers.flush()
+        await scene.breakers.flush(again=True)
+        assert on_disk(scene) == 1
+
+    asyncio.run(story())
+
+
+def test_what_is_being_written_is_not_forgotten_by_a_read(scene: Scene) -> None:
+    other = StateFile(scene.file.path)
+
+    async def story() -> None:
+        other.update(lambda states: {"b": replace(CLOSED, failures=7)})
+        scene.file.may_go_on.clear()
+        reading = asyncio.create_task(scene.breakers.refresh())
+        await scene.until_reached()
+        scene.breakers.change("a", failed)
+        flushing = asyncio.create_task(scene.breakers.flush())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        scene.file.may_go_on.set()
+        await reading
+        assert scene.breakers.of("a").failures == 1
+        assert scene.breakers.of("b").failures == 7
+        await flushing
+        assert (on_disk(scene), on_disk(scene, "b")) == (1, 7)
+        assert scene.breakers.of("a").failures == 1
+
+    asyncio.run(story())
+
+
+def test_a_success_that_changes_nothing_is_waited_for_by_nobody(scene: Scene) -> None:
+    def answered(state: BreakerState) -> BreakerState:
+        return replace(state, last_success=1.0)
+
+    async def story() -> None:
+        scene.breakers.change("a", failed)
+        scene.breakers.hurry()
+        await asyncio.sleep(0)
+        scene.breakers.change("b", answered, instead_of="b")
+        await scene.breakers.flush()
+        assert (on_disk(scene), scene.file.updates) == (1, 1)
+        assert "b" not in StateFile(scene.file.path).read()
+        await scene.breakers.flush(again=True)
+        assert scene.file.updates == 2
+        assert StateFile(scene.file.path).read()["b"].last_success == 1.0
+
+    asyncio.run(story())
+
+
+def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
+    async def story() -> None:
+        for _ in range(30):
+            scene.breakers.change("a", failed)
+            await scene.breakers.flush()
+            await asyncio.to_thread(StateFile(scene.file.path).update, lambda states: {})
+            await scene.breakers.refresh()
+            assert scene.breakers.of("a") == CLOSED
+
+    asyncio.run(story())
+
+
+def test_of_too_many_changes_the_newest_are_kept(scene: Scene) -> None:
+    def numbered(number: int) -> Change:
+        return lambda state: replace(state, failures=number)
+
+    async def story() -> None:
+        with files.locked(scene.file.path):
+            for number in range(MOST_PENDING + 50):
+                scene.breakers.change("a", numbered(number))
+                await scene.breakers.flush()
+            scene.breakers.change("a", lambda state: replace(state, last_success=5.0))
+        await scene.breakers.flush(again=True)
+        kept = scene.breakers.of("a")
+        assert (kept.failures, kept.last_success) == (MOST_PENDING + 49, 5.0)
+
+    asyncio.run(story())
+
+
+def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: Scene) -> None:
+    async def story() -> None:
+        breakers, store = scene.breakers, scene.file
+        StateFile(store.path).update(lambda states: {**states, "b": replace(CLOSED, failures=7)})
+        reading = asyncio.create_task(breakers.refresh())
+        await asyncio.sleep(0)
+        breakers.change("a", failed)
+        breakers.hurry()
+        await asyncio.sleep(0)
+        # The loop is busy until both are over in their thread.
+        breakers._disk.close(30)
+        breakers._disk = Disk("another")
+        await reading
+        await breakers.flush()
+        assert (breakers.of("a").failures, breakers.of("b").failures) == (1, 7)
+
+    asyncio.run(story())

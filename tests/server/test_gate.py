@@ -1,0 +1,137 @@
+"""Who comes in, and what every answer carries."""
+
+import re
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from ccfallback.simulator import scripted
+from tests.conftest import Chain
+
+ASK = {"model": "claude-x", "max_tokens": 10, "messages": []}
+TOKENS = '[[tokens]]\ntoken = "first-access-token"\n[[tokens]]\ntoken = "second-access-token"\n'
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/nowhere", "/v1/models", "/v1/messages"])
+def test_every_answer_carries_a_request_id(chain: Callable[..., Chain], path: str) -> None:
+    response = httpx.get(chain(scripted.html(500)).url + path)
+    assert re.fullmatch(r"ccr-\d{13}_[a-z0-9]{7}", response.headers["ccr-request-id"])
+
+
+def test_a_given_request_id_is_used(chain: Callable[..., Chain]) -> None:
+    response = httpx.get(chain(scripted.html()).url, headers={"ccr-request-id": "my.id:1_x-2"})
+    assert response.headers["ccr-request-id"] == "my.id:1_x-2"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü", "a\tb"])
+def test_a_strange_request_id_is_not(chain: Callable[..., Chain], given: str) -> None:
+    headers = [(b"ccr-request-id", given.encode("latin-1"))]
+    response = httpx.get(chain(scripted.html()).url, headers=headers)
+    assert response.headers["ccr-request-id"].startswith("ccr-")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:1", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8787", 200),
+        ("claude.localhost", 200),
+        ("box.internal", 200),
+        ("evil.example", 403),
+        ("localhost:evil", 403),
+        ("user@localhost", 403),
+        ("", 403),
+        ("evil.example:8787", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[", 403),
+    ],
+)
+def test_only_our_own_host_names_are_served(
+    chain: Callable[..., Chain], host: str, status: int
+) -> None:
+    running = chain(scripted.html(), more='[server]\nallowed_hosts = ["box.internal"]\n')
+    assert httpx.get(running.url, headers={"host": host}).status_code == status
+
+
+def test_a_foreign_page_may_not_call(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("no"))
+    for origin in ("https://evil.example", "null", "http://localhost:3000"):
+        response = httpx.post(f"{running.url}/v1/messages", json=ASK, headers={"origin": origin})
+        assert response.status_code == 403
+        assert response.json()["error"]["type"] == "permission_error"
+    assert running.primary.received == []
+    assert running.proxy.events("auth.failure")
+
+
+def test_an_allowed_page_may_call(chain: Callable[..., Chain]) -> None:
+    running = chain(
+        scripted.reply("ok"), more='[server]\nallowed_origins = ["https://page.example"]\n' + TOKENS
+    )
+    headers = {"origin": "https://page.example"}
+    preflight = httpx.options(
+        f"{running.url}/v1/messages",
+        headers={**headers, "access-control-request-headers": "x-api-key"},
+    )
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://page.example"
+    assert preflight.headers["access-control-allow-headers"] == "x-api-key"
+    refused = httpx.post(f"{running.url}/v1/messages", json=ASK, headers=headers)
+    assert refused.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-ccf-api-key": "first-access-token"},
+        {"x-ccf-api-key": "second-access-token"},
+        {"authorization": "Bearer first-access-token"},
+        {"authorization": "bearer second-access-token"},
+        {"x-api-key": "first-access-token"},
+    ],
+)
+def test_a_token_lets_in_and_goes_no_further(
+    chain: Callable[..., Chain], headers: dict[str, str]
+) -> None:
+    running = chain(scripted.reply("ok"), more=TOKENS)
+    response = httpx.post(f"{running.url}/v1/messages", json=ASK, headers=headers)
+    assert response.status_code == 200
+    assert "access-token" not in str(running.primary.received[0].headers)
+
+
+def test_the_users_key_passes_beside_a_token(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("ok"), more=TOKENS)
+    headers = {"x-ccf-api-key": "first-access-token", "authorization": "Bearer users-login"}
+    httpx.post(f"{running.url}/v1/messages", json=ASK, headers=headers)
+    assert running.primary.received[0].header("authorization") == "Bearer users-login"
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/models", "/api/hello", "/metrics"])
+@pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}, {"x-ccf-api-key": ""}])
+def test_without_a_token_nothing_is_served(
+    chain: Callable[..., Chain], path: str, headers: dict[str, str]
+) -> None:
+    running = chain(scripted.reply("no"), more=TOKENS)
+    response = httpx.get(running.url + path, headers=headers)
+    assert response.status_code == 401
+    assert response.json()["type"] == "error"
+    assert response.json()["error"] == {
+        "type": "authentication_error",
+        "message": "Invalid or missing x-ccf-api-key",
+    }
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_the_own_pages_need_no_token(chain: Callable[..., Chain], path: str) -> None:
+    assert httpx.get(chain(scripted.html(), more=TOKENS).url + path).status_code == 200
+
+
+def test_every_host_header_counts_and_one_there_must_be(chain: Callable[..., Chain]) -> None:
+    port = int(chain(scripted.html()).url.rpartition(":")[2])
+    for hosts in ("", "host: localhost\r\nhost: evil.example\r\n"):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"GET / HTTP/1.1\r\n{hosts}\r\n".encode())
+            assert client.recv(1000).startswith(b"HTTP/1.1 403")

@@ -1,0 +1,171 @@
+"""`/metrics` of the real server, read by prometheus-client's own parser."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ccfallback.events.counters import COUNTERS, HISTOGRAMS
+from ccfallback.paths import Paths
+from ccfallback.server.metrics import GAUGES
+from ccfallback.simulator import scripted
+from tests.conftest import Chain, RunningProxy
+
+MESSAGE = {"model": "a-model-of-the-client", "max_tokens": 5, "messages": []}
+OVERLOADED = scripted.error(529, "overloaded_error")
+ANSWER = scripted.reply("hello")
+
+
+def ask(chain: Chain, **headers: str) -> httpx.Response:
+    return httpx.post(f"{chain.url}/v1/messages", json=MESSAGE, headers=headers)
+
+
+def scraped(url: str, **headers: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Every sample of the page, by name and labels."""
+    page = httpx.get(f"{url}/metrics", headers=headers)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/plain; version=")
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(page.text):
+        for sample in family.samples:
+            labels = tuple(sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+def labels(**named: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(named.items()))
+
+
+def test_a_failover_is_counted_on_both_sides(chain: Callable[..., Chain]) -> None:
+    running = chain(OVERLOADED, ANSWER)
+    assert ask(running).status_code == 200
+    running.proxy.wait_for("request.complete")
+    found = scraped(running.url)
+    primary, fallback = "anthropic-primary", "fallback1"
+    assert found["ccfallback_requests_total"] == {
+        labels(provider=fallback, outcome="answered", status="200"): 1
+    }
+    assert found["ccfallback_attempts_total"] == {
+        labels(provider=primary, reason="first"): 1,
+        labels(provider=fallback, reason="failover"): 1,
+    }
+    assert found["ccfallback_attempt_failures_total"] == {
+        labels(provider=primary, fault="overloaded"): 1
+    }
+    assert found["ccfallback_failovers_total"] == {labels(provider=fallback, fault="overloaded"): 1}
+    assert found["ccfallback_request_duration_seconds_count"] == {labels(provider=fallback): 1}
+    assert found["ccfallback_time_to_first_token_seconds_count"] == {labels(provider=fallback): 1}
+    tokens = found["ccfallback_tokens_total"]
+    assert tokens[labels(provider=fallback, kind="output")] > 0
+
+
+def test_a_breaker_that_is_open_is_2(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(429, "rate_limit_error", headers={"retry-after": "500"}), ANSWER)
+    ask(running)
+    found = scraped(running.url)
+    primary = labels(provider="anthropic-primary")
+    assert found["ccfallback_breaker_state"][primary] == 2
+    assert found["ccfallback_breaker_failures"][primary] == 1
+    assert 0 < found["ccfallback_cooldown_seconds"][primary] <= 500
+    assert found["ccfallback_breaker_state"][labels(provider="fallback1")] == 0
+    assert found["ccfallback_cooldowns_total"][primary] == 1
+
+
+def test_nothing_of_a_client_becomes_a_label(chain: Callable[..., Chain]) -> None:
+    running = chain(OVERLOADED, OVERLOADED)
+    ask(running, **{"ccr-request-id": "an-id-of-the-client"})
+    page = httpx.get(f"{running.url}/metrics").text
+    assert "of-the-client" not in page
+    assert "127.0.0.1" not in page
+    assert "fallback-key-1" not in page
+
+
+def test_the_log_level_changes_nothing(chain: Callable[..., Chain], paths: Paths) -> None:
+    running = chain(ANSWER, ANSWER)
+    running.proxy._background.proxy.recorder.set_level("error")
+    ask(running)
+    assert running.proxy.events("request.complete") == []
+    assert sum(scraped(running.url)["ccfallback_requests_total"].values()) == 1
+
+
+def test_two_servers_count_for_themselves(chain: Callable[..., Chain]) -> None:
+    one = chain(ANSWER, ANSWER)
+    other = chain(ANSWER, ANSWER)
+    ask(one)
+    assert sum(scraped(one.url)["ccfallback_requests_total"].values()) == 1
+    assert "ccfallback_requests_total" not in scraped(other.url)
+
+
+def test_every_metric_is_on_the_page_and_the_process_too(chain: Callable[..., Chain]) -> None:
+    page = httpx.get(f"{chain(ANSWER, ANSWER).url}/metrics").text
+    for metric in (*COUNTERS, *HISTOGRAMS, *GAUGES):
+        assert f"# TYPE {metric.name} " in page
+    if sys.platform == "linux":
+        assert "process_resident_memory_bytes " in page
+
+
+def test_a_provider_that_is_no_longer_configured_is_left_out(
+    chain: Callable[..., Chain], paths: Paths
+) -> None:
+    running = chain(OVERLOADED, ANSWER)
+    ask(running)
+    text = paths.config.read_text()
+    paths.config.write_text(text.replace("fallback1", "renamed"))
+    page = httpx.get(f"{running.url}/metrics").text
+    assert "fallback1" not in page
+    assert 'ccfallback_provider_enabled{provider="renamed"} 1.0' in page
+
+
+def test_a_token_is_needed_where_there_are_any(running: Callable[[str], RunningProxy]) -> None:
+    url = running('[[tokens]]\ntoken = "a-token"\n').url
+    assert httpx.get(f"{url}/metrics").status_code == 401
+    found = scraped(url, authorization="Bearer a-token")
+    assert found["ccfallback_refused_total"] == {(): 1}
+
+
+def test_openmetrics_is_spoken_to_whoever_asks_for_it(
+    running: Callable[[str], RunningProxy],
+) -> None:
+    accept = {"accept": "application/openmetrics-text;version=1.0.0"}
+    page = httpx.get(f"{running('').url}/metrics", headers=accept)
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    assert page.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 405)])
+def test_it_is_only_read(running: Callable[[str], RunningProxy], method: str, status: int) -> None:
+    assert httpx.request(method, f"{running('').url}/metrics").status_code == status
+
+
+def test_nobody_pays_for_it_before_the_first_scrape() -> None:
+    code = "import sys, ccfallback.server.serve; print('prometheus_client' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert ran.stdout == b"False\n"
+
+
+def test_counting_an_answer_takes_next_to_nothing() -> None:
+    from timeit import repeat
+
+    from ccfallback.events.counters import Tally
+
+    tally = Tally()
+    attempt: dict[str, Any] = {"provider": "a", "reason": "first", "after": None}
+    end: dict[str, Any] = dict.fromkeys(
+        ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens"), 5
+    )
+    end |= {"provider": "a", "status": 200, "latency": 5620.1, "ttft": 400.2}
+
+    def request() -> None:
+        tally.note("info", "request.start", end)
+        tally.note("info", "provider.attempt", attempt)
+        tally.note("info", "provider.success", attempt)
+        tally.note("info", "request.complete", end)
+
+    least = min(repeat(request, number=500, repeat=20)) / 500
+    # 5 microseconds at rest; the bound is for machines with other things to do.
+    assert least < 50e-6

@@ -1,0 +1,182 @@
+"""A fallback of the OpenAI format, over real sockets: as good as one of the client's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx
+import msgspec
+import pytest
+
+from ccfallback.messages.thinking import is_own
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator.scripted import Hangup, Received, Script, ScriptedUpstream
+from tests.conftest import RunningProxy
+
+CONTENT: list[dict[str, Any]] = [
+    {"type": "thinking", "thinking": "Let me see."},
+    {"type": "text", "text": "Two calls at once: é 漢."},
+    {"type": "tool_use", "id": "call_1", "name": "Read", "input": {"path": "a", "lines": [1, 2]}},
+    {"type": "tool_use", "id": "call_2", "name": "List", "input": {}},
+]
+TOOLS = [
+    {"name": name, "description": "d", "input_schema": {"type": "object", "properties": {}}}
+    for name in ("Read", "List")
+]
+ASK: dict[str, Any] = {
+    "model": "claude-x",
+    "max_tokens": 64000,
+    "thinking": {"type": "adaptive"},
+    "tools": TOOLS,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+OVERLOADED = scripted.error(529, "overloaded_error")
+
+Start = Callable[..., tuple[RunningProxy, ScriptedUpstream, ScriptedUpstream]]
+
+
+@pytest.fixture
+def both(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> Start:
+    """A failing Anthropic primary and a fallback of the OpenAI format."""
+
+    def start(
+        script: Script, *, primary: Script = OVERLOADED, more: str = "", last: str = ""
+    ) -> tuple[RunningProxy, ScriptedUpstream, ScriptedUpstream]:
+        first, second = upstream(primary), upstream(script)
+        proxy = running(
+            f'[primary]\nbase_url = "{first.url}"\n[[providers]]\nname = "other"\n'
+            f'base_url = "{second.url}"\nformat = "openai"\napi_key = "others-key"\n{more}\n{last}'
+        )
+        return proxy, first, second
+
+    return start
+
+
+def plain(message: anthropic.types.Message) -> list[dict[str, Any]]:
+    """The content as it was scripted, signatures aside."""
+    blocks = [block.model_dump(exclude_none=True) for block in message.content]
+    for block in blocks:
+        if block["type"] == "thinking":
+            assert is_own(block.pop("signature"))
+    return blocks
+
+
+def test_the_official_client_finds_nothing_odd(both: Start) -> None:
+    proxy, _, other = both(scripted_openai.reply(CONTENT))
+    with anthropic.Anthropic(base_url=proxy.url, api_key="users-key", max_retries=0) as client:
+        whole = client.messages.create(**{**ASK, "max_tokens": 1000})
+        with client.messages.stream(**ASK) as stream:
+            streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert plain(message) == CONTENT
+        assert message.stop_reason == "tool_use"
+        assert message.model == "claude-x"
+        assert (message.usage.input_tokens, message.usage.output_tokens) == (12, 7)
+    for request in other.received:
+        assert request.target == "/v1/chat/completions"
+        assert request.header("authorization") == "Bearer others-key"
+        assert "users-key" not in str(request.headers)
+        assert request.header("anthropic-version") is None
+        assert request.json["model"] == "claude-x"
+
+
+def test_quirks_are_obeyed(both: Start) -> None:
+    more = 'max_output_tokens = 8192\nmax_tokens_field = "max_completion_tokens"\n'
+    proxy, _, other = both(scripted_openai.reply("ok"), more=more)
+    assert httpx.post(f"{proxy.url}/v1/messages", json=ASK).status_code == 200
+    assert other.received[0].json["max_completion_tokens"] == 8192
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        scripted_openai.error(401, "invalid_api_key"),
+        scripted_openai.error(429, "insufficient_quota"),
+        scripted_openai.error(500, "server_error"),
+        scripted_openai.error(400, "unknown_parameter"),
+        scripted.answer(200, b'{"error":{"code":429,"message":"slow down"}}'),
+        scripted.answer(200, b'{"choices":[]}'),
+        scripted.html(),
+        scripted.stream([b'data: {"error":{"message":"no"}}\n\n']),
+        scripted.stream([b": keep-alive\n\n", b"data: [DONE]\n\n"]),
+        scripted.reset,
+    ],
+)
+def test_every_fault_moves_on(
+    both: Start, upstream: Callable[..., ScriptedUpstream], fault: Script, stream: bool
+) -> None:
+    spare = upstream(scripted.reply("from the last"))
+    last = f'[[providers]]\nname = "last"\nbase_url = "{spare.url}"\n'
+    proxy, _, _ = both(fault, last=last)
+    response = httpx.post(f"{proxy.url}/v1/messages", json={**ASK, "stream": stream})
+    assert response.headers["x-ccfallback-provider"] == "last"
+    assert "from the last" in response.text
+
+
+def test_a_cut_stream_is_dropped_and_never_ended(both: Start) -> None:
+    async def cut(_request: Received, _connection: scripted.Connection) -> None:
+        raise Hangup
+
+    events = scripted_openai.chunks_of(CONTENT)
+    proxy, _, _ = both(scripted.stream(events[:5], then=cut))
+    with httpx.stream("POST", f"{proxy.url}/v1/messages", json={**ASK, "stream": True}) as answer:
+        parts = answer.iter_bytes()
+        with pytest.raises(httpx.RemoteProtocolError):
+            b"".join(parts)
+
+
+def test_a_full_context_lets_the_client_compact(both: Start) -> None:
+    words = "This model's maximum context length is 131072 tokens. You requested 140000 tokens."
+    proxy, _, _ = both(scripted_openai.error(400, "context_length_exceeded", words))
+    response = httpx.post(f"{proxy.url}/v1/messages", json=ASK)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith("prompt is too long: ")
+
+
+def test_an_account_that_is_out_of_credit_is_a_failure_of_the_provider(both: Start) -> None:
+    proxy, _, _ = both(scripted_openai.error(429, "insufficient_quota"))
+    httpx.post(f"{proxy.url}/v1/messages", json=ASK)
+    assert proxy.state["other"]["consecutiveFailures"] == 1
+
+
+def test_thinking_of_a_fallback_never_reaches_the_primary(both: Start) -> None:
+    genuine = {"type": "thinking", "thinking": "", "signature": "Z2VudWluZQ=="}
+    proxy, primary, other = both(scripted_openai.reply(CONTENT), primary=OVERLOADED)
+    answer = httpx.post(f"{proxy.url}/v1/messages", json=ASK).json()["content"]
+    results = [
+        {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
+        for block in answer
+        if block["type"] == "tool_use"
+    ]
+    history = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [genuine, {"type": "text", "text": "first"}]},
+        {"role": "user", "content": "go on"},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": results},
+    ]
+    primary.script(scripted.reply("back at the primary"))
+    raw = msgspec.json.encode({**ASK, "messages": history})
+    for _ in range(2):
+        assert "back at" in httpx.post(f"{proxy.url}/v1/messages", content=raw).text
+    first, again = primary.received[-2:]
+    assert first.body == again.body
+    sent = first.json["messages"]
+    assert sent[1]["content"][0] == genuine
+    assert [block["type"] for block in sent[3]["content"]] == ["text", "tool_use", "tool_use"]
+    assert sent[4]["content"] == results
+    primary.script(OVERLOADED)
+    assert httpx.post(f"{proxy.url}/v1/messages", content=raw).status_code == 200
+    roles = [message["role"] for message in other.received[-1].json["messages"]]
+    assert roles == ["user", "assistant", "user", "assistant", "tool", "tool"]
+
+
+def test_counting_goes_past_a_provider_that_cannot(both: Start) -> None:
+    proxy, _, other = both(scripted_openai.reply("no"))
+    body = {"model": "claude-x", "messages": ASK["messages"], "tools": TOOLS}
+    response = httpx.post(f"{proxy.url}/v1/messages/count_tokens", json=body)
+    assert response.headers["x-ccfallback-estimate"] == "1"
+    assert other.received == []

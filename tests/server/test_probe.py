@@ -1,0 +1,171 @@
+"""Questions to providers over real sockets; `core/test_diagnosis.py` has the meanings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ccfallback.cli.doctor.diagnosis import Trouble
+from ccfallback.config.model import Config, KeySource, Provider, Token
+from ccfallback.redact import Secret
+from ccfallback.server.probe import Probe, probe
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator.scripted import Script, ScriptedUpstream
+from ccfallback.wire.target import Address
+
+KEY = "sk-abcdefghijklmnop"
+MODEL = "claude-sonnet-5-5"
+
+Start = Callable[..., ScriptedUpstream]
+
+
+def fallback(upstream: ScriptedUpstream, **more: object) -> Provider:
+    provider = Provider(
+        name="spare", base_url=upstream.url, key=KeySource(literal=Secret(KEY)), retry=0
+    )
+    return replace(provider, **more)  # type: ignore[arg-type]  # Fields by their names.
+
+
+def ask(provider: Provider, model: str = MODEL, **environ: str) -> Probe:
+    config = Config(providers=(provider,))
+    (found,) = probe(config, [(provider, model)], environ=environ)
+    return found
+
+
+def test_a_provider_is_asked_for_one_token_as_the_server_asks(upstream: Start) -> None:
+    server = upstream(scripted.reply("Hi"))
+    found = ask(fallback(server, model_mapping={"*sonnet*": "big"}))
+    assert (found.ok, found.tested, found.status, found.mapped_to) == (True, True, 200, "big")
+    assert found.hint == ""
+    (request,) = server.received
+    assert request.header("x-api-key") == KEY
+    assert request.json["model"] == "big"
+    assert request.json["max_tokens"] == 1
+
+
+def test_the_openai_format_is_translated(upstream: Start) -> None:
+    server = upstream(scripted_openai.reply("Hi"))
+    assert ask(fallback(server, format="openai", auth_header="Authorization")).ok
+    (request,) = server.received
+    assert request.target == "/v1/chat/completions"
+    assert request.header("authorization") == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("wire_format", "script"),
+    [("anthropic", scripted_openai.reply("Hi")), ("openai", scripted.reply("Hi"))],
+)
+def test_an_answer_in_the_other_format_is_known_for_one(
+    upstream: Start, wire_format: str, script: Script
+) -> None:
+    found = ask(fallback(upstream(script), format=wire_format))
+    assert (found.ok, found.trouble) == (False, Trouble.WRONG_FORMAT)
+
+
+def test_a_key_that_the_upstream_quotes_is_not_shown(upstream: Start) -> None:
+    quoting = scripted.error(401, "authentication_error", "no such key: secretsecret")
+    provider = fallback(upstream(quoting), key=KeySource(literal=Secret("secretsecret")))
+    found = ask(provider)
+    assert found.trouble is Trouble.KEY_REFUSED
+    assert "authentication_error" in found.message
+    assert "secretsecret" not in repr(found)
+
+
+def test_a_provider_that_lists_its_models_is_asked_which_one_to_map_to(upstream: Start) -> None:
+    server = upstream(
+        scripted.error(404, "not_found_error", f"model: {MODEL}"),
+        scripted.answer(200, b'{"data":[{"id":"tiny"},{"id":"vendor/claude-sonnet-5.5"}]}'),
+    )
+    found = ask(fallback(server))
+    assert found.trouble is Trouble.UNKNOWN_MODEL
+    assert "vendor/claude-sonnet-5.5" in found.hint
+    assert [request.target for request in server.received] == ["/v1/messages", "/v1/models"]
+    assert server.received[1].header("x-api-key") == KEY
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        scripted.html(),
+        scripted.reset,
+        scripted.answer(200, b"[" * 100_000),
+        scripted.answer(200, b'{"data":[1,{"id":7}]}'),
+        scripted.answer(500, b"no"),
+    ],
+)
+def test_a_provider_without_a_list_gets_a_suggestion_all_the_same(
+    upstream: Start, listing: Script
+) -> None:
+    server = upstream(scripted.error(404, "not_found_error", "model: x"), listing)
+    assert "=MODEL" in ask(fallback(server)).hint
+
+
+def test_its_own_retries_are_made(upstream: Start) -> None:
+    server = upstream(scripted.error(503, "api_error"), scripted.reply("Hi"))
+    assert ask(fallback(server, retry=1)).ok
+    assert len(server.received) == 2
+
+
+def primary(upstream: ScriptedUpstream) -> Config:
+    return Config(primary=replace(Config().primary, base_url=upstream.url))
+
+
+def test_the_primary_is_not_tested_without_a_login(upstream: Start) -> None:
+    server = upstream(scripted.reply("Hi"))
+    config = primary(server)
+    (found,) = probe(config, [(config.primary, MODEL)], environ={})
+    assert (found.ok, found.tested, found.status, found.seconds) == (True, False, None, None)
+    assert "login" in found.message
+    assert not server.received
+
+
+@pytest.mark.parametrize(
+    ("variable", "header", "value"),
+    [
+        ("ANTHROPIC_API_KEY", "x-api-key", "mine"),
+        ("ANTHROPIC_AUTH_TOKEN", "authorization", "Bearer mine"),
+    ],
+)
+def test_the_primary_is_tested_with_the_environments_key(
+    upstream: Start, variable: str, header: str, value: str
+) -> None:
+    server = upstream(scripted.reply("Hi"))
+    config = primary(server)
+    (found,) = probe(config, [(config.primary, MODEL)], environ={variable: "mine"})
+    assert (found.ok, found.tested) == (True, True)
+    assert server.received[0].header(header) == value
+
+
+def test_an_access_token_is_no_login(upstream: Start) -> None:
+    server = upstream(scripted.reply("Hi"))
+    config = replace(primary(server), tokens=(Token(token=Secret("ours")),))
+    (found,) = probe(config, [(config.primary, MODEL)], environ={"ANTHROPIC_AUTH_TOKEN": "ours"})
+    assert not found.tested
+    assert not server.received
+
+
+def test_the_proxy_itself_is_not_asked(upstream: Start) -> None:
+    server = upstream(scripted.reply("Hi"))
+    provider = fallback(server)
+    (found,) = probe(
+        Config(providers=(provider,)),
+        [(provider, MODEL)],
+        environ={},
+        listener=Address("loopback", server.port),
+    )
+    assert (found.ok, found.trouble) == (False, Trouble.LOOP)
+    assert not server.received
+
+
+def test_results_come_in_the_order_of_the_questions_and_are_told_at_once(upstream: Start) -> None:
+    refusing = fallback(upstream(scripted.error(401, "authentication_error")), name="one")
+    good = fallback(upstream(scripted.reply("Hi")), name="two")
+    questions = [(refusing, "a"), (good, "a"), (refusing, "b")]
+    told: list[Probe] = []
+    found = probe(Config(providers=(refusing, good)), questions, environ={}, told=told.append)
+    assert [(each.provider, each.model) for each in found] == [
+        ("one", "a"),
+        ("two", "a"),
+        ("one", "b"),
+    ]
+    assert sorted(map(repr, told)) == sorted(map(repr, found))

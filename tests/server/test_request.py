@@ -1,0 +1,141 @@
+"""Reading a request: bounded, decoded, and noticing when the client leaves."""
+
+import asyncio
+import gzip
+from collections.abc import Callable
+
+import pytest
+
+from ccfallback.http1.deadline import Watch
+from ccfallback.server.request import (
+    CLIENT_KEY,
+    BadEncoding,
+    ClientGone,
+    Message,
+    Receive,
+    TooLarge,
+    read_body,
+    while_connected,
+)
+
+
+def receiving(*messages: Message) -> Receive:
+    """An ASGI `receive` that gives these, then nothing more."""
+    waiting = list(messages)
+
+    async def receive() -> Message:
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop(0)
+
+    return receive
+
+
+def body(part: bytes, *, more: bool = False) -> Message:
+    """A piece of the request's body."""
+    return {"type": "http.request", "body": part, "more_body": more}
+
+
+GONE: Message = {"type": "http.disconnect"}
+
+
+def read(receive: Receive, limit: int = 100, encoding: bytes | None = None) -> bytes:
+    """The body, as the server reads it."""
+    headers = [] if encoding is None else [(b"content-encoding", encoding)]
+    return asyncio.run(read_body(receive, dict(headers), limit))
+
+
+def test_the_pieces_make_the_body() -> None:
+    assert read(receiving(body(b"one", more=True), body(b"two"))) == b"onetwo"
+
+
+def test_the_limit_holds_for_what_is_sent_and_for_what_it_unpacks_to() -> None:
+    assert read(receiving(body(b"x" * 100))) == b"x" * 100
+    with pytest.raises(TooLarge):
+        read(receiving(body(b"x" * 60, more=True), body(b"x" * 60)))
+    with pytest.raises(TooLarge):
+        read(receiving(body(gzip.compress(b"x" * 1000))), encoding=b"gzip")
+    packed = gzip.compress(b"x" * 100)
+    assert read(receiving(body(packed)), encoding=b"gzip") == b"x" * 100
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"gzip"])
+def test_what_cannot_be_unpacked_is_said(encoding: bytes) -> None:
+    with pytest.raises(BadEncoding):
+        read(receiving(body(b"nonsense")), encoding=encoding)
+
+
+def test_a_client_that_leaves_while_sending_is_noticed() -> None:
+    with pytest.raises(ClientGone):
+        read(receiving(body(b"one", more=True), GONE))
+
+
+class Connected:
+    """A client's connection."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.watch = Watch()
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        self.gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
+    async def story() -> None:
+        client = Connected()
+        asyncio.get_running_loop().call_soon(client.leave)
+        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
+            await asyncio.Event().wait()
+        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
+            raise AssertionError("nothing is begun for who has left")
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+
+    asyncio.run(story())
+
+
+def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() -> None:
+    async def story() -> None:
+        client = Connected()
+        with while_connected({CLIENT_KEY: client}):
+            await asyncio.sleep(0)
+        client.leave()
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> None:
+    async def story() -> int:
+        with while_connected({CLIENT_KEY: Connected()}):
+            await asyncio.sleep(0)
+        return 1
+
+    assert asyncio.run(story()) == 1
+
+    async def cancelled() -> None:
+        with while_connected({CLIENT_KEY: Connected()}):
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+
+
+def test_a_cancellation_is_heard_although_the_client_leaves_too() -> None:
+    async def story() -> None:
+        client = Connected()
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        asyncio.get_running_loop().call_soon(client.leave)
+        with while_connected({CLIENT_KEY: client}):
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story())

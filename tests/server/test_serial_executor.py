@@ -1,0 +1,129 @@
+"""Calls in their order, results and errors from them, and an end that waits for none that hangs."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccfallback.server.serial_executor import Disk
+
+HANGING = """
+import sys, threading
+import httpx
+from pathlib import Path
+from ccfallback.proxy import breakers, scripted, serve
+from ccfallback.server.background import BackgroundProxy
+from ccfallback.simulator.scripted import ScriptedUpstream
+from ccfallback.store import ledger_file, server_file
+from ccfallback.paths import Paths
+from ccfallback.state.file import StateFile
+
+folder = Path(sys.argv[1])
+paths = Paths(folder / "config.toml", folder / "state.json", folder / "log.jsonl")
+
+breakers.PATIENCE = serve.PATIENCE = 0.1
+
+def hang(*_arguments, **_named):
+    threading.Event().wait()
+
+with ScriptedUpstream([scripted.error(500, "api_error")]) as upstream:
+    paths.config.write_text(f'[primary]\\nbase_url = "{upstream.url}"\\n')
+    proxy = BackgroundProxy(paths)
+    with proxy:
+        StateFile.update = ledger_file.write = server_file.remove = hang
+        proxy.proxy.services.ledger.note(["c2lnbmF0dXJl"], "somebody", primary=False)
+        body = {"model": "m", "max_tokens": 1, "messages": []}
+        print(httpx.post(f"{proxy.url}/v1/messages", json=body).status_code)
+    print("stopped")
+"""
+
+
+def test_calls_are_made_in_their_order_in_one_thread() -> None:
+    seen: list[tuple[int, str]] = []
+    disk = Disk("of a test")
+
+    def call(number: int) -> int:
+        seen.append((number, threading.current_thread().name))
+        return number * number
+
+    async def story() -> list[int]:
+        return await asyncio.gather(*(disk.run(call, number) for number in range(20)))
+
+    assert asyncio.run(story()) == [number * number for number in range(20)]
+    assert seen == [(number, "of a test") for number in range(20)]
+    disk.close()
+
+
+def test_an_error_is_the_callers() -> None:
+    disk = Disk("of a test")
+
+    def refuse() -> None:
+        raise OSError("full")
+
+    async def story() -> None:
+        with pytest.raises(OSError, match="full"):
+            await disk.run(refuse)
+        assert await disk.run(int, "7") == 7
+
+    asyncio.run(story())
+    disk.close()
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    disk, goes_on, made = Disk("of a test"), threading.Event(), list[Any]()
+
+    async def story() -> None:
+        first = disk.run(goes_on.wait)
+        second = disk.run(made.append, 2)
+        third = disk.run(made.append, 3)
+        second.cancel()
+        # The cancellation crosses to the other side in the loop's next round.
+        await asyncio.sleep(0)
+        goes_on.set()
+        await asyncio.gather(first, third)
+
+    asyncio.run(story())
+    disk.close()
+    assert made == [3]
+
+
+def test_what_is_under_way_is_finished_before_the_end() -> None:
+    disk, goes_on, made = Disk("of a test"), threading.Event(), list[Any]()
+
+    def write() -> None:
+        goes_on.wait()
+        made.append("whole")
+
+    async def story() -> None:
+        disk.run(write)
+
+    asyncio.run(story())
+    goes_on.set()
+    disk.close(10)
+    assert made == ["whole"]
+
+
+def test_the_server_and_its_process_end_although_the_disk_hangs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["500", "stopped"]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_after_the_end_nothing_is_taken(used: bool) -> None:
+    disk = Disk("of a test")
+
+    async def story() -> None:
+        if used:
+            await disk.run(str)
+        disk.close(10)
+        with pytest.raises(RuntimeError):
+            disk.run(str)
+
+    asyncio.run(story())

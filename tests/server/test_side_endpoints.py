@@ -1,0 +1,118 @@
+"""Counts, models, and the proxy's own pages."""
+
+from collections.abc import Callable
+
+import httpx
+import msgspec
+import pytest
+
+from ccfallback import __version__
+from ccfallback.simulator import scripted
+from tests.conftest import Chain, RunningProxy
+
+COUNT = {"model": "claude-x", "messages": [{"role": "user", "content": "hello there"}]}
+
+
+def counted(tokens: int) -> scripted.Script:
+    """An upstream's count."""
+    return scripted.answer(200, msgspec.json.encode({"input_tokens": tokens}))
+
+
+def count(chain: Chain) -> httpx.Response:
+    """Ask for a count."""
+    return httpx.post(f"{chain.url}/v1/messages/count_tokens?beta=true", json=COUNT)
+
+
+def test_the_primary_counts(chain: Callable[..., Chain]) -> None:
+    running = chain(counted(42), counted(1))
+    response = count(running)
+    assert response.json() == {"input_tokens": 42}
+    assert response.headers["x-ccfallback-provider"] == "anthropic-primary"
+    assert running.primary.received[0].target == "/v1/messages/count_tokens?beta=true"
+
+
+@pytest.mark.parametrize(
+    "fault", [scripted.error(404, "x"), scripted.error(400, "x"), scripted.html(), scripted.reset]
+)
+def test_a_fallback_counts_when_the_primary_does_not(
+    chain: Callable[..., Chain], fault: scripted.Script
+) -> None:
+    running = chain(fault, counted(7))
+    assert count(running).json() == {"input_tokens": 7}
+    assert running.fallback.received[0].target == "/v1/messages/count_tokens"
+
+
+def test_an_estimate_is_better_than_an_error(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(529, "overloaded_error"), scripted.error(400, "x"))
+    for _ in range(5):
+        response = count(running)
+        assert response.status_code == 200
+        assert response.json()["input_tokens"] > 0
+        assert response.headers["x-ccfallback-estimate"] == "1"
+        assert "x-ccfallback-provider" not in response.headers
+    assert running.proxy.state == {}
+
+
+def test_the_primary_lists_its_models(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.answer(200, b'{"data":[]}'))
+    assert httpx.get(f"{running.url}/v1/models?limit=1000").content == b'{"data":[]}'
+    assert running.primary.received[0].target == "/v1/models?limit=1000"
+
+
+def test_mapped_models_are_listed_when_the_primary_is_silent(
+    running: Callable[[str], RunningProxy],
+) -> None:
+    proxy = running(
+        '[primary]\nbase_url = "http://127.0.0.1:1"\n'
+        '[[providers]]\nname = "a"\nbase_url = "http://127.0.0.1:2"\n'
+        'model_mapping = { "claude-big" = "x", "claude-*" = "y", "claude-small" = "z" }\n'
+    )
+    listed = httpx.get(f"{proxy.url}/v1/models").json()
+    assert [model["id"] for model in listed["data"]] == ["claude-big", "claude-small"]
+    assert (listed["first_id"], listed["last_id"]) == ("claude-big", "claude-small")
+    assert httpx.get(f"{proxy.url}/v1/models/claude-big").json()["type"] == "model"
+    unknown = httpx.get(f"{proxy.url}/v1/models/claude-none")
+    assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
+
+
+def test_the_front_page_says_who_is_here(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.html(), scripted.html())
+    page = httpx.get(running.url)
+    assert page.headers["content-type"].startswith("text/plain")
+    assert page.text == f"ccfallback {__version__}: 2 providers\n"
+    head = httpx.head(running.url)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_health_tells_who_may_be_asked_and_no_secret(chain: Callable[..., Chain]) -> None:
+    busy = scripted.error(429, "rate_limit_error", headers={"retry-after": "600"})
+    running = chain(busy, scripted.reply("ok"))
+    httpx.post(f"{running.url}/v1/messages", json={**COUNT, "max_tokens": 1})
+    response = httpx.get(f"{running.url}/health")
+    page = response.json()
+    assert (page["status"], page["version"]) == ("ok", __version__)
+    assert page["uptime"] >= 0
+    primary, fallback = page["providers"]
+    assert (primary["name"], primary["available"]) == ("anthropic-primary", False)
+    assert primary["cooldownUntil"] == running.proxy.state["anthropic-primary"]["cooldownUntil"]
+    assert fallback == {
+        "name": "fallback1",
+        "available": True,
+        "disabled": False,
+        "cooldownUntil": None,
+    }
+    assert "http" not in response.text
+    assert "fallback-key" not in response.text
+
+
+def test_an_unknown_path_is_an_error_in_the_usual_envelope(chain: Callable[..., Chain]) -> None:
+    response = httpx.get(f"{chain(scripted.html()).url}/nowhere")
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "not_found_error"
+    assert response.json()["request_id"] == response.headers["ccr-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_a_wrong_method_is_said(chain: Callable[..., Chain], path: str) -> None:
+    response = httpx.get(chain(scripted.html()).url + path)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")

@@ -1,0 +1,121 @@
+"""The acceptance test: no turn is lost while one provider lives."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from ccfallback.config.model import Config, Failover, KeySource, Provider
+from ccfallback.simulator import drill as module
+from ccfallback.simulator import drill_server as drill_stage
+from ccfallback.simulator.drill import drill
+from ccfallback.simulator.drill_server import Report
+from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.scripted import Connection, Received, Script
+from ccfallback.simulator.scripted_format import Dialect
+
+NOBODY = "https://provider.invalid/v1"
+
+
+def config(*formats: str) -> Config:
+    """A primary, and fallbacks of these formats, whose keys are nowhere."""
+    providers = tuple(
+        Provider(
+            name=f"{wire_format}-{number}",
+            base_url=NOBODY,
+            format=wire_format,
+            key=KeySource(env="NOT_TO_BE_READ"),
+        )
+        for number, wire_format in enumerate(formats)
+    )
+    return Config(providers=providers)
+
+
+def run(chain: Config) -> dict[str, Report]:
+    heard: list[Report] = []
+    reports = drill(chain, lambda report, _: heard.append(report))
+    assert len(heard) == len(reports)
+    found = {report.id: report for report in reports}
+    assert len(found) == len(reports)
+    return found
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [("anthropic",), ("openai",), ("openai", "anthropic", "openai", "anthropic")],
+    ids=["anthropic", "openai", "five"],
+)
+def test_no_turn_is_lost_while_one_provider_lives(formats: tuple[str, ...]) -> None:
+    chain = config(*formats)
+    reports = run(chain)
+    assert [report.id for report in reports.values() if report.lost] == []
+    for fault in FAULTS:
+        if fault.fallback_only:
+            continue
+        report = reports[fault.id]
+        well = fault.ends is Ends.WELL
+        assert report.answered
+        assert report.provider == ("anthropic-primary" if well else chain.providers[0].name)
+        # Beyond what the fault itself costs: the client's one restart, and nothing else.
+        assert report.waited <= 1.0
+        assert report.requests <= 3
+    for provider in chain.chain:
+        assert reports[f"{provider.name}/alone"].provider == provider.name
+
+
+def test_a_lone_provider_is_asked_again_or_its_refusal_handed_on() -> None:
+    reports = run(Config())
+    assert not any(report.lost for report in reports.values())
+    told = {report.id for report in reports.values() if not report.answered}
+    assert told == {"400-billing", "402", "403", "429-hours", "429-window", "429-model"}
+    assert all(BY_ID[id_].ends is Ends.LASTS for id_ in told)
+    assert reports["hang"].configured_seconds > 30 > reports["hang"].seconds
+
+
+def test_a_configuration_that_hands_failures_on_is_found_out() -> None:
+    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    reports = run(chain)
+    lost = {report.id for report in reports.values() if report.lost}
+    assert {"402", "403", "500", "529"} <= lost
+    assert not {"429", "hang", "html", "cut-in-text"} & lost
+
+
+def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FAULTS", [BY_ID[each] for each in ("500", "refused", "hang")])
+    monkeypatch.setattr(drill_stage, "SHORTEST", 1e-6)
+    monkeypatch.setattr(drill_stage, "LONGEST", 1e-6)
+    monkeypatch.setattr(module, "PATIENCE", (1, 2, 1e6))
+    chain = config("openai", "anthropic")
+    for id_, report in run(chain).items():
+        alone = id_.endswith("/alone")
+        assert not report.lost
+        assert report.provider == (report.id.split("/")[0] if alone else expected(id_, chain))
+
+
+def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(dialect: Dialect) -> Script:
+        refuse = BY_ID["500"].make(dialect)
+
+        async def script(request: Received, connection: Connection) -> None:
+            await asyncio.sleep(0.3)
+            await refuse(request, connection)
+
+        return script
+
+    faults = [ScriptedFault("late", "a late refusal", late), BY_ID["refused"]]
+    monkeypatch.setattr(module, "FAULTS", faults)
+    monkeypatch.setattr(drill_stage, "SHORTEST", 0.1)
+    monkeypatch.setattr(drill_stage, "LONGEST", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", (1, 100))
+    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    # The fallback would answer if the first timeout were the last word.
+    assert run(chain)["late"].lost
+
+
+def expected(id_: str, chain: Config) -> str:
+    """Who answers when everybody who is well is heard: the next after whoever fails."""
+    return chain.providers["/" in id_].name

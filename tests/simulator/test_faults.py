@@ -1,0 +1,120 @@
+"""Every fault there is, over real sockets: another provider answers, what was cut is dropped."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ccfallback.messages.assemble import fold
+from ccfallback.simulator.addresses import Place
+from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.scripted import Connection, Hangup, Received
+from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, DIALECTS, Part
+from tests.conftest import Chain
+from tests.server.stage import ASK, Stage
+
+TORN = [
+    fault
+    for fault in FAULTS
+    if fault.id.endswith(("-in-text", "-after-text", "-in-call", "-after-call"))
+]
+"""Faults that come after the commit point, where the answer is a stream."""
+
+
+def content_of(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    events = response.headers["content-type"].startswith("text/event-stream")
+    raw = fold(response.content) if events else response.content
+    blocks: list[dict[str, Any]] = msgspec.json.decode(raw)["content"]
+    return blocks
+
+
+def failed(fault: ScriptedFault) -> bool:
+    return fault.ends is not Ends.WELL
+
+
+AT = [("anthropic", True), ("anthropic", False), ("openai", False)]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=["primary", "anthropic", "openai"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_an_answer_comes_whatever_a_provider_does(
+    stage: Stage, fault: ScriptedFault, wire_format: str, primary: bool, stream: bool
+) -> None:
+    if primary and fault.fallback_only:
+        pytest.skip("from the primary it is an answer")
+    if stream and fault in TORN:
+        pytest.skip("the next test's")
+    if fault.id == "pings-only":
+        pytest.skip("takes five minutes; the drill shortens them")
+    name = stage.set(fault, wire_format, primary=primary)
+    response = stage.ask(stream=stream)
+    assert content_of(response) == list(CONTENT)
+    answered_by = response.headers["x-ccfallback-provider"]
+    failures = stage.proxy.events("provider.failure", "provider.timeout")
+    if failed(fault):
+        assert answered_by == "well"
+        assert response.headers["x-ccfallback-attempts"] == "2"
+        assert [record["data"]["provider"] for record in failures] == [name]
+    else:
+        assert answered_by == name
+        assert failures == []
+
+
+@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=["primary", "anthropic", "openai"])
+@pytest.mark.parametrize("fault", TORN, ids=lambda fault: fault.id)
+def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
+    stage: Stage, fault: ScriptedFault, wire_format: str, primary: bool
+) -> None:
+    name = stage.set(fault, wire_format, primary=primary)
+    parts: list[bytes] = []
+    with httpx.stream(
+        "POST", f"{stage.proxy.url}/v1/messages", json={**ASK, "stream": True}, timeout=30
+    ) as response:
+        assert response.headers["x-ccfallback-provider"] == name
+        chunks = response.iter_raw()
+        with pytest.raises(httpx.RemoteProtocolError):
+            parts.extend(chunks)
+    seen = b"".join(parts)
+    assert b"content_block_delta" in seen
+    assert b"message_delta" not in seen
+    # The client asks again only if it has seen no finished block, or a finished call.
+    assert (b"content_block_stop" in seen) is fault.id.endswith("-after-call")
+    assert b"event: error" not in seen
+    assert seen.endswith(b"\n\n")
+    stage.proxy.wait_for("request.error")
+    state = stage.proxy.state[name]
+    assert state["consecutiveFailures"] == 1
+    assert state["cooldownUntil"] > state["lastFailure"]
+    again = stage.ask(stream=True)
+    assert again.headers["x-ccfallback-provider"] == "well"
+    assert again.headers["x-ccfallback-attempts"] == "1"
+
+
+@pytest.mark.parametrize("part", [Part.TEXT, Part.A_CALL])
+def test_what_breaks_in_its_first_read_fails_over_because_nothing_was_sent(
+    chain: Callable[..., Chain], part: Part
+) -> None:
+    at_once = b"".join([*ANTHROPIC.events[:part], ANTHROPIC.error_event])
+
+    async def in_one_write(_request: Received, connection: Connection) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+        await connection.write(head + at_once)
+        raise Hangup
+
+    running = chain(in_one_write, ANTHROPIC.works())
+    response = httpx.post(f"{running.url}/v1/messages", json={**ASK, "stream": True})
+    assert response.headers["x-ccfallback-provider"] == "fallback1"
+    assert response.headers["x-ccfallback-attempts"] == "2"
+    assert content_of(response) == list(CONTENT)
+    assert response.text.count("message_start") == 2, "one event, named twice"
+
+
+def test_every_fault_has_its_own_id_and_a_line_about_it() -> None:
+    assert len(BY_ID) == len(FAULTS)
+    assert all(fault.about and len(fault.about) <= 60 for fault in FAULTS)
+    assert {fault.place for fault in FAULTS} == set(Place)
+    assert set(DIALECTS) == {"anthropic", "openai"}

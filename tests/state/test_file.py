@@ -1,0 +1,250 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback import files
+from ccfallback.errors import StateError
+from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.state.file import StateFile, States
+
+ADDER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from ccfallback.policy.breaker import CLOSED
+from ccfallback.state.file import StateFile
+
+def count(states):
+    known = states.get("shared", CLOSED)
+    return {**states, "shared": replace(known, failures=known.failures + 1), sys.argv[2]: CLOSED}
+
+file = StateFile(Path(sys.argv[1]))
+for _ in range(50):
+    file.update(count)
+"""
+
+times = st.none() | st.integers(0, 10**11).map(lambda number: number / 1000)
+
+
+def states_of(models: st.SearchStrategy[dict[str, BreakerState]]) -> Any:
+    return st.builds(
+        BreakerState,
+        failures=st.integers(0, 10**6),
+        last_failure=times,
+        last_success=times,
+        cooldown_until=times,
+        cooldown_began=times,
+        reason=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+        models=models,
+    )
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+breaker_states = states_of(st.dictionaries(names, states_of(st.just({})), max_size=3))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> StateFile:
+    return StateFile(tmp_path / "state.json")
+
+
+def raw(file: StateFile) -> Any:
+    return msgspec.json.decode(file.path.read_bytes())
+
+
+def failing(states: States) -> States:
+    return {**states, "a": replace(CLOSED, failures=2, last_failure=1.5, reason="529")}
+
+
+def test_no_file_is_no_state(file: StateFile) -> None:
+    assert file.read() == {}
+    assert file.stamp() is None
+    assert file.set_aside is None
+
+
+def test_the_file_has_the_documented_keys(file: StateFile) -> None:
+    file.update(failing)
+    assert raw(file) == {
+        "version": 1,
+        "providers": {
+            "a": {
+                "consecutiveFailures": 2,
+                "lastFailure": 1500,
+                "lastSuccess": None,
+                "cooldownUntil": None,
+                "cooldownBegan": None,
+                "reason": "529",
+                "models": {},
+            }
+        },
+    }
+
+
+def test_a_provider_that_is_left_out_is_gone(file: StateFile) -> None:
+    file.update(failing)
+    assert file.update(lambda states: {}) == {}
+    assert file.read() == {}
+
+
+def test_an_update_that_changes_nothing_writes_nothing(file: StateFile) -> None:
+    file.update(failing)
+    before = file.stamp()
+    file.update(lambda states: states)
+    assert file.stamp() == before
+
+
+def test_keys_of_later_versions_stay(file: StateFile) -> None:
+    file.path.write_bytes(
+        b'{"version": 2, "learned": [1], "providers": {"a": {"note": "x", "models": '
+        b'{"m": {"hint": 1, "consecutiveFailures": 1}}}}}'
+    )
+    file.update(lambda states: {**states, "a": replace(states["a"], failures=9)})
+    document = raw(file)
+    assert (document["version"], document["learned"]) == (2, [1])
+    assert document["providers"]["a"]["note"] == "x"
+    assert document["providers"]["a"]["consecutiveFailures"] == 9
+    assert document["providers"]["a"]["models"]["m"]["hint"] == 1
+
+
+def test_a_wrong_value_loses_only_itself(file: StateFile) -> None:
+    file.path.write_bytes(
+        b'{"providers": {"a": {"consecutiveFailures": "3", "lastFailure": true, "reason": 1,'
+        b' "lastSuccess": 2000, "cooldownUntil": -1, "models": [1]}, "b": 7,'
+        b' "c": {"consecutiveFailures": 4, "lastFailure": 1e300}}}'
+    )
+    assert file.read() == {
+        "a": replace(CLOSED, last_success=2.0),
+        "c": replace(CLOSED, failures=4),
+    }
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])
+def test_a_corrupt_file_is_set_aside(file: StateFile, data: bytes) -> None:
+    file.path.write_bytes(data)
+    assert file.read() == {}
+    aside = file.set_aside
+    assert aside is not None
+    assert aside.name.startswith("state.json.corrupt-")
+    assert aside.read_bytes() == data
+    assert not file.path.exists()
+    assert file.read() == {}
+    assert file.set_aside is None
+
+
+def test_an_update_sets_a_corrupt_file_aside_too(file: StateFile) -> None:
+    file.path.write_bytes(b"{")
+    assert set(file.update(failing)) == {"a"}
+    assert file.set_aside is not None
+    assert set(file.read()) == {"a"}
+
+
+def test_a_folder_in_its_place_reads_as_empty_and_refuses_writes(file: StateFile) -> None:
+    file.path.mkdir()
+    assert file.read() == {}
+    with pytest.raises(StateError) as caught:
+        file.update(failing)
+    assert caught.value.hint
+
+
+def test_a_disk_that_refuses_is_an_error_that_helps(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    file.update(failing)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StateError, match="No space left") as caught:
+        file.update(lambda states: {})
+    assert caught.value.hint
+    assert set(file.read()) == {"a"}
+
+
+def test_a_corrupt_file_that_cannot_be_moved_reads_as_empty(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    file.path.write_bytes(b"{")
+    monkeypatch.setattr(os, "replace", refuse)
+    assert file.read() == {}
+    assert file.set_aside is None
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_fail(file: StateFile) -> None:
+    file.update(lambda states: {"a": replace(CLOSED, reason="\ud800", models={"\udc00": CLOSED})})
+    assert file.read()["a"].reason == "?"
+
+
+@given(states=st.dictionaries(names, breaker_states, max_size=4))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, states: States) -> None:
+    file = StateFile(tmp_path_factory.getbasetemp() / "round.json")
+    file.path.unlink(missing_ok=True)
+    assert file.update(lambda _: states) == states
+    assert file.read() == states
+
+
+@given(data=st.binary(max_size=60) | st.text().map(lambda text: f'{{"providers": {text}'.encode()))
+def test_arbitrary_bytes_never_raise(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "arbitrary"
+    file = StateFile(folder / "state.json")
+    files.make_folder(folder)
+    file.path.write_bytes(data)
+    file.read()
+    if file.set_aside is not None:
+        file.set_aside.unlink()
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.just("x"),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["providers", "models", "reason", "lastFailure", "consecutiveFailures"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(providers=values)
+def test_arbitrary_json_is_read_and_updated(
+    tmp_path_factory: pytest.TempPathFactory, providers: Any
+) -> None:
+    file = StateFile(tmp_path_factory.getbasetemp() / "json.json")
+    file.path.write_bytes(msgspec.json.encode({"providers": providers}))
+    before = file.read()
+    assert set(file.update(failing)) == {*before, "a"}
+
+
+def test_two_processes_lose_no_update(file: StateFile) -> None:
+    children = [
+        subprocess.Popen([sys.executable, "-c", ADDER, str(file.path), name]) for name in "ab"
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    states = file.read()
+    assert states["shared"].failures == 100
+    assert set(states) == {"shared", "a", "b"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_the_file_is_the_owners_alone(file: StateFile) -> None:
+    file.update(failing)
+    assert files.is_private(file.path)

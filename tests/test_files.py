@@ -1,0 +1,146 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ccfallback import files
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and signals are POSIX")
+
+BLOCKED_BEFORE_RENAME = """
+import os, sys, time
+from pathlib import Path
+from ccfallback.store import files
+
+def blocked(*arguments):
+    print("ready", flush=True)
+    time.sleep(60)
+
+os.replace = blocked
+path = Path(sys.argv[1])
+with files.locked(path):
+    files.replace_atomically(path, b"new")
+"""
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.name.endswith(".tmp")]
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "data"
+    files.replace_atomically(path, b"one")
+    before = files.stamp(path)
+    files.replace_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert files.stamp(path) != before
+    assert leftovers(path.parent) == []
+
+
+@posix
+def test_files_and_new_folders_are_the_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "data"
+    umask = os.umask(0)
+    try:
+        with files.locked(path):
+            files.replace_atomically(path, b"x")
+    finally:
+        os.umask(umask)
+    assert files.is_private(path)
+    assert files.is_private(path.with_name(".data.lock"))
+    assert files.is_private(path.parent)
+    assert files.is_private(path.parent.parent)
+
+
+@posix
+def test_a_file_is_private_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    real_replace = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        modes.append(source.stat().st_mode & 0o777)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    umask = os.umask(0)
+    try:
+        files.replace_atomically(tmp_path / "data", b"x")
+    finally:
+        os.umask(umask)
+    assert modes == [0o600]
+
+
+@posix
+def test_the_target_of_a_symlink_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "dotfiles" / "real", tmp_path / "link"
+    files.replace_atomically(target, b"one")
+    link.symlink_to(target)
+    with files.locked(link):
+        files.replace_atomically(link, b"two")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"two"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    files.replace_atomically(path, b"old")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="no"):
+        files.replace_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert leftovers(tmp_path) == []
+
+
+@posix
+def test_a_process_killed_before_the_rename_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    files.replace_atomically(path, b"old")
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKED_BEFORE_RENAME, str(path)], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGKILL)
+    assert path.read_bytes() == b"old"
+    assert len(leftovers(tmp_path)) == 1
+    with files.locked(path, timeout=2):
+        files.replace_atomically(path, b"newer")
+    assert path.read_bytes() == b"newer"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_lock_held_too_long_is_an_error_that_helps(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    caught: list[files.Busy] = []
+
+    def other() -> None:
+        try:
+            with files.locked(path, timeout=0.01):
+                pass
+        except files.Busy as error:
+            caught.append(error)
+
+    with files.locked(path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(caught) == 1
+    assert caught[0].hint
+    other()
+    assert len(caught) == 1
+
+
+def test_a_file_that_is_not_there_has_no_stamp(tmp_path: Path) -> None:
+    assert files.stamp(tmp_path / "none") is None

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from ccfallback.paths import resolve
+
+
+def test_an_option_beats_a_variable_beats_the_default(tmp_path: Path) -> None:
+    environ = {
+        "CCFALLBACK_CONFIG": str(tmp_path / "variable.toml"),
+        "CCFALLBACK_STATE": str(tmp_path / "variable.json"),
+    }
+    paths = resolve(config=tmp_path / "option.toml", environ=environ)
+    assert paths.config == tmp_path / "option.toml"
+    assert paths.state == tmp_path / "variable.json"
+    assert paths.log.name == "ccfallback.jsonl"
+    assert "ccfallback" in paths.log.parent.parts
+
+
+def test_the_defaults_have_their_names() -> None:
+    paths = resolve(environ={})
+    assert (paths.config.name, paths.state.name) == ("config.toml", "state.json")
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert resolve(environ={"CCFALLBACK_CONFIG": ""}) == resolve(environ={})
+
+
+def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    paths = resolve(state=Path("~/s.json"), environ={"CCFALLBACK_LOG_FILE": "~/l.jsonl"})
+    assert paths.state == tmp_path / "s.json"
+    assert paths.log == tmp_path / "l.jsonl"
+
+
+def test_the_server_file_stands_beside_the_state(tmp_path: Path) -> None:
+    assert resolve(state=tmp_path / "s.json", environ={}).server == tmp_path / "server.json"

@@ -1,0 +1,100 @@
+"""Nothing secret leaves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.redact import Secret, is_secret_header, mask, masked_arguments, scrub
+
+SECRETS = st.text("abcXYZ019-_.", min_size=8, max_size=40)
+
+
+@given(value=SECRETS)
+def test_a_secret_shows_itself_only_when_asked(value: str) -> None:
+    secret = Secret(value)
+    for shown in (str(secret), repr(secret), f"{secret}", f"{secret!r}", str([secret])):
+        assert value not in shown
+    assert secret.reveal() == value
+
+
+def test_secrets_compare_by_value() -> None:
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
+
+
+@given(value=st.text(max_size=60))
+def test_a_mask_gives_away_nine_letters_of_a_long_key_at_most(value: str) -> None:
+    shown = mask(value)
+    if len(value) < 16:
+        assert shown == "***"
+    else:
+        assert shown == f"{value[:5]}…{value[-4:]}"
+    assert Secret(value).masked() == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "x-api-key", "apikey", "Cookie", "x-auth-token", "X-Goog-Api-Key"),
+        *("proxy-authorization", "client-secret", "x-amz-signature"),
+    ],
+)
+def test_a_header_that_may_hold_a_credential(name: str) -> None:
+    assert is_secret_header(name)
+
+
+@pytest.mark.parametrize("name", ["accept", "content-type", "anthropic-beta", "user-agent"])
+def test_a_header_that_holds_none(name: str) -> None:
+    assert not is_secret_header(name)
+
+
+@given(secrets=st.lists(SECRETS, max_size=4), around=st.text("abc ", max_size=5))
+def test_a_scrubbed_text_holds_none_of_the_secrets(secrets: list[str], around: str) -> None:
+    text = around.join(["", *secrets, ""])
+    scrubbed = scrub(text, secrets)
+    assert all(secret not in scrubbed for secret in secrets)
+
+
+def test_a_secret_that_begins_like_another_leaves_no_tail() -> None:
+    assert scrub("abcd1234", ["abcd", "abcd1234"]) == "***"
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("key sk-not-a-real-key-0 here", "key *** here"),
+        ("Authorization: Bearer abcdefgh.ijk", "Authorization: Bearer ***"),
+        ("bearer of bad news", "bearer of bad news"),
+        ('{"k":"sk-aaaaaaaaaaaa"}', '{"k":"***"}'),
+        ("ask-me-anything-now", "ask-me-anything-now"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> None:
+    assert scrub(text) == scrubbed
+
+
+def test_a_secret_of_three_letters_is_no_reason_to_black_out_a_text() -> None:
+    assert scrub("the cat", ["cat", ""]) == "the cat"
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("pass show openrouter/api-key", "pass show openrouter/api-key"),
+        ("op read op://vault/item-of-2024/credential", None),
+        ("security find-generic-password -w -s openrouter", None),
+        ("vault read --token=s.abcdefghijklmnop kv/x", "vault read --token=s.abc…mnop kv/x"),
+        ("get --password short", "get --password ***"),
+        ("get --password-stdin", None),
+        ("curl -H token:x https://keys.test/one", None),
+        ("echo sk-abcdefgh12345678", "echo ***"),
+        ("echo 0123456789abcdefghij", "echo 01234…ghij"),
+        ("/opt/tools-0123456789abcdefghijk", None),
+        ("tool-0123456789abcdefghijk x", None),
+    ],
+)
+def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str | None) -> None:
+    assert " ".join(masked_arguments(command.split())) == (shown or command)

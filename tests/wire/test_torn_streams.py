@@ -1,0 +1,181 @@
+"""No block is finished that an answer could be lost with, and nothing else is changed."""
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Provider
+from ccfallback.messages import sse
+from ccfallback.messages.assemble import fold
+from ccfallback.messages.body import Body
+from ccfallback.messages.sse import EventSplitter, data_of
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.wire import FORMATS
+from ccfallback.wire.anthropic import AnthropicStream
+from ccfallback.wire.torn_streams import UnfinishedStream
+from tests.wire.test_anthropic import CUTS, GOOD, cut
+
+PROVIDER = Provider(name="b", base_url="https://h.test")
+ASKED = Body.parse(b'{"model":"m","stream":true}')
+THINKING = {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"}
+TEXT = {"type": "text", "text": 'I say "content_block_stop" and "message_delta".'}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "message_stop"}}
+SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"q": "x"}}
+HIDDEN = {"type": "redacted_thinking", "data": "b3BhcXVl"}
+
+BLOCKS = st.lists(st.sampled_from([THINKING, TEXT, CALL, SEARCH, HIDDEN]), max_size=6)
+
+
+def stream_of(*content: dict[str, Any]) -> list[bytes]:
+    return scripted.events_of(msgspec.json.encode(scripted.message(content)))
+
+
+def passed(*chunks: bytes) -> bytes:
+    stream = UnfinishedStream(AnthropicStream())
+    return b"".join(stream.feed(chunk) for chunk in chunks) + stream.finish()
+
+
+def split(raw: bytes) -> list[bytes]:
+    splitter = EventSplitter()
+    return [*splitter.feed(raw), *([splitter.rest] if splitter.rest else [])]
+
+
+def read(raw: bytes) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(data_of(event)) for event in split(raw) if data_of(event)]
+
+
+def told(raw: bytes) -> list[str]:
+    """Each event in short: what it is and of which block."""
+    return [f"{event['type']} {event.get('index', '')}".strip() for event in read(raw)]
+
+
+def test_text_flows_while_the_stops_before_it_wait_for_a_call() -> None:
+    stream = UnfinishedStream(AnthropicStream())
+    seen = [told(stream.feed(event)) for event in stream_of(THINKING, TEXT, CALL, TEXT)]
+    assert seen == [
+        ["message_start"],
+        ["content_block_start 0"],
+        ["content_block_delta 0"],
+        ["content_block_delta 0"],
+        [],
+        ["content_block_start 1"],
+        ["content_block_delta 1"],
+        [],
+        ["content_block_start 2"],
+        ["content_block_delta 2"],
+        ["content_block_stop 0", "content_block_stop 1", "content_block_stop 2"],
+        ["content_block_start 3"],
+        ["content_block_delta 3"],
+        [],
+        ["content_block_stop 3", "message_delta"],
+        ["message_stop"],
+    ]
+
+
+@given(content=BLOCKS, places=CUTS)
+def test_a_whole_answer_has_every_event_under_every_cut(
+    content: list[dict[str, Any]], places: list[int]
+) -> None:
+    raw = b"".join(stream_of(*content))
+    # What comes at once and whole can no longer be torn.
+    assert passed(raw) == raw
+    out = passed(*cut(raw, places))
+    assert Counter(split(out)) == Counter(split(raw))
+    for index in range(len(content)):
+        of_the_block = [event for event in read(out) if event.get("index") == index]
+        assert of_the_block == [event for event in read(raw) if event.get("index") == index]
+    stops = [name for name in told(out) if name.startswith("content_block_stop")]
+    assert stops == [f"content_block_stop {index}" for index in range(len(content))]
+
+
+@given(content=BLOCKS, end=st.integers(0, 100_000), places=CUTS)
+def test_a_broken_answer_has_no_finished_block_after_its_last_call(
+    content: list[dict[str, Any]], end: int, places: list[int]
+) -> None:
+    raw = b"".join(stream_of(*content)[:-2])
+    stream = UnfinishedStream(AnthropicStream())
+    out = b""
+    for chunk in (*cut(raw[: end % (len(raw) + 1)], places), None):
+        out += stream.finish() if chunk is None else stream.feed(chunk)
+        stops = [event for event in read(out) if event["type"] == "content_block_stop"]
+        assert not stops or content[stops[-1]["index"]]["type"] == "tool_use"
+
+
+@pytest.mark.parametrize("block", [THINKING, TEXT, CALL, SEARCH, HIDDEN], ids=lambda b: b["type"])
+def test_an_answer_of_one_block_is_the_same_bytes(block: dict[str, Any]) -> None:
+    raw = b"".join(stream_of(block))
+    assert passed(raw) == raw
+    assert passed(*stream_of(block)) == raw
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_whatever_passes_of_one_block_is_the_same_bytes(name: str) -> None:
+    inner = AnthropicStream()
+    assert passed(GOOD[name]) == inner.feed(GOOD[name]) + inner.finish()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_both_formats_hold_their_stops_and_add_up_to_the_same_message(name: str) -> None:
+    content: list[dict[str, Any]] = [THINKING, TEXT, CALL, {**CALL, "id": "toolu_2"}]
+    events = stream_of(*content) if name == "anthropic" else scripted_openai.chunks_of(content)
+    inner = FORMATS[name].stream(ASKED, PROVIDER)
+    plain = b"".join(inner.feed(event) for event in events) + inner.finish()
+    stream = UnfinishedStream(FORMATS[name].stream(ASKED, PROVIDER))
+    held = b"".join(stream.feed(event) for event in events) + stream.finish()
+    assert told(held) != told(plain)
+    assert sorted(told(held)) == sorted(told(plain))
+    assert message(held) == message(plain)
+    assert stream.complete
+    assert stream.usage == inner.usage
+    assert stream.signatures == inner.signatures
+
+
+def message(raw: bytes) -> list[dict[str, Any]]:
+    """The blocks as a client puts them together, each by its number."""
+    by_number = sorted(
+        (event for event in split(raw) if b'"index"' in event),
+        key=lambda event: msgspec.json.decode(data_of(event))["index"],
+    )
+    blocks: list[dict[str, Any]] = msgspec.json.decode(fold(b"".join(by_number)))["content"]
+    return blocks
+
+
+def ev(kind: str, **members: Any) -> bytes:
+    return sse.event(kind, msgspec.json.encode({"type": kind, **members}))
+
+
+def test_two_blocks_of_one_number_follow_each_other() -> None:
+    first, second = (
+        stream_of(TEXT)[1:4],
+        [event.replace(b'"index":1', b'"index":0') for event in stream_of(TEXT, CALL)[4:]],
+    )
+    raw = b"".join([ev("message_start", message={}), *first, *second])
+    assert passed(raw) == raw
+
+
+def test_what_the_stream_says_in_another_spelling_comes_all_the_same() -> None:
+    start, opened, delta, stop, end, last = stream_of(TEXT)
+    odd = [each.replace(b"message_", b"message\\u005f") for each in (end, last)]
+    out = passed(start, opened, delta, stop, *odd)
+    assert Counter(split(out)) == Counter([start, opened, delta, stop, *odd])
+
+
+def test_an_error_leaves_the_stops_unsaid() -> None:
+    events = stream_of(THINKING, TEXT)
+    stream = UnfinishedStream(AnthropicStream())
+    error = ev("error", error={"type": "overloaded_error", "message": "Overloaded"})
+    assert "content_block_stop 0" not in told(stream.feed(b"".join(events[:7]) + error))
+    assert stream.error is not None
+    assert stream.error.type == "overloaded_error"
+    assert stream.feed(b"".join(events[7:])) + stream.finish() == b""
+
+
+def test_an_end_without_a_reason_finishes_no_block() -> None:
+    *events, _reason, end = stream_of(THINKING, TEXT)
+    out = passed(*events, end)
+    assert not [name for name in told(out) if name.startswith("content_block_stop")]
+    assert passed(b"".join([*events, end])) == out
