@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ccfallback.paths import Paths
-from ccfallback.simulator.addresses import Elsewhere
+from ccfallback.simulator.addresses import UnreachableAddresses
 from ccfallback.simulator.scripted import ScriptedUpstream
 from tests.conftest import RunningProxy
 from tests.server.raw_upstream import Runs
@@ -145,7 +145,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One for all the faults of a module."""
     folder = tmp_path_factory.mktemp("stage")
     paths = Paths(folder / "config.toml", folder / "state.json", folder / "log.jsonl")
-    with ScriptedUpstream() as faulty, ScriptedUpstream() as well, Elsewhere() as elsewhere:
+    with (
+        ScriptedUpstream() as faulty,
+        ScriptedUpstream() as well,
+        UnreachableAddresses() as elsewhere,
+    ):
         proxy = RunningProxy(paths)
         yield Stage(proxy, faulty, well, elsewhere)
         proxy.stop()

@@ -11,7 +11,7 @@ from ccfallback.cli.phrases import amount, counted, percent, span, took
 from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
-    from ccfallback.events.quantiles import Sketch
+    from ccfallback.events.quantiles import QuantileSketch
     from ccfallback.events.stats import Answers, Part, ProviderStats, Stats
 
 app = group()
@@ -176,6 +176,6 @@ def _reasons(stats: "Stats") -> Grid:
     return Grid(rows, ("failed", "provider", "because of"), right=frozenset({0}))
 
 
-def _seconds(sketch: "Sketch", share: float) -> float | None:
+def _seconds(sketch: "QuantileSketch", share: float) -> float | None:
     milliseconds = sketch.quantile(share)
     return None if milliseconds is None else milliseconds / 1000

@@ -52,10 +52,10 @@ class _Lookout:
 
     def __init__(self, session: Session, window: float) -> None:
         from ccfallback.events import journal_reader as journal
-        from ccfallback.events.live_stats import Watch
+        from ccfallback.events.live_stats import LiveStats
 
         self.session = session
-        self._watch: Watch = Watch(window)
+        self._watch: LiveStats = LiveStats(window)
         # Of a configuration that does not load it is for the console to tell, as of any other.
         self._stamp = session.config_file.stamp()
         self._config = session.config()

@@ -119,7 +119,7 @@ class Histogram:
         return zip((*map(repr, self.bounds), "+Inf"), accumulate(self.counts), strict=True)
 
 
-class Tally:
+class Counters:
     """Counts events."""
 
     def __init__(self) -> None:
@@ -173,22 +173,22 @@ class Tally:
         self.counts[REFUSED][()] += 1
 
 
-def _of_provider(metric: Metric) -> Callable[[Tally, Mapping[str, Any]], None]:
-    def count(tally: Tally, data: Mapping[str, Any]) -> None:
+def _of_provider(metric: Metric) -> Callable[[Counters, Mapping[str, Any]], None]:
+    def count(tally: Counters, data: Mapping[str, Any]) -> None:
         tally.counts[metric][data["provider"],] += 1
 
     return count
 
 
-COUNTED: Final[Mapping[str, Callable[[Tally, Mapping[str, Any]], None]]] = {
-    "request.complete": Tally._answered,
-    "request.error": Tally._unanswered,
-    "provider.attempt": Tally._tried,
-    "provider.failure": Tally._failed,
-    "provider.timeout": Tally._failed,
+COUNTED: Final[Mapping[str, Callable[[Counters, Mapping[str, Any]], None]]] = {
+    "request.complete": Counters._answered,
+    "request.error": Counters._unanswered,
+    "provider.attempt": Counters._tried,
+    "provider.failure": Counters._failed,
+    "provider.timeout": Counters._failed,
     "circuit_breaker.skip": _of_provider(SKIPS),
     "circuit_breaker.cooldown": _of_provider(COOLDOWNS),
     "safety_valve.triggered": _of_provider(VALVES),
-    "rectifier.applied": Tally._repaired,
-    "auth.failure": Tally._refused,
+    "rectifier.applied": Counters._repaired,
+    "auth.failure": Counters._refused,
 }

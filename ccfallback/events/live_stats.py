@@ -16,7 +16,7 @@ import msgspec
 from ccfallback.events import story
 from ccfallback.events.explain import END_EVENTS, explain
 from ccfallback.events.explanation import Explanation
-from ccfallback.events.quantiles import Sketch
+from ccfallback.events.quantiles import QuantileSketch
 from ccfallback.events.stats import BUCKETS, CLIENT_LEFT, REST, Data, Part, Record, bounded
 
 MOST_SHOWN: Final = 100
@@ -68,7 +68,7 @@ class Tries:
     """What was tried at one provider."""
 
     attempts: int = 0
-    latency: Sketch = field(default_factory=Sketch)
+    latency: QuantileSketch = field(default_factory=QuantileSketch)
     """Of its answers, in milliseconds."""
     parts: list[Part] = field(default_factory=list)
     """Its answers and failed tries over time."""
@@ -116,7 +116,7 @@ class _Count:
     """What one part of the window holds of one provider."""
 
     attempts: int = 0
-    latency: Sketch = field(default_factory=Sketch)
+    latency: QuantileSketch = field(default_factory=QuantileSketch)
     part: Part = field(default_factory=Part)
 
 
@@ -134,7 +134,7 @@ class _Slot:
         return self.providers.setdefault(bounded(name or REST, self.providers), _Count())
 
 
-class Watch:
+class LiveStats:
     """Follows the log; `window` is how many seconds count."""
 
     def __init__(self, window: float) -> None:

@@ -20,7 +20,7 @@ _GROWTH: Final = (1 + ERROR) / (1 - ERROR)
 _LOG_GROWTH: Final = log(_GROWTH)
 
 
-class Sketch:
+class QuantileSketch:
     """Counts of values that are 0 or more."""
 
     __slots__ = ("_buckets", "count", "largest", "smallest", "total")
@@ -43,7 +43,7 @@ class Sketch:
         self.smallest = min(self.smallest, value)
         self.largest = max(self.largest, value)
 
-    def merge(self, other: "Sketch") -> None:
+    def merge(self, other: "QuantileSketch") -> None:
         """Count all that another one has counted."""
         self._buckets.update(other._buckets)
         self.count += other.count

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.events.quantiles import Sketch
+from ccfallback.events.quantiles import QuantileSketch
 
 BUCKETS: Final = 48
 """Parts that the time is cut into."""
@@ -85,8 +85,8 @@ class Tokens:
 class Answers:
     """Answers: how long they took in milliseconds, and how many tokens they cost."""
 
-    latency: Sketch = field(default_factory=Sketch)
-    ttft: Sketch = field(default_factory=Sketch)
+    latency: QuantileSketch = field(default_factory=QuantileSketch)
+    ttft: QuantileSketch = field(default_factory=QuantileSketch)
     tokens: Tokens = field(default_factory=Tokens)
 
     @property
@@ -304,7 +304,7 @@ def _of_answers(answers: Answers) -> dict[str, Any]:
     }
 
 
-def quantiles(sketch: Sketch) -> dict[str, float | None]:
+def quantiles(sketch: QuantileSketch) -> dict[str, float | None]:
     """The quantiles that are shown everywhere."""
     return {name: _rounded(sketch.quantile(share), 1) for name, share in QUANTILES.items()}
 

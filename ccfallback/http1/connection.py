@@ -12,8 +12,8 @@ from typing import Final, cast
 
 import httpx
 
-from ccfallback.http1.request import Outgoing
-from ccfallback.http1.response import Incoming
+from ccfallback.http1.request import RequestEncoder
+from ccfallback.http1.response import ResponseParser
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that wait for their reader before reading pauses."""
@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
-        self._incoming: Incoming | None = None
+        self._incoming: ResponseParser | None = None
         self._pieces: list[bytes] = []
         self._size = 0
         self._reading_paused = False
@@ -99,9 +99,9 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self.idle_since = self._loop.time()
 
-    async def exchange(self, request: Outgoing) -> Incoming:
+    async def exchange(self, request: RequestEncoder) -> ResponseParser:
         """Send a request and wait for the response's head. When this fails, abort."""
-        incoming = self._incoming = Incoming(head_only=request.head_only)
+        incoming = self._incoming = ResponseParser(head_only=request.head_only)
         transport = self._transport
         assert transport is not None
         if self.closed:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Late(Exception):
+class DeadlineExceeded(Exception):
     """A deadline has passed: which one, and how long it was."""
 
     def __init__(self, timeout: str, seconds: float) -> None:
@@ -20,7 +20,7 @@ class Late(Exception):
         self.seconds = seconds
 
 
-class Alarm:
+class Timer:
     """Rings when a wait has taken too long; one wait at a time."""
 
     __slots__ = ("_due", "_loop", "_ring", "_timer")
@@ -69,7 +69,7 @@ class Alarm:
         self._ring()
 
 
-class Watch:
+class Deadline:
     """Ends waits that take too long; one wait at a time, in whatever task.
 
     It may be kept for many requests: then their waits have one timer between them.
@@ -78,18 +78,18 @@ class Watch:
     __slots__ = ("_alarm", "_closed", "_late", "_loop", "_task")
 
     def __init__(self) -> None:
-        self._alarm: Alarm | None = None
+        self._alarm: Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._late = False
         self._closed = False
 
     async def wait(self, what: Awaitable[T], timeout: str, seconds: float) -> T:
-        """What `what` returns. Raises `Late`, with the name of the timeout."""
+        """What `what` returns. Raises `DeadlineExceeded`, with the name of the timeout."""
         alarm = self._alarm
         if alarm is None:
             self._loop = asyncio.get_running_loop()
-            alarm = self._alarm = Alarm(self._interrupt)
+            alarm = self._alarm = Timer(self._interrupt)
         task = self._task = asyncio.current_task(self._loop)
         self._late = False
         alarm.set(max(seconds, 0.0))
@@ -98,7 +98,7 @@ class Watch:
         except asyncio.CancelledError:
             # Whoever else cancels the task is not to be overheard.
             if self._late and task is not None and task.cancelling() == 1:
-                raise Late(timeout, seconds) from None
+                raise DeadlineExceeded(timeout, seconds) from None
             raise
         finally:
             self._task = None

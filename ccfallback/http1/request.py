@@ -14,7 +14,7 @@ from ccfallback.http1.head import whole_head
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Outgoing:
+class RequestEncoder:
     """A request as it is sent."""
 
     __slots__ = ("_chunked", "_length", "_stream", "begun", "body", "head", "head_only")
@@ -37,7 +37,7 @@ class Outgoing:
     @classmethod
     def post(
         cls, target: bytes, host: bytes, headers: list[tuple[bytes, bytes]], content: bytes
-    ) -> "Outgoing":
+    ) -> "RequestEncoder":
         """A request whose body is all there. Raises `LocalProtocolError`."""
         made = cls.__new__(cls)
         made.begun = made.head_only = made._chunked = False

@@ -16,7 +16,7 @@ _BLANK: Final = b"\r\n\r\n"
 _NO_BODY: Final = frozenset({204, 304})
 
 
-class Incoming:
+class ResponseParser:
     """A response as it comes."""
 
     __slots__ = (

@@ -22,7 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from ccfallback.http1.deadline import Alarm, Watch
+from ccfallback.http1.deadline import Deadline, Timer
 from ccfallback.http1.server_request import App, ClientRequest
 from ccfallback.messages import errors as envelope
 from ccfallback.server.gate import request_id
@@ -83,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         # What comes behind a request that is the last one is a matter of the answer, not of its.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._alarm = Alarm(self._late)
+        self._alarm = Timer(self._late)
         self._transport: asyncio.Transport
         self._flow: FlowControl
         self._ends: tuple[Any, Any] = (None, None)
@@ -94,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
         """The one that is being answered, or was last."""
         self._waiting: deque[ClientRequest] = deque()
         """Those behind a request that is not answered yet."""
-        self.watch = Watch()
+        self.watch = Deadline()
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
         self._in_head = True

@@ -14,9 +14,9 @@ import httpx
 from ccfallback.http1.connection import Connection, Origin
 from ccfallback.http1.dial import dial
 from ccfallback.http1.pool import Pool
-from ccfallback.http1.request import Outgoing
-from ccfallback.http1.response import Incoming
-from ccfallback.server.transport import Post, Response
+from ccfallback.http1.request import RequestEncoder
+from ccfallback.http1.response import ResponseParser
+from ccfallback.server.transport import Response, UpstreamRequest
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -48,18 +48,18 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response has its head, and its stream the body as it comes."""
         limit = request.extensions.get("timeout", {}).get("connect")
-        response = await self._exchange(_origin(request.url), Outgoing(request), limit)
+        response = await self._exchange(_origin(request.url), RequestEncoder(request), limit)
         stream = _Stream(response)
         return httpx.Response(response.status, headers=response.headers, stream=stream)
 
-    async def post(self, post: Post) -> Response:
+    async def post(self, post: UpstreamRequest) -> Response:
         """Send a request; the response has its head."""
         origin, host, target = _place(post.url)
-        outgoing = Outgoing.post(target, host, post.headers, post.content)
+        outgoing = RequestEncoder.post(target, host, post.headers, post.content)
         return await self._exchange(origin, outgoing, post.connect)
 
     async def _exchange(
-        self, origin: Origin, outgoing: Outgoing, limit: float | None
+        self, origin: Origin, outgoing: RequestEncoder, limit: float | None
     ) -> "DirectResponse":
         while True:
             connection = self._pool.take(origin)
@@ -124,7 +124,7 @@ class DirectResponse:
 
     __slots__ = ("_connection", "_pool", "headers", "status")
 
-    def __init__(self, connection: Connection, incoming: Incoming, pool: Pool) -> None:
+    def __init__(self, connection: Connection, incoming: ResponseParser, pool: Pool) -> None:
         assert incoming.status is not None
         self.status = incoming.status
         self.headers = incoming.headers

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import mended
+from ccfallback.messages.body import replace_lone_surrogates
 from ccfallback.messages.sse import EventSplitter, data_of, event
 
 ODD: Final = (
@@ -30,24 +30,24 @@ _DELTAS: Final = {
 """Block type: its text member, the delta that carries it, the delta's member."""
 
 
-class NotFoldable(ValueError):
+class NotAMessage(ValueError):
     """The answer has another shape than a message, or a stream of one."""
 
 
-def unfold(message: bytes) -> bytes:
-    """The events that stream a whole message. Raises `NotFoldable`."""
+def to_events(message: bytes) -> bytes:
+    """The events that stream a whole message. Raises `NotAMessage`."""
     try:
-        return _unfolded(msgspec.json.decode(mended(message)))
+        return _unfolded(msgspec.json.decode(replace_lone_surrogates(message)))
     except ODD as error:
-        raise NotFoldable(str(error)) from None
+        raise NotAMessage(str(error)) from None
 
 
-def fold(stream: bytes) -> bytes:
-    """The message that a whole stream adds up to. Raises `NotFoldable`."""
+def to_message(stream: bytes) -> bytes:
+    """The message that a whole stream adds up to. Raises `NotAMessage`."""
     try:
-        return _folded(mended(stream))
+        return _folded(replace_lone_surrogates(stream))
     except ODD as error:
-        raise NotFoldable(str(error)) from None
+        raise NotAMessage(str(error)) from None
 
 
 def _unfolded(value: Any) -> bytes:

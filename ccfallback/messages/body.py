@@ -57,7 +57,7 @@ class Body:
         except UNREADABLE:
             pass
         try:
-            return cls(_MEMBERS.decode(mended(raw)), raw)
+            return cls(_MEMBERS.decode(replace_lone_surrogates(raw)), raw)
         except UNREADABLE as error:
             raise NotAnObject(str(error)) from None
 
@@ -172,6 +172,6 @@ def _spelled(item: Any) -> tuple[Any, msgspec.Raw]:
     return msgspec.json.decode(raw), raw
 
 
-def mended(raw: bytes) -> bytes:
+def replace_lone_surrogates(raw: bytes) -> bytes:
     """JSON in which each half of a letter is the replacement character instead."""
     return _HALF_A_LETTER.sub(rb"\\ufffd", raw)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import Body, mended
+from ccfallback.messages.body import Body, replace_lone_surrogates
 
 _MARK: Final = "ccfallback-thinking."
 """No signature of Anthropic's begins so: those are base64, which has neither dash nor dot."""
@@ -154,7 +154,7 @@ def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _MEMBERS.decode(raw)
     except _UNREADABLE:
-        return _MEMBERS.decode(mended(raw))
+        return _MEMBERS.decode(replace_lone_surrogates(raw))
 
 
 def _without(message: bytes, is_foreign: IsForeign, hint: bytes) -> bytes:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ccfallback.config.model import Config
-from ccfallback.policy.learned import Lesson
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import BLAME, Blame, Fault, Outcome
 
 TIERS: Final = ((10, 300.0), (5, 60.0), (3, 30.0))
@@ -79,7 +79,7 @@ class BreakerState:
     cooldown_began: float | None = None
     reason: str | None = None
     models: Mapping[str, "BreakerState"] = field(default_factory=lambda: MappingProxyType({}))
-    learned: tuple[Lesson, ...] = ()
+    learned: tuple[LearnedRejection, ...] = ()
     """What the provider refuses; no failure, and untouched by all that happens here."""
 
 

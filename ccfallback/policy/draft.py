@@ -14,7 +14,7 @@ SAME_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RequestDraft:
     """What is repaired when a provider refuses it. Never mutated."""
 
     body: Body
@@ -25,6 +25,6 @@ class Draft:
     quirks: Quirks | None = None
     """How it is put into the provider's format; `None` where that is the client's own."""
 
-    def with_body(self, body: Body) -> "Draft":
+    def with_body(self, body: Body) -> "RequestDraft":
         """The draft with another body."""
         return replace(self, body=body)

@@ -25,7 +25,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrorResponse:
     """An answer of our own."""
 
     status: int
@@ -35,7 +35,7 @@ class Verdict:
     message: str
 
 
-def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> Verdict:
+def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
     """The primary gave nothing that could be handed on, and there is nobody else."""
     last = failures[-1].outcome.reason if failures else why
     hint = "add one with `ccfallback providers add`"
@@ -50,7 +50,7 @@ def exhausted(
     model: str,
     request_id: str,
     now: float,
-) -> Verdict:
+) -> ErrorResponse:
     """All have failed. `cooling` says who is left out, and until when."""
     too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
     if too_long is not None:
@@ -139,6 +139,6 @@ def _verdict(
     request_id: str,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     **more: Any,
-) -> Verdict:
+) -> ErrorResponse:
     body = envelope.encode(kind, message, request_id, **more)
-    return Verdict(status, headers, body, kind, message)
+    return ErrorResponse(status, headers, body, kind, message)

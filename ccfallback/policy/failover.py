@@ -14,7 +14,7 @@ from enum import Enum, StrEnum
 from typing import Final, Protocol
 
 from ccfallback.config.model import Failover, Provider
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
 from ccfallback.wire.target import address
 
@@ -41,7 +41,7 @@ class Try:
     """Send the request to the provider, and say what came of it."""
 
     provider: Provider
-    draft: Draft
+    draft: RequestDraft
     reason: Reason
 
 
@@ -83,7 +83,9 @@ class Health(Protocol):
         """What all tries at it came to, `None` if nobody is to blame. Frees the place."""
 
 
-Repair = Callable[[Provider, Draft, Outcome, frozenset[str]], tuple[str, Draft] | None]
+Repair = Callable[
+    [Provider, RequestDraft, Outcome, frozenset[str]], tuple[str, RequestDraft] | None
+]
 """A repair of a refused request, by one of the rectifiers not yet used: its name and the draft."""
 
 Backoff = Callable[[int], float]
@@ -94,7 +96,7 @@ IsFinal = Callable[[Outcome, Provider], bool]
 
 
 def failover(
-    draft: Draft,
+    draft: RequestDraft,
     providers: Iterable[Provider],
     health: Health,
     *,
@@ -166,7 +168,7 @@ def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[
 
 
 def ask(
-    provider: Provider, draft: Draft, reason: Reason, repair: Repair, backoff: Backoff
+    provider: Provider, draft: RequestDraft, reason: Reason, repair: Repair, backoff: Backoff
 ) -> Generator[Step, Outcome | None, Outcome]:
     """All tries of one request at one provider: repairs first, then retries.
 

@@ -16,7 +16,7 @@ MOST: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class LearnedRejection:
     """One thing that a provider refuses for one model."""
 
     rectifier: str
@@ -33,22 +33,24 @@ class Lesson:
         return (self.rectifier, self.model, self.text)
 
 
-def valid(lessons: Sequence[Lesson], now: float) -> tuple[Lesson, ...]:
+def valid(lessons: Sequence[LearnedRejection], now: float) -> tuple[LearnedRejection, ...]:
     """Those that still hold; one that is further ahead than any can be was written by a wrong
     clock, and does not."""
     return tuple(lesson for lesson in lessons if now < lesson.until <= now + 2 * LIFE)
 
 
 def learned(
-    lessons: Sequence[Lesson], rectifier: str, model: str, text: str, now: float
-) -> tuple[Lesson, ...]:
+    lessons: Sequence[LearnedRejection], rectifier: str, model: str, text: str, now: float
+) -> tuple[LearnedRejection, ...]:
     """The lessons with one more, or with that one renewed; the oldest make room."""
-    new = Lesson(rectifier, model, text, now + LIFE)
+    new = LearnedRejection(rectifier, model, text, now + LIFE)
     kept = [lesson for lesson in valid(lessons, now) if lesson.key != new.key]
     return (*kept, new)[-MOST:]
 
 
-def renewed(lessons: Sequence[Lesson], used: Sequence[Lesson], now: float) -> tuple[Lesson, ...]:
+def renewed(
+    lessons: Sequence[LearnedRejection], used: Sequence[LearnedRejection], now: float
+) -> tuple[LearnedRejection, ...]:
     """The lessons, with new life for the used ones."""
     keys = {lesson.key for lesson in used}
     return tuple(
@@ -56,6 +58,6 @@ def renewed(lessons: Sequence[Lesson], used: Sequence[Lesson], now: float) -> tu
     )
 
 
-def wearing_out(lesson: Lesson, now: float) -> bool:
+def wearing_out(lesson: LearnedRejection, now: float) -> bool:
     """Whether a lesson is worth renewing: not at every request, that would be a write each."""
     return lesson.until - now < LIFE / 2

@@ -17,7 +17,7 @@ MOST_SAVED: Final = 2048
 """Signatures of fallbacks that outlive a restart."""
 
 
-class Ledger:
+class SignatureOrigins:
     """Signatures by whom they came from."""
 
     def __init__(self) -> None:

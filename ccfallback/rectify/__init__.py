@@ -6,8 +6,8 @@ One file a rectifier, one place in `RECTIFIERS`; the switch in `[rectifier]` is 
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from ccfallback.policy.draft import Draft
-from ccfallback.policy.learned import Lesson
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.rectify.alternation import ALTERNATION
 from ccfallback.rectify.beta_flags import BETA_FLAGS
@@ -106,7 +106,7 @@ _PLACES: Final = {name: place for place, name in enumerate(BY_NAME)}
 
 
 def rectify(
-    draft: Draft, refusal: Refusal, *, skip: Collection[str] = ()
+    draft: RequestDraft, refusal: Refusal, *, skip: Collection[str] = ()
 ) -> tuple[str, Repaired] | None:
     """The first repair that applies and is not to be skipped: its name and what it made."""
     for rectifier in RECTIFIERS:
@@ -118,14 +118,14 @@ def rectify(
 
 
 def prevent(
-    draft: Draft, lessons: Iterable[Lesson], *, skip: Collection[str] = ()
-) -> tuple[Draft, list[Lesson]]:
+    draft: RequestDraft, lessons: Iterable[LearnedRejection], *, skip: Collection[str] = ()
+) -> tuple[RequestDraft, list[LearnedRejection]]:
     """The draft without what is known to be refused, and the lessons that were of use."""
     known = sorted(
         (lesson for lesson in lessons if lesson.rectifier in BY_NAME.keys() - skip),
         key=lambda lesson: _PLACES[lesson.rectifier],
     )
-    used: list[Lesson] = []
+    used: list[LearnedRejection] = []
     for _ in range(ROUNDS):
         before = draft
         for lesson in known:
@@ -138,7 +138,7 @@ def prevent(
     return draft, used
 
 
-def attempt(rectifier: Rectifier, draft: Draft, refusal: Refusal) -> Repaired | None:
+def attempt(rectifier: Rectifier, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
     """A rectifier's repair; none where the body is nested so deeply that no code can walk it."""
     try:
         return rectifier.repair(draft, refusal)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import folded
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -32,7 +32,7 @@ _LESSON: Final = "unexpected role 'user' after role 'tool'"
 class _AfterResults:
     name = "after_results"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Nothing but an answer follows a tool's result."""
         if not _TRIGGER.search(refusal.text):
             return None

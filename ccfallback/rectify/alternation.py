@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import folded
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -43,7 +43,7 @@ START: Final = "(start)"
 class _Alternation:
     name = "alternation"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """User and assistant take turns, and the user begins."""
         refused = refusal.text
         folds = merged = 0

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import without_betas
 from ccfallback.rectify.parts import counted
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -23,7 +23,7 @@ _LOGIN: Final = "oauth-"
 class _BetaFlags:
     name = "beta_flags"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out the flags that the refusal names; some gateways refuse them all unnamed."""
         text = refusal.text
         if not (_ABOUT_FLAGS.search(text) and _REFUSED.search(text)):

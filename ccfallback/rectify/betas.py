@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.inline_system import (
     folded,
@@ -118,14 +118,14 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
 """By the beginning of a flag's name, the first that fits; any other flag unlocks no field."""
 
 
-def settled(draft: Draft, body: Body) -> Draft:
+def settled(draft: RequestDraft, body: Body) -> RequestDraft:
     """The draft with a body from which fields were taken, without the flags that were theirs."""
     changed = draft.body.differs(body)
     betas = tuple(beta for beta in draft.betas if not _is_idle(beta, draft.body, body, changed))
     return replace(draft, body=body, betas=betas)
 
 
-def without_betas(draft: Draft, betas: frozenset[str]) -> tuple[Draft, list[str]]:
+def without_betas(draft: RequestDraft, betas: frozenset[str]) -> tuple[RequestDraft, list[str]]:
     """The draft without these flags and the fields that they alone unlock, and which those were."""
     kept = tuple(beta for beta in draft.betas if beta not in betas)
     still = {feature.name for beta in kept for feature in _features(beta)}

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.wire.privacy import without_billing
 
@@ -13,7 +13,7 @@ _RESERVED: Final = re.compile(r"x-anthropic-billing-header.{0,20}reserved")
 class _BillingText:
     name = "billing_text"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take the line out."""
         if not _RESERVED.search(refusal.text):
             return None

@@ -6,7 +6,7 @@ What Anthropic's own tools did is of no use to whoever can't read it.
 import re
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -43,7 +43,7 @@ _LOST: Final = frozenset({"container_upload", "fallback", "connector_text"})
 class _BlockTypes:
     name = "block_types"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every block is of a kind that the provider knows."""
         found = _UNKNOWN.search(refusal.text)
         if not found:

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import cache_marks, settled
 from ccfallback.rectify.parts import Path, counted, has, without_all
 from ccfallback.rectify.paths import refused_paths, unknown_field
@@ -21,7 +21,7 @@ _REFUSED: Final = re.compile(r"\bcache_control(?: \w+)? (?:is|are) not (?:suppor
 class _CacheControl:
     name = "cache_control"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out what is refused, in every mark."""
         named = _named(draft, refusal.text)
         if named is None:
@@ -33,7 +33,7 @@ class _CacheControl:
         return Repaired(settled(draft, body), f"{counted(count, what)} removed", lesson)
 
 
-def _named(draft: Draft, text: str) -> tuple[str, tuple[Path, ...], str] | None:
+def _named(draft: RequestDraft, text: str) -> tuple[str, tuple[Path, ...], str] | None:
     """What is refused, where that may be, and the lesson."""
     refused = [path for path in refused_paths(text) if _MARK in path]
     part = next((path[-1] for path in refused if path[-1] in _PARTS), None)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import Block, counted, kind_of
 
@@ -27,7 +27,7 @@ Mark = tuple[str, int]
 class _CacheMarks:
     name = "cache_marks"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Fewer cache marks, or marks without lifetimes."""
         refused = refusal.text
         many = _TOO_MANY.search(refused)

@@ -6,7 +6,7 @@ Newer versions of the API take neither; the text of both is worth keeping.
 import re
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Block,
@@ -39,7 +39,7 @@ _LESSON: Final = "citations in user text and documents in assistant messages are
 class _Citations:
     name = "citations"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Texts of the user cite nothing, and the assistant has no documents."""
         if _UNKNOWN in refusal.text or not _TRIGGER.search(refusal.text):
             return None

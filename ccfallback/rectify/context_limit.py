@@ -7,7 +7,7 @@ is too long, and that is for the client to know.
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.max_tokens import shortened
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import max_tokens_of
@@ -42,7 +42,7 @@ _COUNTS: Final = tuple(
 class _ContextLimit:
     name = "context_limit"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Ask for an answer that fits."""
         text = refusal.text
         match = next((found for counts in _COUNTS if (found := counts.search(text))), None)

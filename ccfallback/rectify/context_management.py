@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.paths import refused_paths, unknown_field
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -23,7 +23,7 @@ _UNKNOWN: Final = "Input tag clear_thinking found using type does not match any 
 class _ContextManagement:
     name = "context_management"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out the edit that is refused, or all of it."""
         text = refusal.text
         if _is_about_clearing(draft, text):
@@ -45,7 +45,7 @@ class _ContextManagement:
         )
 
 
-def _is_about_clearing(draft: Draft, text: str) -> bool:
+def _is_about_clearing(draft: RequestDraft, text: str) -> bool:
     """Whether only the edit that clears thinking is refused."""
     if _UNKNOWN_EDIT.search(text) or _NEEDS_THINKING.search(text):
         return True
@@ -53,7 +53,7 @@ def _is_about_clearing(draft: Draft, text: str) -> bool:
     return text == _WITHOUT_THINKING and _is_off(draft)
 
 
-def _is_off(draft: Draft) -> bool:
+def _is_off(draft: RequestDraft) -> bool:
     return thinking_of(draft.body).get("type") in (None, "disabled")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.paths import refused_paths
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 
@@ -75,7 +75,7 @@ class _Dialect:
     rows: tuple[Asks, ...]
     """The first that a refusal asks for is what is done."""
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Speak to the provider as it wants to be spoken to."""
         if draft.quirks is None:
             return None

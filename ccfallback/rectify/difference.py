@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.turns import kind_of, messages_of, places, role_of
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -15,7 +15,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _ROLES: Final = ("user", "assistant", "system")
 
 
-def difference(before: Draft, after: Draft) -> dict[str, Any]:
+def difference(before: RequestDraft, after: RequestDraft) -> dict[str, Any]:
     """What is another in `after`; a key only where there is something to say.
 
     `removed`, `added` and `rewritten` are members of the body, `betas` the flags that went,
@@ -41,7 +41,7 @@ def _known(names: Iterable[str]) -> list[str]:
     return [name for name in names if _NAME.fullmatch(name)]
 
 
-def _counts(before: Draft, after: Draft) -> dict[str, int]:
+def _counts(before: RequestDraft, after: RequestDraft) -> dict[str, int]:
     if before.body.member("messages") == after.body.member("messages"):
         return {}
     change = _sizes(after)
@@ -49,13 +49,13 @@ def _counts(before: Draft, after: Draft) -> dict[str, int]:
     return {name: count for name, count in sorted(change.items()) if count}
 
 
-def _sizes(draft: Draft) -> Counter[str]:
+def _sizes(draft: RequestDraft) -> Counter[str]:
     messages = messages_of(draft)
     roles = Counter(f"{role}_messages" for role in map(role_of, messages) if role in _ROLES)
     return roles + Counter(_known(kind_of(block) for _, block in places(messages)))
 
 
-def _quirks(before: Draft, after: Draft) -> list[str]:
+def _quirks(before: RequestDraft, after: RequestDraft) -> list[str]:
     if before.quirks is None or after.quirks is None:
         return []
     names = (field.name for field in fields(after.quirks))

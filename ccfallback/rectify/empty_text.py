@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     counted,
@@ -33,7 +33,7 @@ _UNMARKABLE: Final = frozenset({"thinking", "redacted_thinking"})
 class _EmptyText:
     name = "empty_text"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """No text is empty, and no message."""
         if not _TRIGGER.search(refusal.text):
             return None

@@ -5,7 +5,7 @@ What the request is about stays, and so does what the client reads the answer by
 
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import Path, without
 from ccfallback.rectify.paths import refused_paths, unknown_fields
@@ -35,7 +35,7 @@ _OTHERS: Final = frozenset(
 class _ExtraFields:
     name = "extra_fields"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out every field that the refusal names."""
         paths = [path for path in refused_paths(refusal.text) if _may_go(path)]
         body, gone = draft.body, []

@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import (
     blocks_of,
@@ -41,7 +41,7 @@ _OFF: Final = {_ENABLED: (None, "disabled"), _INCOMPATIBLE: ("disabled",)}
 class _ForcedTool:
     name = "forced_tool"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Let the model not think, or let it choose, and ask it for the call."""
         text = refusal.text
         if not forces_tool(draft.body):
@@ -61,7 +61,7 @@ class _ForcedTool:
         )
 
 
-def _without_thinking(draft: Draft, lesson: str) -> Draft:
+def _without_thinking(draft: RequestDraft, lesson: str) -> RequestDraft:
     if lesson == _ENABLED:
         body = draft.body.without("thinking")
     else:

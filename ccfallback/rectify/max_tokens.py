@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import max_tokens_of, thinking_of, without_clearing
@@ -33,7 +33,7 @@ _OF_CONTEXT: Final = re.compile(r"context (?:length|limit|window)|prompt|input (
 class _MaxTokens:
     name = "max_tokens"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Ask for as many as there are."""
         text = refusal.text
         match = next((found for limit in _LIMITS if (found := limit.search(text))), None)
@@ -50,7 +50,7 @@ class _MaxTokens:
         )
 
 
-def shortened(draft: Draft, most: int) -> Draft:
+def shortened(draft: RequestDraft, most: int) -> RequestDraft:
     """The draft with an answer of so many tokens, thinking included."""
     body = with_at_most(draft.body, most)
     shorter = settled(draft, body)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.pictures import corrected, data_of, media_type_of, size_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
@@ -87,7 +87,7 @@ class _Medium:
 class _Media:
     name = "media"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Images and documents that were refused are notes."""
         refused = f"{refusal.text} {refusal.code}".strip()
         media = list(_media(messages_of(draft)))
@@ -133,7 +133,9 @@ def _named(media: Sequence[_Medium], refusal: Refusal) -> list[_Medium]:
     return [each for each in media if each.place in named or each.place[:2] in named]
 
 
-def _elsewhere(draft: Draft, media: Sequence[_Medium], refusal: Refusal) -> Sequence[_Medium]:
+def _elsewhere(
+    draft: RequestDraft, media: Sequence[_Medium], refusal: Refusal
+) -> Sequence[_Medium]:
     """All of them, where there is nothing of the kind at the places that the refusal names.
 
     What became a note before is not looked for elsewhere.
@@ -162,7 +164,7 @@ def _is_unknown(medium: _Medium) -> bool:
     return bool(data) and not media_type_of(data)
 
 
-def _smaller(draft: Draft, images: Sequence[_Medium], refusal: Refusal) -> Repaired | None:
+def _smaller(draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal) -> Repaired | None:
     """The draft without images over a limit, in bytes or in pixels."""
     refused = refusal.text
     most = _bytes(refused)
@@ -194,7 +196,7 @@ def _side(image: _Medium) -> int:
 
 
 def _fewer(
-    draft: Draft,
+    draft: RequestDraft,
     many: re.Match[str],
     images: Sequence[_Medium],
     documents: Sequence[_Medium],
@@ -211,7 +213,9 @@ def _fewer(
     return _noted(draft, [*lost, *images[: max(0, len(images) - most)]], "too many")
 
 
-def _with_their_types(draft: Draft, images: Sequence[_Medium], refusal: Refusal) -> Repaired | None:
+def _with_their_types(
+    draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal
+) -> Repaired | None:
     """The draft with each image called what it is; a note for a named one that is nothing."""
     named = {each.place for each in _named(images, refusal)}
     changes = {each.place: corrected(each.block) for each in images}
@@ -225,7 +229,7 @@ def _with_their_types(draft: Draft, images: Sequence[_Medium], refusal: Refusal)
 
 
 def _noted(
-    draft: Draft, media: Sequence[_Medium], why: str, lesson: str | None = None
+    draft: RequestDraft, media: Sequence[_Medium], why: str, lesson: str | None = None
 ) -> Repaired | None:
     """The draft with a note in place of each of these."""
     changes = {each.place: _note(each.block, why) for each in media}
@@ -244,7 +248,7 @@ def _note(block: Block, why: str) -> Block:
 
 
 def _replaced(
-    draft: Draft, changes: dict[_Place, Block], changed: str, lesson: str | None = None
+    draft: RequestDraft, changes: dict[_Place, Block], changed: str, lesson: str | None = None
 ) -> Repaired | None:
     if not changes:
         return None

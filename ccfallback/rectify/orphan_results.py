@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.pairs import orphans_of, paired
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
@@ -37,7 +37,7 @@ _TRIGGER: Final = re.compile(
 class _OrphanResults:
     name = "orphan_results"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every result follows its call."""
         messages = messages_of(draft)
         if not _TRIGGER.search(refusal.text) or not orphans_of(messages):

@@ -9,7 +9,7 @@ from typing import Final
 
 from ccfallback.config.quirks import EFFORTS
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.efforts import (
     CONFIG,
@@ -48,7 +48,7 @@ _SOME_EFFORTS: Final = re.compile(
 class _OutputConfig:
     name = "output_config"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out what is refused, or lower an effort that is too high."""
         text = refusal.text
         known = _known_efforts(text)
@@ -63,7 +63,7 @@ class _OutputConfig:
         return None
 
 
-def _lowered(draft: Draft, known: tuple[str, ...]) -> Repaired | None:
+def _lowered(draft: RequestDraft, known: tuple[str, ...]) -> Repaired | None:
     body = with_effort_among(draft.body, known)
     if body is draft.body:
         return None

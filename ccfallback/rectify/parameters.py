@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import without
 from ccfallback.rectify.paths import refused_paths
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -42,7 +42,7 @@ _WISHES: Final[Mapping[str, tuple[Callable[[Body], Body], str]]] = {
 class _Parameters:
     name = "parameters"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take them out."""
         text = refusal.text
         named = [path[0] for path in refused_paths(text) if len(path) == 1]

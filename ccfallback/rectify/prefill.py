@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import folded
 from ccfallback.rectify.pairs import paired
@@ -45,7 +45,7 @@ _OPENING: Final = re.compile(r"[^\s.!?]{1,12}")
 class _Prefill:
     name = "prefill"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """The conversation ends with the user, or with an answer that can be gone on with."""
         messages = messages_of(draft)
         index = _final(messages)
@@ -101,7 +101,9 @@ def _is_opening(message: Any) -> bool:
     return bool(_OPENING.fullmatch("".join(word(block, "text") for block in blocks).strip()))
 
 
-def _without_last_space(draft: Draft, messages: Sequence[Any], index: int) -> Repaired | None:
+def _without_last_space(
+    draft: RequestDraft, messages: Sequence[Any], index: int
+) -> Repaired | None:
     message = messages[index]
     blocks = list(blocks_of(message))
     while blocks and kind_of(blocks[-1]) == "text":

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import (
     blocks_of,
     kind_of,
@@ -33,7 +33,7 @@ _THOUGHT: Final = {"type": "thinking", "thinking": _OMITTED, "signature": "omitt
 class _ReasoningContent:
     name = "reasoning_content"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Say of each assistant message that there was some."""
         if not _WANTED.search(refusal.text):
             return None

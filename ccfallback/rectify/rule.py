@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 
 _NOISE: Final = re.compile(r"[`'\"\u2018\u2019\u201c\u201d]")
 _SPACE: Final = re.compile(r"\s+")
@@ -29,7 +29,7 @@ class Refusal:
 class Repaired:
     """A repair that was made."""
 
-    draft: Draft
+    draft: RequestDraft
     changed: str
     """What was changed, in counts and names, never content: `3 thinking blocks removed`."""
     lesson: str | None = None
@@ -43,5 +43,5 @@ class Rectifier(Protocol):
 
     name: str
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """A new draft, or `None` where this is not the repair to make or nothing would change."""

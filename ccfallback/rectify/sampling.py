@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.paths import refused_paths
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 
@@ -32,7 +32,7 @@ _ONE: Final = re.compile(
 class _Sampling:
     name = "sampling"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take out what is refused; which of two is not said, so the lesser one."""
         refused, lesson = _refused(refusal.text)
         names = [name for name in refused if name in draft.body]

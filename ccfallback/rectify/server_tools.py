@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Place,
@@ -39,7 +39,7 @@ _CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
 class _ServerTools:
     name = "server_tools"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Calls and results of server tools come in pairs, and have ids of Anthropic's."""
         messages = messages_of(draft)
         if _FOREIGN.search(refusal.text):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import (
     ANY,
     Path,
@@ -25,7 +25,7 @@ _SIGNED_ELSEWHERE: Final = THOUGHTS | {"compaction"}
 class _SignatureField:
     name = "signature_field"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take the signature away from what needs none, or thinking out of the history."""
         refused = [path for path in refused_paths(refusal.text) if path[-1] == _SIGNATURE]
         if not refused:
@@ -48,7 +48,7 @@ class _SignatureField:
         )
 
 
-def _signed_kinds(draft: Draft) -> list[Path]:
+def _signed_kinds(draft: RequestDraft) -> list[Path]:
     """Where signatures are that belong to nothing."""
     kinds = {
         kind_of(block)

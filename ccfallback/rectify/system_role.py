@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import folded, has_system
 from ccfallback.rectify.parts import counted, messages_of, role_of
@@ -26,7 +26,7 @@ _REFUSED: Final = re.compile(
 class _SystemRole:
     name = "system_role"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Let the user's turns say what the system messages said."""
         refused = refusal.code == _CODE or _REFUSED.search(refusal.text)
         if not refused or not has_system(draft.body):

@@ -7,7 +7,7 @@ block is not.
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import counted
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import without_thoughts
@@ -18,7 +18,7 @@ _BOUND: Final = re.compile(r"bound to a different conversation|prefix_mismatch_b
 class _ThinkingBinding:
     name = "thinking_binding"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take all thinking out of the history."""
         if not _BOUND.search(refusal.text):
             return None

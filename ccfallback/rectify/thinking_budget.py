@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import max_tokens_of, thinking_of, with_budget
 from ccfallback.wire.privacy import LEAST_BUDGET
@@ -29,7 +29,7 @@ _TOO_LARGE: Final = re.compile(
 class _ThinkingBudget:
     name = "thinking_budget"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Set a budget that is taken; an answer without room for one comes without thinking."""
         thinking = thinking_of(draft.body)
         budget = thinking.get("budget_tokens")

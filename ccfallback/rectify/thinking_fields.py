@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import without_all
 from ccfallback.rectify.paths import refused_paths, unknown_field
@@ -20,7 +20,7 @@ _REFUSED: Final = re.compile(
 class _ThinkingFields:
     name = "thinking_fields"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take them out."""
         text = refusal.text
         refused = [step for path in refused_paths(text) for step in path]

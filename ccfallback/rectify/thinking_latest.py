@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import counted
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import (
@@ -22,7 +22,7 @@ _UNWANTED: Final = re.compile(
 class _ThinkingLatest:
     name = "thinking_latest"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take it out of that message."""
         text = refusal.text
         is_changed = _CHANGED.search(text) is not None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.efforts import effort_of, with_effort_among, without_effort
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -47,7 +47,7 @@ _NOT_HIGHEST: Final = ("low", "medium", "high")
 class _ThinkingMode:
     name = "thinking_mode"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Ask for it, or not, in words that the model takes."""
         kind = thinking_of(draft.body).get("type")
         for kinds, wording, repair, changed in _REPAIRS:
@@ -57,10 +57,10 @@ class _ThinkingMode:
         return None
 
 
-_Made = tuple[Draft, str] | None
+_Made = tuple[RequestDraft, str] | None
 
 
-def _adaptive(draft: Draft, _text: str) -> _Made:
+def _adaptive(draft: RequestDraft, _text: str) -> _Made:
     """The budget becomes an effort."""
     thinking = dict(thinking_of(draft.body))
     effort = effort_for(thinking.pop("budget_tokens", None))
@@ -73,7 +73,7 @@ def _adaptive(draft: Draft, _text: str) -> _Made:
     return draft.with_body(body), "thinking.type.enabled is not supported for this model"
 
 
-def _enabled(draft: Draft, text: str) -> _Made:
+def _enabled(draft: RequestDraft, text: str) -> _Made:
     """The effort becomes a budget, where one may be had: not in a turn that goes on without."""
     lesson = "adaptive thinking is not supported on this model"
     known = _KNOWN_KINDS.search(text)
@@ -85,19 +85,19 @@ def _enabled(draft: Draft, text: str) -> _Made:
     return with_budget(draft, max(budget, LEAST_BUDGET)), lesson
 
 
-def _unsaid(draft: Draft, _text: str) -> _Made:
+def _unsaid(draft: RequestDraft, _text: str) -> _Made:
     body = draft.body.without("thinking")
     return settled(draft, body), "thinking.type.disabled is not supported for this model"
 
 
-def _less_effort(draft: Draft, _text: str) -> _Made:
+def _less_effort(draft: RequestDraft, _text: str) -> _Made:
     body = with_effort_among(draft.body, _NOT_HIGHEST)
     if body is draft.body:
         return None
     return draft.with_body(body), "thinking disabled does not go with effort xhigh or max"
 
 
-def _no_effort(draft: Draft, _text: str) -> _Made:
+def _no_effort(draft: RequestDraft, _text: str) -> _Made:
     body = without_effort(draft.body)
     if body is draft.body:
         return None
@@ -105,7 +105,7 @@ def _no_effort(draft: Draft, _text: str) -> _Made:
 
 
 _REPAIRS: Final[
-    tuple[tuple[tuple[str, ...], re.Pattern[str], Callable[[Draft, str], _Made], str], ...]
+    tuple[tuple[tuple[str, ...], re.Pattern[str], Callable[[RequestDraft, str], _Made], str], ...]
 ] = (
     (("enabled",), _ENABLED, _adaptive, "thinking changed from enabled to adaptive"),
     (("adaptive", "between_tools"), _ADAPTIVE, _enabled, "adaptive thinking replaced"),

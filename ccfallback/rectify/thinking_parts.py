@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import (
     Block,
@@ -62,12 +62,12 @@ def without_thoughts(
     )
 
 
-def without_switch(draft: Draft) -> Draft:
+def without_switch(draft: RequestDraft) -> RequestDraft:
     """The draft without top-level `thinking`, and without what needs it to be on."""
     return without_clearing(settled(draft, draft.body.without("thinking")))
 
 
-def without_clearing(draft: Draft) -> Draft:
+def without_clearing(draft: RequestDraft) -> RequestDraft:
     """The draft without the edits that clear thinking from the history."""
     management = draft.body.get("context_management")
     edits = management.get("edits") if isinstance(management, dict) else None
@@ -111,7 +111,7 @@ def lacks_thought(body: Body) -> bool:
     return not blocks or kind_of(blocks[0]) not in THOUGHTS
 
 
-def with_budget(draft: Draft, budget: int) -> Draft:
+def with_budget(draft: RequestDraft, budget: int) -> RequestDraft:
     """The draft with thinking of so many tokens, or none where the answer leaves no room."""
     budget = min(budget, max_tokens_of(draft.body) - 1)
     if budget < LEAST_BUDGET:

@@ -7,7 +7,7 @@ draft may have more. And one foreign block seldom comes alone, but a repair is m
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import Block, counted, kind_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import (
@@ -31,7 +31,7 @@ _MISSING: Final = re.compile(r"\bsignature: (?:field|input) required|\bsignature
 class _ThinkingSignature:
     name = "thinking_signature"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take the thinking out of the history: what is unsigned, or all of it."""
         text = refusal.text
         if _MISSING.search(text):

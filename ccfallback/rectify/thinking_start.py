@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.parts import counted
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import without_switch, without_thoughts
@@ -17,7 +17,7 @@ _EXPECTED: Final = re.compile(
 class _ThinkingStart:
     name = "thinking_start"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Switch thinking off, and take what there is of it out of the history."""
         if not _EXPECTED.search(refusal.text):
             return None

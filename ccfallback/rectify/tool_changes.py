@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.inline_system import has_tool_changes, with_tool_changes_made
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -20,7 +20,7 @@ _REFUSED: Final = re.compile(
 class _ToolChanges:
     name = "tool_changes"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Make the changes in `tools`, and take them out of the messages."""
         if not _REFUSED.search(refusal.text) or not has_tool_changes(draft.body):
             return None

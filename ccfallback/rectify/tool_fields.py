@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from ccfallback.rectify.parts import ANY, without
@@ -33,7 +33,7 @@ _NO_REFERENCES: Final = re.compile(
 class _ToolFields:
     name = "tool_fields"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Take the refused members out of all tools."""
         fields = _fields(refusal.text)
         body, gone = draft.body, []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.messages.naming import BAD_LETTER, alphanumerics
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.pairs import claims_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
@@ -54,7 +54,7 @@ class _Form:
 class _ToolIds:
     name = "tool_ids"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every call has a valid id of its own, and its result the same."""
         form = _form(refusal.text)
         if form is None:

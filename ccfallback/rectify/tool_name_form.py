@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ccfallback.messages.naming import LONGEST_NAME, ToolNames
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Block,
@@ -50,7 +50,7 @@ _CHANGES: Final = frozenset({"tool_addition", "tool_removal"})
 class _ToolNameForm:
     name = "tool_name_form"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every tool has a name that the provider takes."""
         if not _TRIGGER.search(refusal.text):
             return None
@@ -113,7 +113,7 @@ def _with(outer: Block, key: str, value: Any) -> Block:
     return outer if value is outer.get(key) else {**outer, key: value}
 
 
-def _renamed(draft: Draft, renaming: _Renaming) -> Draft:
+def _renamed(draft: RequestDraft, renaming: _Renaming) -> RequestDraft:
     body = draft.body
     tools = body.get("tools")
     if isinstance(tools, list):

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import counted, word
 
@@ -15,7 +15,7 @@ _TRIGGER: Final = re.compile(
 class _ToolNames:
     name = "tool_names"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every tool has a name of its own."""
         tools = draft.body.get("tools")
         if not _TRIGGER.search(refusal.text) or not isinstance(tools, list):

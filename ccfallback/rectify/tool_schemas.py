@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify import schemas
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import counted, kind_of, word
@@ -35,7 +35,7 @@ _NAME: Final = re.compile(r"(?:for function|for tool) [\"'`]?([\w.-]+)")
 class _ToolSchemas:
     name = "tool_schemas"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """The tools have schemas that the provider takes."""
         refused = refusal.text
         keywords = _keywords(refusal.message)
@@ -70,7 +70,7 @@ def _keywords(message: str) -> frozenset[str]:
     return frozenset(found & schemas.KEYWORDS_REFUSED)
 
 
-def _named(draft: Draft, refusal: Refusal) -> tuple[int, str]:
+def _named(draft: RequestDraft, refusal: Refusal) -> tuple[int, str]:
     """The tool that a message is about: its index, and its name where it has a usable one."""
     tools = draft.body.get("tools")
     found = _INDEX.search(refusal.text)
@@ -86,7 +86,7 @@ def _schema(tool: Any) -> Any:
     return tool.get("input_schema")
 
 
-def _repaired(draft: Draft, mend: Callable[[Any, int], Any], lesson: str) -> Repaired | None:
+def _repaired(draft: RequestDraft, mend: Callable[[Any, int], Any], lesson: str) -> Repaired | None:
     """The draft with each schema mended that is a client's own."""
     tools = draft.body.get("tools")
     if not isinstance(tools, list):

@@ -6,7 +6,7 @@ Interrupted turns leave such calls behind, and so does text in front of the resu
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.pairs import paired
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import counted, messages_of, summed, with_messages
@@ -29,7 +29,7 @@ _TRIGGER: Final = re.compile(
 class _ToolUseConcurrency:
     name = "tool_use_concurrency"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every call is followed by its result."""
         if not _TRIGGER.search(refusal.text):
             return None

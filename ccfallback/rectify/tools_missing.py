@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import counted, kind_of, messages_of, places, word
 
@@ -20,7 +20,7 @@ _DESCRIPTION: Final = "No longer available. Do not call it."
 class _ToolsMissing:
     name = "tools_missing"
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         """Every tool that was called is defined."""
         if not _TRIGGER.search(refusal.text) or draft.body.get("tools"):
             return None

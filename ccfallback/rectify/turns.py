@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Refusal
 
 Block = dict[str, Any]
@@ -27,13 +27,13 @@ _PATH: Final = re.compile(
 _INNER: Final = re.compile(rf"{_STEP}content{_STEP}(\d+)")
 
 
-def messages_of(draft: Draft) -> list[Any]:
+def messages_of(draft: RequestDraft) -> list[Any]:
     """The messages of a request; none where they can't be read."""
     messages = draft.body.get("messages")
     return messages if isinstance(messages, list) else []
 
 
-def with_messages(draft: Draft, messages: Sequence[Any]) -> Draft:
+def with_messages(draft: RequestDraft, messages: Sequence[Any]) -> RequestDraft:
     """A draft with these messages."""
     return draft.with_body(draft.body.with_items("messages", messages))
 

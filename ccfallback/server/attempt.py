@@ -13,14 +13,14 @@ from typing import Final
 import httpx
 
 from ccfallback.config.model import Provider, Timeouts
-from ccfallback.http1.deadline import Late, Watch
-from ccfallback.messages.assemble import NotFoldable, fold, unfold
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded
+from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, plain_text
 from ccfallback.policy.outcome import Fault, Outcome, classify
-from ccfallback.server.transport import Carrier, Post
+from ccfallback.server.transport import Transport, UpstreamRequest
 from ccfallback.server.upstream import fault_of
-from ccfallback.server.upstream_response import MAX_WHOLE, Answer, Broken
+from ccfallback.server.upstream_response import MAX_WHOLE, Broken, UpstreamResponse
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
 from ccfallback.wire.headers import text_headers
 from ccfallback.wire.torn_streams import UnfinishedStream
@@ -51,7 +51,7 @@ class Prepared:
 
 
 @dataclass(slots=True)
-class Reply:
+class AttemptResult:
     """What an attempt came to, and its answer: whole, or a stream with its beginning in hand."""
 
     provider: Provider
@@ -64,7 +64,7 @@ class Reply:
     """Whether `body` is other bytes than the upstream's: decoded or translated."""
     media_type: str | None = None
     """The type of `body`, where it was turned into another than the upstream's."""
-    answer: Answer | None = None
+    answer: UpstreamResponse | None = None
     """The open stream whose first events are in `body`."""
     translator: StreamTranslator | None = None
     timeout: str | None = None
@@ -78,17 +78,17 @@ class Reply:
 
 async def attempt(
     prepared: Prepared,
-    transport: Carrier,
+    transport: Transport,
     *,
     timeouts: Timeouts,
-    watch: Watch,
+    watch: Deadline,
     clock: Callable[[], float] = time,
-) -> Reply:
+) -> AttemptResult:
     """Make one try. Raises nothing but cancellation."""
-    trial = _Trial(prepared, timeouts, watch, monotonic(), clock)
+    trial = _Attempt(prepared, timeouts, watch, monotonic(), clock)
     try:
         answer = await trial.head(transport)
-    except Late as late:
+    except DeadlineExceeded as late:
         return trial.late(late)
     except Broken as broken:
         return trial.failed(Fault.UPSTREAM, str(broken))
@@ -104,14 +104,14 @@ async def attempt(
             await answer.aclose()
 
 
-class _Trial:
+class _Attempt:
     """The steps of one attempt."""
 
     def __init__(
         self,
         prepared: Prepared,
         limits: Timeouts,
-        watch: Watch,
+        watch: Deadline,
         began: float,
         clock: Callable[[], float],
     ) -> None:
@@ -124,10 +124,10 @@ class _Trial:
         self._first_byte = limits.first_byte + len(prepared.content) / BYTES_A_SECOND
         self._longest_wait = self._first_byte + limits.silence
 
-    async def head(self, transport: Carrier) -> Answer:
+    async def head(self, transport: Transport) -> UpstreamResponse:
         """Send the request and wait for the response's headers."""
         prepared, limits = self._prepared, self._limits
-        post = Post(prepared.url, prepared.headers, prepared.content, limits.connect)
+        post = UpstreamRequest(prepared.url, prepared.headers, prepared.content, limits.connect)
         name, seconds = (
             ("first_byte", self._first_byte)
             if self._streams
@@ -135,12 +135,12 @@ class _Trial:
         )
         response = await self._watch.wait(transport.post(post), name, seconds)
         try:
-            return Answer(response, self._watch)
+            return UpstreamResponse(response, self._watch)
         except Broken:
             await response.aclose()
             raise
 
-    async def body(self, answer: Answer) -> Reply:
+    async def body(self, answer: UpstreamResponse) -> AttemptResult:
         """Read as much of the answer as it takes to know what it is."""
         if not 200 <= answer.status < 600:
             return self.failed(Fault.UPSTREAM, f"status {answer.status}, which is none")
@@ -154,16 +154,16 @@ class _Trial:
             ):
                 return await self._stream(answer)
             return await self._whole(answer)
-        except Late as late:
+        except DeadlineExceeded as late:
             return self.late(late)
         except Broken as broken:
             return self.failed(Fault.UPSTREAM, str(broken), answer)
-        except NotFoldable:
+        except NotAMessage:
             return self.failed(Fault.UPSTREAM, "the answer is not a message", answer)
         except httpx.HTTPError as error:
             return self.failed(*fault_of(error), answer=answer)
 
-    async def _refusal(self, answer: Answer) -> Reply:
+    async def _refusal(self, answer: UpstreamResponse) -> AttemptResult:
         """A status that is no success: with as much of its body as comes soon."""
         body = bytearray()
 
@@ -173,7 +173,7 @@ class _Trial:
                 body += chunk
 
         # What has come is enough to know that this is no answer.
-        with suppress(Late, Broken, httpx.HTTPError):
+        with suppress(DeadlineExceeded, Broken, httpx.HTTPError):
             await self._watch.wait(read(), "error body", min(ERROR_BODY_WAIT, self._limits.idle))
         raw = bytes(body)
         headers, now = text_headers(answer.headers), self._clock()
@@ -191,7 +191,7 @@ class _Trial:
             )
         return self._reply(outcome, answer, raw)
 
-    async def _whole(self, answer: Answer) -> Reply:
+    async def _whole(self, answer: UpstreamResponse) -> AttemptResult:
         """A whole answer, whatever was asked for."""
         raw = await answer.read_all("idle", self._limits.idle)
         prepared = self._prepared
@@ -200,14 +200,14 @@ class _Trial:
             return self._no_answer(answer, whole.error, raw)
         body, media_type = whole.body, None
         if self._streams:
-            body, media_type = unfold(body), EVENT_STREAM
+            body, media_type = to_events(body), EVENT_STREAM
         reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, body)
         reply.media_type = media_type
         reply.usage = whole.usage
         reply.signatures = whole.signatures
         return reply
 
-    async def _stream(self, answer: Answer) -> Reply:
+    async def _stream(self, answer: UpstreamResponse) -> AttemptResult:
         """A stream, up to its first content; all of it where a whole answer was asked for."""
         translator = self._prepared.wire.stream(self._prepared.asked, self._prepared.provider)
         if self._streams:
@@ -238,14 +238,18 @@ class _Trial:
             if self._streams and (translator.started or translator.complete):
                 return self._open(answer, translator, bytes(held))
 
-    def _folded(self, answer: Answer, translator: StreamTranslator, events: bytes) -> Reply:
-        reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, fold(events))
+    def _folded(
+        self, answer: UpstreamResponse, translator: StreamTranslator, events: bytes
+    ) -> AttemptResult:
+        reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, to_message(events))
         reply.media_type = "application/json"
         reply.usage = translator.usage
         reply.signatures = translator.signatures
         return reply
 
-    def _open(self, answer: Answer, translator: StreamTranslator, events: bytes) -> Reply:
+    def _open(
+        self, answer: UpstreamResponse, translator: StreamTranslator, events: bytes
+    ) -> AttemptResult:
         outcome = Outcome(Fault.NONE, status=answer.status, complete=False)
         reply = self._reply(outcome, answer, events)
         reply.answer, reply.translator = answer, translator
@@ -256,12 +260,12 @@ class _Trial:
 
     def _no_answer(
         self,
-        answer: Answer,
+        answer: UpstreamResponse,
         error: UpstreamError,
         raw: bytes,
         translator: StreamTranslator | None = None,
         what: str = "",
-    ) -> Reply:
+    ) -> AttemptResult:
         """A 2xx that is none: classed by the error it carries, if it carries one."""
         outcome = classify(answer.status, text_headers(answer.headers), error, now=self._clock())
         if not error.type:
@@ -274,8 +278,8 @@ class _Trial:
             reply.usage = translator.usage
         return reply
 
-    def _reply(self, outcome: Outcome, answer: Answer, body: bytes) -> Reply:
-        return Reply(
+    def _reply(self, outcome: Outcome, answer: UpstreamResponse, body: bytes) -> AttemptResult:
+        return AttemptResult(
             provider=self._prepared.provider,
             outcome=outcome,
             seconds=monotonic() - self._began,
@@ -285,7 +289,7 @@ class _Trial:
             decoded=answer.decoded,
         )
 
-    def late(self, late: Late) -> Reply:
+    def late(self, late: DeadlineExceeded) -> AttemptResult:
         """A timeout fired."""
         reply = self.failed(Fault.TIMEOUT, f"{late.timeout} timeout")
         since_the_request = {"first_byte": self._first_byte, "first_content": self._longest_wait}
@@ -293,12 +297,14 @@ class _Trial:
         reply.timeout_seconds = since_the_request.get(late.timeout, late.seconds)
         return reply
 
-    def failed(self, fault: Fault, reason: str, answer: Answer | None = None) -> Reply:
+    def failed(
+        self, fault: Fault, reason: str, answer: UpstreamResponse | None = None
+    ) -> AttemptResult:
         """The try came to nothing that could be handed on."""
         status = None if answer is None else answer.status
         outcome = Outcome(fault, reason)
         seconds = monotonic() - self._began
-        reply = Reply(self._prepared.provider, outcome, seconds, status=None)
+        reply = AttemptResult(self._prepared.provider, outcome, seconds, status=None)
         if fault is Fault.CONNECT_TIMEOUT:
             reply.timeout, reply.timeout_seconds = "connect", self._limits.connect
         if status is not None:

@@ -12,12 +12,12 @@ from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.messages.body import Body
 from ccfallback.policy import backoff as timing
 from ccfallback.policy import failover as policy
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import IsFinal, Reason, Try
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import is_secret_header, scrub
-from ccfallback.server.attempt import Prepared, Reply, attempt
+from ccfallback.server.attempt import AttemptResult, Prepared, attempt
 from ccfallback.server.context import Context, Services
 from ccfallback.server.curl import debug_curl
 from ccfallback.server.drive import drive
@@ -41,7 +41,7 @@ LOGIN_TOKEN = b"sk-ant-oat"
 
 
 @dataclass(slots=True)
-class Conversation:
+class Attempts:
     """The tries of one request, in the order they were made."""
 
     services: Services
@@ -55,7 +55,7 @@ class Conversation:
     """Seconds that each answer may take, where that is less than the provider's own timeouts."""
     level: str | None = None
     """The level of all records, for side endpoints whose outcomes are nobody's concern."""
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[AttemptResult] = field(default_factory=list)
     attempts: int = 0
     """How many upstream requests were made."""
     _betas: tuple[str, ...] = ()
@@ -75,13 +75,13 @@ class Conversation:
 
     async def run(
         self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
-    ) -> Reply | None:
+    ) -> AttemptResult | None:
         """Ask along the chain; the reply to hand on, or `None` when all failed."""
         repairs = self._repairs = Repairs(
             self.services, self.context, body.model[:LONGEST_MODEL], self.level
         )
         flow = policy.failover(
-            Draft(body, self._betas),
+            RequestDraft(body, self._betas),
             chain,
             self.turn,
             is_final=is_final,
@@ -109,7 +109,7 @@ class Conversation:
             self.services.breakers.hurry()
         self._log_attempt(step)
         prepared = await self._prepare(step)
-        if isinstance(prepared, Reply):
+        if isinstance(prepared, AttemptResult):
             reply = prepared
         else:
             transport = self.services.upstreams.transport(prepared.url)
@@ -141,7 +141,7 @@ class Conversation:
             self._log_curl(prepared, secrets)
         return reply.outcome
 
-    async def _prepare(self, step: Try) -> Prepared | Reply:
+    async def _prepare(self, step: Try) -> Prepared | AttemptResult:
         """The request of a try; a reply where it can't be made."""
         provider, context = step.provider, self.context
         if self.path == "/v1/messages":
@@ -201,7 +201,7 @@ class Conversation:
             idle=min(own.idle, self.wait),
         )
 
-    def _judged(self, reply: Reply) -> Outcome:
+    def _judged(self, reply: AttemptResult) -> Outcome:
         """The outcome, knowing what only this server can: whose login token was refused."""
         outcome = reply.outcome
         if outcome.status != 401 or not reply.provider.primary or reply.provider.key:
@@ -243,11 +243,11 @@ class Conversation:
             model=mapped_model(step.draft.body.model, step.provider.model_mapping),
         )
 
-    def _log_success(self, reply: Reply) -> None:
+    def _log_success(self, reply: AttemptResult) -> None:
         message = f"{reply.provider.name} answers after {reply.seconds:.2f} s"
         self._log("info", "provider.success", message, **self._common(reply))
 
-    def _common(self, reply: Reply) -> dict[str, Any]:
+    def _common(self, reply: AttemptResult) -> dict[str, Any]:
         """What every record of a result says."""
         common = {
             "provider": reply.provider.name,
@@ -259,7 +259,7 @@ class Conversation:
             common["prevented"] = known
         return common
 
-    def _log_failure(self, reply: Reply, secrets: Sequence[str], body: Body) -> None:
+    def _log_failure(self, reply: AttemptResult, secrets: Sequence[str], body: Body) -> None:
         outcome, name, common = reply.outcome, reply.provider.name, self._common(reply)
         words = upstream_text(outcome.message, secrets, body)
         said = f" ({words})" if words else ""
@@ -309,5 +309,5 @@ def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[
     )
 
 
-def _not_sent(provider: Provider, reason: str, fault: Fault = Fault.ACCOUNT) -> Reply:
-    return Reply(provider, Outcome(fault, reason), 0.0, sent=False)
+def _not_sent(provider: Provider, reason: str, fault: Fault = Fault.ACCOUNT) -> AttemptResult:
+    return AttemptResult(provider, Outcome(fault, reason), 0.0, sent=False)

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 from ccfallback.errors import CcfallbackError
 from ccfallback.policy.breaker import CLOSED, BreakerState
-from ccfallback.server.file_watcher import Freshness, Stamp
+from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
-from ccfallback.server.serial_executor import Disk
+from ccfallback.server.serial_executor import SerialExecutor
 
 States = dict[str, BreakerState]
 Change = Callable[[BreakerState], BreakerState]
@@ -57,12 +57,12 @@ class Breakers:
         self, store: StateStore, recorder: Recorder, clock: Callable[[], float] = time
     ) -> None:
         self._store = store
-        self._freshness = Freshness(store.stamp)
+        self._freshness = FileWatcher(store.stamp)
         self.is_stale = self._freshness.is_stale
         """Whether a command or another server has written since the file was read."""
         # One thread: what is read and written comes back in the order in which it was asked for,
         # and nothing else that blocks stands in its way.
-        self._disk = Disk("state")
+        self._disk = SerialExecutor("state")
         self._pending: dict[object, tuple[str, Change]] = {}
         self._in_flight: dict[object, tuple[str, Change]] = {}
         self._made = self._wanted = self._kept = 0

@@ -10,9 +10,9 @@ from time import monotonic, time
 from typing import Any, Final
 
 from ccfallback.config.model import Config
-from ccfallback.events.counters import Tally
-from ccfallback.http1.deadline import Watch
-from ccfallback.policy.signatures import Ledger
+from ccfallback.events.counters import Counters
+from ccfallback.http1.deadline import Deadline
+from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.keys import Keys
 from ccfallback.server.live_config import LiveConfig
@@ -34,8 +34,8 @@ class Services:
     upstreams: Upstreams
     keys: Keys
     logins: "Logins"
-    ledger: Ledger = field(default_factory=Ledger)
-    tally: Tally = field(default_factory=Tally)
+    ledger: SignatureOrigins = field(default_factory=SignatureOrigins)
+    tally: Counters = field(default_factory=Counters)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How a wait passes before another try."""
     started: float = field(default_factory=time)
@@ -60,7 +60,7 @@ class Context:
     tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
     """When the head of the request had come."""
-    watch: Watch = field(default_factory=Watch, repr=False)
+    watch: Deadline = field(default_factory=Deadline, repr=False)
     """Has an eye on how long the upstreams take."""
     first: dict[bytes, bytes] = field(init=False, repr=False)
     """The first value of each header."""

@@ -8,7 +8,7 @@ Stamp = tuple[int, int, int]
 """What changes when a file does."""
 
 
-class Freshness:
+class FileWatcher:
     """What a file was when it was read.
 
     To ask the file takes a system call. One answer serves all requests that had come by then: what

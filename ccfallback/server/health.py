@@ -14,7 +14,7 @@ LONGEST_MODEL: Final = 200
 """Letters of a model's name that are remembered: the client chooses it."""
 
 
-class Turn:
+class RequestHealth:
     """The breakers as one request sees them; a `core.failover.Health`."""
 
     def __init__(self, breakers: Breakers, limits: Limits, model: str, request_id: str) -> None:

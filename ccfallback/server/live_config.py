@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
-from ccfallback.server.file_watcher import Freshness, Stamp
+from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
 
 
@@ -29,7 +29,7 @@ class LiveConfig:
     def __init__(self, store: ConfigStore, recorder: Recorder) -> None:
         self._store = store
         self._recorder = recorder
-        self._freshness = Freshness(store.stamp)
+        self._freshness = FileWatcher(store.stamp)
         self._freshness.seen = store.stamp()
         self._reading = asyncio.Lock()
         self.current = store.load()

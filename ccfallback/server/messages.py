@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Mapping
 
 from ccfallback.messages.body import Body, NotAnObject
-from ccfallback.policy.error_response import Verdict, exhausted, no_fallback
+from ccfallback.policy.error_response import ErrorResponse, exhausted, no_fallback
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
 from ccfallback.server import respond
-from ccfallback.server.attempt import Reply
-from ccfallback.server.attempts import Conversation
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.chain import Route, Routes
 from ccfallback.server.context import Context, Services, context_of
-from ccfallback.server.health import Turn
+from ccfallback.server.health import RequestHealth
 from ccfallback.server.relay import content_type, drain, relay
 from ccfallback.server.request import (
     BadEncoding,
@@ -76,7 +76,7 @@ class Messages:
             await respond.error(send, context, refused.status, refused.kind, refused.message)
             return
         route = self._routes.of(context)
-        await _Exchange(self._services, context, scope, body, route).answer(scope, send)
+        await MessagesRequest(self._services, context, scope, body, route).answer(scope, send)
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(
@@ -97,7 +97,7 @@ class Messages:
         )
 
 
-class _Exchange:
+class MessagesRequest:
     """One request and its answer."""
 
     def __init__(
@@ -108,8 +108,8 @@ class _Exchange:
         self._body = body
         self._route = route
         self._chain = route.chain
-        self._turn = Turn(services.breakers, route.limits, body.model, context.id)
-        self._talk = Conversation(
+        self._turn = RequestHealth(services.breakers, route.limits, body.model, context.id)
+        self._talk = Attempts(
             services,
             context,
             self._turn,
@@ -120,7 +120,7 @@ class _Exchange:
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and hand it on."""
         self._log_start()
-        reply: Reply | None = None
+        reply: AttemptResult | None = None
         try:
             with while_connected(scope):
                 reply = await self._ask()
@@ -148,7 +148,7 @@ class _Exchange:
         finally:
             await self._talk.close()
 
-    async def _ask(self) -> Reply | None:
+    async def _ask(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh()
         rules = self._context.config
@@ -158,11 +158,11 @@ class _Exchange:
         self._ttft = self._context.seconds if reply else None
         return reply
 
-    async def _finish(self, reply: Reply | Verdict, send: Send) -> None:
+    async def _finish(self, reply: AttemptResult | ErrorResponse, send: Send) -> None:
         """Send what is whole, or the end of a stream that is; drop one that is not."""
-        if isinstance(reply, Reply):
+        if isinstance(reply, AttemptResult):
             self._note_signer(reply)
-        if isinstance(reply, Verdict):
+        if isinstance(reply, ErrorResponse):
             headers = [respond.JSON, *reply.headers, self._attempts_header()]
             await respond.whole(send, reply.status, headers, reply.body)
             told = {name.decode(): value.decode() for name, value in reply.headers}
@@ -180,12 +180,12 @@ class _Exchange:
         else:
             self._log_torn(reply)
 
-    def _note_signer(self, reply: Reply) -> None:
+    def _note_signer(self, reply: AttemptResult) -> None:
         if reply.signatures:
             provider = reply.provider
             self._services.ledger.note(reply.signatures, provider.name, primary=provider.primary)
 
-    def _own_answer(self) -> Reply | Verdict:
+    def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets when nobody could answer."""
         config, replies = self._context.config, self._talk.replies
         primary = next((r for r in reversed(replies) if r.provider.primary), None)
@@ -211,7 +211,7 @@ class _Exchange:
         now = self._services.breakers.clock()
         return {name: end for name, end in ends.items() if end is not None and end > now}
 
-    def _headers(self, reply: Reply) -> list[tuple[bytes, bytes]]:
+    def _headers(self, reply: AttemptResult) -> list[tuple[bytes, bytes]]:
         headers = response_headers(reply.headers, reply.provider, decoded=reply.decoded)
         media_type = content_type(reply)
         if media_type is not None:
@@ -241,7 +241,7 @@ class _Exchange:
 
     def _log_end(
         self,
-        reply: Reply | None,
+        reply: AttemptResult | None,
         status: int,
         *,
         error: str | None = None,
@@ -283,7 +283,7 @@ class _Exchange:
                 level, "request.error", text, self._context.id, **data, **extra
             )
 
-    def _log_torn(self, reply: Reply) -> None:
+    def _log_torn(self, reply: AttemptResult) -> None:
         outcome, name = reply.outcome, reply.provider.name
         self._services.recorder.log(
             "warn",
@@ -303,7 +303,7 @@ class _Exchange:
         )
 
 
-def _tokens(reply: Reply | None) -> str:
+def _tokens(reply: AttemptResult | None) -> str:
     if reply is None or reply.usage.output_tokens is None:
         return ""
     return f", {reply.usage.prompt_tokens or 0} tokens in, {reply.usage.output_tokens} out"

@@ -8,7 +8,7 @@ import httpx
 
 from ccfallback.config.model import Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.http1.deadline import Late
+from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.server import respond
 from ccfallback.server.context import Context, Services, context_of
 from ccfallback.server.request import ClientGone, Message, Receive, Scope, Send, while_connected
@@ -105,7 +105,7 @@ async def _open_primary(
             "non_streaming",
             provider.timeouts.non_streaming,
         )
-    except Late as late:
+    except DeadlineExceeded as late:
         raise Unavailable(f"no answer within {late.seconds:.0f} s") from None
     except httpx.HTTPError as error:
         raise Unavailable(fault_of(error)[1]) from None

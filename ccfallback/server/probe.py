@@ -17,12 +17,12 @@ from ccfallback import __version__
 from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.http1.deadline import Late
+from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages.body import Body
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.server.attempt import Reply
-from ccfallback.server.attempts import Conversation
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers, States
 from ccfallback.server.context import Context, Logins, Services
 from ccfallback.server.keys import Keys
@@ -30,7 +30,7 @@ from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.transport import LibraryResponse
 from ccfallback.server.upstream import Upstreams
-from ccfallback.server.upstream_response import Answer, Broken
+from ccfallback.server.upstream_response import Broken, UpstreamResponse
 from ccfallback.wire.headers import request_headers, text_headers
 from ccfallback.wire.target import Address, below, endpoint, mapped_model
 
@@ -147,7 +147,7 @@ class _Prober:
         said: list[Record] = []
         services = self._services(said)
         context = Context("probe", self._config, self._headers(provider), self._tokens)
-        talk = Conversation(services, context, Impartial(), wait=PATIENCE)
+        talk = Attempts(services, context, Impartial(), wait=PATIENCE)
         try:
             await talk.run(_question(model), [provider], only_answers, 0.0)
             reply = _telling(talk.replies)
@@ -202,12 +202,12 @@ class _Prober:
             transport = self._upstreams.transport(url)
             async with asyncio.timeout(LIST_PATIENCE):
                 response = LibraryResponse(await transport.handle_async_request(request))
-                answer = Answer(response, context.watch)
+                answer = UpstreamResponse(response, context.watch)
                 try:
                     body = await answer.read_all("list", LIST_PATIENCE)
                 finally:
                     await answer.aclose()
-        except (KeyUnavailable, TimeoutError, Late, Broken, httpx.HTTPError):
+        except (KeyUnavailable, TimeoutError, DeadlineExceeded, Broken, httpx.HTTPError):
             return ()
         return _names_in(body)
 
@@ -270,7 +270,7 @@ def _question(model: str) -> Body:
     return Body.parse(msgspec.json.encode(asked))
 
 
-def _telling(replies: Sequence[Reply]) -> Reply:
+def _telling(replies: Sequence[AttemptResult]) -> AttemptResult:
     """The reply that tells most: a repair that is refused too leaves the first refusal standing."""
     last = replies[-1]
     if last.outcome.fault is not Fault.REQUEST:
@@ -279,7 +279,7 @@ def _telling(replies: Sequence[Reply]) -> Reply:
 
 
 def _evidence(
-    provider: Provider, model: str, reply: Reply, known_models: Sequence[str] = ()
+    provider: Provider, model: str, reply: AttemptResult, known_models: Sequence[str] = ()
 ) -> Evidence:
     return Evidence(
         provider=provider,
@@ -299,7 +299,7 @@ def _result(
     *,
     message: str,
     hint: str,
-    reply: Reply | None = None,
+    reply: AttemptResult | None = None,
 ) -> Probe:
     return Probe(
         provider=provider.name,

@@ -11,9 +11,9 @@ from typing import Final
 
 import httpx
 
-from ccfallback.http1.deadline import Late
+from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.server.attempt import EVENT_STREAM, Reply
+from ccfallback.server.attempt import EVENT_STREAM, AttemptResult
 from ccfallback.server.request import Send
 from ccfallback.server.upstream import fault_of
 from ccfallback.server.upstream_response import Broken
@@ -23,7 +23,7 @@ DRAIN: Final[float] = 0.25
 
 
 async def relay(
-    reply: Reply, send: Send, headers: Sequence[tuple[bytes, bytes]], idle: float
+    reply: AttemptResult, send: Send, headers: Sequence[tuple[bytes, bytes]], idle: float
 ) -> Outcome:
     """Send a stream's beginning and then all that follows; returns what it came to.
 
@@ -38,7 +38,7 @@ async def relay(
     while not translator.finished:
         try:
             chunk = await answer.read_within("idle", idle)
-        except (Late, Broken, httpx.HTTPError) as error:
+        except (DeadlineExceeded, Broken, httpx.HTTPError) as error:
             if translator.complete:
                 # All that matters has been said; the client does without the last event.
                 break
@@ -56,10 +56,10 @@ async def relay(
     return Outcome(Fault.NONE, status=reply.status)
 
 
-def _broken_off(error: Late | Broken | httpx.HTTPError) -> Outcome:
+def _broken_off(error: DeadlineExceeded | Broken | httpx.HTTPError) -> Outcome:
     """What it means that a stream can't be read any further."""
     match error:
-        case Late():
+        case DeadlineExceeded():
             return Outcome(Fault.TIMEOUT, "stream stalled")
         case Broken():
             return Outcome(Fault.TORN, f"stream broken: {error}")
@@ -67,7 +67,7 @@ def _broken_off(error: Late | Broken | httpx.HTTPError) -> Outcome:
             return Outcome(Fault.TORN, f"stream cut: {fault_of(error)[1]}")
 
 
-async def drain(reply: Reply) -> None:
+async def drain(reply: AttemptResult) -> None:
     """Read what is left after the last event, briefly, so that the connection can be used again."""
     answer = reply.answer
     if answer is None:
@@ -83,12 +83,12 @@ async def drain(reply: Reply) -> None:
         await answer.aclose()
 
 
-def is_stream(reply: Reply) -> bool:
+def is_stream(reply: AttemptResult) -> bool:
     """Whether a reply is an open stream."""
     return reply.answer is not None
 
 
-def content_type(reply: Reply) -> bytes | None:
+def content_type(reply: AttemptResult) -> bytes | None:
     """The type to announce, where it is not the upstream's."""
     media_type = reply.media_type
     if media_type is None:

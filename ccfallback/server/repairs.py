@@ -12,8 +12,8 @@ from typing import Final
 from ccfallback.config.model import Provider
 from ccfallback.policy import learned as lessons
 from ccfallback.policy.breaker import BreakerState
-from ccfallback.policy.draft import Draft
-from ccfallback.policy.learned import Lesson
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import Outcome
 from ccfallback.rectify import prevent, rectify
 from ccfallback.rectify.client import THE_CLIENTS_OWN, repairs_itself
@@ -37,10 +37,10 @@ class Repairs:
     level: str | None = None
     """The level of all records, where it is not theirs to choose."""
     _made: dict[str, list[tuple[str, Repaired]]] = field(default_factory=dict)
-    _used: dict[str, list[Lesson]] = field(default_factory=dict)
+    _used: dict[str, list[LearnedRejection]] = field(default_factory=dict)
     _refusals: dict[str, Refusal] = field(default_factory=dict)
 
-    def prevented(self, provider: Provider, draft: Draft) -> Draft:
+    def prevented(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """The draft without what the provider is known to refuse for this model."""
         rules = self.context.config.rectifiers
         state = self.services.breakers.of(provider.name)
@@ -58,8 +58,8 @@ class Repairs:
         return list(dict.fromkeys(each.rectifier for each in self._used.get(provider.name, ())))
 
     def repair(
-        self, provider: Provider, draft: Draft, outcome: Outcome, used: frozenset[str]
-    ) -> tuple[str, Draft] | None:
+        self, provider: Provider, draft: RequestDraft, outcome: Outcome, used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
         """The draft repaired by a rectifier not yet used; see `core.failover.Repair`."""
         rules = self.context.config.rectifiers
         if not rules.enabled or outcome.status not in REPAIRABLE:
@@ -132,7 +132,9 @@ class Repairs:
         self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
 
     def _change(
-        self, provider: Provider, change: Callable[[tuple[Lesson, ...]], tuple[Lesson, ...]]
+        self,
+        provider: Provider,
+        change: Callable[[tuple[LearnedRejection, ...]], tuple[LearnedRejection, ...]],
     ) -> None:
         def apply(state: BreakerState) -> BreakerState:
             return replace(state, learned=change(state.learned))
@@ -140,7 +142,7 @@ class Repairs:
         self.services.breakers.change(provider.name, apply)
 
 
-def _put_to(provider: Provider, draft: Draft) -> Draft:
+def _put_to(provider: Provider, draft: RequestDraft) -> RequestDraft:
     """The draft with what decides how it is put into the provider's format, where that is another
     than the client's."""
     if provider.format == "anthropic" or draft.quirks is not None:

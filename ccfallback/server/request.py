@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
 
-from ccfallback.http1.deadline import Watch
+from ccfallback.http1.deadline import Deadline
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -76,7 +76,7 @@ class Client(Protocol):
 
     loop: asyncio.AbstractEventLoop
     """Which runs it; to ask for that costs a system call."""
-    watch: Watch
+    watch: Deadline
     """Has an eye on how long upstreams take, for one request after another."""
     gone: bool
     """Whether it is closed."""

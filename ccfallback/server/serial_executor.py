@@ -17,7 +17,7 @@ CLOSE_SECONDS: Final = 1.0
 """How long `close` waits for what is under way."""
 
 
-class Disk:
+class SerialExecutor:
     """One call at a time, in the order in which they were asked for."""
 
     def __init__(self, name: str) -> None:

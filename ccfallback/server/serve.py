@@ -30,7 +30,7 @@ from ccfallback.server.keys import Keys
 from ccfallback.server.live_config import ConfigStore, LiveConfig
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.routes import create_app
-from ccfallback.server.serial_executor import Disk
+from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import server_file
 from ccfallback.state import signatures_file as ledger_file
@@ -72,7 +72,7 @@ class Proxy:
         self._signers = ledger_file.path_beside(paths.state)
         self._log_level = log_level
         self._writer: JournalWriter | None = None
-        self._disk = Disk("beside the state")
+        self._disk = SerialExecutor("beside the state")
         self._calling: asyncio.Future[None] | None = None
         self.recorder = Recorder(None)
         self.recorder.listeners.extend(listeners)

@@ -15,10 +15,10 @@ from ccfallback.policy.breaker import Phase, limits_of, phase, sane
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
 from ccfallback.server import respond
-from ccfallback.server.attempts import Conversation
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.chain import chain_for
 from ccfallback.server.context import Context, Services, context_of
-from ccfallback.server.health import Turn
+from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.passthrough import PassThrough, Unavailable, carry
 from ccfallback.server.record import milliseconds
@@ -55,7 +55,7 @@ COUNTS: Final = WireFormat(
 class ReadOnly:
     """Breakers that a request may look at, and not change."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: RequestHealth) -> None:
         self._turn = turn
 
     def admission(self, provider: Provider) -> Admission:
@@ -89,9 +89,9 @@ class CountTokens:
         try:
             body = await read_request(context, receive)
             health = ReadOnly(
-                Turn(services.breakers, limits_of(context.config), body.model, context.id)
+                RequestHealth(services.breakers, limits_of(context.config), body.model, context.id)
             )
-            talk = Conversation(
+            talk = Attempts(
                 services,
                 context,
                 health,

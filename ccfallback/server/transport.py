@@ -12,7 +12,7 @@ import httpx
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class UpstreamRequest:
     """A request with its whole body. Its `repr` shows no key and no content."""
 
     url: str = field(repr=False)
@@ -40,10 +40,10 @@ class Response(Protocol):
         """Keep the connection when the response was over, else close it at once."""
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """A way to upstreams."""
 
-    async def post(self, post: Post) -> Response:
+    async def post(self, post: UpstreamRequest) -> Response:
         """Send a request; the response has its head."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -77,7 +77,7 @@ class LibraryResponse:
         await self._response.aclose()
 
 
-async def post(transport: httpx.AsyncBaseTransport, post: Post) -> Response:
+async def post(transport: httpx.AsyncBaseTransport, post: UpstreamRequest) -> Response:
     """Send a request on a transport of the library's kind."""
     try:
         request = httpx.Request(

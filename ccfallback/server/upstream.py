@@ -20,7 +20,7 @@ import httpx
 from ccfallback.http1.transport import DirectTransport
 from ccfallback.policy.outcome import Fault
 from ccfallback.server import transport as carrier
-from ccfallback.server.transport import Carrier, Post, Response
+from ccfallback.server.transport import Response, Transport, UpstreamRequest
 from ccfallback.wire.target import is_loopback
 
 _NO_ROUTE: Final = frozenset(
@@ -39,13 +39,13 @@ class Upstreams:
     def __init__(self, proxy: str | None = None) -> None:
         self._proxy = proxy
         self._environment = getproxies()
-        self._transports: dict[str | None, Carrier] = {}
+        self._transports: dict[str | None, Transport] = {}
 
     def use_proxy(self, proxy: str | None) -> None:
         """Send what begins from now on through this outgoing proxy."""
         self._proxy = proxy
 
-    def transport(self, url: str) -> Carrier:
+    def transport(self, url: str) -> Transport:
         """What carries a request to `url`."""
         proxy = self._proxy_for(url)
         if proxy not in self._transports:
@@ -91,7 +91,7 @@ class Proxied(httpx.AsyncBaseTransport):
     def __init__(self, proxy: str) -> None:
         self._pool = httpx.AsyncHTTPTransport(proxy=proxy, limits=_LIMITS)
 
-    async def post(self, post: Post) -> Response:
+    async def post(self, post: UpstreamRequest) -> Response:
         """Send a request; the response has its head."""
         return await carrier.post(self, post)
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from ccfallback.http1.deadline import Watch
+from ccfallback.http1.deadline import Deadline
 from ccfallback.server.transport import Response
 
 MAX_WHOLE: Final = 64 * 1024 * 1024
@@ -23,10 +23,10 @@ class Broken(Exception):
     """The answer can't be read; says so in a few words."""
 
 
-class Answer:
+class UpstreamResponse:
     """Status, headers and body of an upstream's response."""
 
-    def __init__(self, response: Response, watch: Watch) -> None:
+    def __init__(self, response: Response, watch: Deadline) -> None:
         self.status = response.status
         self.headers = response.headers
         media_type, encoding = _about(response.headers)
@@ -54,7 +54,7 @@ class Answer:
         return b""
 
     async def read_within(self, timeout: str, seconds: float) -> bytes:
-        """The next bytes, or `Late`."""
+        """The next bytes, or `DeadlineExceeded`."""
         if self._inflate is not None:
             return await self._watch.wait(self.read(), timeout, seconds)
         if self._response.ready:

@@ -25,7 +25,7 @@ class Place(Enum):
     WITHOUT_TLS = "without-tls"
 
 
-class Elsewhere:
+class UnreachableAddresses:
     """The addresses, from `__enter__` to `__exit__`."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ClientView:
     """What the client saw of one request."""
 
     ending: Ending
@@ -50,14 +50,14 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Ask again, after so many seconds."""
 
     stream: bool
     wait: float
 
 
-def next_try(seen: Sequence[Sight], *, login: bool) -> Again | None:
+def next_try(seen: Sequence[ClientView], *, login: bool) -> Retry | None:
     """What follows the requests of a turn that came to nothing; `None` shows the user an error."""
     last, tries = seen[-1], len(seen)
     if tries >= MOST_TRIES or last.ending is Ending.ANSWERED or last.kept:
@@ -65,28 +65,28 @@ def next_try(seen: Sequence[Sight], *, login: bool) -> Again | None:
     gap = GAPS[min(tries, len(GAPS)) - 1]
     match last.ending:
         case Ending.DROPPED:
-            return Again(last.stream, gap)
+            return Retry(last.stream, gap)
         case Ending.STATUS:
             return _after_status(seen, gap, login=login)
         case Ending.ERROR_EVENT if last.overloaded and sum(s.overloaded for s in seen) < 3:
-            return Again(last.stream, gap)
+            return Retry(last.stream, gap)
         case _:
             # A stream that makes no sense is asked for once more, as a whole answer.
-            return Again(stream=False, wait=0.0) if last.stream else None
+            return Retry(stream=False, wait=0.0) if last.stream else None
 
 
-def _after_status(seen: Sequence[Sight], gap: float, *, login: bool) -> Again | None:
+def _after_status(seen: Sequence[ClientView], gap: float, *, login: bool) -> Retry | None:
     last = seen[-1]
     status = last.status or 0
     if last.should_retry == "false" or last.retry_after > PATIENCE:
         return None
     if status == 404:
-        return Again(stream=False, wait=0.0) if last.stream else None
+        return Retry(stream=False, wait=0.0) if last.stream else None
     if status == 401 and login:
         # It renews its login, once.
         refusals = sum(sight.status == 401 for sight in seen)
-        return Again(last.stream, 0.0) if refusals == 1 else None
+        return Retry(last.stream, 0.0) if refusals == 1 else None
     if status in RETRIED or status >= 500 or last.should_retry == "true":
-        return Again(last.stream, max(gap, last.retry_after))
+        return Retry(last.stream, max(gap, last.retry_after))
     # A redirect is followed, to where nothing waits for a message.
-    return Again(last.stream, gap) if 300 <= status < 400 else None
+    return Retry(last.stream, gap) if 300 <= status < 400 else None

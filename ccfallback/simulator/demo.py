@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.paths import Paths
 from ccfallback.server.background import BackgroundProxy
 from ccfallback.server.record import Record
@@ -75,7 +75,7 @@ def _ask(url: str) -> DemoResult:
         response = client.post(f"{url}/v1/messages", json=asked)
     text = ""
     if response.status_code == 200:
-        blocks = msgspec.json.decode(fold(response.content))["content"]
+        blocks = msgspec.json.decode(to_message(response.content))["content"]
         text = "".join(block.get("text", "") for block in blocks)
     return DemoResult(
         status=response.status_code,

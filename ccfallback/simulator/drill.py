@@ -21,8 +21,8 @@ from typing import Final
 import httpx
 
 from ccfallback.config.model import Config
-from ccfallback.simulator.addresses import Elsewhere, Place
-from ccfallback.simulator.drill_server import Report, Scene, Stage
+from ccfallback.simulator.addresses import Place, UnreachableAddresses
+from ccfallback.simulator.drill_server import DrillCase, DrillServer, Report
 from ccfallback.simulator.faults import FAULTS
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 
@@ -33,20 +33,20 @@ PATIENCE: Final = (1.0, 5.0, 25.0)
 """What the shortened timeouts are multiplied by, from the first try of a task to the last."""
 
 
-def scenes(config: Config) -> Iterator[Scene]:
+def scenes(config: Config) -> Iterator[DrillCase]:
     """Every task: the first of the chain fails, the second while the first is cut off, and each
     provider alone is left."""
     chain = config.active
     for fault in FAULTS:
         if not (fault.fallback_only and chain[0].primary):
-            yield Scene(fault.id, fault, 0)
+            yield DrillCase(fault.id, fault, 0)
     for fault in FAULTS if len(chain) > 1 else ():
         if not fault.login:
-            yield Scene(f"{chain[1].name}/{fault.id}", fault, 1, frozenset({0}))
+            yield DrillCase(f"{chain[1].name}/{fault.id}", fault, 1, frozenset({0}))
     alone = next(fault for fault in FAULTS if fault.place is Place.REFUSED)
     for position, provider in enumerate(chain if len(chain) > 1 else ()):
         others = frozenset(range(len(chain))) - {position}
-        yield Scene(f"{provider.name}/alone", alone, min(others), others)
+        yield DrillCase(f"{provider.name}/alone", alone, min(others), others)
 
 
 def drill(config: Config, listener: Callable[[Report, int], None]) -> list[Report]:
@@ -86,14 +86,14 @@ class _Drill:
         places = asyncio.Semaphore(AT_ONCE)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="ccfallback-drill-")))
-            elsewhere = stack.enter_context(Elsewhere())
+            elsewhere = stack.enter_context(UnreachableAddresses())
             stubs = [
                 stack.enter_context(ScriptedUpstream(route=self._route(position)))
                 for position in range(len(self._config.active))
             ]
 
             async def play(number: int, patience: float) -> bool:
-                stage = Stage(
+                stage = DrillServer(
                     self._config,
                     self._scenes[number],
                     elsewhere,

@@ -7,9 +7,9 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.messages.sse import EventSplitter, data_of
-from ccfallback.simulator.claude_code import Ending, Sight, next_try
+from ccfallback.simulator.claude_code import ClientView, Ending, next_try
 from ccfallback.simulator.scripted_format import LAST_WORD, TOOL
 
 MODEL: Final = "claude-opus-4-5"
@@ -37,7 +37,7 @@ class Task:
     login: bool
     pause: Callable[[float], Awaitable[None]]
     after_request: Callable[[], None] = lambda: None
-    seen: list[Sight] = field(default_factory=list)
+    seen: list[ClientView] = field(default_factory=list)
     """Every request of every turn."""
     answered_by: list[str] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Task:
 
     async def _turn(self) -> list[Block] | None:
         """The content of an answer; `None` if the client would show an error."""
-        seen: list[Sight] = []
+        seen: list[ClientView] = []
         stream = True
         while True:
             sight, content = await self._request(stream=stream)
@@ -82,7 +82,7 @@ class Task:
             await self.pause(again.wait)
             stream = again.stream
 
-    async def _request(self, *, stream: bool) -> tuple[Sight, list[Block]]:
+    async def _request(self, *, stream: bool) -> tuple[ClientView, list[Block]]:
         body = {
             "model": MODEL,
             "max_tokens": 1000,
@@ -103,7 +103,7 @@ class Task:
                     raw += chunk
         except httpx.TransportError:
             blocks = _whole_blocks(raw)
-            return Sight(Ending.DROPPED, stream, kept=bool(blocks)), blocks
+            return ClientView(Ending.DROPPED, stream, kept=bool(blocks)), blocks
         if response.status_code != 200:
             return _refused(response, raw, stream=stream), []
         return _read(response, raw, stream=stream)
@@ -113,13 +113,13 @@ class Task:
         self.answered_by.append(response.headers.get("x-ccfallback-provider", ""))
 
 
-def _refused(response: httpx.Response, raw: bytes, *, stream: bool) -> Sight:
+def _refused(response: httpx.Response, raw: bytes, *, stream: bool) -> ClientView:
     try:
         message = str(msgspec.json.decode(raw)["error"]["message"])
     except (msgspec.DecodeError, TypeError, KeyError):
         message = ""
     wait = response.headers.get("retry-after", "")
-    return Sight(
+    return ClientView(
         Ending.STATUS,
         stream,
         status=response.status_code,
@@ -129,13 +129,13 @@ def _refused(response: httpx.Response, raw: bytes, *, stream: bool) -> Sight:
     )
 
 
-def _read(response: httpx.Response, raw: bytes, *, stream: bool) -> tuple[Sight, list[Block]]:
+def _read(response: httpx.Response, raw: bytes, *, stream: bool) -> tuple[ClientView, list[Block]]:
     if "event-stream" not in response.headers.get("content-type", ""):
         try:
             content = msgspec.json.decode(raw)["content"]
         except (msgspec.DecodeError, TypeError, KeyError):
-            return Sight(Ending.MALFORMED, stream, 200), []
-        return Sight(Ending.ANSWERED, stream, 200), list(content)
+            return ClientView(Ending.MALFORMED, stream, 200), []
+        return ClientView(Ending.ANSWERED, stream, 200), list(content)
     events = _events(raw)
     kinds = [event.get("type") for event in events]
     blocks = _whole_blocks(raw)
@@ -143,12 +143,14 @@ def _read(response: httpx.Response, raw: bytes, *, stream: bool) -> tuple[Sight,
         error = events[kinds.index("error")].get("error") or {}
         overloaded = error.get("type") == "overloaded_error" and "content_block_start" not in kinds
         ending = Ending.ERROR_EVENT
-        return Sight(ending, stream, 200, overloaded=overloaded, kept=bool(blocks)), blocks
+        return ClientView(ending, stream, 200, overloaded=overloaded, kept=bool(blocks)), blocks
     if any(kind is None for kind in kinds):
-        return Sight(Ending.MALFORMED, stream, 200, kept=bool(blocks)), blocks
+        return ClientView(Ending.MALFORMED, stream, 200, kept=bool(blocks)), blocks
     if any((event.get("delta") or {}).get("stop_reason") for event in events):
-        return Sight(Ending.ANSWERED, stream, 200), list(msgspec.json.decode(fold(raw))["content"])
-    return Sight(Ending.ENDED_EARLY, stream, 200, kept=bool(blocks)), blocks
+        return ClientView(Ending.ANSWERED, stream, 200), list(
+            msgspec.json.decode(to_message(raw))["content"]
+        )
+    return ClientView(Ending.ENDED_EARLY, stream, 200, kept=bool(blocks)), blocks
 
 
 def _events(raw: bytes) -> list[dict[str, Any]]:
@@ -172,5 +174,5 @@ def _whole_blocks(raw: bytes) -> list[Block]:
     ended = [i for i, each in enumerate(events) if b'"content_block_stop"' in each]
     if not ended:
         return []
-    message = msgspec.json.decode(fold(b"".join(events[: ended[-1] + 1])))
+    message = msgspec.json.decode(to_message(b"".join(events[: ended[-1] + 1])))
     return list(message["content"])

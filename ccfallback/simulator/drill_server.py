@@ -14,8 +14,8 @@ from ccfallback.paths import Paths
 from ccfallback.redact import Secret
 from ccfallback.server.record import Record
 from ccfallback.server.serve import Proxy
-from ccfallback.simulator.addresses import Elsewhere, Place
-from ccfallback.simulator.claude_code import Ending, Sight
+from ccfallback.simulator.addresses import Place, UnreachableAddresses
+from ccfallback.simulator.claude_code import ClientView, Ending
 from ccfallback.simulator.drill_client import Task
 from ccfallback.simulator.faults import Ends, ScriptedFault
 from ccfallback.simulator.scripted import Script
@@ -28,7 +28,7 @@ LONGEST: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DrillCase:
     """One task: who fails how, and who is cut off meanwhile. Positions in the chain."""
 
     id: str
@@ -64,13 +64,13 @@ class Report:
 
 
 @dataclass
-class Stage:
+class DrillServer:
     """One task with a proxy of its own; for the proxy, where its configuration comes from."""
 
     config: Config
     """The user's own."""
-    scene: Scene
-    elsewhere: Elsewhere
+    scene: DrillCase
+    elsewhere: UnreachableAddresses
     stubs: Sequence[str]
     """Where the scripted upstreams are, each with a path of this task's own."""
     assign: Callable[[int, Script], None]
@@ -78,7 +78,7 @@ class Stage:
     patience: float
     """What the shortened timeouts are multiplied by."""
     path: Path = field(default_factory=Path)
-    mended: bool = False
+    repaired: bool = False
     skipped: float = 0.0
     waits: list[float] = field(default_factory=list)
     late: list[tuple[str, str, float]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Stage:
 
     def stamp(self) -> tuple[int, int, int]:
         """See `live.ConfigStore`: the configuration changes once, when a fault is over."""
-        return (int(self.mended), 0, 0)
+        return (int(self.repaired), 0, 0)
 
     def load(self) -> Config:
         """The user's configuration, with everybody on this machine and nobody's key."""
@@ -99,7 +99,7 @@ class Stage:
             script = dialect.works()
             if position in scene.cut:
                 place = Place.REFUSED
-            elif position == scene.at and not self.mended:
+            elif position == scene.at and not self.repaired:
                 place, script = scene.fault.place, scene.fault.script(provider.format)
             self.assign(position, script)
             url = self.elsewhere.url(place, self.stubs[position])
@@ -146,8 +146,8 @@ class Stage:
 
     def _after_request(self) -> None:
         """A fault of the last one standing is over by the client's next try."""
-        if not self.mended and not self.scene.survivors(len(self.stubs)):
-            self.mended = True
+        if not self.repaired and not self.scene.survivors(len(self.stubs)):
+            self.repaired = True
 
     def _listen(self, record: Record) -> None:
         if record["event"] == "provider.timeout":
@@ -160,7 +160,7 @@ class Stage:
     def _may_be_late(self, name: str) -> bool:
         """Whether it is the provider's fault if no answer comes in time."""
         faulty = self.config.active[self.scene.at].name
-        return self.scene.fault.waits and not self.mended and name == faulty
+        return self.scene.fault.waits and not self.repaired and name == faulty
 
     def _limits(self, name: str) -> Timeouts:
         provider = self.config.provider(name)
@@ -215,7 +215,7 @@ def _seconds(timeouts: Timeouts, which: str) -> float:
     return float(getattr(timeouts, which, timeouts.idle))
 
 
-def _story(seen: Sequence[Sight], *, done: bool, waited: float) -> str:
+def _story(seen: Sequence[ClientView], *, done: bool, waited: float) -> str:
     """What the client saw, in a few words."""
     troubles = [_words(sight) for sight in seen if sight.ending is not Ending.ANSWERED]
     said = ", ".join(dict.fromkeys(troubles))
@@ -226,7 +226,7 @@ def _story(seen: Sequence[Sight], *, done: bool, waited: float) -> str:
     return f"{said}; asked again, the answer" + (f" after {waited:.0f} s" if waited >= 1 else "")
 
 
-def _words(sight: Sight) -> str:
+def _words(sight: ClientView) -> str:
     match sight.ending:
         case Ending.STATUS:
             return f"{sight.status} {sight.message}".strip()[:120]

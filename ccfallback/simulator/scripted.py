@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.assemble import unfold
+from ccfallback.messages.assemble import to_events
 from ccfallback.messages.sse import EventSplitter
 
 JSON: Final = "application/json"
@@ -286,7 +286,7 @@ def reply(content: Iterable[Mapping[str, Any]] | str, *, stop_reason: str = "end
 
 def events_of(body: bytes) -> list[bytes]:
     """The events that stream a whole message."""
-    return EventSplitter().feed(unfold(body))
+    return EventSplitter().feed(to_events(body))
 
 
 def stream(

@@ -18,7 +18,7 @@ from ccfallback import files
 from ccfallback.errors import StateError
 from ccfallback.files import Busy, Stamp
 from ccfallback.policy.breaker import CLOSED, BreakerState
-from ccfallback.policy.learned import Lesson
+from ccfallback.policy.learned import LearnedRejection
 
 States = dict[str, BreakerState]
 
@@ -169,7 +169,7 @@ def _state(table: Mapping[str, Any]) -> BreakerState:
     )
 
 
-def _lessons(value: Any) -> tuple[Lesson, ...]:
+def _lessons(value: Any) -> tuple[LearnedRejection, ...]:
     found = []
     for entry in value if isinstance(value, list) else ():
         table = _mapping(entry)
@@ -177,7 +177,7 @@ def _lessons(value: Any) -> tuple[Lesson, ...]:
         until = _seconds(table.get("until"))
         words = isinstance(rectifier, str) and isinstance(model, str) and isinstance(text, str)
         if words and until is not None:
-            found.append(Lesson(str(rectifier), str(model), str(text), until))
+            found.append(LearnedRejection(str(rectifier), str(model), str(text), until))
     return tuple(found)
 
 

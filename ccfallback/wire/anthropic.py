@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.body import UNREADABLE, Body, mended
+from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
 from ccfallback.wire.format import Refusal, Usage, Whole, WireFormat
@@ -219,7 +219,7 @@ def _mended_event(data: bytes) -> _Event | None:
     Some gateways cut a text in the middle of a letter, and JavaScript reads that.
     """
     try:
-        return _EVENT.decode(mended(data))
+        return _EVENT.decode(replace_lone_surrogates(data))
     except UNREADABLE:
         return None
 

@@ -15,7 +15,7 @@ from ccfallback.messages.thinking import (
     without_own_thinking,
     without_thinking,
 )
-from ccfallback.policy.signatures import Ledger
+from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.wire.target import mapped_model
 
 LEAST_BUDGET: Final = 1024
@@ -25,7 +25,7 @@ BILLING_MARK: Final = "x-anthropic-billing-header:"
 
 
 def body_for(
-    provider: Provider, body: Body, privacy: Privacy, ledger: Ledger | None = None
+    provider: Provider, body: Body, privacy: Privacy, ledger: SignatureOrigins | None = None
 ) -> Body:
     """The Anthropic body that goes to `provider`; the very same one where nothing has to change."""
     if provider.format == "anthropic":
@@ -44,7 +44,9 @@ def body_for(
     return body if most is None else with_at_most(body, most)
 
 
-def without_foreign_thinking(body: Body, provider: Provider, ledger: Ledger | None) -> Body:
+def without_foreign_thinking(
+    body: Body, provider: Provider, ledger: SignatureOrigins | None
+) -> Body:
     """A body without thinking that `provider` would refuse.
 
     That is our own, what somebody else is known to have signed, and for the primary what nobody

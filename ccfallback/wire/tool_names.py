@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.body import Body, mended
+from ccfallback.messages.body import Body, replace_lone_surrogates
 from ccfallback.messages.sse import EventSplitter, data_of, event
 from ccfallback.wire.format import StreamTranslator, Whole, WireFormat
 
@@ -103,7 +103,7 @@ def _block(block: Any, names: Names) -> Any:
 
 
 def _decoded(raw: bytes) -> Any:
-    for spelling in (raw, mended(raw)):
+    for spelling in (raw, replace_lone_surrogates(raw)):
         try:
             return msgspec.json.decode(spelling)
         except _UNREADABLE:

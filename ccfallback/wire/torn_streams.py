@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import mended
+from ccfallback.messages.body import replace_lone_surrogates
 from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.wire.format import StreamTranslator
 
@@ -124,7 +124,7 @@ class UnfinishedStream:
 def _event_in(raw: bytes) -> _Event:
     """What matters of an event; nothing where it has another shape than ours."""
     data = data_of(raw)
-    for spelling in (data, mended(data)):
+    for spelling in (data, replace_lone_surrogates(data)):
         try:
             return _EVENT.decode(spelling)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

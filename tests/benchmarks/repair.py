@@ -14,9 +14,9 @@ import msgspec
 
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
-from ccfallback.policy.learned import Lesson
-from ccfallback.policy.signatures import Ledger
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.policy.learned import LearnedRejection
+from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.rectify import RECTIFIERS, prevent, rectify
 from ccfallback.rectify.rule import Refusal
 from ccfallback.simulator.scripted import Received
@@ -64,9 +64,9 @@ def long_request() -> bytes:
     return msgspec.json.encode({**asked, "messages": messages})
 
 
-def lessons_of_the_plain_api(draft: Draft) -> list[Lesson]:
+def lessons_of_the_plain_api(draft: RequestDraft) -> list[LearnedRejection]:
     """All that a provider teaches who knows nothing newer."""
-    learned: list[Lesson] = []
+    learned: list[LearnedRejection] = []
     while True:
         headers = (("anthropic-beta", ",".join(draft.betas)),) if draft.betas else ()
         fault = next(refusals(Received("POST", "/", headers, draft.body.raw)), None)
@@ -76,7 +76,7 @@ def lessons_of_the_plain_api(draft: Draft) -> list[Lesson]:
         name, repaired = found
         draft = repaired.draft
         if repaired.lesson:
-            learned.append(Lesson(name, draft.body.model, repaired.lesson, 0.0))
+            learned.append(LearnedRejection(name, draft.body.model, repaired.lesson, 0.0))
 
 
 def dearest_repair(raw: bytes) -> tuple[str, float]:
@@ -86,7 +86,7 @@ def dearest_repair(raw: bytes) -> tuple[str, float]:
         for wording in (*REFUSALS.get(rectifier.name, ()), *REFUSED.get(rectifier.name, ())):
             refusal = Refusal(400, wording)
             began = perf_counter()
-            made = rectifier.repair(Draft(Body.parse(raw), BETAS), refusal)
+            made = rectifier.repair(RequestDraft(Body.parse(raw), BETAS), refusal)
             if made is not None:
                 assert made.draft.body.raw
                 took = (perf_counter() - began) * 1e3
@@ -99,20 +99,20 @@ def main() -> None:
     """Measure, and print a line for each."""
     raw = long_request()
     body = Body.parse(raw)
-    ledger = Ledger()
+    ledger = SignatureOrigins()
     ledger.note(["of the primary"], PRIMARY.name, primary=True)
-    mixed = Ledger()
+    mixed = SignatureOrigins()
     mixed.note(["of another"], FALLBACK.name, primary=False)
-    lessons = lessons_of_the_plain_api(Draft(body, BETAS))
+    lessons = lessons_of_the_plain_api(RequestDraft(body, BETAS))
 
     def made(work: Callable[[Body], Body]) -> float:
         return measured(lambda: work(Body.parse(raw)).raw)
 
-    def sent(provider: Provider, known: Ledger) -> float:
+    def sent(provider: Provider, known: SignatureOrigins) -> float:
         return made(lambda parsed: body_for(provider, parsed, Privacy(), known))
 
-    def prevented(known: list[Lesson]) -> float:
-        return made(lambda parsed: prevent(Draft(parsed, BETAS), known)[0].body)
+    def prevented(known: list[LearnedRejection]) -> float:
+        return made(lambda parsed: prevent(RequestDraft(parsed, BETAS), known)[0].body)
 
     lines = [
         ("parsing it", made(lambda parsed: parsed)),

@@ -15,7 +15,7 @@ from ccfallback.cli.phrases import sparkline
 from ccfallback.cli.running import Running
 from ccfallback.cli.table import Styled, aligned
 from ccfallback.config.model import Config, Provider
-from ccfallback.events.live_stats import Watch
+from ccfallback.events.live_stats import LiveStats
 from ccfallback.policy.breaker import BreakerState
 from tests.cli import logbook
 from tests.cli.conftest import NOW
@@ -65,7 +65,7 @@ def happened() -> Iterator[bytes]:
 
 
 def picture(lines: Any = None) -> Any:
-    watch = Watch(900)
+    watch = LiveStats(900)
     for line in happened() if lines is None else lines:
         watch.add(msgspec.json.decode(line), NOW)
     return watch.picture(NOW)

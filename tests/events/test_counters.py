@@ -19,9 +19,9 @@ from ccfallback.events.counters import (
     SKIPS,
     TOKENS,
     VALVES,
+    Counters,
     Histogram,
     Metric,
-    Tally,
 )
 
 END: dict[str, Any] = {
@@ -95,13 +95,13 @@ END: dict[str, Any] = {
 def test_what_counts_as_what(
     event: str, data: dict[str, Any], metric: Metric, counts: dict[tuple[str, ...], int]
 ) -> None:
-    tally = Tally()
+    tally = Counters()
     tally.note("info", event, data)
     assert dict(tally.counts[metric]) == counts
 
 
 def test_durations_are_in_seconds() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.note("info", "request.complete", END)
     tally.note("info", "request.complete", {**END, "ttft": None})
     latency, first = tally.histograms[DURATION]["a"], tally.histograms[FIRST]["a"]
@@ -111,7 +111,7 @@ def test_durations_are_in_seconds() -> None:
 
 
 def test_side_endpoints_and_unknown_events_count_for_nothing() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.note("debug", "provider.failure", {"provider": "a", "fault": "torn"})
     tally.note("info", "provider.success", {})
     assert not any(count for counts in tally.counts.values() for count in counts.values())

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.events.live_stats import FORGOTTEN, MOST_RECORDS, MOST_SHOWN, Picture, Watch
+from ccfallback.events.live_stats import FORGOTTEN, MOST_RECORDS, MOST_SHOWN, LiveStats, Picture
 from ccfallback.events.stats import BUCKETS
 from tests.cli import logbook
 
@@ -23,7 +23,7 @@ def answer(at: float, provider: str = "one", latency: float = 1000.0, n: int = 0
 
 
 def seen(told: Iterable[Any], now: float = NOW) -> Picture:
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     for record in told:
         watch.add(record, now)
     return watch.picture(now)
@@ -51,7 +51,7 @@ def test_only_the_next_provider_is_a_failover() -> None:
 
 
 def test_the_window_moves_on() -> None:
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     for record in answer(NOW):
         watch.add(record, NOW)
     assert watch.picture(NOW + WINDOW - 60).requests == 1
@@ -89,7 +89,7 @@ def test_what_is_no_record_of_ours_does_no_harm(junk: dict[str, Any]) -> None:
 
 def test_a_request_is_under_way_until_it_ends() -> None:
     start, attempt, success, end = answer(NOW)
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     for record in (start, attempt, success):
         watch.add(record, NOW)
     (under_way,) = watch.picture(NOW).under_way
@@ -108,7 +108,7 @@ def test_what_comes_after_the_end_begins_nothing() -> None:
 
 
 def test_a_request_without_an_end_is_forgotten() -> None:
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     watch.add(answer(NOW)[0], NOW)
     assert len(watch.picture(NOW + FORGOTTEN - 1).under_way) == 1
     assert watch.picture(NOW + FORGOTTEN + 1).under_way == []
@@ -127,7 +127,7 @@ def test_an_end_whose_beginning_is_gone_is_shown() -> None:
 
 def test_what_was_written_before_is_read_from_its_end() -> None:
     told = [record for n in range(30) for record in answer(NOW - 3000 + 100 * n, n=n)]
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     watch.recall(reversed(told), NOW)
     picture = watch.picture(NOW)
     assert picture.requests == seen(told).requests == 8
@@ -137,13 +137,13 @@ def test_what_was_written_before_is_read_from_its_end() -> None:
 
 def test_no_more_is_read_than_is_shown() -> None:
     old = (record for n in range(10_000) for record in answer(NOW - 2000 - n, n=n)[::-1])
-    Watch(WINDOW).recall(old, NOW)
+    LiveStats(WINDOW).recall(old, NOW)
     left = sum(1 for _ in old)
     assert left > 4 * (10_000 - MOST_SHOWN) - 10
 
 
 def test_memory_has_a_bound() -> None:
-    watch = Watch(WINDOW)
+    watch = LiveStats(WINDOW)
     for n in range(3 * MOST_SHOWN):
         for record in answer(NOW + n * 60, f"provider-{n}", n=n):
             watch.add(record, NOW + n * 60)

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.events.quantiles import ERROR, LARGEST, SMALLEST, Sketch
+from ccfallback.events.quantiles import ERROR, LARGEST, SMALLEST, QuantileSketch
 
 SHARES = (0.0, 0.01, 0.5, 0.95, 0.99, 1.0)
 
 
-def sketch_of(values: list[float]) -> Sketch:
-    sketch = Sketch()
+def sketch_of(values: list[float]) -> QuantileSketch:
+    sketch = QuantileSketch()
     for value in values:
         sketch.add(value)
     return sketch

@@ -16,10 +16,10 @@ from uvicorn.server import ServerState
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
-from ccfallback.http1.request import Outgoing
-from ccfallback.http1.response import Incoming
+from ccfallback.http1.request import RequestEncoder
+from ccfallback.http1.response import ResponseParser
 from ccfallback.http1.server_connection import ClientConnection
-from ccfallback.messages.assemble import NotFoldable, fold
+from ccfallback.messages.assemble import NotAMessage, to_message
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.server.request import Receive, Scope, Send
@@ -70,8 +70,8 @@ def translator(name: str) -> Target:
         if well:
             assert (said, complete, well) == in_one
         if complete:
-            with suppress(NotFoldable):
-                fold(said)
+            with suppress(NotAMessage):
+                to_message(said)
         FORMATS[name].whole(data, ASKED, provider)
         FORMATS[name].refusal(400, {}, data, 0.0)
 
@@ -116,7 +116,7 @@ def headers(data: bytes) -> None:
         if SECRET not in data:
             assert all(SECRET not in value for _, value in sent)
         try:
-            head = Outgoing.post(b"/", b"b.test", sent, b"").head
+            head = RequestEncoder.post(b"/", b"b.test", sent, b"").head
         except httpx.LocalProtocolError:
             continue
         assert head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r")
@@ -141,7 +141,7 @@ def response(data: bytes) -> None:
     """A response is the same however it was cut, or an error in both cases."""
 
     def through(pieces: list[bytes]) -> object:
-        incoming = Incoming()
+        incoming = ResponseParser()
         said = b"".join(incoming.feed(piece) for piece in pieces)
         incoming.end()
         if incoming.broken is not None:

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ccfallback.http1.deadline import Alarm, Late, Watch
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded, Timer
 from tests.server.raw_upstream import Runs
 
 
 def test_it_rings_once_the_time_is_over(run: Runs) -> None:
     async def story() -> None:
         rung = asyncio.Event()
-        alarm = Alarm(rung.set)
+        alarm = Timer(rung.set)
         alarm.set(0.001)
         await rung.wait()
         assert not alarm.waiting
@@ -23,7 +23,7 @@ def test_it_rings_once_the_time_is_over(run: Runs) -> None:
 def test_a_wait_that_is_over_rings_nothing(run: Runs) -> None:
     async def story() -> None:
         rung = asyncio.Event()
-        alarm, other = Alarm(lambda: rungs.append(1)), Alarm(rung.set)
+        alarm, other = Timer(lambda: rungs.append(1)), Timer(rung.set)
         alarm.set(0.001)
         alarm.stop()
         other.set(0.02)
@@ -44,7 +44,7 @@ def test_a_timer_that_goes_off_too_early_is_set_again(run: Runs) -> None:
             order.append("rung")
             rung.set()
 
-        alarm = Alarm(ring)
+        alarm = Timer(ring)
         alarm.set(0.01)
         alarm.stop()
         alarm.set(0.1)
@@ -58,7 +58,7 @@ def test_a_timer_that_goes_off_too_early_is_set_again(run: Runs) -> None:
 def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time(run: Runs) -> None:
     async def story() -> None:
         rung = asyncio.Event()
-        alarm = Alarm(rung.set)
+        alarm = Timer(rung.set)
         alarm.set(3600)
         alarm.set(0.001)
         await rung.wait()
@@ -68,7 +68,7 @@ def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time(run: Runs) -> 
 
 def test_a_closed_alarm_leaves_no_timer(run: Runs) -> None:
     async def story() -> None:
-        alarm = Alarm(lambda: rungs.append(1))
+        alarm = Timer(lambda: rungs.append(1))
         alarm.set(0.001)
         alarm.close()
         await asyncio.sleep(0.01)
@@ -106,18 +106,18 @@ def test_a_wait_leaves_nothing_to_the_next_one(
     run: Runs, before: Callable[[], Awaitable[None]]
 ) -> None:
     async def story() -> None:
-        watch = Watch()
+        watch = Deadline()
         limit = 3600 if before is in_time else 0.001
         try:
             await watch.wait(before(), "first", limit)
-        except Late:
+        except DeadlineExceeded:
             assert before is silence
         except OSError:
             assert before is ends_otherwise
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
-        with pytest.raises(Late) as late:
+        with pytest.raises(DeadlineExceeded) as late:
             await watch.wait(silence(), "second", 0.001)
         assert (late.value.timeout, late.value.seconds) == ("second", 0.001)
         watch.close()
@@ -128,7 +128,7 @@ def test_a_wait_leaves_nothing_to_the_next_one(
 @pytest.mark.parametrize("late_as_well", [False, True])
 def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool) -> None:
     async def story() -> None:
-        watch = Watch()
+        watch = Deadline()
 
         async def cancelled_meanwhile() -> None:
             loop = asyncio.get_running_loop()
@@ -149,7 +149,7 @@ def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool)
 
 def test_a_watch_that_is_closed_leaves_no_timer(run: Runs) -> None:
     async def story() -> None:
-        watch = Watch()
+        watch = Deadline()
         work = asyncio.create_task(watch.wait(asyncio.sleep(0.02), "late", 0.01))
         await asyncio.sleep(0)
         watch.close()

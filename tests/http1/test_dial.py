@@ -13,7 +13,7 @@ from ccfallback.http1 import dial
 from ccfallback.http1.dial import Address, connect, interleave, resolve
 from ccfallback.http1.transport import DirectTransport
 from ccfallback.policy.outcome import Fault
-from ccfallback.server.transport import Post
+from ccfallback.server.transport import UpstreamRequest
 from ccfallback.server.upstream import fault_of
 from tests.network import Certificates
 from tests.server.raw_upstream import (
@@ -368,6 +368,6 @@ def test_what_is_no_url_is_an_error_of_the_way(run: Runs, url: str) -> None:
     async def story() -> None:
         async with DirectTransport() as transport:
             with pytest.raises(httpx.UnsupportedProtocol):
-                await transport.post(Post(url, [], b"", 1.0))
+                await transport.post(UpstreamRequest(url, [], b"", 1.0))
 
     run(story)

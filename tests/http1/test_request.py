@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from ccfallback.http1.request import Outgoing
+from ccfallback.http1.request import RequestEncoder
 
 
 def raw(request: httpx.Request) -> bytes:
     """All that is sent."""
 
     async def collected() -> bytes:
-        outgoing = Outgoing(request)
+        outgoing = RequestEncoder(request)
         if outgoing.body is not None:
             return outgoing.head + outgoing.body
         return outgoing.head + b"".join([piece async for piece in outgoing.pieces()])
@@ -59,13 +59,13 @@ def test_the_target_goes_out_as_it_came_in() -> None:
 def test_nothing_in_a_header_ends_its_line(bad: bytes) -> None:
     for header in ((b"x-good", bad), (bad, b"good"), (b"host", bad)):
         with pytest.raises(httpx.LocalProtocolError):
-            Outgoing(httpx.Request("GET", "http://up.test", headers=[header]))
+            RequestEncoder(httpx.Request("GET", "http://up.test", headers=[header]))
 
 
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:b", b"a\xff", b" a", b"a ", b"\ta"])
 def test_a_header_is_named_by_a_token(name: bytes) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Outgoing(httpx.Request("GET", "http://up.test", headers=[(name, b"value")]))
+        RequestEncoder(httpx.Request("GET", "http://up.test", headers=[(name, b"value")]))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_a_header_is_named_by_a_token(name: bytes) -> None:
 )
 def test_a_target_is_one_word(target: bytes) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Outgoing(httpx.Request("GET", "http://up.test", extensions={"target": target}))
+        RequestEncoder(httpx.Request("GET", "http://up.test", extensions={"target": target}))
 
 
 @pytest.mark.parametrize("method", ["GE T", "GET\r\n", "", "GÉT"])
 def test_a_method_is_a_token(method: str) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Outgoing(httpx.Request(method, "http://up.test"))
+        RequestEncoder(httpx.Request(method, "http://up.test"))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_body_that_could_be_read_in_two_ways_is_not_sent(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Outgoing(httpx.Request("POST", "http://up.test", headers=headers, content=b"hi"))
+        RequestEncoder(httpx.Request("POST", "http://up.test", headers=headers, content=b"hi"))
 
 
 def test_a_whole_body_gets_its_length_where_nobody_gave_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.http1.response import MAX_HEAD, Incoming
+from ccfallback.http1.response import MAX_HEAD, ResponseParser
 
 H = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = H + b"transfer-encoding: chunked\r\n\r\n"
@@ -24,7 +24,7 @@ class Read:
 
 
 def read(*segments: bytes, head_only: bool = False, end: bool = False) -> Read:
-    incoming = Incoming(head_only=head_only)
+    incoming = ResponseParser(head_only=head_only)
     body = b"".join([incoming.feed(segment) for segment in segments])
     if end:
         incoming.end()
@@ -202,7 +202,7 @@ def test_a_status_is_a_number(status: int) -> None:
 def test_headers_keep_their_order_and_case_and_trailers_are_none() -> None:
     data = H + b"X-One:  1 \r\nx-two: \r\nX-One:\xff\r\ntransfer-encoding: chunked\r\n\r\n"
     for cut in cuts(data + b"0\r\nX-Late: 1\r\n\r\n"):
-        incoming = Incoming()
+        incoming = ResponseParser()
         for segment in cut:
             incoming.feed(segment)
         found = [(name, value.strip()) for name, value in incoming.headers]

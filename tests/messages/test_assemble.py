@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.messages.assemble import fold, unfold
+from ccfallback.messages.assemble import to_events, to_message
 from ccfallback.wire.anthropic import AnthropicStream
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -57,12 +57,12 @@ def messages(blocks: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 @given(message=messages(TEXTS | THINKING | TOOL_USES | UNKNOWN))
 def test_a_message_survives_being_a_stream(message: dict[str, Any]) -> None:
-    assert msgspec.json.decode(fold(unfold(msgspec.json.encode(message)))) == message
+    assert msgspec.json.decode(to_message(to_events(msgspec.json.encode(message)))) == message
 
 
 @given(message=messages(TEXTS | THINKING | TOOL_USES | UNKNOWN))
 def test_the_stream_of_a_message_is_a_good_stream(message: dict[str, Any]) -> None:
-    stream = unfold(msgspec.json.encode(message))
+    stream = to_events(msgspec.json.encode(message))
     watcher = AnthropicStream()
     assert watcher.feed(stream) == stream
     assert watcher.error is None
@@ -128,7 +128,7 @@ def test_the_official_client_reads_the_same_message(blocks: list[dict[str, Any]]
         "stop_sequence": None,
         "usage": {"input_tokens": 3, "output_tokens": 5},
     }
-    read = accumulated(unfold(msgspec.json.encode(message)))
+    read = accumulated(to_events(msgspec.json.encode(message)))
     for block, expected in zip(read["content"], blocks, strict=True):
         assert {key: block.get(key) for key in expected} == expected
     assert read["stop_reason"] == "end_turn"
@@ -138,7 +138,7 @@ def test_the_official_client_reads_the_same_message(blocks: list[dict[str, Any]]
 
 def folded(*events: dict[str, Any]) -> dict[str, Any]:
     stream = b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
-    message: dict[str, Any] = msgspec.json.decode(fold(stream))
+    message: dict[str, Any] = msgspec.json.decode(to_message(stream))
     return message
 
 
@@ -186,7 +186,9 @@ def test_the_last_word_of_usage_counts_but_null_is_no_word() -> None:
 
 
 def test_a_message_without_usage_or_stop_reason_is_streamed_with_defaults() -> None:
-    message = msgspec.json.decode(fold(unfold(b'{"content":[{"type":"text","text":"x"}]}')))
+    message = msgspec.json.decode(
+        to_message(to_events(b'{"content":[{"type":"text","text":"x"}]}'))
+    )
     assert message["stop_reason"] == "end_turn"
     assert message["usage"] == {"input_tokens": 0, "output_tokens": 0}
     assert message["type"] == "message"

@@ -294,11 +294,16 @@ def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
         models={"m": BreakerState(cooldown_until=NOW + 1e6)},
     )
     assert phase(skewed, NOW, LIMITS) is Phase.CLOSED
-    mended = sane(skewed, NOW, LIMITS)
-    assert mended.failures == 3
-    times = (mended.last_failure, mended.last_success, mended.cooldown_until, mended.cooldown_began)
+    corrected = sane(skewed, NOW, LIMITS)
+    assert corrected.failures == 3
+    times = (
+        corrected.last_failure,
+        corrected.last_success,
+        corrected.cooldown_until,
+        corrected.cooldown_began,
+    )
     assert times == (None, None, None, None)
-    assert mended.models["m"].cooldown_until is None
+    assert corrected.models["m"].cooldown_until is None
 
 
 def test_a_time_within_any_cooldown_is_kept() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.policy.error_response import (
+    ErrorResponse,
     Failure,
-    Verdict,
     exhausted,
     no_fallback,
     prompt_too_long,
@@ -34,11 +34,13 @@ def failure(provider: str, outcome: Outcome) -> Failure:
     return Failure(provider, provider == "a", outcome)
 
 
-def verdict(failures: Sequence[Failure], cooling: Mapping[str, float] | None = None) -> Verdict:
+def verdict(
+    failures: Sequence[Failure], cooling: Mapping[str, float] | None = None
+) -> ErrorResponse:
     return exhausted(failures, cooling or {}, model="m", request_id="id", now=NOW)
 
 
-def error_of(verdict: Verdict) -> dict[str, Any]:
+def error_of(verdict: ErrorResponse) -> dict[str, Any]:
     error: dict[str, Any] = msgspec.json.decode(verdict.body)["error"]
     return error
 

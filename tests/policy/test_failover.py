@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, Failover, Provider
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import (
     Admission,
     Flow,
@@ -24,7 +24,7 @@ from ccfallback.policy.failover import (
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
-DRAFT = Draft(Body.parse(b'{"model":"m","messages":[]}'))
+DRAFT = RequestDraft(Body.parse(b'{"model":"m","messages":[]}'))
 
 OUTCOMES = {
     "ok": Outcome(Fault.NONE, status=200),
@@ -92,8 +92,8 @@ REPAIRS = ("x", "y")
 
 
 def repair(
-    provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
-) -> tuple[str, Draft] | None:
+    provider: Provider, draft: RequestDraft, refusal: Outcome, used: frozenset[str]
+) -> tuple[str, RequestDraft] | None:
     """Knows two repairs of any refusal; each leaves its mark in the body."""
     name = next((name for name in REPAIRS if name not in used), None)
     return (
@@ -328,8 +328,8 @@ def test_a_rectifier_is_told_what_was_used_before() -> None:
     seen: list[frozenset[str]] = []
 
     def note(
-        provider: Provider, draft: Draft, refusal: Outcome, used: frozenset[str]
-    ) -> tuple[str, Draft] | None:
+        provider: Provider, draft: RequestDraft, refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
         seen.append(used)
         return repair(provider, draft, refusal, used)
 

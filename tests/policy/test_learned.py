@@ -1,6 +1,14 @@
 """What providers refuse, remembered for a day."""
 
-from ccfallback.policy.learned import LIFE, MOST, Lesson, learned, renewed, valid, wearing_out
+from ccfallback.policy.learned import (
+    LIFE,
+    MOST,
+    LearnedRejection,
+    learned,
+    renewed,
+    valid,
+    wearing_out,
+)
 
 NOW = 1_000_000.0
 
@@ -12,7 +20,7 @@ def test_a_lesson_holds_for_a_day() -> None:
 
 
 def test_a_lesson_of_a_wrong_clock_does_not_hold() -> None:
-    assert valid((Lesson("a", "m", "t", NOW + 3 * LIFE),), NOW) == ()
+    assert valid((LearnedRejection("a", "m", "t", NOW + 3 * LIFE),), NOW) == ()
 
 
 def test_the_same_lesson_again_is_one_with_new_life() -> None:
@@ -33,7 +41,7 @@ def test_only_the_used_are_renewed_and_not_at_every_use() -> None:
 
 
 def test_the_oldest_make_room() -> None:
-    lessons: tuple[Lesson, ...] = ()
+    lessons: tuple[LearnedRejection, ...] = ()
     for number in range(MOST + 5):
         lessons = learned(lessons, "a", "m", str(number), NOW)
     assert len(lessons) == MOST

@@ -17,7 +17,7 @@ from ccfallback.messages.errors import read_error
 from ccfallback.messages.thinking import mark
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, limits_of
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure, exhausted, no_fallback
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
 from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
@@ -27,7 +27,7 @@ from ccfallback.wire.target import address
 from tests.rules import BLAMED, CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
 
 NOW = 1_700_000_000.0
-DRAFT = Draft(Body.parse(msgspec.json.encode({"model": MODEL, "messages": []})))
+DRAFT = RequestDraft(Body.parse(msgspec.json.encode({"model": MODEL, "messages": []})))
 WELL = Outcome(Fault.NONE, status=200)
 E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
 E529 = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
@@ -369,8 +369,8 @@ def test_rule_8_a_repaired_request_goes_to_the_same_provider_once_per_repair() -
     used_before: list[frozenset[str]] = []
 
     def repair(
-        _provider: Provider, draft: Draft, _refusal: Outcome, used: frozenset[str]
-    ) -> tuple[str, Draft] | None:
+        _provider: Provider, draft: RequestDraft, _refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
         used_before.append(used)
         left = [name for name in ("one", "two") if name not in used]
         return (left[0], replace(draft, body=draft.body.with_members(x=left[0]))) if left else None

@@ -2,7 +2,7 @@
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
-from ccfallback.policy.signatures import MOST, MOST_SAVED, Ledger
+from ccfallback.policy.signatures import MOST, MOST_SAVED, SignatureOrigins
 from ccfallback.wire.privacy import without_foreign_thinking
 
 PRIMARY = Provider(name="anthropic-primary", base_url="https://a.test", primary=True)
@@ -19,9 +19,9 @@ RAW = (
 )
 
 
-def ledger() -> Ledger:
+def ledger() -> SignatureOrigins:
     """What this machine has seen."""
-    found = Ledger()
+    found = SignatureOrigins()
     found.note(["by-the-primary"], "anthropic-primary", primary=True)
     found.note(["by-one"], "one", primary=False)
     found.note(["hidden-by-two"], "two", primary=False)
@@ -62,7 +62,7 @@ def test_thinking_that_nobody_signed_does_not_reach_the_primary() -> None:
 def test_what_fallbacks_signed_outlives_a_restart() -> None:
     saved = ledger().saved()
     assert sorted(saved.values()) == ["one", "two"]
-    again = Ledger()
+    again = SignatureOrigins()
     again.load(saved)
     assert again.signer("by-one") == "one"
     assert again.signer("by-the-primary") is None
@@ -70,7 +70,7 @@ def test_what_fallbacks_signed_outlives_a_restart() -> None:
 
 
 def test_it_stays_bounded() -> None:
-    found = Ledger()
+    found = SignatureOrigins()
     found.note((str(number) for number in range(MOST + 100)), "one", primary=False)
     assert found.signer("0") is None
     assert found.signer(str(MOST + 99)) == "one"
@@ -78,7 +78,7 @@ def test_it_stays_bounded() -> None:
 
 
 def test_it_knows_whether_anybody_else_has_signed() -> None:
-    found = Ledger()
+    found = SignatureOrigins()
     assert not found.knows_others_than("anthropic-primary")
     found.note(["a", "b"], "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 
 CASES: Final = Path(__file__).parents[1] / "wire" / "openai" / "cases" / "request"
@@ -39,19 +39,19 @@ def text(words: str, **more: Any) -> dict[str, Any]:
 HI: Final = {"role": "user", "content": "hi"}
 
 
-def draft(*messages: Any, betas: tuple[str, ...] = (), **members: Any) -> Draft:
+def draft(*messages: Any, betas: tuple[str, ...] = (), **members: Any) -> RequestDraft:
     """A request of these messages and members."""
     body = {"model": "m", "max_tokens": 32000, "messages": list(messages or (HI,)), **members}
-    return Draft(Body.parse(msgspec.json.encode(body)), betas)
+    return RequestDraft(Body.parse(msgspec.json.encode(body)), betas)
 
 
-def members(of: Draft) -> dict[str, Any]:
+def members(of: RequestDraft) -> dict[str, Any]:
     """A request, parsed anew."""
     parsed: dict[str, Any] = msgspec.json.decode(of.body.raw)
     return parsed
 
 
-def repaired(rectifier: Rectifier, before: Draft, message: str, code: str = "") -> Repaired:
+def repaired(rectifier: Rectifier, before: RequestDraft, message: str, code: str = "") -> Repaired:
     """The repair of a request. Its lesson has to lead to the same one, and only to that."""
     raw = before.body.raw
     made = rectifier.repair(before, Refusal(400, message, code))
@@ -70,20 +70,20 @@ def repaired(rectifier: Rectifier, before: Draft, message: str, code: str = "") 
     return made
 
 
-def after(rectifier: Rectifier, before: Draft, message: str) -> dict[str, Any]:
+def after(rectifier: Rectifier, before: RequestDraft, message: str) -> dict[str, Any]:
     """What a request is after its repair."""
     return members(repaired(rectifier, before, message).draft)
 
 
-def refused(rectifier: Rectifier, before: Draft, message: str) -> bool:
+def refused(rectifier: Rectifier, before: RequestDraft, message: str) -> bool:
     """Whether a rectifier leaves a request alone."""
     return rectifier.repair(before, Refusal(400, message)) is None
 
 
-def captured() -> list[Draft]:
+def captured() -> list[RequestDraft]:
     """What the real client sent."""
     return [
-        Draft(
+        RequestDraft(
             Body.parse(msgspec.json.encode(msgspec.json.decode(path.read_bytes())["asked"])), BETAS
         )
         for path in sorted(CASES.glob("*.json"))
@@ -126,7 +126,7 @@ _TOOLS: Final = (
 )
 
 
-def full(**other: Any) -> Draft:
+def full(**other: Any) -> RequestDraft:
     """A request that has something for every rectifier."""
     return draft(
         *_HISTORY,

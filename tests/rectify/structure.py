@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.after_results import AFTER_RESULTS
 from ccfallback.rectify.alternation import ALTERNATION
 from ccfallback.rectify.block_types import BLOCK_TYPES
@@ -59,11 +59,11 @@ def captured(case: Path) -> dict[str, Any]:
     return asked
 
 
-def draft_of(body: Any, *betas: str) -> Draft:
-    return Draft(Body.parse(msgspec.json.encode(body)), betas)
+def draft_of(body: Any, *betas: str) -> RequestDraft:
+    return RequestDraft(Body.parse(msgspec.json.encode(body)), betas)
 
 
-def body_of(draft: Draft) -> Any:
+def body_of(draft: RequestDraft) -> Any:
     return msgspec.json.decode(draft.body.raw)
 
 
@@ -80,7 +80,7 @@ def repaired(rectifier: Rectifier, body: Any, message: str) -> Repaired | None:
     assert made.changed
     assert body_of(made.draft) != body
     assert rectifier.repair(made.draft, refusal) is None, "it is repaired already"
-    again = rectifier.repair(Draft(Body.parse(made.draft.body.raw)), refusal)
+    again = rectifier.repair(RequestDraft(Body.parse(made.draft.body.raw)), refusal)
     assert again is None, "it is repaired already"
     if made.lesson is not None:
         lesson = Refusal(400, made.lesson)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import UNLOCKED, settled, without_betas
 from tests.rectify.drafts import BETAS, FULL, HI, draft, members, user
 
@@ -48,7 +48,7 @@ def test_a_field_that_another_flag_unlocks_stays() -> None:
 @pytest.mark.parametrize("member", ["thread", "compaction", "output_format"])
 def test_what_the_answer_is_read_by_stays(member: str) -> None:
     before = draft(HI, betas=("message-threads-1", "compact-2026-09-04", "structured-outputs-1"))
-    before = Draft(before.body.with_members(**{member: {"type": "x"}}), before.betas)
+    before = RequestDraft(before.body.with_members(**{member: {"type": "x"}}), before.betas)
     after, _ = without_betas(before, frozenset(before.betas))
     assert after.betas == ()
     assert member in after.body
@@ -65,7 +65,7 @@ def test_every_field_can_go(prefix: str, features: object) -> None:
     }
     body = FULL[0].body.with_members(**extra)
     body = body.with_members(messages=[*body.get("messages"), user(clear_at="never")])
-    after, gone = without_betas(Draft(body, (f"{prefix}x",)), frozenset({f"{prefix}x"}))
+    after, gone = without_betas(RequestDraft(body, (f"{prefix}x",)), frozenset({f"{prefix}x"}))
     assert after.betas == ()
     kept = prefix.startswith(("compact-2026-09", "structured", "message-threads"))
     expected = 0 if kept else len(features)  # type: ignore[arg-type] # a tuple, as pytest hands it on

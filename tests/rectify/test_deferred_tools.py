@@ -1,6 +1,6 @@
 """Tools that are loaded from the start."""
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.deferred_tools import has_deferred, loaded
 from tests.rectify.drafts import HI, RESULT, captured, draft, members, text, user
 
@@ -10,7 +10,7 @@ TOOL = {"name": "a", "input_schema": {"type": "object"}}
 def test_deferred_tools_are_loaded_and_the_placeholder_goes() -> None:
     placeholder = {**TOOL, "name": "DeferredToolPlaceholder", "defer_loading": True}
     before = draft(HI, tools=[TOOL, {**TOOL, "defer_loading": True}, placeholder])
-    after = Draft(loaded(before.body))
+    after = RequestDraft(loaded(before.body))
     assert members(after)["tools"] == [TOOL, TOOL]
     assert not has_deferred(after.body)
 
@@ -19,7 +19,7 @@ def test_what_a_search_found_is_said_in_words() -> None:
     reference = {"type": "tool_reference", "tool_name": "Web"}
     before = draft(user({**RESULT, "content": [reference, text("x")]}, text("y")))
     assert has_deferred(before.body)
-    assert members(Draft(loaded(before.body)))["messages"] == [
+    assert members(RequestDraft(loaded(before.body)))["messages"] == [
         user({**RESULT, "content": [text("Tool Web is available now."), text("x")]}, text("y"))
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccfallback.config.quirks import Quirks
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.dialect import DIALECTS
 from ccfallback.rectify.rule import Rectifier, Refusal
 from tests.rectify.drafts import draft
@@ -82,7 +82,7 @@ ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
 }
 
 
-def knowing(before: Draft, words: str) -> list[Rectifier]:
+def knowing(before: RequestDraft, words: str) -> list[Rectifier]:
     """Whoever would make a repair."""
     return [each for each in DIALECTS if each.repair(before, Refusal(400, words)) is not None]
 

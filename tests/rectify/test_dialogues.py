@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import Failover, Provider
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import Admission, Reason, Try, failover, is_final
-from ccfallback.policy.learned import Lesson
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.rectify import BY_NAME, RECTIFIERS, attempt, prevent
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
@@ -23,17 +23,17 @@ OK = Outcome(Fault.NONE, status=200)
 NAMES = "tools.0.custom.name: String should have at most 64 characters"
 
 
-def lesson_of(rectifier: Rectifier, made: Repaired) -> Lesson:
-    return Lesson(rectifier.name, "m", made.lesson or "", 0.0)
+def lesson_of(rectifier: Rectifier, made: Repaired) -> LearnedRejection:
+    return LearnedRejection(rectifier.name, "m", made.lesson or "", 0.0)
 
 
-def cases() -> dict[str, tuple[str, Draft]]:
+def cases() -> dict[str, tuple[str, RequestDraft]]:
     """For each rectifier a refusal and a request that it repairs."""
     long_name = draft_of({**FAULTY, "tools": [tool("x" * 80)]})
     drafts = [*FULL, draft_of(FAULTY), draft_of({**FAULTY, "tools": []}), long_name]
     drafts += [replace(FULL[0], quirks=quirks) for quirks, _ in ROWS.values()]
     wordings = {**REFUSALS, **REFUSED, "tool_name_form": (NAMES,)}
-    found: dict[str, tuple[str, Draft]] = {}
+    found: dict[str, tuple[str, RequestDraft]] = {}
     for rectifier in RECTIFIERS:
         for wording in wordings.get(rectifier.name, tuple(ROWS)):
             for draft in drafts:
@@ -70,16 +70,16 @@ def test_every_rectifier_has_its_case() -> None:
 @pytest.mark.parametrize("name", BY_NAME)
 def test_refused_repaired_taken_and_not_refused_again(name: str) -> None:
     wording, draft = CASES[name]
-    lessons: list[Lesson] = []
+    lessons: list[LearnedRejection] = []
 
     def repair(
-        _provider: Provider, draft: Draft, outcome: Outcome, used: frozenset[str]
-    ) -> tuple[str, Draft] | None:
+        _provider: Provider, draft: RequestDraft, outcome: Outcome, used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
         assert name not in used
         made = attempt(BY_NAME[name], draft, Refusal(400, outcome.message))
         assert made is not None
         if made.lesson:
-            lessons.append(Lesson(name, "m", made.lesson, 0.0))
+            lessons.append(LearnedRejection(name, "m", made.lesson, 0.0))
         return name, made.draft
 
     refusal = Outcome(Fault.REQUEST, status=400, message=wording)
@@ -113,5 +113,5 @@ def test_a_rectifier_that_is_switched_off_prevents_nothing(name: str) -> None:
     wording, draft = CASES[name]
     made = attempt(BY_NAME[name], draft, Refusal(400, wording))
     assert made is not None
-    lesson = Lesson(name, "m", made.lesson or wording, 0.0)
+    lesson = LearnedRejection(name, "m", made.lesson or wording, 0.0)
     assert prevent(draft, [lesson], skip={name}) == (draft, [])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.difference import difference
 from tests.rectify.drafts import CALL, RESULT, THOUGHT, assistant, draft, text, user
 from tests.rectify.structure import STRANGE
@@ -48,8 +48,8 @@ def test_flags_names_of_tools_and_switches_are_named_too() -> None:
 
 def test_what_the_client_made_up_is_not_said() -> None:
     messages = [user({"type": "My secret"})]
-    before = Draft(Body.parse(msgspec.json.encode({"A secret": 1, "messages": messages})))
-    after = Draft(Body.parse(b'{"model":"m"}'))
+    before = RequestDraft(Body.parse(msgspec.json.encode({"A secret": 1, "messages": messages})))
+    after = RequestDraft(Body.parse(b'{"model":"m"}'))
     said = msgspec.json.encode(difference(before, after))
     assert b"ecret" not in said
 
@@ -57,6 +57,6 @@ def test_what_the_client_made_up_is_not_said() -> None:
 @settings(max_examples=40, deadline=None)
 @given(STRANGE, STRANGE)
 def test_nothing_is_too_strange(old: object, new: object) -> None:
-    before, after = (Draft(Body.parse(msgspec.json.encode(each))) for each in (old, new))
+    before, after = (RequestDraft(Body.parse(msgspec.json.encode(each))) for each in (old, new))
     for value in difference(before, after).values():
         assert value

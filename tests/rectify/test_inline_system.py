@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.inline_system import (
     folded,
     with_efforts_on_top,
@@ -17,8 +17,8 @@ SAID = text("<system-reminder>\nA\n</system-reminder>")
 OK = assistant(text("ok"))
 
 
-def done(before: Draft, change: Any) -> dict[str, Any]:
-    return members(Draft(change(before.body)))
+def done(before: RequestDraft, change: Any) -> dict[str, Any]:
+    return members(RequestDraft(change(before.body)))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 
 from ccfallback import rectify as package
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify import RECTIFIERS, rectify
 from ccfallback.rectify.rule import Refusal, Repaired
 
-DRAFT = Draft(Body.parse(b'{"model":"m","a":1}'))
+DRAFT = RequestDraft(Body.parse(b'{"model":"m","a":1}'))
 REFUSAL = Refusal(400, "a: not permitted")
 
 
@@ -22,10 +22,10 @@ class Dropping:
     name: str
     asked: list[Refusal] = field(default_factory=list)
 
-    def repair(self, draft: Draft, refusal: Refusal) -> Repaired | None:
+    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
         self.asked.append(refusal)
         if self.name in draft.body and refusal.message.startswith(f"{self.name}:"):
-            return Repaired(Draft(draft.body.without(self.name)), f"{self.name} removed")
+            return Repaired(RequestDraft(draft.body.without(self.name)), f"{self.name} removed")
         return None
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.beta_flags import BETA_FLAGS
 from ccfallback.rectify.billing_text import BILLING_TEXT
 from ccfallback.rectify.cache_control import CACHE_CONTROL
@@ -190,7 +190,7 @@ some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 @some
 @given(LOOSE, MESSAGES | NOISE)
 def test_nothing_is_too_strange(loose: dict[str, Any], wording: str) -> None:
-    before = Draft(Body.parse(msgspec.json.encode(loose)), BETAS)
+    before = RequestDraft(Body.parse(msgspec.json.encode(loose)), BETAS)
     raw = before.body.raw
     for rule in RULES:
         made = rule.repair(before, Refusal(400, wording))
@@ -257,7 +257,7 @@ def test_what_was_well_formed_stays_so(
 ) -> None:
     body = {"model": "m", "max_tokens": 128000, "messages": messages, **more}
     assert is_well_formed(body)
-    before = Draft(Body.parse(msgspec.json.encode(body)), BETAS)
+    before = RequestDraft(Body.parse(msgspec.json.encode(body)), BETAS)
     for name, wording in WORDINGS:
         made = BY_NAME[name].repair(before, Refusal(400, wording))
         if made is not None:
@@ -265,7 +265,7 @@ def test_what_was_well_formed_stays_so(
 
 
 @pytest.mark.parametrize("before", DRAFTS)
-def test_one_repair_after_the_other(before: Draft) -> None:
+def test_one_repair_after_the_other(before: RequestDraft) -> None:
     now = before
     for rule, (name, wording) in product(RULES, WORDINGS):
         if rule.name == name:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.thinking_signature import THINKING_SIGNATURE as RULE
 from tests.rectify.drafts import (
     CALL,
@@ -57,7 +57,7 @@ def test_a_turn_that_goes_on_can_not_do_with_a_budget() -> None:
 
 
 @pytest.mark.parametrize("before", captured())
-def test_the_real_clients_history(before: Draft) -> None:
+def test_the_real_clients_history(before: RequestDraft) -> None:
     if b'"thinking","thinking"' not in before.body.raw:
         assert refused(RULE, before, INVALID)
         return

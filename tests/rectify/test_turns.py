@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from ccfallback.messages.body import Body
-from ccfallback.policy.draft import Draft
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Refusal
 from ccfallback.rectify.turns import (
     counted,
@@ -73,7 +73,7 @@ def test_a_refusal_names_places(message: str, places: set[tuple[int, ...]]) -> N
 
 def test_messages_that_stay_keep_their_bytes() -> None:
     raw = b'{"model": "m", "messages": [{"role":"user", "content": "\\u00e9 1.50"}, {"a" : 1.50}]}'
-    draft = Draft(Body.parse(raw))
+    draft = RequestDraft(Body.parse(raw))
     first, second = messages_of(draft)
     made = with_messages(draft, [first, {**second, "b": 2}, second]).body
     assert made.member("messages") == (
@@ -82,7 +82,7 @@ def test_messages_that_stay_keep_their_bytes() -> None:
 
 
 def test_there_are_no_messages_in_what_is_no_list() -> None:
-    draft = Draft(Body.parse(b'{"messages":{"a":1}}'))
+    draft = RequestDraft(Body.parse(b'{"messages":{"a":1}}'))
     assert messages_of(draft) == []
     assert msgspec.json.decode(with_messages(draft, [HI]).body.raw) == {"messages": [HI]}
 

@@ -8,7 +8,7 @@ import httpx
 
 from ccfallback.files import locked
 from ccfallback.policy.breaker import BreakerState
-from ccfallback.simulator.addresses import Elsewhere
+from ccfallback.simulator.addresses import UnreachableAddresses
 from ccfallback.simulator.faults import ScriptedFault
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.simulator.scripted_format import ANTHROPIC
@@ -33,7 +33,7 @@ class Stage:
     proxy: RunningProxy
     faulty: ScriptedUpstream
     well: ScriptedUpstream
-    elsewhere: Elsewhere
+    elsewhere: UnreachableAddresses
 
     def set(
         self, fault: ScriptedFault, wire_format: str, *, primary: bool, hasty: bool = True

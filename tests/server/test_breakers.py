@@ -17,7 +17,7 @@ from ccfallback import files
 from ccfallback.policy.breaker import CLOSED, BreakerState
 from ccfallback.server.breakers import MOST_PENDING, PATIENCE, Breakers, Change, States
 from ccfallback.server.record import Record, Recorder
-from ccfallback.server.serial_executor import Disk
+from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.file import StateFile
 
 HOLDER = """
@@ -283,7 +283,7 @@ def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: S
         await asyncio.sleep(0)
         # The loop is busy until both are over in their thread.
         breakers._disk.close(30)
-        breakers._disk = Disk("another")
+        breakers._disk = SerialExecutor("another")
         await reading
         await breakers.flush()
         assert (breakers.of("a").failures, breakers.of("b").failures) == (1, 7)

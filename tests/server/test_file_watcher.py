@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 from ccfallback.config.model import Config, Server
-from ccfallback.server.file_watcher import Freshness, Stamp
+from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 
@@ -26,7 +26,7 @@ class File:
 
 def test_requests_that_came_together_share_a_look() -> None:
     file = File()
-    freshness = Freshness(file.stamp)
+    freshness = FileWatcher(file.stamp)
     freshness.seen = file.now
     arrived = [monotonic() for _ in range(3)]
     assert [freshness.is_stale(moment) for moment in arrived] == [False] * 3
@@ -35,7 +35,7 @@ def test_requests_that_came_together_share_a_look() -> None:
 
 def test_a_request_that_came_later_looks_again() -> None:
     file = File()
-    freshness = Freshness(file.stamp)
+    freshness = FileWatcher(file.stamp)
     freshness.seen = file.now
     assert not freshness.is_stale(monotonic())
     file.now = (2, 2, 2)
@@ -45,7 +45,7 @@ def test_a_request_that_came_later_looks_again() -> None:
 
 def test_who_finds_it_changed_keeps_nobody_from_finding_it_too() -> None:
     file = File()
-    freshness = Freshness(file.stamp)
+    freshness = FileWatcher(file.stamp)
     freshness.seen = None
     arrived = monotonic()
     assert freshness.is_stale(arrived)

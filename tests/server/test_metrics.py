@@ -151,9 +151,9 @@ def test_nobody_pays_for_it_before_the_first_scrape() -> None:
 def test_counting_an_answer_takes_next_to_nothing() -> None:
     from timeit import repeat
 
-    from ccfallback.events.counters import Tally
+    from ccfallback.events.counters import Counters
 
-    tally = Tally()
+    tally = Counters()
     attempt: dict[str, Any] = {"provider": "a", "reason": "first", "after": None}
     end: dict[str, Any] = dict.fromkeys(
         ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens"), 5

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 from tests.conftest import Chain, RunningProxy
@@ -56,7 +56,7 @@ def test_a_tool_that_had_to_be_renamed_is_called_by_the_clients_name(
     asked_at = running.primary if of_primary else running.fallback
     for turn in (1, 2):
         answer = httpx.post(f"{running.url}/v1/messages", json={**ASK, "stream": stream})
-        whole = fold(answer.content) if stream else answer.content
+        whole = to_message(answer.content) if stream else answer.content
         content = httpx.Response(200, content=whole).json()["content"]
         assert content[1] == {"type": "tool_use", "id": "t1", "name": LONG, "input": {"a": 1}}
         # The primary teaches nothing: there the client's own words are tried each time.
@@ -100,7 +100,7 @@ def test_a_provider_of_the_other_format_says_how_it_wants_to_be_spoken_to(
     for tries in (4, 5):
         ask = {**ASK, "messages": messages, "stream": True}
         answer = httpx.post(f"{proxy.url}/v1/messages", json=ask)
-        assert b"served" in fold(answer.content)
+        assert b"served" in to_message(answer.content)
         assert len(other.received) == tries
     repairs = [record["data"]["rectifier"] for record in proxy.events("rectifier.applied")]
     assert repairs == ["dialect_limit", "dialect_usage", "dialect_signature"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ccfallback.http1.deadline import Watch
+from ccfallback.http1.deadline import Deadline
 from ccfallback.server.request import (
     CLIENT_KEY,
     BadEncoding,
@@ -75,7 +75,7 @@ class Connected:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.watch = Watch()
+        self.watch = Deadline()
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
 

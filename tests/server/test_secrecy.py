@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from ccfallback.config.checks import Expected, header_map, http_url, key_text
 from ccfallback.config.model import Config, KeySource, Provider, Token
-from ccfallback.http1.request import Outgoing
+from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server import keys
-from ccfallback.server.attempt import Prepared, Reply
+from ccfallback.server.attempt import AttemptResult, Prepared
 from ccfallback.server.context import Context
-from ccfallback.server.transport import Post
+from ccfallback.server.transport import UpstreamRequest
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
 from ccfallback.wire import FORMATS
@@ -58,8 +58,8 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
         PROVIDER,
         Context("id", CONFIG, HEADERS, frozenset({RAW})),
         Prepared(PROVIDER, FORMATS["anthropic"], BODY, PROVIDER.base_url, HEADERS, RAW),
-        Post(PROVIDER.base_url, HEADERS, RAW, 1.0),
-        Reply(PROVIDER, OUTCOME, 1.0, 401, headers=HEADERS, body=RAW),
+        UpstreamRequest(PROVIDER.base_url, HEADERS, RAW, 1.0),
+        AttemptResult(PROVIDER, OUTCOME, 1.0, 401, headers=HEADERS, body=RAW),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -268,7 +268,7 @@ def test_what_the_configuration_takes_is_one_line_of_a_head(headers: dict[str, s
     except Expected:
         return
     lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in taken.items()]
-    head = Outgoing.post(b"/", b"b.test", lines, b"").head
+    head = RequestEncoder.post(b"/", b"b.test", lines, b"").head
     assert len(head.split(b"\r\n")) == len(lines) + 5
     assert head.count(b"\r") == head.count(b"\n") == len(lines) + 4
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.server.serial_executor import Disk
+from ccfallback.server.serial_executor import SerialExecutor
 
 HANGING = """
 import sys, threading
@@ -44,7 +44,7 @@ with ScriptedUpstream([scripted.error(500, "api_error")]) as upstream:
 
 def test_calls_are_made_in_their_order_in_one_thread() -> None:
     seen: list[tuple[int, str]] = []
-    disk = Disk("of a test")
+    disk = SerialExecutor("of a test")
 
     def call(number: int) -> int:
         seen.append((number, threading.current_thread().name))
@@ -59,7 +59,7 @@ def test_calls_are_made_in_their_order_in_one_thread() -> None:
 
 
 def test_an_error_is_the_callers() -> None:
-    disk = Disk("of a test")
+    disk = SerialExecutor("of a test")
 
     def refuse() -> None:
         raise OSError("full")
@@ -74,7 +74,7 @@ def test_an_error_is_the_callers() -> None:
 
 
 def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
-    disk, goes_on, made = Disk("of a test"), threading.Event(), list[Any]()
+    disk, goes_on, made = SerialExecutor("of a test"), threading.Event(), list[Any]()
 
     async def story() -> None:
         first = disk.run(goes_on.wait)
@@ -92,7 +92,7 @@ def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
 
 
 def test_what_is_under_way_is_finished_before_the_end() -> None:
-    disk, goes_on, made = Disk("of a test"), threading.Event(), list[Any]()
+    disk, goes_on, made = SerialExecutor("of a test"), threading.Event(), list[Any]()
 
     def write() -> None:
         goes_on.wait()
@@ -117,7 +117,7 @@ def test_the_server_and_its_process_end_although_the_disk_hangs(tmp_path: Path) 
 
 @pytest.mark.parametrize("used", [False, True])
 def test_after_the_end_nothing_is_taken(used: bool) -> None:
-    disk = Disk("of a test")
+    disk = SerialExecutor("of a test")
 
     async def story() -> None:
         if used:

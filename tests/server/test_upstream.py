@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from ccfallback.policy.outcome import Fault
-from ccfallback.server.transport import Post
+from ccfallback.server.transport import UpstreamRequest
 from ccfallback.server.upstream import Upstreams, fault_of
 from tests.server.raw_upstream import Peer, RawUpstream, Runs
 
@@ -151,7 +151,7 @@ def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) 
     run(story)
 
 
-POST = Post("http://provider.test/v1", [], b"hello", 5)
+POST = UpstreamRequest("http://provider.test/v1", [], b"hello", 5)
 
 
 async def ask(upstreams: Upstreams) -> bytes:
@@ -194,7 +194,7 @@ def test_certificates_that_cannot_be_read_are_a_failure_to_connect(
         monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/certificates.pem")
         upstreams = Upstreams()
         await upstreams.prepare(["https://localhost:1"])
-        asked = Post("https://localhost:1/v1", [], b"", 5)
+        asked = UpstreamRequest("https://localhost:1/v1", [], b"", 5)
         with pytest.raises(httpx.ConnectError):
             await upstreams.transport(asked.url).post(asked)
         monkeypatch.delenv("SSL_CERT_FILE")

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Provider
-from ccfallback.http1.deadline import Late, Watch
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded
 from ccfallback.http1.transport import DirectTransport
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.attempt import Prepared, attempt
 from ccfallback.server.transport import LibraryResponse
-from ccfallback.server.upstream_response import MAX_PIECE, MAX_WHOLE, Answer, Broken
+from ccfallback.server.upstream_response import MAX_PIECE, MAX_WHOLE, Broken, UpstreamResponse
 from ccfallback.wire import FORMATS
 from tests.server.raw_upstream import Peer, RawUpstream, Runs
 
@@ -36,11 +36,11 @@ class Pieces(httpx.AsyncByteStream):
                 yield piece
 
 
-def answer(*pieces: bytes | None, encoding: str | None = None) -> Answer:
+def answer(*pieces: bytes | None, encoding: str | None = None) -> UpstreamResponse:
     """An answer with that body."""
     headers = {} if encoding is None else {"content-encoding": encoding}
-    return Answer(
-        LibraryResponse(httpx.Response(200, headers=headers, stream=Pieces(pieces))), Watch()
+    return UpstreamResponse(
+        LibraryResponse(httpx.Response(200, headers=headers, stream=Pieces(pieces))), Deadline()
     )
 
 
@@ -75,7 +75,7 @@ def test_the_connection_of_such_an_answer_is_closed_at_once(run: Runs) -> None:
             asked = Body.parse(b"{}")
             wire = FORMATS["anthropic"]
             prepared = Prepared(provider, wire, asked, upstream.url, [], asked.raw)
-            reply = await attempt(prepared, transport, timeouts=provider.timeouts, watch=Watch())
+            reply = await attempt(prepared, transport, timeouts=provider.timeouts, watch=Deadline())
             assert reply.outcome.fault is Fault.UPSTREAM
             await closed.wait()
 
@@ -89,7 +89,7 @@ def test_a_broken_encoding_is_no_answer(packed: bytes) -> None:
 
 
 def test_silence_ends_with_the_timeout_that_fired() -> None:
-    with pytest.raises(Late) as caught:
+    with pytest.raises(DeadlineExceeded) as caught:
         asyncio.run(answer(b"some", None).read_all("idle", 0.01))
     assert (caught.value.timeout, caught.value.seconds) == ("idle", 0.01)
 

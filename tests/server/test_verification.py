@@ -11,7 +11,7 @@ import pytest
 import ccfallback
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
-from ccfallback.server.transport import Post
+from ccfallback.server.transport import UpstreamRequest
 from ccfallback.server.upstream import Proxied, Upstreams, fault_of
 from ccfallback.wire import FORMATS
 from tests.network import Certificates
@@ -110,8 +110,8 @@ def test_nor_does_an_outgoing_proxy(
     asyncio.run(story())
 
 
-def to(url: str) -> Post:
-    return Post(url, [(b"x-api-key", b"never to be seen")], b"{}", 10)
+def to(url: str) -> UpstreamRequest:
+    return UpstreamRequest(url, [(b"x-api-key", b"never to be seen")], b"{}", 10)
 
 
 async def refuses(sending: Any) -> None:

@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.simulator.addresses import Place
 from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Hangup, Received
@@ -26,7 +26,7 @@ TORN = [
 def content_of(response: httpx.Response) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     events = response.headers["content-type"].startswith("text/event-stream")
-    raw = fold(response.content) if events else response.content
+    raw = to_message(response.content) if events else response.content
     blocks: list[dict[str, Any]] = msgspec.json.decode(raw)["content"]
     return blocks
 

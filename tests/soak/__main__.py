@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.state.file import StateFile
 
 TRIES = 11
@@ -87,7 +87,7 @@ def size_of(pid: int) -> tuple[float, int]:
 
 def said(response: httpx.Response, body: bytes, *, stream: bool) -> str:
     """The text of a whole answer. Raises where it is none."""
-    message: dict[str, Any] = msgspec.json.decode(fold(body) if stream else body)
+    message: dict[str, Any] = msgspec.json.decode(to_message(body) if stream else body)
     if message.get("stop_reason") != "end_turn":
         raise ValueError(f"ended with {message.get('stop_reason')}")
     return "".join(block["text"] for block in message["content"] if block["type"] == "text")

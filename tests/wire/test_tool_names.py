@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.simulator.scripted import events_of, message
 from ccfallback.wire import FORMATS
@@ -72,7 +72,7 @@ def test_a_stream_wherever_it_is_cut(cuts: list[int]) -> None:
     translator = renaming(ANTHROPIC, NAMES).stream(ASKED, PROVIDER)
     made = b"".join(translator.feed(raw[a:b]) for a, b in pairwise(edges))
     made += translator.finish()
-    assert names_in(fold(made)) == ["a.b", "Bash"]
+    assert names_in(to_message(made)) == ["a.b", "Bash"]
     assert translator.complete
     assert translator.finished
     assert translator.started

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Provider
 from ccfallback.messages import sse
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.simulator import scripted, scripted_openai
@@ -140,7 +140,7 @@ def message(raw: bytes) -> list[dict[str, Any]]:
         (event for event in split(raw) if b'"index"' in event),
         key=lambda event: msgspec.json.decode(data_of(event))["index"],
     )
-    blocks: list[dict[str, Any]] = msgspec.json.decode(fold(b"".join(by_number)))["content"]
+    blocks: list[dict[str, Any]] = msgspec.json.decode(to_message(b"".join(by_number)))["content"]
     return blocks
 
 

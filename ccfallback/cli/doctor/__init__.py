@@ -1,8 +1,8 @@
 """`ccfallback doctor`: what is wrong with this installation, and what to do about it.
 
-A check is a function that looks at a `Case` and gives what it found; it is one row of `CHECKS`.
-None of them changes anything, and none goes to the network unless that was wished for. Here a
-broken configuration is a finding, so this command works where others refuse.
+A check is a function that takes a `DoctorContext` and yields its findings; each check is one row
+of `CHECKS`. No check changes anything, and none uses the network unless `--online` is given. A
+broken configuration is a finding here, so this command works where others refuse.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ import typer
 
 from ccfallback.cli.console import Cell, Grid, Styled
 from ccfallback.cli.doctor import chain, client, files, machine, online
-from ccfallback.cli.doctor.case import Case, Finding, Severity
+from ccfallback.cli.doctor.case import DoctorContext, Finding, Severity
 from ccfallback.cli.exit import ExitCode
 from ccfallback.cli.options import Json, group
 from ccfallback.cli.session import session_of
 
 app = group()
 
-CHECKS: Final[tuple[Callable[[Case], Iterable[Finding]], ...]] = (
+CHECKS: Final[tuple[Callable[[DoctorContext], Iterable[Finding]], ...]] = (
     machine.version,
     files.config,
     files.permissions,
@@ -63,7 +63,7 @@ def doctor(
     by --fix, and no provider is asked but by --online.
     """
     session = session_of(ctx)
-    case = Case(session, fix=fix, online=ask_providers)
+    case = DoctorContext(session, fix=fix, online=ask_providers)
     advised = session.console.advised
     found = [
         replace(finding, remedy=advised(finding.remedy))

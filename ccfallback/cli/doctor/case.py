@@ -61,7 +61,7 @@ def judged(name: str, message: str, remedy: str, *, grave: bool) -> Finding:
 
 
 @dataclass
-class Case:
+class DoctorContext:
     """One installation, looked at once; nothing here changes it."""
 
     session: Session

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good
+from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good
 from ccfallback.cli.phrases import ago, ahead, listed
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ CLOCK_SLACK: Final = 60.0
 """Seconds that a time may lie ahead before it is a wrong clock's."""
 
 
-def fallbacks(case: Case) -> Iterator[Finding]:
+def fallbacks(case: DoctorContext) -> Iterator[Finding]:
     """Is there anybody to go to when the primary fails."""
     config = case.config
     if config is None:
@@ -43,7 +43,7 @@ def fallbacks(case: Case) -> Iterator[Finding]:
         yield good("fallbacks", f"the chain: {', '.join(names)}")
 
 
-def keys(case: Case) -> Iterator[Finding]:
+def keys(case: DoctorContext) -> Iterator[Finding]:
     """Has every enabled provider a key that can be had."""
     from ccfallback.config.secrets import KeyUnavailable, resolve
 
@@ -96,7 +96,7 @@ def _host(provider: "Provider") -> str:
     return urlsplit(provider.base_url).hostname or ""
 
 
-def cooldowns(case: Case) -> Iterator[Finding]:
+def cooldowns(case: DoctorContext) -> Iterator[Finding]:
     """May anybody be asked right now."""
     from ccfallback.policy.breaker import CLOSED, Phase, limits_of, phase
 
@@ -127,7 +127,7 @@ def cooldowns(case: Case) -> Iterator[Finding]:
     )
 
 
-def clock(case: Case) -> Iterator[Finding]:
+def clock(case: DoctorContext) -> Iterator[Finding]:
     """Are there times in the state that no clock can have written yet."""
     from ccfallback.policy.breaker import limits_of
 

@@ -10,7 +10,7 @@ from ccfallback.cli.client_environment import (
     leads_to,
     shown_tokens,
 )
-from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good, judged
+from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good, judged
 
 SHORT: Final = 16
 """Letters below which an access token may be guessed."""
@@ -24,7 +24,7 @@ ELSEWHERE: Final = (
 POINT: Final = '`ccfallback run`, or in its shell: `eval "$(ccfallback env)"`'
 
 
-def client(case: Case) -> Iterator[Finding]:
+def client(case: DoctorContext) -> Iterator[Finding]:
     """Would Claude Code come here, when it is started from here."""
     looked = ", ".join(source.name for source in case.sources)
     for source in case.sources:
@@ -58,7 +58,7 @@ def client(case: Case) -> Iterator[Finding]:
         yield good("client", f"Claude Code is sent to {shown} by {saying.name}")
 
 
-def _answers(case: Case, url: str) -> bool:
+def _answers(case: DoctorContext, url: str) -> bool:
     running = [case.server.url] if case.server is not None else []
     if case.health is not None and case.configured_url is not None:
         running.append(case.configured_url)
@@ -74,7 +74,7 @@ def _shown(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def tokens(case: Case) -> Iterator[Finding]:
+def tokens(case: DoctorContext) -> Iterator[Finding]:
     """Are the access tokens long enough, and does Claude Code show one."""
     if case.config is None:
         return
@@ -103,7 +103,7 @@ def tokens(case: Case) -> Iterator[Finding]:
     )
 
 
-def proxies(case: Case) -> Iterator[Finding]:
+def proxies(case: DoctorContext) -> Iterator[Finding]:
     """Would an outgoing proxy get what is meant for this machine."""
     variable = capturing(case.client)
     if variable is None:

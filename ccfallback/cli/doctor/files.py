@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from ccfallback import files
-from ccfallback.cli.doctor.case import Case, Finding, Severity, broken, doubtful, good, judged
+from ccfallback.cli.doctor.case import (
+    DoctorContext,
+    Finding,
+    Severity,
+    broken,
+    doubtful,
+    good,
+    judged,
+)
 from ccfallback.cli.phrases import ago
 from ccfallback.config.draft_file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
@@ -19,7 +27,7 @@ LEAST_FREE: Final = 16 * 1024 * 1024
 VARIABLE: Final = "CCFALLBACK_CONFIG"
 
 
-def config(case: Case) -> Iterator[Finding]:
+def config(case: DoctorContext) -> Iterator[Finding]:
     """Does the configuration load; if not, what is the last one that does."""
     file = case.session.config_file
     error = case.config_error
@@ -43,7 +51,7 @@ def config(case: Case) -> Iterator[Finding]:
     yield broken("config", error.message, f"{error.hint or 'mend it'}; {back}")
 
 
-def state(case: Case) -> Iterator[Finding]:
+def state(case: DoctorContext) -> Iterator[Finding]:
     """Can the breaker state be read and written."""
     file = case.session.state_file
     _, fault = file.look()
@@ -68,7 +76,7 @@ def state(case: Case) -> Iterator[Finding]:
         )
 
 
-def log(case: Case) -> Iterator[Finding]:
+def log(case: DoctorContext) -> Iterator[Finding]:
     """Can the log be written."""
     path = case.session.paths.log
     why = _unwritable(path)
@@ -79,7 +87,7 @@ def log(case: Case) -> Iterator[Finding]:
         yield broken("log", f"{path} can't be written: {why}", remedy)
 
 
-def disk(case: Case) -> Iterator[Finding]:
+def disk(case: DoctorContext) -> Iterator[Finding]:
     """Is there room, for the log as long as it may become."""
     paths = case.session.paths
     wanted = LEAST_FREE
@@ -100,7 +108,7 @@ def disk(case: Case) -> Iterator[Finding]:
         yield good("disk", f"{left} are free")
 
 
-def permissions(case: Case) -> Iterator[Finding]:
+def permissions(case: DoctorContext) -> Iterator[Finding]:
     """Can others read what holds keys or tells of requests."""
     paths = case.session.paths
     history = [version.path for version in case.session.config_file.history()]

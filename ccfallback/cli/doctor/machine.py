@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 
 from ccfallback import __version__
-from ccfallback.cli.doctor.case import Case, Finding, broken, doubtful, good
+from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good
 from ccfallback.wire.target import is_loopback
 
 
-def version(case: Case) -> Iterator[Finding]:
+def version(case: DoctorContext) -> Iterator[Finding]:
     """Which program this is, and whether the running server is the same."""
     about = f"ccfallback {__version__}, Python {platform.python_version()} ({sys.executable})"
     server = case.server
@@ -22,7 +22,7 @@ def version(case: Case) -> Iterator[Finding]:
         yield good("version", about)
 
 
-def port(case: Case) -> Iterator[Finding]:
+def port(case: DoctorContext) -> Iterator[Finding]:
     """Is there a server, and if not, could there be one."""
     from ccfallback.cli.running import holder
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from ccfallback.cli.doctor.case import Case, Finding, good, judged
+from ccfallback.cli.doctor.case import DoctorContext, Finding, good, judged
 from ccfallback.cli.phrases import took
 
 
-def providers(case: Case) -> Iterator[Finding]:
+def providers(case: DoctorContext) -> Iterator[Finding]:
     """Does every enabled provider answer."""
     from ccfallback.cli.doctor.diagnosis import PASSING
     from ccfallback.cli.providers.test import ask

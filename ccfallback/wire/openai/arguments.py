@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import mended
+from ccfallback.messages.body import replace_lone_surrogates
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -75,7 +75,7 @@ def _decoded(text: str) -> Any:
     except _UNREADABLE:
         pass
     try:
-        return msgspec.json.decode(mended(raw))
+        return msgspec.json.decode(replace_lone_surrogates(raw))
     except _UNREADABLE:
         return _UNKNOWN
 
@@ -85,7 +85,7 @@ def _as_written(text: str) -> msgspec.Raw:
     try:
         msgspec.json.decode(raw)
     except _UNREADABLE:
-        raw = mended(raw)
+        raw = replace_lone_surrogates(raw)
     return msgspec.Raw(raw)
 
 

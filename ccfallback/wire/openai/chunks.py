@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import mended
+from ccfallback.messages.body import replace_lone_surrogates
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -98,7 +98,9 @@ def decoded(data: bytes) -> Any:
         pass
     # Letters cut in two: half of a surrogate pair, or of a UTF-8 sequence.
     try:
-        return msgspec.json.decode(mended(data.decode("utf-8", "replace").encode()))
+        return msgspec.json.decode(
+            replace_lone_surrogates(data.decode("utf-8", "replace").encode())
+        )
     except _UNREADABLE:
         return None
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages import sse
-from ccfallback.messages.assemble import fold
+from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import envelope_of, is_own, mark
 from ccfallback.wire.format import Usage
@@ -106,7 +106,7 @@ def test_the_official_client_reads_it(path: Path) -> None:
         pytest.skip("no whole answer")
 
     read = accumulated(case.expected)
-    folded = msgspec.json.decode(fold(case.expected))
+    folded = msgspec.json.decode(to_message(case.expected))
     for block, expected in zip(read["content"], folded["content"], strict=True):
         assert {key: block.get(key) for key in expected} == expected
     assert read["stop_reason"] == folded["stop_reason"]
@@ -185,7 +185,7 @@ def test_44_thinking_then_text_then_a_call() -> None:
         *("message_start", "+0 thinking", "Let", " me", "signature", "-0"),
         *("+1 text", "Yes", "-1", "+2 tool_use", "{}", "-2", "tool_use", "message_stop"),
     ]
-    signature = msgspec.json.decode(fold(translated.out))["content"][0]["signature"]
+    signature = msgspec.json.decode(to_message(translated.out))["content"][0]["signature"]
     assert is_own(signature)
     assert signature == mark("Let me")
 
@@ -395,7 +395,7 @@ def test_details_travel_in_the_signature() -> None:
     reads = [chunk({"reasoning_details": [secret]}), says("a"), chunk({}, "stop")]
     translated = translate(*reads)
     grammar.obey(translated)
-    thought = msgspec.json.decode(fold(translated.out))["content"][0]
+    thought = msgspec.json.decode(to_message(translated.out))["content"][0]
     assert thought["thinking"] == ""
     assert envelope_of(thought["signature"]) == {"reasoning_details": [secret]}
 
@@ -505,7 +505,7 @@ def test_a_stream_adds_up_to_the_whole_answer(
     expected = whole(completion(message, finish, usage=usage), ASKED)
     assert (expected.error is None) == translated.stream.complete
     if expected.error is None:
-        assert grammar.same(fold(translated.out), expected.body)
+        assert grammar.same(to_message(translated.out), expected.body)
         assert translated.stream.usage == expected.usage
 
 
