@@ -111,7 +111,7 @@ def test_the_configuration_in_the_readme_is_the_default_one() -> None:
 def keys_that_are_read() -> set[str]:
     """The keys that the schema asks its readers for."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / "ccfallback/core/schema.py").read_text("utf-8"))):
+    for node in ast.walk(ast.parse((ROOT / "ccfallback/config/schema.py").read_text("utf-8"))):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)

@@ -14,7 +14,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and signals ar
 BLOCKED_BEFORE_RENAME = """
 import os, sys, time
 from pathlib import Path
-from ccfallback.store import files
+from ccfallback import files
 
 def blocked(*arguments):
     print("ready", flush=True)

@@ -14,7 +14,6 @@ import httpx
 import msgspec
 
 from ccfallback import __version__
-from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1.deadline import DeadlineExceeded
@@ -25,6 +24,7 @@ from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers, States
 from ccfallback.server.context import Context, Logins, Services
+from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.server.keys import Keys
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Record, Recorder

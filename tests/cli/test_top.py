@@ -203,7 +203,7 @@ if sys.platform != "win32":
     def test_a_failure_gives_the_terminal_back(
         tty: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        broken = "from ccfallback.cli import board\ndel board.notes\n"
+        broken = "from ccfallback.cli import top_view\ndel top_view.notes\n"
         (tmp_path / "sitecustomize.py").write_text(broken)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         before = tty.mode

@@ -23,7 +23,7 @@ from ccfallback.state.file import StateFile
 HOLDER = """
 import sys
 from pathlib import Path
-from ccfallback.store import files
+from ccfallback import files
 
 with files.locked(Path(sys.argv[1])):
     print("held", flush=True)

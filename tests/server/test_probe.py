@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ccfallback.cli.doctor.diagnosis import Trouble
 from ccfallback.config.model import Config, KeySource, Provider, Token
 from ccfallback.redact import Secret
+from ccfallback.server.diagnosis import Trouble
 from ccfallback.server.probe import Probe, probe
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Script, ScriptedUpstream

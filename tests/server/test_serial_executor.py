@@ -15,10 +15,11 @@ HANGING = """
 import sys, threading
 import httpx
 from pathlib import Path
-from ccfallback.proxy import breakers, scripted, serve
+from ccfallback.server import breakers, serve
+from ccfallback.simulator import scripted
 from ccfallback.server.background import BackgroundProxy
 from ccfallback.simulator.scripted import ScriptedUpstream
-from ccfallback.store import ledger_file, server_file
+from ccfallback.state import server_file, signatures_file
 from ccfallback.paths import Paths
 from ccfallback.state.file import StateFile
 
@@ -34,7 +35,7 @@ with ScriptedUpstream([scripted.error(500, "api_error")]) as upstream:
     paths.config.write_text(f'[primary]\\nbase_url = "{upstream.url}"\\n')
     proxy = BackgroundProxy(paths)
     with proxy:
-        StateFile.update = ledger_file.write = server_file.remove = hang
+        StateFile.update = signatures_file.write = server_file.remove = hang
         proxy.proxy.services.ledger.note(["c2lnbmF0dXJl"], "somebody", primary=False)
         body = {"model": "m", "max_tokens": 1, "messages": []}
         print(httpx.post(f"{proxy.url}/v1/messages", json=body).status_code)

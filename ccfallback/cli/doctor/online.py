@@ -8,8 +8,8 @@ from ccfallback.cli.phrases import took
 
 def providers(case: DoctorContext) -> Iterator[Finding]:
     """Does every enabled provider answer."""
-    from ccfallback.cli.doctor.diagnosis import PASSING
     from ccfallback.cli.providers.test import ask
+    from ccfallback.server.diagnosis import PASSING
 
     if not case.online or case.config is None:
         return

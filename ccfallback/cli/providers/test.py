@@ -60,7 +60,7 @@ def ask(
     models: "tuple[str, ...] | list[str]",
 ) -> "list[Probe]":
     """Ask providers for each of their models, with progress for a person who waits."""
-    from ccfallback.cli.doctor.diagnosis import ASKED_FOR, models_for
+    from ccfallback.server.diagnosis import ASKED_FOR, models_for
     from ccfallback.server.probe import probe
 
     usual = [name for name in (session.environ.get("ANTHROPIC_MODEL"), *ASKED_FOR) if name]

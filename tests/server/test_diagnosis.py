@@ -2,7 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from ccfallback.cli.doctor.diagnosis import (
+from ccfallback.config.model import NO_ITEMS, Provider
+from ccfallback.messages.errors import read_error
+from ccfallback.policy.outcome import Fault, Outcome, classify
+from ccfallback.server.diagnosis import (
     ASKED_FOR,
     Evidence,
     Trouble,
@@ -12,9 +15,6 @@ from ccfallback.cli.doctor.diagnosis import (
     remedy,
     trouble,
 )
-from ccfallback.config.model import NO_ITEMS, Provider
-from ccfallback.messages.errors import read_error
-from ccfallback.policy.outcome import Fault, Outcome, classify
 
 PLAIN = Provider(name="spare", base_url="https://user:pw@api.example.com/v1?key=in-the-query")
 OPENAI = replace(PLAIN, format="openai", auth_header="Authorization")
