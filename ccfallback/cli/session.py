@@ -58,8 +58,9 @@ class Session:
     def config_file(self) -> "ConfigFile":
         """The configuration, to be read or changed."""
         from ccfallback.config.file import ConfigFile
+        from ccfallback.wire import FORMATS
 
-        return ConfigFile(self.paths.config)
+        return ConfigFile(self.paths.config, FORMATS, rectifier_names)
 
     def config(self) -> "Config":
         """The configuration as it is now."""
@@ -117,6 +118,13 @@ class Session:
     def now(self) -> float:
         """The time, in Unix seconds."""
         return time()
+
+
+def rectifier_names() -> list[str]:
+    """The repairs that `[rectifier]` may switch."""
+    from ccfallback.rectify import RECTIFIERS
+
+    return [rectifier.name for rectifier in RECTIFIERS]
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -6,7 +6,7 @@ text as it is then, so that comments and order survive; the version before it is
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ccfallback import files
 from ccfallback.config.model import Config
-from ccfallback.config.schema import parse
+from ccfallback.config.schema import FormatDefaults, parse
 from ccfallback.errors import ConfigError
 from ccfallback.files import Busy, Stamp
 
@@ -41,8 +41,19 @@ class Version:
 class ConfigFile:
     """One configuration file and its history."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        formats: Mapping[str, FormatDefaults],
+        rectifiers: Callable[[], Iterable[str]],
+    ) -> None:
+        """`formats` and `rectifiers` are the names that the configuration may use.
+
+        `rectifiers` is only called for a file that switches one.
+        """
         self.path = path
+        self._formats = formats
+        self._rectifiers = rectifiers
         self._name = str(path)
 
     def stamp(self) -> Stamp | None:
@@ -64,9 +75,12 @@ class ConfigFile:
 
     def check(self, text: str) -> Config:
         """What the file would say with that text in it; raises `ConfigError` if it can't load."""
-        from ccfallback.wire import FORMATS
-
-        return parse(self._table(text), formats=FORMATS, rectifiers=_repairs, source=str(self.path))
+        return parse(
+            self._table(text),
+            formats=self._formats,
+            rectifiers=self._rectifiers,
+            source=str(self.path),
+        )
 
     def edit(self, change: "Callable[[tomlkit.TOMLDocument], T]") -> T:
         """Change the file through `change`; nothing is written if that changes no text."""
@@ -215,10 +229,3 @@ class ConfigFile:
         return ConfigError(
             f"{self.path} is not valid TOML: {why}", "mend it with `ccfallback config edit`"
         )
-
-
-def _repairs() -> list[str]:
-    """The names of the repairs that may be switched."""
-    from ccfallback.rectify import RECTIFIERS
-
-    return [rectifier.name for rectifier in RECTIFIERS]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ccfallback.config import checks
 from ccfallback.config.checks import Reader
@@ -31,11 +31,18 @@ Names = Callable[[], Iterable[str]]
 
 DAY: Final = 86400.0
 
-AUTH_HEADERS: Final[Mapping[str, str]] = {"anthropic": "x-api-key", "openai": "Authorization"}
-"""The header that carries the key where the configuration names none."""
 
-IDLE_DEFAULTS: Final[Mapping[str, float]] = {"openai": 180.0}
-"""Reasoning models of the OpenAI format may think in silence."""
+class FormatDefaults(Protocol):
+    """What a wire format gives to its providers where the configuration says nothing."""
+
+    @property
+    def auth_header(self) -> str:
+        """The header that carries the key."""
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds between two reads of an answer; `None` leaves `[timeouts] idle` as it is."""
+
 
 NAME = checks.pattern(
     r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores or hyphens"
@@ -45,7 +52,7 @@ NAME = checks.pattern(
 def parse(
     table: Mapping[str, Any],
     *,
-    formats: Iterable[str],
+    formats: Mapping[str, FormatDefaults],
     rectifiers: Names | None = None,
     source: str = "the configuration",
 ) -> Config:
@@ -69,7 +76,7 @@ def parse(
         privacy=_privacy(root.section("privacy")),
         log=_log(root.section("log")),
         proxy=_network(root.section("network")),
-        providers=_providers(root, tuple(formats), shared, idle_is_set=idle_is_set),
+        providers=_providers(root, formats, shared, idle_is_set=idle_is_set),
         tokens=_tokens(root),
     )
     root.finish()
@@ -166,14 +173,14 @@ def _primary(reader: Reader, shared: Timeouts) -> Provider:
     provider = Provider(
         name=PRIMARY_NAME,
         primary=True,
-        **_upstream(reader, "anthropic", shared, PRIMARY_URL),
+        **_upstream(reader, Config().primary.auth_header, shared, PRIMARY_URL),
     )
     reader.finish()
     return provider
 
 
 def _providers(
-    root: Reader, formats: tuple[str, ...], shared: Timeouts, *, idle_is_set: bool
+    root: Reader, formats: Mapping[str, FormatDefaults], shared: Timeouts, *, idle_is_set: bool
 ) -> tuple[Provider, ...]:
     providers: list[Provider] = []
     for index, table in enumerate(_tables(root, "providers")):
@@ -190,30 +197,29 @@ def _providers(
         wire_format = reader.get("format", checks.choice(formats), "anthropic")
         if "base_url" not in reader.table:
             reader.fault("base_url", "nothing", "the URL of the provider")
+        defaults = formats[wire_format]
         limits = shared
-        if not idle_is_set and wire_format in IDLE_DEFAULTS:
-            limits = replace(shared, idle=IDLE_DEFAULTS[wire_format])
+        if not idle_is_set and defaults.idle_timeout is not None:
+            limits = replace(shared, idle=defaults.idle_timeout)
         providers.append(
             Provider(
                 name=name or label,
                 format=wire_format,
                 quirks=_quirks(reader),
-                **_upstream(reader, wire_format, limits, ""),
+                **_upstream(reader, defaults.auth_header, limits, ""),
             )
         )
         reader.finish()
     return tuple(providers)
 
 
-def _upstream(reader: Reader, wire_format: str, shared: Timeouts, base_url: str) -> dict[str, Any]:
+def _upstream(reader: Reader, auth_header: str, shared: Timeouts, base_url: str) -> dict[str, Any]:
     """What the primary and the other providers have in common, as arguments of `Provider`."""
     limits = reader.section("timeouts")
     upstream = {
         "base_url": reader.get("base_url", checks.http_url, base_url),
         "key": _key(reader),
-        "auth_header": reader.get(
-            "auth_header", checks.header_name, AUTH_HEADERS.get(wire_format, "Authorization")
-        ),
+        "auth_header": reader.get("auth_header", checks.header_name, auth_header),
         "retry": reader.get("retry", checks.integer(0, 10), 0),
         "disabled": reader.get("disabled", checks.boolean, False),
         "headers": reader.get("headers", checks.header_map, NO_ITEMS),

@@ -5,10 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
+from ccfallback.rectify import RECTIFIERS
 from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
+from ccfallback.wire import FORMATS
+
+
+def config_file(path: Path) -> ConfigFile:
+    """The configuration file, with the names that this program knows."""
+    return ConfigFile(path, FORMATS, lambda: [rectifier.name for rectifier in RECTIFIERS])
 
 
 class ConfigStore(Protocol):

@@ -17,7 +17,6 @@ from typing import Final
 import uvicorn
 
 from ccfallback import __version__, files
-from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.events.counters import COUNTED
@@ -27,7 +26,7 @@ from ccfallback.paths import Paths
 from ccfallback.server.breakers import PATIENCE, Breakers
 from ccfallback.server.context import Logins, Services
 from ccfallback.server.keys import Keys
-from ccfallback.server.live_config import ConfigStore, LiveConfig
+from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
@@ -66,7 +65,7 @@ class Proxy:
         where the configuration comes from, if not from its file; `clock` is the breakers' and
         `pause` what waits between tries.
         """
-        store = store or ConfigFile(paths.config)
+        store = store or config_file(paths.config)
         self._paths = paths
         self._private = private
         self._signers = ledger_file.path_beside(paths.state)

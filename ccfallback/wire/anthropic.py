@@ -263,4 +263,5 @@ ANTHROPIC: Final = WireFormat(
     stream=lambda _asked, _provider: AnthropicStream(),
     whole=_whole,
     refusal=_refusal,
+    auth_header="x-api-key",
 )

@@ -114,3 +114,7 @@ class WireFormat:
     """An answer that is not a stream, for the client's body."""
     refusal: Callable[[int, Mapping[str, str], bytes, float], Refusal]
     """What a status that is no success means: by status, lower-case headers, body, and the time."""
+    auth_header: str = "Authorization"
+    """The header that carries the key where the configuration names none."""
+    idle_timeout: float | None = None
+    """The `timeouts.idle` of its providers where the configuration sets none, in seconds."""

@@ -8,6 +8,7 @@ from ccfallback.cli.foreign import PROGRAMS, translated
 from ccfallback.cli.foreign.found import Foreign
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
+from ccfallback.wire import FORMATS
 
 ROUTER: dict[str, Any] = {
     "PROXY_URL": "http://127.0.0.1:7890",
@@ -120,7 +121,7 @@ def read(program: str) -> tuple[list[dict[str, Any]], str]:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_what_is_taken_over_fits_the_schema(program: str) -> None:
     providers, _ = read(program)
-    config = parse({"providers": providers}, formats=["anthropic", "openai"])
+    config = parse({"providers": providers}, formats=FORMATS)
     assert len(config.providers) == len(providers)
 
 

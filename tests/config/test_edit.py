@@ -16,6 +16,7 @@ from ccfallback.config.edit import (
 from ccfallback.config.model import Config
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError, ProviderNotFound
+from ccfallback.wire import FORMATS
 
 COMMENTED = """\
 # my setup
@@ -72,7 +73,7 @@ def edited_at_once(text: str, *changes: Callable[[tomlkit.TOMLDocument], Any]) -
 
 
 def config(text: str) -> Config:
-    return parse(tomllib.loads(text), formats=("anthropic", "openai"))
+    return parse(tomllib.loads(text), formats=FORMATS)
 
 
 def names(text: str) -> list[str]:

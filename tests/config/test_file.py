@@ -11,6 +11,7 @@ from ccfallback.config import file as config_file
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import ConfigError
+from ccfallback.wire import FORMATS
 
 TEXT = '# mine\n[log]\nlevel = "debug"   # for now\n'
 
@@ -20,8 +21,9 @@ from functools import partial
 from pathlib import Path
 from ccfallback.config.edit import ProviderChanges, add_provider
 from ccfallback.config.file import ConfigFile
+from ccfallback.wire import FORMATS
 
-file = ConfigFile(Path(sys.argv[1]))
+file = ConfigFile(Path(sys.argv[1]), FORMATS, list)
 for number in range(12):
     name = f"{sys.argv[2]}-{number}"
     changes = ProviderChanges(base_url="https://a.example")
@@ -31,7 +33,7 @@ for number in range(12):
 
 @pytest.fixture
 def file(tmp_path: Path) -> ConfigFile:
-    return ConfigFile(tmp_path / "config.toml")
+    return ConfigFile(tmp_path / "config.toml", FORMATS, lambda: ["sampling"])
 
 
 def level(document: tomlkit.TOMLDocument, value: str) -> None:

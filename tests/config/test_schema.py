@@ -11,8 +11,8 @@ from ccfallback.config.model import Config, KeySource, Provider, Timeouts, Token
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
 from ccfallback.redact import Secret
+from ccfallback.wire import FORMATS
 
-FORMATS = ("anthropic", "openai")
 BASE = {"name": "b", "base_url": "https://b.test"}
 
 

@@ -8,6 +8,7 @@ import tomlkit
 from ccfallback.config.schema import parse
 from ccfallback.config.values import DEFAULTS, keys, look_up, put, value_of
 from ccfallback.errors import ConfigError
+from ccfallback.wire import FORMATS
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_text_is_a_toml_value_where_it_is_one(text: str, value: Any) -> None:
 
 
 def test_the_defaults_are_those_of_the_schema() -> None:
-    assert parse(DEFAULTS, formats=["anthropic"]) == parse({}, formats=["anthropic"])
+    assert parse(DEFAULTS, formats=FORMATS) == parse({}, formats=FORMATS)
 
 
 def test_a_key_in_the_file_beats_the_default() -> None:

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import httpx
 from uvicorn.server import ServerState
 
-from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
 from ccfallback.http1.request import RequestEncoder
@@ -22,6 +21,7 @@ from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.messages.assemble import NotAMessage, to_message
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.sse import EventSplitter, data_of
+from ccfallback.server.live_config import config_file
 from ccfallback.server.request import Receive, Scope, Send
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
@@ -98,7 +98,7 @@ def body(data: bytes) -> None:
 def config(data: bytes) -> None:
     """A configuration is read or refused, and the reason is one line."""
     try:
-        ConfigFile(Path("config.toml")).check(data.decode(errors="replace"))
+        config_file(Path("config.toml")).check(data.decode(errors="replace"))
         said = ""
     except ConfigError as error:
         said = str(error)

@@ -20,10 +20,10 @@ import msgspec
 import pytest
 
 from ccfallback import files
-from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.paths import Paths
 from ccfallback.policy.breaker import CLOSED
+from ccfallback.server.live_config import config_file
 from ccfallback.server.serve import FLUSH_SECONDS
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, ScriptedUpstream
@@ -126,7 +126,7 @@ def test_a_kill_at_any_moment_loses_no_failure_and_leaves_no_lock(
         state = StateFile(paths.state, patience=1.0)
         states = state.read()
         assert state.set_aside is None
-        config = ConfigFile(paths.config).load()
+        config = config_file(paths.config).load()
         assert config.has_fallback
         assert config.breaker.max_reset in {Config().breaker.max_reset, *tried}
         # A failure is in the file before its response ends; of many models the last are kept.
@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_loses_no_failure_and_leaves_no_lock(
     # And the next life takes away the rest.
     process, url = start(paths, "--port", "0")
     ask(url, "one more")
-    ConfigFile(paths.config).replace(paths.config.read_text() + "# changed\n")
+    config_file(paths.config).replace(paths.config.read_text() + "# changed\n")
     process.terminate()
     assert process.wait(20) == 0
     kill(process)

@@ -28,5 +28,11 @@ def _whole(raw: bytes, asked: Body, provider: Provider) -> Whole:
 
 
 OPENAI: Final = WireFormat(
-    name="openai", request=_request, stream=_stream, whole=_whole, refusal=refusal
+    name="openai",
+    request=_request,
+    stream=_stream,
+    whole=_whole,
+    refusal=refusal,
+    # Reasoning models may think in silence.
+    idle_timeout=180.0,
 )
