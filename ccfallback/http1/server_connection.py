@@ -25,8 +25,8 @@ from uvicorn.server import ServerState
 from ccfallback.http1.deadline import Deadline, Timer
 from ccfallback.http1.server_request import App, ClientRequest
 from ccfallback.messages import errors as envelope
+from ccfallback.server.client import ARRIVED_KEY, CLIENT_KEY
 from ccfallback.server.gate import request_id
-from ccfallback.server.request import ARRIVED_KEY, CLIENT_KEY
 
 SILENT_SECONDS: Final = 120.0
 """How long a connection may be open before a request, the first or the next: clients connect ahead

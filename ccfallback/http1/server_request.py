@@ -14,7 +14,7 @@ from typing import Final
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from ccfallback.http1.head import whole_head
-from ccfallback.server.request import Message, Receive, Scope, Send
+from ccfallback.server.client import Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

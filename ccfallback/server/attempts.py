@@ -151,7 +151,7 @@ class Attempts:
         if address(url) == self.services.listener:
             return _not_sent(provider, "its address is this proxy itself")
         try:
-            key = await self.services.keys.of(provider)
+            key = await self.services.keys.get(provider)
         except KeyUnavailable as error:
             return _not_sent(provider, f"no key: {error}")
         revealed = None if key is None else key.reveal()

@@ -9,12 +9,14 @@ from secrets import token_hex
 from time import monotonic, time
 from typing import Any, Final
 
-from ccfallback.config.model import Config
+from ccfallback.config.model import Config, KeySource, Provider
+from ccfallback.config.secrets import resolve
 from ccfallback.events.counters import Counters
 from ccfallback.http1.deadline import Deadline
+from ccfallback.policy.breaker import Limits, limits_of
 from ccfallback.policy.signatures import SignatureOrigins
+from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.keys import Keys
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
@@ -22,6 +24,12 @@ from ccfallback.wire.headers import RawHeaders
 from ccfallback.wire.target import Address
 
 SCOPE_KEY: Final = "ccfallback"
+
+SKIP_PRIMARY: Final = b"x-ccf-debug-skip-anthropic"
+"""A request header: with the value `1` the request does not go to the primary."""
+
+KEY_LIFETIME: Final = 300.0
+"""Seconds for which the output of a key command is used again."""
 
 
 @dataclass(slots=True)
@@ -32,17 +40,17 @@ class Services:
     breakers: Breakers
     recorder: Recorder
     upstreams: Upstreams
-    keys: Keys
-    logins: "Logins"
+    keys: "Keys"
+    logins: "RefusedLogins"
     ledger: SignatureOrigins = field(default_factory=SignatureOrigins)
     tally: Counters = field(default_factory=Counters)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    """How a wait passes before another try."""
+    """Waits before another attempt."""
     started: float = field(default_factory=time)
     instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
-    """This process, as the `via` header names it: a request that carries it has been here."""
+    """This process in a `via` header: a request that already carries it has come back in a loop."""
     listener: Address | None = None
-    """Where this server listens, once it does."""
+    """The address on which this server listens; `None` before it does."""
 
     @property
     def via(self) -> str:
@@ -52,16 +60,16 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """One request, as the gate has let it in. Its `repr` shows no credential."""
+    """One request that the gate has admitted. Its `repr` shows no credential."""
 
     id: str
     config: Config
     headers: RawHeaders = field(repr=False)
     tokens: frozenset[bytes] = field(repr=False)
     began: float = field(default_factory=monotonic)
-    """When the head of the request had come."""
+    """When the head of the request was complete, by the monotonic clock."""
     watch: Deadline = field(default_factory=Deadline, repr=False)
-    """Has an eye on how long the upstreams take."""
+    """Limits how long the upstreams take."""
     first: dict[bytes, bytes] = field(init=False, repr=False)
     """The first value of each header."""
 
@@ -79,17 +87,91 @@ class Context:
         return monotonic() - self.began
 
 
-def context_of(scope: Mapping[str, Any]) -> Context:
-    """The request that an ASGI scope is about."""
+def get_context(scope: Mapping[str, Any]) -> Context:
+    """Return the request's context, which the gate has put into the ASGI scope."""
     context = scope[SCOPE_KEY]
     assert isinstance(context, Context)
     return context
 
 
-class Logins:
-    """Login tokens that the primary has refused once; only their hashes are kept, in memory.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The candidate providers for a request, before breaker state is considered."""
 
-    Claude Code answers the first refusal by refreshing its login, so that one is its business.
+    providers: tuple[Provider, ...]
+    names: list[str]
+    excluded: dict[str, str]
+    """Why each other provider of the configuration is not in the chain: a word for the log."""
+    limits: Limits
+
+    @classmethod
+    def build(cls, config: Config, *, without_primary: bool) -> "Chain":
+        """Make the chain of all enabled providers, with or without the primary."""
+        providers = tuple(
+            provider for provider in config.active if not (without_primary and provider.primary)
+        )
+        excluded = {
+            provider.name: "disabled" if provider.disabled else "header"
+            for provider in config.chain
+            if provider not in providers
+        }
+        names = [provider.name for provider in providers]
+        return cls(providers, names, excluded, limits_of(config))
+
+
+class Chains:
+    """The chains of the current configuration, built once and not for each request."""
+
+    def __init__(self) -> None:
+        self._config: Config | None = None
+        self._chains: dict[bool, Chain] = {}
+
+    def get(self, context: Context) -> Chain:
+        """Return the chain of a request."""
+        if context.config is not self._config:
+            self._config = context.config
+            self._chains = {}
+        without_primary = context.first.get(SKIP_PRIMARY) == b"1"
+        chain = self._chains.get(without_primary)
+        if chain is None:
+            chain = Chain.build(context.config, without_primary=without_primary)
+            self._chains[without_primary] = chain
+        return chain
+
+
+class Keys:
+    """Looks up providers' keys when they are needed.
+
+    A key command may ask a password manager, so its output is kept for a while and forgotten when
+    the provider refuses it; requests that need it at the same time wait for one run.
+    """
+
+    def __init__(self) -> None:
+        self._cache: dict[KeySource, tuple[float, Secret | None]] = {}
+        self._running: dict[KeySource, asyncio.Lock] = {}
+
+    async def get(self, provider: Provider) -> Secret | None:
+        """Return the provider's key, or `None` if it has none. Raises `KeyUnavailable`."""
+        source = provider.key
+        if source.command is None:
+            return resolve(source)
+        async with self._running.setdefault(source, asyncio.Lock()):
+            until, key = self._cache.get(source, (0.0, None))
+            if until < monotonic():
+                key = await asyncio.to_thread(resolve, source)
+                self._cache[source] = (monotonic() + KEY_LIFETIME, key)
+            return key
+
+    def forget(self, provider: Provider) -> None:
+        """Run the provider's key command again next time."""
+        self._cache.pop(provider.key, None)
+
+
+class RefusedLogins:
+    """Login tokens that the primary has refused; only their hashes are kept, in memory.
+
+    Claude Code answers the first refusal of a token by refreshing its login, so the client has to
+    see that one.
     """
 
     _MOST: Final = 256
@@ -98,9 +180,9 @@ class Logins:
         self._refused: OrderedDict[bytes, float] = OrderedDict()
 
     def first_refusal(self, token: bytes) -> float | None:
-        """When the token was refused for the first time, by the monotonic clock.
+        """Return when the token was refused for the first time, by the monotonic clock.
 
-        `None` if that is now; it is remembered.
+        If this is the first time, remember it and return `None`.
         """
         digest = sha256(token).digest()
         if digest in self._refused:

@@ -14,9 +14,17 @@ from traceback import extract_tb
 from typing import Final
 
 from ccfallback.config.model import Config
-from ccfallback.server import respond
+from ccfallback.server.client import (
+    ARRIVED_KEY,
+    CLIENT_KEY,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    send_error,
+    send_whole,
+)
 from ccfallback.server.context import SCOPE_KEY, Context, Services
-from ccfallback.server.request import ARRIVED_KEY, CLIENT_KEY, Message, Receive, Scope, Send
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
 from ccfallback.wire.target import is_loopback
 
@@ -68,9 +76,9 @@ class Gate:
                 self._services.recorder.log(
                     "warn", "auth.failure", message, context.id, path=scope["path"], status=status
                 )
-                await respond.error(exit_, context, status, kind, message)
+                await send_error(exit_, context.id, status, kind, message)
             elif scope["method"] == "OPTIONS" and exit_.cors:
-                await respond.whole(exit_, 204, _preflight(context.headers), b"")
+                await send_whole(exit_, 204, _preflight(context.headers), b"")
             else:
                 await self._app(scope, receive, exit_)
         except Exception as error:
@@ -122,7 +130,7 @@ class Gate:
             "error", "server.error", f"internal error: {kind} at {where}", context.id
         )
         if not exit_.started:
-            await respond.error(exit_, context, 500, "api_error", f"Internal error: {kind}")
+            await send_error(exit_, context.id, 500, "api_error", f"Internal error: {kind}")
 
 
 class _Exit:

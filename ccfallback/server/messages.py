@@ -7,14 +7,10 @@ from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.policy.error_response import ErrorResponse, exhausted, no_fallback
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
-from ccfallback.server import respond
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.attempts import Attempts
-from ccfallback.server.chain import Route, Routes
-from ccfallback.server.context import Context, Services, context_of
-from ccfallback.server.health import RequestHealth
-from ccfallback.server.relay import content_type, drain, relay
-from ccfallback.server.request import (
+from ccfallback.server.client import (
+    JSON,
     BadEncoding,
     ClientGone,
     Receive,
@@ -22,8 +18,14 @@ from ccfallback.server.request import (
     Send,
     TooLarge,
     read_body,
+    send_error,
+    send_whole,
+    send_wrong_method,
     while_connected,
 )
+from ccfallback.server.context import Chain, Chains, Context, Services, get_context
+from ccfallback.server.health import RequestHealth
+from ccfallback.server.relay import content_type, drain, relay
 from ccfallback.wire.headers import response_headers
 
 
@@ -59,13 +61,13 @@ class Messages:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._routes = Routes()
+        self._chains = Chains()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context = context_of(scope)
+        context = get_context(scope)
         if scope["method"] != "POST":
-            await respond.wrong_method(send, context, "POST")
+            await send_wrong_method(send, context.id, "POST")
             return
         try:
             body = await read_request(context, receive)
@@ -73,10 +75,10 @@ class Messages:
             return
         except Refused as refused:
             self._log_error(context, refused.status, refused.kind, refused.message)
-            await respond.error(send, context, refused.status, refused.kind, refused.message)
+            await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
-        route = self._routes.of(context)
-        await MessagesRequest(self._services, context, scope, body, route).answer(scope, send)
+        chain = self._chains.get(context)
+        await MessagesRequest(self._services, context, scope, body, chain).answer(scope, send)
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(
@@ -101,14 +103,13 @@ class MessagesRequest:
     """One request and its answer."""
 
     def __init__(
-        self, services: Services, context: Context, scope: Scope, body: Body, route: Route
+        self, services: Services, context: Context, scope: Scope, body: Body, chain: Chain
     ) -> None:
         self._services = services
         self._context = context
         self._body = body
-        self._route = route
-        self._chain = route.chain
-        self._turn = RequestHealth(services.breakers, route.limits, body.model, context.id)
+        self._chain = chain
+        self._turn = RequestHealth(services.breakers, chain.limits, body.model, context.id)
         self._talk = Attempts(
             services,
             context,
@@ -153,7 +154,7 @@ class MessagesRequest:
             await self._services.breakers.refresh()
         rules = self._context.config
         reply = await self._talk.run(
-            self._body, self._chain, is_final(rules.failover), rules.breaker.network_wait
+            self._body, self._chain.providers, is_final(rules.failover), rules.breaker.network_wait
         )
         self._ttft = self._context.seconds if reply else None
         return reply
@@ -163,14 +164,14 @@ class MessagesRequest:
         if isinstance(reply, AttemptResult):
             self._note_signer(reply)
         if isinstance(reply, ErrorResponse):
-            headers = [respond.JSON, *reply.headers, self._attempts_header()]
-            await respond.whole(send, reply.status, headers, reply.body)
+            headers = [JSON, *reply.headers, self._attempts_header()]
+            await send_whole(send, reply.status, headers, reply.body)
             told = {name.decode(): value.decode() for name, value in reply.headers}
             self._log_end(None, reply.status, error=reply.kind, message=reply.message, told=told)
             return
         status = reply.status or 200
         if reply.answer is None:
-            await respond.whole(send, status, self._headers(reply), reply.body)
+            await send_whole(send, status, self._headers(reply), reply.body)
             error = None if reply.outcome.ok else reply.outcome.reason
             self._log_end(reply, status, error=error)
         elif reply.outcome.ok:
@@ -207,7 +208,7 @@ class MessagesRequest:
 
     def _cooling(self) -> dict[str, float]:
         """Who of the chain cools down, and until when."""
-        ends = {p.name: self._turn.cooldown_of(p.name) for p in self._chain}
+        ends = {p.name: self._turn.cooldown_of(p.name) for p in self._chain.providers}
         now = self._services.breakers.clock()
         return {name: end for name, end in ends.items() if end is not None and end > now}
 
@@ -235,8 +236,8 @@ class MessagesRequest:
             model=body.model,
             stream=body.stream,
             bytes=size,
-            chain=self._route.names,
-            leftOut=self._route.left_out,
+            chain=self._chain.names,
+            leftOut=self._chain.excluded,
         )
 
     def _log_end(

@@ -12,9 +12,8 @@ from ccfallback import __version__
 from ccfallback.config.model import Config
 from ccfallback.events.counters import NOBODY, Histogram, Labels, Metric
 from ccfallback.policy.breaker import Limits, Phase, limits_of, phase, sane
-from ccfallback.server import respond
-from ccfallback.server.context import Services, context_of
-from ccfallback.server.request import Receive, Scope, Send
+from ccfallback.server.client import Receive, Scope, Send, send_whole, send_wrong_method
+from ccfallback.server.context import Services, get_context
 from ccfallback.wire.headers import find
 
 if TYPE_CHECKING:
@@ -52,9 +51,9 @@ class MetricsPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scrape."""
-        context, services = context_of(scope), self._services
+        context, services = get_context(scope), self._services
         if scope["method"] not in ("GET", "HEAD"):
-            await respond.wrong_method(send, context, "GET, HEAD")
+            await send_wrong_method(send, context.id, "GET, HEAD")
             return
         await services.breakers.refresh()
         accept = find(context.headers, b"accept") or ""
@@ -65,7 +64,7 @@ class MetricsPage:
 
         encode, content_type = choose_encoder(accept)
         page: bytes = encode(self._registry)
-        await respond.whole(send, 200, [(b"content-type", content_type.encode())], page)
+        await send_whole(send, 200, [(b"content-type", content_type.encode())], page)
 
 
 def _registry(services: Services) -> "CollectorRegistry":

@@ -23,9 +23,8 @@ from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers, States
-from ccfallback.server.context import Context, Logins, Services
+from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
-from ccfallback.server.keys import Keys
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.transport import LibraryResponse
@@ -170,7 +169,7 @@ class _Prober:
             recorder=recorder,
             upstreams=self._upstreams,
             keys=self._keys,
-            logins=Logins(),
+            logins=RefusedLogins(),
             listener=self._listener,
         )
 
@@ -189,7 +188,7 @@ class _Prober:
         """What the provider says it serves; nothing where it does not say."""
         url = _list_of_models(provider)
         try:
-            key = await self._keys.of(provider)
+            key = await self._keys.get(provider)
             headers = request_headers(
                 context.headers,
                 provider,

@@ -14,7 +14,7 @@ import httpx
 from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempt import EVENT_STREAM, AttemptResult
-from ccfallback.server.request import Send
+from ccfallback.server.client import Send
 from ccfallback.server.upstream import fault_of
 from ccfallback.server.upstream_response import Broken
 

@@ -4,14 +4,18 @@ from collections.abc import Awaitable
 
 from starlette.routing import Route, Router
 
-from ccfallback.server import respond
-from ccfallback.server.context import Services, context_of
+from ccfallback.server.client import Receive, Scope, Send, send_error
+from ccfallback.server.context import Services, get_context
 from ccfallback.server.gate import App, Gate
 from ccfallback.server.messages import Messages
 from ccfallback.server.metrics import MetricsPage
-from ccfallback.server.passthrough import PassThrough
-from ccfallback.server.request import Receive, Scope, Send
-from ccfallback.server.side_endpoints import CountTokens, HealthPage, Home, Models
+from ccfallback.server.side_endpoints import (
+    CountTokens,
+    HealthPage,
+    Home,
+    Models,
+    PassThrough,
+)
 
 
 class NotFound:
@@ -20,7 +24,7 @@ class NotFound:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say so."""
         message = f"Nothing is served at {scope['path'][:200]}"
-        await respond.error(send, context_of(scope), 404, "not_found_error", message)
+        await send_error(send, get_context(scope).id, 404, "not_found_error", message)
 
 
 def create_app(services: Services) -> App:

@@ -24,8 +24,7 @@ from ccfallback.events.journal import Journal, JournalWriter
 from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import PATIENCE, Breakers
-from ccfallback.server.context import Logins, Services
-from ccfallback.server.keys import Keys
+from ccfallback.server.context import Keys, RefusedLogins, Services
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.routes import create_app
@@ -83,7 +82,7 @@ class Proxy:
             recorder=self.recorder,
             upstreams=Upstreams(live.current.proxy),
             keys=Keys(),
-            logins=Logins(),
+            logins=RefusedLogins(),
             pause=pause,
         )
         self.recorder.counts = dict.fromkeys(COUNTED, self.services.tally.note)

@@ -1,45 +1,70 @@
-"""The endpoints beside the messages: token counts, models, and the proxy's own pages."""
+"""The endpoints beside `/v1/messages`: token counts, models, pass-through, and our own pages.
+
+None of them changes a breaker.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from time import time
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 from ccfallback import __version__
 from ccfallback.config.model import Config, Provider
+from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages import tokens
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.breaker import Phase, limits_of, phase, sane
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
-from ccfallback.server import respond
 from ccfallback.server.attempts import Attempts
-from ccfallback.server.chain import chain_for
-from ccfallback.server.context import Context, Services, context_of
+from ccfallback.server.client import (
+    TEXT,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    send_error,
+    send_json,
+    send_whole,
+    send_wrong_method,
+    while_connected,
+)
+from ccfallback.server.context import Chains, Context, Services, get_context
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
-from ccfallback.server.passthrough import PassThrough, Unavailable, carry
 from ccfallback.server.record import milliseconds
-from ccfallback.server.request import ClientGone, Receive, Scope, Send, while_connected
+from ccfallback.server.upstream import fault_of
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Whole, WireFormat
-from ccfallback.wire.headers import response_headers
+from ccfallback.wire.headers import (
+    end_to_end,
+    find,
+    is_sendable,
+    request_headers,
+    response_headers,
+)
+from ccfallback.wire.target import address, below
 
 COUNT_WAIT: Final = 10.0
-"""Seconds that a count may take: `/context` waits for 26 of them, and an estimate is at hand."""
+"""Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
 
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-def _count(raw: bytes, _asked: object, _provider: object) -> Whole:
+def _count(raw: bytes, _body: object, _provider: object) -> Whole:
     try:
         value = _COUNT.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = {}
-    counted = isinstance(value.get("input_tokens"), int)
-    return Whole(raw, None if counted else UpstreamError(message="the answer is no count"))
+    is_count = isinstance(value.get("input_tokens"), int)
+    return Whole(raw, None if is_count else UpstreamError(message="the answer is no count"))
 
 
 COUNTS: Final = WireFormat(
@@ -49,49 +74,51 @@ COUNTS: Final = WireFormat(
     whole=_count,
     refusal=FORMATS["anthropic"].refusal,
 )
-"""The Anthropic format, where the answer is a count."""
+"""The Anthropic format, with a count for an answer."""
 
 
 class ReadOnly:
     """Breakers that a request may look at, and not change."""
 
-    def __init__(self, turn: RequestHealth) -> None:
-        self._turn = turn
+    def __init__(self, health: RequestHealth) -> None:
+        self._health = health
 
     def admission(self, provider: Provider) -> Admission:
-        """A probe that is under way says nothing against a count."""
-        found = self._turn.admission(provider)
+        """Whether the provider may be tried; a running probe does not forbid a count."""
+        found = self._health.admission(provider)
         return Admission.OPEN if found is Admission.BUSY else found
 
     def cooldown_until(self, provider: Provider) -> float:
-        """As it is."""
-        return self._turn.cooldown_until(provider)
+        """When the provider's cooldown ends."""
+        return self._health.cooldown_until(provider)
 
     def begin(self, provider: Provider) -> None:
-        """Takes no place."""
+        """Take no half-open place."""
 
     def settle(self, provider: Provider, outcome: Outcome | None) -> None:
-        """Counts nothing."""
+        """Count nothing."""
 
 
 class CountTokens:
-    """`POST /v1/messages/count_tokens`: somebody's count, or an estimate; no upstream's error."""
+    """`POST /v1/messages/count_tokens`: a provider's count, or an estimate; never an error."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._chains = Chains()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context, services = context_of(scope), self._services
+        context, services = get_context(scope), self._services
         if scope["method"] != "POST":
-            await respond.wrong_method(send, context, "POST")
+            await send_wrong_method(send, context.id, "POST")
             return
         try:
             body = await read_request(context, receive)
+            chain = self._chains.get(context)
             health = ReadOnly(
-                RequestHealth(services.breakers, limits_of(context.config), body.model, context.id)
+                RequestHealth(services.breakers, chain.limits, body.model, context.id)
             )
-            talk = Attempts(
+            attempts = Attempts(
                 services,
                 context,
                 health,
@@ -103,48 +130,65 @@ class CountTokens:
             )
             with while_connected(scope):
                 await services.breakers.refresh()
-                # Whoever cools down is not asked as a last resort either: an estimate will do.
-                chain = [
+                # No safety valve: an estimate is better than a provider that is cooling down.
+                counting = [
                     provider
-                    for provider in chain_for(context)
+                    for provider in chain.providers
                     if provider.format == "anthropic"
                     and health.admission(provider) is Admission.OPEN
                 ]
-                reply = await talk.run(body, chain, only_answers, 0.0)
+                result = await attempts.run(body, counting, only_answers, 0.0)
         except ClientGone:
             return
         except Refused as refused:
-            await respond.error(send, context, refused.status, refused.kind, refused.message)
+            await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
-        attempts = (b"x-ccfallback-attempts", str(talk.attempts).encode())
-        if reply is None:
-            headers = [attempts, (b"x-ccfallback-estimate", b"1")]
-            await respond.document(send, {"input_tokens": tokens.estimate(body)}, headers)
+        count = (b"x-ccfallback-attempts", str(attempts.attempts).encode())
+        if result is None:
+            estimate = {"input_tokens": tokens.estimate(body)}
+            await send_json(send, estimate, [count, (b"x-ccfallback-estimate", b"1")])
             return
-        headers = response_headers(reply.headers, reply.provider, decoded=reply.decoded)
-        named = (b"x-ccfallback-provider", reply.provider.name.encode())
-        await respond.whole(send, reply.status or 200, [*headers, named, attempts], reply.body)
+        headers = response_headers(result.headers, result.provider, decoded=result.decoded)
+        name = (b"x-ccfallback-provider", result.provider.name.encode())
+        await send_whole(send, result.status or 200, [*headers, name, count], result.body)
 
 
-class Models:
-    """`GET /v1/models`: the primary's list; where it has none to give, the mapped names."""
+class PrimaryUnavailable(Exception):
+    """The primary gave no response that can be passed on; the message says why."""
+
+
+class PassThrough:
+    """Every other path under `/v1/` and `/api/`: to the primary and back, unread and unchanged."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context = context_of(scope)
+        try:
+            await pass_through(self._services, scope, receive, send)
+        except PrimaryUnavailable as error:
+            message = f"The primary API could not be reached: {error}"
+            await send_error(send, get_context(scope).id, 502, "proxy_error", message)
+
+
+class Models:
+    """`GET /v1/models`: the primary's list, or the mapped models if the primary gives none."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["method"] != "GET":
             await PassThrough(self._services)(scope, receive, send)
             return
         try:
-            await carry(self._services, context, scope, receive, send, only_success=True)
-        except Unavailable:
-            # Then the list is made of what is known here.
-            await self._own(scope["path"], context, send)
+            await pass_through(self._services, scope, receive, send, only_success=True)
+        except PrimaryUnavailable:
+            await self._send_mapped_models(scope["path"], get_context(scope), send)
 
-    async def _own(self, path: str, context: Context, send: Send) -> None:
+    async def _send_mapped_models(self, path: str, context: Context, send: Send) -> None:
         models = mapped_models(context.config)
         wanted = path.removeprefix("/v1/models").strip("/")
         if not wanted:
@@ -155,17 +199,17 @@ class Models:
                 "first_id": ids[0] if ids else None,
                 "last_id": ids[-1] if ids else None,
             }
-            await respond.document(send, page)
+            await send_json(send, page)
             return
         found = next((model for model in models if model["id"] == wanted), None)
         if found is None:
-            await respond.error(send, context, 404, "not_found_error", f"model: {wanted}")
+            await send_error(send, context.id, 404, "not_found_error", f"model: {wanted}")
         else:
-            await respond.document(send, found)
+            await send_json(send, found)
 
 
 def mapped_models(config: Config) -> list[Mapping[str, Any]]:
-    """The models that the enabled providers' mappings name, globs aside."""
+    """List the models that the enabled providers' mappings name; a glob is no model."""
     names = dict.fromkeys(
         name
         for provider in config.active
@@ -178,34 +222,152 @@ def mapped_models(config: Config) -> list[Mapping[str, Any]]:
     ]
 
 
+async def pass_through(
+    services: Services, scope: Scope, receive: Receive, send: Send, *, only_success: bool = False
+) -> None:
+    """Send a request to the primary, and its response to the client as it comes.
+
+    Raises `PrimaryUnavailable` before anything has been sent; with `only_success`, also if the
+    response is an error. If the upstream breaks off, the client's response is not ended either.
+    """
+    context = get_context(scope)
+    try:
+        with while_connected(scope):
+            async with _open_primary(services, context, scope, receive) as response:
+                if only_success and not 200 <= response.status_code < 300:
+                    raise PrimaryUnavailable(f"it answered {response.status_code}")
+                await send(_response_start(response, context.config.primary))
+                # Send the head at once: a client that waits for events wants to see it.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                async for chunk in response.stream:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except httpx.InvalidURL as error:
+        # Nothing has been sent: the request could not even be built.
+        message = f"With this target the primary's address is no URL: {error}"
+        await send_error(send, context.id, 400, "invalid_request_error", message)
+    except (ClientGone, httpx.HTTPError):
+        return
+
+
+@asynccontextmanager
+async def _open_primary(
+    services: Services, context: Context, scope: Scope, receive: Receive
+) -> AsyncIterator[httpx.Response]:
+    """Send the request to the primary as it came. Raises `PrimaryUnavailable`."""
+    provider = context.config.primary
+    if provider.disabled:
+        raise PrimaryUnavailable("it is disabled")
+    path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    url = below(provider.base_url, path)
+    if address(url) == services.listener:
+        raise PrimaryUnavailable("its address is this proxy itself")
+    query = scope["query_string"].decode("latin-1")
+    if query:
+        url += ("&" if "?" in url else "?") + query
+    parts = urlsplit(url)
+    request = httpx.Request(
+        scope["method"],
+        url,
+        headers=await _pass_through_headers(services, context, provider),
+        content=_body_chunks(receive) if _has_body(context) else None,
+        extensions={
+            "timeout": {"connect": provider.timeouts.connect},
+            # As it came: httpx would resolve the dots in a path.
+            "target": f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".encode(),
+        },
+    )
+    try:
+        response = await context.watch.wait(
+            services.upstreams.transport(url).handle_async_request(request),
+            "non_streaming",
+            provider.timeouts.non_streaming,
+        )
+    except DeadlineExceeded as late:
+        raise PrimaryUnavailable(f"no answer within {late.seconds:.0f} s") from None
+    except httpx.HTTPError as error:
+        raise PrimaryUnavailable(fault_of(error)[1]) from None
+    if not 100 <= response.status_code < 600:
+        await response.aclose()
+        raise PrimaryUnavailable(f"it answered with the invalid status {response.status_code}")
+    try:
+        yield response
+    finally:
+        await response.aclose()
+
+
+def _response_start(response: httpx.Response, provider: Provider) -> Message:
+    headers = [pair for pair in end_to_end(response.headers.raw) if is_sendable(pair[1])]
+    headers.append((b"x-ccfallback-provider", provider.name.encode()))
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+async def _pass_through_headers(
+    services: Services, context: Context, provider: Provider
+) -> list[tuple[bytes, bytes]]:
+    try:
+        key = await services.keys.get(provider)
+    except KeyUnavailable as error:
+        raise PrimaryUnavailable(f"no key: {error}") from None
+    headers = request_headers(
+        context.headers,
+        provider,
+        None if key is None else key.reveal(),
+        via=services.via,
+        tokens=context.tokens,
+        content=False,
+    )
+    unchanged = (b"accept-encoding", b"content-encoding", b"content-length")
+    headers += [(name, value) for name, value in context.headers if name in unchanged]
+    return headers
+
+
+def _has_body(context: Context) -> bool:
+    length = find(context.headers, b"content-length")
+    return length not in (None, "0") or find(context.headers, b"transfer-encoding") is not None
+
+
+async def _body_chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the client's body as it comes. Raises `ClientGone`."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        more = message.get("more_body", False)
+        if message.get("body"):
+            yield message["body"]
+
+
 class Home:
-    """`/`: who is here."""
+    """`/`: the program's name and version, for a person."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context = context_of(scope)
+        context = get_context(scope)
         if scope["method"] not in ("GET", "HEAD"):
-            await respond.wrong_method(send, context, "GET, HEAD")
+            await send_wrong_method(send, context.id, "GET, HEAD")
             return
         count = len(context.config.active)
         text = f"ccfallback {__version__}: {count} provider{'' if count == 1 else 's'}\n"
-        await respond.whole(send, 200, [respond.TEXT], text.encode())
+        await send_whole(send, 200, [TEXT], text.encode())
 
 
 class HealthPage:
-    """`/health`: is it up, and who may be asked; no secret and no URL."""
+    """`/health`: whether the server is up and which providers are available; no secret, no URL."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context, services = context_of(scope), self._services
+        context, services = get_context(scope), self._services
         if scope["method"] not in ("GET", "HEAD"):
-            await respond.wrong_method(send, context, "GET, HEAD")
+            await send_wrong_method(send, context.id, "GET, HEAD")
             return
         await services.breakers.refresh()
         limits, now = limits_of(context.config), services.breakers.clock()
@@ -213,13 +375,12 @@ class HealthPage:
         for provider in context.config.chain:
             state = sane(services.breakers.of(provider.name), now, limits)
             available = not provider.disabled and phase(state, now, limits) is not Phase.OPEN
-            until = milliseconds(state.cooldown_until)
             providers.append(
                 {
                     "name": provider.name,
                     "available": available,
                     "disabled": provider.disabled,
-                    "cooldownUntil": until,
+                    "cooldownUntil": milliseconds(state.cooldown_until),
                 }
             )
         page = {
@@ -229,4 +390,4 @@ class HealthPage:
             "uptime": round(time() - services.started, 3),
             "providers": providers,
         }
-        await respond.document(send, page)
+        await send_json(send, page)

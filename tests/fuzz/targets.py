@@ -21,8 +21,8 @@ from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.messages.assemble import NotAMessage, to_message
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.sse import EventSplitter, data_of
+from ccfallback.server.client import Receive, Scope, Send
 from ccfallback.server.live_config import config_file
-from ccfallback.server.request import Receive, Scope, Send
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from ccfallback.http1.server_connection import MAX_HEAD, ClientConnection
 from ccfallback.http1.server_request import HIGH_WATER, ONE_WRITE, App
-from ccfallback.server.request import Message, Receive, Scope, Send
+from ccfallback.server.client import Message, Receive, Scope, Send
 from tests.server.raw_upstream import Runs
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"

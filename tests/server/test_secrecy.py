@@ -20,7 +20,7 @@ from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
-from ccfallback.server import keys
+from ccfallback.server import context as server_context
 from ccfallback.server.attempt import AttemptResult, Prepared
 from ccfallback.server.context import Context
 from ccfallback.server.transport import UpstreamRequest
@@ -169,7 +169,7 @@ def test_a_fault_of_ours_tells_where_it_is_and_nothing_that_it_held(
     def broken(source: KeySource) -> None:
         raise RuntimeError(f"{HIDDEN} from {source}")
 
-    monkeypatch.setattr(keys, "resolve", broken)
+    monkeypatch.setattr(server_context, "resolve", broken)
     answer = httpx.post(f"{running.url}/v1/messages", json=ASK, headers={"x-api-key": HIDDEN})
     assert answer.status_code == 500
     assert answer.json()["error"]["message"] == "Internal error: RuntimeError"

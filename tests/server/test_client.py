@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ccfallback.http1.deadline import Deadline
-from ccfallback.server.request import (
+from ccfallback.server.client import (
     CLIENT_KEY,
     BadEncoding,
     ClientGone,

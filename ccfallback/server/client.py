@@ -1,0 +1,151 @@
+"""The client's side of a request: read its body, notice when it leaves, send it a response."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ccfallback.http1.deadline import Deadline
+from ccfallback.messages import errors as envelope
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+CLIENT_KEY: Final = "ccfallback.client"
+"""The scope's key for the client's connection."""
+
+ARRIVED_KEY: Final = "ccfallback.arrived"
+"""The scope's key for the time at which the request's head was complete, by the monotonic clock."""
+
+JSON: Final = (b"content-type", b"application/json")
+TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class ClientGone(Exception):
+    """The client has closed its connection."""
+
+
+class TooLarge(Exception):
+    """The request's body is over the limit."""
+
+
+class BadEncoding(Exception):
+    """The request's content-encoding is unknown, or its body does not decode."""
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """Read and decode the request's body. Raises `TooLarge`, `BadEncoding` or `ClientGone`."""
+    length = headers.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise TooLarge
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if encoding not in (*_WINDOW_BITS, "identity"):
+        raise BadEncoding(encoding[:20])
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise TooLarge
+        parts.append(part)
+        if not message.get("more_body", False):
+            break
+    raw = parts[0] if len(parts) == 1 else b"".join(parts)
+    return raw if encoding == "identity" else _decode(raw, encoding, limit)
+
+
+def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
+    inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        decoded = inflate.decompress(raw, limit + 1)
+    except zlib.error:
+        raise BadEncoding(encoding) from None
+    if len(decoded) > limit:
+        raise TooLarge
+    if not inflate.eof:
+        raise BadEncoding(encoding)
+    return decoded
+
+
+class Client(Protocol):
+    """The client's connection, as the server's protocol keeps it."""
+
+    loop: asyncio.AbstractEventLoop
+    """The connection's event loop; finding the running one takes a system call."""
+    watch: Deadline
+    """Limits how long upstreams take, for one request after another."""
+    gone: bool
+    """Whether the connection is closed."""
+    on_gone: Callable[[], None] | None
+    """What to call when it closes."""
+
+
+class while_connected:
+    """Cancel the block when the client leaves, and raise `ClientGone` instead.
+
+    The server's own connection calls back, because a task that waits for ASGI's
+    `http.disconnect` would cost each request half as much as reading its headers.
+    """
+
+    __slots__ = ("_client", "_gone", "_work")
+
+    def __init__(self, scope: Scope) -> None:
+        self._client: Client = scope[CLIENT_KEY]
+        self._gone = False
+        self._work: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> None:
+        if self._client.gone:
+            raise ClientGone
+        self._work = asyncio.current_task(self._client.loop)
+        self._client.on_gone = self._leave
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._client.on_gone = None
+        if self._gone and self._work is not None:
+            # Another cancellation, such as a server that stops, must not get lost.
+            only_ours = not self._work.uncancel()
+            if only_ours and kind is asyncio.CancelledError:
+                raise ClientGone from None
+
+    def _leave(self) -> None:
+        self._gone = True
+        if self._work is not None:
+            self._work.cancel()
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a complete response. The server leaves the body out for HEAD."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, value: Any, headers: Headers = ()) -> None:
+    """Send a value as JSON."""
+    await send_whole(send, 200, [JSON, *headers], msgspec.json.encode(value))
+
+
+async def send_error(
+    send: Send, request_id: str, status: int, kind: str, message: str, headers: Headers = ()
+) -> None:
+    """Send an error in Anthropic's envelope."""
+    body = envelope.encode(kind, message, request_id)
+    await send_whole(send, status, [JSON, *headers], body)
+
+
+async def send_wrong_method(send: Send, request_id: str, allowed: str) -> None:
+    """Send a 405 that names the allowed methods."""
+    allow = [(b"allow", allowed.encode())]
+    await send_error(send, request_id, 405, "invalid_request_error", f"Use {allowed} here", allow)
