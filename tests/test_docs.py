@@ -23,7 +23,7 @@ from ccfallback.cli import help as helping
 from ccfallback.cli.root import app
 from ccfallback.config import schema
 from ccfallback.config.model import Config
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.counters import COUNTERS, HISTOGRAMS
 from ccfallback.rectify import RECTIFIERS
@@ -219,7 +219,7 @@ def test_every_preset_is_listed() -> None:
         timeout=20,
     )
     names = [preset["name"] for preset in msgspec.json.decode(listed.stdout)["presets"]]
-    assert sorted(names) == sorted(PRESETS)
+    assert sorted(names) == sorted(presets())
 
 
 def test_the_contents_lead_somewhere() -> None:

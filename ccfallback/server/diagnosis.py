@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ccfallback.config.model import Provider
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.suggest import closest
 from ccfallback.wire.target import ENDPOINTS, endpoint, mapped_model
@@ -243,7 +243,7 @@ def _likely_model(
                 return bare[close]
         return known_models[0]
     host = urlsplit(provider.base_url).hostname
-    for preset in PRESETS.values():
+    for preset in presets().values():
         if urlsplit(preset.base_url).hostname == host and preset.models:
             suggested = mapped_model(model, preset.models)
             if suggested not in (model, target):

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from ccfallback.config import checks
-from ccfallback.config.presets import PRESETS, Preset
+from ccfallback.config.presets import Preset, presets
 from ccfallback.config.quirks import CHECKS, Quirks
 from ccfallback.config.schema import NAME
 from ccfallback.wire.target import endpoint
 
-ROWS = [pytest.param(preset, id=name) for name, preset in PRESETS.items()]
+ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 
 
 @pytest.mark.parametrize("preset", ROWS)
@@ -55,8 +55,8 @@ def test_all_models_have_a_name_at_the_provider_or_none(preset: Preset) -> None:
 
 
 def test_a_placeholder_is_named_and_filled_in() -> None:
-    azure = PRESETS["azure"]
+    azure = presets()["azure"]
     assert azure.placeholders == ("resource",)
     assert azure.url(resource="mine") == "https://mine.openai.azure.com/openai/v1"
     assert azure.url() == azure.base_url
-    assert PRESETS["openai"].placeholders == ()
+    assert presets()["openai"].placeholders == ()

@@ -11,7 +11,7 @@ from ccfallback.cli.foreign.found import (
     reference,
     table_of,
 )
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 
 _CLOUDS: Final = frozenset(
     {
@@ -102,7 +102,7 @@ def _address(foreign: Foreign, alias: str, params: dict[str, Any]) -> tuple[str,
     elif not slash:
         model = vendor
         vendor = "anthropic" if vendor.startswith("claude") else "openai"
-    preset = PRESETS.get(f"{vendor}-openai", PRESETS.get(vendor))
+    preset = presets().get(f"{vendor}-openai", presets().get(vendor))
     url = str(params.get("api_base") or params.get("base_url") or "")
     if not url and vendor == "anthropic":
         url = "https://api.anthropic.com"

@@ -186,9 +186,9 @@ def move(
 
 
 def _asked_key(session: Session, preset: str | None) -> str | None:
-    from ccfallback.config.presets import PRESETS
+    from ccfallback.config.presets import presets
 
-    known = PRESETS.get(preset) if preset is not None else None
+    known = presets().get(preset) if preset is not None else None
     if known is not None and known.key_url:
         session.console.say(f"a key for {known.title} is to be had at {known.key_url}")
     return session.console.read_secret("API key (empty for none): ") or None

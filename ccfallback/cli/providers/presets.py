@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ccfallback.config.edit import ProviderChanges
 
 
-def presets(ctx: typer.Context, as_json: Json = False) -> None:
+def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the providers that need only a key."""
-    from ccfallback.config.presets import PRESETS
+    from ccfallback.config.presets import presets
 
     value = {
         "presets": [
@@ -32,30 +32,30 @@ def presets(ctx: typer.Context, as_json: Json = False) -> None:
                 "model_mapping": dict(preset.models),
                 "note": preset.note,
             }
-            for preset in PRESETS.values()
+            for preset in presets().values()
         ]
     }
-    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in PRESETS.values()]
+    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
     header = ("name", "format", "endpoint", "a key is to be had at")
     session_of(ctx).console.emit(value, lambda: Grid(rows, header))
 
 
 def preset_names(incomplete: str) -> list[str]:
     """Names of presets that begin as typed."""
-    from ccfallback.config.presets import PRESETS
+    from ccfallback.config.presets import presets
 
-    return [name for name in PRESETS if name.startswith(incomplete)]
+    return [name for name in presets() if name.startswith(incomplete)]
 
 
 def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
     """A change completed with what a preset knows; what was said goes first."""
-    from ccfallback.config.presets import PRESETS
+    from ccfallback.config.presets import presets
 
-    preset = PRESETS.get(name)
+    preset = presets().get(name)
     if preset is None:
         raise ConfigError(
             f"there is no preset {name}",
-            nearest(name, PRESETS) or "`ccfallback providers presets` lists them",
+            nearest(name, presets()) or "`ccfallback providers presets` lists them",
         )
     if preset.placeholders and changes.base_url is None:
         example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
 from ccfallback.wire.openai.request import to_openai
@@ -27,7 +27,7 @@ def read(case: Path) -> Any:
 
 def translated(case: Path, preset: str, model: str = "m") -> Body:
     asked = Body.parse(msgspec.json.encode(read(case)["asked"]))
-    return to_openai(asked, Quirks(**PRESETS[preset].quirks), model)
+    return to_openai(asked, Quirks(**presets()[preset].quirks), model)
 
 
 def test_there_are_cases() -> None:
@@ -45,7 +45,7 @@ def test_a_request_becomes_what_is_written_down(case: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset", [name for name, row in PRESETS.items() if row.format == "openai"]
+    "preset", [name for name, row in presets().items() if row.format == "openai"]
 )
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_a_request_is_what_the_official_client_would_send(case: Path, preset: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
 from ccfallback.wire.format import Unconvertible
@@ -22,7 +22,7 @@ SCHEMA = {
     "required": ["title"],
     "additionalProperties": False,
 }
-OPENAI = Quirks(**PRESETS["openai"].quirks)
+OPENAI = Quirks(**presets()["openai"].quirks)
 
 
 def first(quirks: Quirks = Quirks(), **members: Any) -> Any:  # noqa: B008

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccfallback.config.presets import PRESETS
+from ccfallback.config.presets import presets
 from ccfallback.config.quirks import CHECKS, Quirks
 from ccfallback.messages.body import Body
 from ccfallback.messages.naming import ToolNames
@@ -18,7 +18,7 @@ from ccfallback.wire.openai.schemas import parameters_of
 
 QUIRKS = st.one_of(
     st.just(Quirks()),
-    st.sampled_from([Quirks(**row.quirks) for row in PRESETS.values()]),
+    st.sampled_from([Quirks(**row.quirks) for row in presets().values()]),
     st.builds(
         Quirks,
         **{
