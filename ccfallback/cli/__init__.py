@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "stats": "Count requests, failures, latency and tokens of each provider.",
     "statusline": "Print one line for Claude Code's status line: who serves now.",
     "providers": "See and change the chain of providers.",
-    "breaker": "See, reset and trip the circuit breakers.",
+    "breaker": "Show, reset and trip the circuit breakers.",
     "explain": "Tell the whole story of one request.",
     "logs": "Read the log.",
     "tokens": "Make and take back access tokens.",
@@ -50,5 +50,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
     # Known before anything can fail, because a failure is to be JSON as well.
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
-    console = Console.of_process(as_json=as_json)
+    console = Console.for_process(as_json=as_json)
     sys.exit(run(arguments, Session(console=console, environ=os.environ)))

@@ -1,24 +1,36 @@
-"""`ccfallback breaker`: what the breakers know, and how to make them forget it."""
+"""`ccfallback breaker`: show, reset and trip the breakers; and how all commands show health.
 
-from collections.abc import Mapping
+`breaker status`, `providers show`, `status` and `top` print a provider's health in the same form.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import typer
 
-from ccfallback.cli.options import AnyNames, Json, Names, duration, group
-from ccfallback.cli.phrases import ahead, listed, span
+from ccfallback.cli.console import Cell, Styled, Table
+from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
+from ccfallback.cli.phrases import format_ahead, format_duration, format_last, join_names
 from ccfallback.cli.session import require, session_of
+from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
-
-if TYPE_CHECKING:
-    from ccfallback.policy.breaker import BreakerState
+from ccfallback.policy.breaker import (
+    CLOSED,
+    BreakerState,
+    Limits,
+    Phase,
+    limits_of,
+    phase,
+    sane,
+    tripped,
+)
 
 BY_HAND: Final = "put in cooldown by hand"
 
-app = group(
+app = make_app(
     name="breaker",
-    help="See, reset and trip the circuit breakers.",
+    help="Show, reset and trip the circuit breakers.",
     epilog="Example: ccfallback breaker status",
 )
 
@@ -26,25 +38,22 @@ app = group(
 @app.command("status", epilog="Example: ccfallback breaker status openrouter --json")
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldown, last failure and success of providers."""
-    from ccfallback.cli.health import chart, health, known
-    from ccfallback.policy.breaker import limits_of
-
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])
     states, now, limits = session.states(), session.now(), limits_of(config)
     shown = [
-        (provider, known(config, states, provider.name, now))
+        (provider, current_state(config, states, provider.name, now))
         for provider in config.chain
         if not names or provider.name in names
     ]
     value = {
         "providers": [
-            health(each.name, state, now, limits, disabled=each.disabled) for each, state in shown
+            health_json(each.name, state, now, limits, disabled=each.disabled)
+            for each, state in shown
         ]
     }
-
-    session.console.emit(value, lambda: chart(shown, now, limits))
+    session.console.emit(value, lambda: health_table(shown, now, limits))
 
 
 @app.command("reset", epilog="Example: ccfallback breaker reset openrouter")
@@ -54,10 +63,10 @@ def reset(
     everything: bool = typer.Option(False, "--all", help="Reset every provider."),
     as_json: Json = False,
 ) -> None:
-    """Make providers as if they had never failed."""
-    from ccfallback.policy.breaker import CLOSED
-
-    if bool(names) is everything:
+    """Clear failures and cooldowns."""
+    if names and everything:
+        raise typer.BadParameter("give either names or --all, not both", ctx=ctx)
+    if not names and not everything:
         raise typer.BadParameter("name one or more providers, or give --all", ctx=ctx)
     session = session_of(ctx)
     config = session.config()
@@ -65,29 +74,31 @@ def reset(
     before = session.states()
     chosen = list(dict.fromkeys(names)) if names else list(dict.fromkeys([*chain, *before]))
     require(chosen, [*chain, *before])
-    forgotten: list[str] = []
+    cleared: list[str] = []
 
-    def forget(states: "Mapping[str, BreakerState]") -> "dict[str, BreakerState]":
-        # Found out under the lock, because the server may have written since.
-        forgotten[:] = [name for name in chosen if not _is_fresh(states.get(name, CLOSED))]
+    def clear(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
+        # Decided under the lock, because the server may have written in the meantime.
+        cleared[:] = [name for name in chosen if not _is_clear(states.get(name, CLOSED))]
         kept = {name: state for name, state in states.items() if name not in chosen}
-        # What a provider refuses is no failure: `providers forget` is for that.
-        lessons = {name: states[name].learned for name in chosen if name in states}
+        # A learned rejection is not a failure: `providers forget` removes those.
+        learned = {name: states[name].learned for name in chosen if name in states}
         return kept | {
-            name: replace(CLOSED, learned=learned) for name, learned in lessons.items() if learned
+            name: replace(CLOSED, learned=rejections)
+            for name, rejections in learned.items()
+            if rejections
         }
 
-    session.state_file.update(forget)
-    for name in forgotten:
+    session.state_file.update(clear)
+    for name in cleared:
         session.record(
             config, "circuit_breaker.reset", f"{name} was reset by hand", provider=name, by="cli"
         )
-    unchanged = [name for name in chosen if name not in forgotten]
-    session.console.answer({"reset": forgotten, "unchanged": unchanged})
-    if forgotten:
-        session.console.say(f"{listed(forgotten)} reset; the next request may go there again")
+    unchanged = [name for name in chosen if name not in cleared]
+    session.console.emit_result({"reset": cleared, "unchanged": unchanged})
+    if cleared:
+        session.console.say(f"{join_names(cleared)} reset; the next request may be sent there")
     else:
-        session.console.say("nothing to reset: no failure is on record")
+        session.console.say("nothing to reset: there are no failures")
 
 
 @app.command("trip", epilog="Example: ccfallback breaker trip openrouter --for 10m")
@@ -99,29 +110,28 @@ def trip(
 ) -> None:
     """Put providers in cooldown by hand.
 
-    A running server passes them by from the next request.
+    A running server skips them from the next request on.
     """
-    from ccfallback.policy.breaker import CLOSED, limits_of, tripped
-
-    seconds = duration(length, "--for")
+    seconds = parse_duration(length, "--for")
     if seconds <= 0:
-        raise typer.BadParameter("a cooldown of no length is none", param_hint="'--for'")
+        raise typer.BadParameter("must be longer than zero", param_hint="'--for'")
     session = session_of(ctx)
     config = session.config()
     chosen = list(dict.fromkeys(names))
     require(chosen, [provider.name for provider in config.chain])
     limits = limits_of(config)
     if seconds > limits.horizon:
-        # A time so far ahead would be taken for a wrong clock's, and count as not set.
+        # A later time would be taken for the mistake of a wrong clock, and ignored.
         raise CcfallbackError(
-            f"{span(seconds)} is more than a cooldown may last: {span(limits.horizon)}, "
-            "the larger of breaker.max_cooldown and max_reset",
-            f"`ccfallback providers disable {chosen[0]}` leaves it out until you enable it",
+            f"{format_duration(seconds)} is longer than a cooldown may last "
+            f"({format_duration(limits.horizon)}: the larger of breaker.max_cooldown and "
+            "max_reset)",
+            f"`ccfallback providers disable {chosen[0]}` stops using it until you enable it",
         )
     now = session.now()
     until = now + seconds
 
-    def put(states: "Mapping[str, BreakerState]") -> "dict[str, BreakerState]":
+    def put(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
         changed = {
             name: tripped(states.get(name, CLOSED), until=until, now=now, reason=BY_HAND)
             for name in chosen
@@ -133,27 +143,110 @@ def trip(
         session.record(
             config,
             "circuit_breaker.cooldown",
-            f"{name} is left out for {span(seconds)}: {BY_HAND}",
+            f"{name}: cooling down for {format_duration(seconds)}: {BY_HAND}",
             provider=name,
             by="cli",
             cooldownUntil=round(until * 1000),
             seconds=seconds,
             reason=BY_HAND,
         )
-    session.console.answer({"tripped": chosen, "cooldownUntil": round(until * 1000)})
+    session.console.emit_result({"tripped": chosen, "cooldownUntil": round(until * 1000)})
     session.console.say(
-        f"{listed(chosen)} left out, back {ahead(until, now)}; "
-        f"`ccfallback breaker reset {' '.join(chosen)}` ends that"
+        f"{join_names(chosen)} cooling down, back {format_ahead(until, now)}; "
+        f"`ccfallback breaker reset {' '.join(chosen)}` ends it"
     )
     if not config.cooldowns:
-        session.console.say("with only one provider enabled it is asked all the same")
+        session.console.say("it is used all the same: it is the only provider enabled")
 
 
-def _is_fresh(state: "BreakerState") -> bool:
-    """Whether there is nothing held against a provider."""
+def _is_clear(state: BreakerState) -> bool:
+    """Whether the state has no failure and no cooldown."""
     return (
         not state.failures
         and state.last_failure is None
         and state.cooldown_until is None
         and not state.models
     )
+
+
+# -- Health, as all commands show it
+
+
+def current_state(
+    config: Config, states: Mapping[str, BreakerState], name: str, now: float
+) -> BreakerState:
+    """The state of a provider, without the times that only a wrong clock can have written."""
+    return sane(states.get(name, CLOSED), now, limits_of(config))
+
+
+def health_json(
+    name: str, state: BreakerState, now: float, limits: Limits, *, disabled: bool = False
+) -> dict[str, Any]:
+    """The health of a provider and of each of its models, for `--json`."""
+    facts = _state_json(state, now, limits)
+    return {
+        "name": name,
+        **facts,
+        "available": facts["available"] and not disabled,
+        "models": {model: _state_json(each, now, limits) for model, each in state.models.items()},
+    }
+
+
+def _state_json(state: BreakerState, now: float, limits: Limits) -> dict[str, Any]:
+    return {
+        "available": phase(state, now, limits) is not Phase.OPEN,
+        "consecutiveFailures": state.failures,
+        "lastFailure": _milliseconds(state.last_failure),
+        "lastSuccess": _milliseconds(state.last_success),
+        "cooldownUntil": _milliseconds(state.cooldown_until),
+        "reason": state.reason,
+    }
+
+
+def _milliseconds(when: float | None) -> int | None:
+    return None if when is None else round(when * 1000)
+
+
+def format_standing(provider: Provider, state: BreakerState, now: float, limits: Limits) -> Cell:
+    """Whether requests may go to a provider, in a few words."""
+    if provider.disabled:
+        return Styled("disabled", "dim")
+    return format_condition(state, now, limits)
+
+
+def format_condition(state: BreakerState, now: float, limits: Limits) -> Cell:
+    """Whether a breaker lets requests through, in a few words."""
+    match phase(state, now, limits):
+        case Phase.OPEN:
+            return Styled(f"back {format_ahead(state.cooldown_until or now, now)}", "red")
+        case Phase.HALF_OPEN:
+            return Styled("probing", "yellow")
+        case Phase.CLOSED if any(
+            phase(each, now, limits) is Phase.OPEN for each in state.models.values()
+        ):
+            return Styled("partly available", "yellow")
+        case _:
+            return Styled("available", "green")
+
+
+def health_table(
+    shown: Sequence[tuple[Provider, BreakerState]], now: float, limits: Limits
+) -> Table:
+    """Providers, each with the models that have failed there."""
+    rows: list[Sequence[Cell]] = []
+    for provider, state in shown:
+        standing = format_standing(provider, state, now, limits)
+        rows.append((provider.name, standing, *_history(state, now)))
+        for model, each in state.models.items():
+            rows.append((f"  {model}", format_condition(each, now, limits), *_history(each, now)))
+    header = ("provider", "state", "failed", "last failure", "last success")
+    return Table(rows, header, right=frozenset({2}))
+
+
+def _history(state: BreakerState, now: float) -> tuple[str, str, str]:
+    failure = format_last(state.last_failure, now)
+    if state.reason:
+        # A provider that was tripped by hand has a reason but no failure.
+        never_failed = state.last_failure is None
+        failure = state.reason if never_failed else f"{failure}: {state.reason}"
+    return str(state.failures), failure, format_last(state.last_success, now)

@@ -14,13 +14,13 @@ import typer
 
 from ccfallback.cli import import_export as exchange
 from ccfallback.cli import settings
-from ccfallback.cli.console import Grid
-from ccfallback.cli.options import Json, group
-from ccfallback.cli.phrases import TAKE_BACK, ago, wrapped
+from ccfallback.cli.console import Table
+from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import ConfigError
 
-app = group(
+app = make_app(
     name="config",
     help="See, change and take back the configuration.",
     epilog="Example: ccfallback config get server.port",
@@ -49,7 +49,7 @@ def path(ctx: typer.Context, as_json: Json = False) -> None:
     # In a pipe the one that is asked for most: `cat "$(ccfallback config path)"`.
     console = session.console
     rows = list(value.items())
-    console.emit(value, lambda: Grid(rows) if console.has_reader else str(paths.config))
+    console.emit(value, lambda: Table(rows) if console.is_terminal else str(paths.config))
 
 
 @app.command("validate", epilog="Example: ccfallback config validate")
@@ -60,7 +60,7 @@ def validate(ctx: typer.Context, as_json: Json = False) -> None:
     names = [provider.name for provider in config.active]
     value = {"ok": True, "path": str(session.paths.config), "providers": names}
     told = f"{session.paths.config} is good: {', '.join(names)}"
-    session.console.emit(value, lambda: wrapped(told, session.console.width))
+    session.console.emit(value, lambda: wrap_text(told, session.console.width))
 
 
 @app.command("edit", epilog="Example: EDITOR=nano ccfallback config edit")
@@ -93,7 +93,7 @@ def edit(ctx: typer.Context) -> None:
             f"{draft.path}",
         ) from None
     draft.drop()
-    session.console.say(f"{file.path} saved; {TAKE_BACK}")
+    session.console.say(f"{file.path} saved; {UNDO}")
 
 
 @app.command("history", epilog="Example: ccfallback config history")
@@ -107,8 +107,8 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
             for v in versions
         ]
     }
-    rows = [(str(v.number), ago(v.time, session.now()), str(v.path)) for v in versions]
-    shown = Grid(rows, ("version", "replaced", "file"))
+    rows = [(str(v.number), format_ago(v.time, session.now()), str(v.path)) for v in versions]
+    shown = Table(rows, ("version", "replaced", "file"))
     session.console.emit(value, lambda: shown if rows else "no version is kept yet")
 
 
@@ -131,9 +131,9 @@ def rollback(
     if chosen is None:
         raise ConfigError(f"there is no version {number}", "`ccfallback config history` lists them")
     changed = file.restore(chosen)
-    session.console.answer({"version": chosen.number, "changed": changed})
+    session.console.emit_result({"version": chosen.number, "changed": changed})
     if changed:
-        session.console.say(f"version {chosen.number} is back; {TAKE_BACK}")
+        session.console.say(f"version {chosen.number} is back; {UNDO}")
     else:
         session.console.say(f"nothing changed: the configuration is version {chosen.number}")
 

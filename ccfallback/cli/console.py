@@ -1,7 +1,7 @@
-"""The only place that prints: data to stdout, talk to stderr.
+"""The only module that prints: data to stdout, messages to stderr; and the tables that it prints.
 
-Each stream is judged on its own: colour and tables only where it is a terminal, and plain
-aligned lines, one a record, where it is not.
+Each stream is looked at separately: colours and wrapped tables if it is a terminal, plain aligned
+lines, one per record, if it is not.
 """
 
 import os
@@ -10,41 +10,80 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 
 import msgspec
 
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.phrases import BARS, PLAIN_BARS, sparkline, wrapped
-from ccfallback.cli.table import UNWRAPPED as UNWRAPPED
-from ccfallback.cli.table import Cell as Cell
-from ccfallback.cli.table import Grid as Grid
-from ccfallback.cli.table import Page as Page
-from ccfallback.cli.table import Styled as Styled
-from ccfallback.cli.table import aligned, drawing
+from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
 from ccfallback.errors import CcfallbackError
 from ccfallback.redact import scrub
 
 if TYPE_CHECKING:
+    import rich.table
     from rich.console import RenderableType
 
-PLAIN_WIDTH = 80
-PLAIN_HEIGHT = 24
+PLAIN_WIDTH: Final = 80
+PLAIN_HEIGHT: Final = 24
 
-_OURS: Final = re.compile(r"(?:`|\$\()ccfallback(?= )")
-"""How a command of ours begins in a text."""
+ANSI: Final[Mapping[str, str]] = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "cyan": "36",
+}
+
+_OUR_COMMAND: Final = re.compile(r"(?:`|\$\()ccfallback(?= )")
+"""The start of one of our commands in a message."""
 
 Show = Callable[[Callable[[tuple[int, int]], "RenderableType"]], None]
-"""Takes what makes a frame for so many columns and lines."""
+"""Takes a function that draws a frame of a given number of columns and lines."""
+
+
+class ExitCode(IntEnum):
+    """The exit codes that scripts may rely on."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
 
 
 class ClosedPipe(Exception):
-    """Whoever read our output has enough of it, which is no failure."""
+    """The reader of our output closed the pipe, as `head` does. Not a failure."""
+
+
+class Styled(NamedTuple):
+    """A text and its style, which applies where colour is allowed."""
+
+    text: str
+    style: str
+
+
+Cell = str | Styled
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows to print; without a header it is a list of names and values."""
+
+    rows: Sequence[Sequence[Cell]]
+    header: Sequence[str] = ()
+    right: frozenset[int] = frozenset()
+    """Columns that are aligned to the right: numbers."""
+    whole: frozenset[int] = frozenset()
+    """Columns whose cells never wrap, however long they are."""
+
+
+Page = Table | str | Sequence[Table | str]
+"""What a command prints: a table, a text, or several of them with an empty line between."""
 
 
 @dataclass(slots=True)
 class Console:
-    """The three standard streams, and what the person wants on them."""
+    """The three standard streams, and how to print on them."""
 
     stdin: TextIO
     stdout: TextIO
@@ -52,34 +91,82 @@ class Console:
     environ: Mapping[str, str]
     as_json: bool = False
     files: str = ""
-    """The options that say where the files are, as they were given: a command that we advise needs
-    them as well."""
+    """The options that locate our files, as the user gave them. Commands that a message suggests
+    need the same options."""
 
     @classmethod
-    def of_process(cls, *, as_json: bool = False) -> "Console":
+    def for_process(cls, *, as_json: bool = False) -> "Console":
         """The console of this process."""
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that can't show a letter gets a question mark instead of a traceback.
+            # Print "?" for a character that the terminal can't show, instead of failing.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
                 reconfigure(errors="replace")
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ, as_json)
 
+    # -- Data, on stdout
+
     def emit(self, value: Any, table: Callable[[], Page]) -> None:
-        """Print a command's result: as JSON if that was asked for, else as `table` lays it out."""
+        """Print a command's result: as JSON with `--json`, otherwise as `table` lays it out."""
         if self.as_json:
             encoded = msgspec.json.encode(value)
             indent = 2 if _is_terminal(self.stdout) else 0
             self.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
             return
-        shown = table()
-        for number, part in enumerate([shown] if isinstance(shown, str | Grid) else shown):
-            self._show(part, "\n" if number else "")
+        page = table()
+        for number, part in enumerate([page] if isinstance(page, str | Table) else page):
+            gap = "\n" if number else ""
+            if isinstance(part, str):
+                self.write(f"{gap}{part}\n")
+            elif _is_terminal(self.stdout):
+                self.write(gap)
+                self._draw(part)
+            else:
+                self.write(gap + align_table(part))
 
-    def apart(self) -> "Console":
-        """The same console behind a buffer of its own, for a thread that a terminal may hold up.
+    def emit_result(self, value: Any) -> None:
+        """Print the result of a change, with `--json` only; `say` tells people about it."""
+        if self.as_json:
+            self.emit(value, str)
 
-        Who waits in a write has the buffer's lock, and the interpreter wants that of the first one
-        before it ends.
+    def write(self, text: str) -> None:
+        """Write text to stdout and flush it: a reader may be waiting for it."""
+        try:
+            if text:
+                self.stdout.write(text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            self.abandon()
+            raise ClosedPipe from None
+        except OSError as error:
+            raise self._write_error(error) from None
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes to stdout and flush them."""
+        try:
+            self.stdout.flush()
+            self.stdout.buffer.write(data)
+            self.stdout.buffer.flush()
+        except BrokenPipeError:
+            self.abandon()
+            raise ClosedPipe from None
+        except OSError as error:
+            raise self._write_error(error) from None
+
+    def flush(self) -> None:
+        """Flush stdout."""
+        self.write("")
+
+    def abandon(self) -> None:
+        """Send the rest of stdout to /dev/null, or the interpreter complains when it exits."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stdout.fileno())
+        os.close(nowhere)
+
+    def with_own_buffer(self) -> "Console":
+        """The same console with a buffer of its own, for a thread that a terminal may block.
+
+        A thread that is blocked in a write holds the lock of its buffer, and the interpreter needs
+        the lock of the original buffer to exit.
         """
         try:
             number = self.stdout.fileno()
@@ -89,38 +176,20 @@ class Console:
         own = os.fdopen(number, "w", encoding=encoding, errors=errors, closefd=False)
         return replace(self, stdout=own)
 
-    def _show(self, part: Grid | str, above: str) -> None:
-        if isinstance(part, str):
-            self.write(f"{above}{part}\n")
-        elif _is_terminal(self.stdout):
-            self.write(above)
-            self._draw(part)
-        else:
-            self.write(above + aligned(part))
-
-    def answer(self, value: Any) -> None:
-        """Give a script the result of a change; a person is told by `say`."""
-        if self.as_json:
-            self.emit(value, str)
-
-    def advised(self, text: str) -> str:
-        """A text whose commands of ours, between backticks, are about the files of this one."""
-        if not self.files:
-            return text
-        return _OURS.sub(lambda found: f"{found[0]} {self.files}", text)
+    # -- Messages, on stderr
 
     def say(self, message: str) -> None:
-        """Tell the person something."""
-        message = self.advised(message)
+        """Print a message for the user."""
+        message = self.add_file_options(message)
         try:
-            self.stderr.write(wrapped(message, _columns(self.stderr)) + "\n")
+            self.stderr.write(wrap_text(message, _columns(self.stderr)) + "\n")
             self.stderr.flush()
         except BrokenPipeError:
             self.abandon()
             raise ClosedPipe from None
 
     def progress(self, text: str) -> None:
-        """Show a person what is being waited for, in place of what was shown before.
+        """Show what the command is waiting for, in place of the previous text.
 
         Only on a terminal; an empty text clears the line.
         """
@@ -131,99 +200,83 @@ class Console:
         self.stderr.write(f"\r\x1b[K{shown}")
         self.stderr.flush()
 
-    def write(self, text: str) -> None:
-        """Print data, at once: a reader may be waiting for it."""
-        try:
-            if text:
-                self.stdout.write(text)
-            self.stdout.flush()
-        except BrokenPipeError:
-            self.abandon()
-            raise ClosedPipe from None
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def write_bytes(self, data: bytes) -> None:
-        """Print bytes as they are."""
-        try:
-            self.stdout.flush()
-            self.stdout.buffer.write(data)
-            self.stdout.buffer.flush()
-        except BrokenPipeError:
-            self.abandon()
-            raise ClosedPipe from None
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: OSError) -> CcfallbackError:
-        self.abandon()
-        message = f"the output can't be written: {error.strerror}"
-        return CcfallbackError(message, "make room where it goes")
-
-    def flush(self) -> None:
-        """See that everything has left."""
-        self.write("")
-
-    def abandon(self) -> None:
-        """Send the rest nowhere, or the interpreter complains about it on its way out."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stdout.fileno())
-        os.close(nowhere)
+    def add_file_options(self, text: str) -> str:
+        """The text with our `files` options in each of our commands that it quotes."""
+        if not self.files:
+            return text
+        return _OUR_COMMAND.sub(lambda found: f"{found[0]} {self.files}", text)
 
     def fail(self, message: str, hint: str = "") -> int:
-        """Say why a command failed; gives its exit code."""
-        self._report(message, hint)
+        """Say why the command failed, in one line; returns the exit code."""
+        self._emit_error(message, hint)
         line = " ".join(f"{message}; {hint}".split() if hint else message.split())
         self.say(f"ccfallback: {line}")
         return ExitCode.FAILED
 
     def fail_unexpectedly(self, error: Exception) -> int:
-        """Say that something broke that nobody thought of; gives the exit code."""
+        """Report an exception that no code expected; returns the exit code."""
         if isinstance(error, OSError) and error.strerror:
             where = f"{error.filename}: " if error.filename else ""
-            return self.fail(f"{where}{error.strerror}", "check that the path may be used")
+            return self.fail(f"{where}{error.strerror}", "check the path and its permissions")
         kind = type(error).__name__
         return self.fail(
             f"{kind}: {scrub(str(error))}" if str(error) else kind,
             "this is a bug; CCFALLBACK_DEBUG=1 shows where",
         )
 
-    def misused(self, error: Any) -> int:
-        """Say what is wrong with the command line, in typer's words; gives the exit code."""
-        self._report(error.format_message(), "see `ccfallback --help`")
+    def fail_usage(self, error: Any) -> int:
+        """Say what is wrong with the command line, in typer's words; returns the exit code."""
+        self._emit_error(error.format_message(), "see `ccfallback --help`")
         error.show(self.stderr)
         return ExitCode.USAGE
 
-    @property
-    def colour(self) -> bool:
-        """Whether data may be coloured."""
-        return (
-            _is_terminal(self.stdout)
-            and not self.environ.get("NO_COLOR")
-            and self.environ.get("TERM") != "dumb"
-        )
+    def _emit_error(self, message: str, hint: str) -> None:
+        if self.as_json:
+            error = {"error": {"message": message, "hint": self.add_file_options(hint)}}
+            self.write_bytes(msgspec.json.encode(error) + b"\n")
 
-    def bars(self, values: Sequence[float | None], width: int | None = None) -> str:
-        """Values over time as a sparkline, in letters that the stream has."""
-        try:
-            BARS.encode(self.stdout.encoding or "utf-8")
-        except (UnicodeEncodeError, LookupError):
-            return sparkline(values, width, PLAIN_BARS)
-        return sparkline(values, width)
+    def _write_error(self, error: OSError) -> CcfallbackError:
+        self.abandon()
+        message = f"can't write the output: {error.strerror}"
+        return CcfallbackError(message, "check the free space and permissions where it goes")
+
+    # -- The user
 
     @property
     def interactive(self) -> bool:
-        """Whether there is a person to ask."""
+        """Whether there is a user who can answer a prompt."""
         return _is_terminal(self.stdin) and _is_terminal(self.stderr)
 
+    def read_secret(self, prompt: str) -> str:
+        """Prompt for a secret without showing it; only if `interactive`."""
+        from getpass import getpass
+
+        return getpass(prompt, stream=self.stderr).strip()
+
+    def read_input(self) -> str:
+        """Everything on standard input."""
+        return self.stdin.read()
+
+    # -- The terminal
+
     @property
-    def has_reader(self) -> bool:
-        """Whether a person sees the data, not a program."""
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
         return _is_terminal(self.stdout)
 
     @property
+    def has_screen(self) -> bool:
+        """Whether stdout is a terminal that can be drawn on."""
+        return self.is_terminal and self.environ.get("TERM") != "dumb"
+
+    @property
+    def colour(self) -> bool:
+        """Whether stdout may be coloured."""
+        return self.has_screen and not self.environ.get("NO_COLOR")
+
+    @property
     def width(self) -> int | None:
-        """Columns of the terminal; `None` where data does not go to one."""
+        """Columns of the terminal; `None` if stdout is not a terminal."""
         return _columns(self.stdout)
 
     @property
@@ -231,14 +284,24 @@ class Console:
         """Columns and lines of the terminal."""
         return _size(self.stdout)
 
-    @property
-    def has_screen(self) -> bool:
-        """Whether data goes to a terminal that can be drawn on."""
-        return _is_terminal(self.stdout) and self.environ.get("TERM") != "dumb"
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style of `ANSI`, if colour is allowed."""
+        if not style or not self.colour:
+            return text
+        codes = ";".join(ANSI[word] for word in style.split())
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+    def sparkline(self, values: Sequence[float | None], width: int | None = None) -> str:
+        """Values over time as a sparkline, in characters that the stream's encoding has."""
+        try:
+            BARS.encode(self.stdout.encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return draw_sparkline(values, width, PLAIN_BARS)
+        return draw_sparkline(values, width)
 
     @contextmanager
     def screen(self) -> Iterator[Show]:
-        """The whole terminal, which is given back as it was; `Show` fills it anew."""
+        """Take over the whole terminal, and restore it at the end; `Show` draws a frame."""
         from rich.console import Console as Screen
         from rich.console import ConsoleDimensions
         from rich.live import Live
@@ -246,7 +309,7 @@ class Console:
         screen = Screen(
             file=self.stdout, force_terminal=True, no_color=not self.colour, highlight=False
         )
-        # No thread of its own: who shows something says when.
+        # Without a refresh thread: the caller decides when to draw.
         live = Live(
             console=screen,
             screen=True,
@@ -263,58 +326,25 @@ class Console:
         with live:
             yield show
 
-    def read_secret(self, prompt: str) -> str:
-        """Ask for a secret without showing it; only where `interactive`."""
-        from getpass import getpass
-
-        return getpass(prompt, stream=self.stderr).strip()
-
-    def read_input(self) -> str:
-        """Everything on standard input."""
-        return self.stdin.read()
-
-    def paint(self, text: str, style: str) -> str:
-        """A text in one of the few colours that every terminal has."""
-        if not style or not self.colour:
-            return text
-        codes = ";".join(ANSI[word] for word in style.split())
-        return f"\x1b[{codes}m{text}\x1b[0m"
-
-    def _report(self, message: str, hint: str) -> None:
-        if self.as_json:
-            error = {"error": {"message": message, "hint": self.advised(hint)}}
-            self.write_bytes(msgspec.json.encode(error) + b"\n")
-
-    def _draw(self, grid: Grid) -> None:
-        """Draw a table for the terminal; long cells wrap, none is cut."""
+    def _draw(self, table: Table) -> None:
+        """Print a table on the terminal; long cells wrap, none is cut."""
         from rich.console import Console as Screen
 
         colour = self.colour
         screen = Screen(file=self.stdout, width=self.width, no_color=not colour, highlight=False)
         with screen.capture() as drawn:
-            screen.print(drawing(grid, colour=colour, columns=self.width))
+            screen.print(draw_table(table, colour=colour, columns=self.width))
         self.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
-
-
-ANSI: Mapping[str, str] = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "cyan": "36",
-}
 
 
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except (ValueError, AttributeError):  # A closed stream, or none at all (pythonw, a daemon).
+    except (ValueError, AttributeError):  # The stream is closed or missing (pythonw, a daemon).
         return False
 
 
 def _columns(stream: TextIO) -> int | None:
-    """The width of a terminal; `None` where the stream goes to none."""
     return _size(stream)[0] if _is_terminal(stream) else None
 
 
@@ -324,3 +354,93 @@ def _size(stream: TextIO) -> tuple[int, int]:
     except OSError:
         return PLAIN_WIDTH, PLAIN_HEIGHT
     return found.columns or PLAIN_WIDTH, found.lines or PLAIN_HEIGHT
+
+
+# -- Tables
+
+LONGEST_CELL: Final = 400
+UNWRAPPED: Final = 20
+"""Columns with no longer cells than this never wrap; columns with longer cells make room."""
+
+
+def draw_table(
+    table: Table, *, colour: bool, cut: bool = False, columns: int | None = None
+) -> "rich.table.Table":
+    """The table for rich to draw; cells that don't fit wrap, or with `cut` end in an ellipsis.
+
+    In a table without a header, `columns` is the width of the screen; commands are not split then.
+    """
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = _clean(table)
+    drawn = RichTable(
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        show_header=bool(table.header),
+        header_style="bold" if colour else "",
+    )
+    rows = [
+        [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
+        for row in table.rows
+    ]
+    widths = [max(len(cell.text) for cell in cells) for cells in zip(*rows, strict=True)]
+    if columns is not None and not table.header and not cut:
+        rows = _wrap_rows(rows, widths, columns)
+    for number, width in enumerate(widths):
+        short = width <= UNWRAPPED or number in table.whole
+        title = table.header[number] if table.header else ""
+        side: Literal["left", "right"] = "right" if number in table.right else "left"
+        drawn.add_column(title, justify=side, overflow="fold", no_wrap=short)
+    # The settings of a cell override those of its column.
+    own: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if cut else {}
+    for row in rows:
+        drawn.add_row(*(Text(text, style if colour else "", **own) for text, style in row))
+    return drawn
+
+
+def align_table(table: Table) -> str:
+    """The table as plain text, in aligned columns."""
+    table = _clean(table)
+    rows = [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in table.rows]
+    if table.header:
+        rows.insert(0, list(table.header))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if number in table.right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _wrap_rows(rows: list[list[Styled]], widths: list[int], columns: int) -> list[list[Styled]]:
+    """The rows with their one long column wrapped; rich would wrap inside commands as well."""
+    long = [number for number, width in enumerate(widths) if width > UNWRAPPED]
+    if len(long) != 1:
+        return rows
+    number = long[0]
+    room = columns - 2 * (len(widths) - 1) - sum(widths) + widths[number]
+
+    def wrap(cell: Styled) -> Styled:
+        return cell._replace(text=wrap_text(cell.text, room))
+
+    return [[wrap(cell) if at == number else cell for at, cell in enumerate(row)] for row in rows]
+
+
+def _clean(table: Table) -> Table:
+    """The table without control characters, which a terminal would obey, and endless cells."""
+
+    def clean(cell: Cell) -> Cell:
+        if isinstance(cell, Styled):
+            return Styled(clean_text(cell.text), cell.style)
+        return clean_text(cell)
+
+    def clean_text(text: str) -> str:
+        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+        return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+    return replace(table, rows=[[clean(cell) for cell in row] for row in table.rows])

@@ -2,12 +2,12 @@
 
 import typer
 
-from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.console import ExitCode
 from ccfallback.cli.log_printer import Teller
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 
-app = group()
+app = make_app()
 
 
 @app.command("demo", epilog="Example: ccfallback demo")

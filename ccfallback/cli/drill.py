@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ccfallback.cli.console import Cell, Grid, Styled
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.options import Json, group
-from ccfallback.cli.phrases import span
+from ccfallback.cli.console import Cell, ExitCode, Styled, Table
+from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.phrases import format_duration
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from ccfallback.config.model import Config
     from ccfallback.simulator.drill_server import Report
 
-app = group()
+app = make_app()
 
 
 @app.command("drill", epilog="Example: ccfallback drill")
@@ -56,12 +55,12 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _table(config: "Config", reports: "Sequence[Report]") -> Grid:
+def _table(config: "Config", reports: "Sequence[Report]") -> Table:
     """The faults of the first provider, and of the others what is not well."""
     first = config.active[0].name
     shown = [each for each in reports if _is_the_firsts(each, first) or each.lost]
     rows = [(each.id, _sees(each), each.provider or "-", _took(each)) for each in shown]
-    return Grid(rows, ("fault", "Claude Code sees", "answered by", "took"))
+    return Table(rows, ("fault", "Claude Code sees", "answered by", "took"))
 
 
 def _is_the_firsts(report: "Report", first: str) -> bool:
@@ -78,7 +77,7 @@ def _sees(report: "Report") -> Cell:
 
 def _took(report: "Report") -> str:
     seconds = report.configured_seconds
-    return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+    return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
 
 
 def _summary(config: "Config", reports: "Sequence[Report]") -> str:

@@ -1,25 +1,42 @@
-"""`ccfallback env`: the lines that point Claude Code at the server.
+"""`ccfallback env`: print the variables that point Claude Code at the server.
 
-Its stdout is made to be evaluated by a shell, so everything else goes to stderr.
+A shell evaluates stdout, so everything else goes to stderr. The rest of the module knows which
+variables send Claude Code here, and which ones get in the way.
 """
 
 import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Final
+from urllib.parse import urlsplit
 
 import typer
 
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
+from ccfallback.wire.target import address
 
-app = group()
+BASE_URL: Final = "ANTHROPIC_BASE_URL"
+CUSTOM_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
+TOKEN_HEADER: Final = "x-ccf-api-key"
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+_PROXIES: Final = ("https_proxy", "http_proxy", "all_proxy")
+_NO_PROXY: Final = ("NO_PROXY", "no_proxy")
+_CREDENTIALS: Final = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
+
+POWERSHELL_QUOTES: Final = "'\u2018\u2019\u201a\u201b"
+"""PowerShell treats typographic quotes as quotes, too."""
+
+app = make_app()
 
 
 class Shell(StrEnum):
-    """Languages in which a variable can be set."""
+    """The languages that `env` can print."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -27,9 +44,6 @@ class Shell(StrEnum):
     POWERSHELL = "powershell"
     JSON = "json"
 
-
-POWERSHELL_QUOTES: Final = "'\u2018\u2019\u201a\u201b"
-"""PowerShell takes typographic quotes for quotes as well."""
 
 PERMANENT: Final[Mapping[Shell, tuple[str, str]]] = {
     Shell.BASH: ('eval "$(ccfallback env)"', "~/.bashrc"),
@@ -41,43 +55,40 @@ PERMANENT: Final[Mapping[Shell, tuple[str, str]]] = {
     ),
     Shell.JSON: ("these variables", '"env" in ~/.claude/settings.json'),
 }
-"""What sets the variables for now, and where it has to stand to set them for good."""
+"""What sets the variables in every new session, and the file to put it into."""
 
 
 @app.command("env", epilog='Example: eval "$(ccfallback env)"')
 def env(
     ctx: typer.Context,
-    shell: Shell | None = typer.Option(None, help="The language; by default that of $SHELL."),
+    shell: Shell | None = typer.Option(None, help="The shell; by default that of $SHELL."),
     as_json: Json = False,
 ) -> None:
     """Print the lines that point Claude Code at the server."""
-    from ccfallback.cli.client_environment import pointing
-    from ccfallback.cli.running import configured_url, running_url
+    from ccfallback.cli.running_server import configured_url, find_server_url
 
     session = session_of(ctx)
     console = session.console
     config = session.config()
-    url = running_url(session.paths, config)
-    # The one place that shows a token: a client without it gets nothing but 401.
+    url = find_server_url(session.paths, config)
+    # The only command that prints a token: without it, every request gets a 401.
     token = config.tokens[0].token.reveal() if config.tokens else None
-    variables = pointing(session.environ, url or configured_url(config), token)
+    variables = variables_for(session.environ, url or configured_url(config), token)
     language = shell or _default_shell(session.environ)
     if as_json or language is Shell.JSON:
         console.as_json, language = True, Shell.JSON
-    console.emit(variables, lambda: "\n".join(lines(language, variables)))
+    console.emit(
+        variables, lambda: "\n".join(_assign(language, *each) for each in variables.items())
+    )
     if url is None:
-        console.say("no server answers yet; start it with `ccfallback serve`")
-    if console.has_reader:
+        console.say("no server is running yet; start it with `ccfallback serve`")
+    if console.is_terminal:
         command, place = PERMANENT[language]
-        console.say(f"for good: put {command} into {place}")
+        console.say(f"to set this in every new session, put {command} into {place}")
 
 
-def lines(shell: Shell, variables: Mapping[str, str]) -> list[str]:
-    """The lines that set the variables."""
-    return [_line(shell, name, value) for name, value in variables.items()]
-
-
-def _line(shell: Shell, name: str, value: str) -> str:
+def _assign(shell: Shell, name: str, value: str) -> str:
+    """The line that sets a variable."""
     match shell:
         case Shell.FISH:
             escaped = value.replace("\\", "\\\\").replace("'", "\\'")
@@ -90,8 +101,87 @@ def _line(shell: Shell, name: str, value: str) -> str:
 
 
 def _default_shell(environ: Mapping[str, str]) -> Shell:
-    """The language of the person's shell, as far as one can know."""
+    """The user's shell, as far as the environment tells."""
     name = PurePath(environ.get("SHELL", "")).stem
     if (not name and os.name == "nt") or name == "pwsh":
         return Shell.POWERSHELL
     return Shell(name) if name in ("zsh", "fish") else Shell.BASH
+
+
+# -- The environment of Claude Code
+
+
+def variables_for(environ: Mapping[str, str], url: str, token: str | None) -> dict[str, str]:
+    """The variables that send a client with this environment to `url`, with an access token.
+
+    They hold no credential for Anthropic: the client keeps its own login. The user's own custom
+    headers stay, one per line, as Claude Code reads them.
+    """
+    variables = {BASE_URL: url}
+    if token is not None:
+        others = [line for line in _header_lines(environ) if _header(line)[0] != TOKEN_HEADER]
+        variables[CUSTOM_HEADERS] = "\n".join([*others, f"{TOKEN_HEADER}: {token}"])
+    return variables
+
+
+def find_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a client with this environment sends where an access token may be, by variable."""
+    found = {name: environ[name].strip() for name in _CREDENTIALS if environ.get(name)}
+    for line in _header_lines(environ):
+        name, value = _header(line)
+        if name == TOKEN_HEADER:
+            found[CUSTOM_HEADERS] = value
+    return found
+
+
+def find_capturing_proxy(environ: Mapping[str, str], host: str = "127.0.0.1") -> str | None:
+    """The variable that sends requests for `host` through an outgoing proxy.
+
+    `None` if there is no such variable, or `NO_PROXY` exempts the host.
+    """
+    proxy = next((name for name in environ if name.lower() in _PROXIES and environ[name]), None)
+    if proxy is None or all(_is_exempt(host, value) for value in _exemptions(environ)):
+        return None
+    return proxy
+
+
+def loopback_exemptions(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that exempt this machine from an outgoing proxy; empty if none is needed."""
+    if all(find_capturing_proxy(environ, host) is None for host in LOOPBACK[:2]):
+        return {}
+    given = next((environ[name] for name in _NO_PROXY if environ.get(name)), "")
+    variables = {}
+    for name in _NO_PROXY:
+        value = environ.get(name) or given
+        missing = [host for host in LOOPBACK if not _is_exempt(host, value)]
+        variables[name] = ",".join([*filter(None, [value.strip().rstrip(",")]), *missing])
+    return variables
+
+
+def _exemptions(environ: Mapping[str, str]) -> Iterable[str]:
+    """The values of both spellings of `NO_PROXY`: a program may read either."""
+    return [environ[name] for name in _NO_PROXY if name in environ] or [""]
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    for entry in re.split(r"[,\s]+", no_proxy.lower()):
+        if entry == "*" or entry.strip("[].") == host:
+            return True
+    return False
+
+
+def _header_lines(environ: Mapping[str, str]) -> list[str]:
+    return [line for line in environ.get(CUSTOM_HEADERS, "").splitlines() if line.strip()]
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip().lower(), value.strip()
+
+
+def leads_to(url: str, own: str) -> bool:
+    """Whether a base URL leads to the server at `own`, whatever its path."""
+    try:
+        return urlsplit(url).scheme == urlsplit(own).scheme and address(url) == address(own)
+    except (ValueError, KeyError):
+        return False

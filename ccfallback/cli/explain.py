@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
-app = group()
+app = make_app()
 
 
 @app.command("explain", epilog="Example: ccfallback explain k3f9x2a")

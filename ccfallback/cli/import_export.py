@@ -7,7 +7,7 @@ import typer
 
 from ccfallback.cli.foreign import PROGRAMS
 from ccfallback.cli.options import Json
-from ccfallback.cli.phrases import TAKE_BACK
+from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
 
@@ -32,7 +32,7 @@ def export(
         session.console.write_bytes(data)
         return
     replace_atomically(Path(file), data)
-    session.console.answer({"path": file})
+    session.console.emit_result({"path": file})
     session.console.say(f"{file} written, with keys in clear, for you alone to read")
 
 
@@ -83,11 +83,11 @@ def import_(
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
     told = {} if program is None else {"left_out": left_out}
-    session.console.answer({"changed": changed, "providers": names, **told})
+    session.console.emit_result({"changed": changed, "providers": names, **told})
     for what in left_out:
         session.console.say(f"left out: {what}")
     count = f"{len(names)} provider{'' if len(names) == 1 else 's'}"
-    session.console.say(f"{count} imported; {TAKE_BACK}" if changed else "nothing changed")
+    session.console.say(f"{count} imported; {UNDO}" if changed else "nothing changed")
     if changed and program is not None:
         session.console.say("`ccfallback providers test` asks each of them for one token")
 
@@ -113,5 +113,5 @@ def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
     """Empty the configuration: all is as by default."""
     session = session_of(ctx)
     changed = session.config_file.path.exists() and session.config_file.replace("")
-    session.console.answer({"changed": changed})
-    session.console.say(f"all is as by default; {TAKE_BACK}" if changed else "nothing changed")
+    session.console.emit_result({"changed": changed})
+    session.console.say(f"all is as by default; {UNDO}" if changed else "nothing changed")

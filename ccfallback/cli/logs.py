@@ -9,12 +9,12 @@ import typer
 
 from ccfallback.cli.console import Console
 from ccfallback.cli.log_printer import Teller
-from ccfallback.cli.options import Json, duration, group, provider_names
+from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
 from ccfallback.events import story
 
-app = group(
+app = make_app(
     name="logs",
     help="Read the log.",
     epilog="Example: ccfallback logs tail -f",
@@ -66,7 +66,7 @@ def tail(
 
     session = session_of(ctx)
     console = session.console
-    earliest = None if since is None else session.now() - duration(since, "--since")
+    earliest = None if since is None else session.now() - parse_duration(since, "--since")
     keep = _filter(
         [
             None if status is None else _has_status(status),

@@ -13,7 +13,7 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import help as helping
-from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.console import ExitCode
 from ccfallback.cli.help import Entry
 
 FILE: Final = "ccfallback.1"

@@ -95,7 +95,7 @@ class Group(typer.Typer):
         return super().command(name, **{"cls": QuickCommand, **settings})
 
 
-def group(
+def make_app(
     *, no_args_is_help: bool = True, cls: type[TyperGroup] = QuickGroup, **settings: Any
 ) -> typer.Typer:
     """A typer app as all of ours are: plain help, quick to start, errors left to `main`."""
@@ -111,7 +111,7 @@ def group(
     )
 
 
-def duration(text: str, option: str) -> float:
+def parse_duration(text: str, option: str) -> float:
     """The seconds that an option gives; wrong usage if it gives none."""
     from ccfallback.policy import backoff as timing
 

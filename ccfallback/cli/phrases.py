@@ -1,4 +1,4 @@
-"""Words that several commands use, so that they say the same thing in the same way."""
+"""How commands write durations, times, counts and lists, so that all of them write alike."""
 
 import re
 from collections.abc import Sequence
@@ -7,67 +7,30 @@ from math import ceil
 from textwrap import wrap
 from typing import Final
 
-TAKE_BACK: Final = "`ccfallback config rollback` takes it back"
-"""Every write of the configuration says this; it is why nothing asks for confirmation."""
-
-_LARGER: Final = ((60, "min"), (60, "h"), (24, "d"))
-"""How many of a unit make one of the next, from seconds on."""
-
-_DAY: Final = 86400.0
+UNDO: Final = "undo: `ccfallback config rollback`"
+"""Every change of the configuration ends with this. It is why no command asks for confirmation."""
 
 BARS: Final = "▁▂▃▄▅▆▇█"
-_COMMAND: Final = re.compile(r"`[^`]*`")
-_HELD: Final = "\xa0"
-
 PLAIN_BARS: Final = ".:-=+*#@"
-"""For streams that have no letters for bars."""
+"""For streams whose encoding has no block characters."""
+
+_DAY: Final = 86400.0
+_COMMAND: Final = re.compile(r"`[^`]*`")
+_NO_BREAK_SPACE: Final = "\xa0"
 
 
-def span(seconds: float) -> str:
-    """A length of time in its largest unit, rounded: `45 s`, `4 min`, `3 h`, `2 d`."""
+def format_duration(seconds: float) -> str:
+    """A duration in its largest unit, rounded: `45 s`, `4 min`, `3 h`, `2 d`."""
     count, unit = max(seconds, 0.0), "s"
-    for full, larger in _LARGER:
-        if round(count) < full:
+    for per_larger, larger in ((60, "min"), (60, "h"), (24, "d")):
+        if round(count) < per_larger:
             break
-        count, unit = count / full, larger
+        count, unit = count / per_larger, larger
     return f"{round(count)} {unit}"
 
 
-def ago(when: float, now: float) -> str:
-    """How long something is past."""
-    return "just now" if now - when < 1 else f"{span(now - when)} ago"
-
-
-def ahead(when: float, now: float, zone: tzinfo | None = None) -> str:
-    """How far something is ahead, and by the clock on the wall."""
-    return f"in {span(when - now)}, {_clock(when, when - now, zone)}"
-
-
-def until(when: float, now: float, zone: tzinfo | None = None) -> str:
-    """Until when something lasts by the clock on the wall, and how far that is ahead."""
-    return f"until {_clock(when, when - now, zone)}, in {span(when - now)}"
-
-
-def since(when: float, now: float, zone: tzinfo | None = None) -> str:
-    """Since when something is so, by the clock on the wall, and how long that is."""
-    return f"since {_clock(when, now - when, zone)} ({span(now - when)})"
-
-
-def _clock(when: float, distance: float, zone: tzinfo | None) -> str:
-    """The time of day, with its date where that is a day or more away."""
-    form = "%b %d %H:%M" if distance >= _DAY else "%H:%M"
-    return datetime.fromtimestamp(when, zone).strftime(form)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them: `a`, `a and b`, `a, b and c`."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def took(seconds: float | None) -> str:
-    """A duration to about two digits: `4 ms`, `0.41 s`, `5.6 s`, `58 s`, `4 min`; else a dash."""
+def format_latency(seconds: float | None) -> str:
+    """A duration to about two digits: `4 ms`, `0.41 s`, `5.6 s`, `58 s`, `4 min`; `-` for None."""
     if seconds is None:
         return "-"
     if seconds < 0.00995:
@@ -75,11 +38,42 @@ def took(seconds: float | None) -> str:
     for limit, digits in ((0.995, 2), (9.95, 1)):
         if seconds < limit:
             return f"{seconds:.{digits}f} s"
-    return span(seconds)
+    return format_duration(seconds)
 
 
-def amount(count: int) -> str:
-    """A number as short as it may be: `999`, `14.1k`, `2.5M`."""
+def format_ago(when: float, now: float) -> str:
+    """A past time: `just now`, `4 min ago`."""
+    return "just now" if now - when < 1 else f"{format_duration(now - when)} ago"
+
+
+def format_last(when: float | None, now: float) -> str:
+    """A past time, or `never`."""
+    return "never" if when is None else format_ago(when, now)
+
+
+def format_ahead(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """A future time, relative and by the clock: `in 4 min, 14:20`."""
+    return f"in {format_duration(when - now)}, {_clock(when, when - now, zone)}"
+
+
+def format_until(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """The end of something: `until 14:20, in 4 min`."""
+    return f"until {_clock(when, when - now, zone)}, in {format_duration(when - now)}"
+
+
+def format_since(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """The beginning of something: `since 14:16 (4 min)`."""
+    return f"since {_clock(when, now - when, zone)} ({format_duration(now - when)})"
+
+
+def _clock(when: float, distance: float, zone: tzinfo | None) -> str:
+    """The time of day, with the date if it is a day or more away."""
+    form = "%b %d %H:%M" if distance >= _DAY else "%H:%M"
+    return datetime.fromtimestamp(when, zone).strftime(form)
+
+
+def format_count(count: int) -> str:
+    """A number in at most five characters: `999`, `14.1k`, `2.5M`."""
     value, unit = float(count), ""
     for larger in ("k", "M", "G"):
         if abs(value) < 999.5:
@@ -88,8 +82,8 @@ def amount(count: int) -> str:
     return f"{value:.1f}{unit}" if unit and value < 99.95 else f"{value:.0f}{unit}"
 
 
-def percent(share: float | None) -> str:
-    """A share of a whole; it is never rounded to all or nothing. A dash for `None`."""
+def format_percent(share: float | None) -> str:
+    """A share of a whole as a percentage, never rounded to 0 or 100 %; `-` for None."""
     if share is None:
         return "-"
     shown = share * 100
@@ -99,15 +93,24 @@ def percent(share: float | None) -> str:
     return f"{shown:.0f} %"
 
 
-def counted(count: int, thing: str) -> str:
-    """So many of something: `1 request`, `3 requests`."""
+def pluralize(count: int, thing: str) -> str:
+    """A count and its noun: `1 request`, `3 requests`."""
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def sparkline(values: Sequence[float | None], width: int | None = None, bars: str = BARS) -> str:
-    """Values over time, a letter each: the newest `width` of them where they are too many.
+def join_names(names: Sequence[str], word: str = "and") -> str:
+    """Names as they stand in a sentence: `a`, `a and b`, `a, b and c`."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
-    A blank stands where there is none, the lowest bar for 0, the highest for the largest shown.
+
+def draw_sparkline(
+    values: Sequence[float | None], width: int | None = None, bars: str = BARS
+) -> str:
+    """Values over time, one character each; only the newest `width` if there are more.
+
+    A blank means no value, the lowest bar 0, the highest bar the largest value shown.
     """
     shown = values if width is None else values[max(0, len(values) - width) :]
     highest = max((value for value in shown if value is not None), default=0.0)
@@ -118,10 +121,10 @@ def sparkline(values: Sequence[float | None], width: int | None = None, bars: st
     )
 
 
-def wrapped(text: str, width: int | None) -> str:
-    """A text in lines of at most so many columns, its words, paths and commands kept whole.
+def wrap_text(text: str, width: int | None) -> str:
+    """The text in lines of at most `width` columns; `None` leaves it as it is.
 
-    A command is what stands between backticks: it is to be copied. `None` leaves all as it is.
+    Words, paths and commands (text between backticks) stay whole, so that they can be copied.
     """
     if width is None:
         return text
@@ -130,7 +133,7 @@ def wrapped(text: str, width: int | None) -> str:
         if len(line) <= width:
             lines.append(line)
             continue
-        held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line)
+        held = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), line)
         pieces = wrap(held, max(width, 20), break_long_words=False, break_on_hyphens=False)
-        lines += [piece.replace(_HELD, " ") for piece in pieces]
+        lines += [piece.replace(_NO_BREAK_SPACE, " ") for piece in pieces]
     return "\n".join(lines)

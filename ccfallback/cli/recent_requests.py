@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from ccfallback.cli.console import Cell, Grid, Styled
-from ccfallback.cli.phrases import amount, listed, took
+from ccfallback.cli.console import Cell, Styled, Table
+from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events import story
 from ccfallback.events.explanation import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import backwards
@@ -46,12 +46,12 @@ def brief(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"timestamp": record.get("timestamp"), "requestId": record.get("requestId"), **named}
 
 
-def grid(records: Sequence[Mapping[str, Any]], width: int | None) -> Grid:
+def grid(records: Sequence[Mapping[str, Any]], width: int | None) -> Table:
     """Requests as a table for a terminal of that width, if it goes to one."""
     if width is not None and width < ROOMY:
-        return Grid([row(record) for record in records], HEADER, RIGHT)
+        return Table([row(record) for record in records], HEADER, RIGHT)
     rows = [(*row(record), *more(record)) for record in records]
-    return Grid(rows, (*HEADER, *MORE), RIGHT)
+    return Table(rows, (*HEADER, *MORE), RIGHT)
 
 
 def row(record: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -66,7 +66,7 @@ def row(record: Mapping[str, Any]) -> tuple[Cell, ...]:
         _seconds(data.get("latency")),
         _seconds(data.get("ttft")),
         _text(data.get("attempts")),
-        amount(tokens) if isinstance(tokens, int) else "-",
+        format_count(tokens) if isinstance(tokens, int) else "-",
     )
 
 
@@ -87,7 +87,7 @@ def path(it: Explanation, brief: Mapping[str, str]) -> tuple[str, str]:
     With `brief` names for providers, the rest is brief as well.
     """
     turns = [turn for each in it.candidates if (turn := _turn(each, brief))]
-    after = f"after {listed(turns)}" if turns else ""
+    after = f"after {join_names(turns)}" if turns else ""
     by = next((each for each in it.candidates if each.standing in _ANSWERED), None)
     if it.complete:
         words = _effort(by)
@@ -125,7 +125,7 @@ def _effort(by: Candidate | None) -> list[str]:
     attempts = [] if by is None else by.attempts
     repairs = [each.repair.rectifier for each in attempts if each.repair is not None]
     more = len(attempts) - len(repairs) - 1
-    words = [f"repaired by {listed(repairs)}"] if repairs else []
+    words = [f"repaired by {join_names(repairs)}"] if repairs else []
     return [*words, f"at try {more + 1}"] if more > 0 else words
 
 
@@ -153,7 +153,7 @@ def _style(record: Mapping[str, Any]) -> str:
 
 
 def _seconds(milliseconds: object) -> str:
-    return took(milliseconds / 1000) if isinstance(milliseconds, int | float) else "-"
+    return format_latency(milliseconds / 1000) if isinstance(milliseconds, int | float) else "-"
 
 
 def _text(value: object) -> str:

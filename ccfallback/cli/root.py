@@ -13,9 +13,8 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import COMMANDS, completions
-from ccfallback.cli.console import ClosedPipe
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.options import QuickGroup, group
+from ccfallback.cli.console import ClosedPipe, ExitCode
+from ccfallback.cli.options import QuickGroup, make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
@@ -48,7 +47,7 @@ class Commands(QuickGroup):
         return build(found)
 
 
-app = group(
+app = make_app(
     cls=Commands,
     help="Keep Claude Code working whatever happens to its API.",
     no_args_is_help=False,
@@ -106,7 +105,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except CcfallbackError as error:
         return console.fail(error.message, error.hint)
     except USAGE_ERROR as error:
-        return console.misused(error)
+        return console.fail_usage(error)
     except Exception as error:
         if session.environ.get("CCFALLBACK_DEBUG"):
             raise

@@ -15,11 +15,11 @@ from typing import Annotated, Final
 
 import typer
 
-from ccfallback.cli.options import group
+from ccfallback.cli.options import make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
-app = group()
+app = make_app()
 
 DEFAULT: Final = "claude"
 
@@ -91,22 +91,22 @@ def _found(session: Session, name: str) -> str:
 
 def _pointing(session: Session, stack: ExitStack) -> Mapping[str, str]:
     """The variables that send the child to a proxy; none where there is no proxy to be had."""
-    from ccfallback.cli.client_environment import exempting_loopback, pointing
-    from ccfallback.cli.running import noted_url, running_url
+    from ccfallback.cli.env import loopback_exemptions, variables_for
+    from ccfallback.cli.running_server import find_registered_url, find_server_url
 
     token = None
     try:
         config = session.config()
         token = config.tokens[0].token.reveal() if config.tokens else None
-        url = running_url(session.paths, config) or stack.enter_context(_proxy(session))
+        url = find_server_url(session.paths, config) or stack.enter_context(_proxy(session))
     except (CcfallbackError, OSError) as error:
         # A server goes on with the last good configuration, so it may run all the same.
-        running = noted_url(session.paths)
+        running = find_registered_url(session.paths)
         if running is None:
             _say_why(session, error)
             return {}
         url = running
-    return {**exempting_loopback(session.environ), **pointing(session.environ, url, token)}
+    return {**loopback_exemptions(session.environ), **variables_for(session.environ, url, token)}
 
 
 def _say_why(session: Session, error: Exception) -> None:

@@ -11,7 +11,7 @@ import typer
 from ccfallback import __version__
 from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.log_printer import Teller
-from ccfallback.cli.options import group
+from ccfallback.cli.options import make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError, PortTaken
 from ccfallback.events.backlog import Backlog
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ccfallback.server.record import Listener, Record
     from ccfallback.server.serve import Proxy
 
-app = group()
+app = make_app()
 
 UNTOLD: Final = frozenset(
     {"request.start", "provider.attempt", "provider.success", "server.start", "request.debug_curl"}
@@ -53,7 +53,7 @@ def serve(
     from ccfallback.server.serve import Proxy, run
 
     session = session_of(ctx)
-    tell = Teller(session.console.apart())
+    tell = Teller(session.console.with_own_buffer())
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
     # Whoever reads our output looks for the address first, whatever there is to tell before.
@@ -86,14 +86,14 @@ def _wanted(story: Backlog) -> "Listener":
 
 def _bound(proxy: "Proxy", host: str | None, port: int | None) -> str:
     """Take the address; where somebody else has it, say who."""
-    from ccfallback.cli.running import holder, url_of
+    from ccfallback.cli.running_server import describe_server_at, local_url
 
     try:
         return proxy.bind(host, port)
     except PortTaken as error:
         server = proxy.services.live.current.server
         number = port if port is not None else server.port
-        who = holder(url_of(host if host is not None else server.host, number))
+        who = describe_server_at(local_url(host if host is not None else server.host, number))
         if who is None:
             message = f"{error.message}, by a program that is no ccfallback"
             raise PortTaken(message, error.hint) from None

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from ccfallback.cli.options import Json, ShowKeys, config_at_tab
-from ccfallback.cli.phrases import TAKE_BACK
+from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import session_of
 
 
@@ -77,12 +77,12 @@ def set_(
     before = session.config_file.text()
     session.edit(lambda document: put(document, key, value_of(text)))
     changed = session.config_file.text() != before
-    session.console.answer({"key": key, "changed": changed})
-    session.console.say(f"{key} set; {TAKE_BACK}" if changed else "nothing changed")
+    session.console.emit_result({"key": key, "changed": changed})
+    session.console.say(f"{key} set; {UNDO}" if changed else "nothing changed")
     if changed and key.partition(".")[0] == "server" and key.endswith((".host", ".port")):
-        from ccfallback.cli.running import noted_url
+        from ccfallback.cli.running_server import find_registered_url
 
-        if url := noted_url(session.paths):
+        if url := find_registered_url(session.paths):
             session.console.say(f"the running server stays at {url} until it is started anew")
 
 

@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ccfallback.cli.console import UNWRAPPED, Cell, Grid
-from ccfallback.cli.options import Json, duration, group
-from ccfallback.cli.phrases import amount, counted, percent, span, took
+from ccfallback.cli.console import UNWRAPPED, Cell, Table
+from ccfallback.cli.options import Json, make_app, parse_duration
+from ccfallback.cli.phrases import (
+    format_count,
+    format_duration,
+    format_latency,
+    format_percent,
+    pluralize,
+)
 from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
     from ccfallback.events.quantiles import QuantileSketch
     from ccfallback.events.stats import Answers, Part, ProviderStats, Stats
 
-app = group()
+app = make_app()
 
 Bars = Callable[[Sequence[float | None]], str]
 Value = Callable[["Part"], float | None]
@@ -39,20 +45,22 @@ def stats(
 
     session = session_of(ctx)
     now = session.now()
-    start = now - duration(since, "--since")
+    start = now - parse_duration(since, "--since")
     found = numbers.Stats(start, now, primary=PRIMARY_NAME)
     for line in all_lines(session.paths.log, since=start):
         found.add(line)
     console = session.console
-    console.emit(numbers.document(found), lambda: _page(found, since, console.width, console.bars))
+    console.emit(
+        numbers.document(found), lambda: _page(found, since, console.width, console.sparkline)
+    )
     if not found.requests:
         console.say(f"nothing is counted; the log is {session.paths.log}")
 
 
-def _page(stats: "Stats", since: str, width: int | None, bars: Bars) -> list[Grid | str]:
+def _page(stats: "Stats", since: str, width: int | None, bars: Bars) -> list[Table | str]:
     if not stats.requests and not stats.providers:
         return [f"last {since}: no request ended"]
-    page: list[Grid | str] = [
+    page: list[Table | str] = [
         _summary(stats, since),
         _requests(stats, width, bars),
         _speed(stats, width, bars),
@@ -63,31 +71,36 @@ def _page(stats: "Stats", since: str, width: int | None, bars: Bars) -> list[Gri
 
 
 def _summary(stats: "Stats", since: str) -> str:
-    left = f", {counted(stats.left, 'client')} left" if stats.left else ""
-    rates = percent(stats.success_rate), percent(stats.fallback_rate)
+    left = f", {pluralize(stats.left, 'client')} left" if stats.left else ""
+    rates = format_percent(stats.success_rate), format_percent(stats.fallback_rate)
     return (
-        f"last {since}: {counted(stats.requests, 'request')}, {rates[0]} answered, "
+        f"last {since}: {pluralize(stats.requests, 'request')}, {rates[0]} answered, "
         f"{rates[1]} by a fallback{left}"
     )
 
 
-def _requests(stats: "Stats", width: int | None, bars: Bars) -> Grid:
+def _requests(stats: "Stats", width: int | None, bars: Bars) -> Table:
     """All requests together, and how they went over time."""
     mean = stats.answers.latency.mean
     rows: list[Sequence[str]] = [
         ("requests", f"{stats.requests:,}"),
         ("failed", f"{stats.failed:,}"),
-        ("mean latency", took(None if mean is None else mean / 1000)),
+        ("mean latency", format_latency(None if mean is None else mean / 1000)),
     ]
     values = [_ended, _failed, _latency]
     lines = [(stats.parts, value) for value in values]
     length = stats.end - stats.start
     return _with_bars(
-        rows, ("", "all"), lines, lambda n: f"{span(length / n)} a letter", width, bars
+        rows,
+        ("", "all"),
+        lines,
+        lambda n: f"{format_duration(length / n)} a letter",
+        width,
+        bars,
     )
 
 
-def _speed(stats: "Stats", width: int | None, bars: Bars) -> Grid:
+def _speed(stats: "Stats", width: int | None, bars: Bars) -> Table:
     """How fast each provider answered."""
     rows = [(name, *_quantiles(each.answers)) for name, each in stats.ranked]
     lines = [(each.parts, _latency) for _, each in stats.ranked]
@@ -95,7 +108,7 @@ def _speed(stats: "Stats", width: int | None, bars: Bars) -> Grid:
     return _with_bars(rows, header, lines, lambda _: "latency", width, bars)
 
 
-def _tries(stats: "Stats", width: int | None, bars: Bars) -> Grid:
+def _tries(stats: "Stats", width: int | None, bars: Bars) -> Table:
     """How often each provider was tried, and what came of it."""
     rows = [(name, *_counts(each)) for name, each in stats.ranked]
     lines = [(each.parts, _failed) for _, each in stats.ranked]
@@ -110,7 +123,7 @@ def _with_bars(
     title: Callable[[int], str],
     width: int | None,
     bars: Bars,
-) -> Grid:
+) -> Table:
     """A table with a sparkline at the end of each row, as fine as there is room for.
 
     Long names wrap rather than that it says nothing any more.
@@ -124,7 +137,7 @@ def _with_bars(
         left = rough
     letters = next((n for n in (BUCKETS, fine, rough) if n <= left), coarse)
     drawn = [bars([value(part) for part in folded(parts, letters)]) for parts, value in lines]
-    return Grid(
+    return Table(
         [(*row, line) for row, line in zip(rows, drawn, strict=True)],
         (*header, title(letters)),
         right=frozenset(range(1, len(header))),
@@ -147,20 +160,20 @@ def _latency(part: "Part") -> float | None:
 def _counts(provider: "ProviderStats") -> tuple[str, ...]:
     tokens = provider.answers.tokens
     counts = (provider.attempts, provider.failures, provider.answers.count)
-    return (*(f"{n:,}" for n in counts), amount(tokens.prompt), amount(tokens.output))
+    return (*(f"{n:,}" for n in counts), format_count(tokens.prompt), format_count(tokens.output))
 
 
 def _quantiles(answers: "Answers") -> tuple[str, ...]:
     from ccfallback.events.stats import QUANTILES
 
     return tuple(
-        took(_seconds(sketch, share))
+        format_latency(_seconds(sketch, share))
         for sketch in (answers.latency, answers.ttft)
         for share in QUANTILES.values()
     )
 
 
-def _reasons(stats: "Stats") -> Grid:
+def _reasons(stats: "Stats") -> Table:
     """Why tries failed, the most frequent first."""
     found = [
         (count, name, reason)
@@ -173,7 +186,7 @@ def _reasons(stats: "Stats") -> Grid:
     ]
     if rest := sum(count for count, _, _ in found[MOST_REASONS:]):
         rows.append((f"{rest:,}", "", "for other reasons"))
-    return Grid(rows, ("failed", "provider", "because of"), right=frozenset({0}))
+    return Table(rows, ("failed", "provider", "because of"), right=frozenset({0}))
 
 
 def _seconds(sketch: "QuantileSketch", share: float) -> float | None:

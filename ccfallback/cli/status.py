@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.console import ExitCode
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
-    from ccfallback.cli.console import Grid
-    from ccfallback.cli.running import Running
+    from ccfallback.cli.console import Table
+    from ccfallback.cli.running_server import RunningServer
 
-app = group()
+app = make_app()
 
 SHOWN: Final = 5
 """How many of the last requests."""
@@ -25,29 +25,33 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     Exits with 0 if it is up, else with 1.
     """
     from ccfallback.cli import recent_requests as recent
-    from ccfallback.cli.health import chart, health, known
-    from ccfallback.cli.running import configured_url, described, running
+    from ccfallback.cli.breaker import current_state, health_json, health_table
+    from ccfallback.cli.running_server import configured_url, find_server, server_json
     from ccfallback.policy.breaker import limits_of
 
     session = session_of(ctx)
     config = session.config()
     states, now, limits = session.states(), session.now(), limits_of(config)
-    found = running(session.paths, config)
-    shown = [(each, known(config, states, each.name, now)) for each in config.chain]
+    found = find_server(session.paths, config)
+    shown = [(each, current_state(config, states, each.name, now)) for each in config.chain]
     requests = recent.last(session.paths.log, SHOWN)
     value = {
-        **described(found),
+        **server_json(found),
         "providers": [
-            health(each.name, state, now, limits, disabled=each.disabled) for each, state in shown
+            health_json(each.name, state, now, limits, disabled=each.disabled)
+            for each, state in shown
         ],
         "requests": [recent.brief(record) for record in requests],
     }
 
-    def page() -> "list[Grid | str]":
+    def page() -> "list[Table | str]":
         where = configured_url(config)
         head = _up(found, now) if found else f"✗ down: nothing of ours answers at {where}"
         style = "green" if found else "red"
-        parts: list[Grid | str] = [session.console.paint(head, style), chart(shown, now, limits)]
+        parts: list[Table | str] = [
+            session.console.paint(head, style),
+            health_table(shown, now, limits),
+        ]
         return [*parts, recent.grid(requests, session.console.width)] if requests else parts
 
     session.console.emit(value, page)
@@ -56,9 +60,9 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _up(found: "Running", now: float) -> str:
-    from ccfallback.cli.phrases import since
+def _up(found: "RunningServer", now: float) -> str:
+    from ccfallback.cli.phrases import format_since
 
     process = "" if found.pid is None else f", process {found.pid}"
-    when = since(now - found.uptime, now)
+    when = format_since(now - found.uptime, now)
     return f"✓ up at {found.url}{process}, {when}, version {found.version}"

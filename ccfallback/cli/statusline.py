@@ -2,10 +2,10 @@
 
 import typer
 
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 
-app = group()
+app = make_app()
 
 
 @app.command("statusline", epilog="Example: ccfallback statusline")

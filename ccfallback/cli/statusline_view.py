@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ccfallback import paths as places
-from ccfallback.cli.phrases import ahead
-from ccfallback.cli.running import Running, noted, server_at
+from ccfallback.cli.phrases import format_ahead
+from ccfallback.cli.running_server import RunningServer, find_registered_server, find_server_at
 from ccfallback.events.journal_reader import backwards
 from ccfallback.paths import Paths
 
@@ -136,7 +136,7 @@ def told(
         head = "✗ all cool down" if cooling else "✗ no provider is enabled"
     else:
         head = f"{'!' if cooling or remarks else '✓'} {serving}"
-    parts = [f"{name} back {ahead(end, now)}" for name, end in cooling]
+    parts = [f"{name} back {format_ahead(end, now)}" for name, end in cooling]
     return " · ".join([f"ccfallback {head}", *parts, *remarks])
 
 
@@ -226,12 +226,12 @@ def run(environ: Mapping[str, str]) -> int:
     return 0
 
 
-def _server(paths: Paths, here: str) -> Running | None:
+def _server(paths: Paths, here: str) -> RunningServer | None:
     """The server that this Claude Code talks to, else the one that runs."""
-    if _is_loopback(_host(here)) and (found := server_at(here, SERVER_WAIT)) is not None:
+    if _is_loopback(_host(here)) and (found := find_server_at(here, SERVER_WAIT)) is not None:
         return found
     # No look at the configured port: a server sees to it that its note is there.
-    return noted(paths, SERVER_WAIT)
+    return find_registered_server(paths, SERVER_WAIT)
 
 
 def _remedy(here: str) -> str:

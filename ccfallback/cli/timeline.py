@@ -6,7 +6,7 @@ from math import ceil
 from textwrap import wrap
 from typing import Final
 
-from ccfallback.cli.phrases import span
+from ccfallback.cli.phrases import format_duration
 from ccfallback.events.explanation import (
     Attempt,
     Candidate,
@@ -183,7 +183,7 @@ class _Page:
 
     def _set(self, cooldown: Cooldown) -> str:
         model = f" for {cooldown.model}" if cooldown.model else ""
-        length = "" if cooldown.seconds is None else f" for {span(cooldown.seconds)}"
+        length = "" if cooldown.seconds is None else f" for {format_duration(cooldown.seconds)}"
         until = "" if cooldown.until is None else f", until {self._time(cooldown.until)}"
         hint = ", as it asks" if cooldown.reset_hint else ""
         return f"left out{model}{length}{until}: {_times(cooldown.failures)}{hint}"

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ccfallback.cli.console import Grid
-from ccfallback.cli.options import Json, config_at_tab, group
-from ccfallback.cli.phrases import TAKE_BACK, listed
+from ccfallback.cli.console import Table
+from ccfallback.cli.options import Json, config_at_tab, make_app
+from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import CcfallbackError, ConfigError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ccfallback.config.model import Token
 
-app = group(
+app = make_app(
     name="tokens",
     help="Make and take back access tokens.",
     epilog="Example: ccfallback tokens list",
@@ -43,7 +43,7 @@ def everyone(ctx: typer.Context, as_json: Json = False) -> None:
     rows = [(number, token.note, token.token.masked()) for number, token in enumerate(tokens, 1)]
     names = ("number", "note", "token")
     value = {"tokens": [dict(zip(names, row, strict=True)) for row in rows]}
-    shown = Grid([tuple(map(str, row)) for row in rows], ("", "note", "token"))
+    shown = Table([tuple(map(str, row)) for row in rows], ("", "note", "token"))
     session.console.emit(
         value, lambda: shown if rows else "no token: whoever reaches the proxy may use it"
     )
@@ -65,7 +65,7 @@ def add(
     value = {"token": token, "note": note, "number": len(tokens)}
     session.console.emit(value, lambda: token)
     say = session.console.say
-    say(f"added, and not shown again; {TAKE_BACK}")
+    say(f"added, and not shown again; {UNDO}")
     if len(tokens) == 1:
         say("from now on clients must show a token")
     say("`ccfallback env` prints what Claude Code needs on this machine; elsewhere it is")
@@ -110,9 +110,9 @@ def remove(
 
     removed = session.edit(change)
     shown = [{"note": token.note, "token": token.token.masked()} for token in removed]
-    session.console.answer({"removed": shown})
+    session.console.emit_result({"removed": shown})
     names = [token.note or token.token.masked() for token in removed]
-    session.console.say(f"{listed(names)} removed; {TAKE_BACK}")
+    session.console.say(f"{join_names(names)} removed; {UNDO}")
     if not session.config().tokens:
         session.console.say("no token is left: whoever reaches the proxy may use it")
 
@@ -129,7 +129,7 @@ def _place(tokens: "tuple[Token, ...]", word: str) -> int:
             case [place]:
                 return place
             case [_, _, *_] as places:
-                numbers = listed([str(place + 1) for place in places])
+                numbers = join_names([str(place + 1) for place in places])
                 raise ConfigError(f"{word} means several tokens", f"name it by number: {numbers}")
     notes = [token.note for token in tokens if token.note]
     # Not the word itself: it may be a token with a letter too few.

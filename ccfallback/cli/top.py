@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from ccfallback.cli.options import Json, duration, group
+from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from ccfallback.cli.top_view import Facts
     from ccfallback.events.live_stats import Picture
 
-app = group()
+app = make_app()
 
 SHORTEST: Final = 0.1
 """Seconds between two looks."""
@@ -36,7 +36,7 @@ def top(
     only looks: nothing is changed.
     """
     session = session_of(ctx)
-    window, pause = duration(since, "--since"), duration(interval, "--interval")
+    window, pause = parse_duration(since, "--since"), parse_duration(interval, "--interval")
     if window <= 0 or pause < SHORTEST:
         wrong = "--since" if window <= 0 else "--interval"
         raise typer.BadParameter("that is too short", param_hint=f"'{wrong}'")
@@ -68,7 +68,7 @@ class _Lookout:
 
     def look(self) -> "tuple[Facts, Picture]":
         """How things are."""
-        from ccfallback.cli.running import running
+        from ccfallback.cli.running_server import find_server
         from ccfallback.cli.top_view import Facts
         from ccfallback.events.journal_reader import decoded
 
@@ -80,7 +80,7 @@ class _Lookout:
         self._refresh()
         # Only looked at: to set a corrupt file aside is not for a viewer.
         states, why = session.state_file.look()
-        found = running(session.paths, self._config, PATIENCE)
+        found = find_server(session.paths, self._config, PATIENCE)
         troubles = [
             self._broken,
             f"the state file says nothing: {why}" if why else "",
@@ -121,7 +121,7 @@ def _once(lookout: _Lookout) -> None:
 
     console = lookout.session.console
     facts, picture = lookout.look()
-    console.emit(_document(facts, picture), lambda: board.page(facts, picture, console.bars))
+    console.emit(_document(facts, picture), lambda: board.page(facts, picture, console.sparkline))
 
 
 def _live(lookout: _Lookout, pause: float) -> None:
@@ -145,7 +145,7 @@ def _watch(lookout: _Lookout, pause: float) -> str:
 
     leaving = ("q", "Q", keys.SUSPEND, keys.END)
     console = lookout.session.console
-    colour, bars, paused = console.colour, console.bars, False
+    colour, bars, paused = console.colour, console.sparkline, False
     with keys.keys(console.stdin) as pressed, console.screen() as show:
         facts, picture = lookout.look()
         due = monotonic() + pause
@@ -172,8 +172,8 @@ def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
     """The same for a script: times in Unix milliseconds, durations in milliseconds."""
     from ccfallback.cli import recent_requests as recent
     from ccfallback.cli import top_view as board
-    from ccfallback.cli.health import health
-    from ccfallback.cli.running import described
+    from ccfallback.cli.breaker import health_json
+    from ccfallback.cli.running_server import server_json
     from ccfallback.events.live_stats import Tries
     from ccfallback.events.stats import quantiles
     from ccfallback.policy.breaker import limits_of
@@ -183,7 +183,9 @@ def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
     for place in board.places(facts):
         provider = place.provider
         tries = picture.providers.get(provider.name) or Tries()
-        known = health(provider.name, place.state, facts.now, limits, disabled=provider.disabled)
+        known = health_json(
+            provider.name, place.state, facts.now, limits, disabled=provider.disabled
+        )
         providers.append(
             {
                 **known,
@@ -196,7 +198,7 @@ def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
             }
         )
     return {
-        **described(facts.found),
+        **server_json(facts.found),
         "troubles": list(facts.troubles),
         "window": {
             "since": round(picture.since * 1000),

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from ccfallback import __version__
 from ccfallback.cli import recent_requests as recent
-from ccfallback.cli.health import known
-from ccfallback.cli.phrases import counted, since, span, took, until
-from ccfallback.cli.running import Running, configured_url
-from ccfallback.cli.table import Cell, Grid, Styled, drawing
+from ccfallback.cli.breaker import current_state
+from ccfallback.cli.console import Cell, Styled, Table, draw_table
+from ccfallback.cli.phrases import (
+    format_duration,
+    format_latency,
+    format_since,
+    format_until,
+    pluralize,
+)
+from ccfallback.cli.running_server import RunningServer, configured_url
 from ccfallback.config.model import Config, Provider
 from ccfallback.events import story
 from ccfallback.events.live_stats import Picture, Request, Tries
@@ -49,7 +55,7 @@ class Facts:
 
     config: Config
     states: "Mapping[str, BreakerState]"
-    found: Running | None
+    found: RunningServer | None
     """The server, if one answers."""
     now: float
     troubles: Sequence[str] = ()
@@ -72,7 +78,7 @@ def places(facts: Facts) -> list[Place]:
     found: list[Place] = []
     serving = facts.found is None
     for number, provider in enumerate(facts.config.chain, 1):
-        state = known(facts.config, facts.states, provider.name, facts.now)
+        state = current_state(facts.config, facts.states, provider.name, facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
         if word == "closed" and not serving:
             word, serving = "serving", True
@@ -89,9 +95,9 @@ def _word(state: BreakerState, facts: Facts) -> str:
     return "partly open" if Phase.OPEN in models else "closed"
 
 
-def page(facts: Facts, picture: Picture, bars: Bars) -> list[Grid | str]:
+def page(facts: Facts, picture: Picture, bars: Bars) -> list[Table | str]:
     """All of it, for a reader who has no screen: plain, and whole."""
-    parts: list[Grid | str] = ["\n".join(cell.text for cell in head(facts, picture))]
+    parts: list[Table | str] = ["\n".join(cell.text for cell in head(facts, picture))]
     parts.append(chain(facts, picture, None, bars))
     if told := list(notes(facts)):
         parts.append("\n".join(cell.text for cell in told))
@@ -126,14 +132,14 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
     table = chain(facts, picture, width, look.bars)
     most = max(1, room - len(told) - FEWEST)
     if len(table.rows) > most:
-        left = counted(len(table.rows) - most + 1, "more provider")
+        left = pluralize(len(table.rows) - most + 1, "more provider")
         told.insert(0, line(Styled(f"  … {left}", "dim")))
-        table = Grid(table.rows[: most - 1], table.header, table.right)
+        table = Table(table.rows[: most - 1], table.header, table.right)
     count = max(0, room - len(told) - len(table.rows))
-    lines += [Text(""), drawing(table, colour=colour, cut=True), *told, Text("")]
+    lines += [Text(""), draw_table(table, colour=colour, cut=True), *told, Text("")]
     rows = requests(facts, picture, width, count)
     if rows.rows:
-        lines.append(drawing(rows, colour=colour, cut=True))
+        lines.append(draw_table(rows, colour=colour, cut=True))
     else:
         lines.append(line(Styled("no request yet", "dim")))
     lines += [Text("")] * (count - len(rows.rows))
@@ -149,24 +155,24 @@ def head(facts: Facts, picture: Picture) -> Iterator[Styled]:
         yield Styled(down, "red")
         yield Styled("`ccfallback serve` starts it", "dim")
     else:
-        when = since(now - found.uptime, now)
+        when = format_since(now - found.uptime, now)
         yield Styled(f"ccfallback {found.version}  ✓ up at {found.url}, {when}", "green")
     counts = [
-        counted(picture.requests, "request"),
+        pluralize(picture.requests, "request"),
         f"{picture.failed:,} failed",
-        counted(picture.failovers, "failover"),
+        pluralize(picture.failovers, "failover"),
         f"{picture.last_minute:,} a minute",
     ]
     if waiting := len(under_way(facts, picture)):
         counts.append(f"{waiting:,} under way")
     if picture.left:
-        counts.append(f"{counted(picture.left, 'client')} left")
-    yield Styled(f"last {span(picture.window)}: {', '.join(counts)}", "bold")
+        counts.append(f"{pluralize(picture.left, 'client')} left")
+    yield Styled(f"last {format_duration(picture.window)}: {', '.join(counts)}", "bold")
     for trouble in facts.troubles:
         yield Styled(f"! {trouble}", "yellow")
 
 
-def chain(facts: Facts, picture: Picture, width: int | None, bars: Bars) -> Grid:
+def chain(facts: Facts, picture: Picture, width: int | None, bars: Bars) -> Table:
     """The providers, in the order in which they are asked."""
     roomy = width is None or width >= ROOMY
     found = [
@@ -188,7 +194,7 @@ def chain(facts: Facts, picture: Picture, width: int | None, bars: Bars) -> Grid
             [*row, *_drawn(tries.parts, letters, bars)]
             for row, (_, tries) in zip(rows, found, strict=True)
         ]
-    return Grid(rows, header, right)
+    return Table(rows, header, right)
 
 
 def _row(place: Place, tries: Tries, now: float, *, roomy: bool) -> list[Cell]:
@@ -196,7 +202,7 @@ def _row(place: Place, tries: Tries, now: float, *, roomy: bool) -> list[Cell]:
     sign, style = LOOKS[place.word]
     words = place.word
     if roomy and place.word == "open" and state.cooldown_until is not None:
-        words = f"open {until(state.cooldown_until, now)}"
+        words = f"open {format_until(state.cooldown_until, now)}"
     p50 = tries.latency.quantile(0.5)
     quiet = "dim" if provider.disabled else ""
     return [
@@ -206,7 +212,7 @@ def _row(place: Place, tries: Tries, now: float, *, roomy: bool) -> list[Cell]:
         Styled(f"{sign} {words}", style),
         f"{tries.attempts:,}",
         Styled(f"{tries.failures:,}", "red" if tries.failures else ""),
-        took(None if p50 is None else p50 / 1000),
+        format_latency(None if p50 is None else p50 / 1000),
     ]
 
 
@@ -242,7 +248,7 @@ def notes(facts: Facts) -> Iterator[Styled]:
 
 def _held(state: BreakerState, now: float) -> str:
     why = f": {state.reason}" if state.reason else ""
-    return f"{until(state.cooldown_until or now, now)}{why}"
+    return f"{format_until(state.cooldown_until or now, now)}{why}"
 
 
 def shown(facts: Facts, picture: Picture) -> list[Request]:
@@ -260,7 +266,7 @@ def under_way(facts: Facts, picture: Picture) -> list[Request]:
     return [each for each in picture.under_way if each.began >= started]
 
 
-def requests(facts: Facts, picture: Picture, width: int | None, count: int | None = None) -> Grid:
+def requests(facts: Facts, picture: Picture, width: int | None, count: int | None = None) -> Table:
     """The last requests, the newest first, as many as there is room for."""
     roomy = width is None or width >= ROOMY
     brief = (
@@ -274,7 +280,7 @@ def requests(facts: Facts, picture: Picture, width: int | None, count: int | Non
     if roomy:
         header = ["time", "request", "answer", "model", "provider", "how", "took", "first", "out"]
     right = frozenset(header.index(name) for name in ("took", "first", "out") if name in header)
-    return Grid(rows, header, right)
+    return Table(rows, header, right)
 
 
 def _request(
@@ -288,7 +294,7 @@ def _request(
     else:
         line = story.line(request.records[0])
         time, name, answer = line.time, line.request, Styled("… ", "cyan")
-        spent, first, tokens = took(max(0.0, now - request.began)), "-", "-"
+        spent, first, tokens = format_latency(max(0.0, now - request.began)), "-", "-"
     if brief:
         words = [word for word in (who, how) if word not in ("", "-")]
         return [time, answer, model, ", ".join(words) or "-", spent, first]

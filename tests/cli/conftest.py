@@ -113,7 +113,7 @@ def ccf_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
         reader = threading.Thread(target=read)
         with os.fdopen(follower, "w", encoding="utf-8") as out:
             console = Console(io.StringIO(), out, io.StringIO(), {"NO_COLOR": "1", **environ})
-            monkeypatch.setattr(Console, "of_process", lambda as_json: console)
+            monkeypatch.setattr(Console, "for_process", lambda as_json: console)
             reader.start()
             with pytest.raises(SystemExit):
                 main(arguments)

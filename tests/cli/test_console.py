@@ -9,12 +9,12 @@ import threading
 import msgspec
 import pytest
 
-from ccfallback.cli.console import Console, Grid, Styled
+from ccfallback.cli.console import Console, Styled, Table
 
 pty = pytest.importorskip("pty")
 
 
-def printed_on_terminal(value: Grid, environ: dict[str, str]) -> str:
+def printed_on_terminal(value: Table, environ: dict[str, str]) -> str:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w", encoding="utf-8") as out:
         console = Console(io.StringIO(), out, io.StringIO(), environ)
@@ -24,7 +24,7 @@ def printed_on_terminal(value: Grid, environ: dict[str, str]) -> str:
     return shown
 
 
-GRID = Grid([("a", Styled("bad", "red"))], ("name", "state"))
+GRID = Table([("a", Styled("bad", "red"))], ("name", "state"))
 
 
 def test_a_terminal_gets_colour() -> None:
@@ -42,7 +42,7 @@ def test_an_empty_no_color_declines_nothing() -> None:
 
 def test_a_pipe_gets_plain_aligned_lines(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
-    console.emit({}, lambda: Grid([("long name", Styled("bad", "red")), ("b", "ok")], ("n", "s")))
+    console.emit({}, lambda: Table([("long name", Styled("bad", "red")), ("b", "ok")], ("n", "s")))
     assert capfd.readouterr().out == "n          s\nlong name  bad\nb          ok\n"
 
 
@@ -81,28 +81,28 @@ def test_an_unreadable_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_numbers_end_below_each_other(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
-    grid = Grid([("a", "7"), ("b", "1000")], ("n", "tries"), right=frozenset({1}))
+    grid = Table([("a", "7"), ("b", "1000")], ("n", "tries"), right=frozenset({1}))
     console.emit({}, lambda: grid)
     assert capfd.readouterr().out == "n  tries\na      7\nb   1000\n"
 
 
 def test_parts_of_a_page_have_a_line_between(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
-    console.emit({}, lambda: ["above", Grid([("a", "b")])])
+    console.emit({}, lambda: ["above", Table([("a", "b")])])
     assert capfd.readouterr().out == "above\n\na  b\n"
 
 
 def test_bars_are_drawn_with_what_the_stream_has() -> None:
     for encoding, drawn in (("utf-8", "▁█"), ("ascii", ".@"), ("cp1252", ".@")):
         out = io.TextIOWrapper(io.BytesIO(), encoding)
-        assert Console(io.StringIO(), out, io.StringIO(), {}).bars([0, 1]) == drawn
+        assert Console(io.StringIO(), out, io.StringIO(), {}).sparkline([0, 1]) == drawn
 
 
 def test_a_reader_that_holds_one_thread_up_does_not_hold_up_the_end() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w", encoding="utf-8") as out:
         console = Console(io.StringIO(), out, io.StringIO(), {})
-        held = threading.Thread(target=console.apart().write, args=("x" * 1_000_000,))
+        held = threading.Thread(target=console.with_own_buffer().write, args=("x" * 1_000_000,))
         held.start()
         while select.select([], [writing], [], 0)[1]:
             held.join(0.001)
@@ -117,4 +117,4 @@ def test_a_reader_that_holds_one_thread_up_does_not_hold_up_the_end() -> None:
 
 def test_a_stream_without_a_file_stays_the_same_one() -> None:
     console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {})
-    assert console.apart() is console
+    assert console.with_own_buffer() is console

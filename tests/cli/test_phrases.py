@@ -20,23 +20,25 @@ from ccfallback.cli import phrases
     ],
 )
 def test_a_span_is_said_in_its_largest_unit(seconds: float, said: str) -> None:
-    assert phrases.span(seconds) == said
+    assert phrases.format_duration(seconds) == said
 
 
 def test_the_past() -> None:
-    assert phrases.ago(100.0, 100.5) == "just now"
-    assert phrases.ago(100.0, 220.0) == "2 min ago"
+    assert phrases.format_ago(100.0, 100.5) == "just now"
+    assert phrases.format_ago(100.0, 220.0) == "2 min ago"
 
 
 def test_the_future_comes_with_the_clock() -> None:
-    assert phrases.ahead(1746973200, 1746972960, UTC) == "in 4 min, 14:20"
-    assert phrases.until(1746973200, 1746972960, UTC) == "until 14:20, in 4 min"
-    assert phrases.ahead(1746973200 + 86400 * 2, 1746973200, UTC) == "in 2 d, May 13 14:20"
+    assert phrases.format_ahead(1746973200, 1746972960, UTC) == "in 4 min, 14:20"
+    assert phrases.format_until(1746973200, 1746972960, UTC) == "until 14:20, in 4 min"
+    assert phrases.format_ahead(1746973200 + 86400 * 2, 1746973200, UTC) == "in 2 d, May 13 14:20"
 
 
 def test_a_beginning_comes_with_the_clock() -> None:
-    assert phrases.since(1746972960, 1746973200, UTC) == "since 14:16 (4 min)"
-    assert phrases.since(1746973200 - 86400 * 2, 1746973200, UTC) == "since May 09 14:20 (2 d)"
+    assert phrases.format_since(1746972960, 1746973200, UTC) == "since 14:16 (4 min)"
+    assert (
+        phrases.format_since(1746973200 - 86400 * 2, 1746973200, UTC) == "since May 09 14:20 (2 d)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_beginning_comes_with_the_clock() -> None:
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
 )
 def test_names_make_a_sentence(names: str, said: str) -> None:
-    assert phrases.listed(names) == said
+    assert phrases.join_names(names) == said
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_names_make_a_sentence(names: str, said: str) -> None:
     ],
 )
 def test_a_duration_has_about_two_digits(seconds: float | None, said: str) -> None:
-    assert phrases.took(seconds) == said
+    assert phrases.format_latency(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_duration_has_about_two_digits(seconds: float | None, said: str) -> No
     ],
 )
 def test_an_amount_is_short(count: int, said: str) -> None:
-    assert phrases.amount(count) == said
+    assert phrases.format_count(count) == said
 
 
 @pytest.mark.parametrize(
@@ -92,37 +94,37 @@ def test_an_amount_is_short(count: int, said: str) -> None:
     ],
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, said: str) -> None:
-    assert phrases.percent(share) == said
+    assert phrases.format_percent(share) == said
 
 
 def test_one_thing_is_no_plural() -> None:
-    assert phrases.counted(1, "request") == "1 request"
-    assert phrases.counted(1204, "request") == "1,204 requests"
+    assert phrases.pluralize(1, "request") == "1 request"
+    assert phrases.pluralize(1204, "request") == "1,204 requests"
 
 
 def test_a_sparkline_has_a_letter_for_each_value() -> None:
-    assert phrases.sparkline([0, 1, 4, None, 8]) == "▁▂▅ █"
-    assert phrases.sparkline([0, 0]) == "▁▁"
-    assert phrases.sparkline([None]) == " "
-    assert phrases.sparkline([]) == ""
-    assert phrases.sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
+    assert phrases.draw_sparkline([0, 1, 4, None, 8]) == "▁▂▅ █"
+    assert phrases.draw_sparkline([0, 0]) == "▁▁"
+    assert phrases.draw_sparkline([None]) == " "
+    assert phrases.draw_sparkline([]) == ""
+    assert phrases.draw_sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
 
 
 def test_a_narrow_sparkline_shows_what_is_newest() -> None:
-    assert phrases.sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
-    assert phrases.sparkline([0, 8], 3) == "▁█"
-    assert phrases.sparkline([0, 8], 0) == ""
+    assert phrases.draw_sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
+    assert phrases.draw_sparkline([0, 8], 3) == "▁█"
+    assert phrases.draw_sparkline([0, 8], 0) == ""
 
 
 def test_words_and_commands_stay_whole() -> None:
     text = "it is not so; `ccfallback config rollback 3` takes it back\n\nshort"
-    assert phrases.wrapped(text, 30).split("\n") == [
+    assert phrases.wrap_text(text, 30).split("\n") == [
         "it is not so;",
         "`ccfallback config rollback 3`",
         "takes it back",
         "",
         "short",
     ]
-    assert phrases.wrapped(text, None) == text
+    assert phrases.wrap_text(text, None) == text
     path = "/a/very-long/path/" * 5
-    assert phrases.wrapped(f"see {path} there", 20).split("\n") == ["see", path, "there"]
+    assert phrases.wrap_text(f"see {path} there", 20).split("\n") == ["see", path, "there"]

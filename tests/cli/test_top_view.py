@@ -11,20 +11,20 @@ import pytest
 from rich.console import Console as Screen
 
 from ccfallback.cli import top_view as board
-from ccfallback.cli.phrases import sparkline
-from ccfallback.cli.running import Running
-from ccfallback.cli.table import Styled, aligned
+from ccfallback.cli.console import Styled, align_table
+from ccfallback.cli.phrases import draw_sparkline
+from ccfallback.cli.running_server import RunningServer
 from ccfallback.config.model import Config, Provider
 from ccfallback.events.live_stats import LiveStats
 from ccfallback.policy.breaker import BreakerState
 from tests.cli import logbook
 from tests.cli.conftest import NOW
 
-LOOK = board.Look(sparkline, colour=False, remark="q leaves")
+LOOK = board.Look(draw_sparkline, colour=False, remark="q leaves")
 
 ONE = Provider(name="one", base_url="https://one.example")
 TWO = Provider(name="two", base_url="https://two.example", format="openai", disabled=True)
-UP = Running("http://127.0.0.1:8787", {"version": "1.2.3", "uptime": 1080, "pid": 7})
+UP = RunningServer("http://127.0.0.1:8787", {"version": "1.2.3", "uptime": 1080, "pid": 7})
 OPEN = BreakerState(failures=3, cooldown_until=NOW + 240, reason="429 rate_limit_error")
 TRIED = replace(OPEN, cooldown_until=NOW - 1)
 
@@ -38,7 +38,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def facts(found: Running | None = UP, chain: Any = (ONE, TWO), **states: BreakerState) -> Any:
+def facts(found: RunningServer | None = UP, chain: Any = (ONE, TWO), **states: BreakerState) -> Any:
     named = {name.replace("_", "-"): state for name, state in states.items()}
     return board.Facts(Config(providers=tuple(chain)), named, found, NOW)
 
@@ -117,7 +117,7 @@ def test_many_providers_leave_room_for_requests() -> None:
     ],
 )  # fmt: skip
 def test_each_provider_has_a_word(
-    states: dict[str, BreakerState], found: Running | None, words: list[str]
+    states: dict[str, BreakerState], found: RunningServer | None, words: list[str]
 ) -> None:
     assert [place.word for place in board.places(facts(found, **states))] == words
     assert set(words) <= set(board.LOOKS)
@@ -157,14 +157,14 @@ def test_what_a_killed_server_left_is_not_under_way() -> None:
     found = picture()
     assert len(board.under_way(facts(), found)) == 1
     assert board.under_way(facts(None), found) == []
-    restarted = Running(UP.url, {**UP.page, "uptime": 1})
+    restarted = RunningServer(UP.url, {**UP.page, "uptime": 1})
     assert board.under_way(facts(restarted), found) == []
 
 
 def test_a_page_for_a_pipe_is_whole() -> None:
     text = "\n".join(
-        part if isinstance(part, str) else aligned(part)
-        for part in board.page(facts(anthropic_primary=OPEN), picture(), sparkline)
+        part if isinstance(part, str) else align_table(part)
+        for part in board.page(facts(anthropic_primary=OPEN), picture(), draw_sparkline)
     )
     assert "open until 14:04, in 4 min" in text
     assert "after anthropic-primary (429 rate_limit_error)" in text
@@ -192,7 +192,7 @@ def test_colours_only_where_there_is_colour() -> None:
 
 
 def test_a_state_is_told_without_colour() -> None:
-    grid = board.chain(facts(anthropic_primary=OPEN, one=TRIED), picture(), 80, sparkline)
+    grid = board.chain(facts(anthropic_primary=OPEN, one=TRIED), picture(), 80, draw_sparkline)
     cells = [row[2] for row in grid.rows]
     assert [cell.text for cell in cells if isinstance(cell, Styled)] == [
         "✗ open",

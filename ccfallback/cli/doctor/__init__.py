@@ -11,14 +11,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ccfallback.cli.console import Cell, Grid, Styled
+from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.doctor import chain, client, files, machine, online
 from ccfallback.cli.doctor.case import DoctorContext, Finding, Severity
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.options import Json, group
+from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 
-app = group()
+app = make_app()
 
 CHECKS: Final[tuple[Callable[[DoctorContext], Iterable[Finding]], ...]] = (
     machine.version,
@@ -64,7 +63,7 @@ def doctor(
     """
     session = session_of(ctx)
     case = DoctorContext(session, fix=fix, online=ask_providers)
-    advised = session.console.advised
+    advised = session.console.add_file_options
     found = [
         replace(finding, remedy=advised(finding.remedy))
         for check in CHECKS
@@ -89,14 +88,14 @@ def _facts(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _table(found: list[Finding]) -> Grid:
+def _table(found: list[Finding]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for each in found:
         sign = SIGNS[each.severity]
         rows.append((sign, each.id, each.message))
         if each.remedy:
             rows.append(("", "", Styled(f"→ {each.remedy}", "bold")))
-    return Grid(rows)
+    return Table(rows)
 
 
 def _summary(found: list[Finding], *, online: bool) -> str:

@@ -102,16 +102,16 @@ class DoctorContext:
     @cached_property
     def server(self) -> "ServerInfo | None":
         """The server that said it runs, if it answers."""
-        from ccfallback.cli.running import answering
+        from ccfallback.cli.running_server import fetch_health
         from ccfallback.state import server_file
 
         noted = server_file.read(self.session.paths.server)
-        return None if noted is None or answering(noted.url) is None else noted
+        return None if noted is None or fetch_health(noted.url) is None else noted
 
     @cached_property
     def configured_url(self) -> str | None:
         """Where a server with this configuration is; `None` where that is not known."""
-        from ccfallback.cli.running import configured_url
+        from ccfallback.cli.running_server import configured_url
 
         if self.config is None or not self.config.server.port:
             return None
@@ -120,9 +120,9 @@ class DoctorContext:
     @cached_property
     def health(self) -> dict[str, Any] | None:
         """What whoever has the configured address says of its health, if it is one of ours."""
-        from ccfallback.cli.running import health_at
+        from ccfallback.cli.running_server import fetch_health
 
-        return None if self.configured_url is None else health_at(self.configured_url)
+        return None if self.configured_url is None else fetch_health(self.configured_url)
 
     @property
     def own_urls(self) -> list[str]:
@@ -148,7 +148,7 @@ class DoctorContext:
     @property
     def is_pointed_here(self) -> bool:
         """Whether Claude Code would come to us."""
-        from ccfallback.cli.client_environment import BASE_URL, leads_to
+        from ccfallback.cli.env import BASE_URL, leads_to
 
         url = self.client.get(BASE_URL, "")
         return any(leads_to(url, own) for own in self.own_urls)

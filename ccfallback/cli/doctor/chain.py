@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good
-from ccfallback.cli.phrases import ago, ahead, listed
+from ccfallback.cli.phrases import format_ago, format_ahead, join_names
 
 if TYPE_CHECKING:
     from ccfallback.config.model import Provider
@@ -33,7 +33,7 @@ def fallbacks(case: DoctorContext) -> Iterator[Finding]:
             "fallbacks",
             "no fallback is configured: when Anthropic fails, so does Claude Code"
             if not disabled
-            else f"every fallback is disabled: {listed(disabled)}",
+            else f"every fallback is disabled: {join_names(disabled)}",
             "`ccfallback providers presets` lists whom to add; `ccfallback providers add NAME "
             "--preset NAME`"
             if not disabled
@@ -63,7 +63,7 @@ def keys(case: DoctorContext) -> Iterator[Finding]:
         elif key is not None:
             ready.append(provider.name)
     if ready:
-        yield good("keys", f"there is a key for {listed(ready)}")
+        yield good("keys", f"there is a key for {join_names(ready)}")
 
 
 def _remedy(provider: "Provider", command: str) -> str:
@@ -114,9 +114,9 @@ def cooldowns(case: DoctorContext) -> Iterator[Finding]:
         yield good("cooldowns", "nobody cools down")
         return
     first = min(open_, key=lambda name: open_[name])
-    back = f"{first} is back {ahead(open_[first], case.now)}"
+    back = f"{first} is back {format_ahead(open_[first], case.now)}"
     if len(open_) < len(states):
-        yield good("cooldowns", f"{listed(list(open_))} cooling down, others serve; {back}")
+        yield good("cooldowns", f"{join_names(list(open_))} cooling down, others serve; {back}")
         return
     why = "; ".join(f"{name}: {states[name].reason or 'no reason kept'}" for name in open_)
     yield broken(
@@ -146,11 +146,11 @@ def clock(case: DoctorContext) -> Iterator[Finding]:
     for name, when in ahead_of_us.items():
         yield doubtful(
             "clock",
-            f"the state of {name} has a time that is ahead of any cooldown ({ahead(when, case.now)}"
-            "): this machine's clock was wrong, or is; such a cooldown is not kept to",
+            f"a time in the state of {name} is too far ahead ({format_ahead(when, case.now)}): the "
+            "clock of this machine was wrong, or is; ccfallback ignores it",
             f"set the clock right, then `ccfallback breaker reset {name}`",
         )
     if not ahead_of_us:
         newest = max((s.last_success for s in case.states.values() if s.last_success), default=None)
-        told = "" if newest is None else f"; the last success was {ago(newest, case.now)}"
+        told = "" if newest is None else f"; the last success was {format_ago(newest, case.now)}"
         yield good("clock", f"no time in the state lies ahead{told}")

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from ccfallback.cli.client_environment import (
-    BASE_URL,
-    capturing,
-    leads_to,
-    shown_tokens,
-)
 from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good, judged
+from ccfallback.cli.env import (
+    BASE_URL,
+    find_capturing_proxy,
+    find_tokens,
+    leads_to,
+)
 
 SHORT: Final = 16
 """Letters below which an access token may be guessed."""
@@ -87,7 +87,7 @@ def tokens(case: DoctorContext) -> Iterator[Finding]:
     if not known:
         yield good("tokens", "no access token is asked for")
         return
-    shown = shown_tokens(case.client)
+    shown = find_tokens(case.client)
     variable = next((name for name, value in shown.items() if value in known), None)
     if variable is not None:
         yield good("tokens", f"Claude Code shows an access token, in {variable}")
@@ -105,7 +105,7 @@ def tokens(case: DoctorContext) -> Iterator[Finding]:
 
 def proxies(case: DoctorContext) -> Iterator[Finding]:
     """Would an outgoing proxy get what is meant for this machine."""
-    variable = capturing(case.client)
+    variable = find_capturing_proxy(case.client)
     if variable is None:
         yield good("proxies", "no proxy variable captures loopback")
         return

@@ -16,7 +16,7 @@ from ccfallback.cli.doctor.case import (
     good,
     judged,
 )
-from ccfallback.cli.phrases import ago
+from ccfallback.cli.phrases import format_ago
 from ccfallback.config.draft_file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
 
@@ -44,7 +44,7 @@ def config(case: DoctorContext) -> Iterator[Finding]:
     last = file.last_good()
     back = (
         f"or `ccfallback config rollback {last.number}`: that version, replaced "
-        f"{ago(last.time, case.now)}, loads"
+        f"{format_ago(last.time, case.now)}, loads"
         if last is not None
         else "no earlier version loads; `ccfallback config reset` begins anew"
     )

@@ -24,7 +24,7 @@ def version(case: DoctorContext) -> Iterator[Finding]:
 
 def port(case: DoctorContext) -> Iterator[Finding]:
     """Is there a server, and if not, could there be one."""
-    from ccfallback.cli.running import holder
+    from ccfallback.cli.running_server import describe_server_at
 
     config = case.config
     if case.server is not None:
@@ -49,7 +49,7 @@ def port(case: DoctorContext) -> Iterator[Finding]:
         if case.server is None:
             yield good("port", f"no server runs; {host} port {number} is free for one")
         return
-    who = holder(case.configured_url) or "another program"
+    who = describe_server_at(case.configured_url) or "another program"
     yield broken(
         "port",
         f"{host} port {number} can't be had ({why}): {who} has it",

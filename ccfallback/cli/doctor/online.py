@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ccfallback.cli.doctor.case import DoctorContext, Finding, good, judged
-from ccfallback.cli.phrases import took
+from ccfallback.cli.phrases import format_latency
 
 
 def providers(case: DoctorContext) -> Iterator[Finding]:
@@ -16,7 +16,7 @@ def providers(case: DoctorContext) -> Iterator[Finding]:
     for result in ask(case.session, case.config, list(case.config.active), ()):
         name = f"{result.provider}, asked for {result.model}"
         if result.ok and result.tested:
-            yield good("providers", f"{name}, answers in {took(result.seconds)}")
+            yield good("providers", f"{name}, answers in {format_latency(result.seconds)}")
         elif result.ok:
             yield good("providers", f"{result.provider}: {result.message}")
         else:

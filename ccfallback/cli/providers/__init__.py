@@ -4,12 +4,12 @@ A verb is a function in `show` (reads), `edit` (writes) or `trial` (asks), and a
 order of help.
 """
 
-from ccfallback.cli.options import group
+from ccfallback.cli.options import make_app
 from ccfallback.cli.providers import edit, show
 from ccfallback.cli.providers.presets import list_presets
 from ccfallback.cli.providers.test import trial
 
-app = group(
+app = make_app(
     name="providers",
     help="See and change the chain of providers.",
     epilog="Example: ccfallback providers list",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ccfallback.cli.options import Json, Name, Names
-from ccfallback.cli.phrases import TAKE_BACK, listed
+from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
     AuthHeader,
     BaseUrl,
@@ -98,9 +98,9 @@ def add(
     config = session.config()
     added = config.provider(name)
     assert added is not None
-    session.console.answer({"provider": describe(added)})
+    session.console.emit_result({"provider": describe(added)})
     place = f"fallback {config.providers.index(added) + 1} of {len(config.providers)}"
-    session.console.say(f"{name} added as {place}{', disabled' if disabled else ''}; {TAKE_BACK}")
+    session.console.say(f"{name} added as {place}{', disabled' if disabled else ''}; {UNDO}")
 
 
 def change(
@@ -158,9 +158,9 @@ def change(
     after = session.config()
     changed = after.provider(name)
     assert changed is not None
-    session.console.answer({"provider": describe(changed)})
+    session.console.emit_result({"provider": describe(changed)})
     same = after == before
-    session.console.say("nothing changed" if same else f"{name} changed; {TAKE_BACK}")
+    session.console.say("nothing changed" if same else f"{name} changed; {UNDO}")
 
 
 def move(
@@ -178,11 +178,11 @@ def move(
     session.edit(lambda document: move_provider(document, name, to))
     after = session.config()
     names = [provider.name for provider in after.providers]
-    session.console.answer({"providers": names})
+    session.console.emit_result({"providers": names})
     if after == before:
         session.console.say(f"{name} is there already; nothing to change")
     else:
-        session.console.say(f"the chain now: {', '.join([PRIMARY_NAME, *names])}; {TAKE_BACK}")
+        session.console.say(f"the chain now: {', '.join([PRIMARY_NAME, *names])}; {UNDO}")
 
 
 def _asked_key(session: Session, preset: str | None) -> str | None:
@@ -217,8 +217,8 @@ def remove(
         return remove_providers(document, names)
 
     removed = session.edit(take_out)
-    session.console.answer({"removed": removed})
-    session.console.say(f"{listed(removed)} removed; {TAKE_BACK}")
+    session.console.emit_result({"removed": removed})
+    session.console.say(f"{join_names(removed)} removed; {UNDO}")
 
 
 def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
@@ -239,7 +239,7 @@ def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
         return states
 
     session.state_file.update(clear)
-    session.console.answer({"forgotten": forgotten})
+    session.console.emit_result({"forgotten": forgotten})
     count = sum(forgotten.values())
     if not count:
         session.console.say("nothing to forget")
@@ -277,12 +277,12 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
         session.edit(switch)
     word = "disabled" if disabled else "enabled"
     unchanged = [name for name in names if name not in changed]
-    session.console.answer({word: changed, "unchanged": unchanged})
+    session.console.emit_result({word: changed, "unchanged": unchanged})
     if unchanged:
         verb = "was" if len(unchanged) == 1 else "were"
-        session.console.say(f"{listed(unchanged)} {verb} {word} already; nothing to change")
+        session.console.say(f"{join_names(unchanged)} {verb} {word} already; nothing to change")
     if changed:
-        session.console.say(f"{listed(changed)} {word}; {TAKE_BACK}")
+        session.console.say(f"{join_names(changed)} {word}; {UNDO}")
 
 
 def _refuse_taken(config: "Config", name: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ccfallback.cli.console import Grid
+from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
@@ -37,7 +37,7 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     }
     rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
     header = ("name", "format", "endpoint", "a key is to be had at")
-    session_of(ctx).console.emit(value, lambda: Grid(rows, header))
+    session_of(ctx).console.emit(value, lambda: Table(rows, header))
 
 
 def preset_names(incomplete: str) -> list[str]:

@@ -4,8 +4,9 @@ from typing import Any
 
 import typer
 
-from ccfallback.cli.console import Cell, Grid
+from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
+from ccfallback.cli.phrases import format_last
 from ccfallback.cli.session import require, session_of
 
 
@@ -17,8 +18,8 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
     config = session.config()
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
-    def table() -> Grid:
-        from ccfallback.cli.health import known, standing
+    def table() -> Table:
+        from ccfallback.cli.breaker import current_state, format_standing
         from ccfallback.policy.breaker import limits_of
 
         states, now, limits = session.states(), session.now(), limits_of(config)
@@ -26,17 +27,24 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
         for position, provider in enumerate(config.chain):
             key = provider.key.literal
             shown = key.reveal() if show_keys and key is not None else key_source(provider)
-            state = standing(provider, known(config, states, provider.name, now), now, limits)
+            state = format_standing(
+                provider, current_state(config, states, provider.name, now), now, limits
+            )
             place = str(position) if position else ""
             rows.append((place, provider.name, provider.format, where(provider), shown, state))
-        return Grid(rows, ("", "name", "format", "where", "key", "state"))
+        return Table(rows, ("", "name", "format", "where", "key", "state"))
 
     session.console.emit(value, table)
 
 
 def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Show everything about one provider."""
-    from ccfallback.cli.health import condition, health, known, moment, standing
+    from ccfallback.cli.breaker import (
+        current_state,
+        format_condition,
+        format_standing,
+        health_json,
+    )
     from ccfallback.cli.providers.view import describe, key_source
     from ccfallback.policy.breaker import limits_of
     from ccfallback.policy.learned import valid
@@ -46,7 +54,7 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     require([name], [provider.name for provider in config.chain])
     provider = next(provider for provider in config.chain if provider.name == name)
     now, limits = session.now(), limits_of(config)
-    state = known(config, session.states(), name, now)
+    state = current_state(config, session.states(), name, now)
     facts = describe(provider, in_clear=show_keys)
     learned = [
         {
@@ -59,26 +67,27 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     ]
     value = {
         **facts,
-        "state": health(name, state, now, limits, disabled=provider.disabled),
+        "state": health_json(name, state, now, limits, disabled=provider.disabled),
         "learned": learned,
     }
 
-    def table() -> Grid:
+    def table() -> Table:
         rows: list[tuple[Cell, Cell]] = [
             (label, _worded(fact)) for label, fact in facts.items() if fact not in (None, {})
         ]
         if not provider.key:
             rows.append(("key", key_source(provider)))
-        rows.append(("state", standing(provider, state, now, limits)))
+        rows.append(("state", format_standing(provider, state, now, limits)))
         rows.append(("failures", str(state.failures)))
-        failure = moment(state.last_failure, now)
+        failure = format_last(state.last_failure, now)
         rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
-        rows.append(("last success", moment(state.last_success, now)))
+        rows.append(("last success", format_last(state.last_success, now)))
         rows.extend(("refuses", f"{each['message']} ({each['model']})") for each in learned)
         rows.extend(
-            (f"model {model}", condition(each, now, limits)) for model, each in state.models.items()
+            (f"model {model}", format_condition(each, now, limits))
+            for model, each in state.models.items()
         )
-        return Grid(rows)
+        return Table(rows)
 
     session.console.emit({"provider": value}, table)
 

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccfallback.cli.console import Cell, Grid, Styled
-from ccfallback.cli.exit import ExitCode
+from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.options import AnyNames, Json
-from ccfallback.cli.phrases import took
+from ccfallback.cli.phrases import format_latency
 from ccfallback.cli.session import Session, require, session_of
 
 if TYPE_CHECKING:
@@ -93,10 +92,10 @@ def ask(
 
 def _listener(session: Session, config: "Config") -> Any:
     """Where a server of ours would hear its own question."""
-    from ccfallback.cli.running import configured_url, running_url
+    from ccfallback.cli.running_server import configured_url, find_server_url
     from ccfallback.wire.target import address
 
-    return address(running_url(session.paths, config) or configured_url(config))
+    return address(find_server_url(session.paths, config) or configured_url(config))
 
 
 def _facts(result: "Probe") -> dict[str, Any]:
@@ -114,14 +113,14 @@ def _facts(result: "Probe") -> dict[str, Any]:
     }
 
 
-def _table(results: "list[Probe]") -> Callable[[], Grid]:
-    def table() -> Grid:
+def _table(results: "list[Probe]") -> Callable[[], Table]:
+    def table() -> Table:
         rows: list[tuple[Cell, ...]] = []
         for each in results:
             mapped = "" if each.mapped_to == each.model else f" → {each.mapped_to}"
-            time = "" if each.seconds is None else took(each.seconds)
+            time = "" if each.seconds is None else format_latency(each.seconds)
             rows.append((each.provider, f"{each.model}{mapped}", _verdict(each), time))
-        return Grid(rows, ("provider", "model", "result", "time"))
+        return Table(rows, ("provider", "model", "result", "time"))
 
     return table
 

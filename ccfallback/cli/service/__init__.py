@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ccfallback.cli.console import Grid
-from ccfallback.cli.exit import ExitCode
-from ccfallback.cli.options import Json, group
-from ccfallback.cli.phrases import listed
+from ccfallback.cli.console import ExitCode, Table
+from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.phrases import join_names
 from ccfallback.cli.service.managers import Launchd, Manager, Systemd, call
 from ccfallback.cli.service.units import Service
 from ccfallback.cli.session import Session, session_of
@@ -24,7 +23,7 @@ from ccfallback.errors import CcfallbackError
 if TYPE_CHECKING:
     from ccfallback.config.model import Config
 
-app = group(
+app = make_app(
     name="service",
     help="Run the server as a service of this system.",
     epilog="Example: ccfallback service install",
@@ -61,7 +60,7 @@ def install(
             # launchd takes no file for a service that it has already.
             _tell(session, manager.stopping)
         _tell(session, manager.starting)
-    console.answer({**value, "changed": changed, "started": started})
+    console.emit_result({**value, "changed": changed, "started": started})
     if not started:
         commands = "; ".join(map(shlex.join, manager.starting))
         console.say(f"{manager.path} is installed; {manager.name} can't be reached from here")
@@ -86,7 +85,7 @@ def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
     manager.path.unlink(missing_ok=True)
     if there:
         manager.leave_nothing()
-    console.answer({"manager": manager.name, "path": str(manager.path), "removed": there})
+    console.emit_result({"manager": manager.name, "path": str(manager.path), "removed": there})
     if not there:
         console.say(f"nothing to uninstall: there is no {manager.path}")
         return
@@ -98,7 +97,7 @@ def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("status", epilog="Example: ccfallback service status")
 def status(ctx: typer.Context, as_json: Json = False) -> None:
     """Show whether the service is installed and runs; exit 1 if not."""
-    from ccfallback.cli.running import noted_url
+    from ccfallback.cli.running_server import find_registered_url
 
     session = session_of(ctx)
     manager = _manager(session)
@@ -106,7 +105,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     active = manager.is_active() if manager.is_reachable() else None
     text = manager.text(_service(session, session.config()))
     current = installed and manager.path.read_text("utf-8", "replace") == text
-    url = noted_url(session.paths)
+    url = find_registered_url(session.paths)
     value = {
         "manager": manager.name,
         "path": str(manager.path),
@@ -122,7 +121,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         ("service", known[active]),
         ("server", url or "no server answers"),
     ]
-    session.console.emit(value, lambda: Grid(rows))
+    session.console.emit(value, lambda: Table(rows))
     if not installed:
         session.console.say("`ccfallback service install` installs it")
     elif not current:
@@ -163,7 +162,10 @@ def _warnings(session: Session, config: "Config") -> Iterator[str]:
     """What works in this shell and will not in a service."""
     variables = {each.key.env: each.name for each in config.active if each.key.env is not None}
     if variables:
-        names, users = listed(list(variables)), listed(list(dict.fromkeys(variables.values())))
+        names, users = (
+            join_names(list(variables)),
+            join_names(list(dict.fromkeys(variables.values()))),
+        )
         first = next(iter(variables.values()))
         yield (
             f"a service does not see the variables of your shell: {users} will have no key from "

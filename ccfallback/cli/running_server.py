@@ -1,0 +1,149 @@
+"""Find the running server: read the file that it registered in, then ask the server itself.
+
+Claude Code's status line runs this after every message, so the module imports no more than it
+needs.
+"""
+
+import socket
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ccfallback.state import server_file
+
+if TYPE_CHECKING:
+    from ccfallback.config.model import Config
+    from ccfallback.paths import Paths
+
+PATIENCE: Final = 1.0
+"""Seconds; a server on this machine answers in a few milliseconds, unless it is very busy."""
+
+LONGEST_PAGE: Final = 1 << 20
+
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "": "127.0.0.1"}
+"""Addresses that a server can listen on and a client can't connect to."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers."""
+
+    url: str
+    page: dict[str, Any]
+    """The content of its `/health` page."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        pid = self.page.get("pid")
+        return pid if isinstance(pid, int) else None
+
+    @property
+    def version(self) -> str:
+        """Its version of ccfallback."""
+        return str(self.page["version"])
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it started."""
+        uptime = self.page.get("uptime")
+        return float(uptime) if isinstance(uptime, int | float) else 0.0
+
+
+def server_json(found: RunningServer | None) -> dict[str, Any]:
+    """A server, or that there is none, for `--json`."""
+    if found is None:
+        nothing = dict.fromkeys(("url", "pid", "version", "uptime"))
+        return {"running": False, **nothing}
+    return {
+        "running": True,
+        "url": found.url,
+        "pid": found.pid,
+        "version": found.version,
+        "uptime": found.uptime,
+    }
+
+
+def configured_url(config: "Config") -> str:
+    """The URL of a server with this configuration, for clients on this machine."""
+    return local_url(config.server.host, config.server.port)
+
+
+def local_url(host: str, port: int) -> str:
+    """The URL of a server that listens on an address, for clients on this machine."""
+    host = host.strip("[]")
+    host = _ANY_ADDRESS.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def find_server(
+    paths: "Paths", config: "Config", patience: float = PATIENCE
+) -> RunningServer | None:
+    """The running server: the registered one, or one at the configured address."""
+    return find_registered_server(paths, patience) or find_server_at(
+        configured_url(config), patience
+    )
+
+
+def find_registered_server(paths: "Paths", patience: float = PATIENCE) -> RunningServer | None:
+    """The server that registered itself, if it answers."""
+    registered = server_file.read(paths.server)
+    return None if registered is None else find_server_at(registered.url, patience)
+
+
+def find_server_at(url: str, patience: float = PATIENCE) -> RunningServer | None:
+    """The server at an address, if a ccfallback answers there."""
+    page = fetch_health(url, patience)
+    return None if page is None else RunningServer(url, page)
+
+
+def find_server_url(paths: "Paths", config: "Config") -> str | None:
+    """The URL of the running server."""
+    found = find_server(paths, config)
+    return None if found is None else found.url
+
+
+def find_registered_url(paths: "Paths") -> str | None:
+    """The URL of the server that registered itself, if it answers."""
+    found = find_registered_server(paths)
+    return None if found is None else found.url
+
+
+def describe_server_at(url: str) -> str | None:
+    """The ccfallback at an address, for a message; `None` if none answers there."""
+    found = find_server_at(url)
+    if found is None:
+        return None
+    return f"another ccfallback ({'' if found.pid is None else f'pid {found.pid}, '}{url})"
+
+
+def fetch_health(url: str, patience: float = PATIENCE) -> dict[str, Any] | None:
+    """The `/health` page of the ccfallback at an address; `None` if none answers there."""
+    # A plain socket: an outgoing proxy from the environment must not see loopback requests, and an
+    # HTTP library takes longer to load than the server to answer.
+    try:
+        parts = urlsplit(url)
+        response = _get_health(parts.hostname or "", parts.port or 80, patience)
+        head, _, body = response.partition(b"\r\n\r\n")
+        page = msgspec.json.decode(body)
+    except (OSError, ValueError, RecursionError):
+        return None
+    ok = head.split(b" ", 2)[1:2] == [b"200"]
+    return page if ok and isinstance(page, dict) and "version" in page else None
+
+
+def _get_health(host: str, port: int, patience: float) -> bytes:
+    """The whole response: with HTTP/1.0 the server closes the connection after it."""
+    end, response = monotonic() + patience, b""
+    name = f"[{host}]" if ":" in host else host
+    with socket.create_connection((host, port), patience) as connection:
+        connection.sendall(f"GET /health HTTP/1.0\r\nHost: {name}:{port}\r\n\r\n".encode())
+        while len(response) < LONGEST_PAGE and (left := end - monotonic()) > 0:
+            connection.settimeout(left)
+            if not (piece := connection.recv(65536)):
+                break
+            response += piece
+    return response
