@@ -14,8 +14,10 @@ from hypothesis import settings
 
 from ccfallback.paths import Paths
 from ccfallback.server.background import BackgroundProxy
-from ccfallback.server.record import Record
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
+
+Record = dict[str, Any]
+"""A record as the log file has it."""
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -81,9 +83,9 @@ class RunningProxy:
         providers: dict[str, Any] = msgspec.json.decode(self.paths.state.read_bytes())["providers"]
         return providers
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: Any) -> None:
         with self._changed:
-            self.records.append(record)
+            self.records.append(msgspec.to_builtins(record))
             self._changed.notify_all()
 
 

@@ -15,6 +15,7 @@ from ccfallback.cli.phrases import format_ahead, format_duration, format_last, j
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
+from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset
 from ccfallback.policy.breaker import (
     CLOSED,
     BreakerState,
@@ -91,7 +92,7 @@ def reset(
     session.state_file.update(clear)
     for name in cleared:
         session.record(
-            config, "circuit_breaker.reset", f"{name} was reset by hand", provider=name, by="cli"
+            config, CircuitBreakerReset(provider=name, by="cli"), f"{name} was reset by hand"
         )
     unchanged = [name for name in chosen if name not in cleared]
     session.console.emit_result({"reset": cleared, "unchanged": unchanged})
@@ -142,13 +143,14 @@ def trip(
     for name in chosen:
         session.record(
             config,
-            "circuit_breaker.cooldown",
-            f"{name}: cooling down for {format_duration(seconds)}: {BY_HAND}",
-            provider=name,
-            by="cli",
-            cooldownUntil=round(until * 1000),
-            seconds=seconds,
-            reason=BY_HAND,
+            CircuitBreakerCooldown(
+                provider=name,
+                by="cli",
+                cooldown_until=round(until * 1000),
+                seconds=seconds,
+                reason=BY_HAND,
+            ),
+            f"{name} cools down for {format_duration(seconds)}: {BY_HAND}",
         )
     session.console.emit_result({"tripped": chosen, "cooldownUntil": round(until * 1000)})
     session.console.say(

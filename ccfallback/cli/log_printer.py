@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
-from typing import Any, Final
+from typing import Final
 
 from ccfallback.cli.console import Console
 from ccfallback.events import story
+from ccfallback.events.records import Event
+from ccfallback.events.records import Record as LogRecord
+
+Record = LogRecord[Event]
 
 STYLES: Final[Mapping[str, str]] = {
     "·": "cyan",
@@ -25,15 +29,15 @@ class Teller:
         self._colour = console.colour
         self._day = ""
 
-    def __call__(self, record: Mapping[str, Any], _raw: bytes = b"") -> None:
+    def __call__(self, record: Record, _raw: bytes = b"") -> None:
         """Print one record."""
         self._console.write(self.lines(record))
 
-    def all(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def all(self, records: Iterable[Record]) -> None:
         """Print several at once, for one call of the system."""
         self._console.write("".join(map(self.lines, records)))
 
-    def lines(self, record: Mapping[str, Any]) -> str:
+    def lines(self, record: Record) -> str:
         """What there is to print of the next record."""
         line = story.line(record)
         paint = self._console.paint if self._colour else _plain

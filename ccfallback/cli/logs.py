@@ -8,11 +8,12 @@ import msgspec
 import typer
 
 from ccfallback.cli.console import Console
-from ccfallback.cli.log_printer import Teller
+from ccfallback.cli.log_printer import Record, Teller
 from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
 from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
 from ccfallback.events import story
+from ccfallback.events.records import record_from
 
 app = make_app(
     name="logs",
@@ -88,12 +89,12 @@ def tail(
         console.emit({"records": [record for record, _ in found]}, str)
         return
     for record, raw in found:
-        show(record, raw)
+        show(record_from(record), raw)
     if follow:
         try:
             for raw in journal.follow(path, poll=POLL, start=end):
                 if keep(added := _record(raw)):
-                    show(added, raw)
+                    show(record_from(added), raw)
         except KeyboardInterrupt:
             return  # It is how one ends following, not an interruption of anything.
 
@@ -104,7 +105,7 @@ class _Raw:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def __call__(self, record: Mapping[str, Any], raw: bytes) -> None:
+    def __call__(self, record: Record, raw: bytes) -> None:
         self._console.write_bytes(raw.rstrip(b"\r\n") + b"\n")
 
 

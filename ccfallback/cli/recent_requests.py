@@ -11,6 +11,7 @@ from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events import story
 from ccfallback.events.explanation import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import backwards
+from ccfallback.events.records import record_from
 from ccfallback.events.stats import CLIENT_LEFT
 
 ENDS: Final = re.compile(rb'"event":"request\.(?:complete|error)"')
@@ -56,7 +57,7 @@ def grid(records: Sequence[Mapping[str, Any]], width: int | None) -> Table:
 
 def row(record: Mapping[str, Any]) -> tuple[Cell, ...]:
     """A request as a line of the table; nothing in it is taken on trust."""
-    line, data = story.line(record), _data(record)
+    line, data = story.line(record_from(record)), _data(record)
     tokens = data.get("outputTokens")
     return (
         line.time,

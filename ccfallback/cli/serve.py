@@ -74,11 +74,11 @@ def serve(
         story.close()
 
 
-def _wanted(story: Backlog) -> "Listener":
+def _wanted(story: "Backlog[Record]") -> "Listener":
     """Passes on what a person wants to see as it happens."""
 
     def listen(record: "Record") -> None:
-        if record["event"] not in UNTOLD:
+        if record.event not in UNTOLD:
             story.put(record)
 
     return listen

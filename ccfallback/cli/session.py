@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import typer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ccfallback.config.file import ConfigFile
     from ccfallback.config.model import Config
+    from ccfallback.events.records import Event
     from ccfallback.policy.breaker import BreakerState
     from ccfallback.state.file import StateFile
 
@@ -96,7 +97,7 @@ class Session:
             self.console.say(f"the state file could not be read; it is now {file.set_aside}")
         return states
 
-    def record(self, config: "Config", event: str, message: str, **data: Any) -> None:
+    def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write to the log what was done by hand."""
         from ccfallback.events.journal import Journal
         from ccfallback.server.record import Record, Recorder
@@ -108,7 +109,7 @@ class Session:
                 journal.write(msgspec.json.encode(record) + b"\n")
 
         try:
-            Recorder(Sink(), config.log.level).log("info", event, message, **data)
+            Recorder(Sink(), config.log.level).log(event, message, level="info")
         except OSError as error:
             # The deed is done; that nobody wrote it down is no reason to call it failed.
             self.console.say(f"{self.paths.log} can't be written: {error.strerror}")

@@ -19,6 +19,7 @@ from ccfallback.cli.running_server import RunningServer, configured_url
 from ccfallback.config.model import Config, Provider
 from ccfallback.events import story
 from ccfallback.events.live_stats import Picture, Request, Tries
+from ccfallback.events.records import record_from
 from ccfallback.events.stats import BUCKETS, Part, folded
 from ccfallback.policy.breaker import BreakerState, Phase, limits_of, phase
 
@@ -292,7 +293,7 @@ def _request(
     if end is not None:
         time, name, answer, _, spent, first, _, tokens = recent.row(end)
     else:
-        line = story.line(request.records[0])
+        line = story.line(record_from(request.records[0]))
         time, name, answer = line.time, line.request, Styled("… ", "cyan")
         spent, first, tokens = format_latency(max(0.0, now - request.began)), "-", "-"
     if brief:

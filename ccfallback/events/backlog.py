@@ -8,7 +8,7 @@ the event loop.
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
 
 MOST_WAITING: Final = 10_000
 """Records that wait before new ones are dropped."""
@@ -16,16 +16,16 @@ MOST_WAITING: Final = 10_000
 GATHER: Final = 0.01
 """Seconds in which records gather to a batch."""
 
-Record = dict[str, Any]
+T = TypeVar("T")
 
 
-class Backlog:
+class Backlog(Generic[T]):
     """A queue and the thread that empties it."""
 
-    def __init__(self, consume: Callable[[list[Record]], None], name: str) -> None:
+    def __init__(self, consume: Callable[[list[T]], None], name: str) -> None:
         """`consume` is called in the thread, and must not raise."""
         self._consume = consume
-        self._waiting: deque[Record] = deque()
+        self._waiting: deque[T] = deque()
         self._rung = False
         self._bell = threading.Event()
         self._hurry = threading.Event()
@@ -39,7 +39,7 @@ class Backlog:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, record: Record) -> None:
+    def put(self, record: T) -> None:
         """Take a record; it belongs to the backlog from now on."""
         if self._closed or len(self._waiting) >= MOST_WAITING:
             self.dropped += 1
@@ -77,7 +77,7 @@ class Backlog:
             self._rung = False
             self._hurry.clear()
             closed = self._closed
-            batch: list[Record] = []
+            batch: list[T] = []
             while self._waiting and len(batch) < MOST_WAITING:
                 batch.append(self._waiting.popleft())
             if batch:

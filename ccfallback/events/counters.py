@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
+from ccfallback.events.records import CLIENT_LEFT, Event
+
 NOBODY: Final = "none"
 """The provider of a request that none answered."""
-
-CLIENT_LEFT: Final = 499
 
 LATENCY: Final = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
 TTFT: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
@@ -92,10 +92,10 @@ HISTOGRAMS: Final = (DURATION, FIRST)
 Labels = tuple[str, ...]
 
 _KINDS: Final = (
-    ("input", "inputTokens"),
-    ("output", "outputTokens"),
-    ("cache_read", "cacheReadTokens"),
-    ("cache_write", "cacheWriteTokens"),
+    ("input", "input_tokens"),
+    ("output", "output_tokens"),
+    ("cache_read", "cache_read_tokens"),
+    ("cache_write", "cache_write_tokens"),
 )
 
 
@@ -129,26 +129,26 @@ class Counters:
         self.counts[REFUSED][()] = 0
         self.histograms: dict[Metric, dict[str, Histogram]] = {metric: {} for metric in HISTOGRAMS}
 
-    def note(self, level: str, event: str, data: Mapping[str, Any]) -> None:
-        """Count an event; those of side endpoints, which are logged as debug, are none."""
-        count = COUNTED.get(event)
-        if count is not None and level != "debug":
-            count(self, data)
+    def note(self, event: Event) -> None:
+        """Count an event."""
+        count = COUNTED.get(event.name)
+        if count is not None:
+            count(self, event)
 
-    def _unanswered(self, data: Mapping[str, Any]) -> None:
-        status = data["status"]
+    def _unanswered(self, data: Any) -> None:
+        status = data.status
         outcome = "client_left" if status == CLIENT_LEFT else "failed"
-        self.counts[REQUESTS][data["provider"] or NOBODY, outcome, str(status)] += 1
+        self.counts[REQUESTS][data.provider or NOBODY, outcome, str(status)] += 1
 
-    def _answered(self, data: Mapping[str, Any]) -> None:
-        self.counts[REQUESTS][data["provider"], "answered", str(data["status"])] += 1
-        provider = data["provider"]
-        self._took(DURATION, provider, data["latency"])
-        if data["ttft"] is not None:
-            self._took(FIRST, provider, data["ttft"])
+    def _answered(self, data: Any) -> None:
+        self.counts[REQUESTS][data.provider, "answered", str(data.status)] += 1
+        provider = data.provider
+        self._took(DURATION, provider, data.latency)
+        if data.ttft is not None:
+            self._took(FIRST, provider, data.ttft)
         counts = self.counts[TOKENS]
         for kind, member in _KINDS:
-            if count := data[member]:
+            if count := getattr(data, member):
                 counts[provider, kind] += count
 
     def _took(self, metric: Metric, provider: str, milliseconds: float) -> None:
@@ -157,30 +157,30 @@ class Counters:
             histogram = self.histograms[metric][provider] = Histogram(metric.bounds)
         histogram.add(milliseconds / 1000)
 
-    def _tried(self, data: Mapping[str, Any]) -> None:
-        provider, reason, fault = data["provider"], data["reason"], data["after"]
+    def _tried(self, data: Any) -> None:
+        provider, reason, fault = data.provider, data.reason, data.after
         self.counts[ATTEMPTS][provider, reason] += 1
         if reason == "failover" and fault is not None:
             self.counts[FAILOVERS][provider, fault] += 1
 
-    def _failed(self, data: Mapping[str, Any]) -> None:
-        self.counts[FAILURES][data["provider"], data["fault"]] += 1
+    def _failed(self, data: Any) -> None:
+        self.counts[FAILURES][data.provider, data.fault] += 1
 
-    def _repaired(self, data: Mapping[str, Any]) -> None:
-        self.counts[REPAIRS][data["provider"], data["rectifier"]] += 1
+    def _repaired(self, data: Any) -> None:
+        self.counts[REPAIRS][data.provider, data.rectifier] += 1
 
-    def _refused(self, _data: Mapping[str, Any]) -> None:
+    def _refused(self, _data: Any) -> None:
         self.counts[REFUSED][()] += 1
 
 
-def _of_provider(metric: Metric) -> Callable[[Counters, Mapping[str, Any]], None]:
-    def count(tally: Counters, data: Mapping[str, Any]) -> None:
-        tally.counts[metric][data["provider"],] += 1
+def _of_provider(metric: Metric) -> Callable[[Counters, Any], None]:
+    def count(tally: Counters, data: Any) -> None:
+        tally.counts[metric][data.provider,] += 1
 
     return count
 
 
-COUNTED: Final[Mapping[str, Callable[[Counters, Mapping[str, Any]], None]]] = {
+COUNTED: Final[Mapping[str, Callable[[Counters, Any], None]]] = {
     "request.complete": Counters._answered,
     "request.error": Counters._unanswered,
     "provider.attempt": Counters._tried,

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ccfallback import files
-from ccfallback.events.backlog import Backlog, Record
+from ccfallback.events.backlog import Backlog
 from ccfallback.events.journal_reader import (
     Mark,
     all_lines,
@@ -127,7 +127,7 @@ class JournalWriter:
         self._noticed: float | None = None
         self._encoder = msgspec.json.Encoder(enc_hook=str)
         self._lost = 0
-        self._backlog = Backlog(self._write_all, "journal")
+        self._backlog: Backlog[object] = Backlog(self._write_all, "journal")
         self.put = self._backlog.put
         """Have a record written; it belongs to the writer from now on."""
 
@@ -150,11 +150,11 @@ class JournalWriter:
         if self._backlog.close(timeout):
             self._journal.close()
 
-    def _write_all(self, records: list[Record]) -> None:
+    def _write_all(self, records: list[object]) -> None:
         for lines in self._chunks(records):
             self._write(lines)
 
-    def _chunks(self, records: Iterable[Record]) -> Iterator[bytes]:
+    def _chunks(self, records: Iterable[object]) -> Iterator[bytes]:
         """The records as lines, as many at once as a file may take."""
         most = min(BATCH_BYTES, self._journal.max_bytes)
         chunk = bytearray()

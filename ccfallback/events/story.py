@@ -11,6 +11,8 @@ from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any, Final
 
+from ccfallback.events.records import Record
+
 SIGNS: Final[Mapping[str, str]] = {"debug": " ", "info": "·", "warn": "!", "error": "✗"}
 """What a level looks like where there is no colour."""
 
@@ -41,18 +43,18 @@ class StoryLine:
     text: str
 
 
-def line(record: Mapping[str, Any], *, timezone: tzinfo | None = None) -> StoryLine:
+def line(record: Record[Any], *, timezone: tzinfo | None = None) -> StoryLine:
     """A record as a line, its time in `timezone` (by default this machine's)."""
-    day, time = _clock(_second(str(record.get("timestamp"))), timezone)
-    event = printable(record.get("event"))
-    level = printable(record.get("level"))
+    day, time = _clock(_second(record.timestamp), timezone)
+    event = printable(record.event)
+    level = printable(record.level)
     return StoryLine(
         day=day,
         time=time,
         sign=ANSWERED if event in GOOD_EVENTS else SIGNS.get(level, " "),
         level=level,
-        request=printable(record.get("requestId"))[-REQUEST_LETTERS:],
-        text=printable(record.get("message")) or event or "(a line without a message)",
+        request=printable(record.request_id)[-REQUEST_LETTERS:],
+        text=printable(record.message) or event or "(a line without a message)",
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.events import records as events
 from ccfallback.messages.body import Body
 from ccfallback.policy import backoff as timing
 from ccfallback.policy import failover as policy
@@ -225,30 +226,30 @@ class Attempts:
         if step.reason is Reason.SAFETY_VALVE:
             until = self.turn.cooldown_until(step.provider)
             self._log(
-                "warn",
-                "safety_valve.triggered",
-                f"nobody else is left: {name} is asked although it cools down",
-                provider=name,
-                cooldownUntil=milliseconds(until if isfinite(until) else None),
+                events.SafetyValveTriggered(
+                    provider=name,
+                    cooldown_until=milliseconds(until if isfinite(until) else None),
+                ),
+                f"no other provider is left: trying {name} although it cools down",
             )
         self._log(
-            "info",
-            "provider.attempt",
-            f"asking {name}{how}",
-            provider=name,
-            attempt=number,
-            reason=str(step.reason),
-            after=str(self.replies[-1].outcome.fault) if self.replies else None,
-            host=host_of(step.provider.base_url),
-            model=mapped_model(step.draft.body.model, step.provider.model_mapping),
+            events.ProviderAttempt(
+                provider=name,
+                attempt=number,
+                reason=str(step.reason),
+                after=str(self.replies[-1].outcome.fault) if self.replies else None,
+                host=host_of(step.provider.base_url),
+                model=mapped_model(step.draft.body.model, step.provider.model_mapping),
+            ),
+            f"trying {name}{how}",
         )
 
     def _log_success(self, reply: AttemptResult) -> None:
         message = f"{reply.provider.name} answers after {reply.seconds:.2f} s"
-        self._log("info", "provider.success", message, **self._common(reply))
+        self._log(events.ProviderSuccess(**self._common(reply)), message)
 
     def _common(self, reply: AttemptResult) -> dict[str, Any]:
-        """What every record of a result says."""
+        """What every event at the end of an attempt says."""
         common = {
             "provider": reply.provider.name,
             "attempt": len(self.replies),
@@ -265,37 +266,37 @@ class Attempts:
         said = f" ({words})" if words else ""
         if reply.timeout is not None:
             self._log(
-                "warn",
-                "provider.timeout",
+                events.ProviderTimeout(
+                    **common,
+                    fault=str(outcome.fault),
+                    reason=outcome.reason,
+                    timeout=reply.timeout,
+                    seconds=reply.timeout_seconds,
+                ),
                 f"{name} was too slow: {outcome.reason} after {reply.seconds:.2f} s",
+            )
+            return
+        verb = "could not be tried" if not reply.sent else "failed"
+        self._log(
+            events.ProviderFailure(
                 **common,
                 fault=str(outcome.fault),
                 reason=outcome.reason,
-                timeout=reply.timeout,
-                seconds=reply.timeout_seconds,
-            )
-            return
-        verb = "could not be asked" if not reply.sent else "failed"
-        self._log(
-            "warn",
-            "provider.failure",
+                error=words,
+                until=milliseconds(outcome.until),
+                hint=outcome.hint or None,
+            ),
             f"{name} {verb} after {reply.seconds:.2f} s: {outcome.reason}{said}",
-            **common,
-            fault=str(outcome.fault),
-            reason=outcome.reason,
-            error=words,
-            until=milliseconds(outcome.until),
-            hint=outcome.hint or None,
         )
 
     def _log_curl(self, prepared: Prepared, secrets: Sequence[str]) -> None:
         if self.services.recorder.wants("debug"):
             curl = debug_curl(prepared.url, prepared.headers, secrets)
             message = f"to repeat the request to {prepared.provider.name}: {curl}"
-            self._log("debug", "request.debug_curl", message, provider=prepared.provider.name)
+            self._log(events.RequestDebugCurl(provider=prepared.provider.name), message)
 
-    def _log(self, level: str, event: str, message: str, **data: object) -> None:
-        self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
+    def _log(self, event: events.Event, message: str) -> None:
+        self.services.recorder.log(event, message, self.context.id, self.level)
 
 
 def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from time import monotonic, time
 from typing import Final, Protocol
 
 from ccfallback.errors import CcfallbackError
+from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState
 from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
@@ -98,10 +99,8 @@ class Breakers:
             return
         if self._store.set_aside is not None:
             self.recorder.log(
-                "error",
-                "state.corrupt",
-                f"the state file was not readable; it is kept as {self._store.set_aside}",
-                path=str(self._store.set_aside),
+                events.StateCorrupt(path=str(self._store.set_aside)),
+                f"the state file was unreadable; it is kept as {self._store.set_aside}",
             )
         if self._kept != kept:
             # A write was over meanwhile, and nobody knows whether this is older.
@@ -190,12 +189,12 @@ class Breakers:
         if monotonic() - self._noticed < NOTICE_PAUSE:
             return
         self._noticed = monotonic()
-        self.recorder.log("error", "state.error", message)
+        self.recorder.log(events.StateError(), message)
 
     def _accept(self) -> None:
         if self._refused:
             self._refused = False
-            self.recorder.log("info", "state.saved", "the state is saved again")
+            self.recorder.log(events.StateSaved(), "the state is saved again")
 
 
 def _all_of(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:

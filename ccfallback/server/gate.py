@@ -14,6 +14,7 @@ from traceback import extract_tb
 from typing import Final
 
 from ccfallback.config.model import Config
+from ccfallback.events import records as events
 from ccfallback.server.client import (
     ARRIVED_KEY,
     CLIENT_KEY,
@@ -74,7 +75,7 @@ class Gate:
             if refusal is not None:
                 status, kind, message = refusal
                 self._services.recorder.log(
-                    "warn", "auth.failure", message, context.id, path=scope["path"], status=status
+                    events.AuthFailure(path=scope["path"], status=status), message, context.id
                 )
                 await send_error(exit_, context.id, status, kind, message)
             elif scope["method"] == "OPTIONS" and exit_.cors:
@@ -127,7 +128,7 @@ class Gate:
         where = f"{frames[-1].filename.rpartition('ccfallback')[2]}:{frames[-1].lineno}"
         kind = type(error).__name__
         self._services.recorder.log(
-            "error", "server.error", f"internal error: {kind} at {where}", context.id
+            events.ServerError(), f"internal error: {kind} at {where}", context.id
         )
         if not exit_.started:
             await send_error(exit_, context.id, 500, "api_error", f"Internal error: {kind}")

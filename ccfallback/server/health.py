@@ -3,6 +3,7 @@
 from typing import Final
 
 from ccfallback.config.model import Provider
+from ccfallback.events import records as events
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, Limits, Phase
 from ccfallback.policy.failover import Admission
@@ -88,12 +89,9 @@ class RequestHealth:
         )
         if was_open and self.cooldown_of(name) is None:
             self._breakers.recorder.log(
-                "info",
-                "circuit_breaker.reset",
+                events.CircuitBreakerReset(provider=name, by="success"),
                 f"{name} answers again",
                 self._id,
-                provider=name,
-                by="success",
             )
         if not clean:
             self.urgent = True
@@ -120,17 +118,17 @@ class RequestHealth:
         what = f"{name} for {self._model}" if scoped else name
         times = "once" if failures == 1 else f"{failures} times in a row"
         self._breakers.recorder.log(
-            "warn",
-            "circuit_breaker.cooldown",
-            f"{what} is left out for {seconds:.0f} s: failed {times}, last with {outcome.reason}",
+            events.CircuitBreakerCooldown(
+                provider=name,
+                model=self._model if scoped else None,
+                cooldown_until=milliseconds(until),
+                seconds=round(seconds, 3),
+                failures=failures,
+                reason=outcome.reason,
+                hint=outcome.hint or None,
+            ),
+            f"{what} cools down for {seconds:.0f} s: failed {times}, last with {outcome.reason}",
             self._id,
-            provider=name,
-            model=self._model if scoped else None,
-            cooldownUntil=milliseconds(until),
-            seconds=round(seconds, 3),
-            failures=failures,
-            reason=outcome.reason,
-            hint=outcome.hint or None,
         )
 
     def cooldown_of(self, name: str) -> float | None:
@@ -173,16 +171,16 @@ class RequestHealth:
         left = until - self._breakers.clock()
         when = f" for another {left:.0f} s" if left > 0 else ""
         self._breakers.recorder.log(
-            "info",
-            "circuit_breaker.skip",
-            f"{provider.name} is passed by: it {why}{when}",
+            events.CircuitBreakerSkip(
+                provider=provider.name,
+                cooldown_until=milliseconds(until),
+                reason=holding.reason,
+                model=self._model if of_model else None,
+                failures=holding.failures,
+                last_failure=milliseconds(holding.last_failure),
+                since=milliseconds(holding.cooldown_began),
+                probe=until <= self._breakers.clock(),
+            ),
+            f"{provider.name} is skipped: it {why}{when}",
             self._id,
-            provider=provider.name,
-            cooldownUntil=milliseconds(until),
-            reason=holding.reason,
-            model=self._model if of_model else None,
-            failures=holding.failures,
-            lastFailure=milliseconds(holding.last_failure),
-            since=milliseconds(holding.cooldown_began),
-            probe=until <= self._breakers.clock(),
         )

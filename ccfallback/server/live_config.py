@@ -8,6 +8,7 @@ from typing import Protocol
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
+from ccfallback.events import records as events
 from ccfallback.rectify import RECTIFIERS
 from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
@@ -62,27 +63,21 @@ class LiveConfig:
             config = await asyncio.to_thread(self._store.load)
         except (CcfallbackError, OSError) as error:
             self._recorder.log(
-                "error",
-                "config.error",
-                f"the configuration is not used as it is now, the last good one stays: {error}",
-                path=path,
+                events.ConfigError(path=path),
+                f"the configuration can't be used, the last good one stays: {error}",
             )
             return
         self.current = config
         names = [provider.name for provider in config.active]
         self._recorder.log(
-            "info",
-            "config.load",
+            events.ConfigLoad(path=path, providers=names),
             f"configuration read again: {', '.join(names) or 'no provider enabled'}",
-            path=path,
-            providers=names,
         )
         if (config.server.host, config.server.port) != (before.server.host, before.server.port):
             self._recorder.log(
-                "warn",
-                "config.load",
-                "another host or port is used from the next start on",
-                path=path,
+                events.ConfigLoad(path=path),
+                "the new host or port is used from the next start on",
+                level="warn",
             )
         for changed in self.on_change:
             changed(config)

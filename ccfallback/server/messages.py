@@ -1,8 +1,8 @@
 """`POST /v1/messages`, top to bottom in the order in which things happen."""
 
 import asyncio
-from collections.abc import Mapping
 
+from ccfallback.events import records as events
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.policy.error_response import ErrorResponse, exhausted, no_fallback
 from ccfallback.policy.failover import is_final
@@ -82,20 +82,11 @@ class Messages:
 
     def _log_error(self, context: Context, status: int, kind: str, message: str) -> None:
         self._services.recorder.log(
-            "warn",
-            "request.error",
+            events.RequestError(
+                status=status, latency=round(context.seconds * 1000, 1), attempts=0, error=kind
+            ),
             f"refused with {status}: {message}",
             context.id,
-            provider=None,
-            model=None,
-            status=status,
-            latency=round(context.seconds * 1000, 1),
-            ttft=None,
-            attempts=0,
-            inputTokens=None,
-            outputTokens=None,
-            stream=None,
-            error=kind,
         )
 
 
@@ -140,7 +131,12 @@ class MessagesRequest:
             if reply is not None:
                 # Who interrupts an answer keeps the thinking that it began with.
                 self._note_signer(reply)
-            self._log_end(reply, 499, error="client disconnected", message="the client has left")
+            self._log_end(
+                reply,
+                events.CLIENT_LEFT,
+                error="client disconnected",
+                message="the client has left",
+            )
             if self._turn.urgent:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
@@ -229,15 +225,15 @@ class MessagesRequest:
         body, size = self._body, len(self._body.raw)
         kind = "stream" if body.stream else "whole answer"
         self._services.recorder.log(
-            "info",
-            "request.start",
+            events.RequestStart(
+                model=body.model,
+                stream=body.stream,
+                bytes=size,
+                chain=self._chain.names,
+                left_out=self._chain.excluded,
+            ),
             f"{body.model or 'no model'}, {kind}, {size / 1000:.1f} kB",
             self._context.id,
-            model=body.model,
-            stream=body.stream,
-            bytes=size,
-            chain=self._chain.names,
-            leftOut=self._chain.excluded,
         )
 
     def _log_end(
@@ -247,7 +243,7 @@ class MessagesRequest:
         *,
         error: str | None = None,
         message: str = "",
-        told: Mapping[str, str] | None = None,
+        told: dict[str, str] | None = None,
     ) -> None:
         latency = self._context.seconds
         name = reply.provider.name if reply is not None else None
@@ -257,50 +253,46 @@ class MessagesRequest:
             tokens = _tokens(reply)
             text = f"answered by {name} in {latency:.2f} s{after}{tokens}"
         elif reply is not None and not message:
-            text = f"{name}'s {status} is handed on after {latency:.2f} s{after}"
+            text = f"{name}'s {status} is forwarded after {latency:.2f} s{after}"
         else:
             text = f"no answer after {latency:.2f} s{after}: {message}"
         usage = reply.usage if reply is not None else None
-        data = {
-            "provider": name,
-            "model": self._body.model,
-            "status": status,
-            "latency": round(latency * 1000, 1),
-            "ttft": None if self._ttft is None else round(self._ttft * 1000, 1),
-            "attempts": self._talk.attempts,
-            "inputTokens": None if usage is None else usage.input_tokens,
-            "outputTokens": None if usage is None else usage.output_tokens,
-            "cacheReadTokens": None if usage is None else usage.cache_read,
-            "cacheWriteTokens": None if usage is None else usage.cache_write,
-            "stream": self._body.stream,
-        }
-        if error is None:
-            self._services.recorder.log("info", "request.complete", text, self._context.id, **data)
-        else:
-            # That a client leaves is no trouble of ours.
-            level = "info" if status == 499 else "warn"
-            extra = {"error": error, **({"told": told} if told else {})}
-            self._services.recorder.log(
-                level, "request.error", text, self._context.id, **data, **extra
-            )
+        end = events.RequestComplete() if error is None else events.RequestError(error=error)
+        end.provider = name
+        end.model = self._body.model
+        end.status = status
+        end.latency = round(latency * 1000, 1)
+        end.ttft = None if self._ttft is None else round(self._ttft * 1000, 1)
+        end.attempts = count
+        end.stream = self._body.stream
+        if usage is not None:
+            end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
+            end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write
+        if told and isinstance(end, events.RequestError):
+            end.told = told
+        # A client disconnect is not an error.
+        level = "info" if end.client_left else None
+        self._services.recorder.log(end, text, self._context.id, level)
 
     def _log_torn(self, reply: AttemptResult) -> None:
         outcome, name = reply.outcome, reply.provider.name
+        late = outcome.fault is Fault.TIMEOUT
+        kind = events.ProviderTimeout if late else events.ProviderFailure
         self._services.recorder.log(
-            "warn",
-            "provider.timeout" if outcome.fault is Fault.TIMEOUT else "provider.failure",
+            kind(
+                provider=name,
+                status=reply.status,
+                fault=str(outcome.fault),
+                reason=outcome.reason,
+            ),
             f"{name} broke off after the answer had begun: {outcome.reason}",
             self._context.id,
-            provider=name,
-            status=reply.status,
-            fault=str(outcome.fault),
-            reason=outcome.reason,
         )
         self._log_end(
             reply,
             reply.status or 200,
             error=outcome.reason,
-            message="the connection is dropped, so that the client asks again",
+            message="the connection is dropped, so that the client tries again",
         )
 
 

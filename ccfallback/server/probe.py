@@ -156,7 +156,7 @@ class _Prober:
         if trouble(evidence) is Trouble.UNKNOWN_MODEL:
             known = await self._models(services, context, provider)
             evidence = _evidence(provider, model, reply, known)
-        words = next((r["data"]["error"] for r in reversed(said) if r["data"].get("error")), "")
+        words = next((each for r in reversed(said) if (each := getattr(r.data, "error", None))), "")
         message = reply.outcome.reason + (f": {words}" if words else "")
         return _result(provider, model, evidence, message=message, hint="", reply=reply)
 

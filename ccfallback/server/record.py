@@ -1,4 +1,4 @@
-"""Say what happens: one record an event, to the log file and to whoever listens.
+"""Records events: each becomes one line of the log, and is counted and heard as it happens.
 
 A record never holds a key, a token or message content; texts that come from an upstream are
 scrubbed and cut here, so that no caller can forget it.
@@ -11,19 +11,19 @@ from time import time
 from typing import Any, Final, Protocol
 
 from ccfallback.config.model import LEVELS
+from ccfallback.events.records import Event
+from ccfallback.events.records import Record as LogRecord
 from ccfallback.messages.body import Body
 from ccfallback.redact import scrub, without_quotes
 
-Record = dict[str, Any]
+Record = LogRecord[Any]
 Listener = Callable[[Record], None]
-Count = Callable[[str, str, Record], None]
-"""Takes an event's level, its name and its data."""
 
 LONGEST_TEXT: Final = 200
 
 
 class Sink(Protocol):
-    """Where records go to stay."""
+    """Where records are kept."""
 
     @property
     def put(self) -> Listener:
@@ -31,19 +31,18 @@ class Sink(Protocol):
 
 
 class Recorder:
-    """Makes records and hands them on."""
+    """Makes records of events and hands them on."""
 
     def __init__(self, sink: Sink | None, level: str = "info") -> None:
         self.sink = sink
-        """Where records go, if anywhere."""
         self._wanted: frozenset[str] = frozenset()
         self.set_level(level)
         self.listeners: list[Listener] = []
-        self.counts: dict[str, Count] = {}
-        """Who is told of an event by that name, of whatever level."""
+        self.count: Callable[[Event], None] | None = None
+        """Is given every event but those of side endpoints, whatever level is logged."""
 
     def set_level(self, level: str) -> None:
-        """Records below this level are dropped from now on."""
+        """Drop records below this level from now on."""
         self._wanted = frozenset(LEVELS[LEVELS.index(level) :])
 
     def wants(self, level: str) -> bool:
@@ -51,23 +50,26 @@ class Recorder:
         return level in self._wanted
 
     def log(
-        self, level: str, event: str, message: str, request_id: str | None = None, **data: Any
+        self, event: Event, message: str, request_id: str | None = None, level: str | None = None
     ) -> None:
-        """Record an event; `message` is a sentence for a person, `data` the same for a script."""
-        if event in self.counts:
-            self.counts[event](level, event, data)
+        """Record an event, at its own level unless another is given.
+
+        `message` is a sentence for a person; the event says the same to a program.
+        """
+        level = level or event.level
+        if self.count is not None and level != "debug":
+            self.count(event)
         if level not in self._wanted:
             return
-        record = {
-            "timestamp": timestamp(time()),
-            "level": level,
-            "event": event,
-            "message": message,
-            "requestId": request_id,
-            "data": data,
-        }
+        record: Record = LogRecord(timestamp(time()), level, event.name, message, request_id, event)
         if self.sink is not None:
             self.sink.put(record)
+        for listener in self.listeners:
+            listener(record)
+
+    def announce(self, event: Event, message: str) -> None:
+        """Tell the listeners about an event that the log itself can't take."""
+        record: Record = LogRecord(timestamp(time()), event.level, event.name, message, None, event)
         for listener in self.listeners:
             listener(record)
 
@@ -79,26 +81,26 @@ def timestamp(seconds: float) -> str:
 
 @lru_cache(maxsize=8)
 def _millisecond(milliseconds: int) -> str:
-    """A millisecond of the calendar: the same for several records."""
+    """A millisecond as text, kept because several records share it."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_second(seconds)}.{rest:03}Z"
 
 
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
-    """A second of the calendar: the same for a great many records."""
+    """A second as text, kept because many records share it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def milliseconds(seconds: float | None) -> int | None:
-    """A moment as scripts get it."""
+    """Seconds as milliseconds, which scripts and the log get."""
     return None if seconds is None else round(seconds * 1000)
 
 
 def upstream_text(text: str, secrets: Collection[str] = (), body: Body | None = None) -> str:
-    """An upstream's own words, fit for the log: scrubbed, on one line, cut.
+    """An upstream's own words as the log may hold them: scrubbed, on one line, cut.
 
-    What they quote of the `body` that was sent is left out.
+    What they quote of the `body` that was sent is removed.
     """
     line = " ".join(scrub(text, secrets).split())
     line = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from ccfallback.config.model import Provider
+from ccfallback.events import records as events
 from ccfallback.policy import learned as lessons
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.draft import RequestDraft
@@ -78,14 +79,14 @@ class Repairs:
         self._made.setdefault(provider.name, []).append(found)
         said = upstream_text(outcome.message, body=draft.body)
         self._log(
-            "info",
-            "rectifier.attempt",
+            events.RectifierAttempt(
+                provider=provider.name,
+                rectifier=name,
+                changed=repaired.changed,
+                **difference(before, repaired.draft),
+                error=said,
+            ),
             f"{provider.name} refused the request ({said}); {name}: {repaired.changed}",
-            provider=provider.name,
-            rectifier=name,
-            changed=repaired.changed,
-            **difference(before, repaired.draft),
-            error=said,
         )
         return name, repaired.draft
 
@@ -104,14 +105,11 @@ class Repairs:
         for name, repaired in self._made.pop(provider.name, []):
             learns = repaired.lesson is not None and not provider.primary
             self._log(
-                "info",
-                "rectifier.applied",
+                events.RectifierApplied(
+                    provider=provider.name, rectifier=name, changed=repaired.changed, learned=learns
+                ),
                 f"{name} was right about {provider.name}: {repaired.changed}"
                 + ("; remembered for a day" if learns else ""),
-                provider=provider.name,
-                rectifier=name,
-                changed=repaired.changed,
-                learned=learns,
             )
             if learns and repaired.lesson is not None:
                 learn = partial(
@@ -127,9 +125,9 @@ class Repairs:
         if worn:
             self._change(provider, partial(lessons.renewed, used=worn, now=now))
 
-    def _log(self, level: str, event: str, message: str, **data: object) -> None:
+    def _log(self, event: events.Event, message: str) -> None:
         # Not the conversation's own: who holds each other waits for the collector.
-        self.services.recorder.log(self.level or level, event, message, self.context.id, **data)
+        self.services.recorder.log(event, message, self.context.id, self.level)
 
     def _change(
         self,

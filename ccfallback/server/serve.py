@@ -19,7 +19,7 @@ import uvicorn
 from ccfallback import __version__, files
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
-from ccfallback.events.counters import COUNTED
+from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
 from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.paths import Paths
@@ -85,7 +85,7 @@ class Proxy:
             logins=RefusedLogins(),
             pause=pause,
         )
-        self.recorder.counts = dict.fromkeys(COUNTED, self.services.tally.note)
+        self.recorder.count = self.services.tally.note
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -146,7 +146,7 @@ class Proxy:
             await self.services.upstreams.aclose()
             await self._beside(self._forget_address)
             self._disk.close()
-            self.recorder.log("info", "server.stop", "stopped")
+            self.recorder.log(events.ServerStop(), "stopped")
             self._writer.close()
 
     def stop(self) -> None:
@@ -163,13 +163,8 @@ class Proxy:
     def _log_start(self, config: Config) -> None:
         names = [provider.name for provider in config.active]
         self.recorder.log(
-            "info",
-            "server.start",
+            events.ServerStart(url=self.url, version=__version__, pid=os.getpid(), providers=names),
             f"listening on {self.url}; the chain: {', '.join(names) or 'no provider enabled'}",
-            url=self.url,
-            version=__version__,
-            pid=os.getpid(),
-            providers=names,
         )
 
     def _log_open_files(self) -> None:
@@ -181,17 +176,13 @@ class Proxy:
                 continue
             if not private:
                 self.recorder.log(
-                    "warn",
-                    "files.open",
-                    f"{path} can be opened by others on this machine: chmod 600 {path}",
-                    path=str(path),
+                    events.FilesOpen(path=str(path)),
+                    f"{path} can be opened by other users of this machine: chmod 600 {path}",
                 )
 
     def _log_lost(self, error: OSError) -> None:
         message = f"the log can't be written, going on without: {error.strerror or error}"
-        record = {"level": "error", "event": "log.error", "message": message}
-        for listener in self.recorder.listeners:
-            listener(record)
+        self.recorder.announce(events.LogError(), message)
 
     async def _flush_now_and_then(self) -> None:
         while True:
@@ -275,7 +266,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         logger.propagate = False
 
     def log_refusal(status: int, message: str, given: str) -> None:
-        services.recorder.log("warn", "client.refused", message, given, status=status)
+        services.recorder.log(events.ClientRefused(status=status), message, given)
 
     return uvicorn.Config(
         create_app(services),

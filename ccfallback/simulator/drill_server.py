@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 
 from ccfallback.config.model import Config, KeySource, Provider, Timeouts
+from ccfallback.events.records import ProviderTimeout
 from ccfallback.paths import Paths
 from ccfallback.redact import Secret
 from ccfallback.server.record import Record
@@ -150,12 +151,12 @@ class DrillServer:
             self.repaired = True
 
     def _listen(self, record: Record) -> None:
-        if record["event"] == "provider.timeout":
-            data = record["data"]
-            name = data.get("timeout") or "idle"
-            limits = _shrunk(self._limits(data["provider"]), self.patience)
-            self.late.append((data["provider"], name, data.get("seconds") or limits.idle))
-            self.disturbed |= not self._may_be_late(data["provider"])
+        event = record.data
+        if isinstance(event, ProviderTimeout):
+            name = event.timeout or "idle"
+            limits = _shrunk(self._limits(event.provider), self.patience)
+            self.late.append((event.provider, name, event.seconds or limits.idle))
+            self.disturbed |= not self._may_be_late(event.provider)
 
     def _may_be_late(self, name: str) -> bool:
         """Whether it is the provider's fault if no answer comes in time."""

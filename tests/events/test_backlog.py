@@ -5,7 +5,9 @@ import threading
 import pytest
 
 from ccfallback.events import backlog
-from ccfallback.events.backlog import Backlog, Record
+from ccfallback.events.backlog import Backlog
+
+Record = dict[str, int]
 
 
 def test_records_arrive_in_order_and_all_of_them() -> None:
@@ -48,7 +50,7 @@ def test_what_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
         hanging.set()
         go_on.wait()
 
-    waiting = Backlog(hang, "test")
+    waiting: Backlog[Record] = Backlog(hang, "test")
     waiting.put({})
     hanging.wait()
     for _ in range(5):

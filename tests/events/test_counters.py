@@ -23,16 +23,17 @@ from ccfallback.events.counters import (
     Histogram,
     Metric,
 )
+from ccfallback.events.records import EVENTS, ProviderSuccess, RequestComplete
 
 END: dict[str, Any] = {
     "provider": "a",
     "status": 200,
     "latency": 2400.0,
     "ttft": 300.0,
-    "inputTokens": 5,
-    "outputTokens": 7,
-    "cacheReadTokens": None,
-    "cacheWriteTokens": 0,
+    "input_tokens": 5,
+    "output_tokens": 7,
+    "cache_read_tokens": None,
+    "cache_write_tokens": 0,
 }
 
 
@@ -96,24 +97,23 @@ def test_what_counts_as_what(
     event: str, data: dict[str, Any], metric: Metric, counts: dict[tuple[str, ...], int]
 ) -> None:
     tally = Counters()
-    tally.note("info", event, data)
+    tally.note(EVENTS[event](**data))
     assert dict(tally.counts[metric]) == counts
 
 
 def test_durations_are_in_seconds() -> None:
     tally = Counters()
-    tally.note("info", "request.complete", END)
-    tally.note("info", "request.complete", {**END, "ttft": None})
+    tally.note(RequestComplete(**END))
+    tally.note(RequestComplete(**{**END, "ttft": None}))
     latency, first = tally.histograms[DURATION]["a"], tally.histograms[FIRST]["a"]
     assert (sum(latency.counts), sum(first.counts)) == (2, 1)
     assert latency.total == pytest.approx(4.8)
     assert first.total == pytest.approx(0.3)
 
 
-def test_side_endpoints_and_unknown_events_count_for_nothing() -> None:
+def test_other_events_count_for_nothing() -> None:
     tally = Counters()
-    tally.note("debug", "provider.failure", {"provider": "a", "fault": "torn"})
-    tally.note("info", "provider.success", {})
+    tally.note(ProviderSuccess(provider="a"))
     assert not any(count for counts in tally.counts.values() for count in counts.values())
 
 

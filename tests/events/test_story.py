@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.events import story
+from ccfallback.events.records import record_from
 
 RECORD = {
     "timestamp": "2025-05-11T23:20:03.123Z",
@@ -18,7 +19,7 @@ RECORD = {
 
 
 def test_a_record_becomes_a_line() -> None:
-    assert story.line(RECORD, timezone=UTC) == story.StoryLine(
+    assert story.line(record_from(RECORD), timezone=UTC) == story.StoryLine(
         day="2025-05-11",
         time="23:20:03",
         sign="!",
@@ -29,23 +30,25 @@ def test_a_record_becomes_a_line() -> None:
 
 
 def test_the_time_is_the_reader_s_own() -> None:
-    line = story.line(RECORD, timezone=timezone(timedelta(hours=2)))
+    line = story.line(record_from(RECORD), timezone=timezone(timedelta(hours=2)))
     assert (line.day, line.time) == ("2025-05-12", "01:20:03")
 
 
 @pytest.mark.parametrize("event", ["request.complete", "provider.success"])
 def test_good_news_looks_good(event: str) -> None:
-    assert story.line({**RECORD, "level": "info", "event": event}).sign == story.ANSWERED
+    assert (
+        story.line(record_from({**RECORD, "level": "info", "event": event})).sign == story.ANSWERED
+    )
 
 
 def test_a_record_of_nothing_is_a_line_too() -> None:
-    line = story.line({})
+    line = story.line(record_from({}))
     assert (line.time, line.request) == ("--:--:--", "")
     assert line.text
 
 
 def test_a_terminal_gets_no_control_characters() -> None:
-    line = story.line({"message": "a\x1b[31m\nb\x9b\u202ec"})
+    line = story.line(record_from({"message": "a\x1b[31m\nb\x9b\u202ec"}))
     assert line.text == "a [31m b c"
 
 
@@ -54,11 +57,11 @@ ANY = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.intege
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(RECORD, ANY)))
 def test_no_record_raises(record: dict[str, Any]) -> None:
-    line = story.line(record)
+    line = story.line(record_from(record))
     assert len(line.time) == 8
     assert len(line.sign) == 1
 
 
 @pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", "2025-05-11"])
 def test_no_time_raises(when: str) -> None:
-    assert len(story.line({"timestamp": when}).time) == 8
+    assert len(story.line(record_from({"timestamp": when})).time) == 8

@@ -48,7 +48,7 @@ def story(folder: Path, *, returns: bool) -> dict[str, Any]:
 
     def listen(record: Record) -> None:
         records.append(record)
-        if returns and record["event"] == "provider.failure" and not back.is_set():
+        if returns and record.event == "provider.failure" and not back.is_set():
             come_back(record)
 
     folder.mkdir()
@@ -70,10 +70,8 @@ def story(folder: Path, *, returns: bool) -> dict[str, Any]:
             name: [each["consecutiveFailures"], each["cooldownUntil"]]
             for name, each in held.get("providers", {}).items()
         },
-        "events": [record["event"] for record in records],
-        "reasons": [
-            record["data"]["reason"] for record in records if record["event"] == "provider.failure"
-        ],
+        "events": [record.event for record in records],
+        "reasons": [record.data.reason for record in records if record.event == "provider.failure"],
     }
 
 

@@ -84,7 +84,7 @@ class Scene:
         self.breakers = Breakers(self.file, recorder)
 
     def said(self, event: str) -> int:
-        return sum(record["event"] == event for record in self.records)
+        return sum(record.event == event for record in self.records)
 
     async def until_reached(self) -> None:
         assert await asyncio.to_thread(self.file.reached.wait, 10)
@@ -179,8 +179,8 @@ def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
                 await asyncio.sleep(0)
 
     asyncio.run(story())
-    (said,) = [record for record in scene.records if record["event"] == "state.error"]
-    assert "can't be read" in said["message"]
+    (said,) = [record for record in scene.records if record.event == "state.error"]
+    assert "can't be read" in said.message
 
 
 def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:

@@ -3,13 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ccfallback.events.counters import COUNTERS, HISTOGRAMS
+from ccfallback.events.records import (
+    ProviderAttempt,
+    ProviderSuccess,
+    RequestComplete,
+    RequestStart,
+)
 from ccfallback.paths import Paths
 from ccfallback.server.metrics import GAUGES
 from ccfallback.simulator import scripted
@@ -154,17 +159,25 @@ def test_counting_an_answer_takes_next_to_nothing() -> None:
     from ccfallback.events.counters import Counters
 
     tally = Counters()
-    attempt: dict[str, Any] = {"provider": "a", "reason": "first", "after": None}
-    end: dict[str, Any] = dict.fromkeys(
-        ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens"), 5
+    start, attempt, success = (
+        RequestStart(),
+        ProviderAttempt(provider="a", reason="first"),
+        ProviderSuccess(),
     )
-    end |= {"provider": "a", "status": 200, "latency": 5620.1, "ttft": 400.2}
+    end = RequestComplete(
+        provider="a",
+        status=200,
+        latency=5620.1,
+        ttft=400.2,
+        input_tokens=5,
+        output_tokens=5,
+        cache_read_tokens=5,
+        cache_write_tokens=5,
+    )
 
     def request() -> None:
-        tally.note("info", "request.start", end)
-        tally.note("info", "provider.attempt", attempt)
-        tally.note("info", "provider.success", attempt)
-        tally.note("info", "request.complete", end)
+        for event in (start, attempt, success, end):
+            tally.note(event)
 
     least = min(repeat(request, number=500, repeat=20)) / 500
     # 5 microseconds at rest; the bound is for machines with other things to do.

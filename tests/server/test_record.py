@@ -1,7 +1,9 @@
 """Records: made once, scrubbed, and only as many as wanted."""
 
+import msgspec
 import pytest
 
+from ccfallback.events.records import Event, ProviderFailure, RequestStart
 from ccfallback.server.record import Record, Recorder, upstream_text
 
 
@@ -20,7 +22,7 @@ def test_the_level_decides_what_is_kept(level: str, kept: int) -> None:
     sink = Kept()
     recorder = Recorder(sink, level)
     for name in ("debug", "info", "warn", "error"):
-        recorder.log(name, "event", "message")
+        recorder.log(RequestStart(), "message", level=name)
     assert len(sink.records) == kept
 
 
@@ -28,10 +30,14 @@ def test_a_record_has_the_promised_members_and_reaches_everybody() -> None:
     sink, heard = Kept(), Kept()
     recorder = Recorder(sink)
     recorder.listeners.append(heard.put)
-    recorder.log("info", "request.start", "a sentence", "ccr-1", model="m")
+    event = RequestStart(model="m")
+    recorder.log(event, "a sentence", "ccr-1")
     (record,) = sink.records
-    assert set(record) == {"timestamp", "level", "event", "message", "requestId", "data"}
-    assert record["data"] == {"model": "m"}
+    line = msgspec.json.decode(msgspec.json.encode(record))
+    assert list(line) == ["timestamp", "level", "event", "message", "requestId", "data"]
+    assert (line["event"], line["level"], line["requestId"]) == ("request.start", "info", "ccr-1")
+    assert line["data"]["model"] == "m"
+    assert record.data is event
     assert heard.records == [record]
 
 
@@ -42,3 +48,13 @@ def test_an_upstreams_words_are_scrubbed_cut_and_on_one_line() -> None:
     assert "abcdefghijklmnop" not in line
     assert "\n" not in line
     assert len(line) <= 200
+
+
+def test_a_side_endpoint_counts_nowhere_and_any_other_request_whatever_the_level() -> None:
+    counted: list[Event] = []
+    recorder = Recorder(None, "error")
+    recorder.count = counted.append
+    recorder.log(ProviderFailure(), "message", level="debug")
+    assert counted == []
+    recorder.log(ProviderFailure(), "message")
+    assert counted == [ProviderFailure()]

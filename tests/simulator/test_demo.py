@@ -9,7 +9,7 @@ def test_the_demonstration_ends_with_an_answer_of_the_fallback() -> None:
     result = demo(records.append)
     assert result.ok
     assert result.attempts == 2
-    events = [record["event"] for record in records]
+    events = [record.event for record in records]
     assert events.index("provider.failure") < events.index("provider.success")
     assert "request.complete" in events
     assert "files.open" not in events

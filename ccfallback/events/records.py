@@ -1,0 +1,481 @@
+"""The log's events, one struct each, and the record that carries an event.
+
+A record is one line of the log; the fields of its event are the line's `data`. Everything that
+counts, shows or explains events tells them apart by their type. To add an event, add a struct.
+
+Reading never fails on a line that is JSON: a log outlives the version that wrote it, and other
+programs may have written to it. A member of the wrong type counts as missing.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cache, lru_cache
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+CLIENT_LEFT: Final = 499
+"""The status of a request whose client disconnected before the answer was complete."""
+
+
+class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
+    """What happened. Times are Unix milliseconds, `UNSET` members are not written."""
+
+    name: ClassVar[str] = ""
+    level: ClassVar[str] = "info"
+
+
+class UnknownEvent(Event):
+    """An event of another version, or of another program."""
+
+    provider: str | None = None
+
+
+class ServerStart(Event):
+    """The server listens."""
+
+    name: ClassVar[str] = "server.start"
+
+    url: str = ""
+    version: str = ""
+    pid: int | None = None
+    providers: list[str] = []
+
+
+class ServerStop(Event):
+    """The server has stopped."""
+
+    name: ClassVar[str] = "server.stop"
+
+
+class ServerError(Event):
+    """An exception that no code expected."""
+
+    name: ClassVar[str] = "server.error"
+    level: ClassVar[str] = "error"
+
+
+class ConfigLoad(Event):
+    """The configuration was read again."""
+
+    name: ClassVar[str] = "config.load"
+
+    path: str = ""
+    providers: list[str] | UnsetType = UNSET
+
+
+class ConfigError(Event):
+    """The configuration can't be used; the previous one stays."""
+
+    name: ClassVar[str] = "config.error"
+    level: ClassVar[str] = "error"
+
+    path: str = ""
+
+
+class StateError(Event):
+    """The state can't be read or saved."""
+
+    name: ClassVar[str] = "state.error"
+    level: ClassVar[str] = "error"
+
+
+class StateSaved(Event):
+    """The state can be saved again."""
+
+    name: ClassVar[str] = "state.saved"
+
+
+class StateCorrupt(Event):
+    """The state file was unreadable and has been moved to `path`."""
+
+    name: ClassVar[str] = "state.corrupt"
+    level: ClassVar[str] = "error"
+
+    path: str = ""
+
+
+class LogError(Event):
+    """The log can't be written."""
+
+    name: ClassVar[str] = "log.error"
+    level: ClassVar[str] = "error"
+
+
+class FilesOpen(Event):
+    """Other users can open a file that is private."""
+
+    name: ClassVar[str] = "files.open"
+    level: ClassVar[str] = "warn"
+
+    path: str = ""
+
+
+class AuthFailure(Event):
+    """A request was refused for its token, its `Host` or its `Origin`."""
+
+    name: ClassVar[str] = "auth.failure"
+    level: ClassVar[str] = "warn"
+
+    path: str = ""
+    status: int | None = None
+
+
+class ClientRefused(Event):
+    """A request was malformed HTTP."""
+
+    name: ClassVar[str] = "client.refused"
+    level: ClassVar[str] = "warn"
+
+    status: int | None = None
+
+
+class RequestStart(Event):
+    """A request came in, and has a chain of candidate providers."""
+
+    name: ClassVar[str] = "request.start"
+
+    model: str = ""
+    stream: bool | None = None
+    bytes: int | None = None
+    chain: list[str] = []
+    left_out: dict[str, str] = {}
+    """Configured providers that are not in the chain: `disabled` or `header`."""
+
+
+class RequestEnd(Event):
+    """A request ended. Durations are milliseconds since it came in."""
+
+    provider: str | None = None
+    model: str | None = None
+    status: int | None = None
+    latency: float | None = None
+    ttft: float | None = None
+    attempts: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    stream: bool | None = None
+
+    @property
+    def client_left(self) -> bool:
+        """Whether the client disconnected, which is neither an answer nor a failure."""
+        return self.status == CLIENT_LEFT
+
+
+class RequestComplete(RequestEnd):
+    """The client got a whole answer."""
+
+    name: ClassVar[str] = "request.complete"
+
+
+class RequestError(RequestEnd):
+    """The client got an error, half an answer, or left."""
+
+    name: ClassVar[str] = "request.error"
+    level: ClassVar[str] = "warn"
+
+    error: str | None = None
+    told: dict[str, str] | UnsetType = UNSET
+    """Headers of an error of our own that say whether, and when, to try again."""
+
+
+class ProviderAttempt(Event):
+    """A request is about to be sent to a provider."""
+
+    name: ClassVar[str] = "provider.attempt"
+
+    provider: str = ""
+    attempt: int | None = None
+    reason: str = ""
+    """Why it is made: `first`, `failover`, `retry`, `rectified`, `safety-valve`, …"""
+    after: str | None = None
+    """The fault of the attempt before."""
+    host: str = ""
+    model: str = ""
+    """The model by the provider's own name."""
+
+
+class AttemptEnd(Event):
+    """An attempt ended, after so many milliseconds."""
+
+    provider: str = ""
+    attempt: int | None = None
+    """Missing where an answer broke off after the commit point."""
+    status: int | None = None
+    ms: float | None = None
+    prevented: list[str] | UnsetType = UNSET
+    """Repairs that were applied before sending, because this provider needed them before."""
+
+
+class ProviderSuccess(AttemptEnd):
+    """The provider answers."""
+
+    name: ClassVar[str] = "provider.success"
+
+
+class AttemptFailure(AttemptEnd):
+    """The provider failed, before the commit point or after it."""
+
+    fault: str = ""
+    reason: str = ""
+    """What went wrong, in a few words."""
+
+
+class ProviderFailure(AttemptFailure):
+    """The provider answered an error, or could not be reached."""
+
+    name: ClassVar[str] = "provider.failure"
+    level: ClassVar[str] = "warn"
+
+    error: str | None = None
+    """The provider's own words."""
+    until: int | None = None
+    """When the provider says it will be back, and which header says so."""
+    hint: str | None = None
+
+
+class ProviderTimeout(AttemptFailure):
+    """The provider was too slow."""
+
+    name: ClassVar[str] = "provider.timeout"
+    level: ClassVar[str] = "warn"
+
+    timeout: str | None = None
+    """The option that sets the timeout, and its value."""
+    seconds: float | None = None
+
+
+class CircuitBreakerSkip(Event):
+    """A provider is skipped, because it cools down or another request probes it."""
+
+    name: ClassVar[str] = "circuit_breaker.skip"
+
+    provider: str = ""
+    cooldown_until: int | None = None
+    reason: str | None = None
+    model: str | None = None
+    """The one model that cools down; all of them where it is missing."""
+    failures: int | None = None
+    last_failure: int | None = None
+    since: int | None = None
+    probe: bool = False
+    """Whether the cooldown is over and another request probes the provider."""
+
+
+class CircuitBreakerCooldown(Event):
+    """A provider starts to cool down."""
+
+    name: ClassVar[str] = "circuit_breaker.cooldown"
+    level: ClassVar[str] = "warn"
+
+    provider: str = ""
+    by: str | UnsetType = UNSET
+    """`cli` where a person did it."""
+    model: str | None = None
+    cooldown_until: int | None = None
+    seconds: float | None = None
+    failures: int | None = None
+    reason: str | None = None
+    hint: str | None = None
+    """The header that asked for it."""
+
+
+class CircuitBreakerReset(Event):
+    """A cooldown is over: by a `success`, or by a person (`cli`)."""
+
+    name: ClassVar[str] = "circuit_breaker.reset"
+
+    provider: str = ""
+    by: str = ""
+
+
+class SafetyValveTriggered(Event):
+    """A provider is tried although it cools down, because no other is left."""
+
+    name: ClassVar[str] = "safety_valve.triggered"
+    level: ClassVar[str] = "warn"
+
+    provider: str = ""
+    cooldown_until: int | None = None
+
+
+class RectifierAttempt(Event):
+    """A refused request was repaired and is sent again.
+
+    The difference is measured, in names and counts: members of the body, flags of
+    `anthropic-beta`, messages of a role or blocks of a kind, renamed tools, switched quirks.
+    """
+
+    name: ClassVar[str] = "rectifier.attempt"
+
+    provider: str = ""
+    rectifier: str = ""
+    changed: str = ""
+    removed: list[str] | UnsetType = UNSET
+    added: list[str] | UnsetType = UNSET
+    rewritten: list[str] | UnsetType = UNSET
+    betas: list[str] | UnsetType = UNSET
+    counts: dict[str, int] | UnsetType = UNSET
+    renamed: int | UnsetType = UNSET
+    quirks: list[str] | UnsetType = UNSET
+    error: str | None = None
+    """The refusal, in the provider's own words."""
+
+
+class RectifierApplied(Event):
+    """The provider accepted a repaired request."""
+
+    name: ClassVar[str] = "rectifier.applied"
+
+    provider: str = ""
+    rectifier: str = ""
+    changed: str = ""
+    learned: bool = False
+
+
+class RequestDebugCurl(Event):
+    """A command that repeats a failed request, without its secrets."""
+
+    name: ClassVar[str] = "request.debug_curl"
+    level: ClassVar[str] = "debug"
+
+    provider: str = ""
+
+
+def _named(kind: type[Event]) -> dict[str, type[Event]]:
+    found = {kind.name: kind} if kind.name else {}
+    for below in kind.__subclasses__():
+        found |= _named(below)
+    return found
+
+
+EVENTS: Final[Mapping[str, type[Event]]] = _named(Event)
+"""Every event by its name."""
+
+E = TypeVar("E", bound=Event, covariant=True)
+
+
+class Record(msgspec.Struct, Generic[E], rename="camel", gc=False):
+    """One line of the log."""
+
+    timestamp: str = ""
+    """ISO 8601 in UTC, to the millisecond."""
+    level: str = ""
+    event: str = ""
+    message: str = ""
+    """A sentence for a person; `data` says the same to a program."""
+    request_id: str | None = None
+    data: E = msgspec.field(default_factory=UnknownEvent)  # type: ignore[assignment]  # the base
+
+    @property
+    def is_side(self) -> bool:
+        """Whether it is about a side endpoint: they log at `debug`, and count nowhere."""
+        return self.level == "debug"
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was written, with its time zone; `None` if it does not say."""
+        return _moment(self.timestamp)
+
+    @property
+    def written(self) -> float | None:
+        """When it was written, in Unix seconds; `None` if it does not say."""
+        try:
+            return None if (moment := self.moment) is None else moment.timestamp()
+        except (OverflowError, OSError, ValueError):
+            return None
+
+    def matches(self, request: str) -> bool:
+        """Whether it is about the request whose id begins or ends with `request`.
+
+        The end is what `logs tail` shows, the beginning is what a person types.
+        """
+        found = self.request_id
+        return found is not None and (found.startswith(request) or found.endswith(request))
+
+
+@lru_cache(maxsize=8)
+def _moment(timestamp: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+_NAME: Final = re.compile(rb'"event":"([a-z_.]+)"')
+"""The event as we write it; a quote within a text would be escaped."""
+
+
+@cache
+def _decoder(name: bytes) -> msgspec.json.Decoder[Record[Any]] | None:
+    # Made when first needed: the status line reads two kinds of events, and is to be quick.
+    kind = EVENTS.get(name.decode())
+    if kind is None:
+        return None
+    return msgspec.json.Decoder(Record[kind])  # type: ignore[valid-type]  # not known to mypy
+
+
+def decode(line: bytes) -> Record[Event] | None:
+    """The record of a line; `None` if the line is not a JSON object."""
+    found = _NAME.search(line)
+    decoder = None if found is None else _decoder(found[1])
+    if decoder is not None:
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            record: Record[Event] = decoder.decode(line)
+            if type(record.data).name == record.event:
+                return record
+    try:
+        raw = msgspec.json.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return record_from(raw) if isinstance(raw, dict) else None
+
+
+def record_from(raw: Mapping[str, Any]) -> Record[Event]:
+    """A record made of JSON values, without the members that have a wrong type."""
+    name = raw.get("event")
+    kind = EVENTS.get(name, UnknownEvent) if isinstance(name, str) else UnknownEvent
+    record: Record[Event] = Record(**_readable(Record, {**raw, "data": {}}))
+    data = raw.get("data")
+    record.data = kind(**_readable(kind, data)) if isinstance(data, Mapping) else kind()
+    return record
+
+
+def _readable(kind: type[msgspec.Struct], raw: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name in raw and field.name != "data":
+            with suppress(msgspec.ValidationError, RecursionError):
+                found[field.name] = msgspec.convert(raw[field.encode_name], field.type)
+    return found
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+def printable(text: str) -> str:
+    """A text without anything that a terminal would obey."""
+    # Nearly every text is printable, and asking is six times as fast as replacing.
+    return text.strip() if text.isprintable() else _CONTROL.sub(" ", text).strip()
+
+
+def all_printable(value: Any) -> Any:
+    """A value, every text in it made printable."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [all_printable(each) for each in value]
+        case dict():
+            return {all_printable(key): all_printable(each) for key, each in value.items()}
+        case msgspec.Struct():
+            names = value.__struct_fields__
+            return type(value)(**{name: all_printable(getattr(value, name)) for name in names})
+        case _:
+            return value
