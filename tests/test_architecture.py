@@ -39,7 +39,7 @@ ROOMS = {
         frozenset({"policy", "messages", "config", "wire"}), frozenset({"msgspec"}), PURE_STDLIB
     ),
     "config": Room(
-        frozenset({"config", *SHARED}),
+        frozenset({"config", "messages", *SHARED}),
         frozenset({"msgspec", "tomlkit"}),
         sys.stdlib_module_names - {"asyncio"},
     ),

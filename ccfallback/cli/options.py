@@ -113,9 +113,9 @@ def make_app(
 
 def parse_duration(text: str, option: str) -> float:
     """The seconds that an option gives; wrong usage if it gives none."""
-    from ccfallback.policy import backoff as timing
+    from ccfallback.messages.reset_hints import duration
 
-    seconds = timing.duration(text)
+    seconds = duration(text)
     if seconds is None:
         raise typer.BadParameter(
             f"{text!r} is no duration such as 90s, 5m, 2h or 1d", param_hint=f"'{option}'"

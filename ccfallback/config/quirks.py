@@ -10,9 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ccfallback.config import checks
-
-EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
-"""How hard a model may be asked to think, in order."""
+from ccfallback.messages.effort import EFFORTS
 
 NOTHING_MORE: Final[Mapping[str, Any]] = MappingProxyType({})
 

@@ -1,7 +1,7 @@
 """A whole message as a stream, and a stream as a whole message.
 
-Some gateways answer with a whole message when a stream was asked for, and the other way round;
-the client gets what it asked for all the same.
+Some gateways answer a request for a stream with a whole message, or the reverse. The client gets
+what it asked for all the same.
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import replace_lone_surrogates
+from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
 from ccfallback.messages.sse import EventSplitter, data_of, event
 
-ODD: Final = (
+MALFORMED: Final = (
     msgspec.DecodeError,
     UnicodeError,
     RecursionError,
@@ -21,7 +21,7 @@ ODD: Final = (
     AttributeError,
     ValueError,
 )
-"""What odd shapes make of code that takes a message for granted."""
+"""What code that relies on the shape of a message raises for another shape."""
 
 _DELTAS: Final = {
     "text": ("text", "text_delta", "text"),
@@ -37,20 +37,20 @@ class NotAMessage(ValueError):
 def to_events(message: bytes) -> bytes:
     """The events that stream a whole message. Raises `NotAMessage`."""
     try:
-        return _unfolded(msgspec.json.decode(replace_lone_surrogates(message)))
-    except ODD as error:
+        return _events(msgspec.json.decode(replace_lone_surrogates(message)))
+    except MALFORMED as error:
         raise NotAMessage(str(error)) from None
 
 
 def to_message(stream: bytes) -> bytes:
     """The message that a whole stream adds up to. Raises `NotAMessage`."""
     try:
-        return _folded(replace_lone_surrogates(stream))
-    except ODD as error:
+        return _message(replace_lone_surrogates(stream))
+    except MALFORMED as error:
         raise NotAMessage(str(error)) from None
 
 
-def _unfolded(value: Any) -> bytes:
+def _events(value: Any) -> bytes:
     content = value.get("content") or []
     head = {**value, "type": "message", "content": [], "stop_reason": None, "stop_sequence": None}
     usage = value.get("usage") or {}
@@ -74,7 +74,7 @@ def _unfolded(value: Any) -> bytes:
     return b"".join(events)
 
 
-def _folded(stream: bytes) -> bytes:
+def _message(stream: bytes) -> bytes:
     splitter = EventSplitter()
     message: dict[str, Any] = {"content": []}
     arguments: dict[int, str] = {}
@@ -152,5 +152,5 @@ def _add_delta(block: dict[str, Any], arguments: dict[int, str], value: dict[str
 def _input(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return {"_raw_arguments": text}

@@ -1,7 +1,7 @@
 """A request's body: the client's bytes, with a shallow view of its members.
 
-A member is parsed when somebody asks for it and put back without touching the others. As long
-as nothing was changed, `raw` is the very bytes that the client sent.
+A member is parsed when it is read, and replaced without touching the others. As long as nothing
+is changed, `raw` is the very bytes that the client sent.
 """
 
 import re
@@ -15,18 +15,17 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
-_HALF_A_LETTER: Final = re.compile(
+_LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-"""A surrogate without its other half: JavaScript writes it where a text was cut in two."""
-
+"""Half of a surrogate pair: JavaScript writes it where it cuts a text in two."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes that are no JSON, or too deep, make of their reader."""
+"""What a JSON decoder raises for bytes that are not JSON, or nested too deeply."""
 
-Spelled = msgspec.Raw | list[msgspec.Raw]
-"""A member in its own bytes, or a list whose items are."""
+RawMember = msgspec.Raw | list[msgspec.Raw]
+"""A member in its own bytes, or a list whose items are in theirs."""
 
 
 class NotAnObject(ValueError):
@@ -34,14 +33,14 @@ class NotAnObject(ValueError):
 
 
 class Body:
-    """A JSON object of which only the wanted members are parsed. Never mutated.
+    """A JSON object of which only the members that are read are parsed. Never mutated.
 
-    What was parsed is not parsed again for a body that is made of this one.
+    A body that is derived from this one shares what is parsed already.
     """
 
     __slots__ = ("_items", "_members", "_model", "_raw", "_stream", "_values")
 
-    def __init__(self, members: Mapping[str, Spelled], raw: bytes | None = None) -> None:
+    def __init__(self, members: Mapping[str, RawMember], raw: bytes | None = None) -> None:
         self._members = members
         self._raw = raw
         self._values: dict[str, Any] = {}
@@ -77,28 +76,28 @@ class Body:
         return tuple(self._members)
 
     def get(self, key: str) -> Any:
-        """A member's value, or `None` where there is none or it can't be read.
+        """A member's value; `None` if it is missing or can't be decoded.
 
-        Shared between callers: not to be mutated.
+        Callers share it: it must not be mutated.
         """
         if key not in self._values:
             member = self._members.get(key)
             self._values[key] = None
-            # The value of a list of items is known from the start.
+            # If the member is a list of items, its value is there from the start.
             if isinstance(member, msgspec.Raw):
                 with suppress(*UNREADABLE):
                     self._values[key] = msgspec.json.decode(member)
         return self._values[key]
 
     def member(self, key: str) -> bytes:
-        """A member's own bytes; empty where there is none."""
+        """A member's own bytes; empty if it is missing."""
         found = self._members.get(key, b"")
         return msgspec.json.encode(found) if isinstance(found, list) else bytes(found)
 
     def items(self, key: str) -> list[msgspec.Raw]:
-        """The items of a list in their own bytes, one for each of the value's; none of another.
+        """The items of a list in their own bytes; none if the member is not a list.
 
-        Shared between callers: not to be mutated.
+        Callers share them: they must not be mutated.
         """
         if key not in self._items:
             member = self._members.get(key)
@@ -108,43 +107,43 @@ class Body:
         return self._items[key]
 
     def differs(self, other: "Body") -> frozenset[str]:
-        """The members that are not the very same ones in another body made of this one."""
+        """The names of the members that are others in `other`, which is derived from this body."""
         mine, its = self._members, other._members
         return frozenset(
             key for key in mine.keys() | its.keys() if mine.get(key) is not its.get(key)
         )
 
     def respelled(self) -> "Body":
-        """The same members in bytes of our own: none twice, nothing between them."""
+        """The same members, encoded anew: without duplicate names, without space between them."""
         return self._made(dict(self._members))
 
     def with_members(self, **members: Any) -> "Body":
-        """A body in which these members have these values, in place or at the end."""
+        """A body with these values for these members; new members come last."""
         encoded = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in members.items()}
         return self._made({**self._members, **encoded}, *members)
 
     def with_items(self, key: str, items: Sequence[Any]) -> "Body":
-        """A body with this list. Items that were in it before, as values or as bytes, keep their
-        bytes.
+        """A body with this list. Items that it had before, given as values or as bytes, keep
+        their bytes.
         """
         raws = self.items(key)
         pairs = list(zip(self.get(key), raws, strict=True)) if raws else []
         known = {id(value): (value, raw) for value, raw in pairs}
         known |= {id(raw): (value, raw) for value, raw in pairs}
-        made = [known.get(id(item)) or _spelled(item) for item in items]
-        # Joined when the whole is: until then they may change again, and be long.
+        made = [known.get(id(item)) or _encoded(item) for item in items]
+        # Encoded only with the whole body: the list is long, and may change again before.
         body = self._made({**self._members, key: [raw for _, raw in made]}, key)
         body._values[key] = [value for value, _ in made]
         return body
 
     def without(self, *keys: str) -> "Body":
-        """A body without these members; itself where it has none of them."""
+        """A body without these members; itself if it has none of them."""
         if not any(key in self._members for key in keys):
             return self
         kept = {key: value for key, value in self._members.items() if key not in keys}
         return self._made(kept, *keys)
 
-    def _made(self, members: Mapping[str, Spelled], *changed: str) -> "Body":
+    def _made(self, members: Mapping[str, RawMember], *changed: str) -> "Body":
         body = Body(members)
         for mine, its in ((self._values, body._values), (self._items, body._items)):
             its.update((key, each) for key, each in mine.items() if key not in changed)
@@ -152,7 +151,7 @@ class Body:
 
     @property
     def model(self) -> str:
-        """The model that the client asked for; empty where it named none."""
+        """The model that the client asked for; empty if it named none."""
         if self._model is None:
             model = self.get("model")
             self._model = model if isinstance(model, str) else ""
@@ -165,13 +164,37 @@ class Body:
             self._stream = self.get("stream") is True
         return self._stream
 
+    @property
+    def messages(self) -> list[Any]:
+        """The conversation; empty if it is not a list."""
+        messages = self.get("messages")
+        return messages if isinstance(messages, list) else []
 
-def _spelled(item: Any) -> tuple[Any, msgspec.Raw]:
-    """A new item: its value and its bytes."""
+    @property
+    def max_tokens(self) -> int:
+        """The limit of the answer; zero if there is none."""
+        limit = self.get("max_tokens")
+        return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
+
+
+def _encoded(item: Any) -> tuple[Any, msgspec.Raw]:
+    """The value and the bytes of a new item."""
     raw = item if isinstance(item, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(item))
     return msgspec.json.decode(raw), raw
 
 
+def decode_json(raw: bytes) -> Any:
+    """The value in `raw`, with lone surrogates replaced; `None` if it is not JSON."""
+    try:
+        return msgspec.json.decode(raw)
+    except UNREADABLE:
+        pass
+    try:
+        return msgspec.json.decode(replace_lone_surrogates(raw))
+    except UNREADABLE:
+        return None
+
+
 def replace_lone_surrogates(raw: bytes) -> bytes:
-    """JSON in which each half of a letter is the replacement character instead."""
-    return _HALF_A_LETTER.sub(rb"\\ufffd", raw)
+    """JSON with the replacement character for each lone surrogate, which strict readers refuse."""
+    return _LONE_SURROGATE.sub(rb"\\ufffd", raw)

@@ -1,9 +1,9 @@
-"""Thinking that was not made by Anthropic: its mark, and how it stays out of a request.
+"""Thinking blocks: the history without them, and the thinking that Anthropic did not make.
 
-A fallback's reasoning reaches the client as a thinking block. The client sends it back for ever
-after, and Anthropic refuses a block that it has not signed. So each of ours carries a signature
-that is known again, and leaves the request before the primary sees it: always, and always in the
-same way, because a genuine block is valid only behind the very history that it was made behind.
+A fallback's reasoning reaches the client as a thinking block. The client sends it back with every
+later request, and Anthropic refuses a block that it has not signed. So each of our blocks carries
+a signature that we recognize, and is removed before the primary sees it: always, and always in
+the same way, because a genuine block is valid only after the very history that it was made after.
 """
 
 import re
@@ -14,10 +14,18 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import Body, replace_lone_surrogates
+from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
+from ccfallback.messages.edit import without_blocks
+from ccfallback.messages.turns import (
+    NO_CONTENT,
+    THOUGHTS,
+    Block,
+    kind_of,
+    text_block,
+)
 
 _MARK: Final = "ccfallback-thinking."
-"""No signature of Anthropic's begins so: those are base64, which has neither dash nor dot."""
+"""No signature of Anthropic's begins like this: those are base64, without dash and dot."""
 _DIGEST: Final = 32
 
 _QUOTED_MARK: Final = b'"' + _MARK.encode()
@@ -25,19 +33,17 @@ _THINKING: Final = b'"thinking"'
 
 _KEY: Final = re.compile(rb'"messages"\s*:\s*')
 
-_PLACEHOLDER: Final = msgspec.Raw(b'[{"type":"text","text":"(no content)"}]')
+_PLACEHOLDER: Final = msgspec.Raw(msgspec.json.encode([text_block(NO_CONTENT)]))
 
 _MESSAGES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Block(msgspec.Struct):
     type: Any = None
     signature: Any = None
     data: Any = None
-    """The signature of a block whose text is not shown."""
+    """The signature of a block with redacted text."""
 
 
 class _Message(msgspec.Struct):
@@ -48,10 +54,19 @@ _BLOCK: Final = msgspec.json.Decoder(_Block)
 _GLANCE: Final = msgspec.json.Decoder(list[_Message])
 
 
-def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
-    """The signature of a thinking block of ours.
+def without_thoughts(
+    body: Body, goes: Callable[[int, Block], bool] = lambda _index, _block: True
+) -> tuple[Body, int]:
+    """The body without these thinking blocks of the history, and their number."""
+    return without_blocks(
+        body, lambda index, block: kind_of(block) in THOUGHTS and goes(index, block)
+    )
 
-    `envelope` is what its provider wants back together with the text.
+
+def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
+    """The signature for a thinking block of ours.
+
+    `envelope` is what the provider wants back together with the text.
     """
     digest = sha256(thinking.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
     if not envelope:
@@ -65,12 +80,12 @@ def is_own(signature: object) -> bool:
 
 
 def is_own_or_unsigned(signature: object) -> bool:
-    """Whether a signature is a mark of ours, or none at all."""
+    """Whether a signature is a mark of ours, or missing."""
     return signature in (None, "") or is_own(signature)
 
 
 def envelope_of(signature: object) -> Mapping[str, Any] | None:
-    """What a mark of ours carries, if it carries anything."""
+    """The envelope in a mark of ours; `None` if there is none."""
     if not isinstance(signature, str) or not signature.startswith(_MARK):
         return None
     try:
@@ -81,13 +96,13 @@ def envelope_of(signature: object) -> Mapping[str, Any] | None:
 
 
 IsForeign = Callable[[object], bool]
-"""Whether thinking with that signature has to go; `None` where a block has none."""
+"""Whether thinking with that signature must be removed; it is `None` if the block has none."""
 
 
 def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
-    """A body without thinking of ours; the very same one where there is none.
+    """The body without thinking of ours; the very same object if there is none.
 
-    `unsigned` takes out thinking without a signature too, which other gateways make.
+    With `unsigned`, thinking without a signature is removed too: other gateways make that.
     """
     if unsigned:
         return without_thinking(body, is_own_or_unsigned)
@@ -95,24 +110,24 @@ def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
 
 
 def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING) -> Body:
-    """A body without the thinking that is foreign; the very same one where there is none.
+    """The body without foreign thinking; the very same object if there is none.
 
-    Only what holds the `hint` is looked into.
+    Only messages that contain the `hint` are read.
     """
     raw = body.raw
-    # A body is up to 1 MB, and most hold nothing of the kind. From the end, because CPython looks
-    # four times as fast in that direction.
+    # A body has up to 1 MB, and most have no thinking. CPython searches four times as fast from
+    # the end.
     if raw.rfind(hint) < 0:
         return body
-    if _holds_none(body, is_foreign):
+    if _surely_has_none(body, is_foreign):
         return body
     try:
         members = _members(raw)
         before = bytes(members["messages"])
         messages = [bytes(message) for message in _MESSAGES.decode(before)]
-    except (*_UNREADABLE, KeyError):
+    except (*UNREADABLE, KeyError):
         return body
-    kept = [_without(message, is_foreign, hint) for message in messages]
+    kept = [_without_foreign(message, is_foreign, hint) for message in messages]
     if kept == messages:
         return body
     after = b"[" + b",".join(kept) + b"]"
@@ -122,14 +137,14 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
     return Body({**members, "messages": msgspec.Raw(after)}, spliced)
 
 
-def _holds_none(body: Body, is_foreign: IsForeign) -> bool:
-    """Whether there surely is no such thinking; all texts are passed over, which is quick."""
+def _surely_has_none(body: Body, is_foreign: IsForeign) -> bool:
+    """Whether there surely is no such thinking. This is quick: no text is decoded."""
     try:
         messages = _GLANCE.decode(body.member("messages"))
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return not any(
-        _goes(block, is_foreign)
+        _is_foreign_block(block, is_foreign)
         for message in messages
         if isinstance(message.content, list)
         for block in message.content
@@ -137,15 +152,15 @@ def _holds_none(body: Body, is_foreign: IsForeign) -> bool:
 
 
 def _spliced(raw: bytes, before: bytes, after: bytes) -> bytes | None:
-    """A body with these messages instead of those, and no other byte changed.
+    """The body with the messages `after` for `before`, and no other byte changed.
 
-    `None` where it is not plain where they stand.
+    `None` if their place in the body is not certain.
     """
     key = _KEY.search(raw)
     if key is None or not raw.startswith(before, key.end()):
         return None
     spliced = raw[: key.end()] + after + raw[key.end() + len(before) :]
-    # The first such key may be one inside another member.
+    # The first such key may be inside another member.
     members = _members(spliced)
     return spliced if bytes(members["messages"]) == after else None
 
@@ -153,39 +168,38 @@ def _spliced(raw: bytes, before: bytes, after: bytes) -> bytes | None:
 def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _MEMBERS.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _MEMBERS.decode(replace_lone_surrogates(raw))
 
 
-def _without(message: bytes, is_foreign: IsForeign, hint: bytes) -> bytes:
-    """A message without such blocks; where nothing remains, a text takes their place.
+def _without_foreign(message: bytes, is_foreign: IsForeign, hint: bytes) -> bytes:
+    """A message without foreign thinking; a text takes its place if nothing else remains.
 
-    The message itself stays even then: what becomes of it must not depend on the messages around
-    it, which are others when the conversation has gone on, and user and assistant go on taking
-    turns.
+    The message itself stays even then, so that user and assistant still take turns. What becomes
+    of it must not depend on the messages around it, which change as the conversation goes on.
     """
     if hint not in message:
         return message
     try:
         members = _MEMBERS.decode(message)
         blocks = _MESSAGES.decode(members["content"])
-    except (*_UNREADABLE, KeyError):
+    except (*UNREADABLE, KeyError):
         return message
-    kept = [block for block in blocks if not _is_to_go(block, is_foreign)]
+    kept = [block for block in blocks if not _is_removed(block, is_foreign)]
     if len(kept) == len(blocks):
         return message
     content = msgspec.Raw(msgspec.json.encode(kept)) if kept else _PLACEHOLDER
     return msgspec.json.encode({**members, "content": content})
 
 
-def _is_to_go(raw: msgspec.Raw, is_foreign: IsForeign) -> bool:
+def _is_removed(raw: msgspec.Raw, is_foreign: IsForeign) -> bool:
     try:
-        return _goes(_BLOCK.decode(raw), is_foreign)
-    except _UNREADABLE:
+        return _is_foreign_block(_BLOCK.decode(raw), is_foreign)
+    except UNREADABLE:
         return False
 
 
-def _goes(block: _Block, is_foreign: IsForeign) -> bool:
+def _is_foreign_block(block: _Block, is_foreign: IsForeign) -> bool:
     if block.type == "thinking":
         return is_foreign(block.signature)
     return block.type == "redacted_thinking" and is_foreign(block.data)

@@ -1,4 +1,7 @@
-"""A token count without a tokenizer, a little on the high side: too low makes clients overflow."""
+"""An estimate of a token count without a tokenizer.
+
+It errs a little on the high side: if it is too low, the client overflows the context.
+"""
 
 from math import ceil
 from typing import Any, Final
@@ -6,12 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.images import size_of
+from ccfallback.messages.media import image_size
 
 BYTES_A_TOKEN: Final = 3.1
 TOOL_BYTES_A_TOKEN: Final = 2.8
 TOOLS_AT_ALL: Final = 350
-"""Tokens of the instructions that come with tools, once."""
+"""Tokens of the instructions that come with tools, whatever their number."""
 PER_MESSAGE: Final = 4
 LONGEST_EDGE: Final = 2576
 """Pixels to which the newest models scale an image down."""
@@ -21,7 +24,7 @@ IMAGE: Final = 1600
 DOCUMENT_BYTES_A_TOKEN: Final = 50
 
 _ENCODED: Final = frozenset({"signature", "data", "encrypted_content", "cache_control"})
-"""Members that are no text for the model."""
+"""Members that the model does not read as text."""
 
 
 def estimate(body: Body) -> int:
@@ -38,7 +41,7 @@ def estimate(body: Body) -> int:
 
 
 def _content(value: Any) -> float:
-    """Tokens of a text, of a block, or of a list of either, however deep they are nested."""
+    """The tokens of a text, a block, or a list of either, at any depth."""
     total = 0.0
     waiting = [value]
     while waiting:
@@ -65,9 +68,9 @@ def _content(value: Any) -> float:
 
 
 def _image(source: Any) -> float:
-    """Tokens of an image: one for each square of 28 pixels, after it was scaled down to fit."""
+    """Tokens of an image: one for each square of 28 by 28 pixels, after it is scaled to fit."""
     data = source.get("data") if isinstance(source, dict) else None
-    size = size_of(data) if isinstance(data, str) else None
+    size = image_size(data) if isinstance(data, str) else None
     if size is None:
         return IMAGE
     scale = min(1.0, LONGEST_EDGE / max(1, *size))
@@ -76,7 +79,7 @@ def _image(source: Any) -> float:
 
 
 def _text(text: str) -> float:
-    """Latin text by its bytes; other scripts are denser."""
+    """The tokens of a text: by bytes if it is ASCII; other scripts have more tokens a byte."""
     size = len(text.encode("utf-8", "replace"))
     if size == len(text):
         return size / BYTES_A_TOKEN

@@ -1,149 +1,16 @@
-"""Times that others state and waits that we choose; nothing here reads a clock."""
+"""The wait before a retry."""
 
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import isfinite
-from typing import Final, NamedTuple
-
-UNIFIED: Final = "anthropic-ratelimit-unified-"
-_MODEL_WINDOW: Final = re.compile(r"7d_oi|overage|(?:7d|seven_day)_\w+")
-_MODEL_CLAIM: Final = re.compile(r"overage|seven_day_\w+")
-_REGAIN: Final = re.compile(
-    r"regain access on (\d{4}-\d{2}-\d{2})(?: at (\d{2}:\d{2}))?", re.IGNORECASE
-)
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
-_UNITS: Final[Mapping[str, float]] = {
-    "ms": 0.001,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-    "w": 604800.0,
-}
-
-ABSURD: Final = 400 * 86400.0
-"""Seconds; a hint that is further ahead is no moment, but another unit."""
+from collections.abc import Callable
+from typing import Final
 
 BACKOFF_BASE: Final = 0.5
 BACKOFF_MAX: Final = 8.0
 
 
-MESSAGE: Final = "message"
-"""The source of a hint that stands in an error's own words."""
-
-
-class ResetHint(NamedTuple):
-    """When an upstream says that it will serve again."""
-
-    until: float
-    """In Unix seconds."""
-    source: str
-    """The header that says so, or `MESSAGE`."""
-
-
-def reset_hint(headers: Mapping[str, str], message: str, now: float) -> ResetHint | None:
-    """When an upstream says it will serve again; `None` if it does not say.
-
-    The latest reset of the rejected windows of a subscription; else the unified reset if the
-    unified status is rejected; else `retry-after-ms`, `retry-after`, or a date in the message.
-    What lies in the past counts as not said.
-    """
-    resets = [
-        ResetHint(reset, name)
-        for window, status in _windows(headers).items()
-        if status == "rejected"
-        and (reset := _number(headers.get(name := f"{UNIFIED}{window}-reset"))) is not None
-    ]
-    candidates: list[tuple[float | None, str]] = [max(resets)] if resets else []
-    if headers.get(f"{UNIFIED}status") == "rejected":
-        name = f"{UNIFIED}reset"
-        candidates.append((_number(headers.get(name)), name))
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        candidates.append((now + milliseconds / 1000, "retry-after-ms"))
-    candidates.append((retry_after(headers.get("retry-after"), now), "retry-after"))
-    candidates.append((_regain_date(message), MESSAGE))
-    return next(
-        (
-            ResetHint(when, source)
-            for when, source in candidates
-            if when is not None and now < when < now + ABSURD
-        ),
-        None,
-    )
-
-
-def only_model_window_rejected(headers: Mapping[str, str]) -> bool:
-    """Whether a subscription refuses one model only, and would serve others."""
-    if headers.get(f"{UNIFIED}status") != "rejected":
-        return False
-    rejected = [window for window, status in _windows(headers).items() if status == "rejected"]
-    if rejected:
-        return all(_MODEL_WINDOW.fullmatch(window) for window in rejected)
-    claim = headers.get(f"{UNIFIED}representative-claim", "")
-    return _MODEL_CLAIM.fullmatch(claim) is not None
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """When a `retry-after` header says to come back: seconds or an HTTP date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    seconds = _number(value)
-    if seconds is not None:
-        return now + seconds
-    try:
-        when = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return when.timestamp()
-
-
 def backoff(attempt: int, random: Callable[[], float]) -> float:
-    """Seconds before the `attempt`-th retry (from 1): doubling, at most 8, half of it by chance.
+    """The seconds to wait before retry number `attempt` (from 1).
 
-    `random` gives a number from 0 to 1.
+    The wait doubles up to 8 seconds; half of it is jitter. `random` returns a number from 0 to 1.
     """
     ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** (attempt - 1))
     return float(ceiling * (0.5 + 0.5 * random()))
-
-
-def duration(text: str) -> float | None:
-    """Seconds in a text such as `90`, `10m` or `1h30m`; `None` if it is no duration."""
-    text = text.strip().lower()
-    parts = list(_DURATION.finditer(text))
-    if not parts or "".join(part[0] for part in parts) != text:
-        return None
-    if len(parts) > 1 and not all(part[2] for part in parts):
-        return None
-    return sum(float(part[1]) * _UNITS[part[2] or "s"] for part in parts)
-
-
-def _windows(headers: Mapping[str, str]) -> dict[str, str]:
-    """The status of each window of a subscription, by the window's name."""
-    return {
-        name[len(UNIFIED) : -len("-status")]: value.strip()
-        for name, value in headers.items()
-        if name.startswith(UNIFIED) and name.endswith("-status") and name != f"{UNIFIED}status"
-    }
-
-
-def _regain_date(message: str) -> float | None:
-    match = _REGAIN.search(message)
-    if match is None:
-        return None
-    try:
-        when = datetime.fromisoformat(f"{match[1]}T{match[2] or '00:00'}:00+00:00")
-    except ValueError:
-        return None
-    return when.timestamp()
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value is not None else None
-    except ValueError:
-        return None
-    return number if number is not None and isfinite(number) else None

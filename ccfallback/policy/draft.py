@@ -1,5 +1,5 @@
-"""A request as an attempt may change it: the body, the flags that unlock parts of it, and what
-else has to be known to send it and to read its answer.
+"""A request as an attempt may change it: the body, the beta flags that unlock parts of it, and
+what else is needed to send it and to read its answer.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ SAME_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RequestDraft:
-    """What is repaired when a provider refuses it. Never mutated."""
+    """A request to a provider, as repairs change it. Never mutated."""
 
     body: Body
     betas: tuple[str, ...] = ()
     """The flags of `anthropic-beta`, in the client's order."""
     names: Mapping[str, str] = field(default_factory=lambda: SAME_NAMES)
-    """The client's name of each tool that goes by another one in the body."""
+    """For each tool that has another name in the body: the client's name by that one."""
     quirks: Quirks | None = None
-    """How it is put into the provider's format; `None` where that is the client's own."""
+    """How it is translated to the provider's format; `None` if that is the client's own."""
 
     def with_body(self, body: Body) -> "RequestDraft":
         """The draft with another body."""

@@ -55,7 +55,10 @@ def exhausted(
     too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
     if too_long is not None:
         return _verdict(
-            400, "invalid_request_error", prompt_too_long(too_long.outcome.message), request_id
+            400,
+            "invalid_request_error",
+            envelope.prompt_too_long(too_long.outcome.message),
+            request_id,
         )
     headers: list[tuple[bytes, bytes]] = []
     left = [until - now for until in cooling.values() if until > now]
@@ -81,15 +84,6 @@ def exhausted(
         model=model,
         attempts=attempts,
     )
-
-
-def prompt_too_long(message: str) -> str:
-    """A refusal in the words by which Claude Code knows that it should compact."""
-    marker = "prompt is too long"
-    start = message.lower().find(marker)
-    if start >= 0:
-        return marker + message[start + len(marker) :]
-    return f"{marker}: {message or 'the provider refused the length of the conversation'}"
 
 
 def _hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:

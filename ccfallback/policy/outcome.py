@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
-from ccfallback.messages.errors import UpstreamError
-from ccfallback.policy import backoff as timing
+from ccfallback.messages import reset_hints
+from ccfallback.messages.errors import UpstreamError, says_prompt_too_long
 
 
 class Fault(StrEnum):
@@ -141,17 +141,6 @@ _BILLING: Final = re.compile(
 _OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
 _BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
 
-_PROMPT_TOO_LONG: Final = re.compile(
-    r"prompt is too long|input is too long|context_length_exceeded|maximum context length"
-    r"|exceeds? the (?:model'?s )?(?:maximum )?context|context ?window ?exceed"
-    r"|exceeds the available context size|longer than the model'?s context"
-    r"|exceeds the maximum number of tokens|exceeded model token limit"
-    r"|input token length too long|maximum prompt length|prompt exceeds max length"
-    r"|range of input length should be|context window exceeds limit"
-    r"|but model only supports up to|reduce the length of the messages",
-    re.IGNORECASE,
-)
-
 
 def fault_of_status(status: int) -> Fault:
     """What a status means by itself."""
@@ -165,7 +154,7 @@ def fault_of_status(status: int) -> Fault:
 def is_prompt_too_long(outcome: Outcome) -> bool:
     """Whether the upstream refused the request because the conversation does not fit."""
     return outcome.fault is Fault.REQUEST and (
-        outcome.status == 413 or _PROMPT_TOO_LONG.search(outcome.message) is not None
+        outcome.status == 413 or says_prompt_too_long(outcome.message, outcome.code)
     )
 
 
@@ -188,7 +177,7 @@ def classify(
         fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error)
     ):
         fault = Fault.OVERLOADED
-    elif fault is Fault.THROTTLED and timing.only_model_window_rejected(headers):
+    elif fault is Fault.THROTTLED and reset_hints.only_model_window_rejected(headers):
         fault = Fault.MODEL_THROTTLED
     until, source = _hint(fault, headers, error, now) or (None, "")
     return Outcome(
@@ -207,7 +196,7 @@ def _speaks_of_billing(error: UpstreamError) -> bool:
         error.type == "billing_error"
         or error.code in _BILLING_CODES
         or _BILLING.search(error.message) is not None
-    ) and _PROMPT_TOO_LONG.search(error.message) is None
+    ) and not says_prompt_too_long(error.message, error.code)
 
 
 def _speaks_of_overload(error: UpstreamError) -> bool:
@@ -216,13 +205,13 @@ def _speaks_of_overload(error: UpstreamError) -> bool:
 
 def _hint(
     fault: Fault, headers: Mapping[str, str], error: UpstreamError, now: float
-) -> timing.ResetHint | None:
+) -> reset_hints.ResetHint | None:
     """The reset hint, where a fault is one that passes by itself."""
     if fault in _PASSING:
-        return timing.reset_hint(headers, error.message, now)
+        return reset_hints.reset_hint(headers, error.message, now)
     if fault is Fault.ACCOUNT:
         # A spending limit ends with its month, and the message says when.
-        return timing.reset_hint({}, error.message, now)
+        return reset_hints.reset_hint({}, error.message, now)
     return None
 
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.config.quirks import EFFORTS
 from ccfallback.messages.body import Body
+from ccfallback.messages.effort import EFFORTS
 from ccfallback.rectify.parts import (
     ANY,
     Path,

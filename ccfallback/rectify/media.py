@@ -9,8 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ccfallback.messages.media import (
+    base64_data,
+    image_size,
+    media_type,
+    with_true_media_type,
+)
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify.pictures import corrected, data_of, media_type_of, size_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (
     Block,
@@ -160,8 +165,8 @@ def _notes(messages: Sequence[Any]) -> Iterator[_Place]:
 
 
 def _is_unknown(medium: _Medium) -> bool:
-    data = data_of(medium.block)
-    return bool(data) and not media_type_of(data)
+    data = base64_data(medium.block)
+    return bool(data) and not media_type(data)
 
 
 def _smaller(draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal) -> Repaired | None:
@@ -172,7 +177,7 @@ def _smaller(draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal) -
     over: list[_Medium] = []
     lesson = None
     if most:
-        over = [each for each in images if len(data_of(each.block)) > most]
+        over = [each for each in images if len(base64_data(each.block)) > most]
         lesson = f"image exceeds maximum of {most} bytes"
     elif pixels:
         is_many = "many-image" in refused
@@ -192,7 +197,7 @@ def _bytes(refused: str) -> int:
 
 
 def _side(image: _Medium) -> int:
-    return max(size_of(data_of(image.block)) or (0, 0))
+    return max(image_size(base64_data(image.block)) or (0, 0))
 
 
 def _fewer(
@@ -218,7 +223,7 @@ def _with_their_types(
 ) -> Repaired | None:
     """The draft with each image called what it is; a note for a named one that is nothing."""
     named = {each.place for each in _named(images, refusal)}
-    changes = {each.place: corrected(each.block) for each in images}
+    changes = {each.place: with_true_media_type(each.block) for each in images}
     for each in images:
         if each.place in named and changes[each.place] is each.block and _is_unknown(each):
             changes[each.place] = _note(each.block, "unreadable")

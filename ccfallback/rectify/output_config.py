@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from ccfallback.config.quirks import EFFORTS
 from ccfallback.messages.body import Body
+from ccfallback.messages.effort import EFFORTS
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.efforts import (

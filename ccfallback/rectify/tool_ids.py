@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.messages.naming import BAD_LETTER, alphanumerics
+from ccfallback.messages.tools import BAD_LETTER, alphanumerics
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.pairs import claims_of
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired

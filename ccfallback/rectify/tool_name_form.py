@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ccfallback.messages.naming import LONGEST_NAME, ToolNames
+from ccfallback.messages.tools import LONGEST_NAME, ToolNames
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.turns import (

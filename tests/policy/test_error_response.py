@@ -13,7 +13,6 @@ from ccfallback.policy.error_response import (
     Failure,
     exhausted,
     no_fallback,
-    prompt_too_long,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
@@ -129,11 +128,6 @@ def test_a_413_of_a_fallback_is_a_refused_length() -> None:
 
 def test_the_primarys_own_refused_length_is_not_rewritten_here() -> None:
     assert verdict([failure("a", TOO_LONG), failure("b", BUSY)]).status == 502
-
-
-@given(message=st.text(max_size=80) | st.text().map("İ {} prompt is TOO long".format))
-def test_a_refused_length_always_begins_in_the_clients_words(message: str) -> None:
-    assert prompt_too_long(message).startswith("prompt is too long")
 
 
 def test_without_a_fallback_the_primarys_failure_is_told() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.config.quirks import EFFORTS, Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
+from ccfallback.messages.effort import EFFORTS
 
 _BUDGETS: Final = ((4096, "low"), (16384, "medium"), (31999, "high"))
 """Up to so many tokens of thinking are this effort: a convention, not protocol."""

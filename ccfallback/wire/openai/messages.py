@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.openai.assistant import arguments_of, details_of, summary_of, thinking_of
 from ccfallback.wire.openai.content import (
     Block,

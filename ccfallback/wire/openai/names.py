@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from ccfallback.messages.naming import BAD_LETTER, alphanumerics
+from ccfallback.messages.tools import BAD_LETTER, alphanumerics
 
 _MAX_ID: Final = 40
 """OpenAI's limit was 40 and became 64; others kept the old one."""

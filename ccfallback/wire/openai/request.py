@@ -12,7 +12,7 @@ import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.content import Part, blocks_of, content_of, is_text, parts_of, text_part
 from ccfallback.wire.openai.effort import Wish, is_openai_reasoning, reasoning_members

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
+from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import UpstreamError
-from ccfallback.policy import backoff as timing
-from ccfallback.policy.backoff import ResetHint
+from ccfallback.messages.reset_hints import ResetHint
 
 _RATE_LIMIT: Final = "x-ratelimit-reset"
 _LIMITS: Final = ("requests", "tokens")
@@ -30,12 +30,12 @@ def hint(
 ) -> ResetHint | None:
     """A reset hint; what lies in the past counts as not said."""
     candidates: tuple[tuple[float | None, str] | None, ...] = (
-        timing.reset_hint(headers, error.message, now),
+        reset_hints.reset_hint(headers, error.message, now),
         _of_limits(headers, error.type, now),
         (_moment(headers.get(_RATE_LIMIT), now), _RATE_LIMIT),
         _in_details(value, now),
-        (_wait(error.message, now), timing.MESSAGE),
-        (_date(error.message), timing.MESSAGE),
+        (_wait(error.message, now), reset_hints.MESSAGE),
+        (_date(error.message), reset_hints.MESSAGE),
     )
     for when, source in filter(None, candidates):
         if when is not None and when > now:
@@ -48,7 +48,7 @@ def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint |
     resets = {
         limit: ResetHint(now + seconds, name)
         for limit in _LIMITS
-        if (seconds := timing.duration(headers.get(name := f"{_RATE_LIMIT}-{limit}", "")))
+        if (seconds := reset_hints.duration(headers.get(name := f"{_RATE_LIMIT}-{limit}", "")))
         is not None
     }
     used_up = [
@@ -81,7 +81,7 @@ def _in_details(value: object, now: float) -> tuple[float | None, str] | None:
         return None
     for detail in _objects(error.get("details")):
         delay = detail.get("retryDelay")
-        seconds = timing.duration(delay) if isinstance(delay, str) else None
+        seconds = reset_hints.duration(delay) if isinstance(delay, str) else None
         if seconds is not None:
             return now + seconds, "retryDelay"
     metadata = error.get("metadata")
@@ -103,7 +103,7 @@ def _wait(message: str, now: float) -> float | None:
     if found is None:
         return None
     text = _UNIT.sub(lambda unit: unit[1], found[1].lower().replace(" ", ""))
-    seconds = timing.duration(text)
+    seconds = reset_hints.duration(text)
     return None if seconds is None else now + seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.openai.names import client_tool_id
 from ccfallback.wire.openai.usage import NOTHING_YET
 

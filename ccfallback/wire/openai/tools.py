@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.openai.content import Block, blocks_of, said
 from ccfallback.wire.openai.schemas import is_strict, parameters_of
 

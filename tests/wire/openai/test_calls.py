@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from tests.wire.openai import grammar
 from tests.wire.openai.upstream import (
     DONE,

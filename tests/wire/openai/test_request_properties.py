@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import CHECKS, Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.naming import ToolNames
+from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.schemas import parameters_of

@@ -1,12 +1,13 @@
-"""What an image is, as its first bytes say."""
+"""What the first bytes of an image say: its kind and its size."""
 
 from base64 import b64encode
+from struct import pack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.rectify.pictures import corrected, data_of, media_type_of, size_of
+from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
 from tests.rectify.structure import PNG, image
 
 
@@ -37,6 +38,12 @@ IMAGES = [
         "webp",
         (800, 600),
     ),
+    # A whole lossless file has 25 bytes before its pixels.
+    (webp(b"VP8L", bytes(4) + b"\x2f" + pack("<I", 399 | 351 << 14)), "webp", (400, 352)),
+    (webp(b"VP8L", bytes(4) + b"\x2f" + bytes(3)), "webp", None),
+    # Fill bytes may precede any marker.
+    (b"\xff\xd8\xff\xff\xff\xc2\0\x11\x08" + pack(">HH", 300, 400), "jpeg", (400, 300)),
+    (webp(b"none", bytes(30)), "webp", None),
     (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "webp", None),
     (b"\xff\xd8\xff\xe0", "jpeg", None),
     (b"\x89PNG\r\n\x1a\n", "png", None),
@@ -48,29 +55,43 @@ IMAGES = [
 
 
 @pytest.mark.parametrize(("head", "kind", "size"), IMAGES)
-def test_its_head_says_what_it_is(head: bytes, kind: str, size: tuple[int, int] | None) -> None:
+def test_the_head_says_kind_and_size(head: bytes, kind: str, size: tuple[int, int] | None) -> None:
     data = b64encode(head).decode()
-    assert media_type_of(data) == (f"image/{kind}" if kind else "")
-    assert size_of(data) == size
+    assert media_type(data) == (f"image/{kind}" if kind else "")
+    assert image_size(data) == size
 
 
-def test_it_is_called_what_it_is() -> None:
+def test_a_wrong_media_type_is_corrected() -> None:
     right = image()
-    assert corrected(right) is right
-    assert corrected(image(PNG, "image/jpeg", a=1)) == image(a=1)
+    assert with_true_media_type(right) is right
+    assert with_true_media_type(image(PNG, "image/jpeg", a=1)) == image(a=1)
     for unknown in (image("AAAA"), {"type": "image"}, {"type": "image", "source": {"url": "u"}}):
-        assert corrected(unknown) is unknown
-        assert not media_type_of(data_of(unknown))
+        assert with_true_media_type(unknown) is unknown
+        assert not media_type(base64_data(unknown))
 
 
 @given(st.text(max_size=20) | st.binary(max_size=40).map(lambda raw: b64encode(raw).decode()))
-def test_nothing_is_too_strange(data: str) -> None:
-    assert media_type_of(data) or size_of(data) is None
+def test_no_text_raises(data: str) -> None:
+    assert media_type(data) or image_size(data) is None
 
 
 @given(st.sampled_from(IMAGES), st.integers(0, 60), st.binary(max_size=12))
-def test_nothing_torn_is_too_strange(
+def test_a_damaged_image_does_not_raise(
     known: tuple[bytes, str, object], at: int, noise: bytes
 ) -> None:
-    size = size_of(b64encode(known[0][:at] + noise).decode())
+    size = image_size(b64encode(known[0][:at] + noise).decode())
     assert size is None or len(size) == 2
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " "])
+def test_lines_may_be_broken(space: str) -> None:
+    data = b64encode(IMAGES[0][0]).decode()
+    assert image_size(space.join(data[at : at + 8] for at in range(0, len(data), 8))) == (
+        3000,
+        1000,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "not base64 ü", "AAA", "====", "AAAAA"])
+def test_what_is_not_an_image_has_no_size(text: str) -> None:
+    assert image_size(text) is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.naming import ToolNames, alphanumerics
+from ccfallback.messages.tools import ToolNames, alphanumerics
 from tests.wire.openai.asked import asked, assistant, body, call, result, tool, user
 
 VALID = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")

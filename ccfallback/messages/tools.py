@@ -1,0 +1,229 @@
+"""Tools: their names and ids, and how a conversation adds and removes them.
+
+Names and ids are made to fit the strictest provider. Nothing is remembered between requests: the
+same input gives the same name, and what must be translated back is read off the request's tools.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.messages.body import Body
+from ccfallback.messages.edit import (
+    ANY,
+    has,
+    map_items,
+    raw_with_content,
+    raw_with_members,
+    without,
+)
+from ccfallback.messages.turns import (
+    TOOL_CHANGES,
+    blocks_of,
+    kind_of,
+    objects_in,
+    string,
+    text_block,
+)
+
+LONGEST_NAME: Final = 64
+"""Characters of a tool name that every provider takes."""
+
+BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
+"""Any character that a name or an id may not contain."""
+
+_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]*")
+_ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+PLACEHOLDER: Final = "DeferredToolPlaceholder"
+"""The client's stand-in for tools that are not loaded; it means nothing without tool search."""
+
+_DEFERRED: Final = ("tools", ANY, "defer_loading")
+
+INTERRUPTED: Final = "[interrupted]"
+"""The content of a result made up for a call that has none, in a Messages request."""
+
+NO_RESULT: Final = "[no result]"
+"""The same in a Chat Completions request."""
+
+
+def available_note(name: object) -> str:
+    """The text that replaces a reference to a tool which a tool search found."""
+    return f"Tool {name} is available." if isinstance(name, str) and name else "A tool was found."
+
+
+def is_custom(tool: object) -> bool:
+    """Whether the client runs a tool itself; Anthropic's own tools have another type."""
+    return isinstance(tool, dict) and tool.get("type") in (None, "custom")
+
+
+def tool_changes(body: Body) -> Iterator[Mapping[str, Any]]:
+    """The blocks of a conversation that add or remove a tool, in order."""
+    for message in objects_in(body.messages):
+        for block in blocks_of(message.get("content")):
+            if kind_of(block) in TOOL_CHANGES:
+                yield block
+
+
+def changed_tool(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tool that a block adds or removes: its definition, or a reference to it by name."""
+    tool = block.get("tool")
+    if not isinstance(tool, dict):
+        return {}
+    definition = tool.get("definition")
+    return definition if isinstance(definition, dict) else tool
+
+
+def tools_after_changes(body: Body) -> list[Any]:
+    """The tools as the conversation leaves them, with the definition that was given last.
+
+    A reference to a declared tool loads it; one to an unknown tool adds nothing.
+    """
+    given = body.get("tools")
+    tools: list[Any] = list(given) if isinstance(given, list) else []
+    declared = {name: tool for tool in tools if (name := string(tool, "name"))}
+    for block in tool_changes(body):
+        tool = changed_tool(block)
+        name = string(tool, "name")
+        others = [each for each in tools if string(each, "name") != name]
+        if not name:
+            continue
+        if kind_of(block) == "tool_removal":
+            tools = others
+        elif tool is not block.get("tool"):
+            tools = [*others, tool]
+        elif name in declared:
+            loaded = {key: value for key, value in declared[name].items() if key != "defer_loading"}
+            is_there = len(others) < len(tools)
+            tools = (
+                [loaded if string(each, "name") == name else each for each in tools]
+                if is_there
+                else [*tools, loaded]
+            )
+    return tools
+
+
+def has_deferred(body: Body) -> bool:
+    """Whether a tool is loaded only when a search finds it, or a search found one."""
+    return has(body, _DEFERRED) or any(
+        _has_reference(block)
+        for message in objects_in(body.messages)
+        for block in blocks_of(message.get("content"))
+    )
+
+
+def with_all_loaded(body: Body) -> Body:
+    """The body with all tools loaded, and words for the references that a search returned."""
+
+    def without_placeholder(tool: Any, raw: msgspec.Raw) -> msgspec.Raw | None:
+        return None if string(tool, "name") == PLACEHOLDER else raw
+
+    def with_notes(message: Any, raw: msgspec.Raw) -> msgspec.Raw:
+        content = message.get("content") if isinstance(message, dict) else None
+        blocks = content if isinstance(content, list) else []
+        if not any(map(_has_reference, blocks)):
+            return raw
+        return raw_with_content(
+            raw,
+            lambda raws: [
+                raw_with_members(one, content=list(map(_noted, block["content"])))
+                if _has_reference(block)
+                else one
+                for block, one in zip(blocks, raws, strict=True)
+            ],
+        )
+
+    body = map_items(body, "tools", without_placeholder)
+    body, _ = without(body, _DEFERRED)
+    return map_items(body, "messages", with_notes)
+
+
+def _has_reference(block: object) -> bool:
+    return (
+        isinstance(block, dict)
+        and kind_of(block) == "tool_result"
+        and any(kind_of(inner) == "tool_reference" for inner in objects_in(block.get("content")))
+    )
+
+
+def _noted(block: Any) -> Any:
+    if kind_of(block) != "tool_reference":
+        return block
+    return text_block(available_note(block.get("tool_name")))
+
+
+class ToolNames:
+    """The client's and the provider's names of the tools of one request."""
+
+    __slots__ = ("_longest", "_to_client", "_to_provider")
+
+    def __init__(self, names: Iterable[str], longest: int = LONGEST_NAME) -> None:
+        self._longest = longest
+        distinct = dict.fromkeys(names)
+        # A valid name is kept, even if an invalid one before it would be changed to the same.
+        self._to_client = {name: name for name in distinct if self._is_valid(name)}
+        self._to_provider = dict(self._to_client)
+        for name in distinct:
+            if name not in self._to_provider:
+                fitting = self._fitting(name)
+                self._to_provider[name] = fitting
+                self._to_client[fitting] = name
+
+    @classmethod
+    def of(cls, body: Body, longest: int = LONGEST_NAME) -> "ToolNames":
+        """The names of the tools of a client's request."""
+        return cls(_declared(body), longest)
+
+    def to_provider(self, name: str) -> str:
+        """A name that every provider takes."""
+        known = self._to_provider.get(name)
+        # A call in the history may be of a tool that is no longer there.
+        return known if known is not None else self._fitting(name)
+
+    def to_client(self, name: str) -> str:
+        """The client's name for a tool; the same name if the client has no such tool."""
+        return self._to_client.get(name, name)
+
+    def _is_valid(self, name: str) -> bool:
+        return len(name) <= self._longest and _NAME.fullmatch(name) is not None
+
+    def _fitting(self, name: str) -> str:
+        """A valid name for `name` that no other tool has."""
+        taken, longest = self._to_client, self._longest
+        plain = BAD_LETTER.sub("_", name) or "unnamed"
+        if not plain[0].isalpha() and plain[0] != "_":
+            # Moonshot and Gemini refuse names that begin with a digit.
+            plain = f"t_{plain}"
+        if len(plain) <= longest and plain not in taken:
+            return plain
+        hashed = digest(name)
+        for size in range(8, longest, 8):
+            fitting = f"{plain[: longest - 1 - size]}_{hashed[:size]}"
+            if fitting not in taken:
+                return fitting
+        return f"_{hashed[: longest - 1]}"
+
+
+def _declared(body: Body) -> Iterable[str]:
+    """The names of all tools of a request, those that its conversation adds included."""
+    added = (block for block in tool_changes(body) if kind_of(block) == "tool_addition")
+    tools = [*objects_in(body.get("tools")), *map(changed_tool, added)]
+    return filter(None, (string(tool, "name") for tool in tools))
+
+
+def alphanumerics(text: str, size: int) -> str:
+    """As many letters and digits as `size` says, the same for the same text."""
+    number = int(digest(text), 16)
+    letters: list[str] = []
+    for _ in range(size):
+        number, index = divmod(number, len(_ALPHANUMERICS))
+        letters.append(_ALPHANUMERICS[index])
+    return "".join(letters)
+
+
+def digest(text: str) -> str:
+    """64 hexadecimal digits, the same for the same text."""
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()
