@@ -20,7 +20,7 @@ PURE = frozenset({"messages", "policy", "rectify", "wire"})
 HEAVY = frozenset({"httpx", "starlette", "uvicorn"})
 
 
-SHARED = frozenset({"errors", "redact", "suggest", "files", "paths", "__version__"})
+SHARED = frozenset({"addresses", "errors", "redact", "suggest", "files", "paths", "__version__"})
 """Modules at the top of the package, which every package that does I/O may import."""
 
 
@@ -36,7 +36,9 @@ class Room:
 ROOMS = {
     "messages": Room(frozenset({"messages"}), frozenset({"msgspec"}), PURE_STDLIB),
     "policy": Room(
-        frozenset({"policy", "messages", "config", "wire"}), frozenset({"msgspec"}), PURE_STDLIB
+        frozenset({"policy", "messages", "config", "addresses"}),
+        frozenset({"msgspec"}),
+        PURE_STDLIB,
     ),
     "config": Room(
         frozenset({"config", "messages", *SHARED}),

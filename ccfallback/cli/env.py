@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ccfallback.addresses import address
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
-from ccfallback.wire.target import address
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 CUSTOM_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"

@@ -7,6 +7,7 @@ nobody else needs an `if` for them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,9 @@ PRIMARY_URL: Final = "https://api.anthropic.com"
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 """Log levels, from the most to the least talkative."""
+
+LONG_CONTEXT: Final = "[1m]"
+"""The end of a model name by which the client asks for a long context; no part of the name."""
 
 NO_ITEMS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -94,6 +98,10 @@ class Provider:
     timeouts: Timeouts = Timeouts()
     quirks: Quirks = field(default_factory=Quirks)
 
+    def model_for(self, model: str) -> str:
+        """The provider's own name of a model that the client asks for."""
+        return mapped_model(model, self.model_mapping)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rectifiers:
@@ -166,3 +174,29 @@ class Config:
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, the primary included."""
         return next((provider for provider in self.chain if provider.name == name), None)
+
+
+def mapped_model(model: str, mapping: Mapping[str, str]) -> str:
+    """The name that a mapping gives to a model; the model itself where no row matches.
+
+    An exact row wins over the longest matching glob. A row without `[1m]` matches a model with it
+    too.
+    """
+    if not mapping:
+        return model
+    names = (model, model.removesuffix(LONG_CONTEXT))
+    for name in names:
+        if name in mapping:
+            return mapping[name]
+    for name in names:
+        globs = [glob for glob in mapping if fnmatchcase(name, _with_literal_suffix(glob))]
+        if globs:
+            return mapping[max(globs, key=len)]
+    return model
+
+
+def _with_literal_suffix(glob: str) -> str:
+    """A glob in which `[1m]` at the end is text, not a set of characters."""
+    if glob.endswith(LONG_CONTEXT):
+        return glob.removesuffix(LONG_CONTEXT) + "[[]1m]"
+    return glob

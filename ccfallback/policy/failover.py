@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
+from ccfallback.addresses import address
 from ccfallback.config.model import Failover, Provider
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
-from ccfallback.wire.target import address
 
 NETWORK_PAUSE: Final = 0.5
 """Seconds between two looks at whether this machine's network is back."""

@@ -4,7 +4,7 @@ An attempt ends before anything has been sent to the client: with an answer whos
 is in hand, or with a fault. So up to here another provider may still be asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic, time
@@ -23,6 +23,7 @@ from ccfallback.server.upstream import fault_of
 from ccfallback.server.upstream_response import MAX_WHOLE, Broken, UpstreamResponse
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
 from ccfallback.wire.headers import text_headers
+from ccfallback.wire.tool_names import RenamingStream, with_client_names
 from ccfallback.wire.torn_streams import UnfinishedStream
 
 BYTES_A_SECOND: Final = 25_000
@@ -48,6 +49,8 @@ class Prepared:
     url: str = field(repr=False)
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     content: bytes = field(repr=False)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The client's name of each tool that the provider knows by another."""
 
 
 @dataclass(slots=True)
@@ -196,6 +199,8 @@ class _Attempt:
         raw = await answer.read_all("idle", self._limits.idle)
         prepared = self._prepared
         whole = prepared.wire.whole(raw, prepared.asked, prepared.provider)
+        if prepared.names:
+            whole = with_client_names(whole, prepared.names)
         if whole.error is not None:
             return self._no_answer(answer, whole.error, raw)
         body, media_type = whole.body, None
@@ -209,7 +214,10 @@ class _Attempt:
 
     async def _stream(self, answer: UpstreamResponse) -> AttemptResult:
         """A stream, up to its first content; all of it where a whole answer was asked for."""
-        translator = self._prepared.wire.stream(self._prepared.asked, self._prepared.provider)
+        prepared = self._prepared
+        translator = prepared.wire.stream(prepared.asked, prepared.provider)
+        if prepared.names:
+            translator = RenamingStream(translator, prepared.names)
         if self._streams:
             translator = UnfinishedStream(translator)
         held = bytearray()

@@ -7,6 +7,7 @@ from random import random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
@@ -31,12 +32,9 @@ from ccfallback.wire.headers import (
     RawHeaders,
     bare_credential,
     betas_of,
-    request_headers,
     with_betas,
 )
 from ccfallback.wire.privacy import body_for
-from ccfallback.wire.target import address, below, endpoint, host_of, mapped_model
-from ccfallback.wire.tool_names import renaming
 
 LOGIN_TOKEN = b"sk-ant-oat"
 
@@ -48,10 +46,9 @@ class Attempts:
     services: Services
     context: Context
     turn: policy.Health
-    path: str = "/v1/messages"
     query: str = ""
-    wire: WireFormat | None = None
-    """How answers are read, where that is not the provider's own format."""
+    counts_tokens: bool = False
+    """Whether the providers' counting endpoints are asked, not their models."""
     wait: float | None = None
     """Seconds that each answer may take, where that is less than the provider's own timeouts."""
     level: str | None = None
@@ -145,11 +142,12 @@ class Attempts:
     async def _prepare(self, step: Try) -> Prepared | AttemptResult:
         """The request of a try; a reply where it can't be made."""
         provider, context = step.provider, self.context
-        if self.path == "/v1/messages":
-            url = endpoint(provider.base_url, provider.format)
-        else:
-            url = below(provider.base_url, self.path)
-        if address(url) == self.services.listener:
+        wire: WireFormat | None = FORMATS[provider.format]
+        if wire is not None and self.counts_tokens:
+            wire = wire.counting
+        if wire is None:
+            return _not_sent(provider, "it counts no tokens", Fault.REQUEST)
+        if address(provider.base_url) == self.services.listener:
             return _not_sent(provider, "its address is this proxy itself")
         try:
             key = await self.services.keys.get(provider)
@@ -161,34 +159,30 @@ class Attempts:
             draft = self._repairs.prevented(provider, draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
-        headers = request_headers(
-            context.headers
-            if draft.betas == self._betas
-            else with_betas(context.headers, draft.betas),
-            provider,
-            revealed,
-            via=self.services.via,
-            tokens=context.tokens,
-        )
-        # An answer that is looked into on its way is asked for without compression.
-        headers.append((b"accept-encoding", b"identity"))
-        if provider.primary and self.query:
-            url += ("&" if "?" in url else "?") + self.query
-        wire = renaming(self.wire or FORMATS[provider.format], draft.names)
+        client = context.headers
+        if draft.betas != self._betas:
+            client = with_betas(client, draft.betas)
         try:
-            content = wire.request(
+            request = wire.prepare(
                 body_for(provider, draft.body, context.config.privacy, self.services.ledger),
+                client,
                 provider,
+                revealed,
+                via=self.services.via,
+                tokens=context.tokens,
+                query=self.query if provider.primary else "",
             )
         except Unconvertible as error:
             return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST)
+        request = wire.sign(request, provider, revealed, self.services.breakers.clock())
         return Prepared(
             provider=provider,
             wire=wire,
             asked=draft.body,
-            url=url,
-            headers=headers,
-            content=content.raw,
+            url=request.url,
+            headers=request.headers,
+            content=request.body,
+            names=draft.names,
         )
 
     def _timeouts(self, provider: Provider) -> Timeouts:
@@ -239,7 +233,7 @@ class Attempts:
                 reason=str(step.reason),
                 after=str(self.replies[-1].outcome.fault) if self.replies else None,
                 host=host_of(step.provider.base_url),
-                model=mapped_model(step.draft.body.model, step.provider.model_mapping),
+                model=step.provider.model_for(step.draft.body.model),
             ),
             f"trying {name}{how}",
         )

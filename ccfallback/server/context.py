@@ -9,6 +9,7 @@ from secrets import token_hex
 from time import monotonic, time
 from typing import Any, Final
 
+from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.config.secrets import resolve
 from ccfallback.events.counters import Counters
@@ -21,7 +22,6 @@ from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
 from ccfallback.wire.headers import RawHeaders
-from ccfallback.wire.target import Address
 
 SCOPE_KEY: Final = "ccfallback"
 

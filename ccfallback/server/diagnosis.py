@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from ccfallback.config.model import Provider
+from ccfallback.config.model import Provider, mapped_model
 from ccfallback.config.presets import presets
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.suggest import closest
-from ccfallback.wire.target import ENDPOINTS, endpoint, mapped_model
+from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
+from ccfallback.wire.format import WireFormat
 
 ASKED_FOR: Final = ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
 """Models that Claude Code asks for, one of each size, the usual one first."""
@@ -146,10 +147,6 @@ _MODEL_UNKNOWN: Final = re.compile(
 _CREDIT: Final = re.compile(r"credit|billing|balance|quota|payment|spend", re.IGNORECASE)
 
 _PAGE: Final = re.compile(rb"\s*<(?:!doctype )?html", re.IGNORECASE)
-_OPENAI: Final = re.compile(rb'"choices"\s*:\s*\[|"object"\s*:\s*"chat\.completion')
-_ANTHROPIC: Final = re.compile(rb'"type"\s*:\s*"message(?:_start)?"|^event: message_start', re.M)
-_ANTHROPIC_ERROR: Final = re.compile(rb'^\s*\{\s*"type"\s*:\s*"error"\s*,\s*"error"\s*:')
-_OPENAI_ERROR: Final = re.compile(rb'^\s*\{\s*"error"\s*:\s*\{')
 
 
 def trouble(evidence: Evidence) -> Trouble:
@@ -166,8 +163,7 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.REDIRECT
     if outcome.reason.startswith("TLS"):
         return Trouble.TLS
-    spoken = dialect(evidence.body)
-    if 200 <= status < 300 and spoken not in (None, evidence.provider.format):
+    if 200 <= status < 300 and _is_other(recognize_answer(evidence.body), evidence.provider):
         return Trouble.WRONG_FORMAT
     if 200 <= status < 300 and _PAGE.match(evidence.body):
         return Trouble.WEB_PAGE
@@ -175,10 +171,7 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.UNKNOWN_MODEL
     if status in (404, 405):
         return Trouble.WRONG_PATH
-    if status in (400, 422) and error_dialect(evidence.body) not in (
-        None,
-        evidence.provider.format,
-    ):
+    if status in (400, 422) and _is_other(recognize_refusal(evidence.body), evidence.provider):
         return Trouble.WRONG_FORMAT
     if status in (401, 403) and not _CREDIT.search(outcome.message):
         return Trouble.KEY_REFUSED
@@ -188,30 +181,31 @@ def trouble(evidence: Evidence) -> Trouble:
 def remedy(evidence: Evidence) -> str:
     """What to do about it, in one line; empty where there is nothing to do."""
     provider = evidence.provider
+    wire = FORMATS[provider.format]
     return _REMEDIES[trouble(evidence)].format(
         name=provider.name,
         set=f"ccfallback providers set {provider.name}",
         auth_header=provider.auth_header,
-        other=next(name for name in ENDPOINTS if name != provider.format),
-        endpoint=_bare(endpoint(provider.base_url, provider.format)),
+        other=_other_format(evidence),
+        endpoint=_bare(wire.url(provider, provider.model_for(evidence.model), stream=True)),
         host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
         location=_bare(evidence.location) or "URL",
         mapping=_suggested_mapping(evidence),
     )
 
 
-def dialect(body: bytes) -> str | None:
-    """The format in which an answer is written, by what only one of them says."""
-    if _OPENAI.search(body):
-        return "openai"
-    return "anthropic" if _ANTHROPIC.search(body) else None
+def _other_format(evidence: Evidence) -> str:
+    """The format that the provider probably speaks, if it does not speak the configured one."""
+    seen = recognize_answer(evidence.body) or recognize_refusal(evidence.body)
+    own = evidence.provider.format
+    if seen is not None and seen.name != own:
+        return seen.name
+    return next(name for name in FORMATS if name != own)
 
 
-def error_dialect(body: bytes) -> str | None:
-    """The format in which a refusal is written."""
-    if _ANTHROPIC_ERROR.search(body):
-        return "anthropic"
-    return "openai" if _OPENAI_ERROR.search(body) else None
+def _is_other(wire: WireFormat | None, provider: Provider) -> bool:
+    """Whether a format was recognized, and it is not the provider's."""
+    return wire is not None and wire is not FORMATS[provider.format]
 
 
 def _is_about_the_model(outcome: Outcome) -> bool:
@@ -223,7 +217,7 @@ def _is_about_the_model(outcome: Outcome) -> bool:
 def _suggested_mapping(evidence: Evidence) -> str:
     """How to say which of the provider's models is meant."""
     provider, model = evidence.provider, evidence.model
-    target = mapped_model(model, provider.model_mapping)
+    target = provider.model_for(model)
     command = f"`ccfallback providers set {provider.name} --map '{model}={{}}'`"
     likely = _likely_model(provider, model, target, evidence.known_models)
     if likely is not None:

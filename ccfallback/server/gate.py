@@ -13,6 +13,7 @@ from time import time
 from traceback import extract_tb
 from typing import Final
 
+from ccfallback.addresses import is_loopback
 from ccfallback.config.model import Config
 from ccfallback.events import records as events
 from ccfallback.server.client import (
@@ -27,7 +28,6 @@ from ccfallback.server.client import (
 )
 from ccfallback.server.context import SCOPE_KEY, Context, Services
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
-from ccfallback.wire.target import is_loopback
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from ccfallback import __version__
+from ccfallback.addresses import Address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1.deadline import DeadlineExceeded
@@ -30,8 +31,8 @@ from ccfallback.server.record import Record, Recorder
 from ccfallback.server.transport import LibraryResponse
 from ccfallback.server.upstream import Upstreams
 from ccfallback.server.upstream_response import Broken, UpstreamResponse
-from ccfallback.wire.headers import request_headers, text_headers
-from ccfallback.wire.target import Address, below, endpoint, mapped_model
+from ccfallback.wire import FORMATS
+from ccfallback.wire.headers import text_headers
 
 PATIENCE: Final = 30.0
 """Seconds that a provider may take, where its own timeouts allow it more."""
@@ -186,16 +187,18 @@ class _Prober:
         self, services: Services, context: Context, provider: Provider
     ) -> tuple[str, ...]:
         """What the provider says it serves; nothing where it does not say."""
-        url = _list_of_models(provider)
+        wire = FORMATS[provider.format]
+        url = wire.models_url(provider)
+        if url is None:
+            return ()
         try:
             key = await self._keys.get(provider)
-            headers = request_headers(
+            headers = wire.headers(
                 context.headers,
                 provider,
                 None if key is None else key.reveal(),
                 via=services.via,
                 tokens=context.tokens,
-                content=False,
             )
             request = httpx.Request("GET", url, headers=headers)
             transport = self._upstreams.transport(url)
@@ -303,7 +306,7 @@ def _result(
     return Probe(
         provider=provider.name,
         model=model,
-        mapped_to=mapped_model(model, provider.model_mapping),
+        mapped_to=provider.model_for(model),
         ok=reply is None or reply.outcome.ok,
         tested=reply is not None,
         status=None if reply is None else reply.status,
@@ -312,13 +315,6 @@ def _result(
         hint=hint if evidence is None else remedy(evidence),
         trouble=Trouble.NONE if evidence is None else trouble(evidence),
     )
-
-
-def _list_of_models(provider: Provider) -> str:
-    if provider.format == "anthropic":
-        return below(provider.base_url, "/v1/models")
-    url = endpoint(provider.base_url, provider.format)
-    return url.replace("/chat/completions", "/models", 1)
 
 
 def _names_in(body: bytes) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from ccfallback.rectify.difference import difference
 from ccfallback.rectify.rule import Refusal, Repaired
 from ccfallback.server.context import Context, Services
 from ccfallback.server.record import upstream_text
+from ccfallback.wire import FORMATS
 
 REPAIRABLE: Final = frozenset({400, 422})
 
@@ -141,9 +142,8 @@ class Repairs:
 
 
 def _put_to(provider: Provider, draft: RequestDraft) -> RequestDraft:
-    """The draft with what decides how it is put into the provider's format, where that is another
-    than the client's."""
-    if provider.format == "anthropic" or draft.quirks is not None:
+    """The draft with the provider's quirks, where they decide how it is written."""
+    if not FORMATS[provider.format].has_quirks or draft.quirks is not None:
         return draft
     return replace(draft, quirks=provider.quirks)
 

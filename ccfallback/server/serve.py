@@ -17,6 +17,7 @@ from typing import Final
 import uvicorn
 
 from ccfallback import __version__, files
+from ccfallback.addresses import Address, is_loopback
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.events import records as events
@@ -33,7 +34,6 @@ from ccfallback.server.upstream import Upstreams
 from ccfallback.state import server_file
 from ccfallback.state import signatures_file as ledger_file
 from ccfallback.state.file import StateFile
-from ccfallback.wire.target import Address, is_loopback
 
 DRAIN_SECONDS: Final = 30
 FLUSH_SECONDS: Final = 1.0

@@ -11,14 +11,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 
 from ccfallback import __version__
+from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages import tokens
-from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.breaker import Phase, limits_of, phase, sane
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
@@ -42,39 +41,11 @@ from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
 from ccfallback.server.upstream import fault_of
 from ccfallback.wire import FORMATS
-from ccfallback.wire.format import Whole, WireFormat
-from ccfallback.wire.headers import (
-    end_to_end,
-    find,
-    is_sendable,
-    request_headers,
-    response_headers,
-)
-from ccfallback.wire.target import address, below
+from ccfallback.wire.anthropic import path_url
+from ccfallback.wire.headers import end_to_end, find, is_sendable, response_headers
 
 COUNT_WAIT: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
-
-_COUNT: Final = msgspec.json.Decoder(dict[str, Any])
-
-
-def _count(raw: bytes, _body: object, _provider: object) -> Whole:
-    try:
-        value = _COUNT.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = {}
-    is_count = isinstance(value.get("input_tokens"), int)
-    return Whole(raw, None if is_count else UpstreamError(message="the answer is no count"))
-
-
-COUNTS: Final = WireFormat(
-    name="count",
-    request=FORMATS["anthropic"].request,
-    stream=FORMATS["anthropic"].stream,
-    whole=_count,
-    refusal=FORMATS["anthropic"].refusal,
-)
-"""The Anthropic format, with a count for an answer."""
 
 
 class ReadOnly:
@@ -122,9 +93,8 @@ class CountTokens:
                 services,
                 context,
                 health,
-                path="/v1/messages/count_tokens",
                 query=scope["query_string"].decode("latin-1"),
-                wire=COUNTS,
+                counts_tokens=True,
                 wait=COUNT_WAIT,
                 level="debug",
             )
@@ -134,7 +104,7 @@ class CountTokens:
                 counting = [
                     provider
                     for provider in chain.providers
-                    if provider.format == "anthropic"
+                    if FORMATS[provider.format].counting is not None
                     and health.admission(provider) is Admission.OPEN
                 ]
                 result = await attempts.run(body, counting, only_answers, 0.0)
@@ -260,7 +230,7 @@ async def _open_primary(
     if provider.disabled:
         raise PrimaryUnavailable("it is disabled")
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
-    url = below(provider.base_url, path)
+    url = path_url(provider.base_url, path)
     if address(url) == services.listener:
         raise PrimaryUnavailable("its address is this proxy itself")
     query = scope["query_string"].decode("latin-1")
@@ -310,13 +280,12 @@ async def _pass_through_headers(
         key = await services.keys.get(provider)
     except KeyUnavailable as error:
         raise PrimaryUnavailable(f"no key: {error}") from None
-    headers = request_headers(
+    headers = FORMATS[provider.format].headers(
         context.headers,
         provider,
         None if key is None else key.reveal(),
         via=services.via,
         tokens=context.tokens,
-        content=False,
     )
     unchanged = (b"accept-encoding", b"content-encoding", b"content-length")
     headers += [(name, value) for name, value in context.headers if name in unchanged]

@@ -17,11 +17,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from ccfallback.addresses import is_loopback
 from ccfallback.http1.transport import DirectTransport
 from ccfallback.policy.outcome import Fault
 from ccfallback.server import transport as carrier
 from ccfallback.server.transport import Response, Transport, UpstreamRequest
-from ccfallback.wire.target import is_loopback
 
 _NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}

@@ -1,9 +1,27 @@
-"""Wire formats: how a provider speaks. Pure, sans-I/O: bytes in, bytes out.
+"""Wire formats: the shapes of providers' APIs. Pure, sans-I/O: bytes in, bytes out.
 
 The proxy speaks Anthropic's Messages API to its client. A format turns a request into what its
-providers understand, and their answers, whole or in a stream, into Anthropic's.
+providers understand, and their answers, streamed or whole, into Anthropic's.
 
-To add one: a module or package that builds a `WireFormat`, and its line in `FORMATS`.
+How to add a format
+-------------------
+1. Write a module or a package here with a subclass of `format.WireFormat`. `url`, `request`,
+   `stream`, `whole` and `refusal` have to be written; a format that carries Anthropic's messages
+   over another endpoint starts from `anthropic.MessagesFormat` and overrides what differs:
+
+   - the model in the URL: `url` gets the provider's model and whether a stream is wanted;
+   - betas in the body: `request` gets the flags;
+   - a key in another header: `auth_header` or `credentials`; a signature instead: `credentials`
+     returns nothing, and `sign` sees method, URL, headers, body and time after all else is made;
+   - a stream that is not server-sent events: a `StreamTranslator` takes any bytes.
+
+2. Say what the rest of the program has to know: whether providers take Messages bodies
+   (`speaks_messages`), whether quirks apply (`has_quirks`), which endpoint counts tokens
+   (`counting`) or lists models (`models_url`), which client headers a fallback may see
+   (`client_headers`), and by which bytes an answer in the format is recognized (`answer_mark`,
+   `refusal_mark`).
+3. Add one object of it to `FORMATS`. Configuration, server, diagnosis and the tests that hold for
+   every format find it there.
 """
 
 from collections.abc import Mapping
@@ -17,3 +35,14 @@ FORMATS: Final[Mapping[str, WireFormat]] = {
     "anthropic": ANTHROPIC,
     "openai": OPENAI,
 }
+"""Every format by its name in the configuration."""
+
+
+def recognize_answer(body: bytes) -> WireFormat | None:
+    """The format that an answer is written in, if it is one of ours."""
+    return next((wire for wire in FORMATS.values() if wire.answer_mark.search(body)), None)
+
+
+def recognize_refusal(body: bytes) -> WireFormat | None:
+    """The format that an error response is written in, if it is one of ours."""
+    return next((wire for wire in FORMATS.values() if wire.refusal_mark.search(body)), None)

@@ -4,8 +4,11 @@ Passing is not trusting: each event is read on its way, because an error inside 
 that ends too early and an event that is not JSON look like an answer until one looks inside.
 """
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -13,7 +16,18 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
-from ccfallback.wire.format import Refusal, Usage, Whole, WireFormat
+from ccfallback.wire.format import (
+    Refusal,
+    StreamTranslator,
+    Usage,
+    Whole,
+    WireFormat,
+    endpoint_url,
+)
+from ccfallback.wire.headers import PLAIN_HEADERS
+
+MESSAGES_PATH: Final = "/v1/messages"
+COUNT_PATH: Final = "/v1/messages/count_tokens"
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -56,6 +70,7 @@ class _Message(msgspec.Struct):
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+_COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
 _NOTHING: Final = _Event()
 
@@ -224,21 +239,6 @@ def _mended_event(data: bytes) -> _Event | None:
         return None
 
 
-def _whole(raw: bytes, _asked: Body, _provider: Provider) -> Whole:
-    """A whole answer as it is, if it is one."""
-    try:
-        message = _MESSAGE.decode(raw)
-    except UNREADABLE:
-        return Whole(raw, error=_not_a_message(raw))
-    if message.error or message.type == "error":
-        return Whole(raw, error=_not_a_message(raw))
-    whole = Whole(raw)
-    whole.usage.take(message.usage)
-    signed = (block.signed for block in message.content)
-    whole.signatures = [each for each in signed if isinstance(each, str) and each]
-    return whole
-
-
 def _not_a_message(raw: bytes) -> UpstreamError:
     try:
         value = msgspec.json.decode(raw)
@@ -249,19 +249,81 @@ def _not_a_message(raw: bytes) -> UpstreamError:
     return UpstreamError("", "the answer is not a message")
 
 
-def _refusal(status: int, _headers: Mapping[str, str], body: bytes, _now: float) -> Refusal:
-    return Refusal(status, read_error(body))
+@lru_cache(maxsize=512)
+def path_url(base_url: str, path: str) -> str:
+    """The URL of another path, such as `/v1/models`, at a provider of the Messages API."""
+    parts = urlsplit(endpoint_url(base_url, MESSAGES_PATH))
+    root = parts.path.removesuffix("/v1/messages").removesuffix("/messages")
+    return urlunsplit((parts.scheme, parts.netloc, root + path, parts.query, ""))
 
 
-def _request(body: Body, _provider: Provider) -> Body:
-    return body
+class MessagesFormat(WireFormat):
+    """Anthropic's Messages API."""
+
+    name = "anthropic"
+    auth_header = "x-api-key"
+    speaks_messages = True
+    client_headers = PLAIN_HEADERS | {
+        b"anthropic-beta",
+        b"anthropic-dangerous-direct-browser-access",
+        b"x-app",
+    }
+    # Every provider knows this version, and it allows every valid body of a newer one.
+    fallback_headers = ((b"anthropic-version", b"2023-06-01"),)
+    answer_mark = re.compile(rb'"type"\s*:\s*"message(?:_start)?"|^event: message_start', re.M)
+    refusal_mark = re.compile(rb'^\s*\{\s*"type"\s*:\s*"error"\s*,\s*"error"\s*:')
+
+    def url(self, provider: Provider, model: str, *, stream: bool) -> str:
+        """The provider's Messages endpoint."""
+        return endpoint_url(provider.base_url, MESSAGES_PATH)
+
+    def models_url(self, provider: Provider) -> str:
+        """The URL of the provider's list of models."""
+        return path_url(provider.base_url, "/v1/models")
+
+    def request(self, body: Body, provider: Provider, betas: tuple[str, ...] = ()) -> Body:
+        """The body itself."""
+        return body
+
+    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
+        """A watcher of the stream, which passes its events unchanged."""
+        return AnthropicStream()
+
+    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+        """The answer itself, if it is a message."""
+        try:
+            message = _MESSAGE.decode(raw)
+        except UNREADABLE:
+            return Whole(raw, error=_not_a_message(raw))
+        if message.error or message.type == "error":
+            return Whole(raw, error=_not_a_message(raw))
+        whole = Whole(raw)
+        whole.usage.take(message.usage)
+        signed = (block.signed for block in message.content)
+        whole.signatures = [each for each in signed if isinstance(each, str) and each]
+        return whole
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+        """The error as the provider sent it."""
+        return Refusal(status, read_error(body))
 
 
-ANTHROPIC: Final = WireFormat(
-    name="anthropic",
-    request=_request,
-    stream=lambda _asked, _provider: AnthropicStream(),
-    whole=_whole,
-    refusal=_refusal,
-    auth_header="x-api-key",
-)
+class CountTokensFormat(MessagesFormat):
+    """The endpoint of the Messages API that counts the tokens of a request."""
+
+    def url(self, provider: Provider, model: str, *, stream: bool) -> str:
+        """The provider's counting endpoint."""
+        return path_url(provider.base_url, COUNT_PATH)
+
+    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+        """The answer itself, if it is a token count."""
+        try:
+            value = _COUNT.decode(raw)
+        except UNREADABLE:
+            value = {}
+        is_count = isinstance(value.get("input_tokens"), int)
+        return Whole(raw, None if is_count else UpstreamError(message="the answer is no count"))
+
+
+ANTHROPIC: Final = MessagesFormat()
+ANTHROPIC.counting = CountTokensFormat()

@@ -1,17 +1,32 @@
-"""What a wire format is made of."""
+"""What a wire format is: everything that depends on the shape of a provider's API.
 
-from collections.abc import Callable, Mapping
+The server prepares each attempt in the same way, whatever the format:
+
+1. `WireFormat.prepare` turns the client's body and headers into one `WireRequest`;
+2. `WireFormat.sign` signs it; this is the last step, so a signature can cover all of it;
+3. the answer is read by `stream`, `whole` or `refusal`.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from typing import ClassVar, Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
+from ccfallback.wire.headers import PLAIN_HEADERS, Headers, RawHeaders, betas_of, request_headers
+
+UNCOMPRESSED: Final = (b"accept-encoding", b"identity")
+"""Asks for an answer that can be read while it arrives."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of an answer, as Anthropic counts them; `None` where nobody said."""
+    """The token counts of an answer, as Anthropic counts them; `None` means not reported."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -26,7 +41,7 @@ class Usage:
         return self.input_tokens + (self.cache_read or 0) + (self.cache_write or 0)
 
     def take(self, value: object) -> None:
-        """Take what a usage object says: the last word counts, member by member."""
+        """Take over the counts of a usage object; a later count replaces an earlier one."""
         if not isinstance(value, dict):
             return
         for name, key in _USAGE_KEYS:
@@ -35,7 +50,7 @@ class Usage:
                 setattr(self, name, count)
 
 
-_USAGE_KEYS = (
+_USAGE_KEYS: Final = (
     ("input_tokens", "input_tokens"),
     ("output_tokens", "output_tokens"),
     ("cache_read", "cache_read_input_tokens"),
@@ -44,31 +59,31 @@ _USAGE_KEYS = (
 
 
 class StreamTranslator(Protocol):
-    """Turns an upstream's stream into Anthropic's events, whatever the cuts between its reads.
+    """Turns an upstream's stream into Anthropic's events, wherever its reads are cut.
 
-    Only whole events come out. After `error` is set nothing more does: the event that carries
-    the error is kept back, and so is all that follows.
+    Only whole events come out. Once `error` is set, nothing more comes out: neither the event
+    that carries the error nor anything after it.
     """
 
     heard: bool
-    """Whether any event has come, which ends the wait for the first byte."""
+    """Whether any event has arrived, which ends the wait for the first byte."""
     started: bool
     """Whether content has come out: the commit point."""
     complete: bool
-    """Whether a stop reason has come out, which tells an end from a cut."""
+    """Whether a stop reason has come out, which tells a finished answer from a cut one."""
     finished: bool
-    """Whether the stream has said its last word; whatever else comes is not read."""
+    """Whether the stream has ended by its own rules; later bytes are not read."""
     error: UpstreamError | None
-    """What the stream said went wrong, or what is wrong with the stream."""
+    """The error that the stream reported, or what is wrong with the stream itself."""
     usage: Usage
     signatures: list[str]
-    """Signatures of thinking that have come out, as the provider made them."""
+    """Signatures of the thinking that has come out, as the provider made them."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now. Never raises."""
 
     def finish(self) -> bytes:
-        """What remains to be said at the end of the upstream's stream."""
+        """The remaining events, at the end of the upstream's stream."""
 
 
 @dataclass(slots=True)
@@ -77,44 +92,174 @@ class Whole:
 
     body: bytes
     error: UpstreamError | None = None
-    """Why it is no answer, if it is none."""
+    """Why it is not an answer; `None` if it is one."""
     usage: Usage = field(default_factory=Usage)
     signatures: list[str] = field(default_factory=list)
 
 
 class Unconvertible(Exception):
-    """The request means something that the format has no words for; says what."""
+    """The request cannot be expressed in the format; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A status that is no success, as Anthropic would have said it."""
+    """An error response, with the status and error that Anthropic would have sent."""
 
     status: int
     error: UpstreamError
     until: float | None = None
-    """A reset hint that the format's own headers or texts give, in Unix seconds."""
+    """A reset hint that the format's own headers or messages give, in Unix seconds."""
     hint: str = ""
-    """Where it stands: the name of a header, or `message`."""
+    """Where the reset hint was found: the name of a header, or `message`."""
 
 
 @dataclass(frozen=True, slots=True)
-class WireFormat:
-    """How providers of one format are spoken to."""
+class WireRequest:
+    """One request to an upstream. Its `repr` shows neither key nor content."""
 
-    name: str
-    request: Callable[[Body, Provider], Body]
-    """The provider's body for the client's; the model is already the provider's own.
+    url: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    method: str = "POST"
 
-    Raises `Unconvertible`.
+
+class WireFormat(ABC):
+    """The shape of a provider's API. It has no state: one object serves every request.
+
+    A subclass has to say where requests go (`url`), what they carry (`request`) and how answers
+    read (`stream`, `whole`, `refusal`). All else has a default.
     """
-    stream: Callable[[Body, Provider], StreamTranslator]
-    """A translator for the answer to the client's body."""
-    whole: Callable[[bytes, Body, Provider], Whole]
-    """An answer that is not a stream, for the client's body."""
-    refusal: Callable[[int, Mapping[str, str], bytes, float], Refusal]
-    """What a status that is no success means: by status, lower-case headers, body, and the time."""
-    auth_header: str = "Authorization"
-    """The header that carries the key where the configuration names none."""
-    idle_timeout: float | None = None
-    """The `timeouts.idle` of its providers where the configuration sets none, in seconds."""
+
+    name: ClassVar[str]
+    """The name in the configuration: `format = "…"`."""
+    auth_header: ClassVar[str] = "Authorization"
+    """The header that carries the key, unless the configuration names another."""
+    idle_timeout: ClassVar[float | None] = None
+    """The idle timeout in seconds, where the general default is too short for such providers."""
+    speaks_messages: ClassVar[bool] = False
+    """Whether providers take Anthropic's own Messages body, whose thinking blocks they check."""
+    has_quirks: ClassVar[bool] = False
+    """Whether the provider's quirks decide how a request is written."""
+    client_headers: ClassVar[frozenset[bytes]] = PLAIN_HEADERS
+    """The client's headers that a fallback may see; any other may hold a secret."""
+    fallback_headers: ClassVar[RawHeaders] = ()
+    """Headers that every request to a fallback carries."""
+    answer_mark: ClassVar[re.Pattern[bytes]]
+    """Found in an answer only if it is in this format."""
+    refusal_mark: ClassVar[re.Pattern[bytes]]
+    """Found in an error response only if it is in this format."""
+    counting: "WireFormat | None" = None
+    """The format of the providers' endpoint that counts the tokens of a request; `None` if they
+    have no such endpoint."""
+
+    @abstractmethod
+    def url(self, provider: Provider, model: str, *, stream: bool) -> str:
+        """The URL of a request for `model`, which is the provider's own name of it."""
+
+    def models_url(self, provider: Provider) -> str | None:
+        """The URL of the provider's list of models; `None` if there is none."""
+        return None
+
+    def credentials(self, provider: Provider, key: str) -> Mapping[str, str]:
+        """The headers that show the key; none in a format that signs with it instead."""
+        value = key
+        if provider.auth_header.lower() == "authorization" and not _SCHEME.match(key):
+            value = f"Bearer {key}"
+        return {provider.auth_header: value}
+
+    def headers(
+        self,
+        client: RawHeaders,
+        provider: Provider,
+        key: str | None,
+        *,
+        via: str,
+        tokens: frozenset[bytes] = frozenset(),
+        body: Body | None = None,
+    ) -> Headers:
+        """The headers of a request to `provider`, without host and body length.
+
+        `key` is the provider's own key. Without one, the primary gets the client's credentials,
+        except those that are access `tokens` of this proxy. `via` marks the request for the loop
+        guard. `body` is the upstream's body, `None` for a request without one.
+        """
+        return request_headers(
+            client,
+            provider,
+            None if key is None else self.credentials(provider, key),
+            allowed=self.client_headers,
+            added=self.fallback_headers,
+            via=via,
+            tokens=tokens,
+            has_body=body is not None,
+        )
+
+    @abstractmethod
+    def request(self, body: Body, provider: Provider, betas: tuple[str, ...] = ()) -> Body:
+        """The upstream's body for the client's, which names the provider's model already.
+
+        `betas` are the flags of the request's `anthropic-beta` header. Raises `Unconvertible`.
+        """
+
+    def prepare(
+        self,
+        body: Body,
+        client: RawHeaders,
+        provider: Provider,
+        key: str | None,
+        *,
+        via: str,
+        tokens: frozenset[bytes] = frozenset(),
+        query: str = "",
+    ) -> WireRequest:
+        """The whole request of an attempt, except for its signature.
+
+        `query` is added to the URL. For the other parameters see `headers` and `request`.
+        """
+        upstream_body = self.request(body, provider, betas_of(client))
+        url = self.url(provider, body.model, stream=body.stream)
+        if query:
+            url += ("&" if "?" in url else "?") + query
+        headers = self.headers(client, provider, key, via=via, tokens=tokens, body=upstream_body)
+        headers.append(UNCOMPRESSED)
+        return WireRequest(url, headers, upstream_body.raw)
+
+    def sign(
+        self, request: WireRequest, provider: Provider, key: str | None, now: float
+    ) -> WireRequest:
+        """The request with its signature; `now` is the time in Unix seconds.
+
+        The last step before sending: nothing changes the request after it.
+        """
+        return request
+
+    @abstractmethod
+    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
+        """A translator for the streamed answer to the client's body `asked`."""
+
+    @abstractmethod
+    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+        """The message for an answer that is not a stream."""
+
+    @abstractmethod
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+        """The meaning of an error response; `headers` have lower-case names."""
+
+
+_SCHEME: Final = re.compile(r"(?:bearer|basic) ", re.IGNORECASE)
+
+
+@lru_cache(maxsize=512)
+def endpoint_url(base_url: str, path: str, *, below_any_path: bool = False) -> str:
+    """The URL of an API's endpoint such as `/v1/messages`.
+
+    A base URL that ends with the endpoint's path is the endpoint itself. Otherwise the missing
+    part is appended: without `/v1` where the base URL has it, or any path with `below_any_path`.
+    The query is kept.
+    """
+    parts = urlsplit(base_url)
+    base = parts.path.rstrip("/")
+    leaf = path.removeprefix("/v1")
+    if not base.endswith(leaf):
+        base += leaf if base.endswith("/v1") or (below_any_path and base) else path
+    return urlunsplit((parts.scheme, parts.netloc, base, parts.query, ""))

@@ -6,13 +6,14 @@ Names are lower-case bytes throughout, as ASGI gives them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from ccfallback.config.model import Provider
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -43,20 +44,11 @@ _NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _OURS_TO_SET | {b"ccr-request-id"}
 _OURS: Final = b"x-ccf-"
 """How the headers begin that are meant for this proxy."""
 
-_PLAIN: Final = frozenset({b"accept", b"content-type", b"user-agent"})
-
-_FOR_FALLBACKS: Final = {
-    "anthropic": _PLAIN
-    | {b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"x-app"},
-    "openai": _PLAIN,
-}
-"""What a fallback may know of the client, by format."""
+PLAIN_HEADERS: Final = frozenset({b"accept", b"content-type", b"user-agent"})
+"""The client's headers that every fallback may see."""
 
 _SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 """A header's value that a server may pass on (RFC 9110, 5.5)."""
-
-FALLBACK_VERSION: Final = b"2023-06-01"
-"""The `anthropic-version` that every third party knows; each valid newer body is valid under it."""
 
 _FROM_FALLBACKS: Final = frozenset(
     {b"content-type", b"request-id", b"x-request-id", b"retry-after", b"cache-control"}
@@ -82,7 +74,7 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
-def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+def end_to_end(headers: RawHeaders) -> Headers:
     """The headers without those of the connection, by list and by the `connection` header."""
     lowered = [(key.lower(), value) for key, value in headers]
     dropped = HOP_BY_HOP | _named_by_connection(lowered)
@@ -101,47 +93,37 @@ def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
 def request_headers(
     client: RawHeaders,
     provider: Provider,
-    key: str | None,
+    credentials: Mapping[str, str] | None,
     *,
+    allowed: frozenset[bytes],
+    added: RawHeaders,
     via: str,
-    tokens: frozenset[bytes] = frozenset(),
-    content: bool = True,
-) -> list[tuple[bytes, bytes]]:
-    """The headers of an attempt at `provider`, body length and host aside.
+    tokens: frozenset[bytes],
+    has_body: bool,
+) -> Headers:
+    """The headers of a request; see `WireFormat.headers`.
 
-    `key` is the provider's own key; without one, the primary gets the client's credentials,
-    except those that are access `tokens` of this proxy. `via` marks the request for the loop
-    guard. Without `content` there is no body to describe.
+    A fallback gets the client's headers that are `allowed`, and those `added`. The headers that
+    the configuration sets for the provider replace all others of their name, `credentials` too.
     """
     if provider.primary:
-        headers = _for_primary(client, key is not None, tokens)
+        headers = _for_primary(client, credentials is not None, tokens)
     else:
-        headers = _for_fallback(client, provider.format)
-    if content and all(name != b"content-type" for name, _ in headers):
+        headers = [*added, *_for_fallback(client, allowed)]
+    if has_body and all(name != b"content-type" for name, _ in headers):
         headers.append((b"content-type", b"application/json"))
     vias = [value for name, value in client if name == b"via"]
     headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
-    if key is None and not provider.headers:
+    if credentials is None and not provider.headers:
         return headers
-    own = {name.lower().encode("latin-1"): value for name, value in provider.headers.items()}
-    if key is not None:
-        own = {provider.auth_header.lower().encode("latin-1"): credential(provider, key), **own}
-    headers = [(name, value) for name, value in headers if name not in own]
-    headers.extend((name, value.strip().encode("latin-1")) for name, value in own.items())
-    return headers
+    own = {
+        name.lower().encode("latin-1"): value.strip().encode("latin-1")
+        for name, value in (*(credentials or {}).items(), *provider.headers.items())
+    }
+    return [*(pair for pair in headers if pair[0] not in own), *own.items()]
 
 
-def credential(provider: Provider, key: str) -> str:
-    """The value of the provider's auth header."""
-    if provider.auth_header.lower() != "authorization":
-        return key
-    known = key.lower().startswith(("bearer ", "basic "))
-    return key if known else f"Bearer {key}"
-
-
-def _for_primary(
-    client: RawHeaders, has_key: bool, tokens: frozenset[bytes]
-) -> list[tuple[bytes, bytes]]:
+def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> Headers:
     dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
     if has_key:
         dropped |= _CREDENTIALS
@@ -155,9 +137,8 @@ def _for_primary(
     ]
 
 
-def _for_fallback(client: RawHeaders, wire_format: str) -> list[tuple[bytes, bytes]]:
-    allowed = _FOR_FALLBACKS[wire_format]
-    headers = [(b"anthropic-version", FALLBACK_VERSION)] if wire_format == "anthropic" else []
+def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> Headers:
+    headers: Headers = []
     for name, value in end_to_end(client):
         kept = without_login_beta(value) if name == b"anthropic-beta" else value
         if name in allowed and kept:
@@ -202,9 +183,7 @@ def is_sendable(value: bytes) -> bool:
     return _SENDABLE.fullmatch(value) is not None
 
 
-def response_headers(
-    upstream: RawHeaders, provider: Provider, *, decoded: bool
-) -> list[tuple[bytes, bytes]]:
+def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> Headers:
     """The upstream's headers that go on to the client.
 
     The body's length is dropped: who sends the body knows it. So is its encoding when the body

@@ -5,8 +5,9 @@ user id becomes a pseudonym, the same every time, and the billing line stays beh
 """
 
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from ccfallback import wire
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import (
@@ -15,8 +16,6 @@ from ccfallback.messages.thinking import (
     without_own_thinking,
     without_thinking,
 )
-from ccfallback.policy.signatures import SignatureOrigins
-from ccfallback.wire.target import mapped_model
 
 LEAST_BUDGET: Final = 1024
 """The API takes no smaller budget of thinking, and wants it below `max_tokens`."""
@@ -24,14 +23,24 @@ LEAST_BUDGET: Final = 1024
 BILLING_MARK: Final = "x-anthropic-billing-header:"
 
 
+class Signers(Protocol):
+    """Which provider signed which thinking; see `policy.signatures.SignatureOrigins`."""
+
+    def signer(self, signature: str) -> str | None:
+        """The name of the provider that signed it; `None` if that is not known."""
+
+    def knows_others_than(self, provider: str) -> bool:
+        """Whether any other provider is known to have signed anything."""
+
+
 def body_for(
-    provider: Provider, body: Body, privacy: Privacy, ledger: SignatureOrigins | None = None
+    provider: Provider, body: Body, privacy: Privacy, signers: Signers | None = None
 ) -> Body:
-    """The Anthropic body that goes to `provider`; the very same one where nothing has to change."""
-    if provider.format == "anthropic":
-        # Always and always in the same way: signed thinking is bound to what stands before it.
-        body = without_foreign_thinking(body, provider, ledger)
-    model = mapped_model(body.model, provider.model_mapping)
+    """The client's body as `provider` may see it; the very same one if nothing has to change."""
+    if wire.FORMATS[provider.format].speaks_messages:
+        # For every request, and always in the same way: a signature covers what stands before it.
+        body = without_foreign_thinking(body, provider, signers)
+    model = provider.model_for(body.model)
     if model != body.model:
         body = body.with_members(model=model)
     if provider.primary:
@@ -44,17 +53,15 @@ def body_for(
     return body if most is None else with_at_most(body, most)
 
 
-def without_foreign_thinking(
-    body: Body, provider: Provider, ledger: SignatureOrigins | None
-) -> Body:
-    """A body without thinking that `provider` would refuse.
+def without_foreign_thinking(body: Body, provider: Provider, signers: Signers | None) -> Body:
+    """A body without the thinking that `provider` would refuse.
 
-    That is our own, what somebody else is known to have signed, and for the primary what nobody
-    has. Thinking of which nothing is known stays: it is Anthropic's.
+    That is thinking with this proxy's mark or another provider's signature, and for the primary
+    also unsigned thinking. A signature of unknown origin stays: it is Anthropic's.
     """
-    if ledger is None or not ledger.knows_others_than(provider.name):
+    if signers is None or not signers.knows_others_than(provider.name):
         return without_own_thinking(body, unsigned=provider.primary)
-    known = ledger
+    known = signers
     is_never_theirs = is_own_or_unsigned if provider.primary else is_own
 
     def is_foreign(signature: object) -> bool:

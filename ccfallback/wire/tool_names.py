@@ -1,7 +1,6 @@
 """Tools that the provider knows by other names, called in the answer what the client calls them.
 
-A format around a format: what comes out of the inner one is Anthropic's already, and only the
-beginning of a call says a name.
+The answer is in Anthropic's format already, where only the start of a call holds a name.
 """
 
 from collections.abc import Mapping
@@ -10,10 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.config.model import Provider
-from ccfallback.messages.body import Body, replace_lone_surrogates
+from ccfallback.messages.body import replace_lone_surrogates
 from ccfallback.messages.sse import EventSplitter, data_of, event
-from ccfallback.wire.format import StreamTranslator, Whole, WireFormat
+from ccfallback.wire.format import StreamTranslator, Whole
 
 Names = Mapping[str, str]
 """The client's name of a tool by the provider's."""
@@ -23,19 +21,9 @@ _CALL: Final = b'"tool_use"'
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def renaming(wire: WireFormat, names: Names) -> WireFormat:
-    """The format, with tools called by the client's names; itself where they are no others."""
-    if not names:
-        return wire
-
-    def stream(asked: Body, provider: Provider) -> StreamTranslator:
-        return RenamingStream(wire.stream(asked, provider), names)
-
-    def whole(raw: bytes, asked: Body, provider: Provider) -> Whole:
-        answer = wire.whole(raw, asked, provider)
-        return answer if answer.error else replace(answer, body=_message(answer.body, names))
-
-    return replace(wire, stream=stream, whole=whole)
+def with_client_names(whole: Whole, names: Names) -> Whole:
+    """A whole answer whose calls are of the client's tools."""
+    return whole if whole.error else replace(whole, body=_message(whole.body, names))
 
 
 class RenamingStream:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from ccfallback.config import checks
+from ccfallback.config.model import Provider
 from ccfallback.config.presets import Preset, presets
 from ccfallback.config.quirks import CHECKS, Quirks
 from ccfallback.config.schema import NAME
-from ccfallback.wire.target import endpoint
+from ccfallback.wire import FORMATS
 
 ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 
@@ -32,7 +33,8 @@ def test_the_quirks_of_a_row_are_quirks(preset: Preset) -> None:
 
 @pytest.mark.parametrize("preset", ROWS)
 def test_the_url_of_a_row_leads_to_an_endpoint_of_its_format(preset: Preset) -> None:
-    url = endpoint(preset.url(resource="mine"), preset.format)
+    provider = Provider(name="p", base_url=preset.url(resource="mine"), format=preset.format)
+    url = FORMATS[preset.format].url(provider, "m", stream=True)
     leaf = "/v1/messages" if preset.format == "anthropic" else "/chat/completions"
     assert url.endswith(leaf)
     assert url.count("/v1") <= 1

@@ -26,7 +26,7 @@ from ccfallback.server.live_config import config_file
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.headers import request_headers, response_headers
+from ccfallback.wire.headers import response_headers
 from ccfallback.wire.privacy import body_for
 
 Target = Callable[[bytes], None]
@@ -112,7 +112,7 @@ def headers(data: bytes) -> None:
     client = [(name.strip().lower(), value.strip()) for name, _, value in lines if name.strip()]
     client += [(b"authorization", b"Bearer " + SECRET), (b"x-api-key", SECRET)]
     for provider in FALLBACKS:
-        sent = request_headers(client, provider, "its-own-key", via="1.1 us")
+        sent = FORMATS[provider.format].headers(client, provider, "its-own-key", via="1.1 us")
         if SECRET not in data:
             assert all(SECRET not in value for _, value in sent)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ccfallback.addresses import address
 from ccfallback.config.model import Breaker, Config, Privacy, Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import read_error
@@ -21,9 +22,8 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure, exhausted, no_fallback
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
 from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
-from ccfallback.wire.headers import request_headers
+from ccfallback.wire import FORMATS
 from ccfallback.wire.privacy import body_for
-from ccfallback.wire.target import address
 from tests.rules import BLAMED, CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
 
 NOW = 1_700_000_000.0
@@ -401,7 +401,9 @@ CLIENT = [
 
 def test_rule_9_what_a_fallback_never_sees() -> None:
     rules = config("ab")
-    sent = dict(request_headers(CLIENT, rules.providers[0], "its-own-key", via="1.1 x"))
+    sent = dict(
+        FORMATS["anthropic"].headers(CLIENT, rules.providers[0], "its-own-key", via="1.1 x")
+    )
     assert b"users" not in b"".join([*sent, *sent.values()])
     assert sent[b"anthropic-beta"] == b"effort-2025-11-24"
     assert sent[b"x-api-key"] == b"its-own-key"
@@ -413,7 +415,7 @@ def test_rule_9_what_a_fallback_never_sees() -> None:
 
 def test_rule_10_the_primary_gets_the_clients_own_bytes() -> None:
     primary = config("ab").primary
-    sent = request_headers(CLIENT, primary, None, via="1.1 x")
+    sent = FORMATS["anthropic"].headers(CLIENT, primary, None, via="1.1 x")
     assert (b"anthropic-beta", b"oauth-2025-04-20,effort-2025-11-24") in sent
     assert (b"anthropic-version", b"2026-10-21") in sent
     raw = b'{"model":"m",  "messages":[], "z": "\\u00e9", "a": 1e2}\n'
@@ -443,5 +445,5 @@ def test_rule_11_the_proxy_is_no_provider_of_its_own() -> None:
 def test_rule_11_a_longer_loop_is_noticed() -> None:
     came_by = [*CLIENT, (b"via", b"1.1 other")]
     for provider in config("ab").chain:
-        sent = dict(request_headers(came_by, provider, None, via="1.1 this-one"))
+        sent = dict(FORMATS["anthropic"].headers(came_by, provider, None, via="1.1 this-one"))
         assert sent[b"via"] == b"1.1 other, 1.1 this-one"

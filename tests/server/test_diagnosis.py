@@ -9,8 +9,6 @@ from ccfallback.server.diagnosis import (
     ASKED_FOR,
     Evidence,
     Trouble,
-    dialect,
-    error_dialect,
     models_for,
     remedy,
     trouble,
@@ -160,20 +158,3 @@ def test_each_model_that_a_mapping_leads_to_is_asked_for_once(
 ) -> None:
     provider = replace(PLAIN, model_mapping=mapping)
     assert models_for(provider, asked, ASKED_FOR) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "whole", "error"),
-    [
-        (b'{"id":"x","object":"chat.completion","choices":[]}', "openai", None),
-        (b'{"type": "message", "content": []}', "anthropic", None),
-        (b'event: message_start\ndata: {"type":"message_start"}', "anthropic", None),
-        (b'{"type":"error","error":{"type":"api_error"}}', None, "anthropic"),
-        (b'{"error": {"message": "no"}}', None, "openai"),
-        (b"", None, None),
-        (b"<html>", None, None),
-    ],
-)
-def test_the_format_of_an_answer(body: bytes, whole: str | None, error: str | None) -> None:
-    assert dialect(body) == whole
-    assert error_dialect(body) == error

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider, Token
 from ccfallback.redact import Secret
 from ccfallback.server.diagnosis import Trouble
 from ccfallback.server.probe import Probe, probe
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
-from ccfallback.wire.target import Address
 
 KEY = "sk-abcdefghijklmnop"
 MODEL = "claude-sonnet-5-5"

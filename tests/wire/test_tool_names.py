@@ -12,9 +12,8 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.simulator.scripted import events_of, message
-from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import ANTHROPIC
-from ccfallback.wire.tool_names import RenamingStream, renaming
+from ccfallback.wire.tool_names import RenamingStream, with_client_names
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(b'{"model":"m"}')
@@ -35,13 +34,8 @@ def names_in(raw: bytes) -> list[Any]:
     return [block["name"] for block in content if block["type"] == "tool_use"]
 
 
-@pytest.mark.parametrize("wire", FORMATS.values(), ids=FORMATS)
-def test_without_other_names_a_format_is_what_it_is(wire: Any) -> None:
-    assert renaming(wire, {}) is wire
-
-
 def test_a_whole_answer() -> None:
-    whole = renaming(ANTHROPIC, NAMES).whole(answer("a_b", "Bash"), ASKED, PROVIDER)
+    whole = with_client_names(ANTHROPIC.whole(answer("a_b", "Bash"), ASKED, PROVIDER), NAMES)
     assert names_in(whole.body) == ["a.b", "Bash"]
     assert whole.usage.output_tokens == 7
     content = msgspec.json.decode(whole.body)["content"]
@@ -62,14 +56,14 @@ def test_a_whole_answer() -> None:
 )
 def test_what_names_no_such_tool_stays_byte_for_byte(raw: bytes) -> None:
     plain = ANTHROPIC.whole(raw, ASKED, PROVIDER)
-    assert renaming(ANTHROPIC, NAMES).whole(raw, ASKED, PROVIDER) == plain
+    assert with_client_names(plain, NAMES) == plain
 
 
 @given(st.lists(st.integers(0, 2000), max_size=6))
 def test_a_stream_wherever_it_is_cut(cuts: list[int]) -> None:
     raw = b"".join(events_of(answer("a_b", "Bash")))
     edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-    translator = renaming(ANTHROPIC, NAMES).stream(ASKED, PROVIDER)
+    translator = RenamingStream(ANTHROPIC.stream(ASKED, PROVIDER), NAMES)
     made = b"".join(translator.feed(raw[a:b]) for a, b in pairwise(edges))
     made += translator.finish()
     assert names_in(to_message(made)) == ["a.b", "Bash"]

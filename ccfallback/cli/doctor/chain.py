@@ -76,8 +76,8 @@ def _remedy(provider: "Provider", command: str) -> str:
 
 def needs_key(provider: "Provider") -> bool:
     """Whether a provider without a key is likely to refuse: those on one's own network do not."""
+    from ccfallback.addresses import is_loopback
     from ccfallback.redact import is_secret_header
-    from ccfallback.wire.target import is_loopback
 
     host = _host(provider)
     if is_loopback(host) or "." not in host or host.endswith((".local", ".lan", ".internal")):

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 from ccfallback import __version__
+from ccfallback.addresses import is_loopback
 from ccfallback.cli.doctor.case import DoctorContext, Finding, broken, doubtful, good
-from ccfallback.wire.target import is_loopback
 
 
 def version(case: DoctorContext) -> Iterator[Finding]:

@@ -92,8 +92,8 @@ def ask(
 
 def _listener(session: Session, config: "Config") -> Any:
     """Where a server of ours would hear its own question."""
+    from ccfallback.addresses import address
     from ccfallback.cli.running_server import configured_url, find_server_url
-    from ccfallback.wire.target import address
 
     return address(find_server_url(session.paths, config) or configured_url(config))
 

@@ -1,38 +1,58 @@
-"""The Chat Completions format of OpenAI, and of the many who speak it in their own way.
+"""The Chat Completions format of OpenAI, and of the many providers with dialects of it.
 
-`request` says what the client asked, `response` and `stream` what the provider answered, and
-`errors` what it refused. How a provider differs from the others is in its quirks.
+`request` translates what the client asks, `response` and `stream` what the provider answers, and
+`errors` what it refuses. The differences between providers are their quirks.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
-from ccfallback.wire.format import Whole, WireFormat
+from ccfallback.wire.format import Refusal, StreamTranslator, Whole, WireFormat, endpoint_url
 from ccfallback.wire.openai.errors import refusal
 from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.response import whole
 from ccfallback.wire.openai.stream import OpenAIStream
 
-
-def _request(body: Body, provider: Provider) -> Body:
-    return to_openai(body, provider.quirks, body.model)
+ENDPOINT: Final = "/v1/chat/completions"
 
 
-def _stream(asked: Body, provider: Provider) -> OpenAIStream:
-    return OpenAIStream(asked, think_tags=provider.quirks.think_tags)
+class ChatCompletionsFormat(WireFormat):
+    """OpenAI's Chat Completions API."""
+
+    name = "openai"
+    # Reasoning models of this format may think without sending anything.
+    idle_timeout = 180.0
+    has_quirks = True
+    answer_mark = re.compile(rb'"choices"\s*:\s*\[|"object"\s*:\s*"chat\.completion')
+    refusal_mark = re.compile(rb'^\s*\{\s*"error"\s*:\s*\{')
+
+    def url(self, provider: Provider, model: str, *, stream: bool) -> str:
+        """The provider's Chat Completions endpoint."""
+        return endpoint_url(provider.base_url, ENDPOINT, below_any_path=True)
+
+    def models_url(self, provider: Provider) -> str:
+        """The URL of the provider's list of models."""
+        url = endpoint_url(provider.base_url, ENDPOINT, below_any_path=True)
+        return url.replace("/chat/completions", "/models", 1)
+
+    def request(self, body: Body, provider: Provider, betas: tuple[str, ...] = ()) -> Body:
+        """The request as a chat completion."""
+        return to_openai(body, provider.quirks, body.model)
+
+    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
+        """A translator of chunks into events."""
+        return OpenAIStream(asked, think_tags=provider.quirks.think_tags)
+
+    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+        """The message for a completion."""
+        return whole(raw, asked, think_tags=provider.quirks.think_tags)
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+        """The error in Anthropic's words, with the reset hint that it gives."""
+        return refusal(status, headers, body, now)
 
 
-def _whole(raw: bytes, asked: Body, provider: Provider) -> Whole:
-    return whole(raw, asked, think_tags=provider.quirks.think_tags)
-
-
-OPENAI: Final = WireFormat(
-    name="openai",
-    request=_request,
-    stream=_stream,
-    whole=_whole,
-    refusal=refusal,
-    # Reasoning models may think in silence.
-    idle_timeout=180.0,
-)
+OPENAI: Final = ChatCompletionsFormat()

@@ -1,0 +1,43 @@
+"""Hosts and ports of URLs, and which of them are this machine."""
+
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+_PORTS: Final = {"http": 80, "https": 443}
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+
+
+class Address(NamedTuple):
+    """A host and a port, for comparing."""
+
+    host: str
+    port: int
+
+
+@lru_cache(maxsize=512)
+def address(url: str) -> Address:
+    """The host and port that a URL leads to; all names of the loopback interface are the same."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    return Address("loopback" if is_loopback(host) else host, parts.port or _PORTS[parts.scheme])
+
+
+@lru_cache(maxsize=512)
+def host_of(url: str) -> str:
+    """The host and port as the URL writes them, for messages."""
+    return urlsplit(url).netloc
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's loopback interface."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+        return True
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback

@@ -1,0 +1,41 @@
+"""Hosts and ports of URLs."""
+
+import pytest
+
+from ccfallback.addresses import address, is_loopback
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST", "localhost.", "app.localhost", "127.0.0.1", "127.9.9.9"),
+        *("::1", "[::1]", "::ffff:127.0.0.1", "ip6-localhost", "localhost.localdomain"),
+    ],
+)
+def test_names_of_the_loopback_interface(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "example.com", "localhost.example.com", "notlocalhost", "0.0.0.0", "::", "10.0.0.1"),
+        *("128.0.0.1", "127.0.0.1.example.com", "::ffff:10.0.0.1", "::2"),
+    ],
+)
+def test_names_that_are_not_the_loopback_interface(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8787/x", ("loopback", 8787)),
+        ("http://localhost:8787", ("loopback", 8787)),
+        ("http://[::1]:8787/", ("loopback", 8787)),
+        ("https://API.Example.com", ("api.example.com", 443)),
+        ("http://example.com", ("example.com", 80)),
+    ],
+)
+def test_addresses_are_compared_by_host_and_port(url: str, expected: tuple[str, int]) -> None:
+    assert address(url) == expected
