@@ -1,10 +1,10 @@
-"""Locks, and writes that are whole or did not happen.
+"""File locks, atomic replacement, and a cheap look at whether a file has changed.
 
-One rule: a file here is replaced under its lock, and nobody holds two locks at once, so no
-process can wait for another in a circle.
+A file is replaced under its lock. No process holds two locks at once, so there are no deadlocks.
 """
 
 import os
+import re
 import stat as modes
 import sys
 import threading
@@ -22,8 +22,16 @@ Stamp = tuple[int, int, int]
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
 
-# Windows would turn every \n into \r\n without it.
+# Without it, Windows turns every \n into \r\n.
 BINARY: Final = getattr(os, "O_BINARY", 0)
+
+LOCAL_FILE_SYSTEMS: Final = frozenset(
+    {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3"}
+    | {"overlay", "ramfs", "reiserfs", "tmpfs", "vfat", "xfs", "zfs"}
+)
+"""File systems of Linux that answer without another machine or a user process."""
+
+_MOUNT_ESCAPE: Final = re.compile(r"\\(\d{3})")
 
 _local_locks: dict[Path, threading.Lock] = {}
 
@@ -34,21 +42,22 @@ class Busy(CcfallbackError):
 
 @contextmanager
 def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
-    """Keep every other process and thread out of `path` for as long as the block runs.
+    """Keep every other process and thread out of `path` while the block runs.
 
-    The lock is a file of its own beside the data, because a replaced file can't carry one.
+    The lock is a separate file next to the data: a lock on the data would be lost when the data is
+    replaced.
     """
     from filelock import FileLock, Timeout
 
     target = real(path)
     make_folder(target.parent)
     lock_path = target.with_name(f".{target.name}.lock")
-    # Threads queue up here; between processes filelock has to ask again and again.
+    # Threads queue here, because filelock only polls.
     local = _local_locks.setdefault(target, threading.Lock())
     began = time.monotonic()
     busy = Busy(
         f"another process has kept {path} locked for {timeout:g} s",
-        f"try again; if it goes on, see who uses {lock_path}",
+        f"try again; if it persists, find the process that uses {lock_path}",
     )
     if not local.acquire(timeout=timeout):
         raise busy
@@ -67,18 +76,17 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
         local.release()
 
 
-def replace_atomically(path: Path, data: bytes, *, settle: bool = True) -> None:
-    """Put `data` in place of the file, so that a reader sees the old or the new one, whole.
+def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace the file's content with `data`; a reader sees the old content or the new.
 
-    When it returns, the new one is there for every process; a power cut leaves either, unless
-    the change is to `settle` first.
-    To be called under the lock of `path`: temporary files found here are taken for leftovers.
+    With `durable`, the new content survives a power cut after the return. Call this under the lock
+    of `path`: temporary files of other writers are removed as leftovers.
     """
     target = real(path)
     make_folder(target.parent)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.tmp")
-    # Born private: a chmod afterwards would leave a moment in which others can open it.
+    # Created private: with a later chmod, others could open the file in between.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
     descriptor = os.open(temporary, flags, PRIVATE_FILE)
     try:
@@ -86,38 +94,85 @@ def replace_atomically(path: Path, data: bytes, *, settle: bool = True) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)  # noqa: PTH105  (a name that a test can stop at)
+        os.replace(temporary, target)  # noqa: PTH105  (tests replace this name to fail here)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if settle:
+    if durable:
         _sync_folder(target.parent)
 
 
 def stamp(path: Path | str) -> Stamp | None:
     """What tells this version of the file from the next; None if there is no file."""
     try:
-        # Asked at every request: `Path.stat` would cost half as much again, and so does a `Path`.
+        # Runs at every request; `Path.stat` takes half as long again, as does a `Path` argument.
         found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+class WatchedFile:
+    """Tells whether a file has changed, cheaply enough to be asked at every request.
+
+    A `stat` of a local file takes 2 µs and cannot hang, so it is called where it is needed, on an
+    event loop too: a thread would cost 20 times as much. On a network file system it may hang for
+    as long as the other machine is away. There `is_still` says False without looking, and the
+    caller looks in a thread.
+    """
+
+    __slots__ = ("_is_local", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._is_local: bool | None = None
+
+    def look(self) -> Stamp | None:
+        """The version of the file now; may block."""
+        if self._is_local is None:
+            self._is_local = is_local(Path(self._path))
+        return stamp(self._path)
+
+    def is_still(self, version: object) -> bool:
+        """Whether the file is surely this version; never blocks. Call `look` once before."""
+        return self._is_local is True and stamp(self._path) == version
+
+
+def is_local(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether the file lies on a local file system; False where the system does not say."""
+    try:
+        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return False
+    target = real(path)
+    best, kind = -1, ""
+    for line in lines:
+        # "36 35 98:0 /root /mount/point rw - ext4 /dev/sda1 rw"; see proc(5).
+        mount, _, file_system = line.partition(" - ")
+        fields = mount.split(" ")
+        if len(fields) < 5:
+            continue
+        point = Path(_MOUNT_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        # A later mount at the same point hides the earlier one.
+        if target.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), file_system.partition(" ")[0]
+    return kind in LOCAL_FILE_SYSTEMS
+
+
 def is_private(path: Path) -> bool:
-    """Whether nobody but the owner may touch the file; its mode says nothing on Windows."""
+    """Whether only the owner may open the file; True on Windows, where modes mean nothing."""
     if sys.platform == "win32":
         return True
     return not modes.S_IMODE(path.stat().st_mode) & 0o077
 
 
 def real(path: Path) -> Path:
-    """The file behind a symlink, which is what is locked and replaced."""
+    """The file behind a symlink: the one to lock and to replace."""
     return Path(os.path.realpath(path))
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing, for the owner only."""
+    """Create the folder and its missing parents, private to the owner."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -126,7 +181,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Take away what a process left that was killed between its write and its rename."""
+    """Remove the temporary files of writers that were killed before they renamed them."""
     prefix, suffix = f".{target.name}.", ".tmp"
     for entry in os.scandir(target.parent):
         if entry.name.startswith(prefix) and entry.name.endswith(suffix):
@@ -135,8 +190,8 @@ def _sweep(target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename last through a power cut, where the system can."""
-    # Windows opens no folders, and some network file systems refuse to sync them.
+    """Make the rename survive a power cut, where the system can."""
+    # Windows cannot open folders, and some network file systems refuse to sync them.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

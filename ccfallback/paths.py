@@ -1,4 +1,4 @@
-"""Where the files are: an option beats a variable beats the system's default."""
+"""The paths of all files: from an option, else from a variable, else the system's default."""
 
 import os
 from collections.abc import Mapping
@@ -19,8 +19,13 @@ class Paths:
 
     @property
     def server(self) -> Path:
-        """What a running server says of itself."""
+        """Where a running server writes its address."""
         return self.state.with_name("server.json")
+
+    @property
+    def signatures(self) -> Path:
+        """Which provider signed which thinking, in hashes."""
+        return self.state.with_name("signers.json")
 
 
 def resolve(
@@ -29,21 +34,21 @@ def resolve(
     log: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Paths:
-    """The files to use; the arguments are what the command line said."""
+    """The files to use; the arguments are the options of the command line."""
     return Paths(
-        config=_given(config, environ.get("CCFALLBACK_CONFIG")) or _default_config(),
-        state=_given(state, environ.get("CCFALLBACK_STATE")) or _default_state(),
-        log=_given(log, environ.get("CCFALLBACK_LOG_FILE")) or _default_log(),
+        config=_chosen(config, environ.get("CCFALLBACK_CONFIG")) or _default_config(),
+        state=_chosen(state, environ.get("CCFALLBACK_STATE")) or _default_state(),
+        log=_chosen(log, environ.get("CCFALLBACK_LOG_FILE")) or _default_log(),
     )
 
 
-def _given(option: Path | None, variable: str | None) -> Path | None:
+def _chosen(option: Path | None, variable: str | None) -> Path | None:
     if option is not None:
         return option.expanduser()
     return Path(variable).expanduser() if variable else None
 
 
-# platformdirs is imported where a default is wanted: it costs more than the rest of start-up here.
+# platformdirs is imported only for a default: the import takes longer than the rest of this module.
 
 
 def _default_config() -> Path:

@@ -144,3 +144,50 @@ def test_a_lock_held_too_long_is_an_error_that_helps(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_has_no_stamp(tmp_path: Path) -> None:
     assert files.stamp(tmp_path / "none") is None
+
+
+MOUNTS = r"""
+22 1 0:21 / / rw,relatime - ext4 /dev/sda1 rw
+30 22 0:22 / {folder}/net rw,relatime shared:1 - nfs4 server:/export rw
+31 22 0:22 / {folder}/net rw,relatime - nfs4 server:/export rw
+32 30 0:23 / {folder}/net/scratch\040disk rw - xfs /dev/sdb1 rw
+33 22 0:24 / {folder}/fuse rw - fuse.sshfs other: rw
+short line
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("state.json", True),
+        ("net/state.json", False),
+        ("network/state.json", True),
+        ("net/scratch disk/state.json", True),
+        ("fuse/deep/state.json", False),
+    ],
+)
+def test_a_local_file_system_is_told_from_a_network_file_system(
+    tmp_path: Path, name: str, expected: bool
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(folder=os.path.realpath(tmp_path)))
+    assert files.is_local(tmp_path / name, mounts) is expected
+
+
+def test_a_file_system_that_the_system_does_not_describe_is_not_local(tmp_path: Path) -> None:
+    assert not files.is_local(tmp_path, tmp_path / "missing")
+
+
+def test_a_watched_file_on_a_network_file_system_is_looked_at_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(files, "is_local", lambda _path: False)
+    watched = files.WatchedFile(path)
+    assert not watched.is_still(None)
+    version = watched.look()
+    assert version == files.stamp(path)
+    # A `stat` could hang here, so there must be none.
+    monkeypatch.setattr(files, "stamp", None)
+    assert not watched.is_still(version)

@@ -89,7 +89,7 @@ def reset(
             if rejections
         }
 
-    session.state_file.update(clear)
+    session.store.update(clear)
     for name in cleared:
         session.record(
             config, CircuitBreakerReset(provider=name, by="cli"), f"{name} was reset by hand"
@@ -139,7 +139,7 @@ def trip(
         }
         return {**states, **changed}
 
-    session.state_file.update(put)
+    session.store.update(put)
     for name in chosen:
         session.record(
             config,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ccfallback.config.model import Config
     from ccfallback.events.records import Event
     from ccfallback.policy.breaker import BreakerState
-    from ccfallback.state.file import StateFile
+    from ccfallback.state.store import StateStore
 
 T = TypeVar("T")
 
@@ -83,19 +83,18 @@ class Session:
             ) from error
 
     @property
-    def state_file(self) -> "StateFile":
-        """The breakers' state, to be read or changed."""
-        from ccfallback.state.file import StateFile
+    def store(self) -> "StateStore":
+        """The store of the breaker state."""
+        from ccfallback.state import open_store
 
-        return StateFile(self.paths.state)
+        return open_store(self.paths)
 
     def states(self) -> "Mapping[str, BreakerState]":
-        """The breakers' state as it is now."""
-        file = self.state_file
-        states = file.read()
-        if file.set_aside is not None:
-            self.console.say(f"the state file could not be read; it is now {file.set_aside}")
-        return states
+        """The breaker state as it is now."""
+        snapshot = self.store.load()
+        if snapshot.set_aside is not None:
+            self.console.say(f"the state file could not be read; it is now {snapshot.set_aside}")
+        return snapshot.states
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write to the log what was done by hand."""

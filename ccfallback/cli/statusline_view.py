@@ -22,6 +22,7 @@ from ccfallback.cli.phrases import format_ahead
 from ccfallback.cli.running_server import RunningServer, find_registered_server, find_server_at
 from ccfallback.events.journal_reader import backwards
 from ccfallback.paths import Paths
+from ccfallback.state import model_cooldowns
 
 STDIN_WAIT: Final = 0.2
 """Seconds for what Claude Code has to say, which it has said before we start."""
@@ -62,18 +63,6 @@ class Standing(msgspec.Struct, rename="camel"):
     available: bool = False
     disabled: bool = False
     cooldown_until: float | None = None
-
-
-class _Known(msgspec.Struct, rename="camel"):
-    cooldown_until: float | None = None
-
-
-class _Provider(msgspec.Struct):
-    models: dict[str, _Known] = {}
-
-
-class _State(msgspec.Struct):
-    providers: dict[str, _Provider] = {}
 
 
 def glance(paths: Paths, environ: Mapping[str, str], given: bytes) -> dict[str, Any]:
@@ -148,19 +137,6 @@ def model_of(given: bytes) -> str:
         return ""
     # A mark such as [1m] is for Claude Code alone.
     return model.partition("[")[0]
-
-
-def model_cooldowns(paths: Paths, model: str) -> dict[str, float]:
-    """Until when each provider is left out for one model; those of all models the server knows."""
-    try:
-        state = msgspec.json.decode(paths.state.read_bytes(), type=_State)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {
-        name: (provider.models[model].cooldown_until or 0.0) / 1000
-        for name, provider in state.providers.items()
-        if model in provider.models
-    }
 
 
 def last_request(paths: Paths, serving: str | None, now: float) -> str:

@@ -79,14 +79,14 @@ class _Lookout:
                 watch.add(record, now)
         self._refresh()
         # Only looked at: to set a corrupt file aside is not for a viewer.
-        states, why = session.state_file.look()
+        state = session.store.peek()
         found = find_server(session.paths, self._config, PATIENCE)
         troubles = [
             self._broken,
-            f"the state file says nothing: {why}" if why else "",
+            f"the state file can't be used: {state.problem}" if state.problem else "",
             self._of_log(),
         ]
-        facts = Facts(self._config, states, found, now, [each for each in troubles if each])
+        facts = Facts(self._config, state.states, found, now, [each for each in troubles if each])
         return facts, watch.picture(now)
 
     def close(self) -> None:

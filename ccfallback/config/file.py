@@ -54,11 +54,15 @@ class ConfigFile:
         self.path = path
         self._formats = formats
         self._rectifiers = rectifiers
-        self._name = str(path)
+        self._watched = files.WatchedFile(path)
 
     def stamp(self) -> Stamp | None:
-        """What tells this version from the next; None if there is no file."""
-        return files.stamp(self._name)
+        """The version of the file now, `None` if there is no file; may block."""
+        return self._watched.look()
+
+    def is_still(self, version: object) -> bool:
+        """Whether the file is surely this version; never blocks. See `WatchedFile`."""
+        return self._watched.is_still(version)
 
     def text(self) -> str:
         """The file as it is; empty if there is none."""

@@ -1,54 +1,32 @@
-"""The breakers of the running server: what is in the state file, kept in memory, shared live.
+"""The breakers of the running server: the state that the store keeps, held in memory.
 
-The file is the truth and memory a cache of it. Every change is made to memory at once and to
-whatever the file holds by then, so that a `breaker reset` and a failure never erase each other.
-A failure is on the disk before its response ends; a success that changes nothing but a time of
-day may wait a second. A disk that does not take the state costs one request a moment and the
-others nothing: the changes are kept, and written when it does.
+The store is the truth and memory is a cache of it. Each change applies to memory at once and to
+whatever the store holds when it is written, so a `breaker reset` and a failure at the same moment
+never erase each other. A failure is saved before its response ends; a success that only changes a
+timestamp may wait a second. While the store refuses writes, one request waits briefly, the others
+do not wait, and the changes are kept in memory until the store accepts them.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from time import monotonic, time
-from typing import Final, Protocol
+from typing import Final
 
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState
-from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
+from ccfallback.server.refresher import PATIENCE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.state.store import Snapshot, States, StateStore
 
-States = dict[str, BreakerState]
 Change = Callable[[BreakerState], BreakerState]
 
 NOTICE_PAUSE: Final = 60.0
-"""Seconds between two complaints about a disk that does not take the state."""
-
-PATIENCE: Final = 1.5
-"""Seconds that a request waits for the disk; more than for the lock of the file, less than for
-what may hang, such as a folder on another machine."""
+"""Seconds between two log records about a store that fails."""
 
 MOST_PENDING: Final = 1000
-"""Changes that wait for the disk; of more, the oldest go, because the newest say what is."""
-
-
-class StateStore(Protocol):
-    """The file, as the server uses it; the methods may block, but for `stamp`."""
-
-    path: Path
-    seen: Stamp | None
-    set_aside: Path | None
-
-    def stamp(self) -> Stamp | None:
-        """What changes when the file does."""
-
-    def read(self) -> States:
-        """What the file holds."""
-
-    def update(self, change: Callable[[States], States]) -> States:
-        """Change what the file holds, under its lock; returns the result."""
+"""Changes kept while the store refuses them; then the oldest are dropped."""
 
 
 class Breakers:
@@ -58,134 +36,146 @@ class Breakers:
         self, store: StateStore, recorder: Recorder, clock: Callable[[], float] = time
     ) -> None:
         self._store = store
-        self._freshness = FileWatcher(store.stamp)
-        self.is_stale = self._freshness.is_stale
-        """Whether a command or another server has written since the file was read."""
-        # One thread: what is read and written comes back in the order in which it was asked for,
-        # and nothing else that blocks stands in its way.
-        self._disk = SerialExecutor("state")
+        self.slots = store.slots
+        # One thread: results come back in the order of the calls, and no other blocking work delays
+        # them.
+        self._executor = SerialExecutor("state")
+        self._held: Snapshot | None = None
+        self._refresher = Refresher(
+            self._executor,
+            is_current=self._is_current,
+            load=self._load,
+            take=self._take_loaded,
+            on_late=self._report_late,
+        )
+        self.is_stale = self._refresher.is_stale
+        """Whether a request has to `refresh` first: another process may have written."""
+        self.refresh = self._refresher.refresh
+        """Take over what other processes had written when a request arrived (monotonic clock)."""
         self._pending: dict[object, tuple[str, Change]] = {}
         self._in_flight: dict[object, tuple[str, Change]] = {}
-        self._made = self._wanted = self._kept = 0
-        """How many changes there were, up to which somebody waits, and are in the file."""
+        # Numbers of changes: made so far, up to which a request waits, and saved.
+        self._made = self._wanted = self._saved = 0
         self._writing: asyncio.Task[None] | None = None
-        self._late: asyncio.Future[States] | None = None
         self._refused = False
         self._noticed = -NOTICE_PAUSE
         self.recorder = recorder
         self.clock = clock
         self.states: States = {}
-        self.probing: set[tuple[str, str]] = set()
 
-    def of(self, name: str) -> BreakerState:
-        """What is known of a provider."""
+    def state(self, name: str) -> BreakerState:
+        """The state of a provider's breaker."""
         return self.states.get(name, CLOSED)
 
-    async def refresh(self) -> None:
-        """Take over what a command or another server has written."""
-        if not self.is_stale():
-            return
-        if self._late is not None and not self._late.done():
-            return
-        kept = self._kept
-        reading = self._disk.run(self._store.read)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                states = await asyncio.shield(reading)
-        except TimeoutError:
-            # Whoever comes before it is over goes on from memory at once.
-            self._late = reading
-            self._complain("the state can't be read, going on from memory: no answer from the disk")
-            return
-        if self._store.set_aside is not None:
-            self.recorder.log(
-                events.StateCorrupt(path=str(self._store.set_aside)),
-                f"the state file was unreadable; it is kept as {self._store.set_aside}",
-            )
-        if self._kept != kept:
-            # A write was over meanwhile, and nobody knows whether this is older.
-            self._freshness.seen = None
-            await self.refresh()
-            return
-        self._freshness.seen = self._store.seen
-        self._take(states)
-
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
-        """Change a provider's state in memory, and in the file at the next flush.
+        """Change a provider's state in memory now, and in the store at the next flush.
 
-        A change takes the place of a waiting one with the same `instead_of`; nobody waits for it.
+        With `instead_of`, no request waits for the change, and it replaces an unsaved change with
+        the same key.
         """
-        self.states[name] = change(self.of(name))
+        self.states[name] = change(self.state(name))
         key = object() if instead_of is None else instead_of
         self._pending.pop(key, None)
         self._pending[key] = (name, change)
         self._made += 1
         if instead_of is None:
             self._wanted = self._made
-        self._bound()
+        self._drop_oldest()
 
     def hurry(self) -> None:
-        """Begin to write what has changed: whoever calls `flush` later finds it done or begun."""
+        """Start to save the changes, so that a later `flush` waits less."""
         if self._pending and not self._refused and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write())
 
     async def flush(self, *, again: bool = False) -> None:
-        """Return when what has to be is in the file, or the disk has refused it.
+        """Return when the important changes are saved, or the store has refused them.
 
-        While it refuses nobody waits for it; whoever wants it tried `again` does, and waits for
-        every change.
+        While the store refuses changes this returns at once, except with `again`, which tries once
+        more and waits for all changes.
         """
         wanted = self._made if again else self._wanted
         try:
             async with asyncio.timeout(PATIENCE):
-                while self._kept < wanted and (again or not self._refused):
+                while self._saved < wanted and (again or not self._refused):
                     again = False
                     if self._writing is None or self._writing.done():
                         self._writing = asyncio.create_task(self._write())
-                    # A client that leaves must not take the write along.
+                    # A client that disconnects must not cancel the write.
                     await asyncio.shield(self._writing)
         except TimeoutError:
             self._refuse("the disk does not answer")
 
     def close(self) -> None:
-        """Let go of the thread; of one that hangs, too."""
-        self._disk.close()
+        """End the thread, even if it hangs, and close the store."""
+        self._executor.close()
+        self._store.close()
 
     async def _write(self) -> None:
         made = self._made
         self._in_flight, self._pending = self._pending, {}
-        change = _all_of(self._in_flight.values())
+        update = _combined(self._in_flight.values())
         try:
-            states = await self._disk.run(self._store.update, change)
+            snapshot = await self._executor.run(self._store.update, update)
         except (CcfallbackError, OSError) as error:
             newer = self._pending
             older = {key: old for key, old in self._in_flight.items() if key not in newer}
             self._pending, self._in_flight = {**older, **newer}, {}
-            self._bound()
+            self._drop_oldest()
             self._refuse(str(error))
         else:
             self._in_flight = {}
-            self._kept = made
-            self._freshness.seen = self._store.seen
-            self._take(states)
+            self._saved = made
+            self._take(snapshot)
             self._accept()
 
-    def _take(self, states: States) -> None:
-        """Take over what the file held, with what it does not hold yet."""
-        self.states = dict(states)
-        for waiting in (self._in_flight, self._pending):
-            for name, change in waiting.values():
-                self.states[name] = change(self.of(name))
+    def _is_current(self) -> bool:
+        return self._held is not None and self._store.is_current(self._held)
 
-    def _bound(self) -> None:
+    def _load(self) -> tuple[int, Snapshot]:
+        """The number of saved changes and the content of the store. Runs in the thread."""
+        return self._saved, self._store.load(self._held)
+
+    def _take_loaded(self, loaded: tuple[int, Snapshot]) -> bool:
+        saved, snapshot = loaded
+        if self._saved != saved:
+            # A write ended during the load, so the loaded state may be older than that write's.
+            self._report_set_aside(snapshot)
+            self._held = None
+            return False
+        if snapshot is not self._held:
+            self._take(snapshot)
+        return True
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Hold what the store holds, with the changes that it does not hold yet."""
+        self._report_set_aside(snapshot)
+        self._held = snapshot
+        self.states = dict(snapshot.states)
+        for unsaved in (self._in_flight, self._pending):
+            for name, change in unsaved.values():
+                self.states[name] = change(self.state(name))
+
+    def _report_set_aside(self, snapshot: Snapshot) -> None:
+        if snapshot.set_aside is not None:
+            self.recorder.log(
+                events.StateCorrupt(path=snapshot.set_aside),
+                f"the state file was unreadable; it is kept as {snapshot.set_aside}",
+            )
+
+    def _report_late(self) -> None:
+        self._report_failure(
+            "the state can't be read, going on from memory: no answer from the disk"
+        )
+
+    def _drop_oldest(self) -> None:
         while len(self._pending) > MOST_PENDING:
             del self._pending[next(iter(self._pending))]
 
     def _refuse(self, why: str) -> None:
         self._refused = True
-        self._complain(f"the state can't be saved, going on from memory: {why}")
+        self._report_failure(f"the state can't be saved, going on from memory: {why}")
 
-    def _complain(self, message: str) -> None:
+    def _report_failure(self, message: str) -> None:
         if monotonic() - self._noticed < NOTICE_PAUSE:
             return
         self._noticed = monotonic()
@@ -197,7 +187,7 @@ class Breakers:
             self.recorder.log(events.StateSaved(), "the state is saved again")
 
 
-def _all_of(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
+def _combined(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
     made = tuple(changes)
 
     def apply(states: States) -> States:

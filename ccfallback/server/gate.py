@@ -58,7 +58,7 @@ class Gate:
             return
         live = self._services.live
         arrived = scope[ARRIVED_KEY]
-        config = await live.refresh() if live.is_stale(arrived) else live.current
+        config = await live.refresh(arrived) if live.is_stale(arrived) else live.current
         context = Context(
             "",
             config,

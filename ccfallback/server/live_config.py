@@ -1,18 +1,22 @@
-"""The configuration as it is now: read again when the file changes, the last good one kept."""
+"""The configuration as it is now: reloaded when the file changes, and the last valid one kept."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from time import monotonic
+from typing import Final, Protocol
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
 from ccfallback.rectify import RECTIFIERS
-from ccfallback.server.file_watcher import FileWatcher, Stamp
 from ccfallback.server.record import Recorder
+from ccfallback.server.refresher import Refresher
+from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.wire import FORMATS
+
+NOTICE_PAUSE: Final = 60.0
+"""Seconds between two log records about a file that cannot be reached."""
 
 
 def config_file(path: Path) -> ConfigFile:
@@ -21,15 +25,18 @@ def config_file(path: Path) -> ConfigFile:
 
 
 class ConfigStore(Protocol):
-    """The file, as the server uses it; the methods may block."""
+    """The configuration file, as the server uses it."""
 
     path: Path
 
-    def stamp(self) -> Stamp | None:
-        """What changes when the file does."""
+    def is_still(self, version: object) -> bool:
+        """Whether the file is surely this version; returns at once."""
+
+    def stamp(self) -> object:
+        """The version of the file now; may block."""
 
     def load(self) -> Config:
-        """What the file says. Raises `ConfigError`."""
+        """What the file holds; may block. Raises `ConfigError`."""
 
 
 class LiveConfig:
@@ -38,36 +45,57 @@ class LiveConfig:
     def __init__(self, store: ConfigStore, recorder: Recorder) -> None:
         self._store = store
         self._recorder = recorder
-        self._freshness = FileWatcher(store.stamp)
-        self._freshness.seen = store.stamp()
-        self._reading = asyncio.Lock()
+        self._version = store.stamp()
         self.current = store.load()
-        self.is_stale = self._freshness.is_stale
-        """Whether the file has changed since it was read."""
         self.on_change: list[Callable[[Config], None]] = []
+        self._noticed = -NOTICE_PAUSE
+        self._executor = SerialExecutor("config")
+        self._refresher = Refresher(
+            self._executor,
+            is_current=lambda: store.is_still(self._version),
+            load=self._load,
+            take=self._take,
+            on_late=self._report_late,
+        )
+        self.is_stale = self._refresher.is_stale
+        """Whether a request has to `refresh` first."""
 
-    async def refresh(self) -> Config:
-        """The configuration for a request that begins now."""
-        async with self._reading:
-            # Whoever comes while another request has it read waits for the same reading.
-            stamp = self._store.stamp()
-            if stamp != self._freshness.seen:
-                await self._reload()
-                self._freshness.seen = stamp
+    async def refresh(self, arrived: float) -> Config:
+        """The configuration for a request that arrived at that time (monotonic clock)."""
+        await self._refresher.refresh(arrived)
         return self.current
 
-    async def _reload(self) -> None:
-        before = self.current
-        path = str(self._store.path)
+    def close(self) -> None:
+        """End the thread."""
+        self._executor.close()
+
+    def _load(self) -> tuple[object, Config | CcfallbackError | OSError]:
+        """The version of the file and its content, or why it cannot be used. Runs in the thread."""
+        version = self._store.stamp()
+        if version == self._version:
+            return version, self.current
         try:
-            config = await asyncio.to_thread(self._store.load)
+            return version, self._store.load()
         except (CcfallbackError, OSError) as error:
+            return version, error
+
+    def _take(self, loaded: tuple[object, Config | CcfallbackError | OSError]) -> bool:
+        self._version, config = loaded
+        if isinstance(config, Config):
+            self._replace(config)
+        else:
             self._recorder.log(
-                events.ConfigError(path=path),
-                f"the configuration can't be used, the last good one stays: {error}",
+                events.ConfigError(path=str(self._store.path)),
+                f"the configuration can't be used, the last good one stays: {config}",
             )
+        return True
+
+    def _replace(self, config: Config) -> None:
+        before = self.current
+        if config is before:
             return
         self.current = config
+        path = str(self._store.path)
         names = [provider.name for provider in config.active]
         self._recorder.log(
             events.ConfigLoad(path=path, providers=names),
@@ -81,3 +109,12 @@ class LiveConfig:
             )
         for changed in self.on_change:
             changed(config)
+
+    def _report_late(self) -> None:
+        if monotonic() - self._noticed < NOTICE_PAUSE:
+            return
+        self._noticed = monotonic()
+        self._recorder.log(
+            events.ConfigError(path=str(self._store.path)),
+            "the configuration can't be read, the last good one stays: no answer from the disk",
+        )

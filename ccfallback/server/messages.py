@@ -147,7 +147,7 @@ class MessagesRequest:
 
     async def _ask(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
-            await self._services.breakers.refresh()
+            await self._services.breakers.refresh(self._context.began)
         rules = self._context.config
         reply = await self._talk.run(
             self._body, self._chain.providers, is_final(rules.failover), rules.breaker.network_wait

@@ -102,7 +102,7 @@ class Collector:
         found[INFO][__version__,] = 1
         found[STARTED][()] = services.started
         for provider in config.chain:
-            state = sane(services.breakers.of(provider.name), now, limits)
+            state = sane(services.breakers.state(provider.name), now, limits)
             label = (provider.name,)
             found[STATE][label] = _PHASES[phase(state, now, limits)]
             found[FAILED][label] = state.failures

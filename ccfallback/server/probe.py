@@ -23,7 +23,7 @@ from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.attempts import Attempts
-from ccfallback.server.breakers import Breakers, States
+from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.server.live_config import LiveConfig
@@ -31,6 +31,7 @@ from ccfallback.server.record import Record, Recorder
 from ccfallback.server.transport import LibraryResponse
 from ccfallback.server.upstream import Upstreams
 from ccfallback.server.upstream_response import Broken, UpstreamResponse
+from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
 from ccfallback.wire.headers import text_headers
 
@@ -132,7 +133,7 @@ class _Prober:
         self._listener = listener
         self._keys = Keys()
         self._upstreams = Upstreams(config.proxy)
-        self._breakers = Breakers(_Nowhere(), Recorder(None))
+        self._breakers = Breakers(MemoryStore(), Recorder(None))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -215,38 +216,23 @@ class _Prober:
 
 
 class _Given:
-    """A configuration that is there already; see `proxy.live.ConfigStore`."""
+    """A configuration that never changes; a `live_config.ConfigStore`."""
 
     path = Path()
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def stamp(self) -> None:
+    def is_still(self, version: object) -> bool:
         """It never changes."""
+        return True
+
+    def stamp(self) -> None:
+        """There is only one version."""
 
     def load(self) -> Config:
         """As it was given."""
         return self._config
-
-
-class _Nowhere:
-    """State that is not kept; see `proxy.health.StateStore`."""
-
-    path = Path()
-    seen: tuple[int, int, int] | None = None
-    set_aside: Path | None = None
-
-    def stamp(self) -> None:
-        """There is no file."""
-
-    def read(self) -> States:
-        """Nothing is known."""
-        return {}
-
-    def update(self, change: Callable[[States], States]) -> States:
-        """Changed, and forgotten."""
-        return change({})
 
 
 def _login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> list[tuple[bytes, bytes]]:

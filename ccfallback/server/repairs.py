@@ -45,7 +45,7 @@ class Repairs:
     def prevented(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """The draft without what the provider is known to refuse for this model."""
         rules = self.context.config.rectifiers
-        state = self.services.breakers.of(provider.name)
+        state = self.services.breakers.state(provider.name)
         if provider.primary or not rules.enabled or not state.learned:
             return draft
         now = self.services.breakers.clock()

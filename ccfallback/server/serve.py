@@ -24,16 +24,15 @@ from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
 from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.paths import Paths
-from ccfallback.server.breakers import PATIENCE, Breakers
+from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Keys, RefusedLogins, Services
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
+from ccfallback.server.refresher import PATIENCE
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.upstream import Upstreams
-from ccfallback.state import server_file
-from ccfallback.state import signatures_file as ledger_file
-from ccfallback.state.file import StateFile
+from ccfallback.state import open_store, server_file, signatures_file
 
 DRAIN_SECONDS: Final = 30
 FLUSH_SECONDS: Final = 1.0
@@ -67,7 +66,7 @@ class Proxy:
         store = store or config_file(paths.config)
         self._paths = paths
         self._private = private
-        self._signers = ledger_file.path_beside(paths.state)
+        self._signers = paths.signatures
         self._log_level = log_level
         self._writer: JournalWriter | None = None
         self._disk = SerialExecutor("beside the state")
@@ -78,7 +77,7 @@ class Proxy:
         live.on_change.append(self._adopt)
         self.services = Services(
             live=live,
-            breakers=Breakers(StateFile(paths.state, patience=LOCK_SECONDS), self.recorder, clock),
+            breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
             recorder=self.recorder,
             upstreams=Upstreams(live.current.proxy),
             keys=Keys(),
@@ -125,7 +124,7 @@ class Proxy:
         self._note_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
-        self.services.ledger.load(ledger_file.read(self._signers))
+        self.services.ledger.load(signatures_file.read(self._signers))
         self._log_start(config)
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_now_and_then())
@@ -139,6 +138,7 @@ class Proxy:
             preparing.cancel()
             await self.services.breakers.flush(again=True)
             self.services.breakers.close()
+            self.services.live.close()
             if self._calling is not None:
                 # Behind one that is under way, the last ones would be left out.
                 await asyncio.wait([self._calling], timeout=PATIENCE)
@@ -197,7 +197,7 @@ class Proxy:
         ledger = self.services.ledger
         if ledger.changed:
             ledger.changed = False
-            write = partial(ledger_file.write, patience=LOCK_SECONDS)
+            write = partial(signatures_file.write, patience=LOCK_SECONDS)
             # What is saved is picked out here: requests change the ledger meanwhile.
             if not await self._beside(write, self._signers, ledger.saved()):
                 ledger.changed = True

@@ -342,7 +342,7 @@ class HealthPage:
         limits, now = limits_of(context.config), services.breakers.clock()
         providers = []
         for provider in context.config.chain:
-            state = sane(services.breakers.of(provider.name), now, limits)
+            state = sane(services.breakers.state(provider.name), now, limits)
             available = not provider.disabled and phase(state, now, limits) is not Phase.OPEN
             providers.append(
                 {

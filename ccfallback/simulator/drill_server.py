@@ -87,9 +87,13 @@ class DrillServer:
     disturbed: bool = False
     """Whether somebody was late whose fault it was not: a busy machine's doing, not the chain's."""
 
-    def stamp(self) -> tuple[int, int, int]:
-        """See `live.ConfigStore`: the configuration changes once, when a fault is over."""
-        return (int(self.repaired), 0, 0)
+    def is_still(self, version: object) -> bool:
+        """Whether the configuration is this version; see `live_config.ConfigStore`."""
+        return version == self.repaired
+
+    def stamp(self) -> bool:
+        """The version of the configuration, which changes once: when the fault is over."""
+        return self.repaired
 
     def load(self) -> Config:
         """The user's configuration, with everybody on this machine and nobody's key."""

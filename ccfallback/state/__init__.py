@@ -1,1 +1,47 @@
 """State that the server and the commands share."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ccfallback.paths import Paths
+    from ccfallback.state.store import StateStore
+
+
+def open_store(paths: "Paths", *, patience: float = 10.0) -> "StateStore":
+    """The store that keeps the breaker state of an installation.
+
+    `patience` is how many seconds an update waits for another process.
+    """
+    from ccfallback.state.file import StateFile
+
+    return StateFile(paths.state, patience=patience)
+
+
+class _Model(msgspec.Struct, rename="camel"):
+    cooldown_until: float | None = None
+
+
+class _Provider(msgspec.Struct):
+    models: dict[str, _Model] = {}
+
+
+class _State(msgspec.Struct):
+    providers: dict[str, _Provider] = {}
+
+
+def model_cooldowns(paths: "Paths", model: str) -> dict[str, float]:
+    """When the cooldown of this model ends at each provider that has a breaker for it.
+
+    This is for the status line, which runs after every message: it must not import the store.
+    """
+    try:
+        state = msgspec.json.decode(paths.state.read_bytes(), type=_State)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {
+        name: (provider.models[model].cooldown_until or 0.0) / 1000
+        for name, provider in state.providers.items()
+        if model in provider.models
+    }

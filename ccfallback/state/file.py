@@ -1,13 +1,12 @@
-"""The breaker state file, which the server and any number of commands share.
+"""The breaker state in a JSON file, which the server and any number of commands share.
 
-One rule: a write changes what the file says now, under its lock, and nothing else in it, so
-that a `breaker reset` and a failure never erase each other. Keys that are not known here are
-left as they are.
+An update reads the file under its lock, changes only what it is about, and keeps unknown keys, so
+a `breaker reset` and a failure at the same moment never erase each other.
 """
 
 import glob
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,93 +15,95 @@ import msgspec
 
 from ccfallback import files
 from ccfallback.errors import StateError
-from ccfallback.files import Busy, Stamp
+from ccfallback.files import Busy
 from ccfallback.policy.breaker import CLOSED, BreakerState
 from ccfallback.policy.learned import LearnedRejection
-
-States = dict[str, BreakerState]
+from ccfallback.state.store import LocalSlots, ProbeSlots, Snapshot, States, Update
 
 VERSION: Final = 1
 
 _LATEST_MS: Final = 253_402_300_800_000
-"""The year 10000: no clock of ours writes a later time."""
+"""The year 10000; a later time is not one that ccfallback wrote."""
 
 
 class StateFile:
-    """One state file, whose lock is waited for with so much `patience`, in seconds."""
+    """The state in one JSON file; a `StateStore`.
+
+    An update waits up to `patience` seconds for the lock that another process holds.
+    """
 
     def __init__(self, path: Path, *, patience: float = 10.0) -> None:
         self.path = path
-        self._name = str(path)
-        self.seen: Stamp | None = None
-        """The version that the last read or update found, or made."""
-        self.set_aside: Path | None = None
-        """Where the last read or update put a file that it could make nothing of."""
+        self.slots: ProbeSlots = LocalSlots()
+        self._watched = files.WatchedFile(path)
         self._patience = patience
 
-    def stamp(self) -> Stamp | None:
-        """What tells this version from the next; None if there is no file."""
-        return files.stamp(self._name)
+    def is_current(self, snapshot: Snapshot) -> bool:
+        """Whether the file is still the one that was read; see `WatchedFile.is_still`."""
+        return self._watched.is_still(snapshot.version)
 
-    def read(self) -> States:
-        """What the file says; empty if it is missing, unreadable or corrupt."""
-        self.set_aside = None
-        # Before reading: what another process writes meanwhile is another version.
-        self.seen = self.stamp()
+    def load(self, held: Snapshot | None = None) -> Snapshot:
+        """What the file holds, or `held` itself if the file is still the same.
+
+        Content that cannot be read is set aside and counts as empty, as does a missing file.
+        """
+        # Before reading: a write by another process during the read makes a newer version.
+        version = self._watched.look()
+        if held is not None and held.version == version:
+            return held
         try:
-            document = self._document()
+            return Snapshot(_states(self._document()), version)
         except (_CorruptError, PermissionError):
-            self._move_corrupt()
-            return {}
+            return Snapshot({}, version, set_aside=self._move_corrupt())
         except OSError:
-            return {}
-        return _states(document)
+            return Snapshot({}, version)
 
-    def look(self) -> tuple[States, str | None]:
-        """What the file says, and why it can't be read; it stays where it is."""
+    def peek(self) -> Snapshot:
+        """What the file holds, and why it can't be read; it stays where it is."""
+        version = self._watched.look()
         try:
-            return _states(self._document()), None
+            return Snapshot(_states(self._document()), version)
         except _CorruptError:
-            return {}, "it is not a JSON object"
+            return Snapshot({}, version, problem="it is not a JSON object")
         except OSError as error:
-            return {}, f"it can't be read: {error.strerror or error}"
+            return Snapshot({}, version, problem=f"it can't be read: {error.strerror or error}")
 
-    def aside(self) -> list[Path]:
-        """Files that were set aside because nothing could be made of them."""
-        target = files.real(self.path)
-        return sorted(target.parent.glob(f"{glob.escape(target.name)}.corrupt-*"))
+    def update(self, change: Update) -> Snapshot:
+        """Change what the file holds now; raises `StateError` if it is locked or can't be written.
 
-    def update(self, change: Callable[[States], States]) -> States:
-        """Change what the file says now; a provider missing from the result is taken out of it."""
-        self.set_aside = None
+        Content that cannot be read is set aside first.
+        """
         try:
             with files.locked(self.path, self._patience):
-                states = self._update(change)
-                self.seen = self.stamp()
-                return states
+                states, set_aside = self._update(change)
+                return Snapshot(states, self._watched.look(), set_aside)
         except Busy as error:
             raise StateError(error.message, error.hint) from error
         except OSError as error:
             raise StateError(
                 f"{self.path} can't be written: {error.strerror or error}",
-                "see to the permissions of the file and its folder, and to the space on the disk",
+                "check the permissions of the file and its folder, and the free space on the disk",
             ) from error
 
-    def _update(self, change: Callable[[States], States]) -> States:
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+    def _update(self, change: Update) -> tuple[States, str | None]:
+        set_aside = None
         try:
             document = self._document()
         except (_CorruptError, PermissionError):
-            self.set_aside = _renamed(self.path)
+            set_aside = _move_aside(self.path)
             document = {}
         before = _states(document)
         after = change(dict(before))
         if after == before:
-            return before
+            return before, set_aside
         document.setdefault("version", VERSION)
         document["providers"] = _tables(after, document.get("providers"))
-        # An answer waits for this; a state that is a moment older is no harm after a power cut.
-        files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n", settle=False)
-        return _states(document)
+        # A response waits for this write, and losing the last state to a power cut does no harm.
+        files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n", durable=False)
+        return _states(document), set_aside
 
     def _document(self) -> dict[str, Any]:
         try:
@@ -117,29 +118,36 @@ class StateFile:
             raise _CorruptError
         return document
 
-    def _move_corrupt(self) -> None:
-        """Put a corrupt file aside, unless another process has done so meanwhile."""
+    def _move_corrupt(self) -> str | None:
+        """Set a corrupt file aside, unless another process has already replaced it."""
         try:
             with files.locked(self.path, self._patience):
                 try:
                     self._document()
                 except (_CorruptError, PermissionError):
-                    self.set_aside = _renamed(self.path)
+                    return _move_aside(self.path)
         except (OSError, Busy):
-            # A folder we may not write to: the file counts as empty all the same.
-            return
+            # The folder is read-only: the file stays and still counts as empty.
+            return None
+        return None
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """Earlier state files that could not be read, which were moved aside."""
+    target = files.real(path)
+    return sorted(target.parent.glob(f"{glob.escape(target.name)}.corrupt-*"))
 
 
 class _CorruptError(Exception):
     """The file is not a JSON object."""
 
 
-def _renamed(path: Path) -> Path:
+def _move_aside(path: Path) -> str:
     when = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     target = files.real(path)
     aside = target.with_name(f"{target.name}.corrupt-{when}")
     os.replace(target, aside)  # noqa: PTH105  (as in files.py)
-    return aside
+    return str(aside)
 
 
 def _states(document: Mapping[str, Any]) -> States:
@@ -165,28 +173,32 @@ def _state(table: Mapping[str, Any]) -> BreakerState:
         cooldown_began=_seconds(table.get("cooldownBegan")),
         reason=reason if isinstance(reason, str) else None,
         models=models or CLOSED.models,
-        learned=_lessons(table.get("learned")),
+        learned=_learned(table.get("learned")),
     )
 
 
-def _lessons(value: Any) -> tuple[LearnedRejection, ...]:
+def _learned(value: Any) -> tuple[LearnedRejection, ...]:
     found = []
     for entry in value if isinstance(value, list) else ():
         table = _mapping(entry)
         rectifier, model, text = (table.get(key) for key in ("rectifier", "model", "message"))
         until = _seconds(table.get("until"))
-        words = isinstance(rectifier, str) and isinstance(model, str) and isinstance(text, str)
-        if words and until is not None:
-            found.append(LearnedRejection(str(rectifier), str(model), str(text), until))
+        if (
+            isinstance(rectifier, str)
+            and isinstance(model, str)
+            and isinstance(text, str)
+            and until is not None
+        ):
+            found.append(LearnedRejection(rectifier, model, text, until))
     return tuple(found)
 
 
-def _tables(states: Mapping[str, BreakerState], known: Any) -> dict[str, Any]:
-    """The states as the file has them, over what is `known` there already."""
-    there = _mapping(known)
+def _tables(states: Mapping[str, BreakerState], existing: Any) -> dict[str, Any]:
+    """The states as the file holds them, with the unknown keys of the `existing` tables."""
+    before = _mapping(existing)
     tables = {}
     for name, state in states.items():
-        table = _table(state, there.get(name))
+        table = _table(state, before.get(name))
         # The states of single models nest no deeper.
         models = _mapping(table.get("models"))
         table["models"] = {
@@ -195,21 +207,20 @@ def _tables(states: Mapping[str, BreakerState], known: Any) -> dict[str, Any]:
         if state.learned or "learned" in table:
             table["learned"] = [
                 {
-                    "rectifier": lesson.rectifier,
-                    "model": _text(lesson.model),
-                    "message": _text(lesson.text),
-                    "until": _milliseconds(lesson.until),
+                    "rectifier": rejection.rectifier,
+                    "model": _text(rejection.model),
+                    "message": _text(rejection.text),
+                    "until": _milliseconds(rejection.until),
                 }
-                for lesson in state.learned
+                for rejection in state.learned
             ]
         tables[_text(name)] = table
     return tables
 
 
-def _table(state: BreakerState, known: Any) -> dict[str, Any]:
-    there = _mapping(known)
+def _table(state: BreakerState, existing: Any) -> dict[str, Any]:
     return {
-        **there,
+        **_mapping(existing),
         "consecutiveFailures": state.failures,
         "lastFailure": _milliseconds(state.last_failure),
         "lastSuccess": _milliseconds(state.last_success),
@@ -224,7 +235,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _text(value: str) -> str:
-    # A client may send half a surrogate pair as a model's name, which no file can hold.
+    # A client may send half a surrogate pair in a model's name, which UTF-8 cannot encode.
     return value.encode("utf-8", "replace").decode()
 
 

@@ -1,6 +1,6 @@
-"""What a running server says of itself: where it is, and which process.
+"""The file in which a running server writes its address and process id.
 
-One rule: the file is a claim, not a fact; whoever reads it asks the server too.
+The file may be left over from a server that was killed, so readers also ask the server itself.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ccfallback import files
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server, as it told of itself when it started."""
+    """A server, as it described itself when it started."""
 
     url: str
     pid: int
@@ -32,14 +32,14 @@ class _Document(msgspec.Struct):
 def write(
     path: Path, url: str, pid: int, version: str, started: float, *, patience: float = 10.0
 ) -> None:
-    """Say that this server runs; the last one to start is the one that is found."""
+    """Publish this server; the server that started last replaces earlier ones."""
     document = _Document(url=url, pid=pid, version=version, started=round(started * 1000))
     with files.locked(path, patience):
         files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
 
 def read(path: Path) -> ServerInfo | None:
-    """The server that said it runs; None if none did, or nothing that makes sense."""
+    """The published server; `None` if the file is missing or unreadable."""
     try:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except (OSError, ValueError, RecursionError):
@@ -48,7 +48,7 @@ def read(path: Path) -> ServerInfo | None:
 
 
 def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
-    """Take the file away, if it is this process's own."""
+    """Delete the file, if it describes this process."""
     with files.locked(path, patience):
         found = read(path)
         if found is not None and found.pid == pid:

@@ -1,4 +1,4 @@
-"""The ledger of signatures on disk: hashes and names of providers, nothing else."""
+"""The file that keeps signature origins across a restart: hashes and provider names only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,9 @@ import msgspec
 from ccfallback import files
 from ccfallback.policy.signatures import MOST_SAVED
 
-NAME = "signers.json"
-
-
-def path_beside(state: Path) -> Path:
-    """Where the ledger is: beside the state file."""
-    return state.with_name(NAME)
-
 
 def read(path: Path) -> Mapping[str, str]:
-    """What was saved; empty where there is nothing that can be read."""
+    """The saved providers by hash; empty if the file is missing or unreadable."""
     try:
         document = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -29,12 +22,12 @@ def read(path: Path) -> Mapping[str, str]:
 
 
 def write(path: Path, signers: Mapping[str, str], *, patience: float = 10.0) -> None:
-    """Save it, together with what another server has saved meanwhile.
+    """Save the origins, together with those that another server has saved since.
 
-    Raises `OSError`, or `Busy` when its lock can't be had in `patience` seconds.
+    Raises `OSError`, or `Busy` if the file is still locked after `patience` seconds.
     """
     with files.locked(path, patience):
-        known = {name: by for name, by in read(path).items() if name not in signers}
-        kept = [*known.items(), *signers.items()][-MOST_SAVED:]
-        document = {"version": 1, "signers": dict(kept)}
+        others = {digest: name for digest, name in read(path).items() if digest not in signers}
+        latest = [*others.items(), *signers.items()][-MOST_SAVED:]
+        document = {"version": 1, "signers": dict(latest)}
         files.replace_atomically(path, msgspec.json.encode(document))

@@ -130,11 +130,11 @@ def state(data: bytes) -> None:
         path = Path(folder) / "state.json"
         path.write_bytes(data)
         file = StateFile(path)
-        states = file.read()
-        assert file.set_aside is None or states == {}
+        read = file.load()
+        assert read.set_aside is None or read.states == {}
         # What was read can be written, and read again.
         file.update(lambda known: dict(known))
-        assert StateFile(path).read() == states
+        assert StateFile(path).load().states == read.states
 
 
 def response(data: bytes) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,11 @@ import pytest
 
 from ccfallback import files
 from ccfallback.policy.breaker import CLOSED, BreakerState
-from ccfallback.server.breakers import MOST_PENDING, PATIENCE, Breakers, Change, States
+from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
-from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.server.refresher import PATIENCE
 from ccfallback.state.file import StateFile
+from ccfallback.state.store import Snapshot, Update
 
 HOLDER = """
 import sys
@@ -58,12 +59,12 @@ class Watched(StateFile):
         self.reached = threading.Event()
         self.updates = 0
 
-    def read(self) -> States:
-        states = super().read()
+    def load(self, held: Snapshot | None = None) -> Snapshot:
+        snapshot = super().load(held)
         self._stop_here()
-        return states
+        return snapshot
 
-    def update(self, change: Callable[[States], States]) -> States:
+    def update(self, change: Update) -> Snapshot:
         self.updates += 1
         self._stop_here()
         return super().update(change)
@@ -104,7 +105,7 @@ def failed(state: BreakerState) -> BreakerState:
 
 
 def on_disk(scene: Scene, name: str = "a") -> int:
-    return StateFile(scene.file.path).read().get(name, CLOSED).failures
+    return StateFile(scene.file.path).load().states.get(name, CLOSED).failures
 
 
 def test_a_lock_that_another_process_holds_delays_one_request_a_moment(scene: Scene) -> None:
@@ -114,7 +115,7 @@ def test_a_lock_that_another_process_holds_delays_one_request_a_moment(scene: Sc
                 scene.breakers.change("a", failed)
                 await scene.breakers.flush()
             assert scene.file.updates == 1
-            assert scene.breakers.of("a").failures == 20
+            assert scene.breakers.state("a").failures == 20
             assert scene.said("state.error") == 1
             assert on_disk(scene) == 0
             await scene.breakers.flush(again=True)
@@ -171,10 +172,10 @@ def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
         asking = scene.breakers.refresh()
         with pytest.raises(StopIteration):
             asking.send(None)
-        assert scene.breakers.of("a") == CLOSED
+        assert scene.breakers.state("a") == CLOSED
         scene.file.may_go_on.set()
         async with asyncio.timeout(10):
-            while scene.breakers.of("a") == CLOSED:
+            while scene.breakers.state("a") == CLOSED:
                 await scene.breakers.refresh()
                 await asyncio.sleep(0)
 
@@ -215,11 +216,11 @@ def test_what_is_being_written_is_not_forgotten_by_a_read(scene: Scene) -> None:
         await asyncio.sleep(0)
         scene.file.may_go_on.set()
         await reading
-        assert scene.breakers.of("a").failures == 1
-        assert scene.breakers.of("b").failures == 7
+        assert scene.breakers.state("a").failures == 1
+        assert scene.breakers.state("b").failures == 7
         await flushing
         assert (on_disk(scene), on_disk(scene, "b")) == (1, 7)
-        assert scene.breakers.of("a").failures == 1
+        assert scene.breakers.state("a").failures == 1
 
     asyncio.run(story())
 
@@ -235,10 +236,10 @@ def test_a_success_that_changes_nothing_is_waited_for_by_nobody(scene: Scene) ->
         scene.breakers.change("b", answered, instead_of="b")
         await scene.breakers.flush()
         assert (on_disk(scene), scene.file.updates) == (1, 1)
-        assert "b" not in StateFile(scene.file.path).read()
+        assert "b" not in StateFile(scene.file.path).load().states
         await scene.breakers.flush(again=True)
         assert scene.file.updates == 2
-        assert StateFile(scene.file.path).read()["b"].last_success == 1.0
+        assert StateFile(scene.file.path).load().states["b"].last_success == 1.0
 
     asyncio.run(story())
 
@@ -250,7 +251,7 @@ def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
             await scene.breakers.flush()
             await asyncio.to_thread(StateFile(scene.file.path).update, lambda states: {})
             await scene.breakers.refresh()
-            assert scene.breakers.of("a") == CLOSED
+            assert scene.breakers.state("a") == CLOSED
 
     asyncio.run(story())
 
@@ -266,7 +267,7 @@ def test_of_too_many_changes_the_newest_are_kept(scene: Scene) -> None:
                 await scene.breakers.flush()
             scene.breakers.change("a", lambda state: replace(state, last_success=5.0))
         await scene.breakers.flush(again=True)
-        kept = scene.breakers.of("a")
+        kept = scene.breakers.state("a")
         assert (kept.failures, kept.last_success) == (MOST_PENDING + 49, 5.0)
 
     asyncio.run(story())
@@ -281,11 +282,13 @@ def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: S
         breakers.change("a", failed)
         breakers.hurry()
         await asyncio.sleep(0)
-        # The loop is busy until both are over in their thread.
-        breakers._disk.close(30)
-        breakers._disk = SerialExecutor("another")
+        # The event loop is busy until the thread has finished both.
+        finished = threading.Event()
+        last = breakers._executor.run(finished.set)
+        assert finished.wait(30)
         await reading
+        await last
         await breakers.flush()
-        assert (breakers.of("a").failures, breakers.of("b").failures) == (1, 7)
+        assert (breakers.state("a").failures, breakers.state("b").failures) == (1, 7)
 
     asyncio.run(story())

@@ -27,7 +27,6 @@ from ccfallback.server.live_config import config_file
 from ccfallback.server.serve import FLUSH_SECONDS
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, ScriptedUpstream
-from ccfallback.state import signatures_file as ledger_file
 from ccfallback.state.file import StateFile
 from tests.server.test_serve import ASK, start
 
@@ -123,26 +122,24 @@ def test_a_kill_at_any_moment_loses_no_failure_and_leaves_no_lock(
         for thread in threads:
             thread.join()
 
-        state = StateFile(paths.state, patience=1.0)
-        states = state.read()
+        state = StateFile(paths.state, patience=1.0).load()
         assert state.set_aside is None
         config = config_file(paths.config).load()
         assert config.has_fallback
         assert config.breaker.max_reset in {Config().breaker.max_reset, *tried}
         # A failure is in the file before its response ends; of many models the last are kept.
-        known = states.get("anthropic-primary", CLOSED).models
+        known = state.states.get("anthropic-primary", CLOSED).models
         assert set(confirmed[-16:]) <= set(known)
         for log in paths.log.parent.glob("log.jsonl*"):
             lines = log.read_bytes().split(b"\n")
             # Only the last may be half written.
             for line in filter(None, lines[:-1]):
                 assert isinstance(msgspec.json.decode(line), dict), log
-        signers = ledger_file.path_beside(paths.state)
-        if signers.exists():
-            assert isinstance(msgspec.json.decode(signers.read_bytes()), dict)
+        if paths.signatures.exists():
+            assert isinstance(msgspec.json.decode(paths.signatures.read_bytes()), dict)
         # A write takes away what the last one left, so there is never more than one.
         assert set(leftovers(paths).values()) <= {1}
-    for path in (paths.config, paths.state, paths.log, paths.server, signers):
+    for path in (paths.config, paths.state, paths.log, paths.server, paths.signatures):
         with files.locked(path, 1.0):
             pass
     # And the next life takes away the rest.
@@ -172,7 +169,7 @@ def test_a_kill_loses_at_most_the_last_second_of_successes(
             seen.append((began, time.time()))
         killed = time.time()
         kill(process)
-        kept = StateFile(paths.state).read()["anthropic-primary"].last_success
+        kept = StateFile(paths.state).load().states["anthropic-primary"].last_success
         # A second, and what the machine may take to wake the server and to write.
         due = [began for began, over in seen if over < killed - FLUSH_SECONDS - SLACK]
         assert due

@@ -20,8 +20,7 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.serve import Proxy
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received
-from ccfallback.state import server_file
-from ccfallback.state import signatures_file as ledger_file
+from ccfallback.state import server_file, signatures_file
 from tests.conftest import Chain, RunningProxy
 
 ASK = {"model": "claude-x", "max_tokens": 10, "messages": [], "stream": True}
@@ -162,7 +161,7 @@ def test_a_write_that_is_under_way_at_the_end_leaves_the_last_ones_their_turn(
         close(breakers)
         closing.set()
 
-    monkeypatch.setattr(ledger_file, "write", write)
+    monkeypatch.setattr(signatures_file, "write", write)
     monkeypatch.setattr(Breakers, "close", closed)
     proxy = RunningProxy(paths)
     assert paths.server.exists()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ccfallback import files
 from ccfallback.errors import StateError
 from ccfallback.policy.breaker import CLOSED, BreakerState
-from ccfallback.state.file import StateFile, States
+from ccfallback.state.file import StateFile, set_aside_files
+from ccfallback.state.store import Snapshot, States
 
 ADDER = """
 import sys
@@ -64,10 +65,8 @@ def failing(states: States) -> States:
     return {**states, "a": replace(CLOSED, failures=2, last_failure=1.5, reason="529")}
 
 
-def test_no_file_is_no_state(file: StateFile) -> None:
-    assert file.read() == {}
-    assert file.stamp() is None
-    assert file.set_aside is None
+def test_a_missing_file_is_an_empty_state(file: StateFile) -> None:
+    assert file.load() == Snapshot()
 
 
 def test_the_file_has_the_documented_keys(file: StateFile) -> None:
@@ -88,17 +87,39 @@ def test_the_file_has_the_documented_keys(file: StateFile) -> None:
     }
 
 
-def test_a_provider_that_is_left_out_is_gone(file: StateFile) -> None:
+def test_a_provider_missing_from_the_result_is_removed(file: StateFile) -> None:
     file.update(failing)
-    assert file.update(lambda states: {}) == {}
-    assert file.read() == {}
+    assert file.update(lambda states: {}).states == {}
+    assert file.load().states == {}
 
 
 def test_an_update_that_changes_nothing_writes_nothing(file: StateFile) -> None:
-    file.update(failing)
-    before = file.stamp()
+    before = file.update(failing)
     file.update(lambda states: states)
-    assert file.stamp() == before
+    assert file.is_current(before)
+
+
+def test_a_snapshot_is_current_until_another_process_writes(file: StateFile) -> None:
+    other = StateFile(file.path)
+    held = file.load()
+    assert file.is_current(held)
+    assert file.load(held) is held
+    other.update(failing)
+    assert not file.is_current(held)
+    newer = file.load(held)
+    assert newer.states == failing({})
+    assert file.is_current(newer)
+    assert file.is_current(file.update(lambda states: {}))
+    assert not file.is_current(newer)
+
+
+def test_on_a_network_file_system_only_a_load_tells_what_is_current(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_local", lambda _path: False)
+    held = file.update(failing)
+    assert not file.is_current(held)
+    assert file.load(held) is held
 
 
 def test_keys_of_later_versions_stay(file: StateFile) -> None:
@@ -120,7 +141,7 @@ def test_a_wrong_value_loses_only_itself(file: StateFile) -> None:
         b' "lastSuccess": 2000, "cooldownUntil": -1, "models": [1]}, "b": 7,'
         b' "c": {"consecutiveFailures": 4, "lastFailure": 1e300}}}'
     )
-    assert file.read() == {
+    assert file.load().states == {
         "a": replace(CLOSED, last_success=2.0),
         "c": replace(CLOSED, failures=4),
     }
@@ -129,26 +150,29 @@ def test_a_wrong_value_loses_only_itself(file: StateFile) -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])
 def test_a_corrupt_file_is_set_aside(file: StateFile, data: bytes) -> None:
     file.path.write_bytes(data)
-    assert file.read() == {}
-    aside = file.set_aside
-    assert aside is not None
+    assert file.peek() == Snapshot(version=file.peek().version, problem="it is not a JSON object")
+    snapshot = file.load()
+    assert snapshot.states == {}
+    (aside,) = set_aside_files(file.path)
+    assert snapshot.set_aside == str(aside)
     assert aside.name.startswith("state.json.corrupt-")
     assert aside.read_bytes() == data
     assert not file.path.exists()
-    assert file.read() == {}
-    assert file.set_aside is None
+    assert file.load() == Snapshot()
 
 
 def test_an_update_sets_a_corrupt_file_aside_too(file: StateFile) -> None:
     file.path.write_bytes(b"{")
-    assert set(file.update(failing)) == {"a"}
-    assert file.set_aside is not None
-    assert set(file.read()) == {"a"}
+    updated = file.update(failing)
+    assert set(updated.states) == {"a"}
+    assert updated.set_aside is not None
+    assert file.load(updated) is updated
 
 
 def test_a_folder_in_its_place_reads_as_empty_and_refuses_writes(file: StateFile) -> None:
     file.path.mkdir()
-    assert file.read() == {}
+    assert file.load().states == {}
+    assert "it can't be read" in (file.peek().problem or "")
     with pytest.raises(StateError) as caught:
         file.update(failing)
     assert caught.value.hint
@@ -165,7 +189,7 @@ def test_a_disk_that_refuses_is_an_error_that_helps(
     with pytest.raises(StateError, match="No space left") as caught:
         file.update(lambda states: {})
     assert caught.value.hint
-    assert set(file.read()) == {"a"}
+    assert set(file.load().states) == {"a"}
 
 
 def test_a_corrupt_file_that_cannot_be_moved_reads_as_empty(
@@ -176,21 +200,22 @@ def test_a_corrupt_file_that_cannot_be_moved_reads_as_empty(
 
     file.path.write_bytes(b"{")
     monkeypatch.setattr(os, "replace", refuse)
-    assert file.read() == {}
-    assert file.set_aside is None
+    snapshot = file.load()
+    assert snapshot.states == {}
+    assert snapshot.set_aside is None
 
 
-def test_half_a_surrogate_pair_is_no_reason_to_fail(file: StateFile) -> None:
+def test_half_a_surrogate_pair_does_not_fail(file: StateFile) -> None:
     file.update(lambda states: {"a": replace(CLOSED, reason="\ud800", models={"\udc00": CLOSED})})
-    assert file.read()["a"].reason == "?"
+    assert file.load().states["a"].reason == "?"
 
 
 @given(states=st.dictionaries(names, breaker_states, max_size=4))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, states: States) -> None:
     file = StateFile(tmp_path_factory.getbasetemp() / "round.json")
     file.path.unlink(missing_ok=True)
-    assert file.update(lambda _: states) == states
-    assert file.read() == states
+    assert file.update(lambda _: states).states == states
+    assert file.load().states == states
 
 
 @given(data=st.binary(max_size=60) | st.text().map(lambda text: f'{{"providers": {text}'.encode()))
@@ -199,9 +224,9 @@ def test_arbitrary_bytes_never_raise(tmp_path_factory: pytest.TempPathFactory, d
     file = StateFile(folder / "state.json")
     files.make_folder(folder)
     file.path.write_bytes(data)
-    file.read()
-    if file.set_aside is not None:
-        file.set_aside.unlink()
+    aside = file.load().set_aside
+    if aside is not None:
+        Path(aside).unlink()
 
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -230,8 +255,8 @@ def test_arbitrary_json_is_read_and_updated(
 ) -> None:
     file = StateFile(tmp_path_factory.getbasetemp() / "json.json")
     file.path.write_bytes(msgspec.json.encode({"providers": providers}))
-    before = file.read()
-    assert set(file.update(failing)) == {*before, "a"}
+    before = file.load().states
+    assert set(file.update(failing).states) == {*before, "a"}
 
 
 def test_two_processes_lose_no_update(file: StateFile) -> None:
@@ -239,7 +264,7 @@ def test_two_processes_lose_no_update(file: StateFile) -> None:
         subprocess.Popen([sys.executable, "-c", ADDER, str(file.path), name]) for name in "ab"
     ]
     assert [child.wait() for child in children] == [0, 0]
-    states = file.read()
+    states = file.load().states
     assert states["shared"].failures == 100
     assert set(states) == {"shared", "a", "b"}
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from ccfallback.policy.signatures import MOST_SAVED
-from ccfallback.state import signatures_file as ledger_file
+from ccfallback.state import signatures_file
 
 
 def test_what_is_written_is_read_and_added_to(tmp_path: Path) -> None:
-    path = ledger_file.path_beside(tmp_path / "state.json")
-    assert ledger_file.read(path) == {}
-    ledger_file.write(path, {"aa": "one"})
-    ledger_file.write(path, {"bb": "two"})
-    assert ledger_file.read(path) == {"aa": "one", "bb": "two"}
+    path = tmp_path / "signers.json"
+    assert signatures_file.read(path) == {}
+    signatures_file.write(path, {"aa": "one"})
+    signatures_file.write(path, {"bb": "two"})
+    assert signatures_file.read(path) == {"aa": "one", "bb": "two"}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -21,14 +21,14 @@ def test_what_is_written_is_read_and_added_to(tmp_path: Path) -> None:
 def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "signers.json"
     path.write_bytes(data)
-    assert ledger_file.read(path) == {}
+    assert signatures_file.read(path) == {}
 
 
 def test_the_file_does_not_grow_without_end_and_the_newest_stay(tmp_path: Path) -> None:
     path = tmp_path / "signers.json"
-    ledger_file.write(path, {f"old{number}": "a" for number in range(MOST_SAVED)})
-    ledger_file.write(path, {"old7": "b", "new": "b"})
-    known = ledger_file.read(path)
+    signatures_file.write(path, {f"old{number}": "a" for number in range(MOST_SAVED)})
+    signatures_file.write(path, {"old7": "b", "new": "b"})
+    known = signatures_file.read(path)
     assert len(known) == MOST_SAVED
     assert (known["old7"], known["new"]) == ("b", "b")
     assert "old0" not in known

@@ -97,7 +97,7 @@ class DoctorContext:
     @cached_property
     def states(self) -> "Mapping[str, BreakerState]":
         """What the state file says, as it says it."""
-        return self.session.state_file.look()[0]
+        return self.session.store.peek().states
 
     @cached_property
     def server(self) -> "ServerInfo | None":

@@ -19,6 +19,7 @@ from ccfallback.cli.doctor.case import (
 from ccfallback.cli.phrases import format_ago
 from ccfallback.config.draft_file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
+from ccfallback.state.file import set_aside_files
 
 LEAST_FREE: Final = 16 * 1024 * 1024
 """Bytes below which the next write may fail."""
@@ -53,26 +54,25 @@ def config(case: DoctorContext) -> Iterator[Finding]:
 
 def state(case: DoctorContext) -> Iterator[Finding]:
     """Can the breaker state be read and written."""
-    file = case.session.state_file
-    _, fault = file.look()
+    path = case.session.paths.state
+    fault = case.session.store.peek().problem
     if fault is not None:
         yield broken(
             "state",
-            f"{file.path} counts as empty: {fault}",
-            f"`ccfallback breaker status` sets it aside and begins anew, or remove {file.path}",
+            f"{path} counts as empty: {fault}",
+            f"`ccfallback breaker status` sets it aside and begins anew, or remove {path}",
         )
-    elif (why := _unwritable(file.path)) is not None:
+    elif (why := _unwritable(path)) is not None:
         yield broken(
             "state",
-            f"{file.path} can't be written: {why}",
+            f"{path} can't be written: {why}",
             "see to its permissions, or name another file with --state",
         )
     else:
-        there = file.path.exists()
-        yield good("state", f"{file.path} {'is good' if there else 'is not there yet'}")
-    for path in file.aside():
+        yield good("state", f"{path} {'is good' if path.exists() else 'is not there yet'}")
+    for aside in set_aside_files(path):
         yield doubtful(
-            "state", f"a broken state was set aside as {path}", f"look at it, then remove {path}"
+            "state", f"a broken state was set aside as {aside}", f"look at it, then remove {aside}"
         )
 
 
@@ -114,7 +114,7 @@ def permissions(case: DoctorContext) -> Iterator[Finding]:
     history = [version.path for version in case.session.config_file.history()]
     draft = DraftFile(paths.config).path
     logs = [numbered(paths.log, number) for number in (0, *rotations(paths.log))]
-    told = [paths.state, *case.session.state_file.aside(), *logs]
+    told = [paths.state, *set_aside_files(paths.state), *logs]
     loose = [
         *((path, Severity.ERROR) for path in _loose([paths.config, draft, *history])),
         *((path, Severity.WARNING) for path in _loose(told)),

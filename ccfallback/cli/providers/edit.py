@@ -238,7 +238,7 @@ def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
                 states[name] = replace(states[name], learned=())
         return states
 
-    session.state_file.update(clear)
+    session.store.update(clear)
     session.console.emit_result({"forgotten": forgotten})
     count = sum(forgotten.values())
     if not count:
