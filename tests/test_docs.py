@@ -18,8 +18,7 @@ import typer
 from starlette.routing import Route, Router
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS, manual
-from ccfallback.cli import help as helping
+from ccfallback.cli import COMMANDS, completions
 from ccfallback.cli.root import app
 from ccfallback.config import schema
 from ccfallback.config.model import Config
@@ -61,7 +60,7 @@ def leaves() -> list[tuple[tuple[str, ...], Any]]:
     found: list[tuple[tuple[str, ...], Any]] = []
 
     def walk(path: tuple[str, ...], command: Any) -> None:
-        below = helping.commands(command)
+        below = completions.commands(command)
         for name, one in below.items():
             walk((*path, name), one)
         if not below:
@@ -205,7 +204,7 @@ def test_every_variable_is_there(name: str) -> None:
 
 
 def test_the_manual_has_every_variable_of_ours() -> None:
-    page = manual.render()
+    page = completions.render_man_page()
     assert {name for name in variables() if name.startswith("CCFALLBACK_")} <= {
         name for name in variables() if name in page
     }

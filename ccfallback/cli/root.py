@@ -1,61 +1,52 @@
-"""The root command: its options, and the commands below it, each loaded when it is asked for.
+"""The root command: its own options, and the commands below it, each imported when it runs."""
 
-A command is `app` in the module of its name; nothing else has to be said of it but its place in
-`COMMANDS`.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import typer
 
 from ccfallback import __version__
 from ccfallback.cli import COMMANDS, completions
 from ccfallback.cli.console import ClosedPipe, ExitCode
-from ccfallback.cli.options import QuickGroup, make_app
+from ccfallback.cli.options import Group, keep_lines, make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 
-USAGE_ERROR: Final = cast(type[Exception], typer.BadParameter.__mro__[1])
-"""What wrong usage raises; typer keeps the class where only its subclass can be imported."""
 
-
-class Commands(QuickGroup):
-    """All commands, of which an invocation loads the one that it runs."""
+class LazyCommands(Group):
+    """The commands of `COMMANDS`; each is the `app` of the module of its name."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # Of use for its names alone: the nearest one is what a wrong one was meant to be.
+        # typer looks here for the nearest name to a mistyped one, and needs no more than the names.
         self.commands = cast(Any, dict.fromkeys(COMMANDS))
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Their names, in the order of help."""
-        return list(COMMANDS)
-
-    def summaries(self) -> Mapping[str, str]:
-        """What each of them does."""
-        return COMMANDS
-
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name; `None` where there is none."""
+        """Import the module of a command; `None` if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         found: typer.Typer = import_module(f"ccfallback.cli.{cmd_name}").app
         build = typer.main.get_group if found.info.name else typer.main.get_command
         return build(found)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
 
 app = make_app(
-    cls=Commands,
+    cls=LazyCommands,
     help="Keep Claude Code working whatever happens to its API.",
     no_args_is_help=False,
 )
 
 
 @app.callback(
-    epilog="Example: ccfallback serve\nccfallback providers add --help", invoke_without_command=True
+    epilog=keep_lines("Example: ccfallback serve\nccfallback providers add --help"),
+    invoke_without_command=True,
 )
 def root(
     ctx: typer.Context,
@@ -68,7 +59,7 @@ def root(
     log_file: Path | None = typer.Option(
         None, "--log-file", metavar="PATH", help="The log. [env: CCFALLBACK_LOG_FILE]"
     ),
-    version: bool = typer.Option(False, "--version", help="Say the version and exit."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     """Keep Claude Code working whatever happens to its API."""
     session = session_of(ctx)
@@ -82,10 +73,10 @@ def root(
 
 
 def run(arguments: Sequence[str], session: Session) -> int:
-    """Run a command; every way to fail is known by its exit code."""
+    """Run a command; returns its exit code, and turns each kind of error into one."""
     console = session.console
     try:
-        completions.prepare(session.environ)
+        completions.enable(session.environ)
         code = typer.main.get_command(app).main(
             list(arguments), prog_name="ccfallback", standalone_mode=False, obj=session
         )
@@ -93,20 +84,20 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except ClosedPipe:
         return ExitCode.DONE
     except SystemExit as leaving:
-        # typer makes a failure of a closed pipe.
+        # typer treats a closed pipe as a failure.
         if isinstance(leaving.__context__, BrokenPipeError):
             console.abandon()
             return ExitCode.DONE
         raise
     except (KeyboardInterrupt, typer.Abort):
         if console.interactive:
-            console.say("")  # The shell's prompt belongs below ours.
+            console.say("")  # So that the shell's prompt starts on a new line.
         return ExitCode.INTERRUPTED
     except CcfallbackError as error:
         return console.fail(error.message, error.hint)
-    except USAGE_ERROR as error:
-        return console.fail_usage(error)
     except Exception as error:
+        if hasattr(error, "format_message"):  # typer's usage errors share no class that is public.
+            return console.fail_usage(error)
         if session.environ.get("CCFALLBACK_DEBUG"):
             raise
         return console.fail_unexpectedly(error)

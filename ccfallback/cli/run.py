@@ -47,7 +47,7 @@ def run(
     ctx: typer.Context,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[--] CMD...", help="The command; `claude` where none is given."),
+        typer.Argument(metavar="CMD", help="The command; `claude` where none is given."),
     ] = None,
 ) -> None:
     """Run Claude Code through the proxy.

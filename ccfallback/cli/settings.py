@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ccfallback.cli.options import Json, ShowKeys, config_at_tab
+from ccfallback.cli.options import Json, ShowKeys, config_for_completion
 from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import session_of
 
@@ -15,7 +15,7 @@ def key_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys that begin as typed."""
     from ccfallback.config.values import DEFAULTS, keys
 
-    config = config_at_tab(ctx)
+    config = config_for_completion(ctx)
     if config is None:
         return []
     known = {*keys(DEFAULTS), *keys(ctx.find_root().obj.config_file.table())}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ccfallback.cli.console import Table
-from ccfallback.cli.options import Json, config_at_tab, make_app
+from ccfallback.cli.options import Json, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import CcfallbackError, ConfigError
@@ -30,7 +30,7 @@ STDIN: Final = "-"
 
 def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Notes of tokens that begin as typed."""
-    config = config_at_tab(ctx)
+    config = config_for_completion(ctx)
     notes = [] if config is None else [token.note for token in config.tokens]
     return [note for note in notes if note and note.startswith(incomplete)]
 

@@ -1,4 +1,4 @@
-"""Every command says what it does, in words that fit, with examples that would run."""
+"""The help of every command: it fits the screen, and its examples work."""
 
 import shlex
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from ccfallback.cli import help as helping
+from ccfallback.cli import completions
 from ccfallback.cli.root import app
 from tests.cli.conftest import Run
 
@@ -16,7 +16,7 @@ ROOT: Any = typer.main.get_command(app)
 
 def below(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
-    for name, one in helping.commands(command).items():
+    for name, one in completions.commands(command).items():
         yield from below(one, *path, name)
 
 
@@ -26,22 +26,21 @@ every_command = pytest.mark.parametrize("path", EVERY, ids=lambda path: " ".join
 
 
 @every_command
-def test_help_begins_with_a_sentence_that_fits_a_line(path: tuple[str, ...]) -> None:
-    summary = helping.summary(EVERY[path])
+def test_help_starts_with_a_sentence_that_fits_a_line(path: tuple[str, ...]) -> None:
+    summary = completions.summary(EVERY[path])
     assert summary[0].isupper()
     assert len(summary) <= 67, summary
 
 
 @every_command
-def test_whatever_one_types_is_explained(path: tuple[str, ...]) -> None:
+def test_every_argument_and_option_has_a_description(path: tuple[str, ...]) -> None:
     command = EVERY[path]
-    for entry in (*helping.arguments(command), *helping.options(command)):
+    for entry in (*completions.arguments(command), *completions.options(command)):
         assert entry.text.rstrip("]").endswith(".") or "[" in entry.text, entry
-        assert "<" not in entry.term, entry
 
 
 @every_command
-def test_help_fits_80_columns_but_for_examples(
+def test_help_fits_80_columns_except_for_examples(
     ccf: Run, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -53,9 +52,9 @@ def test_help_fits_80_columns_but_for_examples(
 
 
 def parse(words: list[str]) -> None:
-    """Let the program read a command line, and not run it."""
+    """Parse a command line without running it."""
     command, name = ROOT, "ccfallback"
-    while children := helping.commands(command):
+    while children := completions.commands(command):
         name = words.pop(0)
         command = children[name]
     if "--help" not in words:
@@ -63,8 +62,8 @@ def parse(words: list[str]) -> None:
 
 
 @every_command
-def test_examples_would_run(path: tuple[str, ...]) -> None:
-    examples = helping.examples(EVERY[path])
+def test_examples_parse(path: tuple[str, ...]) -> None:
+    examples = completions.examples(EVERY[path])
     assert examples
     for example in examples:
         line = example.removeprefix('eval "$(').removesuffix(')"').split("|")[-1]
@@ -76,22 +75,22 @@ def test_examples_would_run(path: tuple[str, ...]) -> None:
         parse(words)
 
 
-def test_choices_defaults_and_needs_are_said() -> None:
+def test_the_man_page_shows_choices_defaults_and_what_is_required() -> None:
     def terms(*path: str) -> dict[str, str]:
-        return dict(helping.options(EVERY[path]))
+        return dict(completions.options(EVERY[path]))
 
     assert terms("logs", "tail")["-n, --lines N"].endswith("[default: 20]")
     assert "pretty or json. [default: pretty]" in terms("logs", "tail")["--format FORMAT"]
     assert terms("breaker", "trip")["--for DURATION"].endswith("[required]")
     assert "--disabled / --enabled" in terms("providers", "set")
-    assert list(terms("logs", "tail"))[-2:] == ["--json", "-h, --help"]
+    assert list(terms("logs", "tail"))[-1] == "--json"
 
 
-def test_usage_tells_what_is_needed() -> None:
-    assert helping.usage(ROOT) == ["[OPTIONS]", "COMMAND ..."]
-    assert helping.usage(EVERY["breaker", "trip"]) == ["[OPTIONS]", "NAME..."]
-    assert helping.usage(EVERY["breaker", "status"]) == ["[OPTIONS]", "[NAME...]"]
-    assert helping.usage(EVERY["config", "set"]) == ["[OPTIONS]", "KEY", "VALUE"]
+def test_the_synopsis_shows_what_is_required() -> None:
+    assert completions.usage(ROOT) == ["[OPTIONS]", "COMMAND ..."]
+    assert completions.usage(EVERY["breaker", "trip"]) == ["[OPTIONS]", "NAME..."]
+    assert completions.usage(EVERY["breaker", "status"]) == ["[OPTIONS]", "[NAME...]"]
+    assert completions.usage(EVERY["config", "set"]) == ["[OPTIONS]", "KEY", "VALUE"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The choke point: how errors become lines and exit codes."""
+"""How errors become one line and an exit code."""
 
 import subprocess
 import sys
@@ -8,17 +8,19 @@ import pytest
 
 from ccfallback import __version__
 from ccfallback.cli import COMMANDS
-from ccfallback.cli import help as helping
-from ccfallback.cli.root import Commands
+from ccfallback.cli.completions import summary
+from ccfallback.cli.root import LazyCommands
 from tests.cli.conftest import Run
 
 
-def test_the_version_is_said(ccf: Run) -> None:
+def test_version_prints_the_version(ccf: Run) -> None:
     assert ccf("--version").out == f"ccfallback {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--config", "x")])
-def test_no_command_is_wrong_usage_and_shows_help(ccf: Run, arguments: tuple[str, ...]) -> None:
+def test_without_a_command_usage_is_wrong_and_help_is_shown(
+    ccf: Run, arguments: tuple[str, ...]
+) -> None:
     ran = ccf(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert "providers" in ran.err
@@ -40,7 +42,7 @@ def test_a_broken_config_is_one_line_with_file_key_and_expectation(
         assert part in ran.err
 
 
-def test_a_failure_with_json_speaks_json_too(ccf: Run, configure: Callable[[str], None]) -> None:
+def test_a_failure_with_json_prints_json(ccf: Run, configure: Callable[[str], None]) -> None:
     configure("[server]\nport = 99999\n")
     ran = ccf("breaker", "status", "--json")
     assert ran.code == 1
@@ -49,7 +51,7 @@ def test_a_failure_with_json_speaks_json_too(ccf: Run, configure: Callable[[str]
     assert ran.err.startswith("ccfallback: ")
 
 
-def test_the_unforeseen_is_one_line_unless_debugging(
+def test_an_unexpected_error_is_one_line_unless_debugging(
     ccf: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ccfallback.cli.session import Session
@@ -80,7 +82,7 @@ def test_an_interrupt_is_130(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("providers", "list"), ("logs", "tail"), ("--help",)])
-def test_a_closed_pipe_is_no_failure(
+def test_a_closed_pipe_is_not_a_failure(
     arguments: tuple[str, ...], two_providers: None, own_files: None
 ) -> None:
     # The reader is gone before the first byte.
@@ -99,7 +101,7 @@ def test_a_closed_pipe_is_no_failure(
     assert "Traceback" not in err
 
 
-def test_options_of_the_root_hold_for_every_command(
+def test_root_options_apply_to_every_command(
     ccf_process: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = tmp_path_factory.mktemp("other") / "own.toml"
@@ -125,7 +127,7 @@ except SystemExit:
 @pytest.mark.parametrize(
     "arguments", [("providers", "list"), ("breaker", "status", "--json"), ("config", "path")]
 )
-def test_a_command_loads_nothing_that_it_does_not_need(arguments: tuple[str, ...]) -> None:
+def test_a_command_imports_no_heavy_package_it_does_not_need(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, *arguments], capture_output=True, check=True, text=True
     )
@@ -133,7 +135,7 @@ def test_a_command_loads_nothing_that_it_does_not_need(arguments: tuple[str, ...
     assert not HEAVY & set(ran.stderr.split())
 
 
-def test_the_list_of_commands_loads_none_of_them() -> None:
+def test_the_list_of_commands_imports_none_of_them() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, "--help"], capture_output=True, check=True, text=True
     )
@@ -142,6 +144,6 @@ def test_the_list_of_commands_loads_none_of_them() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_each_says_itself(name: str) -> None:
-    command = Commands(name="ccfallback").get_command(None, name)
-    assert COMMANDS[name] == helping.summary(command)
+def test_the_list_of_commands_agrees_with_the_help_of_each(name: str) -> None:
+    command = LazyCommands(name="ccfallback").get_command(None, name)
+    assert COMMANDS[name] == summary(command)
