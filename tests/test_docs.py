@@ -25,6 +25,7 @@ from ccfallback.config.model import Config
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.counters import COUNTERS, HISTOGRAMS
+from ccfallback.events.records import EVENTS
 from ccfallback.rectify import RECTIFIERS
 from ccfallback.server import routes as server
 from ccfallback.server.metrics import GAUGES, PROCESS
@@ -160,29 +161,14 @@ def test_every_route_is_there() -> None:
     assert "`GET /`" in table
 
 
-EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
-
-
-def events() -> set[str]:
-    """The events that the source logs."""
-    found: set[str] = set()
-    for source in SOURCES:
-        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".log", "._log")):
-                for part in (part for given in node.args[:2] for part in ast.walk(given)):
-                    if isinstance(part, ast.Constant) and EVENT.fullmatch(str(part.value)):
-                        found.add(str(part.value))
-    return found
-
-
-@pytest.mark.parametrize("event", sorted(events()))
+@pytest.mark.parametrize("event", EVENTS)
 def test_every_event_is_there(event: str) -> None:
     assert f"`{event}`" in section("## Log")
 
 
 def test_no_event_is_there_that_is_none() -> None:
     rows = [line.split("|")[1] for line in section("## Log").splitlines() if line.startswith("| `")]
-    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", " ".join(rows))) == events()
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", " ".join(rows))) == set(EVENTS)
 
 
 def variables() -> set[str]:
