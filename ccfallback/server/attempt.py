@@ -21,10 +21,9 @@ from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.server.transport import Transport, UpstreamRequest
 from ccfallback.server.upstream import fault_of
 from ccfallback.server.upstream_response import MAX_WHOLE, Broken, UpstreamResponse
+from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import StreamTranslator, Usage, WireFormat
 from ccfallback.wire.headers import text_headers
-from ccfallback.wire.tool_names import RenamingStream, with_client_names
-from ccfallback.wire.torn_streams import UnfinishedStream
 
 BYTES_A_SECOND: Final = 25_000
 """A longer body may take longer until its first event: one second for so many bytes."""
@@ -199,11 +198,11 @@ class _Attempt:
         raw = await answer.read_all("idle", self._limits.idle)
         prepared = self._prepared
         whole = prepared.wire.whole(raw, prepared.asked, prepared.provider)
-        if prepared.names:
-            whole = with_client_names(whole, prepared.names)
         if whole.error is not None:
             return self._no_answer(answer, whole.error, raw)
         body, media_type = whole.body, None
+        if prepared.names:
+            body = rename_tools(body, prepared.names)
         if self._streams:
             body, media_type = to_events(body), EVENT_STREAM
         reply = self._reply(Outcome(Fault.NONE, status=answer.status), answer, body)
@@ -215,11 +214,12 @@ class _Attempt:
     async def _stream(self, answer: UpstreamResponse) -> AttemptResult:
         """A stream, up to its first content; all of it where a whole answer was asked for."""
         prepared = self._prepared
-        translator = prepared.wire.stream(prepared.asked, prepared.provider)
+        filters: list[EventFilter] = []
         if prepared.names:
-            translator = RenamingStream(translator, prepared.names)
+            filters.append(ToolRenamer(prepared.names))
         if self._streams:
-            translator = UnfinishedStream(translator)
+            filters.append(BlockStopHolder())
+        translator = prepared.wire.stream(prepared.asked, prepared.provider, filters)
         held = bytearray()
         raw = bytearray()
         until_content = self._began + self._longest_wait

@@ -1,11 +1,11 @@
-"""The Anthropic format: what the client speaks, so everything passes as it is.
+"""Anthropic's format, which the client speaks too: requests and answers pass unchanged.
 
-Passing is not trusting: each event is read on its way, because an error inside a 200, a stream
-that ends too early and an event that is not JSON look like an answer until one looks inside.
+Still, each event of a stream is read: an error inside a 200, a stream that ends too early and an
+event that is not JSON all look like an answer from outside.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +16,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.wire.filters import MARKED, EventFilter, Mark, filtered
 from ccfallback.wire.format import (
     Refusal,
     StreamTranslator,
@@ -42,7 +43,7 @@ class _Block(msgspec.Struct):
 
     @property
     def signed(self) -> Any:
-        """What makes a block of thinking the provider's own."""
+        """The signature of a block of thinking."""
         return {"thinking": self.signature, "redacted_thinking": self.data}.get(str(self.type))
 
 
@@ -51,9 +52,10 @@ class _Start(msgspec.Struct):
 
 
 class _Event(msgspec.Struct, gc=False):
-    """The members of an event that matter on the way; the rest is checked to be JSON, no more."""
+    """The members of an event that matter here; the rest only has to be JSON."""
 
     type: str = ""
+    index: Any = None
     message: _Start | None = None
     delta: _Delta | None = None
     content_block: _Block | None = None
@@ -72,21 +74,31 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
-_NOTHING: Final = _Event()
+_COMMENT: Final = _Event()
+"""Stands for an event without data, which is only a sign of life."""
+_UNKNOWN: Final = _Event()
+"""Stands for an event of another shape."""
+_DELTA: Final = _Event()
+"""Stands for any delta that holds no signature, as nearly every event is."""
 
 _NAMED_ERROR: Final = tuple(
     b"event:%berror%b" % (space, end) for space in (b" ", b"") for end in (b"\n", b"\r")
 )
-"""How an event that is one begins."""
+"""The possible starts of an event that is named `error`."""
 
 _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
 
 
 class AnthropicStream:
-    """Watches a stream of the client's own format; see `StreamTranslator`."""
+    """Checks a stream of Anthropic's own events; see `StreamTranslator`.
+
+    Apart from its filters' changes, each event passes byte for byte.
+    """
 
     __slots__ = (
         "_ending",
+        "_filters",
+        "_marks",
         "_splitter",
         "complete",
         "error",
@@ -97,9 +109,12 @@ class AnthropicStream:
         "usage",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, filters: Sequence[EventFilter] = ()) -> None:
         self._splitter = EventSplitter()
+        self._filters = filters
+        self._marks: list[Mark] = []
         self._ending = False
+        """Whether a `message_delta` has come."""
         self.heard = False
         self.started = False
         self.complete = False
@@ -109,45 +124,63 @@ class AnthropicStream:
         self.signatures: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
-        """The events that are whole now, unchanged; none from an error on."""
+        """The events that are complete now, up to the first error."""
         if self.error is not None or self.finished:
             return b""
-        plain = self._splitter.plain(chunk)
-        if plain is not None:
-            for index, event in enumerate(plain):
-                if not self._passes_plain(event):
-                    return _ended(plain[:index])
-                if self.finished:
-                    return _ended(plain[: index + 1])
-            return chunk
+        events = self._splitter.plain(chunk)
+        if events is not None:
+            count = self._read_all(events, self._read)
+            if count == len(events) and not self._marks:
+                return chunk
+            return self._filtered([event + b"\n\n" for event in events[:count]])
         try:
             events = self._splitter.feed(chunk)
         except EventTooLong:
             self.error = UpstreamError("api_error", "an event without an end")
             return b""
-        for index, event in enumerate(events):
-            if not self._passes(event):
-                return b"".join(events[:index])
-            if self.finished:
-                return b"".join(events[: index + 1])
-        return b"".join(events)
+        return self._filtered(events[: self._read_all(events, self._read_any)])
 
     def finish(self) -> bytes:
-        """An event that only the end of the stream has ended, made whole."""
+        """The last event, if only the end of the stream has ended it."""
         rest = self._splitter.rest
         if self.error is not None or self.finished or not data_of(rest):
             return b""
-        whole = rest if rest.endswith(b"\r\r") else rest + b"\n\n"
-        return whole if self._passes(whole) else b""
+        events = [rest if rest.endswith(b"\r\r") else rest + b"\n\n"]
+        return self._filtered(events[: self._read_all(events, self._read_any)])
 
-    def _passes(self, event: bytes) -> bool:
-        """Whether an event goes on, whatever its line ends are."""
+    def _filtered(self, events: list[bytes]) -> bytes:
+        return filtered(events, self._marks, self._filters, complete=self.complete)
+
+    def _read_all(self, events: list[bytes], read: Callable[[bytes], _Event | None]) -> int:
+        """Read events and mark those for the filters; how many of them pass."""
+        self._marks.clear()
+        for place, raw in enumerate(events):
+            event = read(raw)
+            if event is _DELTA:
+                self.heard = self.started = True
+                continue
+            if event is None:
+                return place
+            self._note(event)
+            if self._filters and event.type in MARKED:
+                index = event.index
+                if index is None or isinstance(index, int):
+                    block = event.content_block
+                    kind = None if block is None else block.type
+                    self._marks.append(Mark(place, event.type, index, kind))
+            if self.finished:
+                return place + 1
+        return len(events)
+
+    def _read_any(self, event: bytes) -> _Event | None:
+        """Read an event with its end, whatever its line ends are."""
         if event.endswith(b"\n\n") and b"\r" not in event:
-            return self._passes_plain(event[:-2])
-        return self._passes_plain(event, plain=False)
+            return self._read(event[:-2])
+        return self._read(event, plain=False)
 
-    def _passes_plain(self, event: bytes, *, plain: bool = True) -> bool:
-        # One line `data: {…}` at the end is how everybody writes it; anything else is slower.
+    def _read(self, event: bytes, *, plain: bool = True) -> _Event | None:
+        """Decode an event; `None` if it does not pass."""
+        # Nearly every event ends with its one line `data: {…}`; reading any other is slower.
         start = event.find(b"\ndata: {") if plain else -1
         if start > 0 and event.count(b"\n") == 1 and event.startswith(b"event"):
             data = event[start + 7 :]
@@ -156,26 +189,25 @@ class AnthropicStream:
             data = data_of(event)
             named_error = (b"event", b"error") in fields_of(event)
             if not data:
-                return True
+                return _COMMENT
         try:
             decoded = _EVENT.decode(data)
         except UNREADABLE:
-            mended_event = _mended_event(data)
-            if mended_event is None and not named_error:
-                return self._passes_as_unknown(data)
-            decoded = mended_event or _NOTHING
+            repaired = _decode_repaired(data)
+            if repaired is None and not named_error:
+                return self._read_unknown(data)
+            decoded = repaired or _UNKNOWN
         if named_error or decoded.error or decoded.type == "error":
             self.error = read_error(data)
-            return False
+            return None
         delta = decoded.delta
         if decoded.type == "content_block_delta" and delta is not None and not delta.signature:
-            # What nearly every event is.
-            self.heard = self.started = True
-        else:
-            self._note(decoded)
-        return True
+            return _DELTA
+        return decoded
 
     def _note(self, event: _Event) -> None:
+        if event is _COMMENT:
+            return
         self.heard = True
         if event.type in _CONTENT:
             self.started = True
@@ -192,7 +224,7 @@ class AnthropicStream:
                 self.usage.take(event.message.usage)
         elif event.type == "message_stop":
             self.finished = True
-            # Some third parties leave the reason out, but not the event that holds it.
+            # Some third parties send the event for the stop reason, but no reason in it.
             self.complete = self.complete or self._ending
 
     def _note_signature(self, event: _Event) -> None:
@@ -205,33 +237,27 @@ class AnthropicStream:
         if isinstance(signature, str) and signature:
             self.signatures.append(signature)
 
-    def _passes_as_unknown(self, data: bytes) -> bool:
-        """Whether an event of another shape than ours may go on: if it is JSON at all."""
+    def _read_unknown(self, data: bytes) -> _Event | None:
+        """Read an event of another shape than Anthropic's: any JSON passes, except errors."""
         if data.strip() == b"[DONE]":
-            # Some gateways end with the other format's marker; the client would choke on it.
+            # Some gateways end with the marker of OpenAI's format, which the client cannot read.
             self.finished = True
-            return False
+            return None
         try:
             value = msgspec.json.decode(data)
         except UNREADABLE:
             self.error = UpstreamError("api_error", "an event that is not JSON")
-            return False
+            return None
         if is_error(value):
             self.error = error_of(value)
-            return False
-        self.heard = True
-        return True
+            return None
+        return _UNKNOWN
 
 
-def _ended(events: list[bytes]) -> bytes:
-    """Events with their ends again."""
-    return b"".join(event + b"\n\n" for event in events)
+def _decode_repaired(data: bytes) -> _Event | None:
+    """Decode an event with lone surrogates in it; `None` if it has another shape.
 
-
-def _mended_event(data: bytes) -> _Event | None:
-    """What matters of an event whose letters are not whole; `None` where it has another shape.
-
-    Some gateways cut a text in the middle of a letter, and JavaScript reads that.
+    Some gateways cut a text between the halves of a surrogate pair, which JavaScript accepts.
     """
     try:
         return _EVENT.decode(replace_lone_surrogates(data))
@@ -285,9 +311,11 @@ class MessagesFormat(WireFormat):
         """The body itself."""
         return body
 
-    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
-        """A watcher of the stream, which passes its events unchanged."""
-        return AnthropicStream()
+    def stream(
+        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+    ) -> StreamTranslator:
+        """A checker of the stream, which passes its events unchanged."""
+        return AnthropicStream(filters)
 
     def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a message."""

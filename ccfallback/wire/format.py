@@ -9,7 +9,7 @@ The server prepares each attempt in the same way, whatever the format:
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Final, Protocol
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
+from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.headers import PLAIN_HEADERS, Headers, RawHeaders, betas_of, request_headers
 
 UNCOMPRESSED: Final = (b"accept-encoding", b"identity")
@@ -234,8 +235,13 @@ class WireFormat(ABC):
         return request
 
     @abstractmethod
-    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
-        """A translator for the streamed answer to the client's body `asked`."""
+    def stream(
+        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+    ) -> StreamTranslator:
+        """A translator for the streamed answer to the client's body `asked`.
+
+        `filters` change the translated events, one after the other.
+        """
 
     @abstractmethod
     def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:

@@ -5,11 +5,12 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
+from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import Refusal, StreamTranslator, Whole, WireFormat, endpoint_url
 from ccfallback.wire.openai.errors import refusal
 from ccfallback.wire.openai.request import to_openai
@@ -42,9 +43,11 @@ class ChatCompletionsFormat(WireFormat):
         """The request as a chat completion."""
         return to_openai(body, provider.quirks, body.model)
 
-    def stream(self, asked: Body, provider: Provider) -> StreamTranslator:
+    def stream(
+        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+    ) -> StreamTranslator:
         """A translator of chunks into events."""
-        return OpenAIStream(asked, think_tags=provider.quirks.think_tags)
+        return OpenAIStream(asked, filters, think_tags=provider.quirks.think_tags)
 
     def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
         """The message for a completion."""

@@ -1,12 +1,13 @@
 """Anthropic's events, one block at a time, as they go to the client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from ccfallback.messages.sse import event
 from ccfallback.messages.thinking import mark
+from ccfallback.wire.filters import MARKED, EventFilter, Mark, filtered
 
 _TAIL: Final = b"}}\n\n"
 _PING: Final = event("ping", b'{"type":"ping"}')
@@ -27,6 +28,9 @@ class Blocks:
         "_before",
         "_begun",
         "_count",
+        "_ended",
+        "_filters",
+        "_marks",
         "_message",
         "_out",
         "_thoughts",
@@ -35,9 +39,14 @@ class Blocks:
         "started",
     )
 
-    def __init__(self, message: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, message: Callable[[], dict[str, Any]], filters: Sequence[EventFilter] = ()
+    ) -> None:
         self._message = message
+        self._filters = filters
+        self._marks: list[Mark] = []
         self._begun = False
+        self._ended = False
         self._out: list[bytes] = []
         self._count = 0
         self._before = b""
@@ -54,7 +63,11 @@ class Blocks:
         out = self._out
         if not out:
             return b""
-        events = out[0] if len(out) == 1 else b"".join(out)
+        if self._marks:
+            events = filtered(out, self._marks, self._filters, complete=self._ended)
+            self._marks.clear()
+        else:
+            events = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return events
 
@@ -111,6 +124,7 @@ class Blocks:
         delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
         self._put("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
         self._out.append(_STOP)
+        self._ended = True
 
     def _begin(self) -> None:
         """The message comes with its first block: before that, nothing is certain."""
@@ -137,4 +151,8 @@ class Blocks:
         self._out.append(b"%b%b%b" % (self._before, encoded, _TAIL))
 
     def _put(self, name: str, value: dict[str, Any]) -> None:
+        if self._filters and name in MARKED:
+            block = value.get("content_block")
+            kind = None if block is None else block["type"]
+            self._marks.append(Mark(len(self._out), name, value.get("index"), kind))
         self._out.append(event(name, _encode(value)))

@@ -5,11 +5,13 @@ none of them reopened. Where the upstream leaves open what it means, the reading
 loses nothing; where the end is missing, none is made up.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import Usage
 from ccfallback.wire.openai import chunks, errors, stops
 from ccfallback.wire.openai.blocks import Blocks
@@ -28,7 +30,9 @@ EMPTY: Final = "the answer is empty"
 class OpenAIStream:
     """Translates a stream of the other format; see `StreamTranslator`."""
 
-    def __init__(self, asked: Body, *, think_tags: bool = False) -> None:
+    def __init__(
+        self, asked: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
+    ) -> None:
         self.heard = False
         self.started = False
         self.complete = False
@@ -40,7 +44,7 @@ class OpenAIStream:
         self._splitter = EventSplitter()
         self._id: str | None = None
         self._shape: Shape | None = None
-        self._blocks = Blocks(lambda: self._its_shape().message())
+        self._blocks = Blocks(lambda: self._its_shape().message(), filters)
         self._calls: Calls | None = None
         self._thinking = thinking_wanted(asked)
         self._details = Details()

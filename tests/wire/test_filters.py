@@ -1,6 +1,7 @@
-"""No block is finished that an answer could be lost with, and nothing else is changed."""
+"""The filters of a stream: which events they change, and that they change no others."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -15,8 +16,8 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.wire import FORMATS
-from ccfallback.wire.anthropic import AnthropicStream
-from ccfallback.wire.torn_streams import UnfinishedStream
+from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
+from ccfallback.wire.filters import BlockStopHolder, ToolRenamer, rename_tools
 from tests.wire.test_anthropic import CUTS, GOOD, cut
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
@@ -35,7 +36,7 @@ def stream_of(*content: dict[str, Any]) -> list[bytes]:
 
 
 def passed(*chunks: bytes) -> bytes:
-    stream = UnfinishedStream(AnthropicStream())
+    stream = AnthropicStream([BlockStopHolder()])
     return b"".join(stream.feed(chunk) for chunk in chunks) + stream.finish()
 
 
@@ -54,7 +55,7 @@ def told(raw: bytes) -> list[str]:
 
 
 def test_text_flows_while_the_stops_before_it_wait_for_a_call() -> None:
-    stream = UnfinishedStream(AnthropicStream())
+    stream = AnthropicStream([BlockStopHolder()])
     seen = [told(stream.feed(event)) for event in stream_of(THINKING, TEXT, CALL, TEXT)]
     assert seen == [
         ["message_start"],
@@ -97,7 +98,7 @@ def test_a_broken_answer_has_no_finished_block_after_its_last_call(
     content: list[dict[str, Any]], end: int, places: list[int]
 ) -> None:
     raw = b"".join(stream_of(*content)[:-2])
-    stream = UnfinishedStream(AnthropicStream())
+    stream = AnthropicStream([BlockStopHolder()])
     out = b""
     for chunk in (*cut(raw[: end % (len(raw) + 1)], places), None):
         out += stream.finish() if chunk is None else stream.feed(chunk)
@@ -124,7 +125,7 @@ def test_both_formats_hold_their_stops_and_add_up_to_the_same_message(name: str)
     events = stream_of(*content) if name == "anthropic" else scripted_openai.chunks_of(content)
     inner = FORMATS[name].stream(ASKED, PROVIDER)
     plain = b"".join(inner.feed(event) for event in events) + inner.finish()
-    stream = UnfinishedStream(FORMATS[name].stream(ASKED, PROVIDER))
+    stream = FORMATS[name].stream(ASKED, PROVIDER, [BlockStopHolder()])
     held = b"".join(stream.feed(event) for event in events) + stream.finish()
     assert told(held) != told(plain)
     assert sorted(told(held)) == sorted(told(plain))
@@ -166,7 +167,7 @@ def test_what_the_stream_says_in_another_spelling_comes_all_the_same() -> None:
 
 def test_an_error_leaves_the_stops_unsaid() -> None:
     events = stream_of(THINKING, TEXT)
-    stream = UnfinishedStream(AnthropicStream())
+    stream = AnthropicStream([BlockStopHolder()])
     error = ev("error", error={"type": "overloaded_error", "message": "Overloaded"})
     assert "content_block_stop 0" not in told(stream.feed(b"".join(events[:7]) + error))
     assert stream.error is not None
@@ -179,3 +180,75 @@ def test_an_end_without_a_reason_finishes_no_block() -> None:
     out = passed(*events, end)
     assert not [name for name in told(out) if name.startswith("content_block_stop")]
     assert passed(b"".join([*events, end])) == out
+
+
+NAMES = {"a_b": "a.b"}
+
+
+def call(name: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": "t", "name": name, "input": {"name": "a_b"}}
+
+
+def answer(*names: Any) -> bytes:
+    content = [{"type": "text", "text": '"tool_use" of a_b'}, *map(call, names)]
+    return msgspec.json.encode(scripted.message(content))
+
+
+def names_in(raw: bytes) -> list[Any]:
+    content = msgspec.json.decode(raw)["content"]
+    return [block["name"] for block in content if block["type"] == "tool_use"]
+
+
+def test_the_tools_of_a_whole_answer() -> None:
+    whole = rename_tools(answer("a_b", "Bash"), NAMES)
+    assert names_in(whole) == ["a.b", "Bash"]
+    content = msgspec.json.decode(whole)["content"]
+    assert content[0]["text"] == '"tool_use" of a_b'
+    assert content[1]["input"] == {"name": "a_b"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer("Bash"),
+        answer(7, None),
+        answer(),
+        b"no JSON",
+        b'{"type":"error","error":{"type":"tool_use"}}',
+        b'{"content":"tool_use"}',
+    ],
+)
+def test_what_names_no_such_tool_stays_byte_for_byte(raw: bytes) -> None:
+    assert rename_tools(raw, NAMES) is raw
+
+
+@given(st.lists(st.integers(0, 2000), max_size=6))
+def test_the_tools_of_a_stream_wherever_it_is_cut(cuts: list[int]) -> None:
+    raw = b"".join(scripted.events_of(answer("a_b", "Bash")))
+    edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+    translator = ANTHROPIC.stream(ASKED, PROVIDER, [ToolRenamer(NAMES)])
+    made = b"".join(translator.feed(raw[a:b]) for a, b in pairwise(edges))
+    made += translator.finish()
+    assert names_in(to_message(made)) == ["a.b", "Bash"]
+    assert translator.complete
+    assert translator.finished
+    assert translator.started
+    assert translator.usage.output_tokens == 7
+    untouched = [
+        event for event in scripted.events_of(answer("a_b", "Bash")) if b'"name":"a_b"' not in event
+    ]
+    assert all(event in made for event in untouched)
+
+
+def test_an_error_in_a_stream_is_still_one() -> None:
+    translator = ANTHROPIC.stream(ASKED, PROVIDER, [ToolRenamer(NAMES)])
+    error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+    assert translator.feed(error) == b""
+    assert translator.error is not None
+    assert translator.error.type == "overloaded_error"
+
+
+def test_odd_events_pass_the_renaming() -> None:
+    translator = ANTHROPIC.stream(ASKED, PROVIDER, [ToolRenamer(NAMES)])
+    for odd in (b'data: ["tool_use"]\n\n', b'data: {"content_block":"tool_use"}\n\n'):
+        assert translator.feed(odd) == odd

@@ -1,0 +1,156 @@
+"""Changes to an answer on its way to the client, after it is in Anthropic's format.
+
+A translator cuts a stream into events once and decodes each once. It marks the events that begin
+or end a block or the message; all others pass its filters unseen, which keeps text fast.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
+from ccfallback.messages.sse import data_of, event
+
+MARKED: Final = frozenset(
+    {"content_block_start", "content_block_stop", "message_delta", "message_stop"}
+)
+"""The types of the events that filters see."""
+
+Names = Mapping[str, str]
+"""The client's name of a tool by the provider's name of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An event in a list of events."""
+
+    place: int
+    """Its place in the list."""
+    type: str
+    index: int | None = None
+    """The index of its block."""
+    block: object = None
+    """The type of the block that it starts."""
+
+
+class EventFilter(Protocol):
+    """Changes some of a stream's events."""
+
+    def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
+        """Change the marked `events` in place: to other bytes, or to none.
+
+        `complete` says that the answer's stop reason has arrived, perhaps in these events.
+        """
+
+
+def filtered(
+    events: list[bytes], marks: Sequence[Mark], filters: Sequence[EventFilter], *, complete: bool
+) -> bytes:
+    """The events after all filters."""
+    if marks:
+        for each in filters:
+            each.edit(events, marks, complete=complete)
+    return b"".join(events)
+
+
+class ToolRenamer:
+    """Calls tools by the client's names where the provider knows them by others."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
+        """Rename the tools of the calls that start; see `EventFilter`."""
+        for mark in marks:
+            if mark.type == "content_block_start" and mark.block == "tool_use":
+                events[mark.place] = self._renamed(events[mark.place])
+
+    def _renamed(self, raw: bytes) -> bytes:
+        value = _decoded(data_of(raw))
+        block = value["content_block"]
+        renamed = _renamed_block(block, self._names)
+        if renamed is block:
+            return raw
+        return event(
+            "content_block_start", msgspec.json.encode({**value, "content_block": renamed})
+        )
+
+
+class BlockStopHolder:
+    """Holds back the ends of blocks, so that an answer that breaks off can be asked for again.
+
+    Claude Code repeats a request whose answer broke off, unless it has seen the end of a block
+    that is not a tool call: then it keeps what it has, shows an error, and the turn is lost. So
+    the `content_block_stop` events of such blocks wait; everything else passes at once, in blocks
+    that are open side by side. A tool call runs as soon as it ends, which makes the answer worth
+    keeping: the waiting ends go out right before the call's end. The last ones go out before the
+    answer's own end, and never if it breaks off.
+    """
+
+    def __init__(self) -> None:
+        self._calls: set[int | None] = set()
+        """The blocks that are tool calls."""
+        self._held: dict[int | None, bytes] = {}
+
+    def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
+        """Hold or release ends of blocks; see `EventFilter`."""
+        if complete:
+            # Nothing can break off any more.
+            events[0] = self._release() + events[0]
+            return
+        for mark in marks:
+            place, index = mark.place, mark.index
+            match mark.type:
+                case "content_block_start":
+                    if index in self._held:
+                        # Two blocks with one index: the first has to end before the second.
+                        events[place] = self._release() + events[place]
+                    if mark.block == "tool_use":
+                        self._calls.add(index)
+                    else:
+                        self._calls.discard(index)
+                case "content_block_stop" if index not in self._calls:
+                    self._held[index] = self._held.get(index, b"") + events[place]
+                    events[place] = b""
+                case "content_block_stop" | "message_delta":
+                    events[place] = self._release() + events[place]
+                case _:
+                    pass
+
+    def _release(self) -> bytes:
+        held = b"".join(self._held.values())
+        self._held.clear()
+        return held
+
+
+def rename_tools(message: bytes, names: Names) -> bytes:
+    """A whole message in which tools are called by the client's names."""
+    value = _decoded(message) if b'"tool_use"' in message else None
+    if not isinstance(value, dict) or not isinstance(value.get("content"), list):
+        return message
+    content = value["content"]
+    renamed = [_renamed_block(block, names) for block in content]
+    if renamed == content:
+        return message
+    return msgspec.json.encode({**value, "content": renamed})
+
+
+def _renamed_block(block: Any, names: Names) -> Any:
+    """A block with the client's name of its tool; the very same block if there is none."""
+    if not isinstance(block, dict) or block.get("type") != "tool_use":
+        return block
+    name = block.get("name")
+    client_name = names.get(name) if isinstance(name, str) else None
+    return block if client_name is None else {**block, "name": client_name}
+
+
+def _decoded(raw: bytes) -> Any:
+    """The JSON value of some bytes; `None` if they are not JSON."""
+    for spelling in (raw, replace_lone_surrogates(raw)):
+        try:
+            return msgspec.json.decode(spelling)
+        except UNREADABLE:
+            continue
+    return None
