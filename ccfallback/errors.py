@@ -1,14 +1,14 @@
-"""The errors that a person reads.
+"""The errors that a user reads.
 
     CcfallbackError
     ├── ConfigError         the configuration can't be read, or says something impossible
     ├── StateError          the state file can't be written
     ├── ProviderNotFound    no provider has that name
     └── ServeError          the server can't start
-        └── PortTaken       somebody else listens where it should
+        └── PortTaken       another program listens there
 
-Each says what is wrong in `message` and what to do in `hint`. Trouble with an upstream is not
-here: it is data (`core.outcome.Outcome`), because the chain decides by it.
+Each says what is wrong in `message` and what to do in `hint`. Upstream failures are not here: they
+are data (`policy.outcome.Outcome`), because the chain decides by them.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 
 class CcfallbackError(Exception):
-    """Something a person can put right; only the command line prints it."""
+    """Something that a user can fix. Only the command line prints it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class ConfigFault:
     """One thing wrong with a configuration."""
 
     key: str
-    """Dotted path of the key; providers by name, or by place where they have none."""
+    """The dotted path of the key, with a provider's name, or its position where it has no name."""
     found: str
     expected: str
 
@@ -64,4 +64,4 @@ class ServeError(CcfallbackError):
 
 
 class PortTaken(ServeError):
-    """Somebody else listens where the server should."""
+    """Another program listens at the server's address."""

@@ -1,11 +1,10 @@
-"""Keep secrets out of sight.
+"""Keep secrets out of logs, errors and screens.
 
-A key is a `Secret` from the moment it is read; it shows itself only to `reveal()`, which is
-called where a request is put together and nowhere else.
+A key is a `Secret` from the moment it is read. Only `reveal()` returns its value.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ccfallback.messages.body import Body
@@ -18,15 +17,19 @@ _KEY_LIKE: Final = re.compile(
 )
 _OPAQUE: Final = re.compile(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
-
+_USER: Final = re.compile(r"(?<=//)[^/?#]*@")
+_QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
+_PLAIN_QUERY: Final = frozenset({"beta", "api-version"})
+"""Query parameters whose value is never a secret."""
 
 QUOTE: Final = 12
+"""The length from which a run of equal letters counts as a quote."""
 
-_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+_MEMBER_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 
 
 class Secret:
-    """A string that shows itself only when asked."""
+    """A string that no `str`, `repr` or format shows."""
 
     __slots__ = ("_value",)
 
@@ -38,7 +41,7 @@ class Secret:
         return self._value
 
     def masked(self) -> str:
-        """Enough to recognise a key by, not enough to use it."""
+        """Enough to recognise the key, not enough to use it."""
         return mask(self._value)
 
     def __repr__(self) -> str:
@@ -67,10 +70,10 @@ def is_secret_header(name: str) -> bool:
 
 
 def masked_arguments(command: Sequence[str]) -> list[str]:
-    """A program and its arguments, without what may be a secret among them.
+    """A program and its arguments, without those that may be a secret.
 
-    That is what looks like a key, what follows an option for one, and any long word with digits
-    in it that is no path: a program that prints a key is seldom asked for it with one.
+    Masked are: what looks like a key, what follows an option for a key, and every long word with a
+    digit that cannot be a path.
     """
     shown: list[str] = []
     secret = False
@@ -86,9 +89,28 @@ def masked_arguments(command: Sequence[str]) -> list[str]:
     return shown
 
 
+def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers without values that may be a credential."""
+    return {
+        name: mask(value) if is_secret_header(name) else scrub(value)
+        for name, value in headers.items()
+    }
+
+
+def masked_url(url: str) -> str:
+    """A URL without user, password and the values of its query: some gateways want keys there."""
+
+    def hidden(item: re.Match[str]) -> str:
+        lead, name, value = item.groups()
+        return f"{lead}{name}={value if name in _PLAIN_QUERY or not value else '***'}"
+
+    head, question, query = _USER.sub("***@", url).partition("?")
+    return scrub(head) + _QUERY_ITEM.sub(hidden, question + query)
+
+
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without the given secrets and without anything that looks like a key."""
-    # The longest first: a short one may be the beginning of a long one.
+    # Longest first: a short secret may be the beginning of a long one.
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:
             text = text.replace(secret, "***")
@@ -96,14 +118,18 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def without_quotes(text: str, body: Body) -> str:
-    """`text` without what it quotes of a conversation.
+    """`text` without its quotes from a conversation.
 
-    A quote is a run of `QUOTE` letters or more that stands in the messages or the system prompt
-    as well; shorter ones are words that anybody may use.
+    A quote is a run of at least `QUOTE` letters that also occurs in the messages or in the system
+    prompt; shorter runs are common words.
     """
     content = b"".join(body.member(key) for key in ("messages", "system"))
-    # The name of a member is none of the conversation, and what a refusal is mostly about.
-    names = [word.span() for word in _NAME.finditer(text) if b'"%s":' % word[0].encode() in content]
+    # The name of a JSON member is not conversation, and most refusals are about one.
+    names = [
+        word.span()
+        for word in _MEMBER_NAME.finditer(text)
+        if b'"%s":' % word[0].encode() in content
+    ]
     found = [
         start
         for start in range(len(text) - QUOTE + 1)

@@ -21,7 +21,8 @@ from ccfallback import __version__
 from ccfallback.cli import COMMANDS, completions
 from ccfallback.cli.root import app
 from ccfallback.config import schema
-from ccfallback.config.model import Config
+from ccfallback.config.model import SECTIONS, Config, Provider, Token
+from ccfallback.config.options import Option, all_options, options
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.counters import COUNTERS, HISTOGRAMS
@@ -47,9 +48,18 @@ def section(title: str) -> str:
 COMMAND_TABLE = section("## Commands")
 
 
-@pytest.mark.parametrize("name", Quirks.__dataclass_fields__)
-def test_every_quirk_is_there(name: str) -> None:
-    assert f"| `{name}` |" in README
+@pytest.mark.parametrize("row", options(Quirks), ids=lambda row: row.key)
+def test_the_table_of_quirks_is_that_of_the_program(row: Option) -> None:
+    default = "none" if row.default is None else f"`{msgspec.json.encode(row.default).decode()}`"
+    assert f"| `{row.key}` | {default} | {row.help} |" in README
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in options(Provider) if row.flag], ids=lambda row: row.key
+)
+def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
+    line = next(line for line in COMMAND_TABLE.splitlines() if line.startswith("| `providers add"))
+    assert re.search(rf"{row.flag.partition('/')[0]}\b", line)
 
 
 @pytest.mark.parametrize("name", [rectifier.name for rectifier in RECTIFIERS])
@@ -108,26 +118,10 @@ def test_the_configuration_in_the_readme_is_the_default_one() -> None:
     assert isinstance(schema.parse({}, formats=FORMATS), Config)
 
 
-def keys_that_are_read() -> set[str]:
-    """The keys that the schema asks its readers for."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / "ccfallback/config/schema.py").read_text("utf-8"))):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in ("get", "need", "section", "sections", "take")
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-            and isinstance(node.args[0].value, str)
-        ):
-            found.add(node.args[0].value)
-    return found
-
-
 def test_every_config_key_is_there() -> None:
-    keys = keys_that_are_read()
-    assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
     block = section("## Configuration")
+    keys = {*SECTIONS, *(row.key for row in all_options(*SECTIONS.values(), Token))}
+    assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
     assert {key for key in keys if not re.search(rf"\b{key}\b", block)} == set()
 
 

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.redact import Secret, is_secret_header, mask, masked_arguments, scrub
+from ccfallback.redact import (
+    Secret,
+    is_secret_header,
+    mask,
+    masked_arguments,
+    masked_headers,
+    masked_url,
+    scrub,
+)
 
 SECRETS = st.text("abcXYZ019-_.", min_size=8, max_size=40)
 
@@ -98,3 +106,29 @@ def test_a_secret_of_three_letters_is_no_reason_to_black_out_a_text() -> None:
 )
 def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str | None) -> None:
     assert " ".join(masked_arguments(command.split())) == (shown or command)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/v1", "https://h/v1"),
+        ("https://h/x?beta=true", "https://h/x?beta=true"),
+        ("https://h/x?key=abc", "https://h/x?key=***"),
+        (
+            "https://h/x?api-version=1&access_token=abc",
+            "https://h/x?api-version=1&access_token=***",
+        ),
+        ("https://h/x?a=1;b=2", "https://h/x?a=***;b=***"),
+        ("https://h/x?flag&a=", "https://h/x?flag&a="),
+        ("https://me:secret@h/x", "https://***@h/x"),
+        ("https://sk-0123456789abc@[broken", "https://***@[broken"),
+        ("https://h/sk-0123456789abc/v1", "https://h/***/v1"),
+    ],
+)
+def test_a_masked_url_has_no_user_and_no_secret_query(url: str, shown: str) -> None:
+    assert masked_url(url) == shown
+
+
+def test_masked_headers_keep_only_what_is_no_credential() -> None:
+    headers = {"X-Title": "cc", "X-Api-Token": "abc", "X-Note": "sk-0123456789abc"}
+    assert masked_headers(headers) == {"X-Title": "cc", "X-Api-Token": "***", "X-Note": "***"}

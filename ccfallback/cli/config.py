@@ -69,7 +69,7 @@ def edit(ctx: typer.Context) -> None:
 
     What would not load is not taken over, but kept: the next edit goes on with it.
     """
-    from ccfallback.config.draft_file import DraftFile
+    from ccfallback.config.file import DraftFile
 
     session = session_of(ctx)
     file, draft = session.config_file, DraftFile(session.config_file.path)

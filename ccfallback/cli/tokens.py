@@ -56,7 +56,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make an access token and print it, this once."""
-    from ccfallback.config.token_edit import add_token
+    from ccfallback.config.edit import add_token
 
     session = session_of(ctx)
     token = PREFIX + token_urlsafe(32)
@@ -90,7 +90,7 @@ def remove(
 
     Whoever shows one gets nothing from the next request on.
     """
-    from ccfallback.config.token_edit import remove_tokens
+    from ccfallback.config.edit import remove_tokens
 
     if not which:
         raise typer.BadParameter("name a token as `ccfallback tokens list` shows it, or -", ctx=ctx)

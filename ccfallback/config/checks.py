@@ -1,24 +1,19 @@
-"""Small readers of configuration values: each returns what a value means, or says what it wanted.
-
-`Reader` walks one table, collects every fault instead of stopping at the first, and refuses keys
-that nobody asked for.
-"""
+"""Checks of configuration values: each returns what the value means, or raises `Expected`."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from ccfallback.errors import ConfigFault
-from ccfallback.suggest import closest
+from ccfallback.redact import Secret
 
 T = TypeVar("T")
 
 Check = Callable[[Any], T]
-"""Takes a value as TOML gave it; raises `Expected` when it is not what it should be."""
+"""Takes a value as TOML gave it and returns its meaning. Raises `Expected`."""
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-OF_THE_CONNECTION = frozenset(
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+PER_REQUEST_HEADERS: Final = frozenset(
     {
         "host",
         "content-length",
@@ -35,13 +30,13 @@ OF_THE_CONNECTION = frozenset(
         "via",
     }
 )
-"""Headers that describe the body or the connection, which a configuration can't know."""
+"""Headers that describe one body or one connection, so that a configuration cannot set them."""
 
-_UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNSAFE_TEXT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Expected(Exception):
-    """What a value should have been."""
+    """A value is wrong; says what is expected. With `hide` the value may hold a secret."""
 
     def __init__(self, expected: str, *, hide: bool = False) -> None:
         super().__init__(expected)
@@ -50,7 +45,7 @@ class Expected(Exception):
 
 
 def describe(value: Any) -> str:
-    """A value as an error message shows it: short, and with its kind."""
+    """A value as an error message shows it: a short value itself, otherwise its type."""
     match value:
         case bool():
             return str(value).lower()
@@ -67,54 +62,8 @@ def describe(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, without anything that a terminal would obey."""
+    """A text on one line, without control characters."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-class Reader:
-    """Reads the keys of one table."""
-
-    def __init__(self, table: Any, path: str, faults: list[ConfigFault]) -> None:
-        self.path = path
-        self.faults = faults
-        self._known: list[str] = []
-        if isinstance(table, Mapping):
-            self.table: Mapping[str, Any] = table
-        else:
-            self.table = {}
-            # Never the value itself: where a table belongs, a bare token may have been put.
-            self.fault("", "a text" if isinstance(table, str) else describe(table), "a table")
-
-    def fault(self, key: str, found: str, expected: str) -> None:
-        """Note that `key` is wrong."""
-        path = f"{self.path}.{key}" if self.path and key else self.path or key
-        self.faults.append(ConfigFault(printable(path), found, expected))
-
-    def get(self, key: str, check: Check[T], default: T) -> T:
-        """What `key` says, or `default` where it says nothing or something wrong."""
-        self._known.append(key)
-        if key not in self.table:
-            return default
-        value = self.table[key]
-        try:
-            return check(value)
-        except Expected as wrong:
-            self.fault(key, "a value" if wrong.hide else describe(value), wrong.expected)
-            return default
-
-    def section(self, key: str) -> "Reader":
-        """The reader of a table below this one, empty where there is none."""
-        self._known.append(key)
-        path = f"{self.path}.{key}" if self.path else key
-        return Reader(self.table.get(key, {}), path, self.faults)
-
-    def finish(self) -> None:
-        """Refuse every key that was not asked for."""
-        for key in self.table:
-            if key not in self._known:
-                close = closest(key, self._known)
-                wanted = close or "one of " + ", ".join(sorted(self._known))
-                self.fault(key, "an unknown key", wanted)
 
 
 def boolean(value: Any) -> bool:
@@ -148,6 +97,13 @@ def seconds(low: float, high: float) -> Check[float]:
     return check
 
 
+def table(value: Any) -> Mapping[str, Any]:
+    """A table with any content."""
+    if not isinstance(value, Mapping):
+        raise Expected("a table")
+    return dict(value)
+
+
 def text(value: Any) -> str:
     """Any text that is not empty."""
     if not isinstance(value, str) or not value.strip():
@@ -163,7 +119,7 @@ def note(value: Any) -> str:
 
 
 def pattern(form: str, expected: str, *, hide: bool = False) -> Check[str]:
-    """A text of that form, whole."""
+    """A text that matches the whole pattern."""
     compiled = re.compile(form)
 
     def check(value: Any) -> str:
@@ -186,6 +142,20 @@ def choice(names: Iterable[str]) -> Check[str]:
     return check
 
 
+def one_of(meanings: Mapping[str, T]) -> Check[T]:
+    """One of the names, for what it means."""
+    named = choice(meanings)
+    return lambda value: meanings[named(value)]
+
+
+provider_name: Final = pattern(
+    r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores or hyphens"
+)
+variable_name: Final = pattern(
+    r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable", hide=True
+)
+
+
 def texts(value: Any) -> tuple[str, ...]:
     """A list of texts."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
@@ -199,7 +169,7 @@ def command(value: Any) -> tuple[str, ...]:
         wanted = 'a program and its arguments, such as ["pass", "show", "openrouter"]'
         raise Expected(wanted, hide=True)
     if not value[0]:
-        raise Expected("a program in the first place")
+        raise Expected("the name of a program first")
     return tuple(value)
 
 
@@ -219,39 +189,44 @@ def header_map(value: Any) -> Mapping[str, str]:
     for name, item in value.items():
         if not _HEADER_NAME.fullmatch(name):
             raise Expected("header names made of letters, digits and hyphens", hide=True)
-        if name.lower() in OF_THE_CONNECTION:
-            raise Expected(f"no {name}: it is made for each request", hide=True)
+        if name.lower() in PER_REQUEST_HEADERS:
+            raise Expected(f"no {name}: ccfallback sets it for each request", hide=True)
         if not isinstance(item, str) or not is_header_value(item):
             raise Expected(
-                f"the value of {name} to be a text without control characters, in Latin letters",
+                f"the value of {name} to be Latin-1 text without control characters",
                 hide=True,
             )
     return dict(value)
 
 
 def header_name(value: Any) -> str:
-    """The name of a header. Not shown in the error: some put the whole header there."""
+    """The name of a header. The error does not show the value: it may be a whole header."""
     if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
         raise Expected("the name of a header", hide=True)
     return value
 
 
 def is_header_value(value: str) -> bool:
-    """Whether a text can be a header's value without starting another header."""
+    """Whether a text can be the value of a header without starting another one."""
     return _UNSAFE_TEXT.search(value) is None and all(ord(letter) < 256 for letter in value)
 
 
 def key_text(value: Any) -> str:
-    """A key: one line that can be a header's value. Never shown in the error."""
+    """A key: one line that can be the value of a header. The error never shows it."""
     if not isinstance(value, str) or not value.strip() or not is_header_value(value):
         raise Expected("a key: one line of text", hide=True)
     return value.strip()
 
 
+def secret(value: Any) -> Secret:
+    """A key, kept out of sight."""
+    return Secret(key_text(value))
+
+
 def http_url(value: Any) -> str:
-    """An http or https URL of a host, without credentials in it."""
+    """An http or https URL with a host and without credentials."""
     wanted = "an http:// or https:// URL"
-    # A name, a password or a key in the query may be all that is right with it.
+    # Even a malformed URL may hold a real password, or a real key in its query.
     hide = isinstance(value, str) and any(sign in value for sign in "@?")
     if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
         raise Expected(wanted, hide=hide)
@@ -282,17 +257,17 @@ def proxy_url(value: Any) -> str:
         raise Expected(wanted, hide=True) from None
     if parts.scheme not in ("http", "https", "socks5", "socks5h") or not host:
         raise Expected(wanted, hide=True)
-    # `urlsplit` takes line breaks out of a URL without a word.
+    # `urlsplit` silently removes line breaks.
     if not is_header_value(value) or len(value.split()) != 1:
         raise Expected(wanted, hide=True)
     return value.strip()
 
 
-_STATUS = re.compile(r"([45])(xx|\d\d)", re.IGNORECASE)
+_STATUS: Final = re.compile(r"([45])(xx|\d\d)", re.IGNORECASE)
 
 
 def statuses(value: Any) -> frozenset[int]:
-    """A list of statuses and classes of them, such as ["429", "5xx"]."""
+    """A list of statuses and status classes, such as ["429", "5xx"]."""
     wanted = 'a list of statuses from 400 to 599 or classes, such as ["429", "5xx"]'
     if not isinstance(value, list):
         raise Expected(wanted)

@@ -4,44 +4,36 @@ One rule: whatever a person wrote beside a provider stays with it, and whatever 
 the others stays where it is. Pure: the document comes from `ConfigFile.edit`.
 """
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import tomlkit
 from tomlkit import TOMLDocument
 
-from ccfallback.config.model import PRIMARY_NAME
+from ccfallback.config.model import PRIMARY_NAME, KeySource, Provider
+from ccfallback.config.options import options
+from ccfallback.config.schema import below, split_key
 from ccfallback.config.toml_layout import PROVIDERS, Layout, Tables, arranged
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.suggest import closest
 
-KEY_SOURCES: Final = ("api_key", "api_key_env", "api_key_command")
+KEY_SOURCES: Final = tuple(row.key for row in options(KeySource))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProviderChanges:
-    """What to change of a provider; None leaves a thing as it is."""
+_ROWS: Final = {row.key: row for row in options(Provider)}
 
-    base_url: str | None = None
-    format: str | None = None
-    api_key: str | None = None
-    api_key_env: str | None = None
-    api_key_command: Sequence[str] | None = None
-    auth_header: str | None = None
-    retry: int | None = None
-    disabled: bool | None = None
-    headers: Mapping[str, str] | None = None
-    """Merged into those there are; an empty value takes a header out."""
-    model_mapping: Mapping[str, str] | None = None
-    """Merged likewise."""
-    quirks: Mapping[str, Any] | None = None
-    """Switches by name; None takes one out."""
+
+class ProviderChanges(dict[str, Any]):
+    """What to change of a provider, by key; None removes a key.
+
+    The items of `headers` and `model_mapping` are merged into those of the file, and an empty one
+    is removed.
+    """
 
     def __repr__(self) -> str:
         # The key and the headers are secrets.
-        given = [name for name in self.__dataclass_fields__ if getattr(self, name) is not None]
-        return f"ProviderChanges({', '.join(given)})"
+        return f"ProviderChanges({', '.join(self)})"
 
 
 def add_provider(
@@ -139,46 +131,30 @@ def _change_primary(layout: Layout, changes: ProviderChanges) -> None:
 
 
 def _apply(table: MutableMapping[str, Any], changes: ProviderChanges) -> None:
-    plain = {
-        "base_url": changes.base_url,
-        "format": changes.format,
-        "api_key": changes.api_key,
-        "api_key_env": changes.api_key_env,
-        "api_key_command": None if changes.api_key_command is None else [*changes.api_key_command],
-        "auth_header": changes.auth_header,
-        "retry": changes.retry,
-    }
-    for key, value in plain.items():
-        if value is None:
-            continue
-        if key in KEY_SOURCES:
-            for other in KEY_SOURCES:
-                if other != key:
-                    table.pop(other, None)
-        table[key] = value
-    if changes.disabled:
-        table["disabled"] = True
-    elif changes.disabled is False:
-        table.pop("disabled", None)
-    for key, value in (changes.quirks or {}).items():
-        if value is None:
+    for key, value in changes.items():
+        row = _ROWS.get(key)
+        if row is not None and row.separators:
+            _merge(table, key, value)
+        elif value is None or (value is False and row is not None and row.default is False):
             table.pop(key, None)
         else:
+            if key in KEY_SOURCES:
+                for other in KEY_SOURCES:
+                    if other != key:
+                        table.pop(other, None)
             table[key] = value
-    if changes.headers is not None:
-        _merge(table, "headers", _as_spelled(table.get("headers"), changes.headers))
-    if changes.model_mapping is not None:
-        _merge(table, "model_mapping", changes.model_mapping)
 
 
 def _as_spelled(there: Any, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers, named as the file names them already: their case means nothing."""
+    """The headers, spelled as in the file where it has them: case does not matter."""
     known = {name.lower(): name for name in there} if isinstance(there, Mapping) else {}
     return {known.get(name.lower(), name): value for name, value in headers.items()}
 
 
 def _merge(table: MutableMapping[str, Any], key: str, items: Mapping[str, str]) -> None:
     there = table.get(key)
+    if key == "headers":
+        items = _as_spelled(there, items)
     if not isinstance(there, MutableMapping):
         kept = {name: value for name, value in items.items() if value}
         if kept:
@@ -193,3 +169,64 @@ def _merge(table: MutableMapping[str, Any], key: str, items: Mapping[str, str]) 
             there.pop(name, None)
     if not there:
         del table[key]
+
+
+def provider_names(document: TOMLDocument) -> list[str]:
+    """The names of the document's providers, without broken ones."""
+    tables = document.unwrap().get("providers", [])
+    return [str(table["name"]) for table in tables if isinstance(table, dict) and "name" in table]
+
+
+def value_of(text: str) -> Any:
+    """The value that a text means in TOML; the text itself if it is not a value."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return found["value"] if list(found) == ["value"] else text
+
+
+def put(document: TOMLDocument, key: str, value: Any) -> None:
+    """Set a key; tables that are not there yet are made."""
+    *path, last = split_key(key)
+    with arranged(document) as layout:
+        place: Any = document
+        for depth, part in enumerate(path):
+            found = below(place, part)
+            if found is None and (depth or part in ("providers", "tokens")):
+                if not isinstance(place, MutableMapping) or part in ("providers", "tokens"):
+                    raise ConfigError(
+                        f"there is no {'.'.join(path)}", "see `ccfallback config show`"
+                    )
+                place[part] = tomlkit.inline_table()
+                found = place[part]
+            elif found is None:
+                opens = not document.as_string().strip()
+                table = tomlkit.table()
+                document[part] = table
+                table.trivia.indent = ""
+                layout.set_above(table, "" if opens else "\n")
+                found = table
+            place = found
+        if not isinstance(place, MutableMapping):
+            raise ConfigError(f"{'.'.join(path)} is not a table", "see `ccfallback config show`")
+        place[last] = value
+
+
+def add_token(document: TOMLDocument, token: str, note: str) -> None:
+    """Put a token after those there are."""
+    with arranged(document) as layout:
+        tokens = Tables(layout, "tokens")
+        table = tokens.new()
+        table["token"] = token
+        if note:
+            table["note"] = note
+        tokens.insert(len(tokens), table)
+
+
+def remove_tokens(document: TOMLDocument, places: Collection[int]) -> None:
+    """Take out the tokens at these places, counted from 0."""
+    with arranged(document) as layout:
+        tokens = Tables(layout, "tokens")
+        for place in sorted(places, reverse=True):
+            tokens.remove(place)

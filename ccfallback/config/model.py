@@ -1,80 +1,119 @@
-"""What the configuration means, once it has been read and found whole.
+"""The configuration: frozen dataclasses whose fields are the rows of the option table.
 
-Everything is frozen: the server swaps one `Config` for the next, and a request ends under the
-one it began with. Rules that follow from the configuration alone are properties here, so that
-nobody else needs an `if` for them.
+The server swaps one `Config` for the next, and a request ends under the one it began with. Facts
+that follow from the configuration alone are properties here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Final
 
+from ccfallback.config import checks
+from ccfallback.config.options import group, option
 from ccfallback.config.quirks import Quirks
-from ccfallback.redact import Secret
+from ccfallback.redact import Secret, mask, masked_arguments, masked_headers, masked_url
 
 PRIMARY_NAME: Final = "anthropic-primary"
 PRIMARY_URL: Final = "https://api.anthropic.com"
 
 LEVELS: Final = ("debug", "info", "warn", "error")
-"""Log levels, from the most to the least talkative."""
+"""Log levels, from the most to the least verbose."""
 
 LONG_CONTEXT: Final = "[1m]"
 """The end of a model name by which the client asks for a long context; no part of the name."""
 
-NO_ITEMS: Final[Mapping[str, str]] = MappingProxyType({})
+_DAY: Final = 86400.0
+_WAIT: Final = checks.seconds(0.05, _DAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where the proxy listens, and whom it lets in."""
+    """`[server]`: the address of the proxy, and the requests that it accepts."""
 
-    host: str = "127.0.0.1"
-    port: int = 8787
-    max_body_bytes: int = 32 * 1024 * 1024
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    host: str = option(checks.text, "127.0.0.1", "the address to listen on")
+    port: int = option(checks.integer(0, 65535), 8787, "the port to listen on; 0 takes a free one")
+    max_body_bytes: int = option(
+        checks.integer(1024, 1 << 31), 32 * 1024 * 1024, "the longest body, after decoding"
+    )
+    allowed_hosts: tuple[str, ...] = option(
+        checks.texts, [], "names accepted in Host, besides loopback and `host`"
+    )
+    allowed_origins: tuple[str, ...] = option(checks.texts, [], "web pages that may call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failover:
-    """Which statuses of the primary send a request on to the next provider."""
+    """`[failover]`: when a request moves on from the primary."""
 
-    statuses: frozenset[int] = frozenset({401, 402, 403, 404, 408, 429, *range(500, 600)})
+    statuses: frozenset[int] = option(
+        checks.statuses,
+        ["401", "402", "403", "404", "408", "429", "5xx"],
+        "statuses of the primary that move on to the next provider",
+        key="on",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """How long a failing provider is left out; all in seconds."""
+    """`[breaker]`: how long a failing provider is skipped, in seconds."""
 
-    max_cooldown: float = 300.0
-    honor_reset: bool = True
-    max_reset: float = 21600.0
-    network_wait: float = 5.0
+    max_cooldown: float = option(checks.seconds(0, 7 * _DAY), 300.0, "the longest cooldown")
+    honor_reset: bool = option(checks.boolean, True, "believe an upstream's own time to come back")
+    max_reset: float = option(checks.seconds(0, 31 * _DAY), 21600.0, "the longest such time")
+    network_wait: float = option(
+        checks.seconds(0, 300), 5.0, "how long a request waits for this machine's own network"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """`[network]`: how upstreams are reached."""
+
+    proxy: str | None = option(checks.proxy_url, None, "the URL of an outgoing proxy", mask=mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long an upstream may take, in seconds."""
+    """`[timeouts]`: how long an upstream may take, in seconds."""
 
-    connect: float = 10.0
-    first_byte: float = 30.0
-    non_streaming: float = 600.0
-    idle: float = 90.0
+    connect: float = option(_WAIT, 10.0, "until the connection is open")
+    first_byte: float = option(_WAIT, 30.0, "until the first event of a stream")
+    non_streaming: float = option(_WAIT, 600.0, "until the headers of an answer in one piece")
+    idle: float = option(_WAIT, 90.0, "between two reads of an answer that has begun")
     silence: float = 300.0
-    """With nothing but signs of life until the first content, after the time for the first byte:
-    as long as Claude Code waits in silence. Not to be configured."""
+    """From the first byte to the first content, while only pings arrive. Claude Code waits as long.
+    Not an option."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
-    """Where a provider's key comes from: at most one of the three is set."""
+    """Where the key of a provider comes from; at most one of the three is set."""
 
-    literal: Secret | None = None
-    env: str | None = None
-    command: tuple[str, ...] | None = field(default=None, repr=False)
-    """Its arguments may hold a secret."""
+    literal: Secret | None = option(
+        checks.secret,
+        None,
+        "The key itself; `ps` and the shell history show it.",
+        key="api_key",
+        flag="--api-key",
+        metavar="KEY",
+        mask=mask,
+    )
+    env: str | None = option(
+        checks.variable_name,
+        None,
+        "The environment variable that holds the key.",
+        key="api_key_env",
+        flag="--api-key-env",
+        metavar="VAR",
+    )
+    command: tuple[str, ...] | None = option(
+        checks.command,
+        None,
+        "The program that prints the key, and its arguments.",
+        key="api_key_command",
+        mask=masked_arguments,
+    )
 
     def __bool__(self) -> bool:
         return self.literal is not None or self.env is not None or self.command is not None
@@ -82,21 +121,69 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """An upstream with a name. The primary is one of them."""
+    """`[[providers]]`: an upstream with a name. `[primary]` is one too."""
 
-    name: str
-    base_url: str = field(repr=False)
-    """Its query may hold a key."""
+    name: str = option(
+        checks.provider_name, None, "A name of your choice.", required="a name", fallback_only=True
+    )
     primary: bool = False
-    format: str = "anthropic"
-    key: KeySource = KeySource()
-    auth_header: str = "x-api-key"
-    retry: int = 0
-    disabled: bool = False
-    headers: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS, repr=False)
-    model_mapping: Mapping[str, str] = field(default_factory=lambda: NO_ITEMS)
-    timeouts: Timeouts = Timeouts()
-    quirks: Quirks = field(default_factory=Quirks)
+    format: str = option(
+        checks.text,
+        "anthropic",
+        "The wire format: anthropic (the default) or openai.",
+        flag="--format",
+        metavar="FORMAT",
+        fallback_only=True,
+    )
+    base_url: str = option(
+        checks.http_url,
+        None,
+        "The base URL, or the endpoint itself.",
+        required="the URL of the provider",
+        flag="--base-url",
+        metavar="URL",
+        mask=masked_url,
+    )
+    auth_header: str = option(
+        checks.header_name,
+        "x-api-key",
+        "The header that carries the key.",
+        flag="--auth-header",
+        metavar="HEADER",
+    )
+    key: KeySource = group(KeySource)
+    retry: int = option(
+        checks.integer(0, 10),
+        0,
+        "More attempts on 5xx and network errors.",
+        flag="--retry",
+        metavar="N",
+    )
+    disabled: bool = option(
+        checks.boolean,
+        False,
+        "Keep the provider, but do not use it.",
+        flag="--disabled/--enabled",
+    )
+    headers: Mapping[str, str] = option(
+        checks.header_map,
+        {},
+        "A header to send; repeatable.",
+        flag="--header",
+        metavar="K=V",
+        separators="=:",
+        mask=masked_headers,
+    )
+    model_mapping: Mapping[str, str] = option(
+        checks.text_map,
+        {},
+        "The provider's name for a model; repeatable.",
+        flag="--map",
+        metavar="FROM=TO",
+        separators="=",
+    )
+    timeouts: Timeouts = group(Timeouts, key="timeouts")
+    quirks: Quirks = group(Quirks, fallback_only=True)
 
     def model_for(self, model: str) -> str:
         """The provider's own name of a model that the client asks for."""
@@ -105,70 +192,94 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rectifiers:
-    """Which repairs may be made."""
+    """`[rectifier]`: which repairs are allowed."""
 
-    enabled: bool = True
+    enabled: bool = option(checks.boolean, True, "repair refused requests at all")
     off: frozenset[str] = frozenset()
+    """The names that are set to false."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """What is kept from fallbacks beside credentials."""
+    """`[privacy]`: what fallbacks do not receive, besides credentials."""
 
-    strip_billing_header: bool = True
+    strip_billing_header: bool = option(
+        checks.one_of({"strip": True, "keep": False}),
+        "strip",
+        "keep Claude Code's billing line from fallbacks, or not",
+        key="billing_header",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What is logged, and how much of it is kept."""
+    """`[log]`: what is logged, and how much of it is kept."""
 
-    level: str = "info"
-    max_bytes: int = 10 * 1024 * 1024
-    backups: int = 5
+    level: str = option(checks.choice(LEVELS), "info", "the least important level that is logged")
+    max_bytes: int = option(
+        checks.integer(1024, 1 << 40), 10 * 1024 * 1024, "the size at which the file is rotated"
+    )
+    backups: int = option(checks.integer(0, 10_000), 5, "how many rotated files are kept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """An access token that clients must show."""
+    """`[[tokens]]`: an access token. With any of them, clients must send one."""
 
-    token: Secret
-    note: str = ""
+    token: Secret = option(checks.secret, None, "the token", required="an access token", mask=mask)
+    note: str = option(checks.note, "", "whose token it is")
+
+
+SECTIONS: Final[Mapping[str, type]] = {
+    "server": Server,
+    "primary": Provider,
+    "failover": Failover,
+    "breaker": Breaker,
+    "network": Network,
+    "timeouts": Timeouts,
+    "rectifier": Rectifiers,
+    "privacy": Privacy,
+    "log": Log,
+}
+"""The tables of the file; `[[providers]]` and `[[tokens]]` are lists of tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
-    server: Server = Server()
-    primary: Provider = Provider(name=PRIMARY_NAME, base_url=PRIMARY_URL, primary=True)
+    server: Server = field(default_factory=Server)
+    primary: Provider = field(
+        default_factory=lambda: Provider(name=PRIMARY_NAME, base_url=PRIMARY_URL, primary=True)
+    )
     providers: tuple[Provider, ...] = ()
-    failover: Failover = Failover()
-    breaker: Breaker = Breaker()
-    rectifiers: Rectifiers = Rectifiers()
-    privacy: Privacy = Privacy()
-    log: Log = Log()
+    failover: Failover = field(default_factory=Failover)
+    breaker: Breaker = field(default_factory=Breaker)
+    rectifiers: Rectifiers = field(default_factory=Rectifiers)
+    privacy: Privacy = field(default_factory=Privacy)
+    log: Log = field(default_factory=Log)
     proxy: str | None = field(default=None, repr=False)
-    """The outgoing proxy; a name and a password may be in it."""
+    """The outgoing proxy. Its URL may contain a name and a password."""
     tokens: tuple[Token, ...] = ()
 
     @property
     def chain(self) -> tuple[Provider, ...]:
-        """The primary and every provider, in the order they are tried, disabled ones included."""
+        """The primary and all fallbacks in the order they are tried, disabled ones included."""
         return (self.primary, *self.providers)
 
     @property
     def active(self) -> tuple[Provider, ...]:
-        """The chain without the disabled ones."""
+        """The chain without disabled providers."""
         return tuple(provider for provider in self.chain if not provider.disabled)
 
     @property
     def has_fallback(self) -> bool:
-        """Whether anybody but the primary is enabled."""
+        """Whether a fallback is enabled."""
         return any(not provider.disabled for provider in self.providers)
 
     @property
     def cooldowns(self) -> bool:
-        """Whether a cooldown may be set at all: not while there is nobody else to ask."""
+        """Whether a provider may cool down: never the only one that is enabled."""
         return len(self.active) > 1
 
     def provider(self, name: str) -> Provider | None:

@@ -284,6 +284,13 @@ def test_a_provider_is_changed_where_it_is_told_to(ccf: Run) -> None:
     assert "max_output_tokens" in ran.err
 
 
+def test_an_empty_value_removes_a_header_and_a_model(ccf: Run) -> None:
+    emptied = ccf("providers", "set", "one", "--header", "x-title=", "--json").json["provider"]
+    assert list(emptied["headers"]) == ["X-Api-Token"]
+    emptied = ccf("providers", "set", "two", "--map", "*=", "--json").json["provider"]
+    assert emptied["model_mapping"] == {}
+
+
 def test_a_provider_is_moved(ccf: Run) -> None:
     assert ccf("providers", "move", "two", "--to", "1", "--json").json == {
         "providers": ["two", "one"]

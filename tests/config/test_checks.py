@@ -1,4 +1,4 @@
-"""Readers of single values: what each takes, and what it says of the rest."""
+"""Checks of single values: what each accepts, and what it expects otherwise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config import checks
-from ccfallback.config.checks import Expected, Reader, describe
-from ccfallback.errors import ConfigFault
+from ccfallback.config.checks import Expected, describe
 
 ACCEPTED: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (checks.boolean, True, True),
@@ -63,12 +62,14 @@ REFUSED: list[tuple[Callable[[Any], Any], Any]] = [
 
 
 @pytest.mark.parametrize(("check", "value", "meaning"), ACCEPTED)
-def test_what_is_taken(check: Callable[[Any], Any], value: Any, meaning: Any) -> None:
+def test_a_good_value_has_its_meaning(
+    check: Callable[[Any], Any], value: Any, meaning: Any
+) -> None:
     assert check(value) == meaning
 
 
 @pytest.mark.parametrize(("check", "value"), REFUSED)
-def test_what_is_refused(check: Callable[[Any], Any], value: Any) -> None:
+def test_a_refused_value_raises(check: Callable[[Any], Any], value: Any) -> None:
     with pytest.raises(Expected) as refused:
         check(value)
     assert refused.value.expected
@@ -116,33 +117,3 @@ def test_a_value_is_described_on_one_short_line(value: Any) -> None:
 )
 def test_how_a_value_is_described(value: Any, shown: str) -> None:
     assert describe(value) == shown
-
-
-def test_a_reader_collects_faults_and_goes_on() -> None:
-    faults: list[ConfigFault] = []
-    reader = Reader({"a": "x", "b": 5, "prot": 1, "sub": 7}, "root", faults)
-    assert reader.get("a", checks.boolean, False) is False
-    assert reader.get("b", checks.integer(0, 9), 1) == 5
-    assert reader.get("port", checks.integer(0, 9), 3) == 3
-    reader.section("sub").finish()
-    reader.finish()
-    assert [str(fault) for fault in faults] == [
-        'root.a: found "x", expected true or false',
-        "root.sub: found 7, expected a table",
-        "root.prot: found an unknown key, expected port",
-    ]
-
-
-def test_an_unknown_key_like_no_other_is_told_all_there_are() -> None:
-    faults: list[ConfigFault] = []
-    reader = Reader({"zzzzzz": 1}, "", faults)
-    reader.get("b", checks.boolean, False)
-    reader.get("a", checks.boolean, False)
-    reader.finish()
-    assert faults == [ConfigFault("zzzzzz", "an unknown key", "one of a, b")]
-
-
-def test_a_bare_text_where_a_table_belongs_is_not_shown() -> None:
-    faults: list[ConfigFault] = []
-    Reader("a-bare-token", "tokens.1", faults)
-    assert faults == [ConfigFault("tokens.1", "a text", "a table")]

@@ -9,9 +9,13 @@ import tomlkit
 from ccfallback.config.edit import (
     ProviderChanges,
     add_provider,
+    add_token,
     change_provider,
     move_provider,
+    put,
     remove_providers,
+    remove_tokens,
+    value_of,
 )
 from ccfallback.config.model import Config
 from ccfallback.config.schema import parse
@@ -319,3 +323,83 @@ def test_places_count_from_one_and_the_primary_has_none() -> None:
 def test_changes_show_no_secret() -> None:
     changes = ProviderChanges(api_key="sk-1", headers={"X-Api-Key": "sk-2"})
     assert repr(changes) == "ProviderChanges(api_key, headers)"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("true", True),
+        ('"5"', "5"),
+        ("plain words", "plain words"),
+        ("[1, 2]", [1, 2]),
+        ('{ a = "b" }', {"a": "b"}),
+        ("1\nother = 2", "1\nother = 2"),
+        ("", ""),
+    ],
+)
+def test_a_text_is_a_toml_value_where_it_is_one(text: str, value: Any) -> None:
+    assert value_of(text) == value
+
+
+def test_a_new_key_stays_above_the_next_tables_comment() -> None:
+    document = tomlkit.parse("[server]\nport = 1\n\n# log\n[log]\n")
+    put(document, "server.host", "::1")
+    assert document.as_string() == '[server]\nport = 1\nhost = "::1"\n\n# log\n[log]\n'
+
+
+WITH_TOKENS = """\
+# mine
+[server]
+port = 1
+
+# the laptop's
+[[tokens]]
+token = "one"  # since May
+
+[[tokens]]
+token = "two"
+note = "phone"
+
+# the spare
+[[providers]]
+name = "a"
+"""
+
+
+def test_a_token_is_added_after_the_others() -> None:
+    document = tomlkit.parse(WITH_TOKENS)
+    add_token(document, "three", "tablet")
+    before, after = WITH_TOKENS.split("\n# the spare")
+    added = '\n[[tokens]]\ntoken = "three"\nnote = "tablet"\n'
+    assert document.as_string() == f"{before}{added}\n# the spare{after}"
+
+
+def test_the_first_token_of_an_empty_file() -> None:
+    document = tomlkit.parse("")
+    add_token(document, "one", "")
+    assert document.as_string() == '[[tokens]]\ntoken = "one"\n'
+
+
+def test_a_token_leaves_with_its_comment() -> None:
+    document = tomlkit.parse(WITH_TOKENS)
+    remove_tokens(document, {0})
+    assert "laptop" not in document.as_string()
+    assert "since May" not in document.as_string()
+    assert document.as_string().count("[[tokens]]") == 1
+    assert "# the spare\n[[providers]]" in document.as_string()
+
+
+def test_all_tokens_may_go() -> None:
+    document = tomlkit.parse(WITH_TOKENS)
+    remove_tokens(document, [0, 1])
+    assert "tokens" not in document
+    assert document.unwrap() == {"server": {"port": 1}, "providers": [{"name": "a"}]}
+
+
+def test_an_inline_array_stays_one() -> None:
+    document = tomlkit.parse('tokens = [{ token = "one" }]\n')
+    add_token(document, "two", "")
+    assert document.as_string() == 'tokens = [{ token = "one" }, {token = "two"}]\n'
+    remove_tokens(document, [0])
+    assert document.unwrap() == {"tokens": [{"token": "two"}]}

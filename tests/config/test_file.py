@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from functools import partial
@@ -8,7 +9,7 @@ import tomlkit
 
 from ccfallback import files
 from ccfallback.config import file as config_file
-from ccfallback.config.file import ConfigFile
+from ccfallback.config.file import ConfigFile, DraftFile
 from ccfallback.config.model import Config
 from ccfallback.errors import ConfigError
 from ccfallback.wire import FORMATS
@@ -175,3 +176,24 @@ def test_two_processes_lose_no_edit(file: ConfigFile) -> None:
     names = [provider.name for provider in file.load().providers]
     assert sorted(names) == sorted(f"{who}-{number}" for who in "ab" for number in range(12))
     assert len(file.history()) == 24
+
+
+def test_a_draft_is_kept_until_it_is_dropped(tmp_path: Path) -> None:
+    draft = DraftFile(tmp_path / "config.toml")
+    assert draft.read() is None
+    draft.keep("a = ü")
+    assert draft.read() == "a = ü"
+    draft.drop()
+    draft.drop()
+    assert draft.read() is None
+
+
+def test_a_draft_older_than_the_configuration_is_ignored(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    draft = DraftFile(config)
+    draft.keep("old")
+    config.write_text("new")
+    os.utime(draft.path, ns=(1, 1))
+    assert draft.read() is None
+    os.utime(config, ns=(1, 1))
+    assert draft.read() == "old"

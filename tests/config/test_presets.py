@@ -6,9 +6,9 @@ import pytest
 
 from ccfallback.config import checks
 from ccfallback.config.model import Provider
+from ccfallback.config.options import options
 from ccfallback.config.presets import Preset, presets
-from ccfallback.config.quirks import CHECKS, Quirks
-from ccfallback.config.schema import NAME
+from ccfallback.config.quirks import Quirks
 from ccfallback.wire import FORMATS
 
 ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
@@ -16,7 +16,7 @@ ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 
 @pytest.mark.parametrize("preset", ROWS)
 def test_a_row_passes_the_checks_of_the_configuration(preset: Preset) -> None:
-    assert NAME(preset.name) == preset.name
+    assert checks.provider_name(preset.name) == preset.name
     assert checks.http_url(preset.url(resource="mine")) == preset.url(resource="mine")
     assert checks.header_name(preset.auth_header) == preset.auth_header
     assert checks.text_map(preset.models) == dict(preset.models)
@@ -26,7 +26,8 @@ def test_a_row_passes_the_checks_of_the_configuration(preset: Preset) -> None:
 
 @pytest.mark.parametrize("preset", ROWS)
 def test_the_quirks_of_a_row_are_quirks(preset: Preset) -> None:
-    quirks: dict[str, Any] = {name: CHECKS[name](value) for name, value in preset.quirks.items()}
+    checks = {row.key: row.check for row in options(Quirks)}
+    quirks: dict[str, Any] = {name: checks[name](value) for name, value in preset.quirks.items()}
     assert Quirks(**quirks)
     assert preset.format == "openai" or not quirks
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, KeySource, Provider, Timeouts, Token
-from ccfallback.config.schema import parse
+from ccfallback.config.schema import defaults, keys, look_up, masked, parse
 from ccfallback.errors import ConfigError
 from ccfallback.redact import Secret
 from ccfallback.wire import FORMATS
@@ -243,7 +243,10 @@ def test_a_name_twice() -> None:
 
 def test_one_source_for_a_key() -> None:
     (fault,) = faults(with_provider(api_key="not-a-key", api_key_env="NAME"))
-    assert fault == "providers.b.api_key_env: found beside api_key, expected one source for the key"
+    assert fault == (
+        "providers.b.api_key_env: found both api_key and api_key_env, "
+        "expected one source for the key"
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,6 +386,53 @@ def test_a_token_is_one_line_of_text(token: object) -> None:
 
 
 def test_no_token_stands_there_twice() -> None:
-    (fault,) = faults({"tokens": [{"token": "same"}, {"token": "same"}, {"token": "other"}]})
-    assert fault.startswith("tokens.2.token: found one that is there already")
-    assert "same" not in fault
+    (fault,) = faults({"tokens": [{"token": "t-one"}, {"token": "t-one"}, {"token": "t-two"}]})
+    assert fault.startswith("tokens.2.token: found the same token twice")
+    assert "t-one" not in fault
+
+
+def test_the_defaults_are_a_configuration_that_changes_nothing() -> None:
+    found = {
+        section: {key: value for key, value in table.items() if value is not None}
+        for section, table in defaults(Config()).items()
+        if isinstance(table, dict)
+    }
+    assert read(found) == Config()
+
+
+def test_a_key_in_the_file_beats_the_default() -> None:
+    config = read(with_provider(format="openai"))
+    assert look_up("server.port", {"server": {"port": 1}}, defaults(config)) == 1
+    assert look_up("server.port", {}, defaults(config)) == 8787
+    assert look_up("providers.b.timeouts.idle", {}, defaults(config)) == 180
+    assert look_up("providers.b.auth_header", {}, defaults(config)) == "Authorization"
+    for key in ("server.nothing", "network.proxy", "providers.b.api_key"):
+        with pytest.raises(ConfigError, match="is not set"):
+            look_up(key, {}, defaults(config))
+
+
+def test_keys_name_providers_by_name() -> None:
+    assert list(keys({"providers": [{"name": "a", "retry": 1}]})) == [
+        "providers",
+        "providers.a",
+        "providers.a.name",
+        "providers.a.retry",
+    ]
+
+
+def test_a_masked_table_shows_no_secret_wherever_it_is() -> None:
+    secret = "sk-0123456789abcdefghij"
+    table = {
+        "network": {"proxy": f"http://me:{secret}@h:1"},
+        "tokens": [{"token": secret, "note": "laptop"}],
+        "primary": {"base_url": f"https://h/v1?key={secret}", "headers": {"X-Key": secret}},
+        "providers": [
+            {"api_key": secret, "extra_body": {"token": 5, "headers": [1], "a": [secret]}},
+            {"api_key_command": ["pass", f"--token={secret}"]},
+        ],
+    }
+    shown = masked(table)
+    assert secret not in str(shown)
+    assert shown["tokens"][0]["note"] == "laptop"
+    assert shown["providers"][0]["extra_body"]["token"] == 5
+    assert shown["providers"][0]["extra_body"]["headers"] == [1]

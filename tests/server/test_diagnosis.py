@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccfallback.config.model import NO_ITEMS, Provider
+from ccfallback.config.model import Provider
 from ccfallback.messages.errors import read_error
 from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.server.diagnosis import (
@@ -144,8 +144,8 @@ def test_with_nothing_to_go_by_the_person_fills_in_the_model() -> None:
 @pytest.mark.parametrize(
     ("mapping", "asked", "expected"),
     [
-        (NO_ITEMS, [], ("claude-sonnet-5-5",)),
-        (NO_ITEMS, ["a", "b", "a"], ("a", "b")),
+        ({}, [], ("claude-sonnet-5-5",)),
+        ({}, ["a", "b", "a"], ("a", "b")),
         ({"*": "m"}, [], ("claude-sonnet-5-5",)),
         ({"*haiku*": "s", "*": "m"}, [], ("claude-sonnet-5-5", "claude-haiku-4-5")),
         ({"claude-opus-9-*": "m"}, [], ("claude-opus-9-latest",)),

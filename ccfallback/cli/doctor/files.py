@@ -17,7 +17,7 @@ from ccfallback.cli.doctor.case import (
     judged,
 )
 from ccfallback.cli.phrases import format_ago
-from ccfallback.config.draft_file import DraftFile
+from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
 from ccfallback.state.file import set_aside_files
 

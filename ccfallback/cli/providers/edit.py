@@ -1,29 +1,20 @@
-"""`providers add`, `set`, `move`, `remove`, `enable` and `disable`: the chain, changed.
+"""`providers add`, `set`, `move`, `remove`, `enable`, `disable` and `forget`: change the chain.
 
-Every change is one edit of the file, so it is made as a whole or not at all.
+Every command makes one edit of the file, so it happens as a whole or not at all.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ccfallback.cli.options import Json, Name, Names
-from ccfallback.cli.phrases import UNDO, join_names
+from ccfallback.cli.phrases import UNDO, join_names, pluralize
 from ccfallback.cli.providers.options import (
-    AuthHeader,
-    BaseUrl,
-    Format,
-    Headers,
-    Key,
-    KeyEnv,
-    KeyStdin,
-    Models,
-    Retry,
-    Switches,
-    changes_of,
-    given_key,
-    one_key_source,
+    changes_from,
+    read_key,
+    refuse_several_keys,
+    with_provider_options,
 )
 from ccfallback.cli.providers.presets import filled_in, preset_names
 from ccfallback.cli.session import Session, require, session_of
@@ -33,126 +24,79 @@ from ccfallback.errors import CcfallbackError, ConfigError
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from ccfallback.config.model import Config
     from ccfallback.policy.breaker import BreakerState
 
 
+@with_provider_options(negatable=False)
 def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice.")],
-    base_url: BaseUrl = None,
     preset: Annotated[
         str | None,
         typer.Option(
             "--preset",
             metavar="PRESET",
-            help="Fill in what is known of it; `providers presets` lists them.",
+            help="Fill in what is known about it; `providers presets` lists them.",
             autocompletion=preset_names,
         ),
     ] = None,
-    form: Format = None,
-    auth_header: AuthHeader = None,
-    retry: Retry = None,
-    header: Headers = None,
-    model: Models = None,
-    quirk: Switches = None,
-    position: Annotated[
-        int | None,
-        typer.Option("--position", min=1, metavar="N", help="1 is right after the primary."),
-    ] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Add it, but don't use it.")] = False,
     as_json: Json = False,
-    api_key_env: KeyEnv = None,
-    api_key_stdin: KeyStdin = False,
-    api_key: Key = None,
+    **given: Any,
 ) -> None:
     """Add a provider to the chain."""
     from ccfallback.cli.providers.view import describe
-    from ccfallback.config.edit import add_provider
+    from ccfallback.config.edit import ProviderChanges, add_provider
 
-    one_key_source(api_key, api_key_env, api_key_stdin)
-    changes = changes_of(
-        base_url=base_url,
-        form=form,
-        auth_header=auth_header,
-        retry=retry,
-        header=header,
-        model=model,
-        quirk=quirk,
-        api_key_env=api_key_env,
-        api_key=api_key,
-        disabled=disabled or None,
-    )
+    refuse_several_keys(given)
+    changes = changes_from(given, removing=False)
     if preset is not None:
         changes = filled_in(changes, preset)
-    elif base_url is None:
+    elif "base_url" not in changes:
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
-    # Before a key is asked for: nobody should type one in vain.
-    _refuse_taken(session.config(), name)
-    if api_key_stdin:
-        changes = replace(changes, api_key=given_key(session))
-    elif api_key is None and api_key_env is None and session.console.interactive:
-        changes = replace(changes, api_key=_asked_key(session, preset))
-    session.edit(lambda document: add_provider(document, name, changes, position))
+    # Before the prompt for a key: the user should not type one in vain.
+    if session.config().provider(name) is not None:
+        raise ConfigError(
+            f"there is already a provider named {name}",
+            f"change it with `ccfallback providers set {name}`, or choose another name",
+        )
+    if given["api_key_stdin"]:
+        changes["api_key"] = read_key(session)
+    elif given["api_key"] is given["api_key_env"] is None and session.console.interactive:
+        changes |= _prompted_key(session, preset)
+    session.edit(
+        lambda document: add_provider(document, name, ProviderChanges(changes), given["position"])
+    )
     config = session.config()
     added = config.provider(name)
     assert added is not None
     session.console.emit_result({"provider": describe(added)})
     place = f"fallback {config.providers.index(added) + 1} of {len(config.providers)}"
-    session.console.say(f"{name} added as {place}{', disabled' if disabled else ''}; {UNDO}")
+    state = ", disabled" if added.disabled else ""
+    session.console.say(f"{name} added as {place}{state}; {UNDO}")
 
 
-def change(
-    ctx: typer.Context,
-    name: Name,
-    base_url: BaseUrl = None,
-    form: Format = None,
-    auth_header: AuthHeader = None,
-    retry: Retry = None,
-    header: Headers = None,
-    model: Models = None,
-    quirk: Switches = None,
-    position: Annotated[
-        int | None,
-        typer.Option("--position", min=1, metavar="N", help="1 is right after the primary."),
-    ] = None,
-    disabled: Annotated[
-        bool | None, typer.Option("--disabled/--enabled", help="Leave it out, or use it.")
-    ] = None,
-    as_json: Json = False,
-    api_key_env: KeyEnv = None,
-    api_key_stdin: KeyStdin = False,
-    api_key: Key = None,
-) -> None:
+@with_provider_options(negatable=True)
+def change(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) -> None:
     """Change what is given of a provider.
 
-    An empty value takes a header (--header X-Title=), a model or a switch out.
+    An empty value removes a header (--header X-Title=), a model or a quirk.
     """
     from ccfallback.cli.providers.view import describe
-    from ccfallback.config.edit import change_provider, move_provider
+    from ccfallback.config.edit import ProviderChanges, change_provider, move_provider
 
-    one_key_source(api_key, api_key_env, api_key_stdin)
+    refuse_several_keys(given)
     session = session_of(ctx)
     before = session.config()
     require([name], [provider.name for provider in before.chain])
-    changes = changes_of(
-        base_url=base_url,
-        form=form,
-        auth_header=auth_header,
-        retry=retry,
-        header=header,
-        model=model,
-        quirk=quirk,
-        api_key_env=api_key_env,
-        api_key=given_key(session) if api_key_stdin else api_key,
-        disabled=disabled,
-    )
+    changes = changes_from(given, removing=True)
+    if given["api_key_stdin"]:
+        changes["api_key"] = read_key(session)
 
     def write(document: "TOMLDocument") -> None:
-        change_provider(document, name, changes)
-        if position is not None:
-            move_provider(document, name, position)
+        change_provider(document, name, ProviderChanges(changes))
+        if given["position"] is not None:
+            move_provider(document, name, given["position"])
 
     session.edit(write)
     after = session.config()
@@ -169,7 +113,7 @@ def move(
     to: Annotated[int, typer.Option("--to", min=1, metavar="N", help="1 is after the primary.")],
     as_json: Json = False,
 ) -> None:
-    """Put a provider in another place of the chain."""
+    """Move a provider to another place in the chain."""
     from ccfallback.config.edit import move_provider
 
     session = session_of(ctx)
@@ -180,18 +124,19 @@ def move(
     names = [provider.name for provider in after.providers]
     session.console.emit_result({"providers": names})
     if after == before:
-        session.console.say(f"{name} is there already; nothing to change")
+        session.console.say(f"{name} is already there; nothing to change")
     else:
-        session.console.say(f"the chain now: {', '.join([PRIMARY_NAME, *names])}; {UNDO}")
+        session.console.say(f"the chain is now {', '.join([PRIMARY_NAME, *names])}; {UNDO}")
 
 
-def _asked_key(session: Session, preset: str | None) -> str | None:
+def _prompted_key(session: Session, preset: str | None) -> dict[str, str]:
     from ccfallback.config.presets import presets
 
     known = presets().get(preset) if preset is not None else None
     if known is not None and known.key_url:
-        session.console.say(f"a key for {known.title} is to be had at {known.key_url}")
-    return session.console.read_secret("API key (empty for none): ") or None
+        session.console.say(f"get a key for {known.title} at {known.key_url}")
+    key = session.console.read_secret("API key (empty for none): ")
+    return {"api_key": key} if key else {}
 
 
 def remove(
@@ -200,29 +145,29 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accepted and ignored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take providers out of the chain."""
-    from ccfallback.config.edit import remove_providers
+    """Remove providers from the chain."""
+    from ccfallback.config.edit import provider_names, remove_providers
 
     if PRIMARY_NAME in names:
         raise CcfallbackError(
             f"{PRIMARY_NAME} can't be removed",
-            f"leave it out with `ccfallback providers disable {PRIMARY_NAME}`",
+            f"to stop using it, `ccfallback providers disable {PRIMARY_NAME}`",
         )
     session = session_of(ctx)
     names = list(dict.fromkeys(names))
 
-    def take_out(document: "TOMLDocument") -> list[str]:
-        # A name that is not there ends the edit before anything is written.
-        require(names, _names_in(document))
+    def write(document: "TOMLDocument") -> list[str]:
+        # An unknown name ends the edit before anything is written.
+        require(names, provider_names(document))
         return remove_providers(document, names)
 
-    removed = session.edit(take_out)
+    removed = session.edit(write)
     session.console.emit_result({"removed": removed})
     session.console.say(f"{join_names(removed)} removed; {UNDO}")
 
 
 def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
-    """Forget what providers were learned to refuse.
+    """Forget what was learned about refusals of providers.
 
     The next refusal teaches it again.
     """
@@ -244,7 +189,7 @@ def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
     if not count:
         session.console.say("nothing to forget")
     else:
-        session.console.say(f"{count} lesson{'' if count == 1 else 's'} forgotten")
+        session.console.say(f"{pluralize(count, 'learned rejection')} forgotten")
 
 
 def enable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
@@ -253,7 +198,7 @@ def enable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
 
 
 def disable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
-    """Leave providers out, without forgetting them."""
+    """Stop using providers, but keep them in the configuration."""
     _switch(session_of(ctx), names, disabled=True)
 
 
@@ -280,25 +225,6 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
     session.console.emit_result({word: changed, "unchanged": unchanged})
     if unchanged:
         verb = "was" if len(unchanged) == 1 else "were"
-        session.console.say(f"{join_names(unchanged)} {verb} {word} already; nothing to change")
+        session.console.say(f"{join_names(unchanged)} {verb} already {word}; nothing to change")
     if changed:
         session.console.say(f"{join_names(changed)} {word}; {UNDO}")
-
-
-def _refuse_taken(config: "Config", name: str) -> None:
-    if name == PRIMARY_NAME:
-        raise ConfigError(
-            f"{PRIMARY_NAME} is the primary, and in the chain already",
-            f"change it with `ccfallback providers set {PRIMARY_NAME}`, or choose another name",
-        )
-    if config.provider(name) is not None:
-        raise ConfigError(
-            f"there is a provider named {name} already",
-            f"change it with `ccfallback providers set {name}`, or choose another name",
-        )
-
-
-def _names_in(document: "TOMLDocument") -> list[str]:
-    """The names of the document's providers, broken ones left out."""
-    tables = document.unwrap().get("providers", [])
-    return [str(table["name"]) for table in tables if isinstance(table, dict) and "name" in table]

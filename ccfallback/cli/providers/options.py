@@ -1,95 +1,103 @@
-"""What `providers add` and `providers set` are given: the same options, the same meaning."""
+"""The options of `providers add` and `providers set`, made from the rows of the option table."""
 
-import tomllib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from ccfallback.cli.session import Session
+from ccfallback.config.model import KeySource, Provider
+from ccfallback.config.options import Option, options
+from ccfallback.config.quirks import Quirks
 from ccfallback.errors import CcfallbackError
 
-if TYPE_CHECKING:
-    from ccfallback.config.edit import ProviderChanges
-
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", metavar="URL", help="The endpoint, or a base of it.")
-]
-Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="FORMAT", help="anthropic, the default, or openai."),
-]
-AuthHeader = Annotated[
-    str | None, typer.Option("--auth-header", metavar="HEADER", help="The header that has the key.")
-]
-Retry = Annotated[
-    int | None,
-    typer.Option("--retry", metavar="N", help="Further tries on 5xx and network errors."),
-]
-Headers = Annotated[
-    list[str] | None,
-    typer.Option("--header", metavar="K=V", help="A header to send; may be repeated."),
-]
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="FROM=TO", help="A model by another name; may be repeated."),
-]
-KeyEnv = Annotated[
-    str | None,
-    typer.Option("--api-key-env", metavar="VAR", help="The variable that holds the key."),
-]
-KeyStdin = Annotated[bool, typer.Option("--api-key-stdin", help="Read the key from stdin.")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key", metavar="KEY", help="The key itself; ps and the shell's history see it."
-    ),
-]
-Switches = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--quirk", metavar="K=V", help="A switch, as max_output_tokens=8192; may be repeated."
-    ),
-]
+ROWS = tuple(row for row in options(Provider) if row.flag)
 
 
-def changes_of(
-    *,
-    base_url: str | None,
-    form: str | None,
-    auth_header: str | None,
-    retry: int | None,
-    header: list[str] | None,
-    model: list[str] | None,
-    quirk: list[str] | None,
-    api_key_env: str | None,
-    api_key: str | None,
-    disabled: bool | None = None,
-) -> "ProviderChanges":
-    """The options as a change of a provider."""
-    from ccfallback.config.edit import ProviderChanges
+def quirk_names(incomplete: str) -> list[str]:
+    """Quirks that start as typed, each ready for its value."""
+    return [f"{row.key}=" for row in options(Quirks) if row.key.startswith(incomplete)]
 
-    return ProviderChanges(
-        base_url=base_url,
-        format=form,
-        api_key=api_key,
-        api_key_env=api_key_env,
-        auth_header=auth_header,
-        retry=retry,
-        disabled=disabled,
-        headers=pairs(header or [], "--header", "=:") or None,
-        model_mapping=pairs(model or [], "--map", "=") or None,
-        quirks=_switches(quirk or []) or None,
+
+def other_parameters(
+    quirk: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quirk",
+            metavar="K=V",
+            help="A quirk, such as max_output_tokens=8192; repeatable.",
+            autocompletion=quirk_names,
+        ),
+    ] = None,
+    position: Annotated[
+        int | None,
+        typer.Option("--position", min=1, metavar="N", help="1 is right after the primary."),
+    ] = None,
+    api_key_stdin: Annotated[
+        bool, typer.Option("--api-key-stdin", help="Read the key from stdin.")
+    ] = False,
+) -> None:
+    """Options of both commands that are not keys of a provider."""
+
+
+def with_provider_options(*, negatable: bool) -> Callable[[Any], Any]:
+    """Replace the `**given` of a command by one parameter for each option of a provider.
+
+    With `negatable`, a switch has both of its flags. The flag of the key itself comes last.
+    """
+
+    def decorate(command: Any) -> Any:
+        own = inspect.signature(command).parameters.values()
+        shared = inspect.signature(other_parameters).parameters.values()
+        key_sources = options(KeySource)
+        parameters = [
+            *(each for each in own if each.default is each.empty and each.name != "given"),
+            *(_parameter(row, negatable) for row in ROWS if row not in key_sources),
+            *(each for each in own if each.default is not each.empty),
+            *shared,
+            *(_parameter(row, negatable) for row in reversed(ROWS) if row in key_sources),
+        ]
+        command.__signature__ = inspect.Signature(
+            [each.replace(kind=each.KEYWORD_ONLY) for each in parameters]
+        )
+        return command
+
+    return decorate
+
+
+def _parameter(row: Option, negatable: bool) -> inspect.Parameter:
+    flag = row.flag if negatable else row.flag.partition("/")[0]
+    kind: Any = list[str] if row.separators else row.kind
+    option = typer.Option(flag, metavar=row.metavar or None, help=row.help)
+    return inspect.Parameter(
+        row.key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
     )
 
 
-def one_key_source(api_key: str | None, api_key_env: str | None, api_key_stdin: bool) -> None:
+def changes_from(given: Mapping[str, Any], *, removing: bool) -> dict[str, Any]:
+    """The options as changes of a provider, by key. With `removing`, a value may be empty."""
+    changes: dict[str, Any] = {}
+    for row in ROWS:
+        value = given[row.key]
+        if row.separators:
+            value = _pairs(value or [], row.flag, row.separators, removing) or None
+        if value is not None:
+            changes[row.key] = value
+    return {**changes, **_quirks(given["quirk"] or [])}
+
+
+def refuse_several_keys(given: Mapping[str, Any]) -> None:
     """Refuse more than one way to give a key."""
-    if [api_key is not None, api_key_env is not None, api_key_stdin].count(True) > 1:
+    sources = (row.key for row in options(KeySource) if row.flag)
+    if sum(given[key] is not None for key in sources) + given["api_key_stdin"] > 1:
         raise typer.BadParameter("give one of --api-key, --api-key-env and --api-key-stdin")
 
 
-def given_key(session: Session) -> str:
+def read_key(session: Session) -> str:
     """The key on standard input."""
     console = session.console
     key = console.read_secret("API key: ") if console.interactive else console.read_input().strip()
@@ -101,33 +109,22 @@ def given_key(session: Session) -> str:
     return key
 
 
-def pairs(items: Iterable[str], option: str, signs: str) -> dict[str, str]:
-    """The `K=V` of an option that may be repeated."""
+def _pairs(items: Iterable[str], flag: str, separators: str, removing: bool) -> dict[str, str]:
+    """The `NAME=VALUE` of a flag that may be repeated."""
     found = {}
     for item in items:
-        places = [place for sign in signs if (place := item.find(sign)) > 0]
-        if not places or not item[min(places) + 1 :].strip():
-            # The value is not repeated here: it may be a credential.
-            raise typer.BadParameter("a name, `=` and a value are expected", param_hint=option)
-        name, value = item[: min(places)], item[min(places) + 1 :]
+        places = [place for sign in separators if (place := item.find(sign)) > 0]
+        name, value = (item[: min(places)], item[min(places) + 1 :]) if places else ("", "")
+        if not name.strip() or not (value.strip() or removing):
+            # The message does not repeat the value: it may be a credential.
+            raise typer.BadParameter("a name, `=` and a value are expected", param_hint=flag)
         found[name.strip()] = value.strip()
     return found
 
 
-def _switches(items: Iterable[str]) -> dict[str, Any]:
-    """Switches with their values as the configuration writes them; an empty one takes it out."""
-    found: dict[str, Any] = {}
-    for item in items:
-        name, sign, value = item.partition("=")
-        if not sign or not name.strip():
-            raise typer.BadParameter("a name, `=` and a value are expected", param_hint="--quirk")
-        found[name.strip()] = _value(value.strip()) if value.strip() else None
-    return found
+def _quirks(items: Iterable[str]) -> dict[str, Any]:
+    """Quirks with their values as the file writes them; an empty value removes the key."""
+    from ccfallback.config.edit import value_of
 
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        # A word needs no quotes here.
-        return text
+    given = _pairs(items, "--quirk", "=", removing=True)
+    return {name: value_of(value) if value else None for name, value in given.items()}

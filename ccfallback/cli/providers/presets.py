@@ -1,7 +1,7 @@
-"""`providers presets`, and what a preset fills in: data from `core.presets`, no more."""
+"""`providers presets`, and how a preset completes `providers add`."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -10,45 +10,28 @@ from ccfallback.cli.options import Json
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
 
-if TYPE_CHECKING:
-    from ccfallback.config.edit import ProviderChanges
-
 
 def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the providers that need only a key."""
     from ccfallback.config.presets import presets
 
-    value = {
-        "presets": [
-            {
-                "name": preset.name,
-                "title": preset.title,
-                "base_url": preset.base_url,
-                "format": preset.format,
-                "auth_header": preset.auth_header,
-                "key_url": preset.key_url,
-                "key_env": preset.key_env,
-                "quirks": dict(preset.quirks),
-                "model_mapping": dict(preset.models),
-                "note": preset.note,
-            }
-            for preset in presets().values()
-        ]
-    }
     rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
-    header = ("name", "format", "endpoint", "a key is to be had at")
-    session_of(ctx).console.emit(value, lambda: Table(rows, header))
+    shown = [asdict(preset) for preset in presets().values()]
+    for each in shown:
+        each["model_mapping"] = each.pop("models")
+    header = ("name", "format", "endpoint", "get a key at")
+    session_of(ctx).console.emit({"presets": shown}, lambda: Table(rows, header))
 
 
 def preset_names(incomplete: str) -> list[str]:
-    """Names of presets that begin as typed."""
+    """Names of presets that start as typed."""
     from ccfallback.config.presets import presets
 
     return [name for name in presets() if name.startswith(incomplete)]
 
 
-def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
-    """A change completed with what a preset knows; what was said goes first."""
+def filled_in(changes: dict[str, Any], name: str) -> dict[str, Any]:
+    """Changes completed with what a preset knows; what was given has priority."""
     from ccfallback.config.presets import presets
 
     preset = presets().get(name)
@@ -57,17 +40,17 @@ def filled_in(changes: "ProviderChanges", name: str) -> "ProviderChanges":
             f"there is no preset {name}",
             nearest(name, presets()) or "`ccfallback providers presets` lists them",
         )
-    if preset.placeholders and changes.base_url is None:
+    if preset.placeholders and "base_url" not in changes:
         example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
         raise ConfigError(
-            f"{preset.title} has an address of your own",
-            f"give it, as in --base-url {example}",
+            f"the URL of {preset.title} differs from user to user",
+            f"give yours, as in --base-url {example}",
         )
-    return replace(
-        changes,
-        base_url=changes.base_url or preset.base_url,
-        format=changes.format or preset.format,
-        auth_header=changes.auth_header or preset.auth_header,
-        model_mapping={**preset.models, **(changes.model_mapping or {})} or None,
-        quirks={**preset.quirks, **(changes.quirks or {})} or None,
-    )
+    models = {**preset.models, **changes.get("model_mapping", {})}
+    known = {
+        "base_url": preset.base_url,
+        "format": preset.format,
+        "auth_header": preset.auth_header,
+        **preset.quirks,
+    }
+    return {**known, **changes, "model_mapping": models}

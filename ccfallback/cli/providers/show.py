@@ -1,4 +1,4 @@
-"""`providers list` and `providers show`: who is in the chain, and how they are."""
+"""`providers list` and `providers show`: the providers of the chain, and their health."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ccfallback.cli.session import require, session_of
 
 def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
-    from ccfallback.cli.providers.view import describe, key_source, where
+    from ccfallback.cli.providers.view import describe, host, key_source
 
     session = session_of(ctx)
     config = session.config()
@@ -31,7 +31,7 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
                 provider, current_state(config, states, provider.name, now), now, limits
             )
             place = str(position) if position else ""
-            rows.append((place, provider.name, provider.format, where(provider), shown, state))
+            rows.append((place, provider.name, provider.format, host(provider), shown, state))
         return Table(rows, ("", "name", "format", "where", "key", "state"))
 
     session.console.emit(value, table)

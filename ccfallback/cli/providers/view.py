@@ -1,84 +1,30 @@
-"""A provider as scripts and people read it; keys masked unless they are asked for by name."""
+"""A provider as scripts and people read it; keys are masked unless they are requested."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from ccfallback.cli.console import Cell
 from ccfallback.config.model import Provider
+from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
-from ccfallback.redact import is_secret_header, mask, masked_arguments, scrub
-
-_QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;]+)=([^&;]*)")
-_SECRET_ITEM: Final = re.compile(r"key|token|secret|sig|auth|password|code", re.IGNORECASE)
 
 
 def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
-    """A provider with the config's own key names."""
-    key = provider.key
-    literal = None
-    if key.literal is not None:
-        literal = key.literal.reveal() if in_clear else key.literal.masked()
-    limits = provider.timeouts
+    """A provider with the key names of the configuration, and the quirks that are set."""
+    table = to_table(provider, masked=not in_clear)
+    rows = options(Quirks)
+    quirks = {row.key: table.pop(row.key) for row in rows}
+    changed = {row.key: quirks[row.key] for row in rows if quirks[row.key] != row.default}
     return {
-        "name": provider.name,
+        "name": table.pop("name"),
         "primary": provider.primary,
-        "format": provider.format,
-        "base_url": provider.base_url if in_clear else masked_url(provider.base_url),
-        "auth_header": provider.auth_header,
-        "api_key": literal,
-        "api_key_env": key.env,
-        "api_key_command": None if key.command is None else _arguments(key.command, in_clear),
-        "retry": provider.retry,
-        "disabled": provider.disabled,
-        "headers": dict(provider.headers) if in_clear else masked_headers(provider.headers),
-        "model_mapping": dict(provider.model_mapping),
-        "timeouts": {
-            "connect": limits.connect,
-            "first_byte": limits.first_byte,
-            "non_streaming": limits.non_streaming,
-            "idle": limits.idle,
-        },
-        "quirks": quirks(provider),
+        **table,
+        "quirks": changed,
     }
-
-
-def quirks(provider: Provider) -> dict[str, Any]:
-    """The switches of a provider that are not as they are by default."""
-    default = Quirks()
-    names = (each.name for each in fields(default))
-    set_ = {name: getattr(provider.quirks, name) for name in names}
-    return {name: value for name, value in set_.items() if value != getattr(default, name)}
-
-
-def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers without what may be a credential."""
-    return {
-        name: mask(value) if is_secret_header(name) else scrub(value)
-        for name, value in headers.items()
-    }
-
-
-def masked_url(url: str) -> str:
-    """A URL without keys in its query; some gateways want theirs there."""
-
-    def hide(item: re.Match[str]) -> str:
-        lead, name, value = item.groups()
-        secret = _SECRET_ITEM.search(name) is not None and value
-        return f"{lead}{name}={mask(value) if secret else scrub(value)}"
-
-    head, question, query = url.partition("?")
-    return scrub(head) + _QUERY_ITEM.sub(hide, question + query)
-
-
-def _arguments(command: tuple[str, ...], in_clear: bool) -> list[str]:
-    return list(command) if in_clear else masked_arguments(command)
 
 
 def key_source(provider: Provider) -> Cell:
-    """In a few words where the key comes from."""
+    """Where the key comes from, in a few words."""
     key = provider.key
     if key.literal is not None:
         return key.literal.masked()
@@ -89,6 +35,6 @@ def key_source(provider: Provider) -> Cell:
     return "the client's own" if provider.primary else "none"
 
 
-def where(provider: Provider) -> str:
-    """Host and port of a provider, for a table."""
+def host(provider: Provider) -> str:
+    """The host and port of a provider, for a table."""
     return urlsplit(provider.base_url).netloc

@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ccfallback.config.options import options
 from ccfallback.config.presets import presets
-from ccfallback.config.quirks import CHECKS, Quirks
+from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
 from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.format import Unconvertible
@@ -21,11 +22,7 @@ QUIRKS = st.one_of(
     st.sampled_from([Quirks(**row.quirks) for row in presets().values()]),
     st.builds(
         Quirks,
-        **{
-            name: st.booleans()
-            for name, check in CHECKS.items()
-            if getattr(check, "__name__", "") == "boolean"
-        },
+        **{row.key: st.booleans() for row in options(Quirks) if row.kind is bool},
         tool_id_style=st.sampled_from(["keep", "short", "mistral"]),
         reasoning_content=st.sampled_from(["drop", "calls", "all"]),
         system_role=st.sampled_from(["system", "developer", "user"]),

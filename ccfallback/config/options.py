@@ -1,0 +1,264 @@
+"""Configuration options as rows: one row says everything that the program knows about a key.
+
+A row is the default of a dataclass field in `model` or `quirks`, written as `option(check, default,
+help, …)`. What follows from it: the check and the default of the schema, the flag of `providers
+add|set` and its help, what `providers show` and `config get` print, masking, JSON and completion.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+from ccfallback.config.checks import Check, Expected, describe, printable
+from ccfallback.errors import ConfigFault
+from ccfallback.redact import Secret, scrub
+from ccfallback.suggest import closest
+
+T = TypeVar("T")
+
+_METADATA: Final = "option"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One key of a table."""
+
+    key: str
+    """Its name in the file; the name of the field unless the row says otherwise."""
+    check: Check[Any]
+    default: Any
+    """As the file would say it; None for an option that is unset by default."""
+    help: str
+    required: str
+    """What an error expects where the key is missing; empty for an optional key."""
+    flag: str
+    """The flag of `providers add|set`; empty for an option that only the file sets."""
+    metavar: str
+    separators: str
+    """The characters that may separate a name from its value in the flag's `NAME=VALUE`."""
+    mask: Callable[[Any], Any] | None
+    """How to show a value that may be, or contain, a secret."""
+    fallback_only: bool
+    """Whether the primary does not have it."""
+    field: str = ""
+    kind: type = str
+    """The type of a value: str, int, bool, or Mapping."""
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the file may say that."""
+        try:
+            self.check(value)
+        except Expected:
+            return False
+        return True
+
+    def shown(self, value: Any) -> Any:
+        """A value without what must not be seen."""
+        if value is None:
+            return None
+        return scrubbed(value) if self.mask is None else self.mask(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Options that belong together: a table of their own, or, without a key, part of this one."""
+
+    key: str
+    fallback_only: bool
+    field: str = ""
+    kind: type
+
+
+def option(
+    check: Check[Any],
+    default: Any,
+    help: str,
+    *,
+    key: str = "",
+    required: str = "",
+    flag: str = "",
+    metavar: str = "",
+    separators: str = "",
+    mask: Callable[[Any], Any] | None = None,
+    fallback_only: bool = False,
+) -> Any:
+    """The default of a dataclass field that is an option; `default` is as the file would say it."""
+    row = Option(
+        key=key,
+        check=check,
+        default=default,
+        help=help,
+        required=required,
+        flag=flag,
+        metavar=metavar,
+        separators=separators,
+        mask=mask,
+        fallback_only=fallback_only,
+    )
+    make: Any = MISSING if required else lambda: None if default is None else check(default)
+    return field(default_factory=make, repr=mask is None, metadata={_METADATA: row})
+
+
+def group(kind: type, *, key: str = "", fallback_only: bool = False) -> Any:
+    """The default of a dataclass field that is a group of options."""
+    row = Group(key=key, kind=kind, fallback_only=fallback_only)
+    return field(default_factory=kind, metadata={_METADATA: row})
+
+
+_MEMBERS: Final[dict[type, tuple[Option | Group, ...]]] = {}
+
+
+def members(kind: type) -> tuple[Option | Group, ...]:
+    """The options and groups of a dataclass, in the order of its fields."""
+    if kind in _MEMBERS:
+        return _MEMBERS[kind]
+    found: list[Option | Group] = []
+    for each in fields(kind):
+        match each.metadata.get(_METADATA):
+            case Option() as row:
+                key = row.key or each.name
+                found.append(replace(row, key=key, field=each.name, kind=_kind(each.type)))
+            case Group() as row:
+                found.append(replace(row, field=each.name))
+    return _MEMBERS.setdefault(kind, tuple(found))
+
+
+def options(kind: type) -> tuple[Option, ...]:
+    """The options that a table of this kind may hold, without those in tables below it."""
+    found: list[Option] = []
+    for member in members(kind):
+        if isinstance(member, Option):
+            found.append(member)
+        elif not member.key:
+            found += options(member.kind)
+    return tuple(found)
+
+
+def all_options(*kinds: type) -> tuple[Option, ...]:
+    """The options of these kinds, with those in tables below them."""
+    found: list[Option] = []
+    for kind in kinds:
+        for member in members(kind):
+            found += [member] if isinstance(member, Option) else all_options(member.kind)
+    return tuple(found)
+
+
+def to_table(instance: Any, *, primary: bool = False, masked: bool = False) -> dict[str, Any]:
+    """What an instance says for each key, as TOML and JSON have it; None for an unset option.
+
+    With `primary`, only the keys that `[primary]` may hold.
+    """
+    found: dict[str, Any] = {}
+    for member in members(type(instance)):
+        if primary and member.fallback_only:
+            continue
+        value = getattr(instance, member.field)
+        if isinstance(member, Group):
+            inner = to_table(value, masked=masked)
+            found |= {member.key: inner} if member.key else inner
+        else:
+            found[member.key] = member.shown(plain(value)) if masked else plain(value)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value of the model with the types that TOML has."""
+    match value:
+        case Secret():
+            return value.reveal()
+        case tuple():
+            return list(value)
+        case Mapping():
+            return dict(value)
+        case _:
+            return value
+
+
+def scrubbed(value: Any) -> Any:
+    """A value without anything in it that looks like a key."""
+    match value:
+        case str():
+            return scrub(value)
+        case Mapping():
+            return {key: scrubbed(item) for key, item in value.items()}
+        case list():
+            return [scrubbed(item) for item in value]
+        case _:
+            return value
+
+
+def _kind(annotation: Any) -> type:
+    """The type of an option's values, from the annotation of its field."""
+    parts = [get_origin(part) or part for part in (annotation, *get_args(annotation))]
+    return next((kind for kind in (bool, int, Mapping) if kind in parts), str)
+
+
+class Reader:
+    """Reads the keys of one table, collects every fault, and refuses keys that nothing reads."""
+
+    def __init__(self, table: Any, path: str, faults: list[ConfigFault]) -> None:
+        self.path = path
+        self.faults = faults
+        self._read: list[str] = []
+        if isinstance(table, Mapping):
+            self.table: Mapping[str, Any] = table
+        else:
+            self.table = {}
+            # The value is not shown: a bare token may stand where a table belongs.
+            self.fault("", "a text" if isinstance(table, str) else describe(table), "a table")
+
+    def fault(self, key: str, found: str, expected: str) -> None:
+        """Record that `key` is wrong."""
+        path = f"{self.path}.{key}" if self.path and key else self.path or key
+        self.faults.append(ConfigFault(printable(path), found, expected))
+
+    def get(self, key: str, check: Check[T], default: T) -> T:
+        """The meaning of `key`; `default` where it is missing or wrong."""
+        self._read.append(key)
+        if key not in self.table:
+            return default
+        value = self.table[key]
+        try:
+            return check(value)
+        except Expected as wrong:
+            self.fault(key, "a value" if wrong.hide else describe(value), wrong.expected)
+            return default
+
+    def fill(self, base: T, *, primary: bool = False, skip: Collection[str] = ()) -> T:
+        """`base`, changed by the options that the table sets. `skip` names keys read elsewhere."""
+        values: dict[str, Any] = {}
+        for member in members(type(base)):
+            if member.key in skip or (primary and member.fallback_only):
+                continue
+            default = getattr(base, member.field)
+            if isinstance(member, Option):
+                if member.required and not primary and member.key not in self.table:
+                    self.fault(member.key, "nothing", member.required)
+                values[member.field] = self.get(member.key, member.check, default)
+            elif member.key:
+                values[member.field] = self.section(member.key, default)
+            else:
+                values[member.field] = self.fill(default, primary=primary)
+        changed: T = replace(base, **values)  # type: ignore[type-var]  # always a dataclass
+        return changed
+
+    def section(self, key: str, base: T, *, primary: bool = False) -> T:
+        """`base`, changed by the table at `key`."""
+        reader = self.below(key)
+        filled = reader.fill(base, primary=primary)
+        reader.finish()
+        return filled
+
+    def below(self, key: str) -> "Reader":
+        """The reader of the table at `key`; of an empty one where there is none."""
+        self._read.append(key)
+        path = f"{self.path}.{key}" if self.path else key
+        return Reader(self.table.get(key, {}), path, self.faults)
+
+    def finish(self) -> None:
+        """Refuse every key that has not been read."""
+        for key in self.table:
+            if key not in self._read:
+                close = closest(key, self._read)
+                wanted = close or "one of " + ", ".join(sorted(self._read))
+                self.fault(key, "an unknown key", wanted)
