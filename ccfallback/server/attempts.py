@@ -1,60 +1,128 @@
-"""One request's way along the chain: every try is prepared, made and logged here, once."""
+"""One request's attempts along the chain: each is prepared, sent, judged and logged here, once.
 
-from collections.abc import Sequence
+`Attempts` does what the failover loop of `policy.failover` asks for. An `Attempt` is one upstream
+HTTP exchange. It ends before anything has been sent to the client: with a whole answer, with a
+stream at its commit point, or with a fault. So another provider may still be tried.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from math import isfinite
 from random import random
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from shlex import quote
+from time import monotonic
+from typing import Any, Final, assert_never
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import httpx
 
 from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
+from ccfallback.http1.deadline import DeadlineExceeded
+from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError, plain_text
 from ccfallback.policy import backoff as timing
 from ccfallback.policy import failover as policy
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
-from ccfallback.policy.failover import IsFinal, Reason, Try
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.failover import IsFinal, Reason, Try, Wait
+from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.redact import is_secret_header, scrub
-from ccfallback.server.attempt import AttemptResult, Prepared, attempt
 from ccfallback.server.context import Context, Services
-from ccfallback.server.curl import debug_curl
-from ccfallback.server.drive import drive
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.record import milliseconds, upstream_text
 from ccfallback.server.repairs import Repairs
+from ccfallback.server.stream import (
+    EMPTY,
+    EVENT_STREAM,
+    BrokenResponse,
+    EventStream,
+    StreamTimeouts,
+    UpstreamResponse,
+)
+from ccfallback.server.transport import Transport, UpstreamRequest
+from ccfallback.server.upstream import fault_of
 from ccfallback.wire import FORMATS
-from ccfallback.wire.format import Unconvertible, WireFormat
+from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
+from ccfallback.wire.format import Unconvertible, Usage, WireFormat, WireRequest
 from ccfallback.wire.headers import (
     RawHeaders,
     bare_credential,
     betas_of,
+    text_headers,
     with_betas,
 )
 from ccfallback.wire.privacy import body_for
 
-LOGIN_TOKEN = b"sk-ant-oat"
+ERROR_BODY_SECONDS: Final = 5.0
+"""How long to read the body of a response that is a failure anyway."""
+
+MAX_ERROR_BODY: Final = 4 * 1024 * 1024
+"""How many decoded bytes of such a body are read."""
+
+LOGIN_TOKEN: Final = b"sk-ant-oat"
+
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"})
+
+
+@dataclass(slots=True)
+class AttemptResult:
+    """What an attempt came to, with its answer: whole, or a stream at its commit point."""
+
+    provider: Provider
+    outcome: Outcome
+    seconds: float
+    status: int | None = None
+    """The status of the response; `None` if there is none that could be passed on."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    """All of the body, or the events before the commit point."""
+    decoded: bool = False
+    """Whether `body` differs from the upstream's bytes because it was decompressed."""
+    media_type: str | None = None
+    """The type of `body` if it differs from the upstream's."""
+    stream: EventStream | None = None
+    """The open stream whose first events are in `body`."""
+    timeout: str | None = None
+    """The timeout that ended the attempt, by name, and its length in seconds."""
+    timeout_seconds: float | None = None
+    sent: bool = True
+    """Whether an upstream request was made at all."""
+    usage: Usage = field(default_factory=Usage)
+    signatures: list[str] = field(default_factory=list)
+    """Signatures of thinking in the answer."""
+
+
+class CannotSend(Exception):
+    """An attempt's request can't be made; says why, and where the fault lies."""
+
+    def __init__(self, reason: str, fault: Fault = Fault.ACCOUNT) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fault = fault
 
 
 @dataclass(slots=True)
 class Attempts:
-    """The tries of one request, in the order they were made."""
+    """The attempts of one request, in the order in which they were made."""
 
     services: Services
     context: Context
-    turn: policy.Health
+    health: policy.Health
     query: str = ""
     counts_tokens: bool = False
-    """Whether the providers' counting endpoints are asked, not their models."""
+    """Whether this is the side endpoint: then the providers' counting endpoints are asked."""
     wait: float | None = None
-    """Seconds that each answer may take, where that is less than the provider's own timeouts."""
+    """Seconds that each answer may take, if that is less than the provider's own timeouts."""
     level: str | None = None
-    """The level of all records, for side endpoints whose outcomes are nobody's concern."""
-    replies: list[AttemptResult] = field(default_factory=list)
-    attempts: int = 0
+    """The level of all records of a side endpoint."""
+    results: list[AttemptResult] = field(default_factory=list)
+    sent: int = 0
     """How many upstream requests were made."""
     _betas: tuple[str, ...] = ()
     """The client's own flags."""
@@ -65,125 +133,127 @@ class Attempts:
 
     @property
     def failures(self) -> list[Failure]:
-        """The tries that came to nothing, for the verdict."""
+        """The failed attempts, for the error that the client gets."""
         return [
-            Failure(reply.provider.name, reply.provider.primary, reply.outcome)
-            for reply in self.replies
+            Failure(result.provider.name, result.provider.primary, result.outcome)
+            for result in self.results
         ]
 
     async def run(
         self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
     ) -> AttemptResult | None:
-        """Ask along the chain; the reply to hand on, or `None` when all failed."""
+        """Try the providers of the chain; return the result for the client, `None` if all failed.
+
+        A cancellation closes the failover loop, which frees what it had reserved.
+        """
         repairs = self._repairs = Repairs(
             self.services, self.context, body.model[:LONGEST_MODEL], self.level
         )
         flow = policy.failover(
             RequestDraft(body, self._betas),
             chain,
-            self.turn,
+            self.health,
             is_final=is_final,
             repair=repairs.repair,
             backoff=lambda retry: timing.backoff(retry, random),
             network_wait=network_wait,
         )
-        chosen = await drive(flow, self._perform, self.services.pause)
-        return next((reply for reply in self.replies if reply.outcome is chosen), None)
+        try:
+            step = next(flow)
+            while True:
+                match step:
+                    case Try():
+                        outcome: Outcome | None = await self._attempt(step)
+                    case Wait(seconds):
+                        await self.services.pause(seconds)
+                        outcome = None
+                    case _:
+                        assert_never(step)
+                step = flow.send(outcome)
+        except StopIteration as end:
+            chosen: Outcome | None = end.value
+        finally:
+            flow.close()
+        return next((result for result in self.results if result.outcome is chosen), None)
 
     async def close(self) -> None:
-        """Close every answer that is still open."""
-        for reply in self.replies:
-            if reply.answer is not None:
-                await reply.answer.aclose()
+        """Close every stream that is still open."""
+        for result in self.results:
+            if result.stream is not None:
+                await result.stream.aclose()
 
-    async def _perform(self, step: Try) -> Outcome:
-        provider = step.provider
+    async def _attempt(self, step: Try) -> Outcome:
+        """Make one attempt, and log how it begins and ends."""
+        provider, services = step.provider, self.services
         if step.reason is Reason.NETWORK_BACK:
-            # The round before reached nobody; only this one counts.
-            self.replies.clear()
-            self.attempts = 0
-        elif self.replies:
-            # The failure before is to be in the file when this answer ends.
-            self.services.breakers.hurry()
+            # The round before reached no provider; only this one counts.
+            self.results.clear()
+            self.sent = 0
+        elif self.results:
+            # The failure before has to be in the state file when this answer ends.
+            services.breakers.hurry()
         self._log_attempt(step)
-        prepared = await self._prepare(step)
-        if isinstance(prepared, AttemptResult):
-            reply = prepared
+        attempt = None
+        try:
+            attempt = await self._prepare(step)
+        except CannotSend as error:
+            outcome = Outcome(error.fault, scrub(error.reason))
+            result = AttemptResult(provider, outcome, 0.0, sent=False)
         else:
-            transport = self.services.upstreams.transport(prepared.url)
-            reply = await attempt(
-                prepared,
-                transport,
-                timeouts=self._timeouts(provider),
-                watch=self.context.watch,
-                clock=self.services.breakers.clock,
-            )
-        reply.outcome = self._judged(reply)
-        self.replies.append(reply)
-        self.attempts += reply.sent
-        if reply.outcome.fault is Fault.ACCOUNT:
-            self.services.keys.forget(provider)
-        if reply.outcome.ok:
-            self._log_success(reply)
+            result = await attempt.make(services.upstreams.transport(attempt.request.url))
+        self.results.append(result)
+        self.sent += result.sent
+        outcome = result.outcome
+        if outcome.fault is Fault.ACCOUNT:
+            services.keys.forget(provider)
+        if outcome.ok:
+            self._log_success(result)
             if self._repairs is not None:
                 self._repairs.taken(provider)
-            return reply.outcome
-        secrets: tuple[str, ...] = ()
-        if isinstance(prepared, Prepared):
-            secrets = _secrets(self.context.headers, prepared.headers, prepared.provider)
-        # The reason goes further than the log: to the client, and into the state file.
-        reason = scrub(reply.outcome.reason, secrets)
-        reply.outcome = replace(reply.outcome, reason=reason)
-        self._log_failure(reply, secrets, step.draft.body)
-        if isinstance(prepared, Prepared):
-            self._log_curl(prepared, secrets)
-        return reply.outcome
+        else:
+            self._log_failure(result, attempt, step.draft.body)
+        return outcome
 
-    async def _prepare(self, step: Try) -> Prepared | AttemptResult:
-        """The request of a try; a reply where it can't be made."""
-        provider, context = step.provider, self.context
+    async def _prepare(self, step: Try) -> "Attempt":
+        """Make the request of an attempt. Raises `CannotSend`."""
+        provider, context, services = step.provider, self.context, self.services
         wire: WireFormat | None = FORMATS[provider.format]
-        if wire is not None and self.counts_tokens:
+        if self.counts_tokens and wire is not None:
             wire = wire.counting
         if wire is None:
-            return _not_sent(provider, "it counts no tokens", Fault.REQUEST)
-        if address(provider.base_url) == self.services.listener:
-            return _not_sent(provider, "its address is this proxy itself")
-        try:
-            key = await self.services.keys.get(provider)
-        except KeyUnavailable as error:
-            return _not_sent(provider, f"no key: {error}")
-        revealed = None if key is None else key.reveal()
+            raise CannotSend("it counts no tokens", Fault.REQUEST)
+        if address(provider.base_url) == services.listener:
+            raise CannotSend("its address is this proxy itself")
+        key = await self._key(provider)
         draft = step.draft
         if self._repairs is not None:
             draft = self._repairs.prevented(provider, draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
-        client = context.headers
+        client_headers = context.headers
         if draft.betas != self._betas:
-            client = with_betas(client, draft.betas)
+            client_headers = with_betas(client_headers, draft.betas)
         try:
             request = wire.prepare(
-                body_for(provider, draft.body, context.config.privacy, self.services.ledger),
-                client,
+                body_for(provider, draft.body, context.config.privacy, services.ledger),
+                client_headers,
                 provider,
-                revealed,
-                via=self.services.via,
+                key,
+                via=services.via,
                 tokens=context.tokens,
                 query=self.query if provider.primary else "",
             )
         except Unconvertible as error:
-            return _not_sent(provider, f"not to be said in its format: {error}", Fault.REQUEST)
-        request = wire.sign(request, provider, revealed, self.services.breakers.clock())
-        return Prepared(
-            provider=provider,
-            wire=wire,
-            asked=draft.body,
-            url=request.url,
-            headers=request.headers,
-            content=request.body,
-            names=draft.names,
-        )
+            raise CannotSend(f"not to be said in its format: {error}", Fault.REQUEST) from None
+        request = wire.sign(request, provider, key, services.breakers.clock())
+        return Attempt(services, context, provider, wire, draft, request, self._timeouts(provider))
+
+    async def _key(self, provider: Provider) -> str | None:
+        try:
+            key = await self.services.keys.get(provider)
+        except KeyUnavailable as error:
+            raise CannotSend(f"no key: {error}") from None
+        return None if key is None else key.reveal()
 
     def _timeouts(self, provider: Provider) -> Timeouts:
         own = provider.timeouts
@@ -196,107 +266,312 @@ class Attempts:
             idle=min(own.idle, self.wait),
         )
 
-    def _judged(self, reply: AttemptResult) -> Outcome:
-        """The outcome, knowing what only this server can: whose login token was refused."""
-        outcome = reply.outcome
-        if outcome.status != 401 or not reply.provider.primary or reply.provider.key:
-            return outcome
-        for name, value in self.context.headers:
-            token = bare_credential(value)
-            if name == b"authorization" and token.startswith(LOGIN_TOKEN):
-                refused = self.services.logins.first_refusal(token)
-                if refused is None:
-                    return replace(outcome, fault=Fault.LOGIN)
-                if self.context.began < refused:
-                    # Sent before the client could know; it says nothing new of the primary.
-                    return replace(outcome, fault=Fault.REQUEST)
-                break
-        return outcome
-
     def _log_attempt(self, step: Try) -> None:
         name = step.provider.name
-        number = len(self.replies) + 1
         how = "" if step.reason is Reason.FIRST else f" ({step.reason})"
         if step.reason is Reason.SAFETY_VALVE:
-            until = self.turn.cooldown_until(step.provider)
+            until = self.health.cooldown_until(step.provider)
             self._log(
                 events.SafetyValveTriggered(
                     provider=name,
                     cooldown_until=milliseconds(until if isfinite(until) else None),
                 ),
-                f"no other provider is left: trying {name} although it cools down",
+                f"no other provider is left: trying {name} although it is cooling down",
             )
         self._log(
             events.ProviderAttempt(
                 provider=name,
-                attempt=number,
+                attempt=len(self.results) + 1,
                 reason=str(step.reason),
-                after=str(self.replies[-1].outcome.fault) if self.replies else None,
+                after=str(self.results[-1].outcome.fault) if self.results else None,
                 host=host_of(step.provider.base_url),
                 model=step.provider.model_for(step.draft.body.model),
             ),
             f"trying {name}{how}",
         )
 
-    def _log_success(self, reply: AttemptResult) -> None:
-        message = f"{reply.provider.name} answers after {reply.seconds:.2f} s"
-        self._log(events.ProviderSuccess(**self._common(reply)), message)
+    def _log_success(self, result: AttemptResult) -> None:
+        message = f"{result.provider.name} answers after {result.seconds:.2f} s"
+        self._log(events.ProviderSuccess(**self._end_data(result)), message)
 
-    def _common(self, reply: AttemptResult) -> dict[str, Any]:
-        """What every event at the end of an attempt says."""
-        common = {
-            "provider": reply.provider.name,
-            "attempt": len(self.replies),
-            "status": reply.status,
-            "ms": round(reply.seconds * 1000, 1),
-        }
-        if self._repairs is not None and (known := self._repairs.known(reply.provider)):
-            common["prevented"] = known
-        return common
-
-    def _log_failure(self, reply: AttemptResult, secrets: Sequence[str], body: Body) -> None:
-        outcome, name, common = reply.outcome, reply.provider.name, self._common(reply)
-        words = upstream_text(outcome.message, secrets, body)
-        said = f" ({words})" if words else ""
-        if reply.timeout is not None:
-            self._log(
-                events.ProviderTimeout(
-                    **common,
-                    fault=str(outcome.fault),
-                    reason=outcome.reason,
-                    timeout=reply.timeout,
-                    seconds=reply.timeout_seconds,
-                ),
-                f"{name} was too slow: {outcome.reason} after {reply.seconds:.2f} s",
+    def _log_failure(self, result: AttemptResult, attempt: "Attempt | None", body: Body) -> None:
+        outcome, name, data = result.outcome, result.provider.name, self._end_data(result)
+        data |= {"fault": str(outcome.fault), "reason": outcome.reason}
+        after = f"after {result.seconds:.2f} s"
+        event: events.AttemptFailure
+        if result.timeout is not None:
+            event = events.ProviderTimeout(
+                **data, timeout=result.timeout, seconds=result.timeout_seconds
             )
-            return
-        verb = "could not be tried" if not reply.sent else "failed"
-        self._log(
-            events.ProviderFailure(
-                **common,
-                fault=str(outcome.fault),
-                reason=outcome.reason,
-                error=words,
-                until=milliseconds(outcome.until),
-                hint=outcome.hint or None,
-            ),
-            f"{name} {verb} after {reply.seconds:.2f} s: {outcome.reason}{said}",
-        )
+            message = f"{name} was too slow: {outcome.reason} {after}"
+        else:
+            text = upstream_text(outcome.message, attempt.secrets if attempt else (), body)
+            event = events.ProviderFailure(
+                **data, error=text, until=milliseconds(outcome.until), hint=outcome.hint or None
+            )
+            verb = "failed" if result.sent else "could not be tried"
+            message = f"{name} {verb} {after}: {outcome.reason}" + (f" ({text})" if text else "")
+        self._log(event, message)
+        if attempt is not None and self.services.recorder.wants("debug"):
+            request = attempt.request
+            curl = debug_curl(request.url, request.headers, attempt.secrets)
+            message = f"to repeat the request to {name}: {curl}"
+            self._log(events.RequestDebugCurl(provider=name), message)
 
-    def _log_curl(self, prepared: Prepared, secrets: Sequence[str]) -> None:
-        if self.services.recorder.wants("debug"):
-            curl = debug_curl(prepared.url, prepared.headers, secrets)
-            message = f"to repeat the request to {prepared.provider.name}: {curl}"
-            self._log(events.RequestDebugCurl(provider=prepared.provider.name), message)
+    def _end_data(self, result: AttemptResult) -> dict[str, Any]:
+        """The fields that every event at the end of an attempt has."""
+        data = {
+            "provider": result.provider.name,
+            "attempt": len(self.results),
+            "status": result.status,
+            "ms": round(result.seconds * 1000, 1),
+        }
+        if self._repairs is not None and (known := self._repairs.known(result.provider)):
+            data["prevented"] = known
+        return data
 
     def _log(self, event: events.Event, message: str) -> None:
         self.services.recorder.log(event, message, self.context.id, self.level)
 
 
-def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
-    """Everything in a request that an upstream might quote, and that must not be logged."""
-    names = {b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"}
-    names.add(provider.auth_header.lower().encode())
+class Attempt:
+    """One upstream HTTP exchange. Its `repr` shows no key and no content."""
+
+    def __init__(
+        self,
+        services: Services,
+        context: Context,
+        provider: Provider,
+        wire: WireFormat,
+        draft: RequestDraft,
+        request: WireRequest,
+        timeouts: Timeouts,
+    ) -> None:
+        self.request = request
+        self._services = services
+        self._context = context
+        self._provider = provider
+        self._wire = wire
+        self._body = draft.body
+        """The client's body, repaired perhaps: the answer has to fit it."""
+        self._names = draft.names
+        self._limits = timeouts
+        self._timeouts = StreamTimeouts(timeouts, len(request.body))
+
+    async def make(self, transport: Transport) -> AttemptResult:
+        """Send the request and read the answer up to the commit point.
+
+        Raises nothing but cancellation.
+        """
+        response: UpstreamResponse | None = None
+        keep_open = False
+        try:
+            response = await self._send(transport)
+            result = await self._read(response)
+            keep_open = result.stream is not None
+        except DeadlineExceeded as late:
+            return self._timed_out(late)
+        except BrokenResponse as broken:
+            return self._failed(Fault.UPSTREAM, str(broken), response)
+        except NotAMessage:
+            return self._failed(Fault.UPSTREAM, "the answer is not a message", response)
+        except httpx.HTTPError as error:
+            return self._failed(*fault_of(error), response)
+        finally:
+            if response is not None and not keep_open:
+                await response.aclose()
+        return result
+
+    async def _send(self, transport: Transport) -> UpstreamResponse:
+        """Send the request and wait for the response's headers."""
+        if self._body.stream:
+            name, seconds = "first_byte", self._timeouts.first_byte
+        else:
+            name, seconds = "non_streaming", self._limits.non_streaming
+        watch, prepared = self._context.watch, self.request
+        request = UpstreamRequest(
+            prepared.url, prepared.headers, prepared.body, self._limits.connect
+        )
+        response = await watch.wait(transport.post(request), name, seconds)
+        try:
+            return UpstreamResponse(response, watch)
+        except BrokenResponse:
+            await response.aclose()
+            raise
+
+    async def _read(self, response: UpstreamResponse) -> AttemptResult:
+        """Read as much of the response as it takes to know what it is."""
+        status, media_type = response.status, response.media_type
+        if not 200 <= status < 600:
+            return self._failed(Fault.UPSTREAM, f"invalid status {status}")
+        if status >= 300:
+            return await self._read_refusal(response)
+        is_stream = media_type == EVENT_STREAM or (
+            self._body.stream and "json" not in media_type and "html" not in media_type
+        )
+        return await (self._read_stream(response) if is_stream else self._read_whole(response))
+
+    async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
+        """Read a response that is no success, with as much of its body as comes soon."""
+        body = bytearray()
+
+        async def read() -> None:
+            nonlocal body
+            while len(body) < MAX_ERROR_BODY and (chunk := await response.read()):
+                body += chunk
+
+        # The status alone says that this is no answer.
+        with suppress(DeadlineExceeded, BrokenResponse, httpx.HTTPError):
+            seconds = min(ERROR_BODY_SECONDS, self._limits.idle)
+            await self._context.watch.wait(read(), "error body", seconds)
+        raw, status = bytes(body), response.status
+        if status < 400:
+            reason = f"{status} redirect, not followed"
+            return self._result(Outcome(Fault.UPSTREAM, reason, status), response, raw)
+        headers, now = text_headers(response.headers), self._services.breakers.clock()
+        refusal = self._wire.refusal(status, headers, raw, now)
+        outcome = classify(refusal.status, headers, refusal.error, now=now)
+        # The format says what the status means; the status itself is the upstream's own.
+        outcome = replace(
+            outcome,
+            fault=self._login_fault(status) or outcome.fault,
+            status=status,
+            reason=self._scrub(f"{status} {refusal.error.kind}".rstrip()),
+            until=outcome.until if refusal.until is None else refusal.until,
+            hint=outcome.hint if refusal.until is None else refusal.hint,
+        )
+        return self._result(outcome, response, raw)
+
+    async def _read_whole(self, response: UpstreamResponse) -> AttemptResult:
+        """Read an answer that is no stream, whatever the client has asked for."""
+        raw = await response.read_all("idle", self._limits.idle)
+        whole = self._wire.whole(raw, self._body, self._provider)
+        if whole.error is not None:
+            return self._not_an_answer(response, whole.error, raw)
+        body, media_type = whole.body, None
+        if self._names:
+            body = rename_tools(body, self._names)
+        if self._body.stream:
+            body, media_type = to_events(body), EVENT_STREAM
+        result = self._result(Outcome(Fault.NONE, status=response.status), response, body)
+        result.media_type = media_type
+        result.usage = whole.usage
+        result.signatures = whole.signatures
+        return result
+
+    async def _read_stream(self, response: UpstreamResponse) -> AttemptResult:
+        """Read a stream up to its commit point; all of it if the client wants a whole message."""
+        filters: list[EventFilter] = []
+        if self._names:
+            filters.append(ToolRenamer(self._names))
+        if self._body.stream:
+            filters.append(BlockStopHolder())
+        translator = self._wire.stream(self._body, self._provider, filters)
+        # Only the headers: a stream must not keep the request's body in memory.
+        secrets = partial(secrets_in, self._context.headers, self.request.headers, self._provider)
+        stream = EventStream(
+            response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
+        )
+        begun = await stream.begin()
+        if stream.failure:
+            error, reason = stream.error, ""
+            if error is None:
+                reason = stream.failure
+                error = UpstreamError(message=plain_text(stream.raw) if reason == EMPTY else reason)
+            result = self._not_an_answer(response, error, stream.raw, reason)
+            result.usage = stream.usage
+            return result
+        if self._body.stream:
+            outcome = Outcome(Fault.NONE, status=response.status, complete=False)
+            result = self._result(outcome, response, begun)
+            result.media_type = None if response.media_type == EVENT_STREAM else EVENT_STREAM
+            result.stream = stream
+        else:
+            outcome = Outcome(Fault.NONE, status=response.status)
+            result = self._result(outcome, response, to_message(begun))
+            result.media_type = "application/json"
+        result.usage = stream.usage
+        result.signatures = stream.signatures
+        return result
+
+    def _not_an_answer(
+        self, response: UpstreamResponse, error: UpstreamError, raw: bytes, reason: str = ""
+    ) -> AttemptResult:
+        """The result of a 2xx that holds no answer: classed by the error in it, if there is one."""
+        status = response.status
+        headers, now = text_headers(response.headers), self._services.breakers.clock()
+        outcome = classify(status, headers, error, now=now)
+        if error.type:
+            reason, until = outcome.reason, outcome.until
+        else:
+            # The upstream's own words are kept apart: they may quote a key, or the conversation.
+            reason = f"{status} but {reason or 'the answer is not a message'}"
+            until = None if outcome.fault is Fault.UPSTREAM else outcome.until
+        outcome = replace(outcome, reason=self._scrub(reason), until=until)
+        return self._result(outcome, response, raw)
+
+    def _login_fault(self, status: int) -> Fault | None:
+        """Return what a 401 of the primary means for the login token that the client has sent.
+
+        Only this server knows whether the token was refused before.
+        """
+        if status != 401 or not self._provider.primary or self._provider.key:
+            return None
+        values = (value for name, value in self._context.headers if name == b"authorization")
+        tokens = (bare_credential(value) for value in values)
+        token = next((token for token in tokens if token.startswith(LOGIN_TOKEN)), None)
+        if token is None:
+            return None
+        refused = self._services.logins.first_refusal(token)
+        if refused is None:
+            return Fault.LOGIN
+        # A request that was sent before the client could know says nothing new of the primary.
+        return Fault.REQUEST if self._context.began < refused else None
+
+    def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:
+        return AttemptResult(
+            provider=self._provider,
+            outcome=outcome,
+            seconds=monotonic() - self._timeouts.began,
+            status=response.status,
+            headers=list(response.headers),
+            body=body,
+            decoded=response.decoded,
+        )
+
+    def _failed(
+        self, fault: Fault, reason: str, response: UpstreamResponse | None = None
+    ) -> AttemptResult:
+        """The result if there is nothing that could be passed on."""
+        status = None if response is None else response.status
+        reason = self._scrub(reason if status is None else f"{status} but {reason}")
+        seconds = monotonic() - self._timeouts.began
+        result = AttemptResult(self._provider, Outcome(fault, reason, status), seconds)
+        if fault is Fault.CONNECT_TIMEOUT:
+            result.timeout, result.timeout_seconds = "connect", self._limits.connect
+        return result
+
+    def _timed_out(self, late: DeadlineExceeded) -> AttemptResult:
+        timeouts = self._timeouts
+        since_began = {"first_byte": timeouts.first_byte, "first_content": timeouts.first_content}
+        result = self._failed(Fault.TIMEOUT, f"{late.timeout} timeout")
+        result.timeout = late.timeout
+        result.timeout_seconds = since_began.get(late.timeout, late.seconds)
+        return result
+
+    def _scrub(self, reason: str) -> str:
+        """A reason without secrets: it goes to the log, to the client and into the state file."""
+        return scrub(reason, self.secrets)
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything in the request that an upstream might quote, and that must not be logged."""
+        return secrets_in(self._context.headers, self.request.headers, self._provider)
+
+
+def secrets_in(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
+    """The secrets in the client's headers and in a request to a provider."""
+    names = _CREDENTIALS | {provider.auth_header.lower().encode()}
     return (
         *(bare_credential(v).decode("latin-1") for n, v in (*client, *sent) if n in names),
         *(value for name, value in provider.headers.items() if is_secret_header(name)),
@@ -304,5 +579,44 @@ def _secrets(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[
     )
 
 
-def _not_sent(provider: Provider, reason: str, fault: Fault = Fault.ACCOUNT) -> AttemptResult:
-    return AttemptResult(provider, Outcome(fault, reason), 0.0, sent=False)
+SHOWN_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-type",
+        "user-agent",
+        "x-app",
+    }
+)
+"""Headers that a curl command shows; the value of any other may be a secret."""
+
+SHOWN_QUERY: Final = frozenset({"beta", "api-version"})
+
+
+def debug_curl(
+    url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
+) -> str:
+    """A curl command with which a person can repeat a request, without its secrets.
+
+    The body is left for the person to put into `request.json`.
+    """
+    parts = ["curl", "-sS", "-X", "POST", quote(scrub(masked_url(url), secrets))]
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        is_shown = name in SHOWN_HEADERS and not is_secret_header(name)
+        parts += ["-H", quote(f"{name}: {scrub(value, secrets) if is_shown else '***'}")]
+    return " ".join([*parts, "--data-binary", "@request.json"])
+
+
+def masked_url(url: str) -> str:
+    """A URL with the values in its query masked, except harmless ones."""
+    parts = urlsplit(url)
+    if not parts.query:
+        return url
+    shown = [
+        (name, value if name in SHOWN_QUERY else "***")
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return urlunsplit(parts._replace(query=urlencode(shown, safe="*")))

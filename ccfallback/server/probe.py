@@ -17,20 +17,18 @@ from ccfallback import __version__
 from ccfallback.addresses import Address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages.body import Body
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.attempts import Attempts
+from ccfallback.server.attempts import AttemptResult, Attempts
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Record, Recorder
+from ccfallback.server.stream import READ_ERRORS, UpstreamResponse
 from ccfallback.server.transport import LibraryResponse
 from ccfallback.server.upstream import Upstreams
-from ccfallback.server.upstream_response import Broken, UpstreamResponse
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
 from ccfallback.wire.headers import text_headers
@@ -151,7 +149,7 @@ class _Prober:
         talk = Attempts(services, context, Impartial(), wait=PATIENCE)
         try:
             await talk.run(_question(model), [provider], only_answers, 0.0)
-            reply = _telling(talk.replies)
+            reply = _telling(talk.results)
         finally:
             await talk.close()
         evidence = _evidence(provider, model, reply)
@@ -210,7 +208,7 @@ class _Prober:
                     body = await answer.read_all("list", LIST_PATIENCE)
                 finally:
                     await answer.aclose()
-        except (KeyUnavailable, TimeoutError, DeadlineExceeded, Broken, httpx.HTTPError):
+        except (KeyUnavailable, TimeoutError, *READ_ERRORS):
             return ()
         return _names_in(body)
 

@@ -113,7 +113,7 @@ class CountTokens:
         except Refused as refused:
             await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
-        count = (b"x-ccfallback-attempts", str(attempts.attempts).encode())
+        count = (b"x-ccfallback-attempts", str(attempts.sent).encode())
         if result is None:
             estimate = {"input_tokens": tokens.estimate(body)}
             await send_json(send, estimate, [count, (b"x-ccfallback-estimate", b"1")])

@@ -21,7 +21,7 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server import context as server_context
-from ccfallback.server.attempt import AttemptResult, Prepared
+from ccfallback.server.attempts import AttemptResult
 from ccfallback.server.context import Context
 from ccfallback.server.transport import UpstreamRequest
 from ccfallback.simulator import scripted
@@ -57,7 +57,6 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
         CONFIG,
         PROVIDER,
         Context("id", CONFIG, HEADERS, frozenset({RAW})),
-        Prepared(PROVIDER, FORMATS["anthropic"], BODY, PROVIDER.base_url, HEADERS, RAW),
         UpstreamRequest(PROVIDER.base_url, HEADERS, RAW, 1.0),
         AttemptResult(PROVIDER, OUTCOME, 1.0, 401, headers=HEADERS, body=RAW),
     ],

@@ -1,0 +1,331 @@
+"""One request's attempts without sockets: what is sent, how it is judged, what is logged."""
+
+import asyncio
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
+from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout
+from ccfallback.messages.body import Body
+from ccfallback.policy.failover import Admission, is_final
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.redact import Secret
+from ccfallback.server.attempts import AttemptResult, Attempts, debug_curl, masked_url
+from ccfallback.server.breakers import Breakers
+from ccfallback.server.context import Context, Keys, RefusedLogins, Services
+from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.record import Record, Recorder
+from ccfallback.server.upstream import Upstreams
+from ccfallback.simulator import scripted
+from ccfallback.state.store import MemoryStore
+from tests.server.scripted_transport import Chunk, ScriptedResponse, ScriptedTransport
+
+EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("hello")))
+MESSAGE = msgspec.json.encode(scripted.message("hello"))
+JSON = (b"content-type", b"application/json")
+SSE = (b"content-type", b"text/event-stream")
+CUT = httpx.ReadError("")
+
+E = TypeVar("E", bound=Event)
+
+PRIMARY = Provider(name="one", base_url="https://one.test", primary=True)
+FALLBACK = Provider(
+    name="two", base_url="https://two.test", key=KeySource(literal=Secret("supersecret"))
+)
+
+
+class FixedConfig:
+    """A configuration store without a file."""
+
+    path = Path()
+
+    def is_still(self, version: object) -> bool:
+        """It never changes."""
+        return True
+
+    def stamp(self) -> None:
+        """There is only one version."""
+
+    def load(self) -> Config:
+        return Config()
+
+
+class ScriptedUpstreams(Upstreams):
+    """One scripted transport for every address."""
+
+    def __init__(self, transport: ScriptedTransport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def transport(self, url: str) -> Any:
+        return self._transport
+
+
+class OpenHealth:
+    """Breakers that are closed, and note what they are told."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[str, Outcome | None]] = []
+
+    def admission(self, _provider: Provider) -> Admission:
+        return Admission.OPEN
+
+    def cooldown_until(self, _provider: Provider) -> float:
+        return 0.0
+
+    def begin(self, provider: Provider) -> None:
+        """Reserve nothing."""
+
+    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+        self.settled.append((provider.name, outcome))
+
+
+@dataclass
+class Ran:
+    """What came of one request."""
+
+    chosen: AttemptResult | None
+    results: list[AttemptResult]
+    records: list[Record]
+    transport: ScriptedTransport
+    health: OpenHealth = field(default_factory=OpenHealth)
+
+    def event(self, kind: type[E]) -> E:
+        """The only event of that kind."""
+        (event,) = [record.data for record in self.records if isinstance(record.data, kind)]
+        return event
+
+
+def run(
+    *responses: ScriptedResponse | Exception | None,
+    providers: tuple[Provider, ...] = (PRIMARY,),
+    stream: bool = False,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    level: str = "info",
+) -> Ran:
+    """Run the attempts of one request against scripted responses."""
+    transport, health = ScriptedTransport(*responses), OpenHealth()
+    records: list[Record] = []
+    body = Body.parse(msgspec.json.encode({"model": "m", "messages": [], "stream": stream}))
+
+    async def story() -> Ran:
+        recorder = Recorder(None, level)
+        recorder.listeners.append(records.append)
+        breakers = Breakers(MemoryStore(), recorder)
+        services = Services(
+            live=LiveConfig(FixedConfig(), recorder),
+            breakers=breakers,
+            recorder=recorder,
+            upstreams=ScriptedUpstreams(transport),
+            keys=Keys(),
+            logins=RefusedLogins(),
+            pause=lambda _: asyncio.sleep(0),
+        )
+        context = Context("id", Config(), headers, frozenset())
+        attempts = Attempts(services, context, health)
+        chosen = await attempts.run(body, providers, is_final(Failover()), 0.0)
+        await attempts.close()
+        breakers.close()
+        return Ran(chosen, attempts.results, records, transport, health)
+
+    return asyncio.run(story())
+
+
+def whole(body: bytes = MESSAGE, status: int = 200) -> ScriptedResponse:
+    return ScriptedResponse([body], status, [JSON])
+
+
+def events(*chunks: Chunk) -> ScriptedResponse:
+    return ScriptedResponse(chunks, 200, [SSE])
+
+
+def test_a_whole_answer_is_passed_on_as_it_came() -> None:
+    ran = run(whole())
+    assert ran.chosen is not None
+    assert ran.chosen.body == MESSAGE
+    assert (ran.chosen.status, ran.chosen.media_type, ran.chosen.stream) == (200, None, None)
+    assert ran.health.settled == [("one", Outcome(Fault.NONE, status=200))]
+
+
+def test_a_stream_stays_open_at_its_commit_point() -> None:
+    response = events(EVENTS[0] + EVENTS[1], *EVENTS[2:])
+    ran = run(response, stream=True)
+    assert ran.chosen is not None
+    assert ran.chosen.stream is not None
+    assert ran.chosen.body == EVENTS[0] + EVENTS[1]
+    assert not ran.chosen.outcome.complete
+    assert response.reads == 1
+
+
+def test_a_stream_becomes_a_message_and_a_message_a_stream() -> None:
+    from_stream, from_message = run(events(*EVENTS)), run(whole(), stream=True)
+    assert from_stream.chosen is not None
+    assert from_message.chosen is not None
+    assert msgspec.json.decode(from_stream.chosen.body)["content"][0]["text"] == "hello"
+    assert from_stream.chosen.media_type == "application/json"
+    assert from_message.chosen.body.startswith(b"event: message_start")
+    assert from_message.chosen.media_type == "text/event-stream"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        (whole(b"{}", 999), Outcome(Fault.UPSTREAM, "invalid status 999")),
+        (whole(b"", 302), Outcome(Fault.UPSTREAM, "302 redirect, not followed", 302)),
+        (whole(b"", 500), Outcome(Fault.UPSTREAM, "500", 500)),
+        (
+            whole(b"[]"),
+            Outcome(
+                Fault.UPSTREAM,
+                "200 but the answer is not a message",
+                200,
+                message="the answer is not a message",
+            ),
+        ),
+        (
+            events(),
+            Outcome(Fault.UPSTREAM, "200 but empty answer", 200),
+        ),
+        (
+            events(EVENTS[0]),
+            Outcome(
+                Fault.UPSTREAM,
+                "200 but stream ended without a stop reason",
+                200,
+                message="stream ended without a stop reason",
+            ),
+        ),
+        (events(EVENTS[0], CUT), Outcome(Fault.TRANSPORT, "200 but connection broken", 200)),
+        (CUT, Outcome(Fault.TRANSPORT, "connection broken")),
+        (
+            ScriptedResponse([], 200, [(b"content-encoding", b"br")]),
+            Outcome(Fault.UPSTREAM, "unknown content-encoding br"),
+        ),
+    ],
+    ids=lambda value: value.reason if isinstance(value, Outcome) else "",
+)
+def test_what_is_no_answer_has_a_fault_and_a_reason(
+    response: ScriptedResponse | Exception, outcome: Outcome, stream: bool
+) -> None:
+    if isinstance(response, ScriptedResponse):
+        response = ScriptedResponse(response.chunks, response.status, response.headers)
+    ran = run(response, stream=stream)
+    assert ran.results[0].outcome == outcome
+    if isinstance(response, ScriptedResponse):
+        assert response.closed
+
+
+def test_the_next_provider_is_tried_and_each_attempt_is_logged_once() -> None:
+    failing, working = whole(b"", 500), whole()
+    ran = run(failing, working, providers=(PRIMARY, FALLBACK))
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "two"
+    assert [request.url for request in ran.transport.requests] == [
+        "https://one.test/v1/messages",
+        "https://two.test/v1/messages",
+    ]
+    assert [record.event for record in ran.records] == [
+        *("provider.attempt", "provider.failure", "provider.attempt", "provider.success")
+    ]
+    assert failing.closed
+
+
+def test_a_request_that_cannot_be_made_is_an_attempt_that_was_not_sent() -> None:
+    missing = Provider(name="one", base_url="https://one.test", key=KeySource(env="NOT_SET"))
+    ran = run(providers=(missing,))
+    assert ran.transport.requests == []
+    assert not ran.results[0].sent
+    failure = ran.event(ProviderFailure)
+    assert (failure.fault, failure.status) == ("account", None)
+    assert failure.reason.startswith("no key: ")
+
+
+@pytest.mark.parametrize(
+    ("stream", "timeouts", "fired"),
+    [
+        (True, Timeouts(first_byte=0.01), "first_byte"),
+        (False, Timeouts(non_streaming=0.01), "non_streaming"),
+    ],
+)
+def test_a_silent_provider_costs_its_timeout(stream: bool, timeouts: Timeouts, fired: str) -> None:
+    slow = Provider(name="one", base_url="https://one.test", timeouts=timeouts)
+    ran = run(None, providers=(slow,), stream=stream)
+    event = ran.event(ProviderTimeout)
+    assert (event.timeout, event.fault) == (fired, "timeout")
+    assert event.seconds == pytest.approx(0.01, abs=0.01)
+
+
+def test_the_first_refusal_of_a_login_is_the_clients_own_business() -> None:
+    login = (b"authorization", b"Bearer sk-ant-oat-dummy")
+    ran = run(whole(b"", 401), headers=(login,))
+    assert ran.chosen is not None
+    assert ran.chosen.outcome.fault is Fault.LOGIN
+    assert ran.health.settled == [("one", None)]
+
+
+def test_no_secret_is_in_a_reason_or_in_a_record() -> None:
+    error = b'{"type":"error","error":{"type":"supersecret","message":"no key supersecret"}}'
+    ran = run(whole(error, 500), providers=(FALLBACK,), level="debug")
+    assert ran.results[0].outcome.reason == "500 ***"
+    assert [record.event for record in ran.records][-1] == "request.debug_curl"
+    assert "supersecret" not in str(ran.records)
+
+
+SECRET = "the-providers-own-key"
+
+
+def test_the_curl_command_repeats_the_request() -> None:
+    command = debug_curl(
+        "https://h/v1/messages?beta=true",
+        [(b"x-api-key", SECRET.encode()), (b"anthropic-version", b"2023-06-01")],
+    )
+    assert shlex.split(command) == [
+        *("curl", "-sS", "-X", "POST", "https://h/v1/messages?beta=true"),
+        *("-H", "x-api-key: ***", "-H", "anthropic-version: 2023-06-01"),
+        *("--data-binary", "@request.json"),
+    ]
+
+
+@given(
+    name=st.sampled_from([b"authorization", b"x-api-key", b"x-title", b"cookie", b"x-other"]),
+    before=st.text("ab '\"$`\\;&é", max_size=5),
+    where=st.sampled_from(["https://h/", "https://h/?code={}", "https://h/?api-key={}&x=1"]),
+)
+def test_no_secret_is_in_the_curl_command(name: bytes, before: str, where: str) -> None:
+    headers = [(name, f"{before}{SECRET}".encode("latin-1"))]
+    command = debug_curl(where.format(SECRET), headers, [SECRET])
+    assert SECRET not in command
+
+
+@given(value=st.text(st.characters(max_codepoint=255), max_size=20))
+def test_a_shell_reads_every_header_as_one_word(value: str) -> None:
+    words = shlex.split(debug_curl("https://h/", [(b"x-a", value.encode("latin-1"))]))
+    assert len(words) == 9
+    assert words[-1] == "@request.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/x", "https://h/x"),
+        ("https://h/x?beta=true", "https://h/x?beta=true"),
+        ("https://h/x?key=abc", "https://h/x?key=***"),
+        (
+            "https://h/x?api-version=1&access_token=abc",
+            "https://h/x?api-version=1&access_token=***",
+        ),
+        ("https://h/x?a=12345678901234567890", "https://h/x?a=***"),
+        ("https://h/x?a=1", "https://h/x?a=***"),
+    ],
+)
+def test_a_masked_url_shows_no_secret_of_its_query(url: str, shown: str) -> None:
+    assert masked_url(url) == shown

@@ -1,0 +1,256 @@
+"""An upstream's response and its events: decoding, limits, deadlines, and the commit point."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Timeouts
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.server.stream import (
+    EMPTY,
+    MAX_PIECE,
+    MAX_WHOLE,
+    BrokenResponse,
+    EventStream,
+    StreamTimeouts,
+    UpstreamResponse,
+)
+from ccfallback.simulator import scripted
+from ccfallback.wire.anthropic import AnthropicStream
+from tests.server.scripted_transport import Chunk, ScriptedResponse
+
+EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("partial text")))
+START, BLOCK, TEXT, *REST = EVENTS
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+CUT = httpx.ReadError("")
+
+
+def response(*chunks: Chunk, encoding: str | None = None) -> UpstreamResponse:
+    headers = [] if encoding is None else [(b"content-encoding", encoding.encode())]
+    return UpstreamResponse(ScriptedResponse(chunks, headers=headers), Deadline())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        (None, b"hello"),
+        ("gzip", gzip.compress(b"hello", mtime=0)),
+        ("deflate", zlib.compress(b"hello")),
+    ],
+)
+@given(cut=st.integers(1, 40))
+def test_every_cut_of_a_body_reads_the_same(encoding: str | None, packed: bytes, cut: int) -> None:
+    chunks = [chunk for chunk in (packed[:cut], packed[cut:]) if chunk]
+    found = response(*chunks, encoding=encoding)
+    assert asyncio.run(found.read_all("idle", 5)) == b"hello"
+    assert found.decoded is (encoding is not None)
+
+
+def test_an_unknown_encoding_is_a_broken_response() -> None:
+    with pytest.raises(BrokenResponse, match="content-encoding br"):
+        response(b"x", encoding="br")
+
+
+@pytest.mark.parametrize("packed", [b"nonsense", gzip.compress(b"hello", mtime=0)[:-9]])
+def test_a_body_that_does_not_decode_is_a_broken_response(packed: bytes) -> None:
+    with pytest.raises(BrokenResponse, match="content-encoding"):
+        asyncio.run(response(packed, encoding="gzip").read_all("idle", 5))
+
+
+def test_silence_ends_with_the_timeout_that_fired() -> None:
+    with pytest.raises(DeadlineExceeded) as caught:
+        asyncio.run(response(b"some", None).read_all("idle", 0.01))
+    assert (caught.value.timeout, caught.value.seconds) == ("idle", 0.01)
+
+
+def test_a_compression_bomb_is_read_in_bounded_pieces() -> None:
+    bomb = gzip.compress(bytes(8 * MAX_PIECE))
+
+    async def story() -> list[int]:
+        found = response(bomb, encoding="gzip")
+        sizes = []
+        while piece := await found.read():
+            sizes.append(len(piece))
+        return sizes
+
+    sizes = asyncio.run(story())
+    assert sum(sizes) == 8 * MAX_PIECE
+    assert max(sizes) <= MAX_PIECE
+
+
+def test_the_limit_of_a_whole_answer_counts_decoded_bytes() -> None:
+    bomb = gzip.compress(bytes(MAX_WHOLE + 1), 1)
+    with pytest.raises(BrokenResponse, match="without an end"):
+        asyncio.run(response(bomb, encoding="gzip").read_all("idle", 30))
+
+
+def event_stream(
+    *chunks: Chunk, whole: bool = False, timeouts: Timeouts | None = None
+) -> EventStream:
+    return EventStream(
+        response(*chunks),
+        AnthropicStream(),
+        StreamTimeouts(timeouts or Timeouts(), 0),
+        whole=whole,
+        secrets=lambda: ("supersecret",),
+    )
+
+
+def read(stream: EventStream) -> tuple[bytes, list[bytes], Outcome]:
+    """Read a stream to its end: the events before the commit point, those after it by write."""
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        assert message["more_body"]
+        sent.append(message["body"])
+
+    async def story() -> tuple[bytes, Outcome]:
+        return await stream.begin(), await stream.relay(send)
+
+    begun, outcome = asyncio.run(story())
+    return begun, sent, outcome
+
+
+@given(cuts=st.lists(st.integers(1, len(b"".join(EVENTS)) - 1), max_size=4))
+def test_every_cut_of_a_stream_gives_the_same_events(cuts: list[int]) -> None:
+    data = b"".join(EVENTS)
+    places = [0, *sorted(set(cuts)), len(data)]
+    chunks = [data[a:b] for a, b in pairwise(places)]
+    begun, sent, outcome = read(event_stream(*chunks))
+    assert begun + b"".join(sent) == data
+    assert outcome == Outcome(Fault.NONE, status=200)
+
+
+def test_the_commit_point_is_the_first_content() -> None:
+    stream = event_stream(START, PING, BLOCK, TEXT)
+    assert asyncio.run(stream.begin()) == START + PING + BLOCK
+    assert not stream.failure
+    assert not stream.ended
+
+
+def test_each_read_after_the_commit_point_is_one_write() -> None:
+    _, sent, _ = read(event_stream(START + BLOCK, TEXT + REST[0], b"".join(REST[1:])))
+    assert sent == [TEXT + REST[0], b"".join(REST[1:])]
+
+
+def test_a_whole_message_is_read_to_its_end() -> None:
+    stream = event_stream(*EVENTS, whole=True)
+    assert asyncio.run(stream.begin()) == b"".join(EVENTS)
+    assert stream.ended
+
+
+@pytest.mark.parametrize(
+    ("chunks", "failure"),
+    [
+        ([], EMPTY),
+        ([START], "stream ended without a stop reason"),
+        ([START, OVERLOADED], "error in the stream: overloaded_error"),
+        # Together with the first content: the client must not see a part of such an answer.
+        ([START + BLOCK + OVERLOADED], "error in the stream: overloaded_error"),
+        ([b"data: nonsense\n\n"], "error in the stream: api_error"),
+    ],
+)
+def test_what_goes_wrong_before_the_commit_point_is_no_answer(
+    chunks: Sequence[bytes], failure: str
+) -> None:
+    stream = event_stream(*chunks)
+    asyncio.run(stream.begin())
+    assert stream.failure == failure
+    assert stream.raw == b"".join(chunks)
+
+
+@pytest.mark.parametrize("error", [CUT, BrokenResponse("broken")])
+def test_a_cut_before_the_commit_point_raises(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        asyncio.run(event_stream(START, error).begin())
+
+
+def test_an_answer_without_an_end_is_broken() -> None:
+    stream = event_stream(START, *[b":" + bytes(MAX_WHOLE // 2)] * 3, whole=True)
+    with pytest.raises(BrokenResponse, match="without an end"):
+        asyncio.run(stream.begin())
+
+
+@pytest.mark.parametrize(
+    ("chunks", "fault", "reason"),
+    [
+        ([], Fault.TORN, "stream ended without a stop reason"),
+        ([TEXT], Fault.TORN, "stream ended without a stop reason"),
+        ([OVERLOADED], Fault.TORN, "error in the stream: overloaded_error"),
+        ([b"data: nonsense\n\n"], Fault.TORN, "error in the stream: api_error"),
+        ([CUT], Fault.TORN, "stream cut: connection broken"),
+        ([BrokenResponse("broken")], Fault.TORN, "stream broken: broken"),
+        ([None], Fault.TIMEOUT, "stream stalled"),
+    ],
+)
+def test_what_goes_wrong_after_the_commit_point_tears_the_answer(
+    chunks: Sequence[Chunk], fault: Fault, reason: str
+) -> None:
+    _, _, outcome = read(event_stream(START + BLOCK, *chunks, timeouts=Timeouts(idle=0.01)))
+    assert outcome == Outcome(fault, reason)
+
+
+def test_events_before_an_error_still_reach_the_client() -> None:
+    _, sent, outcome = read(event_stream(START + BLOCK, TEXT + OVERLOADED))
+    assert sent == [TEXT]
+    assert outcome.fault is Fault.TORN
+
+
+@pytest.mark.parametrize("end", [CUT, BrokenResponse("broken"), None])
+def test_what_goes_wrong_after_the_stop_reason_tears_nothing(end: Chunk) -> None:
+    stream = event_stream(*EVENTS[:-1], end, timeouts=Timeouts(idle=0.01))
+    begun, sent, outcome = read(stream)
+    assert begun + b"".join(sent) == b"".join(EVENTS[:-1])
+    assert outcome.ok
+
+
+def test_a_secret_that_a_torn_stream_quotes_is_not_in_the_reason() -> None:
+    error = b'event: error\ndata: {"type":"error","error":{"type":"supersecret"}}\n\n'
+    _, _, outcome = read(event_stream(START + BLOCK, error))
+    assert outcome.reason == "error in the stream: ***"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "timeouts", "fired"),
+    [
+        ([None], Timeouts(first_byte=0.01), "first_byte"),
+        ([START, None], Timeouts(first_byte=0.01, idle=0.02, silence=9), "idle"),
+        ([START, None], Timeouts(first_byte=0.01, silence=0.01, idle=9), "first_content"),
+    ],
+)
+def test_each_part_of_a_stream_has_its_own_timeout(
+    chunks: Sequence[Chunk], timeouts: Timeouts, fired: str
+) -> None:
+    with pytest.raises(DeadlineExceeded) as caught:
+        asyncio.run(event_stream(*chunks, timeouts=timeouts).begin())
+    assert caught.value.timeout == fired
+
+
+def test_a_long_body_may_take_longer_until_the_first_event() -> None:
+    timeouts = StreamTimeouts(Timeouts(first_byte=10, silence=5), body_bytes=50_000)
+    assert (timeouts.first_byte, timeouts.first_content) == (12, 17)
+
+
+@pytest.mark.parametrize("rest", [[b"more"], [CUT], [None]])
+def test_draining_never_fails_and_closes_the_response(rest: Sequence[Chunk]) -> None:
+    upstream = ScriptedResponse(rest)
+    stream = EventStream(
+        UpstreamResponse(upstream, Deadline()),
+        AnthropicStream(),
+        StreamTimeouts(Timeouts(), 0),
+        whole=False,
+        secrets=tuple,
+    )
+    asyncio.run(stream.drain())
+    assert upstream.closed
