@@ -45,11 +45,9 @@ ROOMS = {
         frozenset({"msgspec", "tomlkit"}),
         sys.stdlib_module_names - {"asyncio"},
     ),
-    "wire": Room(
-        frozenset({"wire", "messages", "config", "policy"}), frozenset({"msgspec"}), PURE_STDLIB
-    ),
+    "wire": Room(frozenset({"wire", "messages", "config"}), frozenset({"msgspec"}), PURE_STDLIB),
     "rectify": Room(
-        frozenset({"rectify", "messages", "policy", "config", "wire"}),
+        frozenset({"rectify", "messages", "policy", "config"}),
         frozenset({"msgspec"}),
         PURE_STDLIB,
     ),

@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
+from ccfallback.messages.system import without_billing
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.wire.privacy import without_billing
 
 _RESERVED: Final = re.compile(r"x-anthropic-billing-header.{0,20}reserved")
 

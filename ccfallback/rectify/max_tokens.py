@@ -3,11 +3,11 @@
 import re
 from typing import Final
 
+from ccfallback.messages.effort import with_at_most
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import max_tokens_of, thinking_of, without_clearing
-from ccfallback.wire.privacy import with_at_most
 
 _NAME: Final = r"\bmax_(?:completion_|output_)?tokens\b"
 _MOST: Final = r"(?P<most>\d[\d,]{0,11})"

@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
+from ccfallback.messages.effort import LEAST_BUDGET
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
 from ccfallback.rectify.thinking_parts import max_tokens_of, thinking_of, with_budget
-from ccfallback.wire.privacy import LEAST_BUDGET
 
 _GOOD: Final = 32000
 """Tokens where a budget was too small: what the client itself has by default."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ccfallback.messages.effort import LEAST_BUDGET
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.efforts import effort_of, with_effort_among, without_effort
@@ -21,7 +22,6 @@ from ccfallback.rectify.thinking_parts import (
     with_budget,
     without_switch,
 )
-from ccfallback.wire.privacy import LEAST_BUDGET
 
 _TYPE: Final = r"thinking(?:\.type)?[.:= ]{1,2}"
 _NOT: Final = r"\b.{0,20}(?:not supported|unsupported|not allowed)"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
+from ccfallback.messages.effort import LEAST_BUDGET
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import settled
 from ccfallback.rectify.parts import (
@@ -14,7 +15,6 @@ from ccfallback.rectify.parts import (
     role_of,
     without_blocks,
 )
-from ccfallback.wire.privacy import LEAST_BUDGET
 
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 

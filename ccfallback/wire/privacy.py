@@ -1,26 +1,23 @@
-"""What of a body a provider gets.
+"""What a provider may see of a client's body.
 
-The primary gets the client's own bytes. A fallback gets no name that leads back to the user: the
-user id becomes a pseudonym, the same every time, and the billing line stays behind.
+The primary gets the client's own bytes. A fallback gets nothing that identifies the user: the user
+id becomes a pseudonym, always the same one, and the attribution line is left out.
 """
 
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-from ccfallback import wire
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.messages.body import Body
+from ccfallback.messages.effort import with_at_most
+from ccfallback.messages.system import without_billing
 from ccfallback.messages.thinking import (
     is_own,
     is_own_or_unsigned,
     without_own_thinking,
     without_thinking,
 )
-
-LEAST_BUDGET: Final = 1024
-"""The API takes no smaller budget of thinking, and wants it below `max_tokens`."""
-
-BILLING_MARK: Final = "x-anthropic-billing-header:"
+from ccfallback.wire import FORMATS
 
 
 class Signers(Protocol):
@@ -37,7 +34,7 @@ def body_for(
     provider: Provider, body: Body, privacy: Privacy, signers: Signers | None = None
 ) -> Body:
     """The client's body as `provider` may see it; the very same one if nothing has to change."""
-    if wire.FORMATS[provider.format].speaks_messages:
+    if FORMATS[provider.format].speaks_messages:
         # For every request, and always in the same way: a signature covers what stands before it.
         body = without_foreign_thinking(body, provider, signers)
     model = provider.model_for(body.model)
@@ -45,7 +42,7 @@ def body_for(
         body = body.with_members(model=model)
     if provider.primary:
         return body
-    # A member that stands twice is read once; what was not read must not slip through.
+    # Of a member that is there twice only one was read; the other must not get through.
     body = with_pseudonym(body.respelled(), provider.name)
     if privacy.strip_billing_header:
         body = without_billing(body)
@@ -73,49 +70,16 @@ def without_foreign_thinking(body: Body, provider: Provider, signers: Signers | 
     return without_thinking(body, is_foreign)
 
 
-def with_at_most(body: Body, tokens: int) -> Body:
-    """A body that asks for no more tokens than a provider gives, thinking included."""
-    wanted = body.get("max_tokens")
-    if not isinstance(wanted, int) or wanted <= tokens:
-        return body
-    thinking = body.get("thinking")
-    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
-    if not isinstance(budget, int) or budget < tokens:
-        return body.with_members(max_tokens=tokens)
-    if tokens <= LEAST_BUDGET:
-        return body.without("thinking").with_members(max_tokens=tokens)
-    return body.with_members(max_tokens=tokens, thinking={**thinking, "budget_tokens": tokens - 1})
-
-
 def with_pseudonym(body: Body, provider: str) -> Body:
-    """A body whose `metadata.user_id` says nothing, but the same nothing for the same user.
+    """The body with a pseudonym for `metadata.user_id`, always the same one for a user.
 
-    Each provider gets another pseudonym, so that two of them can't compare notes.
+    Each provider gets another pseudonym, so that two providers cannot match their users.
     """
     metadata = body.get("metadata")
     if not isinstance(metadata, dict):
-        # Nothing there, or nothing that can be read: who knows whose name is in it.
+        # Metadata of another shape may hold the id anywhere.
         return body.without("metadata")
     if "user_id" not in metadata:
         return body
     digest = sha256(f"{provider}\n{metadata['user_id']}".encode())
     return body.with_members(metadata={**metadata, "user_id": f"user_{digest.hexdigest()[:32]}"})
-
-
-def without_billing(body: Body) -> Body:
-    """A body without the billing line in its system prompt, which other providers refuse."""
-    system = body.get("system")
-    if isinstance(system, list):
-        kept = [block for block in system if not _is_billing(block)]
-        if len(kept) == len(system):
-            return body
-        return body.with_members(system=kept) if kept else body.without("system")
-    if isinstance(system, str) and system.startswith(BILLING_MARK):
-        rest = system.partition("\n")[2].lstrip("\n")
-        return body.with_members(system=rest) if rest else body.without("system")
-    return body
-
-
-def _is_billing(block: Any) -> bool:
-    text = block.get("text") if isinstance(block, dict) else None
-    return isinstance(text, str) and text.lstrip().startswith(BILLING_MARK)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, Privacy, Provider
 from ccfallback.messages.body import Body
-from ccfallback.wire.privacy import BILLING_MARK, body_for, with_pseudonym, without_billing
+from ccfallback.messages.system import BILLING_MARK, without_billing
+from ccfallback.wire.privacy import body_for, with_pseudonym
 
 PRIMARY = Config().primary
 FALLBACK = Provider(name="b", base_url="https://b.test")

@@ -10,11 +10,16 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from ccfallback.messages.errors import UpstreamError, error_of, plain_text
+from ccfallback.messages.errors import (
+    UpstreamError,
+    error_of,
+    plain_text,
+    prompt_too_long_with_sizes,
+    says_prompt_too_long,
+)
 from ccfallback.wire.format import Refusal
 from ccfallback.wire.openai import resets
 from ccfallback.wire.openai.chunks import decoded
-from ccfallback.wire.openai.overflow import as_too_long
 
 _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -76,6 +81,12 @@ _STATUS_OF_MESSAGE: Final = (
 _PASSING: Final = frozenset({402, 429, *range(500, 600)})
 """What may be over at a certain time."""
 
+_NOT_TOO_LONG: Final = frozenset({401, 402, 404, 429})
+"""Statuses of other errors, which may speak of lengths too: a throttle names its limits.
+
+Together refuses a long prompt with 403, some relays with 422 or 500.
+"""
+
 _SUCCESS_CODES: Final = (None, 0, 200, "0", "200", "")
 
 
@@ -130,9 +141,9 @@ def of_status(status: int, message: str) -> UpstreamError:
 
 def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
     """What an error says, with its status and its type as Anthropic has them."""
-    too_long = as_too_long(status, error)
-    if too_long is not None:
-        return 400, UpstreamError("invalid_request_error", too_long, error.code, 400)
+    if status not in _NOT_TOO_LONG and says_prompt_too_long(error.message, error.code, error.type):
+        message = prompt_too_long_with_sizes(error.message)
+        return 400, UpstreamError("invalid_request_error", message, error.code, 400)
     meant = _status_meant(status, error)
     return meant, UpstreamError(_type_of(meant), error.message, error.code, meant)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
+from ccfallback.messages.system import without_billing
 from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.content import Part, blocks_of, content_of, is_text, parts_of, text_part
@@ -19,7 +20,6 @@ from ccfallback.wire.openai.effort import Wish, is_openai_reasoning, reasoning_m
 from ccfallback.wire.openai.messages import Message, to_messages
 from ccfallback.wire.openai.schemas import is_strict
 from ccfallback.wire.openai.tools import choice_of, forces_server_tool, functions_of, tools_of
-from ccfallback.wire.privacy import without_billing
 
 _SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
 

@@ -208,3 +208,29 @@ def test_no_refusal_is_too_odd(status: int, raw: bytes, header: str) -> None:
     assert read.error.status == read.status
     assert read.until is None or read.until > NOW
     inside(decoded(raw))
+
+
+LONG = "maximum context length is 1,000 tokens: you requested 1,500 tokens"
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422, 500])
+def test_a_prompt_that_is_too_long_is_refused_in_anthropics_words(status: int) -> None:
+    refusal = refused(status, error(LONG))
+    assert (refusal.status, refusal.error.type) == (400, "invalid_request_error")
+    assert refusal.error.message == f"prompt is too long: 1500 tokens > 1000 maximum ({LONG})"
+
+
+@pytest.mark.parametrize("more", [{"code": "context_length_exceeded"}, {"type": "1261"}])
+def test_a_code_says_that_the_prompt_is_too_long(more: dict[str, str]) -> None:
+    assert refused(400, error("No", **more)).error.message == "prompt is too long (No)"
+
+
+@pytest.mark.parametrize("status", [401, 402, 404, 429])
+def test_other_statuses_are_not_about_the_length(status: int) -> None:
+    message = "reduce the length of the messages"
+    assert refused(status, error(message)).error.message == message
+
+
+@pytest.mark.parametrize("message", ["Unsupported parameter: 'max_tokens'", "max_tokens is large"])
+def test_other_messages_are_not_about_the_length(message: str) -> None:
+    assert refused(400, error(message)).error.message == message
