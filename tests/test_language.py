@@ -105,20 +105,17 @@ TEXTS: Final = sorted(
 
 REMAINING: Final[dict[str, int]] = {
     "CHANGELOG.md": 10,
-    "README.md": 54,
-    "ccfallback": 8,
-    "cli": 128,
-    "completions": 9,
-    "config": 18,
+    "README.md": 50,
+    "cli": 97,
+    "completions": 5,
+    "config": 3,
     "events": 34,
     "http1": 21,
-    "messages": 16,
-    "policy": 31,
-    "rectify": 33,
-    "server": 64,
+    "messages": 14,
+    "rectify": 32,
+    "server": 26,
     "simulator": 23,
-    "state": 6,
-    "wire": 30,
+    "wire": 22,
 }
 """Places left to rephrase in each area. A number may only fall; the table goes when it is empty."""
 

@@ -21,10 +21,9 @@ from ccfallback.policy.breaker import (
     BreakerState,
     Limits,
     Phase,
-    limits_of,
+    open_by_hand,
     phase,
-    sane,
-    tripped,
+    without_impossible_times,
 )
 
 BY_HAND: Final = "put in cooldown by hand"
@@ -42,7 +41,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])
-    states, now, limits = session.states(), session.now(), limits_of(config)
+    states, now, limits = session.states(), session.now(), Limits.from_config(config)
     shown = [
         (provider, current_state(config, states, provider.name, now))
         for provider in config.chain
@@ -120,7 +119,7 @@ def trip(
     config = session.config()
     chosen = list(dict.fromkeys(names))
     require(chosen, [provider.name for provider in config.chain])
-    limits = limits_of(config)
+    limits = Limits.from_config(config)
     if seconds > limits.horizon:
         # A later time would be taken for the mistake of a wrong clock, and ignored.
         raise CcfallbackError(
@@ -134,7 +133,7 @@ def trip(
 
     def put(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
         changed = {
-            name: tripped(states.get(name, CLOSED), until=until, now=now, reason=BY_HAND)
+            name: open_by_hand(states.get(name, CLOSED), until=until, now=now, reason=BY_HAND)
             for name in chosen
         }
         return {**states, **changed}
@@ -178,7 +177,7 @@ def current_state(
     config: Config, states: Mapping[str, BreakerState], name: str, now: float
 ) -> BreakerState:
     """The state of a provider, without the times that only a wrong clock can have written."""
-    return sane(states.get(name, CLOSED), now, limits_of(config))
+    return without_impossible_times(states.get(name, CLOSED), now, Limits.from_config(config))
 
 
 def health_json(

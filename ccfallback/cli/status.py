@@ -27,11 +27,11 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     from ccfallback.cli import recent_requests as recent
     from ccfallback.cli.breaker import current_state, health_json, health_table
     from ccfallback.cli.running_server import configured_url, find_server, server_json
-    from ccfallback.policy.breaker import limits_of
+    from ccfallback.policy.breaker import Limits
 
     session = session_of(ctx)
     config = session.config()
-    states, now, limits = session.states(), session.now(), limits_of(config)
+    states, now, limits = session.states(), session.now(), Limits.from_config(config)
     found = find_server(session.paths, config)
     shown = [(each, current_state(config, states, each.name, now)) for each in config.chain]
     requests = recent.last(session.paths.log, SHOWN)

@@ -176,9 +176,9 @@ def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
     from ccfallback.cli.running_server import server_json
     from ccfallback.events.live_stats import Tries
     from ccfallback.events.stats import quantiles
-    from ccfallback.policy.breaker import limits_of
+    from ccfallback.policy.breaker import Limits
 
-    limits = limits_of(facts.config)
+    limits = Limits.from_config(facts.config)
     providers = []
     for place in board.places(facts):
         provider = place.provider

@@ -21,7 +21,7 @@ from ccfallback.events import story
 from ccfallback.events.live_stats import Picture, Request, Tries
 from ccfallback.events.records import record_from
 from ccfallback.events.stats import BUCKETS, Part, folded
-from ccfallback.policy.breaker import BreakerState, Phase, limits_of, phase
+from ccfallback.policy.breaker import BreakerState, Limits, Phase, phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def places(facts: Facts) -> list[Place]:
 
 
 def _word(state: BreakerState, facts: Facts) -> str:
-    limits = limits_of(facts.config)
+    limits = Limits.from_config(facts.config)
     now = phase(state, facts.now, limits)
     if now is not Phase.CLOSED:
         return str(now.value)
@@ -227,7 +227,7 @@ def _drawn(parts: Sequence[Part], letters: int, bars: Bars) -> tuple[Styled, Sty
 
 def notes(facts: Facts) -> Iterator[Styled]:
     """Why providers are left out, and what is strange about the chain."""
-    limits = limits_of(facts.config)
+    limits = Limits.from_config(facts.config)
     for place in places(facts):
         name, state = place.provider.name, place.state
         if place.word == "disabled":

@@ -1,1 +1,1 @@
-"""Decisions about failover: candidates, breakers, outcomes, learned rejections. Pure."""
+"""Decisions about providers: failover, breakers, outcomes. Pure: no clock, no file, no await."""

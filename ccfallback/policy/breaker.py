@@ -1,12 +1,12 @@
-"""The circuit breaker: what failures do to a provider, and when it may be asked again.
+"""The circuit breaker: what failures do to a provider, and when it may be tried again.
 
     closed ──failures, a timeout, a torn answer, a reset hint──▶ open (cooldown)
       ▲                                                            │ time
       └──────────success────────── half-open ◀─────────────────────┘
-                                       │ failure: one more, perhaps open again
+                                       │ failure: counted, and perhaps open again
 
-A state is frozen; every function returns the next one. All times are Unix seconds, passed in.
-The same rules hold for one model at a provider, so its states nest one level deep.
+States are immutable; every function returns the next one. All times are Unix seconds, passed in.
+A provider has one breaker for itself and one for each model, so its state nests one level deep.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import BLAME, Blame, Fault, Outcome
 
 TIERS: Final = ((10, 300.0), (5, 60.0), (3, 30.0))
-"""(at least this many failures in a row, seconds of cooldown), longest first."""
+"""(at least so many failures in a row, seconds of cooldown), longest cooldown first."""
 
 AT_ONCE: Final[Mapping[Fault, float]] = {
     Fault.CONNECT_TIMEOUT: 30.0,
     Fault.TIMEOUT: 30.0,
     Fault.TORN: 10.0,
 }
-"""Failures that cost too much to be had three times: seconds of cooldown from the first on."""
+"""Failures too expensive to wait for the third: seconds of cooldown from the first one on."""
 
 MOST_MODELS: Final = 64
-"""Models kept per provider: the client names them, so their number needs a bound."""
+"""Models kept for each provider; the client chooses their names, so there is a limit."""
 
 
 class Phase(Enum):
-    """Who may try."""
+    """Which requests may try: all, none, or one probe at a time."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -43,34 +43,34 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows a breaker; seconds."""
+    """The part of the configuration that a breaker needs; seconds."""
 
     max_cooldown: float = 300.0
     max_reset: float = 21600.0
     honor_reset: bool = True
     cooldowns: bool = True
-    """False while there is nobody else to ask: then failures are counted, and no more."""
+    """False if no other provider is left to try: then failures are counted without a cooldown."""
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Limits":
+        """The limits that a configuration sets."""
+        rules = config.breaker
+        return cls(
+            max_cooldown=rules.max_cooldown,
+            max_reset=rules.max_reset,
+            honor_reset=rules.honor_reset,
+            cooldowns=config.cooldowns,
+        )
 
     @property
     def horizon(self) -> float:
-        """The longest cooldown there can be; a time further ahead is a wrong clock's."""
+        """The longest possible cooldown; a time further ahead comes from a wrong clock."""
         return max(self.max_cooldown, self.max_reset)
-
-
-def limits_of(config: Config) -> Limits:
-    """What the configuration allows a breaker."""
-    rules = config.breaker
-    return Limits(
-        max_cooldown=rules.max_cooldown,
-        max_reset=rules.max_reset,
-        honor_reset=rules.honor_reset,
-        cooldowns=config.cooldowns,
-    )
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """What is known of a provider, or of one model there."""
+    """The breaker of a provider, or of one model there."""
 
     failures: int = 0
     last_failure: float | None = None
@@ -80,38 +80,39 @@ class BreakerState:
     reason: str | None = None
     models: Mapping[str, "BreakerState"] = field(default_factory=lambda: MappingProxyType({}))
     learned: tuple[LearnedRejection, ...] = ()
-    """What the provider refuses; no failure, and untouched by all that happens here."""
+    """What the provider refuses. Not a failure, so nothing here changes it."""
 
 
 CLOSED: Final = BreakerState()
 
 
 def phase(state: BreakerState, now: float, limits: Limits) -> Phase:
-    """Whether all, none or one may try."""
+    """The phase of a breaker at a moment."""
     until = state.cooldown_until
     if until is None or until - now > limits.horizon:
         return Phase.CLOSED
     return Phase.OPEN if until > now else Phase.HALF_OPEN
 
 
-def failed(
+def count_failure(
     state: BreakerState, outcome: Outcome, *, model: str, began: float, now: float, limits: Limits
 ) -> BreakerState:
-    """The state after a failure of a request that began at `began`.
+    """The state after an attempt that began at `began` failed.
 
-    Outcomes that are nobody's fault change nothing.
+    Outcomes that are not the provider's fault change nothing.
     """
     match BLAME[outcome.fault]:
-        case Blame.NOBODY:
+        case Blame.NONE:
             return state
         case Blame.PROVIDER:
-            return _counted(state, outcome, began, now, limits)
+            return _count_failure(state, outcome, began, now, limits)
         case Blame.MODEL:
-            known = state.models.get(model, CLOSED)
-            return with_model(state, model, _counted(known, outcome, began, now, limits))
+            of_model = state.models.get(model, CLOSED)
+            of_model = _count_failure(of_model, outcome, began, now, limits)
+            return with_model(state, model, of_model)
 
 
-def _counted(
+def _count_failure(
     state: BreakerState, outcome: Outcome, began: float, now: float, limits: Limits
 ) -> BreakerState:
     failures = state.failures + 1
@@ -130,25 +131,26 @@ def _counted(
 
 
 def cooldown(failures: int, fault: Fault, limits: Limits) -> float:
-    """Seconds of cooldown after so many failures in a row, the last of this kind."""
+    """The seconds of cooldown after so many failures in a row, the last of this kind."""
     tier = next((length for least, length in TIERS if failures >= least), 0.0)
     return min(limits.max_cooldown, max(tier, AT_ONCE.get(fault, 0.0)))
 
 
-def succeeded(state: BreakerState, *, model: str, began: float, now: float) -> BreakerState:
+def count_success(state: BreakerState, *, model: str, began: float, now: float) -> BreakerState:
     """The state after an answer: closed, for the provider and for the model.
 
-    An answer that was under way when a cooldown began, or that is older than the last failure
-    (another server's, which came into the file first), says nothing about the time since.
+    An answer whose attempt began before the cooldown does not close the breaker, and neither does
+    an answer that is older than the last failure, which another server counted: they do not show
+    how the provider is now.
     """
     models = state.models
     if model in models:
-        known = models[model]
-        models = {**models, model: _closed(known, known.models, began, now)}
-    return _closed(state, models, began, now)
+        of_model = models[model]
+        models = {**models, model: _close(of_model, of_model.models, began, now)}
+    return _close(state, models, began, now)
 
 
-def _closed(
+def _close(
     state: BreakerState, models: Mapping[str, BreakerState], began: float, now: float
 ) -> BreakerState:
     in_flight = state.cooldown_began is not None and began <= state.cooldown_began
@@ -163,31 +165,34 @@ def _closed(
     )
 
 
-def tripped(state: BreakerState, *, until: float, now: float, reason: str) -> BreakerState:
-    """The state after a person put the provider in cooldown."""
+def open_by_hand(state: BreakerState, *, until: float, now: float, reason: str) -> BreakerState:
+    """The state after a person opened the breaker."""
     return replace(state, cooldown_until=until, cooldown_began=now, reason=reason)
 
 
-def with_model(state: BreakerState, model: str, known: BreakerState) -> BreakerState:
-    """The state with what is known of one model; the longest untouched one makes room."""
+def with_model(state: BreakerState, model: str, of_model: BreakerState) -> BreakerState:
+    """The state with another breaker for one model; of too many, the oldest failure is dropped."""
     models = {name: old for name, old in state.models.items() if name != model}
     if len(models) >= MOST_MODELS:
         del models[min(models, key=lambda name: models[name].last_failure or 0.0)]
-    models[model] = known
+    models[model] = of_model
     return replace(state, models=models)
 
 
-def sane(state: BreakerState, now: float, limits: Limits) -> BreakerState:
-    """The state without times that no clock of ours can have written."""
+def without_impossible_times(state: BreakerState, now: float, limits: Limits) -> BreakerState:
+    """The state without times so far ahead that only a wrong clock can have written them."""
 
-    def past(when: float | None) -> float | None:
+    def possible(when: float | None) -> float | None:
         return None if when is not None and when - now > limits.horizon else when
 
     return replace(
         state,
-        last_failure=past(state.last_failure),
-        last_success=past(state.last_success),
-        cooldown_until=past(state.cooldown_until),
-        cooldown_began=past(state.cooldown_began),
-        models={name: sane(known, now, limits) for name, known in state.models.items()},
+        last_failure=possible(state.last_failure),
+        last_success=possible(state.last_success),
+        cooldown_until=possible(state.cooldown_until),
+        cooldown_began=possible(state.cooldown_began),
+        models={
+            name: without_impossible_times(of_model, now, limits)
+            for name, of_model in state.models.items()
+        },
     )

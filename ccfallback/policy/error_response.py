@@ -1,4 +1,4 @@
-"""What the client gets when nobody could answer."""
+"""The error that the client gets when no provider could answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from ccfallback.messages import errors as envelope
 from ccfallback.policy.outcome import NEEDS_A_PERSON, OWN_NETWORK, Outcome, is_prompt_too_long
 
 SOON: Final = 60.0
-"""A longer `retry-after` than this makes Claude Code give up at once."""
+"""Seconds; with a longer `retry-after`, Claude Code gives up at once."""
 
 HOURS: Final = 900.0
-"""Seconds from which a wait is for a person, not for a client, to sit out."""
+"""Seconds; a client should not wait this long, so it should not retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An answer of our own."""
+    """An error that ccfallback itself answers with."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -36,11 +36,11 @@ class ErrorResponse:
 
 
 def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
-    """The primary gave nothing that could be handed on, and there is nobody else."""
+    """The primary gave no response that can be passed on, and there is no fallback."""
     last = failures[-1].outcome.reason if failures else why
     hint = "add one with `ccfallback providers add`"
     message = f"Primary API failed and no fallbacks configured: {last}; {hint}"
-    return _verdict(502, "proxy_error", message, request_id)
+    return _response(502, "proxy_error", message, request_id)
 
 
 def exhausted(
@@ -51,10 +51,10 @@ def exhausted(
     request_id: str,
     now: float,
 ) -> ErrorResponse:
-    """All have failed. `cooling` says who is left out, and until when."""
+    """All providers failed. `cooling` holds the cooling ones, and when each cooldown ends."""
     too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
     if too_long is not None:
-        return _verdict(
+        return _response(
             400,
             "invalid_request_error",
             envelope.prompt_too_long(too_long.outcome.message),
@@ -64,7 +64,7 @@ def exhausted(
     left = [until - now for until in cooling.values() if until > now]
     if left and min(left) <= SOON:
         headers.append((b"retry-after", str(max(1, ceil(min(left)))).encode()))
-    elif _hopeless(failures, cooling, now):
+    elif _is_hopeless(failures, cooling, now):
         headers.append((b"x-should-retry", b"false"))
     attempts = [
         {
@@ -75,7 +75,7 @@ def exhausted(
         for failure in failures
     ]
     message = _sentence(failures, cooling, now)
-    return _verdict(
+    return _response(
         502,
         "fallback_exhausted",
         message,
@@ -86,8 +86,8 @@ def exhausted(
     )
 
 
-def _hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:
-    """Whether every failure needs a person, or hours."""
+def _is_hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:
+    """Whether every failure needs a person or hours of waiting."""
     tried = {failure.provider for failure in failures}
     skipped = [until - now for name, until in cooling.items() if name not in tried]
     return (
@@ -104,12 +104,12 @@ def _takes_long(outcome: Outcome, now: float) -> bool:
 
 
 def _sentence(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> str:
-    """Who failed how, and when who is back: one line for a person."""
-    told: dict[str, str] = {failure.provider: failure.outcome.reason for failure in failures}
+    """How each provider failed, and when it is back: one line for a person."""
+    reasons: dict[str, str] = {failure.provider: failure.outcome.reason for failure in failures}
     for name in cooling:
-        told.setdefault(name, "left out after earlier failures")
+        reasons.setdefault(name, "cooling down after earlier failures")
     parts = []
-    for name, why in told.items():
+    for name, why in reasons.items():
         until = cooling.get(name, 0.0)
         back = f", back in {_span(until - now)}" if until > now else ""
         parts.append(f"{name} ({why}{back})")
@@ -126,7 +126,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _verdict(
+def _response(
     status: int,
     kind: str,
     message: str,

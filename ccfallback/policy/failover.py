@@ -1,11 +1,11 @@
 """The loop that tries providers until an outcome should reach the client.
 
-It is a conversation: `failover` yields the steps it wants done (`Try`, `Wait`) and is sent the
-`Outcome` of each try. It never awaits and knows no clock; whoever drives it does the work. The
-driver closes it when the client leaves, and `finally` frees what was reserved.
+`failover` is a generator: it yields the steps to do (`Try`, `Wait`) and is sent the `Outcome` of
+each attempt. It never awaits and reads no clock; its driver does the work. The driver closes it
+when the client disconnects, and `finally` releases what it has reserved.
 
-The primary is the first provider and the safety valve the last candidate; every rule below is
-written once and holds for all of them.
+The primary is the first candidate and the safety valve is the last; every rule below is written
+once and holds for all of them.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,26 +19,30 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
 
 NETWORK_PAUSE: Final = 0.5
-"""Seconds between two looks at whether this machine's network is back."""
+"""Seconds between two rounds while this machine's network is down."""
+
+BACKOFF_BASE: Final = 0.5
+BACKOFF_MAX: Final = 8.0
+"""Seconds before the first retry, and at most."""
 
 
 class Reason(StrEnum):
-    """Why a try is made; goes into the log as it is."""
+    """Why an attempt is made; the log holds the value."""
 
     FIRST = "first"
     RETRY = "retry"
     RECTIFIED = "rectified"
     FAILOVER = "failover"
     BUSY_PROBE = "busy-probe"
-    """Another request is probing the provider, but nobody else is left."""
+    """Another request is probing the provider, but no other candidate is left."""
     SAFETY_VALVE = "safety-valve"
     NETWORK_BACK = "network-back"
-    """This machine was offline a moment ago; perhaps it no longer is."""
+    """All hosts were unreachable a moment ago; perhaps this machine is online again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Send the request to the provider, and say what came of it."""
+    """Send the request to the provider, and send back the outcome."""
 
     provider: Provider
     draft: RequestDraft
@@ -47,7 +51,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Let so many seconds pass."""
+    """Let some seconds pass."""
 
     seconds: float
 
@@ -55,11 +59,11 @@ class Wait:
 Step = Try | Wait
 
 Flow = Generator[Step, Outcome | None, Outcome | None]
-"""Returns the outcome to hand to the client, or `None` when all failed."""
+"""Returns the outcome that the client gets, or `None` if all candidates failed."""
 
 
 class Admission(Enum):
-    """Whether a provider may be asked now."""
+    """Whether a provider may be tried now."""
 
     OPEN = "open"
     BUSY = "busy"
@@ -68,31 +72,31 @@ class Admission(Enum):
 
 
 class Health(Protocol):
-    """What one request asks and tells the breakers."""
+    """The breakers, as one request uses them."""
 
     def admission(self, provider: Provider) -> Admission:
-        """Whether the provider may be asked. Changes nothing."""
+        """Whether the provider may be tried. Changes nothing."""
 
     def cooldown_until(self, provider: Provider) -> float:
         """When its cooldown ends, in Unix seconds."""
 
     def begin(self, provider: Provider) -> None:
-        """A try is about to be made; takes the half-open place."""
+        """Attempts at the provider begin; takes its probe slot if it is half-open."""
 
     def settle(self, provider: Provider, outcome: Outcome | None) -> None:
-        """What all tries at it came to, `None` if nobody is to blame. Frees the place."""
+        """Count the outcome of all attempts at it, or nothing if `None`; releases the slot."""
 
 
 Repair = Callable[
     [Provider, RequestDraft, Outcome, frozenset[str]], tuple[str, RequestDraft] | None
 ]
-"""A repair of a refused request, by one of the rectifiers not yet used: its name and the draft."""
+"""Repairs a refused request with a rectifier that is not used yet: its name and the new draft."""
 
 Backoff = Callable[[int], float]
-"""Seconds before the n-th retry, from 1."""
+"""The seconds to wait before retry number n, from 1."""
 
 IsFinal = Callable[[Outcome, Provider], bool]
-"""Whether an outcome is what the client gets."""
+"""Whether the client gets this outcome."""
 
 
 def failover(
@@ -105,39 +109,39 @@ def failover(
     backoff: Backoff,
     network_wait: float = 0.0,
 ) -> Flow:
-    """Ask each candidate in turn until an outcome should reach the client.
+    """Try each candidate in turn until an outcome should reach the client.
 
-    While every failure is this machine's own network, ask again for `network_wait` seconds.
+    While this machine is offline, try all of them again for up to `network_wait` seconds.
     """
     chain = tuple(providers)
     waited = 0.0
     while True:
         unreachable: list[tuple[Provider, Outcome]] = []
-        asked = 0
+        tried = 0
         try:
             for provider, reason in candidates(chain, health):
-                again = waited > 0 and asked == 0
-                asked += 1
+                back = waited > 0 and tried == 0
+                tried += 1
                 health.begin(provider)
                 outcome, final = None, False
                 try:
-                    first = Reason.NETWORK_BACK if again else reason
-                    outcome = yield from ask(provider, draft, first, repair, backoff)
+                    first = Reason.NETWORK_BACK if back else reason
+                    outcome = yield from try_provider(provider, draft, first, repair, backoff)
                     final = is_final(outcome, provider)
                 finally:
                     if outcome is not None and outcome.fault in OWN_NETWORK and not final:
                         unreachable.append((provider, outcome))
                     else:
-                        # A failure that the client is to deal with is no failure of the provider.
-                        blamed = outcome is not None and (outcome.ok or not final)
-                        health.settle(provider, outcome if blamed else None)
+                        # An error that the client has to handle is not the provider's failure.
+                        counts = outcome is not None and (outcome.ok or not final)
+                        health.settle(provider, outcome if counts else None)
                 if final:
                     return outcome
         finally:
             offline = bool(unreachable) and is_offline(unreachable)
             for provider, outcome in unreachable:
                 health.settle(provider, None if offline else outcome)
-        if not offline or len(unreachable) < asked or waited >= network_wait:
+        if not offline or len(unreachable) < tried or waited >= network_wait:
             return None
         pause = min(NETWORK_PAUSE, network_wait - waited)
         yield Wait(pause)
@@ -145,9 +149,9 @@ def failover(
 
 
 def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[Provider, Reason]]:
-    """Whoever is admitted, in order; then those that are being probed; at last one that cools.
+    """The admitted providers in order, then the busy ones, then the one that cools down soonest.
 
-    Lazy, because the answer of `admission` may be another one by the time a provider's turn comes.
+    This is lazy because `admission` may change before it is a provider's turn.
     """
     reason = Reason.FIRST
     busy: list[Provider] = []
@@ -167,19 +171,19 @@ def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[
         yield min(cooling, key=health.cooldown_until), Reason.SAFETY_VALVE
 
 
-def ask(
+def try_provider(
     provider: Provider, draft: RequestDraft, reason: Reason, repair: Repair, backoff: Backoff
 ) -> Generator[Step, Outcome | None, Outcome]:
-    """All tries of one request at one provider: repairs first, then retries.
+    """All attempts of one request at one provider, with repairs and retries.
 
-    A repair that is refused as well leaves the first refusal standing.
+    If a repaired request is refused as well, the outcome is the first refusal.
     """
     refused: Outcome | None = None
     used: frozenset[str] = frozenset()
     retries = 0
     while True:
         outcome = yield Try(provider, draft, reason)
-        assert outcome is not None, "a driver sends the outcome of each try"
+        assert outcome is not None, "the driver sends the outcome of each attempt"
         if outcome.fault is Fault.REQUEST:
             refused = refused or outcome
             repaired = repair(provider, draft, outcome, used)
@@ -196,16 +200,25 @@ def ask(
             return outcome
 
 
+def backoff(attempt: int, random: Callable[[], float]) -> float:
+    """The seconds to wait before retry number `attempt` (from 1).
+
+    The wait doubles up to 8 seconds; half of it is jitter. `random` returns a number from 0 to 1.
+    """
+    ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** (attempt - 1))
+    return float(ceiling * (0.5 + 0.5 * random()))
+
+
 def is_offline(unreachable: Iterable[tuple[Provider, Outcome]]) -> bool:
-    """Whether failures to reach anybody are this machine's own: two different hosts at once."""
+    """Whether this machine is offline: two different hosts were unreachable at once."""
     return len({address(provider.base_url).host for provider, _ in unreachable}) > 1
 
 
 def is_final(rules: Failover) -> IsFinal:
-    """The rule for the messages endpoint: an answer, or what the client has to deal with itself.
+    """The rule for the messages endpoint: an answer, or an error that the client can handle.
 
-    That is a refusal by the primary with a status that is not in the failover list, unless its
-    body tells of something else, such as money, that the client can do nothing about.
+    Such an error is a refusal by the primary with a status outside the failover list, unless its
+    body shows a fault that the client cannot fix, such as missing credit.
     """
 
     def check(outcome: Outcome, provider: Provider) -> bool:
@@ -214,13 +227,14 @@ def is_final(rules: Failover) -> IsFinal:
         status = outcome.status
         if not provider.primary or status is None or status < 400:
             return False
-        # What the body says beyond the status is nothing that the client could mend.
-        says_more = outcome.fault is not fault_of_status(status)
-        return status not in rules.statuses and not says_more
+        if outcome.fault is not fault_of_status(status):
+            # The body shows a fault behind the status, and the client cannot fix that one.
+            return False
+        return status not in rules.statuses
 
     return check
 
 
 def only_answers(outcome: Outcome, _provider: Provider) -> bool:
-    """The rule for side endpoints: nothing but an answer reaches the client."""
+    """The rule for side endpoints: only an answer reaches the client."""
     return outcome.ok

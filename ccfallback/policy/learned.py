@@ -1,7 +1,7 @@
-"""What providers refuse, remembered: a repair that worked is made before the next refusal.
+"""What providers refuse: once a repair has worked, later requests are repaired in advance.
 
-A lesson is the refusal in words that trigger its rectifier again, so the rectifier itself is all
-that is needed to apply it. It is forgotten after a day, because providers learn too.
+A learned rejection holds a refusal in words that trigger its rectifier again, so the rectifier
+alone is enough to apply it. It expires a day after its last use, because providers change.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 LIFE: Final = 86400.0
-"""Seconds for which a lesson holds after it was last of use."""
+"""Seconds for which a learned rejection is valid after its last use."""
 
 MOST: Final = 128
-"""Lessons kept per provider."""
+"""Learned rejections kept for each provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,43 +21,41 @@ class LearnedRejection:
 
     rectifier: str
     model: str
-    """The model that the client asked for."""
+    """The model that the client requested."""
     text: str
-    """A refusal by which the rectifier makes the same repair; names and numbers, no content."""
+    """A refusal for which the rectifier makes the same repair; names and numbers, no content."""
     until: float
     """Unix seconds."""
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes it the same lesson again."""
+        """Equal for two rejections that teach the same repair."""
         return (self.rectifier, self.model, self.text)
 
-
-def valid(lessons: Sequence[LearnedRejection], now: float) -> tuple[LearnedRejection, ...]:
-    """Those that still hold; one that is further ahead than any can be was written by a wrong
-    clock, and does not."""
-    return tuple(lesson for lesson in lessons if now < lesson.until <= now + 2 * LIFE)
+    def needs_renewal(self, now: float) -> bool:
+        """Whether a use should renew it: not every use, because each renewal is a write."""
+        return self.until - now < LIFE / 2
 
 
-def learned(
-    lessons: Sequence[LearnedRejection], rectifier: str, model: str, text: str, now: float
+def still_valid(rejections: Sequence[LearnedRejection], now: float) -> tuple[LearnedRejection, ...]:
+    """The rejections that have not expired, and whose time is not from a wrong clock."""
+    return tuple(each for each in rejections if now < each.until <= now + 2 * LIFE)
+
+
+def remember(
+    rejections: Sequence[LearnedRejection], rectifier: str, model: str, text: str, now: float
 ) -> tuple[LearnedRejection, ...]:
-    """The lessons with one more, or with that one renewed; the oldest make room."""
+    """The rejections with a new or renewed one; of too many, the oldest are dropped."""
     new = LearnedRejection(rectifier, model, text, now + LIFE)
-    kept = [lesson for lesson in valid(lessons, now) if lesson.key != new.key]
-    return (*kept, new)[-MOST:]
+    others = [each for each in still_valid(rejections, now) if each.key != new.key]
+    return (*others, new)[-MOST:]
 
 
-def renewed(
-    lessons: Sequence[LearnedRejection], used: Sequence[LearnedRejection], now: float
+def renew(
+    rejections: Sequence[LearnedRejection], used: Sequence[LearnedRejection], now: float
 ) -> tuple[LearnedRejection, ...]:
-    """The lessons, with new life for the used ones."""
-    keys = {lesson.key for lesson in used}
+    """The rejections, with a new expiry for the used ones."""
+    keys = {each.key for each in used}
     return tuple(
-        replace(lesson, until=now + LIFE) if lesson.key in keys else lesson for lesson in lessons
+        replace(each, until=now + LIFE) if each.key in keys else each for each in rejections
     )
-
-
-def wearing_out(lesson: LearnedRejection, now: float) -> bool:
-    """Whether a lesson is worth renewing: not at every request, that would be a write each."""
-    return lesson.until - now < LIFE / 2

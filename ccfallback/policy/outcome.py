@@ -1,7 +1,7 @@
-"""What an attempt came to, and what follows from it for the chain and the breaker.
+"""The outcome of an attempt, and its consequences for the chain and the breaker.
 
-`Outcome` is all that policy may know of an upstream's answer. The tables below are the rules;
-`classify` reads a refused answer into one of their rows.
+`Outcome` is all that policy knows about an upstream's answer. The tables below are the rules;
+`classify` finds the row for a refusal.
 """
 
 import re
@@ -15,45 +15,45 @@ from ccfallback.messages.errors import UpstreamError, says_prompt_too_long
 
 
 class Fault(StrEnum):
-    """Why an attempt is not an answer."""
+    """Why an attempt failed."""
 
     NONE = "none"
     REQUEST = "request"
-    """The upstream refuses this request: another provider may not."""
+    """The upstream refuses this request; another provider may accept it."""
     LOGIN = "login"
-    """A login token has run out; the client refreshes it when it is told."""
+    """A login token has expired; the client refreshes it when it sees the error."""
     ACCOUNT = "account"
-    """Key, credit or permission: a person has to act."""
+    """The key, the credit or a permission: a person has to act."""
     THROTTLED = "throttled"
     MODEL_THROTTLED = "model-throttled"
-    """A usage window of one model is used up; the account serves others."""
+    """The quota of one model is used up; the account still serves others."""
     OVERLOADED = "overloaded"
     UNKNOWN_MODEL = "unknown-model"
     UPSTREAM = "upstream"
-    """The upstream failed, or gave an answer that is none."""
+    """The upstream failed, or its response is not an answer."""
     TRANSPORT = "transport"
     """The connection was refused, reset or broken, or TLS failed."""
     UNREACHABLE = "unreachable"
-    """No name resolution or no route: the host, or this machine's own network."""
+    """No name resolution or no route: the host is down, or this machine's network is."""
     CONNECT_TIMEOUT = "connect-timeout"
     TIMEOUT = "timeout"
-    """No first event in time, or silence after it."""
+    """No first event in time, or too long a silence after it."""
     TORN = "torn"
     """The answer broke after the commit point."""
 
 
 class Blame(Enum):
-    """Whose failure count an outcome goes to."""
+    """The breaker that counts an outcome as a failure."""
 
-    NOBODY = "nobody"
+    NONE = "none"
     PROVIDER = "provider"
     MODEL = "model"
 
 
 BLAME: Final[Mapping[Fault, Blame]] = {
-    Fault.NONE: Blame.NOBODY,
-    Fault.REQUEST: Blame.NOBODY,
-    Fault.LOGIN: Blame.NOBODY,
+    Fault.NONE: Blame.NONE,
+    Fault.REQUEST: Blame.NONE,
+    Fault.LOGIN: Blame.NONE,
     Fault.ACCOUNT: Blame.PROVIDER,
     Fault.THROTTLED: Blame.PROVIDER,
     Fault.MODEL_THROTTLED: Blame.MODEL,
@@ -68,33 +68,33 @@ BLAME: Final[Mapping[Fault, Blame]] = {
 }
 
 RETRYABLE: Final = frozenset({Fault.UPSTREAM, Fault.OVERLOADED, Fault.TRANSPORT, Fault.UNREACHABLE})
-"""Worth another try at the same provider. A timeout is not: it has cost enough."""
+"""Faults worth a retry at the same provider. A timeout is not: it has taken long enough."""
 
 OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT})
-"""Two hosts that fail like this for one request mean that this machine is offline."""
+"""If two hosts fail like this for one request, this machine is offline."""
 
 NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQUEST})
-"""Trying again in a minute changes nothing."""
+"""Faults that another attempt in a minute would meet again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What policy may know of an answer."""
+    """What policy knows about an attempt."""
 
     fault: Fault
     reason: str = ""
-    """A few words for the state file and the log; no content, no secret."""
+    """A few words for the state and the log; no content, no secret."""
     status: int | None = None
     message: str = ""
     """The upstream's own words."""
     code: str = ""
-    """Its machine-readable code, where it gave one."""
+    """Its machine-readable code, if there is one."""
     until: float | None = None
-    """Reset hint: when the upstream said to come back, in Unix seconds."""
+    """The reset hint: when the upstream expects to serve again, in Unix seconds."""
     hint: str = ""
-    """Where it said so: the name of a header, or `message`."""
+    """The source of the reset hint: the name of a header, or `message`."""
     complete: bool = True
-    """Whether the answer is whole, or a stream of which only the beginning is known."""
+    """False for a stream that has only begun."""
 
     @property
     def ok(self) -> bool:
@@ -102,10 +102,10 @@ class Outcome:
         return self.fault is Fault.NONE
 
 
-_PASSING: Final = frozenset(
+_TEMPORARY: Final = frozenset(
     {Fault.THROTTLED, Fault.MODEL_THROTTLED, Fault.OVERLOADED, Fault.UPSTREAM}
 )
-"""Faults whose upstream may know when they are over."""
+"""Faults that end without a person; the upstream may know when."""
 
 FAULT_OF_STATUS: Final[Mapping[int, Fault]] = {
     401: Fault.ACCOUNT,
@@ -116,7 +116,7 @@ FAULT_OF_STATUS: Final[Mapping[int, Fault]] = {
     429: Fault.THROTTLED,
     529: Fault.OVERLOADED,
 }
-"""What a status means where the body says nothing else; see `fault_of_status` for the rest."""
+"""What a status means unless the body says more; see `fault_of_status` for other statuses."""
 
 FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
     "invalid_request_error": Fault.REQUEST,
@@ -128,11 +128,11 @@ FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
     "rate_limit_error": Fault.THROTTLED,
     "overloaded_error": Fault.OVERLOADED,
 }
-"""What an error inside a 2xx means; any other type is the upstream's failure."""
+"""What an error inside a 2xx means; any other type is a failure of the upstream."""
 
 _BILLING: Final = re.compile(
     r"credit balance|insufficient (?:credits?|balance|funds|quota)|payment required"
-    # The word, and not a header or a member of a tool that is named so.
+    # The word alone: not part of the name of a header or of a tool's parameter.
     r"|(?<![\w.-])billing(?![\w-])"
     r"|(?:spend(?:ing)?|usage) limits?|organization (?:has been|is) (?:disabled|on hold)"
     r"|account (?:has been|is) (?:disabled|suspended|deactivated)|insufficient_quota",
@@ -161,20 +161,19 @@ def is_prompt_too_long(outcome: Outcome) -> bool:
 def classify(
     status: int, headers: Mapping[str, str], error: UpstreamError, *, now: float
 ) -> Outcome:
-    """What a refused answer means: a status that is not 2xx, or an error inside one that is.
+    """The outcome of a refusal: a status that is not 2xx, or an error inside one that is.
 
-    `headers` have lower-case names. The reset hint is read where the fault is the provider's,
-    and left to the breaker's policy to believe or not.
+    `headers` have lower-case names. The breaker decides whether to honor the reset hint.
     """
     inside_ok = 200 <= status < 300
     if inside_ok:
         fault = FAULT_OF_TYPE.get(error.type, fault_of_status(error.status or 500))
     else:
         fault = fault_of_status(status)
-    if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _speaks_of_billing(error):
+    if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _mentions_billing(error):
         fault = Fault.ACCOUNT
     elif error.type == "overloaded_error" or (
-        fault in (Fault.UPSTREAM, Fault.THROTTLED) and _speaks_of_overload(error)
+        fault in (Fault.UPSTREAM, Fault.THROTTLED) and _mentions_overload(error)
     ):
         fault = Fault.OVERLOADED
     elif fault is Fault.THROTTLED and reset_hints.only_model_window_rejected(headers):
@@ -191,7 +190,7 @@ def classify(
     )
 
 
-def _speaks_of_billing(error: UpstreamError) -> bool:
+def _mentions_billing(error: UpstreamError) -> bool:
     return (
         error.type == "billing_error"
         or error.code in _BILLING_CODES
@@ -199,18 +198,18 @@ def _speaks_of_billing(error: UpstreamError) -> bool:
     ) and not says_prompt_too_long(error.message, error.code)
 
 
-def _speaks_of_overload(error: UpstreamError) -> bool:
+def _mentions_overload(error: UpstreamError) -> bool:
     return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
 
 
 def _hint(
     fault: Fault, headers: Mapping[str, str], error: UpstreamError, now: float
 ) -> reset_hints.ResetHint | None:
-    """The reset hint, where a fault is one that passes by itself."""
-    if fault in _PASSING:
+    """The reset hint, if the fault ends without a person."""
+    if fault in _TEMPORARY:
         return reset_hints.reset_hint(headers, error.message, now)
     if fault is Fault.ACCOUNT:
-        # A spending limit ends with its month, and the message says when.
+        # A spending limit ends with the month, and only the message says when.
         return reset_hints.reset_hint({}, error.message, now)
     return None
 

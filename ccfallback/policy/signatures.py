@@ -1,8 +1,8 @@
-"""Who signed which thinking.
+"""Which provider signed which thinking.
 
-A provider refuses thinking that another one signed. Only hashes of signatures are kept, a bounded
-number of them, so that a foreign block is taken out before a request is sent rather than after
-it was refused; and always, because signed thinking is bound to what stands before it.
+A provider refuses thinking that another provider signed. Knowing the signer, the proxy removes a
+foreign block before it sends the request, instead of after the refusal; and it does so in every
+request, because signed thinking is bound to what precedes it. Only hashes of signatures are kept.
 """
 
 from collections import Counter, OrderedDict
@@ -11,14 +11,14 @@ from hashlib import blake2b
 from typing import Final
 
 MOST: Final = 8192
-"""Signatures remembered, the latest."""
+"""The number of signatures remembered: the latest."""
 
 MOST_SAVED: Final = 2048
-"""Signatures of fallbacks that outlive a restart."""
+"""The number of fallbacks' signatures that survive a restart."""
 
 
 class SignatureOrigins:
-    """Signatures by whom they came from."""
+    """The provider that made each signature, by the signature's hash."""
 
     def __init__(self) -> None:
         self._signers: OrderedDict[str, str] = OrderedDict()
@@ -27,8 +27,8 @@ class SignatureOrigins:
         self.changed = False
         """Whether there is something to save."""
 
-    def note(self, signatures: Iterable[str], provider: str, *, primary: bool) -> None:
-        """Remember that a provider signed these."""
+    def remember(self, signatures: Iterable[str], provider: str, *, primary: bool) -> None:
+        """Remember that a provider made these signatures."""
         if primary:
             self._primary = provider
         for signature in signatures:
@@ -41,22 +41,22 @@ class SignatureOrigins:
             self._counts[oldest] -= 1
 
     def signer(self, signature: str) -> str | None:
-        """Who signed it; `None` where that is not known."""
+        """The provider that made a signature, if it is known."""
         return self._signers.get(_digest(signature))
 
     def knows_others_than(self, provider: str) -> bool:
-        """Whether somebody else has signed anything: otherwise nobody need be looked up."""
+        """Whether another provider has signed anything; if not, no lookup is needed."""
         return len(self._signers) > self._counts[provider]
 
-    def saved(self) -> Mapping[str, str]:
-        """What is worth keeping over a restart: whatever is not known is Anthropic's anyway."""
-        kept = [(d, name) for d, name in self._signers.items() if name != self._primary]
-        return dict(kept[-MOST_SAVED:])
+    def to_save(self) -> Mapping[str, str]:
+        """The part that must survive a restart; unknown signatures count as the primary's."""
+        others = [(d, name) for d, name in self._signers.items() if name != self._primary]
+        return dict(others[-MOST_SAVED:])
 
     def load(self, saved: Mapping[str, str]) -> None:
-        """Take over what was saved."""
-        known, self._signers, self._counts = self._signers, OrderedDict(), Counter()
-        for digest, provider in {**saved, **known}.items():
+        """Add what an earlier process saved, as older than what this one has seen."""
+        seen, self._signers, self._counts = self._signers, OrderedDict(), Counter()
+        for digest, provider in {**saved, **seen}.items():
             self._put(digest, provider)
 
     def _put(self, digest: str, provider: str) -> None:

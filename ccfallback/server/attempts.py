@@ -26,11 +26,10 @@ from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, plain_text
-from ccfallback.policy import backoff as timing
 from ccfallback.policy import failover as policy
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
-from ccfallback.policy.failover import IsFinal, Reason, Try, Wait
+from ccfallback.policy.failover import IsFinal, Reason, Try, Wait, backoff
 from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.redact import is_secret_header, scrub
 from ccfallback.server.context import Context, Services
@@ -155,7 +154,7 @@ class Attempts:
             self.health,
             is_final=is_final,
             repair=repairs.repair,
-            backoff=lambda retry: timing.backoff(retry, random),
+            backoff=lambda retry: backoff(retry, random),
             network_wait=network_wait,
         )
         try:

@@ -14,7 +14,7 @@ from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.config.secrets import resolve
 from ccfallback.events.counters import Counters
 from ccfallback.http1.deadline import Deadline
-from ccfallback.policy.breaker import Limits, limits_of
+from ccfallback.policy.breaker import Limits
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
@@ -116,7 +116,7 @@ class Chain:
             if provider not in providers
         }
         names = [provider.name for provider in providers]
-        return cls(providers, names, excluded, limits_of(config))
+        return cls(providers, names, excluded, Limits.from_config(config))
 
 
 class Chains:

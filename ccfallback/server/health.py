@@ -82,7 +82,7 @@ class RequestHealth:
         began = self._began.get(name, self._breakers.clock())
         if outcome.ok:
             self._count_success(name, began)
-        elif BLAME[outcome.fault] is not Blame.NOBODY:
+        elif BLAME[outcome.fault] is not Blame.NONE:
             self._count_failure(name, outcome, began)
 
     def _count_success(self, name: str, began: float) -> None:
@@ -92,7 +92,7 @@ class RequestHealth:
         clean = not was_open and all(state.failures == 0 for state in self._states(name))
         self._breakers.change(
             name,
-            lambda state: breaker.succeeded(state, model=model, began=began, now=now),
+            lambda state: breaker.count_success(state, model=model, began=began, now=now),
             instead_of=(name, model) if clean else None,
         )
         if was_open and self.cooldown_of(name) is None:
@@ -109,7 +109,7 @@ class RequestHealth:
         before = self.cooldown_of(name)
         self._breakers.change(
             name,
-            lambda state: breaker.failed(
+            lambda state: breaker.count_failure(
                 state, outcome, model=model, began=began, now=now, limits=limits
             ),
         )

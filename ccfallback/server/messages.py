@@ -183,7 +183,9 @@ class MessagesRequest:
     def _remember_signer(self, result: AttemptResult) -> None:
         if result.signatures:
             provider = result.provider
-            self._services.ledger.note(result.signatures, provider.name, primary=provider.primary)
+            self._services.ledger.remember(
+                result.signatures, provider.name, primary=provider.primary
+            )
 
     def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets if no provider has answered."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ccfallback import __version__
 from ccfallback.config.model import Config
 from ccfallback.events.counters import NOBODY, Histogram, Labels, Metric
-from ccfallback.policy.breaker import Limits, Phase, limits_of, phase, sane
+from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
 from ccfallback.server.client import Receive, Scope, Send, send_whole, send_wrong_method
 from ccfallback.server.context import Services, get_context
 from ccfallback.wire.headers import find
@@ -93,7 +93,7 @@ class Collector:
             yield _histogram(
                 metric, {name: one for name, one in histograms.items() if name in known}
             )
-        for metric, values in self._gauges(config, limits_of(config)).items():
+        for metric, values in self._gauges(config, Limits.from_config(config)).items():
             yield _family("gauge", metric, values)
 
     def _gauges(self, config: Config, limits: Limits) -> dict[Metric, dict[Labels, float]]:
@@ -102,7 +102,7 @@ class Collector:
         found[INFO][__version__,] = 1
         found[STARTED][()] = services.started
         for provider in config.chain:
-            state = sane(services.breakers.state(provider.name), now, limits)
+            state = without_impossible_times(services.breakers.state(provider.name), now, limits)
             label = (provider.name,)
             found[STATE][label] = _PHASES[phase(state, now, limits)]
             found[FAILED][label] = state.failures

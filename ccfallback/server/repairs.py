@@ -11,7 +11,7 @@ from typing import Final
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
-from ccfallback.policy import learned as lessons
+from ccfallback.policy import learned
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
@@ -49,7 +49,8 @@ class Repairs:
         if provider.primary or not rules.enabled or not state.learned:
             return draft
         now = self.services.breakers.clock()
-        known = [each for each in lessons.valid(state.learned, now) if each.model == self.model]
+        valid = learned.still_valid(state.learned, now)
+        known = [each for each in valid if each.model == self.model]
         if not known:
             return draft
         draft, self._used[provider.name] = prevent(_put_to(provider, draft), known, skip=rules.off)
@@ -114,7 +115,7 @@ class Repairs:
             )
             if learns and repaired.lesson is not None:
                 learn = partial(
-                    lessons.learned,
+                    learned.remember,
                     rectifier=name,
                     model=self.model,
                     text=repaired.lesson,
@@ -122,9 +123,9 @@ class Repairs:
                 )
                 self._change(provider, learn)
         used = self._used.pop(provider.name, [])
-        worn = [lesson for lesson in used if lessons.wearing_out(lesson, now)]
+        worn = [lesson for lesson in used if lesson.needs_renewal(now)]
         if worn:
-            self._change(provider, partial(lessons.renewed, used=worn, now=now))
+            self._change(provider, partial(learned.renew, used=worn, now=now))
 
     def _log(self, event: events.Event, message: str) -> None:
         # Not the conversation's own: who holds each other waits for the collector.

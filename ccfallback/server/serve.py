@@ -199,7 +199,7 @@ class Proxy:
             ledger.changed = False
             write = partial(signatures_file.write, patience=LOCK_SECONDS)
             # What is saved is picked out here: requests change the ledger meanwhile.
-            if not await self._beside(write, self._signers, ledger.saved()):
+            if not await self._beside(write, self._signers, ledger.to_save()):
                 ledger.changed = True
 
     async def _beside(self, call: Callable[..., None], *arguments: object) -> bool:

@@ -18,7 +18,7 @@ from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages import tokens
-from ccfallback.policy.breaker import Phase, limits_of, phase, sane
+from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
 from ccfallback.server.attempts import Attempts
@@ -339,10 +339,10 @@ class HealthPage:
             await send_wrong_method(send, context.id, "GET, HEAD")
             return
         await services.breakers.refresh()
-        limits, now = limits_of(context.config), services.breakers.clock()
+        limits, now = Limits.from_config(context.config), services.breakers.clock()
         providers = []
         for provider in context.config.chain:
-            state = sane(services.breakers.state(provider.name), now, limits)
+            state = without_impossible_times(services.breakers.state(provider.name), now, limits)
             available = not provider.disabled and phase(state, now, limits) is not Phase.OPEN
             providers.append(
                 {

@@ -57,7 +57,7 @@ class StateStore(Protocol):
 
     @property
     def slots(self) -> ProbeSlots:
-        """The probe slots of everybody who shares this state."""  # plain: ok
+        """The probe slots, shared by all users of this state."""
 
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether the store still holds this. Returns at once: False if it would have to wait."""

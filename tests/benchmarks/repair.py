@@ -100,9 +100,9 @@ def main() -> None:
     raw = long_request()
     body = Body.parse(raw)
     ledger = SignatureOrigins()
-    ledger.note(["of the primary"], PRIMARY.name, primary=True)
+    ledger.remember(["of the primary"], PRIMARY.name, primary=True)
     mixed = SignatureOrigins()
-    mixed.note(["of another"], FALLBACK.name, primary=False)
+    mixed.remember(["of another"], FALLBACK.name, primary=False)
     lessons = lessons_of_the_plain_api(RequestDraft(body, BETAS))
 
     def made(work: Callable[[Body], Body]) -> float:

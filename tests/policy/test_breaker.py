@@ -11,12 +11,12 @@ from ccfallback.policy.breaker import (
     Limits,
     Phase,
     cooldown,
-    failed,
+    count_failure,
+    count_success,
+    open_by_hand,
     phase,
-    sane,
-    succeeded,
-    tripped,
     with_model,
+    without_impossible_times,
 )
 from ccfallback.policy.outcome import BLAME, Blame, Fault, Outcome
 
@@ -35,7 +35,7 @@ def fail(
     limits: Limits = LIMITS,
     model: str = "m",
 ) -> BreakerState:
-    return failed(
+    return count_failure(
         state, outcome, model=model, began=now if began is None else began, now=now, limits=limits
     )
 
@@ -130,7 +130,7 @@ def test_a_hint_never_shortens_the_cooldown_of_a_tier() -> None:
 
 def test_a_hint_never_shortens_a_cooldown_that_is_longer() -> None:
     cooling = fail(CLOSED, hinted(5000))
-    later = failed(
+    later = count_failure(
         cooling,
         Outcome(Fault.THROTTLED, until=NOW + 60),
         model="m",
@@ -189,7 +189,7 @@ def test_a_failure_of_the_safety_valve_keeps_the_longer_cooldown() -> None:
 def test_success_closes_and_counts_from_nothing() -> None:
     state = failures(7)
     now = NOW + 1e5
-    closed = succeeded(state, model="m", began=now - 1, now=now)
+    closed = count_success(state, model="m", began=now - 1, now=now)
     assert closed.failures == 0
     assert closed.cooldown_until is None
     assert closed.last_success == now
@@ -198,7 +198,7 @@ def test_success_closes_and_counts_from_nothing() -> None:
 
 def test_success_keeps_when_and_why_it_last_failed() -> None:
     state = failures(1)
-    closed = succeeded(state, model="m", began=NOW + 1, now=NOW + 2)
+    closed = count_success(state, model="m", began=NOW + 1, now=NOW + 2)
     assert closed.last_failure == NOW
     assert closed.reason == "500 api_error"
 
@@ -207,7 +207,7 @@ def test_a_success_that_was_under_way_leaves_the_cooldown() -> None:
     cooling = failures(3)
     began = cooling.cooldown_began
     assert began is not None
-    after = succeeded(cooling, model="m", began=began - 1, now=began + 1)
+    after = count_success(cooling, model="m", began=began - 1, now=began + 1)
     assert after.cooldown_until == cooling.cooldown_until
     assert after.failures == cooling.failures
     assert after.last_success == began + 1
@@ -231,7 +231,7 @@ def test_no_cooldown_while_there_is_nobody_else() -> None:
     assert state.cooldown_until is None
 
 
-@pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.NOBODY])
+@pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.NONE])
 def test_nobodys_fault_changes_nothing(fault: Fault) -> None:
     state = failures(2)
     assert fail(state, Outcome(fault)) is state
@@ -257,7 +257,7 @@ def test_a_models_success_closes_that_model_and_the_provider() -> None:
     for number in range(3):
         state = fail(state, E529, now=NOW + number, model="opus")
         state = fail(state, E529, now=NOW + number, model="haiku")
-    state = succeeded(state, model="opus", began=NOW + 1e5, now=NOW + 1e5)
+    state = count_success(state, model="opus", began=NOW + 1e5, now=NOW + 1e5)
     assert state.failures == 0
     assert state.models["opus"].failures == 0
     assert state.models["opus"].cooldown_until is None
@@ -265,7 +265,7 @@ def test_a_models_success_closes_that_model_and_the_provider() -> None:
 
 
 def test_a_success_of_an_unknown_model_remembers_no_model() -> None:
-    assert not succeeded(CLOSED, model="opus", began=NOW, now=NOW).models
+    assert not count_success(CLOSED, model="opus", began=NOW, now=NOW).models
 
 
 def test_models_are_bounded_and_the_oldest_makes_room() -> None:
@@ -294,7 +294,7 @@ def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
         models={"m": BreakerState(cooldown_until=NOW + 1e6)},
     )
     assert phase(skewed, NOW, LIMITS) is Phase.CLOSED
-    corrected = sane(skewed, NOW, LIMITS)
+    corrected = without_impossible_times(skewed, NOW, LIMITS)
     assert corrected.failures == 3
     times = (
         corrected.last_failure,
@@ -308,7 +308,7 @@ def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
 
 def test_a_time_within_any_cooldown_is_kept() -> None:
     state = BreakerState(cooldown_until=NOW + LIMITS.horizon, cooldown_began=NOW)
-    assert sane(state, NOW, LIMITS) == replace(state, models={})
+    assert without_impossible_times(state, NOW, LIMITS) == replace(state, models={})
     assert phase(state, NOW, LIMITS) is Phase.OPEN
 
 
@@ -318,16 +318,16 @@ def test_a_failure_replaces_a_cooldown_that_a_wrong_clock_wrote() -> None:
 
 
 def test_tripped_by_hand() -> None:
-    state = tripped(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
+    state = open_by_hand(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
     assert phase(state, NOW + 599, LIMITS) is Phase.OPEN
     assert phase(state, NOW + 600, LIMITS) is Phase.HALF_OPEN
     assert state.failures == 1
     assert state.reason == "tripped by hand"
-    assert succeeded(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
+    assert count_success(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
 
 
 def test_a_success_that_is_older_than_the_last_failure_clears_nothing() -> None:
     state = failures(2)
-    late = succeeded(state, model="m", began=NOW + 900, now=NOW + 950)
+    late = count_success(state, model="m", began=NOW + 900, now=NOW + 950)
     assert (late.failures, late.last_failure) == (2, NOW + 1000)
     assert late.last_success == NOW + 950

@@ -9,9 +9,9 @@ from ccfallback.policy.breaker import (
     Limits,
     Phase,
     cooldown,
-    failed,
+    count_failure,
+    count_success,
     phase,
-    succeeded,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
@@ -51,13 +51,15 @@ def test_any_history_keeps_the_rules(
         now += passed
         before = state
         if outcome is None:
-            state = succeeded(state, model=model, began=now - ago, now=now)
+            state = count_success(state, model=model, began=now - ago, now=now)
             began = before.cooldown_began
             if began is None or now - ago > began:
                 assert phase(state, now, limits) is Phase.CLOSED
                 assert state.failures == 0
         else:
-            state = failed(state, outcome, model=model, began=now - ago, now=now, limits=limits)
+            state = count_failure(
+                state, outcome, model=model, began=now - ago, now=now, limits=limits
+            )
             if phase(before, now, limits) is Phase.OPEN:
                 assert before.cooldown_until is not None
                 assert state.cooldown_until is not None

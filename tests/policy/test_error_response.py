@@ -65,9 +65,9 @@ def test_the_envelope_says_who_failed_how() -> None:
     assert given.message == error_of(given)["message"]
 
 
-def test_who_was_left_out_is_told_too() -> None:
+def test_the_message_names_a_skipped_provider() -> None:
     message = verdict([failure("a", BUSY)], {"b": NOW + 7200}).message
-    assert "b (left out after earlier failures, back in 2.0 h)" in message
+    assert "b (cooling down after earlier failures, back in 2.0 h)" in message
 
 
 def test_two_that_could_not_be_reached_mean_offline() -> None:

@@ -12,12 +12,14 @@ from ccfallback.config.model import Config, Failover, Provider
 from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import (
+    BACKOFF_MAX,
     Admission,
     Flow,
     IsFinal,
     Reason,
     Try,
     Wait,
+    backoff,
     failover,
     is_final,
     only_answers,
@@ -424,3 +426,15 @@ def test_whatever_happens_each_place_taken_is_freed_once(
     flow.close()
     assert sorted(health.begun) == sorted(name for name, _ in health.settled)
     assert reasons.count(Reason.SAFETY_VALVE) <= 1
+
+
+@given(attempt=st.integers(1, 50), chance=st.floats(0, 1))
+def test_the_backoff_doubles_up_to_its_maximum(attempt: int, chance: float) -> None:
+    ceiling = min(BACKOFF_MAX, 0.5 * 2 ** (attempt - 1))
+    assert ceiling / 2 <= backoff(attempt, lambda: chance) <= ceiling
+
+
+def test_half_of_the_backoff_is_jitter() -> None:
+    assert backoff(1, lambda: 0.0) == 0.25
+    assert backoff(1, lambda: 1.0) == 0.5
+    assert backoff(3, lambda: 0.5) == 1.5

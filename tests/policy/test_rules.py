@@ -17,7 +17,7 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.errors import read_error
 from ccfallback.messages.thinking import mark
 from ccfallback.policy import breaker
-from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, limits_of
+from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure, exhausted, no_fallback
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
@@ -58,7 +58,7 @@ class Turn:
         return self.states.get(name, CLOSED)
 
     def admission(self, provider: Provider) -> Admission:
-        limits = limits_of(self.rules)
+        limits = Limits.from_config(self.rules)
         known = self.of(provider.name)
         both = (known, known.models.get(MODEL, CLOSED))
         phases = [breaker.phase(state, self.now, limits) for state in both]
@@ -82,10 +82,10 @@ class Turn:
             return
         state, now = self.of(name), self.now
         if outcome.ok:
-            self.states[name] = breaker.succeeded(state, model=MODEL, began=began, now=now)
+            self.states[name] = breaker.count_success(state, model=MODEL, began=began, now=now)
         else:
-            limits = limits_of(self.rules)
-            self.states[name] = breaker.failed(
+            limits = Limits.from_config(self.rules)
+            self.states[name] = breaker.count_failure(
                 state, outcome, model=MODEL, began=began, now=now, limits=limits
             )
 

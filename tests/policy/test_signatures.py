@@ -1,4 +1,4 @@
-"""Who signed which thinking."""
+"""Which provider signed which thinking."""
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
@@ -12,43 +12,43 @@ TWO = Provider(name="two", base_url="https://two.test")
 RAW = (
     b'{"model":"m",  "messages":[{"role":"user","content":"hi"},{"role":"assistant","content":['
     b'{"type":"thinking","thinking":"p",  "signature":"by-the-primary"},'
-    b'{"type":"thinking","thinking":"u","signature":"by-nobody-known"},'
+    b'{"type":"thinking","thinking":"u","signature":"by-an-unknown"},'
     b'{"type":"thinking","thinking":"1","signature":"by-one"},'
     b'{"type":"redacted_thinking","data":"hidden-by-two"},'
     b'{"type":"text","text":"t"}]}]}'
 )
 
 
-def ledger() -> SignatureOrigins:
+def origins() -> SignatureOrigins:
     """What this machine has seen."""
     found = SignatureOrigins()
-    found.note(["by-the-primary"], "anthropic-primary", primary=True)
-    found.note(["by-one"], "one", primary=False)
-    found.note(["hidden-by-two"], "two", primary=False)
+    found.remember(["by-the-primary"], "anthropic-primary", primary=True)
+    found.remember(["by-one"], "one", primary=False)
+    found.remember(["hidden-by-two"], "two", primary=False)
     return found
 
 
 def signed(provider: Provider) -> list[str]:
     """The signatures that reach a provider."""
-    sent = without_foreign_thinking(Body.parse(RAW), provider, ledger())
+    sent = without_foreign_thinking(Body.parse(RAW), provider, origins())
     blocks = sent.get("messages")[1]["content"]
     return [b.get("signature") or b.get("data") for b in blocks if b["type"] != "text"]
 
 
-def test_everybody_gets_his_own_and_what_nobody_is_known_to_have_signed() -> None:
-    assert signed(PRIMARY) == ["by-the-primary", "by-nobody-known"]
-    assert signed(ONE) == ["by-nobody-known", "by-one"]
-    assert signed(TWO) == ["by-nobody-known", "hidden-by-two"]
+def test_a_provider_gets_its_own_thinking_and_thinking_of_an_unknown_signer() -> None:
+    assert signed(PRIMARY) == ["by-the-primary", "by-an-unknown"]
+    assert signed(ONE) == ["by-an-unknown", "by-one"]
+    assert signed(TWO) == ["by-an-unknown", "hidden-by-two"]
 
 
-def test_genuine_blocks_reach_the_primary_byte_for_byte_and_always_the_same() -> None:
-    sent = without_foreign_thinking(Body.parse(RAW), PRIMARY, ledger())
+def test_genuine_blocks_reach_the_primary_unchanged_every_time() -> None:
+    sent = without_foreign_thinking(Body.parse(RAW), PRIMARY, origins())
     assert b'{"type":"thinking","thinking":"p",  "signature":"by-the-primary"}' in sent.raw
-    again = without_foreign_thinking(Body.parse(RAW), PRIMARY, ledger())
+    again = without_foreign_thinking(Body.parse(RAW), PRIMARY, origins())
     assert sent.raw == again.raw
 
 
-def test_thinking_that_nobody_signed_does_not_reach_the_primary() -> None:
+def test_unsigned_thinking_does_not_reach_the_primary() -> None:
     raw = (
         b'{"messages":[{"role":"assistant","content":['
         b'{"type":"thinking","thinking":"x","signature":""},{"type":"text","text":"t"}]}]}'
@@ -59,8 +59,8 @@ def test_thinking_that_nobody_signed_does_not_reach_the_primary() -> None:
     assert kept.raw == raw
 
 
-def test_what_fallbacks_signed_outlives_a_restart() -> None:
-    saved = ledger().saved()
+def test_the_signatures_of_fallbacks_survive_a_restart() -> None:
+    saved = origins().to_save()
     assert sorted(saved.values()) == ["one", "two"]
     again = SignatureOrigins()
     again.load(saved)
@@ -71,23 +71,23 @@ def test_what_fallbacks_signed_outlives_a_restart() -> None:
 
 def test_it_stays_bounded() -> None:
     found = SignatureOrigins()
-    found.note((str(number) for number in range(MOST + 100)), "one", primary=False)
+    found.remember((str(number) for number in range(MOST + 100)), "one", primary=False)
     assert found.signer("0") is None
     assert found.signer(str(MOST + 99)) == "one"
-    assert len(found.saved()) == MOST_SAVED
+    assert len(found.to_save()) == MOST_SAVED
 
 
-def test_it_knows_whether_anybody_else_has_signed() -> None:
+def test_it_knows_whether_another_provider_has_signed() -> None:
     found = SignatureOrigins()
     assert not found.knows_others_than("anthropic-primary")
-    found.note(["a", "b"], "anthropic-primary", primary=True)
+    found.remember(["a", "b"], "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")
     assert found.knows_others_than("one")
-    found.note(["b"], "one", primary=False)
+    found.remember(["b"], "one", primary=False)
     assert found.knows_others_than("anthropic-primary")
-    found.note(["b"], "anthropic-primary", primary=True)
+    found.remember(["b"], "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")
     found.load({"00": "two"})
     assert found.knows_others_than("anthropic-primary")
-    found.note((str(number) for number in range(MOST)), "anthropic-primary", primary=True)
+    found.remember((str(number) for number in range(MOST)), "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")

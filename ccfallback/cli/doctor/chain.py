@@ -98,12 +98,12 @@ def _host(provider: "Provider") -> str:
 
 def cooldowns(case: DoctorContext) -> Iterator[Finding]:
     """May anybody be asked right now."""
-    from ccfallback.policy.breaker import CLOSED, Phase, limits_of, phase
+    from ccfallback.policy.breaker import CLOSED, Limits, Phase, phase
 
     config = case.config
     if config is None or not config.active:
         return
-    limits = limits_of(config)
+    limits = Limits.from_config(config)
     states = {each.name: case.states.get(each.name, CLOSED) for each in config.active}
     open_ = {
         name: state.cooldown_until
@@ -129,11 +129,11 @@ def cooldowns(case: DoctorContext) -> Iterator[Finding]:
 
 def clock(case: DoctorContext) -> Iterator[Finding]:
     """Are there times in the state that no clock can have written yet."""
-    from ccfallback.policy.breaker import limits_of
+    from ccfallback.policy.breaker import Limits
 
     if case.config is None:
         return
-    horizon = limits_of(case.config).horizon
+    horizon = Limits.from_config(case.config).horizon
     ahead_of_us = {}
     for name, state in case.states.items():
         for each in (state, *state.models.values()):

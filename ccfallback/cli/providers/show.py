@@ -20,9 +20,9 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
 
     def table() -> Table:
         from ccfallback.cli.breaker import current_state, format_standing
-        from ccfallback.policy.breaker import limits_of
+        from ccfallback.policy.breaker import Limits
 
-        states, now, limits = session.states(), session.now(), limits_of(config)
+        states, now, limits = session.states(), session.now(), Limits.from_config(config)
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
             key = provider.key.literal
@@ -46,14 +46,14 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
         health_json,
     )
     from ccfallback.cli.providers.view import describe, key_source
-    from ccfallback.policy.breaker import limits_of
-    from ccfallback.policy.learned import valid
+    from ccfallback.policy.breaker import Limits
+    from ccfallback.policy.learned import still_valid
 
     session = session_of(ctx)
     config = session.config()
     require([name], [provider.name for provider in config.chain])
     provider = next(provider for provider in config.chain if provider.name == name)
-    now, limits = session.now(), limits_of(config)
+    now, limits = session.now(), Limits.from_config(config)
     state = current_state(config, session.states(), name, now)
     facts = describe(provider, in_clear=show_keys)
     learned = [
@@ -63,7 +63,7 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
             "message": lesson.text,
             "until": round(lesson.until * 1000),
         }
-        for lesson in valid(state.learned, now)
+        for lesson in still_valid(state.learned, now)
     ]
     value = {
         **facts,
