@@ -1,8 +1,9 @@
-"""An estimate of a token count without a tokenizer.
+"""Token counts: what an answer reports, and an estimate for a request without a tokenizer.
 
-It errs a little on the high side: if it is too low, the client overflows the context.
+The estimate errs a little on the high side: if it is too low, the client overflows the context.
 """
 
+from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
 
@@ -25,6 +26,40 @@ DOCUMENT_BYTES_A_TOKEN: Final = 50
 
 _ENCODED: Final = frozenset({"signature", "data", "encrypted_content", "cache_control"})
 """Members that the model does not read as text."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """The token counts of an answer, as Anthropic counts them; `None` means not reported."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """All tokens of the prompt, cached ones included."""
+        if self.input_tokens is None:
+            return None
+        return self.input_tokens + (self.cache_read or 0) + (self.cache_write or 0)
+
+    def take(self, value: object) -> None:
+        """Take over the counts of a usage object; a later count replaces an earlier one."""
+        if not isinstance(value, dict):
+            return
+        for name, key in _USAGE_KEYS:
+            count = value.get(key)
+            if isinstance(count, int) and not isinstance(count, bool):
+                setattr(self, name, count)
+
+
+_USAGE_KEYS: Final = (
+    ("input_tokens", "input_tokens"),
+    ("output_tokens", "output_tokens"),
+    ("cache_read", "cache_read_input_tokens"),
+    ("cache_write", "cache_creation_input_tokens"),
+)
 
 
 def estimate(body: Body) -> int:

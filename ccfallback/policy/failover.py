@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from ccfallback.addresses import address
 from ccfallback.config.model import Failover, Provider
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
 
@@ -83,8 +84,13 @@ class Health(Protocol):
     def begin(self, provider: Provider) -> None:
         """Attempts at the provider begin; takes its probe slot if it is half-open."""
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
-        """Count the outcome of all attempts at it, or nothing if `None`; releases the slot."""
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
+        """Count the outcome of all attempts at it, or nothing if `None`; releases the slot.
+
+        `usage` is what the answer has cost, even if the outcome counts for nothing.
+        """
 
 
 Repair = Callable[
@@ -134,7 +140,8 @@ def failover(
                     else:
                         # An error that the client has to handle is not the provider's failure.
                         counts = outcome is not None and (outcome.ok or not final)
-                        health.settle(provider, outcome if counts else None)
+                        usage = None if outcome is None else outcome.usage
+                        health.settle(provider, outcome if counts else None, usage)
                 if final:
                     return outcome
         finally:

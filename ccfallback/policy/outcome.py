@@ -6,12 +6,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import UpstreamError, says_prompt_too_long
+from ccfallback.messages.tokens import Usage
 
 
 class Fault(StrEnum):
@@ -95,6 +96,8 @@ class Outcome:
     """The source of the reset hint: the name of a header, or `message`."""
     complete: bool = True
     """False for a stream that has only begun."""
+    usage: Usage | None = field(default=None, compare=False, repr=False)
+    """What the attempt has cost; `None` for a stream that has only begun."""
 
     @property
     def ok(self) -> bool:

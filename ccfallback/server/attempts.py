@@ -26,6 +26,7 @@ from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, plain_text
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy import failover as policy
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
@@ -48,7 +49,7 @@ from ccfallback.server.transport import Transport, UpstreamRequest
 from ccfallback.server.upstream import fault_of
 from ccfallback.wire import FORMATS
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
-from ccfallback.wire.format import Unconvertible, Usage, WireFormat, WireRequest
+from ccfallback.wire.format import Unconvertible, WireFormat, WireRequest
 from ccfallback.wire.headers import (
     RawHeaders,
     bare_credential,
@@ -92,9 +93,13 @@ class AttemptResult:
     timeout_seconds: float | None = None
     sent: bool = True
     """Whether an upstream request was made at all."""
-    usage: Usage = field(default_factory=Usage)
     signatures: list[str] = field(default_factory=list)
     """Signatures of thinking in the answer."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the attempt has cost so far, as far as the upstream says."""
+        return self.outcome.usage if self.stream is None else self.stream.usage
 
 
 class CannotSend(Exception):
@@ -452,9 +457,9 @@ class Attempt:
             body = rename_tools(body, self._names)
         if self._body.stream:
             body, media_type = to_events(body), EVENT_STREAM
-        result = self._result(Outcome(Fault.NONE, status=response.status), response, body)
+        outcome = Outcome(Fault.NONE, status=response.status, usage=whole.usage)
+        result = self._result(outcome, response, body)
         result.media_type = media_type
-        result.usage = whole.usage
         result.signatures = whole.signatures
         return result
 
@@ -477,24 +482,26 @@ class Attempt:
             if error is None:
                 reason = stream.failure
                 error = UpstreamError(message=plain_text(stream.raw) if reason == EMPTY else reason)
-            result = self._not_an_answer(response, error, stream.raw, reason)
-            result.usage = stream.usage
-            return result
+            return self._not_an_answer(response, error, stream.raw, reason, stream.usage)
         if self._body.stream:
             outcome = Outcome(Fault.NONE, status=response.status, complete=False)
             result = self._result(outcome, response, begun)
             result.media_type = None if response.media_type == EVENT_STREAM else EVENT_STREAM
             result.stream = stream
         else:
-            outcome = Outcome(Fault.NONE, status=response.status)
+            outcome = Outcome(Fault.NONE, status=response.status, usage=stream.usage)
             result = self._result(outcome, response, to_message(begun))
             result.media_type = "application/json"
-        result.usage = stream.usage
         result.signatures = stream.signatures
         return result
 
     def _not_an_answer(
-        self, response: UpstreamResponse, error: UpstreamError, raw: bytes, reason: str = ""
+        self,
+        response: UpstreamResponse,
+        error: UpstreamError,
+        raw: bytes,
+        reason: str = "",
+        usage: Usage | None = None,
     ) -> AttemptResult:
         """The result of a 2xx that holds no answer: classed by the error in it, if there is one."""
         status = response.status
@@ -506,7 +513,7 @@ class Attempt:
             # The upstream's own words are kept apart: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
             until = None if outcome.fault is Fault.UPSTREAM else outcome.until
-        outcome = replace(outcome, reason=self._scrub(reason), until=until)
+        outcome = replace(outcome, reason=self._scrub(reason), until=until, usage=usage)
         return self._result(outcome, response, raw)
 
     def _login_fault(self, status: int) -> Fault | None:

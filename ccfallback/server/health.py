@@ -4,6 +4,7 @@ from typing import Final
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.failover import Admission
@@ -69,7 +70,9 @@ class RequestHealth:
         if self.cooldown_of(name) is not None:
             self._slots[name] = self._breakers.slots.take(self._half_open(name))
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         """Count the outcome and release the probe slots.
 
         A stream that has only begun releases the slots; it is counted by another call at its end.

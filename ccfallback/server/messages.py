@@ -151,11 +151,15 @@ class MessagesRequest:
     async def _relay(self, result: AttemptResult, send: Send) -> None:
         """Send the beginning of a stream, the commit point, and then all that follows."""
         assert result.stream is not None
-        headers = self._headers(result)
-        await send({"type": "http.response.start", "status": result.status, "headers": headers})
-        await send({"type": "http.response.body", "body": result.body, "more_body": True})
-        outcome = await result.stream.relay(send)
-        self._health.settle(result.provider, outcome)
+        headers, outcome = self._headers(result), None
+        try:
+            start = {"type": "http.response.start", "status": result.status, "headers": headers}
+            await send(start)
+            await send({"type": "http.response.body", "body": result.body, "more_body": True})
+            outcome = await result.stream.relay(send)
+        finally:
+            # Without an outcome if the client has left: that counts for nothing, and still costs.
+            self._health.settle(result.provider, outcome, result.usage)
         if not outcome.ok:
             result.outcome = outcome
 

@@ -18,6 +18,7 @@ from ccfallback.addresses import Address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempts import AttemptResult, Attempts
@@ -75,7 +76,9 @@ class Impartial:
     def begin(self, provider: Provider) -> None:
         """Takes no place."""
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         """Counts nothing."""
 
 

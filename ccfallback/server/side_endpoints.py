@@ -18,6 +18,7 @@ from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1.deadline import DeadlineExceeded
 from ccfallback.messages import tokens
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
@@ -66,8 +67,10 @@ class ReadOnly:
     def begin(self, provider: Provider) -> None:
         """Take no half-open place."""
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
-        """Count nothing."""
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
+        """Count nothing: a side endpoint neither teaches nor spends."""
 
 
 class CountTokens:

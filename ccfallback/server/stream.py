@@ -244,8 +244,8 @@ class EventStream:
             if events:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
         if self.failure:
-            return Outcome(Fault.TORN, self.failure)
-        return Outcome(Fault.NONE, status=self._response.status)
+            return Outcome(Fault.TORN, self.failure, usage=self.usage)
+        return Outcome(Fault.NONE, status=self._response.status, usage=self.usage)
 
     async def drain(self) -> None:
         """Read what follows the last event, briefly, so that the connection can be used again."""
@@ -282,8 +282,9 @@ class EventStream:
     def _interrupted(self, error: Exception) -> Outcome:
         match error:
             case DeadlineExceeded():
-                return Outcome(Fault.TIMEOUT, "stream stalled")
+                fault, reason = Fault.TIMEOUT, "stream stalled"
             case BrokenResponse():
-                return Outcome(Fault.TORN, f"stream broken: {error}")
+                fault, reason = Fault.TORN, f"stream broken: {error}"
             case _:
-                return Outcome(Fault.TORN, f"stream cut: {fault_of(error)[1]}")
+                fault, reason = Fault.TORN, f"stream cut: {fault_of(error)[1]}"
+        return Outcome(fault, reason, usage=self.usage)

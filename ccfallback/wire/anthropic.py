@@ -16,11 +16,11 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, filtered
 from ccfallback.wire.format import (
     Refusal,
     StreamTranslator,
-    Usage,
     Whole,
     WireFormat,
     endpoint_url,

@@ -18,45 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.headers import PLAIN_HEADERS, Headers, RawHeaders, betas_of, request_headers
 
 UNCOMPRESSED: Final = (b"accept-encoding", b"identity")
 """Asks for an answer that can be read while it arrives."""
-
-
-@dataclass(slots=True)
-class Usage:
-    """The token counts of an answer, as Anthropic counts them; `None` means not reported."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """All tokens of the prompt, cached ones included."""
-        if self.input_tokens is None:
-            return None
-        return self.input_tokens + (self.cache_read or 0) + (self.cache_write or 0)
-
-    def take(self, value: object) -> None:
-        """Take over the counts of a usage object; a later count replaces an earlier one."""
-        if not isinstance(value, dict):
-            return
-        for name, key in _USAGE_KEYS:
-            count = value.get(key)
-            if isinstance(count, int) and not isinstance(count, bool):
-                setattr(self, name, count)
-
-
-_USAGE_KEYS: Final = (
-    ("input_tokens", "input_tokens"),
-    ("output_tokens", "output_tokens"),
-    ("cache_read", "cache_read_input_tokens"),
-    ("cache_write", "cache_creation_input_tokens"),
-)
 
 
 class StreamTranslator(Protocol):

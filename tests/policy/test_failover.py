@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, Failover, Provider
 from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import (
     BACKOFF_MAX,
@@ -76,6 +77,7 @@ class FakeHealth:
     until: Mapping[str, float] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
     settled: list[tuple[str, Outcome | None]] = field(default_factory=list)
+    usages: list[Usage | None] = field(default_factory=list)
 
     def admission(self, provider: Provider) -> Admission:
         return self.admissions.get(provider.name, Admission.OPEN)
@@ -86,8 +88,11 @@ class FakeHealth:
     def begin(self, provider: Provider) -> None:
         self.begun.append(provider.name)
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         self.settled.append((provider.name, outcome))
+        self.usages.append(usage)
 
 
 REPAIRS = ("x", "y")

@@ -16,6 +16,7 @@ from ccfallback.config.model import Breaker, Config, Privacy, Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import read_error
 from ccfallback.messages.thinking import mark
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.draft import RequestDraft
@@ -75,7 +76,9 @@ class Turn:
         self.probing.add(provider.name)
         self.began[provider.name] = self.now
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         name, began = provider.name, self.began[provider.name]
         self.probing.discard(name)
         if outcome is None or not outcome.complete:

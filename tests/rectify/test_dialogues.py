@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import Failover, Provider
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import Admission, Reason, Try, failover, is_final
 from ccfallback.policy.learned import LearnedRejection
@@ -59,7 +60,9 @@ class Open:
     def begin(self, _provider: Provider) -> None:
         pass
 
-    def settle(self, _provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, _provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         assert outcome is OK, "a repaired request is no failure"
 
 

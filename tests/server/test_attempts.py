@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout
 from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, is_final
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
@@ -74,6 +75,7 @@ class OpenHealth:
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, Outcome | None]] = []
+        self.usages: list[Usage | None] = []
 
     def admission(self, _provider: Provider) -> Admission:
         return Admission.OPEN
@@ -84,8 +86,11 @@ class OpenHealth:
     def begin(self, provider: Provider) -> None:
         """Reserve nothing."""
 
-    def settle(self, provider: Provider, outcome: Outcome | None) -> None:
+    def settle(
+        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
+    ) -> None:
         self.settled.append((provider.name, outcome))
+        self.usages.append(usage)
 
 
 @dataclass
@@ -153,6 +158,8 @@ def test_a_whole_answer_is_passed_on_as_it_came() -> None:
     assert ran.chosen.body == MESSAGE
     assert (ran.chosen.status, ran.chosen.media_type, ran.chosen.stream) == (200, None, None)
     assert ran.health.settled == [("one", Outcome(Fault.NONE, status=200))]
+    assert ran.health.usages[0] is not None
+    assert ran.health.usages[0].output_tokens == 7
 
 
 def test_a_stream_stays_open_at_its_commit_point() -> None:
@@ -163,6 +170,8 @@ def test_a_stream_stays_open_at_its_commit_point() -> None:
     assert ran.chosen.body == EVENTS[0] + EVENTS[1]
     assert not ran.chosen.outcome.complete
     assert response.reads == 1
+    # What it costs is known at its end, for which `settle` is called again.
+    assert ran.health.usages == [None]
 
 
 def test_a_stream_becomes_a_message_and_a_message_a_stream() -> None:

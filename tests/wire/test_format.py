@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import Usage
 from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
-from ccfallback.wire.format import Usage
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(

@@ -11,8 +11,8 @@ from typing import Final
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
-from ccfallback.wire.format import Usage
 from ccfallback.wire.openai import chunks, errors, stops
 from ccfallback.wire.openai.blocks import Blocks
 from ccfallback.wire.openai.calls import Calls

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ccfallback.messages import tokens
 from ccfallback.messages.body import Body
-from ccfallback.wire.format import Usage
+from ccfallback.messages.tokens import Usage
 
 BYTES_A_TOKEN: Final = 4
 """About so many, where nobody counted an answer."""

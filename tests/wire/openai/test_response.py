@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import envelope_of, mark
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.outcome import Fault, classify
-from ccfallback.wire.format import Usage, Whole
+from ccfallback.wire.format import Whole
 from ccfallback.wire.openai.response import whole
 from tests.wire.openai.upstream import ASKED, NOT_THINKING, body, completion, piece
 

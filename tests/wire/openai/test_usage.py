@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ccfallback.messages.body import Body
-from ccfallback.wire.format import Usage
+from ccfallback.messages.tokens import Usage
 from ccfallback.wire.openai.usage import in_llama_timings, take, told
 
 ASKED = Body.parse(b'{"messages":[{"role":"user","content":"hello there"}]}')
