@@ -1,14 +1,27 @@
-"""`service`: what is installed, whom it is told, and what is left of it afterwards."""
+"""`service`: what it installs, which commands it runs, and what it leaves behind."""
 
 import os
+import plistlib
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ccfallback.cli.service.managers import Launchd, Systemd, call
-from ccfallback.cli.service.units import Service
+from ccfallback.cli.service import (
+    Launchd,
+    Service,
+    Systemd,
+    launchd_agent,
+    quote,
+    run_command,
+    systemd_unit,
+)
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
@@ -20,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 
 CONTROL = """\
 #!/bin/sh
-echo "$*" >> {folder}/told
+echo "$*" >> {folder}/record
 case "$2" in
   is-active) test -e {folder}/active ;;
   restart) : > {folder}/active ;;
@@ -33,12 +46,12 @@ esac
 
 @pytest.fixture
 def unit(home: Path) -> Path:
-    """Where the unit belongs."""
+    """The path of the unit."""
     return home / "systemd" / "user" / "ccfallback.service"
 
 
 class Control:
-    """A `systemctl` that does as the true one, and keeps a list."""
+    """A `systemctl` that acts like the real one, and records its arguments."""
 
     def __init__(self, folder: Path, unit: Path) -> None:
         self._folder = folder
@@ -47,7 +60,7 @@ class Control:
         self.breaks("nothing")
 
     def breaks(self, verb: str) -> None:
-        """Fail at a verb from now on."""
+        """Make a verb fail from now on."""
         program = self._folder / "systemctl"
         script = CONTROL.format(folder=self._folder, wants=self._wants, broken=verb)
         if verb == "restart":
@@ -55,18 +68,18 @@ class Control:
         program.write_text(script)
         program.chmod(0o755)
 
-    def told(self) -> list[str]:
-        """The changes it was told to make since it was last asked."""
-        told = self._folder / "told"
-        lines = told.read_text().splitlines() if told.exists() else []
-        told.unlink(missing_ok=True)
+    def commands(self) -> list[str]:
+        """The commands for changes since the last call."""
+        record = self._folder / "record"
+        lines = record.read_text().splitlines() if record.exists() else []
+        record.unlink(missing_ok=True)
         verbs = [line.removeprefix("--user ") for line in lines]
         return [verb for verb in verbs if not verb.startswith(("show", "is-active"))]
 
 
 @pytest.fixture
 def control(tmp_path: Path, unit: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
-    """Every command finds it first."""
+    """A `systemctl` that is first in PATH."""
     folder = tmp_path / "bin"
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return Control(folder, unit)
@@ -89,11 +102,11 @@ def test_print_shows_the_unit_and_installs_nothing(
     line = next(line for line in ran.out.splitlines() if line.startswith("ExecStart="))
     command = f"{sys.executable} -m ccfallback --config {paths.config} --state {paths.state}"
     assert line == f"ExecStart=:{command} --log-file {paths.log} serve"
-    assert control.told() == []
+    assert control.commands() == []
     assert not list(home.iterdir())
 
 
-def test_options_are_in_force_by_their_whole_paths(
+def test_options_are_kept_as_absolute_paths(
     ccf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,7 +119,7 @@ def test_it_is_installed_enabled_and_started(ccf: Run, control: Control, unit: P
     ran = ccf("service", "install")
     assert (ran.code, ran.out) == (0, "")
     assert str(unit) in ran.err
-    assert control.told() == STARTED
+    assert control.commands() == STARTED
     assert unit.stat().st_mode & 0o777 == 0o600
     status = ccf("service", "status", "--json")
     assert status.code == 0
@@ -115,19 +128,19 @@ def test_it_is_installed_enabled_and_started(ccf: Run, control: Control, unit: P
 
 def test_installing_twice_changes_nothing(ccf: Run, control: Control, unit: Path) -> None:
     ccf("service", "install")
-    control.told()
+    control.commands()
     ran = ccf("service", "install", "--json")
     assert (ran.code, ran.json["changed"], ran.json["started"]) == (0, False, True)
-    assert control.told() == []
+    assert control.commands() == []
 
 
-def test_a_changed_unit_is_what_runs_then(ccf: Run, control: Control, unit: Path) -> None:
+def test_a_changed_unit_is_restarted(ccf: Run, control: Control, unit: Path) -> None:
     ccf("service", "install")
     unit.write_text("[Service]\n")
     assert ccf("service", "status", "--json").json["current"] is False
-    control.told()
+    control.commands()
     assert ccf("service", "install", "--json").json["changed"] is True
-    assert control.told()[-3:] == STARTED
+    assert control.commands()[-3:] == STARTED
 
 
 def test_uninstall_leaves_nothing_behind(
@@ -135,14 +148,14 @@ def test_uninstall_leaves_nothing_behind(
 ) -> None:
     ccf("service", "install")
     assert (unit.parent / "default.target.wants" / unit.name).is_symlink()
-    control.told()
+    control.commands()
     ran = ccf("service", "uninstall")
     assert ran.code == 0
-    assert control.told()[0] == "disable --now ccfallback.service"
+    assert control.commands()[0] == "disable --now ccfallback.service"
     assert not list(home.iterdir())
 
 
-def test_uninstall_leaves_what_is_somebody_elses(ccf: Run, control: Control, unit: Path) -> None:
+def test_uninstall_keeps_the_files_of_others(ccf: Run, control: Control, unit: Path) -> None:
     ccf("service", "install")
     other = unit.with_name("other.service")
     other.touch()
@@ -150,15 +163,15 @@ def test_uninstall_leaves_what_is_somebody_elses(ccf: Run, control: Control, uni
     assert other.exists()
 
 
-def test_uninstalling_twice_is_no_failure(ccf: Run, control: Control) -> None:
+def test_uninstalling_twice_is_not_a_failure(ccf: Run, control: Control) -> None:
     ran = ccf("service", "uninstall", "--json")
     assert (ran.code, ran.json["removed"]) == (0, False)
     assert "nothing to uninstall" in ran.err
-    assert control.told() == []
+    assert control.commands() == []
 
 
 @pytest.mark.usefixtures("unreachable")
-def test_without_a_manager_the_unit_is_there_and_the_commands_are_told(
+def test_without_a_manager_the_unit_is_installed_and_the_commands_are_shown(
     ccf: Run, unit: Path, home: Path
 ) -> None:
     ran = ccf("service", "install")
@@ -171,29 +184,27 @@ def test_without_a_manager_the_unit_is_there_and_the_commands_are_told(
     assert not list(home.iterdir())
 
 
-def test_a_manager_that_refuses_is_a_failure_with_its_words(ccf: Run, control: Control) -> None:
+def test_an_error_of_the_manager_is_shown(ccf: Run, control: Control) -> None:
     control.breaks("restart")
     ran = ccf("service", "install")
     assert ran.code == 1
     assert "restart ccfallback.service` failed: it is restart that fails" in ran.err
 
 
-def test_keys_in_variables_are_not_there_for_a_service(
-    ccf: Run, control: Control, two_providers: None
-) -> None:
+def test_keys_in_variables_get_a_warning(ccf: Run, control: Control, two_providers: None) -> None:
     ran = ccf("service", "install")
     assert "TWO_KEY" in ran.err
     assert "`ccfallback providers set two --api-key-stdin`" in ran.err
 
 
-def test_an_outgoing_proxy_in_a_variable_is_not_there_either(
+def test_an_outgoing_proxy_in_a_variable_gets_a_warning(
     ccf: Run, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert "network.proxy" in ccf("service", "install", "--print").err
 
 
-def test_programs_that_print_keys_are_found_where_the_shell_finds_them(
+def test_a_service_that_runs_programs_gets_the_path_of_the_shell(
     ccf: Run, control: Control, configure: Configure
 ) -> None:
     assert "PATH=" not in ccf("service", "install", "--print").out
@@ -203,7 +214,7 @@ def test_programs_that_print_keys_are_found_where_the_shell_finds_them(
     assert f"PATH={os.environ['PATH']}" in ccf("service", "install", "--print").out
 
 
-def test_a_broken_configuration_is_not_made_a_service(
+def test_a_broken_configuration_is_not_installed(
     ccf: Run, configure: Configure, unit: Path
 ) -> None:
     configure("[server]\nport = 'x'\n")
@@ -211,32 +222,108 @@ def test_a_broken_configuration_is_not_made_a_service(
     assert not unit.exists()
 
 
-def test_the_unit_lies_where_systemd_looks(tmp_path: Path) -> None:
+def test_the_path_of_the_unit(tmp_path: Path) -> None:
     name = Path("systemd/user/ccfallback.service")
     assert Systemd({}, tmp_path).path == tmp_path / ".config" / name
     assert Systemd({"XDG_CONFIG_HOME": "/x"}, tmp_path).path == Path("/x") / name
 
 
-def test_the_agent_lies_where_launchd_looks(tmp_path: Path) -> None:
+def test_the_path_of_the_agent(tmp_path: Path) -> None:
     agent = Launchd({}, tmp_path)
     assert agent.path == tmp_path / "Library" / "LaunchAgents" / "ccfallback.serve.plist"
-    assert [command[:2] for command in agent.starting] == [("launchctl", "bootstrap")]
-    assert agent.starting[0][-1] == str(agent.path)
-    (stopping,) = agent.stopping
+    assert [command[:2] for command in agent.start_commands] == [("launchctl", "bootstrap")]
+    assert agent.start_commands[0][-1] == str(agent.path)
+    (stopping,) = agent.stop_commands
     assert stopping[-1].endswith("/ccfallback.serve")
     assert agent.text(Service(["x"], {})).startswith("<?xml")
 
 
 @pytest.mark.usefixtures("unreachable")
-def test_no_manager_of_either_kind_is_there(tmp_path: Path) -> None:
+def test_a_missing_manager_is_not_reachable(tmp_path: Path) -> None:
     for manager in (Systemd(os.environ, tmp_path), Launchd(os.environ, tmp_path)):
         assert not manager.is_reachable()
         assert not manager.is_active()
 
 
-def test_what_a_command_complains_of_is_one_line(tmp_path: Path) -> None:
+def test_an_error_message_is_one_line(tmp_path: Path) -> None:
     environ = dict(os.environ)
-    assert call(("true",), environ) is None
-    assert call(("false",), environ) == "exit status 1"
-    assert call(("sh", "-c", "echo a >&2; echo b >&2; exit 1"), environ) == "a b"
-    assert call(("no-such-program",), environ) == "no-such-program is not there"
+    assert run_command(("true",), environ) is None
+    assert run_command(("false",), environ) == "exit status 1"
+    assert run_command(("sh", "-c", "echo a >&2; echo b >&2; exit 1"), environ) == "a b"
+    assert run_command(("no-such-program",), environ) == "no-such-program is not installed"
+
+
+# -- The files of the managers
+
+AWKWARD = '/tmp/a b%h/$HOME/"q"\\n/c.toml'
+SERVICE = Service(
+    [sys.executable, "-m", "ccfallback", "--config", AWKWARD, "serve"],
+    {"PATH": "/usr/bin:/opt/my tools/100%/bin"},
+)
+
+SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"'}
+
+
+def read_back(word: str) -> str:
+    """A word as systemd reads it (systemd.syntax(7), systemd.unit(5))."""
+    if word.startswith('"'):
+        assert word.endswith('"')
+        word = re.sub(r"\\(.)", lambda match: SIMPLE[match[1]], word[1:-1])
+    assert not re.search(r"(?<!%)(?:%%)*%(?!%)", word), "a specifier"
+    return word.replace("%%", "%")
+
+
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1) | st.just("a\tb\nc"))
+def test_systemd_reads_every_word_back(word: str) -> None:
+    line = quote(word)
+    assert "\n" not in line
+    assert read_back(line) == word
+
+
+def test_plain_words_are_not_quoted() -> None:
+    assert quote("/usr/bin/python3.11") == "/usr/bin/python3.11"
+    assert quote("") == '""'
+
+
+def test_the_unit_restarts_after_a_failure_and_keeps_files_private() -> None:
+    unit = systemd_unit(SERVICE)
+    assert "\nRestart=on-failure\n" in unit
+    assert "\nUMask=0077\n" in unit
+    assert "\nWantedBy=default.target\n" in unit
+    assert 'Environment="PATH=/usr/bin:/opt/my tools/100%%/bin"\n' in unit
+
+
+@pytest.mark.parametrize("option", ["NoNewPrivileges", "PrivateTmp", "ProtectHome", "Restrict"])
+def test_the_unit_forbids_nothing_that_a_key_command_may_need(option: str) -> None:
+    assert not re.search(rf"^{option}", systemd_unit(SERVICE).replace("RestartP", ""), re.M)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "ccfallback.service"
+    unit.write_text(systemd_unit(SERVICE))
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+
+    def verify() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["systemd-analyze", "--user", "verify", str(unit)],
+            capture_output=True,
+            text=True,
+            env=environ,
+            check=False,
+        )
+
+    done = verify()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # A counterexample: it reports an unknown key.
+    unit.write_text(systemd_unit(SERVICE).replace("Restart=", "Restrat="))
+    assert "Restrat" in verify().stderr
+
+
+def test_the_agent_is_a_property_list() -> None:
+    agent = plistlib.loads(launchd_agent(SERVICE).encode())
+    assert agent["ProgramArguments"] == SERVICE.argv
+    assert agent["EnvironmentVariables"] == SERVICE.environ
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["RunAtLoad"] is True
+    assert agent["Umask"] == 0o077

@@ -1,0 +1,442 @@
+"""`ccfallback service`: run the server as a user service of systemd or launchd.
+
+The unit names every file by its absolute path, because a service has neither the working directory
+nor the variables of the shell that installed it.
+"""
+
+import os
+import plistlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+
+import typer
+
+from ccfallback.cli.console import ExitCode, Table
+from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.phrases import join_names
+from ccfallback.cli.session import Session, session_of
+from ccfallback.errors import CcfallbackError
+
+if TYPE_CHECKING:
+    from ccfallback.config.model import Config
+
+UNIT: Final = "ccfallback.service"
+"""The name of the systemd unit."""
+
+LABEL: Final = "ccfallback.serve"
+"""The name of the launchd agent."""
+
+PATIENCE: Final = 60.0
+"""Seconds that a command of the manager may take; stopping waits for streams."""
+
+STOP_SECONDS: Final = 40
+"""How long a stop may take: streams have 30 s to finish."""
+
+RESTART_SECONDS: Final = 5
+
+PRIVATE_UMASK: Final = 0o077
+
+_PLAIN: Final = re.compile(r"[\w@/.,:=+-]+", re.ASCII)
+_ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+app = make_app(
+    name="service",
+    help="Run the server as a user service (systemd or launchd).",
+    epilog="Example: ccfallback service install",
+)
+
+
+@app.command("install", epilog="Example: ccfallback service install --print")
+def install(
+    ctx: typer.Context,
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Print the unit file, and install nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Install and start the server as a user service."""
+    from ccfallback import files
+
+    session = session_of(ctx)
+    console, manager = session.console, _manager(session)
+    config = session.config()
+    text = manager.text(_service(session, config))
+    value = {"manager": manager.name, "path": str(manager.path), "content": text}
+    if only_print:
+        console.emit(value, lambda: text.rstrip("\n"))
+        console.say(f"this would be {manager.path}")
+    else:
+        changed = not manager.path.exists() or manager.path.read_text("utf-8") != text
+        if changed:
+            files.replace_atomically(manager.path, text.encode())
+        started = manager.is_reachable()
+        if started and (changed or not manager.is_active()):
+            if manager.is_active():
+                # launchd does not load the file of a service that it has already loaded.
+                _run_all(session, manager.stop_commands)
+            _run_all(session, manager.start_commands)
+        console.emit_result({**value, "changed": changed, "started": started})
+        if started:
+            console.say(f"{manager.path} {'installed' if changed else 'unchanged'}; it is running")
+            console.say(
+                'check it with `ccfallback service status`, use it with `eval "$(ccfallback env)"`'
+            )
+        else:
+            commands = "; ".join(map(shlex.join, manager.start_commands))
+            console.say(f"{manager.path} installed; {manager.name} can't be reached from here")
+            console.say(f"start it from your own session: {commands}")
+    for warning in _warnings(session, config):
+        console.say(warning)
+
+
+@app.command("uninstall", epilog="Example: ccfallback service uninstall")
+def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
+    """Stop the service, and remove everything that `install` created."""
+    session = session_of(ctx)
+    console, manager = session.console, _manager(session)
+    existed = manager.path.exists()
+    reachable = manager.is_reachable()
+    if reachable and (existed or manager.is_active()):
+        _run_all(session, manager.stop_commands)
+    manager.path.unlink(missing_ok=True)
+    if existed:
+        manager.clean_up()
+    console.emit_result({"manager": manager.name, "path": str(manager.path), "removed": existed})
+    if not existed:
+        console.say(f"nothing to uninstall: {manager.path} does not exist")
+        return
+    console.say(f"{manager.path} removed; configuration, state and log stay")
+    if not reachable:
+        console.say(f"{manager.name} can't be reached from here: a running server keeps running")
+
+
+@app.command("status", epilog="Example: ccfallback service status")
+def status(ctx: typer.Context, as_json: Json = False) -> None:
+    """Show whether the service is installed and running; exit 1 if not."""
+    from ccfallback.cli.running_server import find_registered_url
+
+    session = session_of(ctx)
+    manager = _manager(session)
+    installed = manager.path.exists()
+    active = manager.is_active() if manager.is_reachable() else None
+    text = manager.text(_service(session, session.config()))
+    current = installed and manager.path.read_text("utf-8", "replace") == text
+    url = find_registered_url(session.paths)
+    value = {
+        "manager": manager.name,
+        "path": str(manager.path),
+        "installed": installed,
+        "current": current,
+        "active": active,
+        "url": url,
+    }
+    words = {True: "running", False: "not running", None: f"{manager.name} can't be reached"}
+    rows = [
+        ("manager", manager.name),
+        ("file", f"{manager.path}{'' if installed else ' (not installed)'}"),
+        ("service", words[active]),
+        ("server", url or "no server answers"),
+    ]
+    session.console.emit(value, lambda: Table(rows))
+    if not installed:
+        session.console.say("install it: `ccfallback service install`")
+    elif not current:
+        session.console.say("the installed file is outdated: `ccfallback service install`")
+    if not (installed and active):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _manager(session: Session) -> "Manager":
+    """The service manager of this system."""
+    if sys.platform == "darwin":
+        return Launchd(session.environ, Path.home())
+    if sys.platform.startswith("linux"):
+        return Systemd(session.environ, Path.home())
+    raise CcfallbackError(
+        f"no service manager is supported on {sys.platform}",
+        "let your system start `ccfallback serve` when you log in",
+    )
+
+
+def _service(session: Session, config: "Config") -> "Service":
+    """The server of this command line, independent of working directory and shell."""
+    paths = session.paths
+    argv = [
+        *(sys.executable, "-m", "ccfallback"),
+        *("--config", str(paths.config.absolute())),
+        *("--state", str(paths.state.absolute())),
+        *("--log-file", str(paths.log.absolute())),
+        "serve",
+    ]
+    runs_programs = any(provider.key.command is not None for provider in config.active)
+    path = session.environ.get("PATH", "")
+    # Without it, a service finds programs in the system's folders only.
+    return Service(argv, {"PATH": path} if runs_programs and path else {})
+
+
+def _warnings(session: Session, config: "Config") -> Iterator[str]:
+    """What works in this shell and will not work in a service."""
+    variables = {each.key.env: each.name for each in config.active if each.key.env is not None}
+    if variables:
+        names = join_names(list(variables))
+        users = list(dict.fromkeys(variables.values()))
+        yield (
+            f"a service does not see the variables of your shell: no key from {names} for "
+            f"{join_names(users)}; `ccfallback providers set {users[0]} --api-key-stdin`, or use "
+            "api_key_command"
+        )
+    proxies = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    proxy = next((name for name in proxies if session.environ.get(name)), None)
+    if proxy is not None and config.proxy is None:
+        yield (
+            f"a service does not see {proxy}: "
+            "`ccfallback config set network.proxy URL` works everywhere"
+        )
+    if config.server.port == 0:
+        yield "server.port is 0: the address changes with every start"
+
+
+def _run_all(session: Session, commands: Sequence[Sequence[str]]) -> None:
+    """Run commands of the manager; raises if one fails."""
+    for command in commands:
+        complaint = run_command(command, session.environ)
+        if complaint is not None:
+            raise CcfallbackError(
+                f"`{shlex.join(command)}` failed: {complaint}",
+                "run it yourself to see more; `ccfallback doctor` checks the rest",
+            )
+
+
+def run_command(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """Run a command; returns its error message, `None` if it succeeded."""
+    program = shutil.which(command[0], path=environ.get("PATH"))
+    if program is None:
+        return f"{command[0]} is not installed"
+    try:
+        done = subprocess.run(
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=dict(environ),
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {PATIENCE:.0f} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    if done.returncode == 0:
+        return None
+    return " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+
+
+# -- The service managers
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A command to run, and variables to add to the environment that the manager provides."""
+
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+
+
+class Manager(Protocol):
+    """A service manager."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def path(self) -> Path:
+        """The file that describes the service."""
+
+    @property
+    def start_commands(self) -> Sequence[Sequence[str]]:
+        """The commands that load the file and start the service."""
+
+    @property
+    def stop_commands(self) -> Sequence[Sequence[str]]:
+        """The commands that stop the service, while the file still exists."""
+
+    def text(self, service: Service) -> str:
+        """The content of the file."""
+
+    def is_reachable(self) -> bool:
+        """Whether it takes commands from this session."""
+
+    def is_active(self) -> bool:
+        """Whether the service is running."""
+
+    def clean_up(self) -> None:
+        """Remove what it created beside the file, once the file is removed."""
+
+
+@dataclass(frozen=True)
+class Systemd:
+    """The systemd of the user."""
+
+    environ: Mapping[str, str]
+    home: Path
+    name: str = "systemd"
+
+    @property
+    def path(self) -> Path:
+        """The unit file."""
+        config = Path(self.environ.get("XDG_CONFIG_HOME") or self.home / ".config")
+        return config / "systemd" / "user" / UNIT
+
+    @property
+    def start_commands(self) -> Sequence[Sequence[str]]:
+        """Enable the unit, and restart it, so that a changed unit takes effect."""
+        control = ("systemctl", "--user")
+        return (
+            (*control, "daemon-reload"),
+            (*control, "enable", UNIT),
+            (*control, "restart", UNIT),
+        )
+
+    @property
+    def stop_commands(self) -> Sequence[Sequence[str]]:
+        """Stop and disable the unit."""
+        return (("systemctl", "--user", "disable", "--now", UNIT),)
+
+    def text(self, service: Service) -> str:
+        """The unit."""
+        return systemd_unit(service)
+
+    def is_reachable(self) -> bool:
+        """Whether the user has a systemd session."""
+        show = ("systemctl", "--user", "show", "--property=Version")
+        return run_command(show, self.environ) is None
+
+    def is_active(self) -> bool:
+        """Whether the unit is running."""
+        is_active = ("systemctl", "--user", "is-active", "--quiet", UNIT)
+        return run_command(is_active, self.environ) is None
+
+    def clean_up(self) -> None:
+        """Remove the link that `enable` created, and folders that are empty now."""
+        wants = self.path.parent / "default.target.wants"
+        (wants / UNIT).unlink(missing_ok=True)
+        run_command(("systemctl", "--user", "daemon-reload"), self.environ)
+        run_command(("systemctl", "--user", "reset-failed", UNIT), self.environ)
+        with suppress(OSError):
+            wants.rmdir()
+        with suppress(OSError):
+            for folder in (self.path.parent, self.path.parent.parent, self.home / ".config"):
+                folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Launchd:
+    """The launchd of a logged-in user."""
+
+    environ: Mapping[str, str]
+    home: Path
+    name: str = "launchd"
+
+    @property
+    def path(self) -> Path:
+        """The property list of the agent."""
+        return self.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+
+    @property
+    def _domain(self) -> str:
+        return f"gui/{os.getuid()}" if hasattr(os, "getuid") else "gui"
+
+    @property
+    def start_commands(self) -> Sequence[Sequence[str]]:
+        """Load the agent, which starts it."""
+        return (("launchctl", "bootstrap", self._domain, str(self.path)),)
+
+    @property
+    def stop_commands(self) -> Sequence[Sequence[str]]:
+        """Unload the agent, which stops it."""
+        return (("launchctl", "bootout", f"{self._domain}/{LABEL}"),)
+
+    def text(self, service: Service) -> str:
+        """The property list."""
+        return launchd_agent(service)
+
+    def is_reachable(self) -> bool:
+        """Whether the user has a session for agents."""
+        return run_command(("launchctl", "print", self._domain), self.environ) is None
+
+    def is_active(self) -> bool:
+        """Whether the agent is loaded."""
+        return run_command(("launchctl", "print", f"{self._domain}/{LABEL}"), self.environ) is None
+
+    def clean_up(self) -> None:
+        """Do nothing: launchd creates no files."""
+
+
+# -- Their files. A program that prints a key may be any program, even a setgid one, so the unit
+#    takes no privileges or folders away; it protects files and memory only.
+
+
+def systemd_unit(service: Service) -> str:
+    """The text of a systemd user unit."""
+    # The colon turns off the expansion of dollar signs.
+    command = " ".join(quote(word) for word in service.argv)
+    variables = "".join(
+        f"Environment={quote(f'{name}={value}')}\n" for name, value in service.environ.items()
+    )
+    return (
+        "# Written by `ccfallback service install`; `ccfallback service uninstall` removes it.\n"
+        "[Unit]\n"
+        "Description=ccfallback, a failover proxy for Claude Code\n"
+        "\n"
+        "[Service]\n"
+        "Type=exec\n"
+        f"ExecStart=:{command}\n"
+        f"{variables}"
+        "Restart=on-failure\n"
+        f"RestartSec={RESTART_SECONDS}\n"
+        "# Status 2 is wrong usage, which a restart does not change.\n"
+        "RestartPreventExitStatus=2\n"
+        f"TimeoutStopSec={STOP_SECONDS}\n"
+        f"UMask={PRIVATE_UMASK:04o}\n"
+        "# No core dumps: the memory contains keys.\n"
+        "LimitCORE=0\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=default.target\n"
+    )
+
+
+def quote(word: str) -> str:
+    """A word as systemd reads it back, without separators, specifiers or escapes in it."""
+    if _PLAIN.fullmatch(word):
+        return word
+    return '"' + "".join(_ESCAPES.get(letter, letter) for letter in word) + '"'
+
+
+def launchd_agent(service: Service) -> str:
+    """The text of a launchd agent's property list."""
+    agent = {
+        "Label": LABEL,
+        "ProgramArguments": list(service.argv),
+        "EnvironmentVariables": dict(service.environ),
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": RESTART_SECONDS,
+        "ExitTimeOut": STOP_SECONDS,
+        "Umask": PRIVATE_UMASK,
+        "HardResourceLimits": {"Core": 0},
+        # The log has everything, and files here would grow without limit.
+        "StandardOutPath": "/dev/null",
+        "StandardErrorPath": "/dev/null",
+    }
+    return plistlib.dumps(agent, sort_keys=False).decode()
