@@ -1,4 +1,4 @@
-"""`doctor`: each ailment brought about on purpose, found, and told with its remedy."""
+"""`doctor`: each problem is caused on purpose, found, and reported with its remedy."""
 
 import os
 import re
@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from ccfallback import __version__
-from ccfallback.cli.doctor import claude_settings
+from ccfallback.cli.doctor import context
+from ccfallback.cli.doctor.context import sources
 from ccfallback.paths import Paths
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
@@ -29,12 +30,12 @@ Start = Callable[..., ScriptedUpstream]
 KEY = 'api_key = "sk-abcdefghijklmnop"\n'
 TOKEN = "a-token-that-is-long-enough"
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes mean nothing there")
 
 
 @pytest.fixture
 def port() -> int:
-    """A port that is free, and named by the configuration."""
+    """A free port, which the configuration names."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         found: int = trial.getsockname()[1]
@@ -43,7 +44,7 @@ def port() -> int:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No project of ours is looked at."""
+    """An empty folder as the current one, so that no project of ours is read."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -52,7 +53,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def configured(configure: Configure, paths: Paths, port: int) -> Callable[..., None]:
-    """Writes a configuration that is well, and whatever is wrong with it."""
+    """Writes a configuration without problems, or with those of `more`."""
 
     def write(
         more: str = f'[[providers]]\nname = "spare"\nbase_url = "http://x.lan"\n{KEY}',
@@ -65,7 +66,7 @@ def configured(configure: Configure, paths: Paths, port: int) -> Callable[..., N
 
 @pytest.fixture
 def sick(ccf: Run) -> Callable[..., dict[str, Any]]:
-    """Runs `doctor`, which finds one thing of that id; the finding."""
+    """Runs `doctor`; returns its only finding of that id."""
 
     def run(name: str, *arguments: str, severity: str = "error") -> dict[str, Any]:
         ran = ccf("doctor", "--json", *arguments)
@@ -88,7 +89,7 @@ def ids(ran: Ran, *, ok: bool) -> set[str]:
     return {each["id"] for each in ran.json["checks"] if each["ok"] is ok}
 
 
-def test_who_is_well_has_nothing_to_mend(
+def test_a_good_installation_has_no_findings(
     ccf: Run, running: Callable[[str], RunningProxy], monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     proxy = running(
@@ -102,21 +103,21 @@ def test_who_is_well_has_nothing_to_mend(
     assert "nothing is wrong" in ran.err
 
 
-def test_a_fresh_installation_is_warned_and_does_not_fail(ccf: Run, configured: Any) -> None:
+def test_a_fresh_installation_gets_warnings_and_does_not_fail(ccf: Run, configured: Any) -> None:
     configured("")
     ran = ccf("doctor", "--json")
     assert (ran.code, ids(ran, ok=False)) == (0, {"fallbacks", "client"})
 
 
-def test_a_person_gets_sign_message_and_remedy(ccf: Run, configured: Any) -> None:
+def test_the_table_has_sign_message_and_remedy(ccf: Run, configured: Any) -> None:
     configured("")
     ran = ccf("doctor")
     assert "!  fallbacks" in ran.out
     assert "→ `ccfallback providers presets`" in ran.out
-    assert ran.err == "2 warnings; --online asks the providers, too\n"
+    assert ran.err == "2 warnings; --online also tries the providers\n"
 
 
-def test_it_changes_nothing(ccf: Run, configured: Any, paths: Paths, home: Path) -> None:
+def test_doctor_changes_nothing(ccf: Run, configured: Any, paths: Paths, home: Path) -> None:
     configured()
     paths.state.write_text("{")
     before = {path: path.stat().st_mtime_ns for path in paths.config.parent.iterdir()}
@@ -135,7 +136,7 @@ def test_every_fallback_disabled(sick: Sick, configured: Any) -> None:
     assert "providers enable off" in sick("fallbacks", severity="warning")["remedy"]
 
 
-def test_nobody_enabled(sick: Sick, configured: Any) -> None:
+def test_no_provider_enabled(sick: Sick, configured: Any) -> None:
     configured("[primary]\ndisabled = true\n")
     assert "providers enable anthropic-primary" in sick("fallbacks")["remedy"]
 
@@ -143,10 +144,10 @@ def test_nobody_enabled(sick: Sick, configured: Any) -> None:
 @pytest.mark.parametrize(
     ("source", "said", "remedy"),
     [
-        ("", "will want one", "--api-key-stdin"),
+        ("", "needs one", "--api-key-stdin"),
         ('api_key_env = "SPARE_KEY"', "SPARE_KEY is empty", "export SPARE_KEY"),
         ('api_key_env = "NO_SUCH"', "NO_SUCH is not set", "export NO_SUCH"),
-        ('api_key_command = ["false"]', "false failed with exit status 1", "see that false prints"),
+        ('api_key_command = ["false"]', "false failed with exit status 1", "run false yourself"),
         ('api_key_command = ["no-such-program"]', "is not there", "no-such-program"),
     ],
 )
@@ -177,7 +178,7 @@ def test_a_provider_without_a_key(
         'base_url = "https://api.example.com"\ndisabled = true',
     ],
 )
-def test_who_needs_no_key_is_not_asked_for_one(ccf: Run, configured: Any, table: str) -> None:
+def test_a_provider_that_needs_no_key_may_lack_one(ccf: Run, configured: Any, table: str) -> None:
     configured(f'[[providers]]\nname = "spare"\n{table}\n')
     assert "keys" not in ids(ccf("doctor", "--json"), ok=False)
 
@@ -217,7 +218,7 @@ def test_a_provider_that_does_not_answer(
     assert remedy in finding["remedy"]
 
 
-def test_an_endpoint_that_nobody_listens_at(sick: Sick, configured: Any) -> None:
+def test_an_endpoint_where_nothing_listens(sick: Sick, configured: Any) -> None:
     configured(f'[[providers]]\nname = "spare"\nbase_url = "http://127.0.0.1:1"\n{KEY}')
     finding = sick("providers", "--online")
     assert "connection refused" in finding["message"]
@@ -232,7 +233,9 @@ def test_a_provider_that_is_only_busy_is_not_broken(
     sick("providers", "--online", severity="warning")
 
 
-def test_nobody_is_asked_without_being_told_to(ccf: Run, configured: Any, upstream: Start) -> None:
+def test_without_online_no_provider_gets_a_request(
+    ccf: Run, configured: Any, upstream: Start
+) -> None:
     server = upstream(scripted.reply("Hi"))
     configured(f'[[providers]]\nname = "spare"\nbase_url = "{server.url}"\n{KEY}')
     ccf("doctor")
@@ -242,7 +245,7 @@ def test_nobody_is_asked_without_being_told_to(ccf: Run, configured: Any, upstre
 
 
 def state(paths: Paths, **seconds: float) -> None:
-    """Cooldowns, so many seconds from now."""
+    """Writes cooldowns that end in so many seconds."""
     now = time.time()
     providers = {
         name.replace("_", "-"): {
@@ -265,9 +268,7 @@ def test_all_in_cooldown(sick: Sick, configured: Any, paths: Paths) -> None:
     assert "breaker reset --all" in finding["remedy"]
 
 
-def test_one_in_cooldown_is_what_the_others_are_for(
-    ccf: Run, configured: Any, paths: Paths
-) -> None:
+def test_one_provider_in_cooldown_is_not_a_problem(ccf: Run, configured: Any, paths: Paths) -> None:
     configured()
     state(paths, anthropic_primary=200)
     assert "cooldowns" in ids(ccf("doctor", "--json"), ok=True)
@@ -283,7 +284,7 @@ def test_a_cooldown_far_in_the_future(sick: Sick, configured: Any, paths: Paths)
 
 @pytest.mark.parametrize("model", ["", "claude-x"])
 @pytest.mark.parametrize("time_of", ["lastFailure", "lastSuccess", "cooldownUntil"])
-def test_any_time_that_no_clock_can_have_written(
+def test_a_time_that_lies_in_the_future(
     sick: Sick, configured: Any, paths: Paths, time_of: str, model: str
 ) -> None:
     configured()
@@ -293,7 +294,7 @@ def test_any_time_that_no_clock_can_have_written(
     paths.state.chmod(0o600)
     finding = sick("clock", severity="warning")
     assert "in 30 d" in finding["message"]
-    assert finding["remedy"].startswith("set the clock right")
+    assert finding["remedy"].startswith("check the clock")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\x00"])
@@ -312,7 +313,7 @@ def test_a_state_that_was_set_aside(sick: Sick, configured: Any, paths: Paths) -
     assert str(aside) in sick("state", severity="warning")["remedy"]
 
 
-def test_a_broken_configuration_with_the_version_to_go_back_to(
+def test_a_broken_configuration_with_a_version_to_restore(
     sick: Sick, ccf: Run, configured: Any, paths: Paths
 ) -> None:
     configured()
@@ -334,7 +335,7 @@ def test_a_broken_configuration_without_history(
     assert "config reset" in sick("config")["remedy"]
 
 
-def test_a_configuration_that_was_named_and_is_not_there(
+def test_a_named_configuration_that_does_not_exist(
     sick: Sick, ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "CCFALLBACK_CONFIG" in sick("config", severity="warning")["remedy"]
@@ -344,7 +345,7 @@ def test_a_configuration_that_was_named_and_is_not_there(
     assert "config" in ids(ran, ok=False)
 
 
-def test_no_command_is_torn_on_a_screen(configured: Any, ccf_screen: Callable[..., str]) -> None:
+def test_no_command_is_split_on_a_terminal(configured: Any, ccf_screen: Callable[..., str]) -> None:
     configured('[[providers]]\nname = "spare"\nbase_url = "https://x.example"\n')
     screen = ccf_screen("doctor", columns=80)
     assert max(map(len, screen.splitlines())) <= 80
@@ -413,7 +414,7 @@ def test_a_port_that_another_instance_has(
     sick: Sick, configure: Configure, running: Callable[[str], RunningProxy], paths: Paths
 ) -> None:
     proxy = running("")
-    # Of other files: nobody has noted it here.
+    # As if it had other files: it is not registered here.
     paths.server.unlink()
     configure(f"[server]\nport = {proxy.url.rpartition(':')[2]}\n")
     paths.config.chmod(0o600)
@@ -429,7 +430,7 @@ def test_a_server_that_is_not_yet_where_the_configuration_says(
         server_file.write(paths.server, url, 42, __version__, 0.0)
         (first, *_) = [c for c in ccf("doctor", "--json").json["checks"] if c["id"] == "port"]
     assert f"a server answers at {url} (pid 42)" in first["message"]
-    assert f"http://127.0.0.1:{port} is for its next start" in first["message"]
+    assert f"http://127.0.0.1:{port} after a restart" in first["message"]
 
 
 def test_a_server_that_others_reach_without_a_token(
@@ -506,9 +507,9 @@ def test_a_client_that_its_organization_sends_elsewhere(
     pointed(monkeypatch, port)
     managed = tmp_path / "managed-settings.json"
     managed.write_text('{"env": {"ANTHROPIC_BASE_URL": "https://gateway.example"}}')
-    monkeypatch.setattr(claude_settings, "MANAGED", {"linux": managed, sys.platform: managed})
+    monkeypatch.setattr(context, "MANAGED", {"linux": managed, sys.platform: managed})
     finding = sick("client", severity="warning")
-    assert f"https://gateway.example by {managed}" in finding["message"]
+    assert f"{managed} sends Claude Code to https://gateway.example" in finding["message"]
 
 
 def test_a_client_that_its_own_settings_send_here(
@@ -536,7 +537,7 @@ def test_settings_that_are_no_json(
         assert str(settings) in sick("client", severity="warning")["message"]
 
 
-def test_a_client_that_is_sent_where_nobody_answers(
+def test_a_client_that_is_sent_where_no_server_answers(
     sick: Sick, configured: Any, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     configured()
@@ -572,7 +573,7 @@ def test_a_file_that_can_not_be_written(
     variable = {"state": "CCFALLBACK_STATE", "log": "CCFALLBACK_LOG_FILE"}[name]
     monkeypatch.setenv(variable, str(blocked / "below"))
     finding = sick(name)
-    assert "is no folder" in finding["message"] or "can't be read" in finding["message"]
+    assert "is not a folder" in finding["message"] or "can't be read" in finding["message"]
 
 
 def test_a_log_that_is_a_folder(
@@ -596,8 +597,8 @@ def test_a_disk_that_is_nearly_full(
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
     finding = sick("disk")
-    assert "5 MB are free" in finding["message"]
-    assert "make room" in finding["remedy"]
+    assert "5 MB free" in finding["message"]
+    assert "free some space" in finding["remedy"]
 
 
 def test_a_server_of_another_version(sick: Sick, configured: Any, paths: Paths) -> None:
@@ -609,7 +610,7 @@ def test_a_server_of_another_version(sick: Sick, configured: Any, paths: Paths) 
     assert "0.0.1" in finding["message"]
 
 
-def test_versions_are_told(ccf: Run, configured: Any) -> None:
+def test_the_versions_are_shown(ccf: Run, configured: Any) -> None:
     configured()
     (version,) = [c for c in ccf("doctor", "--json").json["checks"] if c["id"] == "version"]
     assert __version__ in version["message"]
@@ -619,8 +620,8 @@ def test_versions_are_told(ccf: Run, configured: Any) -> None:
 OFF = '[[providers]]\nname = "off"\nbase_url = "http://x.lan"\ndisabled = true\n'
 
 
-def ailing(name: str, configure: Configure, configured: Any, paths: Paths) -> None:
-    """Brings about what the check of that name finds."""
+def cause(name: str, configure: Configure, configured: Any, paths: Paths) -> None:
+    """Causes the problem that the check of that name finds."""
     configured()
     match name:
         case "fallbacks":
@@ -639,25 +640,25 @@ def ailing(name: str, configure: Configure, configured: Any, paths: Paths) -> No
 
 
 @pytest.mark.parametrize("name", ["fallbacks", "cooldowns", "clock", "state", "port", "config"])
-def test_the_remedy_heals(
+def test_the_remedy_works(
     ccf: Run, configure: Configure, configured: Any, paths: Paths, name: str
 ) -> None:
     def findings() -> list[str]:
         checks = ccf("doctor", "--json").json["checks"]
         return [each["message"] for each in checks if each["id"] == name and not each["ok"]]
 
-    ailing(name, configure, configured, paths)
+    cause(name, configure, configured, paths)
     (message,) = findings()
     checks = ccf("doctor", "--json").json["checks"]
     (remedy,) = [each["remedy"] for each in checks if each["message"] == message]
     commands = re.findall("`ccfallback ([^`]*)`", remedy)
-    # The first way to mend a configuration is an editor.
+    # The first remedy for a configuration is an editor.
     command = commands[-1 if name == "config" else 0]
     assert ccf(*command.split()).code == 0
     assert message not in findings()
 
 
-def test_the_commands_of_a_remedy_are_about_the_same_files(
+def test_the_commands_of_a_remedy_name_the_same_files(
     ccf: Run, configured: Any, paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     configured(OFF)
@@ -672,3 +673,53 @@ def test_the_commands_of_a_remedy_are_about_the_same_files(
     ran = ccf("--config", str(other), "config", "get", "nothing", "--json")
     assert ran.json["error"]["hint"].startswith(f"`ccfallback --config '{other}' config show`")
     assert f"`ccfallback --config '{other}' config show`" in ran.err
+
+
+# -- Claude Code's settings
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_settings_are_read_in_the_order_in_which_they_override_each_other(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "project"
+    user = written(home / ".claude" / "settings.json", '{"env": {"A": "1", "N": 1}}')
+    project = written(folder / ".claude" / "settings.json", '{"model": "x"}')
+    local = written(folder / ".claude" / "settings.local.json", '{"env": {"A": "2"}}')
+    found = sources({"A": "0"}, home, folder)
+    assert [each.name for each in found] == ["the environment", str(user), str(project), str(local)]
+    assert [dict(each.variables) for each in found] == [{"A": "0"}, {"A": "1"}, {}, {"A": "2"}]
+    assert not any(each.unreadable for each in found)
+
+
+def test_the_users_settings_may_be_in_another_folder(tmp_path: Path) -> None:
+    found = sources({"CLAUDE_CONFIG_DIR": str(tmp_path)}, Path("/home/nobody"), tmp_path / "x")
+    assert found[1].name == str(tmp_path / "settings.json")
+
+
+def test_the_home_folder_counts_only_once(tmp_path: Path) -> None:
+    assert len(sources({}, tmp_path, tmp_path)) == 3
+
+
+def test_the_settings_of_the_organization_override_all_others(tmp_path: Path) -> None:
+    managed = tmp_path / "managed-settings.json"
+    assert len(sources({}, tmp_path, tmp_path, managed)) == 3
+    written(managed, '{"env": {"A": "3"}}')
+    last = sources({"A": "0"}, tmp_path, tmp_path, managed)[-1]
+    assert (last.name, dict(last.variables)) == (str(managed), {"A": "3"})
+
+
+@pytest.mark.parametrize("text", ["{,", "[]", "\x00", "[" * 100_000])
+def test_settings_that_are_not_json_are_unreadable(tmp_path: Path, text: str) -> None:
+    written(tmp_path / ".claude" / "settings.json", text)
+    assert sources({}, tmp_path, tmp_path / "x")[1].unreadable
+
+
+@pytest.mark.parametrize("text", ["{}", '{"env": []}', '{"env": null}'])
+def test_settings_without_variables_are_readable(tmp_path: Path, text: str) -> None:
+    written(tmp_path / ".claude" / "settings.json", text)
+    found = sources({}, tmp_path, tmp_path / "x")[1]
+    assert (dict(found.variables), found.unreadable) == ({}, False)
