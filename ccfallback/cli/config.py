@@ -22,7 +22,7 @@ from ccfallback.errors import ConfigError
 
 app = make_app(
     name="config",
-    help="See, change and take back the configuration.",
+    help="View, change and undo the configuration.",
     epilog="Example: ccfallback config get server.port",
 )
 

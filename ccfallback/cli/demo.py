@@ -1,4 +1,4 @@
-"""`ccfallback demo`: see the main job done, with no key and no network."""
+"""`ccfallback demo`: see a failover, without a key and without a network."""
 
 import typer
 
@@ -19,7 +19,7 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
     console = session_of(ctx).console
     tell = Teller(console)
     if not as_json:
-        console.say("A primary that is overloaded, a fallback that is well, the proxy between:")
+        console.say("An overloaded primary, a healthy fallback, and ccfallback in between:")
     result = run(lambda record: None if as_json else tell(record))
     value = {
         "ok": result.ok,
@@ -30,15 +30,18 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
         "text": result.text,
     }
     if not result.ok:
-        console.emit(value, lambda: f"the client saw {result.status} {result.text}".rstrip())
+        console.emit(value, lambda: f"the client got {result.status} {result.text}".rstrip())
         console.say("this should not happen: please report it with the lines above")
         raise typer.Exit(ExitCode.FAILED)
-    story = (
-        f"\nasked     {ASKED}\n"
-        f"answered  {ANSWER}\n"
-        f"by        {result.provider}, in {result.seconds:.2f} s, "
+    lines = (
+        f"\nquestion  {ASKED}\n"
+        f"answer    {ANSWER}\n"
+        f"from      {result.provider}, in {result.seconds:.2f} s, "
         f"after {result.attempts} attempts"
     )
-    console.emit(value, lambda: story)
+    console.emit(value, lambda: lines)
     if not as_json:
-        console.say("now for real: `ccfallback providers add`, then `ccfallback serve`")
+        console.say(
+            "Next: `ccfallback providers add NAME --preset NAME` adds a fallback, and "
+            "`ccfallback run` starts Claude Code"
+        )

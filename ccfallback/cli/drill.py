@@ -1,4 +1,4 @@
-"""`ccfallback drill`: would a turn be lost, whatever the providers of this chain did?"""
+"""`ccfallback drill`: would any fault of a provider of this chain lose a turn?"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,7 @@ import typer
 
 from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_duration
+from ccfallback.cli.phrases import format_duration, pluralize
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
 
@@ -21,11 +21,11 @@ app = make_app()
 
 @app.command("drill", epilog="Example: ccfallback drill")
 def drill(ctx: typer.Context, as_json: Json = False) -> None:
-    """Walk the configured chain through every fault there is.
+    """Test the configured chain against every known fault, offline.
 
-    Exit 1 if a turn is lost. The upstreams are embedded ones: no key is read, nothing leaves this
-    machine, and state and log stay as they are. Names, formats, order, timeouts and rules are
-    those of the configuration.
+    Exit 1 if a turn is lost. The upstreams are embedded: no key is read, nothing leaves this
+    machine, and the state and the log are not touched. Names, formats, order, timeouts and rules
+    come from the configuration.
     """
     from dataclasses import asdict
 
@@ -37,12 +37,12 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
         raise CcfallbackError("no provider is enabled", "enable one: `ccfallback providers enable`")
     count = 0
 
-    def heard(_: "Report", total: int) -> None:
+    def show_progress(_: "Report", total: int) -> None:
         nonlocal count
         count += 1
         console.progress(f"{count} of {total} tasks" if count < total else "")
 
-    reports = run(config, heard)
+    reports = run(config, show_progress)
     lost = [report for report in reports if report.lost]
     value: dict[str, Any] = {
         "ok": not lost,
@@ -56,22 +56,18 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 def _table(config: "Config", reports: "Sequence[Report]") -> Table:
-    """The faults of the first provider, and of the others what is not well."""
+    """The faults of the first provider, and the lost turns of the others."""
     first = config.active[0].name
-    shown = [each for each in reports if _is_the_firsts(each, first) or each.lost]
-    rows = [(each.id, _sees(each), each.provider or "-", _took(each)) for each in shown]
+    shown = [each for each in reports if each.lost or (each.at == first and "/" not in each.id)]
+    rows = [(each.id, _client_sees(each), each.provider or "-", _took(each)) for each in shown]
     return Table(rows, ("fault", "Claude Code sees", "answered by", "took"))
 
 
-def _is_the_firsts(report: "Report", first: str) -> bool:
-    return report.at == first and "/" not in report.id
-
-
-def _sees(report: "Report") -> Cell:
+def _client_sees(report: "Report") -> Cell:
     if report.lost:
         return Styled(f"LOST: {report.client_sees}", "red")
     if not report.answered:
-        return Styled(f"handed on: {report.client_sees}", "yellow")
+        return Styled(f"error: {report.client_sees}", "yellow")
     return report.client_sees
 
 
@@ -82,29 +78,25 @@ def _took(report: "Report") -> str:
 
 def _summary(config: "Config", reports: "Sequence[Report]") -> str:
     lost = [report for report in reports if report.lost]
-    told = [report for report in reports if not report.answered and not report.lost]
+    errors = [report for report in reports if not report.answered and not report.lost]
     names = ", ".join(provider.name for provider in config.active)
-    parts = [f"{len(reports)} tasks through {names}: {len(lost) or 'no'} turn{_s(lost)} lost"]
-    if told:
-        parts.append(
-            f"{len(told)} refusal{_s(told)} handed on, because a person has to act and nobody else "
-            "was left to ask"
-        )
+    turns = pluralize(len(lost), "turn") if lost else "no turns"
+    parts = [f"{len(reports)} tasks through {names}: {turns} lost"]
+    if errors:
+        reached = pluralize(len(errors), "error")
+        them = "it needs" if len(errors) == 1 else "they need"
+        parts.append(f"{reached} reached Claude Code: {them} you, and every provider had refused")
     if len(config.active) == 1:
         parts.append(
-            "with one provider a fault lasts for one request, and Claude Code's next try gets "
-            "through; `ccfallback providers add` adds another"
+            "with one provider, a fault fails one request, and Claude Code's next attempt gets "
+            "through; `ccfallback providers add` adds a fallback"
         )
-    if lost and any(_is_excluded(config, report) for report in lost):
-        parts.append("failover.on keeps some statuses from moving on: `ccfallback config edit`")
+    if any(_is_excluded(config, report) for report in lost):
+        parts.append("failover.on excludes some statuses: `ccfallback config edit`")
     return "; ".join(parts)
 
 
 def _is_excluded(config: "Config", report: "Report") -> bool:
-    """Whether the status of a fault is one that the configuration hands on."""
+    """Whether the configuration does not fail over on the status of this fault."""
     status = report.id.rpartition("/")[2][:3]
     return status.isdigit() and int(status) not in config.failover.statuses
-
-
-def _s(some: "Sequence[object]") -> str:
-    return "" if len(some) == 1 else "s"

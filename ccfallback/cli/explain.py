@@ -25,7 +25,7 @@ def explain(
     newest: Annotated[bool, typer.Option("--last", help="Simply the last request.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell the whole story of one request.
+    """Explain what happened to one request, attempt by attempt.
 
     Who was tried or passed by, why, on what evidence, what was repaired, and who answered.
     """

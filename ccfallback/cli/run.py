@@ -1,7 +1,7 @@
-"""`ccfallback run`: Claude Code with the proxy, for as long as it runs.
+"""`ccfallback run`: run Claude Code with the proxy, which lives as long as the command.
 
-The child's environment is all that is changed: no file of the user's, and no login. The child
-comes first: where there can be no proxy, it runs without one.
+Only the child's environment is changed, neither the user's files nor a login. The child comes
+first: if no proxy can be started, it runs without one.
 """
 
 import shutil
@@ -25,12 +25,12 @@ DEFAULT: Final = "claude"
 
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
-"""Exit codes, as shells have them."""
+"""Exit codes, the same as those of shells."""
 
-THE_CHILDS_OWN: Final = ("SIGINT", "SIGQUIT")
-"""What the terminal sends to the child as well as to us."""
+FOR_THE_CHILD: Final = ("SIGINT", "SIGQUIT")
+"""Signals that the terminal sends to the child itself, so we ignore them."""
 
-PASSED_ON: Final = ("SIGTERM", "SIGHUP")
+FORWARDED: Final = ("SIGTERM", "SIGHUP")
 
 
 @app.command(
@@ -47,50 +47,51 @@ def run(
     ctx: typer.Context,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CMD", help="The command; `claude` where none is given."),
+        typer.Argument(metavar="CMD", help="The command; `claude` if none is given."),
     ] = None,
 ) -> None:
     """Run Claude Code through the proxy.
 
-    Through the running server, or one that is started for as long as the command runs.
+    Uses the running server, or starts one that stops with the command. Put `--` before a command
+    that starts with an option.
     """
     session = session_of(ctx)
-    # From here on every word is the command's own, `--json` too.
+    # All following words belong to the command, even `--json`.
     session.console.as_json = False
-    argv = _whole(command or ())
-    program = _found(session, argv[0])
+    argv = _with_default(command or ())
+    program = _find_program(session, argv[0])
     with ExitStack() as stack:
-        environ = {**session.environ, **_pointing(session, stack)}
+        environ = {**session.environ, **_proxy_variables(session, stack)}
         code = supervise([program, *argv[1:]], environ)
     raise typer.Exit(code)
 
 
-def _whole(command: Sequence[str]) -> list[str]:
-    """The command line to run: options alone are for Claude Code."""
+def _with_default(command: Sequence[str]) -> list[str]:
+    """The command line to run; options alone are for Claude Code."""
     if not command or command[0].startswith("-"):
         return [DEFAULT, *command]
     return list(command)
 
 
-def _found(session: Session, name: str) -> str:
-    """The program of that name; exits as a shell does where there is none."""
+def _find_program(session: Session, name: str) -> str:
+    """The path of a program; exits like a shell if there is none."""
     program = shutil.which(name, path=session.environ.get("PATH"))
     if program is not None:
         return program
     if Path(name).parent != Path() and Path(name).exists():
-        session.console.fail(f"{name} can't be run", "see to its permissions")
+        session.console.fail(f"{name} can't be run", f"check its permissions: `chmod +x {name}`")
         raise typer.Exit(NOT_EXECUTABLE)
     hint = (
         "install Claude Code, or name the command: `ccfallback run -- CMD`"
         if name == DEFAULT
-        else "is it installed, and in PATH?"
+        else "is it installed and in PATH?"
     )
     session.console.fail(f"{name}: command not found", hint)
     raise typer.Exit(NOT_FOUND)
 
 
-def _pointing(session: Session, stack: ExitStack) -> Mapping[str, str]:
-    """The variables that send the child to a proxy; none where there is no proxy to be had."""
+def _proxy_variables(session: Session, stack: ExitStack) -> Mapping[str, str]:
+    """The variables that send the child to a proxy; empty if there can be no proxy."""
     from ccfallback.cli.env import loopback_exemptions, variables_for
     from ccfallback.cli.running_server import find_registered_url, find_server_url
 
@@ -98,26 +99,26 @@ def _pointing(session: Session, stack: ExitStack) -> Mapping[str, str]:
     try:
         config = session.config()
         token = config.tokens[0].token.reveal() if config.tokens else None
-        url = find_server_url(session.paths, config) or stack.enter_context(_proxy(session))
+        url = find_server_url(session.paths, config) or stack.enter_context(_own_proxy(session))
     except (CcfallbackError, OSError) as error:
-        # A server goes on with the last good configuration, so it may run all the same.
+        # A server keeps running with the last good configuration, so there may be one.
         running = find_registered_url(session.paths)
         if running is None:
-            _say_why(session, error)
+            _warn(session, error)
             return {}
         url = running
     return {**loopback_exemptions(session.environ), **variables_for(session.environ, url, token)}
 
 
-def _say_why(session: Session, error: Exception) -> None:
+def _warn(session: Session, error: Exception) -> None:
     why = error.message if isinstance(error, CcfallbackError) else str(error)
-    line = " ".join(f"running without the proxy: {why}; `ccfallback doctor` says more".split())
+    line = " ".join(f"running without the proxy: {why}; `ccfallback doctor` shows more".split())
     session.console.say(f"ccfallback: {line}")
 
 
 @contextmanager
-def _proxy(session: Session) -> Iterator[str]:
-    """A proxy for this run, which writes to the log and nowhere else."""
+def _own_proxy(session: Session) -> Iterator[str]:
+    """A proxy for this run, which writes to the log and prints nothing."""
     from ccfallback.server.background import BackgroundProxy
 
     proxy = BackgroundProxy(session.paths, private=True)
@@ -132,23 +133,23 @@ def _proxy(session: Session) -> Iterator[str]:
 
 
 def supervise(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a command to its end; its exit code, 128 and the number where a signal ended it."""
-    waiting: list[int] = []
+    """Run a command to its end; returns its exit code, or 128 plus the signal that ended it."""
+    pending: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
+    def forward(number: int, _frame: FrameType | None) -> None:
         if children:
             children[0].send_signal(number)
         else:
-            waiting.append(number)
+            pending.append(number)
 
     with (
-        _handling(THE_CHILDS_OWN, lambda *_: None),
-        _handling(PASSED_ON, pass_on),
+        _handling(FOR_THE_CHILD, lambda *_: None),
+        _handling(FORWARDED, forward),
         subprocess.Popen(argv, env=dict(environ)) as child,
     ):
         children.append(child)
-        for number in waiting:
+        for number in pending:
             child.send_signal(number)
         code = child.wait()
     return 128 - code if code < 0 else code
@@ -156,10 +157,10 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 @contextmanager
 def _handling(names: Sequence[str], handler: "signal._HANDLER") -> Iterator[None]:
-    """Take signals, those aside that the process was told to ignore: so will the child."""
+    """Handle signals, except those that this process ignores: the child ignores them as well."""
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in taken}
+    handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""`ccfallback serve`: the proxy in the foreground, with the story of its requests."""
+"""`ccfallback serve`: the proxy in the foreground, with a readable log of its requests."""
 
 import threading
 from collections.abc import Callable
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 app = make_app()
 
-UNTOLD: Final = frozenset(
+NOT_PRINTED: Final = frozenset(
     {"request.start", "provider.attempt", "provider.success", "server.start", "request.debug_curl"}
 )
-"""Events that the log has, and that would only be in the way on the screen."""
+"""Events that are logged and not printed: the lines that are printed imply them."""
 
 
 class Level(StrEnum):
-    """Log levels, as an option takes them."""
+    """The values of `--log-level`."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -53,15 +53,15 @@ def serve(
     from ccfallback.server.serve import Proxy, run
 
     session = session_of(ctx)
-    tell = Teller(session.console.with_own_buffer())
+    printer = Teller(session.console.with_own_buffer())
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
-    # Whoever reads our output looks for the address first, whatever there is to tell before.
+    # A program that reads our output looks for the address first, so events wait for it.
     announced = threading.Event()
-    story = Backlog(_live(tell, announced), "story")
+    backlog = Backlog(_printing(printer, announced), "story")
     try:
-        proxy = Proxy(session.paths, log_level=level, listeners=[_wanted(story)])
-        url = _bound(proxy, host, port)
+        proxy = Proxy(session.paths, log_level=level, listeners=[_filter(backlog)])
+        url = _bind(proxy, host, port)
 
         def ready() -> None:
             set_start_aside()
@@ -71,21 +71,33 @@ def serve(
         run(proxy, ready)
     finally:
         announced.set()
-        story.close()
+        backlog.close()
 
 
-def _wanted(story: "Backlog[Record]") -> "Listener":
-    """Passes on what a person wants to see as it happens."""
+def _filter(backlog: "Backlog[Record]") -> "Listener":
+    """A listener that passes on the events to print."""
 
     def listen(record: "Record") -> None:
-        if record.event not in UNTOLD:
-            story.put(record)
+        if record.event not in NOT_PRINTED:
+            backlog.put(record)
 
     return listen
 
 
-def _bound(proxy: "Proxy", host: str | None, port: int | None) -> str:
-    """Take the address; where somebody else has it, say who."""
+def _printing(printer: Teller, announced: threading.Event) -> "Callable[[list[Record]], None]":
+    """A function that prints records. It runs in its own thread, because a terminal may block."""
+
+    def print_records(records: "list[Record]") -> None:
+        announced.wait()
+        # The proxy keeps serving when its output can no longer be written.
+        with suppress(CcfallbackError, ClosedPipe, OSError):
+            printer.all(records)
+
+    return print_records
+
+
+def _bind(proxy: "Proxy", host: str | None, port: int | None) -> str:
+    """Listen on the address; if it is taken, say which program has it."""
     from ccfallback.cli.running_server import describe_server_at, local_url
 
     try:
@@ -93,34 +105,22 @@ def _bound(proxy: "Proxy", host: str | None, port: int | None) -> str:
     except PortTaken as error:
         server = proxy.services.live.current.server
         number = port if port is not None else server.port
-        who = describe_server_at(local_url(host if host is not None else server.host, number))
-        if who is None:
-            message = f"{error.message}, by a program that is no ccfallback"
+        owner = describe_server_at(local_url(host if host is not None else server.host, number))
+        if owner is None:
+            message = f"{error.message}, by another program (not a ccfallback)"
             raise PortTaken(message, error.hint) from None
         hint = f"use that one, stop it, or {error.hint}"
-        raise PortTaken(f"{error.message}, by {who}", hint) from None
-
-
-def _live(tell: Teller, announced: threading.Event) -> "Callable[[list[Record]], None]":
-    """Tells the story for as long as somebody looks; in its own time, a terminal can be held."""
-
-    def listen(records: "list[Record]") -> None:
-        announced.wait()
-        # When nobody reads the screen any more, requests are served all the same.
-        with suppress(CcfallbackError, ClosedPipe, OSError):
-            tell.all(records)
-
-    return listen
+        raise PortTaken(f"{error.message}, by {owner}", hint) from None
 
 
 def _announce(session: Session, proxy: "Proxy", url: str) -> None:
-    """Say where it listens, whom it asks, and what Claude Code has to be told."""
+    """Print the address, the chain, and how to point Claude Code here."""
     console, config = session.console, proxy.services.live.current
-    names = ", ".join(provider.name for provider in config.active) or "nobody is enabled"
+    names = ", ".join(provider.name for provider in config.active) or "no provider is enabled"
     console.say(f"ccfallback {__version__} listens on {url}; the chain: {names}")
     if not config.has_fallback:
         console.say("no fallback yet: `ccfallback providers add` adds one, without a restart")
     console.say("to send Claude Code here, in its shell:")
     console.write(f"export ANTHROPIC_BASE_URL={url}\n")
     if config.tokens:
-        console.say("clients must show an access token; `ccfallback env` prints all the lines")
+        console.say("clients must send an access token; `ccfallback env` prints all the variables")

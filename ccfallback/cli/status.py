@@ -20,7 +20,7 @@ SHOWN: Final = 5
 
 @app.command("status", epilog="Example: ccfallback status --json")
 def status(ctx: typer.Context, as_json: Json = False) -> None:
-    """Say whether the proxy is up, how providers are, what came last.
+    """Show whether the proxy is up, provider health and recent requests.
 
     Exits with 0 if it is up, else with 1.
     """

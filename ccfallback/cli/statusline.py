@@ -10,7 +10,7 @@ app = make_app()
 
 @app.command("statusline", epilog="Example: ccfallback statusline")
 def statusline(ctx: typer.Context, as_json: Json = False) -> None:
-    """Print one line for Claude Code's status line: who serves now.
+    """Print one line for Claude Code's status line.
 
     It says who is asked first, who cools down and until when, and whether the proxy is down. It
     reads what Claude Code pipes to it and always exits with 0.

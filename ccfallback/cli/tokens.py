@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = make_app(
     name="tokens",
-    help="Make and take back access tokens.",
+    help="Create and revoke access tokens.",
     epilog="Example: ccfallback tokens list",
 )
 

@@ -30,7 +30,7 @@ def top(
     ),
     as_json: Json = False,
 ) -> None:
-    """Watch providers and requests, live.
+    """Watch providers and requests live.
 
     `q` or Ctrl-C leaves, `p` pauses. In a pipe, or with --json, it shows once how things are. It
     only looks: nothing is changed.

@@ -23,7 +23,7 @@ def test_a_port_that_is_taken_is_one_line_with_what_to_do(ccf: Run) -> None:
     assert ran.code == 1
     assert ran.err.count("\n") == 1
     assert "--port" in ran.err
-    assert "no ccfallback" in ran.err
+    assert "not a ccfallback" in ran.err
 
 
 def test_a_port_that_another_ccfallback_has_says_which(

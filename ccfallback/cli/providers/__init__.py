@@ -11,7 +11,7 @@ from ccfallback.cli.providers.test import trial
 
 app = make_app(
     name="providers",
-    help="See and change the chain of providers.",
+    help="Show and change the chain of providers.",
     epilog="Example: ccfallback providers list",
 )
 
