@@ -1,7 +1,7 @@
 """What counts, as a table: each row is played as a dialogue and again over real sockets.
 
-`tests/core/test_rules.py` plays it through the loop and the breaker alone, and
-`tests/proxy/test_rules.py` through a whole proxy. The ids begin with the number of the rule.
+`tests/policy/test_rules.py` plays it through the loop and the breaker alone, and
+`tests/server/test_rules.py` through a whole proxy. The ids begin with the number of the rule.
 Every row begins with one failure of the provider, so that a success (none is left), a failure
 (two), and what changes nothing (one) can be told from each other.
 """

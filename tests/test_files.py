@@ -31,7 +31,7 @@ def leftovers(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.name.endswith(".tmp")]
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "data"
     files.replace_atomically(path, b"one")
     before = files.stamp(path)
@@ -42,7 +42,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 @posix
-def test_files_and_new_folders_are_the_owners_alone(tmp_path: Path) -> None:
+def test_files_and_new_folders_are_private_to_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "data"
     umask = os.umask(0)
     try:
@@ -57,7 +57,7 @@ def test_files_and_new_folders_are_the_owners_alone(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_file_is_private_before_it_has_its_name(
+def test_a_file_is_private_before_it_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
@@ -121,7 +121,7 @@ def test_a_process_killed_before_the_rename_does_no_harm(tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
-def test_a_lock_held_too_long_is_an_error_that_helps(tmp_path: Path) -> None:
+def test_a_lock_held_too_long_is_an_error_with_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "data"
     caught: list[files.Busy] = []
 
@@ -142,7 +142,7 @@ def test_a_lock_held_too_long_is_an_error_that_helps(tmp_path: Path) -> None:
     assert len(caught) == 1
 
 
-def test_a_file_that_is_not_there_has_no_stamp(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_stamp(tmp_path: Path) -> None:
     assert files.stamp(tmp_path / "none") is None
 
 

@@ -5,7 +5,7 @@ import pytest
 from ccfallback.paths import resolve
 
 
-def test_an_option_beats_a_variable_beats_the_default(tmp_path: Path) -> None:
+def test_an_option_overrides_a_variable_and_that_the_default(tmp_path: Path) -> None:
     environ = {
         "CCFALLBACK_CONFIG": str(tmp_path / "variable.toml"),
         "CCFALLBACK_STATE": str(tmp_path / "variable.json"),
@@ -34,5 +34,5 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert paths.log == tmp_path / "l.jsonl"
 
 
-def test_the_server_file_stands_beside_the_state(tmp_path: Path) -> None:
+def test_the_server_file_is_next_to_the_state(tmp_path: Path) -> None:
     assert resolve(state=tmp_path / "s.json", environ={}).server == tmp_path / "server.json"

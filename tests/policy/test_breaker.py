@@ -97,13 +97,13 @@ def test_the_ceiling_caps_every_tier(count: int, ceiling: float, seconds: float)
         (Fault.TRANSPORT, 2, 300, 0),
     ],
 )
-def test_a_costly_failure_cools_at_once(
+def test_an_expensive_failure_opens_the_breaker_at_once(
     fault: Fault, count: int, ceiling: float, seconds: float
 ) -> None:
     assert cooldown(count, fault, Limits(max_cooldown=ceiling)) == seconds
 
 
-def test_a_ceiling_of_nothing_means_no_cooldown() -> None:
+def test_a_maximum_of_zero_means_no_cooldown() -> None:
     state = CLOSED
     for _ in range(20):
         state = fail(state, Outcome(Fault.TIMEOUT), limits=Limits(max_cooldown=0))
@@ -114,21 +114,21 @@ def hinted(seconds: float, fault: Fault = Fault.THROTTLED) -> Outcome:
     return Outcome(fault, status=429, until=NOW + seconds)
 
 
-def test_a_hint_cools_at_the_first_failure_until_then() -> None:
+def test_a_reset_hint_opens_the_breaker_at_the_first_failure() -> None:
     assert fail(CLOSED, hinted(1234)).cooldown_until == NOW + 1234
 
 
-def test_a_hint_may_exceed_the_ceiling_but_not_its_own() -> None:
+def test_a_reset_hint_may_exceed_max_cooldown_but_not_max_reset() -> None:
     limits = Limits(max_cooldown=10, max_reset=600)
     assert fail(CLOSED, hinted(599), limits=limits).cooldown_until == NOW + 599
     assert fail(CLOSED, hinted(601), limits=limits).cooldown_until == NOW + 600
 
 
-def test_a_hint_never_shortens_the_cooldown_of_a_tier() -> None:
+def test_a_reset_hint_never_shortens_the_cooldown_of_a_tier() -> None:
     assert fail(replace(CLOSED, failures=9), hinted(5)).cooldown_until == NOW + 300
 
 
-def test_a_hint_never_shortens_a_cooldown_that_is_longer() -> None:
+def test_a_reset_hint_never_shortens_a_longer_cooldown() -> None:
     cooling = fail(CLOSED, hinted(5000))
     later = count_failure(
         cooling,
@@ -142,17 +142,17 @@ def test_a_hint_never_shortens_a_cooldown_that_is_longer() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -5.0, -1e9])
-def test_a_hint_in_the_past_says_nothing(seconds: float) -> None:
+def test_a_reset_hint_in_the_past_is_ignored(seconds: float) -> None:
     assert fail(CLOSED, hinted(seconds)).cooldown_until is None
 
 
-def test_hints_are_not_believed_where_they_are_not_to_be() -> None:
+def test_reset_hints_are_ignored_where_the_configuration_says_so() -> None:
     state = fail(CLOSED, hinted(1234), limits=Limits(honor_reset=False))
     assert state.cooldown_until is None
     assert state.failures == 1
 
 
-def test_failures_in_flight_count_but_do_not_lengthen() -> None:
+def test_failures_in_flight_count_but_do_not_extend_the_cooldown() -> None:
     cooling = failures(3)
     began = cooling.cooldown_began
     assert began is not None
@@ -163,7 +163,7 @@ def test_failures_in_flight_count_but_do_not_lengthen() -> None:
     assert later.last_failure == began + 5
 
 
-def test_many_that_fail_together_cool_once() -> None:
+def test_many_failures_at_once_open_the_breaker_once() -> None:
     state = CLOSED
     for number in range(26):
         state = fail(state, now=NOW + number / 10, began=NOW - 1)
@@ -171,7 +171,7 @@ def test_many_that_fail_together_cool_once() -> None:
     assert state.cooldown_until == NOW + 0.2 + 30
 
 
-def test_a_probe_that_fails_is_one_more_failure() -> None:
+def test_a_failed_probe_is_one_more_failure() -> None:
     state = failures(4)
     assert state.cooldown_until is not None
     now = state.cooldown_until + 1
@@ -186,7 +186,7 @@ def test_a_failure_of_the_safety_valve_keeps_the_longer_cooldown() -> None:
     assert fail(cooling, now=NOW + 10).cooldown_until == NOW + 5000
 
 
-def test_success_closes_and_counts_from_nothing() -> None:
+def test_a_success_closes_the_breaker_and_resets_the_count() -> None:
     state = failures(7)
     now = NOW + 1e5
     closed = count_success(state, model="m", began=now - 1, now=now)
@@ -196,14 +196,14 @@ def test_success_closes_and_counts_from_nothing() -> None:
     assert phase(closed, now, LIMITS) is Phase.CLOSED
 
 
-def test_success_keeps_when_and_why_it_last_failed() -> None:
+def test_a_success_keeps_the_time_and_reason_of_the_last_failure() -> None:
     state = failures(1)
     closed = count_success(state, model="m", began=NOW + 1, now=NOW + 2)
     assert closed.last_failure == NOW
     assert closed.reason == "500 api_error"
 
 
-def test_a_success_that_was_under_way_leaves_the_cooldown() -> None:
+def test_a_success_in_flight_does_not_end_the_cooldown() -> None:
     cooling = failures(3)
     began = cooling.cooldown_began
     assert began is not None
@@ -221,7 +221,7 @@ def test_the_phases_of_a_cooldown() -> None:
     assert phase(state, NOW + 1e6, LIMITS) is Phase.HALF_OPEN
 
 
-def test_no_cooldown_while_there_is_nobody_else() -> None:
+def test_without_another_provider_there_is_no_cooldown() -> None:
     alone = Limits(cooldowns=False)
     state = CLOSED
     for _ in range(20):
@@ -232,13 +232,13 @@ def test_no_cooldown_while_there_is_nobody_else() -> None:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.NONE])
-def test_nobodys_fault_changes_nothing(fault: Fault) -> None:
+def test_an_outcome_without_blame_changes_nothing(fault: Fault) -> None:
     state = failures(2)
     assert fail(state, Outcome(fault)) is state
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if BLAME[fault] is Blame.MODEL])
-def test_a_models_failure_leaves_the_others_alone(fault: Fault) -> None:
+def test_a_failure_of_one_model_does_not_affect_others(fault: Fault) -> None:
     state = CLOSED
     for number in range(3):
         state = fail(state, Outcome(fault), now=NOW + number, model="opus")
@@ -248,7 +248,7 @@ def test_a_models_failure_leaves_the_others_alone(fault: Fault) -> None:
     assert "haiku" not in state.models
 
 
-def test_every_fault_has_somebody_to_blame_or_nobody() -> None:
+def test_every_fault_has_a_row_in_the_blame_table() -> None:
     assert set(BLAME) == set(Fault)
 
 
@@ -264,11 +264,11 @@ def test_a_models_success_closes_that_model_and_the_provider() -> None:
     assert state.models["haiku"].failures == 3
 
 
-def test_a_success_of_an_unknown_model_remembers_no_model() -> None:
+def test_a_success_of_an_unknown_model_adds_no_model() -> None:
     assert not count_success(CLOSED, model="opus", began=NOW, now=NOW).models
 
 
-def test_models_are_bounded_and_the_oldest_makes_room() -> None:
+def test_of_too_many_models_the_oldest_is_dropped() -> None:
     state = CLOSED
     for number in range(MOST_MODELS + 10):
         state = fail(state, E529, now=NOW + number, model=f"model-{number}")
@@ -277,14 +277,14 @@ def test_models_are_bounded_and_the_oldest_makes_room() -> None:
     assert f"model-{MOST_MODELS + 9}" in state.models
 
 
-def test_a_known_model_pushes_nobody_out() -> None:
+def test_a_known_model_drops_no_other() -> None:
     state = CLOSED
     for number in range(MOST_MODELS):
         state = with_model(state, f"model-{number}", CLOSED)
     assert len(with_model(state, "model-3", CLOSED).models) == MOST_MODELS
 
 
-def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
+def test_a_time_beyond_every_cooldown_is_ignored() -> None:
     skewed = BreakerState(
         failures=3,
         last_failure=NOW + 1e6,
@@ -306,7 +306,7 @@ def test_a_time_further_ahead_than_any_cooldown_counts_as_not_set() -> None:
     assert corrected.models["m"].cooldown_until is None
 
 
-def test_a_time_within_any_cooldown_is_kept() -> None:
+def test_a_time_within_the_longest_cooldown_is_kept() -> None:
     state = BreakerState(cooldown_until=NOW + LIMITS.horizon, cooldown_began=NOW)
     assert without_impossible_times(state, NOW, LIMITS) == replace(state, models={})
     assert phase(state, NOW, LIMITS) is Phase.OPEN
@@ -317,7 +317,7 @@ def test_a_failure_replaces_a_cooldown_that_a_wrong_clock_wrote() -> None:
     assert fail(skewed).cooldown_until == NOW + 30
 
 
-def test_tripped_by_hand() -> None:
+def test_a_breaker_can_be_opened_by_hand() -> None:
     state = open_by_hand(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
     assert phase(state, NOW + 599, LIMITS) is Phase.OPEN
     assert phase(state, NOW + 600, LIMITS) is Phase.HALF_OPEN
@@ -326,7 +326,7 @@ def test_tripped_by_hand() -> None:
     assert count_success(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
 
 
-def test_a_success_that_is_older_than_the_last_failure_clears_nothing() -> None:
+def test_a_success_older_than_the_last_failure_does_not_close_the_breaker() -> None:
     state = failures(2)
     late = count_success(state, model="m", began=NOW + 900, now=NOW + 950)
     assert (late.failures, late.last_failure) == (2, NOW + 1000)

@@ -44,7 +44,7 @@ def error_of(verdict: ErrorResponse) -> dict[str, Any]:
     return error
 
 
-def test_the_envelope_says_who_failed_how() -> None:
+def test_the_envelope_lists_how_each_provider_failed() -> None:
     given = verdict([failure("a", BUSY), failure("b", DOWN)], {"b": NOW + 100})
     assert given.status == 502
     assert msgspec.json.decode(given.body) == {
@@ -70,7 +70,7 @@ def test_the_message_names_a_skipped_provider() -> None:
     assert "b (cooling down after earlier failures, back in 2.0 h)" in message
 
 
-def test_two_that_could_not_be_reached_mean_offline() -> None:
+def test_two_unreachable_providers_mean_that_this_machine_is_offline() -> None:
     assert "offline" in verdict([failure("a", OFFLINE), failure("b", OFFLINE)]).message
     assert "offline" not in verdict([failure("a", OFFLINE), failure("b", DOWN)]).message
     assert "offline" not in verdict([failure("a", OFFLINE)]).message
@@ -104,14 +104,14 @@ RETRY = [
 @pytest.mark.parametrize(
     ("outcomes", "cooling", "headers"), [row[1:] for row in RETRY], ids=[row[0] for row in RETRY]
 )
-def test_whether_the_client_should_come_back(
+def test_whether_the_client_should_retry(
     outcomes: list[Outcome], cooling: dict[str, float], headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
     failures = [failure("abc"[index], outcome) for index, outcome in enumerate(outcomes)]
     assert verdict(failures, cooling).headers == headers
 
 
-def test_a_fallbacks_refused_length_lets_the_client_compact() -> None:
+def test_a_prompt_that_is_too_long_for_a_fallback_lets_the_client_compact() -> None:
     given = verdict([failure("a", BUSY), failure("b", TOO_LONG)], {"a": NOW + 5})
     assert given.status == 400
     assert error_of(given) == {
@@ -121,16 +121,16 @@ def test_a_fallbacks_refused_length_lets_the_client_compact() -> None:
     assert given.headers == ()
 
 
-def test_a_413_of_a_fallback_is_a_refused_length() -> None:
+def test_a_413_of_a_fallback_means_that_the_prompt_is_too_long() -> None:
     large = Outcome(Fault.REQUEST, "413", 413, "")
     assert verdict([failure("a", BUSY), failure("b", large)]).status == 400
 
 
-def test_the_primarys_own_refused_length_is_not_rewritten_here() -> None:
+def test_a_prompt_that_is_too_long_for_the_primary_is_not_rewritten() -> None:
     assert verdict([failure("a", TOO_LONG), failure("b", BUSY)]).status == 502
 
 
-def test_without_a_fallback_the_primarys_failure_is_told() -> None:
+def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
     given = no_fallback([failure("a", DOWN)], "id", "unused")
     assert given.status == 502
     assert given.kind == "proxy_error"
@@ -140,7 +140,7 @@ def test_without_a_fallback_the_primarys_failure_is_told() -> None:
     assert error_of(given) == {"type": "proxy_error", "message": given.message}
 
 
-def test_without_any_attempt_the_reason_is_the_callers() -> None:
+def test_without_any_attempt_the_error_names_the_given_reason() -> None:
     assert "configured: it is disabled" in no_fallback([], "id", "it is disabled").message
 
 
@@ -158,7 +158,7 @@ OUTCOMES = st.builds(
     outcomes=st.lists(OUTCOMES, max_size=3),
     cooling=st.dictionaries(st.sampled_from("abcd"), st.floats(NOW - 1e5, NOW + 1e6)),
 )
-def test_a_retry_after_is_never_one_that_makes_the_client_give_up(
+def test_retry_after_is_never_so_long_that_the_client_gives_up(
     outcomes: list[Outcome], cooling: dict[str, float]
 ) -> None:
     failures = [failure("abc"[index], outcome) for index, outcome in enumerate(outcomes)]

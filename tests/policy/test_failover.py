@@ -307,7 +307,7 @@ def test_the_chain(row: Row) -> None:
     assert sorted(health.begun) == sorted(name for name, _ in health.settled)
 
 
-def test_a_disabled_provider_is_in_no_conversation() -> None:
+def test_a_disabled_provider_is_never_tried() -> None:
     config = Config(
         primary=provider("a", primary=True, disabled=True),
         providers=(provider("b", disabled=True), C),
@@ -331,7 +331,7 @@ def test_every_provider_starts_from_the_clients_own_body() -> None:
     assert tries[2].draft is DRAFT
 
 
-def test_a_rectifier_is_told_what_was_used_before() -> None:
+def test_a_rectifier_sees_which_ones_were_used() -> None:
     seen: list[frozenset[str]] = []
 
     def note(
@@ -347,7 +347,7 @@ def test_a_rectifier_is_told_what_was_used_before() -> None:
     assert seen == [frozenset(), {"x"}, {"x", "y"}]
 
 
-def test_side_endpoints_hand_on_nothing_but_an_answer() -> None:
+def test_a_side_endpoint_passes_on_only_an_answer() -> None:
     flow = conversation((A, B), FakeHealth(), final=only_answers)
     transcript, result, _ = play(flow, {"a": [E400], "b": [OK]})
     assert transcript == ["a first", "b failover"]
@@ -355,7 +355,7 @@ def test_side_endpoints_hand_on_nothing_but_an_answer() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_a_client_that_leaves_blames_nobody_and_frees_the_place(steps: int) -> None:
+def test_a_client_disconnect_counts_nothing_and_releases_the_slot(steps: int) -> None:
     health = FakeHealth()
     flow = conversation((A_RETRIES, B), health)
     next(flow)
@@ -366,7 +366,7 @@ def test_a_client_that_leaves_blames_nobody_and_frees_the_place(steps: int) -> N
     assert health.settled == [("a", None)]
 
 
-def test_a_client_that_leaves_during_the_wait_for_the_network_frees_all() -> None:
+def test_a_client_disconnect_while_waiting_for_the_network_releases_all_slots() -> None:
     health = FakeHealth()
     flow = conversation((A, B), health, network_wait=5.0)
     next(flow)
@@ -376,7 +376,7 @@ def test_a_client_that_leaves_during_the_wait_for_the_network_frees_all() -> Non
     assert health.settled == [("a", None), ("b", None)]
 
 
-def test_a_client_that_leaves_does_not_clear_who_failed_before() -> None:
+def test_a_client_disconnect_keeps_the_failures_before_it() -> None:
     health = FakeHealth()
     flow = conversation((A, B, C), health)
     next(flow)
@@ -386,7 +386,7 @@ def test_a_client_that_leaves_does_not_clear_who_failed_before() -> None:
     assert health.settled == [("b", E500), ("c", None), ("a", NO_ROUTE)]
 
 
-def test_a_provider_is_looked_at_when_its_turn_comes() -> None:
+def test_admission_is_checked_when_it_is_a_providers_turn() -> None:
     admissions = {"b": Admission.OPEN}
     health = FakeHealth(admissions=admissions, until={"b": 1.0})
     flow = conversation((A, B, C), health)
@@ -397,7 +397,7 @@ def test_a_provider_is_looked_at_when_its_turn_comes() -> None:
     assert step.provider is C
 
 
-def test_the_half_open_place_is_taken_only_by_a_try() -> None:
+def test_only_an_attempt_takes_the_probe_slot() -> None:
     health = FakeHealth()
     flow = conversation((A, B), health)
     play(flow, {"a": [OK]})
@@ -413,7 +413,7 @@ def test_the_half_open_place_is_taken_only_by_a_try() -> None:
     repairs=st.booleans(),
     leaves_after=st.integers(0, 12),
 )
-def test_whatever_happens_each_place_taken_is_freed_once(
+def test_each_slot_that_is_taken_is_released_once(
     outcomes: list[str], admissions: dict[str, Admission], repairs: bool, leaves_after: int
 ) -> None:
     health = FakeHealth(admissions=admissions, until={"a": 1.0, "b": 2.0, "c": 3.0})

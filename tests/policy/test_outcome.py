@@ -109,13 +109,13 @@ def meaning(status: int, body: bytes, headers: dict[str, str] | None = None) -> 
 
 
 @pytest.mark.parametrize(("status", "fault"), STATUSES)
-def test_a_status_by_itself(status: int, fault: Fault) -> None:
+def test_the_fault_of_a_status(status: int, fault: Fault) -> None:
     assert fault_of_status(status) is fault
     assert meaning(status, b"").fault is fault
 
 
 @pytest.mark.parametrize(("status", "body", "fault"), BODIES)
-def test_a_status_and_a_body(status: int, body: bytes, fault: Fault) -> None:
+def test_the_fault_of_a_status_with_a_body(status: int, body: bytes, fault: Fault) -> None:
     outcome = meaning(status, body)
     assert outcome.fault is fault
     assert outcome.status == status
@@ -148,7 +148,7 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize(("windows", "fault"), WINDOWS)
-def test_a_429_rejected_in_a_models_window_only_is_about_the_model(
+def test_a_429_for_the_window_of_one_model_is_about_that_model(
     windows: dict[str, str], fault: Fault
 ) -> None:
     headers = {f"{UNIFIED}{name}": value for name, value in windows.items()}
@@ -185,18 +185,18 @@ TOO_LONG = [
 
 
 @pytest.mark.parametrize("message", TOO_LONG)
-def test_a_refused_length_in_many_words(message: str) -> None:
+def test_a_prompt_that_is_too_long_is_recognized_in_many_wordings(message: str) -> None:
     assert is_prompt_too_long(meaning(400, openai(message)))
 
 
-def test_a_413_is_a_refused_length_without_any_word() -> None:
+def test_a_413_means_that_the_prompt_is_too_long() -> None:
     assert is_prompt_too_long(meaning(413, b""))
 
 
 @pytest.mark.parametrize(
     ("status", "message"), [(400, "max_tokens is too long"), (500, TOO_LONG[0]), (429, TOO_LONG[0])]
 )
-def test_other_failures_are_no_refused_length(status: int, message: str) -> None:
+def test_other_failures_do_not_mean_that_the_prompt_is_too_long(status: int, message: str) -> None:
     assert not is_prompt_too_long(meaning(status, openai(message)))
 
 
@@ -208,7 +208,7 @@ def test_the_reason_is_status_and_type() -> None:
 
 
 @given(status=st.integers(100, 999), body=st.binary(max_size=200) | st.text().map(str.encode))
-def test_any_answer_has_a_meaning_and_a_short_reason(status: int, body: bytes) -> None:
+def test_any_response_has_a_fault_and_a_short_reason(status: int, body: bytes) -> None:
     outcome = meaning(status, body)
     assert outcome.fault is not Fault.NONE
     assert len(outcome.reason) < 80

@@ -1,7 +1,7 @@
 """The rules of the chain as dialogues: answers go in; who was asked, and what it counts, comes out.
 
 Loop and breaker play together here, and nothing else. Each name, and each row of the table,
-stands again in `tests/proxy/test_rules.py`, where it happens over real sockets.
+stands again in `tests/server/test_rules.py`, where it happens over real sockets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -170,12 +170,12 @@ def test_what_counts(rule: Rule) -> None:
     assert seconds(blamed) == rule.cools
 
 
-def test_rule_1_the_primary_is_asked_first_and_then_each_in_order() -> None:
+def test_rule_1_the_primary_is_tried_first_and_then_each_in_order() -> None:
     script = {"a": [E500], "c": [E529], "b": [WELL]}
     assert play(flow_of(Turn(config("acb"))), script) == ("acb", WELL)
 
 
-def test_rule_1_who_is_disabled_is_not_asked() -> None:
+def test_rule_1_a_disabled_provider_is_not_tried() -> None:
     rules = config("abc")
     first, *others = rules.providers
     disabled = replace(rules.primary, disabled=True)
@@ -183,12 +183,12 @@ def test_rule_1_who_is_disabled_is_not_asked() -> None:
     assert play(flow_of(Turn(rules)), {"c": [WELL]}) == ("c", WELL)
 
 
-def test_rule_1_a_request_may_leave_the_primary_out() -> None:
+def test_rule_1_a_request_may_exclude_the_primary() -> None:
     rules = config("ab")
     assert play(flow_of(Turn(rules), rules.active[1:]), {"b": [WELL]}) == ("b", WELL)
 
 
-def test_rule_1_who_cools_down_is_passed_by() -> None:
+def test_rule_1_a_cooling_provider_is_skipped() -> None:
     turn = Turn(config("abc"), {"a": cooling(NOW + 5), "b": cooling(NOW + 9)})
     assert play(flow_of(turn), {"c": [WELL]}) == ("c", WELL)
 
@@ -203,7 +203,7 @@ def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer() -> N
     assert (verdict.status, verdict.kind) == (502, "proxy_error")
 
 
-def test_rule_2_all_failures_are_told_in_one_answer() -> None:
+def test_rule_2_all_failures_are_listed_in_one_error() -> None:
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [E500]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, E500)]
     verdict = exhausted(failed, {}, model=MODEL, request_id="id", now=NOW)
@@ -212,13 +212,15 @@ def test_rule_2_all_failures_are_told_in_one_answer() -> None:
     assert [attempt["status"] for attempt in error["attempts"]] == [529, 500]
 
 
-def test_rule_2_the_primarys_404_is_handed_on() -> None:
+def test_rule_2_the_primarys_404_is_passed_on() -> None:
     unknown = meaning(Said(404, "not_found_error", "model: claude-x"))
     # Not final: all others are asked before it is handed on.
     assert play(flow_of(Turn(config("ab"))), {"a": [unknown], "b": [E500]}) == ("ab", None)
 
 
-def test_rule_2_a_fallbacks_refused_length_is_told_in_the_clients_words() -> None:
+def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_client_knows() -> (
+    None
+):
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, long)]
@@ -227,7 +229,7 @@ def test_rule_2_a_fallbacks_refused_length_is_told_in_the_clients_words() -> Non
     assert verdict.message.startswith("prompt is too long: ")
 
 
-def test_rule_3_the_first_to_be_back_is_asked_last() -> None:
+def test_rule_3_the_provider_that_is_back_first_is_the_safety_valve() -> None:
     turn = Turn(config("abc"), {"a": cooling(NOW + 9), "b": cooling(NOW + 5)})
     assert play(flow_of(turn), {"c": [E500], "b": [WELL]}) == ("cb", WELL)
     assert [seconds(turn.of(name)) for name in "ab"] == [9, None]
@@ -272,7 +274,7 @@ def test_rule_5_one_request_at_a_time_probes() -> None:
     assert play(flow_of(turn), {"a": [WELL]}) == ("a", WELL)
 
 
-def test_rule_5_if_nobody_else_is_left_others_probe_too() -> None:
+def test_rule_5_without_another_provider_several_requests_probe() -> None:
     turn = Turn(config("ab"), {"a": half_open()})
     probe = flow_of(turn)
     next(probe)
@@ -294,7 +296,7 @@ def test_rule_6_a_stream_is_a_success_only_at_its_end() -> None:
     assert turn.of("a").failures == 0
 
 
-def test_rule_6_two_hosts_out_of_reach_are_nobodys_failure() -> None:
+def test_rule_6_two_unreachable_hosts_count_as_no_failure() -> None:
     turn = Turn(config("abc"))
     script = {"a": [NO_ROUTE], "b": [Outcome(Fault.CONNECT_TIMEOUT)], "c": [WELL]}
     assert play(flow_of(turn), script) == ("abc", WELL)
@@ -318,7 +320,7 @@ def test_rule_6_a_request_waits_for_this_machines_own_network() -> None:
     assert step.reason is Reason.NETWORK_BACK
 
 
-def test_rule_6_a_client_that_leaves_is_nobodys_failure() -> None:
+def test_rule_6_a_client_disconnect_counts_as_no_failure() -> None:
     turn = Turn(config("ab"), {"a": half_open()})
     flow = flow_of(turn)
     next(flow)
@@ -327,7 +329,7 @@ def test_rule_6_a_client_that_leaves_is_nobodys_failure() -> None:
     assert turn.admission(turn.rules.primary) is Admission.OPEN
 
 
-def test_rule_6_a_login_is_told_once_and_then_passed_over() -> None:
+def test_rule_6_an_expired_login_is_reported_once_and_then_skipped() -> None:
     turn = Turn(config("ab"))
     told = Outcome(Fault.LOGIN, "401 authentication_error", 401)
     assert play(flow_of(turn), {"a": [told]}) == ("a", told)
@@ -337,7 +339,7 @@ def test_rule_6_a_login_is_told_once_and_then_passed_over() -> None:
     assert turn.of("a").failures == 1
 
 
-def test_rule_6_the_tries_of_one_request_are_one_failure() -> None:
+def test_rule_6_the_attempts_of_one_request_are_one_failure() -> None:
     rules = config("ab")
     turn = Turn(replace(rules, primary=replace(rules.primary, retry=2)))
     assert play(flow_of(turn), {"a": [E500, E500, E529], "b": [WELL]}) == ("aaab", WELL)
@@ -353,7 +355,7 @@ def test_rule_6_a_hint_never_shortens_a_longer_cooldown() -> None:
     assert seconds(turn.of("a")) == 300
 
 
-def test_rule_7_failures_that_were_under_way_together_cool_once() -> None:
+def test_rule_7_failures_in_flight_together_open_the_breaker_once() -> None:
     rules = config("ab")
     states: dict[str, BreakerState] = {}
     turns = [Turn(rules, states) for _ in range(12)]
@@ -425,7 +427,7 @@ def test_rule_10_the_primary_gets_the_clients_own_bytes() -> None:
     assert body_for(primary, Body.parse(raw), Privacy()).raw == raw
 
 
-def test_rule_10_thinking_of_our_own_making_is_taken_out() -> None:
+def test_rule_10_synthesized_thinking_is_removed() -> None:
     own = {"type": "thinking", "thinking": "hm", "signature": mark("hm")}
     said = {"type": "text", "text": "so"}
     messages = [
@@ -438,7 +440,7 @@ def test_rule_10_thinking_of_our_own_making_is_taken_out() -> None:
     assert sent[0].raw == sent[1].raw
 
 
-def test_rule_11_the_proxy_is_no_provider_of_its_own() -> None:
+def test_rule_11_the_proxy_does_not_send_requests_to_itself() -> None:
     assert address("http://localhost:8787/v1") == address("http://127.0.0.1:8787")
     turn = Turn(config("ab"))
     refused = Outcome(Fault.ACCOUNT, "its address is this proxy itself")

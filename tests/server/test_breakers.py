@@ -1,5 +1,4 @@
-"""The state that is shared: kept in memory, in the file when the file can be had, late by nobody's
-fault."""
+"""The breakers in memory and in the state file, also while the file is locked or the disk hangs."""
 
 import asyncio
 import subprocess
@@ -75,7 +74,7 @@ class Watched(StateFile):
 
 
 class Scene:
-    """Breakers on a file, and what they say."""
+    """Breakers on a file, and the log records that they write."""
 
     def __init__(self, path: Path) -> None:
         self.file = Watched(path)
@@ -84,7 +83,7 @@ class Scene:
         recorder.listeners.append(self.records.append)
         self.breakers = Breakers(self.file, recorder)
 
-    def said(self, event: str) -> int:
+    def count(self, event: str) -> int:
         return sum(record.event == event for record in self.records)
 
     async def until_reached(self) -> None:
@@ -108,7 +107,7 @@ def on_disk(scene: Scene, name: str = "a") -> int:
     return StateFile(scene.file.path).load().states.get(name, CLOSED).failures
 
 
-def test_a_lock_that_another_process_holds_delays_one_request_a_moment(scene: Scene) -> None:
+def test_a_lock_held_by_another_process_delays_one_request_briefly(scene: Scene) -> None:
     async def story() -> None:
         with held_by_another(scene.file.path):
             for _ in range(20):
@@ -116,13 +115,13 @@ def test_a_lock_that_another_process_holds_delays_one_request_a_moment(scene: Sc
                 await scene.breakers.flush()
             assert scene.file.updates == 1
             assert scene.breakers.state("a").failures == 20
-            assert scene.said("state.error") == 1
+            assert scene.count("state.error") == 1
             assert on_disk(scene) == 0
             await scene.breakers.flush(again=True)
-            assert scene.said("state.error") == 1
+            assert scene.count("state.error") == 1
         await scene.breakers.flush(again=True)
         assert on_disk(scene) == 20
-        assert scene.said("state.saved") == 1
+        assert scene.count("state.saved") == 1
 
     asyncio.run(story())
 
@@ -143,7 +142,7 @@ def test_requests_that_fail_together_wait_for_one_refusal(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_a_disk_that_hangs_delays_nobody_for_long(scene: Scene) -> None:
+def test_a_disk_that_hangs_delays_requests_only_briefly(scene: Scene) -> None:
     async def story() -> None:
         scene.file.may_go_on.clear()
         began = time.monotonic()
@@ -159,7 +158,7 @@ def test_a_disk_that_hangs_delays_nobody_for_long(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
+def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(
     scene: Scene,
 ) -> None:
     async def story() -> None:
@@ -168,7 +167,7 @@ def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
         scene.file.may_go_on.clear()
         async with asyncio.timeout(PATIENCE * 4):
             await scene.breakers.refresh()
-        # By now it is known to hang: whoever comes has his answer without a turn of the loop.
+        # Now the load is known to hang, so a request does not even yield to the event loop.
         asking = scene.breakers.refresh()
         with pytest.raises(StopIteration):
             asking.send(None)
@@ -184,7 +183,7 @@ def test_a_read_that_hangs_delays_one_request_a_moment_and_the_next_not_at_all(
     assert "can't be read" in said.message
 
 
-def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:
+def test_a_client_disconnect_does_not_cancel_the_write_of_a_failure(scene: Scene) -> None:
     async def story() -> None:
         scene.file.may_go_on.clear()
         scene.breakers.change("a", failed)
@@ -193,7 +192,7 @@ def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:
         leaving.cancel()
         await asyncio.wait([leaving])
         with files.locked(scene.file.path):
-            # The write that nobody waits for any more is refused, and the failure is kept.
+            # The store refuses the write that no request waits for, and the failure is kept.
             scene.file.may_go_on.set()
             await scene.breakers.flush()
         await scene.breakers.flush(again=True)
@@ -202,7 +201,7 @@ def test_a_client_that_leaves_takes_no_failure_along(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_what_is_being_written_is_not_forgotten_by_a_read(scene: Scene) -> None:
+def test_a_load_keeps_the_changes_that_are_being_written(scene: Scene) -> None:
     other = StateFile(scene.file.path)
 
     async def story() -> None:
@@ -225,7 +224,7 @@ def test_what_is_being_written_is_not_forgotten_by_a_read(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_a_success_that_changes_nothing_is_waited_for_by_nobody(scene: Scene) -> None:
+def test_no_request_waits_for_a_success_that_changes_nothing(scene: Scene) -> None:
     def answered(state: BreakerState) -> BreakerState:
         return replace(state, last_success=1.0)
 
@@ -256,7 +255,7 @@ def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_of_too_many_changes_the_newest_are_kept(scene: Scene) -> None:
+def test_of_too_many_unsaved_changes_the_newest_are_kept(scene: Scene) -> None:
     def numbered(number: int) -> Change:
         return lambda state: replace(state, failures=number)
 
@@ -273,7 +272,7 @@ def test_of_too_many_changes_the_newest_are_kept(scene: Scene) -> None:
     asyncio.run(story())
 
 
-def test_a_read_that_is_taken_late_does_not_hide_what_was_written_since(scene: Scene) -> None:
+def test_a_load_that_is_processed_late_does_not_hide_a_newer_write(scene: Scene) -> None:
     async def story() -> None:
         breakers, store = scene.breakers, scene.file
         StateFile(store.path).update(lambda states: {**states, "b": replace(CLOSED, failures=7)})

@@ -178,7 +178,7 @@ def test_a_kill_loses_at_most_the_last_second_of_successes(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SO_REUSEADDR means something else there")
-def test_a_restart_takes_the_same_port_at_once(
+def test_a_restart_gets_the_same_port_at_once(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
     paths.config.parent.mkdir(parents=True)
@@ -235,7 +235,7 @@ def goes_on_from_memory(paths: Paths, **how: Any) -> None:
     assert (out + err).count("log can't be written") == 1
 
 
-def test_a_disk_that_is_full_is_no_reason_to_stop(
+def test_a_full_disk_does_not_stop_the_proxy(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
     resource = pytest.importorskip("resource", reason="limits the size of files as POSIX does")
@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_is_no_reason_to_stop(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
-def test_a_folder_that_can_only_be_read_is_no_reason_to_stop(
+def test_a_read_only_folder_does_not_stop_the_proxy(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
     configure(paths, upstream)

@@ -33,7 +33,7 @@ def half_open(chain: Chain, failures: int = 3) -> None:
     chain.proxy.paths.state.write_bytes(msgspec.json.encode(state))
 
 
-def test_an_overload_is_the_models_and_other_models_go_on(chain: Callable[..., Chain]) -> None:
+def test_an_overload_opens_the_breaker_of_one_model_only(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(529, "overloaded_error"), scripted.reply("spare"))
     for _ in range(3):
         post(running)
@@ -44,7 +44,9 @@ def test_an_overload_is_the_models_and_other_models_go_on(chain: Callable[..., C
     assert models["claude-x"]["reason"] == "529 overloaded_error"
 
 
-def test_a_usage_window_of_one_model_is_the_models(chain: Callable[..., Chain]) -> None:
+def test_a_rejected_window_of_one_model_opens_the_breaker_of_that_model_only(
+    chain: Callable[..., Chain],
+) -> None:
     prefix = "anthropic-ratelimit-unified-"
     headers = {
         f"{prefix}status": "rejected",
@@ -60,7 +62,7 @@ def test_a_usage_window_of_one_model_is_the_models(chain: Callable[..., Chain]) 
     assert post(running, "claude-other").headers["x-ccfallback-attempts"] == "2"
 
 
-def test_a_time_far_ahead_counts_as_not_set(chain: Callable[..., Chain]) -> None:
+def test_a_cooldown_far_in_the_future_is_ignored(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("primary"), scripted.reply("spare"))
     half_open(running)
     state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
@@ -70,7 +72,7 @@ def test_a_time_far_ahead_counts_as_not_set(chain: Callable[..., Chain]) -> None
     assert "primary" in post(running).text
 
 
-def test_a_cooldown_by_hand_that_an_answer_ends_is_over_in_the_file_at_once(
+def test_an_answer_that_ends_a_cooldown_by_hand_is_saved_at_once(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(scripted.reply("primary"), scripted.reply("spare"))
@@ -79,7 +81,7 @@ def test_a_cooldown_by_hand_that_an_answer_ends_is_over_in_the_file_at_once(
     assert running.proxy.state["anthropic-primary"]["cooldownUntil"] is None
 
 
-def test_a_disk_that_refuses_does_not_stop_the_proxy(chain: Callable[..., Chain]) -> None:
+def test_a_disk_that_refuses_writes_does_not_stop_the_proxy(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
     state = running.proxy.paths.state
     state.mkdir()

@@ -17,7 +17,9 @@ def thinks(signature: str) -> scripted.Script:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_conversation_moves_there_and_back(chain: Callable[..., Chain], stream: bool) -> None:
+def test_a_conversation_moves_to_a_fallback_and_back(
+    chain: Callable[..., Chain], stream: bool
+) -> None:
     failing = scripted.error(529, "overloaded_error")
     running = chain([thinks("genuine"), failing, thinks("genuine again")], thinks("foreign"))
     history: list[dict[str, object]] = []
@@ -37,7 +39,7 @@ def test_a_conversation_moves_there_and_back(chain: Callable[..., Chain], stream
     assert b'"signature":"genuine"' not in sent
 
 
-def test_it_outlives_a_restart(
+def test_signature_origins_survive_a_restart(
     chain: Callable[..., Chain], running: Callable[[str], RunningProxy]
 ) -> None:
     first = chain(scripted.error(529, "overloaded_error"), thinks("foreign"))
@@ -58,7 +60,7 @@ def test_it_outlives_a_restart(
     assert b"foreign" not in first.primary.received[-1].body
 
 
-def test_thinking_of_an_answer_that_was_interrupted_is_known_too(
+def test_the_signer_of_an_interrupted_answer_is_remembered(
     chain: Callable[..., Chain],
 ) -> None:
     block = {"type": "thinking", "thinking": "hm", "signature": "foreign"}

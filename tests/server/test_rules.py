@@ -1,4 +1,4 @@
-"""The rules of the chain over real sockets, each under its name in `tests/core/test_rules.py`."""
+"""The rules of the chain over real sockets, each under its name in `tests/policy/test_rules.py`."""
 
 import asyncio
 import socket
@@ -120,7 +120,7 @@ def test_every_rule_has_its_dialogue_and_its_sockets() -> None:
     assert numbers == set(range(1, 12))
 
 
-def test_rule_1_the_primary_is_asked_first_and_then_each_in_order(
+def test_rule_1_the_primary_is_tried_first_and_then_each_in_order(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(E500, E529, WELL)
@@ -129,7 +129,7 @@ def test_rule_1_the_primary_is_asked_first_and_then_each_in_order(
     assert order == [PRIMARY, "fallback1", "fallback2"]
 
 
-def test_rule_1_who_is_disabled_is_not_asked(chain: Callable[..., Chain]) -> None:
+def test_rule_1_a_disabled_provider_is_not_tried(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, WELL, WELL)
     config = running.proxy.paths.config
     text = config.read_text().replace("[primary]", "[primary]\ndisabled = true")
@@ -138,13 +138,13 @@ def test_rule_1_who_is_disabled_is_not_asked(chain: Callable[..., Chain]) -> Non
     assert running.primary.received == running.fallback.received == []
 
 
-def test_rule_1_a_request_may_leave_the_primary_out(chain: Callable[..., Chain]) -> None:
+def test_rule_1_a_request_may_exclude_the_primary(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, WELL)
     assert asked(ask(running, headers={"x-ccf-debug-skip-anthropic": "1"})) == ("fallback1", "1")
     assert running.primary.received == []
 
 
-def test_rule_1_who_cools_down_is_passed_by(chain: Callable[..., Chain]) -> None:
+def test_rule_1_a_cooling_provider_is_skipped(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, WELL)
     failed_before(running, 3, cooldown_until=time() + 200)
     assert asked(ask(running)) == ("fallback1", "1")
@@ -170,21 +170,21 @@ def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer(
     assert (response.status_code, response.json()["error"]["type"]) == (502, "proxy_error")
 
 
-def test_rule_2_all_failures_are_told_in_one_answer(chain: Callable[..., Chain]) -> None:
+def test_rule_2_all_failures_are_listed_in_one_error(chain: Callable[..., Chain]) -> None:
     response = ask(chain(E529, E500))
     error = response.json()["error"]
     assert (response.status_code, error["type"]) == (502, "fallback_exhausted")
     assert [attempt["status"] for attempt in error["attempts"]] == [529, 500]
 
 
-def test_rule_2_the_primarys_404_is_handed_on(chain: Callable[..., Chain]) -> None:
+def test_rule_2_the_primarys_404_is_passed_on(chain: Callable[..., Chain]) -> None:
     body = b'{"type":"error", "error":{"type":"not_found_error","message":"model: claude-x"}}'
     response = ask(chain(scripted.answer(404, body), E500))
     assert (response.status_code, response.content) == (404, body)
     assert response.headers["x-ccfallback-attempts"] == "2"
 
 
-def test_rule_2_a_fallbacks_refused_length_is_told_in_the_clients_words(
+def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_client_knows(
     chain: Callable[..., Chain],
 ) -> None:
     words = "This model's maximum context length is 9"
@@ -193,7 +193,9 @@ def test_rule_2_a_fallbacks_refused_length_is_told_in_the_clients_words(
     assert response.json()["error"]["message"].startswith("prompt is too long: ")
 
 
-def test_rule_3_the_first_to_be_back_is_asked_last(chain: Callable[..., Chain]) -> None:
+def test_rule_3_the_provider_that_is_back_first_is_the_safety_valve(
+    chain: Callable[..., Chain],
+) -> None:
     def until(seconds: float) -> scripted.Script:
         return scripted.error(429, "rate_limit_error", headers={"retry-after": f"{seconds}"})
 
@@ -278,7 +280,9 @@ def test_rule_5_one_request_at_a_time_probes(chain: Callable[..., Chain]) -> Non
     assert asked(ask(probe.chain)) == (PRIMARY, "1")
 
 
-def test_rule_5_if_nobody_else_is_left_others_probe_too(chain: Callable[..., Chain]) -> None:
+def test_rule_5_without_another_provider_several_requests_probe(
+    chain: Callable[..., Chain],
+) -> None:
     probe = Probe(chain, E500)
 
     def another() -> None:
@@ -320,7 +324,7 @@ def test_rule_6_a_stream_is_a_success_only_at_its_end(chain: Callable[..., Chain
     running.proxy.wait_for("request.complete", 2)
 
 
-def test_rule_6_two_hosts_out_of_reach_are_nobodys_failure(chain: Callable[..., Chain]) -> None:
+def test_rule_6_two_unreachable_hosts_count_as_no_failure(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, WELL)
     running.proxy.paths.config.write_text(
         f'[primary]\nbase_url = "http://{UNKNOWN_HOST}.invalid"\n'
@@ -358,7 +362,7 @@ def test_rule_6_a_request_waits_for_this_machines_own_network(
     assert reasons == ["first", "failover", "network-back", "failover"]
 
 
-def test_rule_6_a_client_that_leaves_is_nobodys_failure(chain: Callable[..., Chain]) -> None:
+def test_rule_6_a_client_disconnect_counts_as_no_failure(chain: Callable[..., Chain]) -> None:
     arrived, left = threading.Event(), threading.Event()
 
     async def until_left(_request: Received, connection: Connection) -> None:
@@ -383,7 +387,9 @@ def test_rule_6_a_client_that_leaves_is_nobodys_failure(chain: Callable[..., Cha
     assert asked(ask(running)) == (PRIMARY, "1")
 
 
-def test_rule_6_a_login_is_told_once_and_then_passed_over(chain: Callable[..., Chain]) -> None:
+def test_rule_6_an_expired_login_is_reported_once_and_then_skipped(
+    chain: Callable[..., Chain],
+) -> None:
     body = b'{"type":"error", "error":{"type":"authentication_error","message":"has expired"}}'
     running = chain(scripted.answer(401, body), WELL)
     login = {"authorization": "Bearer sk-ant-oat-dummy"}
@@ -395,7 +401,7 @@ def test_rule_6_a_login_is_told_once_and_then_passed_over(chain: Callable[..., C
     assert ask(running, headers={"authorization": "Bearer sk-ant-oat-new"}).status_code == 401
 
 
-def test_rule_6_the_tries_of_one_request_are_one_failure(chain: Callable[..., Chain]) -> None:
+def test_rule_6_the_attempts_of_one_request_are_one_failure(chain: Callable[..., Chain]) -> None:
     running = chain([E500, E529], WELL)
     config = running.proxy.paths.config
     config.write_text(config.read_text().replace("[primary]", "[primary]\nretry = 1"))
@@ -412,7 +418,7 @@ def test_rule_6_a_hint_never_shortens_a_longer_cooldown(chain: Callable[..., Cha
     assert cools(running.proxy.state[PRIMARY]) == 300
 
 
-def test_rule_7_failures_that_were_under_way_together_cool_once(
+def test_rule_7_failures_in_flight_together_open_the_breaker_once(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(together(12, E500), WELL)
@@ -476,7 +482,7 @@ def test_rule_10_the_primary_gets_the_clients_own_bytes(chain: Callable[..., Cha
     assert received.header("x-ccf-api-key") is None
 
 
-def test_rule_10_thinking_of_our_own_making_is_taken_out(chain: Callable[..., Chain]) -> None:
+def test_rule_10_synthesized_thinking_is_removed(chain: Callable[..., Chain]) -> None:
     own = {"type": "thinking", "thinking": "hm", "signature": mark("hm")}
     said = {"type": "text", "text": "so"}
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [own, said]}]
@@ -488,7 +494,7 @@ def test_rule_10_thinking_of_our_own_making_is_taken_out(chain: Callable[..., Ch
     assert first.body == second.body
 
 
-def test_rule_11_the_proxy_is_no_provider_of_its_own(chain: Callable[..., Chain]) -> None:
+def test_rule_11_the_proxy_does_not_send_requests_to_itself(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, WELL)
     config = running.proxy.paths.config
     port = running.url.rpartition(":")[2]

@@ -122,7 +122,7 @@ def test_on_a_network_file_system_only_a_load_tells_what_is_current(
     assert file.load(held) is held
 
 
-def test_keys_of_later_versions_stay(file: StateFile) -> None:
+def test_unknown_keys_are_kept(file: StateFile) -> None:
     file.path.write_bytes(
         b'{"version": 2, "learned": [1], "providers": {"a": {"note": "x", "models": '
         b'{"m": {"hint": 1, "consecutiveFailures": 1}}}}}'
@@ -135,7 +135,7 @@ def test_keys_of_later_versions_stay(file: StateFile) -> None:
     assert document["providers"]["a"]["models"]["m"]["hint"] == 1
 
 
-def test_a_wrong_value_loses_only_itself(file: StateFile) -> None:
+def test_a_wrong_value_is_ignored_alone(file: StateFile) -> None:
     file.path.write_bytes(
         b'{"providers": {"a": {"consecutiveFailures": "3", "lastFailure": true, "reason": 1,'
         b' "lastSuccess": 2000, "cooldownUntil": -1, "models": [1]}, "b": 7,'
@@ -178,7 +178,7 @@ def test_a_folder_in_its_place_reads_as_empty_and_refuses_writes(file: StateFile
     assert caught.value.hint
 
 
-def test_a_disk_that_refuses_is_an_error_that_helps(
+def test_a_disk_that_refuses_writes_is_an_error_with_a_hint(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
@@ -270,6 +270,6 @@ def test_two_processes_lose_no_update(file: StateFile) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
-def test_the_file_is_the_owners_alone(file: StateFile) -> None:
+def test_the_file_is_private_to_the_owner(file: StateFile) -> None:
     file.update(failing)
     assert files.is_private(file.path)
