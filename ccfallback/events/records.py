@@ -21,6 +21,10 @@ CLIENT_LEFT: Final = 499
 """The status of a request whose client disconnected before the answer was complete."""
 
 
+SIDE_LEVEL: Final = "debug"
+"""The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
+
+
 class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     """What happened. Times are Unix milliseconds, `UNSET` members are not written."""
 
@@ -374,8 +378,8 @@ class Record(msgspec.Struct, Generic[E], rename="camel", gc=False):
 
     @property
     def is_side(self) -> bool:
-        """Whether it is about a side endpoint: they log at `debug`, and count nowhere."""
-        return self.level == "debug"
+        """Whether it is about a side endpoint."""
+        return self.level == SIDE_LEVEL
 
     @property
     def moment(self) -> datetime | None:

@@ -120,11 +120,9 @@ class Attempts:
     health: policy.Health
     query: str = ""
     counts_tokens: bool = False
-    """Whether this is the side endpoint: then the providers' counting endpoints are asked."""
+    """Whether the providers only count the tokens: a side endpoint neither teaches nor spends."""
     wait: float | None = None
     """Seconds that each answer may take, if that is less than the provider's own timeouts."""
-    level: str | None = None
-    """The level of all records of a side endpoint."""
     results: list[AttemptResult] = field(default_factory=list)
     sent: int = 0
     """How many upstream requests were made."""
@@ -151,7 +149,7 @@ class Attempts:
         A cancellation closes the failover loop, which frees what it had reserved.
         """
         repairs = self._repairs = Repairs(
-            self.services, self.context, body.model[:LONGEST_MODEL], self.level
+            self.services, self.context, body.model[:LONGEST_MODEL], self.counts_tokens
         )
         flow = policy.failover(
             RequestDraft(body, self._betas),
@@ -213,7 +211,7 @@ class Attempts:
         if outcome.ok:
             self._log_success(result)
             if self._repairs is not None:
-                self._repairs.taken(provider)
+                self._repairs.confirm(provider)
         else:
             self._log_failure(result, attempt, step.draft.body)
         return outcome
@@ -231,7 +229,7 @@ class Attempts:
         key = await self._key(provider)
         draft = step.draft
         if self._repairs is not None:
-            draft = self._repairs.prevented(provider, draft)
+            draft = self._repairs.apply_learned(provider, draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
         client_headers = context.headers
@@ -250,7 +248,7 @@ class Attempts:
         except Unconvertible as error:
             raise CannotSend(f"not to be said in its format: {error}", Fault.REQUEST) from None
         request = wire.sign(request, provider, key, services.breakers.clock())
-        return Attempt(services, context, provider, wire, draft, request, self._timeouts(provider))
+        return Attempt(self, provider, wire, draft, request)
 
     async def _key(self, provider: Provider) -> str | None:
         try:
@@ -259,7 +257,8 @@ class Attempts:
             raise CannotSend(f"no key: {error}") from None
         return None if key is None else key.reveal()
 
-    def _timeouts(self, provider: Provider) -> Timeouts:
+    def timeouts(self, provider: Provider) -> Timeouts:
+        """The provider's timeouts, none longer than `wait`."""
         own = provider.timeouts
         if self.wait is None:
             return own
@@ -330,12 +329,13 @@ class Attempts:
             "status": result.status,
             "ms": round(result.seconds * 1000, 1),
         }
-        if self._repairs is not None and (known := self._repairs.known(result.provider)):
+        if self._repairs is not None and (known := self._repairs.learned_for(result.provider)):
             data["prevented"] = known
         return data
 
     def _log(self, event: events.Event, message: str) -> None:
-        self.services.recorder.log(event, message, self.context.id, self.level)
+        level = events.SIDE_LEVEL if self.counts_tokens else None
+        self.services.recorder.log(event, message, self.context.id, level)
 
 
 class Attempt:
@@ -343,24 +343,23 @@ class Attempt:
 
     def __init__(
         self,
-        services: Services,
-        context: Context,
+        attempts: Attempts,
         provider: Provider,
         wire: WireFormat,
         draft: RequestDraft,
         request: WireRequest,
-        timeouts: Timeouts,
     ) -> None:
         self.request = request
-        self._services = services
-        self._context = context
+        self._services = attempts.services
+        self._context = attempts.context
+        self._is_side = attempts.counts_tokens
         self._provider = provider
         self._wire = wire
         self._body = draft.body
         """The client's body, repaired perhaps: the answer has to fit it."""
         self._names = draft.names
-        self._limits = timeouts
-        self._timeouts = StreamTimeouts(timeouts, len(request.body))
+        self._limits = attempts.timeouts(provider)
+        self._timeouts = StreamTimeouts(self._limits, len(request.body))
 
     async def make(self, transport: Transport) -> AttemptResult:
         """Send the request and read the answer up to the commit point.
@@ -519,9 +518,10 @@ class Attempt:
     def _login_fault(self, status: int) -> Fault | None:
         """Return what a 401 of the primary means for the login token that the client has sent.
 
-        Only this server knows whether the token was refused before.
+        Only this server knows whether the token was refused before. A side endpoint does not
+        remember it: the client sees no error of its, and does not refresh its login.
         """
-        if status != 401 or not self._provider.primary or self._provider.key:
+        if self._is_side or status != 401 or not self._provider.primary or self._provider.key:
             return None
         values = (value for name, value in self._context.headers if name == b"authorization")
         tokens = (bare_credential(value) for value in values)

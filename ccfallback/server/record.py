@@ -11,7 +11,7 @@ from time import time
 from typing import Any, Final, Protocol
 
 from ccfallback.config.model import LEVELS
-from ccfallback.events.records import Event
+from ccfallback.events.records import SIDE_LEVEL, Event
 from ccfallback.events.records import Record as LogRecord
 from ccfallback.messages.body import Body
 from ccfallback.redact import scrub, without_quotes
@@ -57,7 +57,7 @@ class Recorder:
         `message` is a sentence for a person; the event says the same to a program.
         """
         level = level or event.level
-        if self.count is not None and level != "debug":
+        if self.count is not None and level != SIDE_LEVEL:
             self.count(event)
         if level not in self._wanted:
             return

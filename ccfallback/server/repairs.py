@@ -1,6 +1,7 @@
-"""Repairs of one request: made when a provider refuses it, or before, where it is known to.
+"""The repairs of one request: after a provider has refused it, or before sending it there.
 
-A repair counts when the repaired request was taken: then it is said, and, for a fallback, kept.
+A repair is confirmed when the provider accepts the repaired request. Then it is logged, and for a
+fallback the rejection is learned: the next request is repaired before it is sent.
 """
 
 import re
@@ -25,6 +26,7 @@ from ccfallback.server.record import upstream_text
 from ccfallback.wire import FORMATS
 
 REPAIRABLE: Final = frozenset({400, 422})
+"""The statuses of a refusal that a repair may answer."""
 
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -36,100 +38,101 @@ class Repairs:
     services: Services
     context: Context
     model: str
-    level: str | None = None
-    """The level of all records, where it is not theirs to choose."""
+    is_side: bool = False
+    """Whether the request is for a side endpoint: those learn nothing."""
     _made: dict[str, list[tuple[str, Repaired]]] = field(default_factory=dict)
-    _used: dict[str, list[LearnedRejection]] = field(default_factory=dict)
+    """Repairs that are not confirmed yet, with their rectifiers."""
+    _applied: dict[str, list[LearnedRejection]] = field(default_factory=dict)
     _refusals: dict[str, Refusal] = field(default_factory=dict)
+    """The last refusal of each provider."""
 
-    def prevented(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
-        """The draft without what the provider is known to refuse for this model."""
+    def apply_learned(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
+        """Repair a draft before sending it, where the provider is known to refuse it."""
         rules = self.context.config.rectifiers
         state = self.services.breakers.state(provider.name)
         if provider.primary or not rules.enabled or not state.learned:
             return draft
-        now = self.services.breakers.clock()
-        valid = learned.still_valid(state.learned, now)
-        known = [each for each in valid if each.model == self.model]
-        if not known:
+        valid = learned.still_valid(state.learned, self.services.breakers.clock())
+        for_model = [each for each in valid if each.model == self.model]
+        if not for_model:
             return draft
-        draft, self._used[provider.name] = prevent(_put_to(provider, draft), known, skip=rules.off)
+        draft, applied = prevent(with_quirks(provider, draft), for_model, skip=rules.off)
+        self._applied[provider.name] = applied
         return draft
 
-    def known(self, provider: Provider) -> list[str]:
-        """The repairs that were made before the provider could refuse the request again."""
-        return list(dict.fromkeys(each.rectifier for each in self._used.get(provider.name, ())))
+    def learned_for(self, provider: Provider) -> list[str]:
+        """The names of the repairs that were made before the request was sent."""
+        return list(dict.fromkeys(each.rectifier for each in self._applied.get(provider.name, ())))
 
     def repair(
         self, provider: Provider, draft: RequestDraft, outcome: Outcome, used: frozenset[str]
     ) -> tuple[str, RequestDraft] | None:
-        """The draft repaired by a rectifier not yet used; see `core.failover.Repair`."""
+        """Repair a refused draft with a rectifier not yet used; see `policy.failover.Repair`."""
         rules = self.context.config.rectifiers
         if not rules.enabled or outcome.status not in REPAIRABLE:
             return None
         refusal = Refusal(outcome.status, outcome.message, outcome.code)
         if provider.primary and repairs_itself(refusal):
             return None
-        self._judge(provider, refusal)
-        # What was prevented stays so: the refusal is about the rest.
+        self._compare(provider, refusal)
+        # The refusal is about what is left after the repairs that were made before sending.
+        before = with_quirks(provider, self.apply_learned(provider, draft))
         skip = used | rules.off | (THE_CLIENTS_OWN if provider.primary else frozenset())
-        before = _put_to(provider, self.prevented(provider, draft))
         found = rectify(before, refusal, skip=skip)
         if found is None:
             return None
         name, repaired = found
         self._made.setdefault(provider.name, []).append(found)
-        said = upstream_text(outcome.message, body=draft.body)
+        error = upstream_text(outcome.message, body=draft.body)
         self._log(
             events.RectifierAttempt(
                 provider=provider.name,
                 rectifier=name,
                 changed=repaired.changed,
                 **difference(before, repaired.draft),
-                error=said,
+                error=error,
             ),
-            f"{provider.name} refused the request ({said}); {name}: {repaired.changed}",
+            f"{provider.name} refused the request ({error}); {name}: {repaired.changed}",
         )
         return name, repaired.draft
 
-    def _judge(self, provider: Provider, refusal: Refusal) -> None:
-        """Another refusal than the one before: what was done about that one was right."""
+    def _compare(self, provider: Provider, refusal: Refusal) -> None:
+        """Confirm the repairs if the provider refuses something else now, else forget them."""
         before = self._refusals.get(provider.name)
         self._refusals[provider.name] = refusal
-        if before is not None and _without_places(before) == _without_places(refusal):
+        if before is not None and _without_numbers(before) == _without_numbers(refusal):
             self._made.pop(provider.name, None)
         else:
-            self.taken(provider)
+            self.confirm(provider)
 
-    def taken(self, provider: Provider) -> None:
-        """The provider took the request as it is now: the repairs were right."""
+    def confirm(self, provider: Provider) -> None:
+        """Log and learn the repairs: the provider has accepted the request as it is now."""
         now = self.services.breakers.clock()
         for name, repaired in self._made.pop(provider.name, []):
-            learns = repaired.lesson is not None and not provider.primary
+            lesson = None if provider.primary or self.is_side else repaired.lesson
             self._log(
                 events.RectifierApplied(
-                    provider=provider.name, rectifier=name, changed=repaired.changed, learned=learns
+                    provider=provider.name,
+                    rectifier=name,
+                    changed=repaired.changed,
+                    learned=lesson is not None,
                 ),
                 f"{name} was right about {provider.name}: {repaired.changed}"
-                + ("; remembered for a day" if learns else ""),
+                + ("; remembered for a day" if lesson is not None else ""),
             )
-            if learns and repaired.lesson is not None:
+            if lesson is not None:
                 learn = partial(
-                    learned.remember,
-                    rectifier=name,
-                    model=self.model,
-                    text=repaired.lesson,
-                    now=now,
+                    learned.remember, rectifier=name, model=self.model, text=lesson, now=now
                 )
                 self._change(provider, learn)
-        used = self._used.pop(provider.name, [])
-        worn = [lesson for lesson in used if lesson.needs_renewal(now)]
-        if worn:
-            self._change(provider, partial(learned.renew, used=worn, now=now))
+        applied = self._applied.pop(provider.name, [])
+        expiring = [each for each in applied if each.needs_renewal(now)]
+        if expiring and not self.is_side:
+            self._change(provider, partial(learned.renew, used=expiring, now=now))
 
     def _log(self, event: events.Event, message: str) -> None:
-        # Not the conversation's own: who holds each other waits for the collector.
-        self.services.recorder.log(event, message, self.context.id, self.level)
+        level = events.SIDE_LEVEL if self.is_side else None
+        self.services.recorder.log(event, message, self.context.id, level)
 
     def _change(
         self,
@@ -142,13 +145,13 @@ class Repairs:
         self.services.breakers.change(provider.name, apply)
 
 
-def _put_to(provider: Provider, draft: RequestDraft) -> RequestDraft:
-    """The draft with the provider's quirks, where they decide how it is written."""
+def with_quirks(provider: Provider, draft: RequestDraft) -> RequestDraft:
+    """The draft with the provider's quirks, if they decide how its request is written."""
     if not FORMATS[provider.format].has_quirks or draft.quirks is not None:
         return draft
     return replace(draft, quirks=provider.quirks)
 
 
-def _without_places(refusal: Refusal) -> str:
-    """A refusal without the places and numbers in it."""
+def _without_numbers(refusal: Refusal) -> str:
+    """The text of a refusal without the positions and numbers in it."""
     return _DIGITS.sub("", refusal.text)

@@ -99,7 +99,6 @@ class CountTokens:
                 query=scope["query_string"].decode("latin-1"),
                 counts_tokens=True,
                 wait=COUNT_WAIT,
-                level="debug",
             )
             with while_connected(scope):
                 await services.breakers.refresh()

@@ -56,6 +56,26 @@ def test_an_estimate_is_better_than_an_error(chain: Callable[..., Chain]) -> Non
     assert running.proxy.state == {}
 
 
+def test_a_count_remembers_no_refused_login(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(401, "authentication_error"), scripted.reply("no"))
+    login = {"authorization": "Bearer sk-ant-oat-dummy"}
+    httpx.post(f"{running.url}/v1/messages/count_tokens", json=COUNT, headers=login)
+    # The client has not seen that refusal, so this is the one by which it refreshes its login.
+    body = {**COUNT, "max_tokens": 1}
+    answer = httpx.post(f"{running.url}/v1/messages", json=body, headers=login)
+    assert answer.status_code == 401
+
+
+def test_a_count_learns_no_rejection(chain: Callable[..., Chain]) -> None:
+    refusal = "context_management: Extra inputs are not permitted"
+    refused = scripted.error(400, "invalid_request_error", refusal)
+    running = chain(scripted.error(529, "overloaded_error"), [refused, counted(7)])
+    body = {**COUNT, "context_management": {"edits": []}}
+    answer = httpx.post(f"{running.url}/v1/messages/count_tokens", json=body)
+    assert answer.json() == {"input_tokens": 7}
+    assert running.proxy.state == {}
+
+
 def test_the_primary_lists_its_models(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b'{"data":[]}'))
     assert httpx.get(f"{running.url}/v1/models?limit=1000").content == b'{"data":[]}'
