@@ -51,9 +51,7 @@ ROOMS = {
         frozenset({"msgspec"}),
         PURE_STDLIB,
     ),
-    "http1": Room(
-        frozenset({"http1", "server", "messages"}), frozenset({"httptools", "uvicorn", "httpx"})
-    ),
+    "http1": Room(frozenset({"http1"}), frozenset({"httptools"})),
     "state": Room(
         frozenset({"state", "policy", *SHARED}),
         frozenset({"msgspec"}),

@@ -1,1 +1,30 @@
-"""HTTP/1.1 over asyncio and httptools: a client and a server protocol."""
+"""HTTP/1.1 over asyncio and httptools; it knows nothing of this product.
+
+A client: `ConnectionPool.send` takes a `Request` to an `Origin` and returns a `Response`, or raises
+an `HTTPError`. A server: `ServerProtocol`, which a server such as uvicorn creates for each
+connection, lets an ASGI application answer. `Deadline` limits single waits and raises
+`DeadlineExceeded`; many waits share its one timer.
+
+No limit of a head, of framing or of time can be switched off.
+"""
+
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded, Timer
+from ccfallback.http1.errors import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HTTPError,
+    LocalProtocolError,
+    RemoteDisconnected,
+    RemoteProtocolError,
+)
+from ccfallback.http1.pool import ConnectionPool, Response
+from ccfallback.http1.request import Headers, Origin, Request
+from ccfallback.http1.server import ARRIVAL_KEY, CONNECTION_KEY, App, ServerProtocol
+
+__all__ = [
+    "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLost",
+    "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
+    "LocalProtocolError", "Origin", "RemoteDisconnected", "RemoteProtocolError", "Request",
+    "Response", "ServerProtocol", "Timer",
+]  # fmt: skip

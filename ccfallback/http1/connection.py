@@ -1,113 +1,129 @@
-"""One connection to an upstream: one request after another, each with its response.
+"""A connection to an upstream: one exchange after another, each a request and its response.
 
-It never reads ahead of a slow reader by more than a fixed amount, and whatever comes while no
-request is under way closes it: an answer that nobody asked for must not reach the next one.
+    CONNECTING ──connected──► IDLE ──exchange()──► ACTIVE ──release()──► IDLE
+                               │                     │
+                               │ any byte, or the    │ abort(), a protocol violation,
+                               │ end: nothing was    │ or the upstream closes
+                               │ requested           │
+                               └────────► CLOSED ◄───┘
+
+It never reads ahead of a slow reader by more than a fixed amount.
 """
 
 import asyncio
 import select
 import sys
 from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
 from typing import Final, cast
 
-import httpx
-
-from ccfallback.http1.request import RequestEncoder
+from ccfallback.http1.errors import ConnectionLost, HTTPError, RemoteDisconnected
+from ccfallback.http1.request import Origin, RequestEncoder
 from ccfallback.http1.response import ResponseParser
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that wait for their reader before reading pauses."""
 
 ONE_WRITE: Final = 64 * 1024
-"""A body up to this length is copied behind its head, to leave with it."""
+"""A body up to this length is copied behind its head, so that both leave in one write."""
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+
+class ConnectionState(Enum):
+    """What a connection is doing; see the diagram above."""
+
+    CONNECTING = auto()
+    IDLE = auto()
+    ACTIVE = auto()
+    CLOSED = auto()
+
+
+# Looking up a member costs Python 3.11 as much as the rest of a test.
+(CONNECTING, IDLE, ACTIVE, CLOSED) = ConnectionState
 
 
 class Connection(asyncio.Protocol):
-    """A connection; `on_lost` hears of its end."""
+    """A connection to an origin; `on_lost` is called when it has closed."""
 
     def __init__(self, origin: Origin, on_lost: "Callable[[Connection], None]") -> None:
+        # For the life of the connection.
         self.origin = origin
+        self.state = CONNECTING
         self.idle_since = 0.0
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._closing = False
-        self._incoming: ResponseParser | None = None
+        self._readable: Callable[[], object] | None = None
+        # For one exchange.
+        self._response: ResponseParser | None = None
+        self._is_sent = False
+        """Whether the whole request was handed to the transport."""
+        self._error: HTTPError | None = None
+        """Why the response will not be complete."""
         self._pieces: list[bytes] = []
         self._size = 0
+        """The pieces of the body that wait for their reader, and how many bytes that is."""
+        # For back-pressure: the futures that the reader and the writer wait for.
         self._reading_paused = False
         self._writing_paused = False
-        self._sent = False
-        self._error: httpx.TransportError | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._readable: Callable[[], object] | None = None
 
     @property
-    def closed(self) -> bool:
-        """Whether it is closed, or about to be."""
-        return self._closing or self._transport is None or self._transport.is_closing()
+    def is_closed(self) -> bool:
+        """Whether it is closed or closing, or was never connected."""
+        transport = self._transport
+        return self.state is CLOSED or transport is None or transport.is_closing()
 
     @property
-    def answered(self) -> bool:
-        """Whether a single byte of the response has come."""
-        return self._incoming is not None and self._incoming.started
+    def is_answered(self) -> bool:
+        """Whether a single byte of the response has arrived."""
+        return self._response is not None and self._response.is_started
 
     @property
-    def complete(self) -> bool:
-        """Whether the response is whole."""
-        return self._incoming is not None and self._incoming.done
+    def is_complete(self) -> bool:
+        """Whether the response is complete."""
+        return self._response is not None and self._response.is_done
 
     @property
-    def ready(self) -> bool:
-        """Whether the next read need not wait."""
-        incoming = self._incoming
-        return bool(self._pieces) or incoming is None or incoming.done
+    def is_ready(self) -> bool:
+        """Whether the next `read` returns without waiting."""
+        response = self._response
+        return bool(self._pieces) or response is None or response.is_done
 
     @property
-    def finished(self) -> bool:
-        """Whether the response is whole and was read to its end."""
-        return self.complete and not self._pieces
+    def is_read(self) -> bool:
+        """Whether the response is complete and was read to its end."""
+        return not self._pieces and self.is_complete
 
     @property
-    def reusable(self) -> bool:
-        """Whether it may carry another request: this one is over on both sides."""
+    def is_reusable(self) -> bool:
+        """Whether it may carry another request: this exchange is over on both sides."""
         return (
-            self._incoming is not None
-            and self._incoming.reusable
-            and self._sent
-            and not self.closed
+            self._response is not None
+            and self._response.is_reusable
+            and self._is_sent
+            and not self.is_closed
             and self._transport is not None
             and self._transport.get_write_buffer_size() == 0
         )
 
     def has_unread(self) -> bool:
-        """Whether bytes, or the end, have arrived that the loop did not get to yet."""
+        """Whether bytes, or the end, have arrived and the loop has not read them yet."""
         if self._readable is None:
             assert self._transport is not None
-            self._readable = _poll(self._transport.get_extra_info("socket").fileno())
+            self._readable = _readability_check(self._transport.get_extra_info("socket").fileno())
         return bool(self._readable())
 
-    def rest(self) -> None:
-        """The response is over: from now on nothing may come."""
-        self._incoming = None
-        self._pieces.clear()
-        self._size = 0
-        self.idle_since = self._loop.time()
-
     async def exchange(self, request: RequestEncoder) -> ResponseParser:
-        """Send a request and wait for the response's head. When this fails, abort."""
-        incoming = self._incoming = ResponseParser(head_only=request.head_only)
+        """Send a request and wait for the response's head. When this fails, call `abort`."""
+        response = self._response = ResponseParser(is_head=request.is_head)
         transport = self._transport
         assert transport is not None
-        if self.closed:
-            incoming.end()
-            raise incoming.broken or httpx.ReadError("closed")
-        self._sent = request.body is not None
+        if self.is_closed:
+            raise RemoteDisconnected("the upstream closed the connection before the request")
+        self.state = ACTIVE
+        self._is_sent = request.body is not None
         if request.body is None:
             transport.write(request.head)
             await self._upload(request.pieces())
@@ -115,21 +131,20 @@ class Connection(asyncio.Protocol):
             transport.write(request.head + request.body)
         else:
             transport.writelines([request.head, request.body])
-        while incoming.status is None:
+        while response.status is None:
             if self._error is not None:
                 raise self._error
-            await self._news()
-        return incoming
+            await self._wait_for_reader()
+        return response
 
     async def read(self) -> bytes:
-        """All of the body that has come since the last time; empty at its end."""
+        """All of the body that has arrived since the last time; empty at its end."""
         while not self._pieces:
-            if self._incoming is None or self._incoming.done:
+            if self._response is None or self._response.is_done:
                 return b""
             if self._error is not None:
                 raise self._error
-            self._reader = self._loop.create_future()
-            await self._reader
+            await self._wait_for_reader()
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
@@ -139,11 +154,19 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def release(self) -> None:
+        """End the exchange: from now on nothing may arrive."""
+        self.state = IDLE
+        self.idle_since = self._loop.time()
+        self._response = None
+        self._pieces.clear()
+        self._size = 0
+
     def abort(self) -> None:
         """Close it at once, whatever it is doing."""
-        self._fail(httpx.ReadError("the connection was given up"))
-        if not self._closing:
-            self._closing = True
+        self._fail(ConnectionLost("the connection was aborted"))
+        if self.state is not CLOSED:
+            self.state = CLOSED
             if self._transport is not None:
                 self._transport.abort()
 
@@ -152,47 +175,49 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             await asyncio.shield(self._lost)
 
+    # Callbacks of the event loop.
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has connected it."""
-        # uvloop's are none by name.
+        # uvloop's transports do not inherit from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        self.state = IDLE
 
     def data_received(self, data: bytes) -> None:
         """The loop has read."""
-        incoming = self._incoming
-        if incoming is None:
+        response = self._response
+        if response is None:
             self.abort()
             return
-        body = incoming.feed(data)
+        body = response.feed(data)
         if body:
             self._pieces.append(body)
             self._size += len(body)
-            if self._size > HIGH_WATER and not incoming.done and self._transport is not None:
+            if self._size > HIGH_WATER and not response.is_done and self._transport is not None:
                 self._reading_paused = True
                 self._transport.pause_reading()
-        if incoming.broken is not None:
-            self._fail(incoming.broken)
+        if response.error is not None:
+            self._fail(response.error)
             self.abort()
-        elif incoming.status is not None:
+        elif response.status is not None:
             _wake(self._reader)
 
     def eof_received(self) -> None:
         """The upstream will send nothing more, so there is nothing left to wait for."""
-        if self._incoming is not None:
-            self._incoming.end()
-            self._fail(self._incoming.broken)
+        if self._response is not None:
+            self._response.end()
+            self._fail(self._response.error)
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
-        self._closing = True
-        if isinstance(exc, BrokenPipeError):
-            self._fail(httpx.WriteError(str(exc)), exc)
-        elif exc is not None:
-            self._fail(httpx.ReadError(str(exc)), exc)
-        elif self._incoming is not None:
-            self._incoming.end()
-            self._fail(self._incoming.broken)
+        if exc is not None:
+            self._fail(ConnectionLost(str(exc)), exc)
+        elif self._response is not None and self.state is not CLOSED:
+            # After `abort`, a body without a length must not look complete.
+            self._response.end()
+            self._fail(self._response.error)
+        self.state = CLOSED
         if not self._lost.done():
             self._lost.set_result(None)
         self._on_lost(self)
@@ -207,57 +232,65 @@ class Connection(asyncio.Protocol):
         _wake(self._writer)
 
     async def _upload(self, pieces: AsyncIterator[bytes]) -> None:
-        """Send a body piece by piece, up to its end or to an answer that makes the rest idle."""
-        pump = self._loop.create_task(self._pump(pieces))
-        pump.add_done_callback(self._pumped)
+        """Send a body piece by piece, until its end or a response that makes the rest needless."""
+        upload = self._loop.create_task(self._write_pieces(pieces))
+        upload.add_done_callback(self._upload_done)
         try:
-            while not pump.done() and not self._refused:
-                await self._news()
+            while not upload.done() and not self._is_refused:
+                await self._wait_for_reader()
         finally:
-            if not pump.done():
-                pump.cancel()
-                await asyncio.wait([pump])
-        if not pump.cancelled():
-            self._sent = pump.result()
+            if not upload.done():
+                upload.cancel()
+                await asyncio.wait([upload])
+        if not upload.cancelled():
+            self._is_sent = upload.result()
 
     @property
-    def _refused(self) -> bool:
-        incoming = self._incoming
-        assert incoming is not None
-        refused = incoming.status is not None and incoming.status >= 300
-        return refused or incoming.done or self._error is not None
+    def _is_refused(self) -> bool:
+        """Whether the upstream will not read the rest of the request."""
+        response = self._response
+        assert response is not None
+        is_error = response.status is not None and response.status >= 300
+        return is_error or response.is_done or self._error is not None
 
-    async def _pump(self, pieces: AsyncIterator[bytes]) -> bool:
+    async def _write_pieces(self, pieces: AsyncIterator[bytes]) -> bool:
         """Whether the whole body was written."""
         assert self._transport is not None
         async for piece in pieces:
-            # An upstream that refuses a body answers and resets: were the reset found first, by
-            # writing, the answer would be lost.
-            while not self.closed and not self._reading_paused and self.has_unread():
+            # An upstream that refuses a body responds and then resets the connection. If a write
+            # found the reset first, the response would be lost: so read what has arrived before.
+            while not self.is_closed and not self._reading_paused and self.has_unread():
                 await asyncio.sleep(0)
-            if self.closed:
+            if self.is_closed:
                 return False
             self._transport.write(piece)
             while self._writing_paused:
-                # Should the connection end meanwhile, this is cancelled.
+                # When the connection closes meanwhile, this task is cancelled.
                 self._writer = self._loop.create_future()
                 await self._writer
-        return not self.closed
+        return not self.is_closed
 
-    def _pumped(self, pump: "asyncio.Task[bool]") -> None:
-        if not pump.cancelled():
-            pump.exception()
+    def _upload_done(self, upload: "asyncio.Task[bool]") -> None:
+        if not upload.cancelled():
+            # Marks the exception as retrieved; `_upload` raises it.
+            upload.exception()
         _wake(self._reader)
 
-    def _fail(self, error: httpx.TransportError | None, cause: Exception | None = None) -> None:
-        """Let the response end with an error, unless it has come to its end."""
-        incoming = self._incoming
-        if incoming is not None and not incoming.done and self._error is None and error is not None:
+    def _fail(self, error: HTTPError | None, cause: Exception | None = None) -> None:
+        """Let the response end with this error, unless it is complete or has failed before."""
+        response = self._response
+        if (
+            response is not None
+            and not response.is_done
+            and self._error is None
+            and error is not None
+        ):
             error.__cause__ = cause
             self._error = error
         _wake(self._reader)
 
-    async def _news(self) -> None:
+    async def _wait_for_reader(self) -> None:
+        """Wait until something has happened that a reader wants to know."""
         self._reader = self._loop.create_future()
         await self._reader
 
@@ -267,8 +300,8 @@ def _wake(waiter: "asyncio.Future[None] | None") -> None:
         waiter.set_result(None)
 
 
-def _poll(fd: int) -> Callable[[], object]:
-    """Asks whether a socket has something to read."""
+def _readability_check(fd: int) -> Callable[[], object]:
+    """A function that says whether a socket has something to read."""
     if sys.platform == "win32":
         return lambda: select.select([fd], [], [], 0)[0]
     poll = select.poll()

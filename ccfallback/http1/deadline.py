@@ -1,7 +1,8 @@
-"""One timer for many short waits, and the deadlines of what is waited for.
+"""Deadlines for waits that nearly always end in time.
 
-Most waits end long before their time. To make a timer for each and take it back costs more than
-the wait; this one is left to go off too early, and then set again for what is left.
+Creating and cancelling an event-loop timer for each wait costs more than the wait itself. A
+`Timer` leaves its one loop timer running, lets it go off too early, and then sets it again for
+what is left.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 class DeadlineExceeded(Exception):
-    """A deadline has passed: which one, and how long it was."""
+    """A wait took too long: the name of its timeout, and how many seconds that was."""
 
     def __init__(self, timeout: str, seconds: float) -> None:
         super().__init__(timeout)
@@ -21,103 +22,104 @@ class DeadlineExceeded(Exception):
 
 
 class Timer:
-    """Rings when a wait has taken too long; one wait at a time."""
+    """Calls `ring` when a wait takes too long; one wait at a time."""
 
-    __slots__ = ("_due", "_loop", "_ring", "_timer")
+    __slots__ = ("_due", "_handle", "_loop", "_ring")
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._ring = ring
         self._due: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        """When the wait under way has taken too long; `None` between waits."""
+        self._handle: asyncio.TimerHandle | None = None
 
     @property
-    def waiting(self) -> bool:
+    def is_set(self) -> bool:
         """Whether a wait is under way."""
         return self._due is not None
 
     def set(self, seconds: float) -> None:
-        """A wait begins, which may take so long."""
+        """Start a wait that may take `seconds`."""
         due = self._due = self._loop.time() + seconds
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= due:
+        handle = self._handle
+        if handle is not None:
+            if handle.when() <= due:
                 return
-            timer.cancel()
-        self._timer = self._loop.call_at(due, self._goes_off)
+            handle.cancel()
+        self._handle = self._loop.call_at(due, self._go_off)
 
     def stop(self) -> None:
-        """The wait is over."""
+        """End the wait."""
         self._due = None
 
     def close(self) -> None:
-        """There will be no more waits."""
+        """End the wait and cancel the loop's timer."""
         self._due = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
-    def _goes_off(self) -> None:
-        self._timer = None
+    def _go_off(self) -> None:
+        self._handle = None
         due = self._due
         if due is None:
             return
         if due > self._loop.time():
-            self._timer = self._loop.call_at(due, self._goes_off)
+            self._handle = self._loop.call_at(due, self._go_off)
             return
         self._due = None
         self._ring()
 
 
 class Deadline:
-    """Ends waits that take too long; one wait at a time, in whatever task.
+    """Cancels waits that take too long; one wait at a time, in any task.
 
-    It may be kept for many requests: then their waits have one timer between them.
+    It may be kept for many requests: then all their waits share one timer.
     """
 
-    __slots__ = ("_alarm", "_closed", "_late", "_loop", "_task")
+    __slots__ = ("_closed", "_expired", "_loop", "_task", "_timer")
 
     def __init__(self) -> None:
-        self._alarm: Timer | None = None
+        self._timer: Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._late = False
+        self._expired = False
         self._closed = False
 
     async def wait(self, what: Awaitable[T], timeout: str, seconds: float) -> T:
-        """What `what` returns. Raises `DeadlineExceeded`, with the name of the timeout."""
-        alarm = self._alarm
-        if alarm is None:
+        """Return what `what` returns. Raises `DeadlineExceeded` with the name of the timeout."""
+        timer = self._timer
+        if timer is None:
             self._loop = asyncio.get_running_loop()
-            alarm = self._alarm = Timer(self._interrupt)
+            timer = self._timer = Timer(self._expire)
         task = self._task = asyncio.current_task(self._loop)
-        self._late = False
-        alarm.set(max(seconds, 0.0))
+        self._expired = False
+        timer.set(max(seconds, 0.0))
         try:
             return await what
         except asyncio.CancelledError:
-            # Whoever else cancels the task is not to be overheard.
-            if self._late and task is not None and task.cancelling() == 1:
+            # A second cancellation, from elsewhere, must not be swallowed.
+            if self._expired and task is not None and task.cancelling() == 1:
                 raise DeadlineExceeded(timeout, seconds) from None
             raise
         finally:
             self._task = None
-            if self._late and task is not None:
-                # Whatever was made of it: what comes next is not cancelled.
+            if self._expired and task is not None:
+                # However the wait ended, the task is not to be cancelled any more.
                 task.uncancel()
-            alarm.stop()
+            timer.stop()
             if self._closed:
                 self.close()
 
     def close(self) -> None:
-        """No timer is left behind; who still waits does so without one."""
+        """Leave no timer behind. A wait that is under way goes on without one."""
         self._closed = True
-        if self._alarm is not None:
-            self._alarm.close()
-            # It holds this in turn, and who holds each other waits for the collector.
-            self._alarm = None
+        if self._timer is not None:
+            self._timer.close()
+            # The two refer to each other: unlinked, they need no garbage collector.
+            self._timer = None
 
-    def _interrupt(self) -> None:
+    def _expire(self) -> None:
         if self._task is not None:
-            self._late = True
+            self._expired = True
             self._task.cancel()

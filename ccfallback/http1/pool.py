@@ -1,25 +1,128 @@
-"""The connections that wait for a request, the one that waits longest first."""
+"""Send requests over connections that are kept for the next one.
+
+A connection is used again only when the exchange before is over on both sides and not one byte
+came after its response. A kept connection that the upstream had closed meanwhile costs another
+connection, never an error: the request is sent again where no byte of a response had arrived.
+"""
 
 import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Self
 
-from ccfallback.http1.connection import Connection, Origin
+from ccfallback.http1.connect import connect
+from ccfallback.http1.connection import Connection
+from ccfallback.http1.errors import ConnectError, ConnectionLost, RemoteProtocolError
+from ccfallback.http1.request import Headers, Origin, Request, RequestEncoder
+from ccfallback.http1.response import ResponseParser
 
 
-class Pool:
-    """At most `max_idle` connections, none for longer than `idle_seconds`."""
+class ConnectionPool:
+    """An HTTP/1.1 client for one event loop.
 
-    def __init__(self, max_idle: int, idle_seconds: float) -> None:
+    At most `max_idle` connections are kept, none for longer than `idle_seconds`. TLS verifies the
+    upstream's certificate with `ssl_context`, or with what `load_ssl_context` returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        load_ssl_context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        max_idle: int = 100,
+        idle_seconds: float = 60.0,
+    ) -> None:
+        if ssl_context is not None and not (
+            ssl_context.check_hostname and ssl_context.verify_mode is ssl.CERT_REQUIRED
+        ):
+            raise ValueError("an upstream's certificate is always verified")
+        self._ssl_context = ssl_context
+        self._load_ssl_context = load_ssl_context
+        self._loading: asyncio.Task[ssl.SSLContext] | None = None
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
+        self._connections: set[Connection] = set()
+        """Every open connection."""
         self._idle: dict[Connection, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        """Those that are kept for another request, the longest idle first."""
+        self._expiry: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
 
-    def __len__(self) -> int:
-        return len(self._idle)
+    async def __aenter__(self) -> Self:
+        return self
 
-    def take(self, origin: Origin) -> Connection | None:
-        """A connection that was quiet since its last response: the one used last."""
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def send(self, request: Request, connect_timeout: float | None = None) -> "Response":
+        """Send a request and return the response, whose body is still to be read.
+
+        `connect_timeout` limits name, TCP and TLS together. Other waits have no limit here: the
+        caller cancels them. Raises `HTTPError`.
+        """
+        encoder = RequestEncoder(request)
+        while True:
+            connection = self._take(request.origin)
+            is_fresh = connection is None
+            if connection is None:
+                connection = await self._connect(request.origin, connect_timeout)
+            try:
+                parser = await connection.exchange(encoder)
+            except (ConnectionLost, RemoteProtocolError):
+                connection.abort()
+                if is_fresh or connection.is_answered or encoder.is_started:
+                    raise
+                # The upstream had closed the connection before it saw the request.
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                return Response(connection, parser, self)
+
+    async def load_trust(self) -> ssl.SSLContext:
+        """The context for TLS. Raises `ConnectError` where it cannot be loaded.
+
+        Loading takes long enough to hold up every stream, so a thread does it, once.
+        """
+        if self._ssl_context is None:
+            if self._loading is None or self._loading.done():
+                self._loading = asyncio.create_task(asyncio.to_thread(self._load_ssl_context))
+            try:
+                self._ssl_context = await asyncio.shield(self._loading)
+            except OSError as error:
+                raise ConnectError(f"the trusted certificates: {error}") from error
+        return self._ssl_context
+
+    async def aclose(self) -> None:
+        """Close every connection; exchanges that are under way fail."""
+        self._is_closed = True
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        self._idle.clear()
+        for connection in connections:
+            await connection.wait_lost()
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection for another request, or close it where it cannot carry one."""
+        if not connection.is_reusable or not self._max_idle:
+            connection.abort()
+            return
+        connection.release()
+        self._idle[connection] = None
+        if len(self._idle) > self._max_idle:
+            self._close_longest_idle()
+        if self._expiry is None:
+            self._set_expiry(self._idle_seconds)
+
+    def _take(self, origin: Origin) -> Connection | None:
+        """A kept connection to this origin: the last one used. None has a byte that is unread."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
@@ -30,50 +133,85 @@ class Pool:
             else:
                 return None
             del self._idle[connection]
-            if not connection.closed:
-                late = now - connection.idle_since > self._idle_seconds
-                if not late and not connection.has_unread():
+            if not connection.is_closed:
+                is_expired = now - connection.idle_since > self._idle_seconds
+                if not is_expired and not connection.has_unread():
                     return connection
                 connection.abort()
 
-    def give(self, connection: Connection) -> None:
-        """Keep a connection for another request, or close it when it can carry none."""
-        if not connection.reusable or not self._max_idle:
+    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
+        connection = Connection(origin, self._forget)
+        tls = await self.load_trust() if origin.scheme == "https" else None
+        await connect(connection, tls, timeout)
+        if self._is_closed:
             connection.abort()
-            return
-        connection.rest()
-        self._idle[connection] = None
-        if len(self._idle) > self._max_idle:
-            oldest = next(iter(self._idle))
-            del self._idle[oldest]
-            oldest.abort()
-        if self._timer is None:
-            self._wake_in(self._idle_seconds)
+            raise ConnectError("the pool is closed")
+        self._connections.add(connection)
+        return connection
 
-    def forget(self, connection: Connection) -> None:
-        """A connection is closed."""
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
         self._idle.pop(connection, None)
 
-    def clear(self) -> None:
-        """Close every connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for connection in self._idle:
-            connection.abort()
-        self._idle.clear()
+    def _close_longest_idle(self) -> None:
+        connection = next(iter(self._idle))
+        del self._idle[connection]
+        connection.abort()
 
-    def _wake_in(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+    def _set_expiry(self, seconds: float) -> None:
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def _expire(self) -> None:
-        self._timer = None
+        """Close what has been idle for too long, and set the timer for the next."""
+        self._expiry = None
         now = asyncio.get_running_loop().time()
         while self._idle:
-            oldest = next(iter(self._idle))
-            left = oldest.idle_since + self._idle_seconds - now
+            left = next(iter(self._idle)).idle_since + self._idle_seconds - now
             if left > 0:
-                self._wake_in(left)
+                self._set_expiry(left)
                 return
-            del self._idle[oldest]
-            oldest.abort()
+            self._close_longest_idle()
+
+
+class Response:
+    """A response whose body is read from its connection."""
+
+    __slots__ = ("_connection", "_pool", "headers", "status")
+
+    def __init__(
+        self, connection: Connection, parser: ResponseParser, pool: ConnectionPool
+    ) -> None:
+        assert parser.status is not None
+        self.status: int = parser.status
+        self.headers: Headers = parser.headers
+        self._connection: Connection | None = connection
+        self._pool = pool
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next `read` returns without waiting."""
+        return self._connection is None or self._connection.is_ready
+
+    async def read(self) -> bytes:
+        """All of the body that has arrived since the last time; empty at its end."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        data = await connection.read()
+        if connection.is_read:
+            self._connection = None
+            self._pool.keep(connection)
+        return data
+
+    async def aclose(self) -> None:
+        """Keep the connection where the response is complete, else close it at once."""
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.is_complete:
+            self._connection = None
+            self._pool.keep(connection)
+        else:
+            # The connection stays here, so that another read raises an error and does not
+            # return what looks like an end.
+            connection.abort()

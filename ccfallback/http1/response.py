@@ -1,112 +1,153 @@
-"""A response out of the bytes that come. No I/O.
+"""A parser of responses, fed with whatever has arrived. No I/O.
 
-Where it ends is counted here and not left to the parser: that does not say how many bytes it
-took, and a connection may carry another request only when not one byte came after the end.
+                    ┌── an interim response (1xx) ──┐
+                    ▼                               │
+    WAITING ─────► HEAD ──the head's end──► HEAD_COMPLETE
+      first byte                                  │ its framing says where the body ends
+                 ┌────────────────┬───────────────┼────────────────┐
+                 ▼                ▼               ▼                │ no body
+             BY_LENGTH         CHUNKED        UNTIL_CLOSE          │
+                 │ last byte      │ last chunk    │ connection      │
+                 ▼                ▼               ▼   closed        ▼
+                DONE ◄────────────┴───────────────┴────────────────┘
+                 │ another byte
+                 ▼
+              SURPLUS                 from every other state, on any violation: BROKEN
+
+The end of the body is found here and not left to httptools, which does not say how many bytes it
+took: a connection may be used again only when not one byte came after the end.
 """
 
+from enum import Enum, auto
 from typing import Final
 
 import httptools
-import httpx
+
+from ccfallback.http1.errors import RemoteDisconnected, RemoteProtocolError
+from ccfallback.http1.request import Headers
 
 MAX_HEAD: Final = 64 * 1024
-"""The longest head, with interim responses before it; also, chunk sizes and trailers in a row."""
+"""The longest head, with all interim responses; also of chunk sizes and trailers in a row."""
 
-_BLANK: Final = b"\r\n\r\n"
-_NO_BODY: Final = frozenset({204, 304})
+_BLANK_LINE: Final = b"\r\n\r\n"
+_WITHOUT_BODY: Final = frozenset({204, 304})
+
+
+class ResponseState(Enum):
+    """How far a response has been read; see the diagram above."""
+
+    WAITING = auto()
+    HEAD = auto()
+    HEAD_COMPLETE = auto()
+    BY_LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+    DONE = auto()
+    SURPLUS = auto()
+    BROKEN = auto()
+
+
+# Looking up a member costs Python 3.11 as much as the rest of a test.
+(WAITING, HEAD, HEAD_COMPLETE, BY_LENGTH, CHUNKED, UNTIL_CLOSE, DONE, SURPLUS, BROKEN) = (
+    ResponseState
+)
 
 
 class ResponseParser:
-    """A response as it comes."""
+    """Reads one response out of the bytes that it is fed with."""
 
     __slots__ = (
-        "_chunked", "_complete", "_ended", "_head_only", "_head_size", "_keep_alive", "_left",
-        "_length", "_parser", "_silent", "_tail", "broken", "done", "headers", "on_body",
-        "pieces", "started", "status", "surplus",
+        "_head_size", "_is_head", "_keep_alive", "_left", "_length", "_parser", "_silent",
+        "_tail", "error", "headers", "on_body", "pieces", "state", "status",
     )  # fmt: skip
 
-    def __init__(self, *, head_only: bool = False) -> None:
+    def __init__(self, *, is_head: bool = False) -> None:
+        self.state = WAITING
+        self.error: RemoteProtocolError | None = None
+        """Why the state is `BROKEN`."""
+        # The head.
         self.status: int | None = None
-        """Known as soon as the head is complete."""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.started = False
-        """Whether a single byte has come."""
-        self.done = False
-        """Whether the response is whole."""
-        self.surplus = False
-        """Whether bytes came after its end."""
-        self.broken: httpx.RemoteProtocolError | None = None
-        """What was wrong with it."""
-        self.pieces: list[bytes] = []
-        self.on_body = self.pieces.append
-        self._head_only = head_only
+        """The status, as soon as the head is complete."""
+        self.headers: Headers = []
+        self._is_head = is_head
+        """Whether the request was HEAD: then no body follows, whatever the head says."""
         self._head_size = 0
-        self._complete = False
         self._keep_alive = False
-        self._chunked = False
-        self._ended = False
-        self._length: int | None = None
+        # The body.
+        self._length = 0
         self._left = 0
         self._silent = 0
+        """Bytes in a row of chunk sizes, extensions and trailers."""
         self._tail = b""
+        """The last bytes of the read before, to find what the cut between two reads divides."""
+        # httptools calls `on_body` for each piece of a chunk.
+        self.pieces: list[bytes] = []
+        self.on_body = self.pieces.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request, as far as the upstream goes."""
-        return self.done and self._keep_alive and not self.surplus
+    def is_started(self) -> bool:
+        """Whether a single byte has arrived."""
+        return self._head_size > 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the response is complete."""
+        state = self.state
+        return state is DONE or state is SURPLUS
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the upstream lets the connection carry another request."""
+        return self.state is DONE and self._keep_alive
 
     def feed(self, data: bytes) -> bytes:
-        """Take what came; returns what of it is body. Look at `broken` and `done` afterwards."""
-        self.started = True
-        while self.status is None and self.broken is None:
-            if not data:
-                return b""
+        """Take what arrived, and return the part of it that is body."""
+        if self.state is WAITING:
+            self.state = HEAD
+        while data and self.state is HEAD:
             data = self._feed_head(data)
-        if self.broken is not None or not data:
+        if not data:
             return b""
-        if self.done:
-            self.surplus = True
-            return b""
-        if self._chunked:
+        state = self.state
+        if state is CHUNKED:
             return self._feed_chunks(data)
-        if self._length is None:
+        if state is BY_LENGTH:
+            return self._feed_length(data)
+        if state is UNTIL_CLOSE:
             return data
-        if len(data) > self._left:
-            self.surplus = True
-            data = data[: self._left]
-        self._left -= len(data)
-        if not self._left:
-            self._finish()
-        return data
+        if state is DONE:
+            self.state = SURPLUS
+        return b""
 
     def end(self) -> None:
-        """Nothing more will come."""
-        if self.done or self.broken is not None:
-            return
-        if not self.started:
-            self._break("Server disconnected without sending a response.")
-        elif self.status is None:
-            self._break("the upstream closed the connection within the response's head")
-        elif self._chunked:
-            self._break("the upstream closed the connection without the last chunk")
-        elif self._length is not None:
+        """The connection has closed: nothing more will come."""
+        state = self.state
+        if state is WAITING:
+            self._disconnect("the upstream closed the connection without a response")
+        elif state is HEAD:
+            self._disconnect("the upstream closed the connection within the response's head")
+        elif state is CHUNKED:
+            self._disconnect("the upstream closed the connection before the last chunk")
+        elif state is BY_LENGTH:
             got = self._length - self._left
-            self._break(f"the upstream closed the connection after {got} of {self._length} bytes")
-        else:
+            self._disconnect(
+                f"the upstream closed the connection after {got} of {self._length} bytes"
+            )
+        elif state is UNTIL_CLOSE:
             self._keep_alive = False
             self._finish()
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Take as much as belongs to the head; returns the rest."""
+        """Take as much as belongs to the head, and return the rest."""
         assert self._parser is not None
         known = self._tail + data
-        end = known.find(_BLANK)
+        end = known.find(_BLANK_LINE)
         if end < 0:
             head, rest = data, b""
             self._tail = known[-3:]
         else:
-            end += len(_BLANK) - len(self._tail)
+            end += len(_BLANK_LINE) - len(self._tail)
             head, rest = data[:end], data[end:]
             self._tail = b""
         self._head_size += len(head)
@@ -121,17 +162,19 @@ class ResponseParser:
         except httptools.HttpParserError as error:
             self._break(str(error))
             return b""
-        if self._complete is not (end >= 0):
+        is_complete = self.state is HEAD_COMPLETE
+        if is_complete is not (end >= 0):
             self._break("illegal end of the response's head")
-        elif self._complete:
-            self._take_head()
+        elif is_complete:
+            self._read_framing()
         return rest
 
-    def _take_head(self) -> None:
+    def _read_framing(self) -> None:
+        """Decide from the complete head where the body ends."""
         assert self._parser is not None
         status = self._parser.get_status_code()
         if 100 <= status < 200:
-            self._complete = self._ended = False
+            self.state = HEAD
             self.headers.clear()
             self._parser = httptools.HttpResponseParser(self)
             return
@@ -145,40 +188,48 @@ class ResponseParser:
                     codings.append(value.strip().lower())
         if len(lengths) + len(codings) > 1:
             self._break("more than one content-length or transfer-encoding")
-        elif codings and codings != [b"chunked"]:
+            return
+        if codings and codings != [b"chunked"]:
             self._break("unknown transfer-encoding")
-        elif lengths and not lengths[0].isdigit():
+            return
+        if lengths and not lengths[0].isdigit():
             self._break("illegal content-length")
-        else:
-            self._frame(status, chunked=bool(codings), length=lengths[0] if lengths else None)
-
-    def _frame(self, status: int, *, chunked: bool, length: bytes | None) -> None:
-        """Settle where the body ends."""
+            return
         self.status = status
-        if self._head_only or status in _NO_BODY:
+        if self._is_head or status in _WITHOUT_BODY:
             self._finish()
-        elif chunked:
-            self._chunked = True
-        elif length is not None:
-            self._length = self._left = int(length)
+        elif codings:
+            self.state = CHUNKED
+        elif lengths:
+            self.state = BY_LENGTH
+            self._length = self._left = int(lengths[0])
             if not self._left:
                 self._finish()
+        else:
+            self.state = UNTIL_CLOSE
+
+    def _feed_length(self, data: bytes) -> bytes:
+        body = data[: self._left]
+        self._left -= len(body)
+        if not self._left:
+            self._finish(surplus=len(body) < len(data))
+        return body
 
     def _feed_chunks(self, data: bytes) -> bytes:
         assert self._parser is not None
+        surplus = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            if self._ended:
-                self.surplus = True
+            if self.state is DONE:
+                surplus = True
             else:
                 self._break(str(error))
         self._tail = (self._tail + data[-5:])[-5:]
-        if self._ended:
-            # Line ends after the response: the parser skips them and says nothing.
-            if self._tail[1:] != _BLANK or self._tail[:1] in b"\r\n":
-                self.surplus = True
-            self._finish()
+        if self.state is DONE:
+            # The parser skips line ends after the response without a word.
+            surplus = surplus or self._tail[1:] != _BLANK_LINE or self._tail[:1] in b"\r\n"
+            self._finish(surplus=surplus)
         body = b"".join(self.pieces)
         self.pieces.clear()
         self._silent = 0 if body else self._silent + len(data)
@@ -186,30 +237,39 @@ class ResponseParser:
             self._break("trailers or chunk extensions are too long")
         return body
 
-    def _finish(self) -> None:
-        self.done = True
+    def _finish(self, *, surplus: bool = False) -> None:
+        self.state = SURPLUS if surplus else DONE
         self._parser = None
 
-    def _break(self, what: str) -> None:
-        self.broken = httpx.RemoteProtocolError(what)
+    def _break(self, message: str) -> None:
+        self.state = BROKEN
+        self.error = RemoteProtocolError(message)
         self._parser = None
+
+    def _disconnect(self, message: str) -> None:
+        self.state = BROKEN
+        self.error = RemoteDisconnected(message)
+        self._parser = None
+
+    # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
-        """The parser found a response; after the end of ours it is told to go no further."""
-        if self._ended:
+        """Refuse a second response."""
+        if self.state is DONE:
             raise httptools.HttpParserError("after the end")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """The parser found a header; a trailer is none."""
-        if not self._complete:
+        """Keep a header; a trailer is not a header."""
+        if self.state is HEAD:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The parser found the end of a head."""
+        """Note that the head is complete."""
         assert self._parser is not None
-        self._complete = True
+        self.state = HEAD_COMPLETE
         self._keep_alive = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
-        """The parser found the end of a response."""
-        self._ended = True
+        """Note that the last chunk has come; other ends are found without the parser."""
+        if self.state is CHUNKED:
+            self.state = DONE

@@ -16,13 +16,11 @@ from time import monotonic
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import httpx
-
 from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
-from ccfallback.http1.deadline import DeadlineExceeded
+from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, plain_text
@@ -45,8 +43,7 @@ from ccfallback.server.stream import (
     StreamTimeouts,
     UpstreamResponse,
 )
-from ccfallback.server.transport import Transport, UpstreamRequest
-from ccfallback.server.upstream import fault_of
+from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import Unconvertible, WireFormat, WireRequest
@@ -378,8 +375,8 @@ class Attempt:
             return self._failed(Fault.UPSTREAM, str(broken), response)
         except NotAMessage:
             return self._failed(Fault.UPSTREAM, "the answer is not a message", response)
-        except httpx.HTTPError as error:
-            return self._failed(*fault_of(error), response)
+        except HTTPError as error:
+            return self._failed(*describe_error(error), response)
         finally:
             if response is not None and not keep_open:
                 await response.aclose()
@@ -395,7 +392,7 @@ class Attempt:
         request = UpstreamRequest(
             prepared.url, prepared.headers, prepared.body, self._limits.connect
         )
-        response = await watch.wait(transport.post(request), name, seconds)
+        response = await watch.wait(transport.send(request), name, seconds)
         try:
             return UpstreamResponse(response, watch)
         except BrokenResponse:
@@ -424,7 +421,7 @@ class Attempt:
                 body += chunk
 
         # The status alone says that this is no answer.
-        with suppress(DeadlineExceeded, BrokenResponse, httpx.HTTPError):
+        with suppress(DeadlineExceeded, BrokenResponse, HTTPError):
             seconds = min(ERROR_BODY_SECONDS, self._limits.idle)
             await self._context.watch.wait(read(), "error body", seconds)
         raw, status = bytes(body), response.status

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ccfallback.http1.deadline import Deadline
+from ccfallback.http1 import CONNECTION_KEY
 from ccfallback.messages import errors as envelope
 
 Message = MutableMapping[str, Any]
@@ -15,12 +15,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
-
-CLIENT_KEY: Final = "ccfallback.client"
-"""The scope's key for the client's connection."""
-
-ARRIVED_KEY: Final = "ccfallback.arrived"
-"""The scope's key for the time at which the request's head was complete, by the monotonic clock."""
 
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -83,9 +77,7 @@ class Client(Protocol):
 
     loop: asyncio.AbstractEventLoop
     """The connection's event loop; finding the running one takes a system call."""
-    watch: Deadline
-    """Limits how long upstreams take, for one request after another."""
-    gone: bool
+    is_gone: bool
     """Whether the connection is closed."""
     on_gone: Callable[[], None] | None
     """What to call when it closes."""
@@ -101,12 +93,12 @@ class while_connected:
     __slots__ = ("_client", "_gone", "_work")
 
     def __init__(self, scope: Scope) -> None:
-        self._client: Client = scope[CLIENT_KEY]
+        self._client: Client = scope[CONNECTION_KEY]
         self._gone = False
         self._work: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> None:
-        if self._client.gone:
+        if self._client.is_gone:
             raise ClientGone
         self._work = asyncio.current_task(self._client.loop)
         self._client.on_gone = self._leave

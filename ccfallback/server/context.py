@@ -13,7 +13,7 @@ from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.config.secrets import resolve
 from ccfallback.events.counters import Counters
-from ccfallback.http1.deadline import Deadline
+from ccfallback.http1 import Deadline
 from ccfallback.policy.breaker import Limits
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.redact import Secret

@@ -16,9 +16,8 @@ from typing import Final
 from ccfallback.addresses import is_loopback
 from ccfallback.config.model import Config
 from ccfallback.events import records as events
+from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY
 from ccfallback.server.client import (
-    ARRIVED_KEY,
-    CLIENT_KEY,
     Message,
     Receive,
     Scope,
@@ -57,7 +56,7 @@ class Gate:
         if scope["type"] != "http":
             return
         live = self._services.live
-        arrived = scope[ARRIVED_KEY]
+        arrived = scope[ARRIVAL_KEY]
         config = await live.refresh(arrived) if live.is_stale(arrived) else live.current
         context = Context(
             "",
@@ -65,7 +64,7 @@ class Gate:
             scope["headers"],
             self._tokens_of(config),
             began=arrived,
-            watch=scope[CLIENT_KEY].watch,
+            watch=scope[CONNECTION_KEY].deadline,
         )
         context.id = request_id(context.first.get(b"ccr-request-id"))
         scope[SCOPE_KEY] = context

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import msgspec
 
 from ccfallback import __version__
@@ -28,8 +27,7 @@ from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.stream import READ_ERRORS, UpstreamResponse
-from ccfallback.server.transport import LibraryResponse
-from ccfallback.server.upstream import Upstreams
+from ccfallback.server.upstream import UpstreamRequest, Upstreams
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
 from ccfallback.wire.headers import text_headers
@@ -202,10 +200,9 @@ class _Prober:
                 via=services.via,
                 tokens=context.tokens,
             )
-            request = httpx.Request("GET", url, headers=headers)
-            transport = self._upstreams.transport(url)
+            request = UpstreamRequest(url, headers, b"", LIST_PATIENCE, method="GET")
             async with asyncio.timeout(LIST_PATIENCE):
-                response = LibraryResponse(await transport.handle_async_request(request))
+                response = await self._upstreams.transport(url).send(request)
                 answer = UpstreamResponse(response, context.watch)
                 try:
                     body = await answer.read_all("list", LIST_PATIENCE)

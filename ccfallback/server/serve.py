@@ -1,4 +1,15 @@
-"""Run the proxy: used by `serve` and `demo`, and by the tests."""
+"""Run the proxy: used by `serve`, `demo` and `drill`, and by the tests.
+
+uvicorn accepts connections, and drains them when the server stops. Where its documented interface
+does not suffice, this module uses:
+
+- `Config(http=…)` with a function where a class is expected, which is called with the keyword
+  arguments of uvicorn's protocols, and the `ServerState` among them: see `http1.server` for why.
+- `Server.capture_signals` and `Server.handle_exit`, overridden: uvicorn raises SIGTERM again after
+  the shutdown, so that the exit code would not be 0, and ends at once only for a second SIGINT.
+- `Server.should_exit` and `force_exit`, which have no methods that set them.
+- the names of its loggers, to silence them.
+"""
 
 import asyncio
 import contextlib
@@ -12,9 +23,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from time import time
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from ccfallback import __version__, files
 from ccfallback.addresses import Address, is_loopback
@@ -22,10 +34,13 @@ from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
-from ccfallback.http1.server_connection import ClientConnection
+from ccfallback.http1 import Headers, ServerProtocol
+from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
+from ccfallback.server.client import JSON
 from ccfallback.server.context import Keys, RefusedLogins, Services
+from ccfallback.server.gate import request_id
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.refresher import PATIENCE
@@ -41,6 +56,13 @@ LOCK_SECONDS: Final = 1.0
 memory and tries again later."""
 
 BACKLOG: Final = 2048
+
+REFUSAL_KINDS: Final = {
+    408: "timeout_error",
+    414: "request_too_large",
+    431: "request_too_large",
+}
+"""The type of error, by the status that the server's protocol refuses a request with."""
 
 
 class Proxy:
@@ -236,7 +258,7 @@ class Proxy:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, ended by a signal as by any other wish: the exit code stays 0."""
+    """uvicorn, but that a signal ends it with the exit code 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -260,18 +282,32 @@ class _Server(uvicorn.Server):
 
 def _uvicorn_config(services: Services) -> uvicorn.Config:
     for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
-        # A dropped stream is a decision here, no error; and addresses and paths are logged by us.
+        # A dropped stream is a decision here, not an error; the rest has log events already.
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
 
-    def log_refusal(status: int, message: str, given: str) -> None:
+    app = create_app(services)
+
+    def refuse(status: int, message: str) -> tuple[Headers, bytes]:
+        """The response to a request that cannot be read, which goes to the log as well."""
+        given = request_id()
         services.recorder.log(events.ClientRefused(status=status), message, given)
+        kind = REFUSAL_KINDS.get(status, "invalid_request_error")
+        headers = [JSON, (b"ccr-request-id", given.encode())]
+        return headers, envelope.encode(kind, message, given)
+
+    def create_protocol(
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> ServerProtocol:
+        return ServerProtocol(app, server_state, refuse, _loop)
 
     return uvicorn.Config(
-        create_app(services),
-        # Any callable does that makes a protocol, whatever the annotation says.
-        http=partial(ClientConnection, on_refusal=log_refusal),  # type: ignore[arg-type]
+        app,
+        http=create_protocol,  # type: ignore[arg-type]  # a function that creates a protocol will do
         log_config=None,
         access_log=False,
         lifespan="off",

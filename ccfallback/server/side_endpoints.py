@@ -10,13 +10,11 @@ from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
-
 from ccfallback import __version__
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.http1.deadline import DeadlineExceeded
+from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
@@ -40,7 +38,12 @@ from ccfallback.server.context import Chains, Context, Services, get_context
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
-from ccfallback.server.upstream import fault_of
+from ccfallback.server.upstream import (
+    InvalidURL,
+    Response,
+    UpstreamRequest,
+    describe_error,
+)
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import path_url
 from ccfallback.wire.headers import end_to_end, find, is_sendable, response_headers
@@ -206,27 +209,26 @@ async def pass_through(
     try:
         with while_connected(scope):
             async with _open_primary(services, context, scope, receive) as response:
-                if only_success and not 200 <= response.status_code < 300:
-                    raise PrimaryUnavailable(f"it answered {response.status_code}")
+                if only_success and not 200 <= response.status < 300:
+                    raise PrimaryUnavailable(f"it answered {response.status}")
                 await send(_response_start(response, context.config.primary))
                 # Send the head at once: a client that waits for events wants to see it.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
-                assert isinstance(response.stream, httpx.AsyncByteStream)
-                async for chunk in response.stream:
+                while chunk := await response.read():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-    except httpx.InvalidURL as error:
+    except InvalidURL as error:
         # Nothing has been sent: the request could not even be built.
         message = f"With this target the primary's address is no URL: {error}"
         await send_error(send, context.id, 400, "invalid_request_error", message)
-    except (ClientGone, httpx.HTTPError):
+    except (ClientGone, HTTPError):
         return
 
 
 @asynccontextmanager
 async def _open_primary(
     services: Services, context: Context, scope: Scope, receive: Receive
-) -> AsyncIterator[httpx.Response]:
+) -> AsyncIterator[Response]:
     """Send the request to the primary as it came. Raises `PrimaryUnavailable`."""
     provider = context.config.primary
     if provider.disabled:
@@ -239,40 +241,40 @@ async def _open_primary(
     if query:
         url += ("&" if "?" in url else "?") + query
     parts = urlsplit(url)
-    request = httpx.Request(
-        scope["method"],
+    request = UpstreamRequest(
         url,
-        headers=await _pass_through_headers(services, context, provider),
-        content=_body_chunks(receive) if _has_body(context) else None,
-        extensions={
-            "timeout": {"connect": provider.timeouts.connect},
-            # As it came: httpx would resolve the dots in a path.
-            "target": f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".encode(),
-        },
+        await _pass_through_headers(services, context, provider),
+        _body_chunks(receive) if _has_body(context) else b"",
+        provider.timeouts.connect,
+        method=scope["method"],
+        # As it came: the normal form of a URL has no dots in its path.
+        target=f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".encode(),
     )
     try:
         response = await context.watch.wait(
-            services.upstreams.transport(url).handle_async_request(request),
+            services.upstreams.transport(url).send(request),
             "non_streaming",
             provider.timeouts.non_streaming,
         )
     except DeadlineExceeded as late:
         raise PrimaryUnavailable(f"no answer within {late.seconds:.0f} s") from None
-    except httpx.HTTPError as error:
-        raise PrimaryUnavailable(fault_of(error)[1]) from None
-    if not 100 <= response.status_code < 600:
+    except InvalidURL:
+        raise
+    except HTTPError as error:
+        raise PrimaryUnavailable(describe_error(error)[1]) from None
+    if not 100 <= response.status < 600:
         await response.aclose()
-        raise PrimaryUnavailable(f"it answered with the invalid status {response.status_code}")
+        raise PrimaryUnavailable(f"it answered with the invalid status {response.status}")
     try:
         yield response
     finally:
         await response.aclose()
 
 
-def _response_start(response: httpx.Response, provider: Provider) -> Message:
-    headers = [pair for pair in end_to_end(response.headers.raw) if is_sendable(pair[1])]
+def _response_start(response: Response, provider: Provider) -> Message:
+    headers = [pair for pair in end_to_end(response.headers) if is_sendable(pair[1])]
     headers.append((b"x-ccfallback-provider", provider.name.encode()))
-    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 async def _pass_through_headers(

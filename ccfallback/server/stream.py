@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
-import httpx
-
 from ccfallback.config.model import Timeouts
-from ccfallback.http1.deadline import Deadline, DeadlineExceeded
+from ccfallback.http1 import Deadline, DeadlineExceeded, HTTPError
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import scrub
 from ccfallback.server.client import Send
-from ccfallback.server.transport import Response
-from ccfallback.server.upstream import fault_of
+from ccfallback.server.upstream import Response, describe_error
 from ccfallback.wire.format import StreamTranslator
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -47,7 +44,7 @@ class BrokenResponse(Exception):
     """The response can't be read; the message says why in a few words."""
 
 
-READ_ERRORS: Final = (DeadlineExceeded, BrokenResponse, httpx.HTTPError)
+READ_ERRORS: Final = (DeadlineExceeded, BrokenResponse, HTTPError)
 """What reading a response may raise."""
 
 
@@ -85,7 +82,7 @@ class UpstreamResponse:
         """Return the next bytes. Raises `DeadlineExceeded` if they take too long."""
         if self._inflate is not None:
             return await self._watch.wait(self.read(), timeout, seconds)
-        if self._response.ready:
+        if self._response.is_ready:
             return await self._response.read()
         return await self._watch.wait(self._response.read(), timeout, seconds)
 
@@ -253,7 +250,7 @@ class EventStream:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while await self._response.read():
                     pass
-        except (TimeoutError, BrokenResponse, httpx.HTTPError):
+        except (TimeoutError, BrokenResponse, HTTPError):
             # The connection is closed instead, which costs the next request a handshake.
             pass
         finally:
@@ -286,5 +283,5 @@ class EventStream:
             case BrokenResponse():
                 fault, reason = Fault.TORN, f"stream broken: {error}"
             case _:
-                fault, reason = Fault.TORN, f"stream cut: {fault_of(error)[1]}"
+                fault, reason = Fault.TORN, f"stream cut: {describe_error(error)[1]}"
         return Outcome(fault, reason, usage=self.usage)

@@ -8,16 +8,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
-import httpx
 from uvicorn.server import ServerState
 
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
+from ccfallback.http1 import LocalProtocolError, Origin, Request, ServerProtocol
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.http1.response import ResponseParser
-from ccfallback.http1.server_connection import ClientConnection
 from ccfallback.messages.assemble import NotAMessage, to_message
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.sse import EventSplitter, data_of
@@ -34,6 +32,7 @@ Target = Callable[[bytes], None]
 ASKED = Body.parse(b'{"model":"m","messages":[],"stream":true}')
 USER = "the-raw-user-id"
 SECRET = b"sk-the-clients-own"
+ORIGIN = Origin("https", "b.test", 443)
 
 
 def cut(data: bytes) -> list[bytes]:
@@ -116,8 +115,8 @@ def headers(data: bytes) -> None:
         if SECRET not in data:
             assert all(SECRET not in value for _, value in sent)
         try:
-            head = RequestEncoder.post(b"/", b"b.test", sent, b"").head
-        except httpx.LocalProtocolError:
+            head = RequestEncoder(Request(ORIGIN, "POST", b"/", sent)).head
+        except LocalProtocolError:
             continue
         assert head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r")
         kept = response_headers(client, provider, decoded=False)
@@ -141,13 +140,13 @@ def response(data: bytes) -> None:
     """A response is the same however it was cut, or an error in both cases."""
 
     def through(pieces: list[bytes]) -> object:
-        incoming = ResponseParser()
-        said = b"".join(incoming.feed(piece) for piece in pieces)
-        incoming.end()
-        if incoming.broken is not None:
+        parser = ResponseParser()
+        said = b"".join(parser.feed(piece) for piece in pieces)
+        parser.end()
+        if parser.error is not None:
             return "broken"
-        assert incoming.done
-        return incoming.status, incoming.headers, said
+        assert parser.is_done
+        return parser.status, parser.headers, said
 
     assert through(cut(data)) == through([data[3:]])
 
@@ -205,8 +204,7 @@ def request(data: bytes) -> None:
             await send({"type": "http.response.body", "body": b""})
 
         wire, state = Wire(), ServerState()
-        config = SimpleNamespace(loaded_app=app)
-        client = ClientConnection(config, state, {}, on_refusal=lambda *_: None)  # type: ignore[arg-type]  # all that it reads of it
+        client = ServerProtocol(app, state, lambda status, message: ([], b""))
         client.connection_made(wire)
         for piece in pieces:
             client.data_received(piece)

@@ -5,11 +5,10 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
+from ccfallback.http1 import ConnectionLost, ConnectionPool, Origin
 from ccfallback.http1.connection import HIGH_WATER, ONE_WRITE, Connection
-from ccfallback.http1.transport import DirectTransport
 from tests.network import Certificates
 from tests.server.raw_upstream import (
     OK,
@@ -19,6 +18,7 @@ from tests.server.raw_upstream import (
     always,
     ask,
     body_of,
+    pieces_of,
     post,
     steady,
     until,
@@ -60,20 +60,19 @@ def test_a_slow_reader_stops_the_upstream(
                 await peer.closed()
 
         upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
-            response = await transport.handle_async_request(post(upstream.url))
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+            response = await pool.send(post(upstream.url))
             assert await steady(lambda: sent) < IN_FLIGHT
-            assert isinstance(response.stream, httpx.AsyncByteStream)
             first = b""
             total = 0
-            async for data in response.stream:
+            async for data in pieces_of(response):
                 first = first or data
                 assert data == (piece * 40)[total % 65536 :][: len(data)]
                 total += len(data)
             assert HIGH_WATER / 2 < len(first) < HIGH_WATER + MEGABYTE
             assert total == size
             await response.aclose()
-            assert len(transport._pool) == (framing != "close")
+            assert len(pool._idle) == (framing != "close")
 
     run(story)
 
@@ -104,12 +103,12 @@ def test_a_slow_upstream_stops_who_sends_in_pieces(
             await peer.closed()
 
         upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
-            exchange = asyncio.create_task(ask(transport, upstream.url, pieces()))
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+            exchange = asyncio.create_task(ask(pool, upstream.url, pieces()))
             assert await steady(lambda: given) < IN_FLIGHT
             go_on.set()
             assert await exchange == (200, b"ok")
-            assert len(transport._pool) == 1
+            assert len(pool._idle) == 1
 
     run(story)
 
@@ -126,9 +125,9 @@ def test_a_body_of_any_size_arrives(run: Runs, size: int) -> None:
                 requests.append(await peer.request())
                 await peer.send(OK)
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
             for _ in range(2):
-                await ask(transport, upstream.url, body)
+                await ask(pool, upstream.url, body)
             assert upstream.connections == 1
             for request in requests:
                 assert request.partition(b"\r\n\r\n")[2] == body
@@ -140,10 +139,9 @@ def test_all_that_has_come_is_one_piece(run: Runs) -> None:
     async def story() -> None:
         chunks = b"".join(b"3\r\n%03d\r\n" % number for number in range(500))
         done = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
-        async with RawUpstream(always(done)) as upstream, DirectTransport() as transport:
-            response = await transport.handle_async_request(post(upstream.url))
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            pieces = [piece async for piece in response.stream]
+        async with RawUpstream(always(done)) as upstream, ConnectionPool() as pool:
+            response = await pool.send(post(upstream.url))
+            pieces = [piece async for piece in pieces_of(response)]
             assert pieces == [b"".join(b"%03d" % number for number in range(500))]
 
     run(story)
@@ -163,12 +161,11 @@ def test_a_piece_is_handed_on_before_the_next_one_is_sent(run: Runs) -> None:
             await read.wait()
             await peer.send(b"0\r\n\r\n")
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
-            response = await transport.handle_async_request(post(upstream.url))
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            response = await pool.send(post(upstream.url))
             read.set()
-            assert isinstance(response.stream, httpx.AsyncByteStream)
             pieces = []
-            async for piece in response.stream:
+            async for piece in pieces_of(response):
                 pieces.append(piece)
                 read.set()
             assert pieces == [b"0", b"1", b"2"]
@@ -186,18 +183,15 @@ def test_a_read_that_was_given_up_loses_nothing(run: Runs) -> None:
             await go_on.wait()
             await peer.send(b"cd")
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
-            response = await transport.handle_async_request(post(upstream.url))
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            stream = response.stream.__aiter__()
-            assert await anext(stream) == b"ab"
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            response = await pool.send(post(upstream.url))
+            assert await response.read() == b"ab"
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await anext(stream)
+                    await response.read()
             go_on.set()
-            assert await anext(stream) == b"cd"
-            with pytest.raises(StopAsyncIteration):
-                await anext(stream)
+            assert await response.read() == b"cd"
+            assert await response.read() == b""
 
     run(story)
 
@@ -212,25 +206,43 @@ def test_closing_an_unfinished_response_closes_the_connection(run: Runs) -> None
             await peer.closed()
             closed.set()
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
-            response = await transport.handle_async_request(post(upstream.url))
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            response = await pool.send(post(upstream.url))
             await response.aclose()
             await closed.wait()
-            assert not transport._open
-            assert isinstance(response.stream, httpx.AsyncByteStream)
+            assert not pool._connections
             # What was cut never looks like an end.
-            with pytest.raises(httpx.ReadError):
-                async for _ in response.stream:
+            with pytest.raises(ConnectionLost):
+                async for _ in pieces_of(response):
                     pass
+
+    run(story)
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 4\r\n", b""], ids=["length", "until close"])
+def test_a_body_that_was_cut_by_an_abort_never_looks_complete(run: Runs, framing: bytes) -> None:
+    async def story() -> None:
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(HEAD + framing + b"\r\nab")
+            await peer.closed()
+
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            response = await pool.send(post(upstream.url))
+            assert await response.read() == b"ab"
+            await response.aclose()
+            await until(lambda: not pool._connections)
+            with pytest.raises(ConnectionLost):
+                await response.read()
 
     run(story)
 
 
 def test_a_response_that_is_whole_may_be_closed_unread(run: Runs) -> None:
     async def story() -> None:
-        async with RawUpstream(always(OK)) as upstream, DirectTransport() as transport:
+        async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
             for _ in range(5):
-                response = await transport.handle_async_request(post(upstream.url))
+                response = await pool.send(post(upstream.url))
                 await response.aclose()
                 await response.aclose()
             assert upstream.connections == 1
@@ -268,15 +280,15 @@ def test_an_answer_that_does_not_wait_for_the_body_is_delivered(
                 peer.reset()
 
         seen = asyncio.Event()
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
             for _ in range(20):
                 seen.clear()
                 given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
-                response = await transport.handle_async_request(post(upstream.url, given[content]))
+                response = await pool.send(post(upstream.url, given[content]))
                 seen.set()
-                assert response.status_code == 413
+                assert response.status == 413
                 assert await body_of(response) == b"too much"
-                assert len(transport._pool) == 0
+                assert len(pool._idle) == 0
 
     run(story)
 
@@ -291,11 +303,11 @@ def test_a_connection_with_half_a_request_on_it_is_not_used_again(run: Runs, con
             await done.wait()
 
         done = asyncio.Event()
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
             for number in range(1, 4):
                 given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
-                assert await ask(transport, upstream.url, given[content]) == (413, b"too much")
-                assert len(transport._pool) == 0
+                assert await ask(pool, upstream.url, given[content]) == (413, b"too much")
+                assert len(pool._idle) == 0
                 assert upstream.connections == number
             done.set()
 
@@ -328,10 +340,10 @@ def test_an_answer_is_found_before_the_reset_behind_it(run: Runs) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             thread = threading.Thread(target=serve, args=[listener], daemon=True)
             thread.start()
-            async with DirectTransport() as transport:
+            async with ConnectionPool() as pool:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
                 for _ in range(20):
-                    assert await ask(transport, url, pieces()) == (413, b"too much")
+                    assert await ask(pool, url, pieces()) == (413, b"too much")
             thread.join()
 
     run(story)
@@ -354,9 +366,9 @@ def test_an_early_success_waits_for_the_rest_of_the_request(run: Runs) -> None:
             await peer.send(b"2\r\nok\r\n0\r\n\r\n")
             await peer.closed()
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
-            assert await ask(transport, upstream.url, pieces()) == (200, b"ok")
-            assert len(transport._pool) == 1
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            assert await ask(pool, upstream.url, pieces()) == (200, b"ok")
+            assert len(pool._idle) == 1
 
     run(story)
 
@@ -376,9 +388,9 @@ def test_what_the_client_fails_with_comes_through(run: Runs) -> None:
             await peer.closed()
             closed.set()
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
             with pytest.raises(Gone):
-                await ask(transport, upstream.url, pieces())
+                await ask(pool, upstream.url, pieces())
             await closed.wait()
 
     run(story)
@@ -387,7 +399,7 @@ def test_what_the_client_fails_with_comes_through(run: Runs) -> None:
 def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
     async def story() -> None:
         lost: list[Connection] = []
-        connection = Connection(("http", "up.test", 80), lost.append)
+        connection = Connection(Origin("http", "up.test", 80), lost.append)
 
         async def answer(peer: Peer) -> None:
             await peer.send(OK)
@@ -396,7 +408,7 @@ def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
         async with RawUpstream(answer) as upstream:
             loop = asyncio.get_running_loop()
             await loop.create_connection(lambda: connection, "127.0.0.1", upstream.port)
-            await until(lambda: connection.closed)
+            await until(lambda: connection.is_closed)
             await connection.wait_lost()
             assert lost == [connection]
 
@@ -405,8 +417,8 @@ def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
 
 def test_a_connection_that_was_never_made_can_be_given_up(run: Runs) -> None:
     async def story() -> None:
-        connection = Connection(("http", "up.test", 80), lambda _: None)
-        assert connection.closed
+        connection = Connection(Origin("http", "up.test", 80), lambda _: None)
+        assert connection.is_closed
         connection.abort()
         await connection.wait_lost()
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ccfallback.http1.deadline import Deadline, DeadlineExceeded, Timer
+from ccfallback.http1 import Deadline, DeadlineExceeded, Timer
 from tests.server.raw_upstream import Runs
 
 
@@ -15,7 +15,7 @@ def test_it_rings_once_the_time_is_over(run: Runs) -> None:
         alarm = Timer(rung.set)
         alarm.set(0.001)
         await rung.wait()
-        assert not alarm.waiting
+        assert not alarm.is_set
 
     run(story)
 
@@ -73,7 +73,7 @@ def test_a_closed_alarm_leaves_no_timer(run: Runs) -> None:
         alarm.close()
         await asyncio.sleep(0.01)
         assert not rungs
-        assert not alarm.waiting
+        assert not alarm.is_set
 
     rungs: list[int] = []
     run(story)
@@ -134,7 +134,7 @@ def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool)
             loop = asyncio.get_running_loop()
             if late_as_well:
                 # Both before the task gets to know of either.
-                watch._interrupt()
+                watch._expire()
             loop.call_soon(work.cancel)
             await silence()
 

@@ -23,14 +23,12 @@ class Read:
     broken: bool
 
 
-def read(*segments: bytes, head_only: bool = False, end: bool = False) -> Read:
-    incoming = ResponseParser(head_only=head_only)
-    body = b"".join([incoming.feed(segment) for segment in segments])
+def read(*segments: bytes, is_head: bool = False, end: bool = False) -> Read:
+    parser = ResponseParser(is_head=is_head)
+    body = b"".join([parser.feed(segment) for segment in segments])
     if end:
-        incoming.end()
-    return Read(
-        incoming.status, body, incoming.done, incoming.reusable, incoming.broken is not None
-    )
+        parser.end()
+    return Read(parser.status, body, parser.is_done, parser.is_reusable, parser.error is not None)
 
 
 WHOLE: dict[str, tuple[bytes, bytes, bool]] = {
@@ -186,10 +184,10 @@ def test_without_a_length_the_body_ends_with_the_connection(version: bytes) -> N
 def test_the_response_to_head_has_no_body_whatever_it_says() -> None:
     for headers in (b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"):
         for cut in cuts(H + headers + b"\r\n"):
-            found = read(*cut, head_only=True)
+            found = read(*cut, is_head=True)
             assert (found.body, found.done, found.reusable) == (b"", True, True)
-    assert not read(H + b"content-length: 1\r\n\r\nx", head_only=True).reusable
-    assert read(H + b"\r\n", head_only=True).done
+    assert not read(H + b"content-length: 1\r\n\r\nx", is_head=True).reusable
+    assert read(H + b"\r\n", is_head=True).done
 
 
 @pytest.mark.parametrize("status", [0, 99, 200, 226, 499, 529, 599, 600, 999])
@@ -202,10 +200,10 @@ def test_a_status_is_a_number(status: int) -> None:
 def test_headers_keep_their_order_and_case_and_trailers_are_none() -> None:
     data = H + b"X-One:  1 \r\nx-two: \r\nX-One:\xff\r\ntransfer-encoding: chunked\r\n\r\n"
     for cut in cuts(data + b"0\r\nX-Late: 1\r\n\r\n"):
-        incoming = ResponseParser()
+        parser = ResponseParser()
         for segment in cut:
-            incoming.feed(segment)
-        found = [(name, value.strip()) for name, value in incoming.headers]
+            parser.feed(segment)
+        found = [(name, value.strip()) for name, value in parser.headers]
         assert found[:3] == [(b"X-One", b"1"), (b"x-two", b""), (b"X-One", b"\xff")]
         assert len(found) == 4
 

@@ -4,14 +4,13 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-import httpx
-
-from ccfallback.http1.transport import DirectTransport
+from ccfallback.http1 import ConnectionPool, Headers, Origin, Request, Response
 
 Runs = Callable[[Callable[[], Coroutine[Any, Any, Any]]], None]
 """Runs a story in an event loop and fails when it leaves something behind."""
@@ -144,23 +143,39 @@ def once(*segments: bytes, reset: bool = False) -> Callable[[Peer], Awaitable[No
     return answer
 
 
-def post(url: str, content: Any = b"hello", **extensions: Any) -> httpx.Request:
-    return httpx.Request("POST", url, content=content, extensions=extensions)
+def request(
+    method: str, url: str, headers: Headers | None = None, content: Any = b"", target: bytes = b"/"
+) -> Request:
+    """A request to the server at a URL."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return Request(
+        Origin(parts.scheme, parts.hostname or "", port), method, target, headers or [], content
+    )
 
 
-async def body_of(response: httpx.Response) -> bytes:
+def post(url: str, content: Any = b"hello") -> Request:
+    return request("POST", url, content=content)
+
+
+async def pieces_of(response: Response) -> AsyncIterator[bytes]:
+    """The body of a response, as it is read."""
+    while piece := await response.read():
+        yield piece
+
+
+async def body_of(response: Response) -> bytes:
     """The whole body, then closed."""
-    assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
-        return b"".join([piece async for piece in response.stream])
+        return b"".join([piece async for piece in pieces_of(response)])
     finally:
         await response.aclose()
 
 
-async def ask(transport: DirectTransport, url: str, content: Any = b"hello") -> tuple[int, bytes]:
+async def ask(pool: ConnectionPool, url: str, content: Any = b"hello") -> tuple[int, bytes]:
     """One exchange, from request to the end of the body."""
-    response = await transport.handle_async_request(post(url, content))
-    return response.status_code, await body_of(response)
+    response = await pool.send(post(url, content))
+    return response.status, await body_of(response)
 
 
 async def steady(value: Callable[[], int]) -> int:

@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import httpx
-
-from ccfallback.server.transport import Response, UpstreamRequest
+from ccfallback.server.upstream import Response, UpstreamRequest
 
 Chunk = bytes | Exception | None
 """Bytes, an error of the connection, or silence for ever."""
@@ -19,7 +17,7 @@ class ScriptedResponse:
     chunks: Sequence[Chunk] = ()
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    ready: bool = False
+    is_ready: bool = False
     reads: int = 0
     closed: bool = False
 
@@ -48,9 +46,9 @@ class ScriptedTransport:
         self._responses = list(responses)
         self.requests: list[UpstreamRequest] = []
 
-    async def post(self, post: UpstreamRequest) -> Response:
+    async def send(self, request: UpstreamRequest) -> Response:
         """Note the request, and return the next response."""
-        self.requests.append(post)
+        self.requests.append(request)
         response = self._responses.pop(0)
         if response is None:
             await asyncio.Event().wait()
@@ -58,10 +56,6 @@ class ScriptedTransport:
             raise response
         assert response is not None
         return response
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Refuse: attempts only post."""
-        raise NotImplementedError
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""

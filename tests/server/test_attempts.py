@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout
+from ccfallback.http1 import ConnectionLost
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, is_final
@@ -33,7 +33,7 @@ EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("hello")))
 MESSAGE = msgspec.json.encode(scripted.message("hello"))
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream")
-CUT = httpx.ReadError("")
+CUT = ConnectionLost("")
 
 E = TypeVar("E", bound=Event)
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ccfallback.http1.deadline import Deadline
+from ccfallback.http1 import CONNECTION_KEY
 from ccfallback.server.client import (
-    CLIENT_KEY,
     BadEncoding,
     ClientGone,
     Message,
@@ -75,12 +74,11 @@ class Connected:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.watch = Deadline()
-        self.gone = False
+        self.is_gone = False
         self.on_gone: Callable[[], None] | None = None
 
     def leave(self) -> None:
-        self.gone = True
+        self.is_gone = True
         if self.on_gone is not None:
             self.on_gone()
 
@@ -89,9 +87,9 @@ def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
     async def story() -> None:
         client = Connected()
         asyncio.get_running_loop().call_soon(client.leave)
-        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
+        with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
             await asyncio.Event().wait()
-        with pytest.raises(ClientGone), while_connected({CLIENT_KEY: client}):
+        with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
             raise AssertionError("nothing is begun for who has left")
         task = asyncio.current_task()
         assert task is not None
@@ -103,7 +101,7 @@ def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
 def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() -> None:
     async def story() -> None:
         client = Connected()
-        with while_connected({CLIENT_KEY: client}):
+        with while_connected({CONNECTION_KEY: client}):
             await asyncio.sleep(0)
         client.leave()
         await asyncio.sleep(0)
@@ -113,14 +111,14 @@ def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() 
 
 def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> None:
     async def story() -> int:
-        with while_connected({CLIENT_KEY: Connected()}):
+        with while_connected({CONNECTION_KEY: Connected()}):
             await asyncio.sleep(0)
         return 1
 
     assert asyncio.run(story()) == 1
 
     async def cancelled() -> None:
-        with while_connected({CLIENT_KEY: Connected()}):
+        with while_connected({CONNECTION_KEY: Connected()}):
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
@@ -134,7 +132,7 @@ def test_a_cancellation_is_heard_although_the_client_leaves_too() -> None:
         assert task is not None
         asyncio.get_running_loop().call_soon(task.cancel)
         asyncio.get_running_loop().call_soon(client.leave)
-        with while_connected({CLIENT_KEY: client}):
+        with while_connected({CONNECTION_KEY: client}):
             await asyncio.Event().wait()
 
     with pytest.raises(asyncio.CancelledError):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ccfallback.config.checks import Expected, header_map, http_url, key_text
 from ccfallback.config.model import Config, KeySource, Provider, Token
+from ccfallback.http1 import Origin, Request
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
@@ -23,7 +24,7 @@ from ccfallback.redact import Secret
 from ccfallback.server import context as server_context
 from ccfallback.server.attempts import AttemptResult
 from ccfallback.server.context import Context
-from ccfallback.server.transport import UpstreamRequest
+from ccfallback.server.upstream import UpstreamRequest
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
 from ccfallback.wire import FORMATS
@@ -267,7 +268,7 @@ def test_what_the_configuration_takes_is_one_line_of_a_head(headers: dict[str, s
     except Expected:
         return
     lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in taken.items()]
-    head = RequestEncoder.post(b"/", b"b.test", lines, b"").head
+    head = RequestEncoder(Request(Origin("https", "b.test", 443), "POST", b"/", lines)).head
     assert len(head.split(b"\r\n")) == len(lines) + 5
     assert head.count(b"\r") == head.count(b"\n") == len(lines) + 4
 

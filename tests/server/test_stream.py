@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Timeouts
-from ccfallback.http1.deadline import Deadline, DeadlineExceeded
+from ccfallback.http1 import ConnectionLost, Deadline, DeadlineExceeded
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.stream import (
     EMPTY,
@@ -33,7 +32,7 @@ EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("partial text")
 START, BLOCK, TEXT, *REST = EVENTS
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
-CUT = httpx.ReadError("")
+CUT = ConnectionLost("")
 
 
 def response(*chunks: Chunk, encoding: str | None = None) -> UpstreamResponse:

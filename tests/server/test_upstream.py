@@ -5,73 +5,157 @@ import errno
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 
 import httpx
 import pytest
 
+from ccfallback.http1 import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HTTPError,
+    LocalProtocolError,
+    RemoteDisconnected,
+    RemoteProtocolError,
+)
 from ccfallback.policy.outcome import Fault
-from ccfallback.server.transport import UpstreamRequest
-from ccfallback.server.upstream import Upstreams, fault_of
+from ccfallback.server.upstream import (
+    DirectTransport,
+    InvalidURL,
+    ProxiedTransport,
+    ProxyError,
+    Transport,
+    UpstreamRequest,
+    Upstreams,
+    describe_error,
+    translate_error,
+)
 from tests.server.raw_upstream import Peer, RawUpstream, Runs
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-def caused(error: Exception, cause: BaseException) -> Exception:
-    """An error as a library raises it, with what led to it."""
-    error.__cause__ = cause
-    return error
-
-
 CERTIFICATE = ssl.SSLCertVerificationError("bad")
 CERTIFICATE.verify_message = "self-signed certificate"
+REFUSED = ExceptionGroup("all", [ConnectionRefusedError(errno.ECONNREFUSED, "refused")])
 
 
 @pytest.mark.parametrize(
-    ("error", "fault", "words"),
+    ("error", "cause", "fault", "words"),
     [
-        (httpx.ConnectTimeout("x"), Fault.CONNECT_TIMEOUT, "connect timeout"),
+        (ConnectTimeout, None, Fault.CONNECT_TIMEOUT, "connect timeout"),
+        (ConnectError, socket.gaierror(-2, "unknown"), Fault.UNREACHABLE, "name not resolved"),
+        (ConnectError, OSError(errno.ENETUNREACH, "no"), Fault.UNREACHABLE, "no route to host"),
+        (ConnectError, REFUSED, Fault.TRANSPORT, "connection refused"),
         (
-            caused(httpx.ConnectError("x"), socket.gaierror(-2, "unknown")),
-            Fault.UNREACHABLE,
-            "name not resolved",
-        ),
-        (
-            caused(httpx.ConnectError("x"), OSError(errno.ENETUNREACH, "unreachable")),
-            Fault.UNREACHABLE,
-            "no route to host",
-        ),
-        (
-            caused(
-                httpx.ConnectError("x"),
-                ExceptionGroup("all", [ConnectionRefusedError(errno.ECONNREFUSED, "refused")]),
-            ),
-            Fault.TRANSPORT,
-            "connection refused",
-        ),
-        (
-            caused(httpx.ConnectError("x"), CERTIFICATE),
+            ConnectError,
+            CERTIFICATE,
             Fault.TRANSPORT,
             "TLS certificate refused: self-signed certificate",
         ),
-        (
-            caused(httpx.ReadError("x"), ConnectionResetError()),
-            Fault.TRANSPORT,
-            "connection reset",
-        ),
-        (httpx.ConnectError("x"), Fault.TRANSPORT, "connection failed"),
-        (httpx.ProxyError("x"), Fault.TRANSPORT, "the outgoing proxy refused"),
-        (
-            httpx.RemoteProtocolError("Server disconnected without sending a response."),
-            Fault.TRANSPORT,
-            "connection closed",
-        ),
-        (httpx.RemoteProtocolError("illegal header line"), Fault.TRANSPORT, "broken HTTP"),
-        (httpx.WriteError("x"), Fault.TRANSPORT, "connection broken"),
+        (ConnectError, None, Fault.TRANSPORT, "connection failed"),
+        (ProxyError, None, Fault.TRANSPORT, "the outgoing proxy refused"),
+        (ConnectionLost, ConnectionResetError(), Fault.TRANSPORT, "connection reset"),
+        (ConnectionLost, None, Fault.TRANSPORT, "connection broken"),
+        (RemoteDisconnected, None, Fault.TRANSPORT, "connection closed"),
+        (RemoteProtocolError, None, Fault.TRANSPORT, "broken HTTP"),
+        (LocalProtocolError, None, Fault.TRANSPORT, "connection broken"),
+        (InvalidURL, None, Fault.TRANSPORT, "connection broken"),
     ],
 )
-def test_every_error_has_its_meaning(error: Exception, fault: Fault, words: str) -> None:
-    assert fault_of(error) == (fault, words)
+def test_every_error_has_its_meaning(
+    error: type[HTTPError], cause: BaseException | None, fault: Fault, words: str
+) -> None:
+    raised = error("x")
+    raised.__cause__ = cause
+    assert describe_error(raised) == (fault, words)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectTimeout("x"), ConnectTimeout),
+        (httpx.ConnectError("x"), ConnectError),
+        (httpx.ProxyError("x"), ProxyError),
+        (httpx.ReadError("x"), ConnectionLost),
+        (httpx.WriteError("x"), ConnectionLost),
+        (
+            httpx.RemoteProtocolError("Server disconnected without sending a response."),
+            RemoteDisconnected,
+        ),
+        (
+            httpx.RemoteProtocolError("peer closed connection without sending complete message"),
+            RemoteDisconnected,
+        ),
+        (httpx.RemoteProtocolError("illegal header line"), RemoteProtocolError),
+        (httpx.LocalProtocolError("x"), LocalProtocolError),
+        (httpx.UnsupportedProtocol("x"), InvalidURL),
+        (httpx.InvalidURL("x"), InvalidURL),
+    ],
+)
+def test_every_error_of_httpx_has_its_counterpart(
+    error: httpx.HTTPError | httpx.InvalidURL, kind: type[HTTPError]
+) -> None:
+    assert type(translate_error(error)) is kind
+
+
+@pytest.mark.parametrize("transport", [DirectTransport, lambda: ProxiedTransport("http://p.test")])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://up.test/",
+        "http:///path",
+        "/path",
+        "http://up.test/?" + "x" * 70_000,
+        "http://up.test/\x7f",
+        "http://",
+    ],
+    ids=lambda url: url[:20],
+)
+def test_a_url_that_is_not_for_http_is_an_error(
+    run: Runs, transport: Callable[[], Transport], url: str
+) -> None:
+    async def story() -> None:
+        made = transport()
+        with pytest.raises(InvalidURL):
+            await made.send(UpstreamRequest(url, [], b"", 1.0))
+        await made.aclose()
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "first_lines"),
+    [
+        ("/a b/../c?q=1", None, b"POST /c?q=1 HTTP/1.1\r\nhost: "),
+        ("/x", b"/a%2fb/../c?d=%", b"POST /a%2fb/../c?d=% HTTP/1.1\r\nhost: "),
+    ],
+)
+def test_the_target_is_the_urls_or_goes_out_as_it_came_in(
+    run: Runs, url: str, target: bytes | None, first_lines: bytes
+) -> None:
+    async def story() -> None:
+        received = b""
+
+        async def answer(peer: Peer) -> None:
+            nonlocal received
+            received = await peer.request()
+            await peer.send(OK)
+
+        async with RawUpstream(answer) as upstream:
+            for transport in (DirectTransport(), ProxiedTransport(upstream.url)):
+                where = upstream.url.rstrip("/") + url
+                response = await transport.send(
+                    UpstreamRequest(where, [], b"hello", 5, target=target)
+                )
+                assert await response.read() == b"ok"
+                await response.aclose()
+                await transport.aclose()
+                if isinstance(transport, DirectTransport):
+                    assert received.startswith(first_lines)
+
+    run(story)
 
 
 def test_loopback_is_never_proxied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +226,7 @@ def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) 
             upstreams = Upstreams(proxy.url)
             transport = upstreams.transport("http://provider.test/v1")
             for _ in range(2):
-                response = await transport.post(POST)
+                response = await transport.send(POST)
                 assert await response.read() == b"ok"
                 assert await response.read() == b""
             assert proxy.connections == 2
@@ -155,7 +239,7 @@ POST = UpstreamRequest("http://provider.test/v1", [], b"hello", 5)
 
 
 async def ask(upstreams: Upstreams) -> bytes:
-    response = await upstreams.transport(POST.url).post(POST)
+    response = await upstreams.transport(POST.url).send(POST)
     body = await response.read()
     assert not await response.read()
     await response.aclose()
@@ -195,12 +279,12 @@ def test_certificates_that_cannot_be_read_are_a_failure_to_connect(
         upstreams = Upstreams()
         await upstreams.prepare(["https://localhost:1"])
         asked = UpstreamRequest("https://localhost:1/v1", [], b"", 5)
-        with pytest.raises(httpx.ConnectError):
-            await upstreams.transport(asked.url).post(asked)
+        with pytest.raises(ConnectError):
+            await upstreams.transport(asked.url).send(asked)
         monkeypatch.delenv("SSL_CERT_FILE")
-        with pytest.raises(httpx.ConnectError) as caught:
-            await upstreams.transport(asked.url).post(asked)
-        assert fault_of(caught.value)[1] == "connection refused"
+        with pytest.raises(ConnectError) as caught:
+            await upstreams.transport(asked.url).send(asked)
+        assert describe_error(caught.value)[1] == "connection refused"
         await upstreams.aclose()
 
     run(story)

@@ -5,14 +5,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 import ccfallback
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
-from ccfallback.server.transport import UpstreamRequest
-from ccfallback.server.upstream import Proxied, Upstreams, fault_of
+from ccfallback.http1 import ConnectError
+from ccfallback.server.upstream import (
+    ProxiedTransport,
+    UpstreamRequest,
+    Upstreams,
+    describe_error,
+)
 from ccfallback.wire import FORMATS
 from tests.network import Certificates
 from tests.server.raw_upstream import OK, Peer, RawUpstream, Runs, always
@@ -73,7 +77,7 @@ def test_no_variable_switches_it_off(
     async def story() -> None:
         async with RawUpstream(always(OK), tls=certificates.server(name)) as upstream:
             upstreams = Upstreams()
-            await refuses(upstreams.transport(upstream.url).post(to(upstream.url)))
+            await refuses(upstreams.transport(upstream.url).send(to(upstream.url)))
             await upstreams.aclose()
 
     run(story)
@@ -101,8 +105,8 @@ def test_nor_does_an_outgoing_proxy(
                 )
 
             async with RawUpstream(tunnel) as proxy:
-                transport = Proxied(proxy.url)
-                await refuses(transport.post(to(upstream.url)))
+                transport = ProxiedTransport(proxy.url)
+                await refuses(transport.send(to(upstream.url)))
                 await transport.aclose()
         assert len(seen) == 1
         assert seen[0].startswith(b"CONNECT ")
@@ -116,9 +120,9 @@ def to(url: str) -> UpstreamRequest:
 
 async def refuses(sending: Any) -> None:
     """The certificate is what is wrong, and says so."""
-    with pytest.raises(httpx.ConnectError) as caught:
+    with pytest.raises(ConnectError) as caught:
         await sending
-    assert fault_of(caught.value)[1].startswith("TLS certificate refused: ")
+    assert describe_error(caught.value)[1].startswith("TLS certificate refused: ")
 
 
 async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import uvicorn
 from uvicorn.server import ServerState
 
-from ccfallback.http1.server_connection import MAX_HEAD, ClientConnection
-from ccfallback.http1.server_request import HIGH_WATER, ONE_WRITE, App
-from ccfallback.server.client import Message, Receive, Scope, Send
+from ccfallback.http1 import App, Headers, ServerProtocol
+from ccfallback.http1.server import HIGH_WATER, MAX_HEAD, ONE_WRITE, Message, Receive, Scope, Send
 from tests.server.raw_upstream import Runs
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -43,15 +41,10 @@ def serve(run: Runs, app: App, talk: Talk) -> None:
     """Have `talk` with a connection whose requests go to `app`."""
 
     async def story() -> None:
-        config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
-        config.load()
         state = ServerState()
-        config.loaded_app = cast(Any, app)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: ClientConnection(config, state, {}, on_refusal=lambda *_: None),
-            "127.0.0.1",
-            0,
+            lambda: ServerProtocol(app, state, lambda *_: ([], b"")), "127.0.0.1", 0
         )
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:
@@ -321,11 +314,12 @@ def test_a_head_is_counted_as_a_whole_however_it_is_cut(
     async def story() -> None:
         refused: list[int] = []
         app = saying(start(200, (b"content-length", b"0")), piece(b""))
-        config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
-        config.loaded_app = cast(Any, app)
-        connection = ClientConnection(
-            config, ServerState(), {}, on_refusal=lambda status, *_: refused.append(status)
-        )
+
+        def refuse(status: int, _message: str) -> tuple[Headers, bytes]:
+            refused.append(status)
+            return [], b""
+
+        connection = ServerProtocol(app, ServerState(), refuse)
         wire = Wire()
         connection.connection_made(wire)
         for part in parts:

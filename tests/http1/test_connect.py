@@ -6,15 +6,13 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
-from ccfallback.http1 import dial
-from ccfallback.http1.dial import Address, connect, interleave, resolve
-from ccfallback.http1.transport import DirectTransport
+from ccfallback.http1 import ConnectError, ConnectionPool, ConnectTimeout
+from ccfallback.http1 import connect as module
+from ccfallback.http1.connect import Address, connect_first, interleave, resolve
 from ccfallback.policy.outcome import Fault
-from ccfallback.server.transport import UpstreamRequest
-from ccfallback.server.upstream import fault_of
+from ccfallback.server.upstream import describe_error
 from tests.network import Certificates
 from tests.server.raw_upstream import (
     HAS_PROC,
@@ -90,10 +88,10 @@ def test_a_name_is_looked_up(run: Runs) -> None:
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
 def test_a_name_that_none_can_have_is_not_resolved(run: Runs, host: str) -> None:
     async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await transport.handle_async_request(post(f"http://{host}/"))
-        assert fault_of(caught.value) == (Fault.UNREACHABLE, "name not resolved")
+        async with ConnectionPool() as pool:
+            with pytest.raises(ConnectError) as caught:
+                await pool.send(post(f"http://{host}/"))
+        assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
 
     run(story)
 
@@ -102,23 +100,23 @@ def test_an_unknown_name_is_not_resolved(run: Runs, monkeypatch: pytest.MonkeyPa
     async def unknown(host: str, port: int) -> list[Address]:
         raise socket.gaierror(socket.EAI_NONAME, f"{host}:{port}")
 
-    monkeypatch.setattr(dial, "resolve", unknown)
+    monkeypatch.setattr(module, "resolve", unknown)
 
     async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await transport.handle_async_request(post("http://unknown.test/"))
-        assert fault_of(caught.value) == (Fault.UNREACHABLE, "name not resolved")
+        async with ConnectionPool() as pool:
+            with pytest.raises(ConnectError) as caught:
+                await pool.send(post("http://unknown.test/"))
+        assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
 
     run(story)
 
 
 def test_a_refusal_is_told(run: Runs) -> None:
     async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await transport.handle_async_request(post(f"http://127.0.0.1:{refused_port()}/"))
-        assert fault_of(caught.value) == (Fault.TRANSPORT, "connection refused")
+        async with ConnectionPool() as pool:
+            with pytest.raises(ConnectError) as caught:
+                await pool.send(post(f"http://127.0.0.1:{refused_port()}/"))
+        assert describe_error(caught.value) == (Fault.TRANSPORT, "connection refused")
 
     run(story)
 
@@ -126,8 +124,8 @@ def test_a_refusal_is_told(run: Runs) -> None:
 @needs_ipv6
 def test_a_request_goes_over_ipv6(run: Runs) -> None:
     async def story() -> None:
-        async with RawUpstream(always(OK), "::1") as upstream, DirectTransport() as transport:
-            assert await ask(transport, upstream.url) == (200, b"ok")
+        async with RawUpstream(always(OK), "::1") as upstream, ConnectionPool() as pool:
+            assert await ask(pool, upstream.url) == (200, b"ok")
 
     run(story)
 
@@ -137,14 +135,14 @@ def test_a_name_that_is_refused_on_one_family_is_asked_on_the_other(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        async with RawUpstream(always(OK)) as upstream, DirectTransport() as transport:
+        async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
 
             async def both(_host: str, port: int) -> list[Address]:
                 return [(V6, ("::1", port)), (V4, ("127.0.0.1", port))]
 
-            monkeypatch.setattr(dial, "resolve", both)
+            monkeypatch.setattr(module, "resolve", both)
             url = f"http://both.test:{upstream.port}/"
-            assert await ask(transport, url) == (200, b"ok")
+            assert await ask(pool, url) == (200, b"ok")
 
     run(story)
 
@@ -156,11 +154,11 @@ def test_every_address_is_tried_and_a_refusal_says_most(run: Runs) -> None:
     async def story() -> None:
         for addresses in ([refused, unreachable, refused], [unreachable, refused]):
             with pytest.raises(ExceptionGroup) as caught:
-                await connect(addresses)
+                await connect_first(addresses)
             assert len(caught.value.exceptions) == len(addresses)
-            error = httpx.ConnectError("all")
+            error = ConnectError("all")
             error.__cause__ = caught.value
-            assert fault_of(error) == (Fault.TRANSPORT, "connection refused")
+            assert describe_error(error) == (Fault.TRANSPORT, "connection refused")
 
     run(story)
 
@@ -171,7 +169,7 @@ def test_an_address_that_stays_silent_does_not_hold_up_the_next(run: Runs) -> No
             async with RawUpstream(always(OK)) as upstream:
                 before = open_sockets() if HAS_PROC else 0
                 good: Address = (V4, ("127.0.0.1", upstream.port))
-                sock = await connect([nothing, nothing, good])
+                sock = await connect_first([nothing, nothing, good])
                 assert sock.getpeername() == good[1]
                 sock.close()
                 for _ in range(5):
@@ -193,14 +191,12 @@ def test_the_limit_holds_for_connecting(
             async def found(_host: str, _port: int) -> list[Address]:
                 return [nothing] * count
 
-            monkeypatch.setattr(dial, "resolve", found)
-            async with DirectTransport() as transport:
+            monkeypatch.setattr(module, "resolve", found)
+            async with ConnectionPool() as pool:
                 before = open_sockets() if HAS_PROC else 0
-                with pytest.raises(httpx.ConnectTimeout) as caught:
-                    await transport.handle_async_request(
-                        post("http://silent.test/", timeout={"connect": 0.05})
-                    )
-                assert fault_of(caught.value)[0] is Fault.CONNECT_TIMEOUT
+                with pytest.raises(ConnectTimeout) as caught:
+                    await pool.send(post("http://silent.test/"), 0.05)
+                assert describe_error(caught.value)[0] is Fault.CONNECT_TIMEOUT
                 for _ in range(5):
                     await asyncio.sleep(0)
                 if HAS_PROC:
@@ -214,14 +210,12 @@ def test_the_limit_holds_for_looking_up_a_name(run: Runs, monkeypatch: pytest.Mo
         await asyncio.get_running_loop().create_future()
         return []
 
-    monkeypatch.setattr(dial, "resolve", never)
+    monkeypatch.setattr(module, "resolve", never)
 
     async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectTimeout):
-                await transport.handle_async_request(
-                    post("http://slow.test/", timeout={"connect": 0.05})
-                )
+        async with ConnectionPool() as pool:
+            with pytest.raises(ConnectTimeout):
+                await pool.send(post("http://slow.test/"), 0.05)
 
     run(story)
 
@@ -233,11 +227,9 @@ def test_the_limit_holds_for_tls(run: Runs) -> None:
             left.set()
 
         left = asyncio.Event()
-        async with RawUpstream(quiet) as upstream, DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectTimeout):
-                await transport.handle_async_request(
-                    post(f"https://127.0.0.1:{upstream.port}/", timeout={"connect": 0.2})
-                )
+        async with RawUpstream(quiet) as upstream, ConnectionPool() as pool:
+            with pytest.raises(ConnectTimeout):
+                await pool.send(post(f"https://127.0.0.1:{upstream.port}/"), 0.2)
             await left.wait()
 
     run(story)
@@ -250,10 +242,10 @@ def test_a_good_certificate_is_accepted(run: Runs, certificates: Certificates, h
         server = certificates.server("good")
         server.sni_callback = lambda _, name, __: names.append(name)
         upstream = RawUpstream(always(OK), tls=server)
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
             url = f"https://{host}:{upstream.port}/"
             for _ in range(3):
-                assert await ask(transport, url) == (200, b"ok")
+                assert await ask(pool, url) == (200, b"ok")
             assert upstream.connections == 1
             # An address is not a name to be sent.
             assert names == ["localhost" if host == "localhost" else None]
@@ -265,8 +257,8 @@ def test_a_good_certificate_is_accepted(run: Runs, certificates: Certificates, h
 def test_a_certificate_may_be_for_an_ipv6_address(run: Runs, certificates: Certificates) -> None:
     async def story() -> None:
         upstream = RawUpstream(always(OK), "::1", tls=certificates.server("good"))
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
-            assert await ask(transport, upstream.url) == (200, b"ok")
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+            assert await ask(pool, upstream.url) == (200, b"ok")
 
     run(story)
 
@@ -277,13 +269,13 @@ def test_the_dot_of_the_root_is_not_part_of_the_name(
     async def here(_host: str, port: int) -> list[Address]:
         return [(V4, ("127.0.0.1", port))]
 
-    monkeypatch.setattr(dial, "resolve", here)
+    monkeypatch.setattr(module, "resolve", here)
 
     async def story() -> None:
         upstream = RawUpstream(always(OK), tls=certificates.server("good"))
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
             url = f"https://localhost.:{upstream.port}/"
-            assert await ask(transport, url) == (200, b"ok")
+            assert await ask(pool, url) == (200, b"ok")
 
     run(story)
 
@@ -300,10 +292,10 @@ def test_a_bad_certificate_is_refused(
 ) -> None:
     async def story() -> None:
         upstream = RawUpstream(always(OK), tls=certificates.server(name))
-        async with upstream, DirectTransport(ssl_context=certificates.client()) as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await transport.handle_async_request(post(upstream.url))
-        fault, reason = fault_of(caught.value)
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+            with pytest.raises(ConnectError) as caught:
+                await pool.send(post(upstream.url))
+        fault, reason = describe_error(caught.value)
         assert fault is Fault.TRANSPORT
         assert reason == f"TLS certificate refused: {words}"
 
@@ -315,13 +307,13 @@ def test_an_unknown_authority_is_refused_and_a_known_one_may_be_named(
 ) -> None:
     async def story() -> None:
         async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
-            async with DirectTransport() as transport:
-                with pytest.raises(httpx.ConnectError) as caught:
-                    await transport.handle_async_request(post(upstream.url))
-                assert "TLS certificate refused" in fault_of(caught.value)[1]
+            async with ConnectionPool() as pool:
+                with pytest.raises(ConnectError) as caught:
+                    await pool.send(post(upstream.url))
+                assert "TLS certificate refused" in describe_error(caught.value)[1]
             monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
-            async with DirectTransport() as transport:
-                assert await ask(transport, upstream.url) == (200, b"ok")
+            async with ConnectionPool() as pool:
+                assert await ask(pool, upstream.url) == (200, b"ok")
 
     run(story)
 
@@ -330,10 +322,10 @@ def test_a_context_that_verifies_nothing_is_refused() -> None:
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     with pytest.raises(ValueError, match="verified"):
-        DirectTransport(ssl_context=unverified)
+        ConnectionPool(ssl_context=unverified)
     unverified.verify_mode = ssl.CERT_NONE
     with pytest.raises(ValueError, match="verified"):
-        DirectTransport(ssl_context=unverified)
+        ConnectionPool(ssl_context=unverified)
 
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
@@ -343,31 +335,9 @@ def test_a_port_that_speaks_no_tls_is_told(run: Runs, says: bytes) -> None:
             await peer.reader.read(10)
             await peer.send(says)
 
-        async with RawUpstream(answer) as upstream, DirectTransport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await transport.handle_async_request(post(f"https://127.0.0.1:{upstream.port}/"))
-        assert fault_of(caught.value)[0] is Fault.TRANSPORT
-
-    run(story)
-
-
-@pytest.mark.parametrize("url", ["ftp://up.test/", "http:///path", "/path"])
-def test_only_http_is_carried(run: Runs, url: str) -> None:
-    async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.UnsupportedProtocol):
-                await transport.handle_async_request(httpx.Request("GET", url))
-
-    run(story)
-
-
-@pytest.mark.parametrize(
-    "url", ["http://up.test/?" + "x" * 70_000, "http://up.test/\x7f", "http://"]
-)
-def test_what_is_no_url_is_an_error_of_the_way(run: Runs, url: str) -> None:
-    async def story() -> None:
-        async with DirectTransport() as transport:
-            with pytest.raises(httpx.UnsupportedProtocol):
-                await transport.post(UpstreamRequest(url, [], b"", 1.0))
+        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+            with pytest.raises(ConnectError) as caught:
+                await pool.send(post(f"https://127.0.0.1:{upstream.port}/"))
+        assert describe_error(caught.value)[0] is Fault.TRANSPORT
 
     run(story)

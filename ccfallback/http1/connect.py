@@ -1,7 +1,8 @@
-"""Connect to an upstream: name, address, TLS, and one limit for the three together.
+"""Connect to an upstream: look up its name, connect to one of its addresses, set up TLS.
 
 Addresses are tried in turn, IPv6 and IPv4 alternating, each a quarter of a second after the one
-before unless that failed sooner. asyncio can do so and uvloop can't, so it is done here for both.
+before unless that failed sooner (RFC 8305). uvloop cannot do this, so asyncio does not do it
+either: it is done here for both.
 """
 
 import asyncio
@@ -11,25 +12,26 @@ import ssl
 from itertools import chain, zip_longest
 from typing import Any, Final
 
-import httpx
-
 from ccfallback.http1.connection import Connection
+from ccfallback.http1.errors import ConnectError, ConnectTimeout
 
 HEAD_START: Final = 0.25
-"""Seconds an address has for itself before the next one is tried beside it."""
+"""Seconds after which the next address is tried as well."""
 
 Address = tuple[int, Any]
 """A family, and an address of that family."""
 
 
-async def dial(connection: Connection, tls: ssl.SSLContext | None, limit: float | None) -> None:
-    """Connect within `limit` seconds. Raises `ConnectTimeout` or `ConnectError`."""
+async def connect(
+    connection: Connection, tls: ssl.SSLContext | None, timeout: float | None
+) -> None:
+    """Connect within `timeout` seconds. Raises `ConnectTimeout` or `ConnectError`."""
     _, host, port = connection.origin
-    scope = asyncio.timeout(limit)
+    scope = asyncio.timeout(timeout)
     try:
         async with scope:
-            sock = await connect(await resolve(host, port))
-            # A certificate is never made out to a name with the root's dot.
+            sock = await connect_first(await resolve(host, port))
+            # A certificate never names the dot of the root zone.
             name = None if tls is None else host.rstrip(".")
             loop = asyncio.get_running_loop()
             await loop.create_connection(
@@ -38,10 +40,10 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None, limit: float 
     except OSError as error:
         connection.abort()
         if scope.expired():
-            raise httpx.ConnectTimeout(f"not connected after {limit} s") from None
-        raise httpx.ConnectError(str(error)) from error
+            raise ConnectTimeout(f"not connected after {timeout} s") from None
+        raise ConnectError(str(error)) from error
     except ExceptionGroup as errors:
-        raise httpx.ConnectError(str(errors)) from errors
+        raise ConnectError(str(errors)) from errors
     except BaseException:
         connection.abort()
         raise
@@ -59,12 +61,12 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
-        raise socket.gaierror(socket.EAI_NONAME, f"no host can have this name: {error}") from None
+        raise socket.gaierror(socket.EAI_NONAME, f"not a valid host name: {error}") from None
     return interleave([(family, address) for family, _, _, _, address in found])
 
 
 def interleave(addresses: list[Address]) -> list[Address]:
-    """The same addresses, the families alternating, the first one's first."""
+    """The same addresses with alternating families, beginning with the first one's."""
     unique = list(dict.fromkeys(addresses))
     first = [address for address in unique if address[0] == unique[0][0]]
     other = [address for address in unique if address[0] != unique[0][0]]
@@ -72,10 +74,10 @@ def interleave(addresses: list[Address]) -> list[Address]:
     return [address for address in pairs if address is not None]
 
 
-async def connect(addresses: list[Address]) -> socket.socket:
+async def connect_first(addresses: list[Address]) -> socket.socket:
     """The first socket that connects. Raises the one error, or all of them as a group."""
     if len(addresses) == 1:
-        return await _connect(addresses[0])
+        return await _connect_to(addresses[0])
     waiting = iter(addresses)
     running: set[asyncio.Task[socket.socket]] = set()
     errors: list[OSError] = []
@@ -83,7 +85,7 @@ async def connect(addresses: list[Address]) -> socket.socket:
         while True:
             address = next(waiting, None)
             if address is not None:
-                running.add(asyncio.create_task(_connect(address)))
+                running.add(asyncio.create_task(_connect_to(address)))
             elif not running:
                 break
             done, running = await asyncio.wait(
@@ -104,28 +106,28 @@ async def connect(addresses: list[Address]) -> socket.socket:
                 return winner
     finally:
         for task in running:
-            task.add_done_callback(_discard)
+            task.add_done_callback(_close_late_socket)
             task.cancel()
-    # Whoever looks for the cause looks at the last one first: a refusal is an answer, and says
-    # more than that there is no way to another address.
+    # A reader of the group looks at the last error first. A refusal says more about an upstream
+    # than a missing route to another of its addresses.
     errors.sort(key=lambda error: isinstance(error, ConnectionError))
     raise ExceptionGroup("no address could be connected to", errors)
 
 
-async def _connect(address: Address) -> socket.socket:
-    family, where = address
+async def _connect_to(address: Address) -> socket.socket:
+    family, sockaddr = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(sock, where)
+        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _discard(task: "asyncio.Task[socket.socket]") -> None:
-    """Close the socket of a connection that is not needed any more."""
+def _close_late_socket(task: "asyncio.Task[socket.socket]") -> None:
+    """Close the socket of a connection that is no longer needed."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

@@ -1,20 +1,23 @@
-"""What is no request, and how long one may take: everything here is sent byte by byte."""
+"""What a client may send, byte by byte: malformed and slow requests, and unusual targets."""
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
-from ccfallback.http1 import server_connection as client_connection
-from ccfallback.http1.server_connection import MAX_HEAD
+from ccfallback.http1 import server as protocol
+from ccfallback.http1.server import MAX_HEAD, MAX_TARGET
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received
 from tests.conftest import Chain
 
 BODY = b'{"model":"m","max_tokens":1,"messages":[]}'
+ANSWER = scripted.answer(200, b'{"as":"it is"}')
 HEAD = b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n"
 WHOLE = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -127,8 +130,8 @@ def _send(client: socket.socket, data: bytes) -> None:
 def test_a_head_that_does_not_come_ends_the_connection(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(client_connection, "SILENT_SECONDS", 0.2)
-    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     with connected(chain(scripted.reply("no"))) as client:
         client.sendall(sent)
         said = everything(client)
@@ -138,7 +141,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
 def test_a_head_byte_by_byte_is_late_as_a_whole(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     stop = threading.Event()
     with connected(chain(scripted.reply("no"))) as client:
 
@@ -163,7 +166,7 @@ def test_a_head_byte_by_byte_is_late_as_a_whole(
 def test_a_body_that_stops_coming_is_late(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, framing: bytes
 ) -> None:
-    monkeypatch.setattr(client_connection, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.2)
     running = chain(scripted.reply("no"))
     with connected(running) as client:
         client.sendall(HEAD + framing)
@@ -174,8 +177,8 @@ def test_a_body_that_stops_coming_is_late(
 def test_no_timer_runs_while_an_answer_is_awaited(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SILENT_SECONDS", "HEAD_SECONDS", "BODY_SECONDS"):
-        monkeypatch.setattr(client_connection, name, 0.1)
+    for name in ("IDLE_SECONDS", "HEAD_SECONDS", "BODY_SECONDS"):
+        monkeypatch.setattr(protocol, name, 0.1)
     go_on = threading.Event()
 
     async def slow(request: Received, connection: Connection) -> None:
@@ -227,7 +230,7 @@ def test_a_request_that_breaks_takes_none_before_it_along(chain: Callable[..., C
 def test_who_is_answered_before_the_end_of_a_body_is_not_kept_for_ever(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_connection, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
     with connected(chain(scripted.reply("no"))) as client:
         client.sendall(HEAD.replace(b"localhost", b"evil.example") + b"content-length: 5\r\n\r\n")
         said = client.recv(1 << 16)
@@ -257,3 +260,134 @@ def test_trailers_are_no_headers(chain: Callable[..., Chain]) -> None:
     assert b"primary" in body
     assert running.primary.received[0].header("x-api-key") is None
     assert running.primary.received[0].body == BODY
+
+
+def sent(chain: Chain, target: bytes, method: bytes = b"GET", body: bytes = b"") -> bytes:
+    """All that comes back for one request on a connection of its own."""
+    head = b"%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" % (method, target)
+    length = b"content-length: %d\r\n" % len(body) if body else b""
+    with connected(chain) as client:
+        client.sendall(head + length + b"\r\n" + body)
+        return everything(client)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v1//x",
+        b"/v1/../../x",
+        b"/v1/./x/",
+        b"/v1/%2e%2e/%2F",
+        b"/v1/%00",
+        b"/v1/%ff%fe?%ff",
+        b"/v1/%zz?%",
+        b"/v1/models/%ff",
+        b"/v1/[::1",
+        b"/v1/;a=b@host:99999",
+        b"/v1/x?url=http://[::1&a=%20+",
+        b'/v1/{x}|^`"<>\\?{}|^`"<>\\\'',
+        b"/api/?",
+        b"/api/" + b"x" * (MAX_TARGET - 5),
+        b"/v1/models?after_id=" + b"x" * (MAX_TARGET - 20),
+    ],
+    ids=lambda target: target[:24].decode(),
+)
+def test_an_odd_target_is_passed_on_as_it_is(chain: Callable[..., Chain], target: bytes) -> None:
+    running = chain(ANSWER)
+    assert answers(sent(running, target)) == [(200, b'{"as":"it is"}')]
+    (received,) = running.primary.received
+    assert received.target == target.removesuffix(b"?").decode()
+
+
+@pytest.mark.parametrize(
+    ("target", "passed_on"),
+    [
+        (b"/v1/x?a=b#fragment", "/v1/x?a=b"),
+        (b"http://localhost/v1/x?a=b", "/v1/x?a=b"),
+        (b"http://evil.example:80/v1/x", "/v1/x"),
+        (b"http://name:word@localhost/v1/x", "/v1/x"),
+    ],
+)
+def test_nobody_but_the_primary_is_asked(
+    chain: Callable[..., Chain], target: bytes, passed_on: str
+) -> None:
+    running = chain(ANSWER)
+    assert answers(sent(running, target))[0][0] == 200
+    assert [received.target for received in running.primary.received] == [passed_on]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v1/a\x01b",
+        b"/v1/a\tb",
+        b"/v1/a\x7fb",
+        b"/v1/a\x00b",
+        b"/v1/x?a=\x1f",
+        b"/v1/a b",
+        b"/v1/\xc3\xa9",
+        b"/v1/x?a=\xff\xfe",
+        b"v1/x",
+        b"?a=b",
+        b"http://[::1/v1/x",
+        b"http://localhost:99999/v1/x",
+        b"http:///v1/x",
+    ],
+)
+def test_what_is_no_target_is_refused(chain: Callable[..., Chain], target: bytes) -> None:
+    running = chain(ANSWER)
+    assert refusal(sent(running, target)) == (400, "invalid_request_error")
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize("target", [b"localhost:443", b"evil.example:443", b"/v1/messages"])
+def test_nobody_is_connected(chain: Callable[..., Chain], target: bytes) -> None:
+    running = chain(ANSWER)
+    assert refusal(sent(running, target, b"CONNECT")) == (400, "invalid_request_error")
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        (b"OPTIONS", b"*"),
+        (b"GET", b"*"),
+        (b"GET", b"//v1/x"),
+        (b"GET", b"//evil.example/v1/x"),
+        (b"GET", b"/../v1/x"),
+        (b"GET", b"/v1/a%0d%0ab"),
+        (b"GET", b"/v1"),
+    ],
+)
+def test_what_leads_nowhere_is_not_found(
+    chain: Callable[..., Chain], method: bytes, target: bytes
+) -> None:
+    running = chain(ANSWER)
+    assert refusal(sent(running, target, method)) == (404, "not_found_error")
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize("start", [b"/v1/x?q=", b"/api/", b"/v1/messages?q=", b"/v1/models/"])
+@pytest.mark.parametrize("length", [MAX_TARGET + 1, 64 * 1024, 1 << 20])
+def test_a_target_without_end_is_refused(
+    chain: Callable[..., Chain], start: bytes, length: int
+) -> None:
+    running = chain(ANSWER)
+    target = start + b"y" * (length - len(start))
+    assert refusal(sent(running, target)) == (414, "request_too_large")
+    assert running.primary.received == []
+    assert running.proxy.state == {}
+
+
+@pytest.mark.parametrize("path", ["/v1/x", "/v1/models"])
+def test_what_is_no_url_below_the_primarys_address_is_refused(
+    chain: Callable[..., Chain], path: str
+) -> None:
+    running = chain(ANSWER)
+    config: Path = running.proxy.paths.config
+    long = f"{running.primary.url}/{'x' * 40_000}"
+    config.write_text(config.read_text().replace(running.primary.url, long))
+    response = httpx.get(f"{running.url}{path}?q={'y' * 30_000}")
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+    assert "URL too long" in response.json()["error"]["message"]
