@@ -1,4 +1,4 @@
-"""What all tests share: no real home, no real environment, and a proxy on loopback."""
+"""Fixtures for all tests: an empty home, a clean environment, and a proxy on loopback."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ccfallback.paths import Paths
 from ccfallback.server.background import BackgroundProxy
@@ -22,15 +22,20 @@ Record = dict[str, Any]
 SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
-# So many examples of each property instead of hypothesis' hundred, for a long run by hand.
-if EXAMPLES := os.environ.get("CCFALLBACK_TEST_EXAMPLES"):
-    settings.register_profile("long", max_examples=int(EXAMPLES), deadline=None)
-    settings.load_profile("long")
+# A busy machine must not fail a test, so hypothesis measures no time. The variable sets the number
+# of examples for a long run by hand.
+settings.register_profile(
+    "ccfallback",
+    max_examples=int(os.environ.get("CCFALLBACK_TEST_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ccfallback")
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, and an environment that leads nowhere."""
+    """An empty home, and an environment without keys and proxies."""
     for name in list(os.environ):
         if name.startswith(SECRETS) or name.lower() in PROXIES:
             monkeypatch.delenv(name)
@@ -43,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
-    """Files of a test's own."""
+    """The files of one test."""
     folder = tmp_path / "ccf"
     return Paths(
         config=folder / "config.toml", state=folder / "state.json", log=folder / "log.jsonl"
