@@ -20,8 +20,7 @@ from ccfallback.paths import Paths
 from ccfallback.suggest import closest
 
 if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
-
+    from ccfallback.config.edit import Document
     from ccfallback.config.file import ConfigFile
     from ccfallback.config.model import Config
     from ccfallback.events.records import Event
@@ -67,7 +66,7 @@ class Session:
         """The configuration as it is now."""
         return self.config_file.load()
 
-    def edit(self, change: "Callable[[TOMLDocument], T]") -> T:
+    def edit(self, change: "Callable[[Document], T]") -> T:
         """Change the configuration; where it would not load with that, nothing is written."""
         self.config()
         try:

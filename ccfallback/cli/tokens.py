@@ -12,8 +12,7 @@ from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import CcfallbackError, ConfigError
 
 if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
-
+    from ccfallback.config.edit import Document
     from ccfallback.config.model import Token
 
 app = make_app(
@@ -101,7 +100,7 @@ def remove(
     if not wanted:
         raise CcfallbackError("there is no token on stdin", "one a line is expected")
 
-    def change(document: "TOMLDocument") -> "list[Token]":
+    def change(document: "Document") -> "list[Token]":
         # Looked up under the lock, because numbers change with what others remove.
         tokens = session.config().tokens
         places = sorted({_place(tokens, word) for word in wanted})

@@ -19,7 +19,7 @@ from ccfallback.errors import ConfigError
 from ccfallback.files import Busy, Stamp
 
 if TYPE_CHECKING:
-    import tomlkit
+    from ccfallback.config.edit import Document
 
 T = TypeVar("T")
 
@@ -86,19 +86,25 @@ class ConfigFile:
             source=str(self.path),
         )
 
-    def edit(self, change: "Callable[[tomlkit.TOMLDocument], T]") -> T:
-        """Change the file through `change`; nothing is written if that changes no text."""
+    def edit(self, change: "Callable[[Document], T]") -> T:
+        """Change the file through `change`; nothing is written if the text stays the same."""
+        from tomlkit.exceptions import TOMLKitError
+
+        from ccfallback.config.edit import Document
+
         with self._writing():
             before = self._read()
             text = before or ""
-            # The standard parser says the line and column of what is wrong.
+            # The standard parser names the line and column of a fault.
             self._table(text)
-            document = self._document(text)
-            start = document.as_string()
-            result = change(document)
-            after = document.as_string()
-            if after != start:
-                self._write(before, after)
+            document = Document(text)
+            start = document.text
+            try:
+                result = change(document)
+            except TOMLKitError:
+                raise self._broken("it can be read, but not edited by a program") from None
+            if document.text != start:
+                self._write(before, document.text)
             return result
 
     def replace(self, text: str) -> bool:
@@ -217,17 +223,6 @@ class ConfigFile:
         except ValueError:
             # Longer than Python turns into a number.
             raise self._broken("a number has too many digits") from None
-
-    def _document(self, text: str) -> "tomlkit.TOMLDocument":
-        import tomlkit
-        from tomlkit.exceptions import TOMLKitError
-
-        if text and not text.endswith("\n"):
-            text += "\n"
-        try:
-            return tomlkit.parse(text)
-        except TOMLKitError:
-            raise self._broken("it can be read, but not edited by a program") from None
 
     def _broken(self, why: str) -> ConfigError:
         return ConfigError(

@@ -203,7 +203,7 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 def keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:
     """Every dotted key of a table."""
     for name, value in table.items():
-        items = _by_name(value) if isinstance(value, list) else value
+        items = by_name(value) if isinstance(value, list) else value
         yield f"{lead}{name}"
         if isinstance(items, Mapping):
             yield from keys(items, f"{lead}{name}.")
@@ -227,11 +227,11 @@ def split_key(key: str) -> list[str]:
 def below(place: Any, part: str) -> Any:
     """The member of a table, or the table of a list, by its name; `None` if there is none."""
     if isinstance(place, list):
-        return _by_name(place).get(part)
+        return by_name(place).get(part)
     return place.get(part) if isinstance(place, Mapping) else None
 
 
-def _by_name(tables: list[Any]) -> dict[str, Any]:
+def by_name(tables: list[Any]) -> dict[str, Any]:
     """The tables of a list by their names; a table without a name by its number."""
     return {
         str(table.get("name", number)): table

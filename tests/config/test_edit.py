@@ -1,13 +1,18 @@
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
-import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccfallback.config.edit import (
+    Document,
     ProviderChanges,
+    _join,
+    _split,
     add_provider,
     add_token,
     change_provider,
@@ -59,21 +64,21 @@ token = "t-1"
 URL = ProviderChanges(base_url="https://new.example")
 
 
-def edited(text: str, *changes: Callable[[tomlkit.TOMLDocument], Any]) -> str:
+def edited(text: str, *changes: Callable[[Document], Any]) -> str:
     """The text after the changes, each made on what the one before wrote."""
     for change in changes:
-        document = tomlkit.parse(text)
+        document = Document(text)
         change(document)
-        text = document.as_string()
+        text = document.text
     return text
 
 
-def edited_at_once(text: str, *changes: Callable[[tomlkit.TOMLDocument], Any]) -> str:
+def edited_at_once(text: str, *changes: Callable[[Document], Any]) -> str:
     """The text after all the changes to one document."""
-    document = tomlkit.parse(text)
+    document = Document(text)
     for change in changes:
         change(document)
-    return document.as_string()
+    return document.text
 
 
 def config(text: str) -> Config:
@@ -158,10 +163,10 @@ def test_all_providers_can_go(run: Callable[..., str]) -> None:
 
 
 def test_removing_says_which_there_were() -> None:
-    document = tomlkit.parse(COMMENTED)
+    document = Document(COMMENTED)
     assert remove_providers(document, ["nobody", "fast", "fast"]) == ["fast"]
     assert remove_providers(document, ["nobody"]) == []
-    assert remove_providers(tomlkit.document(), ["nobody"]) == []
+    assert remove_providers(Document(""), ["nobody"]) == []
 
 
 def test_a_provider_moves_with_its_comment() -> None:
@@ -297,23 +302,23 @@ def test_other_ways_to_write_providers_work_too(text: str) -> None:
 def test_a_name_that_is_taken_is_an_error_that_says_what_to_do() -> None:
     for name in ("fast", "anthropic-primary"):
         with pytest.raises(ConfigError) as caught:
-            add_provider(tomlkit.parse(COMMENTED), name, URL)
+            add_provider(Document(COMMENTED), name, URL)
         assert f"ccfallback providers set {name}" in caught.value.hint
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one() -> None:
-    document = tomlkit.parse(COMMENTED)
+    document = Document(COMMENTED)
     with pytest.raises(ProviderNotFound) as caught:
         change_provider(document, "fats", URL)
-    assert '"fast"' in caught.value.hint
+    assert "fast" in caught.value.hint
     with pytest.raises(ProviderNotFound) as caught:
         move_provider(document, "zzzzz", 1)
     assert "cheap" in caught.value.hint
-    assert document.as_string() == COMMENTED
+    assert document.text == COMMENTED
 
 
 def test_places_count_from_one_and_the_primary_has_none() -> None:
-    document = tomlkit.parse(COMMENTED)
+    document = Document(COMMENTED)
     with pytest.raises(ConfigError):
         move_provider(document, "fast", 0)
     with pytest.raises(ConfigError):
@@ -343,9 +348,9 @@ def test_a_text_is_a_toml_value_where_it_is_one(text: str, value: Any) -> None:
 
 
 def test_a_new_key_stays_above_the_next_tables_comment() -> None:
-    document = tomlkit.parse("[server]\nport = 1\n\n# log\n[log]\n")
+    document = Document("[server]\nport = 1\n\n# log\n[log]\n")
     put(document, "server.host", "::1")
-    assert document.as_string() == '[server]\nport = 1\nhost = "::1"\n\n# log\n[log]\n'
+    assert document.text == '[server]\nport = 1\nhost = "::1"\n\n# log\n[log]\n'
 
 
 WITH_TOKENS = """\
@@ -368,38 +373,177 @@ name = "a"
 
 
 def test_a_token_is_added_after_the_others() -> None:
-    document = tomlkit.parse(WITH_TOKENS)
+    document = Document(WITH_TOKENS)
     add_token(document, "three", "tablet")
     before, after = WITH_TOKENS.split("\n# the spare")
     added = '\n[[tokens]]\ntoken = "three"\nnote = "tablet"\n'
-    assert document.as_string() == f"{before}{added}\n# the spare{after}"
+    assert document.text == f"{before}{added}\n# the spare{after}"
 
 
 def test_the_first_token_of_an_empty_file() -> None:
-    document = tomlkit.parse("")
+    document = Document("")
     add_token(document, "one", "")
-    assert document.as_string() == '[[tokens]]\ntoken = "one"\n'
+    assert document.text == '[[tokens]]\ntoken = "one"\n'
 
 
 def test_a_token_leaves_with_its_comment() -> None:
-    document = tomlkit.parse(WITH_TOKENS)
+    document = Document(WITH_TOKENS)
     remove_tokens(document, {0})
-    assert "laptop" not in document.as_string()
-    assert "since May" not in document.as_string()
-    assert document.as_string().count("[[tokens]]") == 1
-    assert "# the spare\n[[providers]]" in document.as_string()
+    assert "laptop" not in document.text
+    assert "since May" not in document.text
+    assert document.text.count("[[tokens]]") == 1
+    assert "# the spare\n[[providers]]" in document.text
 
 
 def test_all_tokens_may_go() -> None:
-    document = tomlkit.parse(WITH_TOKENS)
+    document = Document(WITH_TOKENS)
     remove_tokens(document, [0, 1])
-    assert "tokens" not in document
-    assert document.unwrap() == {"server": {"port": 1}, "providers": [{"name": "a"}]}
+    assert "tokens" not in document.text
+    assert tomllib.loads(document.text) == {"server": {"port": 1}, "providers": [{"name": "a"}]}
 
 
 def test_an_inline_array_stays_one() -> None:
-    document = tomlkit.parse('tokens = [{ token = "one" }]\n')
+    document = Document('tokens = [{ token = "one" }]\n')
     add_token(document, "two", "")
-    assert document.as_string() == 'tokens = [{ token = "one" }, {token = "two"}]\n'
+    assert document.text == 'tokens = [{ token = "one" }, {token = "two"}]\n'
     remove_tokens(document, [0])
-    assert document.unwrap() == {"tokens": [{"token": "two"}]}
+    assert tomllib.loads(document.text) == {"tokens": [{"token": "two"}]}
+
+
+pieces = st.lists(
+    st.sampled_from(["", "", "# about the next", "  # indented", "# key = 1"]), max_size=5
+)
+sections = st.sampled_from(
+    ["[log]\nlevel = 1", "[a.b]", "[[tokens]]\ntoken = 2", "[server.x]\ny = 1"]
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    """A document with comments and blank lines everywhere."""
+    lines = draw(pieces)
+    if draw(st.booleans()):
+        lines += ["top = 1", *draw(pieces)]
+    for section in draw(st.lists(sections, unique=True, max_size=2)):
+        lines += [section, *draw(pieces)]
+    for number in range(draw(st.integers(1, 4))):
+        lines += ["[[providers]]", f"name = {number}", *draw(pieces)]
+        if draw(st.booleans()):
+            lines += ["[providers.headers]", "X = 1", *draw(pieces)]
+    if draw(st.booleans()):
+        lines += ["[zz]", "z = 1", *draw(pieces)]
+    return "\n".join(lines) + "\n"
+
+
+def comments(text: str) -> list[str]:
+    return sorted(line for line in text.splitlines() if line.lstrip().startswith("#"))
+
+
+@given(documents())
+def test_a_text_is_cut_without_loss(text: str) -> None:
+    assert _join(*_split(text)) == text
+
+
+@given(documents(), st.data())
+def test_a_move_keeps_every_comment_and_value(text: str, data: st.DataObject) -> None:
+    document = Document(text)
+    before = tomllib.loads(text)
+    count = len(before["providers"])
+    index, to = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, count - 1))
+    document.move("providers", index, to)
+    before["providers"].insert(to, before["providers"].pop(index))
+    assert tomllib.loads(document.text) == before
+    assert comments(document.text) == comments(text)
+
+
+@given(documents(), st.data())
+def test_a_removal_removes_one_provider_and_nothing_else(text: str, data: st.DataObject) -> None:
+    document = Document(text)
+    before = tomllib.loads(text)
+    index = data.draw(st.integers(0, len(before["providers"]) - 1))
+    document.remove("providers", index)
+    del before["providers"][index]
+    if not before["providers"]:
+        del before["providers"]
+    assert tomllib.loads(document.text) == before
+
+
+@given(documents(), st.data())
+def test_an_addition_adds_one_provider_and_nothing_else(text: str, data: st.DataObject) -> None:
+    document = Document(text)
+    before = tomllib.loads(text)
+    index = data.draw(st.integers(0, len(before["providers"])))
+    document.insert("providers", index, {"name": "new"})
+    before["providers"].insert(index, {"name": "new"})
+    assert tomllib.loads(document.text) == before
+    assert comments(document.text) == comments(text)
+
+
+@given(documents(), st.data())
+def test_a_change_keeps_every_comment_and_other_value(text: str, data: st.DataObject) -> None:
+    document = Document(text)
+    before = tomllib.loads(text)
+    index = data.draw(st.integers(0, len(before["providers"]) - 1))
+
+    def edit(table: Any) -> None:
+        table["new"] = 1
+        table.setdefault("headers", {})["Y"] = 2
+
+    document.change("providers", index, edit)
+    edit(before["providers"][index])
+    assert tomllib.loads(document.text) == before
+    assert comments(document.text) == comments(text)
+
+
+@given(documents(), st.sampled_from(["log", "a", "server", "zz", "unheard"]))
+def test_a_changed_section_keeps_every_comment_and_other_value(text: str, name: str) -> None:
+    document = Document(text)
+    before = tomllib.loads(text)
+    document.change(name, None, lambda table: table.update(new=1))
+    before.setdefault(name, {})["new"] = 1
+    assert tomllib.loads(document.text) == before
+    assert comments(document.text) == comments(text)
+
+
+def test_a_header_inside_a_value_is_not_a_header() -> None:
+    text = '''[log]
+a = """
+[[providers]]
+# not a comment"""
+b = [
+[1],
+]
+# b's
+
+# x's
+[[providers]] # one
+name = "x"
+'''
+    blocks, _ = _split(text)
+    assert [block.path for block in blocks] == [(), ("log",), ("providers",)]
+    assert blocks[1].body.endswith("]\n# b's\n")
+    assert blocks[2].lead == "\n# x's\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[providers]]\nname = "a"\n[log]\nlevel = "info"\n[providers.headers]\nX = "1"\n',
+        '[["providers"]]\nname = "a"\n["providers".headers]\nX = "1"\n',
+    ],
+)
+def test_a_change_is_right_or_refused(text: str) -> None:
+    before = tomllib.loads(text)["providers"]
+    document = Document(text)
+    with suppress(ConfigError):
+        document.insert("providers", 1, {"name": "b"})
+        assert tomllib.loads(document.text)["providers"] == [*before, {"name": "b"}]
+    document = Document(text)
+    with suppress(ConfigError):
+        document.remove("providers", 0)
+        assert "providers" not in tomllib.loads(document.text)
+
+
+@pytest.mark.parametrize("text", ["", "providers = []\n"])
+def test_an_empty_list_has_no_tables(text: str) -> None:
+    assert Document(text).tables("providers") == []

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import tomlkit
 
 from ccfallback import files
 from ccfallback.config import file as config_file
+from ccfallback.config.edit import Document, put
 from ccfallback.config.file import ConfigFile, DraftFile
 from ccfallback.config.model import Config
 from ccfallback.errors import ConfigError
@@ -37,8 +37,8 @@ def file(tmp_path: Path) -> ConfigFile:
     return ConfigFile(tmp_path / "config.toml", FORMATS, lambda: ["sampling"])
 
 
-def level(document: tomlkit.TOMLDocument, value: str) -> None:
-    document.setdefault("log", tomlkit.table())["level"] = value
+def level(document: Document, value: str) -> None:
+    put(document, "log.level", value)
 
 
 def test_no_file_means_the_defaults(file: ConfigFile) -> None:
@@ -117,7 +117,7 @@ def test_a_broken_file_is_not_edited(file: ConfigFile) -> None:
 
 
 def test_a_change_that_raises_leaves_the_file(file: ConfigFile) -> None:
-    def change(document: tomlkit.TOMLDocument) -> None:
+    def change(document: Document) -> None:
         level(document, "warn")
         raise KeyError("mine")
 

@@ -22,8 +22,7 @@ from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
 
 if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
-
+    from ccfallback.config.edit import Document
     from ccfallback.policy.breaker import BreakerState
 
 
@@ -93,7 +92,7 @@ def change(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) 
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
 
-    def write(document: "TOMLDocument") -> None:
+    def write(document: "Document") -> None:
         change_provider(document, name, ProviderChanges(changes))
         if given["position"] is not None:
             move_provider(document, name, given["position"])
@@ -156,9 +155,9 @@ def remove(
     session = session_of(ctx)
     names = list(dict.fromkeys(names))
 
-    def write(document: "TOMLDocument") -> list[str]:
+    def write(document: "Document") -> list[str]:
         # An unknown name ends the edit before anything is written.
-        require(names, provider_names(document))
+        require(names, filter(None, provider_names(document)))
         return remove_providers(document, names)
 
     removed = session.edit(write)
@@ -214,7 +213,7 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
         if provider.name in names and provider.disabled is not disabled
     ]
 
-    def switch(document: "TOMLDocument") -> None:
+    def switch(document: "Document") -> None:
         for name in changed:
             change_provider(document, name, ProviderChanges(disabled=disabled))
 
