@@ -5,6 +5,7 @@ A key is a `Secret` from the moment it is read. Only `reveal()` returns its valu
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
 from typing import Final
 
 from ccfallback.messages.body import Body
@@ -106,6 +107,35 @@ def masked_url(url: str) -> str:
 
     head, question, query = _USER.sub("***@", url).partition("?")
     return scrub(head) + _QUERY_ITEM.sub(hidden, question + query)
+
+
+_SHOWN_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-type",
+        "user-agent",
+        "x-app",
+    }
+)
+"""Headers that a curl command shows; the value of any other may be a secret."""
+
+
+def debug_curl(
+    url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
+) -> str:
+    """A curl command with which a person can repeat a request, without its secrets.
+
+    The body is left for the person to put into `request.json`.
+    """
+    parts = ["curl", "-sS", "-X", "POST", quote(scrub(masked_url(url), secrets))]
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        is_shown = name in _SHOWN_HEADERS and not is_secret_header(name)
+        parts += ["-H", quote(f"{name}: {scrub(value, secrets) if is_shown else '***'}")]
+    return " ".join([*parts, "--data-binary", "@request.json"])
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:

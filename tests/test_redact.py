@@ -1,11 +1,14 @@
 """Nothing secret leaves."""
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.redact import (
     Secret,
+    debug_curl,
     is_secret_header,
     mask,
     masked_arguments,
@@ -132,3 +135,36 @@ def test_a_masked_url_has_no_user_and_no_secret_query(url: str, shown: str) -> N
 def test_masked_headers_keep_only_what_is_no_credential() -> None:
     headers = {"X-Title": "cc", "X-Api-Token": "abc", "X-Note": "sk-0123456789abc"}
     assert masked_headers(headers) == {"X-Title": "cc", "X-Api-Token": "***", "X-Note": "***"}
+
+
+PROVIDER_KEY = "the-providers-own-key"
+
+
+def test_the_curl_command_repeats_the_request() -> None:
+    command = debug_curl(
+        "https://h/v1/messages?beta=true",
+        [(b"x-api-key", PROVIDER_KEY.encode()), (b"anthropic-version", b"2023-06-01")],
+    )
+    assert shlex.split(command) == [
+        *("curl", "-sS", "-X", "POST", "https://h/v1/messages?beta=true"),
+        *("-H", "x-api-key: ***", "-H", "anthropic-version: 2023-06-01"),
+        *("--data-binary", "@request.json"),
+    ]
+
+
+@given(
+    name=st.sampled_from([b"authorization", b"x-api-key", b"x-title", b"cookie", b"x-other"]),
+    before=st.text("ab '\"$`\\;&é", max_size=5),
+    where=st.sampled_from(["https://h/", "https://h/?code={}", "https://h/?api-key={}&x=1"]),
+)
+def test_no_secret_is_in_the_curl_command(name: bytes, before: str, where: str) -> None:
+    headers = [(name, f"{before}{PROVIDER_KEY}".encode("latin-1"))]
+    command = debug_curl(where.format(PROVIDER_KEY), headers, [PROVIDER_KEY])
+    assert PROVIDER_KEY not in command
+
+
+@given(value=st.text(st.characters(max_codepoint=255), max_size=20))
+def test_a_shell_reads_every_header_as_one_word(value: str) -> None:
+    words = shlex.split(debug_curl("https://h/", [(b"x-a", value.encode("latin-1"))]))
+    assert len(words) == 9
+    assert words[-1] == "@request.json"

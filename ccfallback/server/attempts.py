@@ -5,16 +5,15 @@ HTTP exchange. It ends before anything has been sent to the client: with a whole
 stream at its commit point, or with a fault. So another provider may still be tried.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import isfinite
 from random import random
-from shlex import quote
 from time import monotonic
 from typing import Any, Final, assert_never
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
@@ -30,7 +29,7 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import IsFinal, Reason, Try, Wait, backoff
 from ccfallback.policy.outcome import Fault, Outcome, classify
-from ccfallback.redact import is_secret_header, scrub
+from ccfallback.redact import debug_curl, is_secret_header, scrub
 from ccfallback.server.context import Context, Services
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.record import milliseconds, upstream_text
@@ -60,7 +59,7 @@ ERROR_BODY_SECONDS: Final = 5.0
 """How long to read the body of a response that is a failure anyway."""
 
 MAX_ERROR_BODY: Final = 4 * 1024 * 1024
-"""How many decoded bytes of such a body are read."""
+"""How many decoded bytes of such a body to read."""
 
 LOGIN_TOKEN: Final = b"sk-ant-oat"
 
@@ -243,7 +242,7 @@ class Attempts:
                 query=self.query if provider.primary else "",
             )
         except Unconvertible as error:
-            raise CannotSend(f"not to be said in its format: {error}", Fault.REQUEST) from None
+            raise CannotSend(f"its format can't express it: {error}", Fault.REQUEST) from None
         request = wire.sign(request, provider, key, services.breakers.clock())
         return Attempt(self, provider, wire, draft, request)
 
@@ -412,7 +411,7 @@ class Attempt:
         return await (self._read_stream(response) if is_stream else self._read_whole(response))
 
     async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
-        """Read a response that is no success, with as much of its body as comes soon."""
+        """Read an error response, with as much of its body as comes soon."""
         body = bytearray()
 
         async def read() -> None:
@@ -420,7 +419,7 @@ class Attempt:
             while len(body) < MAX_ERROR_BODY and (chunk := await response.read()):
                 body += chunk
 
-        # The status alone says that this is no answer.
+        # The status is enough to know that this is an error.
         with suppress(DeadlineExceeded, BrokenResponse, HTTPError):
             seconds = min(ERROR_BODY_SECONDS, self._limits.idle)
             await self._context.watch.wait(read(), "error body", seconds)
@@ -443,7 +442,7 @@ class Attempt:
         return self._result(outcome, response, raw)
 
     async def _read_whole(self, response: UpstreamResponse) -> AttemptResult:
-        """Read an answer that is no stream, whatever the client has asked for."""
+        """Read a whole answer, whether or not the client wants a stream."""
         raw = await response.read_all("idle", self._limits.idle)
         whole = self._wire.whole(raw, self._body, self._provider)
         if whole.error is not None:
@@ -580,46 +579,3 @@ def secrets_in(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tupl
         *(value for name, value in provider.headers.items() if is_secret_header(name)),
         *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),
     )
-
-
-SHOWN_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "anthropic-beta",
-        "anthropic-version",
-        "content-type",
-        "user-agent",
-        "x-app",
-    }
-)
-"""Headers that a curl command shows; the value of any other may be a secret."""
-
-SHOWN_QUERY: Final = frozenset({"beta", "api-version"})
-
-
-def debug_curl(
-    url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
-) -> str:
-    """A curl command with which a person can repeat a request, without its secrets.
-
-    The body is left for the person to put into `request.json`.
-    """
-    parts = ["curl", "-sS", "-X", "POST", quote(scrub(masked_url(url), secrets))]
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        is_shown = name in SHOWN_HEADERS and not is_secret_header(name)
-        parts += ["-H", quote(f"{name}: {scrub(value, secrets) if is_shown else '***'}")]
-    return " ".join([*parts, "--data-binary", "@request.json"])
-
-
-def masked_url(url: str) -> str:
-    """A URL with the values in its query masked, except harmless ones."""
-    parts = urlsplit(url)
-    if not parts.query:
-        return url
-    shown = [
-        (name, value if name in SHOWN_QUERY else "***")
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    return urlunsplit(parts._replace(query=urlencode(shown, safe="*")))

@@ -1,7 +1,7 @@
-"""Who may come in: request id, `Host`, `Origin` and access token, before anything else happens.
+"""Admits requests: request id, `Host`, `Origin` and access token, before anything else happens.
 
-Every answer leaves through here too, so that each carries its request id, and so that an error
-of ours becomes an answer instead of a traceback.
+Every response leaves through here too: each gets its request id, and an unexpected exception
+becomes an error response instead of a traceback.
 """
 
 import re
@@ -36,14 +36,14 @@ _GUARDED: Final = ("/v1/", "/api/", "/metrics")
 
 
 def request_id(given: bytes | None = None) -> str:
-    """The id that the client gave, if it is one, else a new one."""
+    """Return the id that the client gave if it is well-formed, else a new one."""
     if given is not None and _GIVEN_ID.fullmatch(given):
         return given.decode("ascii")
     return f"ccr-{int(time() * 1000)}_{getrandbits(28):07x}"
 
 
 class Gate:
-    """Lets a request through to the app, or answers it."""
+    """Passes a request to the app, or refuses it."""
 
     def __init__(self, app: App, services: Services) -> None:
         self._app = app
@@ -62,36 +62,36 @@ class Gate:
             "",
             config,
             scope["headers"],
-            self._tokens_of(config),
+            self._access_tokens(config),
             began=arrived,
             watch=scope[CONNECTION_KEY].deadline,
         )
         context.id = request_id(context.first.get(b"ccr-request-id"))
         scope[SCOPE_KEY] = context
-        exit_ = _Exit(send, context, self._cors(context))
+        response = _Response(send, context, self._cors_origin(context))
         try:
-            refusal = self._loop(context) or self._refusal(scope, context)
+            refusal = self._find_loop(context) or self._check(scope, context)
             if refusal is not None:
                 status, kind, message = refusal
                 self._services.recorder.log(
                     events.AuthFailure(path=scope["path"], status=status), message, context.id
                 )
-                await send_error(exit_, context.id, status, kind, message)
-            elif scope["method"] == "OPTIONS" and exit_.cors:
-                await send_whole(exit_, 204, _preflight(context.headers), b"")
+                await send_error(response, context.id, status, kind, message)
+            elif scope["method"] == "OPTIONS" and response.cors_origin:
+                await send_whole(response, 204, _preflight(context.headers), b"")
             else:
-                await self._app(scope, receive, exit_)
+                await self._app(scope, receive, response)
         except Exception as error:
-            await self._broken(error, exit_, context)
+            await self._report(error, response, context)
 
-    def _tokens_of(self, config: Config) -> frozenset[bytes]:
+    def _access_tokens(self, config: Config) -> frozenset[bytes]:
         if config is not self._config:
             self._config = config
             self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
         return self._tokens
 
-    def _loop(self, context: Context) -> tuple[int, str, str] | None:
-        """Whether the request has been here before (RFC 9110, 7.6.3)."""
+    def _find_loop(self, context: Context) -> tuple[int, str, str] | None:
+        """Return an error if the request has passed this proxy before (RFC 9110, 7.6.3)."""
         if b"via" not in context.first:
             return None
         own = self._services.instance.encode()
@@ -100,66 +100,68 @@ class Gate:
             return 502, "proxy_error", message
         return None
 
-    def _refusal(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
+    def _check(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
+        """Return status, kind and message of the error for a request that is not allowed."""
         config, headers = context.config, context.headers
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-        if not _are_our_hosts(hosts, config, scope):
+        if not _are_allowed_hosts(hosts, config, scope):
             return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
         origin = context.header(b"origin")
-        if origin is not None and not _is_our_origin(origin, hosts, config):
+        if origin is not None and not _is_allowed_origin(origin, hosts, config):
             return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
         if scope["method"] == "OPTIONS" and origin is not None:
             return None
         guarded = scope["path"].startswith(_GUARDED)
-        if guarded and context.tokens and not shows_token(headers, context.tokens):
+        if guarded and context.tokens and not has_token(headers, context.tokens):
             return 401, "authentication_error", "Invalid or missing x-ccf-api-key"
         return None
 
-    def _cors(self, context: Context) -> bytes | None:
+    def _cors_origin(self, context: Context) -> bytes | None:
+        """Return the origin of a web page that may read the response."""
         origin = context.header(b"origin")
         if origin is None or origin not in context.config.server.allowed_origins:
             return None
         return origin.encode("latin-1")
 
-    async def _broken(self, error: Exception, exit_: "_Exit", context: Context) -> None:
-        """A fault of ours: where it is goes to the log, and nothing of what it held."""
+    async def _report(self, error: Exception, response: "_Response", context: Context) -> None:
+        """Log where an unexpected exception was raised; its text may be secret."""
         frames = extract_tb(error.__traceback__)
         where = f"{frames[-1].filename.rpartition('ccfallback')[2]}:{frames[-1].lineno}"
         kind = type(error).__name__
         self._services.recorder.log(
             events.ServerError(), f"internal error: {kind} at {where}", context.id
         )
-        if not exit_.started:
-            await send_error(exit_, context.id, 500, "api_error", f"Internal error: {kind}")
+        if not response.started:
+            await send_error(response, context.id, 500, "api_error", f"Internal error: {kind}")
 
 
-class _Exit:
-    """The way out: adds what every answer carries."""
+class _Response:
+    """Sends a response, with the headers that every one has."""
 
-    __slots__ = ("_context", "_send", "cors", "started")
+    __slots__ = ("_context", "_send", "cors_origin", "started")
 
-    def __init__(self, send: Send, context: Context, cors: bytes | None) -> None:
+    def __init__(self, send: Send, context: Context, cors_origin: bytes | None) -> None:
         self._send = send
         self._context = context
-        self.cors = cors
+        self.cors_origin = cors_origin
         self.started = False
 
     def __call__(self, message: Message) -> Awaitable[None]:
-        # Most messages are pieces of a stream, with which there is nothing to do.
+        # Most messages are pieces of a stream and stay as they are.
         return self._send(message) if self.started else self._start(message)
 
     async def _start(self, message: Message) -> None:
         message["headers"].append((b"ccr-request-id", self._context.id.encode()))
-        if self.cors is not None:
-            message["headers"].append((b"access-control-allow-origin", self.cors))
+        if self.cors_origin is not None:
+            message["headers"].append((b"access-control-allow-origin", self.cors_origin))
             message["headers"].append((b"vary", b"origin"))
-        # The server refuses a head that it can't send, and then another one may follow.
+        # If the server can't send this head it raises, and an error may be sent instead.
         await self._send(message)
         self.started = True
 
 
-def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
-    """Whether a request carries one of the access tokens; takes the same time for any wrong one."""
+def has_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
+    """Whether a request has one of the access tokens; takes the same time for any wrong one."""
     found = False
     for name, value in headers:
         if name in (b"x-ccf-api-key", b"authorization", b"x-api-key"):
@@ -169,32 +171,27 @@ def shows_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
     return found
 
 
-def _are_our_hosts(values: list[str], config: Config, scope: Scope) -> bool:
-    """Whether `Host` names this server: a page that rebinds its own name to us does not."""
+def _are_allowed_hosts(values: list[str], config: Config, scope: Scope) -> bool:
+    """Whether `Host` names this server; a web page whose own name resolves to it does not."""
     if not values:
         return str(scope.get("http_version")) == "1.0"
-    if all(_host_in(value)[1] for value in values):
+    if all(_parse_host(value)[1] for value in values):
         return True
     own = scope.get("server") or ("", None)
     names = {config.server.host, own[0], *config.server.allowed_hosts}
-    ours = {name.strip("[]").lower() for name in names if name}
-
-    def is_ours(value: str) -> bool:
-        host, loopback = _host_in(value)
-        return loopback or host in ours
-
-    return all(is_ours(value) for value in values)
+    allowed = {name.strip("[]").lower() for name in names if name}
+    return all(loopback or host in allowed for host, loopback in map(_parse_host, values))
 
 
 @lru_cache(maxsize=64)
-def _host_in(value: str) -> tuple[str, bool]:
-    """The host that a `Host` header names, and whether it is loopback; `"?"` where it is none."""
+def _parse_host(value: str) -> tuple[str, bool]:
+    """Return the host in a `Host` header and whether it is loopback; `"?"` if it is malformed."""
     match = _HOST.fullmatch(value.strip())
     host = (match[1] or match[2]).rstrip(".").lower() if match else ""
     return (host, is_loopback(host)) if host else ("?", False)
 
 
-def _is_our_origin(origin: str, hosts: list[str], config: Config) -> bool:
+def _is_allowed_origin(origin: str, hosts: list[str], config: Config) -> bool:
     same = any(origin.lower() == f"http://{host.lower()}" for host in hosts)
     return same or origin in config.server.allowed_origins
 

@@ -202,7 +202,7 @@ class MessagesRequest:
         if not config.has_fallback:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
-            return no_fallback(failures, self._context.id, "the primary is left out")
+            return no_fallback(failures, self._context.id, "the primary was not tried")
         error = exhausted(
             failures,
             self._cooldowns(),

@@ -184,7 +184,7 @@ class Models:
 
 
 def mapped_models(config: Config) -> list[Mapping[str, Any]]:
-    """List the models that the enabled providers' mappings name; a glob is no model."""
+    """List the models that the enabled providers' mappings name, except for globs."""
     names = dict.fromkeys(
         name
         for provider in config.active

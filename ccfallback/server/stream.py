@@ -196,7 +196,7 @@ class EventStream:
         """Lists what must not be logged, if the stream quotes it."""
         self.ended = False
         self.failure = ""
-        """Why this is no complete answer, in a few words; empty as long as it may be one."""
+        """Why the answer is incomplete, in a few words; empty as long as it may be complete."""
         self.error: UpstreamError | None = None
         """The error that the stream itself contains."""
         self.raw = b""
