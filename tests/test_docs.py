@@ -27,7 +27,7 @@ from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.counters import COUNTERS, HISTOGRAMS
 from ccfallback.events.records import EVENTS
-from ccfallback.rectify import RECTIFIERS
+from ccfallback.rectify import NAMES
 from ccfallback.server import routes as server
 from ccfallback.server.metrics import GAUGES, PROCESS
 from ccfallback.simulator import scripted
@@ -62,7 +62,7 @@ def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
     assert re.search(rf"{row.flag.partition('/')[0]}\b", line)
 
 
-@pytest.mark.parametrize("name", [rectifier.name for rectifier in RECTIFIERS])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_repair_is_there(name: str) -> None:
     assert f"`{name}`" in section("### Repairs")
 
@@ -106,7 +106,7 @@ def block_under(title: str) -> str:
 
 def test_the_configuration_in_the_readme_loads() -> None:
     table = tomllib.loads(block_under("## Configuration"))
-    names = [rectifier.name for rectifier in RECTIFIERS]
+    names = NAMES
     config = schema.parse(table, formats=FORMATS, rectifiers=lambda: names)
     assert [provider.name for provider in config.providers] == ["spare"]
 

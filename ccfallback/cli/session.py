@@ -121,9 +121,9 @@ class Session:
 
 def rectifier_names() -> list[str]:
     """The repairs that `[rectifier]` may switch."""
-    from ccfallback.rectify import RECTIFIERS
+    from ccfallback.rectify import NAMES
 
-    return [rectifier.name for rectifier in RECTIFIERS]
+    return list(NAMES)
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -175,9 +175,10 @@ class ContextSizes:
     """What the model's context holds."""
     asked: int
     """What the request asked for: the prompt, with the answer if the upstream adds it."""
-    prompt: int
+    prompt: int | None
+    """The prompt alone; `None` if `asked` may include the answer."""
     output: int | None
-    """The limit of the answer; `None` if the refusal does not say that it counts."""
+    """The limit of the answer; `None` if the refusal does not give it."""
 
 
 def context_sizes(message: str) -> ContextSizes | None:
@@ -189,8 +190,10 @@ def context_sizes(message: str) -> ContextSizes | None:
     output = sizes.get("output")
     if output is None and (more := _OUTPUT.search(message)):
         output = int((more["output"] or more["vllm"]).replace(",", ""))
-    prompt = sizes.get("prompt", sizes.get("asked", 0) - (output or 0))
-    return ContextSizes(sizes["limit"], sizes.get("asked", prompt), prompt, output)
+    prompt = sizes.get("prompt")
+    if prompt is None and output is not None:
+        prompt = sizes["asked"] - output
+    return ContextSizes(sizes["limit"], sizes.get("asked", prompt or 0), prompt, output)
 
 
 def says_prompt_too_long(message: str, *codes: str) -> bool:
@@ -217,11 +220,14 @@ def prompt_too_long_with_sizes(message: str) -> str:
     if _ANTHROPIC_WORDS.search(message):
         return message
     sizes = context_sizes(message)
-    if sizes is None or (sizes.output is None and sizes.prompt <= sizes.limit):
+    if sizes is None:
         return f"{_MARKER} ({message})"
-    if sizes.prompt <= sizes.limit:
+    prompt = sizes.asked if sizes.prompt is None else sizes.prompt
+    if prompt <= sizes.limit and sizes.output is None:
+        return f"{_MARKER} ({message})"
+    if prompt <= sizes.limit:
         return (
-            f"input length and `max_tokens` exceed context limit: {sizes.prompt} + {sizes.output}"
+            f"input length and `max_tokens` exceed context limit: {prompt} + {sizes.output}"
             f" > {sizes.limit}, decrease input length or `max_tokens` and try again ({message})"
         )
     return f"{_MARKER}: {sizes.asked} tokens > {sizes.limit} maximum ({message})"

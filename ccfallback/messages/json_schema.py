@@ -1,10 +1,12 @@
-"""JSON schemas of tool input: where a schema may contain schemas.
+"""JSON schemas of tool input: where they contain schemas, and how to make them valid or simpler.
 
-What is under `properties` are names, not keywords: a property may well be called `required`.
+The keys under `properties` are names, not keywords: a property may well be called `required`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
+
+from ccfallback.messages.turns import objects_in
 
 Schema = dict[str, Any]
 
@@ -28,6 +30,46 @@ COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
 
 MAX_DEPTH: Final = 50
 """Schemas nested deeper than this are left alone: nobody writes them by hand."""
+
+
+_TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+_TYPES_BY_NICKNAME: Final = {
+    "int": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "str": "string",
+    "dict": "object",
+    "list": "array",
+    "tuple": "array",
+    "none": "null",
+}
+_NUMBERS: Final = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+)
+_COUNTS: Final = frozenset(
+    {
+        *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+        *("minContains", "maxContains"),
+    }
+)
+_FLAGS: Final = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOnly"})
+_WORDS: Final = frozenset(
+    {"title", "description", "format", "pattern", "$ref", "$id", "$anchor", "$comment"}
+)
+_LISTS: Final = frozenset({"enum", "examples"})
+_OUTDATED: Final = frozenset({"$schema", "additionalItems", "dependencies"})
+"""Keywords that draft 2020-12 no longer has, and the one that names a draft."""
+
+_PLAIN: Final = frozenset({"type", "properties", "required", "items", "enum", "description"})
+
+KEYWORDS: Final = (
+    SINGLE | LISTED | NAMED | _NUMBERS | _COUNTS | _FLAGS | _WORDS | _LISTS | _OUTDATED
+)
+KEYWORDS_REFUSED: Final = (KEYWORDS | {"const", "default", "nullable", "dependentRequired"}) - (
+    _PLAIN | {"description"}
+)
+"""Keywords that a provider may refuse, and without which a schema still means something."""
 
 
 def subschemas(schema: Mapping[str, Any]) -> list[Any]:
@@ -79,3 +121,182 @@ def resolve_reference(reference: object, root: Schema) -> Schema | None:
     for step in reference[2:].split("/"):
         found = found.get(step) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def valid(schema: Any) -> Schema:
+    """A tool's schema as draft 2020-12 accepts it; the very same object if it does."""
+    if not isinstance(schema, dict):
+        return {"type": "object", "properties": {}}
+    made: Schema = rewrite(schema, _valid)
+    return made if made.get("type") == "object" else {**made, "type": "object"}
+
+
+def plain(schema: Any) -> Schema:
+    """A valid schema with types, properties and descriptions only."""
+    made: Schema = rewrite(valid(schema), _plain)
+    return made
+
+
+def flat(schema: Any) -> Any:
+    """A schema without combinators at its root; the very same object if it has none."""
+    if not isinstance(schema, dict) or not any(key in schema for key in COMBINATORS):
+        return schema
+    properties = dict(_properties(schema))
+    required = dict.fromkeys(_required(schema))
+    for key in COMBINATORS:
+        variants = [
+            resolve_reference(each.get("$ref"), schema) or each
+            for each in objects_in(schema.get(key))
+        ]
+        for variant in variants:
+            for name, value in _properties(variant).items():
+                properties.setdefault(name, value)
+        # A property is required if every alternative requires it, or one part of `allOf`.
+        demanded = [set(_required(variant)) for variant in variants]
+        together = set.union if key == "allOf" else set.intersection
+        for variant in variants[:1] if key != "allOf" else variants:
+            for name in _required(variant):
+                if name in together(*demanded):
+                    required.setdefault(name)
+    rest = {key: value for key, value in schema.items() if key not in COMBINATORS}
+    made = {**rest, "type": "object", "properties": properties}
+    if required:
+        made["required"] = list(required)
+    return made
+
+
+def without_keywords(schema: Any, keywords: Collection[str]) -> Any:
+    """A schema without these keywords; others take their place if there are any."""
+    return rewrite(schema, lambda part: _reworded(part, keywords))
+
+
+def with_items(schema: Any) -> Any:
+    """A schema in which every array has `items`."""
+    return rewrite(schema, _with_items)
+
+
+def _with_items(part: Schema) -> Schema:
+    if part.get("type") != "array" or "items" in part:
+        return part
+    return {**part, "items": {"type": "string"}}
+
+
+def _reworded(part: Schema, keywords: Collection[str]) -> Schema:
+    made = {key: value for key, value in part.items() if key not in keywords}
+    if "const" in keywords and "const" in part and "enum" not in made:
+        made["enum"] = [part["const"]]
+    for key in COMBINATORS:
+        if key in keywords and key in part:
+            variant = next(
+                (each for each in objects_in(part[key]) if each.get("type") != "null"), {}
+            )
+            if key == "oneOf" and "anyOf" not in keywords and "anyOf" not in made:
+                made["anyOf"] = part[key]
+            else:
+                made = {**variant, **made}
+    return made
+
+
+def _valid(part: Schema) -> Schema:
+    made: Schema = {}
+    for key, value in part.items():
+        new = _valid_value(key, value)
+        if new is not None or key in ("const", "default"):
+            made[key] = new
+    items = part.get("items")
+    if isinstance(items, list):
+        made.setdefault("prefixItems", [each for each in items if _is_schema(each)])
+        if not made["prefixItems"]:
+            del made["prefixItems"]
+        if _is_schema(part.get("additionalItems")):
+            made["items"] = part["additionalItems"]
+    for flag, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        # Up to draft 4 it was a flag that excludes the limit itself.
+        if part.get(flag) is True and limit in made:
+            made[flag] = made.pop(limit)
+    return made
+
+
+def _valid_value(key: str, value: Any) -> Any:
+    """A keyword's value in a valid form; `None` if it has none."""
+    if key in _OUTDATED:
+        return None
+    if key == "type":
+        return _valid_type(value)
+    if key == "required":
+        return _distinct(value) if isinstance(value, list) else None
+    if key in SINGLE:
+        return value if _is_schema(value) else None
+    if key in LISTED:
+        return [each for each in value if _is_schema(each)] or None if _is_list(value) else None
+    if key in NAMED:
+        return _valid_named(value) if isinstance(value, dict) else None
+    for keys, fits in _FORMS:
+        if key in keys:
+            return value if fits(value) else None
+    return value
+
+
+def _valid_named(value: Schema) -> Schema:
+    return {name: each for name, each in value.items() if _is_schema(each)}
+
+
+def _valid_type(value: Any) -> Any:
+    if isinstance(value, list):
+        return _distinct([each for each in map(_valid_type, value) if each]) or None
+    if not isinstance(value, str):
+        return None
+    word = value.lower()
+    return word if word in _TYPES else _TYPES_BY_NICKNAME.get(word)
+
+
+def _distinct(value: list[Any]) -> list[str]:
+    return list(dict.fromkeys(each for each in value if isinstance(each, str)))
+
+
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, dict | bool)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and value >= 0 and value == int(value)
+
+
+_FORMS: Final[tuple[tuple[frozenset[str], Callable[[Any], bool]], ...]] = (
+    (_NUMBERS, _is_number),
+    (_COUNTS, _is_count),
+    (_FLAGS, lambda value: isinstance(value, bool)),
+    (_WORDS, lambda value: isinstance(value, str)),
+    (_LISTS, _is_list),
+)
+
+
+def _plain(part: Schema) -> Schema:
+    made = {key: value for key, value in part.items() if key in _PLAIN}
+    if made == part:
+        return part
+    if "type" not in made:
+        # The first alternative is better than none.
+        for key in COMBINATORS:
+            for variant in objects_in(part.get(key)):
+                if variant.get("type") not in (None, "null"):
+                    return {**variant, **made}
+    return made
+
+
+def _properties(schema: Schema) -> Schema:
+    found = schema.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _required(schema: Schema) -> list[str]:
+    found = schema.get("required")
+    return _distinct(found) if isinstance(found, list) else []

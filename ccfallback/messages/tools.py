@@ -57,7 +57,7 @@ def available_note(name: object) -> str:
 
 def is_custom(tool: object) -> bool:
     """Whether the client runs a tool itself; Anthropic's own tools have another type."""
-    return isinstance(tool, dict) and tool.get("type") in (None, "custom")
+    return isinstance(tool, dict) and kind_of(tool) in ("", "custom")
 
 
 def tool_changes(body: Body) -> Iterator[Mapping[str, Any]]:

@@ -1,146 +1,123 @@
-"""Rectifiers: known repairs of a refused request. Pure: an Anthropic draft in, one out.
+"""Repairs of a refused request. Pure: a draft of a Messages request in, another one out.
 
-One file a rectifier, one place in `RECTIFIERS`; the switch in `[rectifier]` is its name.
+A new repair is a row in one of the themed modules. Its name is its switch in `[rectifier]`;
+rows of the same name are one repair.
 """
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
 
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
-from ccfallback.rectify.after_results import AFTER_RESULTS
-from ccfallback.rectify.alternation import ALTERNATION
-from ccfallback.rectify.beta_flags import BETA_FLAGS
-from ccfallback.rectify.billing_text import BILLING_TEXT
-from ccfallback.rectify.block_types import BLOCK_TYPES
-from ccfallback.rectify.cache_control import CACHE_CONTROL
-from ccfallback.rectify.cache_marks import CACHE_MARKS
-from ccfallback.rectify.citations import CITATIONS
-from ccfallback.rectify.context_limit import CONTEXT_LIMIT
-from ccfallback.rectify.context_management import CONTEXT_MANAGEMENT
-from ccfallback.rectify.dialect import DIALECTS
-from ccfallback.rectify.empty_text import EMPTY_TEXT
-from ccfallback.rectify.extra_fields import EXTRA_FIELDS
-from ccfallback.rectify.forced_tool import FORCED_TOOL
-from ccfallback.rectify.max_tokens import MAX_TOKENS
-from ccfallback.rectify.media import MEDIA
-from ccfallback.rectify.orphan_results import ORPHAN_RESULTS
-from ccfallback.rectify.output_config import OUTPUT_CONFIG
-from ccfallback.rectify.parameters import PARAMETERS
-from ccfallback.rectify.prefill import PREFILL
-from ccfallback.rectify.reasoning_content import REASONING_CONTENT
-from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.rectify.sampling import SAMPLING
-from ccfallback.rectify.server_tools import SERVER_TOOLS
-from ccfallback.rectify.signature_field import SIGNATURE_FIELD
-from ccfallback.rectify.system_role import SYSTEM_ROLE
-from ccfallback.rectify.thinking_binding import THINKING_BINDING
-from ccfallback.rectify.thinking_budget import THINKING_BUDGET
-from ccfallback.rectify.thinking_fields import THINKING_FIELDS
-from ccfallback.rectify.thinking_latest import THINKING_LATEST
-from ccfallback.rectify.thinking_mode import THINKING_MODE
-from ccfallback.rectify.thinking_signature import THINKING_SIGNATURE
-from ccfallback.rectify.thinking_start import THINKING_START
-from ccfallback.rectify.tool_changes import TOOL_CHANGES
-from ccfallback.rectify.tool_fields import TOOL_FIELDS
-from ccfallback.rectify.tool_ids import TOOL_IDS
-from ccfallback.rectify.tool_name_form import TOOL_NAME_FORM
-from ccfallback.rectify.tool_names import TOOL_NAMES
-from ccfallback.rectify.tool_schemas import TOOL_SCHEMAS
-from ccfallback.rectify.tool_use_concurrency import TOOL_USE_CONCURRENCY
-from ccfallback.rectify.tools_missing import TOOLS_MISSING
-
-RECTIFIERS: Final[tuple[Rectifier, ...]] = (
-    *DIALECTS,
-    BETA_FLAGS,
-    CONTEXT_MANAGEMENT,
-    OUTPUT_CONFIG,
-    TOOL_FIELDS,
-    CACHE_CONTROL,
-    TOOL_CHANGES,
-    SYSTEM_ROLE,
-    BILLING_TEXT,
-    SIGNATURE_FIELD,
-    THINKING_FIELDS,
-    EXTRA_FIELDS,
-    SAMPLING,
-    PARAMETERS,
-    MAX_TOKENS,
-    CONTEXT_LIMIT,
-    THINKING_BINDING,
-    THINKING_SIGNATURE,
-    THINKING_START,
-    THINKING_LATEST,
-    THINKING_BUDGET,
-    THINKING_MODE,
-    FORCED_TOOL,
-    REASONING_CONTENT,
-    BLOCK_TYPES,
-    SERVER_TOOLS,
-    TOOL_USE_CONCURRENCY,
-    ORPHAN_RESULTS,
-    TOOL_IDS,
-    TOOL_NAMES,
-    TOOL_NAME_FORM,
-    TOOLS_MISSING,
-    TOOL_SCHEMAS,
-    EMPTY_TEXT,
-    CACHE_MARKS,
-    CITATIONS,
-    MEDIA,
-    AFTER_RESULTS,
-    ALTERNATION,
-    PREFILL,
+from ccfallback.rectify import (
+    cache,
+    dialect,
+    fields,
+    media,
+    thinking,
+    tool_results,
+    tools,
+    turns,
 )
-"""In the order in which they are considered: the provider's own words, fields and flags, thinking,
-then structure. What knows a field of its own comes before what takes any field out."""
+from ccfallback.rectify.rule import Refusal, Repaired, Rule, first_repair, says
 
+RULES: Final[tuple[Rule[Any], ...]] = (
+    *dialect.RULES,
+    *fields.BETA_FLAGS,
+    *fields.OWN_FIELDS,
+    *tools.FIELDS,
+    *cache.RULES,
+    *tools.CHANGES,
+    *turns.SYSTEM_ROLE,
+    *thinking.FIELDS,
+    *fields.ANY_FIELD,
+    *thinking.RULES,
+    *turns.BLOCK_TYPES,
+    *tool_results.SERVER_TOOLS,
+    *tool_results.RULES,
+    *tools.RULES,
+    *turns.EMPTY_TEXT,
+    *turns.CITATIONS,
+    *media.RULES,
+    *turns.ORDER,
+)
+"""In the order in which they are considered: how the provider wants the request translated, fields
+and flags, thinking, then structure. A rule for one field comes before the rule for any field."""
 
-BY_NAME: Final = {rectifier.name: rectifier for rectifier in RECTIFIERS}
+BY_NAME: Final[Mapping[str, tuple[Rule[Any], ...]]] = {
+    name: tuple(rule for rule in RULES if rule.name == name)
+    for name in dict.fromkeys(rule.name for rule in RULES)
+}
 
+NAMES: Final = tuple(BY_NAME)
+"""The names of all repairs, in order."""
 
 ROUNDS: Final = 3
-"""One repair may bring up what another is for, as when it moves a field to where it is refused."""
-
-_PLACES: Final = {name: place for place, name in enumerate(BY_NAME)}
+"""How often lessons are applied: one repair may call for another, as when it moves a field to
+where the provider refuses it."""
 
 
 def rectify(
     draft: RequestDraft, refusal: Refusal, *, skip: Collection[str] = ()
 ) -> tuple[str, Repaired] | None:
-    """The first repair that applies and is not to be skipped: its name and what it made."""
-    for rectifier in RECTIFIERS:
-        if rectifier.name not in skip:
-            repaired = attempt(rectifier, draft, refusal)
-            if repaired is not None:
-                return rectifier.name, repaired
+    """The first repair that applies and is not to be skipped, with its name."""
+    for name in NAMES:
+        if name not in skip and (made := attempt(name, draft, refusal)) is not None:
+            return name, made
     return None
 
 
 def prevent(
     draft: RequestDraft, lessons: Iterable[LearnedRejection], *, skip: Collection[str] = ()
 ) -> tuple[RequestDraft, list[LearnedRejection]]:
-    """The draft without what is known to be refused, and the lessons that were of use."""
+    """The draft without what the lessons say is refused, and the lessons that changed it."""
     known = sorted(
         (lesson for lesson in lessons if lesson.rectifier in BY_NAME.keys() - skip),
-        key=lambda lesson: _PLACES[lesson.rectifier],
+        key=lambda lesson: NAMES.index(lesson.rectifier),
     )
     used: list[LearnedRejection] = []
     for _ in range(ROUNDS):
         before = draft
         for lesson in known:
-            repaired = attempt(BY_NAME[lesson.rectifier], draft, Refusal(400, lesson.text))
-            if repaired is not None:
-                draft = repaired.draft
+            made = attempt(lesson.rectifier, draft, Refusal(400, lesson.text))
+            if made is not None:
+                draft = made.draft
                 used.append(lesson)
         if draft is before:
             break
     return draft, used
 
 
-def attempt(rectifier: Rectifier, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
-    """A rectifier's repair; none where the body is nested so deeply that no code can walk it."""
+def attempt(name: str, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
+    """The repair of this name; `None` if it does not apply, or if the body is nested too deeply
+    to be walked."""
     try:
-        return rectifier.repair(draft, refusal)
+        return first_repair(BY_NAME[name], draft, refusal)
     except RecursionError:
         return None
+
+
+CLIENTS_OWN: Final = frozenset({"media", "prefill", "tool_schemas"})
+"""Repairs that are not made for the primary: they cost more than they help, since the client has
+ways of its own."""
+
+_REPAIRED_BY_THE_CLIENT: Final = says(
+    r"context_management: extra inputs are not permitted",
+    r"unexpected values?(?:\(s\))? .* for the anthropic-beta header",
+    r"role: input should be user or assistant",
+    r"unexpected role system",
+    r"adaptive thinking is not supported",
+    r"does not support the effort parameter",
+    r"max_tokens: \d+ > \d+",
+    r"input length and max_tokens exceed context limit",
+    r"invalid signature in thinking block",
+)
+
+
+def repaired_by_client(refusal: Refusal) -> bool:
+    """Whether Claude Code itself repairs a request with this refusal.
+
+    For the primary that is left to it: it edits the request by the wording of the refusal and
+    remembers that for the session, which a repair here would prevent.
+    """
+    return _REPAIRED_BY_THE_CLIENT(refusal) is not None

@@ -1,7 +1,7 @@
-"""Images and documents that a provider can't take: a note stands where each one was.
+"""Images and documents that a provider does not accept: a note replaces each of them.
 
-Nothing is resized. Where a limit is named, what is over it goes; where a place is named, what is
-there goes; where neither is, everything of the kind.
+Nothing is resized. If the refusal names a limit, what is over it goes; if it names a place, what
+is there goes; otherwise everything of the kind goes.
 """
 
 import re
@@ -9,64 +9,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.messages.media import (
-    base64_data,
-    image_size,
-    media_type,
-    with_true_media_type,
+from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
+from ccfallback.messages.turns import (
+    Block,
+    content_list,
+    kind_of,
+    string,
+    text_block,
+    with_content,
 )
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify.rule import Rectifier, Refusal, Repaired
-from ccfallback.rectify.turns import (
-    Block,
-    blocks_of,
-    counted,
-    kind_of,
-    messages_of,
+from ccfallback.rectify.rule import (
+    Refusal,
+    Repaired,
+    Rule,
+    describe,
     named_places,
-    text,
-    with_blocks,
-    with_messages,
-    word,
+    repaired_messages,
 )
 
-_NO_IMAGES: Final = re.compile(
-    # What is refused there may be one kind or size of image only.
-    r"(?:not|n.?t) support (?:image|vision|multi-?modal)(?!\w* (?:type|format|media|mime|file|size"
-    r"|larger|bigger|over|above|dimension|resolution|detail|edit|generat|output))"
-    r"|no endpoints found that support image input"
-    r"|images? (?:inputs? )?(?:is|are) not (?:supported|enabled|allowed)"
-    r"|unknown variant image(?:_url)?\b|image_url is only supported by certain models"
-    r"|input tag image(?:_url)? found using type does not match"
-    r"|is not a multi-?modal model|at most 0 images?\b"
-)
-_NO_DOCUMENTS: Final = re.compile(
-    r"(?:not|n.?t) support (?:(?:pdf|document)s?\b(?! \w* ?(?:larger|longer|over|generat))"
-    r"|file (?:input|content|part)s?\b)"
-    r"|(?:pdf|document)s? (?:inputs? |content )?(?:is|are) not (?:supported|enabled|allowed)"
-    r"|unknown variant (?:file|document)\b"
-    r"|input tag (?:file|document) found using type does not match"
-)
-_TOO_MANY: Final = re.compile(
-    r"at most (?P<images>\d{1,4}) images?\b"
-    r"|too much media: (?P<pages>\d{1,5}) document pages? \+ \d{1,5} images? > ?(?P<most>\d{1,5})"
-    r"|too many images(?: and documents)?: \d{1,5}(?: \+ (?P<documents>\d{1,5}))?"
-    r" > ?(?P<all>\d{1,5})"
-)
-_MISMATCH: Final = re.compile(
-    r"image does not match the provided media type|but the image appears to be an? "
-)
-_TOO_LARGE: Final = re.compile(
-    r"image exceeds\b.*maximum|dimensions exceed|image_dimensions_too_large|many-image requests"
-)
-_BROKEN: Final = re.compile(
-    r"could not process image|invalid image data|failed to decode image"
-    r"|cannot identify image file"
-)
-_BAD_DOCUMENT: Final = re.compile(
-    r"maximum of \d+ pdf pages|could not process (?:pdf|document)|invalid pdf"
-    r"|pdf (?:specified )?(?:was|is) (?:not valid|invalid|password|encrypted|corrupt)"
-)
 _BYTES: Final = re.compile(r"> ?(\d{4,10}) bytes|maximum of (\d{4,10}) bytes")
 _MEGABYTES: Final = re.compile(r"exceeds (?:the )?(\d{1,3})(?:\.0)? ?mb\b")
 _PIXELS: Final = re.compile(r"\b(\d{3,6}) pixels\b")
@@ -74,13 +35,13 @@ _PIXELS: Final = re.compile(r"\b(\d{3,6}) pixels\b")
 _NOTE: Final = re.compile(r"\[(?:image|document) removed: ")
 
 _MANY: Final = 20
-"""Images from which on the API calls it a many-image request."""
+"""A request with more images is a many-image request, for which the API has other limits."""
 
 _DOCUMENT: Final = "document"
 _IMAGE: Final = "image"
 
 _Place = tuple[int, ...]
-"""Of a block: its message, its index, and the one inside a result."""
+"""Where a block is: its message, its index, and that of the one inside a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,91 +50,106 @@ class _Medium:
     block: Block
 
 
-class _Media:
-    name = "media"
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a refusal says, and how it says it."""
 
-    def repair(self, draft: RequestDraft, refusal: Refusal) -> Repaired | None:
-        """Images and documents that were refused are notes."""
-        refused = f"{refusal.text} {refusal.code}".strip()
-        media = list(_media(messages_of(draft)))
-        images = [each for each in media if kind_of(each.block) == _IMAGE]
-        documents = [each for each in media if kind_of(each.block) == _DOCUMENT]
-        if _NO_IMAGES.search(refused):
-            lesson = "model does not support image input"
-            return _noted(draft, images, "not supported", lesson)
-        if _NO_DOCUMENTS.search(refused):
-            lesson = "model does not support document input"
-            return _noted(draft, documents, "not supported", lesson)
-        if many := _TOO_MANY.search(refused):
-            return _fewer(draft, many, images, documents)
-        if _MISMATCH.search(refused):
-            return _with_their_types(draft, images, refusal)
-        if _TOO_LARGE.search(refused):
-            return _smaller(draft, images, refusal)
-        if _BROKEN.search(refused):
-            unknown = [each for each in images if _is_unknown(each)]
-            wrong = [*_named(images, refusal), *unknown]
-            return _noted(draft, wrong or _elsewhere(draft, images, refusal), "unreadable")
-        if _BAD_DOCUMENT.search(refused):
-            wrong = _named(documents, refusal)
-            return _noted(draft, wrong or _elsewhere(draft, documents, refusal), "not accepted")
-        return None
+    refusal: Refusal
+    match: re.Match[str]
 
 
-def _media(messages: Sequence[Any]) -> Iterator[_Medium]:
-    """Every image and document, those in results too, from the oldest to the newest."""
-    for index, message in enumerate(messages):
-        for position, block in enumerate(blocks_of(message)):
-            if kind_of(block) in (_IMAGE, _DOCUMENT):
+def _says(*forms: str) -> Any:
+    """A match in the message or the code of a refusal."""
+    pattern = re.compile("|".join(forms))
+
+    def matches(refusal: Refusal) -> _Found | None:
+        found = pattern.search(f"{refusal.text} {refusal.code}".strip())
+        return found and _Found(refusal, found)
+
+    return matches
+
+
+def _blocks(draft: RequestDraft) -> Iterator[_Medium]:
+    """Every block of the messages, and every block in a result instead of that."""
+    for index, message in enumerate(draft.body.messages):
+        for position, block in enumerate(content_list(message)):
+            if kind_of(block) == "tool_result":
+                for inner, part in enumerate(content_list(block)):
+                    yield _Medium((index, position, inner), part)
+            else:
                 yield _Medium((index, position), block)
-            elif kind_of(block) == "tool_result":
-                for inner, part in enumerate(blocks_of(block)):
-                    if kind_of(part) in (_IMAGE, _DOCUMENT):
-                        yield _Medium((index, position, inner), part)
 
 
-def _named(media: Sequence[_Medium], refusal: Refusal) -> list[_Medium]:
+def _media(draft: RequestDraft, kind: str) -> list[_Medium]:
+    """Every image or document, from the oldest to the newest."""
+    return [each for each in _blocks(draft) if kind_of(each.block) == kind]
+
+
+def _at(media: Sequence[_Medium], refusal: Refusal) -> list[_Medium]:
     """Those at a place that the refusal names; a result's place is that of all in it."""
     named = named_places(refusal)
     return [each for each in media if each.place in named or each.place[:2] in named]
 
 
-def _elsewhere(
+def _at_or_all(
     draft: RequestDraft, media: Sequence[_Medium], refusal: Refusal
 ) -> Sequence[_Medium]:
-    """All of them, where there is nothing of the kind at the places that the refusal names.
+    """Those at a place that the refusal names; all of them if it names none of their places.
 
-    What became a note before is not looked for elsewhere.
+    If a note is there, the one that the refusal means was removed before.
     """
-    named = named_places(refusal)
-    for place in _notes(messages_of(draft)):
-        if not named or place in named or place[:2] in named:
-            return []
-    return media
+    if named := _at(media, refusal):
+        return named
+    notes = [each for each in _blocks(draft) if _NOTE.match(string(each.block, "text"))]
+    is_done = _at(notes, refusal) if named_places(refusal) else notes
+    return [] if is_done else media
 
 
-def _notes(messages: Sequence[Any]) -> Iterator[_Place]:
-    """Where something was removed before."""
-    for index, message in enumerate(messages):
-        for position, block in enumerate(blocks_of(message)):
-            if _NOTE.match(word(block, "text")):
-                yield index, position
-            elif kind_of(block) == "tool_result":
-                for inner, part in enumerate(blocks_of(block)):
-                    if _NOTE.match(word(part, "text")):
-                        yield index, position, inner
-
-
-def _is_unknown(medium: _Medium) -> bool:
-    data = base64_data(medium.block)
+def _is_unreadable(image: _Medium) -> bool:
+    data = base64_data(image.block)
     return bool(data) and not media_type(data)
 
 
-def _smaller(draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal) -> Repaired | None:
-    """The draft without images over a limit, in bytes or in pixels."""
-    refused = refusal.text
-    most = _bytes(refused)
-    pixels = _PIXELS.search(refused)
+def _without_images(draft: RequestDraft, _found: object) -> Repaired | None:
+    return _with_notes(draft, _media(draft, _IMAGE), "not supported")
+
+
+def _without_documents(draft: RequestDraft, _found: object) -> Repaired | None:
+    return _with_notes(draft, _media(draft, _DOCUMENT), "not supported")
+
+
+def _fewer(draft: RequestDraft, found: _Found) -> Repaired | None:
+    """Keep no more media than the provider accepts: the newest images."""
+    many, images, documents = found.match, _media(draft, _IMAGE), _media(draft, _DOCUMENT)
+    if many["images"]:
+        most = int(many["images"])
+        lost = images[: max(0, len(images) - most)]
+        return _with_notes(draft, lost, "too many", f"at most {most} images")
+    most = int(many["most"] or many["all"])
+    pages = int(many["pages"] or many["documents"] or 0)
+    # It is unknown how many pages each document has, so all go if they are too many alone.
+    lost, most = (documents, most) if pages > most else ([], most - pages)
+    return _with_notes(draft, [*lost, *images[: max(0, len(images) - most)]], "too many")
+
+
+def _with_true_types(draft: RequestDraft, found: _Found) -> Repaired | None:
+    """Correct the media type of each image; a note replaces a named one that is not an image."""
+    images = _media(draft, _IMAGE)
+    named = {each.place for each in _at(images, found.refusal)}
+    changes: dict[_Place, Block] = {}
+    for each in images:
+        new = with_true_media_type(each.block)
+        if new is each.block and each.place in named and _is_unreadable(each):
+            new = _note(each.block, "unreadable")
+        if new is not each.block:
+            changes[each.place] = new
+    return _replaced(draft, changes, describe(len(changes), "media type", "corrected"))
+
+
+def _smaller(draft: RequestDraft, found: _Found) -> Repaired | None:
+    """Remove images over a limit, in bytes or in pixels."""
+    images, refused = _media(draft, _IMAGE), found.refusal.text
+    most, pixels = _limit_in_bytes(refused), _PIXELS.search(refused)
     over: list[_Medium] = []
     lesson = None
     if most:
@@ -182,13 +158,13 @@ def _smaller(draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal) -
     elif pixels:
         is_many = "many-image" in refused
         if not is_many or len(images) > _MANY:
-            over = [each for each in images if _side(each) > int(pixels[1])]
+            over = [each for each in images if _longest_edge(each) > int(pixels[1])]
         kind = " for many-image requests" if is_many else ""
         lesson = f"image dimensions exceed max allowed size{kind}: {pixels[1]} pixels"
-    return _noted(draft, [*over, *_named(images, refusal)], "too large", lesson)
+    return _with_notes(draft, [*over, *_at(images, found.refusal)], "too large", lesson)
 
 
-def _bytes(refused: str) -> int:
+def _limit_in_bytes(refused: str) -> int:
     found = _BYTES.search(refused)
     if found:
         return int(found[1] or found[2])
@@ -196,84 +172,126 @@ def _bytes(refused: str) -> int:
     return int(megabytes[1]) << 20 if megabytes else 0
 
 
-def _side(image: _Medium) -> int:
+def _longest_edge(image: _Medium) -> int:
     return max(image_size(base64_data(image.block)) or (0, 0))
 
 
-def _fewer(
-    draft: RequestDraft,
-    many: re.Match[str],
-    images: Sequence[_Medium],
-    documents: Sequence[_Medium],
-) -> Repaired | None:
-    """The draft with no more media than are taken: the newest images."""
-    if many["images"]:
-        most = int(many["images"])
-        lost = images[: max(0, len(images) - most)]
-        return _noted(draft, lost, "too many", f"at most {most} images")
-    most = int(many["most"] or many["all"])
-    pages = int(many["pages"] or many["documents"] or 0)
-    # Which document has how many pages is not known, so all go where they are too much alone.
-    lost, most = (list(documents), most) if pages > most else ([], most - pages)
-    return _noted(draft, [*lost, *images[: max(0, len(images) - most)]], "too many")
+def _without_broken_images(draft: RequestDraft, found: _Found) -> Repaired | None:
+    images = _media(draft, _IMAGE)
+    unreadable = [each for each in images if _is_unreadable(each)]
+    wrong = [*_at(images, found.refusal), *unreadable]
+    return _with_notes(draft, wrong or _at_or_all(draft, images, found.refusal), "unreadable")
 
 
-def _with_their_types(
-    draft: RequestDraft, images: Sequence[_Medium], refusal: Refusal
-) -> Repaired | None:
-    """The draft with each image called what it is; a note for a named one that is nothing."""
-    named = {each.place for each in _named(images, refusal)}
-    changes = {each.place: with_true_media_type(each.block) for each in images}
-    for each in images:
-        if each.place in named and changes[each.place] is each.block and _is_unknown(each):
-            changes[each.place] = _note(each.block, "unreadable")
-    changes = {
-        each.place: changes[each.place] for each in images if changes[each.place] is not each.block
-    }
-    return _replaced(draft, changes, counted(len(changes), "media type", "corrected"))
+def _without_bad_documents(draft: RequestDraft, found: _Found) -> Repaired | None:
+    documents = _media(draft, _DOCUMENT)
+    return _with_notes(draft, _at_or_all(draft, documents, found.refusal), "not accepted")
 
 
-def _noted(
+def _with_notes(
     draft: RequestDraft, media: Sequence[_Medium], why: str, lesson: str | None = None
 ) -> Repaired | None:
     """The draft with a note in place of each of these."""
     changes = {each.place: _note(each.block, why) for each in media}
     kinds = [kind_of(each.block) for each in {each.place: each for each in media}.values()]
-    count = kinds.count(_IMAGE)
-    parts = [
-        counted(count, _IMAGE, f"removed: {why}"),
-        counted(len(kinds) - count, _DOCUMENT, f"removed: {why}"),
-    ]
-    return _replaced(draft, changes, ", ".join(filter(None, parts)), lesson)
+    words = [describe(kinds.count(kind), kind, f"removed: {why}") for kind in (_IMAGE, _DOCUMENT)]
+    return _replaced(draft, changes, *words, lesson=lesson)
 
 
 def _note(block: Block, why: str) -> Block:
-    note = text(f"[{kind_of(block)} removed: {why}]")
-    return {**note, "cache_control": mark} if (mark := block.get("cache_control")) else note
+    return text_block(f"[{kind_of(block)} removed: {why}]", like=block)
 
 
 def _replaced(
-    draft: RequestDraft, changes: dict[_Place, Block], changed: str, lesson: str | None = None
+    draft: RequestDraft, changes: dict[_Place, Block], *changed: str, lesson: str | None = None
 ) -> Repaired | None:
-    if not changes:
-        return None
     made: list[Any] = []
-    for index, message in enumerate(messages_of(draft)):
+    for index, message in enumerate(draft.body.messages):
         here = {place[1:]: block for place, block in changes.items() if place[0] == index}
         made.append(_with(message, here) if here else message)
-    return Repaired(with_messages(draft, made), changed, lesson)
+    return repaired_messages(draft, made, *changed, lesson=lesson)
 
 
 def _with(value: dict[str, Any], changes: dict[_Place, Block]) -> dict[str, Any]:
     """A message, or a result, with these blocks in it replaced."""
     blocks: list[Any] = []
-    for position, block in enumerate(blocks_of(value)):
+    for position, block in enumerate(content_list(value)):
         inner = {place[1:]: new for place, new in changes.items() if place[0] == position}
         if () in inner:
             blocks.append(inner[()])
         else:
             blocks.append(_with(block, inner) if inner else block)
-    return with_blocks(value, blocks)
+    return with_content(value, blocks)
 
 
-MEDIA: Final[Rectifier] = _Media()
+RULES: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        "media",
+        _says(
+            # The refusal may be about one kind or size of images only.
+            r"(?:not|n.?t) support (?:image|vision|multi-?modal)"
+            r"(?!\w* (?:type|format|media|mime|file|size|larger|bigger|over|above|dimension"
+            r"|resolution|detail|edit|generat|output))",
+            r"no endpoints found that support image input",
+            r"images? (?:inputs? )?(?:is|are) not (?:supported|enabled|allowed)",
+            r"unknown variant image(?:_url)?\b|image_url is only supported by certain models",
+            r"input tag image(?:_url)? found using type does not match",
+            r"is not a multi-?modal model|at most 0 images?\b",
+        ),
+        _without_images,
+        "model does not support image input",
+    ),
+    Rule(
+        "media",
+        _says(
+            r"(?:not|n.?t) support (?:(?:pdf|document)s?\b(?! \w* ?(?:larger|longer|over|generat))"
+            r"|file (?:input|content|part)s?\b)",
+            r"(?:pdf|document)s? (?:inputs? |content )?(?:is|are) not"
+            r" (?:supported|enabled|allowed)",
+            r"unknown variant (?:file|document)\b",
+            r"input tag (?:file|document) found using type does not match",
+        ),
+        _without_documents,
+        "model does not support document input",
+    ),
+    Rule(
+        "media",
+        _says(
+            r"at most (?P<images>\d{1,4}) images?\b",
+            r"too much media: (?P<pages>\d{1,5}) document pages? \+ \d{1,5} images?"
+            r" > ?(?P<most>\d{1,5})",
+            r"too many images(?: and documents)?: \d{1,5}(?: \+ (?P<documents>\d{1,5}))?"
+            r" > ?(?P<all>\d{1,5})",
+        ),
+        _fewer,
+    ),
+    Rule(
+        "media",
+        _says(r"image does not match the provided media type|but the image appears to be an? "),
+        _with_true_types,
+    ),
+    Rule(
+        "media",
+        _says(
+            r"image exceeds\b.*maximum|dimensions exceed|image_dimensions_too_large"
+            r"|many-image requests"
+        ),
+        _smaller,
+    ),
+    Rule(
+        "media",
+        _says(
+            r"could not process image|invalid image data|failed to decode image"
+            r"|cannot identify image file"
+        ),
+        _without_broken_images,
+    ),
+    Rule(
+        "media",
+        _says(
+            r"maximum of \d+ pdf pages|could not process (?:pdf|document)|invalid pdf"
+            r"|pdf (?:specified )?(?:was|is) (?:not valid|invalid|password|encrypted|corrupt)"
+        ),
+        _without_bad_documents,
+    ),
+)

@@ -9,7 +9,7 @@ from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
-from ccfallback.rectify import RECTIFIERS
+from ccfallback.rectify import NAMES
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import Refresher
 from ccfallback.server.serial_executor import SerialExecutor
@@ -21,7 +21,7 @@ NOTICE_PAUSE: Final = 60.0
 
 def config_file(path: Path) -> ConfigFile:
     """The configuration file, with the names that this program knows."""
-    return ConfigFile(path, FORMATS, lambda: [rectifier.name for rectifier in RECTIFIERS])
+    return ConfigFile(path, FORMATS, lambda: NAMES)
 
 
 class ConfigStore(Protocol):

@@ -17,10 +17,8 @@ from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import Outcome
-from ccfallback.rectify import prevent, rectify
-from ccfallback.rectify.client import THE_CLIENTS_OWN, repairs_itself
-from ccfallback.rectify.difference import difference
-from ccfallback.rectify.rule import Refusal, Repaired
+from ccfallback.rectify import CLIENTS_OWN, prevent, rectify, repaired_by_client
+from ccfallback.rectify.rule import Refusal, Repaired, difference
 from ccfallback.server.context import Context, Services
 from ccfallback.server.record import upstream_text
 from ccfallback.wire import FORMATS
@@ -72,12 +70,12 @@ class Repairs:
         if not rules.enabled or outcome.status not in REPAIRABLE:
             return None
         refusal = Refusal(outcome.status, outcome.message, outcome.code)
-        if provider.primary and repairs_itself(refusal):
+        if provider.primary and repaired_by_client(refusal):
             return None
         self._compare(provider, refusal)
         # The refusal is about what is left after the repairs that were made before sending.
         before = with_quirks(provider, self.apply_learned(provider, draft))
-        skip = used | rules.off | (THE_CLIENTS_OWN if provider.primary else frozenset())
+        skip = used | rules.off | (CLIENTS_OWN if provider.primary else frozenset())
         found = rectify(before, refusal, skip=skip)
         if found is None:
             return None

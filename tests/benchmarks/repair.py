@@ -17,13 +17,12 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.signatures import SignatureOrigins
-from ccfallback.rectify import RECTIFIERS, prevent, rectify
+from ccfallback.rectify import NAMES, attempt, prevent, rectify
 from ccfallback.rectify.rule import Refusal
 from ccfallback.simulator.scripted import Received
 from ccfallback.wire.privacy import body_for
 from tests.rectify.drafts import BETAS, CASES
-from tests.rectify.refusals import REFUSALS
-from tests.rectify.refused import REFUSED
+from tests.rectify.refusals import REFUSALS, REFUSED
 from tests.server.plain_api import refusals
 
 ROUNDS = 30
@@ -82,17 +81,17 @@ def lessons_of_the_plain_api(draft: RequestDraft) -> list[LearnedRejection]:
 def dearest_repair(raw: bytes) -> tuple[str, float]:
     """The repair that costs the most, bytes included, and how much."""
     costs: dict[str, float] = {}
-    for rectifier in RECTIFIERS:
-        for wording in (*REFUSALS.get(rectifier.name, ()), *REFUSED.get(rectifier.name, ())):
+    for name in NAMES:
+        for wording in (*REFUSALS.get(name, ()), *REFUSED.get(name, ())):
             refusal = Refusal(400, wording)
             began = perf_counter()
-            made = rectifier.repair(RequestDraft(Body.parse(raw), BETAS), refusal)
+            made = attempt(name, RequestDraft(Body.parse(raw), BETAS), refusal)
             if made is not None:
                 assert made.draft.body.raw
                 took = (perf_counter() - began) * 1e3
-                costs[rectifier.name] = max(took, costs.get(rectifier.name, 0.0))
-    name = max(costs, key=lambda each: costs[each])
-    return name, costs[name]
+                costs[name] = max(took, costs.get(name, 0.0))
+    dearest = max(costs, key=lambda each: costs[each])
+    return dearest, costs[dearest]
 
 
 def main() -> None:

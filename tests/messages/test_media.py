@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
-from tests.rectify.structure import PNG, image
+from tests.rectify.drafts import PNG, image
 
 
 def jpeg(width: int, height: int, preview: int = 0) -> bytes:

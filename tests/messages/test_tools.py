@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.tools import ToolNames, alphanumerics
+from ccfallback.messages.tools import (
+    ToolNames,
+    alphanumerics,
+    available_note,
+    has_deferred,
+    tool_changes,
+    tools_after_changes,
+    with_all_loaded,
+)
+from ccfallback.policy.draft import RequestDraft
+from tests.rectify.drafts import HI, RESULT, captured, draft, members, text
+from tests.rectify.drafts import user as user_message
 from tests.wire.openai.asked import asked, assistant, body, call, result, tool, user
 
 VALID = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -87,3 +98,46 @@ def test_a_name_is_no_longer_than_the_provider_takes(names: list[str], longest: 
 def test_letters_for_a_text_are_the_same_again() -> None:
     assert alphanumerics("a", 9) == alphanumerics("a", 9) != alphanumerics("b", 9)
     assert re.fullmatch(r"[A-Za-z0-9]{24}", alphanumerics("\ud800", 24))
+
+
+LOADED = {"name": "a", "input_schema": {"type": "object"}}
+
+
+def test_deferred_tools_are_loaded_and_the_placeholder_goes() -> None:
+    placeholder = {**LOADED, "name": "DeferredToolPlaceholder", "defer_loading": True}
+    before = draft(HI, tools=[LOADED, {**LOADED, "defer_loading": True}, placeholder])
+    after = RequestDraft(with_all_loaded(before.body))
+    assert members(after)["tools"] == [LOADED, LOADED]
+    assert not has_deferred(after.body)
+
+
+def test_what_a_search_found_is_said_in_words() -> None:
+    reference = {"type": "tool_reference", "tool_name": "Web"}
+    before = draft(user_message({**RESULT, "content": [reference, text("x")]}, text("y")))
+    assert has_deferred(before.body)
+    assert members(RequestDraft(with_all_loaded(before.body)))["messages"] == [
+        user_message({**RESULT, "content": [text("Tool Web is available."), text("x")]}, text("y"))
+    ]
+
+
+def test_the_real_clients_search() -> None:
+    for one in captured():
+        raw = with_all_loaded(one.body).raw
+        assert b'"defer_loading"' not in raw
+        assert b'"type":"tool_reference"' not in raw
+
+
+def test_a_note_names_the_tool_that_was_found() -> None:
+    assert available_note("Web") == "Tool Web is available."
+    assert available_note(None) == available_note("") == "A tool was found."
+
+
+def test_the_last_definition_of_a_tool_counts() -> None:
+    new = {**LOADED, "description": "new"}
+    change = {
+        "type": "tool_addition",
+        "tool": {"type": "tool_definition", "definition": new},
+    }
+    body = draft(HI, {"role": "system", "content": [change]}, tools=[LOADED]).body
+    assert list(tool_changes(body)) == [change]
+    assert tools_after_changes(body) == [new]

@@ -272,6 +272,43 @@ NEVER: Final = (
     "Invalid request",
     "Bad Request",
     "",
+    "prompt is too long: 210000 tokens > 200000 maximum",
+    "input is too long for requested model",
+    "context_length_exceeded",
+    "This model's maximum context length is 131072 tokens. However, you requested 140000 tokens"
+    " (132000 in the messages, 8000 in the completion). Please reduce the length of the messages.",
+    "Your input exceeds the context window of this model.",
+    "ContextWindowExceededError",
+    "the request exceeds the available context size",
+    "The number of tokens is longer than the model's context length",
+    "input token count exceeds the maximum number of tokens allowed 1048576",
+    "Your request exceeded model token limit: 131072",
+    "input token length too long",
+    "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+    "Prompt exceeds max length",
+    "Range of input length should be [1, 98304]",
+    "invalid params, context window exceeds limit",
+    "request (140000 tokens), but model only supports up to 131072",
+    "Please reduce the length of the messages or completion.",
+    "`inputs` tokens + `max_new_tokens` must be <= 32768. Given: 40000 `inputs` tokens",
+    "Your credit balance is too low to access the Anthropic API.",
+    "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+    "This credential is only authorized for use with Claude Code",
+    "OAuth authentication is currently not supported.",
+    "This organization has been disabled.",
+    "organization_on_hold",
+    "claude_code_version_too_old",
+    "Output blocked by content filtering policy",
+    "model: claude-none",
+    "thread_not_found",
+    "compaction_signature_invalid",
+    "File file_1 not found",
+    "policy_blocked",
+    "dlp_request_denied",
+    "messages: at least one message is required",
+    "invalid request",
+    "非法请求",
+    "",
 )
 """Conversations that do not fit, accounts, policies, and what says nothing."""
 
@@ -316,3 +353,207 @@ STRUCTURE: Final = (
     "messages: at least one message is required",
 )
 """What is wrong with the order of things, which others repair."""
+
+REFUSED: dict[str, tuple[str, ...]] = {
+    "tool_use_concurrency": (
+        "messages.6: `tool_use` ids were found without `tool_result` blocks immediately after:"
+        " toolu_01, toolu_02. Each `tool_use` block must have a corresponding `tool_result` block"
+        " in the next message.",
+        "messages -> 6: tool_use ids were found without tool_result blocks immediately after: a",
+        "messages.27: Did not find 1 `tool_result` block(s) at the beginning of this message."
+        " Messages following `tool_use` blocks must begin with a matching number of `tool_result`"
+        " blocks.",
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to"
+        " each 'tool_call_id'. The following tool_call_ids did not have response messages: a",
+        "insufficient tool messages following tool_calls message",
+        "Expected toolResult blocks at messages.2.content for the following Ids: tooluse_a",
+        "Please ensure that the number of function response parts is equal to the number of"
+        " function call parts of the function call turn.",
+    ),
+    "orphan_results": (
+        "messages.0.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_9."
+        " Each `tool_result` block must have a corresponding `tool_use` block in the previous"
+        " message.",
+        "messages -> 0 -> content -> 0: unexpected tool_use_id found in tool_result blocks: x",
+        "each tool_result block must have a corresponding tool_use block in the previous message",
+        "each tool_use must have a single result. Found multiple `tool_result` blocks with id: a",
+        "Invalid parameter: messages with role 'tool' must be a response to a preceeding message"
+        " with 'tool_calls'.",
+        "The number of toolResult blocks at messages.2.content exceeds the number of toolUse"
+        " blocks of previous turn.",
+    ),
+    "server_tools": (
+        "messages.1.content.0: `server_tool_use` was found without a corresponding"
+        " `web_search_tool_result` block",
+        "messages.7.content.1: `web_search` tool use with id `srvtoolu_1` was found without a"
+        " corresponding `web_search_tool_result` block",
+        "messages.7.content.0: unexpected `tool_use_id` found in `advisor_tool_result` blocks:"
+        " srvtoolu_01. Each `advisor_tool_result` block must have a corresponding"
+        " `server_tool_use` block before it.",
+        "messages.1.content.2.server_tool_use.id: String should match pattern"
+        " '^srvtoolu_[a-zA-Z0-9_]+$'",
+        "messages.1.content.3.web_search_tool_result.tool_use_id: String should match pattern"
+        " '^srvtoolu_[a-zA-Z0-9_]+$'",
+    ),
+    "tool_ids": (
+        "messages.3.content.1: `tool_use` ids must be unique",
+        "messages.1.content.1.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
+        "messages -> 1 -> content -> 1 -> tool_use -> id: string should match pattern"
+        " '^[a-zA-Z0-9_-]+$'",
+        "messages.2.content.0.tool_result.tool_use_id: String should match pattern"
+        " '^[a-zA-Z0-9_-]+$'",
+        "Tool call id was toolu_01 but must be a-z, A-Z, 0-9, with a length of 9.",
+        "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string with maximum"
+        " length 16, but got a string with length 45 instead.",
+        "Invalid 'messages[3].tool_call_id': string too long. Expected a string with maximum"
+        " length 16, but got a string with length 45 instead.",
+        "messages.2.content.0.tool_result.tool_use_id: String should have at most 16 characters",
+    ),
+    "tool_names": (
+        "tools: Tool names must be unique.",
+        "Duplicate function declaration found: Bash",
+    ),
+    "tools_missing": (
+        "Requests which include `tool_use` or `tool_result` blocks must define tools",
+        "The toolConfig field must be defined when using toolUse and toolResult content blocks.",
+        "Anthropic expects the `tools=` param to be passed in.",
+    ),
+    "tool_schemas": (
+        "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the"
+        " top level",
+        "tools.0.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft"
+        " 2020-12 (https://json-schema.org/draft/2020-12). Learn more about tool use at"
+        " https://docs.claude.com/en/docs/tool-use.",
+        "tools -> 0 -> custom -> input_schema: JSON schema is invalid",
+        "tools.0.custom.input_schema.type: Input should be 'object'",
+        "Invalid schema for function 'Bash': schema must have type 'object' and not have"
+        " 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level.",
+        "Invalid schema for function 'Bash': In context=('properties', 'a'), array schema missing"
+        " items.",
+        "Invalid schema for function 'Bash': In context=(), 'uniqueItems' is not permitted.",
+        'Invalid JSON payload received. Unknown name "$schema" at'
+        " 'tools[0].function_declarations[0].parameters': Cannot find field.",
+        "tools.function.parameters is not a valid moonshot flavored json schema, details: <At path"
+        " 'properties.a': type is not defined>",
+        "* GenerateContentRequest.tools[0].function_declarations[16].parameters.properties[a]"
+        ".items: missing field.",
+    ),
+    "block_types": (
+        "messages.5.content.1: Input tag 'server_tool_use' found using 'type' does not match any of"
+        " the expected tags: 'text', 'image'",
+        "messages[5]: unknown variant `web_search_tool_result`, expected one of `text`, `image`",
+    ),
+    "empty_text": (
+        "The content field in the Message object at messages.2 is empty. Add a ContentBlock object"
+        " to the content field and try again.",
+        "Invalid request: the message at position 2 with role 'assistant' must not be empty",
+        "messages: text content blocks must be non-empty",
+        "messages.3.content.0.text: text content blocks must contain non-whitespace text",
+        "messages.4: all messages must have non-empty content except for the optional final"
+        " assistant message",
+        "messages.0: user messages must have non-empty content",
+        "messages.0.content.1.text: cache_control cannot be set for empty text blocks",
+        "The text field in the ContentBlock object at messages.0.content.0 is blank. Add text to"
+        " the text field, and try again.",
+    ),
+    "cache_marks": (
+        "A maximum of 4 blocks with cache_control may be provided. Found 9.",
+        "messages.1.content.0.cache_control.ttl: a ttl='1h' cache_control block must not come after"
+        " a ttl='5m' cache_control block. Note that blocks are processed in the following order:"
+        " `tools`, `system`, `messages`.",
+    ),
+    "citations": (
+        "messages.1.content.0: `document` blocks are not permitted in assistant messages",
+        "messages.0.content.0.citations: citations are not allowed on text blocks in user messages",
+        "messages.1.content.0: document blocks directly in assistant messages are not supported"
+        " for this API version",
+    ),
+    "media": (
+        "messages.2.content.1.image.source.base64: image exceeds 5 MB maximum: 6500712 bytes > 524"
+        "2880 bytes",
+        "messages.7.content.3.image.source.base64.data: At least one of the image dimensions exceed"
+        " max allowed size: 2000 pixels",
+        "messages.2.content.1.image.source.base64.data: At least one of the image dimensions exceed"
+        " max allowed size for many-image requests: 2000 pixels",
+        "messages.2.content.1.image: Could not process image",
+        "messages -> 2 -> content -> 1 -> image: Could not process image",
+        "messages.2.content.1.image.source.base64: The image was specified using the image/jpeg"
+        " media type, but the image appears to be a image/png image",
+        "messages.2.content.1: Image does not match the provided media type image/jpeg",
+        "too much media: 0 document pages + 3 images > 1",
+        "At most 1 image(s) may be provided in one request.",
+        "this model does not support image input (ref: b8bd630e)",
+        "Failed to deserialize the JSON body into the target type: messages[0]: unknown variant"
+        " `image_url`, expected `text` at line 1 column 9",
+        "No endpoints found that support image input",
+        "Invalid content type. image_url is only supported by certain models.",
+        "m is not a multimodal model",
+        "messages.2.content.0: A maximum of 100 PDF pages may be provided.",
+        "messages.2.content.2.document: The PDF specified was not valid.",
+        "messages.2.content.2.document.source: The PDF specified is password protected.",
+        "This model does not support document input",
+    ),
+    "after_results": (
+        "Unexpected role 'user' after role 'tool'",
+        "Unexpected role 'system' after role 'tool'",
+    ),
+    "alternation": (
+        'messages: roles must alternate between "user" and "assistant", but found multiple "user"'
+        " roles in a row",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "After the optional system message, conversation roles must alternate user/assistant",
+        'messages: first message must use the "user" role',
+        "A conversation must start with a user message. Try again with a conversation that starts"
+        " with a user message.",
+        "deepseek-reasoner does not support successive user or assistant messages (messages[1] and"
+        " messages[2] in your input).",
+        "A conversation must alternate between user and assistant roles.",
+    ),
+    "prefill": (
+        "messages: final assistant content cannot end with trailing whitespace",
+        "This model does not support assistant message prefill. The conversation must end with a"
+        " user message.",
+        "A conversation must end with a user message. Try again with a conversation that ends with"
+        " a user message.",
+        "Expected last role User or Tool (or Assistant with prefix True) for serving but got"
+        " assistant",
+        "The last message of deepseek-reasoner must be a user message, or an assistant message"
+        " with prefix mode on",
+        "Cannot set `add_generation_prompt` to True when the last message is from the assistant.",
+    ),
+}
+
+OTHERS = (
+    "messages.1.content.0: Invalid `signature` in `thinking` block",
+    "messages.3.content.0: thinking block is bound to a different conversation",
+    "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.",
+    "messages.1.content.0.thinking.signature: Field required",
+    "messages.1.content.0.tool_use.signature: Extra inputs are not permitted",
+    "messages.1.content.0: `thinking` blocks in the latest assistant message cannot be modified",
+    "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
+    "`max_tokens` must be greater than `thinking.budget_tokens`",
+    "`thinking.type.enabled` is not supported for this model. Use `thinking.type.adaptive`",
+    "adaptive thinking is not supported on this model",
+    "Thinking may not be enabled when tool_choice forces tool use.",
+    "`temperature` may only be set to 1 when thinking is enabled",
+    "The reasoning_content in the thinking mode must be passed back to the API.",
+    'tool_choice: type "tool" and "any" are not supported for this model',
+    "Function call is missing a thought_signature in functionCall parts",
+    "Unexpected value(s) `a-1` for the `anthropic-beta` header",
+    "context_management: Extra inputs are not permitted",
+    "tools.0.custom.defer_loading: Extra inputs are not permitted",
+    "system.0.cache_control.ephemeral.scope: Extra inputs are not permitted",
+    "messages.0.content.0.citations: Extra inputs are not permitted",
+    "messages.1.role: Input should be 'user' or 'assistant'",
+    'Unexpected role "system". Allowed roles are "user" or "assistant"',
+    "x-anthropic-billing-header is a reserved keyword",
+    "`temperature` and `top_p` cannot both be specified for this model.",
+    "max_tokens: 128000 > 64000, which is the maximum allowed number of output tokens",
+    "input length and `max_tokens` exceed context limit: 199000 + 8000 > 200000",
+    "Unsupported parameter: 'max_tokens' is not supported with this model.",
+    "Unsupported value: 'temperature' does not support 0.2 with this model.",
+    "No endpoints found that support tool use",
+    "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,64}$'",
+    "tools.0.custom.name: String should have at most 64 characters",
+)
+"""What is somebody else's to repair."""

@@ -1,19 +1,35 @@
-"""Flags and the fields that they unlock."""
+"""What beta flags unlock."""
 
-from typing import Any, Final
+from typing import (
+    Any,
+    Final,
+)
 
 import pytest
 
-from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify.betas import UNLOCKED, settled, without_betas
-from tests.rectify.drafts import BETAS, FULL, HI, draft, members, user
+from ccfallback.policy.draft import (
+    RequestDraft,
+)
+from ccfallback.rectify.betas import (
+    UNLOCKED,
+    without_betas,
+    without_idle_betas,
+)
+from tests.rectify.drafts import (
+    BETAS,
+    FULL,
+    HI,
+    draft,
+    members,
+    user,
+)
 
 CONTEXT: Final[dict[str, Any]] = {"context_management": {"edits": []}}
 
 
 def test_a_flag_goes_with_its_field() -> None:
     before = draft(HI, betas=BETAS, **CONTEXT)
-    after = settled(before, before.body.without("context_management"))
+    after = without_idle_betas(before, before.with_body(before.body.without("context_management")))
     assert after.betas == tuple(beta for beta in BETAS if not beta.startswith("context-management"))
 
 
@@ -21,13 +37,18 @@ def test_a_flag_stays_for_another_field() -> None:
     tools = [{"name": "a", "input_schema": {}, "defer_loading": True, "input_examples": []}]
     before = draft(HI, betas=("advanced-tool-use-2025-11-20",), tools=tools)
     fewer = [{"name": "a", "input_schema": {}, "defer_loading": True}]
-    assert settled(before, before.body.with_members(tools=fewer)).betas == before.betas
-    assert settled(before, before.body.with_members(tools=[])).betas == ()
+    assert (
+        without_idle_betas(before, before.with_body(before.body.with_members(tools=fewer))).betas
+        == before.betas
+    )
+    assert (
+        without_idle_betas(before, before.with_body(before.body.with_members(tools=[]))).betas == ()
+    )
 
 
 def test_a_flag_that_was_idle_before_is_nobodys_business() -> None:
     before = draft(HI, betas=BETAS)
-    assert settled(before, before.body).betas == BETAS
+    assert without_idle_betas(before, before.with_body(before.body)).betas == BETAS
 
 
 def test_fields_go_with_their_flags() -> None:

@@ -1,4 +1,4 @@
-"""A provider of another format that says how it wants to be spoken to."""
+"""A provider of another format that says how it wants requests to be translated."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,8 +8,8 @@ import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify.dialect import DIALECTS
-from ccfallback.rectify.rule import Rectifier, Refusal
+from ccfallback.rectify import NAMES, attempt
+from ccfallback.rectify.rule import Refusal
 from tests.rectify.drafts import draft
 from tests.rectify.refusals import NEVER
 
@@ -82,32 +82,35 @@ ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
 }
 
 
-def knowing(before: RequestDraft, words: str) -> list[Rectifier]:
-    """Whoever would make a repair."""
-    return [each for each in DIALECTS if each.repair(before, Refusal(400, words)) is not None]
+DIALECTS = [name for name in NAMES if name.startswith("dialect_")]
+
+
+def applying(before: RequestDraft, words: str) -> list[str]:
+    """The repairs that apply."""
+    return [name for name in DIALECTS if attempt(name, before, Refusal(400, words)) is not None]
 
 
 @pytest.mark.parametrize("words", ROWS)
-def test_a_refusal_sets_a_switch_and_so_does_its_lesson(words: str) -> None:
+def test_a_refusal_sets_a_quirk_and_so_does_its_lesson(words: str) -> None:
     quirks, switches = ROWS[words]
     before = replace(draft(), quirks=quirks)
-    (dialect,) = knowing(before, words)
-    made = dialect.repair(before, Refusal(400, words))
+    (dialect,) = applying(before, words)
+    made = attempt(dialect, before, Refusal(400, words))
     assert made is not None
     assert made.draft.body is before.body
     assert made.draft.quirks == replace(quirks, **switches)
     assert all(name in made.changed for name in switches)
-    assert not knowing(made.draft, words)
+    assert not applying(made.draft, words)
     assert made.lesson
-    taught = dialect.repair(before, Refusal(400, made.lesson))
+    taught = attempt(dialect, before, Refusal(400, made.lesson))
     assert taught is not None
     assert taught.draft == made.draft
     assert taught.lesson == made.lesson
 
 
 @pytest.mark.parametrize("words", ROWS)
-def test_who_speaks_the_clients_own_format_has_no_such_switches(words: str) -> None:
-    assert not knowing(draft(), words)
+def test_a_provider_of_the_clients_own_format_has_no_quirks(words: str) -> None:
+    assert not applying(draft(), words)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +125,11 @@ def test_who_speaks_the_clients_own_format_has_no_such_switches(words: str) -> N
 )
 def test_what_is_about_something_else_sets_nothing(words: str) -> None:
     for quirks in (OPENAI, replace(OPENAI, system_inline=True, reasoning="effort")):
-        assert not knowing(replace(draft(), quirks=quirks), words)
+        assert not applying(replace(draft(), quirks=quirks), words)
 
 
-def test_a_users_own_choice_is_never_made_more_of() -> None:
+def test_a_users_own_lower_choice_stays() -> None:
     asked_in_words = replace(draft(), quirks=replace(OPENAI, response_format="prompt"))
-    assert not knowing(asked_in_words, "This response_format type is unavailable now")
+    assert not applying(asked_in_words, "This response_format type is unavailable now")
     no_stops = replace(draft(), quirks=replace(OPENAI, stop_limit=0))
-    assert not knowing(no_stops, "stop: at most 4")
+    assert not applying(no_stops, "stop: at most 4")

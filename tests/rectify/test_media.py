@@ -1,28 +1,41 @@
-"""Images and documents that a provider can't take."""
+"""Images and documents that are refused."""
 
-from typing import Any
+from typing import (
+    Any,
+)
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+)
+from hypothesis import (
+    strategies as st,
+)
 
-from ccfallback.rectify.media import MEDIA
-from ccfallback.rectify.rule import Refusal
-from tests.rectify.structure import (
+from ccfallback.rectify import (
+    attempt,
+)
+from ccfallback.rectify.rule import (
+    Refusal,
+)
+from tests.rectify.drafts import (
     MARK,
     PNG,
     assistant,
+    body_after,
     conversations,
     document,
     draft_of,
     image,
-    made,
-    repaired,
+    repair_body,
     result,
     text,
     user,
 )
-from tests.rectify.validity import faults
+from tests.rectify.validity import (
+    faults,
+)
 
 SMALL = "iVBORw0KGgoAAAANSUhEUgAAAGQAAABkAAAA"
 """The head of an image of 100 by 100 pixels."""
@@ -109,7 +122,7 @@ def note(why: str, kind: str = "image", **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_note_stands_in_its_place(blocks: list[Any], words: str, expected: list[Any]) -> None:
-    body = made(MEDIA, {"messages": [user(*blocks)]}, words)
+    body = body_after("media", {"messages": [user(*blocks)]}, words)
     if expected is not None:
         assert body["messages"] == [user(*expected)]
 
@@ -117,10 +130,10 @@ def test_a_note_stands_in_its_place(blocks: list[Any], words: str, expected: lis
 def test_an_image_in_a_result_is_named_by_a_longer_path() -> None:
     messages = [user(text("x"), result("a", [image(SMALL), image(SMALL), text("y")]))]
     words = f"messages.0.content.1.tool_result.content.1.image.source: {BROKEN}"
-    body = made(MEDIA, {"messages": messages}, words)
+    body = body_after("media", {"messages": messages}, words)
     content = [image(SMALL), note("unreadable"), text("y")]
     assert body["messages"] == [user(text("x"), result("a", content))]
-    body = made(MEDIA, {"messages": messages}, f"messages.0.content.1: {BROKEN}")
+    body = body_after("media", {"messages": messages}, f"messages.0.content.1: {BROKEN}")
     content = [note("unreadable"), note("unreadable"), text("y")]
     assert body["messages"] == [user(text("x"), result("a", content))]
 
@@ -146,7 +159,7 @@ def test_an_image_in_a_result_is_named_by_a_longer_path() -> None:
 )
 def test_what_is_learned_is_made_of_numbers(words: str, lesson: str | None, changed: str) -> None:
     messages = [user(image(SMALL), image(SMALL), *[image(SMALL)] * 20), user(image())]
-    repair = repaired(MEDIA, {"messages": messages}, words)
+    repair = repair_body("media", {"messages": messages}, words)
     assert repair is not None
     assert (repair.lesson, repair.changed) == (lesson, changed)
 
@@ -161,24 +174,24 @@ def test_what_is_learned_is_made_of_numbers(words: str, lesson: str | None, chan
     ],
 )
 def test_a_lesson_is_about_what_is_too_large_only(lesson: str, large: Any, fine: Any) -> None:
-    body = made(MEDIA, {"messages": [user(large, fine)]}, lesson)
+    body = body_after("media", {"messages": [user(large, fine)]}, lesson)
     assert body["messages"][0]["content"][1] == fine
-    assert repaired(MEDIA, {"messages": [user(fine)]}, lesson) is None
+    assert repair_body("media", {"messages": [user(fine)]}, lesson) is None
 
 
 def test_few_images_may_be_as_large_as_they_are() -> None:
     lesson = "image dimensions exceed max allowed size for many-image requests: 2000 pixels"
-    assert repaired(MEDIA, {"messages": [user(*[image()] * 20)]}, lesson) is None
-    assert repaired(MEDIA, {"messages": [user(*[image()] * 21)]}, lesson)
+    assert repair_body("media", {"messages": [user(*[image()] * 20)]}, lesson) is None
+    assert repair_body("media", {"messages": [user(*[image()] * 21)]}, lesson)
 
 
 @settings(max_examples=60, deadline=None)
 @given(conversations(), st.sampled_from([WIDE, HEAVY, BROKEN, KIND, BLIND, "at most 1 images"]))
 def test_the_rest_of_the_request_is_as_it_was(body: Any, words: str) -> None:
-    repair = repaired(MEDIA, body, words)
+    repair = repair_body("media", body, words)
     if repair is None:
         return
-    after = made(MEDIA, body, words)
+    after = body_after("media", body, words)
     assert not faults(after)
     for new, old in zip(after["messages"], body["messages"], strict=True):
         assert len(new["content"]) == len(old["content"])
@@ -196,16 +209,18 @@ def test_the_rest_of_the_request_is_as_it_was(body: Any, words: str) -> None:
     ],
 )
 def test_a_model_that_sees_is_not_taken_for_blind(words: str) -> None:
-    assert repaired(MEDIA, {"messages": [user(image(), document())]}, words) is None
+    assert repair_body("media", {"messages": [user(image(), document())]}, words) is None
 
 
 def test_nobody_else_is_asked() -> None:
-    assert repaired(MEDIA, {"messages": [user(text("hi")), assistant(text("ok"))]}, BLIND) is None
+    assert (
+        repair_body("media", {"messages": [user(text("hi")), assistant(text("ok"))]}, BLIND) is None
+    )
 
 
 def test_a_code_says_it_as_well_as_words() -> None:
     draft = draft_of({"messages": [user(image(), text("see"))]})
     refusal = Refusal(400, "messages.0.content.0.image: refused", "image_dimensions_too_large")
-    repair = MEDIA.repair(draft, refusal)
+    repair = attempt("media", draft, refusal)
     assert repair is not None
     assert repair.changed == "1 image removed: too large"

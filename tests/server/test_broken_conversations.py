@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ccfallback.simulator import scripted
 from tests.conftest import Chain
-from tests.rectify.structure import (
+from tests.rectify.drafts import (
     MARK,
     TOOLS,
     assistant,

@@ -1,0 +1,452 @@
+"""Fields, flags and values that a provider does not know or does not accept.
+
+A refused field is removed, or replaced by what the provider accepts.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ccfallback.messages.body import Body
+from ccfallback.messages.edit import ANY, Path, has, without
+from ccfallback.messages.effort import (
+    CONFIG,
+    EFFORT,
+    EFFORTS,
+    has_efforts_in_messages,
+    thinking_of,
+    with_at_most,
+    with_effort_among,
+    with_efforts_at_the_top,
+    without_effort,
+    without_empty_config,
+)
+from ccfallback.messages.errors import ContextSizes, context_sizes
+from ccfallback.messages.system import without_billing
+from ccfallback.messages.turns import kind_of
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.rectify.betas import without_betas
+from ccfallback.rectify.rule import (
+    Refusal,
+    Repaired,
+    Rule,
+    names_field,
+    names_member,
+    repaired,
+    says,
+    unknown_field,
+)
+
+# --- Beta flags ---
+
+_ABOUT_FLAGS: Final = says(r"anthropic[-_]beta|beta (?:flag|header|feature)s?\b")
+_REFUSED: Final = says(
+    r"unexpected|unsupported|unknown|unrecognized|invalid|not (?:supported|allowed|permitted|valid)"
+)
+_KNOWN: Final = re.compile(
+    r"(?:supported|allowed|valid|accepted|expected|available) (?:\w+ ){0,2}are"
+)
+_LOGIN: Final = "oauth-"
+"""Without this flag the login itself is refused."""
+
+
+def _text_about_flags(refusal: Refusal) -> str:
+    is_refusal = _ABOUT_FLAGS(refusal) and _REFUSED(refusal)
+    return _KNOWN.split(refusal.text)[0] if is_refusal else ""
+
+
+def _without_flags(draft: RequestDraft, text: str) -> Repaired | None:
+    """Remove the flags that the refusal names; some gateways refuse all without a name."""
+    named = {beta for beta in draft.betas if _names(text, beta)}
+    if not named and re.search(r"\binvalid beta flags?\b", text):
+        named = {beta for beta in draft.betas if not beta.startswith(_LOGIN)}
+    if not named:
+        return None
+    made, fields = without_betas(draft, frozenset(named))
+    names = ", ".join(sorted(named))
+    flags = "beta flag" if len(named) == 1 else "beta flags"
+    return Repaired(
+        made,
+        f"{len(named)} {flags} removed: {names}" + (f", and {', '.join(fields)}" if fields else ""),
+        f"Unexpected value(s) {names} for the anthropic-beta header",
+    )
+
+
+def _names(text: str, beta: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(beta.lower())}(?![\w-])", text) is not None
+
+
+# --- Context management ---
+
+_CONTEXT: Final = "context_management"
+_WITHOUT_THINKING: Final = "clear_thinking edits go only with thinking"
+_NEEDS_THINKING: Final = r"clear_thinking\w*\b.{0,40}\brequires\b.{0,20}\bthinking"
+
+
+def without_clearing(body: Body) -> Body:
+    """The body without the edits that clear thinking from the history."""
+    management = body.get(_CONTEXT)
+    edits = management.get("edits") if isinstance(management, dict) else None
+    if not isinstance(edits, list):
+        return body
+    kept = [edit for edit in edits if not kind_of(edit).startswith("clear_thinking_")]
+    if len(kept) == len(edits):
+        return body
+    if not kept:
+        return body.without(_CONTEXT)
+    return body.with_members(context_management={**management, "edits": kept})
+
+
+def _clear_nothing(draft: RequestDraft, _found: object) -> Repaired | None:
+    return repaired(draft, without_clearing(draft.body), "clear_thinking removed")
+
+
+def _thinking_is_off(draft: RequestDraft) -> bool:
+    return thinking_of(draft.body).get("type") in (None, "disabled")
+
+
+# --- Effort and the rest of `output_config` ---
+
+_BUDGET: Final[Path] = (CONFIG, "task_budget")
+_OF_MESSAGE: Final[Path] = ("messages", ANY, CONFIG)
+
+_NO_EFFORT: Final = (
+    r"(?:does not|doesnt|not) support(?: the)? (?:output_config\.)?(?:effort|reasoning_effort)\b"
+    r"|\b(?:effort|reasoning_effort)(?: parameter)?"
+    r" (?:(?:is|are) (?:not supported|unsupported)|requires a model that supports)"
+    r"|(?:unsupported|unknown|unrecognized) (?:parameter|field|argument)s?:? reasoning_effort\b"
+)
+_SAYS_NO_EFFORT: Final = says(_NO_EFFORT)
+_SOME_EFFORTS: Final = says(
+    r"\b(?:output_config\.effort|reasoning_effort)\b.{0,120}?"
+    r"(?:input should be|supported values are|must be one of|expected one of|should be one of)"
+    r":? (?P<known>(?:\w+(?:, (?:or |and )?| or | and )?){1,9})"
+)
+
+
+def _known_efforts(refusal: Refusal) -> tuple[str, ...]:
+    """The efforts that a refusal calls the only ones, in order."""
+    match = _SOME_EFFORTS(refusal)
+    words = re.split(r"\W+", match["known"]) if match else []
+    return tuple(effort for effort in EFFORTS if effort in words)
+
+
+def _lower_effort(draft: RequestDraft, known: tuple[str, ...]) -> Repaired | None:
+    body, names = with_effort_among(draft.body, known), ", ".join(known)
+    lesson = f"output_config.effort: Input should be {names}"
+    return repaired(draft, body, f"effort changed to one of {names}", lesson=lesson)
+
+
+def _is_about_messages(refusal: Refusal) -> bool:
+    return "per-turn effort" in refusal.text or any(
+        path[:3] == _OF_MESSAGE for path in refusal.paths
+    )
+
+
+def _is_about_reasoning_effort(refusal: Refusal) -> bool:
+    return "reasoning_effort" in refusal.text and bool(_SAYS_NO_EFFORT(refusal))
+
+
+def _without_reasoning_effort(body: Body) -> Body:
+    """A provider with `reasoning_effort` gets a budget of thinking as an effort, too."""
+    body = without_effort(body)
+    return body.without("thinking") if thinking_of(body).get("type") == "enabled" else body
+
+
+def _without_config(body: Body) -> Body:
+    """A format stays: without it the client would get an answer that it did not ask for."""
+    return body if has(body, (CONFIG, "format")) else body.without(CONFIG)
+
+
+def _on_body(
+    change: Callable[[Body], Body], changed: str
+) -> Callable[[RequestDraft, Any], Repaired | None]:
+    """A change of the body that always means the same."""
+    return lambda draft, _found: repaired(draft, change(draft.body), changed)
+
+
+# --- Any other field ---
+
+_KEPT: Final = frozenset(
+    {
+        *("model", "messages", "max_tokens", "tools", "system", "stream", "tool_choice"),
+        *("output_format", "thread", "compaction"),
+    }
+)
+"""Members without which the request would mean something else."""
+
+TOOL_FIELDS: Final = frozenset(
+    {"input_examples", "defer_loading", "eager_input_streaming", "strict", "allowed_callers"}
+)
+_CONTENT: Final = frozenset({"input", "input_schema", "schema", "data"})
+"""Members whose inside is not part of the protocol."""
+
+_OTHERS: Final = frozenset(
+    {
+        *("context_management", "output_config", "cache_control", "signature"),
+        *("temperature", "top_p", "top_k", "stop_sequences", "block_binding", "display"),
+    }
+)
+"""Fields that have a repair of their own."""
+
+
+def _removable_paths(refusal: Refusal) -> list[Path]:
+    return [path for path in refusal.paths if _is_removable(path)]
+
+
+def _is_removable(path: Path) -> bool:
+    if len(path) == 1 and path[0] in _KEPT:
+        return False
+    if path[0] == "tools" and path[-1] in TOOL_FIELDS:
+        return False
+    return _OTHERS.isdisjoint(path) and _CONTENT.isdisjoint(path[:-1])
+
+
+def _without_fields(draft: RequestDraft, paths: list[Path]) -> Repaired | None:
+    body, gone = draft.body, []
+    for path in paths:
+        body, count = without(body, path)
+        gone += [path] if count else []
+    names = ", ".join(".".join(path) for path in gone)
+    return repaired(draft, body, names and f"{names} removed", lesson=unknown_field(*gone))
+
+
+# --- Sampling and other parameters ---
+
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+_NAME: Final = r"\b(?:temperature|top_p|top_k)\b"
+_ONE: Final = re.compile(
+    r"unsupported (?:value|parameter)s?:? (?P<first>temperature|top_p|top_k)\b"
+    r"|\binvalid (?P<second>temperature|top_p|top_k): only 1(?:\.0)? is allowed"
+    r"|\b(?P<third>temperature|top_p|top_k)(?: parameter)? (?:is|are) (?:not supported|unsupported)"
+    r"|not support(?: the)? (?P<fourth>temperature|top_p|top_k)\b"
+)
+_PARAMETER: Final = re.compile(
+    r"unsupported (?:value|parameter)s?:? (?P<first>stop|stop_sequences|parallel_tool_calls|user)\b"
+    r"|\b(?P<second>parallel_tool_calls|stop_sequences)(?: parameter)? is not supported"
+    r"|not support(?: the)? (?P<third>parallel_tool_calls|stop_sequences)\b"
+)
+
+
+def _named(form: re.Pattern[str], refusal: Refusal) -> list[str]:
+    """The members that a refusal names, as unknown or in this form."""
+    named = [path[0] for path in refusal.paths if len(path) == 1]
+    named += [name for match in form.finditer(refusal.text) for name in match.groups() if name]
+    return list(dict.fromkeys(named))
+
+
+def _named_sampling(refusal: Refusal) -> list[str]:
+    named = _named(_ONE, refusal)
+    return [name for name in _SAMPLING if name in named]
+
+
+def _without_sampling(draft: RequestDraft, names: object) -> Repaired | None:
+    """Remove the named members; all of them if none is named."""
+    there = [
+        name for name in (names if isinstance(names, list) else _SAMPLING) if name in draft.body
+    ]
+    lesson = None
+    if isinstance(names, list):
+        lesson = "; ".join(f"Unsupported parameter: {name}" for name in names)
+    changed = f"{', '.join(there)} removed"
+    return repaired(draft, draft.body.without(*there), changed, lesson=lesson)
+
+
+def _without_parallel(body: Body) -> Body:
+    return without(body, ("tool_choice", "disable_parallel_tool_use"))[0]
+
+
+def _without_user(body: Body) -> Body:
+    body = without(body, ("metadata", "user_id"))[0]
+    return body.without("metadata") if body.get("metadata") == {} else body
+
+
+_PARAMETERS: Final[Mapping[str, tuple[str, Callable[[Body], Body]]]] = {
+    "stop": ("stop_sequences", lambda body: body.without("stop_sequences")),
+    "stop_sequences": ("stop_sequences", lambda body: body.without("stop_sequences")),
+    "parallel_tool_calls": ("disable_parallel_tool_use", _without_parallel),
+    "user": ("user_id", _without_user),
+}
+"""By the provider's name of a parameter: the client's name, and how it is removed."""
+
+
+def _without_parameters(draft: RequestDraft, named: list[str]) -> Repaired | None:
+    body, gone, lessons = draft.body, [], []
+    for name in named:
+        own_name, remove = _PARAMETERS.get(name, ("", lambda body: body))
+        changed = remove(body)
+        if changed is not body:
+            body = changed
+            gone.append(own_name)
+            lessons.append(f"Unsupported parameter: {name}")
+    changed_words = f"{', '.join(gone)} removed"
+    return repaired(draft, body, changed_words, lesson="; ".join(lessons))
+
+
+# --- The length of the answer ---
+
+_LIMIT: Final = r"\bmax_(?:completion_|output_)?tokens\b"
+_MOST: Final = r"(?P<most>\d[\d,]{0,11})"
+_LIMITS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_LIMIT}: \d[\d,]* > {_MOST},? which is the maximum",
+        rf"{_LIMIT}.{{0,40}}too (?:large|high|big).{{0,80}}supports at most {_MOST}\b",
+        rf"range of {_LIMIT} (?:should be|is) \[\d+, ?{_MOST}\]",
+        rf"{_LIMIT}.{{0,40}}range\b.{{0,40}}\[\d+, ?{_MOST}\]",
+        rf"(?<!\+ ){_LIMIT}:? (?:value )?(?:must|should|has to) be"
+        rf" (?:less than or equal to|<=|at most|no (?:more|greater) than) ?{_MOST}\b",
+        rf"{_LIMIT}: input should be less than or equal to {_MOST}\b",
+        rf"maximum tokens you requested exceeds the model limit of {_MOST}\b",
+        rf"{_LIMIT}.{{0,20}}(?:exceeds|exceeded|above|over) (?:the )?(?:model )?(?:output )?"
+        rf"(?:limit|maximum)(?: of|:)? {_MOST}\b",
+    )
+)
+_OF_CONTEXT: Final = says(r"context (?:length|limit|window)|prompt|input (?:length|tokens)")
+
+
+def _answer_limit(refusal: Refusal) -> int:
+    """The longest answer that the model gives; zero if the refusal is not about that."""
+    match = next((found for limit in _LIMITS if (found := limit.search(refusal.text))), None)
+    return int(match["most"].replace(",", "")) if match and not _OF_CONTEXT(refusal) else 0
+
+
+def _within_answer_limit(draft: RequestDraft, most: int) -> Repaired | None:
+    lesson = f"max_tokens is too large: this model supports at most {most}"
+    return _shortened(draft, most, lesson) if most < draft.body.max_tokens else None
+
+
+LEAST_ANSWER: Final = 2048
+"""Tokens with which an agent can do something."""
+
+_MARGIN: Final = 256
+"""Tokens of a template around the prompt; a hundredth of it is added for inexact counts."""
+
+
+def _within_context(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None:
+    """Ask for an answer that fits. Another request for the same model may have room enough.
+
+    If the room is too small, or unknown, the client has to shorten the conversation.
+    """
+    if sizes.prompt is None or sizes.prompt < 0:
+        return None
+    room = sizes.limit - sizes.prompt - sizes.prompt // 100 - _MARGIN
+    return _shortened(draft, room) if LEAST_ANSWER <= room < draft.body.max_tokens else None
+
+
+def _shortened(draft: RequestDraft, most: int, lesson: str | None = None) -> Repaired | None:
+    """An answer of at most so many tokens, thinking included."""
+    body = with_at_most(draft.body, most)
+    if "thinking" in draft.body and "thinking" not in body:
+        body = without_clearing(body)
+    changed = f"max_tokens changed from {draft.body.max_tokens} to {most}"
+    return repaired(draft, body, changed, lesson=lesson)
+
+
+BETA_FLAGS: Final[tuple[Rule[Any], ...]] = (Rule("beta_flags", _text_about_flags, _without_flags),)
+
+OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        "context_management",
+        says(r"input tag clear_thinking\w* found"),
+        _clear_nothing,
+        "Input tag clear_thinking found using type does not match any expected tag",
+    ),
+    Rule(
+        "context_management",
+        says(_NEEDS_THINKING, _WITHOUT_THINKING),
+        _clear_nothing,
+        _WITHOUT_THINKING,
+        when=_thinking_is_off,
+    ),
+    # There is thinking, so it is unknown why the edit is refused.
+    Rule("context_management", says(_NEEDS_THINKING), _clear_nothing),
+    Rule(
+        "context_management",
+        names_member(
+            _CONTEXT,
+            r"context_management\b.{0,20} (?:is not|not) (?:supported|allowed|available)",
+            r"(?:does not|doesnt) support context[_ ]management",
+        ),
+        _on_body(lambda body: body.without(_CONTEXT), f"{_CONTEXT} removed"),
+        unknown_field((_CONTEXT,)),
+    ),
+    Rule("output_config", _known_efforts, _lower_effort),
+    Rule(
+        "output_config",
+        _is_about_messages,
+        _on_body(
+            lambda body: with_efforts_at_the_top(body) if has_efforts_in_messages(body) else body,
+            "output_config of messages moved to the top",
+        ),
+        unknown_field(_OF_MESSAGE),
+    ),
+    Rule(
+        "output_config",
+        _is_about_reasoning_effort,
+        _on_body(_without_reasoning_effort, "effort removed"),
+        "reasoning_effort is not supported",
+    ),
+    Rule(
+        "output_config",
+        names_field(EFFORT, _NO_EFFORT),
+        _on_body(without_effort, "effort removed"),
+        unknown_field(EFFORT),
+    ),
+    Rule(
+        "output_config",
+        names_field(
+            _BUDGET,
+            r"task_budget(?: parameter)? (?:is not supported|requires a model that supports)",
+            r"(?:does not|not) support(?: the)? task[_ ]budgets?\b",
+        ),
+        _on_body(
+            lambda body: without_empty_config(without(body, _BUDGET)[0]), "task_budget removed"
+        ),
+        unknown_field(_BUDGET),
+    ),
+    Rule(
+        "output_config",
+        names_field((CONFIG,)),
+        _on_body(_without_config, "output_config removed"),
+        unknown_field((CONFIG,)),
+    ),
+    Rule(
+        "billing_text",
+        says(r"x-anthropic-billing-header.{0,20}reserved"),
+        _on_body(without_billing, "billing line removed from the system prompt"),
+        "x-anthropic-billing-header is a reserved keyword",
+    ),
+)
+
+ANY_FIELD: Final[tuple[Rule[Any], ...]] = (
+    Rule("extra_fields", _removable_paths, _without_fields),
+    # Without thinking the model accepts them.
+    Rule("sampling", says(rf"{_NAME}.{{0,60}}\bwhen thinking is enabled"), _without_sampling),
+    Rule(
+        "sampling",
+        says(
+            r"\btemperature and top_p cannot both be (?:specified|set)",
+            r"cannot (?:specify|set) both temperature and top_p",
+        ),
+        _on_body(
+            lambda body: body.without("top_p") if "temperature" in body else body, "top_p removed"
+        ),
+        "temperature and top_p cannot both be specified",
+    ),
+    Rule(
+        "sampling",
+        says(
+            rf"{_NAME}.{{0,20}}\b(?:is|are) deprecated\b",
+            rf"{_NAME}.{{0,60}}\bnot (?:supported|allowed|permitted) (?:under|with|in)"
+            r" .{0,40}version",
+            r"\bsampling parameters\b.{0,40}\bnot (?:supported|allowed|permitted)",
+        ),
+        _without_sampling,
+        "temperature is deprecated for this model",
+    ),
+    Rule("sampling", _named_sampling, _without_sampling),
+    Rule("parameters", lambda refusal: _named(_PARAMETER, refusal), _without_parameters),
+    Rule("max_tokens", _answer_limit, _within_answer_limit),
+    Rule("context_limit", lambda refusal: context_sizes(refusal.text), _within_context),
+)

@@ -1,0 +1,392 @@
+"""Fields, flags and values that are refused."""
+
+from typing import (
+    Any,
+)
+
+import pytest
+
+from ccfallback.rectify.fields import (
+    LEAST_ANSWER,
+)
+from tests.rectify.drafts import (
+    BETAS,
+    CALL,
+    FULL,
+    HI,
+    after,
+    assistant,
+    draft,
+    members,
+    refused,
+    repaired,
+    text,
+)
+from tests.rectify.refusals import (
+    REFUSALS,
+)
+
+# --- beta_flags ---
+
+CONTEXT, EFFORT = "context-management-2025-06-27", "effort-2025-11-24"
+SENTENCE = "Unexpected value(s) `{}` for the `anthropic-beta` header"
+
+
+def test_several_flags_go_with_their_fields_and_the_others_keep_their_order() -> None:
+    betas = ("a-1", CONTEXT, "b-1", "foo-1", "c-1")
+    before = draft(HI, betas=betas, context_management={"edits": []})
+    made = repaired("beta_flags", before, SENTENCE.format(f"{CONTEXT}`, `foo-1"))
+    assert made.draft.betas == ("a-1", "b-1", "c-1")
+    assert "context_management" not in made.draft.body
+    assert made.changed == (f"2 beta flags removed: {CONTEXT}, foo-1, and context_management")
+
+
+def test_a_flag_without_a_field_leaves_the_body_as_it_is() -> None:
+    before = draft(HI, betas=("foo-1",))
+    made = repaired("beta_flags", before, SENTENCE.format("foo-1"))
+    assert made.draft.body is before.body
+    assert made.draft.betas == ()
+
+
+def test_a_flag_that_begins_like_another() -> None:
+    before = draft(HI, betas=("foo-1", "foo-1-more", "a-foo-1"))
+    made = repaired("beta_flags", before, SENTENCE.format("foo-1"))
+    assert made.draft.betas == ("foo-1-more", "a-foo-1")
+
+
+def test_deferred_tools_need_their_flag() -> None:
+    flag = "advanced-tool-use-2025-11-20"
+    made = repaired("beta_flags", FULL[0], SENTENCE.format(flag))
+    tools = members(made.draft)["tools"]
+    assert [tool["name"] for tool in tools] == ["Bash", "WebFetch"]
+    assert not any("defer_loading" in tool or "input_examples" in tool for tool in tools)
+
+
+def test_flags_without_names_all_go_but_the_logins() -> None:
+    before = draft(HI, betas=(*BETAS, "oauth-2025-04-20"))
+    made = repaired("beta_flags", before, "invalid beta flag")
+    assert made.draft.betas == ("oauth-2025-04-20",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "effort-2025-11-24 is required in the anthropic-beta header",
+        SENTENCE.format("bar-1"),
+        f"anthropic-beta: invalid value bar-1. Supported values are: {EFFORT}",
+        "unexpected value for effort-2025-11-24",
+    ],
+)
+def test_other_words(message: str) -> None:
+    assert refused("beta_flags", draft(HI, betas=(EFFORT,)), message)
+
+
+# --- context_management ---
+
+CLEARING = {"type": "clear_thinking_20251015", "keep": "all"}
+OTHER = {"type": "clear_tool_uses_20250919"}
+NEEDS = "`clear_thinking_20251015` strategy requires `thinking` to be enabled or adaptive"
+UNKNOWN = "context_management: Extra inputs are not permitted"
+
+
+def test_the_field_goes_with_its_flag() -> None:
+    before = draft(HI, betas=BETAS, context_management={"edits": [CLEARING, OTHER]})
+    made = repaired("context_management", before, UNKNOWN)
+    assert "context_management" not in made.draft.body
+    assert set(BETAS) - set(made.draft.betas) == {"context-management-2025-06-27"}
+    assert made.lesson == UNKNOWN
+
+
+def test_only_the_edit_goes_where_only_it_is_refused() -> None:
+    before = draft(HI, betas=BETAS, context_management={"edits": [CLEARING, OTHER]})
+    made = repaired("context_management", before, NEEDS)
+    assert members(made.draft)["context_management"] == {"edits": [OTHER]}
+    assert made.draft.betas == BETAS
+    assert made.lesson is not None
+    thinks = draft(thinking={"type": "adaptive"}, context_management={"edits": [CLEARING]})
+    assert refused("context_management", thinks, made.lesson)
+
+
+def test_nothing_is_learned_where_there_was_thinking() -> None:
+    before = draft(thinking={"type": "adaptive"}, context_management={"edits": [CLEARING]})
+    assert repaired("context_management", before, NEEDS).lesson is None
+
+
+def test_nothing_to_do() -> None:
+    assert refused("context_management", draft(), UNKNOWN)
+    assert refused("context_management", draft(context_management={"edits": [OTHER]}), NEEDS)
+    assert refused("context_management", draft(context_management=7), NEEDS)
+
+
+# --- output_config ---
+
+FORMAT = {"type": "json_schema", "schema": {}}
+NOTE = {"role": "system", "content": "x"}
+LOW: Any = {"output_config": {"effort": "low"}}
+EXTRA = "{}: Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "left"),
+    [
+        ({"effort": "high"}, EXTRA.format("output_config"), None),
+        ({"effort": "high"}, EXTRA.format("output_config.effort"), None),
+        ({"effort": "high", "format": FORMAT}, "does not support the effort parameter",
+         {"format": FORMAT}),
+        ({"effort": "high", "task_budget": {}}, EXTRA.format("output_config.task_budget"),
+         {"effort": "high"}),
+        ({"effort": "max"}, "output_config.effort: Input should be 'low', 'medium' or 'high'",
+         {"effort": "high"}),
+        ({"effort": "xhigh"}, "'reasoning_effort' does not support 'xhigh' with this model. "
+         "Supported values are: 'low', 'medium', and 'high'.", {"effort": "high"}),
+        ({"effort": "low"}, "reasoning_effort must be one of medium, high", {"effort": "medium"}),
+    ],
+)  # fmt: skip
+def test_what_is_left(config: Any, message: str, left: Any) -> None:
+    assert (
+        after("output_config", draft(HI, betas=BETAS, output_config=config), message).get(
+            "output_config"
+        )
+        == left
+    )
+
+
+def test_the_flag_goes_with_the_effort() -> None:
+    made = repaired(
+        "output_config", draft(betas=BETAS, **LOW), "does not support the effort parameter"
+    )
+    assert set(BETAS) - set(made.draft.betas) == {"effort-2025-11-24"}
+
+
+def test_the_effort_of_a_message_moves_to_the_top() -> None:
+    before = draft(HI, {**NOTE, **LOW}, betas=BETAS, output_config={"effort": "high"})
+    made = repaired("output_config", before, EXTRA.format("messages.1.output_config"))
+    assert made.draft.body.get("messages") == [HI, NOTE]
+    assert made.draft.body.get("output_config") == {"effort": "low"}
+    assert set(BETAS) - set(made.draft.betas) == {"per-turn-control-2026-07-01"}
+
+
+def test_an_unknown_effort_goes_from_messages_too() -> None:
+    before = draft(HI, {**NOTE, **LOW}, {"role": "system", "content": "", **LOW})
+    now = after("output_config", before, "does not support the effort parameter")
+    assert now["messages"] == [HI, {**NOTE, "output_config": {}}]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        EXTRA.format("output_config"),
+        EXTRA.format("output_config.format"),
+        "output_config.format requires a model that supports structured outputs",
+    ],
+)
+def test_a_format_stays(message: str) -> None:
+    assert refused("output_config", draft(output_config={"format": FORMAT}), message)
+
+
+def test_an_effort_that_is_known_stays() -> None:
+    assert refused(
+        "output_config", draft(**LOW), "output_config.effort: Input should be 'low' or 'high'"
+    )
+
+
+# --- billing_text ---
+
+REFUSAL = "x-anthropic-billing-header is a reserved keyword"
+
+
+def test_the_line_goes() -> None:
+    system = [text("x-anthropic-billing-header: cc_version=2"), text("Be good.")]
+    assert after("billing_text", draft(system=system), REFUSAL)["system"] == [text("Be good.")]
+
+
+@pytest.mark.parametrize("system", [None, "Be good.", [text("Be good.")]])
+def test_billing_text_nothing_to_do(system: object) -> None:
+    assert refused("billing_text", draft(system=system), REFUSAL)
+
+
+# --- extra_fields ---
+
+
+def test_a_field_goes_and_nothing_besides() -> None:
+    before = draft(HI, assistant({**CALL, "caller": 1}, {**text("a"), "caller": 2}), foo=1, bar=2)
+    made = repaired("extra_fields", before, EXTRA.format("messages.1.content.0.tool_use.caller"))
+    assert members(made.draft) == {
+        **members(before),
+        "messages": [HI, assistant(CALL, {**text("a"), "caller": 2})],
+    }
+    assert made.lesson == EXTRA.format("messages.*.content.*.tool_use.caller")
+
+
+def test_several_go_with_their_flags() -> None:
+    before = draft(HI, speed="fast", foo=1, betas=("fast-mode-2026-01-01", "a-1"))
+    made = repaired("extra_fields", before, f"{EXTRA.format('speed')}; {EXTRA.format('foo')}")
+    assert made.draft.betas == ("a-1",)
+    assert members(made.draft).keys() == {"model", "max_tokens", "messages"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("model", "messages", "max_tokens", "system", "tools", "stream", "tool_choice"),
+        *("output_format", "thread", "compaction", "context_management", "output_config.effort"),
+        *("tools.0.strict", "tools.0.input_schema.foo", "tools.0.name", "tools.0.input_schema"),
+        *("messages.1.content.0.tool_use.input.command", "messages.0.role", "messages.0.content"),
+        *("messages.1.content.0.tool_use.id", "messages.1.content.0.signature", "nothing"),
+        "messages.1.content.0.cache_control",
+    ],
+)
+def test_what_is_needed_or_somebody_elses_stays(path: str) -> None:
+    before = draft(
+        HI,
+        assistant({**CALL, "signature": "s", "cache_control": {}}),
+        tools=[{"name": "a", "input_schema": {"foo": 1}, "strict": True}],
+        system="s",
+        stream=True,
+        tool_choice={"type": "any"},
+        output_format={},
+        thread={},
+        compaction={},
+        context_management={},
+        output_config={"effort": "low"},
+    )
+    assert refused("extra_fields", before, EXTRA.format(path))
+
+
+# --- sampling ---
+
+ALL: Any = {"temperature": 0.7, "top_p": 0.9, "top_k": 5}
+BOTH = "`temperature` and `top_p` cannot both be specified for this model."
+
+
+@pytest.mark.parametrize(
+    ("message", "left"),
+    [
+        (BOTH, {"temperature", "top_k"}),
+        ("`temperature` is deprecated for this model.", set()),
+        ("`top_k` must be unset when thinking is enabled.", set()),
+        ("Unsupported parameter: 'top_p' is not supported with this model.",
+         {"temperature", "top_k"}),
+        ("top_k: Extra inputs are not permitted", {"temperature", "top_p"}),
+        ("Unsupported value: 'temperature' does not support 0.7", {"top_p", "top_k"}),
+    ],
+)  # fmt: skip
+def test_sampling_what_is_left(message: str, left: set[str]) -> None:
+    made = repaired("sampling", draft(**ALL), message)
+    assert {name for name in ALL if name in made.draft.body} == left
+
+
+def test_what_depends_on_thinking_is_not_learned() -> None:
+    message = "`temperature` may only be set to 1 when thinking is enabled."
+    assert repaired("sampling", draft(**ALL), message).lesson is None
+
+
+def test_sampling_nothing_to_do() -> None:
+    assert refused("sampling", draft(top_p=1), BOTH)
+    assert refused("sampling", draft(), "`temperature` is deprecated for this model.")
+    assert refused("sampling", draft(**ALL), "temperature: Input should be less than or equal to 1")
+
+
+# --- parameters ---
+
+UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "left"),
+    [
+        ("stop", {"stop_sequences": ["a"]}, {}),
+        ("stop_sequences", {"stop_sequences": ["a"]}, {}),
+        ("user", {"metadata": {"user_id": "a"}}, {}),
+        ("user", {"metadata": {"user_id": "a", "b": 1}}, {"metadata": {"b": 1}}),
+        (
+            "parallel_tool_calls",
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+            {"tool_choice": {"type": "auto"}},
+        ),
+    ],
+)
+def test_it_goes_by_the_clients_name(name: str, given: Any, left: Any) -> None:
+    now = after("parameters", draft(**given), UNSUPPORTED.format(name))
+    assert {key: now[key] for key in now if key not in ("model", "max_tokens", "messages")} == left
+
+
+def test_parameters_nothing_to_do() -> None:
+    assert refused("parameters", draft(), UNSUPPORTED.format("stop"))
+    assert refused("parameters", draft(stop_sequences=["a"]), UNSUPPORTED.format("max_tokens"))
+
+
+# --- max_tokens ---
+
+LIMIT = "max_tokens: 128000 > {}, which is the maximum allowed number of output tokens for m"
+
+
+@pytest.mark.parametrize("message", REFUSALS["max_tokens"])
+def test_the_limit_is_read(message: str) -> None:
+    most = after("max_tokens", draft(max_tokens=128000), message)["max_tokens"]
+    assert most in (64000, 16384, 8192)
+    assert str(most) in message
+
+
+@pytest.mark.parametrize(
+    ("most", "budget"), [(8192, 8191), (64000, 31999), (1025, 1024), (1024, None)]
+)
+def test_thinking_stays_below(most: int, budget: int | None) -> None:
+    before = draft(
+        max_tokens=128000,
+        thinking={"type": "enabled", "budget_tokens": 31999},
+        context_management={"edits": [{"type": "clear_thinking_20251015"}]},
+    )
+    now = after("max_tokens", before, LIMIT.format(most))
+    assert now["max_tokens"] == most
+    assert now.get("thinking", {}).get("budget_tokens") == budget
+    assert ("context_management" in now) == (budget is not None)
+
+
+def test_what_is_learned_is_the_limit() -> None:
+    made = repaired("max_tokens", draft(), LIMIT.format("8,192"))
+    assert made.lesson == "max_tokens is too large: this model supports at most 8192"
+    assert made.changed == "max_tokens changed from 32000 to 8192"
+
+
+@pytest.mark.parametrize("limit", [32000, "64,000", 0])
+@pytest.mark.parametrize("asked", [32000, "x", None, True])
+def test_max_tokens_nothing_to_do(limit: Any, asked: Any) -> None:
+    assert refused("max_tokens", draft(max_tokens=asked), LIMIT.format(limit))
+
+
+# --- context_limit ---
+
+TOO_LITTLE_ROOM = (
+    "input length and `max_tokens` exceed context limit: {} + {} > {}, decrease input length"
+)
+
+
+@pytest.mark.parametrize("message", REFUSALS["context_limit"])
+def test_what_is_asked_for_fits(message: str) -> None:
+    left = after("context_limit", draft(max_tokens=128000), message)["max_tokens"]
+    prompt = 100000 if "100000" in message else 3073 if "3073" in message else 12000
+    context = 200000 if "200000" in message else 131072
+    assert 0.95 * (context - prompt) < left < context - prompt
+
+
+def test_nothing_is_learned() -> None:
+    before = draft(max_tokens=128000)
+    assert (
+        repaired("context_limit", before, TOO_LITTLE_ROOM.format(100, 128000, 128000)).lesson
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TOO_LITTLE_ROOM.format(198000, 32000, 200000),
+        TOO_LITTLE_ROOM.format(210000, 32000, 200000),
+        TOO_LITTLE_ROOM.format(100, 32000, 200000),
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ],
+)
+def test_a_conversation_that_is_too_long_is_not_repaired(message: str) -> None:
+    assert LEAST_ANSWER == 2048
+    assert refused("context_limit", draft(max_tokens=32000), message)
