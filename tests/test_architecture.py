@@ -47,9 +47,7 @@ ROOMS = {
     ),
     "wire": Room(frozenset({"wire", "messages", "config"}), frozenset({"msgspec"}), PURE_STDLIB),
     "rectify": Room(
-        frozenset({"rectify", "messages", "policy", "config"}),
-        frozenset({"msgspec"}),
-        PURE_STDLIB,
+        frozenset({"rectify", "messages", "policy"}), frozenset({"msgspec"}), PURE_STDLIB
     ),
     "http1": Room(frozenset({"http1"}), frozenset({"httptools"})),
     "state": Room(
