@@ -39,6 +39,27 @@ class ConfigStore(Protocol):
         """What the file holds; may block. Raises `ConfigError`."""
 
 
+class FixedConfig:
+    """A `ConfigStore` without a file: its configuration never changes."""
+
+    path = Path()
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def is_still(self, _version: object) -> bool:
+        """There is only one version."""
+        return True
+
+    def stamp(self) -> object:
+        """There is only one version."""
+        return None
+
+    def load(self) -> Config:
+        """The configuration."""
+        return self._config
+
+
 class LiveConfig:
     """One immutable `Config` at a time."""
 

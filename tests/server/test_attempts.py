@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,7 @@ from ccfallback.redact import Secret
 from ccfallback.server.attempts import AttemptResult, Attempts
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
-from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.upstream import Upstreams
 from ccfallback.simulator import scripted
@@ -38,22 +37,6 @@ PRIMARY = Provider(name="one", base_url="https://one.test", primary=True)
 FALLBACK = Provider(
     name="two", base_url="https://two.test", key=KeySource(literal=Secret("supersecret"))
 )
-
-
-class FixedConfig:
-    """A configuration store without a file."""
-
-    path = Path()
-
-    def is_still(self, version: object) -> bool:
-        """It never changes."""
-        return True
-
-    def stamp(self) -> None:
-        """There is only one version."""
-
-    def load(self) -> Config:
-        return Config()
 
 
 class ScriptedUpstreams(Upstreams):
@@ -123,7 +106,7 @@ def run(
         recorder.listeners.append(records.append)
         breakers = Breakers(MemoryStore(), recorder)
         services = Services(
-            live=LiveConfig(FixedConfig(), recorder),
+            live=LiveConfig(FixedConfig(Config()), recorder),
             breakers=breakers,
             recorder=recorder,
             upstreams=ScriptedUpstreams(transport),

@@ -351,8 +351,8 @@ def providers(context: DoctorContext) -> Iterator[Finding]:
     """Whether every enabled provider answers; only with `--online`."""
     if not context.online or context.config is None:
         return
+    from ccfallback.cli.doctor.diagnosis import PASSING
     from ccfallback.cli.providers.test import ask
-    from ccfallback.server.diagnosis import PASSING
 
     for result in ask(context.session, context.config, list(context.config.active), ()):
         name = f"{result.provider}, asked for {result.model},"

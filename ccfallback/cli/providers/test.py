@@ -11,8 +11,8 @@ from ccfallback.cli.phrases import format_latency
 from ccfallback.cli.session import Session, require, session_of
 
 if TYPE_CHECKING:
+    from ccfallback.cli.doctor.probe import Probe
     from ccfallback.config.model import Config, Provider
-    from ccfallback.server.probe import Probe
 
 
 def trial(
@@ -59,8 +59,8 @@ def ask(
     models: "tuple[str, ...] | list[str]",
 ) -> "list[Probe]":
     """Ask providers for each of their models, with progress for a person who waits."""
-    from ccfallback.server.diagnosis import ASKED_FOR, models_for
-    from ccfallback.server.probe import probe
+    from ccfallback.cli.doctor.diagnosis import ASKED_FOR, models_for
+    from ccfallback.cli.doctor.probe import probe
 
     usual = [name for name in (session.environ.get("ANTHROPIC_MODEL"), *ASKED_FOR) if name]
     questions = [
@@ -68,7 +68,7 @@ def ask(
     ]
     waiting = [f"{provider.name} ({name})" for provider, name in questions]
 
-    def told(result: "Probe") -> None:
+    def show_result(result: "Probe") -> None:
         waiting.remove(f"{result.provider} ({result.model})")
         show()
 
@@ -84,7 +84,7 @@ def ask(
             questions,
             environ=session.environ,
             listener=_listener(session, config),
-            told=told,
+            on_result=show_result,
         )
     finally:
         session.console.progress("")

@@ -1,4 +1,4 @@
-"""Questions to providers over real sockets; `core/test_diagnosis.py` has the meanings."""
+"""Test requests to providers over real sockets; `test_diagnosis.py` tests what they mean."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.addresses import Address
+from ccfallback.cli.doctor.diagnosis import Trouble
+from ccfallback.cli.doctor.probe import Probe, probe
 from ccfallback.config.model import Config, KeySource, Provider, Token
 from ccfallback.redact import Secret
-from ccfallback.server.diagnosis import Trouble
-from ccfallback.server.probe import Probe, probe
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
 
@@ -162,7 +162,7 @@ def test_results_come_in_the_order_of_the_questions_and_are_told_at_once(upstrea
     good = fallback(upstream(scripted.reply("Hi")), name="two")
     questions = [(refusing, "a"), (good, "a"), (refusing, "b")]
     told: list[Probe] = []
-    found = probe(Config(providers=(refusing, good)), questions, environ={}, told=told.append)
+    found = probe(Config(providers=(refusing, good)), questions, environ={}, on_result=told.append)
     assert [(each.provider, each.model) for each in found] == [
         ("one", "a"),
         ("two", "a"),

@@ -2,10 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccfallback.config.model import Provider
-from ccfallback.messages.errors import read_error
-from ccfallback.policy.outcome import Fault, Outcome, classify
-from ccfallback.server.diagnosis import (
+from ccfallback.cli.doctor.diagnosis import (
     ASKED_FOR,
     Evidence,
     Trouble,
@@ -13,6 +10,9 @@ from ccfallback.server.diagnosis import (
     remedy,
     trouble,
 )
+from ccfallback.config.model import Provider
+from ccfallback.messages.errors import read_error
+from ccfallback.policy.outcome import Fault, Outcome, classify
 
 PLAIN = Provider(name="spare", base_url="https://user:pw@api.example.com/v1?key=in-the-query")
 OPENAI = replace(PLAIN, format="openai", auth_header="Authorization")

@@ -1,7 +1,7 @@
-"""What is wrong with a provider that was asked one small question, and what to do about it.
+"""Finds what is wrong with a provider by its answer to one small request, and what to do.
 
-`providers test` and `doctor --online` ask; this reads the answer. The tables below hold the
-remedies, a row for each kind of trouble.
+`providers test` and `doctor --online` send the request. The tables below hold the remedies, a row
+for each kind of trouble.
 """
 
 import re
@@ -19,14 +19,14 @@ from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
 from ccfallback.wire.format import WireFormat
 
 ASKED_FOR: Final = ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
-"""Models that Claude Code asks for, one of each size, the usual one first."""
+"""Models that Claude Code asks for, one of each size; the usual one is the first."""
 
 ANY_LETTERS: Final = "latest"
-"""Stands for a `*` where a glob has to be made a name."""
+"""Replaces a `*` to make a name of a glob."""
 
 
 class Trouble(StrEnum):
-    """Why a provider does not answer."""
+    """Why a provider gives no answer."""
 
     NONE = ""
     NO_KEY = "no-key"
@@ -44,34 +44,34 @@ class Trouble(StrEnum):
     OVERLOADED = "overloaded"
     LOOP = "loop"
     REFUSED = "refused"
-    """It refuses the request for another reason."""
+    """The provider refuses the request for another reason."""
     BROKEN = "broken"
-    """It fails, or its answer is none."""
+    """The provider fails, or its response is not an answer."""
 
 
 PASSING: Final = frozenset({Trouble.LIMIT, Trouble.OVERLOADED})
-"""Troubles of a provider that is set up as it should be."""
+"""Temporary troubles, of a provider that is configured correctly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One question to one provider, and what came back."""
+    """One request to one provider, and its response."""
 
     provider: Provider
     model: str
     outcome: Outcome
     body: bytes = b""
-    """The beginning of its answer, as the upstream sent it."""
+    """The beginning of the response's body."""
     location: str = ""
-    """Where it wants to be asked instead."""
+    """The target of a redirect."""
     sent: bool = True
     """Whether a request was made at all."""
     known_models: Sequence[str] = ()
-    """What the provider says it serves, where it was asked."""
+    """The models that the provider lists, if the list was read."""
 
 
 def models_for(provider: Provider, asked: Sequence[str], usual: Iterable[str]) -> tuple[str, ...]:
-    """The models to test a provider with: those `asked` for, else one for each it is mapped to.
+    """The models to test a provider with: those in `asked`, else one for each mapped model.
 
     `usual` are the models that a client asks for, the most likely first.
     """
@@ -90,11 +90,11 @@ def models_for(provider: Provider, asked: Sequence[str], usual: Iterable[str]) -
 
 
 def _example(glob: str) -> str:
-    """A model that a row of a mapping is for."""
+    """A model that matches a row of a mapping."""
     return re.sub(r"\[.*?\]|\?", "1", glob).replace("*", ANY_LETTERS)
 
 
-_OF_FAULT: Final[Mapping[Fault, Trouble]] = {
+_TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
     Fault.NONE: Trouble.NONE,
     Fault.REQUEST: Trouble.REFUSED,
     Fault.LOGIN: Trouble.KEY_REFUSED,
@@ -110,18 +110,18 @@ _OF_FAULT: Final[Mapping[Fault, Trouble]] = {
     Fault.TIMEOUT: Trouble.SLOW,
     Fault.TORN: Trouble.BROKEN,
 }
-"""What a fault means where the answer says nothing more; `trouble` reads the rest."""
+"""The trouble behind a fault, unless the response shows another; see `trouble`."""
 
 _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.NONE: "",
     Trouble.NO_KEY: "put the key where the configuration looks for it, or `{set} --api-key-stdin`",
     Trouble.KEY_REFUSED: "give it another key: `{set} --api-key-stdin`; if the key is right, "
     "another --auth-header than {auth_header} may be",
-    Trouble.CREDIT: "see to credit, plan and permissions of the account at the provider",
+    Trouble.CREDIT: "check credit, plan and permissions of the account at the provider",
     Trouble.WRONG_PATH: "there is nothing at {endpoint}: `{set} --base-url URL`, or "
     "`{set} --format {other}` if that is what it speaks",
     Trouble.WRONG_FORMAT: "it answers in the {other} format: `{set} --format {other}`",
-    Trouble.WEB_PAGE: "{endpoint} is a web page, no API: `{set} --base-url URL`",
+    Trouble.WEB_PAGE: "{endpoint} is a web page, not an API: `{set} --base-url URL`",
     Trouble.UNKNOWN_MODEL: "{mapping}",
     Trouble.REDIRECT: "redirects are not followed, because they would take the key along: "
     "`{set} --base-url {location}`",
@@ -129,12 +129,12 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     "(SSL_CERT_FILE), or use http:// on a port without TLS",
     Trouble.UNREACHABLE: "is {host} right, is it up, and does this machine get there? "
     "`{set} --base-url URL`",
-    Trouble.SLOW: "try again; if it is always so slow, give it more time in `timeouts`",
+    Trouble.SLOW: "try again; if it is always this slow, give it more time in `timeouts`",
     Trouble.LIMIT: "key and address are right; its limit is used up for now",
     Trouble.OVERLOADED: "key and address are right; try again in a minute",
     Trouble.LOOP: "give it the address of the provider itself: `{set} --base-url URL`",
-    Trouble.REFUSED: "see what it says; `ccfallback providers show {name}` shows how it is asked",
-    Trouble.BROKEN: "try again; if it goes on, look at the provider's status page",
+    Trouble.REFUSED: "see what it says; `ccfallback providers show {name}` shows its configuration",
+    Trouble.BROKEN: "try again; if that does not help, look at the provider's status page",
 }
 
 _MODEL_UNKNOWN: Final = re.compile(
@@ -150,7 +150,7 @@ _PAGE: Final = re.compile(rb"\s*<(?:!doctype )?html", re.IGNORECASE)
 
 
 def trouble(evidence: Evidence) -> Trouble:
-    """What is wrong, by all that is known."""
+    """What is wrong with the provider."""
     outcome = evidence.outcome
     if outcome.ok:
         return Trouble.NONE
@@ -175,11 +175,11 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.WRONG_FORMAT
     if status in (401, 403) and not _CREDIT.search(outcome.message):
         return Trouble.KEY_REFUSED
-    return _OF_FAULT[outcome.fault]
+    return _TROUBLE_BY_FAULT[outcome.fault]
 
 
 def remedy(evidence: Evidence) -> str:
-    """What to do about it, in one line; empty where there is nothing to do."""
+    """What to do about the trouble, in one line; empty if there is nothing to do."""
     provider = evidence.provider
     wire = FORMATS[provider.format]
     return _REMEDIES[trouble(evidence)].format(
@@ -215,7 +215,7 @@ def _is_about_the_model(outcome: Outcome) -> bool:
 
 
 def _suggested_mapping(evidence: Evidence) -> str:
-    """How to say which of the provider's models is meant."""
+    """How to map the model to one that the provider knows."""
     provider, model = evidence.provider, evidence.model
     target = provider.model_for(model)
     command = f"`ccfallback providers set {provider.name} --map '{model}={{}}'`"
@@ -228,7 +228,7 @@ def _suggested_mapping(evidence: Evidence) -> str:
 def _likely_model(
     provider: Provider, model: str, target: str, known_models: Sequence[str]
 ) -> str | None:
-    """The model of the provider that is probably wanted in place of `target`."""
+    """The model of the provider that is probably meant by `target`."""
     if known_models:
         bare = {name.rpartition("/")[2]: name for name in reversed(known_models)}
         for wanted in (target, model):
@@ -246,6 +246,6 @@ def _likely_model(
 
 
 def _bare(url: str) -> str:
-    """A URL without what may be a secret in it."""
+    """A URL without the parts that may hold a secret: user, password, query and fragment."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

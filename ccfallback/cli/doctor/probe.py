@@ -1,42 +1,41 @@
-"""Ask providers one small question each, the way the server would, and say what came of it.
+"""Sends providers one small request each, as the server would, and reports the results.
 
-A question goes through the server's own conversation, so that what holds here holds there. It
-leaves no trace: no breaker counts it, and no log has it.
+A request goes through the server's own attempts, so the server would get the same result. It
+leaves no trace: no breaker counts it, and no log holds it.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from ccfallback import __version__
 from ccfallback.addresses import Address
+from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.messages.body import Body
+from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempts import AttemptResult, Attempts
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
-from ccfallback.server.diagnosis import Evidence, Trouble, remedy, trouble
-from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.stream import READ_ERRORS, UpstreamResponse
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
-from ccfallback.wire.headers import text_headers
+from ccfallback.wire.headers import Headers, text_headers
 
-PATIENCE: Final = 30.0
-"""Seconds that a provider may take, where its own timeouts allow it more."""
+ANSWER_SECONDS: Final = 30.0
+"""How long a provider may take, if its own timeouts allow more."""
 
-LIST_PATIENCE: Final = 5.0
-"""Seconds for the list of a provider's models, which is only for a suggestion."""
+LIST_SECONDS: Final = 5.0
+"""How long the list of a provider's models may take; it is only for a suggestion."""
 
 EVIDENCE_BYTES: Final = 4000
 
@@ -45,14 +44,14 @@ NO_LOGIN: Final = "not tested: only Claude Code has the login for it"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a question to a provider came to."""
+    """The result of one request to a provider."""
 
     provider: str
     model: str
     mapped_to: str
     ok: bool
     tested: bool
-    """False where nobody here has the key; that is no failure."""
+    """False if only the client has the credentials; that is not a failure."""
     status: int | None
     seconds: float | None
     message: str
@@ -60,24 +59,24 @@ class Probe:
     trouble: Trouble
 
 
-class Impartial:
-    """Breakers that let everybody through and count nothing; a `core.failover.Health`."""
+class ClosedBreakers:
+    """Breakers that admit every request and count nothing; a `policy.failover.Health`."""
 
     def admission(self, _provider: Provider) -> Admission:
-        """Whoever is to be tested is asked."""
+        """Every provider may be tried."""
         return Admission.OPEN
 
     def cooldown_until(self, _provider: Provider) -> float:
-        """No cooldown stands in the way."""
+        """No provider is cooling down."""
         return 0.0
 
     def begin(self, provider: Provider) -> None:
-        """Takes no place."""
+        """Take no probe slot."""
 
     def settle(
         self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
     ) -> None:
-        """Counts nothing."""
+        """Count nothing."""
 
 
 def probe(
@@ -86,13 +85,14 @@ def probe(
     *,
     environ: Mapping[str, str],
     listener: Address | None = None,
-    told: Callable[[Probe], None] = lambda _: None,
+    on_result: Callable[[Probe], None] = lambda _: None,
 ) -> list[Probe]:
-    """Ask each provider for each model, all providers at once, and each one thing at a time.
+    """Send each provider a request for each model: all providers at once, its models in turn.
 
-    `listener` is where a server of ours listens; `told` hears of each result as it comes.
+    `listener` is the address on which a server of this program listens; `on_result` is called
+    with each result as it comes.
     """
-    return asyncio.run(_probe(config, questions, environ, listener, told))
+    return asyncio.run(_probe(config, questions, environ, listener, on_result))
 
 
 async def _probe(
@@ -100,35 +100,35 @@ async def _probe(
     questions: Sequence[tuple[Provider, str]],
     environ: Mapping[str, str],
     listener: Address | None,
-    told: Callable[[Probe], None],
+    on_result: Callable[[Probe], None],
 ) -> list[Probe]:
     prober = _Prober(config, environ, listener)
-    found: dict[int, Probe] = {}
+    results: dict[int, Probe] = {}
 
-    async def ask_in_turn(provider: Provider) -> None:
-        for place, (asked, model) in enumerate(questions):
-            if asked is provider:
-                found[place] = await prober.ask(provider, model)
-                told(found[place])
+    async def ask_in_turn(name: str) -> None:
+        for index, (provider, model) in enumerate(questions):
+            if provider.name == name:
+                results[index] = await prober.ask(provider, model)
+                on_result(results[index])
 
     try:
         async with asyncio.TaskGroup() as group:
-            for provider in {asked.name: asked for asked, _ in questions}.values():
-                group.create_task(ask_in_turn(provider))
+            for name in dict.fromkeys(provider.name for provider, _ in questions):
+                group.create_task(ask_in_turn(name))
     finally:
         await prober.aclose()
-    return [found[place] for place in sorted(found)]
+    return [results[index] for index in sorted(results)]
 
 
 class _Prober:
-    """Asks; keeps connections and keys for the next question."""
+    """Sends the requests; keeps connections and keys for the next one."""
 
     def __init__(
         self, config: Config, environ: Mapping[str, str], listener: Address | None
     ) -> None:
         self._config = config
         self._tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
-        self._login = _login(environ, self._tokens)
+        self._login = _find_login(environ, self._tokens)
         self._listener = listener
         self._keys = Keys()
         self._upstreams = Upstreams(config.proxy)
@@ -140,32 +140,33 @@ class _Prober:
         await self._upstreams.aclose()
 
     async def ask(self, provider: Provider, model: str) -> Probe:
-        """One question to one provider."""
+        """Send one request to one provider."""
         if provider.primary and not provider.key and not self._login:
             hint = "set ANTHROPIC_API_KEY for the test, or see what `ccfallback logs tail` says"
-            return _result(provider, model, message=NO_LOGIN, hint=hint)
-        said: list[Record] = []
-        services = self._services(said)
+            return _make_probe(provider, model, message=NO_LOGIN, hint=hint)
+        records: list[Record] = []
+        services = self._services(records)
         context = Context("probe", self._config, self._headers(provider), self._tokens)
-        talk = Attempts(services, context, Impartial(), wait=PATIENCE)
+        attempts = Attempts(services, context, ClosedBreakers(), wait=ANSWER_SECONDS)
         try:
-            await talk.run(_question(model), [provider], only_answers, 0.0)
-            reply = _telling(talk.results)
+            await attempts.run(_question(model), [provider], only_answers, 0.0)
+            result = _most_informative(attempts.results)
         finally:
-            await talk.close()
-        evidence = _evidence(provider, model, reply)
+            await attempts.close()
+        evidence = _collect_evidence(provider, model, result)
         if trouble(evidence) is Trouble.UNKNOWN_MODEL:
-            known = await self._models(services, context, provider)
-            evidence = _evidence(provider, model, reply, known)
-        words = next((each for r in reversed(said) if (each := getattr(r.data, "error", None))), "")
-        message = reply.outcome.reason + (f": {words}" if words else "")
-        return _result(provider, model, evidence, message=message, hint="", reply=reply)
+            models = await self._list_models(services, context, provider)
+            evidence = _collect_evidence(provider, model, result, models)
+        errors = (getattr(record.data, "error", None) for record in reversed(records))
+        error = next((text for text in errors if text), "")
+        message = result.outcome.reason + (f": {error}" if error else "")
+        return _make_probe(provider, model, evidence, message=message, result=result)
 
-    def _services(self, said: list[Record]) -> Services:
+    def _services(self, records: list[Record]) -> Services:
         recorder = Recorder(None)
-        recorder.listeners.append(said.append)
+        recorder.listeners.append(records.append)
         return Services(
-            live=LiveConfig(_Given(self._config), recorder),
+            live=LiveConfig(FixedConfig(self._config), recorder),
             breakers=self._breakers,
             recorder=recorder,
             upstreams=self._upstreams,
@@ -174,7 +175,7 @@ class _Prober:
             listener=self._listener,
         )
 
-    def _headers(self, provider: Provider) -> list[tuple[bytes, bytes]]:
+    def _headers(self, provider: Provider) -> Headers:
         headers = [
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
@@ -183,10 +184,10 @@ class _Prober:
         ]
         return headers + (self._login if provider.primary else [])
 
-    async def _models(
+    async def _list_models(
         self, services: Services, context: Context, provider: Provider
     ) -> tuple[str, ...]:
-        """What the provider says it serves; nothing where it does not say."""
+        """The models that the provider lists; none if it has no list."""
         wire = FORMATS[provider.format]
         url = wire.models_url(provider)
         if url is None:
@@ -200,41 +201,21 @@ class _Prober:
                 via=services.via,
                 tokens=context.tokens,
             )
-            request = UpstreamRequest(url, headers, b"", LIST_PATIENCE, method="GET")
-            async with asyncio.timeout(LIST_PATIENCE):
+            request = UpstreamRequest(url, headers, b"", LIST_SECONDS, method="GET")
+            async with asyncio.timeout(LIST_SECONDS):
                 response = await self._upstreams.transport(url).send(request)
                 answer = UpstreamResponse(response, context.watch)
                 try:
-                    body = await answer.read_all("list", LIST_PATIENCE)
+                    body = await answer.read_all("list", LIST_SECONDS)
                 finally:
                     await answer.aclose()
         except (KeyUnavailable, TimeoutError, *READ_ERRORS):
             return ()
-        return _names_in(body)
+        return _model_names(body)
 
 
-class _Given:
-    """A configuration that never changes; a `live_config.ConfigStore`."""
-
-    path = Path()
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-
-    def is_still(self, version: object) -> bool:
-        """It never changes."""
-        return True
-
-    def stamp(self) -> None:
-        """There is only one version."""
-
-    def load(self) -> Config:
-        """As it was given."""
-        return self._config
-
-
-def _login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """The client's own credentials, as the environment has them; access tokens are none."""
+def _find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> Headers:
+    """The client's own credentials in the environment, unless they are access tokens."""
     found = []
     for variable, header, scheme in (
         ("ANTHROPIC_API_KEY", b"x-api-key", b""),
@@ -247,64 +228,60 @@ def _login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> list[tuple[b
 
 
 def _question(model: str) -> Body:
-    asked = {
-        "model": model,
-        "max_tokens": 1,
-        "stream": True,
-        "messages": [{"role": "user", "content": "Hi"}],
-    }
-    return Body.parse(msgspec.json.encode(asked))
+    messages = [{"role": "user", "content": "Hi"}]
+    body = {"model": model, "max_tokens": 1, "stream": True, "messages": messages}
+    return Body.parse(msgspec.json.encode(body))
 
 
-def _telling(replies: Sequence[AttemptResult]) -> AttemptResult:
-    """The reply that tells most: a repair that is refused too leaves the first refusal standing."""
-    last = replies[-1]
+def _most_informative(results: Sequence[AttemptResult]) -> AttemptResult:
+    """The last result; of several refusals the first, because a repair led to the others."""
+    last = results[-1]
     if last.outcome.fault is not Fault.REQUEST:
         return last
-    return next(reply for reply in replies if reply.outcome.fault is Fault.REQUEST)
+    return next(result for result in results if result.outcome.fault is Fault.REQUEST)
 
 
-def _evidence(
-    provider: Provider, model: str, reply: AttemptResult, known_models: Sequence[str] = ()
+def _collect_evidence(
+    provider: Provider, model: str, result: AttemptResult, known_models: Sequence[str] = ()
 ) -> Evidence:
     return Evidence(
         provider=provider,
         model=model,
-        outcome=reply.outcome,
-        body=reply.body[:EVIDENCE_BYTES],
-        location=text_headers(reply.headers).get("location", ""),
-        sent=reply.sent,
+        outcome=result.outcome,
+        body=result.body[:EVIDENCE_BYTES],
+        location=text_headers(result.headers).get("location", ""),
+        sent=result.sent,
         known_models=known_models,
     )
 
 
-def _result(
+def _make_probe(
     provider: Provider,
     model: str,
     evidence: Evidence | None = None,
     *,
     message: str,
-    hint: str,
-    reply: AttemptResult | None = None,
+    hint: str = "",
+    result: AttemptResult | None = None,
 ) -> Probe:
     return Probe(
         provider=provider.name,
         model=model,
         mapped_to=provider.model_for(model),
-        ok=reply is None or reply.outcome.ok,
-        tested=reply is not None,
-        status=None if reply is None else reply.status,
-        seconds=None if reply is None or not reply.sent else round(reply.seconds, 3),
+        ok=result is None or result.outcome.ok,
+        tested=result is not None,
+        status=None if result is None else result.status,
+        seconds=None if result is None or not result.sent else round(result.seconds, 3),
         message=message,
         hint=hint if evidence is None else remedy(evidence),
         trouble=Trouble.NONE if evidence is None else trouble(evidence),
     )
 
 
-def _names_in(body: bytes) -> tuple[str, ...]:
+def _model_names(body: bytes) -> tuple[str, ...]:
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ()
     listed: Iterable[Any] = value.get("data") or () if isinstance(value, dict) else ()
     names = (each.get("id") for each in listed if isinstance(each, dict))
