@@ -25,11 +25,10 @@ from ccfallback.config.model import SECTIONS, Config, Provider, Token
 from ccfallback.config.options import Option, all_options, options
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
-from ccfallback.events.counters import COUNTERS, HISTOGRAMS
 from ccfallback.events.records import EVENTS
 from ccfallback.rectify import NAMES
 from ccfallback.server import routes as server
-from ccfallback.server.metrics import GAUGES, PROCESS
+from ccfallback.server.metrics import COUNTERS, GAUGES, HISTOGRAMS, PROCESS
 from ccfallback.simulator import scripted
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain

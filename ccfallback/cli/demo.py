@@ -3,7 +3,7 @@
 import typer
 
 from ccfallback.cli.console import ExitCode
-from ccfallback.cli.log_printer import Teller
+from ccfallback.cli.logs import LogPrinter
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 
@@ -17,10 +17,10 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
     from ccfallback.simulator.demo import demo as run
 
     console = session_of(ctx).console
-    tell = Teller(console)
+    printer = LogPrinter(console)
     if not as_json:
         console.say("An overloaded primary, a healthy fallback, and ccfallback in between:")
-    result = run(lambda record: None if as_json else tell(record))
+    result = run(lambda record: None if as_json else printer.print([record]))
     value = {
         "ok": result.ok,
         "status": result.status,

@@ -1,8 +1,7 @@
-"""Keys as they are pressed: a terminal that hands them over at once, and is given back as it was.
+"""Reads keys as they are pressed, and restores the terminal afterwards.
 
-One wait for everything that may happen, without a thread: a key, a new size of the window, the
-end of the time. A signal that would end the process becomes an exit, so that whoever has the
-screen gives it back too.
+One wait, without a thread, for everything that may happen: a key, a resized window, the end of the
+time. A signal that would kill the process becomes an exit, so that the screen is restored too.
 """
 
 import os
@@ -16,42 +15,42 @@ from types import FrameType
 from typing import Any, Final, Protocol, TextIO
 
 SUSPEND: Final = "\x1a"
-"""Ctrl-Z, which comes as a key: the screen is to be given back before we stop."""
+"""Ctrl-Z. It comes as a key, because the screen has to be restored before we stop."""
 
 END: Final = "\x04"
-"""Ctrl-D, and what a terminal that is gone gives."""
+"""Ctrl-D; also what a terminal that is gone gives."""
 
 _ESCAPE: Final = "\x1b"
 
 
 class Keys(Protocol):
-    """Where keys come from."""
+    """A source of keys."""
 
-    known: bool
-    """Whether any will ever come."""
+    available: bool
+    """Whether keys can be read at all."""
 
     def wait(self, seconds: float) -> str:
-        """The next keys; none if the time is over or the window has a new size."""
+        """The next keys; none if the time is over or the window was resized."""
 
 
 class NoKeys:
-    """Where it is not known how to have one: only time passes, and Ctrl-C ends it."""
+    """For systems where keys can't be read: only time passes, and Ctrl-C leaves."""
 
-    known = False
+    available = False
 
     def wait(self, seconds: float) -> str:
-        """Nothing, after that time."""
+        """No keys, after that time."""
         time.sleep(max(0.0, seconds))
         return ""
 
 
-def keys(stdin: TextIO) -> AbstractContextManager[Keys]:
-    """The keys of a terminal while it lasts; none where it is no terminal."""
-    return nullcontext(NoKeys()) if sys.platform == "win32" else _pressed(stdin)
+def read_keys(stdin: TextIO) -> AbstractContextManager[Keys]:
+    """A context in which a terminal's keys can be read; none if `stdin` is no terminal."""
+    return nullcontext(NoKeys()) if sys.platform == "win32" else _terminal_keys(stdin)
 
 
 def suspend() -> None:
-    """Stop until the shell goes on with us."""
+    """Stop until the shell continues us (`fg`)."""
     if sys.platform != "win32":
         os.kill(0, signal.SIGTSTP)
 
@@ -69,53 +68,53 @@ if sys.platform != "win32":
     _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
     @contextmanager
-    def _pressed(stdin: TextIO) -> Iterator[Keys]:
+    def _terminal_keys(stdin: TextIO) -> Iterator[Keys]:
         descriptor = stdin.fileno() if _is_terminal(stdin) else None
         with ExitStack() as stack:
-            bell = stack.enter_context(_bell())
+            resizes = stack.enter_context(_resizes())
             for number in _ENDING:
-                before = signal.signal(number, _leave)
+                before = signal.signal(number, _exit)
                 stack.callback(signal.signal, number, before)
             if descriptor is not None:
                 was = termios.tcgetattr(descriptor)
                 stack.callback(_set, descriptor, was)
-                _set(descriptor, _at_once(descriptor, was))
-            yield _Pressed(descriptor, bell)
+                _set(descriptor, _unbuffered(descriptor, was))
+            yield _TerminalKeys(descriptor, resizes)
 
-    class _Pressed:
+    class _TerminalKeys:
         """The keys of a terminal, if there is one."""
 
-        def __init__(self, descriptor: int | None, bell: int) -> None:
-            self.known = descriptor is not None
+        def __init__(self, descriptor: int | None, resizes: int) -> None:
+            self.available = descriptor is not None
             self._descriptor = descriptor
-            self._bell = bell
+            self._resizes = resizes
 
         def wait(self, seconds: float) -> str:
-            """The next keys; none if the time is over or the window has a new size."""
-            given = [each for each in (self._descriptor, self._bell) if each is not None]
+            """The next keys; none if the time is over or the window was resized."""
+            given = [each for each in (self._descriptor, self._resizes) if each is not None]
             ready, _, _ = select.select(given, [], [], max(0.0, seconds))
-            if self._bell in ready:
-                os.read(self._bell, 4096)
+            if self._resizes in ready:
+                os.read(self._resizes, 4096)
             if self._descriptor is None or self._descriptor not in ready:
                 return ""
             try:
                 pressed = os.read(self._descriptor, 4096).decode(errors="replace")
             except OSError:
                 return END
-            # An arrow or a mouse sends several letters, none of which was pressed.
+            # An arrow key or the mouse sends several characters, none of which was typed.
             return "" if pressed.startswith(_ESCAPE) else pressed or END
 
     @contextmanager
-    def _bell() -> Iterator[int]:
-        """A pipe that has something to read once the window has a new size."""
+    def _resizes() -> Iterator[int]:
+        """A pipe that becomes readable when the window is resized."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
 
-        def ring(_number: int, _frame: FrameType | None) -> None:
+        def on_resize(_number: int, _frame: FrameType | None) -> None:
             with suppress(BlockingIOError):
                 os.write(writing, b"!")
 
-        before = signal.signal(signal.SIGWINCH, ring)
+        before = signal.signal(signal.SIGWINCH, on_resize)
         try:
             yield reading
         finally:
@@ -123,18 +122,18 @@ if sys.platform != "win32":
             os.close(reading)
             os.close(writing)
 
-    def _at_once(descriptor: int, was: list[Any]) -> list[Any]:
-        """The terminal's mode in which keys are neither shown nor held until the line ends."""
+    def _unbuffered(descriptor: int, was: list[Any]) -> list[Any]:
+        """The terminal mode in which keys are neither echoed nor held until the end of the line."""
         control = list(was[6])
         control[termios.VMIN], control[termios.VTIME] = 1, 0
         control[termios.VSUSP] = bytes([os.fpathconf(descriptor, "PC_VDISABLE")])
         return [*was[:3], was[3] & ~(termios.ECHO | termios.ICANON), *was[4:6], control]
 
     def _set(descriptor: int, mode: list[Any]) -> None:
-        # At once, not when all is shown: a terminal that is held would hold us as well. One that
-        # has gone needs nothing more.
+        # TCSANOW does not wait for output: a held terminal would hold us as well. One that is gone
+        # needs nothing more.
         with suppress(termios.error):
             termios.tcsetattr(descriptor, termios.TCSANOW, mode)
 
-    def _leave(number: int, _frame: FrameType | None) -> None:
+    def _exit(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,19 +1,19 @@
-"""`ccfallback logs`: the log as a story for people, or as its own lines for scripts."""
+"""`ccfallback logs`: the log as lines for people, or as its own lines for scripts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, tzinfo
 from enum import StrEnum
+from functools import lru_cache
+from textwrap import wrap
 from typing import Any, Final
 
 import msgspec
 import typer
 
 from ccfallback.cli.console import Console
-from ccfallback.cli.log_printer import Record, Teller
 from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
-from ccfallback.cli.serve import Level
 from ccfallback.cli.session import session_of
-from ccfallback.events import story
-from ccfallback.events.records import record_from
+from ccfallback.events.records import ProviderSuccess, Record, RequestComplete, decode, printable
 
 app = make_app(
     name="logs",
@@ -21,16 +21,37 @@ app = make_app(
     epilog="Example: ccfallback logs tail -f",
 )
 
-Keep = Callable[[Mapping[str, Any]], bool]
-
-LEVELS: Final = tuple(level.value for level in Level)
+Keep = Callable[[Record[Any]], bool]
 
 POLL: Final = 0.2
 """Seconds between two looks at a followed log."""
 
+SIGNS: Final[Mapping[str, str]] = {"debug": " ", "info": "·", "warn": "!", "error": "✗"}
+"""What a level looks like without colour."""
+
+GOOD_EVENTS: Final = (RequestComplete, ProviderSuccess)
+GOOD_SIGN: Final = "✓"
+
+STYLES: Final[Mapping[str, str]] = {"·": "cyan", "!": "yellow", "✗": "red", GOOD_SIGN: "green"}
+
+ID_LENGTH: Final = 7
+"""The length of the random part of a request id, which is all that a line shows of it."""
+
+
+class Level(StrEnum):
+    """The log levels."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+LEVELS: Final = tuple(level.value for level in Level)
+
 
 class Status(StrEnum):
-    """Which news."""
+    """Which events."""
 
     ERROR = "error"
     SUCCESS = "success"
@@ -63,83 +84,132 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Show the last lines of the log."""
-    from ccfallback.events import journal
+    from ccfallback.events import journal_reader as reader
 
     session = session_of(ctx)
     console = session.console
     earliest = None if since is None else session.now() - parse_duration(since, "--since")
-    keep = _filter(
-        [
-            None if status is None else _has_status(status),
-            None if earliest is None else lambda record: _written(record) >= earliest,
-            None if level is None else lambda record: _gravity(record) >= LEVELS.index(level),
-            None if provider is None else lambda record: _data(record, "provider") == provider,
-            None if request is None else lambda record: story.is_of(record, request),
-        ]
-    )
-    lines = form is Format.JSON or (as_json and follow)
-    show = _Raw(console) if lines else Teller(console)
+    conditions: list[Keep | None] = [
+        None if status is None else lambda record: _has_status(record, status),
+        None if earliest is None else lambda record: (record.written or 0.0) >= earliest,
+        None if level is None else lambda record: _severity(record) >= LEVELS.index(level),
+        None if provider is None else lambda r: getattr(r.data, "provider", None) == provider,
+        None if request is None else lambda record: record.matches(request),
+    ]
+    wanted = [condition for condition in conditions if condition is not None]
+
+    def keep(record: Record[Any]) -> bool:
+        return all(condition(record) for condition in wanted)
+
+    raw = form is Format.JSON or (as_json and follow)
+    printer = LogPrinter(console)
+
+    def show(record: Record[Any], line: bytes) -> None:
+        if raw:
+            console.write_bytes(line.rstrip(b"\r\n") + b"\n")
+        else:
+            printer.print([record])
+
     path = session.paths.log
     if not path.exists():
         wait = "waiting for it" if follow else "`ccfallback serve` writes it"
         console.say(f"no log yet at {path}; {wait}")
-    end = journal.mark(path)
-    found = journal.tail(path, count, keep, end)
-    if as_json and not lines:
-        console.emit({"records": [record for record, _ in found]}, str)
+    end = reader.mark(path)
+    found = reader.tail(path, count, keep, end)
+    if as_json and not raw:
+        # The lines as they are: an event of another version may have members that we don't know.
+        console.emit({"records": [msgspec.Raw(line) for _, line in found]}, str)
         return
-    for record, raw in found:
-        show(record_from(record), raw)
+    for record, line in found:
+        show(record, line)
     if follow:
         try:
-            for raw in journal.follow(path, poll=POLL, start=end):
-                if keep(added := _record(raw)):
-                    show(record_from(added), raw)
+            for line in reader.follow(path, poll=POLL, start=end):
+                if (added := decode(line)) is not None and keep(added):
+                    show(added, line)
         except KeyboardInterrupt:
-            return  # It is how one ends following, not an interruption of anything.
+            return  # This is how a person stops following; nothing was interrupted.
 
 
-class _Raw:
-    """Prints lines byte for byte."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def __call__(self, record: Record, raw: bytes) -> None:
-        self._console.write_bytes(raw.rstrip(b"\r\n") + b"\n")
-
-
-def _filter(conditions: list[Keep | None]) -> Keep:
-    wanted = [condition for condition in conditions if condition is not None]
-    return lambda record: all(condition(record) for condition in wanted)
-
-
-def _has_status(status: Status) -> Keep:
+def _has_status(record: Record[Any], status: Status) -> bool:
     if status is Status.ERROR:
-        return lambda record: _gravity(record) >= LEVELS.index("warn")
-    return lambda record: record.get("event") in story.GOOD_EVENTS
+        return _severity(record) >= LEVELS.index("warn")
+    return isinstance(record.data, GOOD_EVENTS)
 
 
-def _written(record: Mapping[str, Any]) -> float:
-    when = story.moment(record)
-    return 0.0 if when is None else when.timestamp()
+def _severity(record: Record[Any]) -> int:
+    """The place of a record's level in `LEVELS`; an unknown level is below all."""
+    return LEVELS.index(record.level) if record.level in LEVELS else -1
 
 
-def _gravity(record: Mapping[str, Any]) -> int:
-    """The place of a record's level; a level that nobody knows is below all."""
-    level = record.get("level")
-    return LEVELS.index(level) if level in LEVELS else -1
+# -- A record as a line
 
 
-def _data(record: Mapping[str, Any], key: str) -> Any:
-    data = record.get("data")
-    return data.get(key) if isinstance(data, Mapping) else None
+class LogPrinter:
+    """Prints records, one line each; a new day gets a line of its own."""
+
+    def __init__(self, console: Console, timezone: tzinfo | None = None) -> None:
+        self._console = console
+        self._timezone = timezone
+        self._width = console.width
+        # Read once: it takes system calls, and would be most of what a line costs.
+        self._colour = console.colour
+        self._day = ""
+
+    def print(self, records: Iterable[Record[Any]]) -> None:
+        """Print records with one write."""
+        self._console.write("".join(map(self.format, records)))
+
+    def format(self, record: Record[Any]) -> str:
+        """The next record as text."""
+        paint = self._console.paint if self._colour else _plain
+        day, time = local_time(record, self._timezone)
+        sign, request = sign_of(record), f"{short_id(record):<{ID_LENGTH}}"
+        message = printable(record.message) or printable(record.event) or "(no message)"
+        new_day = ""
+        if day and day != self._day:
+            new_day = paint(day, "dim") + "\n"
+            self._day = day
+        margin = f"{time} {sign} {request}  "
+        texts = [message]
+        if self._width is not None and self._width > 2 * len(margin):
+            texts = wrap(message, self._width - len(margin), break_on_hyphens=False) or [""]
+        style = STYLES.get(sign, "dim")
+        head = f"{paint(time, 'dim')} {paint(sign, style)} {paint(request, 'dim')}  "
+        body_style = style if record.level in ("warn", "error", "debug") else ""
+        body = ("\n" + " " * len(margin)).join(paint(text, body_style) for text in texts)
+        return new_day + f"{head}{body}".rstrip() + "\n"
 
 
-def _record(raw: bytes) -> Mapping[str, Any]:
-    """The record of a line; an empty one of a line that is none."""
+def _plain(text: str, _style: str) -> str:
+    return text
+
+
+def sign_of(record: Record[Any]) -> str:
+    """One character that says how serious a record is."""
+    return GOOD_SIGN if isinstance(record.data, GOOD_EVENTS) else SIGNS.get(record.level, " ")
+
+
+def short_id(record: Record[Any]) -> str:
+    """The end of the request id: lines with the same one belong together."""
+    return printable(record.request_id or "")[-ID_LENGTH:]
+
+
+def local_time(record: Record[Any], timezone: tzinfo | None = None) -> tuple[str, str]:
+    """The day (empty if unknown) and the time of day, by default in this machine's timezone."""
+    stamp = record.timestamp
+    ours = len(stamp) == len("2025-05-11T14:20:03.123Z") and stamp[19] == "."
+    return _local_time(stamp[:19] + stamp[23:] if ours else stamp, timezone)
+
+
+@lru_cache(maxsize=8)
+def _local_time(timestamp: str, timezone: tzinfo | None) -> tuple[str, str]:
+    # Kept, because a great many lines have the same second.
     try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        moment = datetime.fromisoformat(timestamp)
+        if moment.tzinfo is None:
+            return "", "--:--:--"
+        local = moment.astimezone(timezone)
+    except (OverflowError, OSError, ValueError):
+        return "", "--:--:--"
+    return local.strftime("%Y-%m-%d"), local.strftime("%H:%M:%S")

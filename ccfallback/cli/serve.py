@@ -3,18 +3,17 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from ccfallback import __version__
 from ccfallback.cli.console import ClosedPipe
-from ccfallback.cli.log_printer import Teller
+from ccfallback.cli.logs import Level, LogPrinter
 from ccfallback.cli.options import make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError, PortTaken
-from ccfallback.events.backlog import Backlog
+from ccfallback.events.journal import Backlog
 
 if TYPE_CHECKING:
     from ccfallback.server.record import Listener, Record
@@ -26,15 +25,6 @@ NOT_PRINTED: Final = frozenset(
     {"request.start", "provider.attempt", "provider.success", "server.start", "request.debug_curl"}
 )
 """Events that are logged and not printed: the lines that are printed imply them."""
-
-
-class Level(StrEnum):
-    """The values of `--log-level`."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
 
 
 @app.command("serve", epilog="Example: ccfallback serve --port 8787")
@@ -53,7 +43,7 @@ def serve(
     from ccfallback.server.serve import Proxy, run
 
     session = session_of(ctx)
-    printer = Teller(session.console.with_own_buffer())
+    printer = LogPrinter(session.console.with_own_buffer())
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
     # A program that reads our output looks for the address first, so events wait for it.
@@ -84,14 +74,14 @@ def _filter(backlog: "Backlog[Record]") -> "Listener":
     return listen
 
 
-def _printing(printer: Teller, announced: threading.Event) -> "Callable[[list[Record]], None]":
+def _printing(printer: LogPrinter, announced: threading.Event) -> "Callable[[list[Record]], None]":
     """A function that prints records. It runs in its own thread, because a terminal may block."""
 
     def print_records(records: "list[Record]") -> None:
         announced.wait()
         # The proxy keeps serving when its output can no longer be written.
         with suppress(CcfallbackError, ClosedPipe, OSError):
-            printer.all(records)
+            printer.print(records)
 
     return print_records
 

@@ -1,7 +1,7 @@
-"""`ccfallback stats`: what the log says of the last hours, in numbers."""
+"""`ccfallback stats`: requests, failures, latency and tokens of the last hours, from the log."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -17,8 +17,10 @@ from ccfallback.cli.phrases import (
 from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
-    from ccfallback.events.quantiles import QuantileSketch
-    from ccfallback.events.stats import Answers, Part, ProviderStats, Stats
+    from ccfallback.events.aggregate import Part, ProviderTotals, Summary
+    from ccfallback.events.distributions import QuantileSketch
+
+    Totals = ProviderTotals[QuantileSketch]
 
 app = make_app()
 
@@ -37,109 +39,170 @@ def stats(
     """Count requests, failures, latency and tokens of each provider.
 
     All of it is read from the log, so it reaches back as far as the log does. A request counts
-    where it ends; one that the client gave up is neither answered nor failed.
+    when it ends; one that the client gave up is neither answered nor failed.
     """
-    from ccfallback.config.model import PRIMARY_NAME
-    from ccfallback.events import stats as numbers
+    from ccfallback.events.aggregate import Stats
     from ccfallback.events.journal_reader import all_lines
 
     session = session_of(ctx)
     now = session.now()
     start = now - parse_duration(since, "--since")
-    found = numbers.Stats(start, now, primary=PRIMARY_NAME)
+    counts = Stats(start, now)
     for line in all_lines(session.paths.log, since=start):
-        found.add(line)
-    console = session.console
+        counts.add(line)
+    summary, console = counts.summary(), session.console
     console.emit(
-        numbers.document(found), lambda: _page(found, since, console.width, console.sparkline)
+        stats_json(summary), lambda: _page(summary, since, console.width, console.sparkline)
     )
-    if not found.requests:
-        console.say(f"nothing is counted; the log is {session.paths.log}")
+    if not summary.requests:
+        console.say(f"no request was counted; the log is {session.paths.log}")
 
 
-def _page(stats: "Stats", since: str, width: int | None, bars: Bars) -> list[Table | str]:
-    if not stats.requests and not stats.providers:
+def stats_json(it: "Summary") -> dict[str, Any]:
+    """The numbers for `--json`: times in Unix milliseconds, durations in milliseconds."""
+    from ccfallback.config.model import PRIMARY_NAME
+    from ccfallback.events.aggregate import BUCKETS
+
+    length = (it.until - it.since) / BUCKETS
+    return {
+        "since": round(it.since * 1000),
+        "until": round(it.until * 1000),
+        "requests": it.requests,
+        "answered": it.answered,
+        "failed": it.failed,
+        "clientLeft": it.left,
+        "successRate": _rounded(it.success_rate, 4),
+        "fallbackRate": _rounded(it.fallback_rate(PRIMARY_NAME), 4),
+        **_answers_json(it.all_providers),
+        "providers": [
+            {
+                "name": name,
+                "attempts": each.attempts.total(),
+                "failures": each.failures,
+                "answered": each.answers,
+                **_answers_json(each),
+                "reasons": dict(each.reasons.most_common()),
+            }
+            for name, each in it.ranked
+        ],
+        "buckets": [
+            {
+                "start": round((it.since + number * length) * 1000),
+                "answered": part.answered,
+                "failed": part.failed,
+                "latency": _rounded(part.latency, 1),
+            }
+            for number, part in enumerate(it.parts())
+        ],
+    }
+
+
+def _answers_json(totals: "Totals") -> dict[str, Any]:
+    tokens = totals.tokens
+    return {
+        "latency": totals.latency.quantiles(),
+        "ttft": totals.ttft.quantiles(),
+        "tokens": {
+            "input": tokens.input,
+            "output": tokens.output,
+            "cacheRead": tokens.cache_read,
+            "cacheWrite": tokens.cache_write,
+        },
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Table | str]:
+    if not it.requests and not it.ranked:
         return [f"last {since}: no request ended"]
     page: list[Table | str] = [
-        _summary(stats, since),
-        _requests(stats, width, bars),
-        _speed(stats, width, bars),
-        _tries(stats, width, bars),
+        _headline(it, since),
+        _requests_table(it, width, bars),
+        _latency_table(it, width, bars),
+        _attempts_table(it, width, bars),
     ]
-    reasons = _reasons(stats)
+    reasons = _reasons_table(it)
     return [*page, reasons] if reasons.rows else page
 
 
-def _summary(stats: "Stats", since: str) -> str:
-    left = f", {pluralize(stats.left, 'client')} left" if stats.left else ""
-    rates = format_percent(stats.success_rate), format_percent(stats.fallback_rate)
+def _headline(it: "Summary", since: str) -> str:
+    from ccfallback.config.model import PRIMARY_NAME
+
+    left = f", {pluralize(it.left, 'client')} left" if it.left else ""
     return (
-        f"last {since}: {pluralize(stats.requests, 'request')}, {rates[0]} answered, "
-        f"{rates[1]} by a fallback{left}"
+        f"last {since}: {pluralize(it.requests, 'request')}, "
+        f"{format_percent(it.success_rate)} answered, "
+        f"{format_percent(it.fallback_rate(PRIMARY_NAME))} by a fallback{left}"
     )
 
 
-def _requests(stats: "Stats", width: int | None, bars: Bars) -> Table:
+def _requests_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     """All requests together, and how they went over time."""
-    mean = stats.answers.latency.mean
+    mean = it.all_providers.latency.mean
     rows: list[Sequence[str]] = [
-        ("requests", f"{stats.requests:,}"),
-        ("failed", f"{stats.failed:,}"),
+        ("requests", f"{it.requests:,}"),
+        ("failed", f"{it.failed:,}"),
         ("mean latency", format_latency(None if mean is None else mean / 1000)),
     ]
-    values = [_ended, _failed, _latency]
-    lines = [(stats.parts, value) for value in values]
-    length = stats.end - stats.start
+    lines: list[tuple[str | None, Value]] = [(None, _ended), (None, _failed), (None, _latency)]
+    length = it.until - it.since
     return _with_bars(
-        rows,
-        ("", "all"),
-        lines,
-        lambda n: f"{format_duration(length / n)} a letter",
-        width,
-        bars,
+        it, rows, ("", "all"), lines, lambda n: f"{format_duration(length / n)} a bar", width, bars
     )
 
 
-def _speed(stats: "Stats", width: int | None, bars: Bars) -> Table:
+def _latency_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     """How fast each provider answered."""
-    rows = [(name, *_quantiles(each.answers)) for name, each in stats.ranked]
-    lines = [(each.parts, _latency) for _, each in stats.ranked]
+    rows = [(name, *_quantiles(each)) for name, each in it.ranked]
     header = ("latency of", "p50", "p95", "p99", "ttft p50", "p95", "p99")
-    return _with_bars(rows, header, lines, lambda _: "latency", width, bars)
+    lines = [(name, _latency) for name, _ in it.ranked]
+    return _with_bars(it, rows, header, lines, lambda _: "latency", width, bars)
 
 
-def _tries(stats: "Stats", width: int | None, bars: Bars) -> Table:
+def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     """How often each provider was tried, and what came of it."""
-    rows = [(name, *_counts(each)) for name, each in stats.ranked]
-    lines = [(each.parts, _failed) for _, each in stats.ranked]
-    header = ("tries of", "all", "failed", "answers", "tokens in", "out")
-    return _with_bars(rows, header, lines, lambda _: "failed", width, bars)
+    rows = [
+        (
+            name,
+            *(f"{n:,}" for n in (each.attempts.total(), each.failures, each.answers)),
+            format_count(each.tokens.prompt),
+            format_count(each.tokens.output),
+        )
+        for name, each in it.ranked
+    ]
+    header = ("attempts at", "all", "failed", "answers", "tokens in", "out")
+    lines = [(name, _failed) for name, _ in it.ranked]
+    return _with_bars(it, rows, header, lines, lambda _: "failed", width, bars)
 
 
 def _with_bars(
+    it: "Summary",
     rows: Sequence[Sequence[str]],
     header: Sequence[str],
-    lines: "Sequence[tuple[Sequence[Part], Value]]",
+    lines: Sequence[tuple[str | None, Value]],
     title: Callable[[int], str],
     width: int | None,
     bars: Bars,
 ) -> Table:
-    """A table with a sparkline at the end of each row, as fine as there is room for.
+    """A table with a sparkline at the end of each row, with as many bars as there is room for.
 
-    Long names wrap rather than that it says nothing any more.
+    `lines` says for each row whose parts are drawn. Long names wrap before the bars get too few.
     """
-    from ccfallback.events.stats import BUCKETS, folded
+    from ccfallback.events.aggregate import BUCKETS
 
     names, *columns = (2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
     left = BUCKETS if width is None else width - names - sum(columns)
     fine, rough, coarse = BUCKETS // 2, BUCKETS // 4, BUCKETS // 8
     if left < rough and left + max(0, names - UNWRAPPED) >= rough:
         left = rough
-    letters = next((n for n in (BUCKETS, fine, rough) if n <= left), coarse)
-    drawn = [bars([value(part) for part in folded(parts, letters)]) for parts, value in lines]
+    count = next((n for n in (BUCKETS, fine, rough) if n <= left), coarse)
+    drawn = [bars([value(part) for part in it.parts(name, count)]) for name, value in lines]
     return Table(
         [(*row, line) for row, line in zip(rows, drawn, strict=True)],
-        (*header, title(letters)),
+        (*header, title(count)),
         right=frozenset(range(1, len(header))),
         whole=frozenset({len(header)}),
     )
@@ -157,38 +220,25 @@ def _latency(part: "Part") -> float | None:
     return part.latency
 
 
-def _counts(provider: "ProviderStats") -> tuple[str, ...]:
-    tokens = provider.answers.tokens
-    counts = (provider.attempts, provider.failures, provider.answers.count)
-    return (*(f"{n:,}" for n in counts), format_count(tokens.prompt), format_count(tokens.output))
-
-
-def _quantiles(answers: "Answers") -> tuple[str, ...]:
-    from ccfallback.events.stats import QUANTILES
+def _quantiles(totals: "Totals") -> tuple[str, ...]:
+    from ccfallback.events.distributions import QUANTILES
 
     return tuple(
-        format_latency(_seconds(sketch, share))
-        for sketch in (answers.latency, answers.ttft)
+        format_latency(None if (value := sketch.quantile(share)) is None else value / 1000)
+        for sketch in (totals.latency, totals.ttft)
         for share in QUANTILES.values()
     )
 
 
-def _reasons(stats: "Stats") -> Table:
-    """Why tries failed, the most frequent first."""
+def _reasons_table(it: "Summary") -> Table:
+    """Why attempts failed, the most frequent reason first."""
     found = [
-        (count, name, reason)
-        for name, provider in stats.ranked
-        for reason, count in provider.reasons.items()
+        (count, name, reason) for name, each in it.ranked for reason, count in each.reasons.items()
     ]
     found.sort(key=lambda each: (-each[0], *each[1:]))
     rows: list[Sequence[Cell]] = [
         (f"{count:,}", name, reason) for count, name, reason in found[:MOST_REASONS]
     ]
     if rest := sum(count for count, _, _ in found[MOST_REASONS:]):
-        rows.append((f"{rest:,}", "", "for other reasons"))
-    return Table(rows, ("failed", "provider", "because of"), right=frozenset({0}))
-
-
-def _seconds(sketch: "QuantileSketch", share: float) -> float | None:
-    milliseconds = sketch.quantile(share)
-    return None if milliseconds is None else milliseconds / 1000
+        rows.append((f"{rest:,}", "", "other reasons"))
+    return Table(rows, ("failed", "provider", "reason"), right=frozenset({0}))

@@ -1,4 +1,4 @@
-"""`ccfallback status`: is it up, where, since when; who may be asked; what came last."""
+"""`ccfallback status`: is the proxy up, where, how are its providers, what came last."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = make_app()
 
 SHOWN: Final = 5
-"""How many of the last requests."""
+"""How many requests are shown."""
 
 
 @app.command("status", epilog="Example: ccfallback status --json")
@@ -24,8 +24,8 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     Exits with 0 if it is up, else with 1.
     """
-    from ccfallback.cli import recent_requests as recent
     from ccfallback.cli.breaker import current_state, health_json, health_table
+    from ccfallback.cli.requests_view import latest_requests, request_json, requests_table
     from ccfallback.cli.running_server import configured_url, find_server, server_json
     from ccfallback.policy.breaker import Limits
 
@@ -34,25 +34,22 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     states, now, limits = session.states(), session.now(), Limits.from_config(config)
     found = find_server(session.paths, config)
     shown = [(each, current_state(config, states, each.name, now)) for each in config.chain]
-    requests = recent.last(session.paths.log, SHOWN)
+    requests = latest_requests(session.paths.log, SHOWN)
     value = {
         **server_json(found),
         "providers": [
             health_json(each.name, state, now, limits, disabled=each.disabled)
             for each, state in shown
         ],
-        "requests": [recent.brief(record) for record in requests],
+        "requests": [request_json(record) for record in requests],
     }
 
     def page() -> "list[Table | str]":
-        where = configured_url(config)
-        head = _up(found, now) if found else f"✗ down: nothing of ours answers at {where}"
-        style = "green" if found else "red"
-        parts: list[Table | str] = [
-            session.console.paint(head, style),
-            health_table(shown, now, limits),
-        ]
-        return [*parts, recent.grid(requests, session.console.width)] if requests else parts
+        down = f"✗ down: no ccfallback answers at {configured_url(config)}"
+        head, style = (_up(found, now), "green") if found else (down, "red")
+        health = health_table(shown, now, limits)
+        parts: list[Table | str] = [session.console.paint(head, style), health]
+        return [*parts, requests_table(requests, session.console.width)] if requests else parts
 
     session.console.emit(value, page)
     if found is None:

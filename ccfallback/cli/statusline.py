@@ -1,4 +1,4 @@
-"""`ccfallback statusline`: one line for Claude Code's status line; see `glance`."""
+"""`ccfallback statusline`: the command with its help and its options; see `statusline_view`."""
 
 import typer
 
@@ -12,15 +12,15 @@ app = make_app()
 def statusline(ctx: typer.Context, as_json: Json = False) -> None:
     """Print one line for Claude Code's status line.
 
-    It says who is asked first, who cools down and until when, and whether the proxy is down. It
-    reads what Claude Code pipes to it and always exits with 0.
+    It says which provider is tried first, which cool down and until when, and whether the proxy is
+    down. It reads what Claude Code pipes to it and always exits with 0.
 
     To have it in Claude Code, write this into ~/.claude/settings.json by hand; nothing here does:
 
     {"statusLine": {"type": "command", "command": "ccfallback statusline"}}
     """
-    from ccfallback.cli.statusline_view import glance, read_input
+    from ccfallback.cli.statusline_view import read_input, status_line
 
     session = session_of(ctx)
-    found = glance(session.paths, session.environ, read_input())
-    session.console.emit(found, lambda: str(found["text"]))
+    line = status_line(session.paths, session.environ, read_input())
+    session.console.emit(line, lambda: line.text)

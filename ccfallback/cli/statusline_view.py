@@ -1,18 +1,16 @@
-"""One line that says who serves Claude Code now, for its status line.
+"""The line for Claude Code's status line: which provider serves, which cool down.
 
-Claude Code runs this after every message, so it is made to be quick: the server is asked, which
-knows its chain and its cooldowns, and no library is loaded for what a few lines do. It never fails:
-whatever is wrong is what the line says.
+Claude Code runs this after every message, so it is made to be quick. The server is asked, which
+knows its chain and its cooldowns; no configuration is read and no library is loaded for what a few
+lines do. It never fails: the line says what is wrong.
 """
 
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
-from itertools import islice
 from time import time
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,44 +18,42 @@ import msgspec
 from ccfallback import paths as places
 from ccfallback.cli.phrases import format_ahead
 from ccfallback.cli.running_server import RunningServer, find_registered_server, find_server_at
-from ccfallback.events.journal_reader import backwards
+from ccfallback.events.journal_reader import latest_ends
+from ccfallback.events.records import RequestError
 from ccfallback.paths import Paths
 from ccfallback.state import model_cooldowns
 
 STDIN_WAIT: Final = 0.2
-"""Seconds for what Claude Code has to say, which it has said before we start."""
+"""Seconds for the input from Claude Code, which it writes before we start."""
 
 SERVER_WAIT: Final = 0.3
 """Seconds for the server's answer."""
 
 LONGEST_INPUT: Final = 1 << 20
-"""Bytes that are kept of it; the rest is read and forgotten."""
+"""Bytes of the input that are kept; the rest is read and dropped."""
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 
 FARTHEST: Final = 7 * 86400.0
 """Seconds; a cooldown that ends later was written by a wrong clock."""
 
-
 RECENT: Final = 900.0
-"""Seconds for which the last request is news."""
-
-LOOKED_AT: Final = 200
-"""Records at the end of the log."""
+"""Seconds in which the last request is worth a word."""
 
 
-class _Model(msgspec.Struct):
-    id: str = ""
+class StatusLine(msgspec.Struct):
+    """The line, and what it says in parts."""
+
+    running: bool
+    url: str | None
+    serving: str | None
+    """The provider that the next request is sent to."""
+    cooling: list[dict[str, str | int]]
+    text: str
 
 
-class _Given(msgspec.Struct):
-    """What is of use here of all that Claude Code tells its status line."""
-
-    model: _Model = msgspec.field(default_factory=_Model)
-
-
-class Standing(msgspec.Struct, rename="camel"):
-    """A provider, as the server tells of it."""
+class Health(msgspec.Struct, rename="camel"):
+    """A provider, as the server's `/health` page has it."""
 
     name: str
     available: bool = False
@@ -65,43 +61,61 @@ class Standing(msgspec.Struct, rename="camel"):
     cooldown_until: float | None = None
 
 
-def glance(paths: Paths, environ: Mapping[str, str], given: bytes) -> dict[str, Any]:
-    """What the line says, in parts and as `text`; `given` is what Claude Code told."""
+class _Model(msgspec.Struct):
+    id: str = ""
+
+
+class _Input(msgspec.Struct):
+    """What we need of the input from Claude Code."""
+
+    model: _Model = msgspec.field(default_factory=_Model)
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Print the line; a closed pipe does not matter."""
+    line = status_line(places.resolve(environ=environ), environ, read_input()).text
+    with suppress(OSError):
+        os.write(1, f"{line}\n".encode())
+    return 0
+
+
+def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> StatusLine:
+    """The line; `given` is the input from Claude Code."""
     here = environ.get(BASE_URL, "")
-    found = _server(paths, here)
-    if found is None:
-        running: dict[str, Any] = {"running": False, "url": None, "serving": None, "cooling": []}
-        return {**running, "text": f"ccfallback ✗ down: {_remedy(here)}"}
-    now, model = time(), model_of(given)
+    server = _find_server(paths, here)
+    if server is None:
+        text = f"ccfallback ✗ down: {_remedy(here)}"
+        return StatusLine(running=False, url=None, serving=None, cooling=[], text=text)
+    now, model = time(), model_name(given)
     until = model_cooldowns(paths, model) if model else {}
-    serving, cooling = standing(listed(found.page), until, now)
+    serving, cooling = judge(enabled_providers(server.page), until, now)
     remarks = [last_request(paths, serving, now)]
-    if not same_place(here, found.url):
+    if not is_same_server(here, server.url):
         remarks.append(_where(here))
-    return {
-        "running": True,
-        "url": found.url,
-        "serving": serving,
-        "cooling": [{"name": name, "until": round(end * 1000)} for name, end in cooling],
-        "text": told(serving, cooling, [remark for remark in remarks if remark], now),
-    }
+    return StatusLine(
+        running=True,
+        url=server.url,
+        serving=serving,
+        cooling=[{"name": name, "until": round(end * 1000)} for name, end in cooling],
+        text=format_line(serving, cooling, [remark for remark in remarks if remark], now),
+    )
 
 
-def listed(page: Mapping[str, Any]) -> list[Standing]:
-    """The chain, as the server's page of health has it."""
+def enabled_providers(page: Mapping[str, object]) -> list[Health]:
+    """The enabled providers of a `/health` page, in the order of the chain."""
     try:
-        found = msgspec.convert(page.get("providers"), list[Standing])
+        found = msgspec.convert(page.get("providers"), list[Health])
     except msgspec.ValidationError:
         return []
     return [each for each in found if each.name.isprintable() and not each.disabled]
 
 
-def standing(
-    chain: Sequence[Standing], until: Mapping[str, float], now: float
+def judge(
+    chain: Sequence[Health], until: Mapping[str, float], now: float
 ) -> tuple[str | None, list[tuple[str, float]]]:
-    """Who is asked first, and who cools down until when, in the order of the chain.
+    """The provider that is tried first, and those that cool down with the ends of their cooldowns.
 
-    `until` has the cooldowns of the one model that is asked for.
+    `until` has the cooldowns of the one model that Claude Code uses.
     """
     serving, cooling = None, []
     for each in chain:
@@ -116,12 +130,12 @@ def standing(
     return serving, cooling
 
 
-def told(
+def format_line(
     serving: str | None, cooling: list[tuple[str, float]], remarks: Sequence[str], now: float
 ) -> str:
-    """The line."""
+    """The text of the line."""
     if serving is None:
-        # The one that is back first is asked even now, because an answer comes first.
+        # The safety valve: the one whose cooldown ends first is tried even now.
         head = "✗ all cool down" if cooling else "✗ no provider is enabled"
     else:
         head = f"{'!' if cooling or remarks else '✓'} {serving}"
@@ -129,44 +143,31 @@ def told(
     return " · ".join([f"ccfallback {head}", *parts, *remarks])
 
 
-def model_of(given: bytes) -> str:
-    """The model that Claude Code says it uses, as its requests name it; empty if it does not."""
+def model_name(given: bytes) -> str:
+    """The model that Claude Code uses, by the name that its requests have; empty if unknown."""
     try:
-        model = msgspec.json.decode(given, type=_Given).model.id
+        model = msgspec.json.decode(given, type=_Input).model.id
     except (ValueError, RecursionError):
         return ""
-    # A mark such as [1m] is for Claude Code alone.
+    # A suffix such as [1m] is for Claude Code alone.
     return model.partition("[")[0]
 
 
 def last_request(paths: Paths, serving: str | None, now: float) -> str:
-    """What the last request tells that the chain does not: it failed, or another one answered."""
-    for record, _ in islice(backwards(paths.log), LOOKED_AT):
-        event, level = record.get("event"), record.get("level")
-        # Side endpoints are logged as debug: nobody waits for them.
-        if event not in ("request.complete", "request.error") or level == "debug":
-            continue
-        if not now - RECENT < _written(record) <= now:
-            return ""
-        if event == "request.error":
-            # As info where the client went away, which is nobody's failure.
-            return "" if level == "info" else "the last request failed, `ccfallback explain` why"
-        data = record.get("data")
-        provider = data.get("provider") if isinstance(data, dict) else None
-        strange = not isinstance(provider, str) or not provider.isprintable()
-        return "" if strange or provider == serving else f"last answer by {provider}"
-    return ""
+    """A remark on the last request, if it failed or another provider than `serving` answered."""
+    record = next(latest_ends(paths.log), None)
+    if record is None or not now - RECENT < (record.written or 0.0) <= now:
+        return ""
+    end = record.data
+    if isinstance(end, RequestError):
+        return "" if end.client_left else "the last request failed, `ccfallback explain` why"
+    if end.provider is None or not end.provider.isprintable() or end.provider == serving:
+        return ""
+    return f"last answer by {end.provider}"
 
 
-def _written(record: Mapping[str, Any]) -> float:
-    try:
-        return datetime.fromisoformat(str(record.get("timestamp"))).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return 0.0
-
-
-def same_place(url: str, other: str) -> bool:
-    """Whether two URLs lead to the same listener, as far as names tell."""
+def is_same_server(url: str, other: str) -> bool:
+    """Whether two URLs lead to the same server, as far as their names say."""
     try:
         one, two = urlsplit(url), urlsplit(other)
         ports = (one.port or 80) == (two.port or 80)
@@ -177,7 +178,7 @@ def same_place(url: str, other: str) -> bool:
 
 
 def read_input(descriptor: int = 0) -> bytes:
-    """What standard input has, without waiting for more: nothing from a terminal."""
+    """What standard input has, without waiting for more; nothing from a terminal."""
     pieces: list[bytes] = []
 
     def read() -> None:
@@ -194,19 +195,11 @@ def read_input(descriptor: int = 0) -> bytes:
     return b"".join(pieces)
 
 
-def run(environ: Mapping[str, str]) -> int:
-    """Print the line and be done; a reader that has gone does not matter."""
-    line = glance(places.resolve(environ=environ), environ, read_input())["text"]
-    with suppress(OSError):
-        os.write(1, f"{line}\n".encode())
-    return 0
-
-
-def _server(paths: Paths, here: str) -> RunningServer | None:
-    """The server that this Claude Code talks to, else the one that runs."""
+def _find_server(paths: Paths, here: str) -> RunningServer | None:
+    """The server that this Claude Code uses, else the one that runs."""
     if _is_loopback(_host(here)) and (found := find_server_at(here, SERVER_WAIT)) is not None:
         return found
-    # No look at the configured port: a server sees to it that its note is there.
+    # The configured port needs no look: every server registers itself.
     return find_registered_server(paths, SERVER_WAIT)
 
 
@@ -218,7 +211,7 @@ def _remedy(here: str) -> str:
 
 def _where(here: str) -> str:
     host = _host(here)
-    return f"this session goes to {host}" if host else "this session does not come here"
+    return f"this session goes to {host}" if host else "this session does not use it"
 
 
 def _host(url: str) -> str:

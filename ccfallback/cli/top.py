@@ -1,24 +1,76 @@
-"""`ccfallback top`: providers and requests as they are right now, on a screen that keeps up."""
+"""`ccfallback top`: providers and requests as they are right now, on a screen that keeps up.
 
+Two parts: the command, which looks again and again, and the view, which makes tables of a look.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from ccfallback import __version__
+from ccfallback.cli import keys
+from ccfallback.cli.breaker import current_state, health_json
+from ccfallback.cli.console import Cell, Styled, Table, draw_table
+from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
+from ccfallback.cli.phrases import (
+    format_duration,
+    format_latency,
+    format_since,
+    format_until,
+    pluralize,
+)
+from ccfallback.cli.requests_view import (
+    describe_path,
+    request_json,
+    request_row,
+    shorten_model,
+    tried_json,
+)
+from ccfallback.cli.running_server import RunningServer, configured_url, find_server, server_json
 from ccfallback.cli.session import Session, session_of
+from ccfallback.config.model import Config, Provider
+from ccfallback.errors import CcfallbackError
+from ccfallback.events import journal_reader as reader
+from ccfallback.events.aggregate import ProviderTotals
+from ccfallback.events.distributions import QuantileSketch
+from ccfallback.events.live import LiveStats, Picture, Request
+from ccfallback.events.records import decode
+from ccfallback.policy.breaker import BreakerState, Limits, Phase, phase
 
 if TYPE_CHECKING:
-    from ccfallback.cli.top_view import Facts
-    from ccfallback.events.live_stats import Picture
+    from rich.console import RenderableType
 
 app = make_app()
 
-SHORTEST: Final = 0.1
-"""Seconds between two looks."""
+SHORTEST_INTERVAL: Final = 0.1
 
-PATIENCE: Final = 0.3
-"""Seconds for the server's answer, in which keys have to wait."""
+SERVER_WAIT: Final = 0.3
+"""Seconds for the server's answer; keys wait as long."""
+
+WIDE: Final = 110
+"""Columns from which on there is room for everything."""
+
+BAR_COUNTS: Final = (24, 16, 12, 8, 6, 4)
+"""Lengths that a sparkline may have; each divides the parts of the window."""
+
+FEWEST_REQUESTS: Final = 3
+"""Requests that keep their lines, however many providers there are."""
+
+STATES: Final = {
+    "serving": ("●", "green"),
+    "closed": ("✓", "green"),
+    "partly open": ("!", "yellow"),
+    "half-open": ("?", "yellow"),
+    "open": ("✗", "red"),
+    "disabled": ("·", "dim"),
+}
+"""The states of a provider, each with a sign and a colour that says the same."""
 
 
 @app.command("top", epilog="Example: ccfallback top --since 1h")
@@ -37,121 +89,115 @@ def top(
     """
     session = session_of(ctx)
     window, pause = parse_duration(since, "--since"), parse_duration(interval, "--interval")
-    if window <= 0 or pause < SHORTEST:
+    if window <= 0 or pause < SHORTEST_INTERVAL:
         wrong = "--since" if window <= 0 else "--interval"
         raise typer.BadParameter("that is too short", param_hint=f"'{wrong}'")
-    with closing(_Lookout(session, window)) as lookout:
-        if session.console.has_screen and not as_json:
-            _live(lookout, pause)
+    console = session.console
+    with closing(_Viewer(session, window)) as viewer:
+        if console.has_screen and not as_json:
+            _live(viewer, pause)
         else:
-            _once(lookout)
+            facts, picture = viewer.look()
+            console.emit(_top_json(facts, picture), lambda: page(facts, picture, console.sparkline))
 
 
-class _Lookout:
-    """Reads what there is to know, and knows at each look what has changed."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known beside the log."""
+
+    config: Config
+    states: Mapping[str, BreakerState]
+    server: RunningServer | None
+    """The server, if one answers."""
+    now: float
+    problems: Sequence[str] = ()
+    """What could not be read, in words."""
+
+
+class _Viewer:
+    """Reads what is to be shown; each look reads only what has changed since the last."""
 
     def __init__(self, session: Session, window: float) -> None:
-        from ccfallback.events import journal_reader as journal
-        from ccfallback.events.live_stats import LiveStats
-
         self.session = session
-        self._watch: LiveStats = LiveStats(window)
-        # Of a configuration that does not load it is for the console to tell, as of any other.
+        self._live = LiveStats(window)
+        # A configuration that does not load ends the command, as it ends every other.
         self._stamp = session.config_file.stamp()
         self._config = session.config()
-        self._broken = ""
+        self._config_problem = ""
         path = session.paths.log
-        end = journal.mark(path)
-        self._log = journal.Follower(path, end)
-        earlier = (record for record, _ in journal.backwards(path, end))
-        self._watch.recall(earlier, session.now())
+        end = reader.mark(path)
+        self._log = reader.Follower(path, end)
+        self._live.recall((record for record, _ in reader.backwards(path, end)), session.now())
 
-    def look(self) -> "tuple[Facts, Picture]":
-        """How things are."""
-        from ccfallback.cli.running_server import find_server
-        from ccfallback.cli.top_view import Facts
-        from ccfallback.events.journal_reader import decoded
-
-        session, watch = self.session, self._watch
-        now = session.now()
+    def look(self) -> tuple[Facts, Picture]:
+        """How things are now."""
+        session, now = self.session, self.session.now()
         for line in self._log.look():
-            if (record := decoded(line)) is not None:
-                watch.add(record, now)
-        self._refresh()
-        # Only looked at: to set a corrupt file aside is not for a viewer.
+            if (record := decode(line)) is not None:
+                self._live.add(record, now)
+        self._reload_config()
+        # `peek` and not `load`: a viewer must not move a corrupt file away.
         state = session.store.peek()
-        found = find_server(session.paths, self._config, PATIENCE)
-        troubles = [
-            self._broken,
+        server = find_server(session.paths, self._config, SERVER_WAIT)
+        problems = [
+            self._config_problem,
             f"the state file can't be used: {state.problem}" if state.problem else "",
-            self._of_log(),
+            self._log_problem(),
         ]
-        facts = Facts(self._config, state.states, found, now, [each for each in troubles if each])
-        return facts, watch.picture(now)
+        facts = Facts(self._config, state.states, server, now, [each for each in problems if each])
+        return facts, self._live.picture(now)
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         self._log.close()
 
-    def _refresh(self) -> None:
-        """Read the configuration if it has changed; the last good one stays, as in the server."""
-        from ccfallback.errors import CcfallbackError
-
+    def _reload_config(self) -> None:
+        """Read the configuration if it has changed; keep the last good one, as the server does."""
         stamp = self.session.config_file.stamp()
         if stamp == self._stamp:
             return
-        self._stamp, self._broken = stamp, ""
+        self._stamp, self._config_problem = stamp, ""
         try:
             self._config = self.session.config()
         except CcfallbackError as error:
             fault = next(iter(getattr(error, "faults", ())), error.message)
-            self._broken = f"the configuration does not load any more: {fault}"
+            self._config_problem = f"the configuration does not load any more: {fault}"
 
-    def _of_log(self) -> str:
-        path = self.session.paths.log
+    def _log_problem(self) -> str:
+        path, level = self.session.paths.log, self._config.log.level
         if not path.exists():
             return f"no log yet at {path}"
-        if self._config.log.level in ("warn", "error"):
-            return f'of requests the log says little: [log] level is "{self._config.log.level}"'
+        if level in ("warn", "error"):
+            return f'the log says little about requests: [log] level is "{level}"'
         return ""
 
 
-def _once(lookout: _Lookout) -> None:
-    from ccfallback.cli import top_view as board
-
-    console = lookout.session.console
-    facts, picture = lookout.look()
-    console.emit(_document(facts, picture), lambda: board.page(facts, picture, console.sparkline))
-
-
-def _live(lookout: _Lookout, pause: float) -> None:
-    """Show it until somebody has seen enough; what Ctrl-Z stopped goes on afterwards."""
-    from ccfallback.cli import keys
-
+def _live(viewer: _Viewer, pause: float) -> None:
+    """Show it until the user leaves; after Ctrl-Z and `fg` it goes on."""
     try:
-        while _watch(lookout, pause) == keys.SUSPEND:
+        while _show_until_key(viewer, pause) == keys.SUSPEND:
             keys.suspend()
     except KeyboardInterrupt:
-        return  # It is how one ends watching, not an interruption of anything.
+        return  # This is how a person stops watching; nothing was interrupted.
 
 
-def _watch(lookout: _Lookout, pause: float) -> str:
-    """Show it until a key ends that; gives the key."""
-    from functools import partial
-    from time import monotonic
-
-    from ccfallback.cli import keys
-    from ccfallback.cli import top_view as board
-
+def _show_until_key(viewer: _Viewer, pause: float) -> str:
+    """Show it until a key ends that; returns the key."""
     leaving = ("q", "Q", keys.SUSPEND, keys.END)
-    console = lookout.session.console
-    colour, bars, paused = console.colour, console.sparkline, False
-    with keys.keys(console.stdin) as pressed, console.screen() as show:
-        facts, picture = lookout.look()
+    console = viewer.session.console
+    paused = False
+    with keys.read_keys(console.stdin) as pressed, console.screen() as show:
+        facts, picture = viewer.look()
         due = monotonic() + pause
         while True:
-            look = board.Look(bars, colour, _remark(pressed.known, paused=paused, pause=pause))
-            show(partial(board.frame, facts, picture, look))
+            if not pressed.available:
+                footer = "Ctrl-C leaves"
+            elif paused:
+                footer = "paused: p goes on, q leaves"
+            else:
+                footer = f"q leaves, p pauses, new every {pause:g} s"
+            look = Look(console.sparkline, console.colour, footer)
+            show(partial(frame, facts, picture, look))
             for key in pressed.wait(due - monotonic()):
                 if key in leaving:
                     return key
@@ -159,47 +205,32 @@ def _watch(lookout: _Lookout, pause: float) -> str:
             if monotonic() >= due:
                 due = monotonic() + pause
                 if not paused:
-                    facts, picture = lookout.look()
+                    facts, picture = viewer.look()
 
 
-def _remark(known: bool, *, paused: bool, pause: float) -> str:
-    if not known:
-        return "Ctrl-C leaves"
-    return "paused: p goes on, q leaves" if paused else f"q leaves, p pauses, new every {pause:g} s"
-
-
-def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
-    """The same for a script: times in Unix milliseconds, durations in milliseconds."""
-    from ccfallback.cli import recent_requests as recent
-    from ccfallback.cli import top_view as board
-    from ccfallback.cli.breaker import health_json
-    from ccfallback.cli.running_server import server_json
-    from ccfallback.events.live_stats import Tries
-    from ccfallback.events.stats import quantiles
-    from ccfallback.policy.breaker import Limits
-
+def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
+    """The same for `--json`: times in Unix milliseconds, durations in milliseconds."""
     limits = Limits.from_config(facts.config)
     providers = []
-    for place in board.places(facts):
-        provider = place.provider
-        tries = picture.providers.get(provider.name) or Tries()
-        known = health_json(
+    for place in places(facts):
+        provider, totals = place.provider, _totals(picture, place.provider.name)
+        health = health_json(
             provider.name, place.state, facts.now, limits, disabled=provider.disabled
         )
         providers.append(
             {
-                **known,
+                **health,
                 "format": provider.format,
                 "state": place.word,
-                "attempts": tries.attempts,
-                "failures": tries.failures,
-                "answered": tries.answered,
-                "latency": quantiles(tries.latency),
+                "attempts": totals.attempts.total(),
+                "failures": totals.failures,
+                "answered": totals.answers,
+                "latency": totals.latency.quantiles(),
             }
         )
     return {
-        **server_json(facts.found),
-        "troubles": list(facts.troubles),
+        **server_json(facts.server),
+        "troubles": list(facts.problems),
         "window": {
             "since": round(picture.since * 1000),
             "until": round(picture.until * 1000),
@@ -216,13 +247,254 @@ def _document(facts: "Facts", picture: "Picture") -> dict[str, Any]:
                 "requestId": each.story.id,
                 "model": each.story.model,
                 "began": each.story.began,
-                "asked": recent.asked(each.story),
+                "asked": tried_json(each.story),
             }
-            for each in board.under_way(facts, picture)
+            for each in in_progress(facts, picture)
         ],
         "requests": [
-            {**recent.brief(end), "asked": recent.asked(each.story)}
+            {**request_json(end), "asked": tried_json(each.story)}
             for each in picture.ended
             if (end := each.end) is not None
         ],
     }
+
+
+# -- The view: tables of a terminal's size
+
+Bars = Callable[[Sequence[float | None]], str]
+Totals = ProviderTotals[QuantileSketch]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to draw on a screen."""
+
+    bars: Bars
+    colour: bool
+    footer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A provider's place in the chain, and its state."""
+
+    number: int
+    provider: Provider
+    state: BreakerState
+    word: str
+    """One of `STATES`."""
+
+
+def places(facts: Facts) -> list[Place]:
+    """The chain. The first provider that can be tried is `serving`, if there is a server."""
+    found: list[Place] = []
+    serving = facts.server is None
+    for number, provider in enumerate(facts.config.chain, 1):
+        state = current_state(facts.config, facts.states, provider.name, facts.now)
+        word = "disabled" if provider.disabled else _word(state, facts)
+        if word == "closed" and not serving:
+            word, serving = "serving", True
+        found.append(Place(number, provider, state, word))
+    return found
+
+
+def _word(state: BreakerState, facts: Facts) -> str:
+    limits = Limits.from_config(facts.config)
+    now = phase(state, facts.now, limits)
+    if now is not Phase.CLOSED:
+        return str(now.value)
+    models = (phase(each, facts.now, limits) for each in state.models.values())
+    return "partly open" if Phase.OPEN in models else "closed"
+
+
+def _totals(picture: Picture, name: str) -> Totals:
+    return picture.providers.get(name) or ProviderTotals(QuantileSketch(), QuantileSketch())
+
+
+def page(facts: Facts, picture: Picture, bars: Bars) -> list[Table | str]:
+    """All of it for a pipe: plain, and nothing cut."""
+    parts: list[Table | str] = ["\n".join(cell.text for cell in headline(facts, picture))]
+    parts.append(providers_table(facts, picture, None, bars))
+    if lines := list(notes(facts)):
+        parts.append("\n".join(cell.text for cell in lines))
+    requests = requests_table(facts, picture, None)
+    return [*parts, requests] if requests.rows else parts
+
+
+def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> "RenderableType":
+    """As much of it as fits a screen of so many columns and lines."""
+    from rich.console import Group
+    from rich.text import Text
+
+    (width, height), colour = size, look.colour
+
+    def line(cell: Styled) -> Text:
+        return Text(cell.text, cell.style if colour else "", no_wrap=True, overflow="ellipsis")
+
+    lines: list[RenderableType] = [line(cell) for cell in headline(facts, picture)]
+    noted = [line(cell) for cell in notes(facts)]
+    # Empty lines around the tables, their headers, and the footer.
+    room = height - len(lines) - 5
+    noted = noted[: max(1, room - FEWEST_REQUESTS - 1)]
+    table = providers_table(facts, picture, width, look.bars)
+    most = max(1, room - len(noted) - FEWEST_REQUESTS)
+    if len(table.rows) > most:
+        left = pluralize(len(table.rows) - most + 1, "more provider")
+        noted.insert(0, line(Styled(f"  … {left}", "dim")))
+        table = Table(table.rows[: most - 1], table.header, table.right)
+    count = max(0, room - len(noted) - len(table.rows))
+    lines += [Text(""), draw_table(table, colour=colour, cut=True), *noted, Text("")]
+    requests = requests_table(facts, picture, width, count)
+    if requests.rows:
+        lines.append(draw_table(requests, colour=colour, cut=True))
+    else:
+        lines.append(line(Styled("no request yet", "dim")))
+    lines += [Text("")] * (count - len(requests.rows))
+    return Group(*lines, line(Styled(look.footer, "dim")))
+
+
+def headline(facts: Facts, picture: Picture) -> Iterator[Styled]:
+    """Whether a server is up, what it did in the window, and what could not be read."""
+    server, now = facts.server, facts.now
+    if server is None:
+        down = f"✗ down: no ccfallback answers at {configured_url(facts.config)}"
+        yield Styled(f"ccfallback {__version__}  {down}", "red")
+        yield Styled("`ccfallback serve` starts it", "dim")
+    else:
+        since = format_since(now - server.uptime, now)
+        yield Styled(f"ccfallback {server.version}  ✓ up at {server.url}, {since}", "green")
+    counts = [
+        pluralize(picture.requests, "request"),
+        f"{picture.failed:,} failed",
+        pluralize(picture.failovers, "failover"),
+        f"{picture.last_minute:,} a minute",
+    ]
+    if current := len(in_progress(facts, picture)):
+        counts.append(f"{current:,} in progress")
+    if picture.left:
+        counts.append(f"{pluralize(picture.left, 'client')} left")
+    yield Styled(f"last {format_duration(picture.window)}: {', '.join(counts)}", "bold")
+    for problem in facts.problems:
+        yield Styled(f"! {problem}", "yellow")
+
+
+def providers_table(facts: Facts, picture: Picture, width: int | None, bars: Bars) -> Table:
+    """The providers, in the order in which they are tried."""
+    wide = width is None or width >= WIDE
+    chain = places(facts)
+    header = ["", "provider", *(["format"] if wide else []), "state", "attempts", "failed", "p50"]
+    rows = [
+        _provider_row(place, _totals(picture, place.provider.name), facts.now, wide=wide)
+        for place in chain
+    ]
+    right = frozenset(range(len(header) - 3, len(header)))
+    columns = zip(header, *rows, strict=True)
+    taken = sum(2 + max(len(_text(cell)) for cell in column) for column in columns)
+    titles = ["latency", "failures"]
+    room = width or taken + 2 * BAR_COUNTS[0] + 2
+    count = next(
+        (n for n in BAR_COUNTS if taken + 2 + sum(max(n, len(title)) for title in titles) <= room),
+        0,
+    )
+    if count:
+        header += titles
+        for row, place in zip(rows, chain, strict=True):
+            parts = picture.parts(place.provider.name, count)
+            row.append(Styled(bars([part.latency for part in parts]), "cyan"))
+            failed = [part.failed if part.ended else None for part in parts]
+            row.append(Styled(bars(failed), "red"))
+    return Table(rows, header, right)
+
+
+def _provider_row(place: Place, totals: Totals, now: float, *, wide: bool) -> list[Cell]:
+    provider, state = place.provider, place.state
+    sign, style = STATES[place.word]
+    words = place.word
+    if wide and place.word == "open" and state.cooldown_until is not None:
+        words = f"open {format_until(state.cooldown_until, now)}"
+    p50 = totals.latency.quantile(0.5)
+    quiet = "dim" if provider.disabled else ""
+    return [
+        Styled(str(place.number), "dim"),
+        Styled(provider.name, quiet or ("bold" if place.word == "serving" else "")),
+        *([Styled(provider.format, quiet)] if wide else []),
+        Styled(f"{sign} {words}", style),
+        f"{totals.attempts.total():,}",
+        Styled(f"{totals.failures:,}", "red" if totals.failures else ""),
+        format_latency(None if p50 is None else p50 / 1000),
+    ]
+
+
+def notes(facts: Facts) -> Iterator[Styled]:
+    """Why providers cool down, and what is unusual about the chain."""
+    limits = Limits.from_config(facts.config)
+    for place in places(facts):
+        name, state = place.provider.name, place.state
+        if place.word == "disabled":
+            continue
+        if place.word == "open":
+            yield Styled(f"✗ {name} cools down {_cooldown(state, facts.now)}", "red")
+        if place.word == "half-open":
+            why = f", after {state.reason}" if state.reason else ""
+            yield Styled(f"? {name}: the next request probes it{why}", "yellow")
+        for model, each in state.models.items():
+            if phase(each, facts.now, limits) is Phase.OPEN:
+                words = f"! {name} cools down for {model} {_cooldown(each, facts.now)}"
+                yield Styled(words, "yellow")
+    if not facts.config.active:
+        yield Styled("✗ no provider is enabled: `ccfallback providers enable`", "red")
+    elif not facts.config.has_fallback:
+        yield Styled("· no fallback: `ccfallback providers add` adds one", "dim")
+
+
+def _cooldown(state: BreakerState, now: float) -> str:
+    why = f": {state.reason}" if state.reason else ""
+    return f"{format_until(state.cooldown_until or now, now)}{why}"
+
+
+def in_progress(facts: Facts, picture: Picture) -> list[Request]:
+    """The requests in progress: none without a server, whatever a killed one left in the log."""
+    server = facts.server
+    if server is None:
+        return []
+    # One second of tolerance: its uptime is rounded, and its clock was read at another moment.
+    started = facts.now - server.uptime - 1
+    return [each for each in picture.in_progress if each.began >= started]
+
+
+def requests_table(
+    facts: Facts, picture: Picture, width: int | None, count: int | None = None
+) -> Table:
+    """The requests in progress, then those that ended, the newest first."""
+    wide = width is None or width >= WIDE
+    chain = enumerate(facts.config.chain, 1)
+    numbers = {} if wide else {each.name: str(number) for number, each in chain}
+    found = [*in_progress(facts, picture), *picture.ended][:count]
+    rows = [_request_row(each, facts.now, numbers, whole=width is None) for each in found]
+    header = ["time", "answer", "model", "answered by", "took", "first"]
+    if wide:
+        header = ["time", "request", "answer", "model", "provider", "how", "took", "first", "out"]
+    right = frozenset(header.index(name) for name in ("took", "first", "out") if name in header)
+    return Table(rows, header, right)
+
+
+def _request_row(
+    request: Request, now: float, numbers: Mapping[str, str], *, whole: bool
+) -> list[Cell]:
+    it, end = request.story, request.end
+    who, how = describe_path(it, numbers)
+    model = (it.model if whole else shorten_model(it.model)) or "-"
+    if end is not None:
+        time, name, answer, _, spent, first, _, tokens = request_row(end)
+    else:
+        start = request.records[0]
+        time, name, answer = local_time(start)[1], short_id(start), Styled("… ", "cyan")
+        spent, first, tokens = format_latency(max(0.0, now - request.began)), "-", "-"
+    if numbers:
+        words = [word for word in (who, how) if word not in ("", "-")]
+        return [time, answer, model, ", ".join(words) or "-", spent, first]
+    return [time, name, answer, model, who, how, spent, first, tokens]
+
+
+def _text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Styled) else cell

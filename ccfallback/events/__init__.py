@@ -1,1 +1,1 @@
-"""Log events: how they are written, read, counted and put into words."""
+"""The log: its events, and how they are written, read, counted and explained."""

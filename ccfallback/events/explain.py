@@ -1,276 +1,407 @@
-"""Turn what the log says of one request into its story: who was asked or passed by, and why.
+"""Why a request went where it went: its records turned into one value.
 
-Nothing here raises. A log outlives the version that wrote it, may have lost the beginning of a
-request to rotation, or may never have had all of it: what it can't say is in `unknown`.
+Nothing here raises. A log may have lost the beginning of a request to rotation, or may never have
+had all of it: what it can't tell is in `Explanation.unknown`. Times are Unix milliseconds,
+durations are seconds, and every text is fit for a terminal.
 """
 
-from collections.abc import Iterable, Mapping
-from math import isfinite
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
 
 from ccfallback.config.model import PRIMARY_NAME
-from ccfallback.events import story
-from ccfallback.events.explanation import (
-    Attempt,
-    Candidate,
-    Cooldown,
-    Explanation,
-    Repair,
-    Standing,
+from ccfallback.events.records import (
+    AttemptEnd,
+    AttemptFailure,
+    AuthFailure,
+    CircuitBreakerCooldown,
+    CircuitBreakerReset,
+    CircuitBreakerSkip,
+    Event,
+    ProviderAttempt,
+    ProviderFailure,
+    ProviderSuccess,
+    ProviderTimeout,
+    Record,
+    RectifierApplied,
+    RectifierAttempt,
+    RequestComplete,
+    RequestEnd,
+    RequestError,
+    RequestStart,
+    all_printable,
 )
-from ccfallback.events.repair_words import difference_of
 
-END_EVENTS: Final = frozenset({"request.complete", "request.error"})
-
-TOLD: Final = ("retry-after", "x-should-retry")
-"""Headers by which our own answers tell the client whether, and when, to come again."""
+SHOWN_HEADERS: Final = ("retry-after", "x-should-retry")
+"""Headers of our own answers that tell the client whether, and when, to try again."""
 
 
-def explain(records: Iterable[Mapping[str, Any]]) -> Explanation:
+class Standing(StrEnum):
+    """What became of a candidate."""
+
+    ANSWERED = "answered"
+    FORWARDED = "forwarded"
+    """The client got its refusal as it came."""
+    FAILED = "failed"
+    BROKE_OFF = "broke off"
+    """It failed after the commit point."""
+    SKIPPED = "skipped"
+    NOT_NEEDED = "not needed"
+    EXCLUDED = "excluded"
+    """It is disabled, or a header of the request excludes it."""
+    IN_PROGRESS = "in progress"
+    """The log does not say how it ended."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a repair changed in the request: names and counts."""
+
+    removed: list[str] = field(default_factory=list)
+    """Members of the body, as `added` and `rewritten` are."""
+    added: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
+    betas: list[str] = field(default_factory=list)
+    """Removed flags of `anthropic-beta`."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many more or fewer messages of a role (`system_messages`), or blocks of a kind."""
+    renamed: int = 0
+    """Tools with a new name."""
+    quirks: list[str] = field(default_factory=list)
+    """Switched quirks of the provider's format."""
+    words: str = ""
+    """All of it for a person; empty if the log does not say."""
+
+
+@dataclass(slots=True)
+class Repair:
+    """What a rectifier did about a refusal."""
+
+    rectifier: str
+    changed: str
+    refusal: str
+    applied: bool = False
+    """Whether the provider accepted the repaired request."""
+    difference: Difference = field(default_factory=Difference)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to a provider, and what came of it."""
+
+    number: int
+    reason: str
+    """Why it was made: `first`, `failover`, `retry`, `rectified`, `safety-valve`, …"""
+    began: int | None = None
+    seconds: float | None = None
+    """To the first content of a stream, to the end of anything else."""
+    ok: bool | None = None
+    status: int | None = None
+    fault: str = ""
+    result: str = ""
+    """What it came to, in a few words."""
+    said: str = ""
+    """The provider's own words."""
+    timeout: str = ""
+    """The timeout that expired, and its length in seconds."""
+    timeout_seconds: float | None = None
+    reset_at: int | None = None
+    """When the provider says it will be back, and where it says so."""
+    reset_hint: str = ""
+    prevented: list[str] = field(default_factory=list)
+    """Repairs that were applied before sending."""
+    repair: Repair | None = None
+    """What was done about its refusal."""
+
+
+@dataclass(slots=True)
+class Cooldown:
+    """A time in which a provider is not tried."""
+
+    until: int | None
+    seconds: float | None = None
+    """How long it was when it began."""
+    since: int | None = None
+    model: str = ""
+    """The one model that cools down; all models if empty."""
+    failures: int = 0
+    reason: str = ""
+    reset_hint: str = ""
+    last_failure: int | None = None
+    probe: bool = False
+    """Whether it is over and another request probes the provider."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A provider, once for each time that its turn came."""
+
+    provider: str
+    standing: Standing
+    host: str = ""
+    model: str = ""
+    """The model by the provider's own name."""
+    why: str = ""
+    """Why it was excluded: `disabled` or `header`."""
+    held: Cooldown | None = None
+    """The cooldown for which it was skipped."""
+    set: Cooldown | None = None
+    """The cooldown that this request started."""
+    recovered: bool = False
+    """Whether this request ended its cooldown."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def attempt(self, number: int | None) -> Attempt:
+        """The attempt of that number, or else the latest; made if there is none."""
+        for each in reversed(self.attempts):
+            if number is None or each.number == number:
+                return each
+        self.attempts.append(Attempt(number or 0, ""))
+        return self.attempts[-1]
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The whole story of one request, its candidates in the order of their turns."""
+
+    id: str
+    began: int | None = None
+    model: str = ""
+    stream: bool | None = None
+    bytes: int | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    provider: str | None = None
+    """The provider whose answer the client got."""
+    status: int | None = None
+    seconds: float | None = None
+    ttft: float | None = None
+    attempts: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
+    client_saw: str = ""
+    complete: bool = False
+    """Whether the client got a whole answer."""
+    unknown: list[str] = field(default_factory=list)
+    """What the log can't tell."""
+
+    def candidate(self, name: str) -> Candidate:
+        """The latest turn of a provider; a new one if it was only skipped so far."""
+        for each in reversed(self.candidates):
+            if each.provider == name:
+                if each.standing is Standing.SKIPPED:
+                    break
+                return each
+        self.candidates.append(Candidate(name, Standing.IN_PROGRESS))
+        return self.candidates[-1]
+
+
+def explain(records: Sequence[Record[Event]]) -> Explanation:
     """The story that the records of one request tell, oldest first."""
-    return _Telling(list(records)).told()
+    ids = (record.request_id for record in records)
+    it = Explanation(all_printable(next(filter(None, ids), "")))
+    start = RequestStart()
+    for record in records:
+        event = all_printable(record.data)
+        if isinstance(event, RequestStart):
+            start = event
+        _add(it, event, record)
+    ended = any(isinstance(record.data, RequestEnd) for record in records)
+    _add_others(it, start, ended=ended)
+    if not it.attempts:
+        it.attempts = sum(len(candidate.attempts) for candidate in it.candidates)
+    it.unknown = list(_unknown(it, records, ended=ended))
+    return it
 
 
-class _Telling:
-    """Reads the records one by one."""
-
-    def __init__(self, records: list[Mapping[str, Any]]) -> None:
-        self._records = records
-        self._it = Explanation(next((i for r in records if (i := _text(r, "requestId"))), ""))
-        self._chain: list[str] = []
-        self._left_out: dict[str, str] = {}
-        self._seen: set[str] = set()
-
-    def told(self) -> Explanation:
-        """All of it."""
-        for record in self._records:
-            event, data = _text(record, "event"), record.get("data")
-            self._seen.add(event)
-            self._read(event, data if isinstance(data, Mapping) else {}, record)
-        self._place_the_rest()
-        self._say_what_is_missing()
-        return self._it
-
-    def _read(self, event: str, data: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        match event:
-            case "request.start":
-                self._start(data, record)
-            case "circuit_breaker.skip":
-                skipped = Candidate(_text(data, "provider"), Standing.PASSED_BY)
-                skipped.held = _cooldown(data)
-                self._it.candidates.append(skipped)
-            case "provider.attempt":
-                self._asked(data, record)
-            case "provider.success":
-                self._attempt(data).ok = True
-                self._candidate(data).standing = Standing.ANSWERED
-            case "provider.failure" | "provider.timeout":
-                self._failed(data)
-            case "rectifier.attempt":
-                self._latest(data).repair = Repair(
-                    _text(data, "rectifier"),
-                    _text(data, "changed"),
-                    _text(data, "error"),
-                    difference=difference_of(data),
-                )
-            case "rectifier.applied":
-                for attempt in self._candidate(data).attempts:
-                    made = attempt.repair
-                    if made is not None and made.rectifier == _text(data, "rectifier"):
-                        made.applied = True
-            case "circuit_breaker.cooldown":
-                self._candidate(data).set = _cooldown(data)
-            case "circuit_breaker.reset":
-                self._candidate(data).recovered = True
-            case "request.complete" | "request.error" | "auth.failure":
-                self._end(event, data, record)
-
-    def _start(self, data: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        it = self._it
-        it.began = _moment(record)
-        it.model, it.bytes = _text(data, "model"), _integer(data, "bytes")
-        it.stream = _boolean(data, "stream")
-        chain, left_out = data.get("chain"), data.get("leftOut")
-        if isinstance(chain, list):
-            self._chain = [name for name in chain if isinstance(name, str)]
-        if isinstance(left_out, Mapping):
-            self._left_out = {str(name): _text(left_out, name) for name in left_out}
-
-    def _asked(self, data: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        candidate = self._candidate(data)
-        candidate.host, candidate.model = _text(data, "host"), _text(data, "model")
-        number = _integer(data, "attempt") or 0
-        candidate.attempts.append(Attempt(number, _text(data, "reason"), _moment(record)))
-
-    def _failed(self, data: Mapping[str, Any]) -> None:
-        candidate = self._candidate(data)
-        if "attempt" not in data:
-            # Not what an attempt came to, but what the answer did after it had begun.
-            candidate.standing = Standing.BROKE_OFF
-            latest = self._latest(data)
-            latest.ok, latest.result = False, _text(data, "reason")
-            latest.fault = _text(data, "fault")
-            return
-        attempt = self._attempt(data)
-        attempt.ok = False
-        attempt.fault, attempt.result = _text(data, "fault"), _text(data, "reason")
-        attempt.said = _text(data, "error")
-        attempt.timeout, attempt.timeout_seconds = _text(data, "timeout"), _number(data, "seconds")
-        attempt.reset_at, attempt.reset_hint = _integer(data, "until"), _text(data, "hint")
-        candidate.standing = Standing.FAILED
-
-    def _candidate(self, data: Mapping[str, Any]) -> Candidate:
-        """The provider's latest turn; a new one if it was only passed by so far."""
-        name = _text(data, "provider")
-        candidates = self._it.candidates
-        for place in range(len(candidates) - 1, -1, -1):
-            candidate = candidates[place]
-            if candidate.provider != name:
-                continue
-            if candidate.standing is not Standing.PASSED_BY:
-                return candidate
-            break
-        candidates.append(Candidate(name, Standing.UNDER_WAY))
-        return candidates[-1]
-
-    def _latest(self, data: Mapping[str, Any]) -> Attempt:
-        """The provider's latest attempt."""
-        attempts = self._candidate(data).attempts
-        if not attempts:
-            attempts.append(Attempt(_integer(data, "attempt") or 0, ""))
-        return attempts[-1]
-
-    def _attempt(self, data: Mapping[str, Any]) -> Attempt:
-        """The attempt that a result is of, with what all results have."""
-        number = _integer(data, "attempt") or 0
-        attempts = self._candidate(data).attempts
-        found = next((each for each in reversed(attempts) if each.number == number), None)
-        if found is None:
-            found = Attempt(number, "")
-            attempts.append(found)
-        took = _number(data, "ms")
-        found.seconds = None if took is None else took / 1000
-        found.status = _integer(data, "status")
-        names = data.get("prevented")
-        found.prevented = [str(name) for name in names] if isinstance(names, list) else []
-        return found
-
-    def _end(self, event: str, data: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        it = self._it
-        it.status = _integer(data, "status")
-        it.provider = _text(data, "provider") or None
-        it.model = it.model or _text(data, "model")
-        if it.stream is None:
-            it.stream = _boolean(data, "stream")
-        it.attempts = _integer(data, "attempts") or 0
-        latency, ttft = _number(data, "latency"), _number(data, "ttft")
-        it.seconds = None if latency is None else latency / 1000
-        it.ttft = None if ttft is None else ttft / 1000
-        ended = _moment(record)
-        if it.began is None and ended is not None and latency is not None:
-            it.began = round(ended - latency)
-        names = {
-            "input": "inputTokens",
-            "output": "outputTokens",
-            "cache_read": "cacheReadTokens",
-            "cache_write": "cacheWriteTokens",
-        }
-        counts = {name: _integer(data, key) for name, key in names.items()}
-        it.tokens = {name: count for name, count in counts.items() if count is not None}
-        it.complete = event == "request.complete"
-        it.client_saw = self._sight(data, record)
-        if not it.complete and it.provider and (it.status or 0) >= 400:
-            for candidate in it.candidates:
-                if candidate.provider == it.provider and candidate.attempts:
-                    candidate.standing = Standing.HANDED_ON
-
-    def _sight(self, data: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-        """What the client got, in a few words."""
-        it = self._it
-        kind = _text(data, "error")
-        if it.complete:
-            return f"{it.status}, a whole {'stream' if it.stream else 'answer'}"
-        if kind == "client disconnected":
-            return "nothing more: it had left"
-        if it.provider and (it.status or 0) >= 400:
-            return f"{it.provider}'s own {it.status}, as it came"
-        if it.provider:
-            return "an answer that broke off; its connection was dropped, so that it asks again"
-        words = _text(record, "message").partition(": ")[2]
-        said = words or _text(record, "message")
-        told = data.get("told")
-        headers = told if isinstance(told, Mapping) else {}
-        lines = [f"{name}: {_text(headers, name)}" for name in TOLD if _text(headers, name)]
-        with_them = f" ({', '.join(lines)})" if lines else ""
-        sort = f" {kind}" if kind else ""
-        return f"{it.status}{sort}{with_them}: {said}"
-
-    def _place_the_rest(self) -> None:
-        """Add those whose turn never came."""
-        it = self._it
-        there = {candidate.provider for candidate in it.candidates}
-        standing = Standing.NOT_NEEDED if END_EVENTS & self._seen else Standing.UNDER_WAY
-        it.candidates += [Candidate(name, standing) for name in self._chain if name not in there]
-        for name, why in self._left_out.items():
-            place = 0 if name == PRIMARY_NAME else len(it.candidates)
-            it.candidates.insert(place, Candidate(name, Standing.LEFT_OUT, why=why))
-
-    def _say_what_is_missing(self) -> None:
-        it = self._it
-        if not it.attempts:
-            it.attempts = sum(len(candidate.attempts) for candidate in it.candidates)
-        if not self._records or "auth.failure" in self._seen:
-            return
-        levels = {_text(record, "level") for record in self._records}
-        ended = bool(END_EVENTS & self._seen)
-        # Refused before anybody was asked, a request has no beginning in the log.
-        begun = "request.start" in self._seen or (ended and not it.candidates)
-        if not levels & {"info", "debug"} and not begun:
-            it.unknown.append(
-                "only warnings: who answered, who was passed by and how long each took is "
-                'logged from [log] level = "info" on'
+def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
+    match event:
+        case RequestStart():
+            it.began = _milliseconds(record)
+            it.model, it.stream, it.bytes = event.model, event.stream, event.bytes
+        case CircuitBreakerSkip():
+            held = Cooldown(
+                event.cooldown_until,
+                since=event.since,
+                model=event.model or "",
+                failures=event.failures or 0,
+                reason=event.reason or "",
+                last_failure=event.last_failure,
+                probe=event.probe,
             )
-        elif not begun and "debug" not in levels:
-            it.unknown.append("the beginning is gone: the log was rotated past it")
-        if not ended and levels & {"info"}:
-            it.unknown.append("how it ended: it is under way, or the server was killed")
+            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, held=held))
+        case ProviderAttempt():
+            candidate = it.candidate(event.provider)
+            candidate.host, candidate.model = event.host, event.model
+            attempt = Attempt(event.attempt or 0, event.reason, _milliseconds(record))
+            candidate.attempts.append(attempt)
+        case AttemptEnd():
+            _end_attempt(it.candidate(event.provider), event)
+        case RectifierAttempt():
+            repair = Repair(event.rectifier, event.changed, event.error or "")
+            repair.difference = difference(event)
+            it.candidate(event.provider).attempt(None).repair = repair
+        case RectifierApplied():
+            for attempt in it.candidate(event.provider).attempts:
+                if attempt.repair is not None and attempt.repair.rectifier == event.rectifier:
+                    attempt.repair.applied = True
+        case CircuitBreakerCooldown():
+            it.candidate(event.provider).set = Cooldown(
+                event.cooldown_until,
+                event.seconds,
+                model=event.model or "",
+                failures=event.failures or 0,
+                reason=event.reason or "",
+                reset_hint=event.hint or "",
+            )
+        case CircuitBreakerReset():
+            it.candidate(event.provider).recovered = True
+        case RequestEnd():
+            _end(it, event, record)
+        case AuthFailure():
+            it.status = event.status
+            it.client_saw = f"{event.status}: {all_printable(record.message)}"
 
 
-def _cooldown(data: Mapping[str, Any]) -> Cooldown:
-    return Cooldown(
-        until=_integer(data, "cooldownUntil"),
-        seconds=_number(data, "seconds"),
-        since=_integer(data, "since"),
-        model=_text(data, "model"),
-        failures=_integer(data, "failures") or 0,
-        reason=_text(data, "reason"),
-        reset_hint=_text(data, "hint"),
-        last_failure=_integer(data, "lastFailure"),
-        probe=_boolean(data, "probe") or False,
+def _end_attempt(candidate: Candidate, event: AttemptEnd) -> None:
+    attempt = candidate.attempt(event.attempt)
+    if event.attempt is None and isinstance(event, AttemptFailure):
+        candidate.standing = Standing.BROKE_OFF
+        attempt.ok, attempt.fault, attempt.result = False, event.fault, event.reason
+        return
+    attempt.seconds = None if event.ms is None else event.ms / 1000
+    attempt.status = event.status
+    attempt.prevented = event.prevented or []
+    attempt.ok = isinstance(event, ProviderSuccess)
+    candidate.standing = Standing.ANSWERED if attempt.ok else Standing.FAILED
+    match event:
+        case ProviderFailure():
+            attempt.said = event.error or ""
+            attempt.reset_at, attempt.reset_hint = event.until, event.hint or ""
+        case ProviderTimeout():
+            attempt.timeout, attempt.timeout_seconds = event.timeout or "", event.seconds
+    if isinstance(event, AttemptFailure):
+        attempt.fault, attempt.result = event.fault, event.reason
+
+
+def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
+    it.status, it.provider = event.status, event.provider or None
+    it.model = it.model or event.model or ""
+    if it.stream is None:
+        it.stream = event.stream
+    it.attempts = event.attempts or 0
+    it.seconds = None if event.latency is None else event.latency / 1000
+    it.ttft = None if event.ttft is None else event.ttft / 1000
+    ended = _milliseconds(record)
+    if it.began is None and ended is not None and event.latency is not None:
+        it.began = round(ended - event.latency)
+    counts = {
+        "input": event.input_tokens,
+        "output": event.output_tokens,
+        "cache_read": event.cache_read_tokens,
+        "cache_write": event.cache_write_tokens,
+    }
+    it.tokens = {name: count for name, count in counts.items() if count is not None}
+    it.complete = isinstance(event, RequestComplete)
+    forwarded = not it.complete and bool(it.provider) and (it.status or 0) >= 400
+    if forwarded:
+        for candidate in it.candidates:
+            if candidate.provider == it.provider and candidate.attempts:
+                candidate.standing = Standing.FORWARDED
+    if isinstance(event, RequestComplete):
+        it.client_saw = f"{it.status}, a whole {'stream' if it.stream else 'answer'}"
+    elif event.client_left:
+        it.client_saw = "nothing more: it had disconnected"
+    elif forwarded:
+        it.client_saw = f"{it.provider}'s own {it.status}, as it came"
+    elif it.provider:
+        it.client_saw = "half an answer, then a dropped connection, so that it tries again"
+    elif isinstance(event, RequestError):
+        it.client_saw = _own_answer(event, all_printable(record.message))
+
+
+def _own_answer(event: RequestError, message: str) -> str:
+    """An error that we made ourselves, as the client got it."""
+    said = message.partition(": ")[2] or message
+    told = event.told or {}
+    headers = ", ".join(f"{name}: {told[name]}" for name in SHOWN_HEADERS if told.get(name))
+    kind = f" {event.error}" if event.error else ""
+    return f"{event.status}{kind}{f' ({headers})' if headers else ''}: {said}"
+
+
+def _add_others(it: Explanation, start: RequestStart, *, ended: bool) -> None:
+    """Add the candidates that were not tried."""
+    present = {candidate.provider for candidate in it.candidates}
+    standing = Standing.NOT_NEEDED if ended else Standing.IN_PROGRESS
+    it.candidates += [Candidate(name, standing) for name in start.chain if name not in present]
+    for name, why in start.left_out.items():
+        place = 0 if name == PRIMARY_NAME else len(it.candidates)
+        it.candidates.insert(place, Candidate(name, Standing.EXCLUDED, why=why))
+
+
+def _unknown(it: Explanation, records: Sequence[Record[Event]], *, ended: bool) -> Iterable[str]:
+    if not records or any(isinstance(record.data, AuthFailure) for record in records):
+        return
+    levels = {record.level for record in records}
+    # A request that is refused before any provider is tried has no beginning in the log.
+    started = any(isinstance(record.data, RequestStart) for record in records)
+    started = started or (ended and not it.candidates)
+    if not started and not levels & {"info", "debug"}:
+        yield (
+            "all but warnings: which provider answered, which were skipped and how long each took "
+            'is logged from [log] level = "info" on'
+        )
+    elif not started and "debug" not in levels:
+        yield "the beginning: the log was rotated past it"
+    if not ended and "info" in levels:
+        yield "how it ended: it is in progress, or the server was killed"
+
+
+def _milliseconds(record: Record[Event]) -> int | None:
+    written = record.written
+    return None if written is None else round(written * 1000)
+
+
+def difference(event: RectifierAttempt) -> Difference:
+    """What a repair changed; empty where its event does not say."""
+    it = Difference(
+        removed=event.removed or [],
+        added=event.added or [],
+        rewritten=event.rewritten or [],
+        betas=event.betas or [],
+        counts={name: count for name, count in (event.counts or {}).items() if count},
+        renamed=event.renamed or 0,
+        quirks=event.quirks or [],
     )
+    it.words = _words(it)
+    return it
 
 
-def _moment(record: Mapping[str, Any]) -> int | None:
-    when = story.moment(record)
-    return None if when is None else round(when.timestamp() * 1000)
+def _words(it: Difference) -> str:
+    """`removed field top_k, 3 thinking blocks, beta context-1m-2025-08-07; renamed 2 tools`."""
+    fewer = {name: -count for name, count in it.counts.items() if count < 0}
+    more = {name: count for name, count in it.counts.items() if count > 0}
+    # With messages or blocks added or removed, it is obvious that `messages` was rewritten.
+    rewritten = [name for name in it.rewritten if not (name == "messages" and it.counts)]
+    parts = (
+        ("removed", [*_named("field", it.removed), *_counted(fewer), *_named("beta", it.betas)]),
+        ("added", [*_named("field", it.added), *_counted(more)]),
+        ("rewrote", rewritten),
+        ("renamed", [f"{it.renamed} tool{_s(it.renamed)}"] if it.renamed else []),
+        ("switched", it.quirks),
+    )
+    return "; ".join(f"{verb} {', '.join(what)}" for verb, what in parts if what)
 
 
-def _text(table: Mapping[Any, Any], key: Any) -> str:
-    return story.printable(table.get(key))
+def _named(thing: str, names: list[str]) -> list[str]:
+    return [f"{thing}{_s(len(names))} {', '.join(names)}"] if names else []
 
 
-def _number(table: Mapping[str, Any], key: str) -> float | None:
-    value = table.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return None
-    return value
+def _counted(counts: Mapping[str, int]) -> Iterable[str]:
+    for name, count in counts.items():
+        role = name.removesuffix("_messages")
+        thing = f"{name} block" if role == name else f"{role} message"
+        yield f"{count} {thing}{_s(count)}"
 
 
-def _integer(table: Mapping[str, Any], key: str) -> int | None:
-    value = _number(table, key)
-    return None if value is None else round(value)
-
-
-def _boolean(table: Mapping[str, Any], key: str) -> bool | None:
-    value = table.get(key)
-    return value if isinstance(value, bool) else None
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

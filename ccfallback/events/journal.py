@@ -1,48 +1,111 @@
-"""The log: JSON lines in a file that is rotated when it gets too long.
+"""Writes the log: JSON lines in a file that is rotated when it gets too long.
 
-One rule: a line is written whole, once, and moved only together with its file, so that whoever
-follows the log sees every line once. Reading is in `journal_reading`.
+A line is written whole, once, and moved only together with its file, so that a reader that follows
+the log sees every line once.
 """
 
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from ccfallback import files
-from ccfallback.events.backlog import Backlog
-from ccfallback.events.journal_reader import (
-    Mark,
-    all_lines,
-    backwards,
-    follow,
-    mark,
-    numbered,
-    read,
-    rotations,
-    tail,
-)
+from ccfallback.events.journal_reader import numbered, rotations
 from ccfallback.files import Busy
-
-__all__ = [
-    "Journal",
-    "JournalWriter",
-    "Mark",
-    "all_lines",
-    "backwards",
-    "follow",
-    "mark",
-    "read",
-    "tail",
-]
 
 BATCH_BYTES: Final = 64 * 1024
 
 SECONDS_BETWEEN_NOTICES: Final = 60.0
+
+MOST_WAITING: Final = 10_000
+"""Items that wait in a backlog before new ones are dropped."""
+
+GATHER: Final = 0.01
+"""Seconds in which items gather to a batch."""
+
+T = TypeVar("T")
+
+
+class Backlog(Generic[T]):
+    """A queue, and a thread that empties it in batches.
+
+    To put an item never waits, neither for a disk nor for a terminal that is held. The thread
+    lets items gather, because each time it wakes up it takes the interpreter from the event loop.
+    """
+
+    def __init__(self, consume: Callable[[list[T]], None], name: str) -> None:
+        """`consume` is called in the thread; it must not raise."""
+        self._consume = consume
+        self._waiting: deque[T] = deque()
+        self._woken = False
+        self._wake = threading.Event()
+        self._no_gathering = threading.Event()
+        self._closed = False
+        self._condition = threading.Condition()
+        self._done = 0
+        self._put = 0
+        self.dropped = 0
+        """Items that were dropped because too many waited."""
+        # A daemon, so that a `consume` that hangs does not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Take an item; it belongs to the backlog from now on."""
+        if self._closed or len(self._waiting) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(item)
+        self._put += 1
+        if not self._woken:
+            self._woken = True
+            self._wake.set()
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until all items put so far are consumed; False if that took too long."""
+        wanted = self._put
+        if not self._thread.is_alive():
+            return True
+        self._no_gathering.set()
+        self._wake.set()
+        with self._condition:
+            return self._condition.wait_for(lambda: self._done >= wanted, timeout)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Have all waiting items consumed, then end; False if that took too long."""
+        self._closed = True
+        self._no_gathering.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._no_gathering.wait(GATHER)
+            # In this order: an item that is put from here on wakes the thread again.
+            self._wake.clear()
+            self._woken = False
+            self._no_gathering.clear()
+            closed = self._closed
+            batch: list[T] = []
+            while self._waiting and len(batch) < MOST_WAITING:
+                batch.append(self._waiting.popleft())
+            if batch:
+                self._consume(batch)
+                with self._condition:
+                    self._done += len(batch)
+                    self._condition.notify_all()
+            if closed and not self._waiting:
+                return
+            if self._waiting or self._closed:
+                self._wake.set()
 
 
 class Journal:
@@ -64,7 +127,7 @@ class Journal:
         if self._torn:
             lines = b"\n" + lines
         written = os.write(descriptor, lines)
-        # A full disk may take half a line; the next line must not be glued to it.
+        # A full disk may take half a line; the next line must not be appended to it.
         self._torn = written < len(lines) and not lines[:written].endswith(b"\n")
         if written < len(lines):
             rest = lines[written:]
@@ -77,7 +140,7 @@ class Journal:
             self._descriptor = None
 
     def _current(self) -> int:
-        """The file that has the log's name now, which another process may have put there."""
+        """The file that has the log's name now; another process may have created it."""
         if self._descriptor is not None:
             with suppress(OSError):
                 ours, named = os.fstat(self._descriptor), self.path.stat()
@@ -88,7 +151,7 @@ class Journal:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | files.BINARY
         descriptor = os.open(self.path, flags, files.PRIVATE_FILE)
         self._descriptor = descriptor
-        # The process before may have been killed in the middle of a line.
+        # The previous process may have been killed in the middle of a line.
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if end:
             os.lseek(descriptor, end - 1, os.SEEK_SET)
@@ -99,10 +162,10 @@ class Journal:
         return size > 0 and size + len(lines) > self.max_bytes
 
     def _rotate(self, lines: bytes) -> None:
-        """Move the file and those before it one number up, unless another process just did."""
-        # Windows moves no file that is open.
+        """Move each file one number up, unless another process just did."""
+        # Windows can't move a file that is open.
         self.close()
-        # A log that can't be rotated is better than none: it grows, and the next write tries again.
+        # A log that can't be rotated is better than none: it grows; the next write tries again.
         with suppress(Busy, OSError), files.locked(self.path):
             found = files.stamp(self.path)
             if found is None or not self._is_full(found[1], lines):
@@ -119,7 +182,7 @@ class Journal:
 
 
 class JournalWriter:
-    """Writes records from a thread of its own, so that nobody waits for the disk."""
+    """Writes records from a thread of its own, so that no request waits for the disk."""
 
     def __init__(self, journal: Journal, on_error: Callable[[OSError], None] | None = None) -> None:
         self._journal = journal
@@ -133,7 +196,7 @@ class JournalWriter:
 
     @property
     def dropped(self) -> int:
-        """Records that were lost to a slow or full disk, or that no JSON can hold."""
+        """Records that were lost: to a slow or full disk, or because JSON can't hold them."""
         return self._lost + self._backlog.dropped
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -141,12 +204,12 @@ class JournalWriter:
         return self._backlog.flush(timeout)
 
     def reconfigure(self, max_bytes: int, backups: int) -> None:
-        """Rotate by other rules from now on."""
+        """Change the limits from now on."""
         self._journal.max_bytes = max_bytes
         self._journal.backups = backups
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is waiting, and end."""
+        """Write what is waiting, then end."""
         if self._backlog.close(timeout):
             self._journal.close()
 
@@ -155,7 +218,7 @@ class JournalWriter:
             self._write(lines)
 
     def _chunks(self, records: Iterable[object]) -> Iterator[bytes]:
-        """The records as lines, as many at once as a file may take."""
+        """The records as lines, as many at once as fit in a file."""
         most = min(BATCH_BYTES, self._journal.max_bytes)
         chunk = bytearray()
         for record in records:

@@ -1,7 +1,7 @@
-"""Read the log: forwards, backwards from its end, and as it grows.
+"""Reads the log: forwards, backwards from its end, as it grows, and by request.
 
-One rule: a file is known by its inode, not by its name, because rotation moves it while it is
-being read. Only whole lines are lines: what a writer has not ended yet is not there yet.
+A file is known by its inode and not by its name, because rotation moves it while it is read. Only
+whole lines count: the rest of a line may still be written.
 """
 
 import os
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
 
-import msgspec
+from ccfallback.events.records import Event, Record, RequestEnd, RequestStart, decode
 
 LONGEST_LINE: Final = 4 * 1024 * 1024
-"""Longer lines are no log lines; they are passed over, so that memory stays bounded."""
+"""Longer lines are not log lines; they are skipped, so that memory stays bounded."""
 
 BLOCK: Final = 64 * 1024
 
@@ -43,7 +43,7 @@ def numbered(path: Path, number: int) -> Path:
 
 
 def rotations(path: Path) -> list[int]:
-    """The numbers of the rotated files that there are, in no order."""
+    """The numbers of the rotated files, in no order."""
     form = re.compile(re.escape(path.name) + r"\.([1-9]\d{0,5})")
     try:
         names = os.listdir(path.parent)  # noqa: PTH208  (names are all we need)
@@ -52,16 +52,8 @@ def rotations(path: Path) -> list[int]:
     return [int(match[1]) for name in names if (match := form.fullmatch(name))]
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Every record of the log, oldest first."""
-    for line in all_lines(path):
-        record = decoded(line)
-        if record is not None:
-            yield record
-
-
 def all_lines(path: Path, since: float = 0.0) -> Iterator[bytes]:
-    """Every line of the log, raw, oldest first; files last written before `since` are left out."""
+    """Every line of the log, raw, oldest first, without files last written before `since`."""
     for piece in reversed(_pieces(path)):
         if piece.modified < since * 1e9 or (file := _open(path, piece)) is None:
             continue
@@ -71,10 +63,10 @@ def all_lines(path: Path, since: float = 0.0) -> Iterator[bytes]:
 
 def backwards(
     path: Path, until: Mark | None = None, *, matching: re.Pattern[bytes] | None = None
-) -> Iterator[tuple[dict[str, Any], bytes]]:
+) -> Iterator[tuple[Record[Event], bytes]]:
     """Every record with its raw line, newest first; from the place `until` on, if given.
 
-    With `matching`, lines without it are passed over unread, which is many times as fast.
+    With `matching`, lines that do not match are not decoded, which is many times as fast.
     """
     pieces = _pieces(path)
     if until is not None and any(piece.inode == until.inode for piece in pieces):
@@ -91,7 +83,7 @@ def backwards(
             for line in _lines_backwards(file, end):
                 if matching is not None and matching.search(line) is None:
                     continue
-                record = decoded(line)
+                record = decode(line)
                 if record is not None:
                     yield record, line
 
@@ -99,10 +91,10 @@ def backwards(
 def tail(
     path: Path,
     count: int,
-    keep: Callable[[dict[str, Any]], bool] = lambda record: True,
+    keep: Callable[[Record[Event]], bool] = lambda record: True,
     until: Mark | None = None,
-) -> list[tuple[dict[str, Any], bytes]]:
-    """The last `count` records that are to be kept, with their raw lines, oldest first."""
+) -> list[tuple[Record[Event], bytes]]:
+    """The last `count` records that `keep` accepts, with their raw lines, oldest first."""
     wanted = ((record, line) for record, line in backwards(path, until) if keep(record))
     return list(islice(wanted, max(0, count)))[::-1]
 
@@ -118,7 +110,7 @@ def mark(path: Path) -> Mark | None:
 
 
 class Follower:
-    """The log from a place on, or from its end: each look has the lines added since the last."""
+    """Follows the log from a place, or from its end: each look has the lines that were added."""
 
     def __init__(self, path: Path, start: Mark | None = None) -> None:
         self._path = path
@@ -126,7 +118,7 @@ class Follower:
         self._file = None if start is None else _open_at(path, start)
 
     def look(self) -> Iterator[bytes]:
-        """The lines that are there by now, raw."""
+        """The lines that were added since the last look, raw."""
         while True:
             # Looked for before the last read: once there is a newer file, ours grows no more.
             newer = _newer(self._path, self._file)
@@ -138,7 +130,7 @@ class Follower:
             self._file = newer
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -150,7 +142,7 @@ def follow(
     poll: float = 0.2,
     start: Mark | None = None,
 ) -> Iterator[bytes]:
-    """Every line that is added from now on (or was since `start`), raw, until `stop` is set."""
+    """Every line that is added from now on (or from `start` on), raw, until `stop` is set."""
     return _follow(Follower(path, start), stop or threading.Event(), poll)
 
 
@@ -164,7 +156,7 @@ def _follow(log: Follower, stop: threading.Event, poll: float) -> Iterator[bytes
 def _open_at(path: Path, place: Mark) -> BinaryIO | None:
     for piece in _pieces(path):
         if piece.inode == place.inode and (file := _open(path, piece)) is not None:
-            # A removed file's inode may have gone to a new one, which has not been read at all.
+            # A new file may have the inode of a removed one; none of it has been read.
             file.seek(max(0, place.offset - 1))
             if file.read(1) != b"\n":
                 file.seek(0)
@@ -173,7 +165,7 @@ def _open_at(path: Path, place: Mark) -> BinaryIO | None:
 
 
 def _added(file: BinaryIO) -> Iterator[bytes]:
-    """The whole lines from where we are; leaves the file at the start of an unfinished one."""
+    """The whole lines from here on; leaves the file at the start of an unfinished one."""
     if os.fstat(file.fileno()).st_size < file.tell():
         file.seek(0)
     place = file.tell()
@@ -186,7 +178,7 @@ def _added(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
-    """The file that came after the one we read; None if there is none yet."""
+    """The file that follows the one we read; `None` if there is none yet."""
     if file is None:
         pieces = _pieces(path)
     else:
@@ -201,7 +193,7 @@ def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
         if known:
             pieces = pieces[: known[0]]
         else:
-            # Ours is gone: it was the oldest, unless a person removed it.
+            # Ours is gone: it was the oldest, or a person removed it.
             pieces = [piece for piece in pieces if piece.modified >= ours.st_mtime_ns]
     return _open(path, pieces[-1]) if pieces else None
 
@@ -209,8 +201,8 @@ def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
 def _pieces(path: Path) -> list[_Piece]:
     """The files of the log, newest first.
 
-    Rotation only ever moves a file to a higher number, so looking upwards misses none; one that
-    moves meanwhile is seen twice, which its inode tells.
+    Rotation only moves a file to a higher number, so looking upwards misses none. A file that
+    moves meanwhile is seen twice and recognised by its inode.
     """
     found: dict[int, _Piece] = {}
     numbers = rotations(path)
@@ -224,8 +216,8 @@ def _pieces(path: Path) -> list[_Piece]:
 
 
 def _open(path: Path, piece: _Piece) -> BinaryIO | None:
-    """The file, wherever rotation has put it since; None if it is gone."""
-    # Almost always where it was: to list the folder for each file takes squared time for all.
+    """The file, wherever rotation has moved it; `None` if it is gone."""
+    # It has almost never moved, and listing the folder for each file would take squared time.
     if (file := _open_at_number(path, piece.number, piece.inode)) is not None:
         return file
     highest = max([piece.number, *rotations(path)]) + 1
@@ -247,7 +239,7 @@ def _open_at_number(path: Path, number: int, inode: int) -> BinaryIO | None:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The whole lines of a file from where it is."""
+    """The whole lines of a file, from its position on."""
     skipping = False
     while part := file.readline(LONGEST_LINE):
         whole = part.endswith(b"\n")
@@ -266,7 +258,7 @@ def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
         file.seek(place)
         first, *lines = (file.read(size) + rest).split(b"\n")
         for line in reversed(lines):
-            # What stands after the last line end is not a line yet.
+            # What follows the last line end is not a line yet.
             if not unfinished:
                 yield line + b"\n"
             unfinished = False
@@ -288,10 +280,73 @@ def _end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-def decoded(line: bytes) -> dict[str, Any] | None:
-    """The record of a line; `None` of a line that is none."""
-    try:
-        record = msgspec.json.decode(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+# -- Requests, from the end of the log: lines that can't belong to one are not decoded
+
+_SEVERAL_ATTEMPTS: Final = re.compile(rb'"attempts?":(?!0|1[,}])\d')
+_FAILURE: Final = re.compile(rb'"event":"provider\.(?:failure|timeout)"')
+_ANY_REQUEST: Final = re.compile(rb'"event":"(?:request|provider|auth)\.')
+_END: Final = re.compile(rb'"event":"request\.(?:complete|error)"')
+
+
+class Found(NamedTuple):
+    """A request that an id, or a part of one, means."""
+
+    id: str
+    others: int = 0
+    """How many more requests it fits."""
+
+
+def find_request(path: Path, part: str) -> Found | None:
+    """The request with that id, or the latest whose id begins or ends like that."""
+    ids: dict[str, None] = {}
+    for record, _ in backwards(path, matching=_containing(part)):
+        if part and record.request_id is not None and record.matches(part):
+            ids[record.request_id] = None
+            if part in ids:
+                return Found(part)
+    return Found(next(iter(ids)), len(ids) - 1) if ids else None
+
+
+def latest_request(path: Path) -> str | None:
+    """The latest request."""
+    return _latest(path, _ANY_REQUEST)
+
+
+def latest_with_trouble(path: Path) -> str | None:
+    """The latest request that needed more than one attempt, else the latest with a failure."""
+    return _latest(path, _SEVERAL_ATTEMPTS) or _latest(path, _FAILURE)
+
+
+def latest_ends(path: Path) -> Iterator[Record[RequestEnd]]:
+    """The ends of requests, the newest first; not those of side endpoints."""
+    for record, _ in backwards(path, matching=_END):
+        if isinstance(record.data, RequestEnd) and not record.is_side:
+            yield cast("Record[RequestEnd]", record)
+
+
+def request_records(path: Path, request: str) -> list[Record[Event]]:
+    """All that the log says of the latest request with that id, oldest first."""
+    found: list[Record[Event]] = []
+    ended = False
+    for record, _ in backwards(path, matching=_containing(request)):
+        if record.request_id != request:
+            continue
+        is_end = isinstance(record.data, RequestEnd)
+        if ended and is_end:
+            break  # A client may give several requests the same id.
+        ended = ended or is_end
+        found.append(record)
+        if isinstance(record.data, RequestStart):
+            break
+    return found[::-1]
+
+
+def _latest(path: Path, matching: re.Pattern[bytes]) -> str | None:
+    for record, _ in backwards(path, matching=matching):
+        if record.request_id is not None and not record.is_side:
+            return record.request_id
+    return None
+
+
+def _containing(text: str) -> re.Pattern[bytes]:
+    return re.compile(re.escape(text.encode()))

@@ -12,7 +12,8 @@ from typing import Any, Final
 from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.config.secrets import resolve
-from ccfallback.events.counters import Counters
+from ccfallback.events.aggregate import Totals, metric_totals
+from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Deadline
 from ccfallback.policy.breaker import Limits
 from ccfallback.policy.signatures import SignatureOrigins
@@ -43,7 +44,7 @@ class Services:
     keys: "Keys"
     logins: "RefusedLogins"
     ledger: SignatureOrigins = field(default_factory=SignatureOrigins)
-    tally: Counters = field(default_factory=Counters)
+    totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before another attempt."""
     started: float = field(default_factory=time)

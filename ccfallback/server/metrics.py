@@ -1,16 +1,19 @@
-"""`GET /metrics`: what was counted and how things are now, for Prometheus.
+"""`GET /metrics`: what was counted since the start, and how things are now, for Prometheus.
 
-prometheus-client writes the page; it is loaded at the first scrape, so that a server that nobody
-scrapes neither starts later nor grows for it.
+prometheus-client writes the page. It is imported at the first scrape, so that a server without
+Prometheus neither starts later nor grows for it. Labels are names of providers and words of ours:
+nothing that a client chooses.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import __version__
 from ccfallback.config.model import Config
-from ccfallback.events.counters import NOBODY, Histogram, Labels, Metric
+from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
+from ccfallback.events.distributions import Histogram
 from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
 from ccfallback.server.client import Receive, Scope, Send, send_whole, send_wrong_method
 from ccfallback.server.context import Services, get_context
@@ -20,11 +23,143 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client import Metric as Family
 
+Labels = tuple[str, ...]
+Values = Mapping[Labels, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """A metric, as Prometheus is told of it."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ("provider",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CounterMetric(Metric):
+    """A count, and where it comes from."""
+
+    read: Callable[[Totals[Histogram]], Values] = lambda totals: {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramMetric(Metric):
+    """A distribution of a provider's durations, and where it comes from."""
+
+    read: Callable[[ProviderTotals[Histogram]], Histogram] = lambda provider: provider.latency
+
+
+def _by_provider(
+    read: Callable[[ProviderTotals[Histogram]], int],
+) -> Callable[[Totals[Histogram]], Values]:
+    """A count of each provider."""
+    return lambda totals: {(name,): read(each) for name, each in totals.providers.items()}
+
+
+def _by_label(
+    read: Callable[[ProviderTotals[Histogram]], Mapping[str, int]],
+) -> Callable[[Totals[Histogram]], Values]:
+    """Counts of each provider, by a second label."""
+    return lambda totals: {
+        (name, label): count
+        for name, each in totals.providers.items()
+        for label, count in read(each).items()
+    }
+
+
+def _requests(totals: Totals[Histogram]) -> Values:
+    counts = totals.requests.items()
+    return {(name, outcome, str(status)): count for (name, outcome, status), count in counts}
+
+
+def _tokens(provider: ProviderTotals[Histogram]) -> Mapping[str, int]:
+    tokens = provider.tokens
+    return {
+        "input": tokens.input,
+        "output": tokens.output,
+        "cache_read": tokens.cache_read,
+        "cache_write": tokens.cache_write,
+    }
+
+
+COUNTERS: Final = (
+    CounterMetric(
+        "ccfallback_requests_total",
+        "Requests that ended, by the provider that answered: answered, failed or client_left.",
+        ("provider", "outcome", "status"),
+        _requests,
+    ),
+    CounterMetric(
+        "ccfallback_attempts_total",
+        "Attempts, by why they were made.",
+        ("provider", "reason"),
+        _by_label(lambda each: each.attempts),
+    ),
+    CounterMetric(
+        "ccfallback_attempt_failures_total",
+        "Attempts that failed, by their fault.",
+        ("provider", "fault"),
+        _by_label(lambda each: each.faults),
+    ),
+    CounterMetric(
+        "ccfallback_failovers_total",
+        "Attempts at the next provider, by the fault of the one before.",
+        ("provider", "fault"),
+        _by_label(lambda each: each.failovers),
+    ),
+    CounterMetric(
+        "ccfallback_skips_total",
+        "Times that a provider was skipped.",
+        read=_by_provider(lambda each: each.skips),
+    ),
+    CounterMetric(
+        "ccfallback_cooldowns_total",
+        "Cooldowns that began.",
+        read=_by_provider(lambda each: each.cooldowns),
+    ),
+    CounterMetric(
+        "ccfallback_safety_valve_total",
+        "Times that a provider was tried although it cooled down, because no other was left.",
+        read=_by_provider(lambda each: each.valves),
+    ),
+    CounterMetric(
+        "ccfallback_repairs_total",
+        "Repairs of refused requests that the provider then accepted.",
+        ("provider", "rectifier"),
+        _by_label(lambda each: each.repairs),
+    ),
+    CounterMetric(
+        "ccfallback_tokens_total",
+        "Tokens of answered requests.",
+        ("provider", "kind"),
+        _by_label(_tokens),
+    ),
+    CounterMetric(
+        "ccfallback_refused_total",
+        "Requests that were refused for their token, host or origin.",
+        (),
+        lambda totals: {(): totals.refused},
+    ),
+)
+HISTOGRAMS: Final = (
+    HistogramMetric(
+        "ccfallback_request_duration_seconds",
+        "From the request to the end of the answer.",
+        read=lambda provider: provider.latency,
+    ),
+    HistogramMetric(
+        "ccfallback_time_to_first_token_seconds",
+        "From the request to the first content.",
+        read=lambda provider: provider.ttft,
+    ),
+)
+
 INFO: Final = Metric("ccfallback_info", "The version that runs; always 1.", ("version",))
 STARTED: Final = Metric("ccfallback_start_time_seconds", "When it started, in Unix seconds.", ())
 STATE: Final = Metric("ccfallback_breaker_state", "0: closed, 1: half-open, 2: open.")
-FAILED: Final = Metric("ccfallback_breaker_failures", "Failures in a row.")
-LEFT: Final = Metric("ccfallback_cooldown_seconds", "What is left of the cooldown; 0: none.")
+FAILED: Final = Metric("ccfallback_breaker_failures", "Consecutive failures.")
+LEFT: Final = Metric("ccfallback_cooldown_seconds", "The rest of the cooldown; 0: none.")
 ENABLED: Final = Metric("ccfallback_provider_enabled", "1: enabled, 0: disabled.")
 
 GAUGES: Final = (INFO, STARTED, STATE, FAILED, LEFT, ENABLED)
@@ -37,7 +172,7 @@ PROCESS: Final = (
     "process_open_fds",
     "process_max_fds",
 )
-"""What prometheus-client says of the process, where there is /proc."""
+"""What prometheus-client knows of the process, on systems with /proc."""
 
 _PHASES: Final[Mapping[Phase, int]] = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
 
@@ -58,7 +193,7 @@ class MetricsPage:
         await services.breakers.refresh()
         accept = find(context.headers, b"accept") or ""
         if self._registry is None:
-            # Streams go on while it is loaded.
+            # In a thread, so that streams go on meanwhile.
             self._registry = await asyncio.to_thread(_registry, services)
         from prometheus_client.exposition import choose_encoder
 
@@ -68,7 +203,7 @@ class MetricsPage:
 
 
 def _registry(services: Services) -> "CollectorRegistry":
-    """A registry of this server's own: there may be several in a process."""
+    """A registry of this server's own: a process may have several servers."""
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     registry = CollectorRegistry(auto_describe=False)
@@ -78,20 +213,23 @@ def _registry(services: Services) -> "CollectorRegistry":
 
 
 class Collector:
-    """Hands prometheus-client what there is, each time it asks."""
+    """Reads all metrics, each time that prometheus-client asks."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def collect(self) -> "Iterator[Family]":
-        """Every metric, about the providers that are configured now."""
+        """Every metric, of the providers that are configured now."""
         services, config = self._services, self._services.live.current
-        known = {provider.name for provider in config.chain} | {NOBODY}
-        for metric, counts in services.tally.counts.items():
-            yield _family("counter", metric, _about(counts, known))
-        for metric, histograms in services.tally.histograms.items():
+        totals = services.totals
+        known = {provider.name for provider in config.chain} | {NO_PROVIDER}
+        for counter in COUNTERS:
+            yield _family("counter", counter, _about(counter.read(totals), known))
+        providers = {name: each for name, each in totals.providers.items() if name in known}
+        for histogram in HISTOGRAMS:
+            read = {name: histogram.read(each) for name, each in providers.items()}
             yield _histogram(
-                metric, {name: one for name, one in histograms.items() if name in known}
+                histogram, {name: one for name, one in read.items() if any(one.counts)}
             )
         for metric, values in self._gauges(config, Limits.from_config(config)).items():
             yield _family("gauge", metric, values)
@@ -111,11 +249,16 @@ class Collector:
         return found
 
 
-def _about(counts: Mapping[Labels, float], known: set[str]) -> dict[Labels, float]:
-    return {labels: count for labels, count in counts.items() if not labels or labels[0] in known}
+def _about(counts: Values, known: set[str]) -> Values:
+    """The counts of configured providers; a count of 0 is left out where there are labels."""
+    return {
+        labels: count
+        for labels, count in counts.items()
+        if not labels or (count and labels[0] in known)
+    }
 
 
-def _family(kind: str, metric: Metric, values: Mapping[Labels, float]) -> "Family":
+def _family(kind: str, metric: Metric, values: Values) -> "Family":
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     make: Callable[..., Any] = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
@@ -132,5 +275,5 @@ def _histogram(metric: Metric, histograms: Mapping[str, Histogram]) -> "Family":
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     for provider, histogram in histograms.items():
         buckets = [*histogram.cumulative()]
-        family.add_metric([provider], buckets=buckets, sum_value=histogram.total)
+        family.add_metric([provider], buckets=buckets, sum_value=histogram.total / 1000)
     return family

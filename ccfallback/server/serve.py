@@ -106,7 +106,7 @@ class Proxy:
             logins=RefusedLogins(),
             pause=pause,
         )
-        self.recorder.count = self.services.tally.note
+        self.recorder.count = self.services.totals.count
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None

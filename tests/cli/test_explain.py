@@ -1,11 +1,22 @@
 """`explain`: from a real request through a real proxy to the story of it."""
 
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
 import httpx
 import pytest
 
+from ccfallback.cli.explain import story_lines
+from ccfallback.events.explain import (
+    Attempt,
+    Candidate,
+    Cooldown,
+    Difference,
+    Explanation,
+    Repair,
+    Standing,
+)
 from ccfallback.simulator import scripted
 from tests.cli.conftest import Run
 from tests.conftest import Chain
@@ -28,7 +39,7 @@ def only(ran: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def told(chain: Callable[..., Chain]) -> Chain:
+def two_failovers(chain: Callable[..., Chain]) -> Chain:
     """Two requests: one past a limited primary and a repair, one past its cooldown."""
     limited = scripted.error(429, "rate_limit_error", "Slow down", {"retry-after": "600"})
     refused = scripted.error(
@@ -42,7 +53,7 @@ def told(chain: Callable[..., Chain]) -> Chain:
     return running
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("two_failovers")
 def test_the_last_request_that_needed_more_than_one_attempt(ccf: Run) -> None:
     request = only(ccf("explain", "--json"))
     assert request["id"] == "first-request"
@@ -67,25 +78,25 @@ def test_the_last_request_that_needed_more_than_one_attempt(ccf: Run) -> None:
     assert request["unknown"] == []
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("two_failovers")
 def test_the_evidence_of_a_cooldown_and_of_what_was_learned(ccf: Run) -> None:
     primary, fallback, _ = only(ccf("explain", "second", "--json"))["candidates"]
-    assert primary["standing"] == "passed by"
+    assert primary["standing"] == "skipped"
     held = primary["held"]
     assert held["reason"] == "429 rate_limit_error"
     assert held["until"] - held["since"] == pytest.approx(600_000, abs=5000)
     assert fallback["attempts"][0]["prevented"] == ["max_tokens"]
 
 
-@pytest.mark.usefixtures("told")
-def test_who_was_left_out_by_a_header_is_named(ccf: Run) -> None:
+@pytest.mark.usefixtures("two_failovers")
+def test_a_provider_that_a_header_excludes_is_named(ccf: Run) -> None:
     request = only(ccf("explain", "--last", "--json"))
     assert request["id"] == "third-request"
     primary = request["candidates"][0]
-    assert (primary["standing"], primary["why"]) == ("left out", "header")
+    assert (primary["standing"], primary["why"]) == ("excluded", "header")
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("two_failovers")
 def test_a_person_reads_the_whole_story(ccf: Run) -> None:
     out = ccf("explain").out
     for words in (
@@ -93,9 +104,9 @@ def test_a_person_reads_the_whole_story(ccf: Run) -> None:
         "1  anthropic-primary  failed",
         "429 rate_limit_error",
         "says its retry-after header",
-        "left out for 10 min",
+        "cools down for 10 min",
         "repaired by max_tokens",
-        "which it took",
+        "which it accepted",
         "in the request: rewrote max_tokens",
         "answered by     fallback1, after 3 attempts",
         "client saw      200, a whole stream",
@@ -104,14 +115,14 @@ def test_a_person_reads_the_whole_story(ccf: Run) -> None:
     assert "\x1b" not in out
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("two_failovers")
 def test_a_part_that_fits_several_says_so(ccf: Run) -> None:
     ran = ccf("explain", "request", "--json")
     assert only(ran)["id"] == "third-request"
     assert "2 other requests" in ran.err
 
 
-def test_where_nothing_went_wrong_the_last_request_is_told(
+def test_without_trouble_the_last_request_is_explained(
     ccf: Run, chain: Callable[..., Chain]
 ) -> None:
     running = chain(scripted.reply("hello"))
@@ -122,7 +133,7 @@ def test_where_nothing_went_wrong_the_last_request_is_told(
     assert "no request needed more than one attempt" in ran.err
 
 
-def test_what_is_not_there_is_an_error_that_says_where_to_look(ccf: Run) -> None:
+def test_a_missing_request_is_an_error_that_says_where_to_look(ccf: Run) -> None:
     ran = ccf("explain", "--json")
     assert ran.code == 1
     assert "no request is in the log" in ran.json["error"]["message"]
@@ -135,7 +146,7 @@ def test_an_id_and_last_exclude_each_other(ccf: Run) -> None:
     assert ccf("explain", "x", "--last").code == 2
 
 
-def test_with_warnings_only_it_says_what_it_does_not_know(
+def test_a_log_of_warnings_says_what_it_does_not_know(
     ccf: Run, chain: Callable[..., Chain]
 ) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("hello"))
@@ -147,3 +158,123 @@ def test_with_warnings_only_it_says_what_it_does_not_know(
     out = ccf("explain").out
     assert "500 api_error" in out
     assert "not in the log" in out
+
+
+# -- The story on the screen
+
+NOON = 1_778_500_800_000
+LONG = "a word " * 40
+
+
+def plain(text: str, _style: str) -> str:
+    return text
+
+
+def story() -> Explanation:
+    return Explanation(
+        id="ccr-1_k3f9x2a",
+        began=NOON,
+        model="claude-x",
+        stream=True,
+        bytes=49_200,
+        provider="two",
+        status=200,
+        seconds=4.0,
+        ttft=2.0,
+        attempts=3,
+        tokens={"input": 2000, "cache_read": 10_000, "output": 321},
+        client_saw="200, a whole stream",
+        complete=True,
+        candidates=[
+            Candidate(
+                "one",
+                Standing.FAILED,
+                host="one.example",
+                model="claude-x",
+                set=Cooldown(NOON + 86_400_000, seconds=86_400.0, failures=3),
+                attempts=[
+                    Attempt(
+                        1,
+                        "first",
+                        NOON,
+                        1.0,
+                        ok=False,
+                        result="first_byte timeout",
+                        timeout="first_byte",
+                        timeout_seconds=30.0,
+                        said=LONG,
+                    )
+                ],
+            ),
+            Candidate("held", Standing.SKIPPED, held=Cooldown(NOON + 60_000, model="claude-x")),
+            Candidate("busy", Standing.SKIPPED, held=Cooldown(NOON, probe=True)),
+            Candidate(
+                "two",
+                Standing.ANSWERED,
+                host="two.example",
+                model="other",
+                attempts=[
+                    Attempt(
+                        2,
+                        "failover",
+                        NOON + 1000,
+                        0.5,
+                        ok=False,
+                        repair=Repair(
+                            "r", "x", "no", difference=Difference(words="removed 3 thinking blocks")
+                        ),
+                    ),
+                    Attempt(3, "rectified", NOON + 1500, 0.5, ok=True, status=200),
+                ],
+            ),
+            Candidate("three", Standing.NOT_NEEDED),
+            Candidate("four", Standing.EXCLUDED, why="disabled"),
+        ],
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    shown = story_lines(story(), width, plain, UTC)
+    assert max(map(len, shown)) <= width
+
+
+def test_a_pipe_gets_whole_lines_without_bars() -> None:
+    text = "\n".join(story_lines(story(), None, plain, UTC))
+    assert LONG.strip() in text
+    assert "█" not in text
+
+
+def test_candidates_share_one_time_scale() -> None:
+    shown = story_lines(story(), 80, plain, UTC)
+    one, two = (line for line in shown if "█" in line)
+    # A quarter each; the rest of the stream is drawn faint, to the end of the scale.
+    assert one.count("█") == two.count("█")
+    assert one.index("█") + one.count("█") == two.index("█")
+    assert two.count("░") == pytest.approx(2 * two.count("█"), abs=1)
+    assert "░" not in one
+
+
+def test_the_words_of_a_story() -> None:
+    text = "\n".join(story_lines(story(), None, plain, UTC))
+    for words in (
+        "Mon May 11 2026, 12:00:00 · claude-x · stream · 49.2 kB",
+        "✗ 1  one",
+        "tried first: no first event within 30.0 s (the first_byte timeout)",
+        "→ cools down for 1 d, until May 12 12:00:00: failed 3 times in a row",
+        "cools down for claude-x until 12:01:00",
+        "its cooldown is over, and another request was probing it",
+        "at two.example, as other",
+        "+1.00 s   tried next: failed after 0.50 s",
+        "repaired by r: x, in vain",
+        "in the request: removed 3 thinking blocks",
+        "tried again, repaired: 200, the first content after 0.50 s",
+        "· 5  three  not needed\n·    four   disabled in the configuration",
+        "12,000 in (10,000 from the cache), 321 out",
+    ):
+        assert words in text
+
+
+def test_a_story_says_what_the_log_does_not() -> None:
+    it = Explanation("x", unknown=["the beginning is gone"])
+    assert "not in the log  the beginning is gone" in story_lines(it, 80, plain)[-1]

@@ -31,15 +31,15 @@ def stdin(tty: Terminal) -> Iterator[io.TextIOWrapper]:
 
 
 def test_a_key_comes_without_a_line(tty: Terminal, stdin: io.TextIOWrapper) -> None:
-    with keys.keys(stdin) as pressed:
-        assert pressed.known
+    with keys.read_keys(stdin) as pressed:
+        assert pressed.available
         tty.press("q")
         assert pressed.wait(PATIENCE) == "q"
     assert "q" not in tty.shown
 
 
 def test_time_passes_without_one(stdin: io.TextIOWrapper) -> None:
-    with keys.keys(stdin) as pressed:
+    with keys.read_keys(stdin) as pressed:
         assert pressed.wait(0) == ""
         assert pressed.wait(-1) == ""
 
@@ -48,13 +48,13 @@ def test_time_passes_without_one(stdin: io.TextIOWrapper) -> None:
 def test_what_an_arrow_or_a_mouse_sends_is_no_key(
     tty: Terminal, stdin: io.TextIOWrapper, sequence: str
 ) -> None:
-    with keys.keys(stdin) as pressed:
+    with keys.read_keys(stdin) as pressed:
         tty.press(sequence)
         assert pressed.wait(PATIENCE) == ""
 
 
 def test_suspending_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOWrapper) -> None:
-    with keys.keys(stdin) as pressed:
+    with keys.read_keys(stdin) as pressed:
         tty.press("\x1a")
         assert pressed.wait(PATIENCE) == keys.SUSPEND
         tty.press("\x04")
@@ -62,14 +62,14 @@ def test_suspending_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOW
 
 
 def test_a_new_size_ends_the_wait(stdin: io.TextIOWrapper) -> None:
-    with keys.keys(stdin) as pressed:
+    with keys.read_keys(stdin) as pressed:
         # As the system would for a window that a person draws larger.
         os.kill(os.getpid(), signal.SIGWINCH)
         assert pressed.wait(PATIENCE) == ""
 
 
 def test_a_terminal_that_is_gone_is_the_end(stdin: io.TextIOWrapper, tty: Terminal) -> None:
-    with keys.keys(stdin) as pressed:
+    with keys.read_keys(stdin) as pressed:
         tty.close()
         assert pressed.wait(PATIENCE) == keys.END
 
@@ -83,7 +83,7 @@ def as_it_is(tty: Terminal) -> tuple[object, ...]:
 
 def test_all_is_as_it_was(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     before = as_it_is(tty)
-    with keys.keys(stdin):
+    with keys.read_keys(stdin):
         assert not tty.mode[3] & (termios.ICANON | termios.ECHO)
         assert as_it_is(tty) != before
     assert as_it_is(tty) == before
@@ -94,7 +94,7 @@ def test_all_is_as_it_was_after_a_failure(
     tty: Terminal, stdin: io.TextIOWrapper, failure: type[BaseException]
 ) -> None:
     before = as_it_is(tty)
-    with pytest.raises(failure), keys.keys(stdin):
+    with pytest.raises(failure), keys.read_keys(stdin):
         raise failure
     assert as_it_is(tty) == before
 
@@ -104,7 +104,7 @@ def test_a_signal_that_ends_us_gives_the_terminal_back(
     tty: Terminal, stdin: io.TextIOWrapper, number: int
 ) -> None:
     before = as_it_is(tty)
-    with pytest.raises(SystemExit) as left, keys.keys(stdin):
+    with pytest.raises(SystemExit) as left, keys.read_keys(stdin):
         signal.raise_signal(number)
     assert left.value.code == 128 + number
     assert as_it_is(tty) == before
@@ -113,13 +113,13 @@ def test_a_signal_that_ends_us_gives_the_terminal_back(
 def test_without_a_terminal_only_time_passes() -> None:
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         for stdin in (io.StringIO("q"), nothing):
-            with keys.keys(stdin) as pressed:
-                assert not pressed.known
+            with keys.read_keys(stdin) as pressed:
+                assert not pressed.available
                 assert pressed.wait(0) == ""
 
 
 def test_without_a_terminal_sizes_and_signals_are_heard_all_the_same() -> None:
-    with keys.keys(io.StringIO()) as pressed:
+    with keys.read_keys(io.StringIO()) as pressed:
         signal.raise_signal(signal.SIGWINCH)
         assert pressed.wait(PATIENCE) == ""
         with pytest.raises(SystemExit):

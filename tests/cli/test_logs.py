@@ -1,13 +1,22 @@
+"""The log as a person reads it, and as its own lines."""
+
+import io
 import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ccfallback.cli.console import Console
+from ccfallback.cli.logs import LogPrinter
+from ccfallback.events.records import record_from
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
@@ -113,3 +122,56 @@ def test_following_goes_on_over_a_rotation_and_ends_well(paths: Paths) -> None:
         assert process.stdout.readline() == LINES[1] + b"\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+# -- A record as a line
+
+RECORD = {
+    "timestamp": "2025-05-11T23:20:03.123Z",
+    "level": "warn",
+    "event": "provider.failure",
+    "message": "anthropic-primary answered 529 overloaded_error after 0.2 s",
+    "requestId": "ccr-1715432100000_k3f9x2a",
+    "data": {"provider": "anthropic-primary"},
+}
+
+
+def formatted(record: Mapping[str, Any], timezone: tzinfo = UTC) -> list[str]:
+    """The lines of one record in a pipe: its day, if known, and itself."""
+    console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    return LogPrinter(console, timezone).format(record_from(record)).splitlines()
+
+
+def test_a_record_becomes_a_line_under_its_day() -> None:
+    assert formatted(RECORD) == ["2025-05-11", f"23:20:03 ! k3f9x2a  {RECORD['message']}"]
+
+
+def test_the_time_is_the_reader_s_own() -> None:
+    day, line = formatted(RECORD, timezone(timedelta(hours=2)))
+    assert (day, line[:8]) == ("2025-05-12", "01:20:03")
+
+
+@pytest.mark.parametrize("event", ["request.complete", "provider.success"])
+def test_good_news_looks_good(event: str) -> None:
+    assert " ✓ " in formatted({**RECORD, "level": "info", "event": event})[1]
+
+
+def test_an_empty_record_is_a_line_too() -> None:
+    assert formatted({}) == ["--:--:--            (no message)"]
+
+
+def test_a_terminal_gets_no_control_characters() -> None:
+    assert formatted({"message": "a\x1b[31m\nb\x9b\u202ec"})[-1].endswith("  a [31m b c")
+
+
+ANY = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(RECORD, ANY)))
+def test_no_record_raises(record: dict[str, Any]) -> None:
+    assert formatted(record)[-1][8] == " "
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", "2025-05-11"])
+def test_no_time_raises(when: str) -> None:
+    assert formatted({"timestamp": when}, timezone(timedelta(hours=-12)))[-1][8] == " "

@@ -103,7 +103,7 @@ def test_its_providers_are_those_of_breaker_status(
     )
 
 
-def test_a_stranger_at_the_address_is_not_us(
+def test_another_program_at_the_address_is_not_ccfallback(
     ccf: Run, configure: Callable[[str], None], upstream: Callable[..., Any]
 ) -> None:
     from ccfallback.simulator import scripted
@@ -113,7 +113,7 @@ def test_a_stranger_at_the_address_is_not_us(
     assert ccf("status", "--json").json["running"] is False
 
 
-def test_a_log_of_others_breaks_nothing(
+def test_a_log_of_other_programs_breaks_nothing(
     ccf: Run, paths: Paths, configure: Callable[[str], None], tmp_path: Path
 ) -> None:
     configure(CHAIN.format(port=1))

@@ -1,16 +1,22 @@
-"""The story of a request, made of lines; lines may be missing, and may be nonsense."""
+"""The story of a request, made of its records; some may be missing, others may be nonsense."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.events.explain import explain
-from ccfallback.events.explanation import Explanation, Standing
+from ccfallback.events.explain import Difference, Explanation, Standing, difference
+from ccfallback.events.explain import explain as explain_records
+from ccfallback.events.records import RectifierAttempt, all_printable, record_from
 
 ID = "ccr-1715432100000_k3f9x2a"
 DAY = "2026-05-11T14:20:"
+
+
+def explain(lines: Sequence[Mapping[str, Any]]) -> Explanation:
+    return explain_records([record_from(line) for line in lines])
 
 
 def line(event: str, second: float = 0.0, level: str = "info", **data: Any) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def start(*chain: str, **left_out: str) -> dict[str, Any]:
     )
 
 
-def asked(provider: str, number: int, second: float, reason: str = "first") -> dict[str, Any]:
+def attempted(provider: str, number: int, second: float, reason: str = "first") -> dict[str, Any]:
     return line(
         "provider.attempt",
         second,
@@ -94,9 +100,9 @@ def complete(provider: str, attempts: int) -> dict[str, Any]:
 
 FAILOVER = [
     start("one", "two", "three", spare="disabled"),
-    asked("one", 1, 0.1),
+    attempted("one", 1, 0.1),
     failed("one", 1, 0.4, until=1_778_509_800_000, hint="retry-after"),
-    asked("two", 2, 0.5, "failover"),
+    attempted("two", 2, 0.5, "failover"),
     success("two", 2, 0.6),
     complete("two", 2),
 ]
@@ -109,7 +115,7 @@ def test_each_candidate_has_its_place_and_its_evidence() -> None:
         Standing.FAILED,
         Standing.ANSWERED,
         Standing.NOT_NEEDED,
-        Standing.LEFT_OUT,
+        Standing.EXCLUDED,
     ]
     (attempt,) = one.attempts
     assert (attempt.status, attempt.seconds, attempt.fault) == (529, 0.31, "overloaded")
@@ -126,7 +132,7 @@ def test_each_candidate_has_its_place_and_its_evidence() -> None:
     assert it.unknown == []
 
 
-def test_who_is_passed_by_and_asked_at_last_has_two_turns() -> None:
+def test_a_provider_that_is_skipped_and_tried_at_last_has_two_turns() -> None:
     skip = line(
         "circuit_breaker.skip",
         provider="one",
@@ -141,17 +147,17 @@ def test_who_is_passed_by_and_asked_at_last_has_two_turns() -> None:
         [
             start("one", "two"),
             skip,
-            asked("two", 1, 0.1),
+            attempted("two", 1, 0.1),
             failed("two", 1, 0.2),
             line("safety_valve.triggered", 0.2, "warn", provider="one"),
-            asked("one", 2, 0.3, "safety-valve"),
+            attempted("one", 2, 0.3, "safety-valve"),
             success("one", 2, 0.5),
             line("circuit_breaker.reset", 0.6, provider="one", by="success"),
             complete("one", 2),
         ]
     )
     assert [(each.provider, each.standing) for each in it.candidates] == [
-        ("one", Standing.PASSED_BY),
+        ("one", Standing.SKIPPED),
         ("two", Standing.FAILED),
         ("one", Standing.ANSWERED),
     ]
@@ -167,10 +173,10 @@ def test_a_repair_belongs_to_the_refusal_it_is_for() -> None:
     it = explain(
         [
             start("one"),
-            asked("one", 1, 0.1),
+            attempted("one", 1, 0.1),
             failed("one", 1, 0.2, status=400, reason="400 invalid_request_error"),
             line("rectifier.attempt", provider="one", rectifier="r", changed="x", error="no x"),
-            asked("one", 2, 0.3, "rectified"),
+            attempted("one", 2, 0.3, "rectified"),
             success("one", 2, 0.4, prevented=["known"]),
             line("rectifier.applied", provider="one", rectifier="r", changed="x", learned=True),
             complete("one", 2),
@@ -211,7 +217,7 @@ def test_the_timeout_that_fired_is_named() -> None:
         reason="first_byte timeout",
         hint=None,
     )
-    (one,) = explain([start("one"), asked("one", 1, 0.1), late, cooling]).candidates
+    (one,) = explain([start("one"), attempted("one", 1, 0.1), late, cooling]).candidates
     assert (one.attempts[0].timeout, one.attempts[0].timeout_seconds) == ("first_byte", 0.8)
     assert one.set is not None
     assert (one.set.seconds, one.set.failures) == (30.0, 1)
@@ -220,7 +226,7 @@ def test_the_timeout_that_fired_is_named() -> None:
 def torn(**data: Any) -> list[dict[str, Any]]:
     return [
         start("one"),
-        asked("one", 1, 0.1),
+        attempted("one", 1, 0.1),
         success("one", 1, 0.2),
         line("provider.failure", 0.9, "warn", provider="one", fault="torn", reason="stream cut"),
         line("request.error", 1.0, "warn", **{"provider": "one", "attempts": 1, **data}),
@@ -231,7 +237,7 @@ def test_an_answer_that_broke_off_is_no_answer() -> None:
     it = explain(torn(status=200, error="stream cut"))
     assert it.candidates[0].standing is Standing.BROKE_OFF
     assert not it.complete
-    assert "connection was dropped" in it.client_saw
+    assert "dropped connection" in it.client_saw
 
 
 def seen(status: int, error: str | None, provider: str | None = None, message: str = "") -> str:
@@ -245,12 +251,12 @@ def seen(status: int, error: str | None, provider: str | None = None, message: s
         attempts=1,
         message=message,
     )
-    return explain([start("one"), asked("one", 1, 0.1), failed("one", 1, 0.4), end]).client_saw
+    return explain([start("one"), attempted("one", 1, 0.1), failed("one", 1, 0.4), end]).client_saw
 
 
-def test_what_the_client_saw_when_nobody_answered() -> None:
+def test_what_the_client_saw_when_no_provider_answered() -> None:
     assert seen(400, "400 invalid_request_error", "one") == "one's own 400, as it came"
-    assert seen(499, "client disconnected") == "nothing more: it had left"
+    assert seen(499, "client disconnected") == "nothing more: it had disconnected"
     exhausted = "no answer after 1.20 s: All providers failed: one (529)"
     assert (
         seen(502, "fallback_exhausted", message=exhausted)
@@ -258,7 +264,7 @@ def test_what_the_client_saw_when_nobody_answered() -> None:
     )
 
 
-def test_what_the_client_was_told_of_coming_again() -> None:
+def test_the_headers_that_tell_the_client_when_to_try_again() -> None:
     end = line(
         "request.error",
         1.0,
@@ -271,10 +277,10 @@ def test_what_the_client_was_told_of_coming_again() -> None:
     assert explain([end]).client_saw == "502 fallback_exhausted (retry-after: 7): all failed"
 
 
-def test_a_refusal_that_is_handed_on_is_no_failure_of_the_chain() -> None:
+def test_a_refusal_that_is_forwarded_is_no_failure_of_the_chain() -> None:
     end = line("request.error", 1.0, "warn", status=400, error="400", provider="one", attempts=1)
-    it = explain([start("one"), asked("one", 1, 0.1), failed("one", 1, 0.4), end])
-    assert it.candidates[0].standing is Standing.HANDED_ON
+    it = explain([start("one"), attempted("one", 1, 0.1), failed("one", 1, 0.4), end])
+    assert it.candidates[0].standing is Standing.FORWARDED
 
 
 def test_a_log_that_was_rotated_past_the_beginning_still_tells_the_rest() -> None:
@@ -283,23 +289,23 @@ def test_a_log_that_was_rotated_past_the_beginning_still_tells_the_rest() -> Non
     assert it.candidates[0].attempts[0].result == "529 overloaded_error"
     # The end says how long it took, so that its beginning is known.
     assert it.began == explain(FAILOVER).began
-    assert it.unknown == ["the beginning is gone: the log was rotated past it"]
+    assert it.unknown == ["the beginning: the log was rotated past it"]
 
 
-def test_with_warnings_only_it_says_what_it_does_not_know() -> None:
+def test_a_log_of_warnings_says_what_it_does_not_know() -> None:
     it = explain([record for record in FAILOVER if record["level"] == "warn"])
     assert it.candidates[0].standing is Standing.FAILED
     assert it.attempts == 1
     (unknown,) = it.unknown
-    assert "only warnings" in unknown
+    assert "all but warnings" in unknown
 
 
-def test_a_request_without_an_end_is_under_way() -> None:
+def test_a_request_without_an_end_is_in_progress() -> None:
     it = explain(FAILOVER[:2])
-    assert it.candidates[0].standing is Standing.UNDER_WAY
-    assert it.candidates[1].standing is Standing.UNDER_WAY
+    assert it.candidates[0].standing is Standing.IN_PROGRESS
+    assert it.candidates[1].standing is Standing.IN_PROGRESS
     (unknown,) = it.unknown
-    assert "under way" in unknown
+    assert "in progress" in unknown
 
 
 def test_a_request_that_was_refused_at_the_gate_needs_no_beginning() -> None:
@@ -329,5 +335,60 @@ EVENTS = sorted({record["event"] for record in FAILOVER} | {"circuit_breaker.ski
         max_size=6,
     )
 )
-def test_no_log_makes_it_fail(records: list[Mapping[str, Any]]) -> None:
+def test_no_log_makes_it_raise(records: list[Mapping[str, Any]]) -> None:
     assert isinstance(explain(records), Explanation)
+
+
+# -- What a repair changed
+
+DIFFERENCE_KEYS = ("removed", "added", "rewritten", "betas", "counts", "renamed", "quirks")
+
+
+def repaired(data: dict[str, Any]) -> Difference:
+    event = record_from({"event": "rectifier.attempt", "data": data}).data
+    assert isinstance(event, RectifierAttempt)
+    return difference(all_printable(event))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, ""),
+        ({"removed": ["top_k"]}, "removed field top_k"),
+        ({"removed": ["top_k", "speed"], "betas": ["fast-mode-1"]}, "removed fields top_k, speed, "
+         "beta fast-mode-1"),
+        ({"betas": ["a-1", "b-2"]}, "removed betas a-1, b-2"),
+        (
+            {"rewritten": ["messages"], "counts": {"system_messages": -1, "thinking": -3}},
+            "removed 1 system message, 3 thinking blocks",
+        ),
+        (
+            {"rewritten": ["messages", "system"], "counts": {"system_messages": -2, "text": 1}},
+            "removed 2 system messages; added 1 text block; rewrote system",
+        ),
+        ({"rewritten": ["messages"]}, "rewrote messages"),
+        ({"added": ["tools"], "renamed": 1}, "added field tools; renamed 1 tool"),
+        ({"renamed": 2, "quirks": ["sampling", "top_k"]}, "renamed 2 tools; switched sampling, "
+         "top_k"),
+    ],
+)  # fmt: skip
+def test_a_difference_in_words(data: dict[str, Any], words: str) -> None:
+    assert repaired(data).words == words
+
+
+def test_a_difference_in_numbers() -> None:
+    it = repaired({"betas": ["a-1"], "counts": {"thinking": -3}, "renamed": 2})
+    assert (it.betas, it.counts, it.renamed, it.quirks) == (["a-1"], {"thinking": -3}, 2, [])
+
+
+def test_a_difference_is_printable() -> None:
+    it = repaired({"removed": ["\x1b[2J"], "counts": {"a\nb": 1}})
+    assert it.words.isprintable()
+
+
+@given(st.dictionaries(st.sampled_from(DIFFERENCE_KEYS), JSON))
+def test_a_nonsensical_difference_is_no_error(data: dict[str, Any]) -> None:
+    it = repaired(data)
+    assert bool(it.words) == any(
+        (it.removed, it.added, it.rewritten, it.betas, it.counts, it.renamed, it.quirks)
+    )

@@ -1,15 +1,20 @@
+"""The log is written whole, in order and rotated, and nothing ever waits for it."""
+
 import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ccfallback import files
-from ccfallback.events import backlog
-from ccfallback.events.journal import Journal, JournalWriter, read
+from ccfallback.events import journal
+from ccfallback.events.journal import Backlog, Journal, JournalWriter
+from ccfallback.events.journal_reader import all_lines
 from ccfallback.redact import Secret
 
 WRITER = """
@@ -30,6 +35,14 @@ def path(tmp_path: Path) -> Path:
 
 def line(number: int) -> bytes:
     return b'{"n":%d}\n' % number
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in all_lines(path):
+        with suppress(msgspec.DecodeError):
+            found.append(msgspec.json.decode(line))
+    return found
 
 
 def numbers(path: Path) -> list[int]:
@@ -175,7 +188,7 @@ def test_a_log_that_cannot_be_rotated_grows(path: Path, monkeypatch: pytest.Monk
 def test_two_processes_lose_no_line(path: Path) -> None:
     children = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who]) for who in "ab"]
     assert [child.wait() for child in children] == [0, 0]
-    records = list(read(path))
+    records = read(path)
     for who in "ab":
         found = [record["n"] for record in records if record["who"] == who]
         assert sorted(found) == list(range(300))
@@ -205,7 +218,7 @@ def test_a_record_that_no_json_can_hold_is_left_out(path: Path) -> None:
     writer.put({"n": "\ud800"})
     writer.put({"n": Secret("sk-1"), "error": OSError("x")})
     writer.close()
-    assert list(read(path)) == [{"n": "***", "error": "x"}]
+    assert read(path) == [{"n": "***", "error": "x"}]
     assert writer.dropped == 2
 
 
@@ -255,7 +268,7 @@ def test_a_disk_that_refuses_is_told_once_and_recovers(path: Path) -> None:
 
 
 def test_nobody_waits_for_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "MOST_WAITING", 5)
+    monkeypatch.setattr(journal, "MOST_WAITING", 5)
     disk = Disk(path)
     writer = JournalWriter(disk)
     writer.put({"n": 0})
@@ -267,3 +280,60 @@ def test_nobody_waits_for_a_disk_that_hangs(path: Path, monkeypatch: pytest.Monk
     writer.close()
     assert numbers(path) == [0, 1, 2, 3, 4, 5]
     assert writer.dropped == 14
+
+
+# -- The backlog
+
+Item = dict[str, int]
+
+
+def test_a_backlog_keeps_the_order_and_loses_nothing() -> None:
+    seen: list[Item] = []
+    waiting = Backlog(seen.extend, "test")
+    for number in range(1000):
+        waiting.put({"number": number})
+    assert waiting.flush()
+    assert [record["number"] for record in seen] == list(range(1000))
+    assert waiting.close()
+
+
+def test_items_that_come_together_are_consumed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[Item]] = []
+    monkeypatch.setattr(journal, "GATHER", 60)
+    waiting = Backlog(batches.append, "test")
+    for number in range(3):
+        waiting.put({"number": number})
+    assert waiting.flush()
+    assert [len(batch) for batch in batches] == [3]
+    assert waiting.close()
+
+
+def test_closing_consumes_what_is_waiting() -> None:
+    seen: list[Item] = []
+    waiting = Backlog(seen.extend, "test")
+    waiting.put({"number": 1})
+    assert waiting.close()
+    assert seen == [{"number": 1}]
+    waiting.put({"number": 2})
+    assert seen == [{"number": 1}]
+    assert waiting.dropped == 1
+
+
+def test_a_consumer_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MOST_WAITING", 2)
+    go_on, hanging = threading.Event(), threading.Event()
+
+    def hang(_records: list[Item]) -> None:
+        hanging.set()
+        go_on.wait()
+
+    waiting: Backlog[Item] = Backlog(hang, "test")
+    waiting.put({})
+    hanging.wait()
+    for _ in range(5):
+        waiting.put({})
+    assert waiting.dropped == 3
+    assert not waiting.flush(timeout=0.01)
+    assert not waiting.close(timeout=0.01)
+    go_on.set()
+    assert waiting.close()

@@ -1,25 +1,35 @@
+"""Reading the log: whole lines, each once, through rotations; and requests by their id."""
+
 import itertools
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.events import journal_reader as journal_reading
+from ccfallback.events import journal_reader
 from ccfallback.events.journal import Journal
 from ccfallback.events.journal_reader import (
     Follower,
+    Found,
     all_lines,
     backwards,
+    find_request,
     follow,
+    latest_ends,
+    latest_request,
+    latest_with_trouble,
     mark,
-    read,
+    request_records,
     tail,
 )
+from ccfallback.events.records import Event, Record
 
 
 @pytest.fixture
@@ -28,19 +38,27 @@ def path(tmp_path: Path) -> Path:
 
 
 def line(number: int) -> bytes:
-    return b'{"n":%d}\n' % number
+    return b'{"message":"%d"}\n' % number
 
 
 def lines(start: int, end: int) -> list[bytes]:
     return [line(number) for number in range(start, end)]
 
 
-def write(path: Path, start: int, end: int, max_bytes: int = 30, backups: int = 50) -> None:
+def write(path: Path, start: int, end: int, max_bytes: int = 54, backups: int = 50) -> None:
     """Write lines one by one; with these limits, three fit in a file."""
     log = Journal(path, max_bytes, backups)
     for number in range(start, end):
         log.write(line(number))
     log.close()
+
+
+def number(record: Record[Event]) -> int:
+    return int(record.message)
+
+
+def numbers_backwards(path: Path) -> list[int]:
+    return [number(record) for record, _ in backwards(path)]
 
 
 def drained(path: Path, following: Iterator[bytes], count: int) -> list[bytes]:
@@ -55,45 +73,43 @@ def rest(following: Iterator[bytes], stop: threading.Event) -> list[bytes]:
 
 
 def test_no_log_has_no_lines(path: Path) -> None:
-    assert list(read(path)) == []
+    assert list(all_lines(path)) == []
     assert tail(path, 5) == []
     assert mark(path) is None
-    assert list(read(path / "no" / "folder")) == []
+    assert list(all_lines(path / "no" / "folder")) == []
 
 
 def test_only_json_objects_are_records(path: Path) -> None:
-    path.write_bytes(b'{"n":1}\n\n[1]\nnonsense\n\xff\n{"n":2}\r\n{"n":3}')
-    assert [record["n"] for record in read(path)] == [1, 2]
-    assert [record["n"] for record, _ in backwards(path)] == [2, 1]
+    path.write_bytes(line(1) + b"\n[1]\nnonsense\n\xff\n" + line(2)[:-1] + b"\r\n" + line(3)[:-1])
+    assert numbers_backwards(path) == [2, 1]
 
 
-def test_lines_come_raw_and_old_files_can_be_left_out(path: Path) -> None:
+def test_lines_are_raw_and_old_files_can_be_skipped(path: Path) -> None:
     write(path, 0, 8)
     assert list(all_lines(path)) == lines(0, 8)
-    os.utime(journal_reading.numbered(path, 2), (1000, 1000))
+    os.utime(journal_reader.numbered(path, 2), (1000, 1000))
     assert list(all_lines(path, since=1001)) == lines(3, 8)
     assert list(all_lines(path, since=1000)) == lines(0, 8)
 
 
 def test_reading_goes_over_all_files_in_order(path: Path) -> None:
     write(path, 0, 40)
-    assert [record["n"] for record in read(path)] == list(range(40))
-    assert [record["n"] for record, _ in backwards(path)] == list(range(39, -1, -1))
+    assert list(all_lines(path)) == lines(0, 40)
+    assert numbers_backwards(path) == list(range(39, -1, -1))
 
 
 def test_a_log_rotated_while_it_is_read_is_read_once(path: Path) -> None:
     write(path, 0, 12)
-    reading = read(path)
-    first = [next(reading)["n"] for _ in range(4)]
+    reading = all_lines(path)
+    first = [next(reading) for _ in range(4)]
     write(path, 12, 20)
-    after = [record["n"] for record in reading]
-    assert first + after == list(range(12))
+    assert [*first, *reading] == lines(0, 12)
 
 
-def test_tail_gives_the_last_ones_that_are_kept_with_their_bytes(path: Path) -> None:
+def test_tail_gives_the_last_accepted_records_with_their_bytes(path: Path) -> None:
     write(path, 0, 40)
-    found = tail(path, 4, lambda record: record["n"] % 10 == 0)
-    assert [record["n"] for record, _ in found] == [0, 10, 20, 30]
+    found = tail(path, 4, lambda record: number(record) % 10 == 0)
+    assert [number(record) for record, _ in found] == [0, 10, 20, 30]
     assert [raw for _, raw in found] == [line(n) for n in (0, 10, 20, 30)]
     assert [raw for _, raw in tail(path, 2)] == lines(38, 40)
     assert tail(path, 0) == []
@@ -107,7 +123,7 @@ def test_tail_and_follow_meet_at_a_mark(path: Path) -> None:
     assert drained(path, follow(path, poll=0.01, start=place), 10) == lines(10, 20)
 
 
-def test_each_look_has_what_was_added_since_the_last(path: Path) -> None:
+def test_each_look_has_the_lines_added_since_the_last(path: Path) -> None:
     write(path, 0, 10)
     with closing(Follower(path)) as log:
         assert list(log.look()) == []
@@ -139,7 +155,7 @@ def test_following_survives_several_rotations_between_two_looks(path: Path) -> N
     assert rest(following, stop) == []
 
 
-def test_following_survives_that_its_file_is_gone(path: Path) -> None:
+def test_following_survives_the_loss_of_its_file(path: Path) -> None:
     write(path, 0, 2, backups=2)
     stop = threading.Event()
     following = follow(path, stop, poll=0.01)
@@ -161,12 +177,12 @@ def test_following_waits_for_a_log_that_is_not_there(path: Path) -> None:
 
 
 def test_a_half_written_line_is_not_there_yet(path: Path) -> None:
-    path.write_bytes(b'{"n":')
+    path.write_bytes(line(0)[:8])
     following = follow(path, poll=0.01)
 
     def finish() -> None:
         with path.open("ab") as file:
-            file.write(b"0}\n")
+            file.write(line(0)[8:])
 
     timer = threading.Timer(0.05, finish)
     timer.start()
@@ -204,10 +220,10 @@ def test_a_writer_and_a_follower_at_once(path: Path) -> None:
 def test_lines_that_are_no_log_lines_cost_no_memory(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_reading, "LONGEST_LINE", 64)
+    monkeypatch.setattr(journal_reader, "LONGEST_LINE", 64)
     path.write_bytes(line(1) + b"x" * 1000 + b"\n" + line(2))
-    assert [record["n"] for record in read(path)] == [1, 2]
-    assert [record["n"] for record, _ in backwards(path)] == [2, 1]
+    assert list(all_lines(path)) == [line(1), line(2)]
+    assert numbers_backwards(path) == [2, 1]
 
 
 @given(
@@ -224,7 +240,6 @@ def test_any_cut_of_writes_reads_back_the_same_lines(
     block: int,
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "ccfallback.jsonl"
-    records = [{"n": number, "x": "y" * size} for number, size in enumerate(sizes)]
     raw = [b'{"n":%d,"x":"%s"}\n' % (n, b"y" * size) for n, size in enumerate(sizes)]
     following = follow(path, poll=0)
     log = Journal(path, max_bytes, 100)
@@ -234,9 +249,9 @@ def test_any_cut_of_writes_reads_back_the_same_lines(
         log.write(b"".join(left[:count]))
         left = left[count:]
     log.close()
-    assert list(read(path)) == records
+    assert list(all_lines(path)) == raw
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_reading, "BLOCK", block)
+        patch.setattr(journal_reader, "BLOCK", block)
         assert [raw for _, raw in tail(path, len(raw))] == raw
     assert list(itertools.islice(following, len(raw))) == raw
 
@@ -246,12 +261,105 @@ def test_a_folder_of_many_files_is_not_listed_for_each(
 ) -> None:
     write(path, 0, 90)
     looks = []
-    listing = journal_reading.rotations
+    listing = journal_reader.rotations
 
     def counted(path: Path) -> list[int]:
         looks.append(path)
         return listing(path)
 
-    monkeypatch.setattr(journal_reading, "rotations", counted)
+    monkeypatch.setattr(journal_reader, "rotations", counted)
     assert list(all_lines(path)) == lines(0, 90)
     assert len(looks) == 1
+
+
+# -- Requests
+
+
+def write_events(
+    path: Path, *records: tuple[str, str, dict[str, Any]], level: str = "info"
+) -> None:
+    """Lines of (request, event, data)."""
+    with path.open("ab") as file:
+        for request, event, data in records:
+            line = {"level": level, "event": event, "requestId": request, "data": data}
+            file.write(msgspec.json.encode(line) + b"\n")
+
+
+def request(path: Path, name: str, attempts: int) -> None:
+    write_events(path, (name, "request.start", {}))
+    for number in range(1, attempts + 1):
+        write_events(path, (name, "provider.attempt", {"attempt": number}))
+    write_events(path, (name, "request.complete", {"attempts": attempts}))
+
+
+def test_the_latest_that_needed_more_than_one_attempt(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name, attempts in (("a", 2), ("b", 11), ("c", 1), ("d", 0)):
+        request(log, name, attempts)
+    assert latest_with_trouble(log) == "b"
+    assert latest_request(log) == "d"
+
+
+def test_else_the_latest_that_had_a_failure(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_events(
+        log, ("a", "provider.failure", {"attempt": 1}), ("b", "request.error", {"attempts": 0})
+    )
+    assert latest_with_trouble(log) == "a"
+
+
+def test_side_endpoints_are_not_found(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_events(log, ("a", "provider.attempt", {"attempt": 2}), level="debug")
+    assert latest_with_trouble(log) is None
+    assert latest_request(log) is None
+    assert find_request(log, "a") == Found("a")
+
+
+def test_no_log_holds_no_request(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert latest_request(log) is None
+    assert find_request(log, "a") is None
+    assert request_records(log, "a") == []
+
+
+def test_a_part_of_an_id_finds_the_latest_that_fits(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name in ("ccr-1_aaa", "ccr-2_bbb", "ccr-3_aab"):
+        request(log, name, 1)
+    assert find_request(log, "bbb") == Found("ccr-2_bbb")
+    assert find_request(log, "ccr-") == Found("ccr-3_aab", 2)
+    assert find_request(log, "1_a") is None
+    assert find_request(log, "") is None
+
+
+def test_a_whole_id_beats_a_later_one_that_begins_like_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    request(log, "turn-1", 1)
+    request(log, "turn-10", 1)
+    assert find_request(log, "turn-1") == Found("turn-1")
+
+
+def test_a_request_is_found_across_a_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_events(tmp_path / "log.1", ("other", "request.start", {}), ("a", "request.start", {}))
+    write_events(log, ("other", "request.complete", {}), ("a", "request.complete", {"attempts": 1}))
+    assert [record.event for record in request_records(log, "a")] == [
+        "request.start",
+        "request.complete",
+    ]
+
+
+def test_the_latest_of_several_requests_with_one_id_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    request(log, "a", 3)
+    write_events(log, ("a", "request.error", {"attempts": 0}))
+    assert [record.event for record in request_records(log, "a")] == ["request.error"]
+
+
+def test_the_ends_of_requests_come_newest_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    request(log, "a", 1)
+    request(log, "b", 1)
+    write_events(log, ("side", "request.error", {}), level="debug")
+    assert [record.request_id for record in latest_ends(log)] == ["b", "a"]

@@ -8,7 +8,6 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ccfallback.events.counters import COUNTERS, HISTOGRAMS
 from ccfallback.events.records import (
     ProviderAttempt,
     ProviderSuccess,
@@ -16,7 +15,7 @@ from ccfallback.events.records import (
     RequestStart,
 )
 from ccfallback.paths import Paths
-from ccfallback.server.metrics import GAUGES
+from ccfallback.server.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from ccfallback.simulator import scripted
 from tests.conftest import Chain, RunningProxy
 
@@ -114,7 +113,7 @@ def test_every_metric_is_on_the_page_and_the_process_too(chain: Callable[..., Ch
         assert "process_resident_memory_bytes " in page
 
 
-def test_a_provider_that_is_no_longer_configured_is_left_out(
+def test_a_provider_that_is_no_longer_configured_is_not_shown(
     chain: Callable[..., Chain], paths: Paths
 ) -> None:
     running = chain(OVERLOADED, ANSWER)
@@ -133,7 +132,7 @@ def test_a_token_is_needed_where_there_are_any(running: Callable[[str], RunningP
     assert found["ccfallback_refused_total"] == {(): 1}
 
 
-def test_openmetrics_is_spoken_to_whoever_asks_for_it(
+def test_openmetrics_is_served_on_request(
     running: Callable[[str], RunningProxy],
 ) -> None:
     accept = {"accept": "application/openmetrics-text;version=1.0.0"}
@@ -147,18 +146,18 @@ def test_it_is_only_read(running: Callable[[str], RunningProxy], method: str, st
     assert httpx.request(method, f"{running('').url}/metrics").status_code == status
 
 
-def test_nobody_pays_for_it_before_the_first_scrape() -> None:
+def test_prometheus_client_is_not_imported_before_the_first_scrape() -> None:
     code = "import sys, ccfallback.server.serve; print('prometheus_client' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert ran.stdout == b"False\n"
 
 
-def test_counting_an_answer_takes_next_to_nothing() -> None:
+def test_counting_a_request_takes_microseconds() -> None:
     from timeit import repeat
 
-    from ccfallback.events.counters import Counters
+    from ccfallback.events.aggregate import metric_totals
 
-    tally = Counters()
+    totals = metric_totals()
     start, attempt, success = (
         RequestStart(),
         ProviderAttempt(provider="a", reason="first"),
@@ -177,7 +176,7 @@ def test_counting_an_answer_takes_next_to_nothing() -> None:
 
     def request() -> None:
         for event in (start, attempt, success, end):
-            tally.note(event)
+            totals.count(event)
 
     least = min(repeat(request, number=500, repeat=20)) / 500
     # 5 microseconds at rest; the bound is for machines with other things to do.

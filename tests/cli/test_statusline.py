@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.cli.statusline_view import (
-    Standing,
+    Health,
+    enabled_providers,
+    format_line,
+    is_same_server,
+    judge,
     last_request,
-    listed,
-    model_of,
-    same_place,
-    standing,
-    told,
+    model_name,
 )
 from ccfallback.paths import Paths
 from tests.cli import logbook
@@ -30,8 +30,8 @@ NOW = 1_700_000_000.0
 FAR = (NOW + 240) * 1000
 
 
-def chain(*facts: dict[str, Any]) -> list[Standing]:
-    return listed({"providers": list(facts)})
+def chain(*facts: dict[str, Any]) -> list[Health]:
+    return enabled_providers({"providers": list(facts)})
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def chain(*facts: dict[str, Any]) -> list[Standing]:
         ([], {}, None, []),
     ],
 )
-def test_who_serves_and_who_cools_down(
+def test_which_provider_serves_and_which_cool_down(
     facts: list[dict[str, Any]],
     until: dict[str, float],
     serving: str | None,
     cooling: list[tuple[str, float]],
 ) -> None:
-    assert standing(chain(*facts), until, NOW) == (serving, cooling)
+    assert judge(chain(*facts), until, NOW) == (serving, cooling)
 
 
 @pytest.mark.parametrize("providers", [None, 7, [7], [{"name": 1}], [{"name": "\x1b[2J"}]])
-def test_a_page_of_strangers_has_no_chain(providers: Any) -> None:
-    assert listed({"providers": providers}) == []
+def test_a_page_of_another_program_has_no_chain(providers: Any) -> None:
+    assert enabled_providers({"providers": providers}) == []
 
 
 TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
@@ -84,10 +84,8 @@ TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
     ),
     st.dictionaries(st.text(), st.floats(allow_nan=False)),
 )
-def test_whatever_a_page_says_there_is_one_line(
-    facts: list[dict[str, Any]], until: dict[str, float]
-) -> None:
-    line = told(*standing(chain(*facts), until, NOW), [], NOW)
+def test_any_page_gives_one_line(facts: list[dict[str, Any]], until: dict[str, float]) -> None:
+    line = format_line(*judge(chain(*facts), until, NOW), [], NOW)
     assert line.splitlines() == [line]
 
 
@@ -108,7 +106,7 @@ def test_the_line(
     begins: str,
     ends: str,
 ) -> None:
-    line = told(serving, cooling, remarks, NOW)
+    line = format_line(serving, cooling, remarks, NOW)
     assert line.startswith(begins)
     assert line.endswith(ends)
     assert "\n" not in line
@@ -137,7 +135,7 @@ def test_the_line(
         ([], ""),
     ],
 )
-def test_the_last_request_is_told_where_it_is_news(
+def test_the_last_request_is_mentioned_if_it_is_news(
     paths: Paths, lines: list[bytes], said: str
 ) -> None:
     logbook.write(paths.log, lines)
@@ -161,7 +159,7 @@ def test_the_last_request_is_told_where_it_is_news(
     ],
 )
 def test_the_model_is_read_if_there_is_one(given: bytes, model: str) -> None:
-    assert model_of(given) == model
+    assert model_name(given) == model
 
 
 @pytest.mark.parametrize(
@@ -175,8 +173,8 @@ def test_the_model_is_read_if_there_is_one(given: bytes, model: str) -> None:
         ("http://x:port", "http://127.0.0.1:80", False),
     ],
 )
-def test_two_names_of_one_place(one: str, other: str, same: bool) -> None:
-    assert same_place(one, other) is same
+def test_two_names_of_one_server(one: str, other: str, same: bool) -> None:
+    assert is_same_server(one, other) is same
 
 
 def test_down_says_what_to_do(ccf_process: Run, configure: Callable[[str], None]) -> None:
@@ -186,7 +184,7 @@ def test_down_says_what_to_do(ccf_process: Run, configure: Callable[[str], None]
     assert ran.out == "ccfallback ✗ down: `ccfallback serve` starts it\n"
 
 
-def test_up_says_who_serves_this_model(
+def test_up_says_which_provider_serves_this_model(
     ccf_process: Run, paths: Paths, running: Callable[[str], RunningProxy]
 ) -> None:
     proxy = running('[[providers]]\nname = "one"\nbase_url = "http://127.0.0.1:9"\napi_key = "k"\n')
@@ -201,11 +199,11 @@ def test_up_says_who_serves_this_model(
     line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
     assert line.startswith("ccfallback ! one · anthropic-primary back in 2 min, ")
     line = ccf_process("statusline", given='{"model":{"id":"other"}}').out
-    assert line == "ccfallback ! anthropic-primary · this session does not come here\n"
+    assert line == "ccfallback ! anthropic-primary · this session does not use it\n"
 
 
 @pytest.mark.parametrize("given", ["", "nonsense", "[" * 10_000, "x" * 3_000_000])
-def test_whatever_is_piped_in_the_line_comes_and_the_code_is_0(
+def test_any_input_gives_the_line_and_exit_code_0(
     ccf_process: Run, configure: Callable[[str], None], given: str
 ) -> None:
     configure("[server]\nport = 1\n")
@@ -213,14 +211,12 @@ def test_whatever_is_piped_in_the_line_comes_and_the_code_is_0(
     assert (ran.code, ran.out.count("\n"), ran.err) == (0, 1, "")
 
 
-def test_a_broken_config_is_no_reason_to_fail(
-    ccf_process: Run, configure: Callable[[str], None]
-) -> None:
+def test_a_broken_config_is_no_failure(ccf_process: Run, configure: Callable[[str], None]) -> None:
     configure("[server\n")
     assert ccf_process("statusline").code == 0
 
 
-def test_neither_a_silent_pipe_nor_a_terminal_is_waited_for(
+def test_it_waits_for_neither_a_silent_pipe_nor_a_terminal(
     configure: Callable[[str], None], own_files: None
 ) -> None:
     configure("[server]\nport = 1\n")
@@ -262,7 +258,7 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
-def test_it_loads_no_parser_and_no_library(running: Callable[[str], RunningProxy]) -> None:
+def test_it_imports_no_parser_and_no_large_library(running: Callable[[str], RunningProxy]) -> None:
     running("")
     ran = subprocess.run(
         [sys.executable, "-c", LOADED], stdin=subprocess.DEVNULL, capture_output=True, check=True

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from ccfallback.cli import recent_requests as recent
-from ccfallback.events.explain import explain
+from ccfallback.cli.requests_view import describe_path, shorten_model, tried_json
+from ccfallback.events.explain import Explanation, explain
+from ccfallback.events.records import decode
 from tests.cli import logbook
 
-BRIEF = {"one": "1", "two": "2"}
+NUMBERS = {"one": "1", "two": "2"}
+
+
+def story(lines: list[bytes]) -> Explanation:
+    return explain([record for line in lines if (record := decode(line)) is not None])
 
 
 def attempt(provider: str, **data: Any) -> bytes:
@@ -53,18 +57,18 @@ REPAIRED = [
         ),
         (
             [skip("one"), skip("two", probe=True), attempt("old"), success("old"), end("old")],
-            ("old", "after one (cooling down) and two (on trial)"),
+            ("old", "after one (cooling down) and two (probed by another request)"),
             ("old", "after 1 (open) and 2 (half-open)"),
         ),
         ([*REPAIRED, end("one")], ("one", "repaired by max_tokens"), None),
         (
             [attempt("one"), attempt("one"), attempt("one"), success("one"), end("one")],
-            ("one", "at try 3"),
+            ("one", "at attempt 3"),
             None,
         ),
         (
             [attempt("one"), failure("one"), end("one", 529)],
-            ("one", "handed on as it came"),
+            ("one", "forwarded as it came"),
             None,
         ),
         (
@@ -89,21 +93,21 @@ REPAIRED = [
         ),
         (
             [attempt("one"), failure("one"), attempt("two")],
-            ("two", "asked now, after one (529 overloaded_error)"),
+            ("two", "tried now, after one (529 overloaded_error)"),
             None,
         ),
         ([attempt("one"), success("one")], ("one", "answering now"), None),
     ],
 )
-def test_the_path(
+def test_the_path_of_a_request(
     lines: list[bytes], whole: tuple[str, str], brief: tuple[str, str] | None
 ) -> None:
-    story = explain(map(msgspec.json.decode, lines))
-    assert recent.path(story, {}) == whole
-    assert brief is None or recent.path(story, BRIEF) == brief
+    it = story(lines)
+    assert describe_path(it, {}) == whole
+    assert brief is None or describe_path(it, NUMBERS) == brief
 
 
-def test_the_path_for_a_script() -> None:
+def test_the_providers_that_were_tried() -> None:
     lines = [
         skip("one"),
         attempt("two"),
@@ -112,13 +116,13 @@ def test_the_path_for_a_script() -> None:
         success("old"),
         end("old"),
     ]
-    asked = recent.asked(explain(map(msgspec.json.decode, lines)))
-    assert [(each["provider"], each["standing"], each["attempts"]) for each in asked] == [
-        ("one", "passed by", 0),
+    tried = tried_json(story(lines))
+    assert [(each["provider"], each["standing"], each["attempts"]) for each in tried] == [
+        ("one", "skipped", 0),
         ("two", "failed", 1),
         ("old", "answered", 1),
     ]
-    assert asked[1]["results"] == ["529 overloaded_error"]
+    assert tried[1]["results"] == ["529 overloaded_error"]
 
 
 @pytest.mark.parametrize(
@@ -130,5 +134,5 @@ def test_the_path_for_a_script() -> None:
         ("", ""),
     ],
 )
-def test_a_model_is_known_by_less(model: str, short: str) -> None:
-    assert recent.short(model) == short
+def test_a_model_name_is_shortened(model: str, short: str) -> None:
+    assert shorten_model(model) == short
