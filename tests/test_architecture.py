@@ -1,237 +1,203 @@
-"""The import table: which package may import which, and what a pure package may not do."""
+"""The architecture: what each package may import, which packages are pure, and no import cycles."""
 
 import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "ccfallback"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from ccfallback.wire import FORMATS
 
-IMPURE = frozenset({"asyncio", "anyio", "time", "random", "os", "pathlib", "logging", "socket"})
-"""What a pure package may not even know: clocks, chance, files, the loop."""
+ROOT: Final = Path(__file__).parent.parent
+PACKAGE: Final = ROOT / "ccfallback"
 
-PURE_STDLIB = sys.stdlib_module_names - IMPURE
-PURE = frozenset({"messages", "policy", "rectify", "wire"})
-HEAVY = frozenset({"httpx", "starlette", "uvicorn"})
+SHARED: Final = frozenset({"addresses", "errors", "files", "paths", "redact", "suggest"})
+"""Single modules at the top of the package."""
 
+EVERYTHING_BELOW: Final = frozenset(
+    {"messages", "policy", "config", "wire", "rectify", "http1", "state", "events", *SHARED}
+)
 
-SHARED = frozenset({"addresses", "errors", "redact", "suggest", "files", "paths", "__version__"})
-"""Modules at the top of the package, which every package that does I/O may import."""
+IMPURE: Final = frozenset(
+    {"asyncio", "anyio", "time", "random", "os", "pathlib", "logging", "socket"}
+)
+HEAVY: Final = frozenset({"httpx", "starlette", "uvicorn"})
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a package may import: packages of ours, others' packages, and the standard library."""
+class Row:
+    """What one package may import and do."""
 
     ours: frozenset[str]
-    others: frozenset[str]
-    stdlib: frozenset[str] = sys.stdlib_module_names
+    """Packages or modules of ccfallback, besides the package itself."""
+    others: frozenset[str] = frozenset({"msgspec"})
+    """Installed packages."""
+    pure: bool = False
+    """No clock, chance, file, socket or output."""
+    awaits: bool = False
 
 
-ROOMS = {
-    "messages": Room(frozenset({"messages"}), frozenset({"msgspec"}), PURE_STDLIB),
-    "policy": Room(
-        frozenset({"policy", "messages", "config", "addresses"}),
-        frozenset({"msgspec"}),
-        PURE_STDLIB,
-    ),
-    "config": Room(
-        frozenset({"config", "messages", *SHARED}),
-        frozenset({"msgspec", "tomlkit"}),
-        sys.stdlib_module_names - {"asyncio"},
-    ),
-    "wire": Room(frozenset({"wire", "messages", "config"}), frozenset({"msgspec"}), PURE_STDLIB),
-    "rectify": Room(
-        frozenset({"rectify", "messages", "policy"}), frozenset({"msgspec"}), PURE_STDLIB
-    ),
-    "http1": Room(frozenset({"http1"}), frozenset({"httptools"})),
-    "state": Room(
-        frozenset({"state", "policy", *SHARED}),
-        frozenset({"msgspec"}),
-        sys.stdlib_module_names - {"asyncio"},
-    ),
-    "events": Room(
-        frozenset({"events", "policy", "config", *SHARED}),
-        frozenset({"msgspec"}),
-        sys.stdlib_module_names - {"asyncio"},
-    ),
-    "server": Room(
-        frozenset(
-            {
-                "server",
-                "messages",
-                "policy",
-                "config",
-                "wire",
-                "rectify",
-                "http1",
-                "state",
-                "events",
-                *SHARED,
-            }
-        ),
+TABLE: Final = {
+    "messages": Row(frozenset(), pure=True),
+    "policy": Row(frozenset({"messages", "config.model", "config.quirks", "addresses"}), pure=True),
+    "config": Row(frozenset({"messages", *SHARED}), frozenset({"msgspec", "tomlkit"})),
+    "wire": Row(frozenset({"messages", "config.model", "config.quirks"}), pure=True),
+    "rectify": Row(frozenset({"messages", "policy"}), pure=True),
+    "http1": Row(frozenset(), frozenset({"httptools"}), awaits=True),
+    "state": Row(frozenset({"policy", *SHARED})),
+    "events": Row(frozenset({"policy", "config.model", *SHARED})),
+    "server": Row(
+        EVERYTHING_BELOW,
         frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", *HEAVY}),
+        awaits=True,
     ),
-    "simulator": Room(
-        frozenset(
-            {
-                "simulator",
-                "server",
-                "messages",
-                "policy",
-                "config",
-                "wire",
-                "rectify",
-                "http1",
-                "state",
-                "events",
-                *SHARED,
-            }
-        ),
+    "simulator": Row(
+        EVERYTHING_BELOW | {"server"},
         frozenset({"msgspec", "uvloop", "httptools", *HEAVY}),
+        awaits=True,
     ),
-    "cli": Room(
-        frozenset(
-            {
-                "cli",
-                "simulator",
-                "server",
-                "messages",
-                "policy",
-                "config",
-                "wire",
-                "rectify",
-                "http1",
-                "state",
-                "events",
-                *SHARED,
-            }
-        ),
+    "cli": Row(
+        EVERYTHING_BELOW | {"server", "simulator"},
         frozenset({"msgspec", "typer", "rich", "tomlkit", "yaml", *HEAVY}),
+        awaits=True,
     ),
 }
-"""The import table: a package that is not here may not exist."""
-
-ASYNC = frozenset({"http1", "server", "simulator", "cli"})
+"""The import table: a new package needs a row here."""
 
 
-def room_of(module: Path) -> str:
-    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_name(path: Path) -> str:
+    """The name of a module without the leading `ccfallback.`; empty for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+MODULES: Final = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+IN_PACKAGES: Final = sorted(
+    name for name in MODULES if name.partition(".")[0] not in SHARED and name
+)
+IN_PACKAGES.remove("__main__")
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
-    """Every module that is imported, `from a import b` as `a.b`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: a relative import"
-            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+def package(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def at_import_time(tree: ast.Module) -> set[ast.stmt]:
-    """The statements that run when the module is imported."""
-    found: set[ast.stmt] = set()
-    waiting: list[ast.stmt] = list(tree.body)
-    while waiting:
-        statement = waiting.pop()
-        found.add(statement)
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        waiting += [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.stmt)]
-    return found - for_the_type_checker(tree)
-
-
-def for_the_type_checker(tree: ast.Module) -> set[ast.AST]:
-    """What never runs."""
-    return {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-
-
-def parsed(path: Path) -> ast.Module:
+@cache
+def parse(module: str) -> ast.Module:
+    path = MODULES[module]
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-IN_ROOMS = [module for module in MODULES if module.parent != PACKAGE]
+def import_statements(
+    node: ast.AST, *, typing: bool, inside_functions: bool
+) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports below a node; those for the type checker and those in functions if wanted."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not typing:
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not inside_functions:
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        yield from import_statements(child, typing=typing, inside_functions=inside_functions)
 
 
-def test_every_package_has_its_row_in_the_import_table() -> None:
-    assert {room_of(module) for module in IN_ROOMS} == set(ROOMS)
+def imports(
+    module: str, *, typing: bool = False, inside_functions: bool = True
+) -> Iterator[tuple[str, int]]:
+    """The full name of each import with its line; `from a import b` is `a.b`."""
+    tree = parse(module)
+    for node in import_statements(tree, typing=typing, inside_functions=inside_functions):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        else:
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
-@pytest.mark.parametrize("module", IN_ROOMS, ids=name_of)
-def test_imports_point_down(module: Path) -> None:
-    room = ROOMS[room_of(module)]
-    tree = parsed(module)
-    unreal = for_the_type_checker(tree)
-    for name, node in imports(tree):
-        top, _, rest = name.partition(".")
-        where = f"{name_of(module)}:{node.lineno} imports {name}"
-        if top == "ccfallback":
-            assert rest.partition(".")[0] in room.ours, where
-        elif top in sys.stdlib_module_names:
-            assert top in room.stdlib, where
-        elif node not in unreal:
-            assert top in room.others, where
+def own_imports(module: str) -> set[str]:
+    """The modules of ccfallback that are loaded with a module."""
+    found = set()
+    for name, _ in imports(module, inside_functions=False):
+        if name.startswith("ccfallback."):
+            rest = name.removeprefix("ccfallback.")
+            found.add(rest if rest in MODULES else rest.rpartition(".")[0])
+    return found & set(MODULES) - {module, ""}
 
 
-@pytest.mark.parametrize("module", IN_ROOMS, ids=name_of)
-def test_only_who_serves_awaits(module: Path) -> None:
-    if room_of(module) in ASYNC:
-        return
-    kinds = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node for node in ast.walk(parsed(module)) if isinstance(node, kinds)]
-
-
-@pytest.mark.parametrize(
-    "module", [module for module in IN_ROOMS if room_of(module) in PURE], ids=name_of
-)
-def test_what_is_pure_opens_and_prints_nothing(module: Path) -> None:
-    called = {
+def calls(module: str) -> set[str]:
+    """The names of the functions that a module calls directly."""
+    return {
         node.func.id
-        for node in ast.walk(parsed(module))
+        for node in ast.walk(parse(module))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in IN_ROOMS if room_of(module) != "cli"], ids=name_of
-)
-def test_only_the_command_line_prints(module: Path) -> None:
-    calls = [
-        node.lineno
-        for node in ast.walk(parsed(module))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "print"
-    ]
-    assert not calls
+def test_every_package_has_a_row_in_the_import_table() -> None:
+    assert {package(module) for module in IN_PACKAGES} == set(TABLE)
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in IN_ROOMS if room_of(module) == "cli"], ids=name_of
-)
-def test_a_command_that_needs_no_network_stays_quick(module: Path) -> None:
-    tree = parsed(module)
-    early = at_import_time(tree)
-    heavy = [
-        f"line {node.lineno}: {name}"
-        for name, node in imports(tree)
-        if node in early and name.partition(".")[0] in HEAVY
-    ]
-    assert not heavy
+@pytest.mark.parametrize("module", IN_PACKAGES)
+def test_a_package_imports_only_what_its_row_allows(module: str) -> None:
+    own = package(module)
+    row = TABLE[own]
+    allowed = row.ours | {own, "__version__"}
+    for name, line in imports(module, typing=True):
+        top, _, rest = name.partition(".")
+        if top == "ccfallback":
+            where = f"{module}:{line} imports {name}"
+            assert any(rest == each or rest.startswith(f"{each}.") for each in allowed), where
+    for name, line in imports(module):
+        top, where = name.partition(".")[0], f"{module}:{line} imports {name}"
+        if top in sys.stdlib_module_names:
+            assert not (row.pure and top in IMPURE), where
+            assert row.awaits or top != "asyncio", where
+        elif top != "ccfallback":
+            assert top in row.others, where
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: own_imports(module) for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if not TABLE[package(m)].awaits])
+def test_only_packages_that_serve_await(module: str) -> None:
+    kinds = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    assert not [node for node in ast.walk(parse(module)) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if TABLE[package(m)].pure])
+def test_a_pure_package_does_no_input_or_output(module: str) -> None:
+    assert not calls(module) & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) != "cli"])
+def test_only_the_command_line_prints(module: str) -> None:
+    assert "print" not in calls(module)
+
+
+@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) == "cli"])
+def test_a_command_without_network_starts_quickly(module: str) -> None:
+    names = {name.partition(".")[0] for name, _ in imports(module, inside_functions=False)}
+    assert not names & HEAVY
+
+
+@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) != "wire"])
+def test_only_wire_compares_the_name_of_a_format(module: str) -> None:
+    if module.startswith("cli.foreign."):
+        # The configurations of other programs use these words for their own formats.
+        return
+    for node in ast.walk(parse(module)):
+        if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
+            words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+            assert not words & set(FORMATS), f"{module}:{node.lineno}: {ast.unparse(node)}"

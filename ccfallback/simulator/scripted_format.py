@@ -66,12 +66,13 @@ class Dialect:
     replies: Replies
     refuses: Refuses
     streams: Streams
+    error_name: bytes = b""
+    """The line that names an error event, where the format names its events."""
 
     @property
     def error_event(self) -> bytes:
         """The overload as an event."""
-        name = b"event: error\n" if self.name == "anthropic" else b""
-        return name + b"data: " + msgspec.json.encode(self.error) + b"\n\n"
+        return self.error_name + b"data: " + msgspec.json.encode(self.error) + b"\n\n"
 
     def up_to(self, part: Part, then: Script | None = None) -> Script:
         """So much of the answer, and then something else, or else the end as if it were whole."""
@@ -155,6 +156,7 @@ ANTHROPIC: Final = Dialect(
     replies=_anthropic_reply,
     refuses=scripted.error,
     streams=_anthropic_events,
+    error_name=b"event: error\n",
 )
 
 OPENAI: Final = Dialect(
