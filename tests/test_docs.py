@@ -1,4 +1,4 @@
-"""The README tells of everything that there is, and what it shows to type can be typed."""
+"""The README describes every feature, and its examples work."""
 
 import ast
 import os
@@ -40,7 +40,7 @@ SOURCES = sorted((ROOT / "ccfallback").rglob("*.py"))
 
 
 def section(title: str) -> str:
-    """What the README says under a heading, up to the next of its kind."""
+    """The text of the README under a heading, up to the next heading of the same level."""
     return README.split(f"\n{title}\n")[1].split(f"\n{title.split()[0]} ")[0]
 
 
@@ -62,7 +62,7 @@ def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_repair_is_there(name: str) -> None:
+def test_every_repair_is_documented(name: str) -> None:
     assert f"`{name}`" in section("### Repairs")
 
 
@@ -81,17 +81,17 @@ def leaves() -> list[tuple[tuple[str, ...], Any]]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_there(name: str) -> None:
+def test_every_command_is_documented(name: str) -> None:
     assert f"| `{name}" in COMMAND_TABLE
 
 
 @pytest.mark.parametrize("path", [path for path, _ in leaves()], ids=" ".join)
-def test_every_verb_is_there(path: tuple[str, ...]) -> None:
+def test_every_subcommand_is_documented(path: tuple[str, ...]) -> None:
     rows = [line for line in COMMAND_TABLE.splitlines() if line.startswith(f"| `{path[0]}")]
     assert re.search(rf"\b{path[-1]}\b", "\n".join(rows))
 
 
-def test_no_command_is_there_that_is_none() -> None:
+def test_no_other_command_is_documented() -> None:
     known = {path for path, _ in leaves()}
     named = {path[0] for path in known}
     for line in COMMAND_TABLE.splitlines():
@@ -117,7 +117,7 @@ def test_the_configuration_in_the_readme_is_the_default_one() -> None:
     assert isinstance(schema.parse({}, formats=FORMATS), Config)
 
 
-def test_every_config_key_is_there() -> None:
+def test_every_config_key_is_documented() -> None:
     block = section("## Configuration")
     keys = {*SECTIONS, *(row.key for row in all_options(*SECTIONS.values(), Token))}
     assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
@@ -144,7 +144,7 @@ def routes() -> list[str]:
     return found
 
 
-def test_every_route_is_there() -> None:
+def test_every_route_is_documented() -> None:
     table = section("## HTTP")
     found = routes()
     assert "/v1/messages" in found
@@ -155,17 +155,17 @@ def test_every_route_is_there() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_every_event_is_there(event: str) -> None:
+def test_every_event_is_documented(event: str) -> None:
     assert f"`{event}`" in section("## Log")
 
 
-def test_no_event_is_there_that_is_none() -> None:
+def test_no_other_event_is_documented() -> None:
     rows = [line.split("|")[1] for line in section("## Log").splitlines() if line.startswith("| `")]
     assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", " ".join(rows))) == set(EVENTS)
 
 
 def variables() -> set[str]:
-    """The variables of ours and of Claude Code that the source names."""
+    """Our variables, and those of Claude Code, that the code names."""
     pattern = re.compile(r"(CCFALLBACK|ANTHROPIC)_[A-Z_]+")
     return {
         node.value
@@ -178,7 +178,7 @@ def variables() -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(variables()))
-def test_every_variable_is_there(name: str) -> None:
+def test_every_variable_is_documented(name: str) -> None:
     assert f"`{name}`" in section("## Files")
 
 
@@ -200,7 +200,7 @@ def test_every_preset_is_listed() -> None:
     assert sorted(names) == sorted(presets())
 
 
-def test_the_contents_lead_somewhere() -> None:
+def test_the_links_of_the_contents_work() -> None:
     headings = {
         re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
         for line in README.splitlines()
@@ -217,14 +217,14 @@ def test_many_examples_are_run() -> None:
 
 
 def shell_lines() -> list[str]:
-    """Every line that the README shows to type with our program in it."""
+    """Every command line of ours in the README."""
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("ccfallback ")]
 
 
 @pytest.mark.parametrize("line", shell_lines())
-def test_what_is_shown_names_commands_that_exist(line: str) -> None:
+def test_the_commands_in_examples_exist(line: str) -> None:
     words = shlex.split(line, comments=True)
     known = {path for path, _ in leaves()}
     assert tuple(words[1:3]) in known or tuple(words[1:2]) in known
@@ -232,7 +232,7 @@ def test_what_is_shown_names_commands_that_exist(line: str) -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path, home: Path) -> Callable[[str, Path], str]:
-    """Runs a script as a person would, with `ccfallback` on the path and a home of its own."""
+    """Runs a script like a user, with `ccfallback` in PATH and its own home folder."""
     program = tmp_path / "bin" / "ccfallback"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ccfallback "$@"\n')
@@ -276,13 +276,13 @@ def test_the_examples_run(
     assert shell(script, started.proxy.paths.log).strip()
 
 
-def test_every_metric_is_there_and_no_other() -> None:
+def test_the_documented_metrics_are_those_that_exist() -> None:
     section = README.split("## Metrics")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ", section, re.MULTILINE)
-    told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
-    assert told == {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS, *GAUGES)}
+    listed = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert listed == {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS, *GAUGES)}
     assert all(f"`{name}`" in section for name in PROCESS)
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_has_this_version() -> None:
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -11,11 +11,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -68,7 +68,7 @@ def install(
     session = session_of(ctx)
     console, manager = session.console, _manager(session)
     config = session.config()
-    text = manager.text(_service(session, config))
+    text = manager.render(_service(session, config))
     value = {"manager": manager.name, "path": str(manager.path), "content": text}
     if only_print:
         console.emit(value, lambda: text.rstrip("\n"))
@@ -107,8 +107,8 @@ def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
     if reachable and (existed or manager.is_active()):
         _run_all(session, manager.stop_commands)
     manager.path.unlink(missing_ok=True)
-    if existed:
-        manager.clean_up()
+    if existed and manager.name == "systemd":
+        _clean_up_systemd(manager, Path.home())
     console.emit_result({"manager": manager.name, "path": str(manager.path), "removed": existed})
     if not existed:
         console.say(f"nothing to uninstall: {manager.path} does not exist")
@@ -127,7 +127,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     manager = _manager(session)
     installed = manager.path.exists()
     active = manager.is_active() if manager.is_reachable() else None
-    text = manager.text(_service(session, session.config()))
+    text = manager.render(_service(session, session.config()))
     current = installed and manager.path.read_text("utf-8", "replace") == text
     url = find_registered_url(session.paths)
     value = {
@@ -157,9 +157,9 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 def _manager(session: Session) -> "Manager":
     """The service manager of this system."""
     if sys.platform == "darwin":
-        return Launchd(session.environ, Path.home())
+        return launchd(session.environ, Path.home())
     if sys.platform.startswith("linux"):
-        return Systemd(session.environ, Path.home())
+        return systemd(session.environ, Path.home())
     raise CcfallbackError(
         f"no service manager is supported on {sys.platform}",
         "let your system start `ccfallback serve` when you log in",
@@ -251,135 +251,82 @@ class Service:
     environ: Mapping[str, str]
 
 
-class Manager(Protocol):
-    """A service manager."""
+@dataclass(frozen=True)
+class Manager:
+    """A service manager: the file that it reads, and the commands that it takes."""
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def path(self) -> Path:
-        """The file that describes the service."""
-
-    @property
-    def start_commands(self) -> Sequence[Sequence[str]]:
-        """The commands that load the file and start the service."""
-
-    @property
-    def stop_commands(self) -> Sequence[Sequence[str]]:
-        """The commands that stop the service, while the file still exists."""
-
-    def text(self, service: Service) -> str:
-        """The content of the file."""
+    name: str
+    environ: Mapping[str, str]
+    path: Path
+    render: Callable[[Service], str]
+    """Makes the content of the file."""
+    start_commands: Sequence[Sequence[str]]
+    """They load the file and start the service."""
+    stop_commands: Sequence[Sequence[str]]
+    """They stop the service, while the file still exists."""
+    reach_command: Sequence[str]
+    """Succeeds if the manager takes commands from this session."""
+    active_command: Sequence[str]
+    """Succeeds if the service is running."""
 
     def is_reachable(self) -> bool:
-        """Whether it takes commands from this session."""
+        """Whether the manager takes commands from this session."""
+        return run_command(self.reach_command, self.environ) is None
 
     def is_active(self) -> bool:
         """Whether the service is running."""
-
-    def clean_up(self) -> None:
-        """Remove what it created beside the file, once the file is removed."""
+        return run_command(self.active_command, self.environ) is None
 
 
-@dataclass(frozen=True)
-class Systemd:
+def systemd(environ: Mapping[str, str], home: Path) -> Manager:
     """The systemd of the user."""
-
-    environ: Mapping[str, str]
-    home: Path
-    name: str = "systemd"
-
-    @property
-    def path(self) -> Path:
-        """The unit file."""
-        config = Path(self.environ.get("XDG_CONFIG_HOME") or self.home / ".config")
-        return config / "systemd" / "user" / UNIT
-
-    @property
-    def start_commands(self) -> Sequence[Sequence[str]]:
-        """Enable the unit, and restart it, so that a changed unit takes effect."""
-        control = ("systemctl", "--user")
-        return (
+    control = ("systemctl", "--user")
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    return Manager(
+        name="systemd",
+        environ=environ,
+        path=config / "systemd" / "user" / UNIT,
+        render=systemd_unit,
+        # Restarted rather than started, so that a changed unit takes effect.
+        start_commands=(
             (*control, "daemon-reload"),
             (*control, "enable", UNIT),
             (*control, "restart", UNIT),
-        )
-
-    @property
-    def stop_commands(self) -> Sequence[Sequence[str]]:
-        """Stop and disable the unit."""
-        return (("systemctl", "--user", "disable", "--now", UNIT),)
-
-    def text(self, service: Service) -> str:
-        """The unit."""
-        return systemd_unit(service)
-
-    def is_reachable(self) -> bool:
-        """Whether the user has a systemd session."""
-        show = ("systemctl", "--user", "show", "--property=Version")
-        return run_command(show, self.environ) is None
-
-    def is_active(self) -> bool:
-        """Whether the unit is running."""
-        is_active = ("systemctl", "--user", "is-active", "--quiet", UNIT)
-        return run_command(is_active, self.environ) is None
-
-    def clean_up(self) -> None:
-        """Remove the link that `enable` created, and folders that are empty now."""
-        wants = self.path.parent / "default.target.wants"
-        (wants / UNIT).unlink(missing_ok=True)
-        run_command(("systemctl", "--user", "daemon-reload"), self.environ)
-        run_command(("systemctl", "--user", "reset-failed", UNIT), self.environ)
-        with suppress(OSError):
-            wants.rmdir()
-        with suppress(OSError):
-            for folder in (self.path.parent, self.path.parent.parent, self.home / ".config"):
-                folder.rmdir()
+        ),
+        stop_commands=((*control, "disable", "--now", UNIT),),
+        reach_command=(*control, "show", "--property=Version"),
+        active_command=(*control, "is-active", "--quiet", UNIT),
+    )
 
 
-@dataclass(frozen=True)
-class Launchd:
+def launchd(environ: Mapping[str, str], home: Path) -> Manager:
     """The launchd of a logged-in user."""
+    domain = f"gui/{os.getuid()}" if hasattr(os, "getuid") else "gui"
+    path = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+    return Manager(
+        name="launchd",
+        environ=environ,
+        path=path,
+        render=launchd_agent,
+        start_commands=(("launchctl", "bootstrap", domain, str(path)),),
+        stop_commands=(("launchctl", "bootout", f"{domain}/{LABEL}"),),
+        reach_command=("launchctl", "print", domain),
+        active_command=("launchctl", "print", f"{domain}/{LABEL}"),
+    )
 
-    environ: Mapping[str, str]
-    home: Path
-    name: str = "launchd"
 
-    @property
-    def path(self) -> Path:
-        """The property list of the agent."""
-        return self.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
-
-    @property
-    def _domain(self) -> str:
-        return f"gui/{os.getuid()}" if hasattr(os, "getuid") else "gui"
-
-    @property
-    def start_commands(self) -> Sequence[Sequence[str]]:
-        """Load the agent, which starts it."""
-        return (("launchctl", "bootstrap", self._domain, str(self.path)),)
-
-    @property
-    def stop_commands(self) -> Sequence[Sequence[str]]:
-        """Unload the agent, which stops it."""
-        return (("launchctl", "bootout", f"{self._domain}/{LABEL}"),)
-
-    def text(self, service: Service) -> str:
-        """The property list."""
-        return launchd_agent(service)
-
-    def is_reachable(self) -> bool:
-        """Whether the user has a session for agents."""
-        return run_command(("launchctl", "print", self._domain), self.environ) is None
-
-    def is_active(self) -> bool:
-        """Whether the agent is loaded."""
-        return run_command(("launchctl", "print", f"{self._domain}/{LABEL}"), self.environ) is None
-
-    def clean_up(self) -> None:
-        """Do nothing: launchd creates no files."""
+def _clean_up_systemd(manager: Manager, home: Path) -> None:
+    """Remove the link that `enable` created, and folders that are empty now."""
+    folder = manager.path.parent
+    wants = folder / "default.target.wants"
+    (wants / UNIT).unlink(missing_ok=True)
+    run_command(("systemctl", "--user", "daemon-reload"), manager.environ)
+    run_command(("systemctl", "--user", "reset-failed", UNIT), manager.environ)
+    with suppress(OSError):
+        wants.rmdir()
+    with suppress(OSError):
+        for each in (folder, folder.parent, home / ".config"):
+            each.rmdir()
 
 
 # -- Their files. A program that prints a key may be any program, even a setgid one, so the unit

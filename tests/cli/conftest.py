@@ -1,4 +1,4 @@
-"""Run the command line, in this process or as a true one, with files of the test's own."""
+"""Run the command line, in this process or in another, with the test's own files."""
 
 import io
 import os
@@ -26,7 +26,7 @@ UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -43,7 +43,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture(autouse=True)
 def own_files(paths: Paths, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command of a test ever finds the real files."""
+    """Keeps every command of a test away from the real files."""
     monkeypatch.setenv("CCFALLBACK_CONFIG", str(paths.config))
     monkeypatch.setenv("CCFALLBACK_STATE", str(paths.state))
     monkeypatch.setenv("CCFALLBACK_LOG_FILE", str(paths.log))
@@ -68,7 +68,7 @@ def ccf(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 
 @pytest.fixture
 def ccf_process() -> Run:
-    """Runs a command as a process of its own, with `given` on its standard input."""
+    """Runs a command in its own process, with `given` on its standard input."""
 
     def run(*arguments: str, given: str = "", **environ: str) -> Ran:
         done = subprocess.run(
@@ -86,12 +86,12 @@ def ccf_process() -> Run:
 
 
 NOW = 1_763_992_800.0
-"""What the clock says to a command whose screen is compared: 2025-11-24 14:00 UTC."""
+"""The time for commands whose screen is compared: 2025-11-24 14:00 UTC."""
 
 
 @pytest.fixture
 def ccf_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Runs a command in this process, on a terminal of so many columns, at `NOW`."""
+    """Runs a command in this process, on a terminal of a given width, at `NOW`."""
     pty, fcntl = pytest.importorskip("pty"), pytest.importorskip("fcntl")
     import termios
 
@@ -128,7 +128,7 @@ def ccf_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
-    """Compares a screen with the file that has it; UPDATE_GOLDEN=1 writes the file."""
+    """Compares a screen with its file; UPDATE_GOLDEN=1 writes the file."""
 
     def compare(name: str, screen: str) -> None:
         file = Path(__file__).parent / "screens" / name

@@ -46,7 +46,7 @@ def states(paths: Paths) -> Any:
     return msgspec.json.decode(paths.state.read_bytes())["providers"]
 
 
-def test_providers_that_were_never_used_are_there_too(ccf: Run) -> None:
+def test_unused_providers_are_listed_too(ccf: Run) -> None:
     assert ccf("breaker", "status", "--json").json == {
         "providers": [
             {"name": name, **FRESH, "models": {}} for name in ("anthropic-primary", "one", "two")
@@ -55,7 +55,7 @@ def test_providers_that_were_never_used_are_there_too(ccf: Run) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_the_status_has_the_promised_shape(ccf: Run) -> None:
+def test_the_json_of_the_status(ccf: Run) -> None:
     (one,) = ccf("breaker", "status", "one", "--json").json["providers"]
     closed = {"available": False, **FAILING}
     assert one == {
@@ -66,14 +66,14 @@ def test_the_status_has_the_promised_shape(ccf: Run) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_a_time_that_no_clock_of_ours_wrote_counts_as_not_set(ccf: Run) -> None:
+def test_a_time_that_a_wrong_clock_wrote_counts_as_not_set(ccf: Run) -> None:
     (two,) = ccf("breaker", "status", "two", "--json").json["providers"]
     assert two["cooldownUntil"] is None
     assert two["available"] is True
 
 
 @pytest.mark.usefixtures("failing")
-def test_the_status_for_people(ccf: Run) -> None:
+def test_the_table_of_the_status(ccf: Run) -> None:
     out = ccf("breaker", "status").out
     assert "back in 2 h" in out
     assert "529 overloaded_error" in out
@@ -89,7 +89,7 @@ def test_an_unknown_name_fails(ccf: Run) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_a_reset_forgets_one_and_is_logged(ccf: Run, paths: Paths) -> None:
+def test_a_reset_clears_one_provider_and_is_logged(ccf: Run, paths: Paths) -> None:
     ran = ccf("breaker", "reset", "one", "--json")
     assert ran.json == {"reset": ["one"], "unchanged": []}
     assert set(states(paths)) == {"gone", "two"}
@@ -105,23 +105,23 @@ def test_a_reset_forgets_one_and_is_logged(ccf: Run, paths: Paths) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_a_provider_that_left_the_chain_can_be_reset(ccf: Run, paths: Paths) -> None:
+def test_a_provider_that_was_removed_can_be_reset(ccf: Run, paths: Paths) -> None:
     assert ccf("breaker", "reset", "gone").code == 0
     assert "gone" not in states(paths)
 
 
 @pytest.mark.usefixtures("failing")
-def test_all_means_all(ccf: Run, paths: Paths) -> None:
+def test_all_resets_every_provider(ccf: Run, paths: Paths) -> None:
     assert ccf("breaker", "reset", "--all").code == 0
     assert states(paths) == {}
 
 
 @pytest.mark.parametrize("arguments", [(), ("one", "--all")])
-def test_it_must_be_said_whom_to_reset(ccf: Run, arguments: tuple[str, ...]) -> None:
+def test_reset_needs_names_or_all(ccf: Run, arguments: tuple[str, ...]) -> None:
     assert ccf("breaker", "reset", *arguments).code == 2
 
 
-def test_a_corrupt_state_is_set_aside_and_said(ccf: Run, paths: Paths) -> None:
+def test_a_corrupt_state_is_moved_and_reported(ccf: Run, paths: Paths) -> None:
     paths.state.parent.mkdir(parents=True, exist_ok=True)
     paths.state.write_text("{")
     ran = ccf("breaker", "status", "--json")
@@ -140,9 +140,9 @@ def test_a_trip_puts_a_provider_in_cooldown_and_is_logged(ccf: Run, paths: Paths
     assert (one["available"], one["cooldownUntil"]) == (False, until)
     assert one["reason"] == "put in cooldown by hand"
     assert one["consecutiveFailures"] == 0
-    told = ccf("breaker", "status", "one").out
-    assert "put in cooldown by hand" in told
-    assert "never: " not in told
+    table = ccf("breaker", "status", "one").out
+    assert "put in cooldown by hand" in table
+    assert "never: " not in table
     record = msgspec.json.decode(paths.log.read_bytes())
     assert record["event"] == "circuit_breaker.cooldown"
     assert record["data"]["by"] == "cli"
@@ -151,7 +151,7 @@ def test_a_trip_puts_a_provider_in_cooldown_and_is_logged(ccf: Run, paths: Paths
     assert one["available"] is True
 
 
-def test_a_trip_that_would_count_as_a_wrong_clocks_is_refused(ccf: Run, paths: Paths) -> None:
+def test_a_trip_that_is_longer_than_a_cooldown_may_last_is_refused(ccf: Run, paths: Paths) -> None:
     ran = ccf("breaker", "trip", "one", "--for", "7h", "--json")
     assert ran.code == 1
     assert "7 h is longer than a cooldown may last (6 h" in ran.json["error"]["message"]
@@ -160,24 +160,24 @@ def test_a_trip_that_would_count_as_a_wrong_clocks_is_refused(ccf: Run, paths: P
 
 
 @pytest.mark.parametrize("length", ["soon", "0", "-5m"])
-def test_a_trip_takes_a_length_of_time(ccf: Run, length: str) -> None:
+def test_the_length_of_a_trip_is_a_positive_duration(ccf: Run, length: str) -> None:
     assert ccf("breaker", "trip", "one", f"--for={length}").code == 2
 
 
-def test_whom_to_trip_and_for_how_long_must_be_said(ccf: Run) -> None:
+def test_a_trip_needs_names_and_a_length(ccf: Run) -> None:
     assert ccf("breaker", "trip", "one").code == 2
     assert ccf("breaker", "trip", "--for", "1m").code == 2
     assert ccf("breaker", "trip", "oen", "--for", "1m").code == 1
 
 
-def test_the_only_provider_is_asked_although_it_was_tripped(
+def test_the_only_provider_is_used_although_it_was_tripped(
     ccf: Run, configure: Callable[[str], None]
 ) -> None:
     configure("")
     assert "used all the same" in ccf("breaker", "trip", "anthropic-primary", "--for", "1m").err
 
 
-def test_a_trip_is_live_for_the_next_request(ccf: Run, chain: Callable[..., Chain]) -> None:
+def test_a_trip_applies_to_the_next_request(ccf: Run, chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("primary"), scripted.reply("spare"))
     ask = {"model": "claude-x", "max_tokens": 10, "messages": []}
     for provider in ("anthropic-primary", "fallback1"):

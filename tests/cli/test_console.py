@@ -1,4 +1,4 @@
-"""Data and talk, terminals and pipes."""
+"""Data and messages, terminals and pipes."""
 
 import io
 import os
@@ -32,11 +32,11 @@ def test_a_terminal_gets_colour() -> None:
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colour_can_be_declined(environ: dict[str, str]) -> None:
+def test_colour_can_be_turned_off(environ: dict[str, str]) -> None:
     assert "\x1b" not in printed_on_terminal(GRID, environ)
 
 
-def test_an_empty_no_color_declines_nothing() -> None:
+def test_an_empty_no_color_does_not_count() -> None:
     assert "\x1b" in printed_on_terminal(GRID, {"NO_COLOR": "", "TERM": "xterm"})
 
 
@@ -58,7 +58,7 @@ def test_a_failure_stays_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == "ccfallback: two lines; a hint\n"
 
 
-def test_on_a_terminal_no_word_of_a_failure_is_torn() -> None:
+def test_on_a_terminal_no_word_of_a_failure_is_split() -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w", encoding="utf-8") as err:
         console = Console(io.StringIO(), io.StringIO(), err, {})
@@ -79,26 +79,26 @@ def test_an_unreadable_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     assert "/some/file: Permission denied" in capfd.readouterr().err
 
 
-def test_numbers_end_below_each_other(capfd: pytest.CaptureFixture[str]) -> None:
+def test_numbers_are_aligned_to_the_right(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
     grid = Table([("a", "7"), ("b", "1000")], ("n", "tries"), right=frozenset({1}))
     console.emit({}, lambda: grid)
     assert capfd.readouterr().out == "n  tries\na      7\nb   1000\n"
 
 
-def test_parts_of_a_page_have_a_line_between(capfd: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_a_page_are_separated_by_an_empty_line(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(sys.stdin, sys.stdout, sys.stderr, {})
     console.emit({}, lambda: ["above", Table([("a", "b")])])
     assert capfd.readouterr().out == "above\n\na  b\n"
 
 
-def test_bars_are_drawn_with_what_the_stream_has() -> None:
+def test_a_sparkline_uses_characters_that_the_stream_has() -> None:
     for encoding, drawn in (("utf-8", "▁█"), ("ascii", ".@"), ("cp1252", ".@")):
         out = io.TextIOWrapper(io.BytesIO(), encoding)
         assert Console(io.StringIO(), out, io.StringIO(), {}).sparkline([0, 1]) == drawn
 
 
-def test_a_reader_that_holds_one_thread_up_does_not_hold_up_the_end() -> None:
+def test_a_blocked_thread_does_not_block_the_exit() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w", encoding="utf-8") as out:
         console = Console(io.StringIO(), out, io.StringIO(), {})
@@ -115,6 +115,6 @@ def test_a_reader_that_holds_one_thread_up_does_not_hold_up_the_end() -> None:
     assert (ended, still_held) == (True, True)
 
 
-def test_a_stream_without_a_file_stays_the_same_one() -> None:
+def test_a_stream_without_a_file_keeps_its_buffer() -> None:
     console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {})
     assert console.with_own_buffer() is console

@@ -4,7 +4,7 @@ from ccfallback.simulator.demo import ANSWER
 from tests.cli.conftest import Run
 
 
-def test_the_story_ends_with_the_answer(ccf: Run) -> None:
+def test_the_output_ends_with_the_answer(ccf: Run) -> None:
     ran = ccf("demo")
     assert ran.code == 0
     assert ANSWER in ran.out
@@ -12,7 +12,7 @@ def test_the_story_ends_with_the_answer(ccf: Run) -> None:
     assert "answered by spare" in ran.out
 
 
-def test_a_script_gets_one_document(ccf: Run) -> None:
+def test_json_is_one_document(ccf: Run) -> None:
     result = ccf("demo", "--json").json
     assert result["ok"] is True
     assert (result["provider"], result["attempts"], result["status"]) == ("spare", 2, 200)

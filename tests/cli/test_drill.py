@@ -1,4 +1,4 @@
-"""`drill`: a table for a person, a document for a script, an exit code for both."""
+"""`drill`: its table, its JSON, its exit code."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from tests.cli.conftest import Run
 KEYS = {"id", "lost", "provider", "attempts", "seconds", "client_sees"}
 
 
-def test_the_chain_of_the_configuration_is_walked_and_its_files_are_left_alone(
+def test_the_configured_chain_is_tested_and_no_file_changes(
     ccf: Run, configure: Callable[[str], None], paths: Paths
 ) -> None:
     configure(
@@ -28,7 +28,7 @@ def test_the_chain_of_the_configuration_is_walked_and_its_files_are_left_alone(
     assert not paths.log.exists()
 
 
-def test_a_lost_turn_is_an_exit_code_and_says_what_to_change(
+def test_a_lost_turn_fails_and_says_what_to_change(
     ccf: Run, configure: Callable[[str], None]
 ) -> None:
     configure(
@@ -41,9 +41,7 @@ def test_a_lost_turn_is_an_exit_code_and_says_what_to_change(
     assert "cut-in-text" in ran.out
 
 
-def test_without_a_provider_there_is_nothing_to_walk(
-    ccf: Run, configure: Callable[[str], None]
-) -> None:
+def test_without_an_enabled_provider_it_fails(ccf: Run, configure: Callable[[str], None]) -> None:
     configure("[primary]\ndisabled = true\n")
     ran = ccf("drill")
     assert ran.code == 1

@@ -33,7 +33,7 @@ class Health(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody wants to hear of it."""
+        """Keep the test output quiet."""
 
 
 @contextmanager
@@ -48,11 +48,11 @@ def listening() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def refused(configure: Callable[[str], None]) -> None:
-    """A configured port on which nobody listens."""
+    """A configured port on which no server listens."""
     configure("[server]\nport = 1\n")
 
 
-def test_the_configured_address_where_nobody_answers(ccf: Run) -> None:
+def test_without_a_server_the_configured_address_is_printed(ccf: Run) -> None:
     ran = ccf("env")
     assert (ran.code, ran.out) == (0, "export ANTHROPIC_BASE_URL=http://127.0.0.1:1\n")
     assert "ccfallback serve" in ran.err
@@ -66,12 +66,14 @@ def test_the_running_server_is_found(ccf: Run, paths: Paths) -> None:
     assert ran.err == ""
 
 
-def test_a_server_that_is_gone_is_not_believed(ccf: Run, paths: Paths) -> None:
+def test_a_server_that_does_not_answer_does_not_count(ccf: Run, paths: Paths) -> None:
     server_file.write(paths.server, "http://127.0.0.1:2", 1, "1", 0.0)
     assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
 
 
-def test_no_proxy_comes_between(ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_asked_without_an_outgoing_proxy(
+    ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:3")
     with listening() as url:
         server_file.write(paths.server, url, 1, "1", 0.0)
@@ -81,7 +83,7 @@ def test_no_proxy_comes_between(ccf: Run, paths: Paths, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]")]
 )
-def test_the_address_is_one_to_connect_to(
+def test_the_printed_address_can_be_connected_to(
     ccf: Run, configure: Callable[[str], None], host: str, shown: str
 ) -> None:
     configure(f'[server]\nport = 1\nhost = "{host}"\n')
@@ -97,16 +99,14 @@ def test_the_address_is_one_to_connect_to(
         ("/bin/dash", "export "),
     ],
 )
-def test_the_shell_in_use_is_the_default(
+def test_the_users_shell_is_the_default(
     ccf: Run, monkeypatch: pytest.MonkeyPatch, shell: str, first: str
 ) -> None:
     monkeypatch.setenv("SHELL", shell)
     assert ccf("env").out.startswith(first)
 
 
-def test_a_token_that_clients_must_show_comes_along(
-    ccf: Run, configure: Callable[[str], None]
-) -> None:
+def test_the_access_token_is_included(ccf: Run, configure: Callable[[str], None]) -> None:
     configure(f"[server]\nport = 1\n[[tokens]]\ntoken = '''{TOKEN}'''\n")
     variables = {
         "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
@@ -139,7 +139,7 @@ def test_json_is_one_object(ccf: Run) -> None:
     assert isinstance(msgspec.json.decode(ccf("env", "--json").out), dict)
 
 
-def test_headers_that_the_user_has_given_stay(
+def test_the_users_own_headers_stay(
     ccf: Run, configure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure('[server]\nport = 1\n[[tokens]]\ntoken = "ours-and-long"\n')
@@ -152,7 +152,7 @@ def test_headers_that_the_user_has_given_stay(
 # -- The environment of Claude Code
 
 
-def test_without_a_token_there_is_only_an_address() -> None:
+def test_without_a_token_there_is_only_the_address() -> None:
     assert variables_for({"ANTHROPIC_CUSTOM_HEADERS": "a: b"}, URL, None) == {
         "ANTHROPIC_BASE_URL": URL
     }
@@ -168,7 +168,7 @@ def test_without_a_token_there_is_only_an_address() -> None:
         ("x-ccf-api-key: t", "x-ccf-api-key: t"),
     ],
 )
-def test_a_token_joins_the_headers_that_are_there(before: str, after: str) -> None:
+def test_the_token_is_added_to_existing_headers(before: str, after: str) -> None:
     found = variables_for({"ANTHROPIC_CUSTOM_HEADERS": before}, URL, "t")
     assert found == {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_CUSTOM_HEADERS": after}
 
@@ -177,7 +177,7 @@ def test_no_login_is_ever_set() -> None:
     assert not {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"} & set(variables_for({}, URL, "t"))
 
 
-def test_where_a_client_may_show_a_token() -> None:
+def test_where_a_client_may_send_a_token() -> None:
     environ = {
         "ANTHROPIC_CUSTOM_HEADERS": "x-team: red\nX-Ccf-Api-Key:  one ",
         "ANTHROPIC_AUTH_TOKEN": "two",
@@ -206,9 +206,7 @@ def test_where_a_client_may_show_a_token() -> None:
         ({"HTTP_PROXY": PROXY, "NO_PROXY": "127.0.0.1", "no_proxy": "x"}, "HTTP_PROXY"),
     ],
 )
-def test_which_variable_would_capture_loopback(
-    environ: dict[str, str], expected: str | None
-) -> None:
+def test_which_variable_captures_loopback(environ: dict[str, str], expected: str | None) -> None:
     assert find_capturing_proxy(environ) == expected
 
 
@@ -220,7 +218,7 @@ def test_which_variable_would_capture_loopback(
         ({"no_proxy": "example.com,localhost,"}, "example.com,localhost,127.0.0.1,::1"),
     ],
 )
-def test_loopback_is_added_to_what_is_exempt(no_proxy: dict[str, str], expected: str) -> None:
+def test_loopback_is_added_to_the_exemptions(no_proxy: dict[str, str], expected: str) -> None:
     environ = {"HTTP_PROXY": PROXY, **no_proxy}
     found = loopback_exemptions(environ)
     assert found == {"NO_PROXY": expected, "no_proxy": expected}
@@ -231,7 +229,7 @@ def test_loopback_is_added_to_what_is_exempt(no_proxy: dict[str, str], expected:
     "environ",
     [{}, {"NO_PROXY": "example.com"}, {"HTTP_PROXY": PROXY, "NO_PROXY": "127.0.0.1,localhost"}],
 )
-def test_nothing_is_touched_where_nothing_captures(environ: dict[str, str]) -> None:
+def test_no_exemption_is_added_without_a_need(environ: dict[str, str]) -> None:
     assert loopback_exemptions(environ) == {}
 
 
@@ -247,5 +245,5 @@ def test_nothing_is_touched_where_nothing_captures(environ: dict[str, str]) -> N
         ("http://127.0.0.1:port", False),
     ],
 )
-def test_whether_an_address_leads_here(url: str, expected: bool) -> None:
+def test_whether_a_url_leads_to_the_server(url: str, expected: bool) -> None:
     assert leads_to(url, URL) is expected

@@ -6,7 +6,7 @@ from ccfallback.cli import phrases
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (-3, "0 s"),
         (0, "0 s"),
@@ -19,16 +19,16 @@ from ccfallback.cli import phrases
         (400000, "5 d"),
     ],
 )
-def test_a_span_is_said_in_its_largest_unit(seconds: float, said: str) -> None:
-    assert phrases.format_duration(seconds) == said
+def test_a_duration_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert phrases.format_duration(seconds) == text
 
 
-def test_the_past() -> None:
+def test_a_past_time() -> None:
     assert phrases.format_ago(100.0, 100.5) == "just now"
     assert phrases.format_ago(100.0, 220.0) == "2 min ago"
 
 
-def test_the_future_comes_with_the_clock() -> None:
+def test_a_future_time_comes_with_the_clock() -> None:
     assert phrases.format_ahead(1746973200, 1746972960, UTC) == "in 4 min, 14:20"
     assert phrases.format_until(1746973200, 1746972960, UTC) == "until 14:20, in 4 min"
     assert phrases.format_ahead(1746973200 + 86400 * 2, 1746973200, UTC) == "in 2 d, May 13 14:20"
@@ -42,15 +42,15 @@ def test_a_beginning_comes_with_the_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "text"),
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
 )
-def test_names_make_a_sentence(names: str, said: str) -> None:
-    assert phrases.join_names(names) == said
+def test_names_in_a_sentence(names: str, text: str) -> None:
+    assert phrases.join_names(names) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (None, "-"),
         (0.0004, "1 ms"),
@@ -63,12 +63,12 @@ def test_names_make_a_sentence(names: str, said: str) -> None:
         (240, "4 min"),
     ],
 )
-def test_a_duration_has_about_two_digits(seconds: float | None, said: str) -> None:
-    assert phrases.format_latency(seconds) == said
+def test_a_latency_has_about_two_digits(seconds: float | None, text: str) -> None:
+    assert phrases.format_latency(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "text"),
     [
         (0, "0"),
         (999, "999"),
@@ -78,12 +78,12 @@ def test_a_duration_has_about_two_digits(seconds: float | None, said: str) -> No
         (2_500_000, "2.5M"),
     ],
 )
-def test_an_amount_is_short(count: int, said: str) -> None:
-    assert phrases.format_count(count) == said
+def test_a_count_is_short(count: int, text: str) -> None:
+    assert phrases.format_count(count) == text
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "text"),
     [
         (None, "-"),
         (0.0, "0 %"),
@@ -93,16 +93,16 @@ def test_an_amount_is_short(count: int, said: str) -> None:
         (0.5, "50.0 %"),
     ],
 )
-def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, said: str) -> None:
-    assert phrases.format_percent(share) == said
+def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, text: str) -> None:
+    assert phrases.format_percent(share) == text
 
 
-def test_one_thing_is_no_plural() -> None:
+def test_one_thing_is_singular() -> None:
     assert phrases.pluralize(1, "request") == "1 request"
     assert phrases.pluralize(1204, "request") == "1,204 requests"
 
 
-def test_a_sparkline_has_a_letter_for_each_value() -> None:
+def test_a_sparkline_has_a_character_for_each_value() -> None:
     assert phrases.draw_sparkline([0, 1, 4, None, 8]) == "▁▂▅ █"
     assert phrases.draw_sparkline([0, 0]) == "▁▁"
     assert phrases.draw_sparkline([None]) == " "
@@ -110,7 +110,7 @@ def test_a_sparkline_has_a_letter_for_each_value() -> None:
     assert phrases.draw_sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
 
 
-def test_a_narrow_sparkline_shows_what_is_newest() -> None:
+def test_a_narrow_sparkline_shows_the_newest_values() -> None:
     assert phrases.draw_sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
     assert phrases.draw_sparkline([0, 8], 3) == "▁█"
     assert phrases.draw_sparkline([0, 8], 0) == ""

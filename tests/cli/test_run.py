@@ -1,4 +1,4 @@
-"""`run`: a child that finds the proxy in its environment, and nothing else changed."""
+"""`run`: the child gets the proxy in its environment, and nothing else changes."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def show(*names: str) -> tuple[str, ...]:
 
 @pytest.fixture(autouse=True)
 def refused(configure: Configure) -> None:
-    """A configured port on which nobody listens."""
+    """A configured port on which no server listens."""
     configure("[server]\nport = 1\n")
 
 
@@ -41,7 +41,7 @@ def test_the_running_server_is_used(ccf: Run, paths: Paths) -> None:
     assert "ANTHROPIC_BASE_URL" not in os.environ
 
 
-def test_without_one_a_proxy_serves_for_the_run_and_says_nothing(
+def test_without_a_server_a_private_proxy_serves_quietly(
     ccf_process: Run,
     upstream: Callable[..., scripted.ScriptedUpstream],
     configure: Configure,
@@ -64,7 +64,7 @@ def test_without_one_a_proxy_serves_for_the_run_and_says_nothing(
     assert not paths.server.exists()
 
 
-def test_every_word_after_the_command_is_the_commands_own(ccf: Run) -> None:
+def test_all_words_after_the_command_belong_to_it(ccf: Run) -> None:
     ran = ccf(
         "run", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--json", "--", "--help"
     )
@@ -72,7 +72,7 @@ def test_every_word_after_the_command_is_the_commands_own(ccf: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("-p", "hello"), ("--", "--resume")])
-def test_claude_is_what_runs_by_default(
+def test_claude_is_the_default_command(
     ccf: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claude = tmp_path / "claude"
@@ -83,23 +83,23 @@ def test_claude_is_what_runs_by_default(
     assert ccf("run", *words).out == f"claude {options}\n"
 
 
-def test_the_childs_exit_code_is_ours(ccf: Run) -> None:
+def test_the_exit_code_is_that_of_the_child(ccf: Run) -> None:
     assert ccf("run", "sh", "-c", "exit 7").code == 7
 
 
-def test_a_child_that_a_signal_ended_has_the_shells_code(ccf: Run) -> None:
+def test_the_exit_code_after_a_signal_is_that_of_a_shell(ccf: Run) -> None:
     assert ccf("run", "sh", "-c", "kill -9 $$").code == 128 + 9
 
 
 @pytest.mark.parametrize("words", [("no-such-command",), ("/no/such/command",)])
-def test_a_command_that_is_not_there_is_one_line(ccf: Run, words: tuple[str, ...]) -> None:
+def test_a_missing_command_is_one_line(ccf: Run, words: tuple[str, ...]) -> None:
     ran = ccf("run", "--", *words)
     assert (ran.code, ran.out) == (127, "")
     assert ran.err.count("\n") == 1
     assert f"{words[0]}: command not found" in ran.err
 
 
-def test_a_missing_claude_says_where_to_go(
+def test_a_missing_claude_gets_a_hint(
     ccf: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -108,13 +108,13 @@ def test_a_missing_claude_says_where_to_go(
     assert "install Claude Code" in ran.err
 
 
-def test_a_file_that_is_no_program_is_told_from_none(ccf: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_executable_gets_another_code(ccf: Run, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.touch()
     assert ccf("run", str(text)).code == 126
 
 
-def test_without_a_proxy_the_command_runs_all_the_same(ccf: Run, configure: Configure) -> None:
+def test_without_a_proxy_the_command_still_runs(ccf: Run, configure: Configure) -> None:
     configure("[server]\nport = 'x'\n")
     ran = ccf("run", *show("ANTHROPIC_BASE_URL"))
     assert (ran.code, ran.out) == (0, "None\n")
@@ -123,7 +123,7 @@ def test_without_a_proxy_the_command_runs_all_the_same(ccf: Run, configure: Conf
     assert "server.port" in ran.err
 
 
-def test_a_server_that_outlived_its_configuration_is_used(
+def test_a_running_server_is_used_if_the_configuration_is_broken(
     ccf: Run, configure: Configure, paths: Paths
 ) -> None:
     configure("[server]\nport = 'x'\n")
@@ -133,7 +133,7 @@ def test_a_server_that_outlived_its_configuration_is_used(
     assert (ran.out, ran.err) == (f"{url}\n", "")
 
 
-def test_a_token_joins_the_users_headers_and_no_login_is_touched(
+def test_the_token_is_added_to_the_users_headers_and_no_login_changes(
     ccf: Run, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure('[server]\nport = 1\n[[tokens]]\ntoken = "ours-and-long"\n')
@@ -143,14 +143,16 @@ def test_a_token_joins_the_users_headers_and_no_login_is_touched(
     assert ran.out == "x-team: red\nx-ccf-api-key: ours-and-long|None|None\n"
 
 
-def test_loopback_stays_out_of_an_outgoing_proxy(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_is_exempt_from_an_outgoing_proxy(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "example.com")
     ran = ccf("run", *show("NO_PROXY", "HTTP_PROXY"))
     assert ran.out == "example.com,127.0.0.1,localhost,::1|http://proxy.example:3128\n"
 
 
-def test_no_file_of_the_users_is_touched(ccf: Run, home: Path) -> None:
+def test_no_file_of_the_user_changes(ccf: Run, home: Path) -> None:
     ccf("run", "true")
     assert not list(home.iterdir())
 
@@ -170,7 +172,7 @@ while True:
 
 @pytest.fixture
 def started() -> Callable[[], "subprocess.Popen[str]"]:
-    """Starts a child that says what signal ends it, in a session of its own."""
+    """Starts a child that prints the signal that ends it, in its own session."""
 
     def start() -> "subprocess.Popen[str]":
         process = subprocess.Popen(
@@ -187,7 +189,7 @@ def started() -> Callable[[], "subprocess.Popen[str]"]:
     return start
 
 
-def test_sigterm_is_passed_on(started: Callable[[], "subprocess.Popen[str]"]) -> None:
+def test_sigterm_is_forwarded(started: Callable[[], "subprocess.Popen[str]"]) -> None:
     process = started()
     process.terminate()
     out, err = process.communicate(timeout=20)
@@ -196,7 +198,7 @@ def test_sigterm_is_passed_on(started: Callable[[], "subprocess.Popen[str]"]) ->
 
 def test_ctrl_c_belongs_to_the_child(started: Callable[[], "subprocess.Popen[str]"]) -> None:
     process = started()
-    # As a terminal does it: to everybody in the foreground.
+    # As a terminal does it: to every process in the foreground.
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == (f"child {int(signal.SIGINT)}\n", "", 5)

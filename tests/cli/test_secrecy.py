@@ -1,4 +1,4 @@
-"""No command shows a key, a token or a password that it was not asked for."""
+"""No command shows a key, a token or a password unless it was requested."""
 
 from collections.abc import Callable
 
@@ -56,7 +56,7 @@ def lived(
     running: Callable[[str], RunningProxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> RunningProxy:
-    """A server with a secret wherever there may be one, and requests that failed."""
+    """A server with a secret in every place that can hold one, and failed requests."""
     url = upstream(LEAKY).url
     proxy = running(
         f'[network]\nproxy = "http://me:{HIDDEN}@127.0.0.1:9"\n'
@@ -79,7 +79,7 @@ def lived(
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("command", READING)
-def test_nothing_that_is_read_shows_a_secret(
+def test_no_reading_command_shows_a_secret(
     lived: RunningProxy, ccf: Run, command: str, as_json: bool
 ) -> None:
     if as_json and "--format" not in command and command != "statusline":
@@ -91,9 +91,7 @@ def test_nothing_that_is_read_shows_a_secret(
 
 
 @pytest.mark.parametrize("command", CHANGING, ids=range(len(CHANGING)))
-def test_nothing_that_is_changed_shows_a_secret(
-    lived: RunningProxy, ccf: Run, command: str
-) -> None:
+def test_no_changing_command_shows_a_secret(lived: RunningProxy, ccf: Run, command: str) -> None:
     for ran in (
         ccf(*command.split(" ")),
         ccf(*command.split(" "), "--json"),
@@ -104,7 +102,7 @@ def test_nothing_that_is_changed_shows_a_secret(
         assert HIDDEN not in ran.err
 
 
-def test_who_asks_for_a_secret_gets_it(lived: RunningProxy, ccf: Run) -> None:
+def test_a_secret_that_was_requested_is_shown(lived: RunningProxy, ccf: Run) -> None:
     listed = ("providers list", "config show", "config get primary.api_key")
     for command in ("config export", "env", *(f"{command} --show-keys" for command in listed)):
         assert HIDDEN in ccf(*command.split()).out

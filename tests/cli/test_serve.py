@@ -1,4 +1,4 @@
-"""`serve`: what a person is told, and what stands in the way of a start."""
+"""`serve`: what it prints, and what prevents a start."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from tests.conftest import RunningProxy
 Configure = Callable[[str], None]
 
 
-def test_a_port_that_is_taken_is_one_line_with_what_to_do(ccf: Run) -> None:
+def test_a_taken_port_is_one_line_with_a_hint(ccf: Run) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -26,7 +26,7 @@ def test_a_port_that_is_taken_is_one_line_with_what_to_do(ccf: Run) -> None:
     assert "not a ccfallback" in ran.err
 
 
-def test_a_port_that_another_ccfallback_has_says_which(
+def test_a_port_of_another_ccfallback_names_it(
     ccf: Run, running: Callable[[str], RunningProxy]
 ) -> None:
     proxy = running("")
@@ -35,7 +35,7 @@ def test_a_port_that_another_ccfallback_has_says_which(
     assert f"by another ccfallback (pid {os.getpid()}, {proxy.url})" in ran.err
 
 
-def test_other_machines_are_not_served_without_a_token(ccf: Run) -> None:
+def test_without_a_token_other_machines_are_not_served(ccf: Run) -> None:
     ran = ccf("serve", "--host", "0.0.0.0", "--port", "0")
     assert ran.code == 1
     assert "token" in ran.err
@@ -50,12 +50,12 @@ def test_a_broken_config_stops_the_start(ccf: Run, configure: Configure) -> None
 
 def test_the_address_is_the_first_thing_on_stdout(paths: Paths, configure: Configure) -> None:
     configure("[server]\nport = 0\n")
-    paths.config.chmod(0o644)  # There is something to tell at once.
+    paths.config.chmod(0o644)  # This causes a warning at once.
     with subprocess.Popen(
         [sys.executable, "-m", "ccfallback", "serve", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # What a buffer had read beyond the line, `communicate` would not see.
+        # A buffer may read more than the line, which `communicate` would then miss.
         bufsize=0,
     ) as process:
         try:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.cli.service import (
-    Launchd,
     Service,
-    Systemd,
+    launchd,
     launchd_agent,
     quote,
     run_command,
+    systemd,
     systemd_unit,
 )
 from ccfallback.paths import Paths
@@ -224,23 +224,23 @@ def test_a_broken_configuration_is_not_installed(
 
 def test_the_path_of_the_unit(tmp_path: Path) -> None:
     name = Path("systemd/user/ccfallback.service")
-    assert Systemd({}, tmp_path).path == tmp_path / ".config" / name
-    assert Systemd({"XDG_CONFIG_HOME": "/x"}, tmp_path).path == Path("/x") / name
+    assert systemd({}, tmp_path).path == tmp_path / ".config" / name
+    assert systemd({"XDG_CONFIG_HOME": "/x"}, tmp_path).path == Path("/x") / name
 
 
 def test_the_path_of_the_agent(tmp_path: Path) -> None:
-    agent = Launchd({}, tmp_path)
+    agent = launchd({}, tmp_path)
     assert agent.path == tmp_path / "Library" / "LaunchAgents" / "ccfallback.serve.plist"
     assert [command[:2] for command in agent.start_commands] == [("launchctl", "bootstrap")]
     assert agent.start_commands[0][-1] == str(agent.path)
     (stopping,) = agent.stop_commands
     assert stopping[-1].endswith("/ccfallback.serve")
-    assert agent.text(Service(["x"], {})).startswith("<?xml")
+    assert agent.render(Service(["x"], {})).startswith("<?xml")
 
 
 @pytest.mark.usefixtures("unreachable")
 def test_a_missing_manager_is_not_reachable(tmp_path: Path) -> None:
-    for manager in (Systemd(os.environ, tmp_path), Launchd(os.environ, tmp_path)):
+    for manager in (systemd(os.environ, tmp_path), launchd(os.environ, tmp_path)):
         assert not manager.is_reachable()
         assert not manager.is_active()
 
