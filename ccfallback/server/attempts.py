@@ -99,7 +99,7 @@ class AttemptResult:
 
 
 class CannotSend(Exception):
-    """An attempt's request can't be made; says why, and where the fault lies."""
+    """An attempt's request can't be made, for a reason and a fault."""
 
     def __init__(self, reason: str, fault: Fault = Fault.ACCOUNT) -> None:
         super().__init__(reason)
@@ -114,6 +114,7 @@ class Attempts:
     services: Services
     context: Context
     health: policy.Health
+    body: Body
     query: str = ""
     counts_tokens: bool = False
     """Whether the providers only count the tokens: a side endpoint neither teaches nor spends."""
@@ -122,12 +123,14 @@ class Attempts:
     results: list[AttemptResult] = field(default_factory=list)
     sent: int = 0
     """How many upstream requests were made."""
-    _betas: tuple[str, ...] = ()
+    _betas: tuple[str, ...] = field(init=False)
     """The client's own flags."""
-    _repairs: Repairs | None = None
+    _repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
         self._betas = betas_of(self.context.headers)
+        model = self.body.model[:LONGEST_MODEL]
+        self._repairs = Repairs(self.services, self.context, model, self.counts_tokens)
 
     @property
     def failures(self) -> list[Failure]:
@@ -138,21 +141,18 @@ class Attempts:
         ]
 
     async def run(
-        self, body: Body, chain: Sequence[Provider], is_final: IsFinal, network_wait: float
+        self, providers: Sequence[Provider], is_final: IsFinal, network_wait: float = 0.0
     ) -> AttemptResult | None:
-        """Try the providers of the chain; return the result for the client, `None` if all failed.
+        """Try the providers in turn; return the result for the client, `None` if all failed.
 
         A cancellation closes the failover loop, which frees what it had reserved.
         """
-        repairs = self._repairs = Repairs(
-            self.services, self.context, body.model[:LONGEST_MODEL], self.counts_tokens
-        )
         flow = policy.failover(
-            RequestDraft(body, self._betas),
-            chain,
+            RequestDraft(self.body, self._betas),
+            providers,
             self.health,
             is_final=is_final,
-            repair=repairs.repair,
+            repair=self._repairs.repair,
             backoff=lambda retry: backoff(retry, random),
             network_wait=network_wait,
         )
@@ -206,8 +206,7 @@ class Attempts:
             services.keys.forget(provider)
         if outcome.ok:
             self._log_success(result)
-            if self._repairs is not None:
-                self._repairs.confirm(provider)
+            self._repairs.confirm(provider)
         else:
             self._log_failure(result, attempt, step.draft.body)
         return outcome
@@ -215,17 +214,15 @@ class Attempts:
     async def _prepare(self, step: Try) -> "Attempt":
         """Make the request of an attempt. Raises `CannotSend`."""
         provider, context, services = step.provider, self.context, self.services
-        wire: WireFormat | None = FORMATS[provider.format]
-        if self.counts_tokens and wire is not None:
+        wire = FORMATS[provider.format]
+        if self.counts_tokens:
+            if wire.counting is None:
+                raise CannotSend("it counts no tokens", Fault.REQUEST)
             wire = wire.counting
-        if wire is None:
-            raise CannotSend("it counts no tokens", Fault.REQUEST)
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
         key = await self._key(provider)
-        draft = step.draft
-        if self._repairs is not None:
-            draft = self._repairs.apply_learned(provider, draft)
+        draft = self._repairs.apply_learned(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
         client_headers = context.headers
@@ -325,8 +322,8 @@ class Attempts:
             "status": result.status,
             "ms": round(result.seconds * 1000, 1),
         }
-        if self._repairs is not None and (known := self._repairs.learned_for(result.provider)):
-            data["prevented"] = known
+        if repairs := self._repairs.learned_for(result.provider):
+            data["prevented"] = repairs
         return data
 
     def _log(self, event: events.Event, message: str) -> None:
@@ -498,14 +495,14 @@ class Attempt:
         reason: str = "",
         usage: Usage | None = None,
     ) -> AttemptResult:
-        """The result of a 2xx that holds no answer: classed by the error in it, if there is one."""
+        """The result of a 2xx without an answer, classified by the error in it, if there is one."""
         status = response.status
         headers, now = text_headers(response.headers), self._services.breakers.clock()
         outcome = classify(status, headers, error, now=now)
         if error.type:
             reason, until = outcome.reason, outcome.until
         else:
-            # The upstream's own words are kept apart: they may quote a key, or the conversation.
+            # Without the upstream's own words: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
             until = None if outcome.fault is Fault.UPSTREAM else outcome.until
         outcome = replace(outcome, reason=self._scrub(reason), until=until, usage=usage)
@@ -514,8 +511,8 @@ class Attempt:
     def _login_fault(self, status: int) -> Fault | None:
         """Return what a 401 of the primary means for the login token that the client has sent.
 
-        Only this server knows whether the token was refused before. A side endpoint does not
-        remember it: the client sees no error of its, and does not refresh its login.
+        Only this server knows whether the token was refused before. The refusals of a side endpoint
+        are not remembered: the client never sees them, so it does not refresh its login.
         """
         if self._is_side or status != 401 or not self._provider.primary or self._provider.key:
             return None
@@ -527,7 +524,7 @@ class Attempt:
         refused = self._services.logins.first_refusal(token)
         if refused is None:
             return Fault.LOGIN
-        # A request that was sent before the client could know says nothing new of the primary.
+        # A request from before the client could know says nothing new about the primary.
         return Fault.REQUEST if self._context.began < refused else None
 
     def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:

@@ -103,7 +103,7 @@ class MessagesRequest:
         self._chain = chain
         self._health = RequestHealth(services.breakers, chain.limits, body.model, context.id)
         query = scope["query_string"].decode("latin-1")
-        self._attempts = Attempts(services, context, self._health, query=query)
+        self._attempts = Attempts(services, context, self._health, body, query=query)
         self._ttft: float | None = None
 
     async def answer(self, scope: Scope, send: Send) -> None:
@@ -117,8 +117,8 @@ class MessagesRequest:
                     await self._relay(result, send)
                 if self._health.urgent:
                     await self._services.breakers.flush()
-            # Outside of the block: when the last piece is sent the connection's next request may
-            # begin, and it is that one which the client may leave then.
+            # Outside of the block: once the last piece is sent the connection's next request may
+            # begin, and if the client leaves then, it does not leave this one.
             await self._finish(result or self._own_answer(), send)
         except ClientGone:
             if result is not None:
@@ -140,10 +140,7 @@ class MessagesRequest:
             await self._services.breakers.refresh(self._context.began)
         config = self._context.config
         result = await self._attempts.run(
-            self._body,
-            self._chain.providers,
-            is_final(config.failover),
-            config.breaker.network_wait,
+            self._chain.providers, is_final(config.failover), config.breaker.network_wait
         )
         self._ttft = self._context.seconds if result else None
         return result

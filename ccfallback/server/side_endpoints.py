@@ -99,6 +99,7 @@ class CountTokens:
                 services,
                 context,
                 health,
+                body,
                 query=scope["query_string"].decode("latin-1"),
                 counts_tokens=True,
                 wait=COUNT_WAIT,
@@ -112,7 +113,7 @@ class CountTokens:
                     if FORMATS[provider.format].counting is not None
                     and health.admission(provider) is Admission.OPEN
                 ]
-                result = await attempts.run(body, counting, only_answers, 0.0)
+                result = await attempts.run(counting, only_answers)
         except ClientGone:
             return
         except Refused as refused:

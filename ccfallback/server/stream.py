@@ -226,15 +226,16 @@ class EventStream:
     async def relay(self, send: Send) -> Outcome:
         """Send all that follows the commit point to the client, and return the final outcome.
 
-        Everything that one read brings is sent in one piece. The last, empty piece, which tells
-        the client that the answer is whole, is left to the caller.
+        The events of one read are sent in one piece. The caller sends the last, empty piece, which
+        tells the client that the answer is whole.
         """
+        read, idle = self._response.read_within, self._timeouts.idle
         while not self.ended:
             try:
-                chunk = await self._response.read_within("idle", self._timeouts.idle)
+                chunk = await read("idle", idle)
             except READ_ERRORS as error:
                 if self._translator.complete:
-                    # All that matters has come; the client can do without the last event.
+                    # Only the last event is missing, and the client can do without it.
                     break
                 return self._interrupted(error)
             events = self._translate(chunk)
@@ -261,7 +262,7 @@ class EventStream:
         await self._response.aclose()
 
     def _translate(self, chunk: bytes) -> bytes:
-        """Translate what one read has brought, and check how the stream stands: the only place."""
+        """Translate the bytes of one read, and check whether the stream has ended or failed."""
         translator = self._translator
         events = translator.feed(chunk) if chunk else translator.finish()
         if translator.error is not None:

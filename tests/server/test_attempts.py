@@ -115,8 +115,8 @@ def run(
             pause=lambda _: asyncio.sleep(0),
         )
         context = Context("id", Config(), headers, frozenset())
-        attempts = Attempts(services, context, health)
-        chosen = await attempts.run(body, providers, is_final(Failover()), 0.0)
+        attempts = Attempts(services, context, health, body)
+        chosen = await attempts.run(providers, is_final(Failover()))
         await attempts.close()
         breakers.close()
         return Ran(chosen, attempts.results, records, transport, health)

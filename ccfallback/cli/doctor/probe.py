@@ -147,9 +147,11 @@ class _Prober:
         records: list[Record] = []
         services = self._services(records)
         context = Context("probe", self._config, self._headers(provider), self._tokens)
-        attempts = Attempts(services, context, ClosedBreakers(), wait=ANSWER_SECONDS)
+        attempts = Attempts(
+            services, context, ClosedBreakers(), _question(model), wait=ANSWER_SECONDS
+        )
         try:
-            await attempts.run(_question(model), [provider], only_answers, 0.0)
+            await attempts.run([provider], only_answers)
             result = _most_informative(attempts.results)
         finally:
             await attempts.close()
