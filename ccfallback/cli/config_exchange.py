@@ -7,8 +7,7 @@ from typing import Any, Final
 import msgspec
 import tomlkit
 
-from ccfallback.cli.foreign import translated
-from ccfallback.cli.foreign.found import Foreign
+from ccfallback.cli.foreign.programs import Foreign, translate
 from ccfallback.errors import ConfigError
 
 PLAIN_KEYS: Final[Mapping[str, str]] = {
@@ -64,7 +63,7 @@ def imported_from(program: str, found: object, current: Mapping[str, Any]) -> tu
 
     Beside it, what was found in it. Raises `ConfigError`.
     """
-    foreign = translated(program, found)
+    foreign = translate(program, found)
     return as_toml({**current, "providers": foreign.providers}), foreign
 
 

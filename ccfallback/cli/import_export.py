@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ccfallback.cli.foreign import PROGRAMS
+from ccfallback.cli.foreign.programs import PROGRAMS
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import nearest, session_of
@@ -79,7 +79,7 @@ def import_(
     else:
         found = foreign_file.read(program, given, None if file == STREAM else Path(file))
         new, foreign = imported_from(program, found, current)
-        left_out = foreign.left_out
+        left_out = foreign.omitted
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
     told = {} if program is None else {"left_out": left_out}

@@ -42,4 +42,4 @@ def test_another_program_s_providers_take_the_place_of_ours() -> None:
     )
     provider = {"name": "r", "base_url": "https://r.example/v1", "format": "openai"}
     assert tomllib.loads(text) == {**TABLE, "providers": [provider]}
-    assert foreign.left_out == []
+    assert foreign.omitted == []

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.cli.foreign import PROGRAMS, translated
-from ccfallback.cli.foreign.found import Foreign
+from ccfallback.cli.foreign.programs import PROGRAMS, Foreign, translate
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
 from ccfallback.wire import FORMATS
@@ -114,8 +113,8 @@ FILES = {"claude-code-router": ROUTER, "cc-switch": SWITCH, "litellm": LITELLM}
 
 
 def read(program: str) -> tuple[list[dict[str, Any]], str]:
-    foreign = translated(program, FILES[program])
-    return foreign.providers, "\n".join(foreign.left_out)
+    foreign = translate(program, FILES[program])
+    return foreign.providers, "\n".join(foreign.omitted)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -126,7 +125,7 @@ def test_what_is_taken_over_fits_the_schema(program: str) -> None:
 
 
 def test_claude_code_router() -> None:
-    providers, left_out = read("claude-code-router")
+    providers, omitted = read("claude-code-router")
     assert providers == [
         {
             "name": "openrouter",
@@ -149,11 +148,11 @@ def test_claude_code_router() -> None:
         },
     ]
     for said in ("PROXY_URL", "google: gemini is for a format", "by think", "maxtoken", "spare"):
-        assert said in left_out
+        assert said in omitted
 
 
 def test_cc_switch() -> None:
-    providers, left_out = read("cc-switch")
+    providers, omitted = read("cc-switch")
     assert providers == [
         {
             "name": "Relay",
@@ -169,11 +168,11 @@ def test_cc_switch() -> None:
         },
     ]
     for said in ("Official", "openai_responses", "API_TIMEOUT_MS", "codex"):
-        assert said in left_out
+        assert said in omitted
 
 
 def test_litellm_gives_one_provider_for_each_address_and_key() -> None:
-    providers, left_out = read("litellm")
+    providers, omitted = read("litellm")
     assert providers == [
         {
             "name": "openrouter",
@@ -200,29 +199,29 @@ def test_litellm_gives_one_provider_for_each_address_and_key() -> None:
         },
     ]
     for said in ("cloud: bedrock", "odd: the address", "router_settings"):
-        assert said in left_out
+        assert said in omitted
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("found", [None, [], {}, "text", {"Providers": 5, "model_list": {}}])
 def test_a_file_without_a_provider_is_refused(program: str, found: object) -> None:
     with pytest.raises(ConfigError, match="no provider"):
-        translated(program, found)
+        translate(program, found)
 
 
 def test_long_names_stay_valid_and_unique() -> None:
     foreign = Foreign()
     for name in ("x" * 99, "x" * 99, "anthropic-primary", "日本", None):
-        foreign.add(name, {})
+        foreign.add(name, "https://a.example", "", anthropic=True)
     names = [provider["name"] for provider in foreign.providers]
     assert names == ["x" * 64, f"{'x' * 62}-2", "anthropic-primary-2", "provider", "None"]
 
 
 def taken_over(program: str, found: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], str]:
     """The providers by their names, in order, and what was left out."""
-    foreign = translated(program, found)
+    foreign = translate(program, found)
     by_name = {provider.pop("name"): provider for provider in foreign.providers}
-    return by_name, "\n".join(foreign.left_out)
+    return by_name, "\n".join(foreign.omitted)
 
 
 def test_claude_code_router_s_fallbacks_come_in_their_order_with_their_models() -> None:
@@ -246,7 +245,7 @@ def test_claude_code_router_s_fallbacks_come_in_their_order_with_their_models() 
         "Router": {"default": "a,m1"},
         "fallback": {"default": ["b,m2", "c,m3", "a,m4"], "think": ["b,m2"], "image": []},
     }
-    providers, left_out = taken_over("claude-code-router", found)
+    providers, omitted = taken_over("claude-code-router", found)
     assert list(providers) == ["a", "b", "c", "spare"]
     models = [provider.get("model_mapping") for provider in providers.values()]
     assert models == [{"*": "m1"}, {"*": "m2"}, {"*": "m3"}, None]
@@ -255,9 +254,9 @@ def test_claude_code_router_s_fallbacks_come_in_their_order_with_their_models() 
         "moving: its address is in the variable SOMEWHERE",
         "nowhere: it has no address",
         "b: transformers for some of its models only (m2)",
-        "fallback: one chain serves all, so none of its own for think",
+        "fallback: one chain serves all requests, without one for think",
     ):
-        assert said in left_out
+        assert said in omitted
 
 
 def test_claude_code_router_from_version_3_on() -> None:
@@ -289,7 +288,7 @@ def test_claude_code_router_from_version_3_on() -> None:
         "Router": {"fallback": {"mode": "model-chain", "models": ["Relay/m"]}, "rules": []},
         "profile": {"claudeCode": {"model": "Chat/vendor/m"}},
     }
-    providers, left_out = taken_over("claude-code-router", found)
+    providers, omitted = taken_over("claude-code-router", found)
     assert providers == {
         "Chat": {
             "base_url": "https://chat.example/v1",
@@ -307,7 +306,7 @@ def test_claude_code_router_from_version_3_on() -> None:
     }
     assert list(providers) == ["Chat", "Relay"]
     for said in ("Relay: 1 more key;", "Relay: extraBody", "R: openai_responses is for a format"):
-        assert said in left_out
+        assert said in omitted
 
 
 def switch(name: str, url: str, *, env: dict[str, str] | None = None, **row: Any) -> dict[str, Any]:
@@ -322,10 +321,10 @@ def test_cc_switch_s_failover_queue_keeps_its_order_and_the_rest_is_disabled() -
         "3": switch("first", "https://first.example", sortIndex=1, inFailoverQueue=True),
         "4": switch("used", "https://used.example", sortIndex=9),
     }
-    providers, left_out = taken_over("cc-switch", {"claude": {"current": "4", "providers": rows}})
+    providers, omitted = taken_over("cc-switch", {"claude": {"current": "4", "providers": rows}})
     assert list(providers) == ["used", "first", "second", "last"]
     assert [name for name, each in providers.items() if each.get("disabled")] == ["last"]
-    assert "last: not in its failover queue" in left_out
+    assert "last: not in its failover queue" in omitted
 
 
 @pytest.mark.parametrize(
@@ -343,9 +342,9 @@ def test_cc_switch_s_addresses_of_the_openai_format(
 ) -> None:
     row = switch("x", url, meta={"apiFormat": "openai_chat", **meta})
     found = {"providers": {"x": row, "other": switch("other", "https://other.example")}}
-    providers, left_out = taken_over("cc-switch", found)
+    providers, omitted = taken_over("cc-switch", found)
     if taken == "":
-        assert "x: its address is a whole endpoint, and ends in /x/chat" in left_out
+        assert "x: its address is a whole endpoint that ends in /x/chat" in omitted
         assert list(providers) == ["other"]
     else:
         assert providers["x"]["base_url"] == (url if taken is None else taken)
@@ -367,7 +366,7 @@ def test_cc_switch_s_further_ways_to_sign_in() -> None:
             ),
         }
     }
-    providers, left_out = taken_over("cc-switch", found)
+    providers, omitted = taken_over("cc-switch", found)
     assert providers == {
         "own": {
             "base_url": "https://own.example",
@@ -377,8 +376,8 @@ def test_cc_switch_s_further_ways_to_sign_in() -> None:
             "headers": {"User-Agent": "me/1"},
         }
     }
-    assert "copilot: it is signed in to with an account" in left_out
-    assert "bound: it is signed in to with an account" in left_out
+    assert "copilot: it uses an account" in omitted
+    assert "bound: it uses an account" in omitted
 
 
 def test_litellm_s_credentials_headers_and_what_has_no_place() -> None:
@@ -405,7 +404,7 @@ def test_litellm_s_credentials_headers_and_what_has_no_place() -> None:
             entry("c", model="openai/z", litellm_credential_name="gone", api_base="os.environ/C"),
         ],
     }
-    providers, left_out = taken_over("litellm", found)
+    providers, omitted = taken_over("litellm", found)
     assert providers == {
         "openai": {
             "base_url": "https://shared.example/v1",
@@ -422,4 +421,4 @@ def test_litellm_s_credentials_headers_and_what_has_no_place() -> None:
         "c: its credential gone is not in the file",
         "its address is in the variable C",
     ):
-        assert said in left_out
+        assert said in omitted

@@ -170,7 +170,7 @@ def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path
     assert ran.json == {"changed": True, "providers": ["Relay"], "left_out": []}
     ran = ccf("config", "import", "--from", "litellm", str(database))
     assert ran.code == 1
-    assert "what is to be imported is a database" in ran.err
+    assert "the file is a database" in ran.err
     ran = ccf("config", "import", str(database))
     assert ran.code == 1
     assert "`--from`" in ran.err

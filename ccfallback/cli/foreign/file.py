@@ -1,6 +1,6 @@
-"""Another program's file: JSON, with comments or not, YAML, an SQLite database, or its SQL dump.
+"""Read the file of another program: JSON, with comments or not, YAML, SQLite, or an SQL dump.
 
-What it means, `core.foreign` says. Everything raises `ConfigError` where it can't be read.
+Everything raises `ConfigError` for a file that cannot be read.
 """
 
 import re
@@ -23,29 +23,29 @@ _PRAGMAS: Final = frozenset({"foreign_keys", "user_version"})
 _COMMENT: Final = re.compile(
     r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|//[^\n]*|/\*.*?\*/|\t""", re.DOTALL
 )
-"""A text, to be left alone, or what JSON5 has and YAML does not: a comment, and tabs between."""
+"""A string, which stays as it is, or what JSON5 has and YAML lacks: a comment, or a tab."""
 
 
 def read(program: str, data: bytes, path: Path | None) -> object:
-    """What is in a file of a program; `path` is where it is, `None` for standard input."""
+    """The content of a program's file; `path` is its place, `None` for standard input."""
     if data.startswith(_DATABASE):
         if path is None:
             raise ConfigError("a database can't be read from standard input", "give its path")
-        return _of_database(program, f"{path.resolve().as_uri()}?mode=ro", "")
+        return _read_database(program, f"{path.resolve().as_uri()}?mode=ro")
     try:
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise _not_its_own(program, "is not UTF-8 text") from None
+        raise _refused(program, "is not UTF-8 text") from None
     if text.lstrip().startswith(_DUMP):
-        return _of_database(program, ":memory:", text)
-    return _of_text(program, text)
+        return _read_database(program, ":memory:", dump=text)
+    return _read_text(program, text)
 
 
-def _of_text(program: str, text: str) -> object:
+def _read_text(program: str, text: str) -> object:
     import yaml
 
     try:
-        # JSON with tabs in it is no YAML.
+        # First as JSON, because YAML does not allow its tabs.
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         if text.lstrip().startswith(("{", "//", "/*")):
@@ -54,50 +54,50 @@ def _of_text(program: str, text: str) -> object:
         found: object = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f" (line {mark.line + 1})"
-        raise _not_its_own(program, f"is neither JSON nor YAML{where}") from None
+        line = "" if mark is None else f" (line {mark.line + 1})"
+        raise _refused(program, f"is neither JSON nor YAML{line}") from None
     return found
 
 
 def _blank(found: re.Match[str]) -> str:
-    """A text as it is; instead of anything else only the ends of its lines, which are counted."""
+    """A string as it is; a comment as its line breaks, so that line numbers stay right."""
     return found[1] if found[1] is not None else " " + "\n" * found[0].count("\n")
 
 
-def _of_database(program: str, address: str, dump: str) -> object:
-    """What is in a database, or in the one that a dump makes."""
+def _read_database(program: str, address: str, dump: str = "") -> object:
+    """The content of a database, or of the one that a dump creates."""
     import sqlite3
 
     if program not in _READERS:
-        raise _not_its_own(program, "is a database")
+        raise _refused(program, "is a database")
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:
             if dump:
-                connection.set_authorizer(_within)
+                connection.set_authorizer(_authorize)
                 connection.executescript(dump)
                 connection.set_authorizer(None)
             connection.row_factory = sqlite3.Row
             return _READERS[program](connection)
     except (sqlite3.Error, msgspec.DecodeError) as error:
-        raise _not_its_own(program, f"can't be read: {error}") from None
+        raise _refused(program, f"can't be read: {error}") from None
 
 
-def _within(action: int, argument: str | None, *_: str | None) -> int:
-    """Keep a dump, which may say anything, within the database that it makes."""
+def _authorize(action: int, argument: str | None, *_: str | None) -> int:
+    """Confine a dump, which may contain any statement, to the database that it creates."""
     import sqlite3
 
-    outside = (
+    reaches_out = action in (
         sqlite3.SQLITE_ATTACH,
         sqlite3.SQLITE_DETACH,
         sqlite3.SQLITE_CREATE_VTABLE,
         sqlite3.SQLITE_DROP_VTABLE,
     )
     strange = action == sqlite3.SQLITE_PRAGMA and (argument or "").lower() not in _PRAGMAS
-    return sqlite3.SQLITE_DENY if action in outside or strange else sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY if reaches_out or strange else sqlite3.SQLITE_OK
 
 
-def _cc_switch(connection: "Connection") -> object:
-    """Its rows in the form that its `config.json` had."""
+def _read_cc_switch(connection: "Connection") -> object:
+    """The rows of cc-switch in the form of its `config.json`."""
     apps: dict[str, dict[str, Any]] = {}
     for found in connection.execute("SELECT * FROM providers"):
         row = dict(found)
@@ -114,17 +114,17 @@ def _cc_switch(connection: "Connection") -> object:
     return {"claude": {}, **apps}
 
 
-def _claude_code_router(connection: "Connection") -> object:
-    """Its configuration, which is one value."""
+def _read_claude_code_router(connection: "Connection") -> object:
+    """The configuration of claude-code-router, which is one value."""
     row = connection.execute("SELECT value_json FROM app_config WHERE key = 'default'").fetchone()
     return None if row is None else msgspec.json.decode(row[0])
 
 
 _READERS: Final[Mapping[str, Callable[["Connection"], object]]] = {
-    "cc-switch": _cc_switch,
-    "claude-code-router": _claude_code_router,
+    "cc-switch": _read_cc_switch,
+    "claude-code-router": _read_claude_code_router,
 }
 
 
-def _not_its_own(program: str, why: str) -> ConfigError:
-    return ConfigError(f"what is to be imported {why}", f"see whether it is {program}'s own file")
+def _refused(program: str, why: str) -> ConfigError:
+    return ConfigError(f"the file {why}", f"check that it is {program}'s own file")
