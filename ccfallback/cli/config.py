@@ -1,6 +1,6 @@
-"""`ccfallback config`: the configuration file as a whole, and its history.
+"""`ccfallback config`: the configuration file as a whole, key by key, and its history.
 
-These commands also work while the file is broken, because they are what mends it.
+The commands that repair a broken file do not load it: `edit`, `import`, `rollback`, `reset`.
 """
 
 import os
@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 
-from ccfallback.cli import import_export as exchange
-from ccfallback.cli import settings
+from ccfallback.cli import import_export
 from ccfallback.cli.console import Table
-from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.options import Json, ShowKeys, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import ConfigError
@@ -26,18 +26,99 @@ app = make_app(
     epilog="Example: ccfallback config get server.port",
 )
 
-app.command("show", epilog="Example: ccfallback config show")(settings.show)
-app.command("get", epilog="Example: ccfallback config get server.port")(settings.get)
-app.command("set", epilog="Example: ccfallback config set timeouts.first_byte 45")(settings.set_)
-app.command("export", epilog="Example: ccfallback config export backup.json")(exchange.export)
+EDITORS: Final = ("VISUAL", "EDITOR")
+
+
+def key_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Keys that start as typed."""
+    from ccfallback.config.schema import defaults, keys
+
+    config = config_for_completion(ctx)
+    if config is None:
+        return []
+    known = {*keys(defaults(config)), *keys(ctx.find_root().obj.config_file.table())}
+    return sorted(key for key in known if key.startswith(incomplete))
+
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="Such as server.port or providers.NAME.retry.", autocompletion=key_names
+    ),
+]
+
+
+@app.command("show", epilog="Example: ccfallback config show")
+def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+    """Print what the configuration file says; secrets are masked."""
+    from ccfallback.config.schema import masked
+
+    session = session_of(ctx)
+    session.config()
+    table = session.config_file.table()
+    shown = table if show_keys else masked(table)
+
+    def text() -> str:
+        return (
+            import_export.to_toml(shown).rstrip()
+            or "nothing is set: all settings are at their defaults"
+        )
+
+    session.console.emit(shown, text)
+
+
+@app.command("get", epilog="Example: ccfallback config get server.port")
+def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+    """Print the value of one key: what the file says, or the default."""
+    from ccfallback.config.schema import defaults, look_up, masked
+
+    session = session_of(ctx)
+    default = defaults(session.config())
+    table = session.config_file.table()
+    if not show_keys:
+        table, default = masked(table), masked(default)
+    found = look_up(key, table, default)
+    encoded = msgspec.json.encode(found).decode()
+    plain = found if isinstance(found, str) else encoded
+    session.console.emit({"key": key, "value": found}, lambda: plain)
+
+
+@app.command("set", epilog="Example: ccfallback config set timeouts.first_byte 45")
+def set_(
+    ctx: typer.Context,
+    key: Key,
+    value: Annotated[
+        str, typer.Argument(help="A TOML value, or plain text; - reads it from stdin.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Set one key.
+
+    A value that would not load is not written. Comments stay.
+    """
+    from ccfallback.config.edit import put, value_of
+
+    session = session_of(ctx)
+    text = session.console.read_input().strip() if value == "-" else value
+    before = session.config_file.text()
+    session.edit(lambda document: put(document, key, value_of(text)))
+    changed = session.config_file.text() != before
+    session.console.emit_result({"key": key, "changed": changed})
+    session.console.say(f"{key} set; {UNDO}" if changed else "nothing changed")
+    if changed and key.partition(".")[0] == "server" and key.endswith((".host", ".port")):
+        from ccfallback.cli.running_server import find_registered_url
+
+        if url := find_registered_url(session.paths):
+            session.console.say(f"the running server stays at {url} until it is restarted")
+
+
+app.command("export", epilog="Example: ccfallback config export backup.json")(import_export.export)
 app.command(
     "import",
     epilog="Example: ccfallback config import backup.json\n"
     "ccfallback config import --from litellm config.yaml",
-)(exchange.import_)
-app.command("reset", epilog="Example: ccfallback config reset")(exchange.reset)
-
-EDITORS: Final = ("VISUAL", "EDITOR")
+)(import_export.import_)
+app.command("reset", epilog="Example: ccfallback config reset")(import_export.reset)
 
 
 @app.command("path", epilog="Example: ccfallback config path")
@@ -46,7 +127,7 @@ def path(ctx: typer.Context, as_json: Json = False) -> None:
     session = session_of(ctx)
     paths = session.paths
     value = {"config": str(paths.config), "state": str(paths.state), "log": str(paths.log)}
-    # In a pipe the one that is asked for most: `cat "$(ccfallback config path)"`.
+    # A pipe gets only the path that scripts need: `cat "$(ccfallback config path)"`.
     console = session.console
     rows = list(value.items())
     console.emit(value, lambda: Table(rows) if console.is_terminal else str(paths.config))

@@ -1,19 +1,25 @@
-"""`config export|import|reset`: the configuration as a whole, out, in, and away."""
+"""`config export|import|reset`: write, replace or empty the whole configuration."""
 
+import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
-from ccfallback.cli.foreign.programs import PROGRAMS
+from ccfallback.cli.foreign.programs import PROGRAMS, translate
 from ccfallback.cli.options import Json
-from ccfallback.cli.phrases import UNDO
+from ccfallback.cli.phrases import UNDO, pluralize
 from ccfallback.cli.session import nearest, session_of
 from ccfallback.errors import ConfigError
 
-STREAM = "-"
+STREAM: Final = "-"
 
 Yes = Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")]
+
+_CAPITAL: Final = re.compile(r"(?<=[a-z])[A-Z]")
 
 
 def export(
@@ -22,18 +28,17 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the whole configuration as JSON, keys in clear."""
-    from ccfallback.cli.config_exchange import exported
     from ccfallback.files import replace_atomically
 
     session = session_of(ctx)
     session.config()
-    data = exported(session.config_file.table())
+    data = to_json(session.config_file.table())
     if file == STREAM:
         session.console.write_bytes(data)
         return
     replace_atomically(Path(file), data)
     session.console.emit_result({"path": file})
-    session.console.say(f"{file} written, with keys in clear, for you alone to read")
+    session.console.say(f"{file} written, with keys in clear; only you can read it")
 
 
 def import_(
@@ -46,72 +51,124 @@ def import_(
         typer.Option(
             "--from",
             metavar="PROGRAM",
-            help=f"FILE is that of {', '.join([*PROGRAMS][:-1])} or {[*PROGRAMS][-1]}.",
+            help=f"FILE belongs to {', '.join([*PROGRAMS][:-1])} or {[*PROGRAMS][-1]}.",
             autocompletion=lambda: list(PROGRAMS),
         ),
     ] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Put an export in place of the configuration.
+    """Replace the configuration by an export.
 
-    TOML will do as well. A plain JSON array of providers, or another program's file (its
-    config.json, config.yaml or database), replaces the providers alone.
+    A TOML file works too. A plain JSON array of providers, or another program's file (its
+    config.json, config.yaml or database), replaces the providers only.
     """
-    from ccfallback.cli.config_exchange import imported, imported_from
-    from ccfallback.cli.foreign import file as foreign_file
+    from ccfallback.cli.foreign.file import read
 
     if program is not None and program not in PROGRAMS:
-        meant = nearest(program, PROGRAMS) or f"known are {', '.join(PROGRAMS)}"
-        raise typer.BadParameter(f"{program} is not known; {meant}", param_hint="--from")
+        meant = nearest(program, PROGRAMS) or f"use one of {', '.join(PROGRAMS)}"
+        raise typer.BadParameter(f"{program} is unknown; {meant}", param_hint="--from")
     session = session_of(ctx)
-    given = session.console.read_input().encode() if file == STREAM else _read(Path(file))
-    text = "" if program is not None else _text(file, given)
+    data = session.console.read_input().encode() if file == STREAM else _read(Path(file))
+    text = "" if program is not None else _decode(file, data)
     try:
         current = session.config_file.table()
     except ConfigError:
         if program is not None or text.lstrip().startswith("["):
-            raise  # What stays beside the providers can't be known.
+            raise  # The rest of the configuration, which should stay, is unknown.
         current = {}
-    left_out: list[str] = []
+    result: dict[str, Any] = {}
     if program is None:
-        new = imported(text, current)
+        new = from_text(text, current)
     else:
-        found = foreign_file.read(program, given, None if file == STREAM else Path(file))
-        new, foreign = imported_from(program, found, current)
-        left_out = foreign.omitted
+        foreign = translate(program, read(program, data, None if file == STREAM else Path(file)))
+        new = to_toml({**current, "providers": foreign.providers})
+        result["left_out"] = foreign.omitted
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
-    told = {} if program is None else {"left_out": left_out}
-    session.console.emit_result({"changed": changed, "providers": names, **told})
-    for what in left_out:
-        session.console.say(f"left out: {what}")
-    count = f"{len(names)} provider{'' if len(names) == 1 else 's'}"
+    session.console.emit_result({"changed": changed, "providers": names, **result})
+    for omitted in result.get("left_out", []):
+        session.console.say(f"not imported: {omitted}")
+    count = pluralize(len(names), "provider")
     session.console.say(f"{count} imported; {UNDO}" if changed else "nothing changed")
     if changed and program is not None:
-        session.console.say("`ccfallback providers test` asks each of them for one token")
+        session.console.say("`ccfallback providers test` requests one token from each of them")
+
+
+def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
+    """Empty the configuration, which resets everything to its default."""
+    session = session_of(ctx)
+    changed = session.config_file.path.exists() and session.config_file.replace("")
+    session.console.emit_result({"changed": changed})
+    message = f"all settings are at their defaults; {UNDO}"
+    session.console.say(message if changed else "nothing changed")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}", "see to its path") from None
+        raise ConfigError(f"{path} can't be read: {error.strerror}", "check the path") from None
 
 
-def _text(file: str, data: bytes) -> str:
+def _decode(file: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise ConfigError(
             f"{file} can't be read: it is not UTF-8 text",
-            "the file of another program is read with `--from`",
+            "import the file of another program with `--from`",
         ) from None
 
 
-def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
-    """Empty the configuration: all is as by default."""
-    session = session_of(ctx)
-    changed = session.config_file.path.exists() and session.config_file.replace("")
-    session.console.emit_result({"changed": changed})
-    session.console.say(f"all is as by default; {UNDO}" if changed else "nothing changed")
+def to_json(table: Mapping[str, Any]) -> bytes:
+    """The whole configuration as one JSON object, keys in clear."""
+    return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """A table as TOML, without null, which TOML does not have."""
+    import tomlkit
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: clean(item) for key, item in value.items() if item is not None}
+        return [clean(item) for item in value] if isinstance(value, list) else value
+
+    return tomlkit.dumps(clean(table))
+
+
+def from_text(text: str, current: Mapping[str, Any]) -> str:
+    """The file for the JSON of an export, a plain array of providers, or TOML.
+
+    A plain array replaces the providers in `current`. Raises `ConfigError`.
+    """
+    text = text.removeprefix("\ufeff")
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            tomllib.loads(text)
+        except tomllib.TOMLDecodeError:
+            raise _refused("neither JSON nor TOML") from None
+        return text
+    if isinstance(found, list):
+        found = {**current, "providers": [_from_plain(entry) for entry in found]}
+    if not isinstance(found, dict):
+        raise _refused("neither a JSON object nor an array of providers")
+    return to_toml(found)
+
+
+def _from_plain(entry: Any) -> Any:
+    """A provider of a plain array, its keys from `baseUrl` to `base_url`, without empty values."""
+    if not isinstance(entry, Mapping):
+        return entry
+    return {
+        _CAPITAL.sub(lambda letter: f"_{letter[0].lower()}", key): value
+        for key, value in entry.items()
+        if value not in (None, "", {})
+    }
+
+
+def _refused(why: str) -> ConfigError:
+    return ConfigError(f"the file is {why}", "`ccfallback config export` shows the form")

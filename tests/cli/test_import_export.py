@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from ccfallback.cli.import_export import from_text, to_json
+from ccfallback.errors import ConfigError
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
@@ -134,7 +137,7 @@ def test_another_program_s_file_replaces_the_providers_only(ccf: Run, ccf_proces
     assert ran.code == 0
     assert ran.json["providers"] == ["openai"]
     assert "router_settings" in ran.json["left_out"][0]
-    assert "left out: router_settings" in ran.err
+    assert "not imported: router_settings" in ran.err
     assert "rollback" in ran.err
     after = exported(ccf)
     assert after["server"] == {"port": 9000}
@@ -174,3 +177,29 @@ def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path
     ran = ccf("config", "import", str(database))
     assert ran.code == 1
     assert "`--from`" in ran.err
+
+
+TABLE = {"server": {"port": 1}, "providers": [{"name": "a", "headers": {"X-A": "é"}}]}
+
+
+def test_an_export_is_imported_as_it_was() -> None:
+    assert tomllib.loads(from_text(to_json(TABLE).decode(), {})) == TABLE
+
+
+def test_an_array_replaces_the_providers_of_what_there_is() -> None:
+    text = from_text('[{"name": "b", "baseUrl": "u", "apiKey": ""}]', TABLE)
+    assert tomllib.loads(text) == {
+        "server": {"port": 1},
+        "providers": [{"name": "b", "base_url": "u"}],
+    }
+
+
+def test_null_is_not_set() -> None:
+    given = msgspec.json.encode({"server": {"port": None, "host": "x"}}).decode()
+    assert tomllib.loads(from_text(given, {})) == {"server": {"host": "x"}}
+
+
+@pytest.mark.parametrize("text", ["5", "null", "what", '"text"'])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        from_text(text, {})

@@ -6,7 +6,6 @@ order of help.
 
 from ccfallback.cli.options import make_app
 from ccfallback.cli.providers import edit, show
-from ccfallback.cli.providers.presets import list_presets
 from ccfallback.cli.providers.test import trial
 
 app = make_app(
@@ -23,7 +22,7 @@ app.command(
     "ccfallback providers add mine --base-url http://localhost:1234/v1",
 )(edit.add)
 app.command("test", epilog="Example: ccfallback providers test openrouter")(trial)
-app.command("presets", epilog="Example: ccfallback providers presets")(list_presets)
+app.command("presets", epilog="Example: ccfallback providers presets")(show.list_presets)
 app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.change)
 app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
 app.command("forget", epilog="Example: ccfallback providers forget openrouter")(edit.forget)

@@ -12,11 +12,13 @@ from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import UNDO, join_names, pluralize
 from ccfallback.cli.providers.options import (
     changes_from,
+    complete_from_preset,
+    preset_names,
     read_key,
     refuse_several_keys,
     with_provider_options,
 )
-from ccfallback.cli.providers.presets import filled_in, preset_names
+from ccfallback.cli.providers.show import describe
 from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
@@ -43,13 +45,12 @@ def add(
     **given: Any,
 ) -> None:
     """Add a provider to the chain."""
-    from ccfallback.cli.providers.view import describe
     from ccfallback.config.edit import ProviderChanges, add_provider
 
     refuse_several_keys(given)
     changes = changes_from(given, removing=False)
     if preset is not None:
-        changes = filled_in(changes, preset)
+        changes = complete_from_preset(changes, preset)
     elif "base_url" not in changes:
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
@@ -81,7 +82,6 @@ def change(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) 
 
     An empty value removes a header (--header X-Title=), a model or a quirk.
     """
-    from ccfallback.cli.providers.view import describe
     from ccfallback.config.edit import ProviderChanges, change_provider, move_provider
 
     refuse_several_keys(given)

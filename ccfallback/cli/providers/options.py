@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ccfallback.cli.session import Session
+from ccfallback.cli.session import Session, nearest
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.options import Option, options
 from ccfallback.config.quirks import Quirks
-from ccfallback.errors import CcfallbackError
+from ccfallback.errors import CcfallbackError, ConfigError
 
 ROWS = tuple(row for row in options(Provider) if row.flag)
 
@@ -128,3 +128,36 @@ def _quirks(items: Iterable[str]) -> dict[str, Any]:
 
     given = _pairs(items, "--quirk", "=", removing=True)
     return {name: value_of(value) if value else None for name, value in given.items()}
+
+
+def preset_names(incomplete: str) -> list[str]:
+    """Names of presets that start as typed."""
+    from ccfallback.config.presets import presets
+
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
+def complete_from_preset(changes: dict[str, Any], name: str) -> dict[str, Any]:
+    """Changes completed with what a preset knows; what was given has priority."""
+    from ccfallback.config.presets import presets
+
+    preset = presets().get(name)
+    if preset is None:
+        raise ConfigError(
+            f"there is no preset {name}",
+            nearest(name, presets()) or "`ccfallback providers presets` lists them",
+        )
+    if preset.placeholders and "base_url" not in changes:
+        example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
+        raise ConfigError(
+            f"the URL of {preset.title} differs from user to user",
+            f"give yours, as in --base-url {example}",
+        )
+    models = {**preset.models, **changes.get("model_mapping", {})}
+    known = {
+        "base_url": preset.base_url,
+        "format": preset.format,
+        "auth_header": preset.auth_header,
+        **preset.quirks,
+    }
+    return {**known, **changes, "model_mapping": models}

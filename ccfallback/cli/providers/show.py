@@ -1,6 +1,8 @@
 """`providers list` and `providers show`: the providers of the chain, and their health."""
 
+from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -8,12 +10,13 @@ from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.phrases import format_last
 from ccfallback.cli.session import require, session_of
+from ccfallback.config.model import Provider
+from ccfallback.config.options import options, to_table
+from ccfallback.config.quirks import Quirks
 
 
 def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
-    from ccfallback.cli.providers.view import describe, host, key_source
-
     session = session_of(ctx)
     config = session.config()
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
@@ -45,7 +48,6 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
         format_standing,
         health_json,
     )
-    from ccfallback.cli.providers.view import describe, key_source
     from ccfallback.policy.breaker import Limits
     from ccfallback.policy.learned import still_valid
 
@@ -92,6 +94,18 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
     session.console.emit({"provider": value}, table)
 
 
+def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the providers that need only a key."""
+    from ccfallback.config.presets import presets
+
+    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
+    shown = [asdict(preset) for preset in presets().values()]
+    for each in shown:
+        each["model_mapping"] = each.pop("models")
+    header = ("name", "format", "endpoint", "get a key at")
+    session_of(ctx).console.emit({"presets": shown}, lambda: Table(rows, header))
+
+
 def _worded(fact: Any) -> str:
     """A value of the configuration, as a line has it."""
     match fact:
@@ -105,3 +119,34 @@ def _worded(fact: Any) -> str:
             return " ".join(map(str, fact))
         case _:
             return str(fact)
+
+
+def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
+    """A provider with the key names of the configuration, and the quirks that are set."""
+    table = to_table(provider, masked=not in_clear)
+    rows = options(Quirks)
+    quirks = {row.key: table.pop(row.key) for row in rows}
+    changed = {row.key: quirks[row.key] for row in rows if quirks[row.key] != row.default}
+    return {
+        "name": table.pop("name"),
+        "primary": provider.primary,
+        **table,
+        "quirks": changed,
+    }
+
+
+def key_source(provider: Provider) -> Cell:
+    """Where the key comes from, in a few words."""
+    key = provider.key
+    if key.literal is not None:
+        return key.literal.masked()
+    if key.env is not None:
+        return f"${key.env}"
+    if key.command is not None:
+        return f"from {key.command[0]}"
+    return "the client's own" if provider.primary else "none"
+
+
+def host(provider: Provider) -> str:
+    """The host and port of a provider, for a table."""
+    return urlsplit(provider.base_url).netloc
