@@ -31,7 +31,7 @@ WIDEST_TEXT: Final = 110
 """Columns; longer lines are hard to read, however wide the terminal is."""
 
 BAR: Final = range(12, 49)
-"""Columns of the time scale; it is left out where there is no room for the shortest."""
+"""Columns of the time scale; not drawn where there is no room for the shortest."""
 
 MARGIN: Final = " " * 5
 OFFSET: Final = 10

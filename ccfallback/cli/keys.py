@@ -45,7 +45,7 @@ class NoKeys:
 
 
 def read_keys(stdin: TextIO) -> AbstractContextManager[Keys]:
-    """A context in which a terminal's keys can be read; none if `stdin` is no terminal."""
+    """A context in which keys can be read at once; without keys if `stdin` is not a terminal."""
     return nullcontext(NoKeys()) if sys.platform == "win32" else _terminal_keys(stdin)
 
 

@@ -163,7 +163,7 @@ def _latency_table(it: "Summary", width: int | None, bars: Bars) -> Table:
 
 
 def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
-    """How often each provider was tried, and what came of it."""
+    """How often each provider was tried, with what result."""
     rows = [
         (
             name,

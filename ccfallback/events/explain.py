@@ -88,7 +88,7 @@ class Repair:
 
 @dataclass(slots=True)
 class Attempt:
-    """One request to a provider, and what came of it."""
+    """One request to a provider, and its result."""
 
     number: int
     reason: str
@@ -107,7 +107,7 @@ class Attempt:
     """The timeout that expired, and its length in seconds."""
     timeout_seconds: float | None = None
     reset_at: int | None = None
-    """When the provider says it will be back, and where it says so."""
+    """When the provider expects to be back, and the header that holds that time."""
     reset_hint: str = ""
     prevented: list[str] = field(default_factory=list)
     """Repairs that were applied before sending."""

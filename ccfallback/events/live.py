@@ -49,7 +49,7 @@ class Request:
 
     @cached_property
     def story(self) -> Explanation:
-        """Which providers were tried, and what came of it, as far as the records go now."""
+        """Which providers were tried, with what result, as far as the records go now."""
         return explain(self.records)
 
 

@@ -8,7 +8,7 @@ programs may have written to it. A member of the wrong type counts as missing.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cache, lru_cache
@@ -32,16 +32,32 @@ class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     level: ClassVar[str] = "info"
 
 
+EVENTS: Final[dict[str, type[Event]]] = {}
+"""Every event by its name."""
+
+K = TypeVar("K", bound=type[Event])
+
+
+def named(name: str, *, level: str = "info") -> Callable[[K], K]:
+    """Give an event its name in the log, and the level at which it is logged."""
+
+    def register(kind: K) -> K:
+        kind.name, kind.level = name, level
+        EVENTS[name] = kind
+        return kind
+
+    return register
+
+
 class UnknownEvent(Event):
     """An event of another version, or of another program."""
 
     provider: str | None = None
 
 
+@named("server.start")
 class ServerStart(Event):
     """The server listens."""
-
-    name: ClassVar[str] = "server.start"
 
     url: str = ""
     version: str = ""
@@ -49,98 +65,78 @@ class ServerStart(Event):
     providers: list[str] = []
 
 
+@named("server.stop")
 class ServerStop(Event):
     """The server has stopped."""
 
-    name: ClassVar[str] = "server.stop"
 
-
+@named("server.error", level="error")
 class ServerError(Event):
     """An exception that no code expected."""
 
-    name: ClassVar[str] = "server.error"
-    level: ClassVar[str] = "error"
 
-
+@named("config.load")
 class ConfigLoad(Event):
     """The configuration was read again."""
-
-    name: ClassVar[str] = "config.load"
 
     path: str = ""
     providers: list[str] | UnsetType = UNSET
 
 
+@named("config.error", level="error")
 class ConfigError(Event):
     """The configuration can't be used; the previous one stays."""
 
-    name: ClassVar[str] = "config.error"
-    level: ClassVar[str] = "error"
-
     path: str = ""
 
 
+@named("state.error", level="error")
 class StateError(Event):
     """The state can't be read or saved."""
 
-    name: ClassVar[str] = "state.error"
-    level: ClassVar[str] = "error"
 
-
+@named("state.saved")
 class StateSaved(Event):
     """The state can be saved again."""
 
-    name: ClassVar[str] = "state.saved"
 
-
+@named("state.corrupt", level="error")
 class StateCorrupt(Event):
     """The state file was unreadable and has been moved to `path`."""
 
-    name: ClassVar[str] = "state.corrupt"
-    level: ClassVar[str] = "error"
-
     path: str = ""
 
 
+@named("log.error", level="error")
 class LogError(Event):
     """The log can't be written."""
 
-    name: ClassVar[str] = "log.error"
-    level: ClassVar[str] = "error"
 
-
+@named("files.open", level="warn")
 class FilesOpen(Event):
     """Other users can open a file that is private."""
 
-    name: ClassVar[str] = "files.open"
-    level: ClassVar[str] = "warn"
-
     path: str = ""
 
 
+@named("auth.failure", level="warn")
 class AuthFailure(Event):
     """A request was refused for its token, its `Host` or its `Origin`."""
 
-    name: ClassVar[str] = "auth.failure"
-    level: ClassVar[str] = "warn"
-
     path: str = ""
     status: int | None = None
 
 
+@named("client.refused", level="warn")
 class ClientRefused(Event):
     """A request was malformed HTTP."""
-
-    name: ClassVar[str] = "client.refused"
-    level: ClassVar[str] = "warn"
 
     status: int | None = None
 
 
+@named("request.start")
 class RequestStart(Event):
     """A request came in, and has a chain of candidate providers."""
-
-    name: ClassVar[str] = "request.start"
 
     model: str = ""
     stream: bool | None = None
@@ -171,27 +167,23 @@ class RequestEnd(Event):
         return self.status == CLIENT_LEFT
 
 
+@named("request.complete")
 class RequestComplete(RequestEnd):
     """The client got a whole answer."""
 
-    name: ClassVar[str] = "request.complete"
 
-
+@named("request.error", level="warn")
 class RequestError(RequestEnd):
     """The client got an error, half an answer, or left."""
-
-    name: ClassVar[str] = "request.error"
-    level: ClassVar[str] = "warn"
 
     error: str | None = None
     told: dict[str, str] | UnsetType = UNSET
     """Headers of an error of our own that say whether, and when, to try again."""
 
 
+@named("provider.attempt")
 class ProviderAttempt(Event):
     """A request is about to be sent to a provider."""
-
-    name: ClassVar[str] = "provider.attempt"
 
     provider: str = ""
     attempt: int | None = None
@@ -216,10 +208,9 @@ class AttemptEnd(Event):
     """Repairs that were applied before sending, because this provider needed them before."""
 
 
+@named("provider.success")
 class ProviderSuccess(AttemptEnd):
     """The provider answers."""
-
-    name: ClassVar[str] = "provider.success"
 
 
 class AttemptFailure(AttemptEnd):
@@ -230,34 +221,29 @@ class AttemptFailure(AttemptEnd):
     """What went wrong, in a few words."""
 
 
+@named("provider.failure", level="warn")
 class ProviderFailure(AttemptFailure):
     """The provider answered an error, or could not be reached."""
-
-    name: ClassVar[str] = "provider.failure"
-    level: ClassVar[str] = "warn"
 
     error: str | None = None
     """The provider's own words."""
     until: int | None = None
-    """When the provider says it will be back, and which header says so."""
+    """When the provider expects to be back, and the header that holds that time."""
     hint: str | None = None
 
 
+@named("provider.timeout", level="warn")
 class ProviderTimeout(AttemptFailure):
     """The provider was too slow."""
-
-    name: ClassVar[str] = "provider.timeout"
-    level: ClassVar[str] = "warn"
 
     timeout: str | None = None
     """The option that sets the timeout, and its value."""
     seconds: float | None = None
 
 
+@named("circuit_breaker.skip")
 class CircuitBreakerSkip(Event):
     """A provider is skipped, because it cools down or another request probes it."""
-
-    name: ClassVar[str] = "circuit_breaker.skip"
 
     provider: str = ""
     cooldown_until: int | None = None
@@ -271,11 +257,9 @@ class CircuitBreakerSkip(Event):
     """Whether the cooldown is over and another request probes the provider."""
 
 
+@named("circuit_breaker.cooldown", level="warn")
 class CircuitBreakerCooldown(Event):
     """A provider starts to cool down."""
-
-    name: ClassVar[str] = "circuit_breaker.cooldown"
-    level: ClassVar[str] = "warn"
 
     provider: str = ""
     by: str | UnsetType = UNSET
@@ -289,33 +273,29 @@ class CircuitBreakerCooldown(Event):
     """The header that asked for it."""
 
 
+@named("circuit_breaker.reset")
 class CircuitBreakerReset(Event):
     """A cooldown is over: by a `success`, or by a person (`cli`)."""
-
-    name: ClassVar[str] = "circuit_breaker.reset"
 
     provider: str = ""
     by: str = ""
 
 
+@named("safety_valve.triggered", level="warn")
 class SafetyValveTriggered(Event):
     """A provider is tried although it cools down, because no other is left."""
-
-    name: ClassVar[str] = "safety_valve.triggered"
-    level: ClassVar[str] = "warn"
 
     provider: str = ""
     cooldown_until: int | None = None
 
 
+@named("rectifier.attempt")
 class RectifierAttempt(Event):
     """A refused request was repaired and is sent again.
 
     The difference is measured, in names and counts: members of the body, flags of
     `anthropic-beta`, messages of a role or blocks of a kind, renamed tools, switched quirks.
     """
-
-    name: ClassVar[str] = "rectifier.attempt"
 
     provider: str = ""
     rectifier: str = ""
@@ -331,10 +311,9 @@ class RectifierAttempt(Event):
     """The refusal, in the provider's own words."""
 
 
+@named("rectifier.applied")
 class RectifierApplied(Event):
     """The provider accepted a repaired request."""
-
-    name: ClassVar[str] = "rectifier.applied"
 
     provider: str = ""
     rectifier: str = ""
@@ -342,24 +321,12 @@ class RectifierApplied(Event):
     learned: bool = False
 
 
+@named("request.debug_curl", level="debug")
 class RequestDebugCurl(Event):
     """A command that repeats a failed request, without its secrets."""
 
-    name: ClassVar[str] = "request.debug_curl"
-    level: ClassVar[str] = "debug"
-
     provider: str = ""
 
-
-def _named(kind: type[Event]) -> dict[str, type[Event]]:
-    found = {kind.name: kind} if kind.name else {}
-    for below in kind.__subclasses__():
-        found |= _named(below)
-    return found
-
-
-EVENTS: Final[Mapping[str, type[Event]]] = _named(Event)
-"""Every event by its name."""
 
 E = TypeVar("E", bound=Event, covariant=True)
 
@@ -374,7 +341,7 @@ class Record(msgspec.Struct, Generic[E], rename="camel", gc=False):
     message: str = ""
     """A sentence for a person; `data` says the same to a program."""
     request_id: str | None = None
-    data: E = msgspec.field(default_factory=UnknownEvent)  # type: ignore[assignment]  # the base
+    data: E = msgspec.field(default_factory=UnknownEvent)  # type: ignore[assignment]  # stands for any
 
     @property
     def is_side(self) -> bool:

@@ -7,7 +7,7 @@ nothing that a client chooses.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import __version__
@@ -29,37 +29,23 @@ Values = Mapping[Labels, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """A metric, as Prometheus is told of it."""
+    """A metric, as Prometheus knows it."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ("provider",)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CounterMetric(Metric):
-    """A count, and where it comes from."""
-
-    read: Callable[[Totals[Histogram]], Values] = lambda totals: {}
+Provider = ProviderTotals[Histogram]
+Read = Callable[[Totals[Histogram]], Values]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HistogramMetric(Metric):
-    """A distribution of a provider's durations, and where it comes from."""
-
-    read: Callable[[ProviderTotals[Histogram]], Histogram] = lambda provider: provider.latency
-
-
-def _by_provider(
-    read: Callable[[ProviderTotals[Histogram]], int],
-) -> Callable[[Totals[Histogram]], Values]:
+def _by_provider(read: Callable[[Provider], int]) -> Read:
     """A count of each provider."""
     return lambda totals: {(name,): read(each) for name, each in totals.providers.items()}
 
 
-def _by_label(
-    read: Callable[[ProviderTotals[Histogram]], Mapping[str, int]],
-) -> Callable[[Totals[Histogram]], Values]:
+def _by_label(read: Callable[[Provider], Mapping[str, int]]) -> Read:
     """Counts of each provider, by a second label."""
     return lambda totals: {
         (name, label): count
@@ -73,87 +59,64 @@ def _requests(totals: Totals[Histogram]) -> Values:
     return {(name, outcome, str(status)): count for (name, outcome, status), count in counts}
 
 
-def _tokens(provider: ProviderTotals[Histogram]) -> Mapping[str, int]:
-    tokens = provider.tokens
-    return {
-        "input": tokens.input,
-        "output": tokens.output,
-        "cache_read": tokens.cache_read,
-        "cache_write": tokens.cache_write,
-    }
-
-
-COUNTERS: Final = (
-    CounterMetric(
+COUNTERS: Final[Mapping[Metric, Read]] = {
+    Metric(
         "ccfallback_requests_total",
         "Requests that ended, by the provider that answered: answered, failed or client_left.",
         ("provider", "outcome", "status"),
-        _requests,
-    ),
-    CounterMetric(
+    ): _requests,
+    Metric(
         "ccfallback_attempts_total",
         "Attempts, by why they were made.",
         ("provider", "reason"),
-        _by_label(lambda each: each.attempts),
-    ),
-    CounterMetric(
+    ): _by_label(lambda each: each.attempts),
+    Metric(
         "ccfallback_attempt_failures_total",
         "Attempts that failed, by their fault.",
         ("provider", "fault"),
-        _by_label(lambda each: each.faults),
-    ),
-    CounterMetric(
+    ): _by_label(lambda each: each.faults),
+    Metric(
         "ccfallback_failovers_total",
         "Attempts at the next provider, by the fault of the one before.",
         ("provider", "fault"),
-        _by_label(lambda each: each.failovers),
-    ),
-    CounterMetric(
+    ): _by_label(lambda each: each.failovers),
+    Metric(
         "ccfallback_skips_total",
         "Times that a provider was skipped.",
-        read=_by_provider(lambda each: each.skips),
-    ),
-    CounterMetric(
+    ): _by_provider(lambda each: each.skips),
+    Metric(
         "ccfallback_cooldowns_total",
         "Cooldowns that began.",
-        read=_by_provider(lambda each: each.cooldowns),
-    ),
-    CounterMetric(
+    ): _by_provider(lambda each: each.cooldowns),
+    Metric(
         "ccfallback_safety_valve_total",
         "Times that a provider was tried although it cooled down, because no other was left.",
-        read=_by_provider(lambda each: each.valves),
-    ),
-    CounterMetric(
+    ): _by_provider(lambda each: each.valves),
+    Metric(
         "ccfallback_repairs_total",
         "Repairs of refused requests that the provider then accepted.",
         ("provider", "rectifier"),
-        _by_label(lambda each: each.repairs),
-    ),
-    CounterMetric(
+    ): _by_label(lambda each: each.repairs),
+    Metric(
         "ccfallback_tokens_total",
         "Tokens of answered requests.",
         ("provider", "kind"),
-        _by_label(_tokens),
-    ),
-    CounterMetric(
+    ): _by_label(lambda each: asdict(each.tokens)),
+    Metric(
         "ccfallback_refused_total",
         "Requests that were refused for their token, host or origin.",
         (),
-        lambda totals: {(): totals.refused},
-    ),
-)
-HISTOGRAMS: Final = (
-    HistogramMetric(
-        "ccfallback_request_duration_seconds",
-        "From the request to the end of the answer.",
-        read=lambda provider: provider.latency,
-    ),
-    HistogramMetric(
-        "ccfallback_time_to_first_token_seconds",
-        "From the request to the first content.",
-        read=lambda provider: provider.ttft,
-    ),
-)
+    ): lambda totals: {(): totals.refused},
+}
+
+HISTOGRAMS: Final[Mapping[Metric, Callable[[Provider], Histogram]]] = {
+    Metric(
+        "ccfallback_request_duration_seconds", "From the request to the end of the answer."
+    ): lambda provider: provider.latency,
+    Metric(
+        "ccfallback_time_to_first_token_seconds", "From the request to the first content."
+    ): lambda provider: provider.ttft,
+}
 
 INFO: Final = Metric("ccfallback_info", "The version that runs; always 1.", ("version",))
 STARTED: Final = Metric("ccfallback_start_time_seconds", "When it started, in Unix seconds.", ())
@@ -223,14 +186,12 @@ class Collector:
         services, config = self._services, self._services.live.current
         totals = services.totals
         known = {provider.name for provider in config.chain} | {NO_PROVIDER}
-        for counter in COUNTERS:
-            yield _family("counter", counter, _about(counter.read(totals), known))
+        for metric, count in COUNTERS.items():
+            yield _family("counter", metric, _about(count(totals), known))
         providers = {name: each for name, each in totals.providers.items() if name in known}
-        for histogram in HISTOGRAMS:
-            read = {name: histogram.read(each) for name, each in providers.items()}
-            yield _histogram(
-                histogram, {name: one for name, one in read.items() if any(one.counts)}
-            )
+        for metric, read in HISTOGRAMS.items():
+            histograms = {name: read(each) for name, each in providers.items()}
+            yield _histogram(metric, histograms)
         for metric, values in self._gauges(config, Limits.from_config(config)).items():
             yield _family("gauge", metric, values)
 
@@ -250,7 +211,7 @@ class Collector:
 
 
 def _about(counts: Values, known: set[str]) -> Values:
-    """The counts of configured providers; a count of 0 is left out where there are labels."""
+    """The counts of configured providers; with labels, only those above 0."""
     return {
         labels: count
         for labels, count in counts.items()
@@ -274,6 +235,8 @@ def _histogram(metric: Metric, histograms: Mapping[str, Histogram]) -> "Family":
 
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     for provider, histogram in histograms.items():
+        if not any(histogram.counts):
+            continue
         buckets = [*histogram.cumulative()]
         family.add_metric([provider], buckets=buckets, sum_value=histogram.total / 1000)
     return family

@@ -57,7 +57,7 @@ def failed_try(at: float, provider: str, reason: str) -> list[bytes]:
 
 
 def unanswered(at: float, status: int = 502, request: str = "ccr-1_abcdefg") -> bytes:
-    """The line of a request that nobody answered."""
+    """The line of a request that no provider answered."""
     data: dict[str, Any] = {
         "provider": None,
         "model": "claude-opus-5-5",

@@ -1,4 +1,4 @@
-"""A terminal of a test's own: always read, so that nobody who writes to it ever waits."""
+"""A terminal of a test's own. It is read all the time, so that a writer never waits."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ class Terminal:
                     self._changed.notify_all()
 
     def resize(self, columns: int, lines: int) -> None:
-        """Give it another size, of which the processes on it are told."""
+        """Give it another size, and signal that to its processes."""
         ioctl(self.leader, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def press(self, keys: str) -> None:

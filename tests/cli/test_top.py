@@ -334,7 +334,7 @@ if sys.platform != "win32":
             assert tty.mode != before
             tty.press(keys)
             if code is None:
-                # An arrow and what was typed with it is none.
+                # An arrow key is ignored, with the keys that arrive with it.
                 tty.wait_for(lambda shown: shown.count("q leaves") > 2)
                 tty.press("q")
             assert process.wait(PATIENCE) == (code or 0)

@@ -67,7 +67,7 @@ def drained(path: Path, following: Iterator[bytes], count: int) -> list[bytes]:
 
 
 def rest(following: Iterator[bytes], stop: threading.Event) -> list[bytes]:
-    """What is left once the follower is told to stop."""
+    """The lines that are left when the follower has to stop."""
     stop.set()
     return list(following)
 
