@@ -230,7 +230,7 @@ class Attempts:
             client_headers = with_betas(client_headers, draft.betas)
         try:
             request = wire.prepare(
-                body_for(provider, draft.body, context.config.privacy, services.ledger),
+                body_for(provider, draft.body, context.config.privacy, services.signatures),
                 client_headers,
                 provider,
                 key,

@@ -43,7 +43,7 @@ class Services:
     upstreams: Upstreams
     keys: "Keys"
     logins: "RefusedLogins"
-    ledger: SignatureOrigins = field(default_factory=SignatureOrigins)
+    signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
     totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before another attempt."""

@@ -184,7 +184,7 @@ class MessagesRequest:
     def _remember_signer(self, result: AttemptResult) -> None:
         if result.signatures:
             provider = result.provider
-            self._services.ledger.remember(
+            self._services.signatures.remember(
                 result.signatures, provider.name, primary=provider.primary
             )
 

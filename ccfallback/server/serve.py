@@ -88,7 +88,6 @@ class Proxy:
         store = store or config_file(paths.config)
         self._paths = paths
         self._private = private
-        self._signers = paths.signatures
         self._log_level = log_level
         self._writer: JournalWriter | None = None
         self._disk = SerialExecutor("beside the state")
@@ -146,7 +145,7 @@ class Proxy:
         self._note_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
-        self.services.ledger.load(signatures_file.read(self._signers))
+        self.services.signatures.load(signatures_file.read(self._paths.signatures))
         self._log_start(config)
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_now_and_then())
@@ -162,9 +161,9 @@ class Proxy:
             self.services.breakers.close()
             self.services.live.close()
             if self._calling is not None:
-                # Behind one that is under way, the last ones would be left out.
+                # While a call is running, `_beside` would skip the last ones.
                 await asyncio.wait([self._calling], timeout=PATIENCE)
-            await self._save_ledger()
+            await self._save_signatures()
             await self.services.upstreams.aclose()
             await self._beside(self._forget_address)
             self._disk.close()
@@ -210,34 +209,38 @@ class Proxy:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush(again=True)
-            await self._save_ledger()
-            if not self._private and files.stamp(self._paths.server) is None:
-                # Another server on the same files took the note along when it stopped.
-                await self._beside(self._note_address)
+            await self._save_signatures()
+            if not self._private:
+                await self._beside(self._restore_address)
 
-    async def _save_ledger(self) -> None:
-        ledger = self.services.ledger
-        if ledger.changed:
-            ledger.changed = False
+    async def _save_signatures(self) -> None:
+        signatures = self.services.signatures
+        if signatures.changed:
+            signatures.changed = False
             write = partial(signatures_file.write, patience=LOCK_SECONDS)
-            # What is saved is picked out here: requests change the ledger meanwhile.
-            if not await self._beside(write, self._signers, ledger.to_save()):
-                ledger.changed = True
+            # `to_save` copies them here, because requests add more while the thread writes.
+            if not await self._beside(write, self._paths.signatures, signatures.to_save()):
+                signatures.changed = True
 
     async def _beside(self, call: Callable[..., None], *arguments: object) -> bool:
-        """Change a file beside the state's; false where the disk refuses it, or may hang."""
+        """Change another file in the thread; False if the disk refuses the change or hangs."""
         if self._calling is not None and not self._calling.done():
             return False
         self._calling = self._disk.run(call, *arguments)
-        # Whoever is late has nobody left to tell.
+        # Nothing waits for the error of a call that ends too late.
         self._calling.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(PATIENCE):
                 await asyncio.shield(self._calling)
         except (OSError, CcfallbackError):
-            # A timeout is an `OSError`, too.
+            # `TimeoutError` is an `OSError`.
             return False
         return True
+
+    def _restore_address(self) -> None:
+        """Publish the address again if another server on the same files removed it at its end."""
+        if files.stamp(self._paths.server) is None:
+            self._note_address()
 
     def _note_address(self) -> None:
         if self._private:

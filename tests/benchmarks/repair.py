@@ -98,8 +98,8 @@ def main() -> None:
     """Measure, and print a line for each."""
     raw = long_request()
     body = Body.parse(raw)
-    ledger = SignatureOrigins()
-    ledger.remember(["of the primary"], PRIMARY.name, primary=True)
+    origins = SignatureOrigins()
+    origins.remember(["of the primary"], PRIMARY.name, primary=True)
     mixed = SignatureOrigins()
     mixed.remember(["of another"], FALLBACK.name, primary=False)
     lessons = lessons_of_the_plain_api(RequestDraft(body, BETAS))
@@ -115,9 +115,9 @@ def main() -> None:
 
     lines = [
         ("parsing it", made(lambda parsed: parsed)),
-        ("for the primary", sent(PRIMARY, ledger)),
+        ("for the primary", sent(PRIMARY, origins)),
         ("for the primary, a fallback has thought", sent(PRIMARY, mixed)),
-        ("for a fallback", sent(FALLBACK, ledger)),
+        ("for a fallback", sent(FALLBACK, origins)),
         (f"without what {len(lessons)} lessons say", prevented(lessons)),
         *((f"  {lesson.rectifier} alone", prevented([lesson])) for lesson in lessons),
     ]

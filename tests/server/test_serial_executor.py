@@ -36,7 +36,7 @@ with ScriptedUpstream([scripted.error(500, "api_error")]) as upstream:
     proxy = BackgroundProxy(paths)
     with proxy:
         StateFile.update = signatures_file.write = server_file.remove = hang
-        proxy.proxy.services.ledger.remember(["c2lnbmF0dXJl"], "somebody", primary=False)
+        proxy.proxy.services.signatures.remember(["c2lnbmF0dXJl"], "somebody", primary=False)
         body = {"model": "m", "max_tokens": 1, "messages": []}
         print(httpx.post(f"{proxy.url}/v1/messages", json=body).status_code)
     print("stopped")

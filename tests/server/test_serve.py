@@ -165,7 +165,7 @@ def test_a_write_that_is_under_way_at_the_end_leaves_the_last_ones_their_turn(
     monkeypatch.setattr(Breakers, "close", closed)
     proxy = RunningProxy(paths)
     assert paths.server.exists()
-    proxy._background.proxy.services.ledger.remember(["signature"], "b", primary=False)
+    proxy._background.proxy.services.signatures.remember(["signature"], "b", primary=False)
     assert writing.wait(10)
     proxy.stop()
     assert not paths.server.exists()

@@ -1,4 +1,4 @@
-"""The ledger on disk."""
+"""The file of signature origins."""
 
 from pathlib import Path
 
