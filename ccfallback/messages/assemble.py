@@ -76,12 +76,13 @@ def _events(value: Any) -> bytes:
 
 def _message(stream: bytes) -> bytes:
     splitter = EventSplitter()
-    message: dict[str, Any] = {"content": []}
+    message: dict[str, Any] = {}
     arguments: dict[int, str] = {}
     for raw in (*splitter.feed(stream), splitter.rest):
         data = data_of(raw)
         if data:
             _add(message, arguments, msgspec.json.decode(data))
+    message.setdefault("content", [])
     return msgspec.json.encode(message)
 
 
@@ -114,7 +115,7 @@ def _add(message: dict[str, Any], arguments: dict[int, str], value: dict[str, An
         case "message_start":
             message |= {**value["message"], "content": []}
         case "content_block_start":
-            message["content"].append(value["content_block"])
+            message.setdefault("content", []).append(value["content_block"])
         case "content_block_delta":
             _add_delta(message["content"][-1], arguments, value)
         case "content_block_stop":
@@ -150,7 +151,9 @@ def _add_delta(block: dict[str, Any], arguments: dict[int, str], value: dict[str
 
 
 def _input(text: str) -> Any:
+    """The input of a call in the model's own spelling of it, numbers included."""
     try:
-        return msgspec.json.decode(text)
+        msgspec.json.decode(text)
     except UNREADABLE:
         return {"_raw_arguments": text}
+    return msgspec.Raw(text.strip().encode())

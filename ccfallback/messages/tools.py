@@ -63,8 +63,10 @@ def is_custom(tool: object) -> bool:
 def tool_changes(body: Body) -> Iterator[Mapping[str, Any]]:
     """The blocks of a conversation that add or remove a tool, in order."""
     for message in objects_in(body.messages):
-        for block in blocks_of(message.get("content")):
-            if kind_of(block) in TOOL_CHANGES:
+        content = message.get("content")
+        # Every request is searched; calling `blocks_of` for each message would take longer.
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and kind_of(block) in TOOL_CHANGES:
                 yield block
 
 
@@ -84,7 +86,7 @@ def tools_after_changes(body: Body) -> list[Any]:
     """
     given = body.get("tools")
     tools: list[Any] = list(given) if isinstance(given, list) else []
-    declared = {name: tool for tool in tools if (name := string(tool, "name"))}
+    declared = {name: tool for tool in reversed(tools) if (name := string(tool, "name"))}
     for block in tool_changes(body):
         tool = changed_tool(block)
         name = string(tool, "name")

@@ -14,8 +14,7 @@ from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import Refusal, StreamTranslator, Whole, WireFormat, endpoint_url
 from ccfallback.wire.openai.errors import refusal
 from ccfallback.wire.openai.request import to_openai
-from ccfallback.wire.openai.response import whole
-from ccfallback.wire.openai.stream import OpenAIStream
+from ccfallback.wire.openai.stream import OpenAIStream, whole
 
 ENDPOINT: Final = "/v1/chat/completions"
 

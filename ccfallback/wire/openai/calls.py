@@ -1,21 +1,23 @@
-"""The calls of a stream, put together from pieces that may come interleaved.
+"""The calls of an answer, put together from pieces that may come interleaved.
 
 Anthropic has one block open at a time. The pieces of the open call go on as they come; those of
-the next ones wait until it is whole. Arguments that are an object go on verbatim, anything else
-is collected and put right.
+the next calls wait until it is complete. Arguments that are an object go on verbatim; anything
+else is collected and put right.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from json import JSONDecoder
+from typing import Any, Final
 
 import msgspec
 
-from ccfallback.wire.openai.arguments import input_of, is_object
+from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
+from ccfallback.wire.openai.answer import MessageHead
 from ccfallback.wire.openai.blocks import Blocks
 from ccfallback.wire.openai.chunks import Call as Piece
-from ccfallback.wire.openai.shape import Shape
 
 _EMPTY: Final = "{}"
 
@@ -60,11 +62,11 @@ class _Call:
 class Calls:
     """Finds out which call a piece belongs to, and writes each as one block."""
 
-    __slots__ = ("_blocks", "_calls", "_open", "_shape")
+    __slots__ = ("_blocks", "_calls", "_head", "_open")
 
-    def __init__(self, blocks: Blocks, shape: Shape) -> None:
+    def __init__(self, blocks: Blocks, head: MessageHead) -> None:
         self._blocks = blocks
-        self._shape = shape
+        self._head = head
         self._calls: list[_Call] = []
         self._open: _Call | None = None
 
@@ -151,7 +153,7 @@ class Calls:
     def _begin(self, call: _Call) -> None:
         call.state = _State.OPEN
         self._open = call
-        self._blocks.tool_use(self._shape.tool_id(call.id), self._shape.tool_name(call.name))
+        self._blocks.tool_use(self._head.tool_id(call.id), self._head.tool_name(call.name))
 
     def _forward(self, call: _Call) -> None:
         """Let the arguments go on, once they have begun as an object does."""
@@ -171,7 +173,7 @@ class Calls:
         if not call.said:
             text = call.text
             if not (cut and text.lstrip().startswith("{") and not is_object(text)):
-                text = msgspec.json.encode(input_of(text)).decode()
+                text = msgspec.json.encode(tool_input(text)).decode()
             # Else the client sees what was cut, as it does with Anthropic.
             self._blocks.arguments(text)
         self._blocks.close()
@@ -196,3 +198,138 @@ def _is_another(call: _Call, piece: Piece, name: str) -> bool:
 def _last(calls: Iterable[_Call]) -> _Call | None:
     found = list(calls)
     return found[-1] if found else None
+
+
+# Arguments
+
+
+_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],]', re.DOTALL)
+_HALF_AN_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)$")
+_CLOSERS: Final = {"{": "}", "[": "]"}
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(word)
+
+
+_PREFIX: Final = JSONDecoder(parse_constant=_refuse)
+
+
+def tool_input(text: str, *, cut: bool = False) -> dict[str, Any] | msgspec.Raw:
+    """The input of a tool for the arguments that a model wrote; never raises.
+
+    An object stays as it was written. `cut` says that the answer reached its limit, so that the
+    end may be missing. The client checks the input itself and tells the model what is wrong.
+    """
+    if not text.strip():
+        return {}
+    value = _decoded(text)
+    if isinstance(value, str):
+        # Some relays encode twice.
+        text = value
+        if not text.strip():
+            return {}
+        value = _decoded(text)
+    if isinstance(value, dict):
+        return _as_written(text)
+    if value is None:
+        return {}
+    if value is not _UNKNOWN:
+        return {"input": value}
+    if cut and text.lstrip().startswith("{"):
+        completed = _completed(text)
+        return {} if completed is None else _as_written(completed)
+    found = _first_object(text)
+    return {"_raw_arguments": _plain(text)} if found is None else _as_written(found)
+
+
+def is_object(text: str) -> bool:
+    """Whether arguments are an object, and so complete."""
+    return text.rstrip().endswith("}") and isinstance(_decoded(text), dict)
+
+
+class _Unknown:
+    """No JSON."""
+
+
+_UNKNOWN: Final = _Unknown()
+
+
+def _decoded(text: str) -> Any:
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        return _UNKNOWN
+    try:
+        return msgspec.json.decode(raw)
+    except UNREADABLE:
+        pass
+    try:
+        return msgspec.json.decode(replace_lone_surrogates(raw))
+    except UNREADABLE:
+        return _UNKNOWN
+
+
+def _as_written(text: str) -> msgspec.Raw:
+    raw = text.strip().encode()
+    try:
+        msgspec.json.decode(raw)
+    except UNREADABLE:
+        raw = replace_lone_surrogates(raw)
+    return msgspec.Raw(raw)
+
+
+def _plain(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _first_object(text: str) -> str | None:
+    """The object that a text begins with; the second of two, if the first is empty."""
+    first, rest = _prefix(text.lstrip())
+    if first == "{}":
+        second, _ = _prefix(rest.lstrip())
+        return second or first
+    return first
+
+
+def _prefix(text: str) -> tuple[str | None, str]:
+    if not text.startswith("{"):
+        return None, text
+    try:
+        _, end = _PREFIX.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, text
+    found = text[:end]
+    return (found, text[end:]) if isinstance(_decoded(found), dict) else (None, text)
+
+
+def _completed(text: str) -> str | None:
+    """An object that was cut, with what is open closed; `None` where that gives no object."""
+    closers: list[str] = []
+    last_whole = 0
+    in_string = False
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "{" | "[" as opener:
+                closers.append(_CLOSERS[opener])
+                last_whole = token.end()
+            case "}" | "]":
+                if closers:
+                    closers.pop()
+            case ",":
+                last_whole = token.start()
+            case '"':
+                in_string = True
+                break
+            case _:
+                pass
+    end = "".join(reversed(closers))
+    whole = text[:last_whole]
+    if in_string:
+        text = _HALF_AN_ESCAPE.sub(lambda match: match[0][: -len(match[1])], text) + '"'
+    if text.rstrip().endswith(":"):
+        text += "null"
+    for attempt in (text, whole):
+        if isinstance(_decoded(attempt + end), dict):
+            return attempt + end
+    return None

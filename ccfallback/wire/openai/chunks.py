@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import replace_lone_surrogates
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from ccfallback.messages.body import UNREADABLE, decode_json
+from ccfallback.messages.sse import BOM
 
 
 class Function(msgspec.Struct):
@@ -84,25 +83,17 @@ def read(data: bytes) -> Chunk | None:
     """A chunk; `None` where there is no JSON object."""
     try:
         return _CHUNK.decode(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         value = decoded(data)
     return _chunk(value) if isinstance(value, Mapping) else None
 
 
 def decoded(data: bytes) -> Any:
-    """JSON, read as kindly as possible; `None` where it is none."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return msgspec.json.decode(data)
-    except _UNREADABLE:
-        pass
-    # Letters cut in two: half of a surrogate pair, or of a UTF-8 sequence.
-    try:
-        return msgspec.json.decode(
-            replace_lone_surrogates(data.decode("utf-8", "replace").encode())
-        )
-    except _UNREADABLE:
-        return None
+    """The JSON value in some bytes, read as liberally as possible; `None` if there is none."""
+    data = data.removeprefix(BOM)
+    value = decode_json(data)
+    # Some relays cut a text in the middle of a character's bytes.
+    return decode_json(data.decode("utf-8", "replace").encode()) if value is None else value
 
 
 def details_text(details: object) -> str:

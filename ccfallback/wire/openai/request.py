@@ -1,7 +1,7 @@
 """A Messages request as a Chat Completions request.
 
-The same body gives the same bytes: a provider's prompt cache lives on that. Nothing is kept
-between two requests, so whatever the answer needs is read off the client's body again.
+The same body always gives the same bytes, because a provider's prompt cache depends on that.
+Nothing is kept between two requests: what the answer needs is read off the client's body again.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,39 @@ from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.tools import ToolNames
+from ccfallback.messages.turns import blocks_of
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.openai.content import Part, blocks_of, content_of, is_text, parts_of, text_part
-from ccfallback.wire.openai.effort import Wish, is_openai_reasoning, reasoning_members
-from ccfallback.wire.openai.messages import Message, to_messages
-from ccfallback.wire.openai.schemas import is_strict
-from ccfallback.wire.openai.tools import choice_of, forces_server_tool, functions_of, tools_of
+from ccfallback.wire.openai.history import (
+    Message,
+    Part,
+    content_of,
+    is_text,
+    parts_of,
+    text_part,
+    to_messages,
+)
+from ccfallback.wire.openai.reasoning import (
+    ThinkingRequest,
+    is_openai_reasoning,
+    reasoning_members,
+)
+from ccfallback.wire.openai.tools import (
+    choice_members,
+    client_tools,
+    forces_server_tool,
+    functions,
+    is_strict,
+)
 
 _SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
 
 
 def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
-    """The body for `/chat/completions` that asks `model` what the client asked.
+    """The body for `/chat/completions` that asks `model` what the client asks.
 
     Raises `Unconvertible`.
     """
-    _refuse(body)
+    _check(body)
     try:
         members = _members(body, quirks, model)
         return Body.parse(msgspec.json.encode(members))
@@ -37,8 +54,8 @@ def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
         raise Unconvertible("it is nested too deeply") from None
 
 
-def _refuse(body: Body) -> None:
-    """Refuse what would be answered wrongly rather than not at all."""
+def _check(body: Body) -> None:
+    """Refuse a request that another model would answer wrongly."""
     compaction, thread = body.get("compaction"), body.get("thread")
     if isinstance(compaction, dict) and compaction.get("type") == "summarize":
         raise Unconvertible("it asks for a compaction, which only Anthropic makes")
@@ -47,35 +64,37 @@ def _refuse(body: Body) -> None:
 
 
 def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
-    tools = tools_of(body)
+    tools = client_tools(body)
     if forces_server_tool(body, tools):
         raise Unconvertible("it demands a tool that only Anthropic runs")
     names = ToolNames.of(body)
     messages = to_messages(body.get("messages"), quirks, names)
     if not messages:
         raise Unconvertible("no message of it can be sent")
-    wish = Wish.of(body)
+    thinking = ThinkingRequest.of(body)
     max_tokens = _max_tokens(body.get("max_tokens"), quirks)
     schema = _schema(body)
-    made: dict[str, Any] = {
+    members: dict[str, Any] = {
         "model": model,
         "messages": _with_system(_system_parts(body, schema, quirks), messages, quirks),
     }
     if max_tokens:
-        made[_max_tokens_field(quirks, model)] = max_tokens
+        members[_max_tokens_field(quirks, model)] = max_tokens
     if body.stream:
-        made["stream"] = True
+        members["stream"] = True
         if quirks.stream_usage:
-            made["stream_options"] = {"include_usage": True}
-    made |= _sampling(body, quirks, model, wish)
-    made |= reasoning_members(wish, quirks, model, has_tools=bool(tools), max_tokens=max_tokens)
-    made |= _response_format(schema, quirks)
+            members["stream_options"] = {"include_usage": True}
+    members |= _sampling(body, quirks, model, thinks=thinking.thinks)
+    members |= reasoning_members(
+        thinking, quirks, model, has_tools=bool(tools), max_tokens=max_tokens
+    )
+    members |= _response_format(schema, quirks)
     if tools:
-        made["tools"] = functions_of(tools, names, quirks)
-        made |= choice_of(body.get("tool_choice"), tools, names, quirks)
+        members["tools"] = functions(tools, names, quirks)
+        members |= choice_members(body.get("tool_choice"), tools, names, quirks)
     if quirks.user_field:
-        made |= _user(body.get("metadata"))
-    return {**made, **quirks.extra_body}
+        members |= _user(body.get("metadata"))
+    return {**members, **quirks.extra_body}
 
 
 def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> list[Message]:
@@ -87,8 +106,8 @@ def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> 
     first, rest = messages[0], messages[1:]
     if first["role"] != "user":
         first, rest = {"content": []}, messages
-    told = first["content"]
-    parts = [*parts, *([text_part(told)] if isinstance(told, str) else told)]
+    content = first["content"]
+    parts = [*parts, *([text_part(content)] if isinstance(content, str) else content)]
     return [{"role": "user", "content": content_of(parts, joined=quirks.string_content)}, *rest]
 
 
@@ -101,10 +120,10 @@ def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> 
 
 
 def _max_tokens(wanted: object, quirks: Quirks) -> int:
-    """The limit of the answer; zero where there is none."""
+    """The limit of the answer's tokens; zero if there is none."""
     if not isinstance(wanted, int) or isinstance(wanted, bool):
         return 0
-    # Nobody else knows a limit of zero, by which the client only warms the cache.
+    # With a limit of zero the client only warms the cache; other providers refuse that.
     wanted = max(wanted, 1)
     return min(wanted, quirks.max_output_tokens) if quirks.max_output_tokens else wanted
 
@@ -115,8 +134,8 @@ def _max_tokens_field(quirks: Quirks, model: str) -> str:
     return "max_completion_tokens" if is_openai_reasoning(model) else "max_tokens"
 
 
-def _sampling(body: Body, quirks: Quirks, model: str, wish: Wish) -> dict[str, Any]:
-    """What steers the choice of words, and what ends it."""
+def _sampling(body: Body, quirks: Quirks, model: str, *, thinks: bool) -> dict[str, Any]:
+    """The members that steer the choice of words and end the answer."""
     if is_openai_reasoning(model):
         return {}
     given = body.get("stop_sequences")
@@ -125,13 +144,13 @@ def _sampling(body: Body, quirks: Quirks, model: str, wish: Wish) -> dict[str, A
         for text in (given if isinstance(given, list) else ())
         if isinstance(text, str) and text.strip()
     ]
-    made: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     if stops and quirks.stop_limit:
-        made["stop"] = stops[: quirks.stop_limit]
+        members["stop"] = stops[: quirks.stop_limit]
     for key, is_sent in _STEERING:
-        if is_sent(quirks) and not wish.thinks and _is_number(body.get(key)):
-            made[key] = body.get(key)
-    return made
+        if is_sent(quirks) and not thinks and _is_number(body.get(key)):
+            members[key] = body.get(key)
+    return members
 
 
 _STEERING: Final[tuple[tuple[str, Callable[[Quirks], bool]], ...]] = (
@@ -142,7 +161,7 @@ _STEERING: Final[tuple[tuple[str, Callable[[Quirks], bool]], ...]] = (
 
 
 def _schema(body: Body) -> dict[str, Any] | None:
-    """The schema that the answer has to follow, in its place or in the older one."""
+    """The schema that the answer has to follow, from the current member or the older one."""
     config = body.get("output_config")
     newer = config.get("format") if isinstance(config, dict) else None
     for form in (newer, body.get("output_format")):
@@ -164,7 +183,7 @@ def _response_format(schema: dict[str, Any] | None, quirks: Quirks) -> dict[str,
 
 
 def _user(metadata: object) -> dict[str, Any]:
-    """A pseudonym: the id itself names a device and an account, and is too long besides."""
+    """A pseudonym for the user's id, which names a device and an account, and is too long."""
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str) or not user_id:
         return {}

@@ -1,146 +1,372 @@
-"""Which tools a request has for the provider, and which of them the model has to call.
+"""The tools of a request as functions, with their schemas and the ids of their calls.
 
-Only what the client runs itself can be asked of another model: Anthropic's own tools stay
-behind, and so does a tool that is not loaded yet.
+Another provider can only offer tools that the client runs itself. Anthropic's own tools are left
+out, and so is a tool that is not loaded yet.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.tools import ToolNames
-from ccfallback.wire.openai.content import Block, blocks_of, said
-from ccfallback.wire.openai.schemas import is_strict, parameters_of
+from ccfallback.messages.json_schema import (
+    Schema,
+    map_subschemas,
+    resolve_reference,
+    subschemas,
+)
+from ccfallback.messages.tools import ToolNames, alphanumerics, tools_after_changes
+from ccfallback.messages.turns import blocks_of, kind_of, objects_in, string
 
 Tool = Mapping[str, Any]
 
 _SERVER: Final = re.compile(
     r"(?:web_search|web_fetch|code_execution|tool_search_tool|advisor|mcp_toolset)(?:_|$)"
 )
-
 _CHOICES: Final[Mapping[str, str]] = {"auto": "auto", "any": "required", "none": "none"}
 
-
-def tools_of(body: Body) -> list[Tool]:
-    """The tools of the client's request that another model may call, as the client named them."""
-    known: dict[str, Tool] = {}
-    for tool in _objects(body.get("tools")):
-        if _name(tool) and _is_custom(tool):
-            known.setdefault(_name(tool), tool)
-    tools = dict(known)
-    history = _objects(body.get("messages"))
-    asleep = {name for name, tool in tools.items() if tool.get("defer_loading") is True}
-    for block in _changes(history):
-        changed = _definition(block.get("tool"))
-        name = _name(changed)
-        if block.get("type") == "tool_removal":
-            tools.pop(name, None)
-        elif name in known:
-            tools.setdefault(name, known[name])
-            asleep.discard(name)
-        elif name and "input_schema" in changed and _is_custom(changed):
-            tools.setdefault(name, changed)
-    if asleep:
-        asleep -= {_name(body.get("tool_choice")), *_used(history)}
-    return [tool for name, tool in tools.items() if name not in asleep]
+_MAX_ID: Final = 40
+"""OpenAI's limit was 40 and became 64; others kept the old one."""
+_MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
-def functions_of(tools: Iterable[Tool], names: ToolNames, quirks: Quirks) -> list[dict[str, Any]]:
-    """The tools in the other format."""
+def client_tools(body: Body) -> list[Tool]:
+    """The tools that another model may call, under the client's names of them."""
+    tools: dict[str, Tool] = {}
+    for tool in tools_after_changes(body):
+        if string(tool, "name").strip() and _is_custom(tool):
+            tools.setdefault(tool["name"], tool)
+    unloaded = {name for name, tool in tools.items() if tool.get("defer_loading") is True}
+    if unloaded:
+        unloaded -= {string(body.get("tool_choice"), "name"), *_used_names(body)}
+    return [tool for name, tool in tools.items() if name not in unloaded]
+
+
+def functions(tools: Iterable[Tool], names: ToolNames, quirks: Quirks) -> list[dict[str, Any]]:
+    """The tools as the request lists them."""
     return [
         {"type": "function", "function": _function(tool, names, quirks.schema)} for tool in tools
     ]
 
 
-def choice_of(
+def choice_members(
     choice: object, tools: Iterable[Tool], names: ToolNames, quirks: Quirks
 ) -> dict[str, Any]:
-    """The members of a request that say which tool to call; only for one that has tools."""
+    """The members of a request with tools that say which of them to call."""
     if not isinstance(choice, dict):
         return {}
-    made: dict[str, Any] = {}
-    kind, name = said(choice.get("type")), said(choice.get("name"))
+    members: dict[str, Any] = {}
+    kind, name = kind_of(choice), string(choice, "name")
     if kind == "tool":
         is_there = quirks.tool_choice_required and any(tool["name"] == name for tool in tools)
         function = {"type": "function", "function": {"name": names.to_provider(name)}}
-        made["tool_choice"] = function if is_there else "auto"
+        members["tool_choice"] = function if is_there else "auto"
     elif kind in _CHOICES:
-        refused = kind == "any" and not quirks.tool_choice_required
-        made["tool_choice"] = "auto" if refused else _CHOICES[kind]
+        is_refused = kind == "any" and not quirks.tool_choice_required
+        members["tool_choice"] = "auto" if is_refused else _CHOICES[kind]
     if choice.get("disable_parallel_tool_use") is True and quirks.parallel_tool_calls:
-        made["parallel_tool_calls"] = False
-    return made
+        members["parallel_tool_calls"] = False
+    return members
 
 
 def forces_server_tool(body: Body, tools: list[Tool]) -> bool:
-    """Whether the answer has to be a call that only Anthropic can make."""
+    """Whether the answer must be a call of a tool that only Anthropic runs."""
     choice = body.get("tool_choice")
     if not isinstance(choice, dict):
         return False
-    asked = [tool for tool in _objects(body.get("tools")) if _is_server(tool)]
+    server_tools = [tool for tool in objects_in(body.get("tools")) if _is_server(tool)]
     if choice.get("type") == "any":
-        return bool(asked) and not tools
+        return bool(server_tools) and not tools
+    name = string(choice, "name")
     return choice.get("type") == "tool" and any(
-        _name(tool) == said(choice.get("name")) for tool in asked
+        string(tool, "name") == name for tool in server_tools
     )
+
+
+def provider_tool_id(tool_id: str, style: str) -> str:
+    """A call's id as the provider takes it: the same for the call and its result."""
+    if style == "mistral":
+        return tool_id if _MISTRAL_ID.fullmatch(tool_id) else alphanumerics(tool_id, 9)
+    if style == "short" and len(tool_id) > _MAX_ID:
+        return f"call_{alphanumerics(tool_id, 24)}"
+    return tool_id
 
 
 def _function(tool: Tool, names: ToolNames, dialect: str) -> dict[str, Any]:
     function: dict[str, Any] = {"name": names.to_provider(tool["name"])}
-    description = said(tool.get("description"))
-    if description:
+    description = string(tool, "description")
+    if description.strip():
         function["description"] = description
-    function["parameters"] = parameters_of(tool.get("input_schema"), dialect)
+    function["parameters"] = parameters(tool.get("input_schema"), dialect)
     if tool.get("strict") is True and dialect == "openai" and is_strict(function["parameters"]):
         function["strict"] = True
     return function
 
 
 def _is_custom(tool: Tool) -> bool:
-    kind = tool.get("type")
-    return kind in (None, "custom") or (
+    """Whether the client runs a tool; a type that we do not know may be a custom tool too."""
+    return tool.get("type") in (None, "custom") or (
         isinstance(tool.get("input_schema"), dict) and not _is_server(tool)
     )
 
 
 def _is_server(tool: Tool) -> bool:
-    return _SERVER.match(said(tool.get("type"))) is not None
+    return _SERVER.match(kind_of(tool)) is not None
 
 
-def _changes(history: list[Block]) -> Iterator[Block]:
-    """Tools that came and went in the course of the conversation."""
-    for message in history:
-        if message.get("role") == "system":
-            for block in blocks_of(message.get("content")):
-                if block.get("type") in ("tool_addition", "tool_removal"):
-                    yield block
-
-
-def _used(history: list[Block]) -> Iterator[str]:
+def _used_names(body: Body) -> Iterator[str]:
     """The names of tools that the conversation has loaded or called."""
-    for message in history:
+    for message in objects_in(body.messages):
         for block in blocks_of(message.get("content")):
-            if block.get("type") == "tool_use":
-                yield _name(block)
-            elif block.get("type") == "tool_result":
+            if kind_of(block) == "tool_use":
+                yield string(block, "name")
+            elif kind_of(block) == "tool_result":
                 for item in blocks_of(block.get("content")):
-                    if item.get("type") == "tool_reference":
-                        yield said(item.get("tool_name"))
+                    if kind_of(item) == "tool_reference":
+                        yield string(item, "tool_name")
 
 
-def _definition(tool: object) -> Tool:
-    """The tool that came or went: its definition, or a reference to one by name."""
-    if not isinstance(tool, dict):
-        return {}
-    definition = tool.get("definition")
-    return definition if isinstance(definition, dict) else tool
+# Schemas
 
 
-def _name(tool: object) -> str:
-    return said(tool.get("name")) if isinstance(tool, dict) else ""
+_UNREAD: Final = frozenset({"$schema", "$id", "$comment"})
+"""Keywords that no provider reads and some refuse."""
+
+_TYPED: Final = frozenset({"type", "anyOf", "oneOf", "allOf", "$ref"})
+"""Keywords that tell the type of a value."""
+
+_TYPE_NAMES: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+}
 
 
-def _objects(value: object) -> list[Block]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def parameters(schema: object, dialect: str) -> Schema:
+    """The schema of a function's parameters in a provider's dialect.
+
+    It always describes an object with properties.
+    """
+    given = schema if isinstance(schema, dict) else {}
+    made: Schema = _DIALECTS.get(dialect, _plain)(given)
+    if made.get("type") != "object":
+        made = {"type": "object", **{key: made[key] for key in made if key != "type"}}
+    if not isinstance(made.get("properties"), dict):
+        made["properties"] = {}
+    return made
+
+
+def is_strict(schema: object) -> bool:
+    """Whether a schema fits `strict`: every object requires all properties and allows no others."""
+    if isinstance(schema, list):
+        return all(is_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    properties = schema.get("properties")
+    if isinstance(properties, dict) or schema.get("type") == "object":
+        names = set(properties) if isinstance(properties, dict) else set()
+        required = schema.get("required", [])
+        if schema.get("additionalProperties") is not False or not isinstance(required, list):
+            return False
+        if {name for name in required if isinstance(name, str)} != names:
+            return False
+    return all(is_strict(child) for child in subschemas(schema))
+
+
+def _plain(schema: Any) -> Any:
+    """A schema without keywords that no provider reads."""
+    if not isinstance(schema, dict):
+        return schema
+    return map_subschemas({key: schema[key] for key in schema if key not in _UNREAD}, _plain)
+
+
+def _kimi(schema: Any) -> Any:
+    """A schema as Moonshot checks it: a type everywhere except beside `anyOf`, bare references."""
+    if not isinstance(schema, dict):
+        return schema
+    made = map_subschemas({key: schema[key] for key in schema if key not in _UNREAD}, _kimi)
+    if "definitions" in made:
+        older = made.pop("definitions")
+        made.setdefault("$defs", older)
+    reference = made.get("$ref")
+    if isinstance(reference, str):
+        reference = reference.replace("#/definitions/", "#/$defs/", 1)
+        beside = {"$defs": made["$defs"]} if "$defs" in made else {}
+        is_local = reference.startswith("#/$defs/")
+        return {"$ref": reference, **beside} if is_local else {"type": "object", **beside}
+    properties = made.get("properties")
+    if isinstance(properties, dict):
+        made["properties"] = {name: _typed(item) for name, item in properties.items()}
+    options = made.get("anyOf")
+    if isinstance(options, list) and "type" in made:
+        shared = made.pop("type")
+        made["anyOf"] = [
+            {"type": shared, **item}
+            if isinstance(item, dict) and not _TYPED & item.keys()
+            else item
+            for item in options
+        ]
+    return made
+
+
+def _typed(schema: Any) -> Any:
+    """A property with a type, guessed if it has none."""
+    if not isinstance(schema, dict):
+        return {"type": "string"}
+    if _TYPED & schema.keys():
+        return schema
+    if "properties" in schema:
+        return {"type": "object", **schema}
+    if "items" in schema:
+        return {"type": "array", **schema}
+    values = schema.get("enum")
+    sample = values[0] if isinstance(values, list) and values else schema.get("const")
+    return {"type": _TYPE_NAMES.get(type(sample), "string"), **schema}
+
+
+_GEMINI_KEYWORDS: Final = (
+    "type",
+    "nullable",
+    "description",
+    "format",
+    "enum",
+    "required",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minimum",
+    "maximum",
+)
+"""The keywords that Gemini has in common with JSON schemas."""
+_GEMINI_FORMATS: Final = ("date-time", "int32", "int64", "float", "double")
+
+_MAX_INLINED: Final = 256
+"""References that are replaced by their targets; each may double the size of a schema."""
+
+
+def for_gemini(schema: Schema) -> Schema:
+    """A schema in Gemini's subset of the language.
+
+    It has no references, alternatives are `anyOf`, and `null` is a flag. Where that cannot
+    express the schema, any object is allowed.
+    """
+    return _GeminiTranslation(schema).node(schema, ())
+
+
+class _GeminiTranslation:
+    """The translation of one schema, which holds the targets of its references."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._inlined = 0
+
+    def node(self, schema: Any, path: tuple[str, ...]) -> Schema:
+        """Translate one subschema; `path` holds the references that led to it."""
+        if not isinstance(schema, dict):
+            return {"type": "string"}
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            target = resolve_reference(reference, self._root)
+            self._inlined += 1
+            if target is None or reference in path or self._inlined > _MAX_INLINED:
+                kept = ("description",) if "description" in schema else ()
+                return {"type": "object", **{key: schema[key] for key in kept}}
+            beside = {key: value for key, value in schema.items() if key != "$ref"}
+            return self.node({**target, **beside}, (*path, reference))
+        return self._plain_node(self._with_all_of(schema), path)
+
+    def _plain_node(self, schema: Schema, path: tuple[str, ...]) -> Schema:
+        made: Schema = {key: schema[key] for key in _GEMINI_KEYWORDS if key in schema}
+        if made.get("format") not in _GEMINI_FORMATS:
+            made.pop("format", None)
+        if "enum" not in made and "const" in schema:
+            made["enum"] = [schema["const"]]
+        options = [item for key in ("anyOf", "oneOf") for item in _list(schema.get(key))]
+        _set_type(made, options)
+        self._set_options(made, options, path)
+        _set_enum(made)
+        self._set_members(made, schema, path)
+        return made
+
+    def _set_options(self, made: Schema, options: list[Any], path: tuple[str, ...]) -> None:
+        real = [
+            item for item in options if not (isinstance(item, dict) and item.get("type") == "null")
+        ]
+        if len(real) < len(options):
+            made["nullable"] = True
+        if len(real) == 1:
+            for key, value in self.node(real[0], path).items():
+                made.setdefault(key, value)
+        elif real:
+            made["anyOf"] = [self.node(item, path) for item in real]
+
+    def _set_members(self, made: Schema, schema: Schema, path: tuple[str, ...]) -> None:
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            made["properties"] = {name: self.node(item, path) for name, item in properties.items()}
+        names = made.get("properties", {})
+        required = [
+            name
+            for name in _list(made.pop("required", None))
+            if isinstance(name, str) and name in names
+        ]
+        if required:
+            made["required"] = required
+        if made.get("type") == "array" and "items" not in made:
+            made["items"] = self.node(schema.get("items"), path)
+
+    def _with_all_of(self, schema: Schema) -> Schema:
+        """A schema merged with the parts of its `allOf`."""
+        merged = dict(schema)
+        for part in _list(merged.pop("allOf", None)):
+            if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+                part = resolve_reference(part["$ref"], self._root)
+            for key, value in part.items() if isinstance(part, dict) else ():
+                own = merged.get(key)
+                if isinstance(own, dict) and isinstance(value, dict):
+                    merged[key] = {**value, **own}
+                elif isinstance(own, list) and isinstance(value, list) and key == "required":
+                    merged[key] = [*own, *value]
+                else:
+                    merged.setdefault(key, value)
+        return merged
+
+
+def _set_type(made: Schema, options: list[Any]) -> None:
+    """Write a list of types as Gemini does: one type, and a flag for `null`."""
+    types = made.get("type")
+    if not isinstance(types, list):
+        return
+    named = [name for name in types if isinstance(name, str) and name != "null"]
+    if len(named) < len(types):
+        made["nullable"] = True
+    del made["type"]
+    if len(named) == 1:
+        made["type"] = named[0]
+    elif not options:
+        options += [{"type": name} for name in named]
+
+
+def _set_enum(made: Schema) -> None:
+    """Leave out the values of an `enum` that Gemini refuses: all but texts."""
+    values = made.pop("enum", None)
+    texts = [value for value in _list(values) if isinstance(value, str) and value]
+    if texts and made.get("type", "string") == "string":
+        made["type"] = "string"
+        made["enum"] = texts
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+_DIALECTS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "openai": _plain,
+    "gemini": for_gemini,
+    "kimi": _kimi,
+}

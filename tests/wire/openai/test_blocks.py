@@ -4,7 +4,6 @@ import msgspec
 
 from ccfallback.messages.thinking import envelope_of, is_own
 from ccfallback.wire.openai.blocks import Blocks
-from ccfallback.wire.openai.usage import NOTHING_YET
 
 
 def blocks() -> Blocks:
@@ -36,7 +35,7 @@ def test_a_block_closes_the_one_before_it() -> None:
     written.arguments("{}")
     written.close()
     written.close()
-    written.end("tool_use", None, dict(NOTHING_YET))
+    written.end("tool_use", None, {"output_tokens": 1})
     assert names(written.taken())[3:] == [
         *(b"content_block_stop", b"content_block_start", b"content_block_delta"),
         *(b"content_block_stop", b"message_delta", b"message_stop"),
@@ -55,7 +54,7 @@ def test_thinking_is_signed_when_it_closes() -> None:
 
 def test_an_end_without_content_has_a_message_too() -> None:
     written = blocks()
-    written.end("max_tokens", None, dict(NOTHING_YET))
+    written.end("max_tokens", None, {"output_tokens": 1})
     assert names(written.taken()) == [b"message_start", b"message_delta", b"message_stop"]
     assert not written.started
 

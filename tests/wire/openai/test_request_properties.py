@@ -15,7 +15,7 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.tools import ToolNames
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.request import to_openai
-from ccfallback.wire.openai.schemas import parameters_of
+from ccfallback.wire.openai.tools import parameters
 
 QUIRKS = st.one_of(
     st.just(Quirks()),
@@ -123,7 +123,7 @@ def test_no_request_is_too_strange(members: dict[str, Any], quirks: Quirks, mode
 @given(JSON, st.sampled_from(["openai", "gemini", "kimi"]))
 def test_no_schema_is_too_strange(schema: Any, dialect: str) -> None:
     before = msgspec.json.encode(schema)
-    made = parameters_of(schema, dialect)
+    made = parameters(schema, dialect)
     assert made["type"] == "object"
     assert isinstance(made["properties"], dict)
     assert msgspec.json.encode(schema) == before

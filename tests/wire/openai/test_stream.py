@@ -14,7 +14,7 @@ from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import envelope_of, is_own, mark
 from ccfallback.messages.tokens import Usage
-from ccfallback.wire.openai.response import whole
+from ccfallback.wire.openai.stream import whole
 from tests.messages.test_assemble import accumulated
 from tests.wire.openai import grammar
 from tests.wire.openai.upstream import (

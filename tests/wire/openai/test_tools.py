@@ -1,11 +1,13 @@
-"""Tools: who comes along, and who has to be called."""
+"""Tools as functions: which ones are sent, their schemas, and the ids of their calls."""
 
+import re
 from typing import Any
 
 import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.wire.format import Unconvertible
+from ccfallback.wire.openai.tools import for_gemini, is_strict, parameters, provider_tool_id
 
 from .asked import asked, assistant, call, result, system, tool, user
 
@@ -173,3 +175,190 @@ def test_a_forced_tool_of_anthropics_cannot_be_asked_for(tools: Any, choice: Any
 
 def test_a_tool_of_anthropics_that_is_not_forced_is_left_out() -> None:
     assert sent(SEARCH, tool_choice={"type": "auto"}) == []
+
+
+EMPTY = {"type": "object", "properties": {}}
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "gemini", "kimi", "unheard of"])
+@pytest.mark.parametrize("schema", [{}, None, [], "x", {"type": "object"}, {"properties": 3}])
+def test_parameters_are_an_object_with_properties(schema: Any, dialect: str) -> None:
+    assert parameters(schema, dialect) == EMPTY
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"properties": {"a": TEXT}}, {"type": "object", "properties": {"a": TEXT}}),
+        ({"type": ["object", "null"], "properties": {}}, EMPTY),
+        ({"$schema": "x", "$id": "y", "$comment": "z", **EMPTY}, EMPTY),
+        (
+            {**EMPTY, "additionalProperties": {"$comment": "z", "type": "string"}},
+            {**EMPTY, "additionalProperties": TEXT},
+        ),
+    ],
+)
+def test_a_schema_is_completed_and_freed_of_what_nobody_reads(schema: Any, expected: Any) -> None:
+    assert parameters(schema, "openai") == expected
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"$schema": {"$id": "x", "type": "string"}, "type": TEXT},
+        "required": ["$schema"],
+        "default": {"$comment": "data"},
+    }
+    assert parameters(schema, "openai") == {
+        "type": "object",
+        "properties": {"$schema": TEXT, "type": TEXT},
+        "required": ["$schema"],
+        "default": {"$comment": "data"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"type": "string", "anyOf": [{"minLength": 1}, {"const": ""}]},
+            {"anyOf": [{"type": "string", "minLength": 1}, {"type": "string", "const": ""}]},
+        ),
+        ({"description": "any"}, {"type": "string", "description": "any"}),
+        ({"enum": [1, 2]}, {"type": "integer", "enum": [1, 2]}),
+        ({"properties": {"b": {}}}, {"type": "object", "properties": {"b": TEXT}}),
+        ({"items": TEXT}, {"type": "array", "items": TEXT}),
+        (True, TEXT),
+        ({"$ref": "#/definitions/D", "description": "x"}, {"$ref": "#/$defs/D"}),
+        ({"$ref": "https://x.y/z"}, {"type": "object"}),
+    ],
+)
+def test_moonshot_gets_a_type_for_everything_and_plain_references(
+    given: Any, expected: Any
+) -> None:
+    schema = {"type": "object", "properties": {"a": given}}
+    assert parameters(schema, "kimi")["properties"]["a"] == expected
+
+
+def test_moonshot_finds_definitions_under_their_newer_name() -> None:
+    schema = {**EMPTY, "definitions": {"D": {"$comment": "x", "type": "string"}}}
+    assert parameters(schema, "kimi") == {**EMPTY, "$defs": {"D": TEXT}}
+
+
+CLOSED = {"additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({**EMPTY, **CLOSED}, True),
+        (EMPTY, False),
+        ({**CLOSED, "properties": {"a": TEXT}, "required": ["a"]}, True),
+        ({**CLOSED, "properties": {"a": EMPTY}, "required": ["a"]}, False),
+        ({**CLOSED, "properties": {"a": {"items": EMPTY}}, "required": ["a"]}, False),
+        ({"anyOf": [TEXT, EMPTY]}, False),
+        ({**CLOSED, "properties": {"a": TEXT}, "required": 3}, False),
+    ],
+)
+def test_strict_is_all_required_and_nothing_else(schema: Any, strict: bool) -> None:
+    assert is_strict(schema) == strict
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string", "$schema": "x", "default": "", "examples": []}, TEXT),
+        ({"type": ["string", "null"]}, {"type": "string", "nullable": True}),
+        ({"type": ["string", "integer"]}, {"anyOf": [TEXT, {"type": "integer"}]}),
+        ({"anyOf": [TEXT, {"type": "null"}]}, {"type": "string", "nullable": True}),
+        (
+            {"oneOf": [TEXT, {"type": "number"}]},
+            {"anyOf": [TEXT, {"type": "number"}]},
+        ),
+        ({"const": "a"}, {"type": "string", "enum": ["a"]}),
+        ({"type": "integer", "enum": [1, 2]}, {"type": "integer"}),
+        ({"type": "string", "format": "uri"}, TEXT),
+        ({"type": "string", "format": "date-time"}, {"type": "string", "format": "date-time"}),
+        ({"type": "array"}, {"type": "array", "items": TEXT}),
+        (
+            {"type": "integer", "exclusiveMinimum": 0, "minimum": 1},
+            {"type": "integer", "minimum": 1},
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"description": "x", "type": "string"}},
+                "required": ["a", "gone"],
+                "additionalProperties": False,
+            },
+            {
+                "type": "object",
+                "properties": {"a": {"type": "string", "description": "x"}},
+                "required": ["a"],
+            },
+        ),
+        (
+            {
+                "allOf": [
+                    {"properties": {"a": TEXT}},
+                    {"properties": {"b": TEXT}},
+                ],
+                "type": "object",
+            },
+            {"type": "object", "properties": {"b": TEXT, "a": TEXT}},
+        ),
+    ],
+)
+def test_a_schema_is_said_in_the_subset(schema: Any, expected: Any) -> None:
+    assert for_gemini(schema) == expected
+
+
+def test_references_are_put_in_place() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/A", "description": "mine"}},
+        "$defs": {"A": {"type": "string", "description": "theirs"}},
+    }
+    assert for_gemini(schema) == {
+        "type": "object",
+        "properties": {"a": {"type": "string", "description": "mine"}},
+    }
+
+
+def test_a_reference_in_a_circle_ends_as_any_object() -> None:
+    tree = {"type": "object", "properties": {"child": {"$ref": "#/$defs/T"}}}
+    made = for_gemini({"$ref": "#/$defs/T", "$defs": {"T": tree}})
+    assert made == {"type": "object", "properties": {"child": {"type": "object"}}}
+    assert for_gemini({"allOf": [{"$ref": "#"}, {"$ref": "#/allOf/0"}]}) == {}
+
+
+def test_a_schema_that_doubles_with_each_reference_stays_small() -> None:
+    defs = {
+        f"D{index}": {
+            "type": "object",
+            "properties": {
+                "l": {"$ref": f"#/$defs/D{index + 1}"},
+                "r": {"$ref": f"#/$defs/D{index + 1}"},
+            },
+        }
+        for index in range(40)
+    }
+    assert len(str(for_gemini({"$ref": "#/$defs/D0", "$defs": defs}))) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("tool_id", "style", "form"),
+    [
+        ("toolu_01", "short", r"toolu_01"),
+        ("toolu_01", "keep", r"toolu_01"),
+        ("x" * 41, "keep", r"x{41}"),
+        ("x" * 41, "short", r"call_[A-Za-z0-9]{24}"),
+        ("toolu_01", "mistral", r"[A-Za-z0-9]{9}"),
+        ("AbCdEf123", "mistral", r"AbCdEf123"),
+    ],
+)
+def test_an_id_fits_the_provider(tool_id: str, style: str, form: str) -> None:
+    sent = provider_tool_id(tool_id, style)
+    assert re.fullmatch(form, sent)
+    assert provider_tool_id(tool_id, style) == sent

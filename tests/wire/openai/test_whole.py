@@ -14,8 +14,17 @@ from ccfallback.messages.thinking import envelope_of, mark
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import Whole
-from ccfallback.wire.openai.response import whole
-from tests.wire.openai.upstream import ASKED, NOT_THINKING, body, completion, piece
+from ccfallback.wire.openai.stream import whole
+from tests.wire.openai.upstream import (
+    ASKED,
+    DONE,
+    NOT_THINKING,
+    body,
+    chunk,
+    completion,
+    piece,
+    translate,
+)
 
 
 def answer(
@@ -156,6 +165,25 @@ def test_details_travel_in_the_signature() -> None:
 def test_details_alone_are_no_answer() -> None:
     message = {"content": "", "reasoning_details": [{"type": "reasoning.encrypted"}]}
     assert whole(completion(message), ASKED).error is not None
+
+
+def test_details_of_a_cut_answer_are_kept() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "c2VjcmV0"}]
+    message = {"content": None, "reasoning_details": details}
+    [thought] = answer(message, "length")["content"]
+    assert envelope_of(thought["signature"]) == {"reasoning_details": details}
+    stream = translate(chunk(message, "length"), DONE)
+    assert [block["content_block"]["type"] for block in stream.events[1:2]] == ["thinking"]
+    assert stream.stop_reason == "max_tokens"
+
+
+def test_a_refusal_comes_after_all_other_text() -> None:
+    message = {"content": "<thi", "refusal": "no"}
+    raw = completion(message, "content_filter")
+    value = msgspec.json.decode(whole(raw, ASKED, think_tags=True).body)
+    assert value["content"] == [{"type": "text", "text": "<thino"}]
+    read = translate(chunk(message, "content_filter"), DONE, think_tags=True)
+    assert read.blocks == [("text", "<thino")]
 
 
 def test_content_in_parts() -> None:

@@ -1,11 +1,17 @@
-"""How hard the model shall think, in each provider's words."""
+"""Thinking: how it is asked for, and how an answer carries it."""
 
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
-from ccfallback.wire.openai.effort import is_openai_reasoning
+from ccfallback.wire.openai.reasoning import (
+    ReasoningDetails,
+    ThinkTags,
+    is_openai_reasoning,
+)
 
 from .asked import asked, system, tool, user
 
@@ -160,3 +166,82 @@ def test_openais_models_have_rules_of_their_own(
 )
 def test_models_of_openais_that_think_are_known_by_name(model: str, is_one: bool) -> None:
     assert is_openai_reasoning(model) == is_one
+
+
+def split(*parts: str) -> tuple[str, str]:
+    tags = ThinkTags()
+    found = [*(tags.split(part) for part in parts), tags.flush()]
+    return "".join(pair[0] for pair in found), "".join(pair[1] for pair in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>a</think>b", "a", "b"),
+        ("\n <think>\na\n</think>\n\nb", "\na\n", "b"),
+        ("<think></think>b", "", "b"),
+        ("<think>a", "a", ""),
+        ("<think>a</thi", "a</thi", ""),
+        ("<think>a < b</think>c</think>", "a < b", "c</think>"),
+        ("b <think>a</think>", "", "b <think>a</think>"),
+        (" \n b", "", " \n b"),
+        ("<thinking>a", "", "<thinking>a"),
+        ("<thi", "", "<thi"),
+        (" ", "", " "),
+        ("", "", ""),
+    ],
+)
+def test_split(text: str, thinking: str, answer: str) -> None:
+    assert split(text) == (thinking, answer)
+    assert split(*text) == (thinking, answer)
+
+
+@settings(deadline=None)
+@given(parts=st.lists(st.sampled_from(["<", "think", ">", "</", "<think>", "</think>", " ", "a"])))
+def test_the_pieces_make_no_difference(parts: list[str]) -> None:
+    assert split("".join(parts)) == split(*parts)
+
+
+def test_nothing_is_held_longer_than_it_must_be() -> None:
+    tags = ThinkTags()
+    assert tags.split("<think>a</") == ("a", "")
+    assert tags.split("b") == ("</b", "")
+    assert not tags.is_past
+    assert tags.split("</think>") == ("", "")
+    assert tags.split("\n") == ("", "")
+    assert tags.split("\nc\n") == ("", "c\n")
+    assert tags.is_past
+
+
+def test_fragments_of_one_detail_become_one() -> None:
+    details = ReasoningDetails()
+    head = {"type": "reasoning.text", "index": 0, "format": "f"}
+    first: dict[str, Any] = {**head, "text": "a"}
+    for item in (first, {**head, "text": "b"}, {**head, "text": None, "signature": "s"}):
+        details.add([item])
+    details.add([{"type": "reasoning.encrypted", "index": 1, "data": "x"}, "rubbish"])
+    assert details
+    assert details.take_envelope() == {
+        "reasoning_details": [
+            {**head, "text": "ab", "signature": "s"},
+            {"type": "reasoning.encrypted", "index": 1, "data": "x"},
+        ]
+    }
+    assert first["text"] == "a"
+
+
+def test_they_are_handed_over_once() -> None:
+    details = ReasoningDetails()
+    details.add([{"type": "a"}])
+    assert details.take_envelope() is not None
+    assert not details
+    assert details.take_envelope() is None
+
+
+def test_what_is_no_list_is_nothing() -> None:
+    details = ReasoningDetails()
+    details.add("x")
+    details.add(None)
+    assert not details
+    details.set("x")
+    assert details.take_envelope() is None

@@ -1,4 +1,4 @@
-"""The conversation: roles, order, and a result for every call."""
+"""The conversation as Chat Completions messages."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.thinking import mark
+from ccfallback.wire.openai.history import parts_of, server_tool_words
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
 
@@ -225,3 +226,212 @@ def test_content_of_any_form_is_read(content: Any, expected: list[Any]) -> None:
     messages = told({"role": "user", "content": content}, assistant("ok"), user("end"))
     said = [message for message in brief(messages) if message[0] == "user"]
     assert said == expected
+
+
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}
+
+
+def document(source: Any, **members: Any) -> dict[str, Any]:
+    return {"type": "document", "source": source, **members}
+
+
+def one_text(block: Any, quirks: Quirks = Quirks()) -> str:  # noqa: B008
+    (part,) = parts_of([block], quirks)
+    assert part["type"] == "text"
+    return str(part["text"])
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        (
+            {"type": "base64", "media_type": "image/gif", "data": "A A\n"},
+            "data:image/gif;base64,AA",
+        ),
+        ({"type": "url", "url": "https://x.y/z.png"}, "https://x.y/z.png"),
+    ],
+)
+def test_an_image_is_a_url(source: Any, url: str) -> None:
+    parts = parts_of([{"type": "image", "source": source}], Quirks())
+    assert parts == [{"type": "image_url", "image_url": {"url": url}}]
+
+
+@pytest.mark.parametrize(
+    ("block", "quirks", "note"),
+    [
+        (image(), Quirks(images=False), "[image omitted: image/png]"),
+        ({"type": "image"}, Quirks(), "[image omitted]"),
+        (
+            {"type": "image", "source": {"type": "file", "file_id": "f1"}},
+            Quirks(),
+            "[image omitted: file f1]",
+        ),
+        (document(PDF), Quirks(), "[PDF omitted]"),
+        (document(PDF, title="Plan"), Quirks(), "[PDF omitted: Plan]"),
+        (
+            document({"type": "url", "url": "https://x.y/z.pdf"}),
+            Quirks(pdf=True),
+            "[document omitted: https://x.y/z.pdf]",
+        ),
+        (
+            document({"type": "file", "file_id": "f1"}, title="Plan"),
+            Quirks(),
+            "[document omitted: Plan, f1]",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_mentioned(block: Any, quirks: Quirks, note: str) -> None:
+    assert one_text(block, quirks) == note
+
+
+def test_a_document_of_text_begins_with_its_title() -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "Once"}
+    assert one_text(document(source, title="Tale", context="old")) == "Tale\n\nold\n\nOnce"
+    assert one_text(document({"type": "content", "content": "Once"})) == "Once"
+
+
+def test_a_document_of_blocks_is_its_blocks() -> None:
+    block = document({"type": "content", "content": [text("a"), image()]}, title="Tale")
+    kinds = [part["type"] for part in parts_of([block], Quirks())]
+    assert kinds == ["text", "text", "image_url"]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"), [("Plan", "Plan.pdf"), ("a.pdf", "a.pdf"), ("", "document.pdf")]
+)
+def test_a_pdf_is_a_file_where_files_are_taken(title: str, name: str) -> None:
+    assert parts_of([document(PDF, title=title)], Quirks(pdf=True)) == [
+        {
+            "type": "file",
+            "file": {"filename": name, "file_data": "data:application/pdf;base64,JVBE"},
+        }
+    ]
+
+
+def test_a_search_result_is_told() -> None:
+    block = {"type": "search_result", "title": "T", "source": "u", "content": [text("x")]}
+    assert one_text(block) == "T\nu\nx"
+
+
+def test_cache_marks_are_kept_only_where_they_are_understood() -> None:
+    block = text("x", cache_control={"type": "ephemeral", "ttl": "1h", "scope": "global"})
+    assert parts_of([block], Quirks()) == [text("x")]
+    assert parts_of([block], Quirks(cache_control=True)) == [
+        text("x", cache_control={"type": "ephemeral"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{}, {"type": "fallback"}, {"type": []}, {"type": "text"}, {"type": "text", "text": " \n"}],
+)
+def test_what_says_nothing_is_dropped(block: Any) -> None:
+    assert parts_of([block], Quirks()) == []
+
+
+def answered(*blocks: Any, quirks: Quirks = Quirks()) -> Any:  # noqa: B008
+    return told(assistant(call("t1"), call("t2")), user(*blocks), quirks=quirks)[1:]
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (result("t1", "fine"), "fine"),
+        (result("t1", [text("a"), text("b")]), "a\nb"),
+        (result("t1", "boom", is_error=True), "Error: boom"),
+        (result("t1", "error: boom", is_error=True), "error: boom"),
+        (result("t1"), "(no output)"),
+        (result("t1", []), "(no output)"),
+        (result("t1", " "), "(no output)"),
+        (result("t1", is_error=True), "Error: (no output)"),
+        (
+            result("t1", [{"type": "tool_reference", "tool_name": "X"}]),
+            "Tool X is available.",
+        ),
+    ],
+)
+def test_what_a_result_says(block: Any, expected: str) -> None:
+    assert answered(block)[0] == {"role": "tool", "tool_call_id": "t1", "content": expected}
+
+
+def test_an_image_follows_after_the_last_result() -> None:
+    messages = answered(result("t1", [text("a"), image("AB\nCD")]), text("note"), result("t2", "b"))
+    assert [message["role"] for message in messages] == ["tool", "tool", "user"]
+    assert messages[0]["content"] == "a\n[image 1 attached below]"
+    assert messages[2]["content"] == [
+        text("[image 1 of tool result t1, Bash]"),
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,ABCD"}},
+        text("note"),
+    ]
+
+
+def test_an_image_is_only_mentioned_where_nothing_may_follow() -> None:
+    block = result("t1", [text("a"), image()])
+    assert answered(block, quirks=Quirks(user_after_tool=False))[0]["content"] == (
+        "a\n[image omitted: image/png]"
+    )
+
+
+def test_an_image_is_only_mentioned_where_nobody_sees() -> None:
+    block = result("t1", [text("a"), image()])
+    messages = answered(block, quirks=Quirks(images=False))
+    assert messages[0]["content"] == "a\n[image omitted: image/png]"
+    assert messages[-1]["role"] == "tool"
+
+
+def test_a_cache_mark_on_a_result_is_kept_where_it_is_understood() -> None:
+    block = result("t1", "a", cache_control={"type": "ephemeral", "ttl": "1h"})
+    assert answered(block)[0]["content"] == "a"
+    assert answered(block, quirks=Quirks(cache_control=True))[0]["content"] == [
+        text("a", cache_control={"type": "ephemeral"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (
+            {"type": "server_tool_use", "name": "web_search", "input": {"query": "q"}},
+            '[web_search "q"]',
+        ),
+        (
+            {"type": "mcp_tool_use", "server_name": "s", "name": "n", "input": {"a": 1}},
+            '[s.n {"a":1}]',
+        ),
+        ({"type": "server_tool_use"}, "[tool]"),
+        (
+            {
+                "type": "web_search_tool_result",
+                "content": [
+                    {"type": "web_search_result", "title": "T", "url": "u"},
+                    {"type": "web_search_result", "url": "v"},
+                ],
+            },
+            "[web_search result]\n- T (u)\n- v",
+        ),
+        (
+            {
+                "type": "code_execution_tool_result",
+                "content": {"type": "code_execution_result", "stdout": "1\n", "stderr": ""},
+            },
+            "[code_execution result]\n1\n",
+        ),
+        (
+            {
+                "type": "web_fetch_tool_result",
+                "content": {"type": "web_fetch_tool_result_error", "error_code": "unavailable"},
+            },
+            "[web_fetch result]\nunavailable",
+        ),
+        ({"type": "mcp_tool_result", "content": "done"}, "[mcp result]\ndone"),
+        ({"type": "fallback"}, ""),
+        ({"type": 3}, ""),
+    ],
+)
+def test_a_server_tool_is_told_in_words(block: Any, expected: str) -> None:
+    assert server_tool_words(block) == expected
+
+
+def test_a_server_tool_is_never_a_call() -> None:
+    block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}
+    assert brief(told(assistant(block, call("t"))))[0] == ("assistant", '[web_search "q"]', ["t"])

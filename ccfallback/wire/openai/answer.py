@@ -1,0 +1,249 @@
+"""What every answer has, streamed or whole: ids, model, stop reason, usage."""
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.messages import tokens
+from ccfallback.messages.body import Body
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.tokens import Usage
+from ccfallback.messages.tools import BAD_LETTER, ToolNames, alphanumerics
+from ccfallback.wire.openai import errors
+
+_TAIL: Final = 4096
+_CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,256}")
+
+
+class ShownThinking(Enum):
+    """How much of the model's thinking the client wants to see."""
+
+    ALL = "all"
+    BLOCKS = "blocks"
+    """Thinking blocks without their text."""
+    NONE = "none"
+
+    @classmethod
+    def of(cls, asked: Body) -> "ShownThinking":
+        """What a request asks for; a client that asks for nothing may not know thinking blocks."""
+        thinking = asked.get("thinking")
+        if not isinstance(thinking, Mapping) or thinking.get("type") in (None, "disabled"):
+            return cls.NONE
+        return cls.BLOCKS if thinking.get("display") == "omitted" else cls.ALL
+
+
+class MessageHead:
+    """The start of a message, and the ids and tool names in it, for one request of the client."""
+
+    __slots__ = ("_asked", "_names", "_seed", "_taken")
+
+    def __init__(self, asked: Body, upstream_id: str | None) -> None:
+        self._asked = asked
+        # Some upstreams always give the same id, but no two requests end in the same way.
+        tail = asked.raw[-_TAIL:]
+        given = (upstream_id or "").encode(errors="replace")
+        self._seed = sha256(b"%b %d %b" % (given, len(asked.raw), tail)).hexdigest()
+        self._names: ToolNames | None = None
+        self._taken: set[str] = set()
+
+    def message(self) -> dict[str, Any]:
+        """The message before any content; its usage is only known at the end."""
+        return {
+            "id": f"msg_{self._seed[:24]}",
+            "type": "message",
+            "role": "assistant",
+            # Claude Code looks up context window and price under the name that it asked for.
+            "model": self._asked.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": 0,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": 0,
+            },
+        }
+
+    def tool_name(self, name: str) -> str:
+        """The client's name of a tool."""
+        if self._names is None:
+            self._names = ToolNames.of(self._asked)
+        return self._names.to_client(name)
+
+    def tool_id(self, given: str | None) -> str:
+        """A call's id that is neither in this answer nor in the conversation."""
+        tool_id = client_tool_id(given, self._taken, self._seed)
+        if msgspec.json.encode(tool_id) in self._asked.raw:
+            tool_id = client_tool_id(given, self._taken, self._seed)
+        return tool_id
+
+
+def client_tool_id(raw: object, taken: set[str], seed: str) -> str:
+    """A provider's id for a call as the client takes it; it is added to `taken`.
+
+    With another `seed`, an id that has to be invented is another one.
+    """
+    given = raw if isinstance(raw, str) else ""
+    tool_id = given if _CLIENT_ID.fullmatch(given) else BAD_LETTER.sub("_", given)[:256]
+    count = len(taken)
+    while not tool_id or tool_id in taken:
+        tool_id = "toolu_" + alphanumerics(f"{seed}\n{given}\n{count}", 24)
+        count += 1
+    taken.add(tool_id)
+    return tool_id
+
+
+# Why an answer ended
+
+
+_FAILURES: Final[Mapping[str, int]] = {
+    "error": 500,
+    "network_error": 502,
+    "insufficient_system_resource": 529,
+}
+"""Finish reasons of answers that failed, with the status that they stand for."""
+
+_CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_REFUSED: Final = frozenset({"content_filter", "content-filter", "sensitive", "refusal", "safety"})
+_WINDOW_FULL: Final = "model_context_window_exceeded"
+
+
+def failure(finish: str | None, error: object) -> UpstreamError | None:
+    """The error that a choice reports; `None` if it reports none."""
+    if error:
+        found = errors.inside({"error": error})
+        if found is not None:
+            return found
+    status = _FAILURES.get((finish or "").lower())
+    return None if status is None else errors.of_status(status, f"the answer ended with {finish}")
+
+
+def is_cut(finish: str | None) -> bool:
+    """Whether the answer reached its limit of tokens."""
+    return (finish or "").lower() in _CUT
+
+
+def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refusal: bool) -> str:
+    """Anthropic's stop reason; calls count more than the upstream's reason for the end.
+
+    `is_whole` says that the arguments of the last call are complete.
+    """
+    finish = (finish or "").lower()
+    if finish in _REFUSED:
+        return "refusal"
+    if finish == _WINDOW_FULL:
+        return _WINDOW_FULL
+    if finish in _CUT and not (has_calls and is_whole):
+        return "max_tokens"
+    if has_calls:
+        return "tool_use"
+    return "refusal" if is_refusal else "end_turn"
+
+
+def stop_sequence(named: object, asked: Body) -> str | None:
+    """The stop sequence that ended the answer, if the upstream names one that the client gave.
+
+    vLLM does; at other providers, such an end looks like any other.
+    """
+    if not isinstance(named, str) or not named:
+        return None
+    sequences = asked.get("stop_sequences")
+    return named if isinstance(sequences, list) and named in sequences else None
+
+
+# Tokens: OpenAI counts cached ones in, Anthropic counts them apart
+
+
+BYTES_A_TOKEN: Final = 4
+"""Roughly, for an answer whose tokens nobody counted."""
+
+_PROMPT: Final = (("prompt_tokens",), ("input_tokens",))
+_ANSWER: Final = (("completion_tokens",), ("output_tokens",))
+_CACHED: Final = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),
+    ("cached_tokens",),
+    ("cache_read_input_tokens",),
+)
+_WRITTEN: Final = (
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("prompt_tokens_details", "cache_creation_tokens"),
+    ("cache_creation_input_tokens",),
+)
+_REASONING: Final = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("reasoning_tokens",),
+)
+_TOTAL: Final = (("total_tokens",),)
+
+
+def take_usage(usage: Usage, value: object) -> int | None:
+    """Take over the counts of a usage object; returns the tokens of thinking, if it has them."""
+    if not isinstance(value, Mapping):
+        return None
+    prompt, answer = _first(value, _PROMPT), _first(value, _ANSWER)
+    cached, written = _first(value, _CACHED), _first(value, _WRITTEN)
+    reasoning = _first(value, _REASONING)
+    # A relay that does not count reports a prompt of zero tokens.
+    if prompt:
+        usage.input_tokens = max(0, prompt - (cached or 0) - (written or 0))
+        usage.cache_read, usage.cache_write = cached or 0, written or 0
+    if answer is not None and (answer or prompt):
+        total = _first(value, _TOTAL)
+        # xAI and some others count reasoning apart.
+        is_apart = total is not None and prompt is not None and total - prompt - answer == reasoning
+        usage.output_tokens = answer + (reasoning or 0 if is_apart else 0)
+    return reasoning
+
+
+def llama_usage(timings: object) -> dict[str, int] | None:
+    """The usage object for the `timings` of llama.cpp."""
+    if not isinstance(timings, Mapping):
+        return None
+    cached, prompt = _count(timings.get("cache_n")) or 0, _count(timings.get("prompt_n"))
+    answer = _count(timings.get("predicted_n"))
+    if prompt is None or answer is None:
+        return None
+    return {
+        "prompt_tokens": prompt + cached,
+        "cached_tokens": cached,
+        "completion_tokens": answer,
+    }
+
+
+def client_usage(
+    usage: Usage, thinking: int | None, asked: Body, sent_bytes: int
+) -> dict[str, Any]:
+    """The usage object for the client, with estimates for what the upstream did not count."""
+    prompt = usage.input_tokens
+    answer = usage.output_tokens
+    counts: dict[str, Any] = {
+        "input_tokens": tokens.estimate(asked) if prompt is None else prompt,
+        "cache_creation_input_tokens": usage.cache_write or 0,
+        "cache_read_input_tokens": usage.cache_read or 0,
+        "output_tokens": -(-sent_bytes // BYTES_A_TOKEN) if answer is None else answer,
+    }
+    if thinking is not None:
+        counts["output_tokens_details"] = {"thinking_tokens": thinking}
+    return counts
+
+
+def _first(value: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int | None:
+    for path in places:
+        found: Any = value
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if (count := _count(found)) is not None:
+            return count
+    return None
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return max(0, int(value))

@@ -1,0 +1,240 @@
+"""Thinking: how a request asks for it in each provider's words, and how an answer carries it.
+
+OpenAI's own models have rules by name, and a provider that resells them keeps those rules.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
+from ccfallback.messages.effort import (
+    EFFORTS,
+    LEAST_BUDGET,
+    effort_for_budget,
+    effort_of,
+    thinking_of,
+)
+
+_GPT: Final = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
+_O_SERIES: Final = re.compile(r"(?:^|/)o\d+(?:-|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingRequest:
+    """What the client asks of the model's thinking."""
+
+    is_on: bool = False
+    is_off: bool = False
+    effort: str = ""
+    budget: int = 0
+
+    @classmethod
+    def of(cls, body: Body) -> "ThinkingRequest":
+        """Read it from a request."""
+        thinking = thinking_of(body)
+        kind, budget = thinking.get("type"), thinking.get("budget_tokens")
+        effort = effort_of(body)
+        return cls(
+            is_on=isinstance(kind, str) and kind != "disabled",
+            is_off=kind == "disabled",
+            effort=effort if effort in EFFORTS else "",
+            budget=max(budget, 0) if isinstance(budget, int) and kind == "enabled" else 0,
+        )
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model should think at all."""
+        return not self.is_off and (self.is_on or bool(self.effort))
+
+    def effort_up_to(self, highest: str) -> str:
+        """The effort, at most the provider's highest; empty if the client asks for none."""
+        effort = self.effort
+        if not effort and self.budget:
+            effort = effort_for_budget(self.budget)
+        if not effort or highest not in EFFORTS:
+            return effort
+        return EFFORTS[min(EFFORTS.index(effort), EFFORTS.index(highest))]
+
+
+def is_openai_reasoning(model: str) -> bool:
+    """Whether a model is one of OpenAI's that think; those refuse sampling parameters."""
+    return _version(model) >= (5, 0) or _O_SERIES.search(model.lower()) is not None
+
+
+def reasoning_members(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, *, has_tools: bool, max_tokens: int
+) -> dict[str, Any]:
+    """The members of a request that ask for thinking, or for none."""
+    write = _STYLES.get(quirks.reasoning)
+    return {} if write is None else write(wanted, quirks, model, has_tools, max_tokens)
+
+
+def _version(model: str) -> tuple[int, int]:
+    """The version of a GPT model; zero for any other."""
+    match = _GPT.search(model.lower())
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+
+
+def _as_effort(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
+) -> dict[str, Any]:
+    version = _version(model)
+    if (0, 0) < version < (5, 0):
+        return {}
+    if version >= (5, 4) and has_tools:
+        # On Chat Completions these models refuse to think in a request with tools.
+        return {"reasoning_effort": "none"}
+    effort = wanted.effort_up_to(quirks.max_effort)
+    if wanted.thinks:
+        return {"reasoning_effort": effort} if effort else {}
+    return {"reasoning_effort": "none"} if version >= (5, 1) else {}
+
+
+def _as_openrouter(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
+) -> dict[str, Any]:
+    if wanted.is_off:
+        return {"reasoning": {"enabled": False}}
+    if not wanted.thinks:
+        # Some models always think, and refuse to be told not to.
+        return {}
+    budget = min(wanted.budget, max_tokens - 1) if max_tokens else wanted.budget
+    if not wanted.effort and budget >= LEAST_BUDGET:
+        return {"reasoning": {"max_tokens": budget}}
+    effort = wanted.effort_up_to(quirks.max_effort)
+    return {"reasoning": {"effort": effort} if effort else {"enabled": True}}
+
+
+def _as_thinking(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
+) -> dict[str, Any]:
+    return {"thinking": {"type": "enabled" if wanted.thinks else "disabled"}}
+
+
+def _as_enable_thinking(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
+) -> dict[str, Any]:
+    if wanted.thinks and wanted.budget:
+        return {"enable_thinking": True, "thinking_budget": wanted.budget}
+    return {"enable_thinking": wanted.thinks}
+
+
+_STYLES: Final[
+    Mapping[str, Callable[[ThinkingRequest, Quirks, str, bool, int], dict[str, Any]]]
+] = {
+    "effort": _as_effort,
+    "openrouter": _as_openrouter,
+    "thinking": _as_thinking,
+    "enable_thinking": _as_enable_thinking,
+}
+
+
+_OPEN: Final = "<think>"
+_CLOSE: Final = "</think>"
+
+
+class ThinkTags:
+    """Separates the thinking that a model writes between `<think>` and `</think>`.
+
+    Only at the very start of an answer: later, the tags are something that the answer is about.
+    """
+
+    __slots__ = ("_held", "_is_closed", "_is_inside", "is_past")
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._is_inside = False
+        self._is_closed = False
+        self.is_past = False
+        """Whether everything that follows is answer."""
+
+    def split(self, text: str) -> tuple[str, str]:
+        """The thinking and the answer in the next piece; a possible part of a tag is held back."""
+        if self.is_past:
+            return "", text
+        if self._is_closed:
+            return "", self._answer(text)
+        text = self._held + text
+        self._held = ""
+        return self._thinking(text) if self._is_inside else self._start(text)
+
+    def flush(self) -> tuple[str, str]:
+        """What was held back, at the end of the text."""
+        held, self._held = self._held, ""
+        return (held, "") if self._is_inside else ("", held)
+
+    def _start(self, text: str) -> tuple[str, str]:
+        start = text.lstrip()
+        if start.startswith(_OPEN):
+            self._is_inside = True
+            return self._thinking(start[len(_OPEN) :])
+        if _OPEN.startswith(start):
+            self._held = text
+            return "", ""
+        self.is_past = True
+        return "", text
+
+    def _thinking(self, text: str) -> tuple[str, str]:
+        thinking, tag, answer = text.partition(_CLOSE)
+        if tag:
+            self._is_inside = False
+            self._is_closed = True
+            return thinking, self._answer(answer)
+        sizes = range(min(len(text), len(_CLOSE) - 1), 0, -1)
+        kept = next((size for size in sizes if text.endswith(_CLOSE[:size])), 0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept], ""
+
+    def _answer(self, text: str) -> str:
+        """The answer after the tag, without the empty lines between them."""
+        text = text.lstrip()
+        self.is_past = bool(text)
+        return text
+
+
+_IN_FRAGMENTS: Final = ("text", "summary", "data")
+"""Members of a detail that come in fragments; the others come once, or are repeated."""
+
+
+class ReasoningDetails:
+    """OpenRouter's `reasoning_details`, which it wants back as it gave them."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def set(self, details: object) -> None:
+        """Take over the details of a whole answer."""
+        self._items = details if isinstance(details, list) else []
+
+    def add(self, details: object) -> None:
+        """Join the details of one chunk to those before."""
+        for detail in details if isinstance(details, list) else ():
+            if not isinstance(detail, dict):
+                continue
+            last = self._items[-1] if self._items else None
+            if last is None or any(last.get(key) != detail.get(key) for key in ("type", "index")):
+                self._items.append(dict(detail))
+            else:
+                _join(last, detail)
+
+    def take_envelope(self) -> dict[str, Any] | None:
+        """What the next signature has to carry: all details since the last call."""
+        items, self._items = self._items, []
+        return {"reasoning_details": items} if items else None
+
+
+def _join(item: dict[str, Any], fragment: Mapping[str, Any]) -> None:
+    for key, value in fragment.items():
+        before = item.get(key)
+        if key in _IN_FRAGMENTS and isinstance(before, str) and isinstance(value, str):
+            item[key] = before + value
+        elif value is not None:
+            item[key] = value
