@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ccfallback.paths import Paths
-from ccfallback.simulator.addresses import UnreachableAddresses
+from ccfallback.simulator.faults import UnreachableAddresses
 from ccfallback.simulator.scripted import ScriptedUpstream
 from tests.conftest import RunningProxy
 from tests.server.raw_upstream import Runs

@@ -13,7 +13,7 @@ app = make_app()
 @app.command("demo", epilog="Example: ccfallback demo")
 def demo(ctx: typer.Context, as_json: Json = False) -> None:
     """Send one request past a failing primary, all on this machine."""
-    from ccfallback.simulator.demo import ANSWER, ASKED
+    from ccfallback.simulator.demo import ANSWER, QUESTION
     from ccfallback.simulator.demo import demo as run
 
     console = session_of(ctx).console
@@ -34,7 +34,7 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
         console.say("this should not happen: please report it with the lines above")
         raise typer.Exit(ExitCode.FAILED)
     lines = (
-        f"\nquestion  {ASKED}\n"
+        f"\nquestion  {QUESTION}\n"
         f"answer    {ANSWER}\n"
         f"from      {result.provider}, in {result.seconds:.2f} s, "
         f"after {result.attempts} attempts"

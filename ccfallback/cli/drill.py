@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ccfallback.config.model import Config
-    from ccfallback.simulator.drill_server import Report
+    from ccfallback.simulator.drill import Report
 
 app = make_app()
 

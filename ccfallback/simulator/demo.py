@@ -1,7 +1,7 @@
-"""The whole proxy at work, with nothing but this machine: no key, no network.
+"""The whole proxy at work on this machine, without a key or a network.
 
-A scripted primary fails the way Anthropic does when it is overloaded, a scripted fallback is
-well, and one real request goes through the real proxy between them.
+A scripted primary fails as Anthropic does when it is overloaded, a scripted fallback works, and
+one real request goes through the real proxy in between.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ccfallback.server.record import Record
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
 
-ASKED: Final = "Does Claude Code go on when Anthropic is overloaded?"
+QUESTION: Final = "Does Claude Code go on when Anthropic is overloaded?"
 ANSWER: Final = "Yes: you are reading this from a fallback, and the turn was not lost."
 
 
@@ -41,19 +41,19 @@ class DemoResult:
 
 
 def demo(listener: Callable[[Record], None]) -> DemoResult:
-    """Run it; `listener` is told the story as it happens."""
+    """Run it; `listener` is called with each record of the log."""
     overloaded = scripted.error(529, "overloaded_error", "Overloaded")
     with (
         TemporaryDirectory(prefix="ccfallback-demo-") as folder,
         ScriptedUpstream([overloaded]) as primary,
         ScriptedUpstream([scripted.reply(ANSWER)]) as spare,
     ):
-        paths = _files(Path(folder), primary.url, spare.url)
+        paths = _write_config(Path(folder), primary.url, spare.url)
         with BackgroundProxy(paths, log_level="info", listeners=[listener]) as proxy:
-            return _ask(proxy.url)
+            return _send_request(proxy.url)
 
 
-def _files(folder: Path, primary: str, spare: str) -> Paths:
+def _write_config(folder: Path, primary: str, spare: str) -> Paths:
     config = folder / "config.toml"
     config.touch(mode=0o600)
     config.write_text(
@@ -63,16 +63,16 @@ def _files(folder: Path, primary: str, spare: str) -> Paths:
     return Paths(config=config, state=folder / "state.json", log=folder / "log.jsonl")
 
 
-def _ask(url: str) -> DemoResult:
-    asked = {
+def _send_request(url: str) -> DemoResult:
+    body = {
         "model": "claude-demo",
         "max_tokens": 100,
         "stream": True,
-        "messages": [{"role": "user", "content": ASKED}],
+        "messages": [{"role": "user", "content": QUESTION}],
     }
-    # Not through a proxy of the environment: the demonstration stays on this machine.
+    # The environment may name an outgoing proxy, and the demonstration stays on this machine.
     with httpx.Client(trust_env=False, timeout=60) as client:
-        response = client.post(f"{url}/v1/messages", json=asked)
+        response = client.post(f"{url}/v1/messages", json=body)
     text = ""
     if response.status_code == 200:
         blocks = msgspec.json.decode(to_message(response.content))["content"]

@@ -1,46 +1,111 @@
-"""Everything that a provider can do wrong, as data: an id, a line about it, and how to do it.
+"""Everything that a provider can do wrong, as data: an id, a description, and how to do it.
 
-`drill` walks a chain through them, and the tests of the chain do. A fault lasts: whoever has it
-has it for every request.
+`drill` takes a chain through all of it, and so do the tests of the chain. A fault lasts: the
+provider that has it has it for every request.
 """
 
+import socket
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
-
-from ccfallback.simulator import fault_scripts as misbehaving
-from ccfallback.simulator import scripted
-from ccfallback.simulator.addresses import Place
-from ccfallback.simulator.fault_scripts import in_a_moment, raw, say
-from ccfallback.simulator.scripted import EVENTS, Connection, Received, Script
+from ccfallback.simulator import SCRIPTED_FORMATS, scripted
+from ccfallback.simulator.scripted import (
+    EVENTS,
+    Connection,
+    Received,
+    Script,
+    in_a_moment,
+    one_chunk,
+    raw,
+)
 from ccfallback.simulator.scripted_format import (
-    ANTHROPIC,
     CONTENT,
-    DIALECTS,
-    OPENAI,
     THINKING,
     Block,
-    Dialect,
     Part,
-    media_type,
-    streams,
+    Reason,
+    ScriptedFormat,
 )
 
-Makes = Callable[[Dialect], Script]
+MakeScript = Callable[[ScriptedFormat], Script]
+
+UNKNOWN_HOST: Final = "x" * 64
+"""A name that is too long for the DNS, so that no server is asked for it."""
+
+_QUEUE: Final = 8
+"""Connections that fill the shortest queue there is."""
+
+
+class Place(Enum):
+    """Where a provider is, as far as a connection can tell."""
+
+    THERE = "there"
+    REFUSED = "refused"
+    SILENT = "silent"
+    """The attempt to connect is not answered."""
+    UNKNOWN = "unknown"
+    """The name is not resolved."""
+    WITHOUT_TLS = "without-tls"
+
+
+class UnreachableAddresses:
+    """Addresses of this machine that cannot be reached, from `__enter__` to `__exit__`."""
+
+    def __init__(self) -> None:
+        self._sockets = ExitStack()
+        self._refused = 0
+        self._silent = 0
+
+    def __enter__(self) -> Self:
+        closed, full = self._socket(), self._socket()
+        for each in (closed, full):
+            each.bind(("127.0.0.1", 0))
+        self._refused = closed.getsockname()[1]
+        self._silent = full.getsockname()[1]
+        # While its queue is full, the system drops any further attempt to connect.
+        full.listen(0)
+        for _ in range(_QUEUE):
+            waiting = self._socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sockets.close()
+
+    def url(self, place: Place, there: str) -> str:
+        """The URL of a provider in that place, which is otherwise at `there`."""
+        parts = urlsplit(there)
+        match place:
+            case Place.THERE:
+                return there
+            case Place.WITHOUT_TLS:
+                parts = parts._replace(scheme="https")
+            case Place.UNKNOWN:
+                parts = parts._replace(netloc=f"{UNKNOWN_HOST}.invalid")
+            case Place.REFUSED:
+                parts = parts._replace(netloc=f"127.0.0.1:{self._refused}")
+            case Place.SILENT:
+                parts = parts._replace(netloc=f"127.0.0.1:{self._silent}")
+        return urlunsplit(parts)
+
+    def _socket(self) -> socket.socket:
+        return self._sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
 
 
 class Ends(Enum):
-    """What becomes of a fault, seen from a client that can go nowhere else."""
+    """What becomes of a fault, for a client with no other provider."""
 
     PASSES = "passes"
-    """It may be over by the next try."""
+    """It may be over by the next attempt."""
     LASTS = "lasts"
     """A person has to act, or hours have to pass: the client is right to give up."""
     WELL = "well"
-    """It is strange, and a good answer all the same."""
+    """It is unusual, and a good answer all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,92 +114,84 @@ class ScriptedFault:
 
     id: str
     about: str
-    make: Makes = Dialect.works
+    make: MakeScript = ScriptedFormat.works
     place: Place = Place.THERE
     ends: Ends = Ends.PASSES
     login: bool = False
     """It is about a login, so the client has one instead of a key."""
     fallback_only: bool = False
-    """From the primary it is no fault, but an answer."""
+    """From the primary it is an answer, not a fault."""
     waits: bool = False
-    """It may be noticed by a timeout alone."""
+    """Only a timeout may notice it."""
 
-    def script(self, wire_format: str) -> Script:
+    def script(self, format_name: str) -> Script:
         """How a provider of that format fails."""
-        return self.make(DIALECTS[wire_format])
+        return self.make(SCRIPTED_FORMATS[format_name])
 
 
-def _refuses(
+def _refuse(
     status: int,
-    anthropic: str,
-    openai: str,
+    reason: Reason,
     message: str = "scripted",
     headers: Mapping[str, str] | None = None,
-) -> Makes:
-    def make(dialect: Dialect) -> Script:
-        kind = anthropic if dialect is ANTHROPIC else openai
-        return dialect.refuses(status, kind, message, headers or {})
-
-    return make
+) -> MakeScript:
+    return lambda wire: wire.refuse(status, reason, message, headers)
 
 
-def _page(status: int) -> Makes:
+def _page(status: int) -> MakeScript:
     return lambda _: scripted.html(status)
 
 
-def _same(script: Script) -> Makes:
+def _same(script: Script) -> MakeScript:
     return lambda _: script
 
 
-def _answer(body: bytes) -> Makes:
+def _answer(body: bytes) -> MakeScript:
     return lambda _: scripted.answer(200, body)
 
 
-def _up_to(part: Part, then: Script | None = None) -> Makes:
-    return lambda dialect: dialect.up_to(part, then)
+def _up_to(part: Part, then: Script | None = None) -> MakeScript:
+    return lambda wire: wire.up_to(part, then)
 
 
-def _cut_within_the_last_of(*content: Block) -> Makes:
-    return lambda dialect: dialect.within_the_last_of(content, in_a_moment(scripted.close))
+def _cut_within_last(*content: Block) -> MakeScript:
+    return lambda wire: wire.within_last_block(content, in_a_moment(scripted.close))
 
 
-def _error_after(part: Part) -> Makes:
-    def make(dialect: Dialect) -> Script:
-        then = say(dialect.error_event)
-        return dialect.up_to(part, then if part <= Part.OPENING else in_a_moment(then))
+def _error_after(part: Part) -> MakeScript:
+    def make(wire: ScriptedFormat) -> Script:
+        then = one_chunk(wire.overload_event)
+        return wire.up_to(part, then if part <= Part.OPENING else in_a_moment(then))
 
     return make
 
 
-def _json_error(dialect: Dialect) -> Script:
-    return scripted.answer(200, msgspec.json.encode(dialect.error))
+def _other_format(wire: ScriptedFormat) -> Script:
+    return next(other for other in SCRIPTED_FORMATS.values() if other is not wire).works()
 
 
-def _other_dialect(dialect: Dialect) -> Script:
-    return (OPENAI if dialect is ANTHROPIC else ANTHROPIC).works()
+def _wrong_length(*, by: int) -> MakeScript:
+    """A `content-length` that is too long by that many bytes, or half of what it should be."""
 
-
-def _length(by: int) -> Makes:
-    """A `content-length` that is wrong by that many bytes."""
-
-    def make(dialect: Dialect) -> Script:
+    def make(wire: ScriptedFormat) -> Script:
         async def script(request: Received, connection: Connection) -> None:
-            body = dialect.events[0] if streams(request) else dialect.whole
+            body = wire.events(CONTENT)[0] if wire.wants_stream(request) else wire.whole(CONTENT)
             length = len(body) + by if by > 0 else len(body) // 2
-            await misbehaving.of_length(length, body, media_type(request))(request, connection)
+            wrong = scripted.with_length(length, body, wire.media_type(request))
+            await wrong(request, connection)
 
         return script
 
     return make
 
 
-def _squeezed(_: Dialect) -> Script:
+def _bad_gzip(_: ScriptedFormat) -> Script:
     headers = {"content-type": EVENTS, "content-encoding": "gzip"}
-    return misbehaving.with_headers(200, headers, b"\x1f\x8b\x08\x00 this was never squeezed")
+    return scripted.with_headers(200, headers, b"\x1f\x8b\x08\x00 this was never compressed")
 
 
 _BAD_CHUNK: Final = raw(b"zz\r\nno chunk is that long\r\n")
-_GARBAGE: Final = say(b"data: {not JSON at all\n\n")
+_GARBAGE: Final = one_chunk(b"data: {not JSON at all\n\n")
 _NO_EVENTS: Final = {"content-type": EVENTS, "content-length": "0"}
 _CREDIT: Final = "Your credit balance is too low to access the API."
 _MODEL: Final = "The model does not exist."
@@ -154,52 +211,48 @@ _LASTS: Final = Ends.LASTS
 # fmt: off
 _STATUSES: Final = (
     ScriptedFault("400-billing", "a 400 that says the credit is gone",
-        _refuses(400, "invalid_request_error", "billing_not_active", _CREDIT), ends=_LASTS),
-    ScriptedFault("400-unknown-field", "a request that only this provider does not understand",
-        _refuses(400, "invalid_request_error", "unknown_parameter", "what is this?"),
-        fallback_only=True, ends=_LASTS),
-    ScriptedFault("401", "the key is not accepted",
-        _refuses(401, "authentication_error", "invalid_api_key"), ends=_LASTS),
-    ScriptedFault("401-login", "the login has run out, and stays so after it was renewed",
-        _refuses(401, "authentication_error", "invalid_api_key"), ends=_LASTS, login=True),
-    ScriptedFault("402", "payment is required",
-        _refuses(402, "billing_error", "insufficient_funds"), ends=_LASTS),
-    ScriptedFault("403", "the account may not",
-        _refuses(403, "permission_error", "forbidden"), ends=_LASTS),
-    ScriptedFault("404", "the model is not known",
-        _refuses(404, "not_found_error", "model_not_found", _MODEL), ends=_LASTS),
-    ScriptedFault("408", "the provider gave up waiting", _refuses(408, "timeout_error", "timeout")),
+        _refuse(400, Reason.BILLING, _CREDIT), ends=_LASTS),
+    ScriptedFault("400-unknown-field", "a request field that only this provider does not know",
+        _refuse(400, Reason.UNKNOWN_FIELD, "what is this?"), fallback_only=True, ends=_LASTS),
+    ScriptedFault("401", "the key is not accepted", _refuse(401, Reason.BAD_KEY), ends=_LASTS),
+    ScriptedFault("401-login", "the login has expired, even after it was renewed",
+        _refuse(401, Reason.BAD_KEY), ends=_LASTS, login=True),
+    ScriptedFault("402", "payment is required", _refuse(402, Reason.PAYMENT), ends=_LASTS),
+    ScriptedFault("403", "the account lacks permission",
+        _refuse(403, Reason.FORBIDDEN), ends=_LASTS),
+    ScriptedFault("404", "the model is unknown",
+        _refuse(404, Reason.UNKNOWN_MODEL, _MODEL), ends=_LASTS),
+    ScriptedFault("408", "the provider gave up waiting", _refuse(408, Reason.TIMEOUT)),
     ScriptedFault("413", "the request is too large for this provider",
-        _refuses(413, "request_too_large", "request_too_large"), fallback_only=True, ends=_LASTS),
-    ScriptedFault("422", "the request is not to be processed",
-        _refuses(422, "invalid_request_error", "unprocessable"), fallback_only=True, ends=_LASTS),
-    ScriptedFault("429", "too many requests", _refuses(429, "rate_limit_error", "rate_limited")),
+        _refuse(413, Reason.TOO_LARGE), fallback_only=True, ends=_LASTS),
+    ScriptedFault("422", "the request cannot be processed",
+        _refuse(422, Reason.UNPROCESSABLE), fallback_only=True, ends=_LASTS),
+    ScriptedFault("429", "too many requests", _refuse(429, Reason.RATE_LIMIT)),
     ScriptedFault("429-soon", "too many requests, come back in 20 s",
-        _refuses(429, "rate_limit_error", "rate_limited", headers={"retry-after": "20"})),
+        _refuse(429, Reason.RATE_LIMIT, headers={"retry-after": "20"})),
     ScriptedFault("429-hours", "too many requests, come back in 2 h",
-        _refuses(429, "rate_limit_error", "rate_limited", headers={"retry-after": "7200"}),
-        ends=_LASTS),
+        _refuse(429, Reason.RATE_LIMIT, headers={"retry-after": "7200"}), ends=_LASTS),
     ScriptedFault("429-window", "the usage of a subscription is used up",
-        _refuses(429, "rate_limit_error", "rate_limited", headers=_WINDOW), ends=_LASTS),
+        _refuse(429, Reason.RATE_LIMIT, headers=_WINDOW), ends=_LASTS),
     ScriptedFault("429-model", "the usage of one model is used up",
-        _refuses(429, "rate_limit_error", "rate_limited", headers=_OPUS), ends=_LASTS),
+        _refuse(429, Reason.RATE_LIMIT, headers=_OPUS), ends=_LASTS),
     ScriptedFault("429-quota", "the quota is used up",
-        _refuses(429, "rate_limit_error", "insufficient_quota", "You exceeded your quota.")),
-    ScriptedFault("500", "an internal error", _refuses(500, "api_error", "server_error")),
+        _refuse(429, Reason.QUOTA, "You exceeded your quota.")),
+    ScriptedFault("500", "an internal error", _refuse(500, Reason.INTERNAL)),
     ScriptedFault("502", "a gateway's page", _page(502)),
     ScriptedFault("503", "unavailable, come back in 30 s",
-        _refuses(503, "api_error", "unavailable", headers={"retry-after": "30"})),
+        _refuse(503, Reason.UNAVAILABLE, headers={"retry-after": "30"})),
     ScriptedFault("504", "a gateway's timeout", _page(504)),
-    ScriptedFault("529", "overloaded", _refuses(529, "overloaded_error", "overloaded")),
-    ScriptedFault("529-as-500", "overloaded, in other words",
-        _refuses(500, "api_error", "server_error", "Our servers are currently overloaded.")),
+    ScriptedFault("529", "overloaded", _refuse(529, Reason.OVERLOADED)),
+    ScriptedFault("529-as-500", "overloaded, but with another status",
+        _refuse(500, Reason.INTERNAL, "Our servers are currently overloaded.")),
     ScriptedFault("redirect", "a redirect to somewhere else",
         _same(scripted.answer(302, b"", headers={"location": "http://127.0.0.1:1/"}))),
-    ScriptedFault("999", "a status that there is not", _same(scripted.answer(999, b"{}"))),
+    ScriptedFault("999", "a status that does not exist", _same(scripted.answer(999, b"{}"))),
 )
 
 _CONNECTIONS: Final = (
-    ScriptedFault("refused", "no one listens there", place=Place.REFUSED),
+    ScriptedFault("refused", "the connection is refused", place=Place.REFUSED),
     ScriptedFault("no-connection", "the attempt to connect is not answered", place=Place.SILENT,
         waits=True),
     ScriptedFault("no-name", "the name is not resolved", place=Place.UNKNOWN, waits=True),
@@ -212,7 +265,7 @@ _CONNECTIONS: Final = (
         _same(raw(b"HTTP/1.1 200 OK\r\ncontent-ty"))),
     ScriptedFault("endless-head", "a head that drips and never ends",
         _same(raw(b"HTTP/1.1 200 OK\r\n", b"x-more: 1\r\n", pause=0.02, forever=True)), waits=True),
-    ScriptedFault("long-head", "a head of a megabyte", _same(misbehaving.long_head(1_000_000))),
+    ScriptedFault("long-head", "a head of a megabyte", _same(scripted.with_long_head(1_000_000))),
     ScriptedFault("interim", "interim answers, and never a final one",
         _same(raw(b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.02, forever=True)), waits=True),
 )
@@ -222,19 +275,21 @@ _NO_ANSWERS: Final = (
     ScriptedFault("empty", "200 with nothing", _answer(b"")),
     ScriptedFault("half-json", "200 with half a document", _answer(b'{"type":"message","cont')),
     ScriptedFault("other-json", "200 with another document", _answer(b'{"status":"ok"}')),
-    ScriptedFault("json-error", "200 with an error in it", _json_error),
-    ScriptedFault("wrong-format", "200 in the other wire format", _other_dialect),
-    ScriptedFault("bad-gzip", "200, compressed badly", _squeezed),
-    ScriptedFault("length-too-long", "closed before as many bytes as were promised", _length(9)),
-    ScriptedFault("length-too-short", "fewer bytes promised than the answer has", _length(-1)),
-    ScriptedFault("bad-chunk", "a chunk that is none",
-        _same(misbehaving.head_first(_BAD_CHUNK))),
+    ScriptedFault("json-error", "200 with an error in it",
+        lambda wire: scripted.answer(200, wire.overload)),
+    ScriptedFault("wrong-format", "200 in the other wire format", _other_format),
+    ScriptedFault("bad-gzip", "200, with broken compression", _bad_gzip),
+    ScriptedFault("length-too-long", "closed before all announced bytes were sent",
+        _wrong_length(by=9)),
+    ScriptedFault("length-too-short", "fewer bytes announced than the answer has",
+        _wrong_length(by=-1)),
+    ScriptedFault("bad-chunk", "a malformed chunk", _same(scripted.head_and_then(_BAD_CHUNK))),
     ScriptedFault("hang-after-head", "a head, and no byte of a body",
-        _same(misbehaving.head_first(scripted.hang)), waits=True),
+        _same(scripted.head_and_then(scripted.hang)), waits=True),
     ScriptedFault("pings-only", "signs of life, and never an answer",
-        lambda dialect: dialect.up_to(Part.OPENING, misbehaving.pings()), waits=True),
+        _up_to(Part.OPENING, scripted.pings), waits=True),
     ScriptedFault("no-events", "a stream without an event",
-        _same(misbehaving.with_headers(200, _NO_EVENTS))),
+        _same(scripted.with_headers(200, _NO_EVENTS))),
     ScriptedFault("no-content", "a stream that ends before its content", _up_to(Part.OPENING)),
     ScriptedFault("cut-before-content", "a stream that is cut before its content",
         _up_to(Part.OPENING, scripted.close)),
@@ -244,34 +299,34 @@ _NO_ANSWERS: Final = (
     ScriptedFault("error-before-content", "a stream with an error before its content",
         _error_after(Part.OPENING)),
     ScriptedFault("garbage-first", "a stream of an event that is not JSON",
-        lambda dialect: dialect.up_to(Part.NOTHING, _GARBAGE)),
+        _up_to(Part.NOTHING, _GARBAGE)),
 )
 
 _TEXT, _CALL, _ = CONTENT
 
 _TORN: Final = (
-    ScriptedFault("cut-in-text", "cut in the midst of a text",
+    ScriptedFault("cut-in-text", "cut within a text",
         _up_to(Part.TEXT, in_a_moment(scripted.close))),
-    ScriptedFault("reset-in-text", "reset in the midst of a text",
+    ScriptedFault("reset-in-text", "reset within a text",
         _up_to(Part.TEXT, in_a_moment(scripted.reset))),
-    ScriptedFault("end-in-text", "an end in good order, without a stop reason",
-        _up_to(Part.TEXT, in_a_moment(say(misbehaving.COMMENT)))),
-    ScriptedFault("error-in-text", "an error in the midst of a text", _error_after(Part.TEXT)),
-    ScriptedFault("garbage-in-text", "an event that is not JSON in the midst of a text",
+    ScriptedFault("end-in-text", "a clean end without a stop reason",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(scripted.COMMENT)))),
+    ScriptedFault("error-in-text", "an error within a text", _error_after(Part.TEXT)),
+    ScriptedFault("garbage-in-text", "an event that is not JSON within a text",
         _up_to(Part.TEXT, in_a_moment(_GARBAGE))),
-    ScriptedFault("bad-chunk-in-text", "a chunk that is none in the midst of a text",
+    ScriptedFault("bad-chunk-in-text", "a malformed chunk within a text",
         _up_to(Part.TEXT, in_a_moment(_BAD_CHUNK))),
-    ScriptedFault("stall-in-text", "silence in the midst of a text",
+    ScriptedFault("stall-in-text", "silence within a text",
         _up_to(Part.TEXT, scripted.hang), waits=True),
     ScriptedFault("cut-after-text", "cut after a whole text",
         _up_to(Part.A_TEXT, in_a_moment(scripted.close))),
-    ScriptedFault("cut-thinking-in-text", "cut in the midst of a text, after whole thinking",
-        _cut_within_the_last_of(THINKING, _TEXT)),
-    ScriptedFault("cut-thinking-in-call", "cut in the midst of a call, after whole thinking",
-        _cut_within_the_last_of(THINKING, _CALL)),
+    ScriptedFault("cut-thinking-in-text", "cut within a text, after whole thinking",
+        _cut_within_last(THINKING, _TEXT)),
+    ScriptedFault("cut-thinking-in-call", "cut within a call, after whole thinking",
+        _cut_within_last(THINKING, _CALL)),
     ScriptedFault("cut-thinking-text-in-call", "the same, with a whole text in between",
-        _cut_within_the_last_of(THINKING, _TEXT, _CALL)),
-    ScriptedFault("cut-in-call", "cut in the midst of a tool call, after a whole text",
+        _cut_within_last(THINKING, _TEXT, _CALL)),
+    ScriptedFault("cut-in-call", "cut within a tool call, after a whole text",
         _up_to(Part.HALF_A_CALL, in_a_moment(scripted.close))),
     ScriptedFault("cut-after-call", "cut after a tool call, which has run by then",
         _up_to(Part.A_CALL, in_a_moment(scripted.close))),
@@ -282,14 +337,14 @@ _TORN: Final = (
 )
 
 _ODD: Final = (
-    ScriptedFault("no-last-event", "cut when all is said but the end",
-        lambda dialect: dialect.without_end(in_a_moment(scripted.close)), ends=Ends.WELL),
+    ScriptedFault("no-last-event", "cut before its very last event",
+        lambda wire: wire.without_last_event(in_a_moment(scripted.close)), ends=Ends.WELL),
     ScriptedFault("drip", "an answer a few bytes at a time",
-        lambda dialect: misbehaving.dripping(dialect.works()), ends=Ends.WELL),
+        lambda wire: scripted.dripping(wire.works()), ends=Ends.WELL),
     ScriptedFault("twice", "the same answer twice",
-        lambda dialect: misbehaving.then(dialect.works(), dialect.works()), ends=Ends.WELL),
-    ScriptedFault("closes-idle", "closes kept connections without a word",
-        lambda dialect: misbehaving.once(dialect.works()), ends=Ends.WELL),
+        lambda wire: scripted.in_sequence(wire.works(), wire.works()), ends=Ends.WELL),
+    ScriptedFault("closes-idle", "closes idle connections without announcement",
+        lambda wire: scripted.once(wire.works()), ends=Ends.WELL),
 )
 # fmt: on
 
@@ -300,6 +355,6 @@ FAULTS: Final[tuple[ScriptedFault, ...]] = (
     *_TORN,
     *_ODD,
 )
-"""All of them, in the order in which a request meets them."""
+"""All faults, in the order in which a request meets them."""
 
 BY_ID: Final[Mapping[str, ScriptedFault]] = {fault.id: fault for fault in FAULTS}

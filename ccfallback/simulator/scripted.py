@@ -1,7 +1,7 @@
-"""A scripted upstream: real sockets on loopback that answer, refuse, stall, drip or break as told.
+"""A scripted upstream: real sockets on loopback that answer, refuse, stall, drip or break.
 
-It serves `demo` and the tests. A script is a coroutine function that is given the request and
-the connection; the functions below make the usual ones.
+A script is a coroutine function that is called with a request and its connection. The functions
+below make the usual ones: good answers in Anthropic's format, errors, and misbehavior of HTTP.
 """
 
 import asyncio
@@ -22,8 +22,14 @@ from ccfallback.messages.sse import EventSplitter
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream; charset=utf-8"
 
-_LINGER_NOT: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""Close a socket at once, and let what was not sent be lost."""
+MOMENT: Final = 0.05
+"""Seconds in which the client reads what was sent, apart from what follows."""
+
+PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
+COMMENT: Final = b": still here\n\n"
+
+_RESET_ON_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""A linger time of zero: closing the socket resets the connection and drops unsent bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,11 @@ class Received:
 
 @dataclass(slots=True)
 class Connection:
-    """The way back to the client."""
+    """The upstream's side of a connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    stopping: asyncio.Event
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -69,7 +75,7 @@ class Connection:
         await self.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def silence(self) -> None:
-        """Say nothing until the client or the server leaves."""
+        """Send nothing until the client leaves or the upstream stops."""
         leaving = asyncio.create_task(self.reader.read(1))
         stopping = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({leaving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,14 +84,14 @@ class Connection:
         raise Hangup
 
     def reset(self) -> None:
-        """Break the connection with a reset, not with an end in good order."""
+        """Break the connection with a reset."""
         sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.writer.transport.abort()
 
 
 class Hangup(Exception):
-    """End the connection here."""
+    """A script closes the connection."""
 
 
 Script = Callable[[Received, Connection], Awaitable[None]]
@@ -93,10 +99,10 @@ Script = Callable[[Received, Connection], Awaitable[None]]
 
 @dataclass(slots=True)
 class ScriptedUpstream:
-    """A server on a port of its own, in a thread of its own.
+    """A server on its own port, in its own thread.
 
-    Requests are answered by the scripts in turn, the last one again and again; a function in
-    `route` chooses by the request instead. `received` holds all of them.
+    Requests are answered by the scripts in turn, and from then on by the last one; a function in
+    `route` chooses by the request instead. `received` holds all requests.
     """
 
     scripts: Sequence[Script] = ()
@@ -149,7 +155,7 @@ class ScriptedUpstream:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        # One turn of the loop, in which the closed connections let go of their sockets.
+        # The closed connections release their sockets in one turn of the loop.
         await asyncio.sleep(0)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,14 +166,14 @@ class ScriptedUpstream:
             while True:
                 request = await _read_request(connection)
                 self.received.append(request)
-                await self._next(request)(request, connection)
+                await self._next_script(request)(request, connection)
         except (Hangup, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            # However a script, a client or the end of the server ends it, the connection is over.
+            # A script, the client or the end of the server has ended the connection.
             pass
         finally:
             writer.close()
 
-    def _next(self, request: Received) -> Script:
+    def _next_script(self, request: Received) -> Script:
         if self.route is not None:
             return self.route(request)
         script = self.scripts[min(self._turn, len(self.scripts) - 1)]
@@ -179,7 +185,7 @@ async def _read_request(connection: Connection) -> Received:
     reader = connection.reader
     letter = await reader.readexactly(1)
     if not letter.isalpha():
-        # Another protocol, such as TLS: refused as any server of HTTP refuses it.
+        # Another protocol, such as TLS: refused as any HTTP server refuses it.
         await connection.head(400, {"connection": "close", "content-length": "0"})
         raise Hangup
     head = (letter + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -200,19 +206,17 @@ async def _read_request(connection: Connection) -> Received:
     return Received(method, target, headers, body)
 
 
+# Answers.
+
+
 def answer(
     status: int, body: bytes, media_type: str = JSON, headers: Mapping[str, str] | None = None
 ) -> Script:
     """A whole answer."""
-
-    async def script(_request: Received, connection: Connection) -> None:
-        length = str(len(body))
-        await connection.head(
-            status, {"content-type": media_type, "content-length": length, **(headers or {})}
-        )
-        await connection.write(body)
-
-    return script
+    length = str(len(body))
+    return _send(
+        status, {"content-type": media_type, "content-length": length, **(headers or {})}, body
+    )
 
 
 def error(
@@ -224,29 +228,9 @@ def error(
 
 
 def html(status: int = 200) -> Script:
-    """A page, where an answer should be."""
+    """A web page instead of an answer."""
     page = b"<html><head><title>Just a moment</title></head><body>Checking</body></html>"
     return answer(status, page, "text/html")
-
-
-async def nothing(_request: Received, _connection: Connection) -> None:
-    """No more than has been said, and then the end."""
-
-
-async def hang(_request: Received, connection: Connection) -> None:
-    """No byte at all."""
-    await connection.silence()
-
-
-async def reset(_request: Received, connection: Connection) -> None:
-    """A reset instead of an answer."""
-    connection.reset()
-    raise Hangup
-
-
-async def close(_request: Received, _connection: Connection) -> None:
-    """A closed connection instead of an answer."""
-    raise Hangup
 
 
 def message(
@@ -255,7 +239,7 @@ def message(
     model: str = "scripted-model",
     stop_reason: str = "end_turn",
 ) -> dict[str, Any]:
-    """A whole message."""
+    """A whole message of Anthropic's."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
     return {
         "id": "msg_scripted",
@@ -270,29 +254,27 @@ def message(
 
 
 def reply(content: Iterable[Mapping[str, Any]] | str, *, stop_reason: str = "end_turn") -> Script:
-    """A good answer: a stream or a whole message, as the request asks."""
+    """A good answer of Anthropic's: a stream or a whole message, as the request wants it."""
 
     async def script(request: Received, connection: Connection) -> None:
-        asked = request.json
-        whole = message(content, model=asked.get("model", ""), stop_reason=stop_reason)
+        wanted = request.json
+        whole = message(content, model=wanted.get("model", ""), stop_reason=stop_reason)
         body = msgspec.json.encode(whole)
-        if asked.get("stream") is True:
-            await stream(events_of(body))(request, connection)
-        else:
-            await answer(200, body)(request, connection)
+        streamed = wanted.get("stream") is True
+        await (stream(events_of(body)) if streamed else answer(200, body))(request, connection)
 
     return script
 
 
 def events_of(body: bytes) -> list[bytes]:
-    """The events that stream a whole message."""
+    """The events that stream a whole message of Anthropic's."""
     return EventSplitter().feed(to_events(body))
 
 
 def stream(
     events: Iterable[bytes], then: Script | None = None, headers: Mapping[str, str] | None = None
 ) -> Script:
-    """Events as a chunked stream, each in a write of its own; `then` happens instead of an end."""
+    """Events as a chunked stream, each in its own write, and `then` something before its end."""
 
     async def script(request: Received, connection: Connection) -> None:
         head = {"content-type": EVENTS, "transfer-encoding": "chunked", **(headers or {})}
@@ -304,3 +286,142 @@ def stream(
         await connection.chunk(b"")
 
     return script
+
+
+def _send(
+    status: int, headers: Mapping[str, str], body: bytes = b"", *, close: bool = False
+) -> Script:
+    """A response with exactly these headers; then it may close the connection."""
+
+    async def script(_request: Received, connection: Connection) -> None:
+        await connection.head(status, headers)
+        await connection.write(body)
+        if close:
+            raise Hangup
+
+    return script
+
+
+# Misbehavior. Each script does one thing wrong, the same way every time; `faults` names them.
+
+
+async def nothing(_request: Received, _connection: Connection) -> None:
+    """Send nothing more, and end the answer."""
+
+
+async def hang(_request: Received, connection: Connection) -> None:
+    """Send nothing, and keep the connection open."""
+    await connection.silence()
+
+
+async def reset(_request: Received, connection: Connection) -> None:
+    """Reset the connection."""
+    connection.reset()
+    raise Hangup
+
+
+async def close(_request: Received, _connection: Connection) -> None:
+    """Close the connection."""
+    raise Hangup
+
+
+def in_sequence(*scripts: Script) -> Script:
+    """Several scripts, one after the other."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        for each in scripts:
+            await each(request, connection)
+
+    return script
+
+
+def in_a_moment(after: Script) -> Script:
+    """The same, when the client has had time to read what was sent before."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        await asyncio.sleep(MOMENT)
+        await after(request, connection)
+
+    return script
+
+
+def one_chunk(data: bytes) -> Script:
+    """One more chunk of an answer that has begun."""
+
+    async def script(_request: Received, connection: Connection) -> None:
+        await connection.chunk(data)
+
+    return script
+
+
+def raw(*pieces: bytes, pause: float = 0.0, forever: bool = False) -> Script:
+    """Bytes as they are; then the last piece again and again, or the end of the connection."""
+
+    async def script(_request: Received, connection: Connection) -> None:
+        for piece in pieces:
+            await connection.write(piece)
+        while forever:
+            await asyncio.sleep(pause)
+            await connection.write(pieces[-1])
+        raise Hangup
+
+    return script
+
+
+def head_and_then(after: Script) -> Script:
+    """The head of a stream, and then something else than its body."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        await connection.head(200, {"content-type": EVENTS, "transfer-encoding": "chunked"})
+        await after(request, connection)
+
+    return script
+
+
+async def pings(_request: Received, connection: Connection) -> None:
+    """Send signs of life and nothing else, for as long as the client stays."""
+    while True:
+        await connection.chunk(PING)
+        await connection.chunk(COMMENT)
+        await asyncio.sleep(MOMENT)
+
+
+def with_length(length: int, body: bytes, media_type: str) -> Script:
+    """An answer whose `content-length` may be wrong, and the end of the connection."""
+    return with_headers(200, {"content-type": media_type, "content-length": str(length)}, body)
+
+
+def with_headers(status: int, headers: Mapping[str, str], body: bytes = b"") -> Script:
+    """An answer with exactly these headers, and the end of the connection."""
+    return _send(status, headers, body, close=True)
+
+
+def with_long_head(size: int) -> Script:
+    """A head of that many bytes."""
+    line = b"x-padding: " + b"x" * 1000 + b"\r\n"
+    return raw(b"HTTP/1.1 200 OK\r\n", *[line] * (size // len(line) + 1), b"\r\n")
+
+
+def dripping(good: Script) -> Script:
+    """The same bytes, a few at a time."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        slow = _DrippingConnection(connection.reader, connection.writer, connection.stopping)
+        await good(request, slow)
+
+    return script
+
+
+class _DrippingConnection(Connection):
+    """A connection that sends seven bytes at a time: no boundary stays in step with that."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, seven at a time."""
+        for start in range(0, len(data), 7):
+            await super().write(data[start : start + 7])
+            await asyncio.sleep(0)
+
+
+def once(good: Script) -> Script:
+    """A good answer, after which the connection is closed without announcement."""
+    return in_sequence(good, close)

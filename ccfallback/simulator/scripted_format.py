@@ -1,21 +1,21 @@
-"""The words of a scripted upstream in each wire format: one script serves both.
+"""What a scripted upstream sends in one wire format, so that one fault serves every format.
 
-Its answer is that of a model at work: a text and two calls of a tool, and a last word once the
-tool has answered. `up_to` says as much of it as is wanted, and then something else.
+By default it answers as a model at work: a text and two calls of a tool, and a last word once the
+tool has answered.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from types import MappingProxyType
+from enum import Enum, IntEnum, auto
 from typing import Any, Final
 
 import msgspec
 
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import EVENTS, JSON, Connection, Received, Script, stream
 
 Block = Mapping[str, Any]
+"""A block of a message of Anthropic's; each format says it in its own way."""
 
 TOOL: Final = "Read"
 LAST_WORD: Final = "Both files are read."
@@ -31,145 +31,172 @@ THINKING: Final[Block] = {
 }
 LAST: Final[tuple[Block, ...]] = ({"type": "text", "text": LAST_WORD},)
 
+_LAST_EVENTS: Final = 3
+"""Events at the end of an answer, in each format: they end its last block and the answer."""
+
 
 class Part(IntEnum):
-    """How much of the answer is said: so many of its events, which both formats have twelve of."""
+    """How many events of `CONTENT` are sent; each format streams it in twelve."""
 
     NOTHING = 0
     OPENING = 1
     TEXT = 3
     A_TEXT = 4
-    """The text is over."""
+    """The text is complete."""
     HALF_A_CALL = 5
     A_CALL = 7
-    """The first call is over, the second one has begun."""
+    """The first call is complete, the second one has begun."""
 
 
-Refuses = Callable[[int, str, str, Mapping[str, str]], Script]
-Replies = Callable[[Iterable[Block]], Script]
-Streams = Callable[[Iterable[Block]], list[bytes]]
+class Reason(Enum):
+    """Why a provider refuses; each format has its own word for it."""
 
-_ENDS: Final = 3
-"""Events at the end of an answer that finish its last block and itself, in both formats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One format's words."""
-
-    name: str
-    events: tuple[bytes, ...]
-    last_events: tuple[bytes, ...]
-    whole: bytes
-    error: Mapping[str, Any]
-    """An overload, as it is said inside a 200."""
-    replies: Replies
-    refuses: Refuses
-    streams: Streams
-    error_name: bytes = b""
-    """The line that names an error event, where the format names its events."""
-
-    @property
-    def error_event(self) -> bytes:
-        """The overload as an event."""
-        return self.error_name + b"data: " + msgspec.json.encode(self.error) + b"\n\n"
-
-    def up_to(self, part: Part, then: Script | None = None) -> Script:
-        """So much of the answer, and then something else, or else the end as if it were whole."""
-        return self._broken_off(self.events[:part], then)
-
-    def within_the_last_of(self, content: Iterable[Block], then: Script) -> Script:
-        """Another answer, and in the midst of its last block something else."""
-        return self._broken_off(self.streams(content)[:-_ENDS], then)
-
-    def _broken_off(self, events: Sequence[bytes], then: Script | None) -> Script:
-        half = [self.whole[: len(self.whole) // 2]] if events else []
-        as_stream = stream(events, then)
-        as_whole = stream(half, then, {"content-type": JSON})
-
-        async def script(request: Received, connection: Connection) -> None:
-            await (as_stream if streams(request) else as_whole)(request, connection)
-
-        return script
-
-    def without_end(self, then: Script) -> Script:
-        """All that a model at work says, but for what ends a stream; then something else."""
-        good = self.works()
-        calls, last = stream(self.events[:-1], then), stream(self.last_events[:-1], then)
-
-        async def script(request: Received, connection: Connection) -> None:
-            ending = last if has_results(request) else calls
-            await (ending if streams(request) else good)(request, connection)
-
-        return script
-
-    def works(self) -> Script:
-        """A model that is well: calls the tool twice, and has the last word."""
-        calls, last = self.replies(CONTENT), self.replies(LAST)
-
-        async def script(request: Received, connection: Connection) -> None:
-            await (last if has_results(request) else calls)(request, connection)
-
-        return script
+    BILLING = auto()
+    UNKNOWN_FIELD = auto()
+    BAD_KEY = auto()
+    PAYMENT = auto()
+    FORBIDDEN = auto()
+    UNKNOWN_MODEL = auto()
+    TIMEOUT = auto()
+    TOO_LARGE = auto()
+    UNPROCESSABLE = auto()
+    RATE_LIMIT = auto()
+    QUOTA = auto()
+    INTERNAL = auto()
+    UNAVAILABLE = auto()
+    OVERLOADED = auto()
 
 
-def streams(request: Received) -> bool:
-    """Whether a stream was asked for."""
+def wants_stream(request: Received) -> bool:
+    """Whether the request says `"stream": true`."""
     return request.json.get("stream") is True
 
 
-def media_type(request: Received) -> str:
-    """What an answer to it should be."""
-    return EVENTS if streams(request) else JSON
+@dataclass(frozen=True, slots=True)
+class ScriptedFormat:
+    """One wire format."""
 
+    whole: Callable[[Sequence[Block]], bytes]
+    """The body of a whole answer with these blocks."""
+    events: Callable[[Sequence[Block]], list[bytes]]
+    """The events that stream it."""
+    error: Callable[[int, str, str, Mapping[str, str]], Script]
+    """An error response: status, word, message and headers."""
+    words: Mapping[Reason, str]
+    overload: bytes
+    """An overload as the body of a 200."""
+    overload_event: bytes
+    """The same as an event of a stream."""
+    has_results: Callable[[Received], bool]
+    """Whether the tool has answered."""
+    wants_stream: Callable[[Received], bool] = wants_stream
+    content: tuple[Block, ...] = CONTENT
+    """What it answers first."""
 
-def has_results(request: Received) -> bool:
-    """Whether the tool has answered, in either format."""
-    return any(
-        message["role"] == "tool"
-        or any(
-            isinstance(block, dict) and block.get("type") == "tool_result"
-            for block in message.get("content") or ()
+    def media_type(self, request: Received) -> str:
+        """The media type of a good answer."""
+        return EVENTS if self.wants_stream(request) else JSON
+
+    def refuse(
+        self,
+        status: int,
+        reason: Reason,
+        message: str = "scripted",
+        headers: Mapping[str, str] | None = None,
+    ) -> Script:
+        """An error response."""
+        return self.error(status, self.words[reason], message, headers or {})
+
+    def reply(self, content: Sequence[Block]) -> Script:
+        """A good answer: a stream or whole, as the request wants it."""
+        as_whole, as_stream = (
+            scripted.answer(200, self.whole(content)),
+            stream(self.events(content)),
         )
+        return self._choose(as_stream, as_whole)
+
+    def works(self) -> Script:
+        """A healthy model: it calls the tool twice, and has the last word."""
+        calls, last = self.reply(self.content), self.reply(LAST)
+
+        async def script(request: Received, connection: Connection) -> None:
+            await (last if self.has_results(request) else calls)(request, connection)
+
+        return script
+
+    def up_to(self, part: Part, then: Script | None = None) -> Script:
+        """A part of the answer, and then something else, or the end as if it were complete."""
+        return self._break_off(self.events(self.content)[:part], then)
+
+    def within_last_block(self, content: Sequence[Block], then: Script) -> Script:
+        """An answer, and within its last block something else."""
+        return self._break_off(self.events(content)[:-_LAST_EVENTS], then)
+
+    def without_last_event(self, then: Script) -> Script:
+        """A healthy model's answer, but without the last event of a stream; then something else."""
+        good = self.works()
+        calls = stream(self.events(self.content)[:-1], then)
+        last = stream(self.events(LAST)[:-1], then)
+
+        async def script(request: Received, connection: Connection) -> None:
+            ending = last if self.has_results(request) else calls
+            await (ending if self.wants_stream(request) else good)(request, connection)
+
+        return script
+
+    def _break_off(self, events: Sequence[bytes], then: Script | None) -> Script:
+        whole = self.whole(self.content)
+        half = [whole[: len(whole) // 2]] if events else []
+        return self._choose(stream(events, then), stream(half, then, {"content-type": JSON}))
+
+    def _choose(self, as_stream: Script, as_whole: Script) -> Script:
+        async def script(request: Received, connection: Connection) -> None:
+            await (as_stream if self.wants_stream(request) else as_whole)(request, connection)
+
+        return script
+
+
+def _whole(content: Iterable[Block]) -> bytes:
+    blocks = list(content)
+    reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
+    return msgspec.json.encode(scripted.message(blocks, stop_reason=reason))
+
+
+def _events(content: Iterable[Block]) -> list[bytes]:
+    return scripted.events_of(_whole(content))
+
+
+def _has_results(request: Received) -> bool:
+    return any(
+        isinstance(block, dict) and block.get("type") == "tool_result"
         for message in request.json["messages"]
+        for block in message.get("content") or ()
     )
 
 
-def _anthropic_reply(content: Iterable[Block]) -> Script:
-    blocks = list(content)
-    reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
-    return scripted.reply(blocks, stop_reason=reason)
+_OVERLOAD: Final = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
 
-
-def _anthropic_events(content: Iterable[Block]) -> list[bytes]:
-    return scripted.events_of(msgspec.json.encode(scripted.message(content)))
-
-
-_WHOLE: Final = msgspec.json.encode(scripted.message(CONTENT, stop_reason="tool_use"))
-
-ANTHROPIC: Final = Dialect(
-    name="anthropic",
-    events=tuple(scripted.events_of(_WHOLE)),
-    last_events=tuple(_anthropic_events(LAST)),
-    whole=_WHOLE,
-    error={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
-    replies=_anthropic_reply,
-    refuses=scripted.error,
-    streams=_anthropic_events,
-    error_name=b"event: error\n",
-)
-
-OPENAI: Final = Dialect(
-    name="openai",
-    events=tuple(scripted_openai.chunks_of(CONTENT)),
-    last_events=tuple(scripted_openai.chunks_of(LAST)),
-    whole=msgspec.json.encode(scripted_openai.completion(CONTENT)),
-    error={"error": {"message": "Overloaded", "type": "server_error", "code": 503}},
-    replies=scripted_openai.reply,
-    refuses=scripted_openai.error,
-    streams=scripted_openai.chunks_of,
-)
-
-DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
-    {dialect.name: dialect for dialect in (ANTHROPIC, OPENAI)}
+ANTHROPIC: Final = ScriptedFormat(
+    whole=_whole,
+    events=_events,
+    error=scripted.error,
+    words={
+        Reason.BILLING: "invalid_request_error",
+        Reason.UNKNOWN_FIELD: "invalid_request_error",
+        Reason.BAD_KEY: "authentication_error",
+        Reason.PAYMENT: "billing_error",
+        Reason.FORBIDDEN: "permission_error",
+        Reason.UNKNOWN_MODEL: "not_found_error",
+        Reason.TIMEOUT: "timeout_error",
+        Reason.TOO_LARGE: "request_too_large",
+        Reason.UNPROCESSABLE: "invalid_request_error",
+        Reason.RATE_LIMIT: "rate_limit_error",
+        Reason.QUOTA: "rate_limit_error",
+        Reason.INTERNAL: "api_error",
+        Reason.UNAVAILABLE: "api_error",
+        Reason.OVERLOADED: "overloaded_error",
+    },
+    overload=_OVERLOAD,
+    overload_event=b"event: error\ndata: " + _OVERLOAD + b"\n\n",
+    has_results=_has_results,
 )

@@ -1,21 +1,20 @@
-"""Scripts of an upstream that speaks the OpenAI format; see `scripted`."""
+"""What a scripted upstream sends in the OpenAI format; see `scripted` and `scripted_format`."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ccfallback.simulator.scripted import Connection, Received, Script, answer, stream
-
-Block = Mapping[str, Any]
+from ccfallback.simulator.scripted_format import Block, Reason, ScriptedFormat, wants_stream
 
 
 def reply(content: Iterable[Block] | str) -> Script:
-    """A good answer with these blocks of Anthropic's: a stream or whole, as the request asks."""
+    """A good answer with these blocks: a stream or whole, as the request wants it."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
     async def script(request: Received, connection: Connection) -> None:
-        if request.json.get("stream") is True:
+        if wants_stream(request):
             await stream(chunks_of(blocks))(request, connection)
         else:
             await answer(200, msgspec.json.encode(completion(blocks)))(request, connection)
@@ -49,7 +48,7 @@ def completion(blocks: Iterable[Block]) -> dict[str, Any]:
 
 
 def chunks_of(blocks: Iterable[Block]) -> list[bytes]:
-    """The events that stream an answer, arguments in two pieces, usage and `[DONE]` at the end."""
+    """The events that stream an answer: arguments in two pieces, at the end usage and `[DONE]`."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     calls = 0
     for block in blocks:
@@ -97,3 +96,31 @@ def _chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
 def _halves(text: str) -> list[str]:
     middle = len(text) // 2
     return [part for part in (text[:middle], text[middle:]) if part]
+
+
+OPENAI: Final = ScriptedFormat(
+    whole=lambda content: msgspec.json.encode(completion(content)),
+    events=chunks_of,
+    error=error,
+    words={
+        Reason.BILLING: "billing_not_active",
+        Reason.UNKNOWN_FIELD: "unknown_parameter",
+        Reason.BAD_KEY: "invalid_api_key",
+        Reason.PAYMENT: "insufficient_funds",
+        Reason.FORBIDDEN: "forbidden",
+        Reason.UNKNOWN_MODEL: "model_not_found",
+        Reason.TIMEOUT: "timeout",
+        Reason.TOO_LARGE: "request_too_large",
+        Reason.UNPROCESSABLE: "unprocessable",
+        Reason.RATE_LIMIT: "rate_limited",
+        Reason.QUOTA: "insufficient_quota",
+        Reason.INTERNAL: "server_error",
+        Reason.UNAVAILABLE: "unavailable",
+        Reason.OVERLOADED: "overloaded",
+    },
+    overload=b'{"error":{"message":"Overloaded","type":"server_error","code":503}}',
+    overload_event=(
+        b'data: {"error":{"message":"Overloaded","type":"server_error","code":503}}\n\n'
+    ),
+    has_results=lambda request: any(each["role"] == "tool" for each in request.json["messages"]),
+)

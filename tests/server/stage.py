@@ -8,8 +8,7 @@ import httpx
 
 from ccfallback.files import locked
 from ccfallback.policy.breaker import BreakerState
-from ccfallback.simulator.addresses import UnreachableAddresses
-from ccfallback.simulator.faults import ScriptedFault
+from ccfallback.simulator.faults import ScriptedFault, UnreachableAddresses
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.simulator.scripted_format import ANTHROPIC
 from ccfallback.state.file import StateFile

@@ -17,8 +17,7 @@ import msgspec
 import pytest
 
 from ccfallback.simulator import scripted, scripted_openai
-from ccfallback.simulator.fault_scripts import in_a_moment
-from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream, in_a_moment
 from tests.conftest import RunningProxy
 from tests.server.plain_api import strict
 

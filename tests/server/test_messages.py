@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from ccfallback.simulator import scripted
-from ccfallback.simulator.addresses import UNKNOWN_HOST
+from ccfallback.simulator.faults import UNKNOWN_HOST
 from ccfallback.simulator.scripted import Connection, Hangup, Received, Script, ScriptedUpstream
 from tests.conftest import Chain, RunningProxy, together
 

@@ -15,10 +15,9 @@ import pytest
 from ccfallback.messages.thinking import mark
 from ccfallback.policy.breaker import AT_ONCE, BreakerState
 from ccfallback.simulator import scripted
-from ccfallback.simulator.addresses import UNKNOWN_HOST
-from ccfallback.simulator.faults import BY_ID, ScriptedFault
+from ccfallback.simulator.faults import BY_ID, UNKNOWN_HOST, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Hangup, Received
-from ccfallback.simulator.scripted_format import Dialect
+from ccfallback.simulator.scripted_format import ScriptedFormat
 from ccfallback.state.file import StateFile
 from tests.conftest import Chain, together
 from tests.policy import test_rules as dialogues
@@ -74,7 +73,7 @@ def fault_of(rule: Rule) -> ScriptedFault:
         said = rule.does
         script = scripted.error(said.status, said.kind, said.message, said.headers(time()))
         return ScriptedFault(rule.id, "", lambda _: script)
-    return BY_ID.get(rule.does, ScriptedFault("well", "", Dialect.works))
+    return BY_ID.get(rule.does, ScriptedFault("well", "", ScriptedFormat.works))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

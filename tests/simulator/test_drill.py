@@ -7,12 +7,10 @@ import pytest
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider
 from ccfallback.simulator import drill as module
-from ccfallback.simulator import drill_server as drill_stage
-from ccfallback.simulator.drill import drill
-from ccfallback.simulator.drill_server import Report
+from ccfallback.simulator.drill import Report, drill
 from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Received, Script
-from ccfallback.simulator.scripted_format import Dialect
+from ccfallback.simulator.scripted_format import ScriptedFormat
 
 NOBODY = "https://provider.invalid/v1"
 
@@ -84,8 +82,8 @@ def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "FAULTS", [BY_ID[each] for each in ("500", "refused", "hang")])
-    monkeypatch.setattr(drill_stage, "SHORTEST", 1e-6)
-    monkeypatch.setattr(drill_stage, "LONGEST", 1e-6)
+    monkeypatch.setattr(module, "SHORTEST", 1e-6)
+    monkeypatch.setattr(module, "LONGEST", 1e-6)
     monkeypatch.setattr(module, "PATIENCE", (1, 2, 1e6))
     chain = config("openai", "anthropic")
     for id_, report in run(chain).items():
@@ -97,8 +95,8 @@ def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
 def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def late(dialect: Dialect) -> Script:
-        refuse = BY_ID["500"].make(dialect)
+    def late(wire: ScriptedFormat) -> Script:
+        refuse = BY_ID["500"].make(wire)
 
         async def script(request: Received, connection: Connection) -> None:
             await asyncio.sleep(0.3)
@@ -108,8 +106,8 @@ def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
 
     faults = [ScriptedFault("late", "a late refusal", late), BY_ID["refused"]]
     monkeypatch.setattr(module, "FAULTS", faults)
-    monkeypatch.setattr(drill_stage, "SHORTEST", 0.1)
-    monkeypatch.setattr(drill_stage, "LONGEST", 0.1)
+    monkeypatch.setattr(module, "SHORTEST", 0.1)
+    monkeypatch.setattr(module, "LONGEST", 0.1)
     monkeypatch.setattr(module, "PATIENCE", (1, 100))
     chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
     # The fallback would answer if the first timeout were the last word.

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from ccfallback.messages.assemble import to_message
-from ccfallback.simulator.addresses import Place
-from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
+from ccfallback.simulator import SCRIPTED_FORMATS
+from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, Place, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Hangup, Received
-from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, DIALECTS, Part
+from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, Part, Reason
+from ccfallback.wire import FORMATS
 from tests.conftest import Chain
 from tests.server.stage import ASK, Stage
 
@@ -98,7 +99,7 @@ def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
 def test_what_breaks_in_its_first_read_fails_over_because_nothing_was_sent(
     chain: Callable[..., Chain], part: Part
 ) -> None:
-    at_once = b"".join([*ANTHROPIC.events[:part], ANTHROPIC.error_event])
+    at_once = b"".join([*ANTHROPIC.events(CONTENT)[:part], ANTHROPIC.overload_event])
 
     async def in_one_write(_request: Received, connection: Connection) -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
@@ -117,4 +118,10 @@ def test_every_fault_has_its_own_id_and_a_line_about_it() -> None:
     assert len(BY_ID) == len(FAULTS)
     assert all(fault.about and len(fault.about) <= 60 for fault in FAULTS)
     assert {fault.place for fault in FAULTS} == set(Place)
-    assert set(DIALECTS) == {"anthropic", "openai"}
+
+
+def test_every_wire_format_has_its_script() -> None:
+    assert set(SCRIPTED_FORMATS) == set(FORMATS)
+    for wire in SCRIPTED_FORMATS.values():
+        assert set(wire.words) == set(Reason)
+        assert len(wire.events(CONTENT)) == 12

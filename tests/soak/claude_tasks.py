@@ -24,10 +24,9 @@ from ccfallback.paths import Paths
 from ccfallback.server.background import BackgroundProxy
 from ccfallback.server.record import Record
 from ccfallback.simulator import scripted
-from ccfallback.simulator.addresses import Place
-from ccfallback.simulator.faults import FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.faults import FAULTS, Ends, Place, ScriptedFault
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
-from ccfallback.simulator.scripted_format import ANTHROPIC, Block, Dialect
+from ccfallback.simulator.scripted_format import ANTHROPIC, Block, ScriptedFormat
 
 TASKS = 10
 USABLE = [
@@ -93,7 +92,7 @@ def model(folder: Path) -> Callable[[Received], Script]:
     return route
 
 
-def fresh_dialect(numbers: "count[int]") -> Dialect:
+def fresh_format(numbers: "count[int]") -> ScriptedFormat:
     """Calls with ids of their own: a client may run them, and must not take them for old ones."""
     number = next(numbers)
     content: list[Block] = [
@@ -108,8 +107,7 @@ def fresh_dialect(numbers: "count[int]") -> Dialect:
             for each in (1, 2)
         ),
     ]
-    whole = msgspec.json.encode(scripted.message(content, stop_reason="tool_use"))
-    return replace(ANTHROPIC, events=tuple(scripted.events_of(whole)), whole=whole)
+    return replace(ANTHROPIC, content=tuple(content))
 
 
 def changing(order: list[ScriptedFault], met: Counter[str]) -> Callable[[Received], Script]:
@@ -120,7 +118,7 @@ def changing(order: list[ScriptedFault], met: Counter[str]) -> Callable[[Receive
         fault = order[int(monotonic() - began) % len(order)]
         met[fault.id] += 1
         torn = fault.id.endswith("-call")
-        return fault.make(fresh_dialect(numbers) if torn else ANTHROPIC)
+        return fault.make(fresh_format(numbers) if torn else ANTHROPIC)
 
     return route
 
