@@ -1,13 +1,14 @@
 """What the parts of a running server share, and what they know of one request."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import token_hex
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider
@@ -19,6 +20,7 @@ from ccfallback.policy.breaker import Limits
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
+from ccfallback.server.client import Receive, Scope, Send, send_wrong_method
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
@@ -93,6 +95,27 @@ def get_context(scope: Mapping[str, Any]) -> Context:
     context = scope[SCOPE_KEY]
     assert isinstance(context, Context)
     return context
+
+
+class Endpoint(ABC):
+    """A raw ASGI endpoint of the server."""
+
+    methods: ClassVar[tuple[str, ...]] = ()
+    """The allowed methods; none means all."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, or refuse its method."""
+        context = get_context(scope)
+        if self.methods and scope["method"] not in self.methods:
+            return send_wrong_method(send, context.id, ", ".join(self.methods))
+        return self.answer(context, scope, receive, send)
+
+    @abstractmethod
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with an allowed method."""
 
 
 @dataclass(frozen=True, slots=True)

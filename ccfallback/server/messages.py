@@ -20,10 +20,9 @@ from ccfallback.server.client import (
     read_body,
     send_error,
     send_whole,
-    send_wrong_method,
     while_connected,
 )
-from ccfallback.server.context import Chain, Chains, Context, Services, get_context
+from ccfallback.server.context import Chain, Chains, Context, Endpoint, Services
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
@@ -54,19 +53,17 @@ async def read_request(context: Context, receive: Receive) -> Body:
     raise Refused(400, "invalid_request_error", message)
 
 
-class Messages:
-    """The endpoint. It is raw ASGI because it is the hot path."""
+class Messages(Endpoint):
+    """`POST /v1/messages`."""
+
+    methods = ("POST",)
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        super().__init__(services)
         self._chains = Chains()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context = get_context(scope)
-        if scope["method"] != "POST":
-            await send_wrong_method(send, context.id, "POST")
-            return
         try:
             body = await read_request(context, receive)
         except ClientGone:

@@ -15,8 +15,8 @@ from ccfallback.config.model import Config
 from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
-from ccfallback.server.client import Receive, Scope, Send, send_whole, send_wrong_method
-from ccfallback.server.context import Services, get_context
+from ccfallback.server.client import Receive, Scope, Send, send_whole
+from ccfallback.server.context import Context, Endpoint, Services
 from ccfallback.wire.headers import find
 
 if TYPE_CHECKING:
@@ -140,19 +140,18 @@ PROCESS: Final = (
 _PHASES: Final[Mapping[Phase, int]] = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
 
 
-class MetricsPage:
+class MetricsPage(Endpoint):
     """`/metrics`."""
 
+    methods = ("GET", "HEAD")
+
     def __init__(self, services: Services) -> None:
-        self._services = services
+        super().__init__(services)
         self._registry: CollectorRegistry | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scrape."""
-        context, services = get_context(scope), self._services
-        if scope["method"] not in ("GET", "HEAD"):
-            await send_wrong_method(send, context.id, "GET, HEAD")
-            return
+        services = self._services
         await services.breakers.refresh()
         accept = find(context.headers, b"accept") or ""
         if self._registry is None:

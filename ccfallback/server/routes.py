@@ -8,8 +8,7 @@ request's CPU, those two layers would take another 2%, and neither costs anythin
 
 from starlette.routing import Route, Router
 
-from ccfallback.server.client import Receive, Scope, Send, send_error
-from ccfallback.server.context import Services, get_context
+from ccfallback.server.context import Services
 from ccfallback.server.gate import App, Gate
 from ccfallback.server.messages import Messages
 from ccfallback.server.metrics import MetricsPage
@@ -18,22 +17,14 @@ from ccfallback.server.side_endpoints import (
     HealthPage,
     Home,
     Models,
+    NotFound,
     PassThrough,
 )
 
 
-class NotFound:
-    """The endpoint of every other path."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 404."""
-        message = f"Nothing is served at {scope['path'][:200]}"
-        await send_error(send, get_context(scope).id, 404, "not_found_error", message)
-
-
 def create_app(services: Services) -> App:
     """The ASGI application. Every endpoint is raw ASGI: an object that is called."""
-    models, pass_through, not_found = Models(services), PassThrough(services), NotFound()
+    models, pass_through, not_found = Models(services), PassThrough(services), NotFound(services)
     router = Router(
         redirect_slashes=False,
         routes=[

@@ -31,10 +31,9 @@ from ccfallback.server.client import (
     send_error,
     send_json,
     send_whole,
-    send_wrong_method,
     while_connected,
 )
-from ccfallback.server.context import Chains, Context, Services, get_context
+from ccfallback.server.context import Chains, Context, Endpoint, Services
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
@@ -76,19 +75,18 @@ class ReadOnly:
         """Count nothing: a side endpoint neither teaches nor spends."""
 
 
-class CountTokens:
+class CountTokens(Endpoint):
     """`POST /v1/messages/count_tokens`: a provider's count, or an estimate; never an error."""
 
+    methods = ("POST",)
+
     def __init__(self, services: Services) -> None:
-        self._services = services
+        super().__init__(services)
         self._chains = Chains()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context, services = get_context(scope), self._services
-        if scope["method"] != "POST":
-            await send_wrong_method(send, context.id, "POST")
-            return
+        services = self._services
         try:
             body = await read_request(context, receive)
             chain = self._chains.get(context)
@@ -133,36 +131,30 @@ class PrimaryUnavailable(Exception):
     """The primary gave no response that can be passed on; the message says why."""
 
 
-class PassThrough:
+class PassThrough(Endpoint):
     """Every other path under `/v1/` and `/api/`: to the primary and back, unread and unchanged."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            await pass_through(self._services, scope, receive, send)
+            await pass_through(self._services, context, scope, receive, send)
         except PrimaryUnavailable as error:
             message = f"The primary API could not be reached: {error}"
-            await send_error(send, get_context(scope).id, 502, "proxy_error", message)
+            await send_error(send, context.id, 502, "proxy_error", message)
 
 
-class Models:
+class Models(PassThrough):
     """`GET /v1/models`: the primary's list, or the mapped models if the primary gives none."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] != "GET":
-            await PassThrough(self._services)(scope, receive, send)
+            await super().answer(context, scope, receive, send)
             return
         try:
-            await pass_through(self._services, scope, receive, send, only_success=True)
+            await pass_through(self._services, context, scope, receive, send, only_success=True)
         except PrimaryUnavailable:
-            await self._send_mapped_models(scope["path"], get_context(scope), send)
+            await self._send_mapped_models(scope["path"], context, send)
 
     async def _send_mapped_models(self, path: str, context: Context, send: Send) -> None:
         models = mapped_models(context.config)
@@ -199,14 +191,19 @@ def mapped_models(config: Config) -> list[Mapping[str, Any]]:
 
 
 async def pass_through(
-    services: Services, scope: Scope, receive: Receive, send: Send, *, only_success: bool = False
+    services: Services,
+    context: Context,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    only_success: bool = False,
 ) -> None:
     """Send a request to the primary, and its response to the client as it comes.
 
     Raises `PrimaryUnavailable` before anything has been sent; with `only_success`, also if the
     response is an error. If the upstream breaks off, the client's response is not ended either.
     """
-    context = get_context(scope)
     try:
         with while_connected(scope):
             async with _open_primary(services, context, scope, receive) as response:
@@ -314,35 +311,26 @@ async def _body_chunks(receive: Receive) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
-class Home:
+class Home(Endpoint):
     """`/`: the program's name and version, for a person."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    methods = ("GET", "HEAD")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context = get_context(scope)
-        if scope["method"] not in ("GET", "HEAD"):
-            await send_wrong_method(send, context.id, "GET, HEAD")
-            return
         count = len(context.config.active)
         text = f"ccfallback {__version__}: {count} provider{'' if count == 1 else 's'}\n"
         await send_whole(send, 200, [TEXT], text.encode())
 
 
-class HealthPage:
+class HealthPage(Endpoint):
     """`/health`: whether the server is up and which providers are available; no secret, no URL."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    methods = ("GET", "HEAD")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        context, services = get_context(scope), self._services
-        if scope["method"] not in ("GET", "HEAD"):
-            await send_wrong_method(send, context.id, "GET, HEAD")
-            return
+        services = self._services
         await services.breakers.refresh()
         limits, now = Limits.from_config(context.config), services.breakers.clock()
         providers = []
@@ -365,3 +353,12 @@ class HealthPage:
             "providers": providers,
         }
         await send_json(send, page)
+
+
+class NotFound(Endpoint):
+    """Every other path."""
+
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 404."""
+        message = f"Nothing is served at {scope['path'][:200]}"
+        await send_error(send, context.id, 404, "not_found_error", message)
