@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, tzinfo
-from math import ceil
 from textwrap import wrap
 from typing import Annotated, Final
 
 import typer
 
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_duration, pluralize
+from ccfallback.cli.phrases import format_duration, format_precise, pluralize
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import journal_reader as reader
@@ -216,7 +215,7 @@ class _Story:
     def _attempt(self, attempt: Attempt) -> Iterator[str]:
         since = ""
         if attempt.began is not None and self._it.began is not None:
-            since = f"+{_seconds(max(0, attempt.began - self._it.began) / 1000)}"
+            since = f"+{format_precise(max(0, attempt.began - self._it.began) / 1000)}"
         lead = f"{MARGIN}{since:<{OFFSET}}"
         indent = " " * len(lead)
         why = REASONS.get(attempt.reason, attempt.reason or "tried")
@@ -269,8 +268,10 @@ class _Story:
             count = pluralize(it.attempts, "attempt")
             facts.append(("answered by", f"no provider, after {count}", "red"))
         if it.seconds is not None:
-            first = "" if it.ttft is None else f", the first content after {_seconds(it.ttft)}"
-            facts.append(("took", f"{_seconds(it.seconds)}{first}", ""))
+            first = (
+                "" if it.ttft is None else f", the first content after {format_precise(it.ttft)}"
+            )
+            facts.append(("took", f"{format_precise(it.seconds)}{first}", ""))
         if it.tokens:
             facts.append(("tokens", _tokens(it.tokens), ""))
         if it.client_saw:
@@ -333,7 +334,7 @@ def _describe(candidate: Candidate) -> str:
     """What became of a candidate, and how long that took."""
     times = [attempt.seconds for attempt in candidate.attempts if attempt.seconds is not None]
     if candidate.standing in (Standing.ANSWERED, Standing.FAILED, Standing.FORWARDED) and times:
-        return f"{candidate.standing} in {_seconds(sum(times))}"
+        return f"{candidate.standing} in {format_precise(sum(times))}"
     if candidate.why:
         return EXCLUDED.get(candidate.why, candidate.why)
     return str(candidate.standing)
@@ -341,7 +342,7 @@ def _describe(candidate: Candidate) -> str:
 
 def _result(attempt: Attempt, *, stream: bool) -> str:
     """What an attempt came to, and after how long."""
-    after = "" if attempt.seconds is None else f" after {_seconds(attempt.seconds)}"
+    after = "" if attempt.seconds is None else f" after {format_precise(attempt.seconds)}"
     if attempt.ok:
         what = "an answer" if attempt.status is None else f"{attempt.status}"
         return f"{what}, the first content{after}" if stream else f"{what}{after}"
@@ -349,15 +350,9 @@ def _result(attempt: Attempt, *, stream: bool) -> str:
         return "result unknown"
     if attempt.timeout and attempt.timeout_seconds is not None:
         words = TIMEOUTS.get(attempt.timeout, f"{attempt.timeout} timeout")
-        return f"{words} within {_seconds(attempt.timeout_seconds)} (the {attempt.timeout} timeout)"
+        length = format_precise(attempt.timeout_seconds)
+        return f"{words} within {length} (the {attempt.timeout} timeout)"
     return f"{attempt.result or 'failed'}{after}"
-
-
-def _seconds(seconds: float) -> str:
-    """A duration to the hundredth, finer than elsewhere: short ones are compared here."""
-    if seconds < 0.0995:
-        return f"{ceil(seconds * 1000)} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def _failures(failures: int) -> str:

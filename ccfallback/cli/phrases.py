@@ -41,6 +41,13 @@ def format_latency(seconds: float | None) -> str:
     return format_duration(seconds)
 
 
+def format_precise(seconds: float) -> str:
+    """A duration as part of a whole, in seconds: `4 ms`, `0.41 s`, `5.62 s`, `93.2 s`."""
+    if seconds < 0.0995:
+        return f"{ceil(seconds * 1000)} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+
+
 def format_ago(when: float, now: float) -> str:
     """A past time: `just now`, `4 min ago`."""
     return "just now" if now - when < 1 else f"{format_duration(now - when)} ago"

@@ -103,10 +103,10 @@ def _answers_json(totals: "Totals") -> dict[str, Any]:
         "latency": totals.latency.quantiles(),
         "ttft": totals.ttft.quantiles(),
         "tokens": {
-            "input": tokens.input,
-            "output": tokens.output,
-            "cacheRead": tokens.cache_read,
-            "cacheWrite": tokens.cache_write,
+            "input": tokens["input"],
+            "output": tokens["output"],
+            "cacheRead": tokens["cache_read"],
+            "cacheWrite": tokens["cache_write"],
         },
     }
 
@@ -168,8 +168,8 @@ def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
         (
             name,
             *(f"{n:,}" for n in (each.attempts.total(), each.failures, each.answers)),
-            format_count(each.tokens.prompt),
-            format_count(each.tokens.output),
+            format_count(each.prompt_tokens),
+            format_count(each.tokens["output"]),
         )
         for name, each in it.ranked
     ]

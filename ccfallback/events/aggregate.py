@@ -47,35 +47,6 @@ K = TypeVar("K", bound=object)
 D = TypeVar("D", bound=Distribution)
 
 
-@dataclass(slots=True)
-class Tokens:
-    """The tokens of prompts and of their answers."""
-
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-
-    @property
-    def prompt(self) -> int:
-        """All tokens of the prompts, cached or not."""
-        return self.input + self.cache_read + self.cache_write
-
-    def add(self, event: RequestEnd) -> None:
-        """Count those of a request."""
-        self.input += event.input_tokens or 0
-        self.output += event.output_tokens or 0
-        self.cache_read += event.cache_read_tokens or 0
-        self.cache_write += event.cache_write_tokens or 0
-
-    def merge(self, other: "Tokens") -> None:
-        """Add all that another one has counted."""
-        self.input += other.input
-        self.output += other.output
-        self.cache_read += other.cache_read
-        self.cache_write += other.cache_write
-
-
 class ProviderTotals(Generic[D]):
     """What happened at one provider."""
 
@@ -97,12 +68,18 @@ class ProviderTotals(Generic[D]):
         self.latency = latency
         """Of its answers, in milliseconds, as `ttft` is."""
         self.ttft = ttft
-        self.tokens = Tokens()
+        self.tokens = Counter[str]()
+        """`input`, `output`, `cache_read`, `cache_write`."""
 
     @property
     def failures(self) -> int:
         """Failed attempts, before the commit point or after it."""
         return self.reasons.total()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens of the prompts, cached or not."""
+        return self.tokens.total() - self.tokens["output"]
 
     @property
     def was_tried(self) -> bool:
@@ -111,7 +88,7 @@ class ProviderTotals(Generic[D]):
 
     def merge(self, other: "ProviderTotals[D]") -> None:
         """Add all that another one has counted."""
-        for name in ("attempts", "failovers", "faults", "reasons", "repairs"):
+        for name in ("attempts", "failovers", "faults", "reasons", "repairs", "tokens"):
             mine, theirs = getattr(self, name), getattr(other, name)
             for key, count in theirs.items():
                 _add(mine, key, REST, count)
@@ -121,7 +98,6 @@ class ProviderTotals(Generic[D]):
         self.answers += other.answers
         self.latency.merge(other.latency)
         self.ttft.merge(other.ttft)
-        self.tokens.merge(other.tokens)
 
 
 class Totals(Generic[D]):
@@ -151,7 +127,8 @@ class Totals(Generic[D]):
                     provider.latency.add(event.latency)
                 if event.ttft is not None:
                     provider.ttft.add(event.ttft)
-                provider.tokens.add(event)
+                for kind, tokens in event.tokens.items():
+                    provider.tokens[kind] += tokens
             case RequestError():
                 self._end(event, LEFT if event.client_left else FAILED)
             case AttemptFailure():

@@ -294,13 +294,7 @@ def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
     ended = _milliseconds(record)
     if it.began is None and ended is not None and event.latency is not None:
         it.began = round(ended - event.latency)
-    counts = {
-        "input": event.input_tokens,
-        "output": event.output_tokens,
-        "cache_read": event.cache_read_tokens,
-        "cache_write": event.cache_write_tokens,
-    }
-    it.tokens = {name: count for name, count in counts.items() if count is not None}
+    it.tokens = event.tokens
     it.complete = isinstance(event, RequestComplete)
     forwarded = not it.complete and bool(it.provider) and (it.status or 0) >= 400
     if forwarded:

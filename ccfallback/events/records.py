@@ -162,6 +162,17 @@ class RequestEnd(Event):
     stream: bool | None = None
 
     @property
+    def tokens(self) -> dict[str, int]:
+        """The tokens that are known, by kind."""
+        counts = {
+            "input": self.input_tokens,
+            "output": self.output_tokens,
+            "cache_read": self.cache_read_tokens,
+            "cache_write": self.cache_write_tokens,
+        }
+        return {kind: count for kind, count in counts.items() if count is not None}
+
+    @property
     def client_left(self) -> bool:
         """Whether the client disconnected, which is neither an answer nor a failure."""
         return self.status == CLIENT_LEFT

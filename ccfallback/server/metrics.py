@@ -7,7 +7,7 @@ nothing that a client chooses.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import __version__
@@ -101,7 +101,7 @@ COUNTERS: Final[Mapping[Metric, Read]] = {
         "ccfallback_tokens_total",
         "Tokens of answered requests.",
         ("provider", "kind"),
-    ): _by_label(lambda each: asdict(each.tokens)),
+    ): _by_label(lambda each: each.tokens),
     Metric(
         "ccfallback_refused_total",
         "Requests that were refused for their token, host or origin.",

@@ -1,4 +1,4 @@
-"""A log that tells of requests, made for the commands that read it."""
+"""Lines of a log, for the commands that read it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def line(event: str, at: float, level: str = "info", request: str = "", **data: 
 def answered(
     at: float, provider: str, latency: float, *, ttft: float = 400.0, request: str = "ccr-1_abcdefg"
 ) -> list[bytes]:
-    """The lines of a request that one try answered; times in milliseconds."""
+    """The lines of a request that the first attempt answered; times in milliseconds."""
     end: dict[str, Any] = {
         "provider": provider,
         "model": "claude-opus-5-5",
@@ -47,8 +47,8 @@ def answered(
     ]
 
 
-def failed_try(at: float, provider: str, reason: str) -> list[bytes]:
-    """The lines of a try that failed."""
+def failed_attempt(at: float, provider: str, reason: str) -> list[bytes]:
+    """The lines of an attempt that failed."""
     event = "provider.timeout" if reason.endswith("timeout") else "provider.failure"
     return [
         line("provider.attempt", at, provider=provider, attempt=1),
@@ -76,16 +76,16 @@ def day(now: float) -> Iterator[bytes]:
         at = now - 86400 + number * 360
         bad = 120 <= number < 132
         if bad:
-            yield from failed_try(at, "anthropic-primary", "529 overloaded_error")
+            yield from failed_attempt(at, "anthropic-primary", "529 overloaded_error")
         provider = "one" if bad else "anthropic-primary"
         yield from answered(at, provider, 2000.0 + 50 * (number % 40), ttft=300.0 + number)
-    yield from failed_try(now - 7200, "one", "first_byte timeout")
+    yield from failed_attempt(now - 7200, "one", "first_byte timeout")
     yield unanswered(now - 7200)
     yield unanswered(now - 7100)
     yield unanswered(now - 7000, 499)
 
 
 def write(path: Path, lines: Iterator[bytes] | list[bytes]) -> None:
-    """Make it a log."""
+    """Write them as the log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(lines))

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -93,7 +94,13 @@ def terminal(columns: int = 80, lines: int = 24) -> Iterator[Terminal]:
 
 @contextmanager
 def started(on: Terminal, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command that runs on a terminal, as the one that its keys are for."""
+    """A command that runs in the foreground of a terminal."""
+
+    def prepare() -> None:
+        ioctl(0, TIOCSCTTY, 0)
+        # A shell starts its background jobs with SIGINT ignored, and the tests may be one.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     process = subprocess.Popen(
         [sys.executable, "-m", "ccfallback", *arguments],
         stdin=on.follower,
@@ -101,7 +108,7 @@ def started(on: Terminal, *arguments: str, **environ: str) -> Iterator["subproce
         stderr=on.follower,
         env={**os.environ, "TERM": "xterm-256color", **environ},
         start_new_session=True,
-        preexec_fn=lambda: ioctl(0, TIOCSCTTY, 0),
+        preexec_fn=prepare,
     )
     try:
         yield process

@@ -137,7 +137,7 @@ def test_a_missing_request_is_an_error_that_says_where_to_look(ccf: Run) -> None
     ran = ccf("explain", "--json")
     assert ran.code == 1
     assert "no request is in the log" in ran.json["error"]["message"]
-    ran = ccf("explain", "nobody")
+    ran = ccf("explain", "missing")
     assert ran.code == 1
     assert "logs tail" in ran.err
 

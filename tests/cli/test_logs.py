@@ -110,6 +110,8 @@ def test_following_goes_on_over_a_rotation_and_ends_well(paths: Paths) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ccfallback", "logs", "tail", "-f", "-n", "1", "--json"],
         stdout=subprocess.PIPE,
+        # A shell starts its background jobs with SIGINT ignored, and the tests may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     with process.stdout:

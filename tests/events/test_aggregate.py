@@ -54,9 +54,9 @@ def test_there_is_no_rate_of_nothing() -> None:
 def test_failed_attempts_count_by_their_reason() -> None:
     stats = counted(
         [
-            *logbook.failed_try(START, "p", "529 overloaded_error"),
-            *logbook.failed_try(START, "p", "first_byte timeout"),
-            *logbook.failed_try(START, "p", "529 overloaded_error"),
+            *logbook.failed_attempt(START, "p", "529 overloaded_error"),
+            *logbook.failed_attempt(START, "p", "first_byte timeout"),
+            *logbook.failed_attempt(START, "p", "529 overloaded_error"),
         ]
     )
     provider = stats.providers["p"]
@@ -66,8 +66,8 @@ def test_failed_attempts_count_by_their_reason() -> None:
 
 
 def test_cached_tokens_belong_to_the_prompt() -> None:
-    tokens = counted(logbook.answered(START, "p", 1.0)).all_providers.tokens
-    assert (tokens.prompt, tokens.output) == (10 + 4000 + 90, 200)
+    found = counted(logbook.answered(START, "p", 1.0)).all_providers
+    assert (found.prompt_tokens, found.tokens["output"]) == (10 + 4000 + 90, 200)
 
 
 def test_only_requests_within_the_time_count_each_in_its_part() -> None:
@@ -124,8 +124,8 @@ def test_no_bytes_break_it(line: bytes) -> None:
 
 def test_the_number_of_names_is_bounded() -> None:
     stats = counted(
-        [line for n in range(1000) for line in logbook.failed_try(START, f"p{n}", "why")]
-        + [line for n in range(1000) for line in logbook.failed_try(START, "p0", f"why {n}")]
+        [line for n in range(1000) for line in logbook.failed_attempt(START, f"p{n}", "why")]
+        + [line for n in range(1000) for line in logbook.failed_attempt(START, "p0", f"why {n}")]
     )
     assert len(stats.providers) <= MOST_NAMES + 1
     assert len(stats.providers["p0"].reasons) <= MOST_NAMES + 1
@@ -236,7 +236,7 @@ def test_durations_are_counted_where_there_are_any() -> None:
     ).providers["a"]
     assert (sum(found.latency.counts), sum(found.ttft.counts)) == (2, 1)
     assert (found.latency.total, found.ttft.total) == (4800.0, 300.0)
-    assert (found.tokens.input, found.tokens.output, found.tokens.cache_read) == (10, 14, 0)
+    assert found.tokens == {"input": 10, "output": 14, "cache_write": 0}
 
 
 def test_other_events_do_not_count() -> None:

@@ -32,7 +32,7 @@ def seen(told: Iterable[Record[Event]], now: float = NOW) -> Picture:
 
 
 def test_what_ended_is_counted() -> None:
-    failure = records(logbook.failed_try(NOW - 20, "one", "500 api_error"))
+    failure = records(logbook.failed_attempt(NOW - 20, "one", "500 api_error"))
     lost, left = records([logbook.unanswered(NOW - 9), logbook.unanswered(NOW - 8, 499)])
     picture = seen([*answer(NOW - 90), *failure, *answer(NOW - 10, "two"), lost, left])
     counts = (picture.requests, picture.answered, picture.failed, picture.left)
