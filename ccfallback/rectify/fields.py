@@ -32,6 +32,7 @@ from ccfallback.rectify.rule import (
     Rule,
     names_field,
     names_member,
+    on_body,
     repaired,
     says,
     unknown_field,
@@ -97,8 +98,7 @@ def without_clearing(body: Body) -> Body:
     return body.with_members(context_management={**management, "edits": kept})
 
 
-def _clear_nothing(draft: RequestDraft, _found: object) -> Repaired | None:
-    return repaired(draft, without_clearing(draft.body), "clear_thinking removed")
+_CLEAR_NOTHING: Final = on_body(without_clearing, "clear_thinking removed")
 
 
 def _thinking_is_off(draft: RequestDraft) -> bool:
@@ -156,13 +156,6 @@ def _without_reasoning_effort(body: Body) -> Body:
 def _without_config(body: Body) -> Body:
     """A format stays: without it the client would get an answer that it did not ask for."""
     return body if has(body, (CONFIG, "format")) else body.without(CONFIG)
-
-
-def _on_body(
-    change: Callable[[Body], Body], changed: str
-) -> Callable[[RequestDraft, Any], Repaired | None]:
-    """A change of the body that always means the same."""
-    return lambda draft, _found: repaired(draft, change(draft.body), changed)
 
 
 # --- Any other field ---
@@ -349,18 +342,18 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
     Rule(
         "context_management",
         says(r"input tag clear_thinking\w* found"),
-        _clear_nothing,
+        _CLEAR_NOTHING,
         "Input tag clear_thinking found using type does not match any expected tag",
     ),
     Rule(
         "context_management",
         says(_NEEDS_THINKING, _WITHOUT_THINKING),
-        _clear_nothing,
+        _CLEAR_NOTHING,
         _WITHOUT_THINKING,
         when=_thinking_is_off,
     ),
     # There is thinking, so it is unknown why the edit is refused.
-    Rule("context_management", says(_NEEDS_THINKING), _clear_nothing),
+    Rule("context_management", says(_NEEDS_THINKING), _CLEAR_NOTHING),
     Rule(
         "context_management",
         names_member(
@@ -368,14 +361,14 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
             r"context_management\b.{0,20} (?:is not|not) (?:supported|allowed|available)",
             r"(?:does not|doesnt) support context[_ ]management",
         ),
-        _on_body(lambda body: body.without(_CONTEXT), f"{_CONTEXT} removed"),
+        on_body(lambda body: body.without(_CONTEXT), f"{_CONTEXT} removed"),
         unknown_field((_CONTEXT,)),
     ),
     Rule("output_config", _known_efforts, _lower_effort),
     Rule(
         "output_config",
         _is_about_messages,
-        _on_body(
+        on_body(
             lambda body: with_efforts_at_the_top(body) if has_efforts_in_messages(body) else body,
             "output_config of messages moved to the top",
         ),
@@ -384,13 +377,13 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
     Rule(
         "output_config",
         _is_about_reasoning_effort,
-        _on_body(_without_reasoning_effort, "effort removed"),
+        on_body(_without_reasoning_effort, "effort removed"),
         "reasoning_effort is not supported",
     ),
     Rule(
         "output_config",
         names_field(EFFORT, _NO_EFFORT),
-        _on_body(without_effort, "effort removed"),
+        on_body(without_effort, "effort removed"),
         unknown_field(EFFORT),
     ),
     Rule(
@@ -400,7 +393,7 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
             r"task_budget(?: parameter)? (?:is not supported|requires a model that supports)",
             r"(?:does not|not) support(?: the)? task[_ ]budgets?\b",
         ),
-        _on_body(
+        on_body(
             lambda body: without_empty_config(without(body, _BUDGET)[0]), "task_budget removed"
         ),
         unknown_field(_BUDGET),
@@ -408,13 +401,13 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
     Rule(
         "output_config",
         names_field((CONFIG,)),
-        _on_body(_without_config, "output_config removed"),
+        on_body(_without_config, "output_config removed"),
         unknown_field((CONFIG,)),
     ),
     Rule(
         "billing_text",
         says(r"x-anthropic-billing-header.{0,20}reserved"),
-        _on_body(without_billing, "billing line removed from the system prompt"),
+        on_body(without_billing, "billing line removed from the system prompt"),
         "x-anthropic-billing-header is a reserved keyword",
     ),
 )
@@ -429,7 +422,7 @@ ANY_FIELD: Final[tuple[Rule[Any], ...]] = (
             r"\btemperature and top_p cannot both be (?:specified|set)",
             r"cannot (?:specify|set) both temperature and top_p",
         ),
-        _on_body(
+        on_body(
             lambda body: body.without("top_p") if "temperature" in body else body, "top_p removed"
         ),
         "temperature and top_p cannot both be specified",

@@ -5,7 +5,7 @@ is there goes; otherwise everything of the kind goes.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,23 +50,10 @@ class _Medium:
     block: Block
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a refusal says, and how it says it."""
-
-    refusal: Refusal
-    match: re.Match[str]
-
-
-def _says(*forms: str) -> Any:
-    """A match in the message or the code of a refusal."""
+def _says(*forms: str) -> Callable[[Refusal], re.Match[str] | None]:
+    """A match in the text or the code of a refusal."""
     pattern = re.compile("|".join(forms))
-
-    def matches(refusal: Refusal) -> _Found | None:
-        found = pattern.search(f"{refusal.text} {refusal.code}".strip())
-        return found and _Found(refusal, found)
-
-    return matches
+    return lambda refusal: pattern.search(f"{refusal.text} {refusal.code}".strip())
 
 
 def _blocks(draft: RequestDraft) -> Iterator[_Medium]:
@@ -85,23 +72,21 @@ def _media(draft: RequestDraft, kind: str) -> list[_Medium]:
     return [each for each in _blocks(draft) if kind_of(each.block) == kind]
 
 
-def _at(media: Sequence[_Medium], refusal: Refusal) -> list[_Medium]:
+def _at(media: Sequence[_Medium], text: str) -> list[_Medium]:
     """Those at a place that the refusal names; a result's place is that of all in it."""
-    named = named_places(refusal)
+    named = named_places(text)
     return [each for each in media if each.place in named or each.place[:2] in named]
 
 
-def _at_or_all(
-    draft: RequestDraft, media: Sequence[_Medium], refusal: Refusal
-) -> Sequence[_Medium]:
+def _at_or_all(draft: RequestDraft, media: Sequence[_Medium], text: str) -> Sequence[_Medium]:
     """Those at a place that the refusal names; all of them if it names none of their places.
 
     If a note is there, the one that the refusal means was removed before.
     """
-    if named := _at(media, refusal):
+    if named := _at(media, text):
         return named
     notes = [each for each in _blocks(draft) if _NOTE.match(string(each.block, "text"))]
-    is_done = _at(notes, refusal) if named_places(refusal) else notes
+    is_done = _at(notes, text) if named_places(text) else notes
     return [] if is_done else media
 
 
@@ -110,32 +95,28 @@ def _is_unreadable(image: _Medium) -> bool:
     return bool(data) and not media_type(data)
 
 
-def _without_images(draft: RequestDraft, _found: object) -> Repaired | None:
-    return _with_notes(draft, _media(draft, _IMAGE), "not supported")
+def _without_any(kind: str) -> Callable[[RequestDraft, object], Repaired | None]:
+    return lambda draft, _: _with_notes(draft, _media(draft, kind), "not supported")
 
 
-def _without_documents(draft: RequestDraft, _found: object) -> Repaired | None:
-    return _with_notes(draft, _media(draft, _DOCUMENT), "not supported")
-
-
-def _fewer(draft: RequestDraft, found: _Found) -> Repaired | None:
+def _fewer(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     """Keep no more media than the provider accepts: the newest images."""
-    many, images, documents = found.match, _media(draft, _IMAGE), _media(draft, _DOCUMENT)
-    if many["images"]:
-        most = int(many["images"])
+    images, documents = _media(draft, _IMAGE), _media(draft, _DOCUMENT)
+    if found["images"]:
+        most = int(found["images"])
         lost = images[: max(0, len(images) - most)]
         return _with_notes(draft, lost, "too many", f"at most {most} images")
-    most = int(many["most"] or many["all"])
-    pages = int(many["pages"] or many["documents"] or 0)
+    most = int(found["most"] or found["all"])
+    pages = int(found["pages"] or found["documents"] or 0)
     # It is unknown how many pages each document has, so all go if they are too many alone.
     lost, most = (documents, most) if pages > most else ([], most - pages)
     return _with_notes(draft, [*lost, *images[: max(0, len(images) - most)]], "too many")
 
 
-def _with_true_types(draft: RequestDraft, found: _Found) -> Repaired | None:
+def _with_true_types(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     """Correct the media type of each image; a note replaces a named one that is not an image."""
     images = _media(draft, _IMAGE)
-    named = {each.place for each in _at(images, found.refusal)}
+    named = {each.place for each in _at(images, found.string)}
     changes: dict[_Place, Block] = {}
     for each in images:
         new = with_true_media_type(each.block)
@@ -146,9 +127,9 @@ def _with_true_types(draft: RequestDraft, found: _Found) -> Repaired | None:
     return _replaced(draft, changes, describe(len(changes), "media type", "corrected"))
 
 
-def _smaller(draft: RequestDraft, found: _Found) -> Repaired | None:
+def _smaller(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     """Remove images over a limit, in bytes or in pixels."""
-    images, refused = _media(draft, _IMAGE), found.refusal.text
+    images, refused = _media(draft, _IMAGE), found.string
     most, pixels = _limit_in_bytes(refused), _PIXELS.search(refused)
     over: list[_Medium] = []
     lesson = None
@@ -161,7 +142,7 @@ def _smaller(draft: RequestDraft, found: _Found) -> Repaired | None:
             over = [each for each in images if _longest_edge(each) > int(pixels[1])]
         kind = " for many-image requests" if is_many else ""
         lesson = f"image dimensions exceed max allowed size{kind}: {pixels[1]} pixels"
-    return _with_notes(draft, [*over, *_at(images, found.refusal)], "too large", lesson)
+    return _with_notes(draft, [*over, *_at(images, found.string)], "too large", lesson)
 
 
 def _limit_in_bytes(refused: str) -> int:
@@ -176,16 +157,16 @@ def _longest_edge(image: _Medium) -> int:
     return max(image_size(base64_data(image.block)) or (0, 0))
 
 
-def _without_broken_images(draft: RequestDraft, found: _Found) -> Repaired | None:
+def _without_broken_images(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     images = _media(draft, _IMAGE)
     unreadable = [each for each in images if _is_unreadable(each)]
-    wrong = [*_at(images, found.refusal), *unreadable]
-    return _with_notes(draft, wrong or _at_or_all(draft, images, found.refusal), "unreadable")
+    wrong = [*_at(images, found.string), *unreadable]
+    return _with_notes(draft, wrong or _at_or_all(draft, images, found.string), "unreadable")
 
 
-def _without_bad_documents(draft: RequestDraft, found: _Found) -> Repaired | None:
+def _without_bad_documents(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     documents = _media(draft, _DOCUMENT)
-    return _with_notes(draft, _at_or_all(draft, documents, found.refusal), "not accepted")
+    return _with_notes(draft, _at_or_all(draft, documents, found.string), "not accepted")
 
 
 def _with_notes(
@@ -238,7 +219,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"input tag image(?:_url)? found using type does not match",
             r"is not a multi-?modal model|at most 0 images?\b",
         ),
-        _without_images,
+        _without_any(_IMAGE),
         "model does not support image input",
     ),
     Rule(
@@ -251,7 +232,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"unknown variant (?:file|document)\b",
             r"input tag (?:file|document) found using type does not match",
         ),
-        _without_documents,
+        _without_any(_DOCUMENT),
         "model does not support document input",
     ),
     Rule(

@@ -125,6 +125,13 @@ def repaired(
     return Repaired(draft.with_body(body), words, lesson)
 
 
+def on_body(
+    change: Callable[[Body], Body], changed: str
+) -> Callable[[RequestDraft, Any], Repaired | None]:
+    """A change of the body that always means the same."""
+    return lambda draft, _found: repaired(draft, change(draft.body), changed)
+
+
 def repaired_messages(
     draft: RequestDraft, messages: Sequence[Any], *changed: str, lesson: str | None = None
 ) -> Repaired | None:
@@ -228,13 +235,13 @@ _PLACE: Final = re.compile(
 _INNER: Final = re.compile(rf"{_STEP}content{_STEP}(\d+)")
 
 
-def named_places(refusal: Refusal) -> frozenset[tuple[int, ...]]:
-    """The blocks that a refusal names by path: message, block, and a block inside that.
+def named_places(text: str) -> frozenset[tuple[int, ...]]:
+    """The blocks that a refusal's text names by path: message, block, and a block inside that.
 
     Only paths in Anthropic's forms count: others are those of a translated request.
     """
     found = set()
-    for path in _PLACE.finditer(refusal.text):
+    for path in _PLACE.finditer(text):
         inner = _INNER.search(path[3])
         steps = (path[1], path[2], *((inner[1],) if inner else ()))
         # A longer number is not an index, and Python refuses to parse a very long one.

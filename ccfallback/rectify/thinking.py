@@ -16,6 +16,7 @@ from ccfallback.messages.edit import (
     BLOCK,
     Path,
     map_items,
+    only,
     raw_with_content,
     raw_with_members,
     raw_with_more,
@@ -45,7 +46,16 @@ from ccfallback.messages.turns import (
 )
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.fields import without_clearing
-from ccfallback.rectify.rule import Refusal, Repaired, Rule, describe, repaired, says, unknown_field
+from ccfallback.rectify.rule import (
+    Refusal,
+    Repaired,
+    Rule,
+    describe,
+    on_body,
+    repaired,
+    says,
+    unknown_field,
+)
 
 _When = Callable[[RequestDraft], bool]
 
@@ -202,7 +212,7 @@ _THOUGHT: Final = {"type": "thinking", "thinking": "(omitted)", "signature": "om
 """Thinking of which the text is lost. Some providers ignore one that is empty or only space."""
 
 
-def _with_thoughts(draft: RequestDraft, _found: object) -> Repaired | None:
+def _with_thoughts(body: Body) -> Body:
     """Mark each assistant message without thinking as having had some: the provider wants the
     thinking back with every one."""
 
@@ -210,23 +220,17 @@ def _with_thoughts(draft: RequestDraft, _found: object) -> Repaired | None:
         content = message.get("content") if role_of(message) == "assistant" else None
         if isinstance(content, str) and content:
             return raw_with_members(raw, content=[_THOUGHT, text_block(content)])
-        if not isinstance(content, list) or not content:
-            return raw
-        if any(
-            kind_of(block) == "thinking" and string(block, "thinking").strip() for block in content
+        blocks = content if isinstance(content, list) else []
+        thoughts = [kind_of(block) == "thinking" for block in blocks]
+        if not blocks or any(
+            is_thought and string(block, "thinking").strip()
+            for is_thought, block in zip(thoughts, blocks, strict=True)
         ):
             return raw
-        spoken = [kind_of(block) != "thinking" for block in content]
-        return raw_with_content(
-            raw,
-            lambda raws: [
-                _THOUGHT,
-                *(one for one, stays in zip(raws, spoken, strict=True) if stays),
-            ],
-        )
+        spoken = only([not is_thought for is_thought in thoughts])
+        return raw_with_content(raw, lambda raws: [_THOUGHT, *spoken(raws)])
 
-    body = map_items(draft.body, "messages", change)
-    return repaired(draft, body, "omitted thinking marked in assistant messages")
+    return map_items(body, "messages", change)
 
 
 # --- Budgets ---
@@ -317,19 +321,6 @@ def _to_budget(draft: RequestDraft, known: str) -> Repaired | None:
         budget = BUDGET_OF_EFFORT.get(effort_of(draft.body), BUDGET_OF_EFFORT["high"])
         body = with_budget(draft.body, budget)
     return repaired(draft, body, "adaptive thinking replaced", lesson=lesson)
-
-
-def _lower_effort(draft: RequestDraft, _found: object) -> Repaired | None:
-    body = with_effort_among(draft.body, ("low", "medium", "high"))
-    return repaired(draft, body, "effort lowered to high")
-
-
-def _no_effort(draft: RequestDraft, _found: object) -> Repaired | None:
-    return repaired(draft, without_effort(draft.body), "effort removed")
-
-
-def _not_disabled(draft: RequestDraft, _found: object) -> Repaired | None:
-    return repaired(draft, draft.body.without("thinking"), "thinking no longer disabled")
 
 
 # --- Forced tools ---
@@ -457,21 +448,24 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         "thinking_mode",
         says(r"(?=.*\bdisabled\b)(?=.*\beffort\b).*\b(?:xhigh|max)\b"),
-        _lower_effort,
+        on_body(
+            lambda body: with_effort_among(body, ("low", "medium", "high")),
+            "effort lowered to high",
+        ),
         "thinking disabled does not go with effort xhigh or max",
         when=_asks_for("disabled"),
     ),
     Rule(
         "thinking_mode",
         says(r"cannot be disabled.{0,20}\b(?:reasoning_effort|output_config|effort)\b"),
-        _no_effort,
+        on_body(without_effort, "effort removed"),
         "thinking cannot be disabled when reasoning_effort is set",
         when=_asks_for("disabled"),
     ),
     Rule(
         "thinking_mode",
         says(rf"{_TYPE}disabled{_NOT}|\binput tag disabled found|\bthinking cannot be disabled"),
-        _not_disabled,
+        on_body(lambda body: body.without("thinking"), "thinking no longer disabled"),
         "thinking.type.disabled is not supported for this model",
         when=_asks_for("disabled"),
     ),
@@ -505,7 +499,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"(?:must be passed back|is missing|is required|field required)",
             r"missing reasoning_content field in the assistant message",
         ),
-        _with_thoughts,
+        on_body(_with_thoughts, "omitted thinking marked in assistant messages"),
         "reasoning_content in the thinking mode must be passed back",
     ),
 )

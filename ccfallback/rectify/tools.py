@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ccfallback.messages import json_schema
 from ccfallback.messages.edit import ANY, without
-from ccfallback.messages.system import has_tool_changes, with_tool_changes_made
+from ccfallback.messages.system import with_tool_changes_made
 from ccfallback.messages.tools import (
     LONGEST_NAME,
     ToolNames,
@@ -27,7 +27,16 @@ from ccfallback.messages.turns import (
 )
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.fields import TOOL_FIELDS
-from ccfallback.rectify.rule import Refusal, Repaired, Rule, describe, repaired, says, unknown_field
+from ccfallback.rectify.rule import (
+    Refusal,
+    Repaired,
+    Rule,
+    describe,
+    on_body,
+    repaired,
+    says,
+    unknown_field,
+)
 
 
 def _tools(draft: RequestDraft) -> list[Any]:
@@ -71,11 +80,6 @@ def _without_fields(draft: RequestDraft, fields: list[str]) -> Repaired | None:
         gone += [field] if body is not before else []
     lesson = unknown_field(*(("tools", ANY, field) for field in fields))
     return repaired(draft, body, f"{', '.join(gone)} removed from tools", lesson=lesson)
-
-
-def _with_changes_made(draft: RequestDraft, _found: object) -> Repaired | None:
-    body = with_tool_changes_made(draft.body)
-    return repaired(draft, body, "tool changes moved from messages to tools")
 
 
 # --- Names ---
@@ -298,9 +302,8 @@ CHANGES: Final[tuple[Rule[Any], ...]] = (
             r".{0,60}not (?:supported|available|allowed|permitted|enabled)",
             r"not support.{0,20}\b(?:tool_(?:addition|removal)|inline tools?)\b",
         ),
-        _with_changes_made,
+        on_body(with_tool_changes_made, "tool changes moved from messages to tools"),
         "tool_addition and tool_removal are not supported",
-        when=lambda draft: has_tool_changes(draft.body),
     ),
 )
 

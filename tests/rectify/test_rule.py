@@ -155,7 +155,7 @@ def test_a_long_text_is_read_quickly() -> None:
     ],
 )
 def test_a_refusal_names_places(message: str, places: set[tuple[int, ...]]) -> None:
-    assert named_places(Refusal(400, message)) == places
+    assert named_places(Refusal(400, message).text) == places
 
 
 def test_what_changed_is_told_in_counts() -> None:
