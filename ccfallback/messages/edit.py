@@ -128,8 +128,8 @@ def raw_with_more(message: Any, raw: msgspec.Raw, blocks: list[Block]) -> msgspe
 def without_blocks(body: Body, goes: Callable[[int, Block], bool]) -> tuple[Body, int]:
     """The body without the blocks for which `goes(index of the message, block)`; and their number.
 
-    The messages stay, so that user and assistant still take turns: a message that has nothing
-    left says so, except at the very end, where the model would continue those words.
+    The messages stay, so that user and assistant still take turns: an empty one gets a text in
+    its place, except at the very end, where the model would continue that text.
     """
     messages, raws = body.messages, body.items("messages")
     made: list[object] = []

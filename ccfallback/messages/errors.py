@@ -214,8 +214,7 @@ def prompt_too_long(message: str) -> str:
 def prompt_too_long_with_sizes(message: str) -> str:
     """The same with the numbers that the upstream gave.
 
-    If a shorter answer would fit, it says so in the words by which Claude Code lowers
-    `max_tokens`.
+    If a shorter answer would fit, the words are those by which Claude Code lowers `max_tokens`.
     """
     if _ANTHROPIC_WORDS.search(message):
         return message

@@ -29,7 +29,7 @@ NAMED: Final = frozenset(
 COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
 
 MAX_DEPTH: Final = 50
-"""Schemas nested deeper than this are left alone: nobody writes them by hand."""
+"""Schemas nested deeper than this are left alone: they are not written by hand."""
 
 
 _TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})

@@ -36,7 +36,7 @@ class ResetHint(NamedTuple):
     until: float
     """In Unix seconds."""
     source: str
-    """The header that says so, or `MESSAGE`."""
+    """The name of the header with the hint, or `MESSAGE`."""
 
 
 def reset_hint(headers: Mapping[str, str], message: str, now: float) -> ResetHint | None:

@@ -92,7 +92,7 @@ def data_of(event: bytes) -> bytes:
 
 
 def fields_of(event: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of an event: name and value of each line that is no comment."""
+    """The fields of an event: name and value of each line except comments."""
     for line in event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
         if not line or line.startswith(b":"):
             continue

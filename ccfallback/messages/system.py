@@ -52,7 +52,7 @@ def count_system_messages(body: Body) -> int:
 
 def has_system_messages(body: Body) -> bool:
     """Whether there is a system message in the conversation."""
-    return count_system_messages(body) > 0
+    return any(role_of(message) == "system" for message in body.messages)
 
 
 def has_tool_changes(body: Body) -> bool:

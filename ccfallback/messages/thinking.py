@@ -138,7 +138,7 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
 
 
 def _surely_has_none(body: Body, is_foreign: IsForeign) -> bool:
-    """Whether there surely is no such thinking. This is quick: no text is decoded."""
+    """Whether the body certainly has no such thinking. This is quick: no text is decoded."""
     try:
         messages = _GLANCE.decode(body.member("messages"))
     except UNREADABLE:

@@ -22,9 +22,9 @@ from ccfallback.messages.edit import (
 )
 from ccfallback.messages.turns import (
     TOOL_CHANGES,
-    blocks_of,
     kind_of,
     objects_in,
+    places,
     string,
     text_block,
 )
@@ -110,11 +110,7 @@ def tools_after_changes(body: Body) -> list[Any]:
 
 def has_deferred(body: Body) -> bool:
     """Whether a tool is loaded only when a search finds it, or a search found one."""
-    return has(body, _DEFERRED) or any(
-        _has_reference(block)
-        for message in objects_in(body.messages)
-        for block in blocks_of(message.get("content"))
-    )
+    return has(body, _DEFERRED) or any(_has_reference(block) for _, block in places(body.messages))
 
 
 def with_all_loaded(body: Body) -> Body:
@@ -143,12 +139,9 @@ def with_all_loaded(body: Body) -> Body:
     return map_items(body, "messages", with_notes)
 
 
-def _has_reference(block: object) -> bool:
-    return (
-        isinstance(block, dict)
-        and kind_of(block) == "tool_result"
-        and any(kind_of(inner) == "tool_reference" for inner in objects_in(block.get("content")))
-    )
+def _has_reference(block: Any) -> bool:
+    content = block.get("content") if kind_of(block) == "tool_result" else None
+    return isinstance(content, list) and any(kind_of(each) == "tool_reference" for each in content)
 
 
 def _noted(block: Any) -> Any:

@@ -32,12 +32,14 @@ def string(value: object, key: str) -> str:
 
 def role_of(message: object) -> str:
     """A message's role; empty if it has none."""
-    return string(message, "role")
+    role = message.get("role") if isinstance(message, dict) else None
+    return role if isinstance(role, str) else ""
 
 
 def kind_of(block: object) -> str:
     """A block's type; empty if it has none."""
-    return string(block, "type")
+    kind = block.get("type") if isinstance(block, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def is_server_result(block: object) -> bool:
@@ -52,13 +54,14 @@ def objects_in(value: object) -> list[dict[str, Any]]:
 
 
 def blocks_of(content: object) -> list[Block]:
-    """The blocks of a content, to be read: a text is one block, odd items are left out."""
+    """The blocks of a content, to be read: a text is one block, odd items are skipped."""
     return [text_block(content)] if isinstance(content, str) else objects_in(content)
 
 
 def content_list(value: object) -> list[Any]:
-    """The content of a message or a result, to be rewritten: a text is one block, an empty text
-    is none, odd items stay."""
+    """The content of a message or a result, to be rewritten: odd items stay.
+
+    A text is one block, but an empty text has no block."""
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str):
         return [text_block(content)] if content else []

@@ -1,4 +1,4 @@
-"""A body: the client's bytes until somebody changes a member."""
+"""A body: the client's bytes until a member is changed."""
 
 import json
 from typing import Any

@@ -66,7 +66,7 @@ SHAPES: list[tuple[str, bytes, UpstreamError]] = [
         UpstreamError("", "Oh no"),
     ),
     ("no status", b'{"error":{"message":"m","code":20}}', UpstreamError("", "m", "20")),
-    ("true is no code", b'{"error":{"message":"m","code":true}}', UpstreamError("", "m")),
+    ("true is not a code", b'{"error":{"message":"m","code":true}}', UpstreamError("", "m")),
 ]  # fmt: skip
 
 

@@ -113,7 +113,7 @@ TWO = {"name": "two", "input_schema": {}}
             [change("addition", type="tool_definition", definition={**ONE, "description": "d"})],
             [{**TWO, "defer_loading": True}, {**ONE, "description": "d"}],
         ),
-        ([change("addition", name="nobody")], [ONE, {**TWO, "defer_loading": True}]),
+        ([change("addition", name="unknown")], [ONE, {**TWO, "defer_loading": True}]),
         ([change("addition", type="mcp")], [ONE, {**TWO, "defer_loading": True}]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Names of tools: valid for everybody, and the same again without any memory."""
+"""Tools: names that every provider accepts, and tools that are added, removed or loaded."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What providers say, by the rectifier that has to know it, and what nobody may touch."""
+"""What providers say, by the repair that has to know it, and what no repair may touch."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -556,4 +556,4 @@ OTHERS = (
     "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,64}$'",
     "tools.0.custom.name: String should have at most 64 characters",
 )
-"""What is somebody else's to repair."""
+"""What the repairs of structure must leave to others."""

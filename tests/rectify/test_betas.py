@@ -46,7 +46,7 @@ def test_a_flag_stays_for_another_field() -> None:
     )
 
 
-def test_a_flag_that_was_idle_before_is_nobodys_business() -> None:
+def test_a_flag_that_was_idle_before_stays() -> None:
     before = draft(HI, betas=BETAS)
     assert without_idle_betas(before, before.with_body(before.body)).betas == BETAS
 
@@ -67,7 +67,7 @@ def test_a_field_that_another_flag_unlocks_stays() -> None:
 
 
 @pytest.mark.parametrize("member", ["thread", "compaction", "output_format"])
-def test_what_the_answer_is_read_by_stays(member: str) -> None:
+def test_fields_that_the_answer_is_read_by_stay(member: str) -> None:
     before = draft(HI, betas=("message-threads-1", "compact-2026-09-04", "structured-outputs-1"))
     before = RequestDraft(before.body.with_members(**{member: {"type": "x"}}), before.betas)
     after, _ = without_betas(before, frozenset(before.betas))
@@ -76,7 +76,7 @@ def test_what_the_answer_is_read_by_stays(member: str) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "features"), UNLOCKED)
-def test_every_field_can_go(prefix: str, features: object) -> None:
+def test_every_field_is_removed_with_its_flag(prefix: str, features: object) -> None:
     extra = {
         "speed": "fast",
         "mcp_servers": [],

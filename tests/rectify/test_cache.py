@@ -57,7 +57,7 @@ def marked_draft(**more: Any) -> Any:
 @pytest.mark.parametrize(
     ("part", "flag"), [("scope", "prompt-caching-scope"), ("ttl", "extended-cache-ttl")]
 )
-def test_a_part_goes_from_every_mark(part: str, flag: str) -> None:
+def test_a_refused_part_is_removed_from_every_mark(part: str, flag: str) -> None:
     before = marked_draft(**CACHED)
     made = repaired(
         "cache_control", before, EXTRA.format(f"system.0.cache_control.ephemeral.{part}")
@@ -75,12 +75,12 @@ def test_a_part_goes_from_every_mark(part: str, flag: str) -> None:
     [("tools.0.cache_control", 5), ("messages.0.content.0.text.cache_control", 5),
      ("messages.0.content.0.cache_control", 4), ("*.cache_control", 1)],
 )  # fmt: skip
-def test_marks_go_from_where_they_are_refused(path: str, left: int) -> None:
+def test_marks_are_removed_at_the_named_places(path: str, left: int) -> None:
     made = repaired("cache_control", marked_draft(), EXTRA.format(path))
     assert made.draft.body.raw.count(b'"cache_control"') == left
 
 
-def test_all_go_where_no_place_is_said() -> None:
+def test_all_marks_are_removed_if_no_place_is_named() -> None:
     made = repaired("cache_control", marked_draft(**CACHED), EXTRA.format("cache_control"))
     assert made.draft.body.raw.count(b'"cache_control"') == 1
     assert made.draft.betas == ()
@@ -98,7 +98,7 @@ def test_other_marks_stay(message: str) -> None:
     assert refused("cache_control", marked_draft(), message)
 
 
-def test_a_mark_of_thinking_goes() -> None:
+def test_a_mark_on_thinking_is_removed() -> None:
     before = draft({"role": "assistant", "content": [{**THOUGHT, **CACHED}, text("a", **CACHED)]})
     made = repaired(
         "cache_control", before, EXTRA.format("messages.0.content.0.thinking.cache_control")
@@ -144,7 +144,7 @@ def marks_of(body: Any) -> list[Any]:
         (5, ["B", "b", "tool_result", "3", "4"]),
     ],
 )
-def test_the_last_ones_stay(most: int, expected: list[str]) -> None:
+def test_the_last_marks_stay(most: int, expected: list[str]) -> None:
     words = TOO_MANY.replace("4", str(most))
     repair = repair_body("cache_marks", everywhere(MARK), words)
     assert repair is not None
@@ -156,14 +156,14 @@ def test_the_last_ones_stay(most: int, expected: list[str]) -> None:
     assert bare == everywhere({})
 
 
-def test_the_mark_of_the_whole_request_is_one_of_them() -> None:
+def test_the_mark_of_the_whole_request_counts() -> None:
     body = {**everywhere(MARK), **MARK}
     assert marks_of(body_after("cache_marks", body, TOO_MANY)) == ["all", "B", "b", "4"]
     body = body_after("cache_marks", body, TOO_MANY.replace("4", "0"))
     assert body == everywhere({})
 
 
-def test_lifetimes_go_where_their_order_is_refused() -> None:
+def test_lifetimes_are_removed_if_their_order_is_refused() -> None:
     body = {**everywhere(MARK), **LONG}
     body["messages"].append(assistant(text("5", **LONG)))
     repair = repair_body("cache_marks", body, ORDER)
@@ -175,7 +175,7 @@ def test_lifetimes_go_where_their_order_is_refused() -> None:
     assert body_after("cache_marks", body, ORDER) == expected
 
 
-def test_a_property_of_that_name_is_no_mark() -> None:
+def test_a_property_of_that_name_is_not_a_mark() -> None:
     schema = {"properties": {"cache_control": {"type": "string"}}}
     call = {"type": "tool_use", "id": "a", "name": "A", "input": {"cache_control": {"ttl": "1h"}}}
     body = {"tools": [tool("A", **schema)] * 5, "messages": [assistant(call)] * 5}
@@ -185,7 +185,7 @@ def test_a_property_of_that_name_is_no_mark() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_marks_are_as_many_and_in_such_order_as_may_be(data: st.DataObject) -> None:
+def test_number_and_order_of_marks_are_valid_after_the_repair(data: st.DataObject) -> None:
     body = data.draw(conversations())
     fates = st.sampled_from([{}, {}, MARK, LONG])
     broken = {

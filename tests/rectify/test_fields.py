@@ -48,7 +48,7 @@ def test_a_flag_without_a_field_leaves_the_body_as_it_is() -> None:
     assert made.draft.betas == ()
 
 
-def test_a_flag_that_begins_like_another() -> None:
+def test_a_flag_that_begins_like_another_one_stays() -> None:
     before = draft(HI, betas=("foo-1", "foo-1-more", "a-foo-1"))
     made = repaired("beta_flags", before, SENTENCE.format("foo-1"))
     assert made.draft.betas == ("foo-1-more", "a-foo-1")
@@ -77,7 +77,7 @@ def test_flags_without_names_all_go_but_the_logins() -> None:
         "unexpected value for effort-2025-11-24",
     ],
 )
-def test_other_words(message: str) -> None:
+def test_refusals_of_something_else_remove_no_flag(message: str) -> None:
     assert refused("beta_flags", draft(HI, betas=(EFFORT,)), message)
 
 
@@ -89,7 +89,7 @@ NEEDS = "`clear_thinking_20251015` strategy requires `thinking` to be enabled or
 UNKNOWN = "context_management: Extra inputs are not permitted"
 
 
-def test_the_field_goes_with_its_flag() -> None:
+def test_context_management_is_removed_with_its_flag() -> None:
     before = draft(HI, betas=BETAS, context_management={"edits": [CLEARING, OTHER]})
     made = repaired("context_management", before, UNKNOWN)
     assert "context_management" not in made.draft.body
@@ -97,7 +97,7 @@ def test_the_field_goes_with_its_flag() -> None:
     assert made.lesson == UNKNOWN
 
 
-def test_only_the_edit_goes_where_only_it_is_refused() -> None:
+def test_only_the_refused_edit_is_removed() -> None:
     before = draft(HI, betas=BETAS, context_management={"edits": [CLEARING, OTHER]})
     made = repaired("context_management", before, NEEDS)
     assert members(made.draft)["context_management"] == {"edits": [OTHER]}
@@ -107,12 +107,12 @@ def test_only_the_edit_goes_where_only_it_is_refused() -> None:
     assert refused("context_management", thinks, made.lesson)
 
 
-def test_nothing_is_learned_where_there_was_thinking() -> None:
+def test_a_refused_edit_is_not_learned_if_there_is_thinking() -> None:
     before = draft(thinking={"type": "adaptive"}, context_management={"edits": [CLEARING]})
     assert repaired("context_management", before, NEEDS).lesson is None
 
 
-def test_nothing_to_do() -> None:
+def test_context_management_stays_if_it_is_missing_or_something_else_is_refused() -> None:
     assert refused("context_management", draft(), UNKNOWN)
     assert refused("context_management", draft(context_management={"edits": [OTHER]}), NEEDS)
     assert refused("context_management", draft(context_management=7), NEEDS)
@@ -142,7 +142,9 @@ EXTRA = "{}: Extra inputs are not permitted"
         ({"effort": "low"}, "reasoning_effort must be one of medium, high", {"effort": "medium"}),
     ],
 )  # fmt: skip
-def test_what_is_left(config: Any, message: str, left: Any) -> None:
+def test_only_the_refused_part_of_output_config_is_removed(
+    config: Any, message: str, left: Any
+) -> None:
     assert (
         after("output_config", draft(HI, betas=BETAS, output_config=config), message).get(
             "output_config"
@@ -151,7 +153,7 @@ def test_what_is_left(config: Any, message: str, left: Any) -> None:
     )
 
 
-def test_the_flag_goes_with_the_effort() -> None:
+def test_the_flag_is_removed_with_the_effort() -> None:
     made = repaired(
         "output_config", draft(betas=BETAS, **LOW), "does not support the effort parameter"
     )
@@ -166,7 +168,7 @@ def test_the_effort_of_a_message_moves_to_the_top() -> None:
     assert set(BETAS) - set(made.draft.betas) == {"per-turn-control-2026-07-01"}
 
 
-def test_an_unknown_effort_goes_from_messages_too() -> None:
+def test_an_unknown_effort_is_lowered_in_messages_too() -> None:
     before = draft(HI, {**NOTE, **LOW}, {"role": "system", "content": "", **LOW})
     now = after("output_config", before, "does not support the effort parameter")
     assert now["messages"] == [HI, {**NOTE, "output_config": {}}]
@@ -180,11 +182,11 @@ def test_an_unknown_effort_goes_from_messages_too() -> None:
         "output_config.format requires a model that supports structured outputs",
     ],
 )
-def test_a_format_stays(message: str) -> None:
+def test_a_config_with_a_format_stays(message: str) -> None:
     assert refused("output_config", draft(output_config={"format": FORMAT}), message)
 
 
-def test_an_effort_that_is_known_stays() -> None:
+def test_a_known_effort_stays() -> None:
     assert refused(
         "output_config", draft(**LOW), "output_config.effort: Input should be 'low' or 'high'"
     )
@@ -195,20 +197,20 @@ def test_an_effort_that_is_known_stays() -> None:
 REFUSAL = "x-anthropic-billing-header is a reserved keyword"
 
 
-def test_the_line_goes() -> None:
+def test_the_billing_line_is_removed() -> None:
     system = [text("x-anthropic-billing-header: cc_version=2"), text("Be good.")]
     assert after("billing_text", draft(system=system), REFUSAL)["system"] == [text("Be good.")]
 
 
 @pytest.mark.parametrize("system", [None, "Be good.", [text("Be good.")]])
-def test_billing_text_nothing_to_do(system: object) -> None:
+def test_a_system_prompt_without_billing_line_stays(system: object) -> None:
     assert refused("billing_text", draft(system=system), REFUSAL)
 
 
 # --- extra_fields ---
 
 
-def test_a_field_goes_and_nothing_besides() -> None:
+def test_only_the_unknown_field_is_removed() -> None:
     before = draft(HI, assistant({**CALL, "caller": 1}, {**text("a"), "caller": 2}), foo=1, bar=2)
     made = repaired("extra_fields", before, EXTRA.format("messages.1.content.0.tool_use.caller"))
     assert members(made.draft) == {
@@ -218,7 +220,7 @@ def test_a_field_goes_and_nothing_besides() -> None:
     assert made.lesson == EXTRA.format("messages.*.content.*.tool_use.caller")
 
 
-def test_several_go_with_their_flags() -> None:
+def test_several_unknown_fields_are_removed_with_their_flags() -> None:
     before = draft(HI, speed="fast", foo=1, betas=("fast-mode-2026-01-01", "a-1"))
     made = repaired("extra_fields", before, f"{EXTRA.format('speed')}; {EXTRA.format('foo')}")
     assert made.draft.betas == ("a-1",)
@@ -236,7 +238,7 @@ def test_several_go_with_their_flags() -> None:
         "messages.1.content.0.cache_control",
     ],
 )
-def test_what_is_needed_or_somebody_elses_stays(path: str) -> None:
+def test_needed_fields_and_those_of_other_repairs_stay(path: str) -> None:
     before = draft(
         HI,
         assistant({**CALL, "signature": "s", "cache_control": {}}),
@@ -271,20 +273,27 @@ BOTH = "`temperature` and `top_p` cannot both be specified for this model."
         ("Unsupported value: 'temperature' does not support 0.7", {"top_p", "top_k"}),
     ],
 )  # fmt: skip
-def test_sampling_what_is_left(message: str, left: set[str]) -> None:
+def test_only_the_refused_sampling_parameters_are_removed(message: str, left: set[str]) -> None:
     made = repaired("sampling", draft(**ALL), message)
     assert {name for name in ALL if name in made.draft.body} == left
 
 
-def test_what_depends_on_thinking_is_not_learned() -> None:
+def test_a_parameter_refused_because_of_thinking_is_not_learned() -> None:
     message = "`temperature` may only be set to 1 when thinking is enabled."
     assert repaired("sampling", draft(**ALL), message).lesson is None
 
 
-def test_sampling_nothing_to_do() -> None:
+def test_other_sampling_parameters_stay() -> None:
     assert refused("sampling", draft(top_p=1), BOTH)
     assert refused("sampling", draft(), "`temperature` is deprecated for this model.")
     assert refused("sampling", draft(**ALL), "temperature: Input should be less than or equal to 1")
+
+
+def test_a_parameter_is_removed_whether_or_not_there_is_another() -> None:
+    refusal = "Unsupported parameter: 'top_p' is not supported with this model."
+    assert "top_p" not in after("sampling", draft(top_p=0.9), refusal)
+    both = "`temperature` and `top_p` cannot both be specified for this model."
+    assert refused("sampling", draft(top_p=0.9), both)
 
 
 # --- parameters ---
@@ -306,12 +315,12 @@ UNSUPPORTED = "Unsupported parameter: '{}' is not supported with this model."
         ),
     ],
 )
-def test_it_goes_by_the_clients_name(name: str, given: Any, left: Any) -> None:
+def test_a_parameter_is_removed_by_the_clients_name(name: str, given: Any, left: Any) -> None:
     now = after("parameters", draft(**given), UNSUPPORTED.format(name))
     assert {key: now[key] for key in now if key not in ("model", "max_tokens", "messages")} == left
 
 
-def test_parameters_nothing_to_do() -> None:
+def test_other_parameters_stay() -> None:
     assert refused("parameters", draft(), UNSUPPORTED.format("stop"))
     assert refused("parameters", draft(stop_sequences=["a"]), UNSUPPORTED.format("max_tokens"))
 
@@ -322,7 +331,7 @@ LIMIT = "max_tokens: 128000 > {}, which is the maximum allowed number of output 
 
 
 @pytest.mark.parametrize("message", REFUSALS["max_tokens"])
-def test_the_limit_is_read(message: str) -> None:
+def test_max_tokens_is_lowered_to_the_stated_limit(message: str) -> None:
     most = after("max_tokens", draft(max_tokens=128000), message)["max_tokens"]
     assert most in (64000, 16384, 8192)
     assert str(most) in message
@@ -331,7 +340,7 @@ def test_the_limit_is_read(message: str) -> None:
 @pytest.mark.parametrize(
     ("most", "budget"), [(8192, 8191), (64000, 31999), (1025, 1024), (1024, None)]
 )
-def test_thinking_stays_below(most: int, budget: int | None) -> None:
+def test_the_budget_of_thinking_stays_below_max_tokens(most: int, budget: int | None) -> None:
     before = draft(
         max_tokens=128000,
         thinking={"type": "enabled", "budget_tokens": 31999},
@@ -343,7 +352,7 @@ def test_thinking_stays_below(most: int, budget: int | None) -> None:
     assert ("context_management" in now) == (budget is not None)
 
 
-def test_what_is_learned_is_the_limit() -> None:
+def test_the_limit_of_the_answer_is_learned() -> None:
     made = repaired("max_tokens", draft(), LIMIT.format("8,192"))
     assert made.lesson == "max_tokens is too large: this model supports at most 8192"
     assert made.changed == "max_tokens changed from 32000 to 8192"
@@ -351,7 +360,7 @@ def test_what_is_learned_is_the_limit() -> None:
 
 @pytest.mark.parametrize("limit", [32000, "64,000", 0])
 @pytest.mark.parametrize("asked", [32000, "x", None, True])
-def test_max_tokens_nothing_to_do(limit: Any, asked: Any) -> None:
+def test_max_tokens_stays_if_the_refusal_is_about_something_else(limit: Any, asked: Any) -> None:
     assert refused("max_tokens", draft(max_tokens=asked), LIMIT.format(limit))
 
 
@@ -363,14 +372,14 @@ TOO_LITTLE_ROOM = (
 
 
 @pytest.mark.parametrize("message", REFUSALS["context_limit"])
-def test_what_is_asked_for_fits(message: str) -> None:
+def test_the_answer_is_shortened_to_fit_the_context(message: str) -> None:
     left = after("context_limit", draft(max_tokens=128000), message)["max_tokens"]
     prompt = 100000 if "100000" in message else 3073 if "3073" in message else 12000
     context = 200000 if "200000" in message else 131072
     assert 0.95 * (context - prompt) < left < context - prompt
 
 
-def test_nothing_is_learned() -> None:
+def test_the_room_in_the_context_is_not_learned() -> None:
     before = draft(max_tokens=128000)
     assert (
         repaired("context_limit", before, TOO_LITTLE_ROOM.format(100, 128000, 128000)).lesson

@@ -121,7 +121,9 @@ def note(why: str, kind: str = "image", **more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_note_stands_in_its_place(blocks: list[Any], words: str, expected: list[Any]) -> None:
+def test_a_note_replaces_what_is_refused(
+    blocks: list[Any], words: str, expected: list[Any]
+) -> None:
     body = body_after("media", {"messages": [user(*blocks)]}, words)
     if expected is not None:
         assert body["messages"] == [user(*expected)]
@@ -157,7 +159,7 @@ def test_an_image_in_a_result_is_named_by_a_longer_path() -> None:
         (BROKEN, None, "23 images removed: unreadable"),
     ],
 )
-def test_what_is_learned_is_made_of_numbers(words: str, lesson: str | None, changed: str) -> None:
+def test_lessons_are_made_of_numbers(words: str, lesson: str | None, changed: str) -> None:
     messages = [user(image(SMALL), image(SMALL), *[image(SMALL)] * 20), user(image())]
     repair = repair_body("media", {"messages": messages}, words)
     assert repair is not None
@@ -173,13 +175,13 @@ def test_what_is_learned_is_made_of_numbers(words: str, lesson: str | None, chan
         ("model does not support document input", document(), image()),
     ],
 )
-def test_a_lesson_is_about_what_is_too_large_only(lesson: str, large: Any, fine: Any) -> None:
+def test_a_lesson_removes_only_what_is_too_large(lesson: str, large: Any, fine: Any) -> None:
     body = body_after("media", {"messages": [user(large, fine)]}, lesson)
     assert body["messages"][0]["content"][1] == fine
     assert repair_body("media", {"messages": [user(fine)]}, lesson) is None
 
 
-def test_few_images_may_be_as_large_as_they_are() -> None:
+def test_the_limit_for_many_images_spares_few() -> None:
     lesson = "image dimensions exceed max allowed size for many-image requests: 2000 pixels"
     assert repair_body("media", {"messages": [user(*[image()] * 20)]}, lesson) is None
     assert repair_body("media", {"messages": [user(*[image()] * 21)]}, lesson)
@@ -187,7 +189,7 @@ def test_few_images_may_be_as_large_as_they_are() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(conversations(), st.sampled_from([WIDE, HEAVY, BROKEN, KIND, BLIND, "at most 1 images"]))
-def test_the_rest_of_the_request_is_as_it_was(body: Any, words: str) -> None:
+def test_the_rest_of_the_request_stays(body: Any, words: str) -> None:
     repair = repair_body("media", body, words)
     if repair is None:
         return
@@ -208,17 +210,17 @@ def test_the_rest_of_the_request_is_as_it_was(body: Any, words: str) -> None:
         "tools: this model does not support file search",
     ],
 )
-def test_a_model_that_sees_is_not_taken_for_blind(words: str) -> None:
+def test_a_refused_kind_of_image_is_not_a_refusal_of_images(words: str) -> None:
     assert repair_body("media", {"messages": [user(image(), document())]}, words) is None
 
 
-def test_nobody_else_is_asked() -> None:
+def test_a_request_without_media_stays() -> None:
     assert (
         repair_body("media", {"messages": [user(text("hi")), assistant(text("ok"))]}, BLIND) is None
     )
 
 
-def test_a_code_says_it_as_well_as_words() -> None:
+def test_a_code_refuses_images_like_words() -> None:
     draft = draft_of({"messages": [user(image(), text("see"))]})
     refusal = Refusal(400, "messages.0.content.0.image: refused", "image_dimensions_too_large")
     repair = attempt("media", draft, refusal)

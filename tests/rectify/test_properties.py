@@ -293,7 +293,7 @@ FAULTY: Any = {
             document(**MARK),
             text("cited", citations=[{"type": "char_location"}], **MARK),
             result("same", [image(PNG, "image/jpeg"), text("t")]),
-            result("nobody"),
+            result("unasked"),
         ),
         user(text("again", cache_control={"type": "ephemeral", "ttl": "1h"})),
         system("remember"),

@@ -112,7 +112,7 @@ SYSTEM = draft(HI, {"role": "system", "content": "A"})
             "Invalid `signature` in `thinking` block: bound to a different conversation",
             SIGNED,
         ),
-        # A wrong budget is no reason to give up budgets.
+        # A wrong budget does not mean that the model takes no budgets.
         (
             "thinking_budget",
             "thinking_mode",
@@ -241,7 +241,7 @@ class Open:
     def settle(
         self, _provider: Provider, outcome: Outcome | None, usage: Usage | None = None
     ) -> None:
-        assert outcome is OK, "a repaired request is no failure"
+        assert outcome is OK, "a repaired request must not count as a failure"
 
 
 def test_every_repair_has_its_case() -> None:

@@ -95,13 +95,13 @@ def test_a_message_is_matched_without_quotes_case_and_line_ends(message: str, te
         ("", []),
     ],
 )  # fmt: skip
-def test_paths(message: str, paths: list[str]) -> None:
+def test_refused_paths_are_read_in_any_providers_words(message: str, paths: list[str]) -> None:
     found = [".".join(path) for path in refused_paths(Refusal(400, message).text)]
     assert found[: len(paths)] == paths
     assert bool(found) == bool(paths)
 
 
-def test_no_more_than_a_few() -> None:
+def test_at_most_a_few_paths_are_read() -> None:
     text = "; ".join(f"a{number}: extra inputs are not permitted" for number in range(50))
     assert len(refused_paths(text)) == _MOST_PATHS
 
@@ -125,7 +125,7 @@ def test_a_lesson_names_the_same_paths(paths: list[tuple[str, ...]]) -> None:
         st.sampled_from("ab.:*/[](),'# -> extra inputs not permitted unknown field"), max_size=300
     )
 )
-def test_any_text_can_be_read(text: str) -> None:
+def test_no_text_raises(text: str) -> None:
     refused_paths(text)
 
 
@@ -172,11 +172,11 @@ def test_what_changed_is_told_in_counts() -> None:
 # --- difference ---
 
 
-def test_nothing_changed_is_nothing_to_say() -> None:
+def test_the_same_draft_has_no_difference() -> None:
     assert difference(draft(), draft()) == {}
 
 
-def test_members_that_went_came_or_changed_are_named() -> None:
+def test_removed_added_and_rewritten_members_are_named() -> None:
     before, after = draft(temperature=1, thinking={}), draft(thinking={"a": 1}, top_k=3)
     assert difference(before, after) == {
         "removed": ["temperature"],
@@ -199,13 +199,13 @@ def test_messages_and_blocks_are_counted() -> None:
     }
 
 
-def test_flags_names_of_tools_and_switches_are_named_too() -> None:
+def test_flags_tool_names_and_quirks_are_named() -> None:
     before = replace(draft(betas=("a-1", "b-1")), quirks=Quirks())
     after = replace(before, betas=("b-1",), names={"a_b": "a.b"}, quirks=Quirks(sampling=False))
     assert difference(before, after) == {"betas": ["a-1"], "renamed": 1, "quirks": ["sampling"]}
 
 
-def test_what_the_client_made_up_is_not_said() -> None:
+def test_names_that_the_client_made_up_are_not_told() -> None:
     messages = [user({"type": "My secret"})]
     before = RequestDraft(Body.parse(msgspec.json.encode({"A secret": 1, "messages": messages})))
     after = RequestDraft(Body.parse(b'{"model":"m"}'))
@@ -215,7 +215,7 @@ def test_what_the_client_made_up_is_not_said() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(STRANGE, STRANGE)
-def test_nothing_is_too_strange(old: object, new: object) -> None:
+def test_no_drafts_are_too_strange_to_compare(old: object, new: object) -> None:
     before, after = (RequestDraft(Body.parse(msgspec.json.encode(each))) for each in (old, new))
     for value in difference(before, after).values():
         assert value

@@ -59,12 +59,12 @@ NOTE = {"role": "system", "content": "x"}
         ([HI, assistant(text("a"), THOUGHT, CALL), user(RESULT)], True, True),
     ],
 )
-def test_tool_loops(messages: list[Any], loop: bool, lacking: bool) -> None:
+def test_a_tool_loop_is_recognized(messages: list[Any], loop: bool, lacking: bool) -> None:
     body = draft(*messages).body
     assert (is_in_tool_loop(body), lacks_thought(body)) == (loop, lacking)
 
 
-def test_without_thinking_nothing_clears_it() -> None:
+def test_the_edit_that_clears_thinking_is_removed_with_thinking() -> None:
     before = draft(
         HI,
         betas=BETAS,
@@ -111,12 +111,12 @@ SIGNED = {**CALL, "signature": "s"}
         ("signature", [CALL]),
     ],
 )
-def test_what_is_left(path: str, left: list[Any]) -> None:
+def test_only_refused_signatures_are_removed(path: str, left: list[Any]) -> None:
     now = after("signature_field", draft(HI, assistant(THOUGHT, SIGNED)), EXTRA.format(path))
     assert now["messages"] == [HI, assistant(*left)]
 
 
-def test_nothing_to_do() -> None:
+def test_signatures_stay_if_something_else_is_refused() -> None:
     path = EXTRA.format("messages.1.content.1.tool_use.signature")
     assert refused("signature_field", draft(HI, assistant(THOUGHT, CALL)), path)
     assert refused("signature_field", draft(), EXTRA.format("signature"))
@@ -127,7 +127,7 @@ def test_nothing_to_do() -> None:
 BINDING = {"prefix_mismatch_behavior": "drop_block"}
 
 
-def test_display_goes() -> None:
+def test_a_refused_display_is_removed() -> None:
     before = draft(thinking={"type": "adaptive", "display": "updates", "block_binding": BINDING},
                    betas=("thinking-display-updates-2026-01-01", "a-1"))  # fmt: skip
     made = repaired(
@@ -138,7 +138,7 @@ def test_display_goes() -> None:
 
 
 @pytest.mark.parametrize("path", ["thinking.adaptive.block_binding", "thinking.block_binding.x"])
-def test_a_binding_goes_with_its_flag(path: str) -> None:
+def test_a_refused_binding_is_removed_with_its_flag(path: str) -> None:
     before = draft(thinking={"type": "adaptive", "block_binding": BINDING},
                    betas=("thinking-binding-controls-2026-08-01",))  # fmt: skip
     made = repaired("thinking_fields", before, f"{path}: Extra inputs are not permitted")
@@ -146,7 +146,7 @@ def test_a_binding_goes_with_its_flag(path: str) -> None:
     assert made.draft.betas == ()
 
 
-def test_thinking_fields_nothing_to_do() -> None:
+def test_thinking_fields_stay_if_something_else_is_refused() -> None:
     message = "thinking.adaptive.display: Extra inputs are not permitted"
     assert refused("thinking_fields", draft(thinking={"type": "adaptive"}), message)
 
@@ -159,7 +159,7 @@ REFUSAL = (
 )
 
 
-def test_all_thinking_goes_and_the_model_goes_on_thinking() -> None:
+def test_bound_thinking_is_removed_and_thinking_stays_on() -> None:
     thinking = {"type": "adaptive"}
     before = draft(
         HI,
@@ -174,7 +174,7 @@ def test_all_thinking_goes_and_the_model_goes_on_thinking() -> None:
     assert now["thinking"] == thinking
 
 
-def test_thinking_binding_nothing_to_do() -> None:
+def test_a_history_without_thinking_needs_no_unbinding() -> None:
     assert refused("thinking_binding", draft(HI, assistant(CALL), user(RESULT)), REFUSAL)
 
 
@@ -186,7 +186,7 @@ UNSIGNED = {"type": "thinking", "thinking": "Hm."}
 LOOP = (HI, assistant(THOUGHT, CALL), user(RESULT))
 
 
-def test_all_thinking_goes() -> None:
+def test_all_thinking_is_removed_if_a_signature_is_invalid() -> None:
     before = draft(HI, assistant(THOUGHT, text("a")), HI, assistant(THOUGHT, CALL), user(RESULT))
     made = repaired("thinking_signature", before, INVALID)
     assert made.draft.body.get("messages") == [
@@ -200,7 +200,7 @@ def test_all_thinking_goes() -> None:
     assert made.lesson is None
 
 
-def test_only_unsigned_thinking_goes_where_a_signature_is_missing() -> None:
+def test_only_unsigned_thinking_is_removed_if_a_signature_is_missing() -> None:
     empty = {**UNSIGNED, "signature": ""}
     before = draft(HI, assistant(THOUGHT, UNSIGNED, empty, text("a")), HI)
     assert after("thinking_signature", before, MISSING)["messages"] == [
@@ -210,7 +210,7 @@ def test_only_unsigned_thinking_goes_where_a_signature_is_missing() -> None:
     ]
 
 
-def test_a_turn_that_goes_on_can_not_do_with_a_budget() -> None:
+def test_thinking_is_switched_off_if_a_turn_continues_without_it() -> None:
     budget = {"type": "enabled", "budget_tokens": 2000}
     edits = {"edits": [{"type": "clear_thinking_20251015"}]}
     now = after(
@@ -227,7 +227,7 @@ def test_a_turn_that_goes_on_can_not_do_with_a_budget() -> None:
 
 
 @pytest.mark.parametrize("before", captured())
-def test_the_real_clients_history(before: RequestDraft) -> None:
+def test_the_real_clients_signatures_are_removed(before: RequestDraft) -> None:
     if b'"thinking","thinking"' not in before.body.raw:
         assert refused("thinking_signature", before, INVALID)
         return
@@ -236,7 +236,7 @@ def test_the_real_clients_history(before: RequestDraft) -> None:
         assert now.member(member) == before.body.member(member)
 
 
-def test_what_is_not_about_thinking() -> None:
+def test_refusals_of_other_signatures_leave_thinking_alone() -> None:
     assert refused(
         "thinking_signature", draft(*LOOP), "messages.1.content.0.tool_use.id: Field required"
     )
@@ -248,7 +248,7 @@ def test_what_is_not_about_thinking() -> None:
 NO_START = "Expected `thinking` or `redacted_thinking`, but found `tool_use`"
 
 
-def test_thinking_is_off_and_out() -> None:
+def test_thinking_is_switched_off_and_removed() -> None:
     before = draft(
         HI,
         assistant(THOUGHT, text("a")),
@@ -263,7 +263,7 @@ def test_thinking_is_off_and_out() -> None:
     assert now["messages"] == [HI, assistant(text("a")), HI, assistant(CALL), user(RESULT)]
 
 
-def test_thinking_start_nothing_to_do() -> None:
+def test_a_request_without_thinking_needs_no_start() -> None:
     assert refused("thinking_start", draft(HI, assistant(CALL), user(RESULT)), NO_START)
 
 
@@ -280,7 +280,7 @@ BUDGET = {"type": "enabled", "budget_tokens": 2000}
 FIRST = (HI, assistant(THOUGHT, CALL), user(RESULT))
 
 
-def test_only_the_last_ones_go() -> None:
+def test_only_the_last_messages_thinking_is_removed() -> None:
     now = after(
         "thinking_latest",
         draft(*FIRST, assistant(THOUGHT, CALL), user(RESULT), thinking=BUDGET),
@@ -290,21 +290,21 @@ def test_only_the_last_ones_go() -> None:
     assert "thinking" not in now
 
 
-def test_a_model_that_thinks_as_it_likes_goes_on() -> None:
+def test_adaptive_thinking_stays_on() -> None:
     adaptive = {"type": "adaptive"}
     assert (
         after("thinking_latest", draft(*FIRST, thinking=adaptive), CHANGED)["thinking"] == adaptive
     )
 
 
-def test_a_last_message_of_only_thinking_goes() -> None:
+def test_a_last_message_with_only_thinking_is_removed() -> None:
     before = draft(HI, assistant(THOUGHT), thinking={"type": "disabled"})
     now = after("thinking_latest", before, FINAL)
     assert now["messages"] == [HI]
     assert now["thinking"] == {"type": "disabled"}
 
 
-def test_thinking_latest_nothing_to_do() -> None:
+def test_a_last_message_without_thinking_stays() -> None:
     assert refused("thinking_latest", draft(HI, assistant(CALL), user(RESULT)), CHANGED)
     assert refused("thinking_latest", draft(), FINAL)
 
@@ -331,7 +331,7 @@ def budget(tokens: Any, max_tokens: int = 64000) -> Any:
         (budget(32000), LARGE, 24576),
     ],
 )
-def test_a_budget_that_is_taken(before: Any, message: str, tokens: int) -> None:
+def test_a_refused_budget_becomes_an_accepted_one(before: Any, message: str, tokens: int) -> None:
     assert after("thinking_budget", before, message)["thinking"] == {
         "type": "enabled",
         "budget_tokens": tokens,
@@ -342,11 +342,11 @@ def test_a_budget_that_is_taken(before: Any, message: str, tokens: int) -> None:
     ("before", "message"),
     [(budget(500, 1024), SMALL), (budget(1024, 1000), ANSWER), (budget(5000), LARGE[:-5] + "512")],
 )
-def test_no_thinking_where_there_is_no_room(before: Any, message: str) -> None:
+def test_thinking_is_switched_off_if_the_answer_has_no_room(before: Any, message: str) -> None:
     assert "thinking" not in after("thinking_budget", before, message)
 
 
-def test_what_is_learned() -> None:
+def test_the_limits_of_budgets_are_learned() -> None:
     assert repaired("thinking_budget", budget(32000), LARGE).lesson == (
         "budget_tokens: Input should be less than or equal to 24576"
     )
@@ -363,7 +363,7 @@ def test_what_is_learned() -> None:
         (draft(), SMALL),
     ],
 )
-def test_thinking_budget_nothing_to_do(before: Any, message: str) -> None:
+def test_an_accepted_budget_stays(before: Any, message: str) -> None:
     assert refused("thinking_budget", before, message)
 
 
@@ -421,7 +421,7 @@ def test_an_effort_becomes_a_budget(effort: str | None, tokens: int) -> None:
         ([HI], {}, ONLY_DISABLED),
     ],
 )
-def test_no_thinking_where_a_budget_would_be_refused(
+def test_thinking_is_switched_off_if_a_budget_would_be_refused(
     messages: list[Any], more: Any, message: str
 ) -> None:
     assert "thinking" not in after(
@@ -429,16 +429,16 @@ def test_no_thinking_where_a_budget_would_be_refused(
     )
 
 
-def test_a_turn_that_began_with_thinking_goes_on_so() -> None:
+def test_a_turn_that_began_with_thinking_continues_with_it() -> None:
     before = draft(HI, assistant(THOUGHT, CALL), user(RESULT), thinking=ADAPTIVE)
     assert after("thinking_mode", before, NO_ADAPTIVE)["thinking"] == budgeted(16000)
 
 
-def test_a_model_that_can_not_be_told() -> None:
+def test_disabled_thinking_is_left_to_the_model() -> None:
     assert "thinking" not in after("thinking_mode", draft(thinking=DISABLED), NO_DISABLED)
 
 
-def test_disabled_thinking_and_an_effort() -> None:
+def test_an_effort_gives_way_to_disabled_thinking() -> None:
     high: Any = {"output_config": {"effort": "max"}}
     now = after("thinking_mode", draft(thinking=DISABLED, **high), NOT_WITH_MAX)
     assert (now["thinking"], now["output_config"]) == (DISABLED, {"effort": "high"})
@@ -460,7 +460,7 @@ def test_disabled_thinking_and_an_effort() -> None:
         (7, NO_ENABLED),
     ],
 )
-def test_thinking_mode_nothing_to_do(thinking: Any, message: str) -> None:
+def test_the_way_of_thinking_stays_if_it_is_another(thinking: Any, message: str) -> None:
     assert refused("thinking_mode", draft(thinking=thinking), message)
 
 
@@ -474,14 +474,14 @@ ANY = {"type": "any"}
 ON = {"type": "enabled", "budget_tokens": 2000}
 
 
-def test_thinking_gives_way() -> None:
+def test_thinking_gives_way_to_a_forced_tool() -> None:
     now = after("forced_tool", draft(thinking=ON, tool_choice=TOOL), ANTHROPIC)
     assert "thinking" not in now
     assert now["tool_choice"] == TOOL
 
 
 @pytest.mark.parametrize("more", [{}, {"thinking": ON}])
-def test_others_have_to_be_told(more: Any) -> None:
+def test_thinking_is_disabled_if_it_is_on_by_default(more: Any) -> None:
     now = after("forced_tool", draft(tool_choice=ANY, **more), KIMI)
     assert now["thinking"] == {"type": "disabled"}
     assert now["tool_choice"] == ANY
@@ -498,20 +498,20 @@ def test_others_have_to_be_told(more: Any) -> None:
         ),
     ],
 )
-def test_the_tool_is_asked_for(messages: list[Any], expected: list[Any]) -> None:
+def test_the_user_asks_for_the_forced_tool(messages: list[Any], expected: list[Any]) -> None:
     now = after("forced_tool", draft(*messages, tool_choice=TOOL), AT_ALL)
     assert now["messages"] == expected
     assert now["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
 
 
-def test_any_tool() -> None:
+def test_the_user_asks_for_any_tool() -> None:
     now = after("forced_tool", draft(tool_choice=ANY), AT_ALL)
     assert now["messages"] == [user(text("hi"), text("Now call one of the tools."))]
 
 
 @pytest.mark.parametrize("choice", [None, {"type": "auto"}, {"type": "none"}, 7])
 @pytest.mark.parametrize("message", [ANTHROPIC, KIMI, AT_ALL])
-def test_nothing_is_forced(choice: Any, message: str) -> None:
+def test_a_free_choice_of_tool_stays(choice: Any, message: str) -> None:
     assert refused("forced_tool", draft(thinking=ON, tool_choice=choice), message)
 
 
@@ -530,12 +530,12 @@ SHOWN = {"type": "thinking", "thinking": "(omitted)", "signature": "omitted"}
         (assistant({**THOUGHT, "thinking": " "}, CALL), assistant(SHOWN, CALL)),
     ],
 )
-def test_that_there_was_some_is_said(message: Any, expected: Any) -> None:
+def test_messages_without_thinking_are_marked(message: Any, expected: Any) -> None:
     made = repaired("reasoning_content", draft(HI, message, user(RESULT)), MISSING_REASONING)
     assert made.draft.body.get("messages") == [HI, expected, user(RESULT)]
 
 
-def test_it_arrives_in_the_other_format() -> None:
+def test_the_mark_reaches_the_other_format() -> None:
     made = repaired(
         "reasoning_content", draft(HI, assistant(CALL), user(RESULT)), MISSING_REASONING
     )
@@ -544,5 +544,5 @@ def test_it_arrives_in_the_other_format() -> None:
 
 
 @pytest.mark.parametrize("message", [assistant(THOUGHT, CALL), assistant(), HI])
-def test_reasoning_content_nothing_to_do(message: Any) -> None:
+def test_messages_with_thinking_stay(message: Any) -> None:
     assert refused("reasoning_content", draft(HI, message), MISSING_REASONING)

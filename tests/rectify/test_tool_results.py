@@ -128,7 +128,7 @@ def test_results_are_put_right_after_their_calls(messages: list[Any], expected: 
         [5, {"role": "assistant", "content": 7}, {"role": "assistant"}],
     ],
 )
-def test_what_is_in_order_stays(messages: list[Any]) -> None:
+def test_paired_messages_stay(messages: list[Any]) -> None:
     made = pair(messages)
     assert made.messages == messages
     assert all(new is old for new, old in zip(made.messages, messages, strict=True))
@@ -140,7 +140,7 @@ def test_what_is_in_order_stays(messages: list[Any]) -> None:
 REFUSAL = REFUSED["tool_use_concurrency"][0]
 
 
-def test_of_two_results_one_comes_later_and_one_never() -> None:
+def test_a_late_result_is_moved_and_a_missing_one_invented() -> None:
     messages = [
         HI,
         assistant(text("both"), call("toolu_01"), call("toolu_02")),
@@ -159,7 +159,7 @@ def test_of_two_results_one_comes_later_and_one_never() -> None:
     assert not faults(body)
 
 
-def test_it_is_said_in_counts() -> None:
+def test_paired_results_are_counted() -> None:
     messages = [HI, assistant(call("a")), user(text("secret")), assistant(call("b"))]
     repair = repair_body("tool_use_concurrency", {"messages": messages}, REFUSAL)
     assert repair is not None
@@ -167,7 +167,7 @@ def test_it_is_said_in_counts() -> None:
     assert repair.lesson is None
 
 
-def test_a_result_of_nobody_is_not_its_business() -> None:
+def test_a_result_without_call_is_left_to_another_repair() -> None:
     messages = [HI, assistant(text("ok")), user(result("a"))]
     assert repair_body("tool_use_concurrency", {"messages": messages}, REFUSAL) is None
 
@@ -225,7 +225,7 @@ def test_every_call_is_answered(data: st.DataObject) -> None:
 ORPHAN = REFUSED["orphan_results"][0]
 
 
-def test_it_becomes_a_text() -> None:
+def test_a_result_without_call_becomes_text() -> None:
     messages = [user(result("a", "found it"), text("see")), assistant(text("ok")), HI]
     body = body_after("orphan_results", {"messages": messages}, ORPHAN)
     assert body["messages"] == [
@@ -235,7 +235,7 @@ def test_it_becomes_a_text() -> None:
     ]
 
 
-def test_what_it_holds_stays_and_so_does_its_cache_mark() -> None:
+def test_a_result_that_becomes_text_keeps_media_and_cache_mark() -> None:
     content = [text("one"), image(), text(" "), {"type": "tool_reference", "tool_name": "X"}]
     messages = [user(result("a", content, **MARK), result("b", None))]
     body = body_after("orphan_results", {"messages": messages}, ORPHAN)
@@ -244,14 +244,14 @@ def test_what_it_holds_stays_and_so_does_its_cache_mark() -> None:
     ]
 
 
-def test_the_second_result_of_a_call_is_one_too() -> None:
+def test_the_second_result_of_a_call_becomes_text() -> None:
     messages = [HI, assistant(call("a")), user(result("a", "1"), result("a", "2"), text("x"))]
     body = body_after("orphan_results", {"messages": messages, "tools": TOOLS}, ORPHAN)
     assert body["messages"][2] == user(result("a", "1"), text("[tool result a]\n2"), text("x"))
     assert not faults(body)
 
 
-def test_a_late_result_goes_to_its_call_instead() -> None:
+def test_a_late_result_is_moved_to_its_call_instead() -> None:
     messages = [HI, assistant(call("a")), HI, assistant(text("x")), user(result("a"), result("b"))]
     body = body_after("orphan_results", {"messages": messages, "tools": TOOLS}, ORPHAN)
     assert body["messages"] == [
@@ -266,14 +266,14 @@ def test_texts_stay_behind_results() -> None:
     assert body["messages"][2] == user(result("a"), text("[tool result x]\ndone"))
 
 
-def test_orphan_results_it_is_said_in_counts() -> None:
+def test_results_that_become_text_are_counted() -> None:
     repair = repair_body("orphan_results", {"messages": [user(result("a", "secret"))]}, ORPHAN)
     assert repair is not None
     assert repair.changed == "1 tool result without a call turned into text"
 
 
 def forgotten(draw: st.DrawFn, messages: list[Any]) -> list[Any]:
-    """A conversation in which calls are forgotten, and results are told twice or by others."""
+    """A conversation in which results are missing, repeated, or in messages of another role."""
     kept: list[Any] = []
     for message in messages:
         content = message["content"]
@@ -338,7 +338,7 @@ def test_the_second_call_of_an_id_gets_another_and_so_does_its_result() -> None:
         (["\u00e9\u00e9", "a|b"], ["__", "a_b"]),
     ],
 )
-def test_letters_that_are_not_taken_are_replaced(ids: list[str], expected: list[str]) -> None:
+def test_refused_characters_in_ids_are_replaced(ids: list[str], expected: list[str]) -> None:
     messages = [HI, assistant(*map(call, ids)), user(*map(result, ids))]
     body = body_after("tool_ids", {"messages": messages, "tools": TOOLS}, LETTERS)
     assert ids_of(body) == expected
@@ -346,13 +346,13 @@ def test_letters_that_are_not_taken_are_replaced(ids: list[str], expected: list[
     assert not faults(body)
 
 
-def test_a_result_of_nobody_is_spelled_like_a_call() -> None:
+def test_the_id_of_a_result_without_call_is_replaced_too() -> None:
     messages = [HI, assistant(call("a.b")), user(result("a.b"), result("a.b"), result("c.d"))]
     body = body_after("tool_ids", {"messages": messages}, LETTERS)
     assert ids_of(body, "tool_result", "tool_use_id") == ["a_b", "a_b", "c_d"]
 
 
-def test_an_id_is_as_long_as_it_has_to_be() -> None:
+def test_an_id_gets_the_exact_length() -> None:
     messages = [HI, assistant(call("toolu_01"), call("Abcdef123")), user(result("toolu_01"))]
     repair = repair_body("tool_ids", {"messages": messages}, NINE)
     assert repair is not None
@@ -365,7 +365,7 @@ def test_an_id_is_as_long_as_it_has_to_be() -> None:
     assert ids_of(body, "tool_result", "tool_use_id") == [first]
 
 
-def test_an_id_is_no_longer_than_it_may_be() -> None:
+def test_an_id_gets_at_most_the_longest_length() -> None:
     messages = [HI, assistant(call("x" * 60), call("short")), user(result("x" * 60))]
     body = body_after("tool_ids", {"messages": messages}, LENGTH)
     first, second = ids_of(body)
@@ -430,17 +430,19 @@ ONE, TWO = "srvtoolu_1", "srvtoolu_2"
         ([server_call(ONE)], [text("(no content)")]),
     ],
 )
-def test_what_has_no_other_half_goes(blocks: list[Any], expected: list[Any]) -> None:
+def test_unpaired_server_calls_and_results_are_removed(
+    blocks: list[Any], expected: list[Any]
+) -> None:
     body = body_after("server_tools", {"messages": [HI, assistant(*blocks), HI]}, UNPAIRED)
     assert body["messages"] == [HI, assistant(*expected), HI]
 
 
-def test_the_halves_may_be_in_messages_in_a_row() -> None:
+def test_a_server_call_and_its_result_may_be_in_successive_messages() -> None:
     messages = [HI, assistant(server_call(ONE)), assistant(server_result(ONE)), HI]
     assert repair_body("server_tools", {"messages": messages}, UNPAIRED) is None
 
 
-def test_a_call_that_is_to_be_gone_on_with_stays_unless_it_is_named() -> None:
+def test_a_last_server_call_stays_unless_it_is_named() -> None:
     messages = [HI, assistant(text("a"), server_call(ONE)), HI, assistant(server_call(TWO))]
     body = body_after("server_tools", {"messages": messages}, UNPAIRED)
     assert body["messages"] == [HI, assistant(text("a")), HI, assistant(server_call(TWO))]
@@ -448,7 +450,7 @@ def test_a_call_that_is_to_be_gone_on_with_stays_unless_it_is_named() -> None:
     assert body["messages"] == [HI, assistant(text("a")), HI]
 
 
-def test_what_has_an_id_of_somebody_else_goes() -> None:
+def test_server_calls_with_foreign_ids_are_removed() -> None:
     messages = [
         HI,
         assistant(

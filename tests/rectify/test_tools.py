@@ -55,7 +55,7 @@ EXTRA = "tools.0.custom.{}: Extra inputs are not permitted"
 
 
 @pytest.mark.parametrize("field", sorted(TOOL_FIELDS))
-def test_a_member_goes_from_every_tool(field: str) -> None:
+def test_a_refused_member_is_removed_from_every_tool(field: str) -> None:
     made = repaired("tool_fields", FULL[0], EXTRA.format(field))
     before, now = members(FULL[0])["tools"], members(made.draft)["tools"]
     assert any(field in tool for tool in before)
@@ -76,20 +76,20 @@ def test_a_property_of_that_name_stays() -> None:
     assert now["tools"] == [{"name": "a", "input_schema": schema}]
 
 
-def test_several_go_at_once() -> None:
+def test_several_members_are_removed_at_once() -> None:
     message = "; ".join(EXTRA.format(field) for field in sorted(TOOL_FIELDS))
     made = repaired("tool_fields", FULL[0], message)
     assert not any(TOOL_FIELDS & tool.keys() for tool in members(made.draft)["tools"])
     assert "advanced-tool-use-2025-11-20" not in made.draft.betas
 
 
-def test_references_go_with_deferred_loading() -> None:
+def test_references_are_removed_with_deferred_loading() -> None:
     now = after("tool_fields", FULL[0], EXTRA.format("defer_loading"))
     result = now["messages"][-1]["content"][0]
     assert result["content"] == [{"type": "text", "text": "Tool WebFetch is available."}]
 
 
-def test_nothing_to_do() -> None:
+def test_tools_without_the_field_stay() -> None:
     assert refused("tool_fields", draft(tools=[{"name": "a"}]), EXTRA.format("strict"))
     assert refused("tool_fields", FULL[0], EXTRA.format("cache_control"))
 
@@ -101,7 +101,7 @@ ADDED = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "a"
 TOOL = {"name": "a", "input_schema": {}}
 
 
-def test_changes_are_made_in_tools() -> None:
+def test_changes_in_messages_move_to_tools() -> None:
     before = draft(
         HI,
         {"role": "system", "content": [ADDED]},
@@ -117,7 +117,7 @@ def test_changes_are_made_in_tools() -> None:
     }
 
 
-def test_tool_changes_nothing_to_do() -> None:
+def test_a_request_without_tool_changes_stays() -> None:
     assert refused("tool_changes", draft(tools=[TOOL]), REFUSAL)
 
 
@@ -127,7 +127,7 @@ SAME_NAME = "tools: Tool names must be unique."
 TOOLSET = {"type": "browser_toolset_20260801"}
 
 
-def test_the_first_one_stays() -> None:
+def test_the_first_tool_of_a_name_stays() -> None:
     other = tool("Bash", properties={"a": {}})
     tools = [*TOOLS, other, TOOLSET, TOOLSET, tool("Web"), tool("Read")]
     repair = repair_body("tool_names", {"tools": tools}, SAME_NAME)
@@ -138,7 +138,7 @@ def test_the_first_one_stays() -> None:
     assert body["tools"] == [*TOOLS, TOOLSET, TOOLSET, tool("Web")]
 
 
-def test_where_all_have_their_own_there_is_nothing_to_do() -> None:
+def test_tools_with_different_names_stay() -> None:
     assert repair_body("tool_names", {"tools": TOOLS}, SAME_NAME) is None
     assert repair_body("tool_names", {"tools": 3}, SAME_NAME) is None
     assert repair_body("tool_names", {}, SAME_NAME) is None
@@ -173,14 +173,14 @@ def everywhere(name: str) -> dict[str, Any]:
     }
 
 
-def test_a_name_changes_wherever_it_stands_and_nothing_else_does() -> None:
+def test_a_name_changes_everywhere_and_nothing_else_does() -> None:
     assert body_after("tool_name_form", everywhere("a.b"), PATTERN) == {
         **everywhere("a_b"),
         "messages": [user(text("a.b")), *everywhere("a_b")["messages"][1:]],
     }
 
 
-def test_the_draft_says_what_the_client_calls_it() -> None:
+def test_the_draft_keeps_the_clients_name() -> None:
     repair = repair_body("tool_name_form", everywhere(LONG), LENGTH)
     assert repair is not None
     assert repair.changed == "1 tool renamed"
@@ -190,7 +190,7 @@ def test_the_draft_says_what_the_client_calls_it() -> None:
     assert body_of(repair.draft)["tool_choice"]["name"] == new
 
 
-def test_the_client_is_told_its_own_name_after_two_repairs() -> None:
+def test_the_draft_keeps_the_clients_name_after_two_repairs() -> None:
     once = repair_body("tool_name_form", everywhere(LONG + "."), PATTERN)
     assert once is not None
     twice = attempt("tool_name_form", once.draft, Refusal(400, LENGTH))
@@ -200,7 +200,7 @@ def test_the_client_is_told_its_own_name_after_two_repairs() -> None:
     assert twice.draft.names[called] == LONG + "."
 
 
-def test_its_lesson_makes_the_same_repair() -> None:
+def test_the_lesson_about_names_makes_the_same_repair() -> None:
     repair = repair_body("tool_name_form", everywhere(LONG), LENGTH)
     assert repair is not None
     assert repair.lesson
@@ -258,7 +258,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("body", [{"messages": MESSAGES}, {"messages": MESSAGES, "tools": []}])
-def test_stubs_stand_in_for_what_was_called(body: dict[str, object]) -> None:
+def test_called_tools_are_defined_by_stubs(body: dict[str, object]) -> None:
     repair = repair_body("tools_missing", body, NO_TOOLS)
     assert repair is not None
     assert repair.changed == "2 tools stubbed"
@@ -268,7 +268,7 @@ def test_stubs_stand_in_for_what_was_called(body: dict[str, object]) -> None:
     assert not faults(after)
 
 
-def test_where_nothing_was_called_or_tools_are_there_nothing_is_to_do() -> None:
+def test_no_stubs_if_nothing_was_called_or_tools_are_defined() -> None:
     assert repair_body("tools_missing", {"messages": MESSAGES, "tools": TOOLS}, NO_TOOLS) is None
     assert repair_body("tools_missing", {"messages": [user(text("hi"))]}, NO_TOOLS) is None
     assert repair_body("tools_missing", {"messages": [user(result("a"))]}, NO_TOOLS) is None
@@ -326,7 +326,7 @@ def test_openai_names_the_tool_itself() -> None:
     assert body["tools"] == [tool("mcp__a-b", properties={"a": {"type": "object"}}), tools[1]]
 
 
-def test_combinators_at_the_root_go_everywhere() -> None:
+def test_combinators_at_the_root_are_removed_from_all_tools() -> None:
     union: dict[str, Any] = {"oneOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
     tools = [tool("A", **union), tool("B", **union), tool("C")]
     repair = repair_body("tool_schemas", {"tools": tools}, ROOT)
@@ -336,7 +336,7 @@ def test_combinators_at_the_root_go_everywhere() -> None:
     assert schemas_of(body) == [flat, flat, {"type": "object"}]
 
 
-def test_refused_keywords_go_everywhere_and_are_learned() -> None:
+def test_refused_keywords_are_removed_everywhere_and_learned() -> None:
     tools = [
         tool("A", **{"$schema": "x"}, properties={"$schema": {"exclusiveMinimum": 3}}),
         tool("B", properties={"a": {"type": "array"}}),
@@ -354,7 +354,7 @@ def test_refused_keywords_go_everywhere_and_are_learned() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        # A property's name is no keyword, and what every schema needs is not taken away.
+        # A property's name is not a keyword, and what every schema needs stays.
         "Unknown name \"secret\" at 'tools[0].function_declarations[0].parameters'",
         "Unknown name \"type\" at 'tools[0].function_declarations[0].parameters'",
         "Unknown name \"$schema\" at 'contents[0]': Cannot find field",
@@ -366,11 +366,11 @@ def test_refused_keywords_go_everywhere_and_are_learned() -> None:
 @pytest.mark.parametrize(
     "tools", [[tool("A"), tool("B", properties={"a": {"type": "string"}})], [SERVER], [5], 5, None]
 )
-def test_where_nothing_is_wrong_nothing_is_to_do(tools: Any, words: str) -> None:
+def test_accepted_schemas_stay(tools: Any, words: str) -> None:
     assert repair_body("tool_schemas", {"tools": tools}, words) is None
 
 
-def test_a_schema_that_is_none_becomes_one() -> None:
+def test_a_value_that_is_not_a_schema_becomes_one() -> None:
     body = {"tools": [tool("A"), {"name": "B", "input_schema": "x"}]}
     assert schemas_of(body_after("tool_schemas", body, INVALID))[1] == {
         "type": "object",

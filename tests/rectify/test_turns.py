@@ -75,7 +75,7 @@ REFUSAL = "messages.1.role: Input should be 'user' or 'assistant'"
 NOTE = {"role": "system", "content": "A", "output_config": {"effort": "low"}}
 
 
-def test_a_user_says_what_the_system_said() -> None:
+def test_a_user_message_carries_the_system_message() -> None:
     made = repaired("system_role", draft(HI, NOTE, betas=BETAS), REFUSAL)
     said = text("<system-reminder>\nA\n</system-reminder>")
     assert members(made.draft)["messages"] == [user(text("hi"), said)]
@@ -84,13 +84,13 @@ def test_a_user_says_what_the_system_said() -> None:
     assert made.changed == "1 system message folded into user messages"
 
 
-def test_by_code() -> None:
+def test_a_code_says_that_system_messages_are_refused() -> None:
     refusal = Refusal(400, "no", "mid_conversation_system_not_supported")
     assert attempt("system_role", draft(HI, NOTE), refusal) is not None
 
 
 @pytest.mark.parametrize("before", captured())
-def test_the_real_clients_messages(before: object) -> None:
+def test_the_real_clients_system_messages_are_folded(before: object) -> None:
     assert isinstance(before, type(draft()))
     roles = [message["role"] for message in members(before)["messages"]]
     if "system" not in roles:
@@ -100,7 +100,7 @@ def test_the_real_clients_messages(before: object) -> None:
     assert [message["role"] for message in now] == [role for role in roles if role != "system"]
 
 
-def test_the_system_prompt_is_not_meant() -> None:
+def test_the_system_prompt_stays() -> None:
     assert refused("system_role", draft(HI, system="A"), REFUSAL)
 
 
@@ -126,7 +126,7 @@ WORDS = text("T\n\nhttps://a\n\none\n\ntwo")
 
 
 @pytest.mark.parametrize("kind", ["server_tool_use", "web_search_tool_result"])
-def test_server_tools_go_with_their_results(kind: str) -> None:
+def test_server_tools_of_an_unknown_type_are_removed_with_their_results(kind: str) -> None:
     one = "srvtoolu_1"
     messages = [
         HELLO,
@@ -148,7 +148,7 @@ def test_server_tools_go_with_their_results(kind: str) -> None:
     ]
 
 
-def test_what_was_found_is_said_in_words() -> None:
+def test_search_results_become_words() -> None:
     messages = [
         user({**FOUND, **MARK}),
         assistant(call("a")),
@@ -185,7 +185,7 @@ def test_the_clients_own_search_is_understood() -> None:
 @pytest.mark.parametrize(
     "kind", ["adaptive", "text", "tool_use", "tool_result", "thinking", "compaction", "fallback"]
 )
-def test_other_kinds_are_not_its_business(kind: str) -> None:
+def test_blocks_of_other_types_stay(kind: str) -> None:
     messages = [HELLO, assistant({"type": "thinking"}, call("a")), user(result("a"), FOUND)]
     messages.append(assistant({"type": "compaction", "content": "x"}, {"type": "adaptive"}))
     assert repair_body("block_types", {"messages": messages}, unknown(kind)) is None
@@ -226,7 +226,7 @@ FILLER = text("(no content)")
         ),
     ],
 )
-def test_they_go(messages: list[Any], expected: list[Any]) -> None:
+def test_empty_texts_are_removed(messages: list[Any], expected: list[Any]) -> None:
     assert body_after("empty_text", {"messages": messages}, EMPTY)["messages"] == expected
 
 
@@ -234,12 +234,12 @@ def test_they_go(messages: list[Any], expected: list[Any]) -> None:
     ("prompt", "expected"),
     [("", None), (" \n", None), ([text("")], None), ([text("a"), text(" ")], [text("a")])],
 )
-def test_they_go_from_the_prompt_too(prompt: Any, expected: Any) -> None:
+def test_empty_texts_are_removed_from_the_system_prompt(prompt: Any, expected: Any) -> None:
     body = body_after("empty_text", {"messages": [HELLO], "system": prompt}, EMPTY)
     assert body == {"messages": [HELLO]} | ({"system": expected} if expected else {})
 
 
-def test_it_is_said_in_counts() -> None:
+def test_removed_texts_are_counted() -> None:
     body = {"messages": [user(text("a"), text(""), result("b", [text("")]))], "system": " "}
     repair = repair_body("empty_text", body, EMPTY)
     assert repair is not None
@@ -287,7 +287,7 @@ def plain(data: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("words", REFUSED["citations"])
-def test_both_become_plain_text(words: str) -> None:
+def test_citations_and_documents_become_plain_text(words: str) -> None:
     messages = [
         user(text("a", citations=CITED, **MARK), document(citations={"enabled": True})),
         assistant(text("b", citations=CITED), plain("c", title="T", context="C", **MARK)),
@@ -316,12 +316,12 @@ def test_both_become_plain_text(words: str) -> None:
         ({"type": "document"}, "[document omitted]"),
     ],
 )
-def test_a_document_is_the_text_that_it_is(block: dict[str, Any], words: str) -> None:
+def test_a_document_becomes_its_text(block: dict[str, Any], words: str) -> None:
     body = body_after("citations", {"messages": [HELLO, assistant(block)]}, REFUSED["citations"][0])
     assert body["messages"][1] == assistant(text(words))
 
 
-def test_where_there_are_none_nothing_is_to_do() -> None:
+def test_messages_without_citations_stay() -> None:
     messages = [user(text("a", citations=[]), document()), assistant(text("b", citations=CITED))]
     for words in REFUSED["citations"]:
         assert repair_body("citations", {"messages": messages}, words) is None
@@ -333,7 +333,7 @@ NO_USER = REFUSED["after_results"][0]
 REMINDER = text("<system-reminder>\ns\n</system-reminder>")
 
 
-def test_it_is_said_in_the_last_result() -> None:
+def test_words_after_results_move_into_the_last_result() -> None:
     messages = [
         *(HELLO, assistant(call("a"), call("b")), user(result("a"), text("x"), result("b"))),
         *(system("s"), HELLO, assistant(text("ok")), HELLO),
@@ -349,14 +349,14 @@ def test_it_is_said_in_the_last_result() -> None:
     ]
 
 
-def test_pictures_are_said_to_be_left_out() -> None:
+def test_notes_replace_pictures_after_results() -> None:
     messages = [assistant(call("a")), user(result("a", [image(), text("x")]), image())]
     body = body_after("after_results", {"messages": messages}, NO_USER)
     noted = text("[image omitted]")
     assert body["messages"][1] == user(result("a", [noted, text("x"), noted]))
 
 
-def test_where_nothing_follows_a_result_nothing_is_to_do() -> None:
+def test_results_without_words_after_them_stay() -> None:
     messages = [HELLO, system("s"), assistant(call("a")), user(result("a")), assistant(text("ok"))]
     assert repair_body("after_results", {"messages": messages}, NO_USER) is None
 
@@ -364,7 +364,7 @@ def test_where_nothing_follows_a_result_nothing_is_to_do() -> None:
 @settings(max_examples=60, deadline=None)
 @given(conversations())
 def test_no_user_follows_a_result_in_the_other_format(body: Any) -> None:
-    # A turn of nothing but thinking is none in the other format.
+    # A turn with nothing but thinking vanishes in the other format.
     kinds = [
         {block["type"] for block in message["content"]}
         for message in body["messages"]
@@ -410,7 +410,7 @@ def test_messages_in_a_row_become_one(messages: list[Any], expected: list[Any]) 
 
 
 @pytest.mark.parametrize("messages", [[OK, OK, HELLO], [system("s"), HELLO, HELLO]])
-def test_the_user_begins_and_nothing_else_changes(messages: list[Any]) -> None:
+def test_a_first_message_of_the_user_is_added(messages: list[Any]) -> None:
     repair = repair_body("alternation", {"messages": messages}, FIRST)
     assert repair is not None
     assert repair.changed == "1 first message added"
@@ -422,14 +422,14 @@ def test_the_user_begins_and_nothing_else_changes(messages: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("words", [TURNS, FIRST])
-def test_where_they_take_turns_nothing_is_to_do(words: str) -> None:
+def test_alternating_messages_stay(words: str) -> None:
     assert repair_body("alternation", {"messages": [HELLO, OK, HELLO]}, words) is None
     assert repair_body("alternation", {"messages": []}, words) is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_nobody_speaks_twice_in_a_row(data: st.DataObject) -> None:
+def test_roles_always_alternate_after_the_repair(data: st.DataObject) -> None:
     body = data.draw(conversations())
     messages = []
     for message in body["messages"]:
@@ -473,7 +473,9 @@ BEGUN = assistant(text("It was a dark"))
         ),
     ],
 )
-def test_the_user_has_the_last_word(messages: list[Any], expected: list[Any]) -> None:
+def test_the_conversation_ends_with_a_user_message(
+    messages: list[Any], expected: list[Any]
+) -> None:
     repair = repair_body("prefill", {"messages": messages}, REFUSED_PREFILL)
     assert repair is not None
     assert (
@@ -492,11 +494,11 @@ def test_the_user_has_the_last_word(messages: list[Any], expected: list[Any]) ->
         ([HELLO, assistant(text("a ")), system("s")], [HELLO, assistant(text("a")), system("s")]),
     ],
 )
-def test_no_space_is_last(messages: list[Any], expected: list[Any]) -> None:
+def test_trailing_space_is_removed(messages: list[Any], expected: list[Any]) -> None:
     assert body_after("prefill", {"messages": messages}, SPACE)["messages"] == expected
 
 
-def test_nor_has_a_system_message_the_last_word() -> None:
+def test_a_last_system_message_is_folded() -> None:
     messages = [HELLO, system("s"), BEGUN, HELLO, system("t")]
     repair = repair_body("prefill", {"messages": messages}, REFUSED_PREFILL)
     assert repair is not None
@@ -510,13 +512,13 @@ def test_nor_has_a_system_message_the_last_word() -> None:
     "messages", [[HELLO], [HELLO, assistant(text("a ")), HELLO], [], [system(" ")]]
 )
 @pytest.mark.parametrize("words", [SPACE, REFUSED_PREFILL])
-def test_where_the_user_had_it_nothing_is_to_do(messages: list[Any], words: str) -> None:
+def test_a_conversation_that_ends_with_the_user_stays(messages: list[Any], words: str) -> None:
     assert repair_body("prefill", {"messages": messages}, words) is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(conversations(), st.sampled_from(["{", "It was ", " ", "call"]))
-def test_the_conversation_ends_with_the_user(body: Any, words: str) -> None:
+def test_any_conversation_ends_with_the_user_after_the_repair(body: Any, words: str) -> None:
     answer = assistant(call("zz")) if words == "call" else assistant(text(words))
     broken = {**body, "messages": [*body["messages"], answer], "tools": TOOLS}
     after = body_after("prefill", broken, REFUSED_PREFILL)

@@ -85,9 +85,9 @@ def _message(message: Mapping[str, Any], is_last: bool) -> Iterator[str]:
         kind = block["type"]
         yield from _texts(block)
         if kind == "tool_use" and role != "assistant":
-            yield "a call by somebody else"
+            yield "a call in a message that is not the assistant's"
         if kind == "tool_result" and role != "user":
-            yield "a result by somebody else"
+            yield "a result in a message that is not the user's"
         if kind in UNMARKABLE and block.get("cache_control"):
             yield f"a mark on {kind}"
     if role == "assistant" and is_last and blocks and blocks[-1]["type"] == "text":
@@ -152,7 +152,7 @@ def _tools(body: Mapping[str, Any], messages: list[Any]) -> Iterator[str]:
         if tool.get("type", "custom") != "custom":
             continue
         if not isinstance(schema, dict) or schema.get("type") != "object":
-            yield f"schema of {tool.get('name')} is no object"
+            yield f"schema of {tool.get('name')} is not an object"
         elif any(key in schema for key in COMBINATORS):
             yield f"schema of {tool.get('name')} has combinators"
     called = any(

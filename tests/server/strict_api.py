@@ -54,7 +54,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ),
     ("tools twice", "tools: Tool names must be unique."),
     ("tool name", "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"),
-    ("is no object", "tools.0.custom.input_schema.type: Input should be 'object'"),
+    ("is not an object", "tools.0.custom.input_schema.type: Input should be 'object'"),
     (
         "has combinators",
         "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the"
