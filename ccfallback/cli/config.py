@@ -135,20 +135,20 @@ def path(ctx: typer.Context, as_json: Json = False) -> None:
 
 @app.command("validate", epilog="Example: ccfallback config validate")
 def validate(ctx: typer.Context, as_json: Json = False) -> None:
-    """Check the configuration; every fault is listed."""
+    """Check the configuration, and list every fault."""
     session = session_of(ctx)
     config = session.config()
     names = [provider.name for provider in config.active]
     value = {"ok": True, "path": str(session.paths.config), "providers": names}
-    told = f"{session.paths.config} is good: {', '.join(names)}"
-    session.console.emit(value, lambda: wrap_text(told, session.console.width))
+    text = f"{session.paths.config} is valid; the chain is {', '.join(names)}"
+    session.console.emit(value, lambda: wrap_text(text, session.console.width))
 
 
 @app.command("edit", epilog="Example: EDITOR=nano ccfallback config edit")
 def edit(ctx: typer.Context) -> None:
     """Open the configuration in your editor.
 
-    What would not load is not taken over, but kept: the next edit goes on with it.
+    A text that would not load is kept as a draft, and the next edit continues with it.
     """
     from ccfallback.config.file import DraftFile
 
@@ -157,7 +157,7 @@ def edit(ctx: typer.Context) -> None:
     before = file.path.read_text("utf-8", "replace") if file.path.exists() else ""
     unfinished = draft.read()
     if unfinished is not None:
-        session.console.say("going on with what would not load the last time")
+        session.console.say("continuing with the draft that did not load last time")
     after = _edited(session, before if unfinished is None else unfinished)
     if after == before:
         draft.drop()
@@ -169,8 +169,8 @@ def edit(ctx: typer.Context) -> None:
         draft.keep(after)
         why = "; ".join(map(str, error.faults)) or error.message
         raise ConfigError(
-            f"nothing was changed, as this would not load: {why}",
-            "`ccfallback config edit` goes on with it; to begin from the file as it is, remove "
+            f"nothing was changed, because the new text would not load: {why}",
+            "`ccfallback config edit` continues with it; to start from the current file, remove "
             f"{draft.path}",
         ) from None
     draft.drop()
@@ -190,37 +190,38 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
     }
     rows = [(str(v.number), format_ago(v.time, session.now()), str(v.path)) for v in versions]
     shown = Table(rows, ("version", "replaced", "file"))
-    session.console.emit(value, lambda: shown if rows else "no version is kept yet")
+    session.console.emit(value, lambda: shown if rows else "no earlier versions yet")
 
 
 @app.command("rollback", epilog="Example: ccfallback config rollback")
 def rollback(
     ctx: typer.Context,
     number: Annotated[
-        int | None, typer.Argument(metavar="N", help="A version of the history; else the newest.")
+        int | None,
+        typer.Argument(metavar="N", help="A version of the history; the newest by default."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring back the configuration before the last change, or N."""
+    """Restore the configuration before the last change, or version N."""
     session = session_of(ctx)
     file = session.config_file
     versions = file.history()
     if not versions:
-        raise ConfigError("there is no earlier version", "every change from now on keeps one")
+        raise ConfigError("there is no earlier version", "every change keeps the version before it")
     chosen = next((v for v in versions if number is None or v.number == number), None)
     if chosen is None:
         raise ConfigError(f"there is no version {number}", "`ccfallback config history` lists them")
     changed = file.restore(chosen)
     session.console.emit_result({"version": chosen.number, "changed": changed})
     if changed:
-        session.console.say(f"version {chosen.number} is back; {UNDO}")
+        session.console.say(f"version {chosen.number} restored; {UNDO}")
     else:
         session.console.say(f"nothing changed: the configuration is version {chosen.number}")
 
 
 def _edited(session: Session, text: str) -> str:
-    """What the person made of a text; nobody else can read it meanwhile."""
+    """The text after the user has edited it, in a file that only the user can read."""
     command = next((session.environ[name] for name in EDITORS if session.environ.get(name)), "vi")
     with tempfile.TemporaryDirectory(prefix="ccfallback-") as folder:
         copy = Path(folder) / "config.toml"
@@ -234,5 +235,5 @@ def _edited(session: Session, text: str) -> str:
                 f"{command} can't be started: {error.strerror}", "set EDITOR to your editor"
             ) from None
         if code != 0:
-            raise ConfigError(f"{command} ended with {code}", "nothing was changed")
+            raise ConfigError(f"{command} exited with {code}", "nothing was changed")
         return copy.read_text("utf-8")

@@ -1,6 +1,6 @@
-"""What every command needs to know of the one invocation it belongs to.
+"""What a command knows about its invocation: console, environment and files.
 
-Files are read when a command asks for them, so that `--help` touches none.
+A file is read when the command needs it, so that `--help` reads none.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Session:
-    """One invocation: its streams, its environment, its files."""
+    """One invocation of the program."""
 
     console: Console
     environ: Mapping[str, str]
@@ -56,18 +56,18 @@ class Session:
 
     @property
     def config_file(self) -> "ConfigFile":
-        """The configuration, to be read or changed."""
+        """The configuration file."""
         from ccfallback.config.file import ConfigFile
         from ccfallback.wire import FORMATS
 
         return ConfigFile(self.paths.config, FORMATS, rectifier_names)
 
     def config(self) -> "Config":
-        """The configuration as it is now."""
+        """The current configuration."""
         return self.config_file.load()
 
     def edit(self, change: "Callable[[Document], T]") -> T:
-        """Change the configuration; where it would not load with that, nothing is written."""
+        """Change the configuration. Nothing is written if the result would not load."""
         self.config()
         try:
             return self.config_file.edit(change)
@@ -77,7 +77,7 @@ class Session:
             faults = "; ".join(map(str, error.faults))
             raise ConfigError(
                 f"{self.paths.config} was not changed: {faults}",
-                "say it again with what is expected",
+                "repeat the command with what is expected",
                 faults=error.faults,
             ) from error
 
@@ -89,14 +89,14 @@ class Session:
         return open_store(self.paths)
 
     def states(self) -> "Mapping[str, BreakerState]":
-        """The breaker state as it is now."""
+        """The current breaker state."""
         snapshot = self.store.load()
         if snapshot.set_aside is not None:
             self.console.say(f"the state file could not be read; it is now {snapshot.set_aside}")
         return snapshot.states
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
-        """Write to the log what was done by hand."""
+        """Write an event to the log: something that the user did."""
         from ccfallback.events.journal import Journal
         from ccfallback.server.record import Record, Recorder
 
@@ -109,7 +109,7 @@ class Session:
         try:
             Recorder(Sink(), config.log.level).log(event, message, level="info")
         except OSError as error:
-            # The deed is done; that nobody wrote it down is no reason to call it failed.
+            # The command itself has succeeded, so this is not an error.
             self.console.say(f"{self.paths.log} can't be written: {error.strerror}")
         finally:
             journal.close()
@@ -120,7 +120,7 @@ class Session:
 
 
 def rectifier_names() -> list[str]:
-    """The repairs that `[rectifier]` may switch."""
+    """The names that `[rectifier]` may switch."""
     from ccfallback.rectify import NAMES
 
     return list(NAMES)
@@ -134,18 +134,18 @@ def session_of(ctx: typer.Context) -> Session:
 
 
 def require(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names that nobody has, with the one that was probably meant."""
+    """Raise `ProviderNotFound` for unknown names, with the most similar known one."""
     known = list(known)
     missing = [name for name in names if name not in known]
     if not missing:
         return
     raise ProviderNotFound(
         f"no provider is named {' or '.join(missing)}",
-        nearest(missing[0], known) or "`ccfallback providers list` names them all",
+        nearest(missing[0], known) or "`ccfallback providers list` shows all names",
     )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint with what was probably meant; empty where nothing is like it."""
+    """The hint with the most similar known word; empty if none is similar."""
     close = closest(word, known)
     return f"did you mean {close}?" if close else ""

@@ -1,4 +1,4 @@
-"""`ccfallback tokens`: who may use the proxy, where not everybody on this machine may."""
+"""`ccfallback tokens`: the access tokens that clients of the proxy must send."""
 
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated, Final
@@ -22,20 +22,20 @@ app = make_app(
 )
 
 PREFIX: Final = "ccf-"
-"""By which a person, and a scanner for leaked secrets, knows what a token is for."""
+"""Tells users, and scanners for leaked secrets, what the token is for."""
 
 STDIN: Final = "-"
 
 
 def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Notes of tokens that begin as typed."""
+    """Notes of tokens that start as typed."""
     config = config_for_completion(ctx)
     notes = [] if config is None else [token.note for token in config.tokens]
     return [note for note in notes if note and note.startswith(incomplete)]
 
 
 @app.command("list", epilog="Example: ccfallback tokens list")
-def everyone(ctx: typer.Context, as_json: Json = False) -> None:
+def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
     """List the access tokens, masked."""
     session = session_of(ctx)
     tokens = session.config().tokens
@@ -44,7 +44,8 @@ def everyone(ctx: typer.Context, as_json: Json = False) -> None:
     value = {"tokens": [dict(zip(names, row, strict=True)) for row in rows]}
     shown = Table([tuple(map(str, row)) for row in rows], ("", "note", "token"))
     session.console.emit(
-        value, lambda: shown if rows else "no token: whoever reaches the proxy may use it"
+        value,
+        lambda: shown if rows else "no tokens: every client that reaches the proxy may use it",
     )
 
 
@@ -54,7 +55,7 @@ def add(
     note: str = typer.Option("", "--note", metavar="TEXT", help="Whose it is."),
     as_json: Json = False,
 ) -> None:
-    """Make an access token and print it, this once."""
+    """Create an access token and print it, only this once."""
     from ccfallback.config.edit import add_token
 
     session = session_of(ctx)
@@ -64,9 +65,9 @@ def add(
     value = {"token": token, "note": note, "number": len(tokens)}
     session.console.emit(value, lambda: token)
     say = session.console.say
-    say(f"added, and not shown again; {UNDO}")
+    say(f"token added; it is not shown again; {UNDO}")
     if len(tokens) == 1:
-        say("from now on clients must show a token")
+        say("from now on clients must send a token")
     say("`ccfallback env` prints what Claude Code needs on this machine; elsewhere it is")
     say("ANTHROPIC_CUSTOM_HEADERS='x-ccf-api-key: THE-TOKEN'")
 
@@ -85,9 +86,9 @@ def remove(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take back access tokens.
+    """Revoke access tokens.
 
-    Whoever shows one gets nothing from the next request on.
+    The next request with one of them is refused.
     """
     from ccfallback.config.edit import remove_tokens
 
@@ -98,14 +99,14 @@ def remove(
     for word in which:
         wanted += session.console.read_input().split() if word == STDIN else [word]
     if not wanted:
-        raise CcfallbackError("there is no token on stdin", "one a line is expected")
+        raise CcfallbackError("there is no token on stdin", "give one on each line")
 
     def change(document: "Document") -> "list[Token]":
-        # Looked up under the lock, because numbers change with what others remove.
+        # Under the lock, because another removal changes the numbers.
         tokens = session.config().tokens
-        places = sorted({_place(tokens, word) for word in wanted})
-        remove_tokens(document, places)
-        return [tokens[place] for place in places]
+        indexes = sorted({_find(tokens, word) for word in wanted})
+        remove_tokens(document, indexes)
+        return [tokens[index] for index in indexes]
 
     removed = session.edit(change)
     shown = [{"note": token.note, "token": token.token.masked()} for token in removed]
@@ -113,25 +114,25 @@ def remove(
     names = [token.note or token.token.masked() for token in removed]
     session.console.say(f"{join_names(names)} removed; {UNDO}")
     if not session.config().tokens:
-        session.console.say("no token is left: whoever reaches the proxy may use it")
+        session.console.say("no tokens are left: every client that reaches the proxy may use it")
 
 
-def _place(tokens: "tuple[Token, ...]", word: str) -> int:
-    """Where the token is that is meant; the note goes before what looks like a number."""
+def _find(tokens: "tuple[Token, ...]", word: str) -> int:
+    """The index of the token that a word names; a note has priority over a number."""
     for names in (
         [token.token.reveal() for token in tokens],
         [token.note for token in tokens],
         [token.token.masked() for token in tokens],
         [str(number) for number in range(1, len(tokens) + 1)],
     ):
-        match [place for place, name in enumerate(names) if name == word]:
-            case [place]:
-                return place
-            case [_, _, *_] as places:
-                numbers = join_names([str(place + 1) for place in places])
-                raise ConfigError(f"{word} means several tokens", f"name it by number: {numbers}")
+        match [index for index, name in enumerate(names) if name == word]:
+            case [index]:
+                return index
+            case [_, _, *_] as indexes:
+                numbers = join_names([str(index + 1) for index in indexes], "or")
+                raise ConfigError(f"{word} names several tokens", f"use a number: {numbers}")
     notes = [token.note for token in tokens if token.note]
-    # Not the word itself: it may be a token with a letter too few.
+    # The message does not repeat the word: it may be most of a token.
     raise ConfigError(
-        "no token is known by that", nearest(word, notes) or "`ccfallback tokens list` lists them"
+        "no token has that name", nearest(word, notes) or "`ccfallback tokens list` lists them"
     )

@@ -1,7 +1,7 @@
-"""The configuration file: read it, change it, take a change back.
+"""The configuration file: read it, change it, and undo a change.
 
-One rule: what would not load never reaches the disk. An edit is made under the lock, on the
-text as it is then, so that comments and order survive; the version before it is kept.
+A text that would not load is never written. An edit happens under the lock and on the text of that
+moment, so that comments and order survive, and the version before it is kept.
 """
 
 import re
@@ -30,7 +30,7 @@ _VERSION: Final = re.compile(r"(\d+)\.toml")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A configuration as it was before a write."""
+    """The configuration before a write."""
 
     number: int
     path: Path
@@ -65,20 +65,20 @@ class ConfigFile:
         return self._watched.is_still(version)
 
     def text(self) -> str:
-        """The file as it is; empty if there is none."""
+        """The text of the file; empty if there is none."""
         return self._read() or ""
 
     def table(self) -> dict[str, Any]:
-        """What the file says, as TOML has it; raises `ConfigError` if it is not TOML."""
+        """The content of the file. Raises `ConfigError` if it is not TOML."""
         return self._table(self.text())
 
     def load(self) -> Config:
-        """What the file says; without a file, the defaults."""
+        """The configuration in the file; without a file, the defaults."""
         text = self._read()
         return Config() if text is None else self.check(text)
 
     def check(self, text: str) -> Config:
-        """What the file would say with that text in it; raises `ConfigError` if it can't load."""
+        """The configuration in a text. Raises `ConfigError` if it does not load."""
         return parse(
             self._table(text),
             formats=self._formats,
@@ -108,7 +108,7 @@ class ConfigFile:
             return result
 
     def replace(self, text: str) -> bool:
-        """Put `text` in place of the whole file, broken or not; False if it was there already."""
+        """Replace the whole file, even a broken one; False if it already has that text."""
         with self._writing():
             try:
                 before = self._bytes()
@@ -120,7 +120,7 @@ class ConfigFile:
             return True
 
     def history(self) -> list[Version]:
-        """The versions that were replaced, newest first."""
+        """The earlier versions, newest first."""
         try:
             entries = list(self._history.iterdir())
         except OSError:
@@ -134,7 +134,7 @@ class ConfigFile:
         return sorted(found, key=lambda version: version.number, reverse=True)
 
     def last_good(self) -> Version | None:
-        """The newest version of the history that would load."""
+        """The newest earlier version that loads."""
         for version in self.history():
             try:
                 self.check(version.path.read_text("utf-8"))
@@ -144,7 +144,7 @@ class ConfigFile:
         return None
 
     def restore(self, version: Version) -> bool:
-        """Go back to a version; the one it replaces is kept too. False if nothing changed."""
+        """Restore a version, and keep the current one too. False if nothing changed."""
         try:
             text = version.path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +161,7 @@ class ConfigFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Hold the lock, and say what a disk refuses as a `ConfigError`."""
+        """Hold the lock, and turn errors of the disk into `ConfigError`."""
         try:
             with files.locked(self.path):
                 yield
@@ -170,7 +170,7 @@ class ConfigFile:
         except OSError as error:
             raise ConfigError(
                 f"{self.path} can't be written: {error.strerror or error}",
-                "see to the permissions of the file and its folder, and to the space on the disk",
+                "check the permissions of the file and its folder, and the free space on the disk",
             ) from error
 
     def _write(self, before: str | bytes | None, after: str) -> None:
@@ -199,7 +199,7 @@ class ConfigFile:
         if data is None:
             return None
         try:
-            # Editors on Windows like to begin with a byte order mark.
+            # Some editors on Windows write a byte order mark.
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
@@ -210,7 +210,7 @@ class ConfigFile:
     def _unreadable(self, error: OSError) -> ConfigError:
         return ConfigError(
             f"{self.path} can't be read: {error.strerror}",
-            "see to its permissions, or name another file with --config",
+            "check its permissions, or name another file with --config",
         )
 
     def _table(self, text: str) -> dict[str, Any]:
@@ -221,28 +221,28 @@ class ConfigFile:
         except RecursionError:
             raise self._broken("nested too deeply") from None
         except ValueError:
-            # Longer than Python turns into a number.
+            # Python limits the digits of a number.
             raise self._broken("a number has too many digits") from None
 
     def _broken(self, why: str) -> ConfigError:
         return ConfigError(
-            f"{self.path} is not valid TOML: {why}", "mend it with `ccfallback config edit`"
+            f"{self.path} is not valid TOML: {why}", "fix it with `ccfallback config edit`"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DraftFile:
-    """The draft of a configuration, 0600 as that is; there is at most one."""
+    """A text that the user wrote and that would not load, kept next to the configuration."""
 
     config: Path
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the draft, of which there is at most one."""
         return self.config.with_name(f"{self.config.name}.draft")
 
     def read(self) -> str | None:
-        """What was written; `None` if there is none, or the configuration has changed since."""
+        """The draft; `None` if there is none, or if the configuration has changed since."""
         try:
             written = self.path.stat().st_mtime_ns
             if self.config.exists() and self.config.stat().st_mtime_ns > written:
@@ -252,9 +252,9 @@ class DraftFile:
             return None
 
     def keep(self, text: str) -> None:
-        """Keep it."""
+        """Write the draft, readable for the user alone."""
         files.replace_atomically(self.path, text.encode())
 
     def drop(self) -> None:
-        """It is not needed any more."""
+        """Delete the draft."""
         self.path.unlink(missing_ok=True)

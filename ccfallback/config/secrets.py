@@ -1,6 +1,6 @@
-"""Find a provider's key where the configuration says it is.
+"""Read a provider's key from the source that the configuration names.
 
-One rule: what a program printed is a key or nothing; it appears in no message.
+No message contains what a program printed.
 """
 
 import os
@@ -20,52 +20,52 @@ from ccfallback.redact import Secret
 _NEW_SESSION: Final = sys.platform != "win32"
 
 MOST_OUTPUT: Final = 64 * 1024
-"""Bytes that a program may print before it is ended: a key is a line."""
+"""Bytes after which a program is killed: a key is one line."""
 
 
 class KeyUnavailable(Exception):
-    """The key is not where the configuration says; the message is safe to show."""
+    """The source has no key. The message contains no secret."""
 
 
 def resolve(
     source: KeySource, environ: Mapping[str, str] = os.environ, timeout: float = 10.0
 ) -> Secret | None:
-    """The key, or None where the configuration names none."""
+    """The key; `None` if the configuration names no source. Raises `KeyUnavailable`."""
     if source.literal is not None:
         return source.literal
     if source.env is not None:
-        return _of_variable(source.env, environ)
+        return _from_variable(source.env, environ)
     if source.command is not None:
-        return _of_program(source.command, environ, timeout)
+        return _from_program(source.command, environ, timeout)
     return None
 
 
-def _of_variable(name: str, environ: Mapping[str, str]) -> Secret:
+def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
     value = environ.get(name, "").strip()
     if not value:
         state = "empty" if name in environ else "not set"
         raise KeyUnavailable(f"the environment variable {name} is {state}")
     if not is_header_value(value):
-        raise KeyUnavailable(f"what the environment variable {name} holds can't be a key")
+        raise KeyUnavailable(f"the value of the environment variable {name} can't be a key")
     return Secret(value)
 
 
-def _of_program(command: tuple[str, ...], environ: Mapping[str, str], timeout: float) -> Secret:
-    # Only the program is named: its arguments may hold a secret of their own.
+def _from_program(command: tuple[str, ...], environ: Mapping[str, str], timeout: float) -> Secret:
+    # Messages name the program without its arguments, which may contain a secret.
     program = command[0]
-    first, _, _ = _output(command, environ, timeout).partition(b"\n")
+    first, _, _ = _run(command, environ, timeout).partition(b"\n")
     try:
         value = first.decode().strip()
     except UnicodeDecodeError:
-        raise KeyUnavailable(f"what {program} printed is not text") from None
+        raise KeyUnavailable(f"the output of {program} is not text") from None
     if not value:
         raise KeyUnavailable(f"{program} printed no key on its first line")
     if not is_header_value(value):
-        raise KeyUnavailable(f"what {program} printed can't be a key")
+        raise KeyUnavailable(f"the output of {program} can't be a key")
     return Secret(value)
 
 
-def _output(command: tuple[str, ...], environ: Mapping[str, str], timeout: float) -> bytes:
+def _run(command: tuple[str, ...], environ: Mapping[str, str], timeout: float) -> bytes:
     program = command[0]
     try:
         child = subprocess.Popen(
@@ -74,15 +74,15 @@ def _output(command: tuple[str, ...], environ: Mapping[str, str], timeout: float
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=dict(environ),
-            # Unbuffered: it can be closed while a thread waits for what never comes.
+            # Unbuffered, so that it can be closed while a thread waits for output.
             bufsize=0,
             start_new_session=_NEW_SESSION,
         )
     except FileNotFoundError:
-        raise KeyUnavailable(f"the program {program} is not there") from None
+        raise KeyUnavailable(f"the program {program} does not exist") from None
     except (OSError, ValueError):
         raise KeyUnavailable(f"the program {program} can't be run") from None
-    # A thread, because Windows can't wait for a pipe; and no more is read than a key can be.
+    # A thread, because Windows cannot wait for a pipe. It stops reading at the limit.
     output = bytearray()
     reader = threading.Thread(target=_read, args=(child, output), name="key", daemon=True)
     until = time.monotonic() + timeout
@@ -97,9 +97,9 @@ def _output(command: tuple[str, ...], environ: Mapping[str, str], timeout: float
         except subprocess.TimeoutExpired:
             late = True
         finally:
-            _end(child)
+            _kill(child)
     if late:
-        raise KeyUnavailable(f"{program} gave no key within {timeout:g} s")
+        raise KeyUnavailable(f"{program} printed no key within {timeout:g} s")
     if len(output) > MOST_OUTPUT:
         raise KeyUnavailable(f"{program} printed more than a key")
     if child.returncode:
@@ -108,15 +108,15 @@ def _output(command: tuple[str, ...], environ: Mapping[str, str], timeout: float
 
 
 def _read(child: subprocess.Popen[bytes], output: bytearray) -> None:
-    """Take what is printed, up to its end or to more than a key can be."""
+    """Collect the output up to its end or just over the limit."""
     assert child.stdout is not None
     with suppress(OSError, ValueError):
         while len(output) <= MOST_OUTPUT and (part := child.stdout.read(4096)):
             output += part
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a program that is still running, and whatever it started in turn."""
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill a program that is still running, and its children."""
     if child.poll() is not None:
         return
     if sys.platform == "win32":

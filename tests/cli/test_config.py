@@ -117,7 +117,7 @@ def test_what_would_not_load_is_what_the_next_edit_goes_on_with(
     monkeypatch.setenv("EDITOR", editor(tmp_path, mend))
     ran = ccf("config", "edit")
     assert ran.code == 0
-    assert "going on" in ran.err
+    assert "continuing" in ran.err
     assert paths.config.read_text() == "# mine\n[log]\n"
     assert not draft.exists()
 

@@ -148,7 +148,7 @@ def test_no_provider_enabled(sick: Sick, configured: Any) -> None:
         ('api_key_env = "SPARE_KEY"', "SPARE_KEY is empty", "export SPARE_KEY"),
         ('api_key_env = "NO_SUCH"', "NO_SUCH is not set", "export NO_SUCH"),
         ('api_key_command = ["false"]', "false failed with exit status 1", "run false yourself"),
-        ('api_key_command = ["no-such-program"]', "is not there", "no-such-program"),
+        ('api_key_command = ["no-such-program"]', "does not exist", "no-such-program"),
     ],
 )
 def test_a_provider_without_a_key(

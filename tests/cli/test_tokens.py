@@ -36,7 +36,7 @@ def test_a_token_is_printed_once_and_kept(ccf: Run, paths: Paths) -> None:
     assert re.fullmatch(r"ccf-[\w-]{43}\n", ran.out)
     token = ran.out.strip()
     assert token not in ran.err
-    assert "from now on clients must show a token" in ran.err
+    assert "from now on clients must send a token" in ran.err
     assert f'token = "{token}"' in paths.config.read_text()
     listed = ccf("tokens", "list")
     assert token not in listed.out
@@ -54,7 +54,7 @@ def test_each_token_is_another(ccf: Run) -> None:
 
 def test_a_list_of_nothing_says_what_that_means(ccf: Run) -> None:
     assert ccf("tokens", "list", "--json").json == {"tokens": []}
-    assert "whoever reaches the proxy may use it" in ccf("tokens", "list").out
+    assert "every client that reaches the proxy may use it" in ccf("tokens", "list").out
 
 
 @pytest.mark.parametrize("which", ["laptop", "a-tok…ptop", "1", "a-token-of-the-laptop"])
@@ -73,15 +73,15 @@ def test_a_token_may_come_from_stdin(ccf_process: Run, ccf: Run, configure: Conf
     assert ccf_process("tokens", "remove", "-").code == 1
 
 
-def test_the_last_one_that_goes_opens_the_door(ccf: Run, configure: Configure) -> None:
+def test_the_removal_of_the_last_token_is_announced(ccf: Run, configure: Configure) -> None:
     configure(THREE)
-    assert "whoever" not in ccf("tokens", "remove", "laptop", "phone").err
-    assert "no token is left" in ccf("tokens", "remove", "1").err
+    assert "every client" not in ccf("tokens", "remove", "laptop", "phone").err
+    assert "no tokens are left" in ccf("tokens", "remove", "1").err
     assert ccf("config", "rollback").code == 0
     assert left(ccf) == [""]
 
 
-def test_what_is_not_known_is_not_repeated(ccf: Run, configure: Configure) -> None:
+def test_an_unknown_token_is_not_repeated(ccf: Run, configure: Configure) -> None:
     configure(THREE)
     ran = ccf("tokens", "remove", "a-token-of-the-lapto")
     assert ran.code == 1
@@ -90,14 +90,14 @@ def test_what_is_not_known_is_not_repeated(ccf: Run, configure: Configure) -> No
     assert ccf("tokens", "remove").code == 2
 
 
-def test_a_note_that_two_have_is_not_enough(ccf: Run, configure: Configure) -> None:
+def test_an_ambiguous_note_is_refused(ccf: Run, configure: Configure) -> None:
     configure('[[tokens]]\ntoken = "one"\nnote = "x"\n[[tokens]]\ntoken = "two"\nnote = "x"\n')
     ran = ccf("tokens", "remove", "x")
     assert ran.code == 1
-    assert "1 and 2" in ran.err
+    assert "1 or 2" in ran.err
 
 
-def test_a_running_server_knows_at_once(ccf: Run, chain: Callable[..., Chain]) -> None:
+def test_a_running_server_uses_the_change_at_once(ccf: Run, chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("hello"))
 
     def status(token: str) -> int:

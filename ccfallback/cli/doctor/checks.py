@@ -352,9 +352,9 @@ def providers(context: DoctorContext) -> Iterator[Finding]:
     if not context.online or context.config is None:
         return
     from ccfallback.cli.doctor.diagnosis import PASSING
-    from ccfallback.cli.providers.test import ask
+    from ccfallback.cli.providers.test import probe_providers
 
-    for result in ask(context.session, context.config, list(context.config.active), ()):
+    for result in probe_providers(context.session, context.config, list(context.config.active), ()):
         name = f"{result.provider}, asked for {result.model},"
         if result.ok and result.tested:
             yield good("providers", f"{name} answers in {format_latency(result.seconds)}")

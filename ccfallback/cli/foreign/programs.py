@@ -1,7 +1,7 @@
 """What the files of other programs mean: their providers as `[[providers]]` tables.
 
 Best effort: what cannot be carried over is listed in `omitted`, never guessed. A value that is
-carried over may still be wrong, such as a malformed URL; the schema says so, as for any import.
+carried over may still be wrong, such as a malformed URL: the schema checks it, as every import.
 """
 
 import re

@@ -77,7 +77,7 @@ def add(
 
 
 @with_provider_options(negatable=True)
-def change(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) -> None:
+def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) -> None:
     """Change what is given of a provider.
 
     An empty value removes a header (--header X-Title=), a model or a quirk.

@@ -15,7 +15,7 @@ from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
 
 
-def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
     session = session_of(ctx)
     config = session.config()
@@ -40,7 +40,9 @@ def everyone(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = Fa
     session.console.emit(value, table)
 
 
-def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False) -> None:
+def show_one(
+    ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False
+) -> None:
     """Show everything about one provider."""
     from ccfallback.cli.breaker import (
         current_state,
@@ -75,7 +77,7 @@ def one(ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKe
 
     def table() -> Table:
         rows: list[tuple[Cell, Cell]] = [
-            (label, _worded(fact)) for label, fact in facts.items() if fact not in (None, {})
+            (label, _format_value(fact)) for label, fact in facts.items() if fact not in (None, {})
         ]
         if not provider.key:
             rows.append(("key", key_source(provider)))
@@ -106,15 +108,15 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     session_of(ctx).console.emit({"presets": shown}, lambda: Table(rows, header))
 
 
-def _worded(fact: Any) -> str:
-    """A value of the configuration, as a line has it."""
+def _format_value(fact: Any) -> str:
+    """A value of the configuration on one line."""
     match fact:
         case bool():
             return "yes" if fact else "no"
         case float():
             return f"{fact:g} s"
         case dict():
-            return ", ".join(f"{name} = {_worded(item)}" for name, item in fact.items())
+            return ", ".join(f"{name} = {_format_value(item)}" for name, item in fact.items())
         case list():
             return " ".join(map(str, fact))
         case _:

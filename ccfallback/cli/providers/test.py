@@ -1,4 +1,4 @@
-"""`providers test`: one small question to each provider, through the server's own code."""
+"""`providers test`: one small request to each provider, through the server's own code."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ccfallback.config.model import Config, Provider
 
 
-def trial(
+def run(
     ctx: typer.Context,
     names: AnyNames = None,
     model: Annotated[
@@ -23,26 +23,26 @@ def trial(
         typer.Option(
             "--model",
             metavar="M",
-            help="A model that Claude Code would ask for; by default one for each that the "
+            help="A model that Claude Code would request; by default one for each model that the "
             "provider's mapping leads to.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask each provider for one token.
+    """Request one token from each provider.
 
-    Where that fails, it says what to do. Exit 1 if any failed.
+    A failure comes with what to do about it. Exits with 1 if any provider failed.
     """
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])
-    # Who is disabled is only asked by name.
+    # A disabled provider is only tested by name.
     chosen = [
         provider
         for provider in config.chain
         if (provider.name in names if names else not provider.disabled)
     ]
-    results = ask(session, config, chosen, model or ())
+    results = probe_providers(session, config, chosen, model or ())
     ok = all(result.ok for result in results)
     session.console.emit({"ok": ok, "results": [_facts(each) for each in results]}, _table(results))
     for provider, hint in dict.fromkeys((each.provider, each.hint) for each in results):
@@ -52,13 +52,13 @@ def trial(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def ask(
+def probe_providers(
     session: Session,
     config: "Config",
     providers: "list[Provider]",
     models: "tuple[str, ...] | list[str]",
 ) -> "list[Probe]":
-    """Ask providers for each of their models, with progress for a person who waits."""
+    """Send a small request for each model of each provider, and show the progress."""
     from ccfallback.cli.doctor.diagnosis import ASKED_FOR, models_for
     from ccfallback.cli.doctor.probe import probe
 
@@ -91,7 +91,7 @@ def ask(
 
 
 def _listener(session: Session, config: "Config") -> Any:
-    """Where a server of ours would hear its own question."""
+    """The address of our own server, to which no provider may lead."""
     from ccfallback.addresses import address
     from ccfallback.cli.running_server import configured_url, find_server_url
 
