@@ -16,14 +16,11 @@ from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState
 from ccfallback.server.record import Recorder
-from ccfallback.server.refresher import PATIENCE, Refresher
+from ccfallback.server.refresher import NOTICE_PAUSE, PATIENCE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.store import Snapshot, States, StateStore
 
 Change = Callable[[BreakerState], BreakerState]
-
-NOTICE_PAUSE: Final = 60.0
-"""Seconds between two log records about a store that fails."""
 
 MOST_PENDING: Final = 1000
 """Changes kept while the store refuses them; then the oldest are dropped."""

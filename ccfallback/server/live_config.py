@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Final, Protocol
+from typing import Protocol
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
@@ -11,12 +11,9 @@ from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
 from ccfallback.rectify import NAMES
 from ccfallback.server.record import Recorder
-from ccfallback.server.refresher import Refresher
+from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.wire import FORMATS
-
-NOTICE_PAUSE: Final = 60.0
-"""Seconds between two log records about a file that cannot be reached."""
 
 
 def config_file(path: Path) -> ConfigFile:

@@ -14,6 +14,9 @@ PATIENCE: Final = 1.5
 """Seconds that a request waits for a store: longer than for a lock, but shorter than for a network
 folder that hangs."""
 
+NOTICE_PAUSE: Final = 60.0
+"""Seconds between two log records about a store that fails."""
+
 
 class Refresher(Generic[T]):
     """Loads a store's content when a request needs it.
