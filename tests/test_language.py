@@ -104,16 +104,13 @@ TEXTS: Final = sorted(
 )
 
 REMAINING: Final[dict[str, int]] = {
-    "CHANGELOG.md": 10,
-    "README.md": 50,
-    "cli": 97,
-    "completions": 5,
-    "config": 3,
-    "events": 34,
+    "cli": 11,
+    "completions": 1,
+    "config": 2,
     "messages": 14,
-    "rectify": 32,
-    "server": 26,
-    "wire": 22,
+    "rectify": 3,
+    "server": 7,
+    "wire": 17,
 }
 """Places left to rephrase in each area. A number may only fall; the table goes when it is empty."""
 
