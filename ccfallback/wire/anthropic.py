@@ -349,8 +349,9 @@ class CountTokensFormat(MessagesFormat):
             value = _COUNT.decode(raw)
         except UNREADABLE:
             value = {}
-        is_count = isinstance(value.get("input_tokens"), int)
-        return Whole(raw, None if is_count else UpstreamError(message="the answer is no count"))
+        if isinstance(value.get("input_tokens"), int):
+            return Whole(raw)
+        return Whole(raw, UpstreamError(message="the answer is not a token count"))
 
 
 ANTHROPIC: Final = MessagesFormat()

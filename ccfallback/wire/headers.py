@@ -1,8 +1,8 @@
-"""Which headers go on, to whom.
+"""Which headers are passed on, to an upstream and to the client.
 
-The primary gets what the client sent, because it is the client's own upstream. A fallback gets
-a short list of harmless ones and nothing else: a header that we do not know may hold a secret.
-Names are lower-case bytes throughout, as ASGI gives them.
+The primary gets what the client sent, because it is the client's own upstream. A fallback gets a
+short list of harmless headers and nothing else: an unknown header may hold a secret. Names are
+lower-case bytes throughout, as ASGI gives them.
 """
 
 import re
@@ -30,34 +30,34 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Headers of one connection (RFC 9110, 7.6.1)."""
 
-_OF_THE_CONNECTION: Final = frozenset({b"keep-alive", b"close"})
-"""What nearly every `connection` header says: it names no other header."""
+_USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close"})
+"""The usual values of a `connection` header, which name no other header."""
 
-_OURS_TO_SET: Final = frozenset(
+_REWRITTEN: Final = frozenset(
     {b"host", b"content-length", b"content-encoding", b"accept-encoding", b"expect", b"via"}
 )
-"""Request headers that are made anew, because body and connection are ours."""
+"""Request headers that are written anew, since the body and the connection are our own."""
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
-_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _OURS_TO_SET | {b"ccr-request-id"}
+_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _REWRITTEN | {b"ccr-request-id"}
 _OURS: Final = b"x-ccf-"
-"""How the headers begin that are meant for this proxy."""
+"""The start of the headers that are meant for this proxy."""
 
 PLAIN_HEADERS: Final = frozenset({b"accept", b"content-type", b"user-agent"})
 """The client's headers that every fallback may see."""
 
 _SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
-"""A header's value that a server may pass on (RFC 9110, 5.5)."""
+"""A header value that a server may send (RFC 9110, 5.5)."""
 
 _FROM_FALLBACKS: Final = frozenset(
     {b"content-type", b"request-id", b"x-request-id", b"retry-after", b"cache-control"}
 )
-"""Response headers of a fallback that mean something to the client. Its rate limits do not: they
-are another account's."""
+"""A fallback's response headers that the client may see. Its rate limits are those of another
+account."""
 
-_OURS_TO_ANSWER: Final = frozenset({b"content-length", b"ccr-request-id"})
-"""Response headers that are made anew."""
+_REWRITTEN_IN_RESPONSES: Final = frozenset({b"content-length", b"ccr-request-id"})
+"""Response headers that are written anew."""
 
 
 def find(headers: RawHeaders, name: bytes) -> str | None:
@@ -66,7 +66,7 @@ def find(headers: RawHeaders, name: bytes) -> str | None:
 
 
 def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers as text, lower-case names, repeated ones joined with commas."""
+    """The headers as text with lower-case names; repeated ones are joined with commas."""
     joined: dict[str, str] = {}
     for key, value in headers:
         name, item = key.decode("latin-1").lower(), value.decode("latin-1")
@@ -75,7 +75,7 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def end_to_end(headers: RawHeaders) -> Headers:
-    """The headers without those of the connection, by list and by the `connection` header."""
+    """The headers without hop-by-hop ones, those named by a `connection` header included."""
     lowered = [(key.lower(), value) for key, value in headers]
     dropped = HOP_BY_HOP | _named_by_connection(lowered)
     return [pair for pair in lowered if pair[0] not in dropped]
@@ -85,7 +85,7 @@ def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
     """The headers that a `connection` header calls hop-by-hop."""
     named: frozenset[bytes] = frozenset()
     for key, value in headers:
-        if key == b"connection" and value.lower() not in _OF_THE_CONNECTION:
+        if key == b"connection" and value.lower() not in _USUAL_CONNECTION:
             named |= {token.strip().lower() for token in value.split(b",")}
     return named
 
@@ -147,19 +147,19 @@ def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> Headers:
 
 
 def betas_of(client: RawHeaders) -> tuple[str, ...]:
-    """The flags of a client's `anthropic-beta` headers, in their order."""
+    """The flags of the `anthropic-beta` headers, in their order."""
     values = [value for name, value in client if name == b"anthropic-beta"]
     return _flags(b",".join(values).decode("latin-1"))
 
 
 @lru_cache(maxsize=64)
 def _flags(value: str) -> tuple[str, ...]:
-    """The flags in a header's value; a client sends the same ones again and again."""
+    """The flags in a header value; cached, because a client sends the same ones every time."""
     return tuple(flag.strip() for flag in value.split(",") if flag.strip())
 
 
 def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
-    """The client's headers with these flags; themselves where they have them already."""
+    """The client's headers with these flags; the same object if they have them already."""
     if betas == betas_of(client):
         return client
     others = [(name, value) for name, value in client if name != b"anthropic-beta"]
@@ -179,26 +179,26 @@ def without_login_beta(value: bytes) -> bytes:
 
 
 def is_sendable(value: bytes) -> bool:
-    """Whether a server can pass on a header's value; an upstream's may hold anything."""
+    """Whether a server may send a header value; an upstream's may hold any byte."""
     return _SENDABLE.fullmatch(value) is not None
 
 
 def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> Headers:
-    """The upstream's headers that go on to the client.
+    """The upstream's headers for the client.
 
-    The body's length is dropped: who sends the body knows it. So is its encoding when the body
-    was `decoded` on the way.
+    The body's length is left to the server that sends it. The encoding is dropped if the body was
+    `decoded` here.
     """
     kept = [
         pair
         for pair in end_to_end(upstream)
-        if pair[0] not in _OURS_TO_ANSWER
+        if pair[0] not in _REWRITTEN_IN_RESPONSES
         and not pair[0].startswith(b"x-ccfallback-")
         and (provider.primary or pair[0] in _FROM_FALLBACKS)
     ]
     if decoded:
         kept = [pair for pair in kept if pair[0] != b"content-encoding"]
-    # One look at all of them together, because hardly ever is one of them unfit.
+    # One check of all values together: hardly ever is one of them unsendable.
     if is_sendable(b"".join([value for _, value in kept])):
         return kept
     return [pair for pair in kept if is_sendable(pair[1])]

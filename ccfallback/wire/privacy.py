@@ -1,7 +1,7 @@
 """What a provider may see of a client's body.
 
 The primary gets the client's own bytes. A fallback gets nothing that identifies the user: the user
-id becomes a pseudonym, always the same one, and the attribution line is left out.
+id becomes a pseudonym, always the same one, and the attribution line is removed.
 """
 
 from hashlib import sha256

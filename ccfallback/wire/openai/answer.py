@@ -39,8 +39,6 @@ class ShownThinking(Enum):
 class MessageHead:
     """The start of a message, and the ids and tool names in it, for one request of the client."""
 
-    __slots__ = ("_asked", "_names", "_seed", "_taken")
-
     def __init__(self, asked: Body, upstream_id: str | None) -> None:
         self._asked = asked
         # Some upstreams always give the same id, but no two requests end in the same way.
@@ -116,11 +114,15 @@ _WINDOW_FULL: Final = "model_context_window_exceeded"
 def failure(finish: str | None, error: object) -> UpstreamError | None:
     """The error that a choice reports; `None` if it reports none."""
     if error:
-        found = errors.inside({"error": error})
+        found = errors.error_inside({"error": error})
         if found is not None:
             return found
     status = _FAILURES.get((finish or "").lower())
-    return None if status is None else errors.of_status(status, f"the answer ended with {finish}")
+    return (
+        None
+        if status is None
+        else errors.error_for_status(status, f"the answer ended with {finish}")
+    )
 
 
 def is_cut(finish: str | None) -> bool:
@@ -160,7 +162,7 @@ def stop_sequence(named: object, asked: Body) -> str | None:
 
 
 BYTES_A_TOKEN: Final = 4
-"""Roughly, for an answer whose tokens nobody counted."""
+"""Roughly, for an answer whose tokens were not counted."""
 
 _PROMPT: Final = (("prompt_tokens",), ("input_tokens",))
 _ANSWER: Final = (("completion_tokens",), ("output_tokens",))

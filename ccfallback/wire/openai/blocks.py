@@ -1,4 +1,4 @@
-"""Anthropic's events, one block at a time, as they go to the client."""
+"""Writes Anthropic's events, one block at a time."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -22,7 +22,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Blocks:
-    """Writes events; opening a block closes the one before it."""
+    """The events of one answer. Opening a block closes the one before it."""
 
     __slots__ = (
         "_before",
@@ -54,12 +54,12 @@ class Blocks:
         self.open = ""
         """The type of the open block."""
         self.started = False
-        """Whether the first block has come."""
+        """Whether the first block is written."""
         self.size = 0
         """Bytes of content so far."""
 
-    def taken(self) -> bytes:
-        """The events since the last time."""
+    def take(self) -> bytes:
+        """The events since the last call."""
         out = self._out
         if not out:
             return b""
@@ -72,13 +72,13 @@ class Blocks:
         return events
 
     def text(self, text: str) -> None:
-        """A piece of text."""
+        """Write a piece of text."""
         if self.open != "text":
             self._start({"type": "text", "text": ""}, b"text_delta", b"text")
         self._add(text)
 
     def thinking(self, text: str) -> None:
-        """A piece of thinking; without a text just the block."""
+        """Write a piece of thinking; an empty one only opens the block."""
         if self.open != "thinking":
             self._start(
                 {"type": "thinking", "thinking": "", "signature": ""},
@@ -90,7 +90,7 @@ class Blocks:
             self._add(text)
 
     def tool_use(self, tool_id: str, name: str) -> None:
-        """A call."""
+        """Open a call."""
         self._start(
             {"type": "tool_use", "id": tool_id, "name": name, "input": {}},
             b"input_json_delta",
@@ -98,11 +98,11 @@ class Blocks:
         )
 
     def arguments(self, fragment: str) -> None:
-        """A fragment of the open call's arguments."""
+        """Write a fragment of the open call's arguments."""
         self._add(fragment)
 
     def ping(self) -> None:
-        """A sign of life."""
+        """Write a sign of life."""
         self._out.append(_PING)
 
     def close(self, envelope: dict[str, Any] | None = None) -> None:
@@ -119,7 +119,7 @@ class Blocks:
         self.open = ""
 
     def end(self, stop_reason: str, stop_sequence: str | None, usage: dict[str, Any]) -> None:
-        """The last events."""
+        """Write the last events."""
         self._begin()
         delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
         self._put("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
@@ -127,7 +127,7 @@ class Blocks:
         self._ended = True
 
     def _begin(self) -> None:
-        """The message comes with its first block: before that, nothing is certain."""
+        """Write the start of the message. That waits for the first block, which is certain."""
         if not self._begun:
             self._begun = True
             self._put("message_start", {"type": "message_start", "message": self._message()})

@@ -1,8 +1,8 @@
-"""The calls of an answer, put together from pieces that may come interleaved.
+"""The calls of an answer, put together from pieces that may arrive interleaved.
 
-Anthropic has one block open at a time. The pieces of the open call go on as they come; those of
-the next calls wait until it is complete. Arguments that are an object go on verbatim; anything
-else is collected and put right.
+Anthropic has one block open at a time. The pieces of the open call are written as they arrive;
+those of the next calls wait until it is complete. Arguments that are an object are written
+verbatim; anything else is collected and put right.
 """
 
 import re
@@ -36,33 +36,31 @@ class _Call:
     state: _State = _State.WAITING
     parts: list[str] = field(default_factory=list)
     """The arguments so far."""
-    said: int = 0
-    """How many of the parts have gone on."""
-    _looked_at: int = -1
-    _whole: bool = False
+    written: int = 0
+    """How many of the parts are written."""
+    _checked_size: int = -1
+    _is_whole: bool = False
 
     @property
     def text(self) -> str:
         """The arguments so far, as one text."""
-        if len(self.parts) > 1 and not self.said:
+        if len(self.parts) > 1 and not self.written:
             self.parts = ["".join(self.parts)]
         return "".join(self.parts)
 
     def is_whole(self) -> bool:
-        """Whether the arguments can't go on. Looked into only where they may have become so."""
+        """Whether the arguments are complete. They are only decoded after a closing brace."""
         if not self.parts or not self.parts[-1].rstrip().endswith("}"):
             return False
         size = sum(map(len, self.parts))
-        if size != self._looked_at:
-            self._looked_at = size
-            self._whole = is_object(self.text)
-        return self._whole
+        if size != self._checked_size:
+            self._checked_size = size
+            self._is_whole = is_object(self.text)
+        return self._is_whole
 
 
 class Calls:
     """Finds out which call a piece belongs to, and writes each as one block."""
-
-    __slots__ = ("_blocks", "_calls", "_head", "_open")
 
     def __init__(self, blocks: Blocks, head: MessageHead) -> None:
         self._blocks = blocks
@@ -80,11 +78,11 @@ class Calls:
         return last is None or not last.text.strip() or is_object(last.text)
 
     def take(self, pieces: list[Piece]) -> None:
-        """The calls of one chunk."""
+        """Take the pieces of one chunk."""
         for position, piece in enumerate(pieces):
             if piece.type not in (None, "", "function"):
                 continue
-            call = self._call_of(piece, position, len(pieces))
+            call = self._find_call(piece, position, len(pieces))
             if call is None:
                 continue
             function = piece.function
@@ -98,11 +96,11 @@ class Calls:
             self._advance()
 
     def give_way(self) -> bool:
-        """Whether another block may come now: no call is open, or the open one is whole."""
+        """Whether another block may start now; closes the open call if it is complete."""
         return self._open is None or (self._waiting() is None and self._closed())
 
     def finish(self, *, cut: bool) -> None:
-        """Write what is left. `cut` says that the last arguments may have no end."""
+        """Write the remaining calls. With `cut`, the last arguments may have no end."""
         if self._open is not None:
             self._close(self._open, cut=cut)
         while (call := self._waiting()) is not None:
@@ -110,11 +108,11 @@ class Calls:
             self._close(call, cut=cut)
 
     def _waiting(self) -> _Call | None:
-        """The next call that can be opened: one without a name can't."""
+        """The next call that can be opened; a call without a name cannot."""
         waiting = (call for call in self._calls if call.state is _State.WAITING and call.name)
         return next(waiting, None)
 
-    def _call_of(self, piece: Piece, position: int, count: int) -> _Call | None:
+    def _find_call(self, piece: Piece, position: int, count: int) -> _Call | None:
         """The call that a piece belongs to, or a new one."""
         name = (piece.function and piece.function.name) or ""
         last = self._calls[-1] if self._calls else None
@@ -124,7 +122,7 @@ class Calls:
             if known is None and not name:
                 known = by_id
         elif piece.id:
-            # Some make up a new id for every piece: then only a name begins a call.
+            # Some providers invent a new id for every piece: only a name starts a call.
             known = by_id or (None if name else last)
         elif name or count == 1:
             known = last
@@ -139,13 +137,13 @@ class Calls:
         return known
 
     def _advance(self) -> None:
-        """Open the next call as soon as the open one is whole."""
+        """Open the next call if the open one is complete."""
         while (call := self._waiting()) is not None and self._closed():
             self._begin(call)
             self._forward(call)
 
     def _closed(self) -> bool:
-        """Whether no call is open any more: one that is whole is closed now."""
+        """Whether no call is open; a complete one is closed now."""
         if self._open is not None and self._open.is_whole():
             self._close(self._open)
         return self._open is None
@@ -156,25 +154,25 @@ class Calls:
         self._blocks.tool_use(self._head.tool_id(call.id), self._head.tool_name(call.name))
 
     def _forward(self, call: _Call) -> None:
-        """Let the arguments go on, once they have begun as an object does."""
-        if call.said == 0:
+        """Write the arguments so far, once they have started like an object."""
+        if call.written == 0:
             begun = call.text.lstrip()
             if begun.startswith(_EMPTY) and begun[2:].lstrip().startswith("{"):
-                # Some say that there are none, and then what they are.
+                # Some models write an empty object first, and then the real one.
                 begun = begun[2:].lstrip()
             if not begun.startswith("{") or begun.rstrip() == _EMPTY:
                 return
             call.parts = [begun]
-        for part in call.parts[call.said :]:
+        for part in call.parts[call.written :]:
             self._blocks.arguments(part)
-        call.said = len(call.parts)
+        call.written = len(call.parts)
 
     def _close(self, call: _Call, *, cut: bool = False) -> None:
-        if not call.said:
+        if not call.written:
             text = call.text
             if not (cut and text.lstrip().startswith("{") and not is_object(text)):
                 text = msgspec.json.encode(tool_input(text)).decode()
-            # Else the client sees what was cut, as it does with Anthropic.
+            # Otherwise the client sees where the arguments were cut, as it does with Anthropic.
             self._blocks.arguments(text)
         self._blocks.close()
         call.state = _State.CLOSED
@@ -182,15 +180,16 @@ class Calls:
 
 
 def _is_another(call: _Call, piece: Piece, name: str) -> bool:
-    """Whether a piece that looks like one of this call begins another one.
+    """Whether a piece with the index or id of a call starts another call.
 
-    Some number all calls 0, or none: then another name or a call that is whole tells.
+    Some providers give all calls the index 0, or none: then another name starts another call, and
+    so does a piece that follows a complete one.
     """
     if not name or not call.name or (piece.id and piece.id == call.id):
         return False
     if call.name != name and (piece.index is None or (piece.id and call.id)):
         return True
-    # A name that is only repeated comes without arguments.
+    # A piece that only repeats the name has no arguments.
     has_more = piece.id or (piece.function and piece.function.arguments)
     return bool(has_more) and call.is_whole()
 
@@ -225,7 +224,7 @@ def tool_input(text: str, *, cut: bool = False) -> dict[str, Any] | msgspec.Raw:
         return {}
     value = _decoded(text)
     if isinstance(value, str):
-        # Some relays encode twice.
+        # Some relays encode the arguments twice.
         text = value
         if not text.strip():
             return {}
@@ -248,11 +247,8 @@ def is_object(text: str) -> bool:
     return text.rstrip().endswith("}") and isinstance(_decoded(text), dict)
 
 
-class _Unknown:
-    """No JSON."""
-
-
-_UNKNOWN: Final = _Unknown()
+_UNKNOWN: Final = object()
+"""Stands for what is not JSON; `None` is JSON."""
 
 
 def _decoded(text: str) -> Any:
@@ -284,7 +280,7 @@ def _plain(text: str) -> str:
 
 
 def _first_object(text: str) -> str | None:
-    """The object that a text begins with; the second of two, if the first is empty."""
+    """The object at the start of a text; the second of two if the first is empty."""
     first, rest = _prefix(text.lstrip())
     if first == "{}":
         second, _ = _prefix(rest.lstrip())
@@ -304,7 +300,7 @@ def _prefix(text: str) -> tuple[str | None, str]:
 
 
 def _completed(text: str) -> str | None:
-    """An object that was cut, with what is open closed; `None` where that gives no object."""
+    """A cut object with its open ends closed; `None` if that does not give an object."""
     closers: list[str] = []
     last_whole = 0
     in_string = False

@@ -1,7 +1,7 @@
-"""What of an OpenAI answer, whole or a piece of a stream, matters to us.
+"""The members of a completion, whole or one chunk of a stream, that matter here.
 
-Most pieces have the shape of the reference and are read straight into it. The others are read
-member by member, and what has no meaning is left out: nothing here fails.
+Most have the shape of OpenAI's reference and are decoded at once. Others are read member by
+member, and whatever has another type is ignored: reading never fails.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ccfallback.messages.sse import BOM
 
 
 class Function(msgspec.Struct):
-    """A function with its arguments, or a fragment of them."""
+    """A function's name and arguments, or a fragment of them."""
 
     name: str | None = None
     arguments: str | None = None
@@ -42,19 +42,19 @@ class Delta(msgspec.Struct):
 
     @property
     def thinking(self) -> str:
-        """The reasoning in it: some say the same in several members, so one of them counts."""
+        """The thinking in it. Some providers repeat it in several members, so one counts."""
         return self.reasoning_content or self.reasoning or details_text(self.reasoning_details)
 
 
 class Choice(msgspec.Struct):
-    """An answer to choose; only the first is asked for."""
+    """One of the alternative answers; a request asks for one."""
 
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
     index: int | None = 0
     stop_reason: Any = None
-    """The stop sequence, from vLLM."""
+    """The stop sequence, at vLLM."""
     usage: Any = None
     error: Any = None
 
@@ -65,7 +65,7 @@ class _Groq(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """An answer, or a piece of one."""
+    """A completion, or a piece of one."""
 
     choices: list[Choice] | None = None
     id: str | None = None
@@ -80,7 +80,7 @@ _CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
 def read(data: bytes) -> Chunk | None:
-    """A chunk; `None` where there is no JSON object."""
+    """Read a completion or a chunk; `None` if it is not a JSON object."""
     try:
         return _CHUNK.decode(data)
     except UNREADABLE:

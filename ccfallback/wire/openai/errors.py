@@ -1,7 +1,7 @@
-"""Refusals of OpenAI's format, said as Anthropic says them.
+"""Errors of OpenAI's format in Anthropic's words.
 
-`refusal` reads a status that is no success, `inside` an error that came under one. The tables
-say what the many words mean; the first that fits counts, and the status itself comes last.
+`refusal` reads an error response, `error_inside` an error within a 200. The tables give the
+meaning of each provider's words; the first match counts, and the status itself comes last.
 """
 
 import re
@@ -34,20 +34,15 @@ _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""For the rest: what begins with 4 is an invalid request, anything else the API's fault."""
+"""Other statuses: 4xx is an invalid request, anything else an API error."""
 
 _STATUS_OF_TYPE: Final[Mapping[str, int]] = {
     **{kind: status for status, kind in _TYPE_OF_STATUS.items()},
     "invalid_request_error": 400,
 }
 
-_SAME_AS: Final[Mapping[int, int]] = {
-    408: 504,
-    422: 400,
-    498: 529,
-    499: 504,
-    503: 529,
-}
+_SAME_AS: Final[Mapping[int, int]] = {408: 504, 422: 400, 498: 529, 499: 504, 503: 529}
+"""Statuses that mean the same as one of Anthropic's."""
 
 _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     word: status
@@ -69,19 +64,19 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     }.items()
     for word in words.split()
 }
-"""Codes and types, whatever the status. Numbers are Zhipu's and MiniMax's."""
+"""Codes and types, which count more than the status. The numbers are Zhipu's and MiniMax's."""
 
 _STATUS_OF_MESSAGE: Final = (
-    # Groq counts a request that is too large for its minute as too large at all.
+    # Groq refuses a request that is too large for this minute with 413.
     ((413,), re.compile(r"tokens per minute|\bTPM\b"), 429),
-    # Gemini and xAI call a wrong key an invalid request.
+    # Gemini and xAI refuse a wrong key as an invalid request.
     ((400,), re.compile(r"api key (?:not valid|expired)|(?:incorrect|invalid) api key", re.I), 401),
-    # What the model is not meant to answer says nothing about the account.
+    # Refused content says nothing about the account.
     ((403,), re.compile(r"moderation|flagged|content (?:policy|filter)", re.I), 400),
 )
 
-_PASSING: Final = frozenset({402, 429, *range(500, 600)})
-"""What may be over at a certain time."""
+_TEMPORARY: Final = frozenset({402, 429, *range(500, 600)})
+"""Statuses of errors that may end at a certain time."""
 
 _NOT_TOO_LONG: Final = frozenset({401, 402, 404, 429})
 """Statuses of other errors, which may speak of lengths too: a throttle names its limits.
@@ -93,56 +88,54 @@ _SUCCESS_CODES: Final = (None, 0, 200, "0", "200", "")
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
-    """What Anthropic would have sent. The message stays the upstream's own.
+    """The error response as Anthropic would have sent it, with the upstream's own message.
 
     `headers` have lower-case names.
     """
     value = decoded(body)
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
-    hint = reset_hint(headers, value, error, now) if meant in _PASSING else None
+    hint = reset_hint(headers, value, error, now) if meant in _TEMPORARY else None
     return Refusal(meant, read, *(hint or ()))
 
 
-def inside(value: object) -> UpstreamError | None:
-    """The error in what came as a success; `None` where it is none."""
+def error_inside(value: object) -> UpstreamError | None:
+    """The error in an answer with a status of success; `None` if there is none."""
     if isinstance(value, list) and value:
         value = value[0]
-    if not isinstance(value, Mapping):
-        return None
-    if not _says_so(value):
+    if not isinstance(value, Mapping) or not _is_error(value):
         return None
     error = _read(value)
     claimed = error.status or _claimed(error.code) or _STATUS_OF_TYPE.get(error.type) or 500
     return _meaning(claimed, error)[1]
 
 
-def _says_so(value: Mapping[str, Any]) -> bool:
-    """Whether an answer calls itself an error, or is nothing else."""
+def _is_error(value: Mapping[str, Any]) -> bool:
+    """Whether an answer says that it is an error, or contains nothing else."""
     if value.get("error") or "error" in (value.get("object"), value.get("type")):
         return True
     if _failed_base(value) is not None:
         return True
     if value.get("choices") is not None or value.get("usage") is not None:
         return False
-    says_what = value.get("message") or value.get("msg")
-    return bool(value.get("detail") or (says_what and value.get("code") not in _SUCCESS_CODES))
+    message = value.get("message") or value.get("msg")
+    return bool(value.get("detail") or (message and value.get("code") not in _SUCCESS_CODES))
 
 
 def _failed_base(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """MiniMax says in every answer how it went."""
+    """MiniMax's status object, which is in every answer; `None` if it reports success."""
     base = value.get("base_resp")
     failed = isinstance(base, Mapping) and base.get("status_code") not in _SUCCESS_CODES
     return base if failed else None
 
 
-def of_status(status: int, message: str) -> UpstreamError:
-    """An error that the upstream gave no words for."""
+def error_for_status(status: int, message: str) -> UpstreamError:
+    """An error that the upstream described only by a status."""
     return UpstreamError(_type_of(status), message, status=status)
 
 
 def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
-    """What an error says, with its status and its type as Anthropic has them."""
+    """An error with Anthropic's status and type for it."""
     if status not in _NOT_TOO_LONG and says_prompt_too_long(error.message, error.code, error.type):
         message = prompt_too_long_with_sizes(error.message)
         return 400, UpstreamError("invalid_request_error", message, error.code, 400)
@@ -168,12 +161,12 @@ def _type_of(status: int) -> str:
 
 
 def _claimed(code: str) -> int | None:
-    """A code that is a status, as some relays write it."""
+    """The status that some relays write as the code."""
     return int(code) if re.fullmatch(r"[45][0-9]{2}", code) else None
 
 
 def _read(value: Any) -> UpstreamError:
-    """An error of any shape."""
+    """Read an error of any shape."""
     if isinstance(value, list) and value:
         value = value[0]
     if not isinstance(value, Mapping):
@@ -186,13 +179,13 @@ def _read(value: Any) -> UpstreamError:
     if isinstance(inner, Mapping):
         asked, most = inner.get("n_prompt_tokens"), inner.get("n_ctx")
         if isinstance(asked, int) and isinstance(most, int):
-            # llama.cpp counts beside its message, not in it.
+            # llama.cpp has its counts in members beside the message.
             message += f" ({asked:d} tokens > {most:d} maximum)"
     return replace(error, message=message)
 
 
 def _validation(detail: object) -> str:
-    """What FastAPI says about the members of a request."""
+    """FastAPI's messages about members of the request, as one text."""
     if not isinstance(detail, list):
         return ""
     lines = []
@@ -206,7 +199,7 @@ def _validation(detail: object) -> str:
 
 
 def _page(status: int, body: bytes) -> str:
-    """What an answer that is not JSON says: its title, or just what the status means."""
+    """The text of a response that is not JSON, or the standard phrase for the status."""
     text = plain_text(body)
     if text:
         return text
@@ -238,7 +231,7 @@ _CHINA: Final = timezone(timedelta(hours=8))
 def reset_hint(
     headers: Mapping[str, str], value: object, error: UpstreamError, now: float
 ) -> ResetHint | None:
-    """A reset hint; what lies in the past counts as not said."""
+    """When the provider says that it will serve again; a time in the past does not count."""
     candidates: tuple[tuple[float | None, str] | None, ...] = (
         reset_hints.reset_hint(headers, error.message, now),
         _of_limits(headers, error.type, now),
@@ -254,7 +247,7 @@ def reset_hint(
 
 
 def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint | None:
-    """The reset of the limit that is used up, of OpenAI's two."""
+    """When the used-up one of OpenAI's two limits resets."""
     resets = {
         limit: ResetHint(now + seconds, name)
         for limit in _LIMITS
@@ -270,7 +263,7 @@ def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint |
 
 
 def _moment(text: object, now: float) -> float | None:
-    """A moment as OpenRouter gives it, in milliseconds; others give seconds, or a wait."""
+    """A time in OpenRouter's milliseconds, or in seconds, or a wait in seconds."""
     try:
         number = float(text) if isinstance(text, str | int | float) else 0.0
     except (ValueError, OverflowError):
@@ -283,7 +276,7 @@ def _moment(text: object, now: float) -> float | None:
 
 
 def _in_details(value: object, now: float) -> tuple[float | None, str] | None:
-    """Gemini's `retryDelay`, or the headers that OpenRouter puts into the body."""
+    """Gemini's `retryDelay`, or the header that OpenRouter puts into the body."""
     if isinstance(value, list) and value:
         value = value[0]
     error = value.get("error") if isinstance(value, Mapping) else None
@@ -308,7 +301,7 @@ def _objects(value: object) -> Iterable[Mapping[str, Any]]:
 
 
 def _wait(message: str, now: float) -> float | None:
-    """A wait in words: "try again in 6m0s", "after 1 seconds"."""
+    """The time after a wait in words: "try again in 6m0s", "after 1 seconds"."""
     found = _WAIT.search(message)
     if found is None:
         return None
@@ -318,7 +311,7 @@ def _wait(message: str, now: float) -> float | None:
 
 
 def _date(message: str) -> float | None:
-    """A date in words; Zhipu, who leaves out the zone, is in China."""
+    """A date in words. Without a time zone it is Zhipu's, in Chinese time."""
     found = _DATE.search(message)
     if found is None:
         return None

@@ -1,6 +1,6 @@
 """The conversation as Chat Completions messages.
 
-First the client's messages become turns: blocks that cannot be sent are left out, and adjacent
+First the client's messages become turns: blocks that cannot be sent are dropped, and adjacent
 messages of one role are joined. Then each turn is written as messages, every call directly
 followed by its result.
 
@@ -42,7 +42,7 @@ def to_messages(history: object, quirks: Quirks, names: ToolNames) -> list[Messa
 
 
 def parts_of(blocks: Iterable[Block], quirks: Quirks) -> list[Part]:
-    """The parts for some blocks; blocks that only Anthropic understands are left out."""
+    """The parts for some blocks; blocks that only Anthropic understands are dropped."""
     parts: list[Part] = []
     for block in blocks:
         translate = _PARTS.get(kind_of(block))

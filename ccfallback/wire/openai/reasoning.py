@@ -4,7 +4,7 @@ OpenAI's own models have rules by name, and a provider that resells them keeps t
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,18 +68,22 @@ def reasoning_members(
     wanted: ThinkingRequest, quirks: Quirks, model: str, *, has_tools: bool, max_tokens: int
 ) -> dict[str, Any]:
     """The members of a request that ask for thinking, or for none."""
-    write = _STYLES.get(quirks.reasoning)
-    return {} if write is None else write(wanted, quirks, model, has_tools, max_tokens)
+    match quirks.reasoning:
+        case "effort":
+            return _effort_members(wanted, quirks, model, has_tools=has_tools)
+        case "openrouter":
+            return _openrouter_members(wanted, quirks, max_tokens)
+        case "thinking":
+            return {"thinking": {"type": "enabled" if wanted.thinks else "disabled"}}
+        case "enable_thinking":
+            budget = {"thinking_budget": wanted.budget} if wanted.thinks and wanted.budget else {}
+            return {"enable_thinking": wanted.thinks, **budget}
+        case _:
+            return {}
 
 
-def _version(model: str) -> tuple[int, int]:
-    """The version of a GPT model; zero for any other."""
-    match = _GPT.search(model.lower())
-    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
-
-
-def _as_effort(
-    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
+def _effort_members(
+    wanted: ThinkingRequest, quirks: Quirks, model: str, *, has_tools: bool
 ) -> dict[str, Any]:
     version = _version(model)
     if (0, 0) < version < (5, 0):
@@ -93,9 +97,7 @@ def _as_effort(
     return {"reasoning_effort": "none"} if version >= (5, 1) else {}
 
 
-def _as_openrouter(
-    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
-) -> dict[str, Any]:
+def _openrouter_members(wanted: ThinkingRequest, quirks: Quirks, max_tokens: int) -> dict[str, Any]:
     if wanted.is_off:
         return {"reasoning": {"enabled": False}}
     if not wanted.thinks:
@@ -108,28 +110,10 @@ def _as_openrouter(
     return {"reasoning": {"effort": effort} if effort else {"enabled": True}}
 
 
-def _as_thinking(
-    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
-) -> dict[str, Any]:
-    return {"thinking": {"type": "enabled" if wanted.thinks else "disabled"}}
-
-
-def _as_enable_thinking(
-    wanted: ThinkingRequest, quirks: Quirks, model: str, has_tools: bool, max_tokens: int
-) -> dict[str, Any]:
-    if wanted.thinks and wanted.budget:
-        return {"enable_thinking": True, "thinking_budget": wanted.budget}
-    return {"enable_thinking": wanted.thinks}
-
-
-_STYLES: Final[
-    Mapping[str, Callable[[ThinkingRequest, Quirks, str, bool, int], dict[str, Any]]]
-] = {
-    "effort": _as_effort,
-    "openrouter": _as_openrouter,
-    "thinking": _as_thinking,
-    "enable_thinking": _as_enable_thinking,
-}
+def _version(model: str) -> tuple[int, int]:
+    """The version of a GPT model; zero for any other."""
+    match = _GPT.search(model.lower())
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
 
 
 _OPEN: Final = "<think>"
@@ -141,8 +125,6 @@ class ThinkTags:
 
     Only at the very start of an answer: later, the tags are something that the answer is about.
     """
-
-    __slots__ = ("_held", "_is_closed", "_is_inside", "is_past")
 
     def __init__(self) -> None:
         self._held = ""
@@ -201,8 +183,6 @@ _IN_FRAGMENTS: Final = ("text", "summary", "data")
 
 class ReasoningDetails:
     """OpenRouter's `reasoning_details`, which it wants back as it gave them."""
-
-    __slots__ = ("_items",)
 
     def __init__(self) -> None:
         self._items: list[Any] = []

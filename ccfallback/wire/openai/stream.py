@@ -82,7 +82,7 @@ class Reducer:
         if pieces:
             self._call(pieces)
         self._end(is_whole=not arguments.strip() or is_object(arguments))
-        return self._blocks.taken()
+        return self._blocks.take()
 
     def _delta(self, delta: Delta) -> None:
         if delta.reasoning_details:
@@ -194,7 +194,7 @@ class Reducer:
             self.error = UpstreamError("api_error", _EMPTY)
             return
         if not self._blocks.started:
-            # Details alone are no answer, but an answer that was cut keeps them.
+            # An answer that was cut or refused may have nothing else.
             self._close_thinking()
         if reason == "end_turn" and self._stop_sequence is not None:
             reason = "stop_sequence"
@@ -250,7 +250,7 @@ class OpenAIStream(Reducer):
 
     def _taken(self) -> bytes:
         self.started = self._blocks.started
-        return self._blocks.taken()
+        return self._blocks.take()
 
     def _event(self, event: bytes, *, last: bool = False) -> None:
         # Nearly every event is one line `data: {…}`.
@@ -270,12 +270,12 @@ class OpenAIStream(Reducer):
         if named_error or chunk.error or chunk.choices is None or chunk.object == "error":
             self.error = _error_in(data, named_error)
         elif chunk.x_groq is not None and chunk.x_groq.error:
-            self.error = errors.inside({"error": chunk.x_groq.error})
+            self.error = errors.error_inside({"error": chunk.x_groq.error})
         if self.error is None:
             self._chunk(chunk)
 
     def _other_event(self, data: bytes, named_error: bool, last: bool) -> None:
-        """Read data that is no chunk: the end, an error in a list, a sign of life, or rubbish."""
+        """Read other data: the end marker, an error in a list, a sign of life, or rubbish."""
         if data.startswith(_DONE):
             self._done()
         elif named_error or data.startswith(b"["):
@@ -313,10 +313,10 @@ class OpenAIStream(Reducer):
 
 
 def whole(raw: bytes, asked: Body, *, think_tags: bool = False) -> Whole:
-    """The message for a whole completion, or why it is none."""
+    """The message for a whole completion, or the error in it."""
     chunk = chunks.read(raw)
     if chunk is None or chunk.error or not chunk.choices or chunk.object == "error":
-        error = errors.inside(chunks.decoded(raw))
+        error = errors.error_inside(chunks.decoded(raw))
         if error is not None or chunk is None:
             return Whole(raw, error=error or UpstreamError("", "the answer is not JSON"))
     choice = next((choice for choice in chunk.choices or () if not choice.index), None)
@@ -351,7 +351,7 @@ def _size(text: str) -> int:
 
 
 def _error_in(data: bytes, named_error: bool) -> UpstreamError | None:
-    error = errors.inside(chunks.decoded(data))
+    error = errors.error_inside(chunks.decoded(data))
     if error is None and named_error:
-        error = errors.of_status(500, read_error(data).message)
+        error = errors.error_for_status(500, read_error(data).message)
     return error

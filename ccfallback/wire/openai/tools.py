@@ -228,19 +228,8 @@ def _typed(schema: Any) -> Any:
 
 
 _GEMINI_KEYWORDS: Final = (
-    "type",
-    "nullable",
-    "description",
-    "format",
-    "enum",
-    "required",
-    "minItems",
-    "maxItems",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minimum",
-    "maximum",
+    *("type", "nullable", "description", "format", "enum", "required", "minItems", "maxItems"),
+    *("minLength", "maxLength", "pattern", "minimum", "maximum"),
 )
 """The keywords that Gemini has in common with JSON schemas."""
 _GEMINI_FORMATS: Final = ("date-time", "int32", "int64", "float", "double")
@@ -274,8 +263,8 @@ class _GeminiTranslation:
             target = resolve_reference(reference, self._root)
             self._inlined += 1
             if target is None or reference in path or self._inlined > _MAX_INLINED:
-                kept = ("description",) if "description" in schema else ()
-                return {"type": "object", **{key: schema[key] for key in kept}}
+                about = {key: schema[key] for key in ("description",) if key in schema}
+                return {"type": "object", **about}
             beside = {key: value for key, value in schema.items() if key != "$ref"}
             return self.node({**target, **beside}, (*path, reference))
         return self._plain_node(self._with_all_of(schema), path)

@@ -16,13 +16,13 @@ def names(events: bytes) -> list[bytes]:
 
 def test_the_message_comes_with_its_first_block() -> None:
     written = blocks()
-    assert written.taken() == b""
+    assert written.take() == b""
     written.text("a")
-    assert names(written.taken()) == [
+    assert names(written.take()) == [
         *(b"message_start", b"content_block_start", b"content_block_delta")
     ]
     written.text("b")
-    assert written.taken() == (
+    assert written.take() == (
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
         b'"delta":{"type":"text_delta","text":"b"}}\n\n'
     )
@@ -36,7 +36,7 @@ def test_a_block_closes_the_one_before_it() -> None:
     written.close()
     written.close()
     written.end("tool_use", None, {"output_tokens": 1})
-    assert names(written.taken())[3:] == [
+    assert names(written.take())[3:] == [
         *(b"content_block_stop", b"content_block_start", b"content_block_delta"),
         *(b"content_block_stop", b"message_delta", b"message_stop"),
     ]
@@ -45,9 +45,9 @@ def test_a_block_closes_the_one_before_it() -> None:
 def test_thinking_is_signed_when_it_closes() -> None:
     written = blocks()
     written.thinking("a")
-    written.taken()
+    written.take()
     written.close({"x": 1})
-    delta = msgspec.json.decode(written.taken().split(b"\n")[1].removeprefix(b"data: "))["delta"]
+    delta = msgspec.json.decode(written.take().split(b"\n")[1].removeprefix(b"data: "))["delta"]
     assert is_own(delta["signature"])
     assert envelope_of(delta["signature"]) == {"x": 1}
 
@@ -55,13 +55,13 @@ def test_thinking_is_signed_when_it_closes() -> None:
 def test_an_end_without_content_has_a_message_too() -> None:
     written = blocks()
     written.end("max_tokens", None, {"output_tokens": 1})
-    assert names(written.taken()) == [b"message_start", b"message_delta", b"message_stop"]
+    assert names(written.take()) == [b"message_start", b"message_delta", b"message_stop"]
     assert not written.started
 
 
 def test_one_line_of_data_whatever_the_text() -> None:
     written = blocks()
     written.text("a")
-    written.taken()
+    written.take()
     written.text("\n\r\n\u2028\x00é")
-    assert written.taken().count(b"\n") == 3
+    assert written.take().count(b"\n") == 3

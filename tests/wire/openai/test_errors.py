@@ -11,7 +11,7 @@ from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import Refusal
 from ccfallback.wire.openai.chunks import decoded
-from ccfallback.wire.openai.errors import inside, of_status, refusal, reset_hint
+from ccfallback.wire.openai.errors import error_for_status, error_inside, refusal, reset_hint
 
 NOW = 1_700_000_000.0
 
@@ -167,11 +167,11 @@ def test_what_policy_makes_of_it(status: int, value: Any, fault: Fault) -> None:
     ],
 )
 def test_what_is_no_error(value: Any) -> None:
-    assert inside(value) is None
+    assert error_inside(value) is None
 
 
 def test_a_status_without_words() -> None:
-    assert of_status(529, "x") == UpstreamError("overloaded_error", "x", "", 529)
+    assert error_for_status(529, "x") == UpstreamError("overloaded_error", "x", "", 529)
 
 
 JSON = st.recursive(
@@ -207,7 +207,7 @@ def test_no_refusal_is_too_odd(status: int, raw: bytes, header: str) -> None:
     assert read.error.type
     assert read.error.status == read.status
     assert read.until is None or read.until > NOW
-    inside(decoded(raw))
+    error_inside(decoded(raw))
 
 
 LONG = "maximum context length is 1,000 tokens: you requested 1,500 tokens"
