@@ -23,11 +23,20 @@ class RequestHealth:
     A provider has a breaker of its own and one for each model: both admit a request or it waits.
     """
 
-    def __init__(self, breakers: Breakers, limits: Limits, model: str, request_id: str) -> None:
+    def __init__(
+        self,
+        breakers: Breakers,
+        limits: Limits,
+        model: str,
+        request_id: str,
+        *,
+        is_side: bool = False,
+    ) -> None:
         self._breakers = breakers
         self._model = model[:LONGEST_MODEL]
         self._id = request_id
         self._limits = limits
+        self._level = events.SIDE_LEVEL if is_side else None
         self._began: dict[str, float] = {}
         self._slots: dict[str, tuple[Breaker, ...]] = {}
         self.skipped: dict[str, float] = {}
@@ -163,6 +172,7 @@ class RequestHealth:
             ),
             f"{provider.name} is skipped: it {why}{when}",
             self._id,
+            self._level,
         )
 
     def _states(self, name: str) -> tuple[BreakerState, BreakerState]:

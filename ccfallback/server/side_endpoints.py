@@ -91,7 +91,7 @@ class CountTokens(Endpoint):
             body = await read_request(context, receive)
             chain = self._chains.get(context)
             health = ReadOnly(
-                RequestHealth(services.breakers, chain.limits, body.model, context.id)
+                RequestHealth(services.breakers, chain.limits, body.model, context.id, is_side=True)
             )
             attempts = Attempts(
                 services,

@@ -56,6 +56,17 @@ def test_an_estimate_is_better_than_an_error(chain: Callable[..., Chain]) -> Non
     assert running.proxy.state == {}
 
 
+def test_a_count_that_skips_a_provider_is_a_side_matter(chain: Callable[..., Chain]) -> None:
+    limited = scripted.error(429, "rate_limit_error", headers={"retry-after": "500"})
+    running = chain(limited, [scripted.reply("hello"), counted(7)])
+    httpx.post(f"{running.url}/v1/messages", json={**COUNT, "max_tokens": 9})
+    assert count(running).json() == {"input_tokens": 7}
+    skips = running.proxy.events("circuit_breaker.skip")
+    assert skips
+    assert {record["level"] for record in skips} == {"debug"}
+    assert "ccfallback_skips_total{" not in httpx.get(f"{running.url}/metrics").text
+
+
 def test_a_count_remembers_no_refused_login(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(401, "authentication_error"), scripted.reply("no"))
     login = {"authorization": "Bearer sk-ant-oat-dummy"}
