@@ -13,6 +13,7 @@ from ccfallback.cli.logs import Level, LogPrinter
 from ccfallback.cli.options import make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError, PortTaken
+from ccfallback.events import records as events
 from ccfallback.events.journal import Backlog
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
 app = make_app()
 
-NOT_PRINTED: Final = frozenset(
-    {"request.start", "provider.attempt", "provider.success", "server.start", "request.debug_curl"}
+NOT_PRINTED: Final = (
+    events.ServerStart,
+    events.RequestStart,
+    events.ProviderAttempt,
+    events.ProviderSuccess,
+    events.RequestDebugCurl,
 )
 """Events that are logged and not printed: the lines that are printed imply them."""
 
@@ -68,7 +73,7 @@ def _filter(backlog: "Backlog[Record]") -> "Listener":
     """A listener that passes on the events to print."""
 
     def listen(record: "Record") -> None:
-        if record.event not in NOT_PRINTED:
+        if not isinstance(record.data, NOT_PRINTED):
             backlog.put(record)
 
     return listen
