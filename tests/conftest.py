@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ccfallback.paths import Paths
-from ccfallback.server.background import BackgroundProxy
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 
 Record = dict[str, Any]

@@ -119,7 +119,7 @@ def _warn(session: Session, error: Exception) -> None:
 @contextmanager
 def _own_proxy(session: Session) -> Iterator[str]:
     """A proxy for this run, which writes to the log and prints nothing."""
-    from ccfallback.server.background import BackgroundProxy
+    from ccfallback.server.serve import BackgroundProxy
 
     proxy = BackgroundProxy(session.paths, private=True)
     proxy.__enter__()

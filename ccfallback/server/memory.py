@@ -1,8 +1,8 @@
-"""Spend no time on memory that will be needed again, or that will never be given up.
+"""Settings of the memory allocator and the garbage collector that save a server time.
 
-A request of 1 MB is copied a few times on its way. The C library gives blocks of that size back
-to the system at once, and each new one costs a page fault for every 4 kB: half of the CPU that
-such a request takes. With these two settings it keeps what it will need again in a moment.
+A request of 1 MB is copied a few times on its way. The C library returns blocks of that size to
+the system at once, and each new one costs a page fault for every 4 kB: half of the CPU time that
+such a request takes. With two settings, the library keeps the blocks for the next request.
 """
 
 import ctypes
@@ -16,18 +16,17 @@ M_MMAP_THRESHOLD: Final = -3
 """Names of mallopt(3), from glibc's malloc.h."""
 
 KEPT: Final = 8 * 1024 * 1024
-"""Bytes that stay with the process when nobody uses them."""
+"""Unused bytes that the process keeps."""
 
 LARGE: Final = 4 * 1024 * 1024
-"""Blocks above this come from the system and go back to it."""
-
+"""Larger blocks come from the system and are returned to it."""
 
 OBJECTS: Final = 10_000
-"""So many more objects than before let the collector look at the new ones."""
+"""New objects after which the collector runs."""
 
 
 def keep_freed_blocks() -> bool:
-    """Whether the C library could be asked to; others than glibc have no such switch."""
+    """Apply the settings, and return whether the C library has them; only glibc does."""
     if not sys.platform.startswith("linux"):
         return False
     with suppress(OSError, AttributeError):
@@ -37,19 +36,19 @@ def keep_freed_blocks() -> bool:
 
 
 def set_start_aside() -> None:
-    """Let the collector never again look at what was loaded at the start.
+    """Exempt what was loaded at the start from garbage collection.
 
-    It would find none of it to be garbage, and stop every stream for as long as it takes to look.
-    A request leaves no garbage that only the collector would find, so it need not look often.
+    The collector would find no garbage there, and hold up every stream while it looks. A request
+    leaves no garbage that only the collector finds, so that it need not run often.
     """
     gc.collect()
-    _give_back()
+    _trim()
     gc.freeze()
     gc.set_threshold(OBJECTS)
 
 
-def _give_back() -> None:
-    """Return to the system what only the start has needed; where the C library can."""
+def _trim() -> None:
+    """Return memory that only the start needed to the system, where the C library can."""
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""A thread for what a disk may let hang: calls go through it in order, and no end waits for it.
+"""A thread for calls that a hanging disk may block.
 
-A pool's threads are joined when the process ends, however long that takes. This one is left
-behind: what it writes is renamed into place, so that nothing is half there.
+The threads of a pool are joined when the process ends, however long that takes. This thread is
+abandoned instead. That is safe, because files are written aside and then renamed into place.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 CLOSE_SECONDS: Final = 1.0
-"""How long `close` waits for what is under way."""
+"""How long `close` waits for running calls."""
 
 
 class SerialExecutor:
-    """One call at a time, in the order in which they were asked for."""
+    """Runs one call at a time, in the order in which they were submitted."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -27,9 +27,9 @@ class SerialExecutor:
         self._closed = False
 
     def run(self, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """The call's result, from the thread. Raises `RuntimeError` after `close`."""
+        """Submit a call, and return its future. Raises `RuntimeError` after `close`."""
         if self._closed:
-            raise RuntimeError("the thread for the disk has ended")
+            raise RuntimeError("the executor is closed")
         future: Future[T] = Future()
 
         def perform() -> None:
@@ -49,7 +49,7 @@ class SerialExecutor:
         return asyncio.wrap_future(future)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Take no more calls, and wait so long for those that there are."""
+        """Accept no more calls, and wait up to `seconds` for those that were submitted."""
         self._closed = True
         if self._thread is not None:
             self._calls.put(None)
@@ -58,5 +58,5 @@ class SerialExecutor:
     def _run(self) -> None:
         while (perform := self._calls.get()) is not None:
             perform()
-            # Nothing of a call that is over stays until the next one comes.
+            # Keep no reference to a finished call until the next one comes.
             del perform

@@ -66,7 +66,7 @@ REFUSAL_KINDS: Final = {
 
 
 class Proxy:
-    """A proxy with its files, its socket and its server; made, then served once."""
+    """A proxy with its files, its socket and its server, which serves once."""
 
     def __init__(
         self,
@@ -81,21 +81,20 @@ class Proxy:
     ) -> None:
         """Read the files. Raises `ConfigError`.
 
-        A `private` proxy is there for whoever made it: no command is told where it is. `store` is
-        where the configuration comes from, if not from its file; `clock` is the breakers' and
-        `pause` what waits between tries.
+        The address of a `private` proxy is not published to commands. `store` replaces the
+        configuration file, `clock` the breakers' clock, and `pause` the wait before a retry.
         """
         store = store or config_file(paths.config)
         self._paths = paths
         self._private = private
         self._log_level = log_level
         self._writer: JournalWriter | None = None
-        self._disk = SerialExecutor("beside the state")
-        self._calling: asyncio.Future[None] | None = None
+        self._disk = SerialExecutor("files next to the state")
+        self._disk_call: asyncio.Future[None] | None = None
         self.recorder = Recorder(None)
         self.recorder.listeners.extend(listeners)
         live = LiveConfig(store, self.recorder)
-        live.on_change.append(self._adopt)
+        live.on_change.append(self._apply_config)
         self.services = Services(
             live=live,
             breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
@@ -112,9 +111,9 @@ class Proxy:
         self.url = ""
 
     def bind(self, host: str | None = None, port: int | None = None) -> str:
-        """Take the address, and return it as a URL; connections wait from now on.
+        """Bind the address and return it as a URL; connections queue from now on.
 
-        Raises `ServeError` where it is taken, unknown, or open to others without a token.
+        Raises `ServeError` where it is taken or unknown, or open to others without a token.
         """
         config = self.services.live.current
         host = host if host is not None else config.server.host
@@ -134,21 +133,21 @@ class Proxy:
         return self.url
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Answer requests until told to stop; then let streams finish, and save everything."""
+        """Answer requests until `stop`; then let streams finish, and save everything."""
         assert self._socket is not None, "bind first"
         config = self.services.live.current
         self._writer = JournalWriter(
             Journal(self._paths.log, config.log.max_bytes, config.log.backups),
-            on_error=self._log_lost,
+            on_error=self._report_log_failure,
         )
         self.recorder.sink = self._writer
-        self._note_address()
+        self._publish_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
         self.services.signatures.load(signatures_file.read(self._paths.signatures))
         self._log_start(config)
         self._log_open_files()
-        flusher = asyncio.create_task(self._flush_now_and_then())
+        flusher = asyncio.create_task(self._flush_regularly())
         urls = [provider.base_url for provider in config.active]
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
@@ -160,12 +159,12 @@ class Proxy:
             await self.services.breakers.flush(again=True)
             self.services.breakers.close()
             self.services.live.close()
-            if self._calling is not None:
-                # While a call is running, `_beside` would skip the last ones.
-                await asyncio.wait([self._calling], timeout=PATIENCE)
+            if self._disk_call is not None:
+                # While a call is running, `_run_on_disk` would skip the last ones.
+                await asyncio.wait([self._disk_call], timeout=PATIENCE)
             await self._save_signatures()
             await self.services.upstreams.aclose()
-            await self._beside(self._forget_address)
+            await self._run_on_disk(self._withdraw_address)
             self._disk.close()
             self.recorder.log(events.ServerStop(), "stopped")
             self._writer.close()
@@ -175,7 +174,7 @@ class Proxy:
         if self._server is not None:
             self._server.should_exit = True
 
-    def _adopt(self, config: Config) -> None:
+    def _apply_config(self, config: Config) -> None:
         self.recorder.set_level(self._log_level or config.log.level)
         self.services.upstreams.use_proxy(config.proxy)
         if self._writer is not None:
@@ -189,7 +188,7 @@ class Proxy:
         )
 
     def _log_open_files(self) -> None:
-        """Warn of files that hold keys or tell of requests, and that others can open."""
+        """Warn of files with keys or requests in them that other users can open."""
         for path in (self._paths.config, self._paths.state, self._paths.log):
             try:
                 private = files.is_private(path)
@@ -201,17 +200,17 @@ class Proxy:
                     f"{path} can be opened by other users of this machine: chmod 600 {path}",
                 )
 
-    def _log_lost(self, error: OSError) -> None:
+    def _report_log_failure(self, error: OSError) -> None:
         message = f"the log can't be written, going on without: {error.strerror or error}"
         self.recorder.announce(events.LogError(), message)
 
-    async def _flush_now_and_then(self) -> None:
+    async def _flush_regularly(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush(again=True)
             await self._save_signatures()
             if not self._private:
-                await self._beside(self._restore_address)
+                await self._run_on_disk(self._restore_address)
 
     async def _save_signatures(self) -> None:
         signatures = self.services.signatures
@@ -219,19 +218,19 @@ class Proxy:
             signatures.changed = False
             write = partial(signatures_file.write, patience=LOCK_SECONDS)
             # `to_save` copies them here, because requests add more while the thread writes.
-            if not await self._beside(write, self._paths.signatures, signatures.to_save()):
+            if not await self._run_on_disk(write, self._paths.signatures, signatures.to_save()):
                 signatures.changed = True
 
-    async def _beside(self, call: Callable[..., None], *arguments: object) -> bool:
+    async def _run_on_disk(self, call: Callable[..., None], *arguments: object) -> bool:
         """Change another file in the thread; False if the disk refuses the change or hangs."""
-        if self._calling is not None and not self._calling.done():
+        if self._disk_call is not None and not self._disk_call.done():
             return False
-        self._calling = self._disk.run(call, *arguments)
+        self._disk_call = self._disk.run(call, *arguments)
         # Nothing waits for the error of a call that ends too late.
-        self._calling.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._disk_call.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(PATIENCE):
-                await asyncio.shield(self._calling)
+                await asyncio.shield(self._disk_call)
         except (OSError, CcfallbackError):
             # `TimeoutError` is an `OSError`.
             return False
@@ -240,9 +239,9 @@ class Proxy:
     def _restore_address(self) -> None:
         """Publish the address again if another server on the same files removed it at its end."""
         if files.stamp(self._paths.server) is None:
-            self._note_address()
+            self._publish_address()
 
-    def _note_address(self) -> None:
+    def _publish_address(self) -> None:
         if self._private:
             return
         with contextlib.suppress(OSError, CcfallbackError):
@@ -255,7 +254,7 @@ class Proxy:
                 patience=LOCK_SECONDS,
             )
 
-    def _forget_address(self) -> None:
+    def _withdraw_address(self) -> None:
         with contextlib.suppress(OSError, CcfallbackError):
             server_file.remove(self._paths.server, os.getpid(), patience=LOCK_SECONDS)
 
@@ -329,7 +328,7 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror:
         raise ServeError(
-            f"{host} is no address of this machine", "set server.host in the configuration"
+            f"{host} is not an address of this machine", "set server.host in the configuration"
         ) from None
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -361,3 +360,51 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+class BackgroundProxy:
+    """A proxy that serves in its own thread, on a free port, from `__enter__` to `__exit__`."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        log_level: str | None = None,
+        listeners: Sequence[Listener] = (),
+        private: bool = False,
+    ) -> None:
+        self.proxy = Proxy(paths, log_level=log_level, listeners=listeners, private=private)
+        self.url = self.proxy.bind("127.0.0.1" if private else None, port=0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._ready = threading.Event()
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> "BackgroundProxy":
+        self._thread.start()
+        self._ready.wait()
+        self._raise_failure()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let running requests finish, and stop. Raises `ServeError` where the proxy has failed."""
+        self.proxy.stop()
+        self._thread.join()
+        self._raise_failure()
+
+    def _run(self) -> None:
+        try:
+            run(self.proxy, self._ready.set)
+        except Exception as error:
+            # `__enter__` or `stop` raises it, in the thread that uses the proxy.
+            self._failure = error
+        finally:
+            # After a failure, `__enter__` must not wait for ever.
+            self._ready.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            name = type(self._failure).__name__
+            raise ServeError(f"the proxy has stopped: {name}", "see the log") from self._failure

@@ -15,8 +15,8 @@ import msgspec
 
 from ccfallback.messages.assemble import to_message
 from ccfallback.paths import Paths
-from ccfallback.server.background import BackgroundProxy
 from ccfallback.server.record import Record
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
 

@@ -78,7 +78,7 @@ class Bench:
     def in_turn(
         self, way: str, measure: Callable[[Subject, int], Mapping[str, float]]
     ) -> dict[str, dict[str, float]]:
-        """The medians of what is measured, by subject; those without this way are left out."""
+        """The medians of what is measured, by subject; those without this way are skipped."""
         seen: dict[str, dict[str, list[float]]] = {}
         able = [subject for subject in self.subjects if way in subject.ports]
         for subject in able:

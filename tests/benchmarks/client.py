@@ -171,7 +171,7 @@ async def _streams(port: int, wire: bytes, concurrency: int, rounds: int) -> Str
 
 
 class Reader(asyncio.Protocol):
-    """A connection that hands on what comes, until an answer is whole."""
+    """A connection that passes on what arrives until an answer is complete."""
 
     def __init__(self) -> None:
         self.transport: Any = None

@@ -24,7 +24,7 @@ NGINX: Final = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/u
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has."""
+    """Free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -50,7 +50,7 @@ class Program:
     def cpu(self) -> float:
         """Seconds of CPU so far, to the nanosecond.
 
-        The ticks in `/proc/<pid>/stat` are no measure here: they are sampled, and a stream of a
+        The ticks in `/proc/<pid>/stat` cannot be used here: they are sampled, and a stream of a
         hundred events a second runs in step with the sampling.
         """
         return sum(time.clock_gettime(_clock_of(pid)) for pid in self.pids())
@@ -87,7 +87,7 @@ def start(
 
 
 def wait_for(port: int) -> None:
-    """Return when somebody listens there."""
+    """Return when the port accepts connections."""
     deadline = time.monotonic() + 15
     while True:
         try:

@@ -109,7 +109,7 @@ class Served(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
-        self.transport = transport  # type: ignore[assignment]  # uvloop's are none by name
+        self.transport = transport  # type: ignore[assignment]  # uvloop's do not inherit from it
 
     def data_received(self, data: bytes) -> None:
         """Collect a request, then answer it."""

@@ -13,10 +13,10 @@ from ccfallback.http1 import connect as module
 from ccfallback.http1.connect import Address, connect_first, interleave, resolve
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.upstream import describe_error
-from tests.network import Certificates
-from tests.server.raw_upstream import (
+from tests.network import (
     HAS_PROC,
     OK,
+    Certificates,
     Peer,
     RawUpstream,
     Runs,

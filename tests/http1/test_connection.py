@@ -9,9 +9,9 @@ import pytest
 
 from ccfallback.http1 import ConnectionLost, ConnectionPool, Origin
 from ccfallback.http1.connection import HIGH_WATER, ONE_WRITE, Connection
-from tests.network import Certificates
-from tests.server.raw_upstream import (
+from tests.network import (
     OK,
+    Certificates,
     Peer,
     RawUpstream,
     Runs,

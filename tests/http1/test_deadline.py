@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ccfallback.http1 import Deadline, DeadlineExceeded, Timer
-from tests.server.raw_upstream import Runs
+from tests.network import Runs
 
 
 def test_it_rings_once_the_time_is_over(run: Runs) -> None:

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from ccfallback.http1 import App, Headers, ServerProtocol
 from ccfallback.http1.server import HIGH_WATER, MAX_HEAD, ONE_WRITE, Message, Receive, Scope, Send
-from tests.server.raw_upstream import Runs
+from tests.network import Runs
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"

@@ -14,8 +14,8 @@ import httpx
 import msgspec
 
 from ccfallback.paths import Paths
-from ccfallback.server.background import BackgroundProxy
 from ccfallback.server.record import Record
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.simulator.scripted_format import ANTHROPIC
 

@@ -1,4 +1,4 @@
-"""The C library takes the settings, where it is one that has them."""
+"""The settings of allocator and collector, and requests that leave no garbage."""
 
 import gc
 import platform
@@ -15,7 +15,7 @@ from tests.conftest import Chain
 
 def test_the_c_library_takes_the_settings() -> None:
     code = "from ccfallback.server.memory import keep_freed_blocks; print(keep_freed_blocks())"
-    # In a process of its own: the settings can't be taken back.
+    # In its own process, because the settings cannot be undone.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")
 

@@ -20,9 +20,9 @@ from ccfallback.simulator.scripted import Connection, Hangup, Received
 from ccfallback.simulator.scripted_format import ScriptedFormat
 from ccfallback.state.file import StateFile
 from tests.conftest import Chain, together
+from tests.network import Stage
 from tests.policy import test_rules as dialogues
 from tests.rules import CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
-from tests.server.stage import Stage
 
 ASK: dict[str, Any] = {
     "model": MODEL,

@@ -1,4 +1,4 @@
-"""Calls in their order, results and errors from them, and an end that waits for none that hangs."""
+"""Calls in order, their results and errors, and an end that waits for no call that hangs."""
 
 import asyncio
 import subprocess
@@ -17,7 +17,7 @@ import httpx
 from pathlib import Path
 from ccfallback.server import breakers, serve
 from ccfallback.simulator import scripted
-from ccfallback.server.background import BackgroundProxy
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.state import server_file, signatures_file
 from ccfallback.paths import Paths
@@ -36,7 +36,7 @@ with ScriptedUpstream([scripted.error(500, "api_error")]) as upstream:
     proxy = BackgroundProxy(paths)
     with proxy:
         StateFile.update = signatures_file.write = server_file.remove = hang
-        proxy.proxy.services.signatures.remember(["c2lnbmF0dXJl"], "somebody", primary=False)
+        proxy.proxy.services.signatures.remember(["c2lnbmF0dXJl"], "b", primary=False)
         body = {"model": "m", "max_tokens": 1, "messages": []}
         print(httpx.post(f"{proxy.url}/v1/messages", json=body).status_code)
     print("stopped")
@@ -59,7 +59,7 @@ def test_calls_are_made_in_their_order_in_one_thread() -> None:
     disk.close()
 
 
-def test_an_error_is_the_callers() -> None:
+def test_an_error_is_raised_to_the_caller() -> None:
     disk = SerialExecutor("of a test")
 
     def refuse() -> None:
@@ -74,7 +74,7 @@ def test_an_error_is_the_callers() -> None:
     disk.close()
 
 
-def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+def test_a_cancelled_call_is_not_started() -> None:
     disk, goes_on, made = SerialExecutor("of a test"), threading.Event(), list[Any]()
 
     async def story() -> None:
@@ -92,7 +92,7 @@ def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
     assert made == [3]
 
 
-def test_what_is_under_way_is_finished_before_the_end() -> None:
+def test_a_running_call_is_finished_before_the_end() -> None:
     disk, goes_on, made = SerialExecutor("of a test"), threading.Event(), list[Any]()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""Start and stop: the address, the files beside it, signals, and whom it refuses to serve."""
+"""Start and stop: the address, the files, signals, the modules, and addresses that are refused."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ import pytest
 from ccfallback.errors import ServeError
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.serve import Proxy
+from ccfallback.server.serve import BackgroundProxy, Proxy
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received
 from ccfallback.state import server_file, signatures_file
@@ -217,3 +217,35 @@ def test_files_that_others_can_open_are_warned_of(
         str(paths.config),
         str(paths.state),
     }
+
+
+def test_a_private_proxy_does_not_publish_its_address(paths: Paths) -> None:
+    with BackgroundProxy(paths, private=True):
+        assert server_file.read(paths.server) is None
+    with BackgroundProxy(paths) as proxy:
+        known = server_file.read(paths.server)
+        assert known is not None
+        assert known.url == proxy.url
+    assert server_file.read(paths.server) is None
+
+
+def test_a_proxy_that_fails_to_start_raises_in_the_thread_that_waits_for_it(paths: Paths) -> None:
+    paths.state.parent.mkdir(parents=True)
+    paths.state.write_text('{"version": 1, "providers": {}}')
+    proxy = BackgroundProxy(paths)
+    # Nothing can read the state any more.
+    proxy.proxy.services.breakers.close()
+    with pytest.raises(ServeError):
+        proxy.__enter__()
+
+
+def test_the_server_does_not_load_the_command_line_of_httpx() -> None:
+    code = "import sys, ccfallback.server.serve; print({'rich', 'pygments'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_pygments_can_be_imported_after_the_server() -> None:
+    code = "import ccfallback.server.serve, pygments.lexers, httpx; print(httpx.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()

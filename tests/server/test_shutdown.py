@@ -71,7 +71,7 @@ def configure(paths: Paths, upstream: ScriptedUpstream) -> None:
 
 
 def stops_listening(url: str) -> None:
-    """Wait until nobody takes a connection there."""
+    """Wait until no connection is accepted there."""
     port = int(url.rpartition(":")[2])
     until = time.monotonic() + 10
     while time.monotonic() < until:
@@ -139,7 +139,7 @@ def test_a_restart_takes_the_port_while_an_old_stream_is_drained(
             text += b"".join(parts)
             assert text == b"".join(EVENTS)
             assert old.wait(20) == 0
-            # The note of the new server is not taken along by the old one.
+            # The old server does not remove the new one's address.
             known = server_file.read(paths.server)
             assert known is not None
             assert known.pid == new.pid

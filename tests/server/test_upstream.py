@@ -31,7 +31,7 @@ from ccfallback.server.upstream import (
     describe_error,
     translate_error,
 )
-from tests.server.raw_upstream import Peer, RawUpstream, Runs
+from tests.network import Peer, RawUpstream, Runs
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 

@@ -18,8 +18,7 @@ from ccfallback.server.upstream import (
     describe_error,
 )
 from ccfallback.wire import FORMATS
-from tests.network import Certificates
-from tests.server.raw_upstream import OK, Peer, RawUpstream, Runs, always
+from tests.network import OK, Certificates, Peer, RawUpstream, Runs, always
 
 VARIABLES = {
     "PYTHONHTTPSVERIFY": "0",

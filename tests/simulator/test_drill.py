@@ -115,5 +115,5 @@ def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
 
 
 def expected(id_: str, chain: Config) -> str:
-    """Who answers when everybody who is well is heard: the next after whoever fails."""
+    """The provider that answers: the one after the failing provider."""
     return chain.providers["/" in id_].name

@@ -14,7 +14,7 @@ from ccfallback.simulator.scripted import Connection, Hangup, Received
 from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, Part, Reason
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain
-from tests.server.stage import ASK, Stage
+from tests.network import ASK, Stage
 
 TORN = [
     fault
@@ -82,7 +82,7 @@ def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
     seen = b"".join(parts)
     assert b"content_block_delta" in seen
     assert b"message_delta" not in seen
-    # The client asks again only if it has seen no finished block, or a finished call.
+    # The client retries only if it has seen no complete block, or a complete call.
     assert (b"content_block_stop" in seen) is fault.id.endswith("-after-call")
     assert b"event: error" not in seen
     assert seen.endswith(b"\n\n")

@@ -86,7 +86,7 @@ def size_of(pid: int) -> tuple[float, int]:
 
 
 def said(response: httpx.Response, body: bytes, *, stream: bool) -> str:
-    """The text of a whole answer. Raises where it is none."""
+    """The text of a whole answer. Raises where it is not an answer."""
     message: dict[str, Any] = msgspec.json.decode(to_message(body) if stream else body)
     if message.get("stop_reason") != "end_turn":
         raise ValueError(f"ended with {message.get('stop_reason')}")
@@ -157,7 +157,7 @@ async def load(
             await asyncio.sleep(max(minutes * 60 / 50, 0.2))
 
     async def reset() -> None:
-        # As `breaker reset --all` does: else whoever fails is soon left alone.
+        # As `breaker reset --all` does: else a failing provider is soon skipped.
         while True:
             await asyncio.sleep(RESET_SECONDS)
             await asyncio.to_thread(StateFile(state).update, lambda _states: {})
@@ -175,13 +175,13 @@ def report(seen: Seen, sizes: list[Any], minutes: float) -> bool:
     """Tell what was seen; whether all is well."""
     warm = sizes[int(len(sizes) * WARM_UP)]
     last = sizes[-1]
-    # Fragmentation is no growth; a leak of a kilobyte a request is.
+    # Fragmentation does not count as growth; a leak of a kilobyte a request does.
     grew = last[0] > warm[0] + max(16.0, seen.requests / 1024) or last[1] > warm[1] + 16
     times = sorted(seen.seconds) or [0.0]
     lines = [
         f"{minutes:g} min: {seen.requests} requests, {seen.turns} turns, "
         f"{len(seen.seconds) / (minutes * 60):.0f} a second",
-        f"failovers {seen.failovers}, asked again by the client {seen.tried_again}",
+        f"failovers {seen.failovers}, retries of the client {seen.tried_again}",
         f"answered by {dict(seen.providers)}",
         f"seconds a turn: p50 {times[len(times) // 2]:.3f}, "
         f"p99 {times[len(times) * 99 // 100]:.3f}, longest {times[-1]:.3f}",

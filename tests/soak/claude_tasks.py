@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from ccfallback.paths import Paths
-from ccfallback.server.background import BackgroundProxy
 from ccfallback.server.record import Record
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator import scripted
 from ccfallback.simulator.faults import FAULTS, Ends, Place, ScriptedFault
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream

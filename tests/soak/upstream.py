@@ -1,4 +1,4 @@
-"""A provider in a process of its own that echoes a nonce, and fails as often as it is told to."""
+"""A provider in its own process that echoes a nonce, and fails at a given rate."""
 
 import random
 import re
