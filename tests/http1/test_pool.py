@@ -556,7 +556,7 @@ def test_it_may_be_cancelled_anywhere(
             whole = 0
             for number in range(500):
                 task = asyncio.create_task(exchange(pool, upstream.url, number))
-                for _ in range(chance.randrange(chance.choice([10, 20, 40, 80]))):
+                for _ in range(chance.randrange(chance.choice([10, 20, 40, 80, 160]))):
                     await asyncio.sleep(0)
                 task.cancel()
                 with suppress(asyncio.CancelledError):
