@@ -70,7 +70,7 @@ def is_secret_header(name: str) -> bool:
     return _SECRET_HEADER.search(name) is not None
 
 
-def masked_arguments(command: Sequence[str]) -> list[str]:
+def mask_arguments(command: Sequence[str]) -> list[str]:
     """A program and its arguments, without those that may be a secret.
 
     Masked are: what looks like a key, what follows an option for a key, and every long word with a
@@ -90,7 +90,7 @@ def masked_arguments(command: Sequence[str]) -> list[str]:
     return shown
 
 
-def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers without values that may be a credential."""
     return {
         name: mask(value) if is_secret_header(name) else scrub(value)
@@ -98,7 +98,7 @@ def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def masked_url(url: str) -> str:
+def mask_url(url: str) -> str:
     """A URL without user, password and the values of its query: some gateways want keys there."""
 
     def hidden(item: re.Match[str]) -> str:
@@ -130,7 +130,7 @@ def debug_curl(
 
     The body is left for the person to put into `request.json`.
     """
-    parts = ["curl", "-sS", "-X", "POST", quote(scrub(masked_url(url), secrets))]
+    parts = ["curl", "-sS", "-X", "POST", quote(scrub(mask_url(url), secrets))]
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         is_shown = name in _SHOWN_HEADERS and not is_secret_header(name)
@@ -147,7 +147,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
 
 
-def without_quotes(text: str, body: Body) -> str:
+def remove_quotes(text: str, body: Body) -> str:
     """`text` without its quotes from a conversation.
 
     A quote is a run of at least `QUOTE` letters that also occurs in the messages or in the system

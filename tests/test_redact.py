@@ -11,9 +11,9 @@ from ccfallback.redact import (
     debug_curl,
     is_secret_header,
     mask,
-    masked_arguments,
-    masked_headers,
-    masked_url,
+    mask_arguments,
+    mask_headers,
+    mask_url,
     scrub,
 )
 
@@ -108,7 +108,7 @@ def test_a_secret_of_three_letters_is_no_reason_to_black_out_a_text() -> None:
     ],
 )
 def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str | None) -> None:
-    assert " ".join(masked_arguments(command.split())) == (shown or command)
+    assert " ".join(mask_arguments(command.split())) == (shown or command)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str
     ],
 )
 def test_a_masked_url_has_no_user_and_no_secret_query(url: str, shown: str) -> None:
-    assert masked_url(url) == shown
+    assert mask_url(url) == shown
 
 
 def test_masked_headers_keep_only_what_is_no_credential() -> None:
     headers = {"X-Title": "cc", "X-Api-Token": "abc", "X-Note": "sk-0123456789abc"}
-    assert masked_headers(headers) == {"X-Title": "cc", "X-Api-Token": "***", "X-Note": "***"}
+    assert mask_headers(headers) == {"X-Title": "cc", "X-Api-Token": "***", "X-Note": "***"}
 
 
 PROVIDER_KEY = "the-providers-own-key"

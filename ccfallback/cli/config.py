@@ -31,12 +31,12 @@ EDITORS: Final = ("VISUAL", "EDITOR")
 
 def key_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys that start as typed."""
-    from ccfallback.config.schema import defaults, keys
+    from ccfallback.config.schema import defaults, dotted_keys
 
     config = config_for_completion(ctx)
     if config is None:
         return []
-    known = {*keys(defaults(config)), *keys(ctx.find_root().obj.config_file.table())}
+    known = {*dotted_keys(defaults(config)), *dotted_keys(ctx.find_root().obj.config_file.table())}
     return sorted(key for key in known if key.startswith(incomplete))
 
 
@@ -51,12 +51,12 @@ Key = Annotated[
 @app.command("show", epilog="Example: ccfallback config show")
 def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Print what the configuration file says; secrets are masked."""
-    from ccfallback.config.schema import masked
+    from ccfallback.config.schema import mask_table
 
     session = session_of(ctx)
     session.config()
     table = session.config_file.table()
-    shown = table if show_keys else masked(table)
+    shown = table if show_keys else mask_table(table)
 
     def text() -> str:
         return (
@@ -70,13 +70,13 @@ def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False)
 @app.command("get", epilog="Example: ccfallback config get server.port")
 def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Print the value of one key: what the file says, or the default."""
-    from ccfallback.config.schema import defaults, look_up, masked
+    from ccfallback.config.schema import defaults, look_up, mask_table
 
     session = session_of(ctx)
     default = defaults(session.config())
     table = session.config_file.table()
     if not show_keys:
-        table, default = masked(table), masked(default)
+        table, default = mask_table(table), mask_table(default)
     found = look_up(key, table, default)
     encoded = msgspec.json.encode(found).decode()
     plain = found if isinstance(found, str) else encoded
@@ -96,12 +96,12 @@ def set_(
 
     A value that would not load is not written. Comments stay.
     """
-    from ccfallback.config.edit import put, value_of
+    from ccfallback.config.edit import parse_value, set_key
 
     session = session_of(ctx)
     text = session.console.read_input().strip() if value == "-" else value
     before = session.config_file.text()
-    session.edit(lambda document: put(document, key, value_of(text)))
+    session.edit(lambda document: set_key(document, key, parse_value(text)))
     changed = session.config_file.text() != before
     session.console.emit_result({"key": key, "changed": changed})
     session.console.say(f"{key} set; {UNDO}" if changed else "nothing changed")

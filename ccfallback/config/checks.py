@@ -13,23 +13,10 @@ Check = Callable[[Any], T]
 """Takes a value as TOML gave it and returns its meaning. Raises `Expected`."""
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-PER_REQUEST_HEADERS: Final = frozenset(
-    {
-        "host",
-        "content-length",
-        "content-encoding",
-        "accept-encoding",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-        "via",
-    }
-)
+PER_REQUEST_HEADERS: Final = frozenset({
+    "host", "content-length", "content-encoding", "accept-encoding", "transfer-encoding",
+    "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect", "via",
+})  # fmt: skip
 """Headers that describe one body or one connection, so that a configuration cannot set them."""
 
 _UNSAFE_TEXT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -88,9 +75,8 @@ def seconds(low: float, high: float) -> Check[float]:
     """A number of seconds within bounds."""
 
     def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Expected(f"a number of seconds from {low:g} to {high:g}")
-        if not low <= value <= high:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
             raise Expected(f"a number of seconds from {low:g} to {high:g}")
         return float(value)
 

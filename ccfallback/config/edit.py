@@ -16,7 +16,7 @@ from tomlkit.items import Array
 
 from ccfallback.config.model import PRIMARY_NAME, KeySource, Provider
 from ccfallback.config.options import options
-from ccfallback.config.schema import by_name, split_key
+from ccfallback.config.schema import index_by_name, split_key
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.suggest import closest
 
@@ -409,7 +409,7 @@ def remove_tokens(document: Document, indexes: Collection[int]) -> None:
         document.remove("tokens", index)
 
 
-def value_of(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """The value that a text means in TOML; the text itself if it is not a value."""
     try:
         found = tomllib.loads(f"value = {text}")
@@ -418,7 +418,7 @@ def value_of(text: str) -> Any:
     return found["value"] if list(found) == ["value"] else text
 
 
-def put(document: Document, key: str, value: Any) -> None:
+def set_key(document: Document, key: str, value: Any) -> None:
     """Set a dotted key; missing tables are created."""
     *path, last = split_key(key)
     if not path:
@@ -429,7 +429,7 @@ def put(document: Document, key: str, value: Any) -> None:
     head, *below = path
     index = None
     if head in ("providers", "tokens"):
-        names = list(by_name(document.tables(head)))
+        names = list(index_by_name(document.tables(head)))
         if below[:1] not in [[name] for name in names]:
             raise ConfigError(f"there is no {'.'.join(path)}", "see `ccfallback config show`")
         index = names.index(below.pop(0))

@@ -12,7 +12,7 @@ from typing import Final
 from ccfallback.config import checks
 from ccfallback.config.options import group, option
 from ccfallback.config.quirks import Quirks
-from ccfallback.redact import Secret, mask, masked_arguments, masked_headers, masked_url
+from ccfallback.redact import Secret, mask, mask_arguments, mask_headers, mask_url
 
 PRIMARY_NAME: Final = "anthropic-primary"
 PRIMARY_URL: Final = "https://api.anthropic.com"
@@ -95,8 +95,7 @@ class KeySource:
         None,
         "The key itself; `ps` and the shell history show it.",
         key="api_key",
-        flag="--api-key",
-        metavar="KEY",
+        flag="--api-key KEY",
         mask=mask,
     )
     env: str | None = option(
@@ -104,15 +103,14 @@ class KeySource:
         None,
         "The environment variable that holds the key.",
         key="api_key_env",
-        flag="--api-key-env",
-        metavar="VAR",
+        flag="--api-key-env VAR",
     )
     command: tuple[str, ...] | None = option(
         checks.command,
         None,
         "The program that prints the key, and its arguments.",
         key="api_key_command",
-        mask=masked_arguments,
+        mask=mask_arguments,
     )
 
     def __bool__(self) -> bool:
@@ -131,8 +129,7 @@ class Provider:
         checks.text,
         "anthropic",
         "The wire format: anthropic (the default) or openai.",
-        flag="--format",
-        metavar="FORMAT",
+        flag="--format FORMAT",
         fallback_only=True,
     )
     base_url: str = option(
@@ -140,46 +137,35 @@ class Provider:
         None,
         "The base URL, or the endpoint itself.",
         required="the URL of the provider",
-        flag="--base-url",
-        metavar="URL",
-        mask=masked_url,
+        flag="--base-url URL",
+        mask=mask_url,
     )
     auth_header: str = option(
         checks.header_name,
         "x-api-key",
         "The header that carries the key.",
-        flag="--auth-header",
-        metavar="HEADER",
+        flag="--auth-header HEADER",
     )
     key: KeySource = group(KeySource)
     retry: int = option(
-        checks.integer(0, 10),
-        0,
-        "More attempts on 5xx and network errors.",
-        flag="--retry",
-        metavar="N",
+        checks.integer(0, 10), 0, "More attempts on 5xx and network errors.", flag="--retry N"
     )
     disabled: bool = option(
-        checks.boolean,
-        False,
-        "Keep the provider, but do not use it.",
-        flag="--disabled/--enabled",
+        checks.boolean, False, "Keep the provider, but do not use it.", flag="--disabled/--enabled"
     )
     headers: Mapping[str, str] = option(
         checks.header_map,
         {},
         "A header to send; repeatable.",
-        flag="--header",
-        metavar="K=V",
+        flag="--header K=V",
         separators="=:",
-        mask=masked_headers,
+        mask=mask_headers,
     )
     model_mapping: Mapping[str, str] = option(
         checks.text_map,
         {},
         "The provider's name for a model; repeatable.",
-        flag="--map",
-        metavar="FROM=TO",
+        flag="--map FROM=TO",
         separators="=",
     )
     timeouts: Timeouts = group(Timeouts, key="timeouts")

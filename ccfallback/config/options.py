@@ -52,11 +52,11 @@ class Option:
             return False
         return True
 
-    def shown(self, value: Any) -> Any:
+    def mask_value(self, value: Any) -> Any:
         """A value without what must not be seen."""
         if value is None:
             return None
-        return scrubbed(value) if self.mask is None else self.mask(value)
+        return scrub_values(value) if self.mask is None else self.mask(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +77,15 @@ def option(
     key: str = "",
     required: str = "",
     flag: str = "",
-    metavar: str = "",
     separators: str = "",
     mask: Callable[[Any], Any] | None = None,
     fallback_only: bool = False,
 ) -> Any:
-    """The default of a dataclass field that is an option; `default` is as the file would say it."""
+    """The default of a dataclass field that is an option.
+
+    `default` is as the file would say it; `flag` may include a metavar, as in `--retry N`.
+    """
+    flag, _, metavar = flag.partition(" ")
     row = Option(
         key=key,
         check=check,
@@ -157,11 +160,11 @@ def to_table(instance: Any, *, primary: bool = False, masked: bool = False) -> d
             inner = to_table(value, masked=masked)
             found |= {member.key: inner} if member.key else inner
         else:
-            found[member.key] = member.shown(plain(value)) if masked else plain(value)
+            found[member.key] = member.mask_value(to_plain(value)) if masked else to_plain(value)
     return found
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A value of the model with the types that TOML has."""
     match value:
         case Secret():
@@ -174,15 +177,15 @@ def plain(value: Any) -> Any:
             return value
 
 
-def scrubbed(value: Any) -> Any:
+def scrub_values(value: Any) -> Any:
     """A value without anything in it that looks like a key."""
     match value:
         case str():
             return scrub(value)
         case Mapping():
-            return {key: scrubbed(item) for key, item in value.items()}
+            return {key: scrub_values(item) for key, item in value.items()}
         case list():
-            return [scrubbed(item) for item in value]
+            return [scrub_values(item) for item in value]
         case _:
             return value
 

@@ -20,7 +20,7 @@ from ccfallback.config.model import (
     Timeouts,
     Token,
 )
-from ccfallback.config.options import Reader, all_options, options, scrubbed, to_table
+from ccfallback.config.options import Reader, all_options, options, scrub_values, to_table
 from ccfallback.errors import ConfigError, ConfigFault
 from ccfallback.redact import Secret
 from ccfallback.suggest import closest
@@ -165,18 +165,20 @@ def defaults(config: Config) -> dict[str, Any]:
     return {**found, "tokens": []}
 
 
-def masked(table: Mapping[str, Any]) -> dict[str, Any]:
+def mask_table(table: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the file without anything that must not be seen."""
     rows = {row.key: row for row in all_options(*SECTIONS.values(), Token) if row.mask is not None}
 
-    def hidden(key: str, value: Any) -> Any:
+    def mask(key: str, value: Any) -> Any:
         if key in rows and rows[key].accepts(value):
-            return rows[key].shown(value)
+            return rows[key].mask_value(value)
         if isinstance(value, Mapping):
-            return {name: hidden(name, item) for name, item in value.items()}
-        return [hidden("", item) for item in value] if isinstance(value, list) else scrubbed(value)
+            return {name: mask(name, item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [mask("", item) for item in value]
+        return scrub_values(value)
 
-    return {key: hidden(key, value) for key, value in table.items()}
+    return {key: mask(key, value) for key, value in table.items()}
 
 
 def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
@@ -188,25 +190,25 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
     for source in (table, defaults):
         found: Any = source
         for part in parts:
-            found = below(found, part)
+            found = find_member(found, part)
             if found is None:
                 break
         if found is not None:
             return found
-    close = closest(key, sorted({*keys(table), *keys(defaults)}))
+    close = closest(key, sorted({*dotted_keys(table), *dotted_keys(defaults)}))
     raise ConfigError(
         f"{key} is not set",
         f"did you mean {close}?" if close else "`ccfallback config show` prints what is set",
     )
 
 
-def keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:
+def dotted_keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:
     """Every dotted key of a table."""
     for name, value in table.items():
-        items = by_name(value) if isinstance(value, list) else value
+        items = index_by_name(value) if isinstance(value, list) else value
         yield f"{lead}{name}"
         if isinstance(items, Mapping):
-            yield from keys(items, f"{lead}{name}.")
+            yield from dotted_keys(items, f"{lead}{name}.")
 
 
 def split_key(key: str) -> list[str]:
@@ -224,14 +226,14 @@ def split_key(key: str) -> list[str]:
     return [head, *rest]
 
 
-def below(place: Any, part: str) -> Any:
+def find_member(place: Any, part: str) -> Any:
     """The member of a table, or the table of a list, by its name; `None` if there is none."""
     if isinstance(place, list):
-        return by_name(place).get(part)
+        return index_by_name(place).get(part)
     return place.get(part) if isinstance(place, Mapping) else None
 
 
-def by_name(tables: list[Any]) -> dict[str, Any]:
+def index_by_name(tables: list[Any]) -> dict[str, Any]:
     """The tables of a list by their names; a table without a name by its number."""
     return {
         str(table.get("name", number)): table

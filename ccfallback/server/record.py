@@ -14,7 +14,7 @@ from ccfallback.config.model import LEVELS
 from ccfallback.events.records import SIDE_LEVEL, Event
 from ccfallback.events.records import Record as LogRecord
 from ccfallback.messages.body import Body
-from ccfallback.redact import scrub, without_quotes
+from ccfallback.redact import remove_quotes, scrub
 
 Record = LogRecord[Any]
 Listener = Callable[[Record], None]
@@ -104,4 +104,4 @@ def upstream_text(text: str, secrets: Collection[str] = (), body: Body | None = 
     """
     line = " ".join(scrub(text, secrets).split())
     line = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
-    return line if body is None else without_quotes(line, body)
+    return line if body is None else remove_quotes(line, body)

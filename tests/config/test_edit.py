@@ -17,10 +17,10 @@ from ccfallback.config.edit import (
     add_token,
     change_provider,
     move_provider,
-    put,
+    parse_value,
     remove_providers,
     remove_tokens,
-    value_of,
+    set_key,
 )
 from ccfallback.config.model import Config
 from ccfallback.config.schema import parse
@@ -344,12 +344,12 @@ def test_changes_show_no_secret() -> None:
     ],
 )
 def test_a_text_is_a_toml_value_where_it_is_one(text: str, value: Any) -> None:
-    assert value_of(text) == value
+    assert parse_value(text) == value
 
 
 def test_a_new_key_stays_above_the_next_tables_comment() -> None:
     document = Document("[server]\nport = 1\n\n# log\n[log]\n")
-    put(document, "server.host", "::1")
+    set_key(document, "server.host", "::1")
     assert document.text == '[server]\nport = 1\nhost = "::1"\n\n# log\n[log]\n'
 
 

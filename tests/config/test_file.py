@@ -8,7 +8,7 @@ import pytest
 
 from ccfallback import files
 from ccfallback.config import file as config_file
-from ccfallback.config.edit import Document, put
+from ccfallback.config.edit import Document, set_key
 from ccfallback.config.file import ConfigFile, DraftFile
 from ccfallback.config.model import Config
 from ccfallback.errors import ConfigError
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> ConfigFile:
 
 
 def level(document: Document, value: str) -> None:
-    put(document, "log.level", value)
+    set_key(document, "log.level", value)
 
 
 def test_no_file_means_the_defaults(file: ConfigFile) -> None:

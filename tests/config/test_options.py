@@ -73,7 +73,7 @@ from ccfallback.config.options import option
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider(model.Provider):
     colour: str = option(
-        checks.choice(("red", "blue")), "red", "Made up.", flag="--colour", metavar="COLOUR"
+        checks.choice(("red", "blue")), "red", "Made up.", flag="--colour COLOUR"
     )
 
 model.Provider = model.SECTIONS["primary"] = Provider

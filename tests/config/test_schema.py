@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, KeySource, Provider, Timeouts, Token
-from ccfallback.config.schema import defaults, keys, look_up, masked, parse
+from ccfallback.config.schema import defaults, dotted_keys, look_up, mask_table, parse
 from ccfallback.errors import ConfigError
 from ccfallback.redact import Secret
 from ccfallback.wire import FORMATS
@@ -412,7 +412,7 @@ def test_a_key_in_the_file_beats_the_default() -> None:
 
 
 def test_keys_name_providers_by_name() -> None:
-    assert list(keys({"providers": [{"name": "a", "retry": 1}]})) == [
+    assert list(dotted_keys({"providers": [{"name": "a", "retry": 1}]})) == [
         "providers",
         "providers.a",
         "providers.a.name",
@@ -431,7 +431,7 @@ def test_a_masked_table_shows_no_secret_wherever_it_is() -> None:
             {"api_key_command": ["pass", f"--token={secret}"]},
         ],
     }
-    shown = masked(table)
+    shown = mask_table(table)
     assert secret not in str(shown)
     assert shown["tokens"][0]["note"] == "laptop"
     assert shown["providers"][0]["extra_body"]["token"] == 5

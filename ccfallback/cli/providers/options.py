@@ -124,10 +124,10 @@ def _pairs(items: Iterable[str], flag: str, separators: str, removing: bool) -> 
 
 def _quirks(items: Iterable[str]) -> dict[str, Any]:
     """Quirks with their values as the file writes them; an empty value removes the key."""
-    from ccfallback.config.edit import value_of
+    from ccfallback.config.edit import parse_value
 
     given = _pairs(items, "--quirk", "=", removing=True)
-    return {name: value_of(value) if value else None for name, value in given.items()}
+    return {name: parse_value(value) if value else None for name, value in given.items()}
 
 
 def preset_names(incomplete: str) -> list[str]:
