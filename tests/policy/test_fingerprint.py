@@ -1,0 +1,66 @@
+"""The fingerprint of what a fact about a provider is about."""
+
+from dataclasses import replace
+
+import pytest
+
+from ccfallback.config.model import KeySource, Provider, Timeouts
+from ccfallback.policy.fingerprint import fingerprint
+from ccfallback.redact import Secret
+
+PROVIDER = Provider(
+    name="relay",
+    base_url="https://relay.example/v1",
+    key=KeySource(literal=Secret("sk-first")),
+    model_mapping={"claude-opus-*": "opus", "*": "small"},
+)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(PROVIDER, base_url="https://other.example/v1"),
+        replace(PROVIDER, format="openai"),
+        replace(PROVIDER, auth_header="Authorization"),
+        replace(PROVIDER, key=KeySource(literal=Secret("sk-second"))),
+        replace(PROVIDER, key=KeySource(env="RELAY_KEY")),
+        replace(PROVIDER, key=KeySource(command=("pass", "relay"))),
+        replace(PROVIDER, key=KeySource()),
+    ],
+)
+def test_another_server_format_or_key_has_another_fingerprint(other: Provider) -> None:
+    assert fingerprint(other) != fingerprint(PROVIDER)
+    assert fingerprint(other, "claude-opus-5") != fingerprint(PROVIDER, "claude-opus-5")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(PROVIDER, name="renamed"),
+        replace(PROVIDER, base_url="https://relay.example/v1/"),
+        replace(PROVIDER, retry=3),
+        replace(PROVIDER, disabled=True),
+        replace(PROVIDER, headers={"X-Title": "Claude Code"}),
+        replace(PROVIDER, timeouts=Timeouts(idle=5.0)),
+        replace(PROVIDER, auth_header="X-Api-Key"),
+    ],
+)
+def test_other_settings_do_not_change_it(other: Provider) -> None:
+    assert fingerprint(other) == fingerprint(PROVIDER)
+
+
+def test_a_model_is_what_it_is_mapped_to() -> None:
+    remapped = replace(PROVIDER, model_mapping={"claude-opus-*": "opus", "*": "large"})
+    assert fingerprint(remapped) == fingerprint(PROVIDER)
+    assert fingerprint(remapped, "claude-opus-5") == fingerprint(PROVIDER, "claude-opus-5")
+    assert fingerprint(remapped, "claude-haiku-5") != fingerprint(PROVIDER, "claude-haiku-5")
+    assert fingerprint(PROVIDER, "claude-haiku-5") == fingerprint(PROVIDER, "claude-sonnet-5")
+
+
+def test_it_is_the_same_in_every_process_and_shows_no_key() -> None:
+    assert fingerprint(PROVIDER) == "2f4b5072646db2be"
+    assert "first" not in fingerprint(PROVIDER)
+
+
+def test_a_model_name_with_half_a_surrogate_pair_has_a_fingerprint() -> None:
+    assert fingerprint(replace(PROVIDER, model_mapping={}), "claude-\ud83d")
