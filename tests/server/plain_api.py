@@ -1,4 +1,4 @@
-"""A provider that knows the plain Messages API and nothing newer, and says so one fault a time."""
+"""A provider that knows only the plain Messages API, and reports one fault at a time."""
 
 from collections.abc import Iterator
 from typing import Any

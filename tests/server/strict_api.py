@@ -90,7 +90,7 @@ _TOLERATED = "a system message before the user"
 
 
 ALTERNATING = "alternating"
-"""Models of this name want user and assistant to take turns, and nobody else."""
+"""Models of this name want user and assistant to take turns, and no other role."""
 
 
 def refusals(body: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The official client, streaming and not, finds nothing odd about the proxy."""
+"""The official client accepts what the proxy sends, streaming and not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def plain(message: anthropic.types.Message) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("fault", [None, scripted.error(529, "overloaded_error"), scripted.html()])
-def test_a_message_arrives_whole(
+def test_a_whole_message_arrives(
     chain: Callable[..., Chain], fault: scripted.Script | None
 ) -> None:
     answer = scripted.reply(CONTENT, stop_reason="tool_use")
@@ -62,7 +62,7 @@ def test_a_stream_adds_up_to_the_message(
     assert message.usage.input_tokens == 12
 
 
-def test_text_and_events_come_as_the_official_client_expects_them(
+def test_text_and_events_have_the_form_that_the_client_expects(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(*[scripted.reply(CONTENT, stop_reason="tool_use")] * 2)
@@ -79,7 +79,7 @@ def test_text_and_events_come_as_the_official_client_expects_them(
     assert [event.content_block.model_dump(exclude_none=True) for event in finished] == CONTENT
 
 
-def test_a_dropped_stream_is_an_error_to_the_client_and_the_next_try_succeeds(
+def test_a_dropped_stream_raises_and_the_next_request_succeeds(
     chain: Callable[..., Chain],
 ) -> None:
     async def cut(_request: Received, _connection: Connection) -> None:
@@ -96,7 +96,7 @@ def test_a_dropped_stream_is_an_error_to_the_client_and_the_next_try_succeeds(
             assert plain(stream.get_final_message()) == CONTENT
 
 
-def test_an_error_of_ours_is_understood(chain: Callable[..., Chain]) -> None:
+def test_the_proxys_own_errors_are_understood(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.error(529, "overloaded_error"))
     with client(running) as official, pytest.raises(anthropic.InternalServerError) as caught:
         official.messages.create(**ASK)  # type: ignore[call-overload]  # plain data

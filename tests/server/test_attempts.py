@@ -51,7 +51,7 @@ class ScriptedUpstreams(Upstreams):
 
 
 class OpenHealth:
-    """Breakers that are closed, and note what they are told."""
+    """Closed breakers that record how each request was settled."""
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, Outcome | None]] = []

@@ -203,7 +203,9 @@ EXAMPLES = 3
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda each: each.__name__)
-def test_it_comes_out_valid_and_is_answered(chain: Callable[..., Chain], broken: Break) -> None:
+def test_a_broken_conversation_is_repaired_and_answered(
+    chain: Callable[..., Chain], broken: Break
+) -> None:
     running = chain(OVERLOADED, held_to_the_rules(scripted.reply("served")))
     examples = 0
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def writes_a_file(path: Path) -> Callable[[Received], Script]:
-    """A model that writes a file with its tool, then says so."""
+    """A model that writes a file with its tool, then reports it."""
 
     def route(request: Received) -> Script:
         if "/v1/messages" not in request.target:
@@ -145,7 +145,7 @@ def test_claude_code_goes_on_wherever_the_primary_is_cut(
     done: list[Received] = []
 
     def route(request: Received) -> Script:
-        # What the cut answer's call brought is no sign that the file is written.
+        # A tool call in the cut answer does not mean that the file is written.
         if "toolu_1" in request.body.decode():
             done.append(request)
             return scripted.reply("The file is written.")

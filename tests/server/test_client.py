@@ -1,4 +1,4 @@
-"""Reading a request: bounded, decoded, and noticing when the client leaves."""
+"""The client's side of a request: its body is bounded and decoded, its disconnect is noticed."""
 
 import asyncio
 import gzip
@@ -44,11 +44,11 @@ def read(receive: Receive, limit: int = 100, encoding: bytes | None = None) -> b
     return asyncio.run(read_body(receive, dict(headers), limit))
 
 
-def test_the_pieces_make_the_body() -> None:
+def test_the_body_is_joined_from_its_pieces() -> None:
     assert read(receiving(body(b"one", more=True), body(b"two"))) == b"onetwo"
 
 
-def test_the_limit_holds_for_what_is_sent_and_for_what_it_unpacks_to() -> None:
+def test_the_limit_holds_for_the_encoded_and_the_decoded_body() -> None:
     assert read(receiving(body(b"x" * 100))) == b"x" * 100
     with pytest.raises(TooLarge):
         read(receiving(body(b"x" * 60, more=True), body(b"x" * 60)))
@@ -59,12 +59,12 @@ def test_the_limit_holds_for_what_is_sent_and_for_what_it_unpacks_to() -> None:
 
 
 @pytest.mark.parametrize("encoding", [b"br", b"gzip"])
-def test_what_cannot_be_unpacked_is_said(encoding: bytes) -> None:
+def test_a_body_that_does_not_decode_is_refused(encoding: bytes) -> None:
     with pytest.raises(BadEncoding):
         read(receiving(body(b"nonsense")), encoding=encoding)
 
 
-def test_a_client_that_leaves_while_sending_is_noticed() -> None:
+def test_a_disconnect_during_the_body_is_noticed() -> None:
     with pytest.raises(ClientGone):
         read(receiving(body(b"one", more=True), GONE))
 
@@ -83,14 +83,14 @@ class Connected:
             self.on_gone()
 
 
-def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
+def test_a_disconnect_cancels_the_work() -> None:
     async def story() -> None:
         client = Connected()
         asyncio.get_running_loop().call_soon(client.leave)
         with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
             await asyncio.Event().wait()
         with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
-            raise AssertionError("nothing is begun for who has left")
+            raise AssertionError("no work begins after a disconnect")
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()
@@ -98,7 +98,7 @@ def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
     asyncio.run(story())
 
 
-def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() -> None:
+def test_a_disconnect_after_the_block_cancels_nothing() -> None:
     async def story() -> None:
         client = Connected()
         with while_connected({CONNECTION_KEY: client}):
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_in_the_last_moment_cancels_nothing_that_follows() 
     asyncio.run(story())
 
 
-def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> None:
+def test_without_a_disconnect_results_and_cancellations_pass() -> None:
     async def story() -> int:
         with while_connected({CONNECTION_KEY: Connected()}):
             await asyncio.sleep(0)
@@ -125,7 +125,7 @@ def test_a_client_that_stays_changes_nothing_and_a_cancellation_stays_one() -> N
         asyncio.run(cancelled())
 
 
-def test_a_cancellation_is_heard_although_the_client_leaves_too() -> None:
+def test_another_cancellation_at_the_same_time_is_not_lost() -> None:
     async def story() -> None:
         client = Connected()
         task = asyncio.current_task()

@@ -24,11 +24,11 @@ from tests.server.test_metrics import scraped
 STREAMS = 200
 HELD = 1000
 PADDING = 40_000
-"""Bytes of a request, where it shall be seen whether somebody keeps it."""
+"""Bytes of a request, large enough to notice if it stays in memory."""
 
 
 def meeting(then: Callable[[Received], Script]) -> Script:
-    """Answers nobody until all are there."""
+    """Answers when all requests have arrived."""
     there: list[Received] = []
     all_there = asyncio.Event()
 
@@ -62,7 +62,7 @@ async def ask(
     return response.headers["x-ccfallback-provider"], response.text
 
 
-def test_streams_that_fail_and_go_on_together_are_all_counted_and_none_waits(
+def test_simultaneous_failovers_are_all_counted_and_none_waits(
     chain: Callable[..., Chain],
 ) -> None:
     refuse = meeting(lambda _request: scripted.error(500, "api_error"))
@@ -135,7 +135,7 @@ class Weather:
         self.chain = chain(self._primary, self._spare, more=rules)
 
     async def _primary(self, request: Received, connection: Connection) -> None:
-        # One fault after the other, so that whoever asks again meets another one.
+        # One fault after the other, so that the next attempt meets another one.
         script = echo(request) if self.healthy.is_set() else next(self._faults)
         await script(request, connection)
 
@@ -174,7 +174,7 @@ def talking() -> httpx.AsyncClient:
     return httpx.AsyncClient(limits=limits, timeout=60, trust_env=False)
 
 
-def test_mixed_faults_while_the_breaker_opens_and_closes_lose_and_miscount_nothing(
+def test_mixed_faults_while_the_breaker_opens_and_closes_lose_no_request_and_no_count(
     chain: Callable[..., Chain],
 ) -> None:
     weather = Weather(chain)
@@ -224,7 +224,7 @@ def test_mixed_faults_while_the_breaker_opens_and_closes_lose_and_miscount_nothi
     assert proxy.state["fallback1"]["consecutiveFailures"] == 0
 
 
-def test_what_streams_took_is_given_back(chain: Callable[..., Chain]) -> None:
+def test_streams_release_their_memory_and_connections(chain: Callable[..., Chain]) -> None:
     weather = Weather(chain)
     padding = "x" * PADDING
 
@@ -258,7 +258,7 @@ def test_what_streams_took_is_given_back(chain: Callable[..., Chain]) -> None:
     assert second - first < STREAMS * PADDING // 3
 
 
-def test_nobody_else_waits_for_a_disk_that_hangs(
+def test_a_hanging_disk_delays_no_other_request(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def primary(request: Received, connection: Connection) -> None:

@@ -81,7 +81,7 @@ def words_for(paths: Paths) -> list[str]:
 
 
 async def signed(request: Received, connection: Connection) -> None:
-    """An answer with a thought, signed anew each time: the proxy notes by whom."""
+    """An answer with thinking, signed anew each time: the proxy remembers the signer."""
     thought = {"type": "thinking", "thinking": "hm", "signature": token_hex(20)}
     text = {"type": "text", "text": "ok"}
     await scripted.reply([thought, text])(request, connection)
@@ -188,7 +188,7 @@ def test_a_restart_gets_the_same_port_at_once(
     port = url.rpartition(":")[2]
     with httpx.Client() as idle:
         for _ in range(3):
-            # Closed by the server at its end, or by nobody: TIME_WAIT on one side or the other.
+            # Closed by the server at its end, or not at all: TIME_WAIT on one side or the other.
             httpx.get(url, headers={"connection": "close"})
         idle.get(url)
         for _ in range(3):
@@ -230,7 +230,7 @@ def goes_on_from_memory(paths: Paths, **how: Any) -> None:
             out, err = process.communicate(timeout=20)
             assert process.returncode == 0
         finally:
-            # Else whatever fails above would wait for a server that nobody stops.
+            # Else a failure above would wait for a server that is never stopped.
             process.kill()
     assert (out + err).count("can't be saved") == 1
     assert (out + err).count("log can't be written") == 1

@@ -1,4 +1,4 @@
-"""Who comes in, and what every answer carries."""
+"""Which requests the gate admits, and the headers of every response."""
 
 import re
 import socket
@@ -15,18 +15,18 @@ TOKENS = '[[tokens]]\ntoken = "first-access-token"\n[[tokens]]\ntoken = "second-
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nowhere", "/v1/models", "/v1/messages"])
-def test_every_answer_carries_a_request_id(chain: Callable[..., Chain], path: str) -> None:
+def test_every_response_has_a_request_id(chain: Callable[..., Chain], path: str) -> None:
     response = httpx.get(chain(scripted.html(500)).url + path)
     assert re.fullmatch(r"ccr-\d{13}_[a-z0-9]{7}", response.headers["ccr-request-id"])
 
 
-def test_a_given_request_id_is_used(chain: Callable[..., Chain]) -> None:
+def test_a_request_id_of_the_client_is_used(chain: Callable[..., Chain]) -> None:
     response = httpx.get(chain(scripted.html()).url, headers={"ccr-request-id": "my.id:1_x-2"})
     assert response.headers["ccr-request-id"] == "my.id:1_x-2"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü", "a\tb"])
-def test_a_strange_request_id_is_not(chain: Callable[..., Chain], given: str) -> None:
+def test_a_malformed_request_id_is_replaced(chain: Callable[..., Chain], given: str) -> None:
     headers = [(b"ccr-request-id", given.encode("latin-1"))]
     response = httpx.get(chain(scripted.html()).url, headers=headers)
     assert response.headers["ccr-request-id"].startswith("ccr-")
@@ -49,14 +49,14 @@ def test_a_strange_request_id_is_not(chain: Callable[..., Chain], given: str) ->
         ("[", 403),
     ],
 )
-def test_only_our_own_host_names_are_served(
+def test_only_allowed_host_names_are_served(
     chain: Callable[..., Chain], host: str, status: int
 ) -> None:
     running = chain(scripted.html(), more='[server]\nallowed_hosts = ["box.internal"]\n')
     assert httpx.get(running.url, headers={"host": host}).status_code == status
 
 
-def test_a_foreign_page_may_not_call(chain: Callable[..., Chain]) -> None:
+def test_a_foreign_web_page_is_refused(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("no"))
     for origin in ("https://evil.example", "null", "http://localhost:3000"):
         response = httpx.post(f"{running.url}/v1/messages", json=ASK, headers={"origin": origin})
@@ -66,7 +66,7 @@ def test_a_foreign_page_may_not_call(chain: Callable[..., Chain]) -> None:
     assert running.proxy.events("auth.failure")
 
 
-def test_an_allowed_page_may_call(chain: Callable[..., Chain]) -> None:
+def test_an_allowed_web_page_is_admitted(chain: Callable[..., Chain]) -> None:
     running = chain(
         scripted.reply("ok"), more='[server]\nallowed_origins = ["https://page.example"]\n' + TOKENS
     )
@@ -92,7 +92,7 @@ def test_an_allowed_page_may_call(chain: Callable[..., Chain]) -> None:
         {"x-api-key": "first-access-token"},
     ],
 )
-def test_a_token_lets_in_and_goes_no_further(
+def test_an_access_token_admits_and_is_not_sent_upstream(
     chain: Callable[..., Chain], headers: dict[str, str]
 ) -> None:
     running = chain(scripted.reply("ok"), more=TOKENS)
@@ -101,7 +101,9 @@ def test_a_token_lets_in_and_goes_no_further(
     assert "access-token" not in str(running.primary.received[0].headers)
 
 
-def test_the_users_key_passes_beside_a_token(chain: Callable[..., Chain]) -> None:
+def test_the_users_key_is_sent_upstream_if_the_token_has_its_own_header(
+    chain: Callable[..., Chain],
+) -> None:
     running = chain(scripted.reply("ok"), more=TOKENS)
     headers = {"x-ccf-api-key": "first-access-token", "authorization": "Bearer users-login"}
     httpx.post(f"{running.url}/v1/messages", json=ASK, headers=headers)
@@ -110,7 +112,7 @@ def test_the_users_key_passes_beside_a_token(chain: Callable[..., Chain]) -> Non
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/models", "/api/hello", "/metrics"])
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}, {"x-ccf-api-key": ""}])
-def test_without_a_token_nothing_is_served(
+def test_a_request_without_a_token_is_refused(
     chain: Callable[..., Chain], path: str, headers: dict[str, str]
 ) -> None:
     running = chain(scripted.reply("no"), more=TOKENS)
@@ -125,11 +127,11 @@ def test_without_a_token_nothing_is_served(
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
-def test_the_own_pages_need_no_token(chain: Callable[..., Chain], path: str) -> None:
+def test_the_proxys_own_pages_need_no_token(chain: Callable[..., Chain], path: str) -> None:
     assert httpx.get(chain(scripted.html(), more=TOKENS).url + path).status_code == 200
 
 
-def test_every_host_header_counts_and_one_there_must_be(chain: Callable[..., Chain]) -> None:
+def test_every_host_header_is_checked_and_one_is_required(chain: Callable[..., Chain]) -> None:
     port = int(chain(scripted.html()).url.rpartition(":")[2])
     for hosts in ("", "host: localhost\r\nhost: evil.example\r\n"):
         with socket.create_connection(("127.0.0.1", port)) as client:

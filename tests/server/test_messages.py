@@ -1,4 +1,4 @@
-"""`POST /v1/messages` over real sockets: what reaches whom, and how it comes back."""
+"""`POST /v1/messages` over real sockets: what the providers receive, and what the client gets."""
 
 import asyncio
 import gzip
@@ -112,7 +112,7 @@ def test_the_primary_gets_the_clients_bytes_and_the_client_the_primarys(
         scripted.close,
     ],
 )
-def test_every_fault_of_the_primary_is_passed_over(
+def test_every_fault_of_the_primary_leads_to_failover(
     chain: Callable[..., Chain], fault: Script, stream: bool
 ) -> None:
     running = chain(fault, scripted.reply("from the fallback"))
@@ -123,7 +123,7 @@ def test_every_fault_of_the_primary_is_passed_over(
     assert response.headers["x-ccfallback-attempts"] == "2"
 
 
-def test_an_error_without_a_type_is_classed_by_its_code(chain: Callable[..., Chain]) -> None:
+def test_an_error_without_a_type_is_classified_by_its_code(chain: Callable[..., Chain]) -> None:
     body = b'{"error":{"code":404,"message":"no such model"}}'
     running = chain(scripted.answer(200, body), scripted.reply("spare"))
     assert ask(running).headers["x-ccfallback-provider"] == "fallback1"
@@ -132,7 +132,7 @@ def test_an_error_without_a_type_is_classed_by_its_code(chain: Callable[..., Cha
     assert running.proxy.state["anthropic-primary"]["models"]["claude-x"]["consecutiveFailures"]
 
 
-def test_a_refused_connection_and_an_unknown_host_are_passed_over(
+def test_a_refused_connection_and_an_unknown_host_lead_to_failover(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
 ) -> None:
     last = upstream(scripted.reply("still here"))
@@ -162,7 +162,7 @@ def test_a_silent_primary_costs_its_timeout_and_no_more(
     assert state["cooldownUntil"] > state["lastFailure"]
 
 
-def test_a_stream_that_stalls_before_its_content_is_passed_over(
+def test_a_stream_that_stalls_before_its_content_leads_to_failover(
     chain: Callable[..., Chain],
 ) -> None:
     stalling = scripted.stream([EVENTS[0]], then=scripted.hang)
@@ -181,7 +181,7 @@ def test_a_stream_that_stalls_before_its_content_is_passed_over(
         saying(b"event: x\ndata: {nonsense\n\n"),
     ],
 )
-def test_an_answer_that_breaks_after_it_began_is_dropped_and_never_ended(
+def test_an_answer_that_breaks_after_the_commit_point_is_dropped(
     chain: Callable[..., Chain], fault: Script
 ) -> None:
     seen = threading.Event()
@@ -214,7 +214,7 @@ def test_an_answer_that_breaks_after_it_began_is_dropped_and_never_ended(
     assert "second try" in ask(running, stream=True).text
 
 
-def test_an_error_that_comes_together_with_the_first_text_still_goes_to_the_next_provider(
+def test_an_error_in_the_same_read_as_the_first_text_leads_to_failover(
     chain: Callable[..., Chain],
 ) -> None:
     at_once = scripted.stream([b"".join([*EVENTS[:3], OVERLOADED])])
@@ -243,7 +243,7 @@ def test_the_stream_reaches_the_client_as_it_comes(chain: Callable[..., Chain]) 
     assert rest.endswith(EVENTS[-1])
 
 
-def test_an_answer_with_a_broken_head_goes_to_the_next_provider(
+def test_an_answer_with_a_broken_head_leads_to_failover(
     chain: Callable[..., Chain],
 ) -> None:
     whole = msgspec.json.encode(scripted.message("fine"))
@@ -255,7 +255,7 @@ def test_an_answer_with_a_broken_head_goes_to_the_next_provider(
 
 
 @pytest.mark.parametrize("end", [cut, scripted.reset, scripted.hang])
-def test_an_answer_that_breaks_after_its_stop_reason_is_whole(
+def test_an_answer_that_breaks_after_its_stop_reason_is_complete(
     chain: Callable[..., Chain], end: Script
 ) -> None:
     running = chain(scripted.stream(EVENTS[:-1], then=end), more="[timeouts]\nidle = 0.2\n")
@@ -276,12 +276,12 @@ def test_pings_keep_a_stream_waiting_for_its_first_content(chain: Callable[..., 
     assert ask(running, stream=True).headers["x-ccfallback-provider"] == "anthropic-primary"
 
 
-def test_a_stream_that_goes_on_after_its_end_is_ended_there(chain: Callable[..., Chain]) -> None:
+def test_what_follows_the_last_event_is_not_read(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.stream([*EVENTS, *EVENTS], then=scripted.hang))
     assert ask(running, stream=True).content == b"".join(EVENTS)
 
 
-def test_a_missing_last_event_is_no_fault_after_a_stop_reason(chain: Callable[..., Chain]) -> None:
+def test_the_last_event_may_be_missing_after_a_stop_reason(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.stream(EVENTS[:-1]), scripted.reply("no"))
     assert ask(running, stream=True).content == b"".join(EVENTS[:-1])
 
@@ -301,7 +301,7 @@ def test_the_failover_list_decides_about_the_primary(chain: Callable[..., Chain]
     assert running.fallback.received == []
 
 
-def test_login_refusals_at_the_same_instant_do_not_bench_the_primary(
+def test_login_refusals_at_the_same_instant_do_not_open_the_breaker(
     chain: Callable[..., Chain],
 ) -> None:
     refused = scripted.error(401, "authentication_error")
@@ -314,7 +314,7 @@ def test_login_refusals_at_the_same_instant_do_not_bench_the_primary(
     assert "anthropic-primary" not in running.proxy.state
 
 
-def test_model_names_are_mapped_and_the_rest_stays(
+def test_model_names_are_mapped_and_nothing_else_changes(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
 ) -> None:
     other = upstream(scripted.reply("mapped"))
@@ -352,7 +352,9 @@ def test_a_whole_answer_to_a_stream_request_becomes_a_stream(chain: Callable[...
     assert "all at once" in response.text
 
 
-def test_a_stream_for_a_whole_answer_becomes_one(chain: Callable[..., Chain]) -> None:
+def test_a_stream_for_a_whole_message_request_becomes_a_message(
+    chain: Callable[..., Chain],
+) -> None:
     response = ask(chain(scripted.stream(EVENTS)), stream=False)
     assert response.headers["content-type"] == "application/json"
     assert response.json()["content"] == [{"type": "text", "text": "partial text"}]
@@ -372,7 +374,7 @@ def test_without_fallbacks_the_primarys_own_failure_is_the_answer(
     assert models["claude-x"]["cooldownUntil"] is None
 
 
-def test_without_fallbacks_an_unreachable_primary_is_said(
+def test_without_fallbacks_an_unreachable_primary_is_reported(
     running: Callable[[str], RunningProxy],
 ) -> None:
     proxy = running('[primary]\nbase_url = "http://127.0.0.1:1"\n')
@@ -384,7 +386,7 @@ def test_without_fallbacks_an_unreachable_primary_is_said(
     assert response.json()["request_id"] == response.headers["ccr-request-id"]
 
 
-def test_when_all_fail_the_error_says_who_and_how(chain: Callable[..., Chain]) -> None:
+def test_when_all_fail_the_error_lists_each_failure(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(529, "overloaded_error"), scripted.error(500, "api_error"))
     response = ask(running)
     error = response.json()["error"]
@@ -402,7 +404,7 @@ def test_when_all_fail_the_error_says_who_and_how(chain: Callable[..., Chain]) -
     assert "x-should-retry" not in response.headers
 
 
-def test_a_short_cooldown_is_told_to_the_client(chain: Callable[..., Chain]) -> None:
+def test_a_short_cooldown_becomes_a_retry_after_header(chain: Callable[..., Chain]) -> None:
     busy = scripted.error(429, "rate_limit_error", headers={"retry-after": "20"})
     response = ask(chain(busy, busy))
     assert 1 <= int(response.headers["retry-after"]) <= 20
@@ -420,7 +422,7 @@ def test_failures_that_need_a_person_are_not_retried(chain: Callable[..., Chain]
     assert told == {"x-should-retry": "false"}
 
 
-def test_three_failures_open_the_breaker_and_the_valve_is_the_last_try(
+def test_three_failures_open_the_breaker_and_the_valve_is_the_last_attempt(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
@@ -444,7 +446,7 @@ def test_a_failure_is_in_the_file_before_the_response_ends(chain: Callable[..., 
         assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == expected
 
 
-def test_a_client_that_leaves_in_mid_stream_cancels_the_upstream(
+def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(
     chain: Callable[..., Chain],
 ) -> None:
     left = threading.Event()
@@ -481,7 +483,7 @@ def test_a_pooled_connection_that_was_closed_meanwhile_costs_nothing(
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[1]", b'"x"', b'{"a":', b"\xff{}"])
-def test_a_body_that_is_no_object_is_refused(chain: Callable[..., Chain], body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(chain: Callable[..., Chain], body: bytes) -> None:
     response = httpx.post(f"{chain(scripted.reply('no')).url}/v1/messages", content=body)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
@@ -501,7 +503,7 @@ def test_a_body_over_the_limit_is_refused(chain: Callable[..., Chain], chunked: 
     assert response.status_code == 413
 
 
-def test_nothing_a_fallback_gets_holds_the_users_credentials(chain: Callable[..., Chain]) -> None:
+def test_a_fallback_never_gets_the_users_credentials(chain: Callable[..., Chain]) -> None:
     user = msgspec.json.encode({"device_id": "device-of-the-user", "session_id": "s"}).decode()
     body = {
         **ASK,

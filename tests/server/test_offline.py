@@ -1,4 +1,4 @@
-"""This machine's own network down: nobody is blamed, requests wait briefly and then go on."""
+"""While this machine is offline no provider is blamed, and requests wait briefly."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ def seen() -> Any:
     return msgspec.json.decode(done.stdout)
 
 
-def test_while_the_network_is_down_nobody_is_blamed(seen: Any) -> None:
+def test_while_the_network_is_down_no_provider_is_blamed(seen: Any) -> None:
     down = seen["down"]
     assert down["status"] == 502
     assert "this machine seems to be offline" in down["text"]
@@ -35,7 +35,7 @@ def test_while_the_network_is_down_nobody_is_blamed(seen: Any) -> None:
     assert set(down["reasons"]) == {"no route to host"}
 
 
-def test_a_request_waits_and_looks_again_for_as_long_as_it_may(seen: Any) -> None:
+def test_a_request_tries_again_until_its_wait_is_over(seen: Any) -> None:
     # At once, after 0.5 s, after 1.0 s, and at the end of the 1.2 s; each time both hosts.
     assert seen["down"]["events"].count("provider.attempt") == 8
     assert seen["down"]["headers"]["x-ccfallback-attempts"] == "2"

@@ -63,7 +63,7 @@ def plain(message: anthropic.types.Message) -> list[dict[str, Any]]:
     return blocks
 
 
-def test_the_official_client_finds_nothing_odd(both: Start) -> None:
+def test_the_official_client_accepts_every_answer(both: Start) -> None:
     proxy, _, other = both(scripted_openai.reply(CONTENT))
     with anthropic.Anthropic(base_url=proxy.url, api_key="users-key", max_retries=0) as client:
         whole = client.messages.create(**{**ASK, "max_tokens": 1000})
@@ -82,7 +82,7 @@ def test_the_official_client_finds_nothing_odd(both: Start) -> None:
         assert request.json["model"] == "claude-x"
 
 
-def test_quirks_are_obeyed(both: Start) -> None:
+def test_the_providers_quirks_are_applied(both: Start) -> None:
     more = 'max_output_tokens = 8192\nmax_tokens_field = "max_completion_tokens"\n'
     proxy, _, other = both(scripted_openai.reply("ok"), more=more)
     assert httpx.post(f"{proxy.url}/v1/messages", json=ASK).status_code == 200
@@ -105,7 +105,7 @@ def test_quirks_are_obeyed(both: Start) -> None:
         scripted.reset,
     ],
 )
-def test_every_fault_moves_on(
+def test_every_fault_leads_to_failover(
     both: Start, upstream: Callable[..., ScriptedUpstream], fault: Script, stream: bool
 ) -> None:
     spare = upstream(scripted.reply("from the last"))
@@ -116,7 +116,7 @@ def test_every_fault_moves_on(
     assert "from the last" in response.text
 
 
-def test_a_cut_stream_is_dropped_and_never_ended(both: Start) -> None:
+def test_a_cut_stream_is_dropped(both: Start) -> None:
     async def cut(_request: Received, _connection: scripted.Connection) -> None:
         raise Hangup
 
@@ -128,7 +128,7 @@ def test_a_cut_stream_is_dropped_and_never_ended(both: Start) -> None:
             b"".join(parts)
 
 
-def test_a_full_context_lets_the_client_compact(both: Start) -> None:
+def test_a_full_context_is_reported_so_that_the_client_compacts(both: Start) -> None:
     words = "This model's maximum context length is 131072 tokens. You requested 140000 tokens."
     proxy, _, _ = both(scripted_openai.error(400, "context_length_exceeded", words))
     response = httpx.post(f"{proxy.url}/v1/messages", json=ASK)
@@ -174,7 +174,7 @@ def test_thinking_of_a_fallback_never_reaches_the_primary(both: Start) -> None:
     assert roles == ["user", "assistant", "user", "assistant", "tool", "tool"]
 
 
-def test_counting_goes_past_a_provider_that_cannot(both: Start) -> None:
+def test_a_provider_without_a_counting_endpoint_is_skipped(both: Start) -> None:
     proxy, _, other = both(scripted_openai.reply("no"))
     body = {"model": "claude-x", "messages": ASK["messages"], "tools": TOOLS}
     response = httpx.post(f"{proxy.url}/v1/messages/count_tokens", json=body)

@@ -1,4 +1,4 @@
-"""Thinking goes back only to whoever signed it, over real sockets."""
+"""Signed thinking goes back only to the provider that signed it, over real sockets."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What must not be seen is seen nowhere, and what must not be sent is not sent.
+"""No secret is shown, logged or sent to another server.
 
 Keys, tokens and content stay out of whatever a person might paste into a bug report; a redirect
 takes no credential elsewhere; nothing that is configured can end a line on the wire.
@@ -63,7 +63,7 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_handed_around_shows_no_secret(value: object) -> None:
+def test_no_repr_shows_a_secret(value: object) -> None:
     assert HIDDEN not in repr(value)
     # As asyncio shows the arguments of a callback that went wrong.
     assert HIDDEN not in f"{[value]!r} {value}"
@@ -133,7 +133,7 @@ TALKATIVE = {
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("answer", TALKATIVE.values(), ids=TALKATIVE)
-def test_what_an_upstream_quotes_is_told_to_nobody(
+def test_what_an_upstream_quotes_is_not_repeated(
     upstream: Callable[..., ScriptedUpstream],
     running: Callable[[str], RunningProxy],
     answer: Script,
@@ -159,7 +159,7 @@ def test_what_an_upstream_quotes_is_told_to_nobody(
     assert QUOTED not in seen
 
 
-def test_a_fault_of_ours_tells_where_it_is_and_nothing_that_it_held(
+def test_an_internal_error_is_logged_with_its_place_and_without_its_text(
     chain: Callable[..., Chain],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -193,7 +193,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
-def test_a_broken_configuration_is_told_without_its_secrets(
+def test_a_broken_configuration_is_reported_without_its_secrets(
     running: Callable[[str], RunningProxy], broken: str
 ) -> None:
     proxy = running("")
@@ -205,7 +205,7 @@ def test_a_broken_configuration_is_told_without_its_secrets(
 
 
 @pytest.mark.parametrize("url", ["https://me:pass-word@b.test", "https://pass-word@b.test/v1"])
-def test_a_url_with_credentials_is_refused_in_clear_words(url: str) -> None:
+def test_a_url_with_credentials_is_refused_with_a_reason(url: str) -> None:
     with pytest.raises(Expected, match="without a name or password in it") as refused:
         http_url(url)
     assert refused.value.hide
@@ -216,7 +216,7 @@ MOVED = (301, 302, 303, 307, 308)
 
 
 @pytest.mark.parametrize("status", MOVED)
-def test_a_redirect_is_not_followed_and_somebody_else_answers(
+def test_a_redirect_is_not_followed_and_leads_to_failover(
     chain: Callable[..., Chain], upstream: Callable[..., ScriptedUpstream], status: int
 ) -> None:
     elsewhere = upstream(scripted.reply("stolen"))
@@ -231,7 +231,7 @@ def test_a_redirect_is_not_followed_and_somebody_else_answers(
 
 @pytest.mark.parametrize("status", MOVED)
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/files", "/api/hello"])
-def test_what_is_passed_through_is_not_followed_either(
+def test_a_redirect_of_a_passed_through_request_is_not_followed_either(
     chain: Callable[..., Chain],
     upstream: Callable[..., ScriptedUpstream],
     status: int,
@@ -274,7 +274,7 @@ def test_what_the_configuration_takes_is_one_line_of_a_head(headers: dict[str, s
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-def test_a_key_from_elsewhere_that_would_end_a_line_is_not_sent(
+def test_a_key_from_outside_the_configuration_that_would_end_a_line_is_not_sent(
     chain: Callable[..., Chain],
     upstream: Callable[..., ScriptedUpstream],
     running: Callable[[str], RunningProxy],
@@ -316,7 +316,7 @@ def raw(url: str, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("given_id", ODD_IDS, ids=range(len(ODD_IDS)))
-def test_an_odd_request_id_is_replaced_and_stands_nowhere(
+def test_a_malformed_request_id_is_replaced_everywhere(
     chain: Callable[..., Chain], given_id: bytes
 ) -> None:
     running = chain(scripted.reply("ok"), more='[log]\nlevel = "debug"\n')
@@ -336,7 +336,7 @@ def test_an_odd_request_id_is_replaced_and_stands_nowhere(
 
 
 @pytest.mark.parametrize("line", [b"a\x00b", b"a\rx-injected: 1", b"a\nx y"])
-def test_a_request_id_that_breaks_its_line_is_no_request(
+def test_a_request_id_that_breaks_its_line_is_refused(
     chain: Callable[..., Chain], line: bytes
 ) -> None:
     running = chain(scripted.reply("ok"))
@@ -348,7 +348,7 @@ def test_a_request_id_that_breaks_its_line_is_no_request(
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-def test_the_reprs_are_still_of_use() -> None:
+def test_the_reprs_are_still_useful() -> None:
     assert "name='b'" in repr(PROVIDER)
     assert "id='id'" in repr(Context("id", CONFIG, HEADERS, frozenset()))
     assert replace(PROVIDER, base_url="https://c.test") != PROVIDER

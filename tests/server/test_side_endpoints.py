@@ -93,7 +93,7 @@ def test_the_primary_lists_its_models(chain: Callable[..., Chain]) -> None:
     assert running.primary.received[0].target == "/v1/models?limit=1000"
 
 
-def test_mapped_models_are_listed_when_the_primary_is_silent(
+def test_mapped_models_are_listed_if_the_primary_gives_no_list(
     running: Callable[[str], RunningProxy],
 ) -> None:
     proxy = running(
@@ -109,7 +109,7 @@ def test_mapped_models_are_listed_when_the_primary_is_silent(
     assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
 
 
-def test_the_front_page_says_who_is_here(chain: Callable[..., Chain]) -> None:
+def test_the_front_page_names_the_program_and_its_version(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.html(), scripted.html())
     page = httpx.get(running.url)
     assert page.headers["content-type"].startswith("text/plain")
@@ -118,7 +118,7 @@ def test_the_front_page_says_who_is_here(chain: Callable[..., Chain]) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_health_tells_who_may_be_asked_and_no_secret(chain: Callable[..., Chain]) -> None:
+def test_health_lists_the_providers_without_a_secret(chain: Callable[..., Chain]) -> None:
     busy = scripted.error(429, "rate_limit_error", headers={"retry-after": "600"})
     running = chain(busy, scripted.reply("ok"))
     httpx.post(f"{running.url}/v1/messages", json={**COUNT, "max_tokens": 1})
@@ -139,7 +139,7 @@ def test_health_tells_who_may_be_asked_and_no_secret(chain: Callable[..., Chain]
     assert "fallback-key" not in response.text
 
 
-def test_an_unknown_path_is_an_error_in_the_usual_envelope(chain: Callable[..., Chain]) -> None:
+def test_an_unknown_path_is_an_error_in_anthropics_envelope(chain: Callable[..., Chain]) -> None:
     response = httpx.get(f"{chain(scripted.html()).url}/nowhere")
     assert response.status_code == 404
     assert response.json()["error"]["type"] == "not_found_error"
@@ -147,12 +147,12 @@ def test_an_unknown_path_is_an_error_in_the_usual_envelope(chain: Callable[..., 
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-def test_a_wrong_method_is_said(chain: Callable[..., Chain], path: str) -> None:
+def test_a_wrong_method_is_refused(chain: Callable[..., Chain], path: str) -> None:
     response = httpx.get(chain(scripted.html()).url + path)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-def test_a_request_passes_as_it_is(chain: Callable[..., Chain]) -> None:
+def test_a_request_is_passed_through_unchanged(chain: Callable[..., Chain]) -> None:
     running = chain(
         scripted.answer(
             207, b"anything", "x/y", {"x-own": "1", "connection": "x-hop", "x-hop": "1"}
@@ -176,13 +176,13 @@ def test_a_request_passes_as_it_is(chain: Callable[..., Chain]) -> None:
     assert running.fallback.received == []
 
 
-def test_errors_pass_and_count_for_nothing(chain: Callable[..., Chain]) -> None:
+def test_errors_are_passed_through_and_count_for_nothing(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(529, "overloaded_error"))
     assert httpx.get(f"{running.url}/api/oauth/usage").status_code == 529
     assert running.proxy.state == {}
 
 
-def test_a_compressed_answer_passes_compressed(chain: Callable[..., Chain]) -> None:
+def test_a_compressed_response_stays_compressed(chain: Callable[..., Chain]) -> None:
     packed = gzip.compress(b"hello")
     running = chain(scripted.answer(200, packed, headers={"content-encoding": "gzip"}))
     with httpx.stream("GET", f"{running.url}/v1/x") as response:
@@ -197,13 +197,13 @@ def test_head_has_no_body(chain: Callable[..., Chain]) -> None:
     assert running.primary.received[0].method == "HEAD"
 
 
-def test_a_chunked_body_passes(chain: Callable[..., Chain]) -> None:
+def test_a_chunked_body_is_passed_through(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b"ok"))
     httpx.post(f"{running.url}/v1/files", content=iter([b"one", b"two"]))
     assert running.primary.received[0].body == b"onetwo"
 
 
-def test_an_unreachable_primary_is_said(running: Callable[[str], RunningProxy]) -> None:
+def test_an_unreachable_primary_is_reported(running: Callable[[str], RunningProxy]) -> None:
     proxy = running('[primary]\nbase_url = "http://127.0.0.1:1"\n')
     response = httpx.get(f"{proxy.url}/v1/organizations")
     assert (response.status_code, response.json()["error"]["type"]) == (502, "proxy_error")
@@ -218,7 +218,7 @@ def test_a_disabled_primary_gets_nothing(chain: Callable[..., Chain]) -> None:
     assert running.primary.received == []
 
 
-def test_an_answer_that_breaks_is_not_ended(chain: Callable[..., Chain]) -> None:
+def test_a_response_that_breaks_off_is_dropped(chain: Callable[..., Chain]) -> None:
     async def cut(_request: scripted.Received, _connection: scripted.Connection) -> None:
         raise scripted.Hangup
 
@@ -230,7 +230,7 @@ def test_an_answer_that_breaks_is_not_ended(chain: Callable[..., Chain]) -> None
     raise AssertionError("the broken answer looked whole")
 
 
-def test_a_path_is_not_resolved(chain: Callable[..., Chain]) -> None:
+def test_the_dots_in_a_path_are_not_resolved(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b"ok"))
     port = int(running.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as client:
@@ -240,9 +240,7 @@ def test_a_path_is_not_resolved(chain: Callable[..., Chain]) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_client_that_leaves_cancels_the_upstream(
-    chain: Callable[..., Chain], method: str
-) -> None:
+def test_a_client_that_leaves_closes_the_upstream(chain: Callable[..., Chain], method: str) -> None:
     arrived, left = threading.Event(), threading.Event()
 
     async def until_left(_request: scripted.Received, connection: scripted.Connection) -> None:
@@ -260,7 +258,7 @@ def test_a_client_that_leaves_cancels_the_upstream(
     assert left.wait(10)
 
 
-def test_a_loop_is_noticed_here_too(chain: Callable[..., Chain]) -> None:
+def test_a_loop_is_refused_here_too(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b"ok"))
     httpx.get(f"{running.url}/v1/x")
     via = running.primary.received[0].header("via")

@@ -40,7 +40,7 @@ SWITCHES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: next(iter(switch)))
-def test_no_key_of_the_configuration_switches_it_off(switch: dict[str, Any]) -> None:
+def test_no_configuration_key_switches_verification_off(switch: dict[str, Any]) -> None:
     provider = {"name": "b", "base_url": "https://b.test", **switch}
     tables = [switch, {"providers": [provider]}]
     tables += [{section: switch} for section in ("network", "primary", "server", "timeouts")]
@@ -49,7 +49,7 @@ def test_no_key_of_the_configuration_switches_it_off(switch: dict[str, Any]) -> 
             parse(table, formats=FORMATS)
 
 
-def test_no_line_of_the_program_switches_it_off() -> None:
+def test_no_line_of_the_program_switches_verification_off() -> None:
     forbidden = {"CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context"}
     for module in Path(ccfallback.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
@@ -64,7 +64,7 @@ def test_no_line_of_the_program_switches_it_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["good", "other", "expired"])
-def test_no_variable_switches_it_off(
+def test_no_environment_variable_switches_verification_off(
     run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for variable, value in VARIABLES.items():
@@ -83,7 +83,7 @@ def test_no_variable_switches_it_off(
 
 
 @pytest.mark.parametrize("name", ["good", "other", "expired"])
-def test_nor_does_an_outgoing_proxy(
+def test_an_outgoing_proxy_does_not_switch_verification_off(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for variable, value in VARIABLES.items():
@@ -118,7 +118,7 @@ def to(url: str) -> UpstreamRequest:
 
 
 async def refuses(sending: Any) -> None:
-    """The certificate is what is wrong, and says so."""
+    """The reported fault is the certificate."""
     with pytest.raises(ConnectError) as caught:
         await sending
     assert describe_error(caught.value)[1].startswith("TLS certificate refused: ")
