@@ -86,7 +86,7 @@ def keep_lines(epilog: str | None) -> str | None:
 
 
 def parse_duration(text: str, option: str) -> float:
-    """The seconds that an option's value means; raises a usage error if it is no duration."""
+    """The seconds that an option's value means; a usage error if it is not one."""
     from ccfallback.messages.reset_hints import duration
 
     seconds = duration(text)

@@ -62,13 +62,13 @@ def test_on_a_terminal_no_word_of_a_failure_is_split() -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w", encoding="utf-8") as err:
         console = Console(io.StringIO(), io.StringIO(), err, {})
-        console.fail("word " * 30, "`ccfallback config rollback` takes it back")
+        console.fail("word " * 30, "`ccfallback config rollback` undoes it")
         shown = os.read(leader, 65536).decode()
     os.close(leader)
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
     assert {*shown.replace(";", "").split()} <= {
-        *["ccfallback:", "word", "`ccfallback", "config", "rollback`", "takes", "it", "back"]
+        *["ccfallback:", "word", "`ccfallback", "config", "rollback`", "undoes", "it"]
     }
     assert any("`ccfallback config rollback`" in line for line in lines)
 

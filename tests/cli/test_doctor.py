@@ -696,7 +696,7 @@ def test_settings_are_read_in_the_order_in_which_they_override_each_other(tmp_pa
 
 
 def test_the_users_settings_may_be_in_another_folder(tmp_path: Path) -> None:
-    found = sources({"CLAUDE_CONFIG_DIR": str(tmp_path)}, Path("/home/nobody"), tmp_path / "x")
+    found = sources({"CLAUDE_CONFIG_DIR": str(tmp_path)}, Path("/home/other"), tmp_path / "x")
     assert found[1].name == str(tmp_path / "settings.json")
 
 

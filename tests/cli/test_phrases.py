@@ -117,11 +117,11 @@ def test_a_narrow_sparkline_shows_the_newest_values() -> None:
 
 
 def test_words_and_commands_stay_whole() -> None:
-    text = "it is not so; `ccfallback config rollback 3` takes it back\n\nshort"
+    text = "it is not so; `ccfallback config rollback 3` undoes it\n\nshort"
     assert phrases.wrap_text(text, 30).split("\n") == [
         "it is not so;",
         "`ccfallback config rollback 3`",
-        "takes it back",
+        "undoes it",
         "",
         "short",
     ]
