@@ -82,11 +82,13 @@ def explain_command(
         str | None,
         typer.Argument(
             metavar="REQUEST_ID",
-            help="A request's id, or how it begins or ends; else the last one that needed more "
-            "than one attempt.",
+            help="A request id, or its beginning or end; by default the last request with several "
+            "attempts.",
         ),
     ] = None,
-    newest: Annotated[bool, typer.Option("--last", help="Simply the last request.")] = False,
+    newest: Annotated[
+        bool, typer.Option("--last", help="The last request, even with one attempt.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Explain what happened to one request, attempt by attempt.

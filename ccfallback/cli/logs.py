@@ -67,19 +67,19 @@ class Format(StrEnum):
 @app.command("tail", epilog="Example: ccfallback logs tail -f --status error --since 10m")
 def tail(
     ctx: typer.Context,
-    count: int = typer.Option(20, "-n", "--lines", min=0, metavar="N", help="Lines to begin with."),
-    follow: bool = typer.Option(False, "-f", "--follow", help="Go on with what comes."),
-    status: Status | None = typer.Option(None, help="Only trouble, or only answers."),
+    count: int = typer.Option(20, "-n", "--lines", min=0, metavar="N", help="How many lines."),
+    follow: bool = typer.Option(False, "-f", "--follow", help="Keep printing new lines."),
+    status: Status | None = typer.Option(None, help="Only failures, or only successes."),
     since: str | None = typer.Option(None, metavar="DURATION", help="Only the last 5m, 2h, 1d."),
     level: Level | None = typer.Option(None, help="Only that level and above."),
     provider: str | None = typer.Option(
         None, metavar="NAME", help="Only about one provider.", autocompletion=provider_names
     ),
     request: str | None = typer.Option(
-        None, metavar="ID", help="Only one request, by its id, or how that begins or ends."
+        None, metavar="ID", help="Only one request, by its id, or the beginning or end of it."
     ),
     form: Format = typer.Option(
-        Format.PRETTY, "--format", help="As a story, or the lines as they are."
+        Format.PRETTY, "--format", help="Readable lines, or the log's own."
     ),
     as_json: Json = False,
 ) -> None:

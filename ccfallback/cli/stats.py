@@ -33,13 +33,13 @@ MOST_REASONS: Final = 10
 @app.command("stats", epilog="Example: ccfallback stats --since 7d")
 def stats(
     ctx: typer.Context,
-    since: str = typer.Option("24h", metavar="DURATION", help="The last 90m, 24h, 7d."),
+    since: str = typer.Option("24h", metavar="DURATION", help="The window: the last 90m, 24h, 7d."),
     as_json: Json = False,
 ) -> None:
     """Count requests, failures, latency and tokens of each provider.
 
-    All of it is read from the log, so it reaches back as far as the log does. A request counts
-    when it ends; one that the client gave up is neither answered nor failed.
+    Everything is read from the log, so it goes back as far as the log. A request counts
+    when it ends; one that the client aborted is neither answered nor failed.
     """
     from ccfallback.events.aggregate import Stats
     from ccfallback.events.journal_reader import all_lines

@@ -12,10 +12,10 @@ app = make_app()
 def statusline(ctx: typer.Context, as_json: Json = False) -> None:
     """Print one line for Claude Code's status line.
 
-    It says which provider is tried first, which cool down and until when, and whether the proxy is
+    It shows the provider that is tried first, cooldowns and their ends, and whether the proxy is
     down. It reads what Claude Code pipes to it and always exits with 0.
 
-    To have it in Claude Code, write this into ~/.claude/settings.json by hand; nothing here does:
+    To show it in Claude Code, add this to ~/.claude/settings.json by hand:
 
     {"statusLine": {"type": "command", "command": "ccfallback statusline"}}
     """

@@ -76,16 +76,15 @@ STATES: Final = {
 @app.command("top", epilog="Example: ccfallback top --since 1h")
 def top(
     ctx: typer.Context,
-    since: str = typer.Option("15m", metavar="DURATION", help="What counts: the last 15m, 1h, 1d."),
+    since: str = typer.Option("15m", metavar="DURATION", help="The window: the last 15m, 1h, 1d."),
     interval: str = typer.Option(
-        "1s", metavar="DURATION", help="How often to look: every 500ms, 1s, 5s."
+        "1s", metavar="DURATION", help="How often to refresh: every 500ms, 1s, 5s."
     ),
     as_json: Json = False,
 ) -> None:
     """Watch providers and requests live.
 
-    `q` or Ctrl-C leaves, `p` pauses. In a pipe, or with --json, it shows once how things are. It
-    only looks: nothing is changed.
+    `q` or Ctrl-C quits, `p` pauses. In a pipe, or with --json, it prints once. It changes nothing.
     """
     session = session_of(ctx)
     window, pause = parse_duration(since, "--since"), parse_duration(interval, "--interval")
