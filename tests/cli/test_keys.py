@@ -1,4 +1,4 @@
-"""Keys at once, nothing but keys, and a terminal that is as it was before."""
+"""Keys are read one by one, and the terminal is restored afterwards."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def stdin(tty: Terminal) -> Iterator[io.TextIOWrapper]:
         yield stream
 
 
-def test_a_key_comes_without_a_line(tty: Terminal, stdin: io.TextIOWrapper) -> None:
+def test_a_key_is_read_before_the_end_of_the_line(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     with keys.read_keys(stdin) as pressed:
         assert pressed.available
         tty.press("q")
@@ -38,14 +38,14 @@ def test_a_key_comes_without_a_line(tty: Terminal, stdin: io.TextIOWrapper) -> N
     assert "q" not in tty.shown
 
 
-def test_time_passes_without_one(stdin: io.TextIOWrapper) -> None:
+def test_without_a_key_the_wait_ends_in_time(stdin: io.TextIOWrapper) -> None:
     with keys.read_keys(stdin) as pressed:
         assert pressed.wait(0) == ""
         assert pressed.wait(-1) == ""
 
 
 @pytest.mark.parametrize("sequence", ["\x1b[A", "\x1bOq", "\x1b[<0;3;4M", "\x1b"])
-def test_what_an_arrow_or_a_mouse_sends_is_no_key(
+def test_arrow_keys_and_the_mouse_are_ignored(
     tty: Terminal, stdin: io.TextIOWrapper, sequence: str
 ) -> None:
     with keys.read_keys(stdin) as pressed:
@@ -53,7 +53,7 @@ def test_what_an_arrow_or_a_mouse_sends_is_no_key(
         assert pressed.wait(PATIENCE) == ""
 
 
-def test_suspending_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOWrapper) -> None:
+def test_ctrl_z_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     with keys.read_keys(stdin) as pressed:
         tty.press("\x1a")
         assert pressed.wait(PATIENCE) == keys.SUSPEND
@@ -61,7 +61,7 @@ def test_suspending_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOW
         assert pressed.wait(PATIENCE) == keys.END
 
 
-def test_a_new_size_ends_the_wait(stdin: io.TextIOWrapper) -> None:
+def test_a_resize_ends_the_wait(stdin: io.TextIOWrapper) -> None:
     with keys.read_keys(stdin) as pressed:
         # As the system would for a window that a person draws larger.
         os.kill(os.getpid(), signal.SIGWINCH)
@@ -81,7 +81,7 @@ def as_it_is(tty: Terminal) -> tuple[object, ...]:
     return tty.mode, [signal.getsignal(number) for number in SIGNALS]
 
 
-def test_all_is_as_it_was(tty: Terminal, stdin: io.TextIOWrapper) -> None:
+def test_the_terminal_is_restored(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     before = as_it_is(tty)
     with keys.read_keys(stdin):
         assert not tty.mode[3] & (termios.ICANON | termios.ECHO)
@@ -90,7 +90,7 @@ def test_all_is_as_it_was(tty: Terminal, stdin: io.TextIOWrapper) -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_all_is_as_it_was_after_a_failure(
+def test_the_terminal_is_restored_after_a_failure(
     tty: Terminal, stdin: io.TextIOWrapper, failure: type[BaseException]
 ) -> None:
     before = as_it_is(tty)
@@ -100,7 +100,7 @@ def test_all_is_as_it_was_after_a_failure(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_ends_us_gives_the_terminal_back(
+def test_a_signal_that_ends_the_process_restores_the_terminal(
     tty: Terminal, stdin: io.TextIOWrapper, number: int
 ) -> None:
     before = as_it_is(tty)
@@ -118,7 +118,7 @@ def test_without_a_terminal_only_time_passes() -> None:
                 assert pressed.wait(0) == ""
 
 
-def test_without_a_terminal_sizes_and_signals_are_heard_all_the_same() -> None:
+def test_without_a_terminal_resizes_and_signals_are_noticed() -> None:
     with keys.read_keys(io.StringIO()) as pressed:
         signal.raise_signal(signal.SIGWINCH)
         assert pressed.wait(PATIENCE) == ""
@@ -126,5 +126,5 @@ def test_without_a_terminal_sizes_and_signals_are_heard_all_the_same() -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_where_no_way_to_have_keys_is_known_only_time_passes() -> None:
+def test_where_keys_cannot_be_read_only_time_passes() -> None:
     assert keys.NoKeys().wait(-1) == ""

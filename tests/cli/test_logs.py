@@ -77,7 +77,7 @@ def test_filters(ccf: Run, options: tuple[str, ...], kept: list[int]) -> None:
     assert records == [msgspec.json.decode(line) for line in expected.splitlines()]
 
 
-def test_the_story_is_one_line_a_record_in_a_pipe(ccf: Run) -> None:
+def test_in_a_pipe_a_record_is_one_line(ccf: Run) -> None:
     lines = ccf("logs", "tail", "-n", "2").out.splitlines()
     assert lines[-1].endswith(" ✗ ccccccc  request.error happened")
     assert lines[-2].endswith(" ✓ bbbbbbb  request.complete happened")
@@ -106,7 +106,7 @@ def test_rotated_lines_are_lines(ccf: Run, paths: Paths) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C can't be sent to one process there")
-def test_following_goes_on_over_a_rotation_and_ends_well(paths: Paths) -> None:
+def test_following_survives_a_rotation_and_ends_with_ctrl_c(paths: Paths) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ccfallback", "logs", "tail", "-f", "-n", "1", "--json"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""How a request came to its answer, in words."""
+"""How a request got its answer, in words."""
 
 from typing import Any
 

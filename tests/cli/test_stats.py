@@ -1,4 +1,4 @@
-"""The numbers of the log, on the screen and for a script."""
+"""`stats`: its screens and its JSON."""
 
 from collections.abc import Callable
 
@@ -46,14 +46,14 @@ def test_the_document(ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch) -
     assert last_hour["requests"] == 10
 
 
-def test_an_empty_log_is_said_to_be_so(ccf: Run) -> None:
+def test_an_empty_log_is_reported(ccf: Run) -> None:
     ran = ccf("stats")
     assert (ran.code, ran.out) == (0, "last 24h: no request ended\n")
     assert "log" in ran.err
     assert ccf("stats", "--json").json["successRate"] is None
 
 
-def test_what_is_no_duration_is_wrong_usage(ccf: Run) -> None:
+def test_a_bad_duration_is_wrong_usage(ccf: Run) -> None:
     assert ccf("stats", "--since", "yesterday").code == 2
 
 

@@ -1,4 +1,4 @@
-"""Is it up: what a person sees, what a script gets, and the exit code."""
+"""`status`: its screen, its JSON, and its exit code."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The line for Claude Code's status line: pure parts first, then the true program."""
+"""The line for Claude Code's status line: its parts first, then the whole program."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The live view on a real terminal, and the one look that a script gets."""
+"""`top`: its JSON, its view at several sizes, and on a real terminal."""
 
 import io
 import signal
@@ -391,7 +391,7 @@ if sys.platform != "win32":
             assert process.wait(PATIENCE) == 0
 
     @pytest.mark.usefixtures("chain")
-    def test_it_gives_the_screen_back_to_be_stopped(tty: Terminal) -> None:
+    def test_it_restores_the_screen_before_it_is_suspended(tty: Terminal) -> None:
         with started(tty, "top") as process:
             tty.wait_for(lambda shown: "q leaves" in shown)
             # Without a shell that could go on with it, nothing stops it: it is back at once.
@@ -402,7 +402,7 @@ if sys.platform != "win32":
             assert process.wait(PATIENCE) == 0
 
     @pytest.mark.usefixtures("chain")
-    def test_a_failure_gives_the_terminal_back(
+    def test_a_failure_restores_the_terminal(
         tty: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken = "from ccfallback.cli import top\ndel top.notes\n"
@@ -416,7 +416,7 @@ if sys.platform != "win32":
         assert tty.mode == before
 
     @pytest.mark.usefixtures("chain")
-    def test_a_terminal_that_can_not_be_drawn_on_gets_one_look(tty: Terminal) -> None:
+    def test_a_dumb_terminal_gets_one_look(tty: Terminal) -> None:
         with started(tty, "top", TERM="dumb") as process:
             assert process.wait(PATIENCE) == 0
         assert "anthropic-primary" in tty.wait_for(lambda shown: "took" in shown)

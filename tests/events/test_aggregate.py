@@ -118,7 +118,7 @@ def test_spaces_between_members_change_nothing() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_it(line: bytes) -> None:
+def test_no_line_raises(line: bytes) -> None:
     counted([line])
 
 

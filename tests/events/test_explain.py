@@ -308,7 +308,7 @@ def test_a_request_without_an_end_is_in_progress() -> None:
     assert "in progress" in unknown
 
 
-def test_a_request_that_was_refused_at_the_gate_needs_no_beginning() -> None:
+def test_a_request_that_was_refused_at_the_gate_has_no_beginning() -> None:
     end = line("request.error", 0.1, "warn", status=413, error="request_too_large", attempts=0)
     assert explain([end]).unknown == []
     gate = line("auth.failure", 0.1, "warn", status=401, path="/v1/messages", message="no token")

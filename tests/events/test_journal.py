@@ -79,7 +79,7 @@ def test_the_log_is_the_owners_alone(path: Path) -> None:
         assert files.is_private(file)
 
 
-def test_a_log_that_is_full_is_rotated_and_the_oldest_goes(path: Path) -> None:
+def test_a_full_log_is_rotated_and_the_oldest_file_removed(path: Path) -> None:
     log = Journal(path, 16, 2)
     for number in range(9):
         log.write(line(number))
@@ -92,7 +92,7 @@ def test_a_log_that_is_full_is_rotated_and_the_oldest_goes(path: Path) -> None:
     assert numbers(path) == [4, 5, 6, 7, 8]
 
 
-def test_without_backups_a_full_log_begins_anew(path: Path) -> None:
+def test_without_backups_a_full_log_is_emptied(path: Path) -> None:
     log = Journal(path, 16, 0)
     for number in range(3):
         log.write(line(number))
@@ -101,7 +101,7 @@ def test_without_backups_a_full_log_begins_anew(path: Path) -> None:
     assert numbers(path) == [2]
 
 
-def test_fewer_backups_take_the_surplus_away(path: Path) -> None:
+def test_with_fewer_backups_the_surplus_is_removed(path: Path) -> None:
     log = Journal(path, 8, 5)
     for number in range(6):
         log.write(line(number))
@@ -111,7 +111,7 @@ def test_fewer_backups_take_the_surplus_away(path: Path) -> None:
     assert numbers(path) == [5, 6]
 
 
-def test_a_line_longer_than_a_file_is_written_all_the_same(path: Path) -> None:
+def test_a_line_longer_than_a_file_is_written(path: Path) -> None:
     log = Journal(path, 4, 1)
     log.write(line(1))
     log.write(line(2))
@@ -119,7 +119,7 @@ def test_a_line_longer_than_a_file_is_written_all_the_same(path: Path) -> None:
     assert numbers(path) == [1, 2]
 
 
-def test_a_log_that_was_moved_by_another_is_noticed(path: Path) -> None:
+def test_a_log_that_another_process_moved_is_opened_again(path: Path) -> None:
     log, other = Journal(path, 16, 3), Journal(path, 16, 3)
     log.write(line(0))
     for number in range(1, 4):
@@ -131,7 +131,7 @@ def test_a_log_that_was_moved_by_another_is_noticed(path: Path) -> None:
     assert numbers(path) == [0, 1, 2, 3, 4]
 
 
-def test_a_log_that_was_removed_is_made_again(path: Path) -> None:
+def test_a_log_that_was_removed_is_created_again(path: Path) -> None:
     log = Journal(path, 1000, 1)
     log.write(line(0))
     path.unlink()
@@ -140,7 +140,7 @@ def test_a_log_that_was_removed_is_made_again(path: Path) -> None:
     assert numbers(path) == [1]
 
 
-def test_half_a_line_of_a_killed_process_spoils_no_other(path: Path) -> None:
+def test_half_a_line_of_a_killed_process_damages_no_other_line(path: Path) -> None:
     files.make_folder(path.parent)
     path.write_bytes(line(0) + b'{"n":')
     log = Journal(path, 1000, 1)
@@ -149,7 +149,7 @@ def test_half_a_line_of_a_killed_process_spoils_no_other(path: Path) -> None:
     assert numbers(path) == [0, 1]
 
 
-def test_half_a_line_on_a_full_disk_spoils_no_other(
+def test_half_a_line_on_a_full_disk_damages_no_other_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Journal(path, 1000, 1)
@@ -210,7 +210,7 @@ def test_the_writer_writes_what_it_was_given_in_order(path: Path) -> None:
     assert writer.dropped == 1
 
 
-def test_a_record_that_no_json_can_hold_is_left_out(path: Path) -> None:
+def test_a_record_that_json_cannot_hold_is_dropped(path: Path) -> None:
     writer = JournalWriter(Journal(path, 1000, 1))
     endless: dict[str, Any] = {}
     endless["n"] = endless
@@ -222,7 +222,7 @@ def test_a_record_that_no_json_can_hold_is_left_out(path: Path) -> None:
     assert writer.dropped == 2
 
 
-def test_rules_change_while_it_runs(path: Path) -> None:
+def test_the_limits_can_change_while_it_runs(path: Path) -> None:
     writer = JournalWriter(Journal(path, 1000, 5))
     writer.put({"n": 0})
     assert writer.flush(10)
@@ -250,7 +250,7 @@ class Disk(Journal):
         super().write(lines)
 
 
-def test_a_disk_that_refuses_is_told_once_and_recovers(path: Path) -> None:
+def test_a_failing_disk_is_reported_once_and_recovers(path: Path) -> None:
     errors: list[OSError] = []
     disk = Disk(path)
     disk.goes_on.set()
@@ -267,7 +267,7 @@ def test_a_disk_that_refuses_is_told_once_and_recovers(path: Path) -> None:
     assert numbers(path) == [3]
 
 
-def test_nobody_waits_for_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_disk_delays_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "MOST_WAITING", 5)
     disk = Disk(path)
     writer = JournalWriter(disk)

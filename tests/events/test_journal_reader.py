@@ -176,7 +176,7 @@ def test_following_waits_for_a_log_that_is_not_there(path: Path) -> None:
     assert rest(following, stop) == []
 
 
-def test_a_half_written_line_is_not_there_yet(path: Path) -> None:
+def test_a_half_written_line_is_not_read(path: Path) -> None:
     path.write_bytes(line(0)[:8])
     following = follow(path, poll=0.01)
 
@@ -209,7 +209,7 @@ def test_a_log_that_was_emptied_is_followed_from_its_start(path: Path) -> None:
     assert next(following) == line(7)
 
 
-def test_a_writer_and_a_follower_at_once(path: Path) -> None:
+def test_writing_and_following_at_once(path: Path) -> None:
     following = follow(path, poll=0.001)
     writer = threading.Thread(target=write, args=(path, 0, 600, 100, 500))
     writer.start()
@@ -217,9 +217,7 @@ def test_a_writer_and_a_follower_at_once(path: Path) -> None:
     writer.join()
 
 
-def test_lines_that_are_no_log_lines_cost_no_memory(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overlong_lines_cost_no_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_reader, "LONGEST_LINE", 64)
     path.write_bytes(line(1) + b"x" * 1000 + b"\n" + line(2))
     assert list(all_lines(path)) == [line(1), line(2)]
@@ -300,7 +298,7 @@ def test_the_latest_that_needed_more_than_one_attempt(tmp_path: Path) -> None:
     assert latest_request(log) == "d"
 
 
-def test_else_the_latest_that_had_a_failure(tmp_path: Path) -> None:
+def test_otherwise_the_latest_that_had_a_failure(tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_events(
         log, ("a", "provider.failure", {"attempt": 1}), ("b", "request.error", {"attempts": 0})

@@ -117,13 +117,13 @@ def test_a_request_without_an_end_is_forgotten() -> None:
     assert watch.picture(NOW + FORGOTTEN + 1).in_progress == []
 
 
-def test_the_next_request_of_the_same_id_is_another_one() -> None:
+def test_a_second_request_with_the_same_id_is_another_request() -> None:
     first = answer(NOW - 5)
     picture = seen([first[0], *first])
     assert [len(each.records) for each in picture.ended] == [4]
 
 
-def test_an_end_whose_beginning_is_gone_is_shown() -> None:
+def test_a_request_whose_beginning_is_lost_is_shown() -> None:
     (ended,) = seen(answer(NOW)[3:]).ended
     assert ended.story.provider == "one"
 
@@ -145,7 +145,7 @@ def test_no_more_is_read_than_is_shown() -> None:
     assert left > 4 * (10_000 - MOST_SHOWN) - 10
 
 
-def test_memory_has_a_bound() -> None:
+def test_memory_is_bounded() -> None:
     watch = LiveStats(WINDOW)
     for n in range(3 * MOST_SHOWN):
         for record in answer(NOW + n * 60, f"provider-{n}", n=n):
@@ -160,7 +160,7 @@ def test_memory_has_a_bound() -> None:
     assert len(watch._seconds) <= 60
 
 
-def test_one_request_has_so_many_records_at_most() -> None:
+def test_the_records_of_one_request_are_bounded() -> None:
     attempt = answer(NOW)[1]
     (request,) = seen([attempt] * (3 * MOST_RECORDS)).in_progress
     assert len(request.records) == MOST_RECORDS

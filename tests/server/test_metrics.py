@@ -97,7 +97,7 @@ def test_the_log_level_changes_nothing(chain: Callable[..., Chain], paths: Paths
     assert sum(scraped(running.url)["ccfallback_requests_total"].values()) == 1
 
 
-def test_two_servers_count_for_themselves(chain: Callable[..., Chain]) -> None:
+def test_two_servers_count_apart(chain: Callable[..., Chain]) -> None:
     one = chain(ANSWER, ANSWER)
     other = chain(ANSWER, ANSWER)
     ask(one)
@@ -125,7 +125,9 @@ def test_a_provider_that_is_no_longer_configured_is_not_shown(
     assert 'ccfallback_provider_enabled{provider="renamed"} 1.0' in page
 
 
-def test_a_token_is_needed_where_there_are_any(running: Callable[[str], RunningProxy]) -> None:
+def test_an_access_token_is_needed_if_any_are_configured(
+    running: Callable[[str], RunningProxy],
+) -> None:
     url = running('[[tokens]]\ntoken = "a-token"\n').url
     assert httpx.get(f"{url}/metrics").status_code == 401
     found = scraped(url, authorization="Bearer a-token")
@@ -142,7 +144,9 @@ def test_openmetrics_is_served_on_request(
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 405)])
-def test_it_is_only_read(running: Callable[[str], RunningProxy], method: str, status: int) -> None:
+def test_only_get_and_head_are_allowed(
+    running: Callable[[str], RunningProxy], method: str, status: int
+) -> None:
     assert httpx.request(method, f"{running('').url}/metrics").status_code == status
 
 

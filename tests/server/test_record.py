@@ -1,4 +1,4 @@
-"""Records: made once, scrubbed, and only as many as wanted."""
+"""Records: made once, scrubbed, and dropped below the level."""
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ def test_the_level_decides_what_is_kept(level: str, kept: int) -> None:
     assert len(sink.records) == kept
 
 
-def test_a_record_has_the_promised_members_and_reaches_everybody() -> None:
+def test_a_record_has_the_documented_members_and_reaches_all_listeners() -> None:
     sink, heard = Kept(), Kept()
     recorder = Recorder(sink)
     recorder.listeners.append(heard.put)
@@ -50,7 +50,7 @@ def test_an_upstreams_words_are_scrubbed_cut_and_on_one_line() -> None:
     assert len(line) <= 200
 
 
-def test_a_side_endpoint_counts_nowhere_and_any_other_request_whatever_the_level() -> None:
+def test_side_endpoints_are_not_counted_and_others_at_every_level() -> None:
     counted: list[Event] = []
     recorder = Recorder(None, "error")
     recorder.count = counted.append
