@@ -22,7 +22,7 @@ from ccfallback.cli import COMMANDS, completions
 from ccfallback.cli.root import app
 from ccfallback.config import schema
 from ccfallback.config.model import SECTIONS, Config, Provider, Token
-from ccfallback.config.options import Option, all_options, options
+from ccfallback.config.options import Option, options
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.records import EVENTS
@@ -119,7 +119,7 @@ def test_the_configuration_in_the_readme_is_the_default_one() -> None:
 
 def test_every_config_key_is_documented() -> None:
     block = section("## Configuration")
-    keys = {*SECTIONS, *(row.key for row in all_options(*SECTIONS.values(), Token))}
+    keys = {*SECTIONS, *(row.key for row in options(*SECTIONS.values(), Token, deep=True))}
     assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
     assert {key for key in keys if not re.search(rf"\b{key}\b", block)} == set()
 

@@ -106,7 +106,6 @@ TEXTS: Final = sorted(
 REMAINING: Final[dict[str, int]] = {
     "cli": 11,
     "completions": 1,
-    "config": 2,
     "messages": 14,
     "rectify": 3,
     "server": 7,

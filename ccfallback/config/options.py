@@ -126,23 +126,15 @@ def members(kind: type) -> tuple[Option | Group, ...]:
     return _MEMBERS.setdefault(kind, tuple(found))
 
 
-def options(kind: type) -> tuple[Option, ...]:
-    """The options that a table of this kind may hold, without those in tables below it."""
-    found: list[Option] = []
-    for member in members(kind):
-        if isinstance(member, Option):
-            found.append(member)
-        elif not member.key:
-            found += options(member.kind)
-    return tuple(found)
-
-
-def all_options(*kinds: type) -> tuple[Option, ...]:
-    """The options of these kinds, with those in tables below them."""
+def options(*kinds: type, deep: bool = False) -> tuple[Option, ...]:
+    """The options in tables of these kinds; with `deep`, also those in tables below them."""
     found: list[Option] = []
     for kind in kinds:
         for member in members(kind):
-            found += [member] if isinstance(member, Option) else all_options(member.kind)
+            if isinstance(member, Option):
+                found.append(member)
+            elif deep or not member.key:
+                found += options(member.kind, deep=deep)
     return tuple(found)
 
 

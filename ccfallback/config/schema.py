@@ -20,7 +20,7 @@ from ccfallback.config.model import (
     Timeouts,
     Token,
 )
-from ccfallback.config.options import Reader, all_options, options, scrub_values, to_table
+from ccfallback.config.options import Reader, options, scrub_values, to_table
 from ccfallback.errors import ConfigError, ConfigFault
 from ccfallback.redact import Secret
 from ccfallback.suggest import closest
@@ -167,11 +167,12 @@ def defaults(config: Config) -> dict[str, Any]:
 
 def mask_table(table: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the file without anything that must not be seen."""
-    rows = {row.key: row for row in all_options(*SECTIONS.values(), Token) if row.mask is not None}
+    rows = options(*SECTIONS.values(), Token, deep=True)
+    masks = {row.key: row for row in rows if row.mask is not None}
 
     def mask(key: str, value: Any) -> Any:
-        if key in rows and rows[key].accepts(value):
-            return rows[key].mask_value(value)
+        if key in masks and masks[key].accepts(value):
+            return masks[key].mask_value(value)
         if isinstance(value, Mapping):
             return {name: mask(name, item) for name, item in value.items()}
         if isinstance(value, list):

@@ -10,11 +10,11 @@ import pytest
 
 from ccfallback.config import checks
 from ccfallback.config.model import SECTIONS, Provider, Token
-from ccfallback.config.options import Option, Reader, all_options, options
+from ccfallback.config.options import Option, Reader, options
 from ccfallback.config.quirks import Quirks
 from ccfallback.errors import ConfigFault
 
-ROWS = all_options(*SECTIONS.values(), Token)
+ROWS = options(*SECTIONS.values(), Token, deep=True)
 QUIRKS = {row.key: row for row in options(Quirks)}
 
 
