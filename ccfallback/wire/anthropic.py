@@ -95,20 +95,6 @@ class AnthropicStream:
     Apart from its filters' changes, each event passes byte for byte.
     """
 
-    __slots__ = (
-        "_ending",
-        "_filters",
-        "_marks",
-        "_splitter",
-        "complete",
-        "error",
-        "finished",
-        "heard",
-        "signatures",
-        "started",
-        "usage",
-    )
-
     def __init__(self, filters: Sequence[EventFilter] = ()) -> None:
         self._splitter = EventSplitter()
         self._filters = filters

@@ -24,21 +24,6 @@ _encode: Final = msgspec.json.Encoder().encode
 class Blocks:
     """The events of one answer. Opening a block closes the one before it."""
 
-    __slots__ = (
-        "_before",
-        "_begun",
-        "_count",
-        "_ended",
-        "_filters",
-        "_marks",
-        "_message",
-        "_out",
-        "_thoughts",
-        "open",
-        "size",
-        "started",
-    )
-
     def __init__(
         self, message: Callable[[], dict[str, Any]], filters: Sequence[EventFilter] = ()
     ) -> None:

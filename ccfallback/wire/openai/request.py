@@ -16,27 +16,8 @@ from ccfallback.messages.system import without_billing
 from ccfallback.messages.tools import ToolNames
 from ccfallback.messages.turns import blocks_of
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.openai.history import (
-    Message,
-    Part,
-    content_of,
-    is_text,
-    parts_of,
-    text_part,
-    to_messages,
-)
-from ccfallback.wire.openai.reasoning import (
-    ThinkingRequest,
-    is_openai_reasoning,
-    reasoning_members,
-)
-from ccfallback.wire.openai.tools import (
-    choice_members,
-    client_tools,
-    forces_server_tool,
-    functions,
-    is_strict,
-)
+from ccfallback.wire.openai import history, reasoning, tools
+from ccfallback.wire.openai.history import Message, Part, is_text, text_part
 
 _SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
 
@@ -64,14 +45,14 @@ def _check(body: Body) -> None:
 
 
 def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
-    tools = client_tools(body)
-    if forces_server_tool(body, tools):
+    offered = tools.client_tools(body)
+    if tools.forces_server_tool(body, offered):
         raise Unconvertible("it demands a tool that only Anthropic runs")
     names = ToolNames.of(body)
-    messages = to_messages(body.get("messages"), quirks, names)
+    messages = history.to_messages(body.get("messages"), quirks, names)
     if not messages:
         raise Unconvertible("no message of it can be sent")
-    thinking = ThinkingRequest.of(body)
+    thinking = reasoning.ThinkingRequest.of(body)
     max_tokens = _max_tokens(body.get("max_tokens"), quirks)
     schema = _schema(body)
     members: dict[str, Any] = {
@@ -85,13 +66,13 @@ def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
         if quirks.stream_usage:
             members["stream_options"] = {"include_usage": True}
     members |= _sampling(body, quirks, model, thinks=thinking.thinks)
-    members |= reasoning_members(
-        thinking, quirks, model, has_tools=bool(tools), max_tokens=max_tokens
+    members |= reasoning.reasoning_members(
+        thinking, quirks, model, has_tools=bool(offered), max_tokens=max_tokens
     )
     members |= _response_format(schema, quirks)
-    if tools:
-        members["tools"] = functions(tools, names, quirks)
-        members |= choice_members(body.get("tool_choice"), tools, names, quirks)
+    if offered:
+        members["tools"] = tools.functions(offered, names, quirks)
+        members |= tools.choice_members(body.get("tool_choice"), offered, names, quirks)
     if quirks.user_field:
         members |= _user(body.get("metadata"))
     return {**members, **quirks.extra_body}
@@ -102,18 +83,24 @@ def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> 
     if not parts:
         return messages
     if quirks.system_role != "user":
-        return [{"role": quirks.system_role, "content": content_of(parts, joined=True)}, *messages]
+        return [
+            {"role": quirks.system_role, "content": history.content_of(parts, joined=True)},
+            *messages,
+        ]
     first, rest = messages[0], messages[1:]
     if first["role"] != "user":
         first, rest = {"content": []}, messages
     content = first["content"]
     parts = [*parts, *([text_part(content)] if isinstance(content, str) else content)]
-    return [{"role": "user", "content": content_of(parts, joined=quirks.string_content)}, *rest]
+    return [
+        {"role": "user", "content": history.content_of(parts, joined=quirks.string_content)},
+        *rest,
+    ]
 
 
 def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> list[Part]:
     blocks = blocks_of(without_billing(body).get("system"))
-    parts = [part for part in parts_of(blocks, quirks) if is_text(part)]
+    parts = [part for part in history.parts_of(blocks, quirks) if is_text(part)]
     if schema is not None and quirks.response_format != "json_schema":
         parts.append(text_part(_SCHEMA_IN_WORDS + msgspec.json.encode(schema).decode()))
     return parts
@@ -131,12 +118,12 @@ def _max_tokens(wanted: object, quirks: Quirks) -> int:
 def _max_tokens_field(quirks: Quirks, model: str) -> str:
     if quirks.max_tokens_field != "auto":
         return quirks.max_tokens_field
-    return "max_completion_tokens" if is_openai_reasoning(model) else "max_tokens"
+    return "max_completion_tokens" if reasoning.is_openai_reasoning(model) else "max_tokens"
 
 
 def _sampling(body: Body, quirks: Quirks, model: str, *, thinks: bool) -> dict[str, Any]:
     """The members that steer the choice of words and end the answer."""
-    if is_openai_reasoning(model):
+    if reasoning.is_openai_reasoning(model):
         return {}
     given = body.get("stop_sequences")
     stops = [
@@ -177,7 +164,7 @@ def _response_format(schema: dict[str, Any] | None, quirks: Quirks) -> dict[str,
     if quirks.response_format == "json_object":
         return {"response_format": {"type": "json_object"}}
     wanted: dict[str, Any] = {"name": "output", "schema": schema}
-    if is_strict(schema):
+    if tools.is_strict(schema):
         wanted["strict"] = True
     return {"response_format": {"type": "json_schema", "json_schema": wanted}}
 
