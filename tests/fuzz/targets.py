@@ -23,6 +23,7 @@ from ccfallback.server.client import Receive, Scope, Send
 from ccfallback.server.live_config import config_file
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
+from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import response_headers
 from ccfallback.wire.privacy import body_for
@@ -57,20 +58,22 @@ def translator(name: str) -> Target:
     """A stream of any bytes becomes the same events however it was cut, and raises nothing."""
     provider = Provider(name="b", base_url="https://b.test", format=name)
 
-    def through(pieces: list[bytes]) -> tuple[bytes, bool, bool]:
-        stream = FORMATS[name].stream(ASKED, provider)
-        said = b"".join(stream.feed(piece) for piece in pieces) + stream.finish()
-        return said, stream.complete, stream.error is None
+    def translate(pieces: list[bytes], *filters: EventFilter) -> tuple[bytes, bool, bool]:
+        stream = FORMATS[name].stream(ASKED, provider, filters)
+        events = b"".join(stream.feed(piece) for piece in pieces) + stream.finish()
+        return events, stream.complete, stream.error is None
 
     def target(data: bytes) -> None:
-        said, complete, well = through(cut(data))
-        in_one = through([data[3:]])
-        # After an error nothing more is handed on, so only what went well must be the same.
-        if well:
-            assert (said, complete, well) == in_one
-        if complete:
+        events, is_complete, is_good = translate(cut(data))
+        held, *state = translate(cut(data), ToolRenamer({}), BlockStopHolder())
+        assert state == [is_complete, is_good]
+        assert len(held) == len(events) if is_complete else len(held) <= len(events)
+        # The events before an error depend on the cuts.
+        if is_good:
+            assert translate([data[3:]]) == (events, is_complete, is_good)
+        if is_complete:
             with suppress(NotAMessage):
-                to_message(said)
+                to_message(events)
         FORMATS[name].whole(data, ASKED, provider)
         FORMATS[name].refusal(400, {}, data, 0.0)
 

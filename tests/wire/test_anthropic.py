@@ -1,4 +1,4 @@
-"""The client's own format: identity for good streams, and nothing bad gets through."""
+"""Anthropic's own format: good streams pass unchanged, and nothing bad passes."""
 
 from itertools import pairwise
 from typing import Any
@@ -112,7 +112,7 @@ def test_a_whole_read_goes_on_as_the_same_bytes() -> None:
     assert AnthropicStream().feed(PLAIN) == PLAIN
 
 
-def test_what_is_known_grows_with_the_stream() -> None:
+def test_the_state_follows_the_stream() -> None:
     stream = AnthropicStream()
     seen = []
     for each in (b": hi\n\n", START, PING, OPEN, TEXT, CLOSE, END, STOP):
@@ -187,7 +187,7 @@ def test_an_error_that_only_the_end_of_the_stream_ends_is_kept_back(end: bytes) 
     assert stream.error is not None
 
 
-def test_the_other_formats_end_mark_is_kept_back() -> None:
+def test_the_end_marker_of_the_openai_format_is_dropped() -> None:
     stream, out = watch([START + OPEN + CLOSE + END, b"data: [DONE]\n\n", b"more"])
     assert out == START + OPEN + CLOSE + END
     assert stream.finished
@@ -195,7 +195,7 @@ def test_the_other_formats_end_mark_is_kept_back() -> None:
     assert stream.error is None
 
 
-def test_the_end_mark_alone_completes_nothing() -> None:
+def test_the_end_marker_alone_completes_nothing() -> None:
     stream, _ = watch([START + OPEN, b"data: [DONE]\n\n"])
     assert not stream.complete
 
@@ -207,12 +207,12 @@ def test_without_message_stop_a_stop_reason_is_enough() -> None:
     assert not stream.finished
 
 
-def test_without_message_delta_it_is_cut() -> None:
+def test_without_message_delta_the_stream_is_cut() -> None:
     stream, _ = watch([START + OPEN + CLOSE + STOP])
     assert not stream.complete
 
 
-def test_a_stop_reason_left_out_of_its_event_is_made_up_for_by_the_stop() -> None:
+def test_message_stop_completes_a_stream_without_a_stop_reason() -> None:
     nothing = ev("message_delta", delta={}, usage={"output_tokens": 1})
     stream = AnthropicStream()
     stream.feed(START + OPEN + CLOSE + nothing)
@@ -235,7 +235,7 @@ def test_a_last_event_without_an_empty_line_is_made_whole() -> None:
 
 @pytest.mark.parametrize("line", [b"id: 1\n", b": a comment\n"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
-def test_so_is_one_with_another_line_before_its_data(line: bytes, end: bytes) -> None:
+def test_a_last_event_with_other_lines_is_made_whole(line: bytes, end: bytes) -> None:
     last = STOP.rstrip(b"\n").replace(b"\ndata", b"\n" + line + b"data") + end
     stream, out = watch([START, OPEN, CLOSE, END, last])
     assert out == START + OPEN + CLOSE + END + last + b"\n\n"
@@ -272,7 +272,7 @@ def test_no_prefix_that_stops_before_the_stop_reason_is_complete(
 @given(
     chunks=st.lists(st.binary(max_size=60) | st.sampled_from([OPEN, ERROR, b"data: "]), max_size=6)
 )
-def test_no_bytes_raise_and_nothing_is_made_up(chunks: list[bytes]) -> None:
+def test_no_bytes_raise_and_no_output_is_invented(chunks: list[bytes]) -> None:
     stream = AnthropicStream()
     out = b"".join(stream.feed(chunk) for chunk in chunks)
     assert b"".join(chunks).startswith(out)
@@ -282,7 +282,7 @@ def test_no_bytes_raise_and_nothing_is_made_up(chunks: list[bytes]) -> None:
 WHOLE = {"type": "message", "content": [{"type": "text", "text": "é"}], "usage": USAGE}
 
 
-def test_a_whole_answer_is_the_very_same_bytes() -> None:
+def test_a_whole_answer_keeps_its_bytes() -> None:
     raw = b' { "content" : [ ] , "stop_reason":"end_turn" } '
     whole = ANTHROPIC.whole(raw, ASKED, PROVIDER)
     assert whole.body is raw
@@ -295,7 +295,7 @@ def test_the_usage_of_a_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("error", [None, "", {}])
-def test_an_empty_error_is_none(error: Any) -> None:
+def test_an_empty_error_member_is_no_error(error: Any) -> None:
     raw = msgspec.json.encode({**WHOLE, "error": error})
     assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error is None
 
@@ -318,14 +318,14 @@ def test_an_empty_error_is_none(error: Any) -> None:
         (b'{"content":[],"type":"error"}', "", ""),
     ],
 )
-def test_what_is_no_whole_answer(raw: bytes, kind: str, message: str) -> None:
+def test_answers_that_are_not_messages(raw: bytes, kind: str, message: str) -> None:
     whole = ANTHROPIC.whole(raw, ASKED, PROVIDER)
     assert whole.error is not None
     assert (whole.error.type, whole.error.message) == (kind, message)
 
 
 @given(raw=st.binary(max_size=60))
-def test_no_bytes_are_a_whole_answer_or_raise(raw: bytes) -> None:
+def test_random_bytes_are_refused_without_raising(raw: bytes) -> None:
     assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error is not None
 
 

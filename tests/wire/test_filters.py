@@ -114,7 +114,7 @@ def test_an_answer_of_one_block_is_the_same_bytes(block: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_whatever_passes_of_one_block_is_the_same_bytes(name: str) -> None:
+def test_streams_with_one_block_keep_their_bytes(name: str) -> None:
     inner = AnthropicStream()
     assert passed(GOOD[name]) == inner.feed(GOOD[name]) + inner.finish()
 
@@ -149,7 +149,7 @@ def ev(kind: str, **members: Any) -> bytes:
     return sse.event(kind, msgspec.json.encode({"type": kind, **members}))
 
 
-def test_two_blocks_of_one_number_follow_each_other() -> None:
+def test_two_blocks_with_one_index_follow_each_other() -> None:
     first, second = (
         stream_of(TEXT)[1:4],
         [event.replace(b'"index":1', b'"index":0') for event in stream_of(TEXT, CALL)[4:]],
@@ -158,14 +158,14 @@ def test_two_blocks_of_one_number_follow_each_other() -> None:
     assert passed(raw) == raw
 
 
-def test_what_the_stream_says_in_another_spelling_comes_all_the_same() -> None:
+def test_escaped_event_types_are_understood() -> None:
     start, opened, delta, stop, end, last = stream_of(TEXT)
     odd = [each.replace(b"message_", b"message\\u005f") for each in (end, last)]
     out = passed(start, opened, delta, stop, *odd)
     assert Counter(split(out)) == Counter([start, opened, delta, stop, *odd])
 
 
-def test_an_error_leaves_the_stops_unsaid() -> None:
+def test_an_error_keeps_the_stops_back() -> None:
     events = stream_of(THINKING, TEXT)
     stream = AnthropicStream([BlockStopHolder()])
     error = ev("error", error={"type": "overloaded_error", "message": "Overloaded"})
@@ -175,7 +175,7 @@ def test_an_error_leaves_the_stops_unsaid() -> None:
     assert stream.feed(b"".join(events[7:])) + stream.finish() == b""
 
 
-def test_an_end_without_a_reason_finishes_no_block() -> None:
+def test_an_end_without_a_stop_reason_finishes_no_block() -> None:
     *events, _reason, end = stream_of(THINKING, TEXT)
     out = passed(*events, end)
     assert not [name for name in told(out) if name.startswith("content_block_stop")]
@@ -218,7 +218,7 @@ def test_the_tools_of_a_whole_answer() -> None:
         b'{"content":"tool_use"}',
     ],
 )
-def test_what_names_no_such_tool_stays_byte_for_byte(raw: bytes) -> None:
+def test_answers_without_renamed_tools_keep_their_bytes(raw: bytes) -> None:
     assert rename_tools(raw, NAMES) is raw
 
 
@@ -240,7 +240,7 @@ def test_the_tools_of_a_stream_wherever_it_is_cut(cuts: list[int]) -> None:
     assert all(event in made for event in untouched)
 
 
-def test_an_error_in_a_stream_is_still_one() -> None:
+def test_an_error_passes_the_renaming_as_an_error() -> None:
     translator = ANTHROPIC.stream(ASKED, PROVIDER, [ToolRenamer(NAMES)])
     error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
     assert translator.feed(error) == b""

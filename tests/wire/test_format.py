@@ -1,4 +1,4 @@
-"""What a format is made of, and that every format is."""
+"""What holds for every wire format."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ MEMBERS = (
 )
 
 
-def test_the_last_word_counts_member_by_member() -> None:
+def test_later_counts_replace_earlier_ones() -> None:
     usage = Usage()
     usage.take({"input_tokens": 5, "output_tokens": 1, "cache_read_input_tokens": 7})
     usage.take({"output_tokens": 9, "cache_creation_input_tokens": 3, "input_tokens": None})
@@ -31,7 +31,7 @@ def test_the_last_word_counts_member_by_member() -> None:
     assert usage.prompt_tokens == 15
 
 
-def test_without_a_word_nothing_is_known() -> None:
+def test_counts_are_unknown_until_reported() -> None:
     assert Usage().prompt_tokens is None
     assert Usage(cache_read=5).prompt_tokens is None
     assert Usage(input_tokens=5).prompt_tokens == 5
@@ -54,7 +54,7 @@ def test_every_format_is_registered_under_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_fresh_translator_has_said_nothing(name: str) -> None:
+def test_a_new_translator_is_in_its_initial_state(name: str) -> None:
     stream = FORMATS[name].stream(ASKED, PROVIDER)
     said = [stream.heard, stream.started, stream.complete, stream.finished]
     assert not any(said)

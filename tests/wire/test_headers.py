@@ -1,4 +1,4 @@
-"""Who gets which headers: nothing of the client's credentials ever reaches a fallback."""
+"""Which headers are passed on: no credential of the client ever reaches a fallback."""
 
 from dataclasses import replace
 
@@ -97,7 +97,7 @@ HEADER_VALUES = st.binary(max_size=20).map(lambda value: value + MARK)
     key=st.none() | st.just("its-key"),
     provider=st.sampled_from([FALLBACK, BEARER]),
 )
-def test_no_header_of_the_client_reaches_a_fallback_but_the_harmless(
+def test_only_harmless_client_headers_reach_a_fallback(
     client: list[tuple[bytes, bytes]], key: str | None, provider: Provider
 ) -> None:
     for name, value in sent(client, provider, key):
@@ -117,7 +117,7 @@ def test_the_primary_gets_what_the_client_sent() -> None:
     assert find(headers, b"x-team") == MARK.decode()
 
 
-def test_what_is_ours_or_the_connections_stops_here() -> None:
+def test_our_own_and_hop_by_hop_headers_are_not_passed_on() -> None:
     gone = {
         b"host", b"content-length", b"accept-encoding", b"connection", b"x-named",
         b"proxy-authorization", b"x-ccf-api-key", b"x-ccf-debug-skip-anthropic", b"ccr-request-id",
@@ -125,7 +125,7 @@ def test_what_is_ours_or_the_connections_stops_here() -> None:
     assert not names(sent(CLIENT, PRIMARY)) & gone
 
 
-def test_a_key_of_its_own_replaces_both_of_the_clients_credentials() -> None:
+def test_the_providers_key_replaces_both_client_credentials() -> None:
     headers = sent(CLIENT, PRIMARY, "its-key")
     assert [value for name, value in headers if name == b"x-api-key"] == [b"its-key"]
     assert b"authorization" not in names(headers)
@@ -182,12 +182,12 @@ def test_own_headers_go_to_the_primary_too() -> None:
     assert [value for name, value in headers if name == b"authorization"] == [b"mine"]
 
 
-def test_via_says_who_passed_it_on() -> None:
+def test_via_names_this_proxy() -> None:
     headers = sent([(b"via", b"1.0 other")], PRIMARY)
     assert [value for name, value in headers if name == b"via"] == [b"1.0 other, 1.1 ccfallback"]
 
 
-def test_a_body_has_a_type_and_no_body_has_none() -> None:
+def test_only_a_request_with_a_body_has_a_content_type() -> None:
     assert find(sent([], FALLBACK), b"content-type") == "application/json"
     for client in (
         [(b"content-type", b"")],
@@ -220,7 +220,7 @@ def test_the_login_flag_is_taken_out_of_the_betas(value: bytes, left: bytes) -> 
     headers=st.lists(st.tuples(HEADER_NAMES, st.just(b"v")), max_size=8),
     named=st.lists(HEADER_NAMES, max_size=3),
 )
-def test_nothing_of_the_connection_goes_on(
+def test_hop_by_hop_headers_are_not_passed_on(
     headers: list[tuple[bytes, bytes]], named: list[bytes]
 ) -> None:
     listed = (b"Connection", b" , ".join(name.upper() for name in named))
@@ -264,7 +264,7 @@ def test_a_decoded_body_has_no_encoding() -> None:
     assert b"content-encoding" not in names(response_headers(UPSTREAM, PRIMARY, decoded=True))
 
 
-def test_a_fallbacks_rate_limits_and_cookies_are_not_the_clients() -> None:
+def test_rate_limits_and_cookies_of_a_fallback_are_dropped() -> None:
     headers = response_headers(UPSTREAM, FALLBACK, decoded=True)
     assert names(headers) == {b"content-type", b"request-id", b"retry-after"}
 

@@ -1,4 +1,4 @@
-"""What of a body goes out: the client's bytes to the primary, no name to a fallback."""
+"""What a provider sees: the primary the client's own bytes, a fallback no name of the user."""
 
 import json
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_a_body_with_nothing_to_hide_reaches_a_fallback_member_by_member() -> No
     assert body_for(FALLBACK, Body.parse(raw), STRIP).raw == raw
 
 
-def test_a_member_that_stands_twice_does_not_slip_through() -> None:
+def test_a_repeated_member_is_not_sent_unread() -> None:
     raw = b'{"metadata":{"user_id":"the-users-id"},"model":"m","metadata":{}}'
     sent = body_for(FALLBACK, Body.parse(raw), STRIP)
     assert b"the-users-id" not in sent.raw
@@ -71,7 +71,7 @@ def test_a_fallback_gets_a_pseudonym_and_no_billing_line() -> None:
     assert sent.get("metadata")["user_id"].startswith("user_")
 
 
-def test_the_billing_line_is_kept_where_it_is_to_be_kept() -> None:
+def test_the_billing_line_is_kept_if_the_configuration_says_so() -> None:
     assert body_for(FALLBACK, WHOLE, KEEP).get("system") == [BILLING, PROMPT]
 
 
@@ -80,9 +80,7 @@ def pseudonym(user: Any, provider: str) -> Any:
 
 
 @given(user=st.text(min_size=12, max_size=80), other=st.text(min_size=12, max_size=80))
-def test_a_pseudonym_is_stable_and_another_for_each_provider_and_user(
-    user: str, other: str
-) -> None:
+def test_a_pseudonym_is_stable_and_differs_by_provider_and_user(user: str, other: str) -> None:
     assert pseudonym(user, "a") == pseudonym(user, "a")
     assert pseudonym(user, "a") != pseudonym(user, "b")
     assert (pseudonym(user, "a") == pseudonym(other, "a")) is (user == other)
@@ -123,14 +121,14 @@ def test_the_raw_id_is_nowhere_however_it_is_spelled_and_how_often(
 
 
 @pytest.mark.parametrize("metadata", [b'{"user_id":"name \xff"}', b'["name"]', b'"name"'])
-def test_metadata_that_cannot_be_read_stays_behind(metadata: bytes) -> None:
+def test_unreadable_metadata_is_not_sent(metadata: bytes) -> None:
     unreadable = Body.parse(b'{"model":"m","metadata":' + metadata + b"}")
     assert body_for(PRIMARY, unreadable, STRIP) is unreadable
     assert b"name" not in body_for(FALLBACK, unreadable, STRIP).raw
 
 
 @pytest.mark.parametrize("members", [{}, {"metadata": {}}, {"metadata": {"x": 1}}])
-def test_where_there_is_no_user_nothing_changes(members: dict[str, Any]) -> None:
+def test_without_a_user_nothing_changes(members: dict[str, Any]) -> None:
     nobody = body(model="m", **members)
     assert with_pseudonym(nobody, "b") is nobody
 
@@ -152,7 +150,7 @@ def test_huge_numbers_beside_the_user_survive() -> None:
         (f"{BILLING_MARK} x\n", None),
     ],
 )
-def test_the_billing_line_is_taken_out(system: Any, left: Any) -> None:
+def test_the_billing_line_is_removed(system: Any, left: Any) -> None:
     cleaned = without_billing(body(system=system, model="m"))
     assert cleaned.get("system") == left
     assert ("system" in cleaned) is (left is not None)
@@ -164,6 +162,6 @@ def test_a_system_prompt_without_a_billing_line_is_not_touched(system: Any) -> N
     assert without_billing(untouched) is untouched
 
 
-def test_a_prompt_that_speaks_of_the_billing_line_is_kept() -> None:
+def test_a_prompt_that_mentions_the_billing_line_is_kept() -> None:
     about = {"type": "text", "text": f"Never repeat the {BILLING_MARK}"}
     assert without_billing(body(system=[about])).get("system") == [about]

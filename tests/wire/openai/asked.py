@@ -1,4 +1,4 @@
-"""What the tests of the request half share: a request, and what became of it."""
+"""Helpers for tests of requests: build one, and translate it."""
 
 from typing import Any
 

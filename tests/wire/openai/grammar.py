@@ -1,4 +1,4 @@
-"""The grammar of Anthropic's streams, as a judge of what comes out."""
+"""The grammar of Anthropic's streams, to check translated ones."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ from ccfallback.wire.openai.answer import (
 from tests.wire.openai.upstream import body
 
 
-def test_ids_are_the_same_for_the_same_question_and_answer() -> None:
+def test_message_ids_depend_only_on_request_and_answer() -> None:
     first = MessageHead(body(), "chatcmpl-1").message()["id"]
     assert MessageHead(body(), "chatcmpl-1").message()["id"] == first
     assert MessageHead(body(), "chatcmpl-2").message()["id"] != first
@@ -42,7 +42,7 @@ def test_ids_are_the_same_for_the_same_question_and_answer() -> None:
         ({"type": "adaptive", "display": "omitted"}, ShownThinking.BLOCKS),
     ],
 )
-def test_thinking_as_it_was_asked_for(thinking: Any, expected: ShownThinking) -> None:
+def test_how_much_thinking_is_shown(thinking: Any, expected: ShownThinking) -> None:
     assert ShownThinking.of(body(thinking=thinking)) is expected
 
 
@@ -105,7 +105,7 @@ REASONS: list[tuple[str | None, dict[str, bool], str]] = [
 
 
 @pytest.mark.parametrize(("finish", "known", "expected"), REASONS)
-def test_reasons(finish: str | None, known: dict[str, bool], expected: str) -> None:
+def test_stop_reasons(finish: str | None, known: dict[str, bool], expected: str) -> None:
     facts = {"has_calls": False, "is_whole": True, "is_refusal": False, **known}
     assert answer.stop_reason(finish, **facts) == expected
 
@@ -120,13 +120,13 @@ def test_reasons(finish: str | None, known: dict[str, bool], expected: str) -> N
         (None, "boom", "api_error"),
     ],
 )
-def test_what_is_no_end_at_all(finish: str | None, error: Any, kind: str) -> None:
+def test_finish_reasons_of_failures(finish: str | None, error: Any, kind: str) -> None:
     failure = answer.failure(finish, error)
     assert failure is not None
     assert failure.type == kind
 
 
-def test_what_is_an_end() -> None:
+def test_finish_reasons_of_answers() -> None:
     assert answer.failure("stop", None) is None
     assert answer.failure(None, {}) is None
     assert answer.is_cut("length")
@@ -144,7 +144,9 @@ def test_what_is_an_end() -> None:
         (None, b"null", None),
     ],
 )
-def test_a_stop_sequence_of_the_clients_own(said: Any, given: bytes, expected: str | None) -> None:
+def test_only_the_clients_stop_sequences_are_reported(
+    said: Any, given: bytes, expected: str | None
+) -> None:
     assert answer.stop_sequence(said, Body.parse(b'{"stop_sequences":%b}' % given)) == expected
 
 
@@ -167,13 +169,13 @@ def counted(**usage: Any) -> Usage:
         {"prompt_tokens_details": None, "cached_tokens": 800.0},
     ],
 )
-def test_cached_tokens_are_taken_apart(cached: dict[str, Any]) -> None:
+def test_cached_tokens_are_subtracted(cached: dict[str, Any]) -> None:
     found = counted(prompt_tokens=1000, completion_tokens=20, **cached)
     assert found == Usage(200, 20, 800, 0)
     assert found.prompt_tokens == 1000
 
 
-def test_more_cached_than_there_is() -> None:
+def test_more_cached_tokens_than_tokens() -> None:
     assert counted(prompt_tokens=5, cached_tokens=9, completion_tokens=1).input_tokens == 0
 
 
@@ -188,7 +190,7 @@ def test_reasoning_that_is_counted_apart() -> None:
     "usage",
     [None, [], "x", {}, {"prompt_tokens": None}, {"prompt_tokens": 0, "completion_tokens": 0}],
 )
-def test_who_counts_nothing_says_nothing(usage: Any) -> None:
+def test_usage_without_counts(usage: Any) -> None:
     found = Usage()
     assert take_usage(found, usage) is None
     assert found == Usage()
@@ -198,7 +200,7 @@ def test_thinking_tokens() -> None:
     assert take_usage(Usage(), {"completion_tokens_details": {"reasoning_tokens": 7}}) == 7
 
 
-def test_llama() -> None:
+def test_the_timings_of_llama_cpp() -> None:
     timings = {"cache_n": 30, "prompt_n": 10, "predicted_n": 5, "predicted_ms": 1.5}
     found = Usage()
     take_usage(found, llama_usage(timings))
@@ -207,7 +209,7 @@ def test_llama() -> None:
     assert llama_usage(None) is None
 
 
-def test_what_the_client_is_told() -> None:
+def test_the_usage_for_the_client() -> None:
     assert client_usage(Usage(200, 20, 800, None), 5, ASKED, 0) == {
         "input_tokens": 200,
         "cache_creation_input_tokens": 0,
@@ -217,7 +219,7 @@ def test_what_the_client_is_told() -> None:
     }
 
 
-def test_what_nobody_counted_is_estimated() -> None:
+def test_missing_counts_are_estimated() -> None:
     usage = client_usage(Usage(), None, ASKED, 9)
     assert usage["output_tokens"] == 3
     assert 3 < usage["input_tokens"] < 20

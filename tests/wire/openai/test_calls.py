@@ -36,12 +36,12 @@ def each(*pieces: dict[str, Any]) -> list[bytes]:
     return [calls(part) for part in pieces]
 
 
-def test_24_no_arguments() -> None:
+def test_no_arguments() -> None:
     for args in ("", None, "{}", " ", "null"):
         assert called(calls(piece(0, "a", "Bash", args))) == [("tool_use", "a", "Bash", "{}")]
 
 
-def test_40_interleaved_calls_come_one_after_the_other() -> None:
+def test_interleaved_calls_come_one_after_the_other() -> None:
     translated = translate(
         *each(piece(0, "a", "A", ""), piece(1, "b", "B", ""), piece(0, args='{"x":')),
         *each(piece(1, args='{"y"'), piece(0, args="1}"), piece(1, args=":2}")),
@@ -70,7 +70,7 @@ def test_the_next_call_begins_when_the_open_one_is_whole() -> None:
     assert out.brief == ["-0", "+1 tool_use", "{"]
 
 
-def test_a_call_that_is_not_whole_holds_up_the_next() -> None:
+def test_an_incomplete_call_delays_the_next() -> None:
     reads = each(piece(0, "a", "A", '{"x":'), piece(1, "b", "B", "{}"))
     stream = translate(reads[0], ended=False).stream
     assert stream.feed(reads[1]) == b""
@@ -79,7 +79,7 @@ def test_a_call_that_is_not_whole_holds_up_the_next() -> None:
     assert out.brief == ["1}", "-0", "+1 tool_use"]
 
 
-def test_41_all_calls_are_number_0() -> None:
+def test_all_calls_have_the_index_0() -> None:
     assert called(*each(piece(0, "a", "Read", '{"x":1}'), piece(0, "b", "Read", '{"x":2}'))) == [
         ("tool_use", "a", "Read", '{"x":1}'),
         ("tool_use", "b", "Read", '{"x":2}'),
@@ -90,12 +90,12 @@ def test_41_all_calls_are_number_0() -> None:
     ]
 
 
-def test_42_no_numbers_at_all() -> None:
+def test_calls_without_indexes() -> None:
     reads = each(piece(None, "a", "A", '{"x":'), piece(args="1}"))
     assert called(*reads, finish=chunk({}, "stop")) == [("tool_use", "a", "A", '{"x":1}')]
 
 
-def test_calls_without_numbers_and_ids() -> None:
+def test_calls_without_indexes_and_ids() -> None:
     pieces = [piece(name="A", args="{}"), piece(name="A", args='{"x":1}'), piece(name="B")]
     for reads in (each(*pieces), [calls(*pieces)]):
         assert [block[2:] for block in called(*reads)] == [
@@ -105,7 +105,7 @@ def test_calls_without_numbers_and_ids() -> None:
         ]
 
 
-def test_pieces_by_their_place() -> None:
+def test_pieces_without_index_and_id_are_matched_by_place() -> None:
     reads = [
         calls(piece(name="A", args='{"x":'), piece(name="B", args='{"y":')),
         calls(piece(args="1}"), piece(args="2}")),
@@ -113,7 +113,7 @@ def test_pieces_by_their_place() -> None:
     assert [block[2:] for block in called(*reads)] == [("A", '{"x":1}'), ("B", '{"y":2}')]
 
 
-def test_43_id_and_name_on_every_piece() -> None:
+def test_id_and_name_on_every_piece() -> None:
     reads = each(*(piece(0, "a", "A", part) for part in ('{"x"', ":", "1}", "")))
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
 
@@ -123,17 +123,17 @@ def test_a_new_id_on_every_piece() -> None:
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
 
 
-def test_a_name_that_comes_last() -> None:
+def test_a_name_that_arrives_last() -> None:
     reads = each(piece(0, "a"), piece(0, args='{"x":'), piece(0, args="1}"), piece(0, name="A"))
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}')]
 
 
-def test_a_repeated_name_after_the_end_is_no_call() -> None:
+def test_a_repeated_name_starts_no_call() -> None:
     reads = each(piece(0, "a", "A", "{}"), piece(0, None, "A", ""))
     assert called(*reads) == [("tool_use", "a", "A", "{}")]
 
 
-def test_a_call_without_a_name_is_none() -> None:
+def test_a_call_without_a_name_is_dropped() -> None:
     translated = translate(says("a"), calls(piece(0, "a", args="{}")), END, DONE)
     grammar.obey(translated)
     assert translated.blocks == [("text", "a")]
@@ -153,12 +153,12 @@ def test_a_call_without_a_name_is_none() -> None:
         ([" ", '\n{"x":1}'], '{"x":1}'),
     ],
 )
-def test_26_what_models_write(fragments: list[Any], expected: str) -> None:
+def test_streamed_arguments_that_models_write(fragments: list[Any], expected: str) -> None:
     reads = each(piece(0, "a", "A"), *(piece(0, args=part) for part in fragments))
     assert called(*reads) == [("tool_use", "a", "A", expected)]
 
 
-def test_what_was_cut_stays_cut() -> None:
+def test_cut_arguments_stay_cut_in_a_stream() -> None:
     reads = each(piece(0, "a", "A", '{"x":1}'), piece(1, "b", "B", '{"y":"z'))
     translated = translate(*reads, chunk({}, "length"), DONE)
     assert translated.blocks[1] == ("tool_use", "b", "B", '{"y":"z')
@@ -167,7 +167,7 @@ def test_what_was_cut_stays_cut() -> None:
     assert whole.stop_reason == "tool_use"
 
 
-def test_27_ids() -> None:
+def test_ids_of_calls() -> None:
     pieces = [
         piece(0, None, "A", "{}"),
         piece(1, "functions.Bash:0", "A", "{}"),
@@ -186,7 +186,7 @@ def test_an_id_that_the_conversation_has_is_not_given_again() -> None:
     assert ids[0].startswith("toolu_")
 
 
-def test_12_names_come_back_as_the_client_has_them() -> None:
+def test_names_come_back_as_the_client_has_them() -> None:
     long = "mcp__" + "x" * 75
     given = [long, f"{long}y"]
     asked = body(tools=[{"name": name, "input_schema": {}} for name in given])
@@ -200,12 +200,12 @@ def test_text_after_a_call() -> None:
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "\nThen this")]
 
 
-def test_text_in_the_midst_of_a_call_comes_after_it() -> None:
+def test_text_in_the_middle_of_a_call_follows_it() -> None:
     reads = [calls(piece(0, "a", "A", '{"x":')), says("Hm"), calls(piece(0, args="1}"))]
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "Hm")]
 
 
-def test_31_a_call_of_the_old_kind() -> None:
+def test_a_call_in_the_old_function_call_member() -> None:
     reads = [
         chunk({"function_call": {"name": "A", "arguments": ""}}),
         chunk({"function_call": {"arguments": '{"x":1}'}}),
@@ -215,7 +215,7 @@ def test_31_a_call_of_the_old_kind() -> None:
     assert block[2:] == ("A", '{"x":1}')
 
 
-def test_what_is_no_function_is_left_out() -> None:
+def test_calls_of_other_types_are_dropped() -> None:
     custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "X"}}
     assert called(calls(custom, piece(1, "a", "A", "{}"))) == [("tool_use", "a", "A", "{}")]
 
@@ -262,7 +262,7 @@ def read(text: str, *, cut: bool = False) -> Any:
         ('{"a": "x', {"_raw_arguments": '{"a": "x'}),
     ],
 )
-def test_what_models_write(text: str, expected: Any) -> None:
+def test_arguments_that_models_write(text: str, expected: Any) -> None:
     assert read(text) == expected
 
 
@@ -293,13 +293,13 @@ def test_an_object_stays_as_it_was_written() -> None:
         ("nonsense", {"_raw_arguments": "nonsense"}),
     ],
 )
-def test_what_was_cut_is_closed(text: str, expected: Any) -> None:
+def test_cut_arguments_are_closed(text: str, expected: Any) -> None:
     assert read(text, cut=True) == expected
 
 
 @settings(deadline=None)
 @given(text=st.text('{}[]",:\\ua1 \n') | st.text(), cut=st.booleans())
-def test_no_text_is_too_odd(text: str, cut: bool) -> None:
+def test_no_arguments_raise(text: str, cut: bool) -> None:
     read(text, cut=cut)
 
 
@@ -315,7 +315,7 @@ OBJECTS = st.dictionaries(st.text(max_size=3), VALUES, max_size=3)
 
 @settings(deadline=None)
 @given(value=OBJECTS, place=st.integers(0, 200))
-def test_a_cut_anywhere_gives_an_object_with_the_same_beginning(value: Any, place: int) -> None:
+def test_arguments_cut_anywhere_give_an_object(value: Any, place: int) -> None:
     text = msgspec.json.encode(value).decode()
     assert read(text) == value
     found = read(text[:place], cut=True)
@@ -339,5 +339,5 @@ def test_long_texts_take_no_longer(text: str) -> None:
         ("{}}", False),
     ],
 )
-def test_whether_it_is_whole(text: str, expected: bool) -> None:
+def test_complete_arguments_are_recognized(text: str, expected: bool) -> None:
     assert is_object(text) is expected

@@ -1,4 +1,4 @@
-"""Chunks of every shape, read into one."""
+"""Reading chunks of every shape, and writing events."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccfallback.messages.thinking import envelope_of, is_own
+from ccfallback.wire.openai.blocks import Blocks
 from ccfallback.wire.openai.chunks import Call, Chunk, Delta, Function, decoded, details_text, read
 
 
@@ -44,7 +46,7 @@ def test_odd_shapes(value: Any, expected: Delta | None) -> None:
     assert delta(value) == expected
 
 
-def test_the_usual_shape_and_the_odd_one_say_the_same() -> None:
+def test_the_fast_and_the_liberal_reader_agree() -> None:
     usual = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
     plain = read(msgspec.json.encode(usual))
     odd = read(msgspec.json.encode({**usual, "id": 1.5}))
@@ -58,11 +60,11 @@ def test_the_usual_shape_and_the_odd_one_say_the_same() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"null", b"[]", b"1", b'{"a":'])
-def test_what_is_no_object(data: bytes) -> None:
+def test_data_that_is_not_an_object(data: bytes) -> None:
     assert read(data) is None
 
 
-def test_cut_letters_and_a_mark_at_the_beginning() -> None:
+def test_cut_characters_and_a_byte_order_mark() -> None:
     assert decoded(b'\xef\xbb\xbf{"a":"\\ud83d","b":"\xe6"}') == {"a": "\ufffd", "b": "\ufffd"}
 
 
@@ -77,5 +79,66 @@ def test_thinking_is_taken_from_one_member() -> None:
 
 @settings(deadline=None)
 @given(data=st.binary(max_size=50))
-def test_no_bytes_are_too_odd(data: bytes) -> None:
+def test_no_bytes_raise(data: bytes) -> None:
     assert isinstance(read(data), Chunk | None)
+
+
+def blocks() -> Blocks:
+    return Blocks(lambda: {"id": "msg_1", "type": "message", "content": []})
+
+
+def names(events: bytes) -> list[bytes]:
+    return [part.split(b"\n")[0].removeprefix(b"event: ") for part in events.split(b"\n\n")[:-1]]
+
+
+def test_the_message_comes_with_its_first_block() -> None:
+    written = blocks()
+    assert written.take() == b""
+    written.text("a")
+    assert names(written.take()) == [
+        *(b"message_start", b"content_block_start", b"content_block_delta")
+    ]
+    written.text("b")
+    assert written.take() == (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":"b"}}\n\n'
+    )
+
+
+def test_a_block_closes_the_one_before_it() -> None:
+    written = blocks()
+    written.text("a")
+    written.tool_use("t", "Bash")
+    written.arguments("{}")
+    written.close()
+    written.close()
+    written.end("tool_use", None, {"output_tokens": 1})
+    assert names(written.take())[3:] == [
+        *(b"content_block_stop", b"content_block_start", b"content_block_delta"),
+        *(b"content_block_stop", b"message_delta", b"message_stop"),
+    ]
+
+
+def test_thinking_is_signed_when_it_closes() -> None:
+    written = blocks()
+    written.thinking("a")
+    written.take()
+    written.close({"x": 1})
+    delta = msgspec.json.decode(written.take().split(b"\n")[1].removeprefix(b"data: "))["delta"]
+    assert is_own(delta["signature"])
+    assert envelope_of(delta["signature"]) == {"x": 1}
+
+
+def test_an_end_without_content_has_a_message_too() -> None:
+    written = blocks()
+    written.end("max_tokens", None, {"output_tokens": 1})
+    assert names(written.take()) == [b"message_start", b"message_delta", b"message_stop"]
+    assert not written.started
+
+
+def test_one_line_of_data_whatever_the_text() -> None:
+    written = blocks()
+    written.text("a")
+    written.take()
+    written.text("\n\r\n\u2028\x00é")
+    assert written.take().count(b"\n") == 3

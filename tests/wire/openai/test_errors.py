@@ -90,7 +90,7 @@ def test_every_shape(status: int, value: Any, meant: int, kind: str, message: st
     assert read.until is None
 
 
-def test_openrouter_hands_on_what_its_provider_said() -> None:
+def test_openrouters_provider_message_is_read() -> None:
     raw = '{"error":{"message":"The model is busy"}}'
     for metadata in ({"raw": raw}, {"raw": msgspec.json.decode(raw)}, {"raw": "The model is busy"}):
         read = refused(429, error("Provider returned error", code=429, metadata=metadata))
@@ -98,7 +98,7 @@ def test_openrouter_hands_on_what_its_provider_said() -> None:
         assert read.status == 429
 
 
-def test_54_a_conversation_that_is_too_long() -> None:
+def test_a_conversation_that_is_too_long() -> None:
     text = (
         "This model's maximum context length is 131072 tokens. "
         "However, you requested 140000 tokens."
@@ -110,13 +110,13 @@ def test_54_a_conversation_that_is_too_long() -> None:
     assert read.until is None
 
 
-def test_together_forbids_what_is_too_long() -> None:
+def test_together_refuses_a_long_prompt_with_403() -> None:
     read = refused(403, error("Input token count exceeds the maximum number of tokens allowed"))
     assert read.status == 400
     assert "prompt is too long" in read.error.message
 
 
-def test_55_when_to_come_back() -> None:
+def test_reset_hints_of_refusals() -> None:
     quota = refused(429, error("x", code="insufficient_quota"))
     assert (quota.error.type, quota.until) == ("billing_error", None)
     assert refused(429, error("x"), x_ratelimit_reset_tokens="6m0s").until == NOW + 360
@@ -124,7 +124,7 @@ def test_55_when_to_come_back() -> None:
     assert refused(429, error(text, code="1308")).until == 1_700_452_800.0
 
 
-def test_56_a_page() -> None:
+def test_a_page() -> None:
     page = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
     read = refused(502, page)
     assert (read.status, read.error) == (
@@ -147,7 +147,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("status", "value", "fault"), FAULTS)
-def test_what_policy_makes_of_it(status: int, value: Any, fault: Fault) -> None:
+def test_the_faults_of_refusals(status: int, value: Any, fault: Fault) -> None:
     read = refused(status, value)
     assert classify(read.status, {}, read.error, now=NOW).fault is fault
 
@@ -166,11 +166,11 @@ def test_what_policy_makes_of_it(status: int, value: Any, fault: Fault) -> None:
         "x",
     ],
 )
-def test_what_is_no_error(value: Any) -> None:
+def test_answers_that_are_no_errors(value: Any) -> None:
     assert error_inside(value) is None
 
 
-def test_a_status_without_words() -> None:
+def test_a_status_without_a_message() -> None:
     assert error_for_status(529, "x") == UpstreamError("overloaded_error", "x", "", 529)
 
 
@@ -197,7 +197,7 @@ JSON = st.recursive(
     raw=st.binary(max_size=40) | JSON.map(msgspec.json.encode),
     header=st.text(max_size=8),
 )
-def test_no_refusal_is_too_odd(status: int, raw: bytes, header: str) -> None:
+def test_no_refusal_raises(status: int, raw: bytes, header: str) -> None:
     headers = {
         "x-ratelimit-reset": header,
         "x-ratelimit-reset-tokens": header,
@@ -263,7 +263,7 @@ HEADERS: list[tuple[dict[str, str], str, float | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "kind", "seconds"), HEADERS)
-def test_headers(headers: dict[str, str], kind: str, seconds: float | None) -> None:
+def test_reset_hints_in_headers(headers: dict[str, str], kind: str, seconds: float | None) -> None:
     found = reset_hint(headers, None, UpstreamError(kind), NOW)
     until = None if found is None else found.until
     assert until == (None if seconds is None else NOW + seconds)
@@ -291,7 +291,7 @@ MESSAGES: list[tuple[str, float | None]] = [
 
 
 @pytest.mark.parametrize(("message", "seconds"), MESSAGES)
-def test_words(message: str, seconds: float | None) -> None:
+def test_reset_hints_in_messages(message: str, seconds: float | None) -> None:
     found = reset_hint({}, None, UpstreamError(message=message), NOW)
     until = None if found is None else found.until
     assert until == (None if seconds is None else pytest.approx(NOW + seconds))
@@ -309,7 +309,7 @@ BODIES: list[tuple[Any, float | None]] = [
 
 
 @pytest.mark.parametrize(("value", "seconds"), BODIES)
-def test_bodies(value: Any, seconds: float | None) -> None:
+def test_reset_hints_in_bodies(value: Any, seconds: float | None) -> None:
     found = reset_hint({}, value, UpstreamError(), NOW)
     until = None if found is None else found.until
     assert until == (None if seconds is None else NOW + seconds)

@@ -18,14 +18,14 @@ def thinking(value: str) -> dict[str, Any]:
     return {"type": "thinking", "thinking": value, "signature": "sig"}
 
 
-def test_a_system_message_in_the_midst_becomes_a_reminder_of_the_user_before_it() -> None:
+def test_a_system_message_becomes_a_reminder_in_the_user_message() -> None:
     messages = told(user("hi"), system(text("Reminder")))
     assert brief(messages) == [
         ("user", "hi\n\n<system-reminder>\nReminder\n</system-reminder>"),
     ]
 
 
-def test_a_reminder_is_a_part_of_its_own_where_parts_are_understood() -> None:
+def test_a_reminder_is_a_part_of_its_own_if_parts_are_allowed() -> None:
     messages = told(user("hi"), system("Reminder"), quirks=Quirks(string_content=False))
     assert messages[0]["content"] == [
         text("hi"),
@@ -51,7 +51,7 @@ def test_nothing_stands_between_calls_and_results_even_inline() -> None:
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "user"]
 
 
-def test_a_system_message_that_was_cleared_is_gone_after_the_next_user_message() -> None:
+def test_a_cleared_system_message_is_dropped() -> None:
     cleared = system("once", clear_at="next_user_message")
     assert "once" in str(told(user("a"), cleared))
     assert "once" not in str(told(user("a"), cleared, assistant("b"), user("c")))
@@ -73,7 +73,7 @@ def test_results_come_first_in_the_order_of_the_calls() -> None:
     ]
 
 
-def test_mistral_gets_ids_of_nine_letters_and_no_user_after_a_tool() -> None:
+def test_mistral_gets_short_ids_and_no_user_message_after_a_tool() -> None:
     messages = told(
         assistant(text("ok"), call("t1"), call("t2")),
         user(text("note"), result("t2", "two"), result("t1", "one"), image()),
@@ -91,7 +91,7 @@ def test_a_call_without_a_result_gets_one() -> None:
     assert brief(told(assistant(call("t1"))))[1:] == [("tool", "[no result]", "t1")]
 
 
-def test_a_result_without_a_call_becomes_the_users_words() -> None:
+def test_a_result_without_a_call_becomes_text() -> None:
     assert brief(told(user(result("t9", "data")))) == [("user", "[tool result t9] data")]
     late = told(assistant(call("t1")), user("x"), assistant("y"), user(result("t1", "late")))
     assert brief(late)[-1] == ("user", "[tool result t1] late")
@@ -111,7 +111,7 @@ def test_a_second_result_for_a_call_is_not_lost() -> None:
     assert brief(messages)[1:] == [("tool", "a", "t"), ("user", "[tool result t] b")]
 
 
-def test_messages_of_one_role_become_one() -> None:
+def test_adjacent_messages_of_one_role_are_joined() -> None:
     messages = told(
         user("a"), user("b"), assistant(text("c")), assistant(call("t")), user(result("t", "d"))
     )
@@ -122,7 +122,7 @@ def test_messages_of_one_role_become_one() -> None:
     ]
 
 
-def test_users_become_one_when_nothing_is_left_between_them() -> None:
+def test_user_messages_are_joined_over_a_dropped_message() -> None:
     assert brief(told(user("a"), assistant(thinking("hm")), user("b"))) == [("user", "a\n\nb")]
 
 
@@ -133,7 +133,7 @@ def test_a_message_that_is_only_calls_has_no_content(quirks: Quirks, content: ob
     assert told(assistant(call("t")), quirks=quirks)[0]["content"] == content
 
 
-def test_arguments_keep_their_order_and_their_letters() -> None:
+def test_arguments_keep_order_and_characters() -> None:
     messages = told(assistant(call("t", b=1, a="é漢")))
     assert messages[0]["tool_calls"][0]["function"]["arguments"] == '{"b":1,"a":"é漢"}'
 
@@ -144,7 +144,7 @@ def test_arguments_are_always_an_object(given: Any) -> None:
     assert messages[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
-def test_thinking_stays_behind() -> None:
+def test_thinking_is_not_sent_by_default() -> None:
     messages = told(
         user("q"), assistant(thinking("T"), call("t")), assistant({"type": "redacted_thinking"})
     )
@@ -153,13 +153,13 @@ def test_thinking_stays_behind() -> None:
 
 
 @pytest.mark.parametrize("value", ["T", ""])
-def test_thinking_goes_back_where_it_is_wanted(value: str) -> None:
+def test_thinking_is_sent_if_the_provider_wants_it(value: str) -> None:
     messages = told(assistant(thinking(value), call("t")), quirks=DEEPSEEK)
     assert messages[0]["reasoning_content"] == value
 
 
 @pytest.mark.parametrize(("which", "has"), [("calls", [1, 2]), ("all", [0, 1, 2])])
-def test_thinking_goes_back_on_the_messages_that_must_have_it(which: str, has: list[int]) -> None:
+def test_thinking_is_sent_with_the_messages_that_need_it(which: str, has: list[int]) -> None:
     messages = told(
         assistant("a"),
         user("q"),
@@ -173,7 +173,7 @@ def test_thinking_goes_back_on_the_messages_that_must_have_it(which: str, has: l
     assert [index for index, one in enumerate(said) if "reasoning_content" in one] == has
 
 
-def test_openrouter_gets_its_details_back_and_nobody_else() -> None:
+def test_only_openrouter_gets_its_details_back() -> None:
     details = [{"type": "reasoning.encrypted", "data": "x"}]
     block = {**thinking("T"), "signature": mark("T", {"reasoning_details": details})}
     history = (assistant(block, call("t")), user(result("t", "r")), assistant(thinking("T"), "x"))
@@ -183,7 +183,7 @@ def test_openrouter_gets_its_details_back_and_nobody_else() -> None:
     assert "reasoning_details" not in str(told(*history))
 
 
-def test_gemini_is_told_that_a_call_comes_from_elsewhere() -> None:
+def test_a_call_without_geminis_signature_is_marked() -> None:
     history = (assistant(call("t1"), call("t2")), user(result("t1"), result("t2")))
     first, second = told(*history, quirks=Quirks(thought_signature=True))[0]["tool_calls"]
     assert first["extra_content"]["google"]["thought_signature"]
@@ -192,13 +192,13 @@ def test_gemini_is_told_that_a_call_comes_from_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "prefix", "partial"])
-def test_an_answer_that_is_to_be_continued_ends_without_space(way: str) -> None:
+def test_a_prefill_ends_without_space(way: str) -> None:
     last = told(user("q"), assistant("Sure: \n"), quirks=Quirks(prefill=way))[-1]
     expected = {"role": "assistant", "content": "Sure:"}
     assert last == (expected if way == "plain" else {**expected, way: True})
 
 
-def test_a_compaction_is_told_by_the_user() -> None:
+def test_a_compaction_becomes_a_user_message() -> None:
     messages = told(
         assistant({"type": "compaction", "content": "we met"}, text("and so")), user("go on")
     )
@@ -280,11 +280,13 @@ def test_an_image_is_a_url(source: Any, url: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_sent_is_mentioned(block: Any, quirks: Quirks, note: str) -> None:
+def test_attachments_that_cannot_be_sent_become_notes(
+    block: Any, quirks: Quirks, note: str
+) -> None:
     assert one_text(block, quirks) == note
 
 
-def test_a_document_of_text_begins_with_its_title() -> None:
+def test_a_text_document_starts_with_its_title() -> None:
     source = {"type": "text", "media_type": "text/plain", "data": "Once"}
     assert one_text(document(source, title="Tale", context="old")) == "Tale\n\nold\n\nOnce"
     assert one_text(document({"type": "content", "content": "Once"})) == "Once"
@@ -299,7 +301,7 @@ def test_a_document_of_blocks_is_its_blocks() -> None:
 @pytest.mark.parametrize(
     ("title", "name"), [("Plan", "Plan.pdf"), ("a.pdf", "a.pdf"), ("", "document.pdf")]
 )
-def test_a_pdf_is_a_file_where_files_are_taken(title: str, name: str) -> None:
+def test_a_pdf_is_sent_if_the_provider_takes_files(title: str, name: str) -> None:
     assert parts_of([document(PDF, title=title)], Quirks(pdf=True)) == [
         {
             "type": "file",
@@ -308,12 +310,12 @@ def test_a_pdf_is_a_file_where_files_are_taken(title: str, name: str) -> None:
     ]
 
 
-def test_a_search_result_is_told() -> None:
+def test_a_search_result_becomes_text() -> None:
     block = {"type": "search_result", "title": "T", "source": "u", "content": [text("x")]}
     assert one_text(block) == "T\nu\nx"
 
 
-def test_cache_marks_are_kept_only_where_they_are_understood() -> None:
+def test_cache_marks_are_kept_only_with_the_quirk() -> None:
     block = text("x", cache_control={"type": "ephemeral", "ttl": "1h", "scope": "global"})
     assert parts_of([block], Quirks()) == [text("x")]
     assert parts_of([block], Quirks(cache_control=True)) == [
@@ -325,7 +327,7 @@ def test_cache_marks_are_kept_only_where_they_are_understood() -> None:
     "block",
     [{}, {"type": "fallback"}, {"type": []}, {"type": "text"}, {"type": "text", "text": " \n"}],
 )
-def test_what_says_nothing_is_dropped(block: Any) -> None:
+def test_empty_blocks_are_dropped(block: Any) -> None:
     assert parts_of([block], Quirks()) == []
 
 
@@ -350,7 +352,7 @@ def answered(*blocks: Any, quirks: Quirks = Quirks()) -> Any:  # noqa: B008
         ),
     ],
 )
-def test_what_a_result_says(block: Any, expected: str) -> None:
+def test_the_text_of_a_result(block: Any, expected: str) -> None:
     assert answered(block)[0] == {"role": "tool", "tool_call_id": "t1", "content": expected}
 
 
@@ -365,21 +367,21 @@ def test_an_image_follows_after_the_last_result() -> None:
     ]
 
 
-def test_an_image_is_only_mentioned_where_nothing_may_follow() -> None:
+def test_an_image_in_a_result_becomes_a_note_if_nothing_may_follow() -> None:
     block = result("t1", [text("a"), image()])
     assert answered(block, quirks=Quirks(user_after_tool=False))[0]["content"] == (
         "a\n[image omitted: image/png]"
     )
 
 
-def test_an_image_is_only_mentioned_where_nobody_sees() -> None:
+def test_an_image_in_a_result_becomes_a_note_without_images() -> None:
     block = result("t1", [text("a"), image()])
     messages = answered(block, quirks=Quirks(images=False))
     assert messages[0]["content"] == "a\n[image omitted: image/png]"
     assert messages[-1]["role"] == "tool"
 
 
-def test_a_cache_mark_on_a_result_is_kept_where_it_is_understood() -> None:
+def test_a_cache_mark_on_a_result_is_kept_with_the_quirk() -> None:
     block = result("t1", "a", cache_control={"type": "ephemeral", "ttl": "1h"})
     assert answered(block)[0]["content"] == "a"
     assert answered(block, quirks=Quirks(cache_control=True))[0]["content"] == [
@@ -428,7 +430,7 @@ def test_a_cache_mark_on_a_result_is_kept_where_it_is_understood() -> None:
         ({"type": 3}, ""),
     ],
 )
-def test_a_server_tool_is_told_in_words(block: Any, expected: str) -> None:
+def test_a_server_tool_becomes_text(block: Any, expected: str) -> None:
     assert server_tool_words(block) == expected
 
 

@@ -35,11 +35,11 @@ def wished(style: str, model: str = "m", highest: str = "max", **members: Any) -
 
 
 @pytest.mark.parametrize("members", [{"thinking": ADAPTIVE}, {"output_config": effort("high")}])
-def test_unknown_providers_are_asked_for_nothing(members: dict[str, Any]) -> None:
+def test_unknown_providers_get_no_thinking_members(members: dict[str, Any]) -> None:
     assert wished("none", **members) == {}
 
 
-def test_the_last_effort_in_the_conversation_has_the_last_word() -> None:
+def test_the_last_effort_in_the_conversation_counts() -> None:
     messages = [
         user("a"),
         system("x", output_config=effort("max")),
@@ -62,9 +62,7 @@ def test_the_last_effort_in_the_conversation_has_the_last_word() -> None:
         ("max", "max", "max"),
     ],
 )
-def test_an_effort_that_is_not_known_becomes_the_nearest(
-    highest: str, level: str, expected: str
-) -> None:
+def test_an_effort_above_the_highest_is_lowered(highest: str, level: str, expected: str) -> None:
     assert wished("effort", highest=highest, output_config=effort(level)) == {
         "reasoning_effort": expected
     }
@@ -84,7 +82,7 @@ def test_an_effort_that_is_not_known_becomes_the_nearest(
         ("on", {}),
     ],
 )
-def test_a_budget_is_an_effort(thinking: Any, expected: dict[str, Any]) -> None:
+def test_a_budget_becomes_an_effort(thinking: Any, expected: dict[str, Any]) -> None:
     assert wished("effort", thinking=thinking) == expected
 
 
@@ -142,7 +140,7 @@ def test_qwen_gets_the_budget_too() -> None:
         ("o3", True, {"output_config": effort("high")}, "high"),
     ],
 )
-def test_openais_models_have_rules_of_their_own(
+def test_openais_models_have_their_own_rules(
     model: str, tools: bool, members: dict[str, Any], expected: str | None
 ) -> None:
     given = {**members, "tools": [tool("A")]} if tools else members
@@ -164,7 +162,7 @@ def test_openais_models_have_rules_of_their_own(
         ("", False),
     ],
 )
-def test_models_of_openais_that_think_are_known_by_name(model: str, is_one: bool) -> None:
+def test_openais_thinking_models_are_recognized_by_name(model: str, is_one: bool) -> None:
     assert is_openai_reasoning(model) == is_one
 
 
@@ -191,18 +189,18 @@ def split(*parts: str) -> tuple[str, str]:
         ("", "", ""),
     ],
 )
-def test_split(text: str, thinking: str, answer: str) -> None:
+def test_think_tags_are_split_off(text: str, thinking: str, answer: str) -> None:
     assert split(text) == (thinking, answer)
     assert split(*text) == (thinking, answer)
 
 
 @settings(deadline=None)
 @given(parts=st.lists(st.sampled_from(["<", "think", ">", "</", "<think>", "</think>", " ", "a"])))
-def test_the_pieces_make_no_difference(parts: list[str]) -> None:
+def test_think_tags_are_found_in_any_pieces(parts: list[str]) -> None:
     assert split("".join(parts)) == split(*parts)
 
 
-def test_nothing_is_held_longer_than_it_must_be() -> None:
+def test_text_is_not_held_longer_than_necessary() -> None:
     tags = ThinkTags()
     assert tags.split("<think>a</") == ("a", "")
     assert tags.split("b") == ("</b", "")
@@ -230,7 +228,7 @@ def test_fragments_of_one_detail_become_one() -> None:
     assert first["text"] == "a"
 
 
-def test_they_are_handed_over_once() -> None:
+def test_reasoning_details_are_taken_once() -> None:
     details = ReasoningDetails()
     details.add([{"type": "a"}])
     assert details.take_envelope() is not None
@@ -238,7 +236,7 @@ def test_they_are_handed_over_once() -> None:
     assert details.take_envelope() is None
 
 
-def test_what_is_no_list_is_nothing() -> None:
+def test_reasoning_details_that_are_not_a_list() -> None:
     details = ReasoningDetails()
     details.add("x")
     details.add(None)

@@ -1,4 +1,4 @@
-"""Streams of the other format: the cases, every cut of them, and what no stream may do."""
+"""Streamed completions: recorded ones, every cut of them, and what no stream may do."""
 
 import os
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_any_cuts_change_nothing(path: Path, places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_no_beginning_looks_like_an_answer(path: Path) -> None:
+def test_no_prefix_looks_like_an_answer(path: Path) -> None:
     case = Case(path)
     chunks = case.upstream.split(b"\n\n")
     ending = next(
@@ -113,14 +113,14 @@ def test_the_official_client_reads_it(path: Path) -> None:
     assert read["usage"]["output_tokens"] == folded["usage"]["output_tokens"]
 
 
-def test_33_a_plain_answer() -> None:
+def test_a_plain_answer() -> None:
     translated = translate(*PLAIN, counted(10, 2), DONE)
     assert translated.brief == HELLO
     assert translated.end["usage"]["input_tokens"] == 10
     assert translated.stream.usage == Usage(10, 2, 0, 0)
 
 
-def test_34_letters_split_between_reads() -> None:
+def test_characters_split_between_reads() -> None:
     stream = says("é") + says("👍") + chunk({}, "stop") + DONE
     for place in range(len(stream)):
         translated = translate(stream[:place], stream[place:])
@@ -140,39 +140,39 @@ FRAMINGS = {
     "spaces around the marker": lambda stream: stream.replace(b"[DONE]", b"  [DONE]  "),
     "rubbish after the marker": lambda stream: stream + b"data: {nonsense\n\n" + says("more"),
     "a word to keep alive": lambda stream: b"data: ping\n\n" + stream,
-    "JSON that is no object": lambda stream: b"data: null\n\ndata: []\n\ndata: 1\n\n" + stream,
+    "JSON that is not an object": lambda stream: b"data: null\n\ndata: []\n\ndata: 1\n\n" + stream,
 }
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("ending", [[], [counted()]], ids=["", "counted"])
-def test_36_every_framing(framing: str, ending: list[bytes]) -> None:
+def test_every_framing(framing: str, ending: list[bytes]) -> None:
     plain = b"".join([*PLAIN, *ending, DONE])
     stream = FRAMINGS[framing](plain)
     for reads in ([stream], each_byte(stream)):
         assert translate(*reads).out == translate(plain).out
 
 
-def test_37_data_of_several_lines() -> None:
+def test_data_of_several_lines() -> None:
     stream = says("Hello").replace(b',"choices"', b'\ndata: ,"choices"') + chunk({}, "stop") + DONE
     assert translate(stream).blocks == [("text", "Hello")]
 
 
-def test_38_a_chunk_of_many_reads() -> None:
+def test_a_chunk_of_many_reads() -> None:
     text = "x" * (8 << 20)
     stream = says(text) + chunk({}, "stop") + DONE
     reads = cut(stream, range(0, len(stream), 1 << 16))
     assert translate(*reads).blocks == [("text", text)]
 
 
-def test_38_an_event_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 1000)
     translated = translate(says("Hello"), b"data: " + b"x" * 1001, says("more"))
     assert translated.stream.error is not None
     assert translated.brief == ["message_start", "+0 text", "Hello"]
 
 
-def test_44_thinking_then_text_then_a_call() -> None:
+def test_thinking_then_text_then_a_call() -> None:
     translated = translate(
         chunk({"reasoning_content": "Let"}),
         chunk({"reasoning_content": " me"}),
@@ -190,7 +190,7 @@ def test_44_thinking_then_text_then_a_call() -> None:
     assert signature == mark("Let me")
 
 
-def test_45_no_text_block_for_whitespace_before_a_call() -> None:
+def test_no_text_block_for_whitespace_before_a_call() -> None:
     reads = [says("  "), says("\n"), calls(piece(0, "a", "Bash", "{}")), says("\n")]
     assert translate(*reads, chunk({}, "stop"), DONE).blocks == [("tool_use", "a", "Bash", "{}")]
 
@@ -218,7 +218,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("value", "kind"), ERRORS)
-def test_46_an_error_first(value: Any, kind: str) -> None:
+def test_an_error_first(value: Any, kind: str) -> None:
     translated = translate(b": x\n\n", line(value), says("more"), DONE)
     assert translated.out == b""
     assert translated.stream.error is not None
@@ -227,7 +227,7 @@ def test_46_an_error_first(value: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "kind"), ERRORS)
-def test_47_an_error_after_text(value: Any, kind: str) -> None:
+def test_an_error_after_text(value: Any, kind: str) -> None:
     translated = translate(says("Hal") + line(value) + says("f") + DONE)
     grammar.obey(translated)
     assert translated.brief == ["message_start", "+0 text", "Hal"]
@@ -242,29 +242,29 @@ def test_an_event_that_is_named_error() -> None:
     assert translated.stream.error.type == "api_error"
 
 
-def test_a_broken_event_is_not_passed_over() -> None:
+def test_a_broken_event_is_an_error() -> None:
     translated = translate(says("a"), b'data: {"choices":[{"delta":{"con\n\n', says("b"))
     assert translated.brief == ["message_start", "+0 text", "a"]
     assert translated.stream.error is not None
 
 
-def test_48_an_end_after_the_reason() -> None:
+def test_an_end_after_the_finish_reason() -> None:
     translated = translate(*PLAIN)
     assert translated.brief == HELLO
     assert translated.stream.complete
 
 
-def test_48_a_cut_in_what_follows_the_reason() -> None:
+def test_a_cut_after_the_finish_reason() -> None:
     assert translate(*PLAIN, counted()[:20]).stream.complete
 
 
-def test_48_an_end_without_a_reason() -> None:
+def test_an_end_without_a_finish_reason() -> None:
     translated = translate(*PLAIN[:-1])
     assert translated.brief == HELLO[:4]
     assert not translated.stream.complete
 
 
-def test_48_an_end_before_anything() -> None:
+def test_an_end_before_anything() -> None:
     translated = translate()
     assert (translated.out, translated.stream.heard, translated.stream.complete) == (
         b"",
@@ -277,20 +277,20 @@ def test_the_marker_is_an_end_too() -> None:
     assert translate(*PLAIN[:-1], DONE).brief == HELLO
 
 
-def test_the_marker_in_the_midst_of_a_call_is_a_cut() -> None:
+def test_the_marker_in_the_middle_of_a_call_is_a_cut() -> None:
     translated = translate(calls(piece(0, "a", "Bash", '{"command":"rm')), DONE)
     assert translated.stream.error is not None
     assert not translated.stream.complete
 
 
-def test_49_chunks_without_choices() -> None:
+def test_chunks_without_choices() -> None:
     first = line({"choices": [], "prompt_filter_results": [], "usage": None})
     bare = line({"id": "x", "model": ""})
     translated = translate(first, bare, *PLAIN, bare, DONE)
     assert translated.brief == HELLO
 
 
-def test_50_usage_in_every_chunk_is_said_once() -> None:
+def test_usage_in_every_chunk_is_reported_once() -> None:
     usage = [{"prompt_tokens": 10, "completion_tokens": count} for count in range(1, 4)]
     translated = translate(
         chunk({"content": "Hel"}, usage=usage[0]),
@@ -302,7 +302,7 @@ def test_50_usage_in_every_chunk_is_said_once() -> None:
     assert translated.end["usage"]["output_tokens"] == 3
 
 
-def test_what_nobody_counted_is_estimated() -> None:
+def test_missing_counts_are_estimated() -> None:
     translated = translate(says("x" * 400), chunk({}, "stop"), DONE)
     assert translated.end["usage"]["output_tokens"] == 100
     assert translated.end["usage"]["input_tokens"] > 0
@@ -315,7 +315,7 @@ def test_the_last_bytes_wait_for_no_marker() -> None:
     assert translated.stream.finished
 
 
-def test_the_count_may_come_after_the_reason() -> None:
+def test_the_usage_may_follow_the_finish_reason() -> None:
     stream = translate(*PLAIN, ended=False).stream
     assert not stream.complete
     stream.feed(counted(7, 3))
@@ -331,7 +331,7 @@ def test_message_start_comes_with_the_first_block() -> None:
     assert stream.started
 
 
-def test_a_comment_is_not_heard() -> None:
+def test_a_comment_does_not_end_the_wait() -> None:
     assert not translate(b": x\n\n", b"data: ping\n\n", ended=False).stream.heard
 
 
@@ -349,13 +349,13 @@ def test_an_empty_answer_is_a_failure(said: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(("finish", "reason"), [("length", "max_tokens"), ("sensitive", "refusal")])
-def test_an_empty_answer_with_a_reason_is_one(finish: str, reason: str) -> None:
+def test_an_empty_answer_with_a_stop_reason_is_valid(finish: str, reason: str) -> None:
     translated = translate(chunk({"role": "assistant"}), chunk({}, finish), DONE)
     grammar.obey(translated)
     assert translated.brief == ["message_start", reason, "message_stop"]
 
 
-def test_who_did_not_ask_sees_no_thinking() -> None:
+def test_thinking_is_hidden_unless_requested() -> None:
     reads = [chunk({"reasoning": "Hm"}), says("a"), chunk({"reasoning": "Hm"}), says("b")]
     translated = translate(*reads, chunk({}, "stop"), DONE, asked=NOT_THINKING)
     grammar.obey(translated)
@@ -364,13 +364,13 @@ def test_who_did_not_ask_sees_no_thinking() -> None:
     ]
 
 
-def test_thinking_only_is_empty_to_who_did_not_ask() -> None:
+def test_hidden_thinking_alone_is_an_empty_answer() -> None:
     reads = [chunk({"reasoning": "Hm"}), chunk({}, "stop")]
     assert translate(*reads, asked=NOT_THINKING).stream.error is not None
     assert translate(*reads).stream.complete
 
 
-def test_omitted_thinking_shows_that_it_goes_on() -> None:
+def test_omitted_thinking_sends_pings() -> None:
     asked = body(thinking={"type": "adaptive", "display": "omitted"})
     reads = [chunk({"reasoning": "Hm"}), chunk({"reasoning": "!"}), says("a"), chunk({}, "stop")]
     translated = translate(*reads, asked=asked)
@@ -378,7 +378,7 @@ def test_omitted_thinking_shows_that_it_goes_on() -> None:
     assert translated.brief[1:5] == ["+0 thinking", "ping", "signature", "-0"]
 
 
-def test_thinking_in_several_members_is_said_once() -> None:
+def test_thinking_in_several_members_counts_once() -> None:
     both = {"reasoning": "R", "reasoning_content": "R", "reasoning_details": [{"text": "R"}]}
     assert translate(chunk(both), chunk({}, "stop")).blocks == [("thinking", "R")]
 
@@ -390,7 +390,7 @@ def test_thinking_after_text_is_a_block_of_its_own() -> None:
     assert translated.blocks == [("text", "a"), ("thinking", "R"), ("text", "b")]
 
 
-def test_details_travel_in_the_signature() -> None:
+def test_reasoning_details_are_kept_in_the_signature() -> None:
     secret = {"type": "reasoning.encrypted", "data": "c2VjcmV0", "index": 0}
     reads = [chunk({"reasoning_details": [secret]}), says("a"), chunk({}, "stop")]
     translated = translate(*reads)
@@ -400,7 +400,7 @@ def test_details_travel_in_the_signature() -> None:
     assert envelope_of(thought["signature"]) == {"reasoning_details": [secret]}
 
 
-def test_details_that_come_with_a_call_stand_before_it() -> None:
+def test_details_with_a_call_are_a_block_before_it() -> None:
     secret = {"type": "reasoning.encrypted", "data": "c2VjcmV0", "index": 0}
     call = {"tool_calls": [piece(0, "a", "A", "{}")], "reasoning_details": [secret]}
     translated = translate(says("a"), chunk(call), chunk({}, "stop"))
@@ -408,13 +408,13 @@ def test_details_that_come_with_a_call_stand_before_it() -> None:
     assert [block[0] for block in translated.blocks] == ["text", "thinking", "tool_use"]
 
 
-def test_details_that_come_last_are_no_block() -> None:
+def test_details_at_the_end_make_no_block() -> None:
     # What reads only the last block of an answer would find no text there.
     late = chunk({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]})
     assert translate(says("a"), late, chunk({}, "stop")).blocks == [("text", "a")]
 
 
-def test_details_alone_are_no_answer() -> None:
+def test_reasoning_details_alone_are_no_answer() -> None:
     reads = [chunk({"reasoning_details": [{"type": "reasoning.encrypted"}]}), chunk({}, "stop")]
     assert translate(*reads).stream.error is not None
 
@@ -429,12 +429,12 @@ def test_half_a_tag_at_the_end_is_text() -> None:
     assert translate(says("<thi"), chunk({}, "stop"), think_tags=True).blocks == [("text", "<thi")]
 
 
-def test_another_choice_is_left_out() -> None:
+def test_other_choices_are_ignored() -> None:
     second = line({"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]})
     assert translate(PLAIN[0], second, *PLAIN[1:], DONE).brief == HELLO
 
 
-def test_a_stop_sequence_that_is_named() -> None:
+def test_the_stop_sequence_that_the_upstream_names() -> None:
     end = line(
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "E"}]}
     )
@@ -443,7 +443,7 @@ def test_a_stop_sequence_that_is_named() -> None:
         assert tuple(translated.end["delta"].values()) == expected
 
 
-def test_half_a_letter_is_replaced() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     broken = b'data: {"choices":[{"index":0,"delta":{"content":"a\\ud83d"}}]}\n\n'
     bytes_ = b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n'
     assert translate(broken, bytes_, chunk({}, "stop")).blocks == [("text", "a\ufffd\ufffd")]

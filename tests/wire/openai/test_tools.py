@@ -29,7 +29,7 @@ def change(kind: str, **members: Any) -> Any:
     return {"type": kind, "tool": members}
 
 
-def test_only_tools_of_the_clients_own_come_along() -> None:
+def test_only_the_clients_own_tools_are_sent() -> None:
     assert sent(tool("Read"), SEARCH, PLACEHOLDER) == ["Read"]
 
 
@@ -45,16 +45,18 @@ def test_only_tools_of_the_clients_own_come_along() -> None:
         ({"type": "advisor_20260301"}, False),
     ],
 )
-def test_the_type_of_a_tool_says_whose_it_is(members: dict[str, Any], comes: bool) -> None:
+def test_the_type_of_a_tool_decides_whether_it_is_sent(
+    members: dict[str, Any], comes: bool
+) -> None:
     assert sent(tool("X", **members)) == (["X"] if comes else [])
 
 
-def test_of_two_tools_of_a_name_the_first_counts() -> None:
+def test_of_two_tools_with_one_name_the_first_counts() -> None:
     made = asked(tools=[tool("A", description="1"), tool("A", description="2"), tool("B")])
     assert [one["function"].get("description") for one in made["tools"]] == ["1", None]
 
 
-def test_a_tool_that_sleeps_is_woken_by_a_reference() -> None:
+def test_a_deferred_tool_is_sent_after_a_reference() -> None:
     messages = [
         assistant(call("t", "ToolSearch")),
         user(result("t", [reference("X")])),
@@ -72,11 +74,11 @@ def test_a_tool_that_sleeps_is_woken_by_a_reference() -> None:
         {"tool_choice": {"type": "tool", "name": "X"}},
     ],
 )
-def test_a_tool_that_sleeps_is_woken_by_its_use(members: dict[str, Any]) -> None:
+def test_a_deferred_tool_is_sent_after_its_use(members: dict[str, Any]) -> None:
     assert sent(SLEEPING, **members) == ["X"]
 
 
-def test_tools_come_and_go_in_the_course_of_a_conversation() -> None:
+def test_a_conversation_adds_and_removes_tools() -> None:
     new = change("tool_addition", type="tool_definition", definition=tool("New"))
     gone = change("tool_removal", type="tool_reference", name="Old")
     back = change("tool_addition", type="tool_reference", name="Old")
@@ -85,7 +87,7 @@ def test_tools_come_and_go_in_the_course_of_a_conversation() -> None:
     assert sent(tool("Old"), messages=[*history, user("p"), system(back)]) == ["New", "Old"]
 
 
-def test_what_only_anthropic_knows_of_a_tool_stays_behind() -> None:
+def test_anthropics_options_of_a_tool_are_not_sent() -> None:
     members = {
         "eager_input_streaming": True,
         "allowed_callers": ["direct"],
@@ -115,7 +117,7 @@ def test_what_only_anthropic_knows_of_a_tool_stays_behind() -> None:
         ),
     ],
 )
-def test_strict_is_said_only_where_it_can_be_kept(schema: Any, strict: bool) -> None:
+def test_strict_is_sent_only_with_a_strict_schema(schema: Any, strict: bool) -> None:
     made = asked(tools=[tool("A", strict=True, input_schema=schema)])
     assert made["tools"][0]["function"].get("strict", False) == strict
 
@@ -140,7 +142,7 @@ def test_strict_is_said_only_where_it_can_be_kept(schema: Any, strict: bool) -> 
         (None, {}),
     ],
 )
-def test_the_choice_of_a_tool_is_said(choice: Any, expected: dict[str, Any]) -> None:
+def test_the_choice_of_a_tool(choice: Any, expected: dict[str, Any]) -> None:
     made = asked(tools=[tool("N")], tool_choice=choice)
     assert {key: made[key] for key in ("tool_choice", "parallel_tool_calls") if key in made} == (
         expected
@@ -150,7 +152,7 @@ def test_the_choice_of_a_tool_is_said(choice: Any, expected: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "N"}])
-def test_who_cannot_be_forced_is_asked(choice: Any) -> None:
+def test_a_provider_that_knows_no_forced_choice_gets_auto(choice: Any) -> None:
     made = asked(
         Quirks(tool_choice_required=False, parallel_tool_calls=False),
         tools=[tool("N")],
@@ -168,12 +170,12 @@ def test_who_cannot_be_forced_is_asked(choice: Any) -> None:
         ([tool("Read"), SEARCH], {"type": "tool", "name": "web_search"}),
     ],
 )
-def test_a_forced_tool_of_anthropics_cannot_be_asked_for(tools: Any, choice: Any) -> None:
+def test_a_forced_server_tool_is_unconvertible(tools: Any, choice: Any) -> None:
     with pytest.raises(Unconvertible):
         asked(tools=tools, tool_choice=choice)
 
 
-def test_a_tool_of_anthropics_that_is_not_forced_is_left_out() -> None:
+def test_a_server_tool_that_is_not_forced_is_dropped() -> None:
     assert sent(SEARCH, tool_choice={"type": "auto"}) == []
 
 
@@ -199,7 +201,7 @@ def test_parameters_are_an_object_with_properties(schema: Any, dialect: str) -> 
         ),
     ],
 )
-def test_a_schema_is_completed_and_freed_of_what_nobody_reads(schema: Any, expected: Any) -> None:
+def test_a_schema_is_completed_and_cleaned(schema: Any, expected: Any) -> None:
     assert parameters(schema, "openai") == expected
 
 
@@ -261,7 +263,7 @@ CLOSED = {"additionalProperties": False}
         ({**CLOSED, "properties": {"a": TEXT}, "required": 3}, False),
     ],
 )
-def test_strict_is_all_required_and_nothing_else(schema: Any, strict: bool) -> None:
+def test_schemas_that_fit_strict(schema: Any, strict: bool) -> None:
     assert is_strict(schema) == strict
 
 
@@ -310,11 +312,11 @@ def test_strict_is_all_required_and_nothing_else(schema: Any, strict: bool) -> N
         ),
     ],
 )
-def test_a_schema_is_said_in_the_subset(schema: Any, expected: Any) -> None:
+def test_a_schema_in_geminis_subset(schema: Any, expected: Any) -> None:
     assert for_gemini(schema) == expected
 
 
-def test_references_are_put_in_place() -> None:
+def test_references_are_replaced_by_their_targets() -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"$ref": "#/$defs/A", "description": "mine"}},
@@ -326,7 +328,7 @@ def test_references_are_put_in_place() -> None:
     }
 
 
-def test_a_reference_in_a_circle_ends_as_any_object() -> None:
+def test_a_circular_reference_ends_as_any_object() -> None:
     tree = {"type": "object", "properties": {"child": {"$ref": "#/$defs/T"}}}
     made = for_gemini({"$ref": "#/$defs/T", "$defs": {"T": tree}})
     assert made == {"type": "object", "properties": {"child": {"type": "object"}}}

@@ -1,4 +1,4 @@
-"""Whole answers of the other format: what each member becomes, and what is no answer."""
+"""Whole completions: what each member becomes, and what is not an answer."""
 
 import os
 from pathlib import Path
@@ -83,23 +83,23 @@ def test_everything_that_a_message_needs() -> None:
     }
 
 
-def test_24_a_call_without_arguments() -> None:
+def test_a_call_without_arguments() -> None:
     message = answer({"content": None, "tool_calls": [piece(None, "a", "Bash", "")]})
     assert message["content"] == [{"type": "tool_use", "id": "a", "name": "Bash", "input": {}}]
     assert message["stop_reason"] == "tool_use"
 
 
-def test_25_whitespace_before_a_call_is_no_text() -> None:
+def test_whitespace_before_a_call_is_no_text() -> None:
     blocks = content({"content": "\n\n", "tool_calls": [piece(None, "a", "Bash", "{}")]})
     assert [block[0] for block in blocks] == ["tool_use"]
 
 
-def test_26_arguments() -> None:
+def test_arguments() -> None:
     assert called({"a": 1}, '"{\\"a\\":1}"', '{"a":1}{"a":1}') == [{"a": 1}] * 3
     assert called('{"a": "x', finish="length") == [{"a": "x"}]
 
 
-def test_26_a_cut_call_says_that_it_was() -> None:
+def test_a_cut_call_ends_with_max_tokens() -> None:
     calls = {"tool_calls": [piece(None, "a", "Bash", '{"a": "x')]}
     assert answer(calls, "length")["stop_reason"] == "max_tokens"
     assert answer({"tool_calls": [piece(None, "a", "B", "{}")]}, "length")["stop_reason"] == (
@@ -107,7 +107,7 @@ def test_26_a_cut_call_says_that_it_was() -> None:
     )
 
 
-def test_27_ids() -> None:
+def test_ids_of_calls() -> None:
     calls = [piece(None, tool_id, "A", "{}") for tool_id in (None, "functions.Bash:0", "x", "x")]
     ids = [block[1] for block in content({"tool_calls": calls})]
     assert ids[1:3] == ["functions_Bash_0", "x"]
@@ -116,13 +116,13 @@ def test_27_ids() -> None:
     assert len(set(ids)) == 4
 
 
-def test_the_same_answer_to_another_question_has_another_id() -> None:
+def test_the_message_id_depends_on_the_request() -> None:
     first = answer({"content": "a"})
     assert answer({"content": "a"}) == first
     assert answer({"content": "a"}, asked=body(max_tokens=7))["id"] != first["id"]
 
 
-def test_28_cached_tokens_are_counted_apart() -> None:
+def test_cached_tokens_are_counted_apart() -> None:
     usage = {
         "prompt_tokens": 1000,
         "completion_tokens": 20,
@@ -140,7 +140,7 @@ def test_28_cached_tokens_are_counted_apart() -> None:
     }
 
 
-def test_29_thinking_comes_first_and_once() -> None:
+def test_thinking_comes_first_and_once() -> None:
     message = {"reasoning": "R", "reasoning_content": "R", "content": "x"}
     assert answer(message)["content"] == [
         {"type": "thinking", "thinking": "R", "signature": mark("R")},
@@ -148,26 +148,26 @@ def test_29_thinking_comes_first_and_once() -> None:
     ]
 
 
-def test_thinking_only_for_who_asked() -> None:
+def test_thinking_is_only_shown_if_requested() -> None:
     message = {"reasoning": "R", "content": "x"}
     assert content(message, asked=NOT_THINKING) == [("text", "x")]
     omitted = body(thinking={"type": "adaptive", "display": "omitted"})
     assert content(message, asked=omitted) == [("thinking", ""), ("text", "x")]
 
 
-def test_details_travel_in_the_signature() -> None:
+def test_reasoning_details_are_kept_in_the_signature() -> None:
     details = [{"type": "reasoning.encrypted", "data": "c2VjcmV0", "index": 0}]
     [thought, _] = answer({"content": "x", "reasoning_details": details})["content"]
     assert thought["thinking"] == ""
     assert envelope_of(thought["signature"]) == {"reasoning_details": details}
 
 
-def test_details_alone_are_no_answer() -> None:
+def test_reasoning_details_alone_are_no_answer() -> None:
     message = {"content": "", "reasoning_details": [{"type": "reasoning.encrypted"}]}
     assert whole(completion(message), ASKED).error is not None
 
 
-def test_details_of_a_cut_answer_are_kept() -> None:
+def test_reasoning_details_of_a_cut_answer_are_kept() -> None:
     details = [{"type": "reasoning.encrypted", "data": "c2VjcmV0"}]
     message = {"content": None, "reasoning_details": details}
     [thought] = answer(message, "length")["content"]
@@ -211,13 +211,13 @@ def test_think_tags_only_with_the_switch() -> None:
         ({"content": "no"}, "sensitive"),
     ],
 )
-def test_30_refusals(message: dict[str, Any], finish: str) -> None:
+def test_refusals(message: dict[str, Any], finish: str) -> None:
     translated = answer(message, finish)
     assert translated["content"] == [{"type": "text", "text": "no"}]
     assert translated["stop_reason"] == "refusal"
 
 
-def test_31_a_call_of_the_old_kind() -> None:
+def test_a_call_in_the_old_function_call_member() -> None:
     call = {"name": "Bash", "arguments": '{"x":1}'}
     message = answer({"content": None, "function_call": call}, "function_call")
     [block] = message["content"]
@@ -249,7 +249,7 @@ NO_ANSWERS: list[tuple[Any, Fault]] = [
 
 
 @pytest.mark.parametrize(("value", "fault"), NO_ANSWERS)
-def test_32_a_success_that_is_none(value: Any, fault: Fault) -> None:
+def test_errors_inside_a_success(value: Any, fault: Fault) -> None:
     raw = msgspec.json.encode(value)
     translated = whole(raw, ASKED)
     assert translated.error is not None
@@ -259,24 +259,24 @@ def test_32_a_success_that_is_none(value: Any, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"null", b'{"choices":'])
-def test_what_is_not_json(raw: bytes) -> None:
+def test_answers_that_are_not_json(raw: bytes) -> None:
     assert whole(raw, ASKED).error is not None
 
 
-def test_an_empty_answer_with_a_reason_is_one() -> None:
+def test_an_empty_answer_with_a_stop_reason_is_valid() -> None:
     message = answer({"content": ""}, "length")
     assert (message["content"], message["stop_reason"]) == ([], "max_tokens")
     assert answer({"content": None}, "content_filter")["stop_reason"] == "refusal"
 
 
-def test_a_stop_sequence_that_is_named() -> None:
+def test_the_stop_sequence_that_the_upstream_names() -> None:
     choice = {"message": {"content": "a"}, "finish_reason": "stop", "stop_reason": "END"}
     raw = msgspec.json.encode({"choices": [choice]})
     message = msgspec.json.decode(whole(raw, body(stop_sequences=["END"])).body)
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
 
 
-def test_what_nobody_counted_is_estimated() -> None:
+def test_missing_counts_are_estimated() -> None:
     message = answer({"content": "x" * 400}, usage=None)
     assert message["usage"]["output_tokens"] == 100
     assert message["usage"]["input_tokens"] > 0
@@ -286,7 +286,7 @@ def test_blank_lines_to_keep_alive() -> None:
     assert whole(b"\n\n\r\n " + completion({"content": "a"}) + b"\n", ASKED).error is None
 
 
-def test_half_a_letter_is_replaced() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     raw = completion({"content": "a@"}).replace(b"@", b"\\ud83d") + b"\n"
     assert msgspec.json.decode(whole(raw, ASKED).body)["content"][0]["text"] == "a\ufffd"
 
@@ -310,13 +310,13 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(raw=st.binary(max_size=40) | JSON.map(msgspec.json.encode))
-def test_no_bytes_are_too_odd(raw: bytes) -> None:
+def test_no_bytes_raise(raw: bytes) -> None:
     sound(whole(raw, ASKED))
 
 
 @settings(deadline=None)
 @given(message=JSON, finish=JSON, usage=JSON)
-def test_no_message_is_too_odd(message: Any, finish: Any, usage: Any) -> None:
+def test_no_message_raises(message: Any, finish: Any, usage: Any) -> None:
     choices = [{"message": message, "finish_reason": finish}]
     sound(whole(msgspec.json.encode({"choices": choices, "usage": usage}), ASKED, think_tags=True))
 

@@ -1,4 +1,4 @@
-"""What the tests of the response half share: an upstream's chunks, and any way to cut them."""
+"""Helpers for tests of answers: an upstream's chunks, and any way to cut them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
