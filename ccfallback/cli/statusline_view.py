@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from time import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,8 +19,8 @@ import msgspec
 from ccfallback import paths as places
 from ccfallback.cli.phrases import format_ahead
 from ccfallback.cli.running_server import RunningServer, find_registered_server, find_server_at
-from ccfallback.events.journal_reader import latest_ends
-from ccfallback.events.records import RequestError
+from ccfallback.events.journal_reader import backwards
+from ccfallback.events.records import RequestEnd, RequestError
 from ccfallback.paths import Paths
 from ccfallback.state import model_cooldowns
 
@@ -39,6 +40,9 @@ FARTHEST: Final = 7 * 86400.0
 
 RECENT: Final = 900.0
 """Seconds in which the last request is worth a word."""
+
+MOST_RECORDS: Final = 200
+"""Records that are read from the end of the log, however long it is."""
 
 
 class StatusLine(msgspec.Struct):
@@ -155,15 +159,18 @@ def model_name(given: bytes) -> str:
 
 def last_request(paths: Paths, serving: str | None, now: float) -> str:
     """A remark on the last request, if it failed or another provider than `serving` answered."""
-    record = next(latest_ends(paths.log), None)
-    if record is None or not now - RECENT < (record.written or 0.0) <= now:
+    for record, _ in islice(backwards(paths.log), MOST_RECORDS):
+        end = record.data
+        if not isinstance(end, RequestEnd) or record.is_side:
+            continue
+        if not now - RECENT < (record.written or 0.0) <= now:
+            return ""
+        if isinstance(end, RequestError):
+            return "" if end.client_left else "the last request failed, `ccfallback explain` why"
+        if end.provider and end.provider.isprintable() and end.provider != serving:
+            return f"last answer by {end.provider}"
         return ""
-    end = record.data
-    if isinstance(end, RequestError):
-        return "" if end.client_left else "the last request failed, `ccfallback explain` why"
-    if end.provider is None or not end.provider.isprintable() or end.provider == serving:
-        return ""
-    return f"last answer by {end.provider}"
+    return ""
 
 
 def is_same_server(url: str, other: str) -> bool:

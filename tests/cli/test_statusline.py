@@ -130,6 +130,7 @@ def test_the_line(
             ],
             "last answer by b",
         ),
+        ([logbook.unanswered(NOW - 5), *[logbook.line("files.open", NOW)] * 300], ""),
         ([b'{"event":"request.complete","timestamp":7}\n'], ""),
         ([b'{"event":"request.complete","level":[],"data":7}\n', b"[]\n", b"{"], ""),
         ([], ""),
