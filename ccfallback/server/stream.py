@@ -6,7 +6,7 @@ a stream of events: first up to the commit point, then on to the client.
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -78,13 +78,16 @@ class UpstreamResponse:
                 return chunk
         return b""
 
-    async def read_within(self, timeout: str, seconds: float) -> bytes:
-        """Return the next bytes. Raises `DeadlineExceeded` if they take too long."""
+    def read_within(self, timeout: str, seconds: float) -> Awaitable[bytes]:
+        """Return the next bytes. Raises `DeadlineExceeded` if they take too long.
+
+        This is a plain function because another coroutine would make each read slower.
+        """
         if self._inflate is not None:
-            return await self._watch.wait(self.read(), timeout, seconds)
+            return self._watch.wait(self.read(), timeout, seconds)
         if self._response.is_ready:
-            return await self._response.read()
-        return await self._watch.wait(self._response.read(), timeout, seconds)
+            return self._response.read()
+        return self._watch.wait(self._response.read(), timeout, seconds)
 
     async def read_all(self, timeout: str, seconds: float) -> bytes:
         """Return the whole body; no read may take longer than `seconds`."""
