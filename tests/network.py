@@ -307,11 +307,13 @@ async def ask(pool: ConnectionPool, url: str, content: Any = b"hello") -> tuple[
 
 
 async def steady(value: Callable[[], int]) -> int:
-    """A number, when it has stopped growing."""
-    last = -1
-    while last != value() or not last:
+    """A number, when it has not grown for several turns of the loop."""
+    last, unchanged = -1, 0
+    while unchanged < 5:
+        unchanged = unchanged + 1 if value() and value() == last else 0
         last = value()
-        await asyncio.sleep(0.1)
+        # A busy machine may stop the process, so that one wait shows nothing.
+        await asyncio.sleep(0.03)
     return last
 
 
