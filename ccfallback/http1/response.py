@@ -123,20 +123,17 @@ class ResponseParser:
     def end(self) -> None:
         """The connection has closed: nothing more will come."""
         state = self.state
-        if state is WAITING:
-            self._disconnect("the upstream closed the connection without a response")
-        elif state is HEAD:
-            self._disconnect("the upstream closed the connection within the response's head")
-        elif state is CHUNKED:
-            self._disconnect("the upstream closed the connection before the last chunk")
-        elif state is BY_LENGTH:
-            got = self._length - self._left
-            self._disconnect(
-                f"the upstream closed the connection after {got} of {self._length} bytes"
-            )
-        elif state is UNTIL_CLOSE:
+        if state is UNTIL_CLOSE:
             self._keep_alive = False
             self._finish()
+        elif state is BY_LENGTH:
+            self._disconnect(f"after {self._length - self._left} of {self._length} bytes")
+        elif state is CHUNKED:
+            self._disconnect("before the last chunk")
+        elif state is HEAD:
+            self._disconnect("within the response's head")
+        elif state is WAITING:
+            self._disconnect("without a response")
 
     def _feed_head(self, data: bytes) -> bytes:
         """Take as much as belongs to the head, and return the rest."""
@@ -246,10 +243,9 @@ class ResponseParser:
         self.error = RemoteProtocolError(message)
         self._parser = None
 
-    def _disconnect(self, message: str) -> None:
-        self.state = BROKEN
-        self.error = RemoteDisconnected(message)
-        self._parser = None
+    def _disconnect(self, when: str) -> None:
+        self._break("")
+        self.error = RemoteDisconnected(f"the upstream closed the connection {when}")
 
     # Callbacks of httptools.
 

@@ -148,8 +148,10 @@ class ServerProtocol(asyncio.Protocol):
         """Whether the connection is closed."""
         self.on_gone: Callable[[], None] | None = None
         """What to call when it closes."""
-        self._transport: asyncio.Transport
-        self._flow: _FlowControl
+        self.transport: asyncio.Transport
+        self._is_read_paused = False
+        self.is_write_paused = False
+        self._writable = asyncio.Event()
         self._addresses: tuple[Any, Any] = (None, None)
         """The server's address and the client's."""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -179,8 +181,7 @@ class ServerProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has accepted it."""
         # uvloop's transports do not inherit from asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        self._flow = _FlowControl(self._transport)
+        self.transport = cast(asyncio.Transport, transport)
         self._addresses = (
             transport.get_extra_info("sockname"),
             transport.get_extra_info("peername"),
@@ -198,30 +199,32 @@ class ServerProtocol(asyncio.Protocol):
         for cycle in (self._answering, self._reading, *self._waiting):
             if cycle is not None:
                 cycle.disconnect()
-        self._flow.resume_writing()
+        self.resume_writing()
         if self.on_gone is not None:
             self.on_gone()
 
     def pause_writing(self) -> None:
         """The loop has enough to write."""
-        self._flow.pause_writing()
+        self.is_write_paused = True
+        self._writable.clear()
 
     def resume_writing(self) -> None:
         """The loop has written."""
-        self._flow.resume_writing()
+        self.is_write_paused = False
+        self._writable.set()
 
     def shutdown(self) -> None:
         """The server stops: close after the response that is under way."""
         cycle = self._reading
         if cycle is None or cycle.is_complete:
-            self._transport.close()
+            self.transport.close()
         else:
             cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         """The loop has read."""
         parser = self._parser
-        if self._state is REFUSED or parser is None or self._transport.is_closing():
+        if self._state is REFUSED or parser is None or self.transport.is_closing():
             return
         continues_head = self._state is HEAD
         if self._state is WAITING:
@@ -282,6 +285,7 @@ class ServerProtocol(asyncio.Protocol):
         version = parser.get_http_version()
         before = self._reading
         cycle = self._reading = RequestCycle(
+            self,
             {
                 "type": "http",
                 "asgi": _ASGI,
@@ -298,11 +302,8 @@ class ServerProtocol(asyncio.Protocol):
                 CONNECTION_KEY: self,
                 ARRIVAL_KEY: monotonic(),
             },
-            self._transport,
-            self._flow,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             expects_continue=self._expects_continue,
-            on_complete=self._response_complete,
         )
         self._state = BODY
         self._unread = self._head_size = 0
@@ -310,7 +311,7 @@ class ServerProtocol(asyncio.Protocol):
         if before is None or before.is_complete:
             self._start(cycle)
         else:
-            self._flow.pause_reading()
+            self.pause_reading()
             self._waiting.append(cycle)
 
     def on_body(self, body: bytes) -> None:
@@ -341,20 +342,39 @@ class ServerProtocol(asyncio.Protocol):
         self._answering = cycle
         cycle.start(self._app, self.loop, self._server.tasks)
 
-    def _response_complete(self) -> None:
-        self._server.total_requests += 1
-        if self._transport.is_closing():
-            return
-        self._flow.resume_reading()
-        if self._waiting:
-            self._start(self._waiting.popleft())
-        elif not self._timer.is_set:
-            self._timer.set(IDLE_SECONDS)
-
     def _count(self, size: int) -> None:
         self._head_size += size + 4
         if self._head_size > MAX_HEAD:
             raise _Refused(431, "Request head is too long")
+
+    # What its requests use.
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._is_read_paused:
+            self._is_read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._is_read_paused:
+            self._is_read_paused = False
+            self.transport.resume_reading()
+
+    async def drain(self) -> None:
+        """Wait until the loop has written."""
+        await self._writable.wait()
+
+    def response_complete(self) -> None:
+        """A response was sent: start the next request, or wait for one."""
+        self._server.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.resume_reading()
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif not self._timer.is_set:
+            self._timer.set(IDLE_SECONDS)
 
     # Refusals.
 
@@ -362,8 +382,8 @@ class ServerProtocol(asyncio.Protocol):
         if self._state is HEAD:
             self._refuse(408, "Request head did not come in time")
         elif self._state is WAITING:
-            self._transport.close()
-        elif self._flow.read_paused:
+            self.transport.close()
+        elif self._is_read_paused:
             # The delay is on this side: the application has not read what arrived.
             self._timer.set(BODY_SECONDS)
         else:
@@ -400,8 +420,8 @@ class ServerProtocol(asyncio.Protocol):
                 b"content-length: %d" % len(body),
                 b"connection: close",
             ]
-            self._transport.write(encode_head(lines) + body)
-        self._transport.close()
+            self.transport.write(encode_head(lines) + body)
+        self.transport.close()
 
 
 class RequestCycle:
@@ -413,25 +433,20 @@ class RequestCycle:
     """
 
     __slots__ = (
-        "_chunked", "_expects_continue", "_flow", "_head", "_is_delivered", "_left", "_news",
-        "_on_complete", "_pieces", "_size", "_task", "_transport", "is_arriving", "keep_alive",
-        "scope", "state",
+        "_chunked", "_connection", "_expects_continue", "_head", "_is_delivered", "_left", "_news",
+        "_pieces", "_size", "_task", "is_arriving", "keep_alive", "scope", "state",
     )  # fmt: skip
 
     def __init__(
         self,
+        connection: ServerProtocol,
         scope: Scope,
-        transport: asyncio.Transport,
-        flow: "_FlowControl",
         *,
         keep_alive: bool,
         expects_continue: bool,
-        on_complete: Callable[[], None],
     ) -> None:
         self.scope = scope
-        self._transport = transport
-        self._flow = flow
-        self._on_complete = on_complete
+        self._connection = connection
         self._task: asyncio.Task[None] | None = None
         # The request.
         self.is_arriving = True
@@ -465,7 +480,7 @@ class RequestCycle:
         self._pieces.append(piece)
         self._size += len(piece)
         if self._size > HIGH_WATER:
-            self._flow.pause_reading()
+            self._connection.pause_reading()
         self._wake()
 
     def end(self) -> None:
@@ -495,7 +510,7 @@ class RequestCycle:
             pass
         finally:
             if self.state is AWAITED or self.state is STARTED:
-                self._transport.close()
+                self._connection.transport.close()
             if self._task is not None:
                 # A callback of the task would cost another turn of the loop.
                 tasks.discard(self._task)
@@ -503,9 +518,9 @@ class RequestCycle:
 
     async def receive(self) -> Message:
         """What has arrived of the body since the last time, or that the client has left."""
-        if self._expects_continue and not self._transport.is_closing():
+        if self._expects_continue and not self._connection.transport.is_closing():
             self._expects_continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while self.state is AWAITED or self.state is STARTED:
             if self._pieces or not (self.is_arriving or self._is_delivered):
                 body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -513,15 +528,15 @@ class RequestCycle:
                 self._size = 0
                 self._is_delivered = not self.is_arriving
                 return {"type": "http.request", "body": body, "more_body": self.is_arriving}
-            self._flow.resume_reading()
+            self._connection.resume_reading()
             self._news = asyncio.get_running_loop().create_future()
             await self._news
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Send the head of the response, or a piece of its body."""
-        if self._flow.write_paused and self.state is not DISCONNECTED:
-            await self._flow.drain()
+        if self._connection.is_write_paused and self.state is not DISCONNECTED:
+            await self._connection.drain()
         if self.state is DISCONNECTED:
             return
         if message["type"] == "http.response.start":
@@ -533,8 +548,8 @@ class RequestCycle:
             self.state = COMPLETE
             self._wake()
             if not self.keep_alive:
-                self._transport.close()
-            self._on_complete()
+                self._connection.transport.close()
+            self._connection.response_complete()
 
     def _start_response(self, status: int, headers: Headers) -> None:
         if self.state is not AWAITED:
@@ -581,50 +596,16 @@ class RequestCycle:
             if self._left < 0 or (is_last and self._left):
                 raise RuntimeError("the body is not as long as its content-length")
         if len(body) > ONE_WRITE:
-            self._transport.writelines([piece for piece in (before, body, after) if piece])
+            self._connection.transport.writelines(
+                [piece for piece in (before, body, after) if piece]
+            )
         elif data := b"%b%b%b" % (before, body, after):
-            self._transport.write(data)
+            self._connection.transport.write(data)
 
     def _wake(self) -> None:
         news = self._news
         if news is not None and not news.done():
             news.set_result(None)
-
-
-class _FlowControl:
-    """The back-pressure of a connection, which its requests share."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._writable = asyncio.Event()
-        self.read_paused = False
-        self.write_paused = False
-
-    def pause_reading(self) -> None:
-        """Read no more for now."""
-        if not self.read_paused:
-            self.read_paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        if self.read_paused:
-            self.read_paused = False
-            self._transport.resume_reading()
-
-    def pause_writing(self) -> None:
-        """Let `drain` wait."""
-        self.write_paused = True
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let `drain` return."""
-        self.write_paused = False
-        self._writable.set()
-
-    async def drain(self) -> None:
-        """Wait until the loop has written."""
-        await self._writable.wait()
 
 
 def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:

@@ -176,9 +176,9 @@ def _wrong_length(*, by: int) -> MakeScript:
     def make(wire: ScriptedFormat) -> Script:
         async def script(request: Received, connection: Connection) -> None:
             body = wire.events(CONTENT)[0] if wire.wants_stream(request) else wire.whole(CONTENT)
-            length = len(body) + by if by > 0 else len(body) // 2
-            wrong = scripted.with_length(length, body, wire.media_type(request))
-            await wrong(request, connection)
+            length = str(len(body) + by if by > 0 else len(body) // 2)
+            headers = {"content-type": wire.media_type(request), "content-length": length}
+            await scripted.with_headers(200, headers, body)(request, connection)
 
         return script
 
@@ -344,7 +344,7 @@ _ODD: Final = (
     ScriptedFault("twice", "the same answer twice",
         lambda wire: scripted.in_sequence(wire.works(), wire.works()), ends=Ends.WELL),
     ScriptedFault("closes-idle", "closes idle connections without announcement",
-        lambda wire: scripted.once(wire.works()), ends=Ends.WELL),
+        lambda wire: scripted.in_sequence(wire.works(), scripted.close), ends=Ends.WELL),
 )
 # fmt: on
 

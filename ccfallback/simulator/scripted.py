@@ -386,11 +386,6 @@ async def pings(_request: Received, connection: Connection) -> None:
         await asyncio.sleep(MOMENT)
 
 
-def with_length(length: int, body: bytes, media_type: str) -> Script:
-    """An answer whose `content-length` may be wrong, and the end of the connection."""
-    return with_headers(200, {"content-type": media_type, "content-length": str(length)}, body)
-
-
 def with_headers(status: int, headers: Mapping[str, str], body: bytes = b"") -> Script:
     """An answer with exactly these headers, and the end of the connection."""
     return _send(status, headers, body, close=True)
@@ -420,8 +415,3 @@ class _DrippingConnection(Connection):
         for start in range(0, len(data), 7):
             await super().write(data[start : start + 7])
             await asyncio.sleep(0)
-
-
-def once(good: Script) -> Script:
-    """A good answer, after which the connection is closed without announcement."""
-    return in_sequence(good, close)
