@@ -21,7 +21,7 @@ How to add a format
    (`client_headers`), and by which bytes an answer in the format is recognized (`answer_mark`,
    `refusal_mark`).
 3. Add one object of it to `FORMATS`. Configuration, server, diagnosis and the tests that hold for
-   every format find it there.
+   every format find it there. For `drill`, see `ccfallback.simulator`.
 """
 
 from collections.abc import Mapping

@@ -298,12 +298,12 @@ class MessagesFormat(WireFormat):
         return body
 
     def stream(
-        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+        self, client_body: Body, provider: Provider, filters: Sequence[EventFilter] = ()
     ) -> StreamTranslator:
         """A checker of the stream, which passes its events unchanged."""
         return AnthropicStream(filters)
 
-    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+    def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a message."""
         try:
             message = _MESSAGE.decode(raw)
@@ -329,7 +329,7 @@ class CountTokensFormat(MessagesFormat):
         """The provider's counting endpoint."""
         return path_url(provider.base_url, COUNT_PATH)
 
-    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+    def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a token count."""
         try:
             value = _COUNT.decode(raw)

@@ -79,7 +79,7 @@ class ToolRenamer:
 
 
 class BlockStopHolder:
-    """Holds back the ends of blocks, so that an answer that breaks off can be asked for again.
+    """Holds back the ends of blocks, so that a broken answer can be requested again.
 
     Claude Code repeats a request whose answer broke off, unless it has seen the end of a block
     that is not a tool call: then it keeps what it has, shows an error, and the turn is lost. So

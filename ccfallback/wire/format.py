@@ -203,15 +203,15 @@ class WireFormat(ABC):
 
     @abstractmethod
     def stream(
-        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+        self, client_body: Body, provider: Provider, filters: Sequence[EventFilter] = ()
     ) -> StreamTranslator:
-        """A translator for the streamed answer to the client's body `asked`.
+        """A translator for the streamed answer to the client's request.
 
         `filters` change the translated events, one after the other.
         """
 
     @abstractmethod
-    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+    def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The message for an answer that is not a stream."""
 
     @abstractmethod

@@ -43,14 +43,14 @@ class ChatCompletionsFormat(WireFormat):
         return to_openai(body, provider.quirks, body.model)
 
     def stream(
-        self, asked: Body, provider: Provider, filters: Sequence[EventFilter] = ()
+        self, client_body: Body, provider: Provider, filters: Sequence[EventFilter] = ()
     ) -> StreamTranslator:
         """A translator of chunks into events."""
-        return OpenAIStream(asked, filters, think_tags=provider.quirks.think_tags)
+        return OpenAIStream(client_body, filters, think_tags=provider.quirks.think_tags)
 
-    def whole(self, raw: bytes, asked: Body, provider: Provider) -> Whole:
+    def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The message for a completion."""
-        return whole(raw, asked, think_tags=provider.quirks.think_tags)
+        return whole(raw, client_body, think_tags=provider.quirks.think_tags)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
         """The error in Anthropic's words, with the reset hint that it gives."""

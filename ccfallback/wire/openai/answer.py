@@ -28,9 +28,9 @@ class ShownThinking(Enum):
     NONE = "none"
 
     @classmethod
-    def of(cls, asked: Body) -> "ShownThinking":
+    def of(cls, client_body: Body) -> "ShownThinking":
         """What a request asks for; a client that asks for nothing may not know thinking blocks."""
-        thinking = asked.get("thinking")
+        thinking = client_body.get("thinking")
         if not isinstance(thinking, Mapping) or thinking.get("type") in (None, "disabled"):
             return cls.NONE
         return cls.BLOCKS if thinking.get("display") == "omitted" else cls.ALL
@@ -39,12 +39,12 @@ class ShownThinking(Enum):
 class MessageHead:
     """The start of a message, and the ids and tool names in it, for one request of the client."""
 
-    def __init__(self, asked: Body, upstream_id: str | None) -> None:
-        self._asked = asked
+    def __init__(self, client_body: Body, upstream_id: str | None) -> None:
+        self._client_body = client_body
         # Some upstreams always give the same id, but no two requests end in the same way.
-        tail = asked.raw[-_TAIL:]
+        tail = client_body.raw[-_TAIL:]
         given = (upstream_id or "").encode(errors="replace")
-        self._seed = sha256(b"%b %d %b" % (given, len(asked.raw), tail)).hexdigest()
+        self._seed = sha256(b"%b %d %b" % (given, len(client_body.raw), tail)).hexdigest()
         self._names: ToolNames | None = None
         self._taken: set[str] = set()
 
@@ -54,8 +54,8 @@ class MessageHead:
             "id": f"msg_{self._seed[:24]}",
             "type": "message",
             "role": "assistant",
-            # Claude Code looks up context window and price under the name that it asked for.
-            "model": self._asked.model,
+            # Claude Code looks up context window and price under the name that it requested.
+            "model": self._client_body.model,
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
@@ -70,13 +70,13 @@ class MessageHead:
     def tool_name(self, name: str) -> str:
         """The client's name of a tool."""
         if self._names is None:
-            self._names = ToolNames.of(self._asked)
+            self._names = ToolNames.of(self._client_body)
         return self._names.to_client(name)
 
     def tool_id(self, given: str | None) -> str:
         """A call's id that is neither in this answer nor in the conversation."""
         tool_id = client_tool_id(given, self._taken, self._seed)
-        if msgspec.json.encode(tool_id) in self._asked.raw:
+        if msgspec.json.encode(tool_id) in self._client_body.raw:
             tool_id = client_tool_id(given, self._taken, self._seed)
         return tool_id
 
@@ -147,14 +147,14 @@ def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refus
     return "refusal" if is_refusal else "end_turn"
 
 
-def stop_sequence(named: object, asked: Body) -> str | None:
+def stop_sequence(named: object, client_body: Body) -> str | None:
     """The stop sequence that ended the answer, if the upstream names one that the client gave.
 
     vLLM does; at other providers, such an end looks like any other.
     """
     if not isinstance(named, str) or not named:
         return None
-    sequences = asked.get("stop_sequences")
+    sequences = client_body.get("stop_sequences")
     return named if isinstance(sequences, list) and named in sequences else None
 
 
@@ -219,13 +219,13 @@ def llama_usage(timings: object) -> dict[str, int] | None:
 
 
 def client_usage(
-    usage: Usage, thinking: int | None, asked: Body, sent_bytes: int
+    usage: Usage, thinking: int | None, client_body: Body, sent_bytes: int
 ) -> dict[str, Any]:
     """The usage object for the client, with estimates for what the upstream did not count."""
     prompt = usage.input_tokens
     answer = usage.output_tokens
     counts: dict[str, Any] = {
-        "input_tokens": tokens.estimate(asked) if prompt is None else prompt,
+        "input_tokens": tokens.estimate(client_body) if prompt is None else prompt,
         "cache_creation_input_tokens": usage.cache_write or 0,
         "cache_read_input_tokens": usage.cache_read or 0,
         "output_tokens": -(-sent_bytes // BYTES_A_TOKEN) if answer is None else answer,

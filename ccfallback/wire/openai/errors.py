@@ -177,10 +177,10 @@ def _read(value: Any) -> UpstreamError:
     message = _validation(value.get("detail")) or error.message
     inner = value.get("error")
     if isinstance(inner, Mapping):
-        asked, most = inner.get("n_prompt_tokens"), inner.get("n_ctx")
-        if isinstance(asked, int) and isinstance(most, int):
+        prompt, limit = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+        if isinstance(prompt, int) and isinstance(limit, int):
             # llama.cpp has its counts in members beside the message.
-            message += f" ({asked:d} tokens > {most:d} maximum)"
+            message += f" ({prompt:d} tokens > {limit:d} maximum)"
     return replace(error, message=message)
 
 

@@ -34,18 +34,18 @@ class Reducer:
     """Turns the deltas of one answer into Anthropic's events."""
 
     def __init__(
-        self, asked: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
+        self, client_body: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
     ) -> None:
         self.complete = False
         self.finished = False
         self.error: UpstreamError | None = None
         self.usage = Usage()
-        self._asked = asked
+        self._client_body = client_body
         self._id: str | None = None
         self._head: MessageHead | None = None
         self._blocks = Blocks(lambda: self._get_head().message(), filters)
         self._calls: Calls | None = None
-        self._shown = ShownThinking.of(asked)
+        self._shown = ShownThinking.of(client_body)
         self._details = ReasoningDetails()
         self._tags = ThinkTags() if think_tags else None
         self._held = ""
@@ -170,7 +170,7 @@ class Reducer:
     def _note_end(self, choice: Choice) -> None:
         if choice.finish_reason:
             self._finish = choice.finish_reason
-        named = answer.stop_sequence(choice.stop_reason, self._asked)
+        named = answer.stop_sequence(choice.stop_reason, self._client_body)
         self._stop_sequence = named or self._stop_sequence
 
     def _end(self, *, is_whole: bool | None = None) -> None:
@@ -202,13 +202,13 @@ class Reducer:
             self._stop_sequence = None
         thinking = answer.take_usage(self.usage, self._counts)
         sent = self._blocks.size + self._hidden
-        usage = answer.client_usage(self.usage, thinking, self._asked, sent)
+        usage = answer.client_usage(self.usage, thinking, self._client_body, sent)
         self._blocks.end(reason, self._stop_sequence, usage)
         self.complete = self.finished = True
 
     def _get_head(self) -> MessageHead:
         if self._head is None:
-            self._head = MessageHead(self._asked, self._id)
+            self._head = MessageHead(self._client_body, self._id)
         return self._head
 
 
@@ -216,9 +216,9 @@ class OpenAIStream(Reducer):
     """Translates a stream of chunks; see `StreamTranslator`."""
 
     def __init__(
-        self, asked: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
+        self, client_body: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
     ) -> None:
-        super().__init__(asked, filters, think_tags=think_tags)
+        super().__init__(client_body, filters, think_tags=think_tags)
         self.heard = False
         self.started = False
         self.signatures: list[str] = []
@@ -312,7 +312,7 @@ class OpenAIStream(Reducer):
             self._end()
 
 
-def whole(raw: bytes, asked: Body, *, think_tags: bool = False) -> Whole:
+def whole(raw: bytes, client_body: Body, *, think_tags: bool = False) -> Whole:
     """The message for a whole completion, or the error in it."""
     chunk = chunks.read(raw)
     if chunk is None or chunk.error or not chunk.choices or chunk.object == "error":
@@ -326,7 +326,7 @@ def whole(raw: bytes, asked: Body, *, think_tags: bool = False) -> Whole:
     failure = answer.failure(choice.finish_reason, choice.error)
     if failure is not None:
         return Whole(raw, error=failure)
-    reducer = Reducer(asked, think_tags=think_tags)
+    reducer = Reducer(client_body, think_tags=think_tags)
     events = reducer.take_whole(chunk, choice, message)
     if reducer.error is not None:
         return Whole(raw, error=reducer.error)

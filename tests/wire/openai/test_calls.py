@@ -182,7 +182,7 @@ def test_ids_of_calls() -> None:
 
 def test_an_id_that_the_conversation_has_is_not_given_again() -> None:
     history = [{"role": "assistant", "content": [{"type": "tool_use", "id": "call_0"}]}]
-    ids = [b[1] for b in called(calls(piece(0, "call_0", "A")), asked=body(messages=history))]
+    ids = [b[1] for b in called(calls(piece(0, "call_0", "A")), client_body=body(messages=history))]
     assert ids[0].startswith("toolu_")
 
 
@@ -192,7 +192,9 @@ def test_names_come_back_as_the_client_has_them() -> None:
     asked = body(tools=[{"name": name, "input_schema": {}} for name in given])
     names = ToolNames.of(asked)
     for name in given:
-        assert called(calls(piece(0, "a", names.to_provider(name))), asked=asked)[0][2] == name
+        assert (
+            called(calls(piece(0, "a", names.to_provider(name))), client_body=asked)[0][2] == name
+        )
 
 
 def test_text_after_a_call() -> None:

@@ -52,7 +52,7 @@ class Case:
         self.think_tags = bool(given.get("think_tags"))
 
     def translated(self, reads: list[bytes]) -> Translated:
-        return translate(*reads, asked=self.asked, think_tags=self.think_tags)
+        return translate(*reads, client_body=self.asked, think_tags=self.think_tags)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -357,7 +357,7 @@ def test_an_empty_answer_with_a_stop_reason_is_valid(finish: str, reason: str) -
 
 def test_thinking_is_hidden_unless_requested() -> None:
     reads = [chunk({"reasoning": "Hm"}), says("a"), chunk({"reasoning": "Hm"}), says("b")]
-    translated = translate(*reads, chunk({}, "stop"), DONE, asked=NOT_THINKING)
+    translated = translate(*reads, chunk({}, "stop"), DONE, client_body=NOT_THINKING)
     grammar.obey(translated)
     assert translated.brief == [
         *("message_start", "+0 text", "a", "ping", "b", "-0", "end_turn", "message_stop")
@@ -366,14 +366,14 @@ def test_thinking_is_hidden_unless_requested() -> None:
 
 def test_hidden_thinking_alone_is_an_empty_answer() -> None:
     reads = [chunk({"reasoning": "Hm"}), chunk({}, "stop")]
-    assert translate(*reads, asked=NOT_THINKING).stream.error is not None
+    assert translate(*reads, client_body=NOT_THINKING).stream.error is not None
     assert translate(*reads).stream.complete
 
 
 def test_omitted_thinking_sends_pings() -> None:
     asked = body(thinking={"type": "adaptive", "display": "omitted"})
     reads = [chunk({"reasoning": "Hm"}), chunk({"reasoning": "!"}), says("a"), chunk({}, "stop")]
-    translated = translate(*reads, asked=asked)
+    translated = translate(*reads, client_body=asked)
     grammar.obey(translated)
     assert translated.brief[1:5] == ["+0 thinking", "ping", "signature", "-0"]
 
@@ -439,7 +439,7 @@ def test_the_stop_sequence_that_the_upstream_names() -> None:
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "E"}]}
     )
     for sequences, expected in ((["E"], ("stop_sequence", "E")), (["F"], ("end_turn", None))):
-        translated = translate(says("a"), end, DONE, asked=body(stop_sequences=sequences))
+        translated = translate(says("a"), end, DONE, client_body=body(stop_sequences=sequences))
         assert tuple(translated.end["delta"].values()) == expected
 
 

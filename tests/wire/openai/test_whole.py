@@ -28,10 +28,10 @@ from tests.wire.openai.upstream import (
 
 
 def answer(
-    message: dict[str, Any], finish: Any = "stop", asked: Body = ASKED, **more: Any
+    message: dict[str, Any], finish: Any = "stop", client_body: Body = ASKED, **more: Any
 ) -> dict[str, Any]:
     """The message for a completion."""
-    translated = whole(completion(message, finish, **more), asked)
+    translated = whole(completion(message, finish, **more), client_body)
     assert translated.error is None
     value: dict[str, Any] = msgspec.json.decode(translated.body)
     return value
@@ -119,7 +119,7 @@ def test_ids_of_calls() -> None:
 def test_the_message_id_depends_on_the_request() -> None:
     first = answer({"content": "a"})
     assert answer({"content": "a"}) == first
-    assert answer({"content": "a"}, asked=body(max_tokens=7))["id"] != first["id"]
+    assert answer({"content": "a"}, client_body=body(max_tokens=7))["id"] != first["id"]
 
 
 def test_cached_tokens_are_counted_apart() -> None:
@@ -150,9 +150,9 @@ def test_thinking_comes_first_and_once() -> None:
 
 def test_thinking_is_only_shown_if_requested() -> None:
     message = {"reasoning": "R", "content": "x"}
-    assert content(message, asked=NOT_THINKING) == [("text", "x")]
+    assert content(message, client_body=NOT_THINKING) == [("text", "x")]
     omitted = body(thinking={"type": "adaptive", "display": "omitted"})
-    assert content(message, asked=omitted) == [("thinking", ""), ("text", "x")]
+    assert content(message, client_body=omitted) == [("thinking", ""), ("text", "x")]
 
 
 def test_reasoning_details_are_kept_in_the_signature() -> None:
