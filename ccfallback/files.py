@@ -3,6 +3,7 @@
 A file is replaced under its lock. No process holds two locks at once, so there are no deadlocks.
 """
 
+import errno
 import os
 import re
 import stat as modes
@@ -25,6 +26,16 @@ PRIVATE_FOLDER: Final = 0o700
 # Without it, Windows turns every \n into \r\n.
 BINARY: Final = getattr(os, "O_BINARY", 0)
 
+# A pipe or a terminal that has no other end must not block `open`, nor become our terminal.
+NONBLOCKING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+_KINDS: Final = (
+    (modes.S_ISDIR, "a folder"),
+    (modes.S_ISFIFO, "a named pipe"),
+    (modes.S_ISLNK, "a symbolic link"),
+    (modes.S_ISSOCK, "a socket"),
+)
+
 LOCAL_FILE_SYSTEMS: Final = frozenset(
     {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3"}
     | {"overlay", "ramfs", "reiserfs", "tmpfs", "vfat", "xfs", "zfs"}
@@ -40,6 +51,46 @@ class Busy(CcfallbackError):
     """Another process holds the lock of a file for too long."""
 
 
+class NotRegularFile(OSError):
+    """The path leads to a folder, a pipe or a device, which is neither read nor replaced."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises `NotRegularFile` for anything else: to open a pipe may block for ever, and a device may
+    have no end.
+    """
+    mode = path.stat().st_mode
+    # Not opened at all, because opening some devices does something.
+    if modes.S_ISREG(mode):
+        descriptor = os.open(path, os.O_RDONLY | BINARY | NONBLOCKING)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if modes.S_ISREG(mode):
+                return file.read()
+    raise NotRegularFile(path, mode)
+
+
+def require_regular(path: Path) -> None:
+    """Raise `NotRegularFile` if `path` leads to anything but a regular file or nothing.
+
+    Call this before a file is locked, replaced, or moved.
+    """
+    # The second look finds a link that leads to itself, which `stat` cannot follow.
+    for follow, place in ((True, path), (False, real(path))):
+        try:
+            mode = place.stat(follow_symlinks=follow).st_mode
+        except OSError:
+            continue
+        if not modes.S_ISREG(mode):
+            raise NotRegularFile(path, mode)
+
+
 @contextmanager
 def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     """Keep every other process and thread out of `path` while the block runs.
@@ -49,9 +100,14 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    require_regular(path)
     target = real(path)
     make_folder(target.parent)
     lock_path = target.with_name(f".{target.name}.lock")
+    if lock_path.is_symlink():
+        # A lock file is emptied when it is opened.
+        raise NotRegularFile(lock_path, lock_path.lstat().st_mode)
+    require_regular(lock_path)
     # Threads queue here, because filelock only polls.
     local = _local_locks.setdefault(target, threading.Lock())
     began = time.monotonic()
@@ -80,8 +136,10 @@ def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> None
     """Replace the file's content with `data`; a reader sees the old content or the new.
 
     With `durable`, the new content survives a power cut after the return. Call this under the lock
-    of `path`: temporary files of other writers are removed as leftovers.
+    of `path`: temporary files of other writers are removed as leftovers. Raises `NotRegularFile`
+    if something else than a file is there.
     """
+    require_regular(path)
     target = real(path)
     make_folder(target.parent)
     _sweep(target)
@@ -184,7 +242,8 @@ def _sweep(target: Path) -> None:
     """Remove the temporary files of writers that were killed before they renamed them."""
     prefix, suffix = f".{target.name}.", ".tmp"
     for entry in os.scandir(target.parent):
-        if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+        is_ours = entry.name.startswith(prefix) and entry.name.endswith(suffix)
+        if is_ours and entry.is_file(follow_symlinks=False):
             with suppress(OSError):
                 Path(entry.path).unlink()
 

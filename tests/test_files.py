@@ -1,5 +1,6 @@
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -191,3 +192,81 @@ def test_a_watched_file_on_a_network_file_system_is_looked_at_only_on_request(
     # A `stat` could hang here, so there must be none.
     monkeypatch.setattr(files, "stamp", None)
     assert not watched.is_still(version)
+
+
+def lock(path: Path) -> None:
+    with files.locked(path):
+        pass
+
+
+def special(path: Path, kind: str) -> None:
+    """Put something at the path that is not a regular file; never the machine's own device."""
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "loop":
+            path.symlink_to(path)
+        case "link to a pipe":
+            os.mkfifo(path.with_name("pipe"))
+            path.symlink_to(path.with_name("pipe"))
+        case "link to a device":
+            device = path.with_name("null")
+            try:
+                os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("only root can create a device")
+            path.symlink_to(device)
+
+
+KINDS = ("folder", "pipe", "loop", "link to a pipe", "link to a device")
+
+
+@posix
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_regular_file_is_read_locked_or_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "data"
+    special(path, kind)
+    before = path.lstat()
+    for access in (
+        files.read_regular,
+        files.require_regular,
+        lambda path: files.replace_atomically(path, b"new"),
+        lock,
+    ):
+        with pytest.raises(OSError, match=r"not a regular file|symbolic links"):
+            access(path)
+    assert path.lstat().st_ino == before.st_ino
+    assert leftovers(tmp_path) == []
+    assert not path.with_name(".data.lock").exists()
+
+
+@posix
+def test_a_link_to_nothing_is_written_through(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "later")
+    with pytest.raises(FileNotFoundError):
+        files.read_regular(link)
+    with files.locked(link):
+        files.replace_atomically(link, b"x")
+    assert link.is_symlink()
+    assert files.read_regular(link) == b"x"
+
+
+@posix
+def test_a_lock_file_that_is_a_link_is_not_emptied(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    (tmp_path / ".data.lock").symlink_to(precious)
+    with pytest.raises(files.NotRegularFile), files.locked(tmp_path / "data"):
+        pass
+    assert precious.read_text() == "x"
+
+
+@posix
+def test_only_files_are_removed_as_leftovers(tmp_path: Path) -> None:
+    pipe = tmp_path / ".data.0.tmp"
+    os.mkfifo(pipe)
+    files.replace_atomically(tmp_path / "data", b"x")
+    assert pipe.exists()

@@ -154,7 +154,7 @@ def edit(ctx: typer.Context) -> None:
 
     session = session_of(ctx)
     file, draft = session.config_file, DraftFile(session.config_file.path)
-    before = file.path.read_text("utf-8", "replace") if file.path.exists() else ""
+    before = file.raw().decode("utf-8", "replace")
     unfinished = draft.read()
     if unfinished is not None:
         session.console.say("continuing with the draft that did not load last time")

@@ -64,6 +64,13 @@ class ConfigFile:
         """Whether the file is surely this version; never blocks. See `WatchedFile`."""
         return self._watched.is_still(version)
 
+    def raw(self) -> bytes:
+        """The bytes of the file, even of a broken one; empty if there is none."""
+        try:
+            return self._bytes() or b""
+        except OSError as error:
+            raise self._unreadable(error) from error
+
     def text(self) -> str:
         """The text of the file; empty if there is none."""
         return self._read() or ""
@@ -137,7 +144,7 @@ class ConfigFile:
         """The newest earlier version that loads."""
         for version in self.history():
             try:
-                self.check(version.path.read_text("utf-8"))
+                self.check(files.read_regular(version.path).decode())
             except (ConfigError, OSError, UnicodeDecodeError):
                 continue
             return version
@@ -146,7 +153,7 @@ class ConfigFile:
     def restore(self, version: Version) -> bool:
         """Restore a version, and keep the current one too. False if nothing changed."""
         try:
-            text = version.path.read_bytes().decode()
+            text = files.read_regular(version.path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"version {version.number} of {self.path} can't be read",
@@ -187,7 +194,7 @@ class ConfigFile:
 
     def _bytes(self) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return files.read_regular(self.path)
         except FileNotFoundError:
             return None
 
@@ -247,7 +254,7 @@ class DraftFile:
             written = self.path.stat().st_mtime_ns
             if self.config.exists() and self.config.stat().st_mtime_ns > written:
                 return None
-            return self.path.read_text("utf-8", "replace")
+            return files.read_regular(self.path).decode("utf-8", "replace")
         except OSError:
             return None
 

@@ -5,6 +5,7 @@ the log sees every line once.
 """
 
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -117,6 +118,7 @@ class Journal:
         self.backups = backups
         self._descriptor: int | None = None
         self._torn = False
+        self._is_stream = False
 
     def write(self, lines: bytes) -> None:
         """Append whole lines at once; the file is rotated first if they would not fit."""
@@ -148,9 +150,17 @@ class Journal:
                     return self._descriptor
             self.close()
         files.make_folder(self.path.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | files.BINARY
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | files.BINARY | files.NONBLOCKING
         descriptor = os.open(self.path, flags, files.PRIVATE_FILE)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISBLK(mode):
+            os.close(descriptor)
+            raise files.NotRegularFile(self.path, mode)
         self._descriptor = descriptor
+        self._is_stream = not stat.S_ISREG(mode)
+        if self._is_stream:
+            self._torn = False
+            return descriptor
         # The previous process may have been killed in the middle of a line.
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if end:
@@ -159,6 +169,9 @@ class Journal:
         return descriptor
 
     def _is_full(self, size: int, lines: bytes) -> bool:
+        if self._is_stream or self.path.is_relative_to("/dev"):
+            # A log such as /dev/stderr is not ours to rename, even where a file lies behind it.
+            return False
         return size > 0 and size + len(lines) > self.max_bytes
 
     def _rotate(self, lines: bytes) -> None:
@@ -175,10 +188,12 @@ class Journal:
                     numbered(self.path, number).unlink()
                 else:
                     numbered(self.path, number).replace(numbered(self.path, number + 1))
+            # Through a link, the file is moved and the link stays.
+            target = files.real(self.path)
             if self.backups:
-                self.path.replace(numbered(self.path, 1))
+                target.replace(numbered(self.path, 1))
             else:
-                self.path.unlink()
+                target.unlink()
 
 
 class JournalWriter:

@@ -6,6 +6,7 @@ whole lines count: the rest of a line may still be written.
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
+from ccfallback import files
 from ccfallback.events.records import Event, Record, RequestEnd, RequestStart, decode
 
 LONGEST_LINE: Final = 4 * 1024 * 1024
@@ -39,11 +41,15 @@ class _Piece(NamedTuple):
 
 def numbered(path: Path, number: int) -> Path:
     """The name of a file after so many rotations."""
-    return path.with_name(f"{path.name}.{number}") if number else path
+    if not number:
+        return path
+    target = files.real(path)
+    return target.with_name(f"{target.name}.{number}")
 
 
 def rotations(path: Path) -> list[int]:
     """The numbers of the rotated files, in no order."""
+    path = files.real(path)
     form = re.compile(re.escape(path.name) + r"\.([1-9]\d{0,5})")
     try:
         names = os.listdir(path.parent)  # noqa: PTH208  (names are all we need)
@@ -210,6 +216,9 @@ def _pieces(path: Path) -> list[_Piece]:
         try:
             info = numbered(path, number).stat()
         except OSError:
+            continue
+        # A pipe or a device would block, or never end.
+        if not stat.S_ISREG(info.st_mode):
             continue
         found.setdefault(info.st_ino, _Piece(info.st_ino, number, info.st_mtime_ns))
     return list(found.values())

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ccfallback import files
+
 if TYPE_CHECKING:
     from ccfallback.paths import Paths
     from ccfallback.state.store import StateStore
@@ -37,7 +39,7 @@ def model_cooldowns(paths: "Paths", model: str) -> dict[str, float]:
     This is for the status line, which runs after every message: it must not import the store.
     """
     try:
-        state = msgspec.json.decode(paths.state.read_bytes(), type=_State)
+        state = msgspec.json.decode(files.read_regular(paths.state), type=_State)
     except (OSError, ValueError, RecursionError):
         return {}
     return {

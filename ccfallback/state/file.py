@@ -107,7 +107,7 @@ class StateFile:
 
     def _document(self) -> dict[str, Any]:
         try:
-            data = self.path.read_bytes()
+            data = files.read_regular(self.path)
         except FileNotFoundError:
             return {}
         try:
@@ -143,6 +143,7 @@ class _CorruptError(Exception):
 
 
 def _move_aside(path: Path) -> str:
+    files.require_regular(path)
     when = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     target = files.real(path)
     aside = target.with_name(f"{target.name}.corrupt-{when}")

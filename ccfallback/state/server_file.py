@@ -41,7 +41,7 @@ def write(
 def read(path: Path) -> ServerInfo | None:
     """The published server; `None` if the file is missing or unreadable."""
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+        document = msgspec.json.decode(files.read_regular(path), type=_Document)
     except (OSError, ValueError, RecursionError):
         return None
     return ServerInfo(document.url, document.pid, document.version, document.started / 1000)
@@ -52,4 +52,4 @@ def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
     with files.locked(path, patience):
         found = read(path)
         if found is not None and found.pid == pid:
-            path.unlink(missing_ok=True)
+            files.real(path).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from ccfallback.policy.signatures import MOST_SAVED
 def read(path: Path) -> Mapping[str, str]:
     """The saved providers by hash; empty if the file is missing or unreadable."""
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(files.read_regular(path))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     signers = document.get("signers") if isinstance(document, dict) else None

@@ -1,6 +1,7 @@
 """The log is written whole, in order and rotated, and nothing ever waits for it."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -337,3 +338,37 @@ def test_a_consumer_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch)
     assert not waiting.close(timeout=0.01)
     go_on.set()
     assert waiting.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are POSIX")
+def test_a_log_behind_a_link_is_rotated_next_to_its_file(tmp_path: Path) -> None:
+    link, target = tmp_path / "log.jsonl", tmp_path / "disk" / "data"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    journal = Journal(link, max_bytes=10, backups=2)
+    for number in range(3):
+        journal.write(b"line %d\n" % number)
+    journal.close()
+    assert link.is_symlink()
+    names = sorted(path.name for path in target.parent.glob("data*"))
+    assert names == ["data", "data.1", "data.2"]
+    assert list(all_lines(link)) == [b"line 0\n", b"line 1\n", b"line 2\n"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are POSIX")
+def test_a_pipe_as_the_log_is_neither_rotated_nor_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    journal = Journal(path, max_bytes=10, backups=2)
+    journal.write(b"a line that is long\n")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    journal.write(b"another\n")
+    assert os.read(reader, 100) == b"a line that is long\nanother\n"
+    os.close(reader)
+    with suppress(BlockingIOError):
+        journal.write(b"x" * 1_000_000)
+    with pytest.raises(BlockingIOError):
+        journal.write(b"y")
+    journal.close()
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert list(all_lines(path)) == []

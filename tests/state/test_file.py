@@ -273,3 +273,14 @@ def test_two_processes_lose_no_update(file: StateFile) -> None:
 def test_the_file_is_private_to_the_owner(file: StateFile) -> None:
     file.update(failing)
     assert files.is_private(file.path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX")
+def test_a_pipe_in_its_place_is_no_state_and_stays(file: StateFile) -> None:
+    os.mkfifo(file.path)
+    assert file.load().states == {}
+    assert "not a regular file" in (file.peek().problem or "")
+    with pytest.raises(StateError, match="not a regular file"):
+        file.update(failing)
+    assert file.path.is_fifo()
+    assert set_aside_files(file.path) == []

@@ -13,6 +13,7 @@ import msgspec
 
 from ccfallback.cli.session import Session
 from ccfallback.errors import ConfigError
+from ccfallback.files import read_regular
 
 if TYPE_CHECKING:
     from ccfallback.config.model import Config
@@ -200,7 +201,7 @@ def sources(
 
 def _read(path: Path) -> Source:
     try:
-        document: Any = msgspec.json.decode(path.read_bytes())
+        document: Any = msgspec.json.decode(read_regular(path))
     except FileNotFoundError:
         return Source(str(path), {})
     except (OSError, ValueError, RecursionError):
