@@ -22,6 +22,15 @@ class Paths:
         """Where a running server writes its address."""
         return self.state.with_name("server.json")
 
+    def private_server(self, pid: int) -> Path:
+        """Where the proxy of a `run` in that process writes its address."""
+        return self.state.with_name(f"server-run-{pid}.json")
+
+    @property
+    def private_servers(self) -> list[Path]:
+        """The files of all proxies of a `run`, those included that a killed one left behind."""
+        return sorted(self.state.parent.glob("server-run-*.json"))
+
     @property
     def signatures(self) -> Path:
         """Which provider signed which thinking, in hashes."""

@@ -5,6 +5,7 @@ needs.
 """
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ccfallback.cli.phrases import format_since
 from ccfallback.state import server_file
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class RunningServer:
     url: str
     page: dict[str, Any]
     """The content of its `/health` page."""
+    is_private: bool = False
+    """Whether it serves one `run` only, and ends with it."""
 
     @property
     def pid(self) -> int | None:
@@ -52,18 +56,33 @@ class RunningServer:
         uptime = self.page.get("uptime")
         return float(uptime) if isinstance(uptime, int | float) else 0.0
 
+    def describe(self, now: float) -> str:
+        """Where it answers and since when, on one line."""
+        process = "" if self.pid is None else f", pid {self.pid}"
+        when = format_since(now - self.uptime, now)
+        purpose = "for `run` " if self.is_private else ""
+        return f"✓ up {purpose}at {self.url}{process}, {when}, version {self.version}"
 
-def server_json(found: RunningServer | None) -> dict[str, Any]:
-    """A server, or that there is none, for `--json`."""
-    if found is None:
-        nothing = dict.fromkeys(("url", "pid", "version", "uptime"))
-        return {"running": False, **nothing}
+
+def servers_json(found: Sequence[RunningServer]) -> dict[str, Any]:
+    """The servers, or that there is none, for `--json`: the first one, then each of them."""
+    servers = [_server_json(each) for each in found]
+    names = ("url", "pid", "version", "uptime")
+    first = servers[0] if servers else {}
     return {
-        "running": True,
+        "running": bool(servers),
+        **{name: first.get(name) for name in names},
+        "servers": servers,
+    }
+
+
+def _server_json(found: RunningServer) -> dict[str, Any]:
+    return {
         "url": found.url,
         "pid": found.pid,
         "version": found.version,
         "uptime": found.uptime,
+        "command": "run" if found.is_private else "serve",
     }
 
 
@@ -86,6 +105,28 @@ def find_server(
     return find_registered_server(paths, patience) or find_server_at(
         configured_url(config), patience
     )
+
+
+def find_servers(
+    paths: "Paths", config: "Config", patience: float = PATIENCE
+) -> list[RunningServer]:
+    """All servers that answer: the shared one first, then the proxies of each `run`."""
+    shared = find_server(paths, config, patience)
+    return [*([] if shared is None else [shared]), *find_private_servers(paths, patience)]
+
+
+def find_private_servers(paths: "Paths", patience: float = PATIENCE) -> list[RunningServer]:
+    """The proxies of each `run` that answer, the newest first."""
+    registered = [info for path in paths.private_servers if (info := server_file.read(path))]
+    registered.sort(key=lambda info: -info.started)
+    found: list[RunningServer] = []
+    end = monotonic() + patience
+    for info in registered:
+        page = fetch_health(info.url, max(0.01, end - monotonic()))
+        # The port of a killed one may belong to another server by now.
+        if page is not None and page.get("pid") == info.pid:
+            found.append(RunningServer(info.url, page, is_private=True))
+    return found
 
 
 def find_registered_server(paths: "Paths", patience: float = PATIENCE) -> RunningServer | None:

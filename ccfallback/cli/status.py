@@ -10,7 +10,6 @@ from ccfallback.cli.session import session_of
 
 if TYPE_CHECKING:
     from ccfallback.cli.console import Table
-    from ccfallback.cli.running_server import RunningServer
 
 app = make_app()
 
@@ -26,17 +25,17 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     """
     from ccfallback.cli.breaker import current_state, health_json, health_table
     from ccfallback.cli.requests_view import latest_requests, request_json, requests_table
-    from ccfallback.cli.running_server import configured_url, find_server, server_json
+    from ccfallback.cli.running_server import configured_url, find_servers, servers_json
     from ccfallback.policy.breaker import Limits
 
     session = session_of(ctx)
     config = session.config()
     states, now, limits = session.states(), session.now(), Limits.from_config(config)
-    found = find_server(session.paths, config)
+    servers = find_servers(session.paths, config)
     shown = [(each, current_state(config, states, each.name, now)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
-        **server_json(found),
+        **servers_json(servers),
         "providers": [
             health_json(each.name, state, now, limits, disabled=each.disabled)
             for each, state in shown
@@ -46,20 +45,12 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     def page() -> "list[Table | str]":
         down = f"✗ down: no ccfallback answers at {configured_url(config)}"
-        head, style = (_up(found, now), "green") if found else (down, "red")
-        health = health_table(shown, now, limits)
-        parts: list[Table | str] = [session.console.paint(head, style), health]
+        heads = [session.console.paint(each.describe(now), "green") for each in servers]
+        head = "\n".join(heads) or session.console.paint(down, "red")
+        parts: list[Table | str] = [head, health_table(shown, now, limits)]
         return [*parts, requests_table(requests, session.console.width)] if requests else parts
 
     session.console.emit(value, page)
-    if found is None:
+    if not servers:
         session.console.say("`ccfallback serve` starts it")
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _up(found: "RunningServer", now: float) -> str:
-    from ccfallback.cli.phrases import format_since
-
-    process = "" if found.pid is None else f", process {found.pid}"
-    when = format_since(now - found.uptime, now)
-    return f"✓ up at {found.url}{process}, {when}, version {found.version}"

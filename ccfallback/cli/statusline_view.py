@@ -18,7 +18,12 @@ import msgspec
 
 from ccfallback import paths as places
 from ccfallback.cli.phrases import format_ahead
-from ccfallback.cli.running_server import RunningServer, find_registered_server, find_server_at
+from ccfallback.cli.running_server import (
+    RunningServer,
+    find_private_servers,
+    find_registered_server,
+    find_server_at,
+)
 from ccfallback.events.journal_reader import backwards
 from ccfallback.events.records import RequestEnd, RequestError
 from ccfallback.paths import Paths
@@ -94,6 +99,8 @@ def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> Statu
     until = model_cooldowns(paths, model) if model else {}
     serving, cooling = judge(enabled_providers(server.page), until, now)
     remarks = [last_request(paths, serving, now)]
+    if server.is_private:
+        remarks.append(f"up for `run` only (pid {server.pid}, port {urlsplit(server.url).port})")
     if not is_same_server(here, server.url):
         remarks.append(_where(here))
     return StatusLine(
@@ -207,7 +214,8 @@ def _find_server(paths: Paths, here: str) -> RunningServer | None:
     if _is_loopback(_host(here)) and (found := find_server_at(here, SERVER_WAIT)) is not None:
         return found
     # The configured port needs no look: every server registers itself.
-    return find_registered_server(paths, SERVER_WAIT)
+    found = find_registered_server(paths, SERVER_WAIT)
+    return found or next(iter(find_private_servers(paths, SERVER_WAIT)), None)
 
 
 def _remedy(here: str) -> str:

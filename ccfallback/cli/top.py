@@ -21,7 +21,6 @@ from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.phrases import (
     format_duration,
     format_latency,
-    format_since,
     format_until,
     pluralize,
 )
@@ -32,7 +31,7 @@ from ccfallback.cli.requests_view import (
     shorten_model,
     tried_json,
 )
-from ccfallback.cli.running_server import RunningServer, configured_url, find_server, server_json
+from ccfallback.cli.running_server import RunningServer, configured_url, find_servers, servers_json
 from ccfallback.cli.session import Session, session_of
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
@@ -106,8 +105,8 @@ class Facts:
 
     config: Config
     states: Mapping[str, BreakerState]
-    server: RunningServer | None
-    """The server, if one answers."""
+    servers: Sequence[RunningServer]
+    """The servers that answer."""
     now: float
     problems: Sequence[str] = ()
     """What could not be read, in words."""
@@ -137,13 +136,13 @@ class _Viewer:
         self._reload_config()
         # `peek` and not `load`: a viewer must not move a corrupt file away.
         state = session.store.peek()
-        server = find_server(session.paths, self._config, SERVER_WAIT)
+        servers = find_servers(session.paths, self._config, SERVER_WAIT)
         problems = [
             self._config_problem,
             f"the state file can't be used: {state.problem}" if state.problem else "",
             self._log_problem(),
         ]
-        facts = Facts(self._config, state.states, server, now, [each for each in problems if each])
+        facts = Facts(self._config, state.states, servers, now, [each for each in problems if each])
         return facts, self._live.picture(now)
 
     def close(self) -> None:
@@ -228,7 +227,7 @@ def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
             }
         )
     return {
-        **server_json(facts.server),
+        **servers_json(facts.servers),
         "troubles": list(facts.problems),
         "window": {
             "since": round(picture.since * 1000),
@@ -287,7 +286,7 @@ class Place:
 def places(facts: Facts) -> list[Place]:
     """The chain. The first provider that can be tried is `serving`, if there is a server."""
     found: list[Place] = []
-    serving = facts.server is None
+    serving = not facts.servers
     for number, provider in enumerate(facts.config.chain, 1):
         state = current_state(facts.config, facts.states, provider.name, facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
@@ -354,14 +353,12 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
 
 def headline(facts: Facts, picture: Picture) -> Iterator[Styled]:
     """Whether a server is up, what it did in the window, and what could not be read."""
-    server, now = facts.server, facts.now
-    if server is None:
+    if not facts.servers:
         down = f"✗ down: no ccfallback answers at {configured_url(facts.config)}"
         yield Styled(f"ccfallback {__version__}  {down}", "red")
         yield Styled("`ccfallback serve` starts it", "dim")
-    else:
-        since = format_since(now - server.uptime, now)
-        yield Styled(f"ccfallback {server.version}  ✓ up at {server.url}, {since}", "green")
+    for server in facts.servers:
+        yield Styled(f"ccfallback  {server.describe(facts.now)}", "green")
     counts = [
         pluralize(picture.requests, "request"),
         f"{picture.failed:,} failed",
@@ -453,11 +450,10 @@ def _cooldown(state: BreakerState, now: float) -> str:
 
 def in_progress(facts: Facts, picture: Picture) -> list[Request]:
     """The requests in progress: none without a server, whatever a killed one left in the log."""
-    server = facts.server
-    if server is None:
+    if not facts.servers:
         return []
     # One second of tolerance: its uptime is rounded, and its clock was read at another moment.
-    started = facts.now - server.uptime - 1
+    started = facts.now - max(server.uptime for server in facts.servers) - 1
     return [each for each in picture.in_progress if each.began >= started]
 
 

@@ -81,12 +81,14 @@ class Proxy:
     ) -> None:
         """Read the files. Raises `ConfigError`.
 
-        The address of a `private` proxy is not published to commands. `store` replaces the
-        configuration file, `clock` the breakers' clock, and `pause` the wait before a retry.
+        A `private` proxy has a file of its own for its address: commands show it and do not use
+        it. `store` replaces the configuration file, `clock` the breakers' clock, and `pause` the
+        wait before a retry.
         """
         store = store or config_file(paths.config)
         self._paths = paths
         self._private = private
+        self._address_file = paths.private_server(os.getpid()) if private else paths.server
         self._log_level = log_level
         self._writer: JournalWriter | None = None
         self._disk = SerialExecutor("files next to the state")
@@ -209,8 +211,7 @@ class Proxy:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush(again=True)
             await self._save_signatures()
-            if not self._private:
-                await self._run_on_disk(self._restore_address)
+            await self._run_on_disk(self._restore_address)
 
     async def _save_signatures(self) -> None:
         signatures = self.services.signatures
@@ -238,15 +239,15 @@ class Proxy:
 
     def _restore_address(self) -> None:
         """Publish the address again if another server on the same files removed it at its end."""
-        if files.stamp(self._paths.server) is None:
+        if files.stamp(self._address_file) is None:
             self._publish_address()
 
     def _publish_address(self) -> None:
-        if self._private:
-            return
         with contextlib.suppress(OSError, CcfallbackError):
+            if self._private:
+                server_file.remove_stale(self._paths.private_servers)
             server_file.write(
-                self._paths.server,
+                self._address_file,
                 self.url,
                 os.getpid(),
                 __version__,
@@ -256,7 +257,7 @@ class Proxy:
 
     def _withdraw_address(self) -> None:
         with contextlib.suppress(OSError, CcfallbackError):
-            server_file.remove(self._paths.server, os.getpid(), patience=LOCK_SECONDS)
+            server_file.remove(self._address_file, os.getpid(), patience=LOCK_SECONDS)
 
 
 class _Server(uvicorn.Server):

@@ -1,14 +1,23 @@
 """The file in which a running server writes its address and process id.
 
-The file may be left over from a server that was killed, so readers also ask the server itself.
+The shared server has one file, and the proxy of each `run` has another next to it. A file may be
+left over from a server that was killed, so readers also ask the server itself.
 """
 
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ccfallback import files
+
+CONNECT_SECONDS: Final = 0.2
+"""How long to wait for a port of this machine; one that is free refuses at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ def write(
 ) -> None:
     """Publish this server; the server that started last replaces earlier ones."""
     document = _Document(url=url, pid=pid, version=version, started=round(started * 1000))
-    with files.locked(path, patience):
+    with files.locked(_lock(path), patience):
         files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
 
@@ -49,7 +58,33 @@ def read(path: Path) -> ServerInfo | None:
 
 def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
     """Delete the file, if it describes this process."""
-    with files.locked(path, patience):
+    with files.locked(_lock(path), patience):
         found = read(path)
         if found is not None and found.pid == pid:
             files.real(path).unlink(missing_ok=True)
+
+
+def remove_stale(paths: Iterable[Path]) -> None:
+    """Delete the files of servers that were killed: nothing listens at their addresses."""
+    for path in paths:
+        found = read(path)
+        if found is None or _refuses(found.url):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lock(path: Path) -> Path:
+    """The file whose lock is taken: one for all servers, so that none is left behind for each."""
+    return path.with_name("server.json")
+
+
+def _refuses(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        address = (parts.hostname or "", parts.port or 80)
+        socket.create_connection(address, CONNECT_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

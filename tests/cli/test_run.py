@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ccfallback.paths import Paths
@@ -62,6 +63,45 @@ def test_without_a_server_a_private_proxy_serves_quietly(
     assert '"Hello"' in ran.out
     assert "request.complete" in paths.log.read_text()
     assert not paths.server.exists()
+
+
+def test_the_proxy_of_a_run_is_visible(
+    ccf_process: Run, ccf: Run, paths: Paths, tmp_path: Path
+) -> None:
+    script = tmp_path / "look.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "outside = {k: v for k, v in os.environ.items() if k != 'ANTHROPIC_BASE_URL'}\n"
+        "for words in (['status'], ['status', '--json'], ['top'], ['statusline'], ['doctor']):\n"
+        "    command = [sys.executable, '-m', 'ccfallback', *words]\n"
+        "    ran = subprocess.run(command, env=outside, capture_output=True, stdin=-3)\n"
+        "    print('#', ran.returncode, ran.stdout.decode())\n"
+        "print(os.environ['ANTHROPIC_BASE_URL'])\n"
+    )
+    killed = paths.private_server(999_999)
+    server_file.write(killed, "http://127.0.0.1:1", 999_999, "1", 0.0)
+    ran = ccf_process("run", sys.executable, str(script))
+    _, status, as_json, top, line, doctor = ran.out.split("# ")
+    doctor, url = doctor.strip().rsplit("\n", 1)
+    port = url.rpartition(":")[2]
+    assert status.startswith(f"0 ✓ up for `run` at {url}, pid ")
+    assert msgspec.json.decode(as_json[2:])["servers"][0]["command"] == "run"
+    assert msgspec.json.decode(as_json[2:])["url"] == url
+    assert f"✓ up for `run` at {url}" in top
+    assert "down" not in line
+    assert "up for `run` only (pid " in line
+    assert f"port {port})" in line
+    assert f"a proxy for `run` answers at {url}" in doctor
+    # Neither the file of the killed proxy nor the own one is left behind.
+    assert paths.private_servers == []
+    assert ccf("status").code == 1
+
+
+def test_the_proxy_of_another_run_is_not_used(ccf: Run, paths: Paths, configure: Configure) -> None:
+    with listening() as url:
+        server_file.write(paths.private_server(1), url, 1, "1", 0.0)
+        ran = ccf("run", "--", *show("ANTHROPIC_BASE_URL"))
+    assert ran.out.strip() not in (url, "None")
 
 
 def test_all_words_after_the_command_belong_to_it(ccf: Run) -> None:

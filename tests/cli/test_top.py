@@ -142,7 +142,8 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def facts(found: RunningServer | None = UP, chain: Any = (ONE, TWO), **states: BreakerState) -> Any:
     named = {name.replace("_", "-"): state for name, state in states.items()}
-    return view.Facts(Config(providers=tuple(chain)), named, found, NOW)
+    servers = [] if found is None else [found]
+    return view.Facts(Config(providers=tuple(chain)), named, servers, NOW)
 
 
 def happened() -> Iterator[bytes]:
@@ -245,7 +246,7 @@ def test_why_providers_cool_down() -> None:
 def test_a_chain_without_a_fallback_is_noted() -> None:
     assert "no fallback" in note_texts(facts(chain=()))[0]
     nobody = Config(primary=replace(Config().primary, disabled=True))
-    assert "no provider is enabled" in note_texts(view.Facts(nobody, {}, UP, NOW))[0]
+    assert "no provider is enabled" in note_texts(view.Facts(nobody, {}, [UP], NOW))[0]
 
 
 def test_a_server_that_is_down_and_what_could_not_be_read() -> None:
@@ -255,6 +256,16 @@ def test_a_server_that_is_down_and_what_could_not_be_read() -> None:
     assert "ccfallback serve" in lines[1]
     assert lines[-1] == "! no log yet at /log"
     assert "no request yet" in drawn(down, picture([]), 80, 24)
+
+
+def test_every_server_has_a_line_and_its_requests() -> None:
+    for_run = replace(UP, url="http://127.0.0.1:4000", page={**UP.page, "pid": 8}, is_private=True)
+    both = replace(facts(), servers=[UP, for_run])
+    lines = [cell.text for cell in view.headline(both, picture())]
+    assert "✓ up at http://127.0.0.1:8787, pid 7" in lines[0]
+    assert "✓ up for `run` at http://127.0.0.1:4000, pid 8" in lines[1]
+    younger = replace(UP, page={**UP.page, "uptime": 1})
+    assert len(view.in_progress(replace(facts(), servers=[younger, for_run]), picture())) == 1
 
 
 def test_requests_of_a_killed_server_are_not_in_progress() -> None:

@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,27 @@ def test_only_the_own_file_is_removed(tmp_path: Path) -> None:
     server_file.remove(path, 42)
     assert server_file.read(path) is None
     server_file.remove(path, 42)
+
+
+def test_files_of_killed_servers_are_removed(tmp_path: Path) -> None:
+    stale, damaged, alive = (tmp_path / f"server-run-{n}.json" for n in (1, 2, 3))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        free = unused.getsockname()[1]
+    damaged.write_bytes(b"{")
+    server_file.write(stale, f"http://127.0.0.1:{free}", 1, "1.0", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server_file.write(alive, f"http://127.0.0.1:{listener.getsockname()[1]}", 3, "1.0", 1.0)
+        server_file.remove_stale([stale, damaged, alive, tmp_path / "missing"])
+    assert [path.exists() for path in (stale, damaged, alive)] == [False, False, True]
+
+
+def test_all_files_share_one_lock(tmp_path: Path) -> None:
+    for pid in range(3):
+        path = tmp_path / f"server-run-{pid}.json"
+        server_file.write(path, "http://127.0.0.1:1", pid, "1.0", 1.0)
+        server_file.remove(path, pid)
+    assert [path.name for path in tmp_path.glob(".*")] in ([".server.json.lock"], [])
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"url": 1}', b"\xff", b"[" * 200_000])

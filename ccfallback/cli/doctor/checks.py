@@ -379,6 +379,8 @@ def port(context: DoctorContext) -> Iterator[Finding]:
         if context.configured_url not in (None, server.url):
             message += f"; it will use the configured {context.configured_url} after a restart"
         yield good("port", message)
+    for each in context.private_servers:
+        yield good("port", f"a proxy for `run` answers at {each.url} (pid {each.pid})")
     if config is None or context.configured_url is None:
         return
     if server is not None and server.url == context.configured_url:
@@ -394,7 +396,8 @@ def port(context: DoctorContext) -> Iterator[Finding]:
     why = _listen_obstacle(host, number)
     if why is None:
         if server is None:
-            yield good("port", f"no server runs; {host} port {number} is free")
+            other = "no shared server runs" if context.private_servers else "no server runs"
+            yield good("port", f"{other}; {host} port {number} is free")
         return
     owner = describe_server_at(context.configured_url) or "another program"
     yield error(
@@ -462,6 +465,7 @@ def client(context: DoctorContext) -> Iterator[Finding]:
 
 def _is_running(context: DoctorContext, url: str) -> bool:
     running = [context.server.url] if context.server is not None else []
+    running += [each.url for each in context.private_servers]
     if context.health is not None and context.configured_url is not None:
         running.append(context.configured_url)
     return any(leads_to(url, each) for each in running)

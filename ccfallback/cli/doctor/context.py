@@ -16,6 +16,7 @@ from ccfallback.errors import ConfigError
 from ccfallback.files import read_regular
 
 if TYPE_CHECKING:
+    from ccfallback.cli.running_server import RunningServer
     from ccfallback.config.model import Config
     from ccfallback.policy.breaker import BreakerState
     from ccfallback.state.server_file import ServerInfo
@@ -113,6 +114,13 @@ class DoctorContext:
         return registered if registered is not None and fetch_health(registered.url) else None
 
     @cached_property
+    def private_servers(self) -> "list[RunningServer]":
+        """The proxies of each `run` that answer."""
+        from ccfallback.cli.running_server import find_private_servers
+
+        return find_private_servers(self.session.paths)
+
+    @cached_property
     def configured_url(self) -> str | None:
         """The URL of a server with this configuration; `None` if it has no fixed port."""
         from ccfallback.cli.running_server import configured_url
@@ -132,7 +140,8 @@ class DoctorContext:
     def own_urls(self) -> list[str]:
         """The URLs at which Claude Code reaches our servers, running or not."""
         running = None if self.server is None else self.server.url
-        return [url for url in (running, self.configured_url) if url is not None]
+        private = (server.url for server in self.private_servers)
+        return [url for url in (running, self.configured_url, *private) if url is not None]
 
     @cached_property
     def sources(self) -> "list[Source]":
