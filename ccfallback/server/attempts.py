@@ -1,101 +1,39 @@
-"""One request's attempts along the chain: each is prepared, sent, judged and logged here, once.
+"""One request's attempts along the chain: each is prepared, sent and logged here, once.
 
-`Attempts` does what the failover loop of `policy.failover` asks for. An `Attempt` is one upstream
-HTTP exchange. It ends before anything has been sent to the client: with a whole answer, with a
-stream at its commit point, or with a fault. So another provider may still be tried.
+`Attempts` does what the failover loop of `policy.failover` asks for. Each `Attempt` is one upstream
+HTTP exchange; whatever goes wrong in it, the next provider may still be tried.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from math import isfinite
 from random import random
 from time import monotonic
-from typing import Any, Final, assert_never
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, assert_never
 
 from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
-from ccfallback.http1 import DeadlineExceeded, HTTPError
-from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body import Body
-from ccfallback.messages.errors import UpstreamError, plain_text
-from ccfallback.messages.tokens import Usage
 from ccfallback.policy import failover as policy
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import IsFinal, Reason, Try, Wait, backoff
-from ccfallback.policy.outcome import Fault, Outcome, classify
-from ccfallback.redact import debug_curl, is_secret_header, scrub
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.redact import debug_curl, scrub
+from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context, Services
 from ccfallback.server.health import LONGEST_MODEL
-from ccfallback.server.record import milliseconds, upstream_text
+from ccfallback.server.record import describe_crash, milliseconds, upstream_text
 from ccfallback.server.repairs import Repairs
-from ccfallback.server.stream import (
-    EMPTY,
-    EVENT_STREAM,
-    BrokenResponse,
-    EventStream,
-    StreamTimeouts,
-    UpstreamResponse,
-)
-from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
-from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
-from ccfallback.wire.format import Unconvertible, WireFormat, WireRequest
+from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import (
-    RawHeaders,
-    bare_credential,
     betas_of,
-    text_headers,
     with_betas,
 )
 from ccfallback.wire.privacy import body_for
-
-ERROR_BODY_SECONDS: Final = 5.0
-"""How long to read the body of a response that is a failure anyway."""
-
-MAX_ERROR_BODY: Final = 4 * 1024 * 1024
-"""How many decoded bytes of such a body to read."""
-
-LOGIN_TOKEN: Final = b"sk-ant-oat"
-
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"})
-
-
-@dataclass(slots=True)
-class AttemptResult:
-    """What an attempt came to, with its answer: whole, or a stream at its commit point."""
-
-    provider: Provider
-    outcome: Outcome
-    seconds: float
-    status: int | None = None
-    """The status of the response; `None` if there is none that could be passed on."""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
-    body: bytes = field(default=b"", repr=False)
-    """All of the body, or the events before the commit point."""
-    decoded: bool = False
-    """Whether `body` differs from the upstream's bytes because it was decompressed."""
-    media_type: str | None = None
-    """The type of `body` if it differs from the upstream's."""
-    stream: EventStream | None = None
-    """The open stream whose first events are in `body`."""
-    timeout: str | None = None
-    """The timeout that ended the attempt, by name, and its length in seconds."""
-    timeout_seconds: float | None = None
-    sent: bool = True
-    """Whether an upstream request was made at all."""
-    signatures: list[str] = field(default_factory=list)
-    """Signatures of thinking in the answer."""
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the attempt has cost so far, as far as the upstream says."""
-        return self.outcome.usage if self.stream is None else self.stream.usage
 
 
 class CannotSend(Exception):
@@ -152,7 +90,7 @@ class Attempts:
             providers,
             self.health,
             is_final=is_final,
-            repair=self._repairs.repair,
+            repair=self._repair,
             backoff=lambda retry: backoff(retry, random),
             network_wait=network_wait,
         )
@@ -181,7 +119,10 @@ class Attempts:
                 await result.stream.aclose()
 
     async def _attempt(self, step: Try) -> Outcome:
-        """Make one attempt, and log how it begins and ends."""
+        """Make one attempt, and log how it begins and ends. Raises nothing but cancellation.
+
+        An exception that no code expected is a failure of this attempt: the next provider is tried.
+        """
         provider, services = step.provider, self.services
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached no provider; only this one counts.
@@ -190,28 +131,55 @@ class Attempts:
         elif self.results:
             # The failure before has to be in the state file when this answer ends.
             services.breakers.hurry()
-        self._log_attempt(step)
         attempt = None
+        began = monotonic()
         try:
+            self._log_attempt(step)
             attempt = await self._prepare(step)
+            result = await attempt.make(services.upstreams.transport(attempt.request.url))
         except CannotSend as error:
             outcome = Outcome(error.fault, scrub(error.reason))
             result = AttemptResult(provider, outcome, 0.0, sent=False)
-        else:
-            result = await attempt.make(services.upstreams.transport(attempt.request.url))
+        except Exception as error:
+            outcome = Outcome(Fault.UPSTREAM, self._log_crash(error))
+            seconds = monotonic() - began
+            result = AttemptResult(provider, outcome, seconds, sent=attempt is not None)
         self.results.append(result)
         self.sent += result.sent
-        outcome = result.outcome
+        try:
+            self._conclude(result, attempt, step)
+        except Exception as error:
+            # The result counts all the same.
+            self._log_crash(error)
+        return result.outcome
+
+    def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
+        provider, outcome = step.provider, result.outcome
         if outcome.fault is Fault.ACCOUNT:
-            services.keys.forget(provider)
+            self.services.keys.forget(provider)
         if outcome.ok:
             self._log_success(result)
             self._repairs.confirm(provider)
         else:
             self._log_failure(result, attempt, step.draft.body)
-        return outcome
 
-    async def _prepare(self, step: Try) -> "Attempt":
+    def _repair(
+        self, provider: Provider, draft: RequestDraft, refusal: Outcome, used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
+        """Repair a refused request; a rectifier that fails is the same as none."""
+        try:
+            return self._repairs.repair(provider, draft, refusal, used)
+        except Exception as error:
+            self._log_crash(error)
+            return None
+
+    def _log_crash(self, error: Exception) -> str:
+        """Log an exception that no code expected, and return the words for it."""
+        reason = describe_crash(error)
+        self._log(events.ServerError(), reason)
+        return reason.partition(" at ")[0]
+
+    async def _prepare(self, step: Try) -> Attempt:
         """Make the request of an attempt. Raises `CannotSend`."""
         provider, context, services = step.provider, self.context, self.services
         wire = FORMATS[provider.format]
@@ -241,7 +209,16 @@ class Attempts:
         except Unconvertible as error:
             raise CannotSend(f"its format can't express it: {error}", Fault.REQUEST) from None
         request = wire.sign(request, provider, key, services.breakers.clock())
-        return Attempt(self, provider, wire, draft, request)
+        return Attempt(
+            services,
+            context,
+            provider,
+            wire,
+            draft,
+            request,
+            self.timeouts(provider),
+            is_side=self.counts_tokens,
+        )
 
     async def _key(self, provider: Provider) -> str | None:
         try:
@@ -290,7 +267,7 @@ class Attempts:
         message = f"{result.provider.name} answers after {result.seconds:.2f} s"
         self._log(events.ProviderSuccess(**self._end_data(result)), message)
 
-    def _log_failure(self, result: AttemptResult, attempt: "Attempt | None", body: Body) -> None:
+    def _log_failure(self, result: AttemptResult, attempt: Attempt | None, body: Body) -> None:
         outcome, name, data = result.outcome, result.provider.name, self._end_data(result)
         data |= {"fault": str(outcome.fault), "reason": outcome.reason}
         after = f"after {result.seconds:.2f} s"
@@ -329,250 +306,3 @@ class Attempts:
     def _log(self, event: events.Event, message: str) -> None:
         level = events.SIDE_LEVEL if self.counts_tokens else None
         self.services.recorder.log(event, message, self.context.id, level)
-
-
-class Attempt:
-    """One upstream HTTP exchange. Its `repr` shows no key and no content."""
-
-    def __init__(
-        self,
-        attempts: Attempts,
-        provider: Provider,
-        wire: WireFormat,
-        draft: RequestDraft,
-        request: WireRequest,
-    ) -> None:
-        self.request = request
-        self._services = attempts.services
-        self._context = attempts.context
-        self._is_side = attempts.counts_tokens
-        self._provider = provider
-        self._wire = wire
-        self._body = draft.body
-        """The client's body, repaired perhaps: the answer has to fit it."""
-        self._names = draft.names
-        self._limits = attempts.timeouts(provider)
-        self._timeouts = StreamTimeouts(self._limits, len(request.body))
-
-    async def make(self, transport: Transport) -> AttemptResult:
-        """Send the request and read the answer up to the commit point.
-
-        Raises nothing but cancellation.
-        """
-        response: UpstreamResponse | None = None
-        keep_open = False
-        try:
-            response = await self._send(transport)
-            result = await self._read(response)
-            keep_open = result.stream is not None
-        except DeadlineExceeded as late:
-            return self._timed_out(late)
-        except BrokenResponse as broken:
-            return self._failed(Fault.UPSTREAM, str(broken), response)
-        except NotAMessage:
-            return self._failed(Fault.UPSTREAM, "the answer is not a message", response)
-        except HTTPError as error:
-            return self._failed(*describe_error(error), response)
-        finally:
-            if response is not None and not keep_open:
-                await response.aclose()
-        return result
-
-    async def _send(self, transport: Transport) -> UpstreamResponse:
-        """Send the request and wait for the response's headers."""
-        if self._body.stream:
-            name, seconds = "first_byte", self._timeouts.first_byte
-        else:
-            name, seconds = "non_streaming", self._limits.non_streaming
-        watch, prepared = self._context.watch, self.request
-        request = UpstreamRequest(
-            prepared.url, prepared.headers, prepared.body, self._limits.connect
-        )
-        response = await watch.wait(transport.send(request), name, seconds)
-        try:
-            return UpstreamResponse(response, watch)
-        except BrokenResponse:
-            await response.aclose()
-            raise
-
-    async def _read(self, response: UpstreamResponse) -> AttemptResult:
-        """Read as much of the response as it takes to know what it is."""
-        status, media_type = response.status, response.media_type
-        if not 200 <= status < 600:
-            return self._failed(Fault.UPSTREAM, f"invalid status {status}")
-        if status >= 300:
-            return await self._read_refusal(response)
-        is_stream = media_type == EVENT_STREAM or (
-            self._body.stream and "json" not in media_type and "html" not in media_type
-        )
-        return await (self._read_stream(response) if is_stream else self._read_whole(response))
-
-    async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
-        """Read an error response, with as much of its body as comes soon."""
-        body = bytearray()
-
-        async def read() -> None:
-            nonlocal body
-            while len(body) < MAX_ERROR_BODY and (chunk := await response.read()):
-                body += chunk
-
-        # The status is enough to know that this is an error.
-        with suppress(DeadlineExceeded, BrokenResponse, HTTPError):
-            seconds = min(ERROR_BODY_SECONDS, self._limits.idle)
-            await self._context.watch.wait(read(), "error body", seconds)
-        raw, status = bytes(body), response.status
-        if status < 400:
-            reason = f"{status} redirect, not followed"
-            return self._result(Outcome(Fault.UPSTREAM, reason, status), response, raw)
-        headers, now = text_headers(response.headers), self._services.breakers.clock()
-        refusal = self._wire.refusal(status, headers, raw, now)
-        outcome = classify(refusal.status, headers, refusal.error, now=now)
-        # The format says what the status means; the status itself is the upstream's own.
-        outcome = replace(
-            outcome,
-            fault=self._login_fault(status) or outcome.fault,
-            status=status,
-            reason=self._scrub(f"{status} {refusal.error.kind}".rstrip()),
-            until=outcome.until if refusal.until is None else refusal.until,
-            hint=outcome.hint if refusal.until is None else refusal.hint,
-        )
-        return self._result(outcome, response, raw)
-
-    async def _read_whole(self, response: UpstreamResponse) -> AttemptResult:
-        """Read a whole answer, whether or not the client wants a stream."""
-        raw = await response.read_all("idle", self._limits.idle)
-        whole = self._wire.whole(raw, self._body, self._provider)
-        if whole.error is not None:
-            return self._not_an_answer(response, whole.error, raw)
-        body, media_type = whole.body, None
-        if self._names:
-            body = rename_tools(body, self._names)
-        if self._body.stream:
-            body, media_type = to_events(body), EVENT_STREAM
-        outcome = Outcome(Fault.NONE, status=response.status, usage=whole.usage)
-        result = self._result(outcome, response, body)
-        result.media_type = media_type
-        result.signatures = whole.signatures
-        return result
-
-    async def _read_stream(self, response: UpstreamResponse) -> AttemptResult:
-        """Read a stream up to its commit point; all of it if the client wants a whole message."""
-        filters: list[EventFilter] = []
-        if self._names:
-            filters.append(ToolRenamer(self._names))
-        if self._body.stream:
-            filters.append(BlockStopHolder())
-        translator = self._wire.stream(self._body, self._provider, filters)
-        # Only the headers: a stream must not keep the request's body in memory.
-        secrets = partial(secrets_in, self._context.headers, self.request.headers, self._provider)
-        stream = EventStream(
-            response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
-        )
-        begun = await stream.begin()
-        if stream.failure:
-            error, reason = stream.error, ""
-            if error is None:
-                reason = stream.failure
-                error = UpstreamError(message=plain_text(stream.raw) if reason == EMPTY else reason)
-            return self._not_an_answer(response, error, stream.raw, reason, stream.usage)
-        if self._body.stream:
-            outcome = Outcome(Fault.NONE, status=response.status, complete=False)
-            result = self._result(outcome, response, begun)
-            result.media_type = None if response.media_type == EVENT_STREAM else EVENT_STREAM
-            result.stream = stream
-        else:
-            outcome = Outcome(Fault.NONE, status=response.status, usage=stream.usage)
-            result = self._result(outcome, response, to_message(begun))
-            result.media_type = "application/json"
-        result.signatures = stream.signatures
-        return result
-
-    def _not_an_answer(
-        self,
-        response: UpstreamResponse,
-        error: UpstreamError,
-        raw: bytes,
-        reason: str = "",
-        usage: Usage | None = None,
-    ) -> AttemptResult:
-        """The result of a 2xx without an answer, classified by the error in it, if there is one."""
-        status = response.status
-        headers, now = text_headers(response.headers), self._services.breakers.clock()
-        outcome = classify(status, headers, error, now=now)
-        if error.type:
-            reason, until = outcome.reason, outcome.until
-        else:
-            # Without the upstream's own words: they may quote a key, or the conversation.
-            reason = f"{status} but {reason or 'the answer is not a message'}"
-            until = None if outcome.fault is Fault.UPSTREAM else outcome.until
-        outcome = replace(outcome, reason=self._scrub(reason), until=until, usage=usage)
-        return self._result(outcome, response, raw)
-
-    def _login_fault(self, status: int) -> Fault | None:
-        """Return what a 401 of the primary means for the login token that the client has sent.
-
-        Only this server knows whether the token was refused before. The refusals of a side endpoint
-        are not remembered: the client never sees them, so it does not refresh its login.
-        """
-        if self._is_side or status != 401 or not self._provider.primary or self._provider.key:
-            return None
-        values = (value for name, value in self._context.headers if name == b"authorization")
-        tokens = (bare_credential(value) for value in values)
-        token = next((token for token in tokens if token.startswith(LOGIN_TOKEN)), None)
-        if token is None:
-            return None
-        refused = self._services.logins.first_refusal(token)
-        if refused is None:
-            return Fault.LOGIN
-        # A request from before the client could know says nothing new about the primary.
-        return Fault.REQUEST if self._context.began < refused else None
-
-    def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:
-        return AttemptResult(
-            provider=self._provider,
-            outcome=outcome,
-            seconds=monotonic() - self._timeouts.began,
-            status=response.status,
-            headers=list(response.headers),
-            body=body,
-            decoded=response.decoded,
-        )
-
-    def _failed(
-        self, fault: Fault, reason: str, response: UpstreamResponse | None = None
-    ) -> AttemptResult:
-        """The result if there is nothing that could be passed on."""
-        status = None if response is None else response.status
-        reason = self._scrub(reason if status is None else f"{status} but {reason}")
-        seconds = monotonic() - self._timeouts.began
-        result = AttemptResult(self._provider, Outcome(fault, reason, status), seconds)
-        if fault is Fault.CONNECT_TIMEOUT:
-            result.timeout, result.timeout_seconds = "connect", self._limits.connect
-        return result
-
-    def _timed_out(self, late: DeadlineExceeded) -> AttemptResult:
-        timeouts = self._timeouts
-        since_began = {"first_byte": timeouts.first_byte, "first_content": timeouts.first_content}
-        result = self._failed(Fault.TIMEOUT, f"{late.timeout} timeout")
-        result.timeout = late.timeout
-        result.timeout_seconds = since_began.get(late.timeout, late.seconds)
-        return result
-
-    def _scrub(self, reason: str) -> str:
-        """A reason without secrets: it goes to the log, to the client and into the state file."""
-        return scrub(reason, self.secrets)
-
-    @cached_property
-    def secrets(self) -> tuple[str, ...]:
-        """Everything in the request that an upstream might quote, and that must not be logged."""
-        return secrets_in(self._context.headers, self.request.headers, self._provider)
-
-
-def secrets_in(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
-    """The secrets in the client's headers and in a request to a provider."""
-    names = _CREDENTIALS | {provider.auth_header.lower().encode()}
-    return (
-        *(bare_credential(v).decode("latin-1") for n, v in (*client, *sent) if n in names),
-        *(value for name, value in provider.headers.items() if is_secret_header(name)),
-        *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),
-    )

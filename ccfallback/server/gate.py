@@ -10,7 +10,6 @@ from functools import lru_cache
 from hmac import compare_digest
 from random import getrandbits
 from time import time
-from traceback import extract_tb
 from typing import Final
 
 from ccfallback.addresses import is_loopback
@@ -26,6 +25,7 @@ from ccfallback.server.client import (
     send_whole,
 )
 from ccfallback.server.context import SCOPE_KEY, Context, Services
+from ccfallback.server.record import describe_crash
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -125,14 +125,10 @@ class Gate:
 
     async def _report(self, error: Exception, response: "_Response", context: Context) -> None:
         """Log where an unexpected exception was raised; its text may be secret."""
-        frames = extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename.rpartition('ccfallback')[2]}:{frames[-1].lineno}"
-        kind = type(error).__name__
-        self._services.recorder.log(
-            events.ServerError(), f"internal error: {kind} at {where}", context.id
-        )
+        self._services.recorder.log(events.ServerError(), describe_crash(error), context.id)
         if not response.started:
-            await send_error(response, context.id, 500, "api_error", f"Internal error: {kind}")
+            message = f"Internal error: {type(error).__name__}"
+            await send_error(response, context.id, 500, "api_error", message)
 
 
 class _Response:

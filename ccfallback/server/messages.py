@@ -8,7 +8,8 @@ from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.policy.error_response import ErrorResponse, exhausted, no_fallback
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
-from ccfallback.server.attempts import AttemptResult, Attempts
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.client import (
     JSON,
     BadEncoding,
@@ -24,6 +25,7 @@ from ccfallback.server.client import (
 )
 from ccfallback.server.context import Chain, Chains, Context, Endpoint, Services
 from ccfallback.server.health import RequestHealth
+from ccfallback.server.record import describe_crash
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
 
@@ -156,6 +158,9 @@ class MessagesRequest:
             self._health.settle(result.provider, outcome, result.usage)
         if not outcome.ok:
             result.outcome = outcome
+        if result.stream.crash is not None:
+            message = describe_crash(result.stream.crash)
+            self._services.recorder.log(events.ServerError(), message, self._context.id)
 
     async def _finish(self, answer: AttemptResult | ErrorResponse, send: Send) -> None:
         """Send a whole answer, or the end of a stream; drop a stream that is torn."""

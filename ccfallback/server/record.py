@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import time
+from traceback import extract_tb
 from typing import Any, Final, Protocol
 
 from ccfallback.config.model import LEVELS
@@ -95,6 +96,16 @@ def _second(seconds: int) -> str:
 def milliseconds(seconds: float | None) -> int | None:
     """Seconds as milliseconds, which scripts and the log get."""
     return None if seconds is None else round(seconds * 1000)
+
+
+def describe_crash(error: BaseException) -> str:
+    """The type of an exception that no code expected, and its place; its text may be secret."""
+    frames = extract_tb(error.__traceback__)
+    name = type(error).__name__
+    if not frames:
+        return f"internal error: {name}"
+    path = frames[-1].filename.rpartition("ccfallback")[2]
+    return f"internal error: {name} at {path}:{frames[-1].lineno}"
 
 
 def upstream_text(text: str, secrets: Collection[str] = (), body: Body | None = None) -> str:

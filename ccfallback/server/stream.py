@@ -173,6 +173,7 @@ class EventStream:
         "_timeouts",
         "_translator",
         "_whole",
+        "crash",
         "ended",
         "error",
         "failure",
@@ -198,6 +199,8 @@ class EventStream:
         self._secrets = secrets
         """Lists what must not be logged, if the stream quotes it."""
         self.ended = False
+        self.crash: Exception | None = None
+        """An exception that no code expected and that tore the answer."""
         self.failure = ""
         """Why the answer is incomplete, in a few words; empty as long as it may be complete."""
         self.error: UpstreamError | None = None
@@ -241,7 +244,13 @@ class EventStream:
                     # Only the last event is missing, and the client can do without it.
                     break
                 return self._interrupted(error)
-            events = self._translate(chunk)
+            try:
+                events = self._translate(chunk)
+            except Exception as error:
+                # A part of the answer is lost, whatever went wrong.
+                self.crash = error
+                reason = f"internal error: {type(error).__name__}"
+                return Outcome(Fault.TORN, reason, usage=self.usage)
             if events:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
         if self.failure:

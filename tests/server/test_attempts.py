@@ -1,6 +1,7 @@
 """One request's attempts without sockets: what is sent, how it is judged, what is logged."""
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -8,14 +9,15 @@ import msgspec
 import pytest
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
-from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout
+from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout, ServerError
 from ccfallback.http1 import ConnectionLost
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, is_final
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
-from ccfallback.server.attempts import AttemptResult, Attempts
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.live_config import FixedConfig, LiveConfig
@@ -267,3 +269,70 @@ def test_no_secret_is_in_a_reason_or_in_a_record() -> None:
     assert ran.results[0].outcome.reason == "500 ***"
     assert [record.event for record in ran.records][-1] == "request.debug_curl"
     assert "supersecret" not in str(ran.records)
+
+
+class Unforeseen(Exception):
+    """An exception that no code expects; its text is a secret."""
+
+
+def crash(*_: object, **__: object) -> None:
+    raise Unforeseen("supersecret")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "server.attempts.body_for",
+        "server.attempts.Attempts._log_attempt",
+        "server.upstream.Upstreams.transport",
+        "server.attempt.UpstreamResponse",
+        "wire.anthropic.MessagesFormat.whole",
+        "wire.anthropic.AnthropicStream.feed",
+    ],
+)
+def test_an_unforeseen_exception_is_a_failure_of_its_attempt(
+    where: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    module, _, name = f"ccfallback.{where}".rpartition(".")
+    if module.rpartition(".")[2][0].isupper():
+        module, _, kind = module.rpartition(".")
+        owner: Any = getattr(sys.modules[module], kind)
+    else:
+        owner = sys.modules[module]
+    owner = ScriptedUpstreams if name == "transport" else owner
+    real = getattr(owner, name)
+
+    def crash_once(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return crash() if len(calls) == 1 else real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, crash_once)
+    answers = [events(*EVENTS) if stream else whole() for _ in range(2)]
+    ran = run(*answers, providers=(PRIMARY, FALLBACK), stream=stream)
+    if not calls:
+        pytest.skip("not on the way of such a request")
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "two"
+    assert ran.health.settled[0] == ("one", Outcome(Fault.UPSTREAM, "internal error: Unforeseen"))
+    assert [record.event for record in ran.records].count("server.error") == 1
+    assert "supersecret" not in str(ran.records)
+    assert all(answer.closed for answer in answers if answer.reads)
+
+
+@pytest.mark.parametrize("name", ["_log_success", "_log_failure"])
+def test_a_log_that_fails_changes_no_outcome(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Attempts, name, crash)
+    ran = run(whole(b"", 500), whole(), providers=(PRIMARY, FALLBACK))
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "two"
+    assert ran.results[0].outcome == Outcome(Fault.UPSTREAM, "500", 500)
+
+
+def test_a_rectifier_that_fails_repairs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.server.repairs.Repairs.repair", crash)
+    ran = run(whole(b"", 400), whole(), providers=(FALLBACK, PRIMARY))
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "one"
+    assert ran.event(ServerError).name == "server.error"

@@ -22,7 +22,7 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server import context as server_context
-from ccfallback.server.attempts import AttemptResult
+from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.context import Context
 from ccfallback.server.upstream import UpstreamRequest
 from ccfallback.simulator import scripted

@@ -253,3 +253,22 @@ def test_draining_never_fails_and_closes_the_response(rest: Sequence[Chunk]) -> 
     )
     asyncio.run(stream.drain())
     assert upstream.closed
+
+
+def test_an_unforeseen_exception_tears_an_answer_that_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = event_stream(START + BLOCK, TEXT)
+    asyncio.run(stream.begin())
+
+    def crash(_self: object, _chunk: bytes) -> bytes:
+        raise RuntimeError("supersecret")
+
+    monkeypatch.setattr(AnthropicStream, "feed", crash)
+
+    async def send(_message: Any) -> None:
+        raise AssertionError("nothing is left to be sent")
+
+    outcome = asyncio.run(stream.relay(send))
+    assert outcome == Outcome(Fault.TORN, "internal error: RuntimeError")
+    assert isinstance(stream.crash, RuntimeError)

@@ -20,7 +20,8 @@ from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.server.attempts import AttemptResult, Attempts
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.live_config import FixedConfig, LiveConfig
