@@ -45,10 +45,12 @@ LOOKS: Final[Mapping[Standing, tuple[str, str]]] = {
     Standing.NOT_NEEDED: ("·", "dim"),
     Standing.EXCLUDED: ("·", "dim"),
     Standing.IN_PROGRESS: ("?", "yellow"),
+    Standing.NOT_TRIED: ("·", "dim"),
+    Standing.STOPPED: ("·", "dim"),
 }
 """A sign and a colour for each, which say the same."""
 
-QUIET: Final = (Standing.NOT_NEEDED, Standing.EXCLUDED)
+QUIET: Final = (Standing.NOT_NEEDED, Standing.EXCLUDED, Standing.NOT_TRIED)
 """Not tried, for a reason that has nothing to do with the provider's health."""
 
 REASONS: Final[Mapping[str, str]] = {
@@ -155,7 +157,11 @@ class _Story:
         self._wrap_at = None if width is None else min(width, WIDEST_TEXT)
         self._name = max([len(each.provider) for each in it.candidates], default=0)
         self._standing = max(
-            [len(_describe(each)) for each in it.candidates if each.standing not in QUIET],
+            [
+                len(_describe(each))
+                for each in it.candidates
+                if each.standing not in (*QUIET, Standing.STOPPED)
+            ],
             default=0,
         )
         # Sign, number, and two columns between any two things.
@@ -193,9 +199,14 @@ class _Story:
         head = (
             f"{paint(sign, style)} {paint(place, 'dim')} {paint(name, 'dim' if quiet else 'bold')}"
         )
-        bar = self._draw_bar(candidate)
-        shown = standing if bar else standing.rstrip()
-        yield f"{head}  {paint(shown, style)}" + (f"  {paint(bar, style)}" if bar else "")
+        if candidate.standing is Standing.STOPPED:
+            # A whole sentence, which would push the bars of the others off the screen.
+            lead = f"{sign} {place} {name}  "
+            yield from self._text(self._describe_stop(candidate), lead, style=style)
+        else:
+            bar = self._draw_bar(candidate)
+            shown = standing if bar else standing.rstrip()
+            yield f"{head}  {paint(shown, style)}" + (f"  {paint(bar, style)}" if bar else "")
         if candidate.held is not None:
             yield from self._text(self._describe_held(candidate.held), MARGIN)
         where = candidate.host and f"at {candidate.host}"
@@ -243,6 +254,15 @@ class _Story:
         if repair.difference.words:
             yield from self._text(f"in the request: {repair.difference.words}", indent, style="dim")
 
+    def _describe_stop(self, candidate: Candidate) -> str:
+        last = candidate.attempts[-1] if candidate.attempts else None
+        state = "was being tried"
+        if last is not None and last.ok:
+            first = "" if last.seconds is None else format_precise(last.seconds)
+            state = "was answering" + (f", first content after {first}" if first else "")
+        when = "" if self._it.seconds is None else f" after {format_precise(self._it.seconds)}"
+        return f"{state}; you stopped it{when}"
+
     def _describe_held(self, held: Cooldown) -> str:
         model = f" for {held.model}" if held.model else ""
         why = f" ({held.reason})" if held.reason else ""
@@ -266,6 +286,8 @@ class _Story:
         if it.complete and it.provider:
             count = "" if it.attempts == 1 else f", after {it.attempts} attempts"
             facts.append(("answered by", f"{it.provider}{count}", "green"))
+        elif it.stopped:
+            facts.append(("stopped by", "you: the client left before the end", "dim"))
         elif it.client_saw:
             count = pluralize(it.attempts, "attempt")
             facts.append(("answered by", f"no provider, after {count}", "red"))

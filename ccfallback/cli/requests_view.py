@@ -13,7 +13,7 @@ from ccfallback.cli.logs import local_time, short_id, sign_of
 from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events.explain import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import latest_ends
-from ccfallback.events.records import CLIENT_LEFT, Record, RequestComplete, RequestEnd, printable
+from ccfallback.events.records import Record, RequestComplete, RequestEnd, printable
 
 End = Record[RequestEnd]
 
@@ -21,6 +21,9 @@ HEADER: Final = ("time", "request", "answer", "provider", "took", "first", "atte
 RIGHT: Final = frozenset({4, 5, 6, 7})
 MORE: Final = ("model", "result")
 """Further columns for a wide terminal, or for a reader who scrolls."""
+
+STOPPED: Final = "stopped by you"
+"""What became of a request whose client left: most often a person has pressed Esc."""
 
 WIDE: Final = 120
 
@@ -58,6 +61,8 @@ def request_row(record: End) -> tuple[Cell, ...]:
     style = "red" if record.level in ("warn", "error") else "yellow"
     if isinstance(end, RequestComplete):
         style = "green"
+    elif end.client_left:
+        style = "dim"
     return (
         local_time(record)[1],
         short_id(record),
@@ -71,7 +76,9 @@ def request_row(record: End) -> tuple[Cell, ...]:
 
 
 def _more(record: End) -> tuple[str, str]:
-    return _text(record.data.model), _text(getattr(record.data, "error", None) or "answered")
+    end = record.data
+    result = STOPPED if end.client_left else getattr(end, "error", None) or "answered"
+    return _text(end.model), _text(result)
 
 
 def _text(value: object) -> str:
@@ -90,7 +97,7 @@ def describe_path(it: Explanation, numbers: Mapping[str, str]) -> tuple[str, str
     """
     turns = [turn for each in it.candidates if (turn := _describe_turn(each, numbers))]
     after = f"after {join_names(turns)}" if turns else ""
-    answered = (Standing.ANSWERED, Standing.FORWARDED)
+    answered = (Standing.ANSWERED, Standing.FORWARDED, Standing.STOPPED)
     by = next((each for each in it.candidates if each.standing in answered), None)
     if it.complete:
         words = _describe_effort(by)
@@ -99,13 +106,13 @@ def describe_path(it: Explanation, numbers: Mapping[str, str]) -> tuple[str, str
             (each for each in it.candidates if each.standing is Standing.IN_PROGRESS), None
         )
         words = ["answering now" if by and by.standing in answered else "tried now"] if by else []
+    elif it.stopped:
+        words = [STOPPED]
     elif it.provider:
         words = ["forwarded as it came" if by else ""]
-    elif it.status == CLIENT_LEFT:
-        words = ["the client left"]
     else:
         words = ["no answer" if after else it.client_saw]
-    who = it.provider or (by.provider if by and it.status is None else "-")
+    who = it.provider or (by.provider if by and (it.status is None or it.stopped) else "-")
     return who, ", ".join(filter(None, [*words, after]))
 
 

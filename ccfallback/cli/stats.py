@@ -131,7 +131,7 @@ def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Tabl
 def _headline(it: "Summary", since: str) -> str:
     from ccfallback.config.model import PRIMARY_NAME
 
-    left = f", {pluralize(it.left, 'client')} left" if it.left else ""
+    left = f", {it.left:,} stopped by you" if it.left else ""
     return (
         f"last {since}: {pluralize(it.requests, 'request')}, "
         f"{format_percent(it.success_rate)} answered, "

@@ -368,7 +368,7 @@ def headline(facts: Facts, picture: Picture) -> Iterator[Styled]:
     if current := len(in_progress(facts, picture)):
         counts.append(f"{current:,} in progress")
     if picture.left:
-        counts.append(f"{pluralize(picture.left, 'client')} left")
+        counts.append(f"{picture.left:,} stopped by you")
     yield Styled(f"last {format_duration(picture.window)}: {', '.join(counts)}", "bold")
     for problem in facts.problems:
         yield Styled(f"! {problem}", "yellow")

@@ -52,6 +52,10 @@ class Standing(StrEnum):
     """It is disabled, or a header of the request excludes it."""
     IN_PROGRESS = "in progress"
     """The log does not say how it ended."""
+    NOT_TRIED = "not tried yet"
+    """The request is in progress, and its turn has not come."""
+    STOPPED = "stopped"
+    """The client left while it was tried, or while it was answering."""
 
 
 @dataclass(slots=True)
@@ -181,6 +185,8 @@ class Explanation:
     client_saw: str = ""
     complete: bool = False
     """Whether the client got a whole answer."""
+    stopped: bool = False
+    """Whether the client left before the end, as it does when a person presses Esc."""
     unknown: list[str] = field(default_factory=list)
     """What the log can't tell."""
 
@@ -296,14 +302,20 @@ def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
         it.began = round(ended - event.latency)
     it.tokens = event.tokens
     it.complete = isinstance(event, RequestComplete)
-    forwarded = not it.complete and bool(it.provider) and (it.status or 0) >= 400
+    it.stopped = event.client_left and not it.complete
+    answered = not (it.complete or it.stopped) and bool(it.provider)
+    forwarded = answered and (it.status or 0) >= 400
+    if it.stopped:
+        for candidate in it.candidates:
+            if candidate.standing in (Standing.ANSWERED, Standing.IN_PROGRESS):
+                candidate.standing = Standing.STOPPED
     if forwarded:
         for candidate in it.candidates:
             if candidate.provider == it.provider and candidate.attempts:
                 candidate.standing = Standing.FORWARDED
     if isinstance(event, RequestComplete):
         it.client_saw = f"{it.status}, a whole {'stream' if it.stream else 'answer'}"
-    elif event.client_left:
+    elif it.stopped:
         it.client_saw = "nothing more: it had disconnected"
     elif forwarded:
         it.client_saw = f"{it.provider}'s own {it.status}, as it came"
@@ -325,7 +337,9 @@ def _own_answer(event: RequestError, message: str) -> str:
 def _add_others(it: Explanation, start: RequestStart, *, ended: bool) -> None:
     """Add the candidates that were not tried."""
     present = {candidate.provider for candidate in it.candidates}
-    standing = Standing.NOT_NEEDED if ended else Standing.IN_PROGRESS
+    # After the commit point no other provider takes over.
+    ended = ended or any(each.standing is Standing.ANSWERED for each in it.candidates)
+    standing = Standing.NOT_NEEDED if ended else Standing.NOT_TRIED
     it.candidates += [Candidate(name, standing) for name in start.chain if name not in present]
     for name, why in start.left_out.items():
         place = 0 if name == PRIMARY_NAME else len(it.candidates)

@@ -123,8 +123,7 @@ class MessagesRequest:
             if result is not None:
                 # The client keeps the thinking of an answer that it has interrupted.
                 self._remember_signer(result)
-            message = "the client has left"
-            self._log_end(result, CLIENT_LEFT, error="client disconnected", message=message)
+            self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
@@ -265,6 +264,9 @@ class MessagesRequest:
             text = f"answered by {name} in {latency:.2f} s{after}"
             if usage is not None and usage.output_tokens is not None:
                 text += f", {usage.prompt_tokens or 0} tokens in, {usage.output_tokens} out"
+        elif status == CLIENT_LEFT:
+            answering = "" if name is None else f"; {name} was answering"
+            text = f"stopped by you after {latency:.2f} s{after}{answering}"
         elif result is not None and not message:
             text = f"{name}'s {status} is forwarded after {latency:.2f} s{after}"
         else:

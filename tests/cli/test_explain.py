@@ -278,3 +278,27 @@ def test_the_words_of_a_story() -> None:
 def test_a_story_says_what_the_log_does_not() -> None:
     it = Explanation("x", unknown=["the beginning is gone"])
     assert "not in the log  the beginning is gone" in story_lines(it, 80, plain)[-1]
+
+
+STOP = Candidate(
+    "anthropic-primary",
+    Standing.STOPPED,
+    attempts=[Attempt(1, "first", 0, seconds=0.31, ok=True, status=200)],
+)
+
+
+@pytest.mark.parametrize("width", [80, 140, None])
+def test_a_stopped_answer_is_no_failure(width: int | None) -> None:
+    it = Explanation("r", candidates=[STOP], provider=STOP.provider, seconds=3.69, stopped=True)
+    painted = story_lines(it, width, lambda text, style: f"<{style}>{text}" if style else text)
+    text = " ".join(" ".join(story_lines(it, width, plain)).split())
+    assert "· 1 anthropic-primary was answering, first content after 0.31 s;" in text
+    assert "you stopped it after 3.69 s" in text
+    assert "<red>" not in "".join(painted)
+    assert "no provider" not in text
+
+
+def test_a_stop_before_the_answer() -> None:
+    tried = Candidate("one", Standing.STOPPED, attempts=[Attempt(1, "first", 0)])
+    text = "\n".join(story_lines(Explanation("r", candidates=[tried], seconds=2.0), None, plain))
+    assert "one  was being tried; you stopped it after 2.00 s" in text

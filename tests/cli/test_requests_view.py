@@ -78,7 +78,17 @@ REPAIRED = [
         ),
         (
             [attempt("one"), end(None, 499, error="client disconnected")],
-            ("-", "the client left"),
+            ("one", "stopped by you"),
+            ("one", "stopped by you"),
+        ),
+        (
+            [attempt("one"), success("one"), end("one", 499, error="client disconnected")],
+            ("one", "stopped by you"),
+            None,
+        ),
+        (
+            [attempt("one"), failure("one"), attempt("two"), end(None, 499)],
+            ("two", "stopped by you, after one (529 overloaded_error)"),
             None,
         ),
         (

@@ -240,6 +240,33 @@ def test_an_answer_that_broke_off_is_no_answer() -> None:
     assert "dropped connection" in it.client_saw
 
 
+@pytest.mark.parametrize("answering", [True, False])
+def test_a_client_that_leaves_has_stopped_the_provider(answering: bool) -> None:
+    lines = [start("one", "two"), attempted("one", 1, 0.1)]
+    lines += [success("one", 1, 0.2)] if answering else []
+    provider = "one" if answering else None
+    stop = {"status": 499, "provider": provider, "attempts": 1, "error": "client disconnected"}
+    it = explain([*lines, line("request.error", 1.0, "info", **stop)])
+    assert [each.standing for each in it.candidates] == [Standing.STOPPED, Standing.NOT_NEEDED]
+    assert it.stopped
+    assert not it.complete
+
+
+def test_a_failure_before_the_client_left_stays_one() -> None:
+    stop = line("request.error", 1.0, "info", status=499, attempts=2)
+    it = explain([start("one", "two"), attempted("one", 1, 0.1), failed("one", 1, 0.4),
+                  attempted("two", 2, 0.5), stop])  # fmt: skip
+    assert [each.standing for each in it.candidates] == [Standing.FAILED, Standing.STOPPED]
+
+
+def test_only_the_provider_that_is_tried_is_in_progress() -> None:
+    it = explain([start("one", "two", "three"), attempted("one", 1, 0.1)])
+    names = [each.standing for each in it.candidates]
+    assert names == [Standing.IN_PROGRESS, Standing.NOT_TRIED, Standing.NOT_TRIED]
+    it = explain([start("one", "two"), attempted("one", 1, 0.1), success("one", 1, 0.2)])
+    assert [each.standing for each in it.candidates] == [Standing.ANSWERED, Standing.NOT_NEEDED]
+
+
 def seen(status: int, error: str | None, provider: str | None = None, message: str = "") -> str:
     end = line(
         "request.error",
@@ -303,7 +330,7 @@ def test_a_log_of_warnings_says_what_it_does_not_know() -> None:
 def test_a_request_without_an_end_is_in_progress() -> None:
     it = explain(FAILOVER[:2])
     assert it.candidates[0].standing is Standing.IN_PROGRESS
-    assert it.candidates[1].standing is Standing.IN_PROGRESS
+    assert it.candidates[1].standing is Standing.NOT_TRIED
     (unknown,) = it.unknown
     assert "in progress" in unknown
 

@@ -379,6 +379,7 @@ def test_rule_6_a_client_disconnect_counts_as_no_failure(chain: Callable[..., Ch
         client.sendall(head % len(body) + body)
         assert arrived.wait(10)
     assert left.wait(10), "the upstream call is cancelled"
+    assert "stopped by you" in running.proxy.wait_for("request.error")["message"]
     assert running.proxy.wait_for("request.error")["data"]["status"] == 499
     assert running.proxy.state == before
     assert running.fallback.received == []
