@@ -90,7 +90,8 @@ class Repairs:
                 **difference(before, repaired.draft),
                 error=error,
             ),
-            f"{provider.name} refused the request ({error}); {name}: {repaired.changed}",
+            f"{provider.name} refused the request ({error}); "
+            f"repaired by {name}: {repaired.changed}",
         )
         return name, repaired.draft
 
@@ -115,7 +116,7 @@ class Repairs:
                     changed=repaired.changed,
                     learned=lesson is not None,
                 ),
-                f"{name} was right about {provider.name}: {repaired.changed}"
+                f"{provider.name} accepted the repair {name}: {repaired.changed}"
                 + ("; remembered for a day" if lesson is not None else ""),
             )
             if lesson is not None:
