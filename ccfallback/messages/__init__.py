@@ -1,4 +1,4 @@
-"""What the Messages API is. Pure, and imports nothing of ours.
+"""What the Messages API is. Pure, and independent of all other packages.
 
 One place for what `wire`, `rectify` and `policy` all have to know of a request or an answer:
 

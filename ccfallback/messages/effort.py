@@ -16,7 +16,7 @@ LEAST_BUDGET: Final = 1024
 """Tokens of thinking: the API takes no smaller budget, and wants it below `max_tokens`."""
 
 EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
-"""How hard a model may be asked to think, in order."""
+"""The levels of thinking that a request can ask for, lowest first."""
 
 BUDGET_OF_EFFORT: Final[Mapping[str, int]] = {
     "low": 2000,

@@ -64,7 +64,7 @@ def without_thoughts(
 
 
 def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
-    """The signature for a thinking block of ours.
+    """The signature for a thinking block that the proxy synthesized.
 
     `envelope` is what the provider wants back together with the text.
     """
@@ -75,17 +75,17 @@ def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
 
 
 def is_own(signature: object) -> bool:
-    """Whether a signature is a mark of ours."""
+    """Whether a signature is the proxy's own mark."""
     return isinstance(signature, str) and signature.startswith(_MARK)
 
 
 def is_own_or_unsigned(signature: object) -> bool:
-    """Whether a signature is a mark of ours, or missing."""
+    """Whether a signature is the proxy's own mark, or missing."""
     return signature in (None, "") or is_own(signature)
 
 
 def envelope_of(signature: object) -> Mapping[str, Any] | None:
-    """The envelope in a mark of ours; `None` if there is none."""
+    """The envelope in the proxy's own mark; `None` without one."""
     if not isinstance(signature, str) or not signature.startswith(_MARK):
         return None
     try:
@@ -100,7 +100,7 @@ IsForeign = Callable[[object], bool]
 
 
 def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
-    """The body without thinking of ours; the very same object if there is none.
+    """The body without synthesized thinking; the very same object if there is none.
 
     With `unsigned`, thinking without a signature is removed too: other gateways make that.
     """

@@ -1,7 +1,7 @@
 """Thinking: how a request asks for it, its blocks in the history, and what does not go with it.
 
 Models differ by age: the older ones take budgets, the newer ones decide for themselves, and some
-can't be told not to think.
+always think.
 """
 
 import re

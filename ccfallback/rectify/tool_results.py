@@ -262,7 +262,7 @@ _LENGTH: Final = says(
 )
 _EXACT: Final = says(r"must be a-z, a-z, 0-9, with a length of (\d{1,2})\b")
 _SHORTEST: Final = 8
-"""Characters with which the calls of a long conversation can still be told apart."""
+"""Characters with which the calls of a long conversation remain distinct."""
 
 
 @dataclass(frozen=True, slots=True)

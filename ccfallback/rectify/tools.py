@@ -112,7 +112,7 @@ _LIMIT: Final = re.compile(
     r"|length less than or equal to (\d{1,3})\b"
 )
 _SHORTEST_NAME: Final = 16
-"""Characters with which the tools of a client can still be told apart."""
+"""Characters with which the tools of a client remain distinct."""
 
 _NAMED_BY: Final[Mapping[str, str]] = {"tool_use": "name", "tool_reference": "tool_name"}
 

@@ -1,4 +1,4 @@
-"""One attempt: a single upstream HTTP exchange, and what came of it.
+"""One attempt: a single upstream HTTP exchange, and its result.
 
 An `Attempt` ends before anything has been sent to the client: with a whole answer, with a stream at
 its commit point, or with a fault. So another provider may still be tried.

@@ -1,8 +1,8 @@
 """`GET /metrics`: what was counted since the start, and how things are now, for Prometheus.
 
 prometheus-client writes the page. It is imported at the first scrape, so that a server without
-Prometheus neither starts later nor grows for it. Labels are names of providers and words of ours:
-nothing that a client chooses.
+Prometheus neither starts later nor grows for it. Labels are names of providers and fixed words,
+never anything that a client chooses.
 """
 
 import asyncio

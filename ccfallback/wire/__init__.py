@@ -39,10 +39,10 @@ FORMATS: Final[Mapping[str, WireFormat]] = {
 
 
 def recognize_answer(body: bytes) -> WireFormat | None:
-    """The format that an answer is written in, if it is one of ours."""
+    """The format that an answer is written in, if it is a known one."""
     return next((wire for wire in FORMATS.values() if wire.answer_mark.search(body)), None)
 
 
 def recognize_refusal(body: bytes) -> WireFormat | None:
-    """The format that an error response is written in, if it is one of ours."""
+    """The format that an error response is written in, if it is a known one."""
     return next((wire for wire in FORMATS.values() if wire.refusal_mark.search(body)), None)

@@ -101,7 +101,7 @@ def _openrouter_members(wanted: ThinkingRequest, quirks: Quirks, max_tokens: int
     if wanted.is_off:
         return {"reasoning": {"enabled": False}}
     if not wanted.thinks:
-        # Some models always think, and refuse to be told not to.
+        # Some models always think, and refuse a request not to.
         return {}
     budget = min(wanted.budget, max_tokens - 1) if max_tokens else wanted.budget
     if not wanted.effort and budget >= LEAST_BUDGET:
