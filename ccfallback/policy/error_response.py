@@ -35,7 +35,7 @@ class ErrorResponse:
     message: str
 
 
-def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
+def no_fallback_response(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
     """The primary gave no response that can be passed on, and there is no fallback."""
     last = failures[-1].outcome.reason if failures else why
     hint = "add one with `ccfallback providers add`"
@@ -43,7 +43,7 @@ def no_fallback(failures: Sequence[Failure], request_id: str, why: str) -> Error
     return _response(502, "proxy_error", message, request_id)
 
 
-def exhausted(
+def exhausted_response(
     failures: Sequence[Failure],
     cooling: Mapping[str, float],
     *,

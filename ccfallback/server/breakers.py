@@ -110,7 +110,7 @@ class Breakers:
     async def _write(self) -> None:
         made = self._made
         self._in_flight, self._pending = self._pending, {}
-        update = _combined(self._in_flight.values())
+        update = _combine(self._in_flight.values())
         try:
             snapshot = await self._executor.run(self._store.update, update)
         except (CcfallbackError, OSError) as error:
@@ -184,7 +184,7 @@ class Breakers:
             self.recorder.log(events.StateSaved(), "the state is saved again")
 
 
-def _combined(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
+def _combine(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
     made = tuple(changes)
 
     def apply(states: States) -> States:

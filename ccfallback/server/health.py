@@ -47,7 +47,7 @@ class RequestHealth:
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried for this model now."""
         name = provider.name
-        if not self._limits.cooldowns or self.cooldown_of(name) is None:
+        if not self._limits.cooldowns or self.cooldown_end(name) is None:
             return Admission.OPEN
         phases = self._phases(name)
         if Phase.OPEN in phases.values():
@@ -60,9 +60,9 @@ class RequestHealth:
 
     def cooldown_until(self, provider: Provider) -> float:
         """When the provider's cooldown for this model ends; 0 if it has none."""
-        return self.cooldown_of(provider.name) or 0.0
+        return self.cooldown_end(provider.name) or 0.0
 
-    def cooldown_of(self, name: str) -> float | None:
+    def cooldown_end(self, name: str) -> float | None:
         """When a provider's cooldown for this model ends; `None` if no breaker has opened.
 
         A cooldown that has ended stays there until a response closes the breaker.
@@ -76,7 +76,7 @@ class RequestHealth:
         """Remember when the attempts at the provider began, and take its probe slots."""
         name = provider.name
         self._began[name] = self._breakers.clock()
-        if self.cooldown_of(name) is not None:
+        if self.cooldown_end(name) is not None:
             self._slots[name] = self._breakers.slots.take(self._half_open(name))
 
     def settle(
@@ -99,7 +99,7 @@ class RequestHealth:
 
     def _count_success(self, name: str, began: float) -> None:
         model, now = self._model, self._breakers.clock()
-        was_open = self.cooldown_of(name) is not None
+        was_open = self.cooldown_end(name) is not None
         # A breaker that was opened by hand has no failures.
         clean = not was_open and all(state.failures == 0 for state in self._states(name))
         self._breakers.change(
@@ -107,7 +107,7 @@ class RequestHealth:
             lambda state: breaker.count_success(state, model=model, began=began, now=now),
             instead_of=(name, model) if clean else None,
         )
-        if was_open and self.cooldown_of(name) is None:
+        if was_open and self.cooldown_end(name) is None:
             self._breakers.recorder.log(
                 events.CircuitBreakerReset(provider=name, by="success"),
                 f"{name} answers again",
@@ -118,7 +118,7 @@ class RequestHealth:
 
     def _count_failure(self, name: str, outcome: Outcome, began: float) -> None:
         model, now, limits = self._model, self._breakers.clock(), self._limits
-        before = self.cooldown_of(name)
+        before = self.cooldown_end(name)
         self._breakers.change(
             name,
             lambda state: breaker.count_failure(
@@ -126,7 +126,7 @@ class RequestHealth:
             ),
         )
         self.urgent = True
-        until = self.cooldown_of(name)
+        until = self.cooldown_end(name)
         if until is not None and until != before and until > now:
             self._log_cooldown(name, outcome, until)
 

@@ -5,7 +5,7 @@ import asyncio
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
 from ccfallback.messages.body import Body, NotAnObject
-from ccfallback.policy.error_response import ErrorResponse, exhausted, no_fallback
+from ccfallback.policy.error_response import ErrorResponse, exhausted_response, no_fallback_response
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.attempt import AttemptResult
@@ -200,8 +200,8 @@ class MessagesRequest:
         if not config.has_fallback:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
-            return no_fallback(failures, self._context.id, "the primary was not tried")
-        error = exhausted(
+            return no_fallback_response(failures, self._context.id, "the primary was not tried")
+        error = exhausted_response(
             failures,
             self._cooldowns(),
             model=self._body.model,
@@ -214,7 +214,7 @@ class MessagesRequest:
 
     def _cooldowns(self) -> dict[str, float]:
         """The ends of the cooldowns in the chain, by provider."""
-        ends = {p.name: self._health.cooldown_of(p.name) for p in self._chain.providers}
+        ends = {p.name: self._health.cooldown_end(p.name) for p in self._chain.providers}
         now = self._services.breakers.clock()
         return {name: end for name, end in ends.items() if end is not None and end > now}
 

@@ -52,7 +52,7 @@ class StateFile:
         if held is not None and held.version == version:
             return held
         try:
-            return Snapshot(_states(self._document()), version)
+            return Snapshot(_parse_states(self._document()), version)
         except (_CorruptError, PermissionError):
             return Snapshot({}, version, set_aside=self._move_corrupt())
         except OSError:
@@ -62,7 +62,7 @@ class StateFile:
         """What the file holds, and why it can't be read; it stays where it is."""
         version = self._watched.look()
         try:
-            return Snapshot(_states(self._document()), version)
+            return Snapshot(_parse_states(self._document()), version)
         except _CorruptError:
             return Snapshot({}, version, problem="it is not a JSON object")
         except OSError as error:
@@ -95,15 +95,15 @@ class StateFile:
         except (_CorruptError, PermissionError):
             set_aside = _move_aside(self.path)
             document = {}
-        before = _states(document)
+        before = _parse_states(document)
         after = change(dict(before))
         if after == before:
             return before, set_aside
         document.setdefault("version", VERSION)
-        document["providers"] = _tables(after, document.get("providers"))
+        document["providers"] = _encode_states(after, document.get("providers"))
         # A response waits for this write, and losing the last state to a power cut does no harm.
         files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n", durable=False)
-        return _states(document), set_aside
+        return _parse_states(document), set_aside
 
     def _document(self) -> dict[str, Any]:
         try:
@@ -151,18 +151,18 @@ def _move_aside(path: Path) -> str:
     return str(aside)
 
 
-def _states(document: Mapping[str, Any]) -> States:
+def _parse_states(document: Mapping[str, Any]) -> States:
     return {
-        name: _state(table)
+        name: _parse_state(table)
         for name, table in _mapping(document.get("providers")).items()
         if isinstance(table, dict)
     }
 
 
-def _state(table: Mapping[str, Any]) -> BreakerState:
+def _parse_state(table: Mapping[str, Any]) -> BreakerState:
     failures, reason = table.get("consecutiveFailures"), table.get("reason")
     models = {
-        name: _state({**known, "models": None})
+        name: _parse_state({**known, "models": None})
         for name, known in _mapping(table.get("models")).items()
         if isinstance(known, dict)
     }
@@ -174,11 +174,11 @@ def _state(table: Mapping[str, Any]) -> BreakerState:
         cooldown_began=_seconds(table.get("cooldownBegan")),
         reason=reason if isinstance(reason, str) else None,
         models=models or CLOSED.models,
-        learned=_learned(table.get("learned")),
+        learned=_parse_learned(table.get("learned")),
     )
 
 
-def _learned(value: Any) -> tuple[LearnedRejection, ...]:
+def _parse_learned(value: Any) -> tuple[LearnedRejection, ...]:
     found = []
     for entry in value if isinstance(value, list) else ():
         table = _mapping(entry)
@@ -194,16 +194,17 @@ def _learned(value: Any) -> tuple[LearnedRejection, ...]:
     return tuple(found)
 
 
-def _tables(states: Mapping[str, BreakerState], existing: Any) -> dict[str, Any]:
+def _encode_states(states: Mapping[str, BreakerState], existing: Any) -> dict[str, Any]:
     """The states as the file holds them, with the unknown keys of the `existing` tables."""
     before = _mapping(existing)
     tables = {}
     for name, state in states.items():
-        table = _table(state, before.get(name))
+        table = _encode_state(state, before.get(name))
         # The states of single models nest no deeper.
         models = _mapping(table.get("models"))
         table["models"] = {
-            _text(model): _table(known, models.get(model)) for model, known in state.models.items()
+            _text(model): _encode_state(known, models.get(model))
+            for model, known in state.models.items()
         }
         if state.learned or "learned" in table:
             table["learned"] = [
@@ -219,7 +220,7 @@ def _tables(states: Mapping[str, BreakerState], existing: Any) -> dict[str, Any]
     return tables
 
 
-def _table(state: BreakerState, existing: Any) -> dict[str, Any]:
+def _encode_state(state: BreakerState, existing: Any) -> dict[str, Any]:
     return {
         **_mapping(existing),
         "consecutiveFailures": state.failures,

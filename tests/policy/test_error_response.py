@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ccfallback.policy.error_response import (
     ErrorResponse,
     Failure,
-    exhausted,
-    no_fallback,
+    exhausted_response,
+    no_fallback_response,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
@@ -36,7 +36,7 @@ def failure(provider: str, outcome: Outcome) -> Failure:
 def verdict(
     failures: Sequence[Failure], cooling: Mapping[str, float] | None = None
 ) -> ErrorResponse:
-    return exhausted(failures, cooling or {}, model="m", request_id="id", now=NOW)
+    return exhausted_response(failures, cooling or {}, model="m", request_id="id", now=NOW)
 
 
 def error_of(verdict: ErrorResponse) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_a_prompt_that_is_too_long_for_the_primary_is_not_rewritten() -> None:
 
 
 def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
-    given = no_fallback([failure("a", DOWN)], "id", "unused")
+    given = no_fallback_response([failure("a", DOWN)], "id", "unused")
     assert given.status == 502
     assert given.kind == "proxy_error"
     assert given.message.startswith(
@@ -141,7 +141,7 @@ def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
 
 
 def test_without_any_attempt_the_error_names_the_given_reason() -> None:
-    assert "configured: it is disabled" in no_fallback([], "id", "it is disabled").message
+    assert "configured: it is disabled" in no_fallback_response([], "id", "it is disabled").message
 
 
 OUTCOMES = st.builds(

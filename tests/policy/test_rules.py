@@ -20,7 +20,7 @@ from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.policy.error_response import Failure, exhausted, no_fallback
+from ccfallback.policy.error_response import Failure, exhausted_response, no_fallback_response
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
 from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
 from ccfallback.wire import FORMATS
@@ -199,14 +199,14 @@ def test_rule_2_the_first_success_is_the_answer() -> None:
 
 def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer() -> None:
     assert play(flow_of(Turn(config("a"))), {"a": [E529]}) == ("a", None)
-    verdict = no_fallback([Failure("a", True, REFUSED)], "id", "")
+    verdict = no_fallback_response([Failure("a", True, REFUSED)], "id", "")
     assert (verdict.status, verdict.kind) == (502, "proxy_error")
 
 
 def test_rule_2_all_failures_are_listed_in_one_error() -> None:
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [E500]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, E500)]
-    verdict = exhausted(failed, {}, model=MODEL, request_id="id", now=NOW)
+    verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
     error = msgspec.json.decode(verdict.body)["error"]
     assert (verdict.status, error["type"]) == (502, "fallback_exhausted")
     assert [attempt["status"] for attempt in error["attempts"]] == [529, 500]
@@ -224,7 +224,7 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, long)]
-    verdict = exhausted(failed, {}, model=MODEL, request_id="id", now=NOW)
+    verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
     assert verdict.status == 400
     assert verdict.message.startswith("prompt is too long: ")
 
