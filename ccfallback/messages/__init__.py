@@ -20,9 +20,10 @@ One place for what `wire`, `rectify` and `policy` all have to know of a request 
   `INTERRUPTED` and `NO_RESULT`.
 - `json_schema`: where a schema contains schemas (`subschemas`, `map_subschemas`, `rewrite`).
 - `media`: kind and size of an image.
-- `errors`: an upstream's error of any shape, our own, and a prompt that is too long
-  (`says_prompt_too_long`, `context_sizes`, `prompt_too_long_with_sizes`).
-- `reset_hints`: when an upstream says that it will serve again; durations.
+- `errors`: an upstream's error of any shape, and our own.
+- `prompt_length`: refusals of a prompt that is too long (`says_prompt_too_long`, `context_sizes`,
+  `prompt_too_long_with_sizes`).
+- `reset_hints`: when an upstream says that it will serve again, in headers, body or words.
 - `tokens`: an estimate of a request's tokens.
 - `sse`, `assemble`: events of a stream; a stream as a whole message and the reverse.
 """

@@ -1,11 +1,14 @@
-"""Reset hints: when an upstream says that it will serve again."""
+"""Reset hints: when an upstream says that it will serve again.
+
+Headers count first, then members of the error's body, then words.
+"""
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 UNIFIED: Final = "anthropic-ratelimit-unified-"
 _MODEL_WINDOW: Final = re.compile(r"7d_oi|overage|(?:7d|seven_day)_\w+")
@@ -13,6 +16,7 @@ _MODEL_CLAIM: Final = re.compile(r"overage|seven_day_\w+")
 _REGAIN: Final = re.compile(
     r"regain access on (\d{4}-\d{2}-\d{2})(?: at (\d{2}:\d{2}))?", re.IGNORECASE
 )
+_CAPITAL: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
 _UNITS: Final[Mapping[str, float]] = {
     "ms": 0.001,
@@ -22,6 +26,23 @@ _UNITS: Final[Mapping[str, float]] = {
     "d": 86400.0,
     "w": 604800.0,
 }
+
+TEMPORARY: Final = frozenset({402, 429, *range(500, 600)})
+"""Statuses of errors that may end at a certain time."""
+
+_MOMENTS: Final = re.compile(
+    r"(?:quota|limit|usage)?_?resets?(?:_?(?:at|on|time|date|time_?stamp))?"
+)
+"""Members that say when: `resets_at`, `reset_time`, `quotaResetTimeStamp`."""
+_WAITS: Final = re.compile(
+    r"(?:(?:quota|limit|usage)_?resets?_?(?:delay|in|after)|resets?_(?:in|after|delay)|retry_?(?:after|delay|in))"
+    r"(?:_?(?P<unit>ms|milliseconds|s|secs?|seconds))?|resets?_(?P<alone>ms|milliseconds|seconds)"
+)
+"""Members that say how long: `resets_in_seconds`, `retry_after`, `retryDelay`."""
+_HEADERS: Final = frozenset({"x-ratelimit-reset", "retry-after"})
+"""Headers of the provider behind a gateway, which repeats them in the body."""
+_DEEPEST: Final = 6
+_MOST_MEMBERS: Final = 256
 
 ABSURD: Final = 400 * 86400.0
 """Seconds; a hint that is further ahead is in another unit than we think."""
@@ -68,6 +89,64 @@ def reset_hint(headers: Mapping[str, str], message: str, now: float) -> ResetHin
         ),
         None,
     )
+
+
+def body_hint(value: object, now: float) -> ResetHint | None:
+    """The reset hint that the members of an error's body give, the latest if there are several.
+
+    Numbers are seconds to wait, or Unix seconds or milliseconds by their size.
+    """
+    found: list[ResetHint] = []
+    waiting: list[tuple[int, object]] = [(0, value)]
+    for _ in range(_MOST_MEMBERS):
+        if not waiting:
+            break
+        depth, item = waiting.pop()
+        if isinstance(item, Mapping):
+            for key, inner in list(item.items())[:_MOST_MEMBERS]:
+                when = _time_of(key, inner, now)
+                if when is not None and now < when < now + ABSURD:
+                    found.append(ResetHint(when, key))
+                elif depth < _DEEPEST and isinstance(inner, Mapping | list):
+                    waiting.append((depth + 1, inner))
+        elif isinstance(item, list):
+            waiting += [(depth + 1, inner) for inner in item[:_MOST_MEMBERS]]
+    return max(found, default=None)
+
+
+def _time_of(key: object, value: object, now: float) -> float | None:
+    """The time that a member of an error gives, if it is one that gives a time."""
+    if not isinstance(key, str) or isinstance(value, Mapping | list):
+        return None
+    if key.lower() in _HEADERS:
+        return moment(value, now)
+    name = _CAPITAL.sub(r"_\1", key).lower()
+    if (wait := _WAITS.fullmatch(name)) is not None:
+        if (wait["unit"] or wait["alone"] or "").startswith("m"):
+            milliseconds = _number(value) if isinstance(value, str | int | float) else None
+            return None if milliseconds is None else now + milliseconds / 1000
+        return moment(value, now)
+    return moment(value, now) if _MOMENTS.fullmatch(name) is not None else None
+
+
+def moment(value: Any, now: float) -> float | None:
+    """A time: Unix seconds or milliseconds, an ISO date, or a wait such as `42` or `1h30m`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    number = _number(value)
+    if number is None and isinstance(value, str):
+        if (seconds := duration(value)) is not None:
+            return now + seconds
+        try:
+            when = datetime.fromisoformat(value.strip())
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return retry_after(value, now)
+    if number is None or not 0 < number < 1e15:
+        return None
+    if number > 1e11:
+        return number / 1000
+    return number if number > 1e9 else now + number
 
 
 def only_model_window_rejected(headers: Mapping[str, str]) -> bool:
@@ -128,9 +207,9 @@ def _regain_date(message: str) -> float | None:
     return when.timestamp()
 
 
-def _number(value: str | None) -> float | None:
+def _number(value: str | float | None) -> float | None:
     try:
         number = float(value) if value is not None else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if number is not None and isfinite(number) else None

@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any, Final
 
 from ccfallback.messages import errors as envelope
+from ccfallback.messages.prompt_length import prompt_too_long
 from ccfallback.policy.outcome import NEEDS_A_PERSON, OWN_NETWORK, Outcome, is_prompt_too_long
 
 SOON: Final = 60.0
@@ -57,7 +58,7 @@ def exhausted_response(
         return _response(
             400,
             "invalid_request_error",
-            envelope.prompt_too_long(too_long.outcome.message),
+            prompt_too_long(too_long.outcome.message),
             request_id,
         )
     headers: list[tuple[bytes, bytes]] = []

@@ -11,7 +11,8 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from ccfallback.messages import reset_hints
-from ccfallback.messages.errors import UpstreamError, says_prompt_too_long
+from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.tokens import Usage
 
 
@@ -134,13 +135,28 @@ FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
 """What an error inside a 2xx means; any other type is a failure of the upstream."""
 
 _BILLING: Final = re.compile(
-    r"credit balance|insufficient (?:credits?|balance|funds|quota)|payment required"
+    r"\bcredits?\b(?! cards?\b)|\binsufficient (?:balance|funds|quota)|payment required"
     # The word alone: not part of the name of a header or of a tool's parameter.
     r"|(?<![\w.-])billing(?![\w-])"
-    r"|(?:spend(?:ing)?|usage) limits?|organization (?:has been|is) (?:disabled|on hold)"
-    r"|account (?:has been|is) (?:disabled|suspended|deactivated)|insufficient_quota",
+    r"|\bextra usage\b|claude\.ai/settings/(?:usage|billing)"
+    r"|\busage (?:limits?|quota|cap|allowance)\b|\b(?:plan|account)(?:'s)? (?:limits?|quota)\b"
+    r"|\bspend(?:ing)? (?:limits?|caps?)\b"
+    r"|\b(?:your|this|the|a|an|no|active) (?:\w+ )?subscription\b|\bsubscription (?:has|is)\b"
+    r"|\b(?:account|organization|workspace|subscription) (?:(?:has been|is|was) )?(?:currently )?"
+    r"(?:disabled|suspended|deactivated|on hold|locked|restricted|expired|past due|inactive)"
+    r"|insufficient_quota",
     re.IGNORECASE,
 )
+"""Words about an account. The client cannot change anything about it by another request."""
+
+_BODY_PATH: Final = re.compile(
+    r"(?:^|[\s'\"`(:])(?:messages|tools|tool_choice|system|thinking|metadata|output_config|container"
+    r"|context_management|mcp_servers|stop_sequences|cache_control)(?:\.(?=[\w*])|\[)"
+    r"|^['\"`]?(?:messages|tools|tool_choice|system|thinking|metadata|output_config|model|max_tokens"
+    r"|temperature|top_[pk]|context_management|betas?|[\w.-]+-beta)['\"`]?:",
+)
+"""A place in the request's body. What is wrong there is the request's own fault."""
+
 _OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
 _BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
 
@@ -173,7 +189,7 @@ def classify(
         fault = FAULT_OF_TYPE.get(error.type, fault_of_status(error.status or 500))
     else:
         fault = fault_of_status(status)
-    if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _mentions_billing(error):
+    if fault in (Fault.REQUEST, Fault.UNKNOWN_MODEL) and _is_about_the_account(error):
         fault = Fault.ACCOUNT
     elif error.type == "overloaded_error" or (
         fault in (Fault.UPSTREAM, Fault.THROTTLED) and _mentions_overload(error)
@@ -193,12 +209,17 @@ def classify(
     )
 
 
-def _mentions_billing(error: UpstreamError) -> bool:
+def _is_about_the_account(error: UpstreamError) -> bool:
+    """Whether an error speaks of credit, plan or organization, and of no place in the body."""
     return (
         error.type == "billing_error"
         or error.code in _BILLING_CODES
-        or _BILLING.search(error.message) is not None
-    ) and not says_prompt_too_long(error.message, error.code)
+        or (
+            _BILLING.search(error.message) is not None
+            and _BODY_PATH.search(error.message) is None
+            and not says_prompt_too_long(error.message, error.code)
+        )
+    )
 
 
 def _mentions_overload(error: UpstreamError) -> bool:

@@ -21,7 +21,7 @@ from ccfallback.messages.effort import (
     without_effort,
     without_empty_config,
 )
-from ccfallback.messages.errors import ContextSizes, context_sizes
+from ccfallback.messages.prompt_length import ContextSizes, context_sizes
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.turns import kind_of
 from ccfallback.policy.draft import RequestDraft

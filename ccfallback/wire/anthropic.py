@@ -13,7 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
+from ccfallback.messages import reset_hints
+from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
 from ccfallback.messages.tokens import Usage
@@ -318,8 +319,13 @@ class MessagesFormat(WireFormat):
         return whole
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
-        """The error as the provider sent it."""
-        return Refusal(status, read_error(body))
+        """The error as the provider sent it, with the reset hint that only its body gives."""
+        error = read_error(body)
+        if status not in reset_hints.TEMPORARY or reset_hints.reset_hint(
+            headers, error.message, now
+        ):
+            return Refusal(status, error)
+        return Refusal(status, error, *(reset_hints.body_hint(decode_json(body), now) or ()))
 
 
 class CountTokensFormat(MessagesFormat):

@@ -10,15 +10,11 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.errors import (
     UpstreamError,
-    context_sizes,
     encode,
     error_of,
     is_error,
     plain_text,
-    prompt_too_long,
-    prompt_too_long_with_sizes,
     read_error,
-    says_prompt_too_long,
 )
 
 SHAPES: list[tuple[str, bytes, UpstreamError]] = [
@@ -159,141 +155,3 @@ def test_the_words_of_whom_a_reseller_asked_are_read_too() -> None:
     assert read_error(raw.encode()).message == "no: b"
     odd = b'{"error":{"message":"no","metadata":{"raw":[{"a":1}, 2]}}}'
     assert read_error(odd).message == "no"
-
-
-COUNTED = [
-    (
-        "This model's maximum context length is 131072 tokens. However, you requested 140000 "
-        "tokens (136000 in the messages, 4000 in the completion). Please reduce the length.",
-        (140000, 131072),
-    ),
-    (
-        "This model's maximum context length is 8192 tokens. However, your messages resulted in "
-        "9000 tokens.",
-        (9000, 8192),
-    ),
-    (
-        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
-        (1200000, 1048576),
-    ),
-    (
-        "Invalid request: Your request exceeded model token limit: 131072 (requested: 140000)",
-        (140000, 131072),
-    ),
-    (
-        "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
-        (140000, 131072),
-    ),
-    (
-        "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum "
-        "context length",
-        (40000, 32768),
-    ),
-    (
-        "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
-        (9000, 8192),
-    ),
-    (
-        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: "
-        "40000 `inputs` tokens and 4096 `max_new_tokens`",
-        (40000, 32769),
-    ),
-    ("maximum context length is 1,000 tokens: you requested 1,500 tokens", (1500, 1000)),
-]
-
-
-@pytest.mark.parametrize(("message", "counts"), COUNTED)
-def test_a_long_prompt_is_told_with_its_sizes(message: str, counts: tuple[int, int]) -> None:
-    asked, most = counts
-    assert says_prompt_too_long(message) or "token limit" in message
-    expected = f"prompt is too long: {asked} tokens > {most} maximum ({message})"
-    assert prompt_too_long_with_sizes(message) == expected
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "Your input exceeds the context window of this model",
-        "Input is too long for requested model",
-        "Prompt exceeds max length",
-        "Range of input length should be [1, 129024]",
-        "invalid params, context window exceeds limit (2013)",
-        "Please reduce the length of the messages or completion.",
-    ],
-)
-def test_a_long_prompt_is_told_without_sizes(message: str) -> None:
-    assert says_prompt_too_long(message)
-    assert prompt_too_long_with_sizes(message) == f"prompt is too long ({message})"
-
-
-@pytest.mark.parametrize("code", ["context_length_exceeded", "1261", "EXCEED_CONTEXT_SIZE_ERROR"])
-def test_a_code_says_that_the_prompt_is_too_long(code: str) -> None:
-    assert says_prompt_too_long("No", "", code)
-    assert not says_prompt_too_long("No", "", "other")
-
-
-VLLM = "This model's maximum context length is 32768 tokens"
-
-
-@pytest.mark.parametrize(
-    ("message", "counts"),
-    [
-        (
-            f"'max_tokens' is too large: 64000. {VLLM} and your request has 10000 input tokens"
-            " (64000 > 32768 - 10000).",
-            "10000 + 64000 > 32768",
-        ),
-        (
-            f"{VLLM}. However, you requested 8000 output tokens and your prompt contains at least"
-            " 24769 input tokens, for a total of at least 32769 tokens.",
-            "24769 + 8000 > 32768",
-        ),
-        (
-            f"{VLLM}. However, you requested 40000 tokens (30000 in the messages, 10000 in the"
-            " completion).",
-            "30000 + 10000 > 32768",
-        ),
-        (
-            f"{VLLM}. However, you requested about 40000 tokens (20000 of text input, 10000 of tool"
-            " input, 10000 in the output).",
-            "30000 + 10000 > 32768",
-        ),
-        (
-            "`inputs` tokens + `max_new_tokens` must be <= 32768. Given: 30000 `inputs` tokens and"
-            " 4096 `max_new_tokens`",
-            "30000 + 4096 > 32768",
-        ),
-    ],
-)
-def test_a_shorter_answer_would_fit(message: str, counts: str) -> None:
-    assert says_prompt_too_long(message)
-    expected = f"input length and `max_tokens` exceed context limit: {counts}, decrease"
-    assert prompt_too_long_with_sizes(message).startswith(expected)
-    # Repairs read the message without quotes, in lower case.
-    plain = message.replace("`", "").replace("'", "").lower()
-    assert context_sizes(plain) == context_sizes(message)
-
-
-def test_anthropics_own_words_stay() -> None:
-    for message in (
-        "prompt is too long: 210000 tokens > 200000 maximum",
-        "input length and `max_tokens` exceed context limit: 1 + 2 > 2, decrease input length",
-    ):
-        assert prompt_too_long_with_sizes(message) == message
-
-
-@given(message=st.text(max_size=80) | st.text().map("İ {} prompt is TOO long".format))
-def test_a_long_prompt_is_always_told_in_the_clients_words(message: str) -> None:
-    assert prompt_too_long(message).startswith("prompt is too long")
-
-
-@given(message=st.text(max_size=80))
-def test_no_refusal_raises(message: str) -> None:
-    prompt_too_long_with_sizes(message)
-
-
-@pytest.mark.parametrize(
-    "message", ["Unsupported parameter: 'max_tokens'", "max_tokens is too large"]
-)
-def test_other_refusals_are_not_about_the_prompt(message: str) -> None:
-    assert not says_prompt_too_long(message)

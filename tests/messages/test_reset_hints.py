@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.reset_hints import (
+    body_hint,
     duration,
     only_model_window_rejected,
     reset_hint,
@@ -243,3 +244,48 @@ def test_duration(text: str, seconds: float | None) -> None:
 def test_no_duration_raises_or_is_negative(text: str) -> None:
     seconds = duration(text)
     assert seconds is None or seconds >= 0
+
+
+IN_BODIES: list[tuple[Any, float | None]] = [
+    ({"error": {"type": "usage_limit_reached", "resets_at": NOW + 90}}, 90),
+    ({"error": {"resets_at": (NOW + 90) * 1000}}, 90),
+    ({"error": {"resets_at": "2023-11-14T22:14:50Z"}}, 90),
+    ({"error": {"resets_in_seconds": 90}}, 90),
+    ({"error": {"reset_seconds": "90"}}, 90),
+    ({"detail": {"reset_time": "1h30m"}}, 5400),
+    ({"error": {"retry_after": 90}}, 90),
+    ({"retry_after_ms": 1500}, 1.5),
+    ({"retryAfter": "90s"}, 90),
+    ({"error": {"details": [{"metadata": {"quotaResetDelay": "1h16m0.5s"}}]}}, 4560.5),
+    ({"error": {"details": [{"metadata": {"quotaResetTimeStamp": "2023-11-14T22:14:50Z"}}]}}, 90),
+    ({"resetAfter": 90}, 90),
+    ({"limitResetDelay": 90}, 90),
+    # The later of two, a time in the past, a time that is no time, and other members.
+    ({"resets_in_seconds": 90, "retry_after": 5}, 90),
+    ({"resets_at": NOW - 5}, None),
+    ({"resets_at": True, "retry_after": None, "reset_time": "soon"}, None),
+    ({"retry_after": 10**400}, None),
+    ({"resets": {"at": 90}, "retries": 3, "reset_url": 90}, None),
+    ("retry_after", None),
+]
+
+
+@pytest.mark.parametrize(("value", "seconds"), IN_BODIES)
+def test_a_reset_that_the_body_gives(value: Any, seconds: float | None) -> None:
+    hint = body_hint(value, NOW)
+    assert (hint and hint.until) == (None if seconds is None else NOW + seconds)
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["resets_at", "retry_after", "error", "retryDelay"]), inner
+            )
+        ),
+    )
+)
+def test_no_body_raises(value: Any) -> None:
+    body_hint(value, NOW)

@@ -331,3 +331,10 @@ def test_random_bytes_are_refused_without_raising(raw: bytes) -> None:
 
 def test_a_request_is_the_clients_own() -> None:
     assert ANTHROPIC.request(ASKED, PROVIDER) is ASKED
+
+
+def test_a_reset_that_only_the_body_of_an_error_gives() -> None:
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"x","resets_in":90}}'
+    assert ANTHROPIC.refusal(429, {}, body, 1000.0).until == 1090.0
+    assert ANTHROPIC.refusal(429, {"retry-after": "5"}, body, 1000.0).until is None
+    assert ANTHROPIC.refusal(400, {}, body, 1000.0).until is None

@@ -5,7 +5,7 @@ meaning of each provider's words; the first match counts, and the status itself 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
@@ -16,7 +16,10 @@ from ccfallback.messages.errors import (
     UpstreamError,
     error_of,
     plain_text,
+)
+from ccfallback.messages.prompt_length import (
     prompt_too_long_with_sizes,
+    says_answer_too_long,
     says_prompt_too_long,
 )
 from ccfallback.messages.reset_hints import ResetHint
@@ -75,9 +78,6 @@ _STATUS_OF_MESSAGE: Final = (
     ((403,), re.compile(r"moderation|flagged|content (?:policy|filter)", re.I), 400),
 )
 
-_TEMPORARY: Final = frozenset({402, 429, *range(500, 600)})
-"""Statuses of errors that may end at a certain time."""
-
 _NOT_TOO_LONG: Final = frozenset({401, 402, 404, 429})
 """Statuses of other errors, which may speak of lengths too: a throttle names its limits.
 
@@ -95,7 +95,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
     value = decoded(body)
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
-    hint = reset_hint(headers, value, error, now) if meant in _TEMPORARY else None
+    hint = reset_hint(headers, value, error, now) if meant in reset_hints.TEMPORARY else None
     return Refusal(meant, read, *(hint or ()))
 
 
@@ -136,7 +136,10 @@ def error_for_status(status: int, message: str) -> UpstreamError:
 
 def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
     """An error with Anthropic's status and type for it."""
-    if status not in _NOT_TOO_LONG and says_prompt_too_long(error.message, error.code, error.type):
+    if status not in _NOT_TOO_LONG and (
+        says_prompt_too_long(error.message, error.code, error.type)
+        or says_answer_too_long(error.message)
+    ):
         message = prompt_too_long_with_sizes(error.message)
         return 400, UpstreamError("invalid_request_error", message, error.code, 400)
     meant = _status_meant(status, error)
@@ -235,8 +238,8 @@ def reset_hint(
     candidates: tuple[tuple[float | None, str] | None, ...] = (
         reset_hints.reset_hint(headers, error.message, now),
         _of_limits(headers, error.type, now),
-        (_moment(headers.get(_RATE_LIMIT), now), _RATE_LIMIT),
-        _in_details(value, now),
+        (reset_hints.moment(headers.get(_RATE_LIMIT), now), _RATE_LIMIT),
+        reset_hints.body_hint(value, now),
         (_wait(error.message, now), reset_hints.MESSAGE),
         (_date(error.message), reset_hints.MESSAGE),
     )
@@ -260,44 +263,6 @@ def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint |
         if limit == kind or headers.get(f"x-ratelimit-remaining-{limit}", "").strip() == "0"
     ]
     return max(used_up or resets.values(), default=None)
-
-
-def _moment(text: object, now: float) -> float | None:
-    """A time in OpenRouter's milliseconds, or in seconds, or a wait in seconds."""
-    try:
-        number = float(text) if isinstance(text, str | int | float) else 0.0
-    except (ValueError, OverflowError):
-        return None
-    if not 0 < number < 1e15:
-        return None
-    if number > 1e11:
-        return number / 1000
-    return number if number > 1e9 else now + number
-
-
-def _in_details(value: object, now: float) -> tuple[float | None, str] | None:
-    """Gemini's `retryDelay`, or the header that OpenRouter puts into the body."""
-    if isinstance(value, list) and value:
-        value = value[0]
-    error = value.get("error") if isinstance(value, Mapping) else None
-    if not isinstance(error, Mapping):
-        return None
-    for detail in _objects(error.get("details")):
-        delay = detail.get("retryDelay")
-        seconds = reset_hints.duration(delay) if isinstance(delay, str) else None
-        if seconds is not None:
-            return now + seconds, "retryDelay"
-    metadata = error.get("metadata")
-    headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
-    if isinstance(headers, Mapping):
-        for name, text in headers.items():
-            if isinstance(name, str) and name.lower() == _RATE_LIMIT:
-                return _moment(text, now), _RATE_LIMIT
-    return None
-
-
-def _objects(value: object) -> Iterable[Mapping[str, Any]]:
-    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
 
 
 def _wait(message: str, now: float) -> float | None:

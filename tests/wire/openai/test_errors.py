@@ -302,7 +302,7 @@ BODIES: list[tuple[Any, float | None]] = [
     ([{"error": {"details": [{"retryDelay": "34.5s"}]}}], 34.5),
     ({"error": {"metadata": {"headers": {"X-RateLimit-Reset": "1700000060000"}}}}, 60),
     ({"error": {"metadata": {"headers": {"X-RateLimit-Reset": 1700000060000}}}}, 60),
-    ({"error": {"details": [{"retryDelay": 34}], "metadata": []}}, None),
+    ({"error": {"details": [{"retryDelay": 34}], "metadata": []}}, 34),
     ({"error": "x"}, None),
     ([], None),
 ]
