@@ -1,9 +1,9 @@
-"""What counts, as a table: each row is played as a dialogue and again over real sockets.
+"""The rules of failover as a table: each row is played as a dialogue and over real sockets.
 
 `tests/policy/test_rules.py` plays it through the loop and the breaker alone, and
 `tests/server/test_rules.py` through a whole proxy. The ids begin with the number of the rule.
-Every row begins with one failure of the provider, so that a success (none is left), a failure
-(two), and what changes nothing (one) can be told from each other.
+Every row begins with one failure of the provider. So a success leaves none, another failure makes
+two, and an outcome that does not count leaves one.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from ccfallback.policy.outcome import Blame, Fault, Outcome
 MODEL: Final = "claude-x"
 
 Headers = Callable[[float], Mapping[str, str]]
-"""The headers of an answer that is given now."""
+"""The headers of a response that is sent at that time."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """A refusal, as it comes over the wire."""
+    """A refusal, as the provider sends it."""
 
     status: int
     kind: str = "api_error"
@@ -39,7 +39,7 @@ class Said:
 
 
 class Counts(Enum):
-    """What becomes of the one failure that there was."""
+    """What happens to the one failure that there was."""
 
     SUCCESS = "none is left"
     NOTHING = "it stays"
@@ -52,22 +52,22 @@ BLAMED: Final = {Counts.PROVIDER: Blame.PROVIDER, Counts.MODEL: Blame.MODEL}
 
 @dataclass(frozen=True)
 class Rule:
-    """One row: what a provider does, and what follows."""
+    """One row: what a provider does, and the consequences."""
 
     id: str
     does: Said | str
     """A refusal, or the id of a fault in the catalogue."""
     comes_to: Outcome | None = None
-    """The outcome where it is not read out of a refusal."""
+    """The outcome, unless it follows from a refusal."""
     goes_on: bool = True
-    """Whether the next provider is asked."""
+    """Whether the next provider is tried."""
     counts: Counts = Counts.PROVIDER
     cools: float | None = None
     """Seconds of cooldown after it."""
     stream: bool = False
     at_fallback: bool = False
     torn: bool = False
-    """It happens after the commit point, so the answer has been chosen before."""
+    """It happens after the commit point, so no failover follows."""
 
 
 UNIFIED: Final = "anthropic-ratelimit-unified-"

@@ -1,4 +1,4 @@
-"""What the client gets when nobody could answer."""
+"""The error that the client gets when no provider could answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -77,7 +77,7 @@ def test_two_unreachable_providers_mean_that_this_machine_is_offline() -> None:
 
 
 RETRY = [
-    ("nobody cools", [BUSY, BUSY], {}, ()),
+    ("no provider cools down", [BUSY, BUSY], {}, ()),
     ("back in a moment", [BUSY], {"a": NOW + 12.2}, ((b"retry-after", b"13"),)),
     ("back at once", [BUSY], {"a": NOW + 0.1}, ((b"retry-after", b"1"),)),
     ("back in a minute", [BUSY], {"a": NOW + 60}, ((b"retry-after", b"60"),)),
@@ -97,7 +97,7 @@ RETRY = [
     ("hopeless, but one is left out for minutes", [KEY], {"c": NOW + 300}, ()),
     ("hopeless, and one is left out for hours", [KEY], {"c": NOW + 3 * HOUR},
      ((b"x-should-retry", b"false"),)),
-    ("nobody was asked", [], {}, ()),
+    ("no provider was tried", [], {}, ()),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The loop as dialogues: outcomes go in, a transcript of the steps comes out."""
+"""The failover loop as dialogues: outcomes go in, and a transcript of the steps comes out."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -71,7 +71,7 @@ C = provider("c")
 
 @dataclass
 class FakeHealth:
-    """Breakers that say what a test tells them, and note what they are told."""
+    """Breakers with admissions that a test sets; they record every call."""
 
     admissions: Mapping[str, Admission] = field(default_factory=dict)
     until: Mapping[str, float] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class Row:
     """The steps, one after the other."""
     result: str | None
     settled: str
-    """What each provider is told, in order; `-` where nobody is to blame."""
+    """The settled outcome of each provider, in order; `-` for none that counts."""
     chain: str = "ab"
     admissions: Mapping[str, Admission] = field(default_factory=dict)
     until: Mapping[str, float] = field(default_factory=dict)
@@ -200,12 +200,12 @@ AGAIN = "a network-back, b failover"
 # fmt: off
 ROWS = (
     Row("the first answer is the answer", "a=ok", "a first", "ok", "a=ok"),
-    Row("the chain is asked in order", "a=500 c=429 b=ok", "a first, c failover, b failover", "ok",
+    Row("the chain is tried in order", "a=500 c=429 b=ok", "a first, c failover, b failover", "ok",
         "a=500 c=429 b=ok", chain="acb"),
     Row("without an answer there is no result", "a=500 b=529", "a first, b failover", None,
         "a=500 b=529"),
-    Row("an empty chain asks nobody", "", "", None, "", chain=""),
-    Row("who cools is passed by", "b=ok", "b first", "ok", "b=ok",
+    Row("an empty chain makes no attempt", "", "", None, "", chain=""),
+    Row("a cooling provider is skipped", "b=ok", "b first", "ok", "b=ok",
         admissions={"a": COOLING}, until={"a": 9.0}),
     Row("the safety valve is last, and the one whose cooldown ends first", "c=500 b=ok",
         "c first, b safety-valve", "ok", "c=500 b=ok", chain="abc",
@@ -213,15 +213,15 @@ ROWS = (
     Row("the safety valve is opened once", "b=500", "b safety-valve", None, "b=500", chain="abc",
         admissions={"a": COOLING, "b": COOLING, "c": COOLING}, until={"a": 9.0, "b": 5.0,
         "c": 7.0}),
-    Row("a busy probe is passed by", "b=ok", "b first", "ok", "b=ok", admissions={"a": BUSY}),
-    Row("a busy probe is asked when nobody else is left, before the valve", "b=529 a=500 c=ok",
+    Row("a busy provider is skipped", "b=ok", "b first", "ok", "b=ok", admissions={"a": BUSY}),
+    Row("a busy provider is tried last, but before the valve", "b=529 a=500 c=ok",
         "b first, a busy-probe, c safety-valve", "ok", "b=529 a=500 c=ok", chain="abc",
         admissions={"a": BUSY, "c": COOLING}, until={"c": 5.0}),
     Row("retries with waits, then failover; all of it one failure",
         "a=500 a=tcp-refused a=529 b=ok",
         "a first, wait 0.25, a retry, wait 0.5, a retry, b failover", "ok", "a=529 b=ok",
         chain="Ab"),
-    Row("a retry that is answered is a success", "a=500 a=ok", "a first, wait 0.25, a retry", "ok",
+    Row("a successful retry is a success", "a=500 a=ok", "a first, wait 0.25, a retry", "ok",
         "a=ok", chain="Ab"),
     Row("a reset hint means no retry", "a=503-back-at b=ok", "a first, b failover", "ok",
         "a=503-back-at b=ok", chain="Ab"),
@@ -233,11 +233,11 @@ ROWS = (
     Row("several repairs in a row, each once; the first refusal stands",
         "a=400 a=400-again a=400-again", "a first, a rectified, a rectified", "400", "a=-",
         repairs=True),
-    Row("a repaired request that fails in another way is that failure", "a=400 a=529 b=ok",
+    Row("a repaired request that fails differently is that failure", "a=400 a=529 b=ok",
         "a first, a rectified, b failover", "ok", "a=529 b=ok", repairs=True),
     Row("a repaired request is retried", "a=422 a=500 a=ok",
         "a first, a rectified, wait 0.25, a retry", "ok", "a=ok", chain="Ab", repairs=True),
-    *(final_at_primary(name, "the primary's other 4xx is the answer, and nobody's failure")
+    *(final_at_primary(name, "another 4xx of the primary is the answer, and does not count")
       for name in ("400", "409", "413", "422")),
     *(Row(f"a fallback's other 4xx goes on: {name}", f"a=500 b={name} c=ok",
           "a first, b failover, c failover", "ok", f"a=500 b={name} c=ok", chain="abc")
@@ -250,16 +250,16 @@ ROWS = (
     *(final_at_primary(name, "a status that is not listed is the answer", on=NONE)
       for name in ("401", "403", "404", "429", "500", "529")),
     goes_on("409", "a status that was added goes on", on=frozenset({409})),
-    Row("the list is about the primary only", "a=tcp-refused b=401 c=ok",
+    Row("the failover list concerns the primary only", "a=tcp-refused b=401 c=ok",
         "a first, b failover, c failover", "ok", "a=tcp-refused b=401 c=ok", chain="abc", on=NONE),
-    final_at_primary("401-login", "a login that has run out is handed on and counts for nothing"),
-    Row("two unreachable hosts are this machine's fault", "a=no-route b=no-connect", BOTH_GONE,
+    final_at_primary("401-login", "an expired login is passed on and does not count"),
+    Row("two unreachable hosts mean being offline", "a=no-route b=no-connect", BOTH_GONE,
         None,
         "a=- b=-"),
-    Row("two unreachable hosts blame nobody even when a third answers",
+    Row("two unreachable hosts count as no failure even if a third answers",
         "a=no-route b=no-route c=ok", "a first, b failover, c failover", "ok", "c=ok a=- b=-",
         chain="abc"),
-    Row("one unreachable host is to blame itself", "a=no-route b=ok", BOTH_GONE, "ok",
+    Row("one unreachable host is its own failure", "a=no-route b=ok", BOTH_GONE, "ok",
         "b=ok a=no-route"),
     Row("the same host twice is one host", "a=no-route b=no-route", BOTH_GONE, None,
         "a=no-route b=no-route", chain="a-same-host", network_wait=5.0),
@@ -273,7 +273,7 @@ ROWS = (
         "a=no-route b=no-route a=no-route b=no-route a=no-route b=no-route",
         f"{BOTH_GONE}, wait 0.5, {AGAIN}, wait 0.2, {AGAIN}", None, "a=- b=- a=- b=- a=- b=-",
         network_wait=0.7),
-    Row("does not wait for the network when somebody was reached", "a=no-route b=no-route c=500",
+    Row("does not wait for the network if a host was reached", "a=no-route b=no-route c=500",
         "a first, b failover, c failover", None, "c=500 a=- b=-", chain="abc", network_wait=5.0),
     Row("a refusal once the network is back ends the wait", "a=no-route b=no-route a=400",
         f"{BOTH_GONE}, wait 0.5, a network-back", "400", "a=- b=- a=-", network_wait=5.0),

@@ -1,4 +1,4 @@
-"""The rules of the chain as dialogues: answers go in; who was asked, and what it counts, comes out.
+"""The rules of the chain as dialogues: outcomes go in; the attempts and the counts come out.
 
 Loop and breaker play together here, and nothing else. Each name, and each row of the table,
 stands again in `tests/server/test_rules.py`, where it happens over real sockets.
@@ -107,7 +107,7 @@ def flow_of(turn: Turn, chain: Sequence[Provider] | None = None, **more: Any) ->
 
 
 def play(flow: Flow, script: Mapping[str, Sequence[Outcome]]) -> tuple[str, Outcome | None]:
-    """Who was asked, in order, and what the client gets; `None` where all have failed."""
+    """The providers tried, in order, and the client's outcome; `None` if all failed."""
     left = {name: list(outcomes) for name, outcomes in script.items()}
     asked: list[str] = []
     sent: Outcome | None = None
@@ -214,7 +214,7 @@ def test_rule_2_all_failures_are_listed_in_one_error() -> None:
 
 def test_rule_2_the_primarys_404_is_passed_on() -> None:
     unknown = meaning(Said(404, "not_found_error", "model: claude-x"))
-    # Not final: all others are asked before it is handed on.
+    # Not final: all others are tried before the client gets it.
     assert play(flow_of(Turn(config("ab"))), {"a": [unknown], "b": [E500]}) == ("ab", None)
 
 
@@ -331,8 +331,8 @@ def test_rule_6_a_client_disconnect_counts_as_no_failure() -> None:
 
 def test_rule_6_an_expired_login_is_reported_once_and_then_skipped() -> None:
     turn = Turn(config("ab"))
-    told = Outcome(Fault.LOGIN, "401 authentication_error", 401)
-    assert play(flow_of(turn), {"a": [told]}) == ("a", told)
+    expired = Outcome(Fault.LOGIN, "401 authentication_error", 401)
+    assert play(flow_of(turn), {"a": [expired]}) == ("a", expired)
     assert turn.states == {}
     again = meaning(Said(401, "authentication_error"))
     assert play(flow_of(turn), {"a": [again], "b": [WELL]}) == ("ab", WELL)

@@ -80,6 +80,6 @@ def test_the_signer_of_an_interrupted_answer_is_remembered(
             if b'"text_delta"' in seen:
                 break
     running.proxy.wait_for("request.error")
-    told = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [block]}]
-    httpx.post(url, json={**ask, "messages": [*told, {"role": "user", "content": "go on"}]})
+    history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [block]}]
+    httpx.post(url, json={**ask, "messages": [*history, {"role": "user", "content": "go on"}]})
     assert b"foreign" not in running.primary.received[-1].body

@@ -46,19 +46,19 @@ def ask(
 
 
 def asked(response: httpx.Response) -> tuple[str, str]:
-    """Who answered, and how many were asked."""
+    """The provider that answered, and the number of attempts."""
     headers = response.headers
     return headers["x-ccfallback-provider"], headers["x-ccfallback-attempts"]
 
 
 def failed_before(chain: Chain, failures: int, **more: Any) -> None:
-    """Let the primary have failed so often in a row, long ago."""
+    """Give the primary so many failures in a row, long ago."""
     known = BreakerState(failures=failures, last_failure=time() - 600, reason="before", **more)
     StateFile(chain.proxy.paths.state).update(lambda _: {PRIMARY: known})
 
 
 def half_open(chain: Chain, failures: int = 3) -> None:
-    """Let the primary's cooldown have ended a moment ago."""
+    """Give the primary a cooldown that ended a moment ago."""
     failed_before(chain, failures, cooldown_until=time() - 1, cooldown_began=time() - 31)
 
 
@@ -455,7 +455,7 @@ def test_rule_8_a_repaired_request_goes_to_the_same_provider_once_per_repair(
     assert len(names) == len(set(names)) > 0
     assert asked(response) == ("fallback2", str(3 + len(names)))
     state = running.proxy.state["fallback1"]
-    assert state["consecutiveFailures"] == 0, "a refused request is nobody's failure"
+    assert state["consecutiveFailures"] == 0, "a refused request does not count as a failure"
 
 
 CLIENT = {name.decode(): value.decode() for name, value in dialogues.CLIENT}
