@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -17,8 +17,11 @@ from ccfallback.cli import import_export
 from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, ShowKeys, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
-from ccfallback.cli.session import Session, session_of
+from ccfallback.cli.session import ConfigBefore, Session, session_of
 from ccfallback.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ccfallback.config.file import Version
 
 app = make_app(
     name="config",
@@ -135,9 +138,16 @@ def path(ctx: typer.Context, as_json: Json = False) -> None:
 
 @app.command("validate", epilog="Example: ccfallback config validate")
 def validate(ctx: typer.Context, as_json: Json = False) -> None:
-    """Check the configuration, and list every fault."""
+    """Check the configuration, and list every fault.
+
+    It is valid only if `serve` would start with it.
+    """
+    from ccfallback.server.endpoint import find_endpoint
+
     session = session_of(ctx)
     config = session.config()
+    server = config.server
+    find_endpoint(server.host, server.port, has_tokens=bool(config.tokens))
     names = [provider.name for provider in config.active]
     value = {"ok": True, "path": str(session.paths.config), "providers": names}
     text = f"{session.paths.config} is valid; the chain is {', '.join(names)}"
@@ -153,6 +163,7 @@ def edit(ctx: typer.Context) -> None:
     from ccfallback.config.file import DraftFile
 
     session = session_of(ctx)
+    written_before = ConfigBefore(session)
     file, draft = session.config_file, DraftFile(session.config_file.path)
     before = file.raw().decode("utf-8", "replace")
     unfinished = draft.read()
@@ -175,6 +186,7 @@ def edit(ctx: typer.Context) -> None:
         ) from None
     draft.drop()
     session.console.say(f"{file.path} saved; {UNDO}")
+    written_before.say_open_door()
 
 
 @app.command("history", epilog="Example: ccfallback config history")
@@ -203,21 +215,53 @@ def rollback(
     yes: Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Restore the configuration before the last change, or version N."""
+    """Restore the configuration before the last change, or version N.
+
+    Versions that would not load are skipped. What changes is listed.
+    """
     session = session_of(ctx)
     file = session.config_file
-    versions = file.history()
+    versions = file.versions()
     if not versions:
         raise ConfigError("there is no earlier version", "every change keeps the version before it")
-    chosen = next((v for v in versions if number is None or v.number == number), None)
-    if chosen is None:
-        raise ConfigError(f"there is no version {number}", "`ccfallback config history` lists them")
-    changed = file.restore(chosen)
-    session.console.emit_result({"version": chosen.number, "changed": changed})
-    if changed:
-        session.console.say(f"version {chosen.number} restored; {UNDO}")
+    skipped: list[Version] = []
+    if number is None:
+        chosen, skipped = file.last_other()
+        if chosen is None:
+            raise ConfigError(
+                "no earlier version loads", "fix the file with `ccfallback config edit`"
+            )
     else:
+        found = next((version for version in versions if version.number == number), None)
+        if found is None:
+            raise ConfigError(
+                f"there is no version {number}", "`ccfallback config history` lists them"
+            )
+        chosen = found
+    before = ConfigBefore(session)
+    try:
+        changed = file.restore(chosen)
+    except ConfigError as error:
+        raise ConfigError(
+            f"nothing was changed: {error.message}",
+            f"restore another version, or fix {chosen.path} and import it",
+        ) from None
+    changes = before.changes()
+    session.console.emit_result(
+        {
+            "version": chosen.number,
+            "changed": changed,
+            "changes": None if changes is None else changes.lines,
+            "skipped": [version.number for version in skipped],
+        }
+    )
+    for version in skipped:
+        session.console.say(f"version {version.number} skipped: it would not load ({version.path})")
+    if not changed:
         session.console.say(f"nothing changed: the configuration is version {chosen.number}")
+        return
+    session.console.say(f"version {chosen.number} restored; {UNDO}")
+    before.say_changes()
 
 
 def _edited(session: Session, text: str) -> str:

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import typer
@@ -12,12 +12,17 @@ import typer
 from ccfallback.cli.foreign.programs import PROGRAMS, translate
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import UNDO, pluralize
-from ccfallback.cli.session import nearest, session_of
+from ccfallback.cli.session import ConfigBefore, nearest, session_of
 from ccfallback.errors import ConfigError
 
 STREAM: Final = "-"
 
 Yes = Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")]
+
+_BLANKS: Final = b" \t\r\n\x00\xef\xbb\xbf"
+"""Bytes that say nothing: white space, a byte order mark, and what a lost write leaves."""
+
+_JSON: Final = re.compile(r"\s*(?:\{|\[\s*[\{\]])")
 
 _CAPITAL: Final = re.compile(r"(?<=[a-z])[A-Z]")
 
@@ -70,7 +75,14 @@ def import_(
         raise typer.BadParameter(f"{program} is unknown; {meant}", param_hint="--from")
     session = session_of(ctx)
     data = session.console.read_input().encode() if file == STREAM else _read(Path(file))
+    source = "the input" if file == STREAM else file
+    if not data.strip(_BLANKS):
+        raise ConfigError(
+            "nothing to import: the input is empty",
+            "to clear the configuration, use `ccfallback config reset`",
+        )
     text = "" if program is not None else _decode(file, data)
+    before = ConfigBefore(session)
     try:
         current = session.config_file.table()
     except ConfigError:
@@ -79,29 +91,62 @@ def import_(
         current = {}
     result: dict[str, Any] = {}
     if program is None:
-        new = from_text(text, current)
+        new = from_text(text, current, source)
     else:
         foreign = translate(program, read(program, data, None if file == STREAM else Path(file)))
         new = to_toml({**current, "providers": foreign.providers})
         result["left_out"] = foreign.omitted
+    try:
+        session.config_file.check(new, source)
+    except ConfigError as error:
+        hint = "nothing was changed; fix the file, and import it again"
+        raise ConfigError(error.message, hint, faults=error.faults) from None
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
-    session.console.emit_result({"changed": changed, "providers": names, **result})
+    removed = _removed(before)
+    session.console.emit_result(
+        {"changed": changed, "providers": names, "removed": removed.names, **result}
+    )
     for omitted in result.get("left_out", []):
         session.console.say(f"not imported: {omitted}")
     count = pluralize(len(names), "provider")
-    session.console.say(f"{count} imported; {UNDO}" if changed else "nothing changed")
+    parts = [f"{count} imported", *removed.parts]
+    session.console.say(f"{', '.join(parts)}; {UNDO}" if changed else "nothing changed")
     if changed and program is not None:
         session.console.say("`ccfallback providers test` requests one token from each of them")
+    before.say_open_door()
 
 
 def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
     """Empty the configuration, which resets everything to its default."""
     session = session_of(ctx)
-    changed = session.config_file.path.exists() and session.config_file.replace("")
-    session.console.emit_result({"changed": changed})
-    message = f"all settings are at their defaults; {UNDO}"
-    session.console.say(message if changed else "nothing changed")
+    before = ConfigBefore(session)
+    changed = session.config_file.exists() and session.config_file.replace("")
+    removed = _removed(before)
+    session.console.emit_result({"changed": changed, "removed": removed.names})
+    parts = ["all settings are at their defaults", *removed.parts]
+    session.console.say(f"{', '.join(parts)}; {UNDO}" if changed else "nothing changed")
+    before.say_open_door()
+
+
+class _Removed(NamedTuple):
+    """What a write has taken away."""
+
+    names: list[str]
+    parts: list[str]
+    """It in words; empty if there is nothing."""
+
+
+def _removed(before: ConfigBefore) -> _Removed:
+    changes = before.changes()
+    if changes is None:
+        return _Removed([], [])
+    parts = []
+    if changes.removed:
+        parts.append(f"{len(changes.removed)} removed: {', '.join(changes.removed)}")
+    if changes.tokens_removed:
+        parts.append(f"{pluralize(changes.tokens_removed, 'access token')} removed")
+    return _Removed(list(changes.removed), parts)
 
 
 def _read(path: Path) -> bytes:
@@ -138,7 +183,7 @@ def to_toml(table: Mapping[str, Any]) -> str:
     return tomlkit.dumps(clean(table))
 
 
-def from_text(text: str, current: Mapping[str, Any]) -> str:
+def from_text(text: str, current: Mapping[str, Any], source: str = "the file") -> str:
     """The file for the JSON of an export, a plain array of providers, or TOML.
 
     A plain array replaces the providers in `current`. Raises `ConfigError`.
@@ -148,15 +193,33 @@ def from_text(text: str, current: Mapping[str, Any]) -> str:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         try:
-            tomllib.loads(text)
-        except tomllib.TOMLDecodeError:
-            raise _refused("neither JSON nor TOML") from None
+            table = tomllib.loads(text)
+        except (ValueError, RecursionError) as other:
+            # The start of an array of objects is never TOML.
+            why = _json_fault(text) if _JSON.match(text) else f"as TOML, {other}"
+            raise _refused(source, f"neither JSON nor TOML: {why}") from None
+        if not table:
+            raise ConfigError(
+                f"nothing to import: {source} sets nothing",
+                "to clear the configuration, use `ccfallback config reset`",
+            ) from None
         return text
     if isinstance(found, list):
         found = {**current, "providers": [_from_plain(entry) for entry in found]}
     if not isinstance(found, dict):
-        raise _refused("neither a JSON object nor an array of providers")
+        raise _refused(source, "neither a JSON object nor an array of providers")
     return to_toml(found)
+
+
+def _json_fault(text: str) -> str:
+    """What is wrong with a JSON text, with its line and column, which msgspec does not say."""
+    import json
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"as JSON, {error}"
+    return "as JSON, it is malformed"
 
 
 def _from_plain(entry: Any) -> Any:
@@ -170,5 +233,5 @@ def _from_plain(entry: Any) -> Any:
     }
 
 
-def _refused(why: str) -> ConfigError:
-    return ConfigError(f"the file is {why}", "`ccfallback config export` shows the form")
+def _refused(source: str, why: str) -> ConfigError:
+    return ConfigError(f"{source} is {why}", "`ccfallback config export` shows the form")

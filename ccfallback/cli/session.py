@@ -4,22 +4,25 @@ A file is read when the command needs it, so that `--help` reads none.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import typer
 
 from ccfallback import paths as places
+from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Console
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.paths import Paths
 from ccfallback.suggest import closest
 
 if TYPE_CHECKING:
+    from ccfallback.config.changes import Changes
     from ccfallback.config.edit import Document
     from ccfallback.config.file import ConfigFile
     from ccfallback.config.model import Config
@@ -68,9 +71,11 @@ class Session:
 
     def edit(self, change: "Callable[[Document], T]") -> T:
         """Change the configuration. Nothing is written if the result would not load."""
-        self.config()
+        before = ConfigBefore(self)
+        if self.config_file.exists():
+            self.config()
         try:
-            return self.config_file.edit(change)
+            result = self.config_file.edit(change)
         except ConfigError as error:
             if not error.faults:
                 raise
@@ -80,6 +85,8 @@ class Session:
                 "repeat the command with what is expected",
                 faults=error.faults,
             ) from error
+        before.say_open_door()
+        return result
 
     @property
     def store(self) -> "StateStore":
@@ -117,6 +124,61 @@ class Session:
     def now(self) -> float:
         """The time, in Unix seconds."""
         return time()
+
+
+class ConfigBefore:
+    """The configuration before a write, to say afterwards what has changed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._file = session.config_file
+        self._table: Mapping[str, Any] | None = None
+        self._config: Config | None = None
+        # A broken file can be replaced as well; then there is nothing to compare with.
+        with suppress(ConfigError):
+            text = self._file.text()
+            self._config = self._file.check(text)
+            self._table = self._file.table()
+
+    def changes(self) -> "Changes | None":
+        """What has changed since; `None` if the configuration before did not load."""
+        from ccfallback.config.changes import compare
+
+        return None if self._table is None else compare(self._table, self._file.table())
+
+    def say_changes(self) -> None:
+        """Print what has changed since, a line each."""
+        changes = self.changes()
+        if changes is None:
+            names = ", ".join(provider.name for provider in self._file.load().active)
+            self._session.console.say(f"the chain is now {names}")
+        elif not changes.lines:
+            self._session.console.say("only comments or the form of the file differ")
+        else:
+            for line in changes.lines:
+                self._session.console.say(line)
+        self.say_open_door()
+
+    def say_open_door(self) -> None:
+        """Say what happens where a server that other machines reach is left without a token."""
+        after = self._file.load()
+        if after.tokens:
+            return
+        hosts = [after.server.host]
+        if self._config is not None:
+            hosts.append(self._config.server.host)
+            if self._config == after:
+                return
+        if all(map(is_loopback, hosts)):
+            return
+        say = self._session.console.say
+        if self._config is not None and self._config.tokens:
+            say("a running server that other machines reach goes on asking for the last tokens")
+        if not is_loopback(after.server.host):
+            say(
+                f"server.host is {after.server.host} and there is no access token: `serve` will "
+                "not start; `ccfallback tokens add` adds one"
+            )
 
 
 def rectifier_names() -> list[str]:

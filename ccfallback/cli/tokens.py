@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, join_names
@@ -103,8 +104,16 @@ def remove(
 
     def change(document: "Document") -> "list[Token]":
         # Under the lock, because another removal changes the numbers.
-        tokens = session.config().tokens
+        config = session.config()
+        tokens = config.tokens
         indexes = sorted({_find(tokens, word) for word in wanted})
+        if len(indexes) == len(tokens) and not is_loopback(config.server.host):
+            raise ConfigError(
+                f"without a token, every machine that reaches {config.server.host} could use the "
+                "proxy; nothing was removed",
+                "add another first with `ccfallback tokens add`, or listen on this machine only "
+                "with `ccfallback config set server.host 127.0.0.1`",
+            )
         remove_tokens(document, indexes)
         return [tokens[index] for index in indexes]
 

@@ -1,13 +1,15 @@
 """The configuration file: read it, change it, and undo a change.
 
 A text that would not load is never written. An edit happens under the lock and on the text of that
-moment, so that comments and order survive, and the version before it is kept.
+moment, so that comments and order survive. Every text that is read and loads is kept as a version,
+however it got into the file, and so is every text that is replaced.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,17 +27,34 @@ T = TypeVar("T")
 
 MOST_VERSIONS: Final = 50
 
+CLEARED: Final = "# Everything is at its default.\n"
+"""What is written instead of an empty file, which looks like the moment in which an editor has
+emptied the file to write it anew."""
+
+_KEEPING_SECONDS: Final = 0.5
+"""How long a reader waits for the lock to keep what it has read; another reader keeps it too."""
+
 _VERSION: Final = re.compile(r"(\d+)\.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The configuration before a write."""
+    """An earlier text of the configuration."""
 
     number: int
     path: Path
     time: float
-    """When it was replaced, in Unix seconds."""
+    """When it was last in use, as far as known, in Unix seconds."""
+
+    def text(self) -> str:
+        """The text. Raises `ConfigError` if it cannot be read."""
+        try:
+            return files.read_regular(self.path).decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"version {self.number} can't be read",
+                "`ccfallback config history` lists the others",
+            ) from error
 
 
 class ConfigFile:
@@ -66,10 +85,7 @@ class ConfigFile:
 
     def raw(self) -> bytes:
         """The bytes of the file, even of a broken one; empty if there is none."""
-        try:
-            return self._bytes() or b""
-        except OSError as error:
-            raise self._unreadable(error) from error
+        return self._data() or b""
 
     def text(self) -> str:
         """The text of the file; empty if there is none."""
@@ -79,18 +95,45 @@ class ConfigFile:
         """The content of the file. Raises `ConfigError` if it is not TOML."""
         return self._table(self.text())
 
-    def load(self) -> Config:
-        """The configuration in the file; without a file, the defaults."""
-        text = self._read()
-        return Config() if text is None else self.check(text)
+    def exists(self) -> bool:
+        """Whether there is a file, behind a link too."""
+        return self.path.exists()
 
-    def check(self, text: str) -> Config:
-        """The configuration in a text. Raises `ConfigError` if it does not load."""
+    def load(self, *, must_exist: bool = False, keep: bool = True) -> Config:
+        """The configuration in the file; without a file, the defaults.
+
+        With `must_exist`, a missing or empty file is an error. With `keep`, the text is kept as a
+        version.
+        """
+        data = self._data()
+        if data is None and self.path.is_symlink():
+            raise ConfigError(
+                f"{self.path} is a link to {files.real(self.path)}, which does not exist",
+                "create that file, or remove the link",
+            )
+        if must_exist and (data is None or not data.strip()):
+            raise ConfigError(
+                f"{self.path} {'does not exist any more' if data is None else 'is empty'}",
+                "`ccfallback config rollback` restores it; `ccfallback config reset` clears it",
+            )
+        if data is None:
+            return Config()
+        config = self.check(self._decode(data))
+        if keep and data.strip():
+            self._keep_loaded(data)
+        return config
+
+    def check(self, text: str, source: str = "") -> Config:
+        """The configuration in a text. Raises `ConfigError` if it does not load.
+
+        `source` is where the text came from, for the message; the file itself if it is empty.
+        """
+        source = source or str(self.path)
         return parse(
-            self._table(text),
+            self._table(text, source),
             formats=self._formats,
             rectifiers=self._rectifiers,
-            source=str(self.path),
+            source=source,
         )
 
     def edit(self, change: "Callable[[Document], T]") -> T:
@@ -117,17 +160,21 @@ class ConfigFile:
     def replace(self, text: str) -> bool:
         """Replace the whole file, even a broken one; False if it already has that text."""
         with self._writing():
-            try:
-                before = self._bytes()
-            except OSError as error:
-                raise self._unreadable(error) from error
-            if before == text.encode():
+            before = self._data()
+            if before == (text or CLEARED).encode():
                 return False
             self._write(before, text)
             return True
 
     def history(self) -> list[Version]:
-        """The earlier versions, newest first."""
+        """The earlier versions, newest first, without the text that the file has now."""
+        versions = self.versions()
+        if versions and self._holds(versions[0]):
+            del versions[0]
+        return versions
+
+    def versions(self) -> list[Version]:
+        """All versions that are kept, newest first."""
         try:
             entries = list(self._history.iterdir())
         except OSError:
@@ -142,23 +189,26 @@ class ConfigFile:
 
     def last_good(self) -> Version | None:
         """The newest earlier version that loads."""
-        for version in self.history():
-            try:
-                self.check(files.read_regular(version.path).decode())
-            except (ConfigError, OSError, UnicodeDecodeError):
+        return self.last_other()[0]
+
+    def last_other(self) -> tuple[Version | None, list[Version]]:
+        """The newest version that loads and is not the current text, and the faulty newer ones."""
+        faulty = []
+        for version in self.versions():
+            if self._holds(version):
                 continue
-            return version
-        return None
+            try:
+                self.check(version.text())
+            except ConfigError:
+                faulty.append(version)
+            else:
+                return version, faulty
+        return None, faulty
 
     def restore(self, version: Version) -> bool:
         """Restore a version, and keep the current one too. False if nothing changed."""
-        try:
-            text = files.read_regular(version.path).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"version {version.number} of {self.path} can't be read",
-                "`ccfallback config history` lists the others",
-            ) from error
+        text = version.text()
+        self.check(text, f"version {version.number}")
         return self.replace(text)
 
     @property
@@ -181,16 +231,39 @@ class ConfigFile:
             ) from error
 
     def _write(self, before: str | bytes | None, after: str) -> None:
+        after = after if after.strip() else CLEARED
         self.check(after)
         self._keep(before.encode() if isinstance(before, str) else before or b"")
         files.replace_atomically(self.path, after.encode())
+        self._keep(after.encode())
 
     def _keep(self, data: bytes) -> None:
-        versions = self.history()
+        """Keep a text as the newest version, unless it is that already."""
+        versions = self.versions()
+        if versions and _content(versions[0]) == data:
+            os.utime(versions[0].path)
+            return
         number = versions[0].number + 1 if versions else 1
         files.replace_atomically(self._history / f"{number:06d}.toml", data)
-        for version in versions[MOST_VERSIONS - 1 :]:
+        # Besides the current text.
+        for version in versions[MOST_VERSIONS:]:
             version.path.unlink(missing_ok=True)
+
+    def _keep_loaded(self, data: bytes) -> None:
+        """Keep a text that has just loaded. Does nothing where the folder is read-only."""
+        versions = self.versions()
+        if versions and _content(versions[0]) == data:
+            return
+        with suppress(OSError, Busy), files.locked(self.path, _KEEPING_SECONDS):
+            if self._bytes() == data:
+                self._keep(data)
+
+    def _holds(self, version: Version) -> bool:
+        """Whether the file has the text of that version now."""
+        try:
+            return (self._bytes() or b"") == _content(version)
+        except OSError:
+            return False
 
     def _bytes(self) -> bytes | None:
         try:
@@ -198,13 +271,17 @@ class ConfigFile:
         except FileNotFoundError:
             return None
 
-    def _read(self) -> str | None:
+    def _data(self) -> bytes | None:
         try:
-            data = self._bytes()
+            return self._bytes()
         except OSError as error:
             raise self._unreadable(error) from error
-        if data is None:
-            return None
+
+    def _read(self) -> str | None:
+        data = self._data()
+        return None if data is None else self._decode(data)
+
+    def _decode(self, data: bytes) -> str:
         try:
             # Some editors on Windows write a byte order mark.
             return data.decode("utf-8-sig")
@@ -220,21 +297,30 @@ class ConfigFile:
             "check its permissions, or name another file with --config",
         )
 
-    def _table(self, text: str) -> dict[str, Any]:
+    def _table(self, text: str, source: str = "") -> dict[str, Any]:
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise self._broken(str(error)) from None
+            raise self._broken(str(error), source) from None
         except RecursionError:
-            raise self._broken("nested too deeply") from None
+            raise self._broken("nested too deeply", source) from None
         except ValueError:
             # Python limits the digits of a number.
-            raise self._broken("a number has too many digits") from None
+            raise self._broken("a number has too many digits", source) from None
 
-    def _broken(self, why: str) -> ConfigError:
+    def _broken(self, why: str, source: str = "") -> ConfigError:
         return ConfigError(
-            f"{self.path} is not valid TOML: {why}", "fix it with `ccfallback config edit`"
+            f"{source or self.path} is not valid TOML: {why}",
+            "fix it with `ccfallback config edit`",
         )
+
+
+def _content(version: Version) -> bytes | None:
+    """The bytes of a version; `None` if they cannot be read."""
+    try:
+        return files.read_regular(version.path)
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The configuration as it is now: reloaded when the file changes, and the last valid one kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -32,8 +33,11 @@ class ConfigStore(Protocol):
     def stamp(self) -> object:
         """The version of the file now; may block."""
 
-    def load(self) -> Config:
-        """What the file holds; may block. Raises `ConfigError`."""
+    def load(self, *, must_exist: bool = False) -> Config:
+        """What the file holds; may block. Raises `ConfigError`.
+
+        With `must_exist`, a missing or empty file is an error.
+        """
 
 
 class FixedConfig:
@@ -52,7 +56,7 @@ class FixedConfig:
         """There is only one version."""
         return None
 
-    def load(self) -> Config:
+    def load(self, *, must_exist: bool = False) -> Config:
         """The configuration."""
         return self._config
 
@@ -66,6 +70,8 @@ class LiveConfig:
         self._version = store.stamp()
         self.current = store.load()
         self.on_change: list[Callable[[Config], None]] = []
+        self.needs_tokens = False
+        """Whether other machines reach the server: then it is never without access tokens."""
         self._noticed = -NOTICE_PAUSE
         self._executor = SerialExecutor("config")
         self._refresher = Refresher(
@@ -87,31 +93,40 @@ class LiveConfig:
         """End the thread."""
         self._executor.close()
 
-    def _load(self) -> tuple[object, Config | CcfallbackError | OSError]:
+    def _load(self) -> tuple[object, Config | Exception]:
         """The version of the file and its content, or why it cannot be used. Runs in the thread."""
         version = self._store.stamp()
         if version == self._version:
             return version, self.current
+        # An editor may empty the file before it writes it anew, and a disk may be unmounted. A
+        # configuration that sets nothing has nothing to lose.
+        must_exist = self.current != Config()
         try:
-            return version, self._store.load()
-        except (CcfallbackError, OSError) as error:
+            return version, self._store.load(must_exist=must_exist)
+        except Exception as error:
+            # Whatever it is, it must not cost a request: the last good configuration stays.
             return version, error
 
-    def _take(self, loaded: tuple[object, Config | CcfallbackError | OSError]) -> bool:
+    def _take(self, loaded: tuple[object, Config | Exception]) -> bool:
         self._version, config = loaded
         if isinstance(config, Config):
             self._replace(config)
         else:
-            self._recorder.log(
-                events.ConfigError(path=str(self._store.path)),
-                f"the configuration can't be used, the last good one stays: {config}",
-            )
+            known = isinstance(config, CcfallbackError | OSError)
+            why = str(config) if known else f"{type(config).__name__} while it was read"
+            self._log_error(f"the configuration can't be used, the last good one stays: {why}")
         return True
 
     def _replace(self, config: Config) -> None:
         before = self.current
         if config is before:
             return
+        if self.needs_tokens and not config.tokens:
+            config = replace(config, tokens=before.tokens)
+            self._log_error(
+                "the new configuration has no access token, but other machines reach this server: "
+                "the last tokens stay in force until it is restarted"
+            )
         self.current = config
         path = str(self._store.path)
         names = [provider.name for provider in config.active]
@@ -132,7 +147,9 @@ class LiveConfig:
         if monotonic() - self._noticed < NOTICE_PAUSE:
             return
         self._noticed = monotonic()
-        self._recorder.log(
-            events.ConfigError(path=str(self._store.path)),
-            "the configuration can't be read, the last good one stays: no answer from the disk",
+        self._log_error(
+            "the configuration can't be read, the last good one stays: no answer from the disk"
         )
+
+    def _log_error(self, message: str) -> None:
+        self._recorder.log(events.ConfigError(path=str(self._store.path)), message)

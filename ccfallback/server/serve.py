@@ -40,6 +40,7 @@ from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import JSON
 from ccfallback.server.context import Keys, RefusedLogins, Services
+from ccfallback.server.endpoint import Endpoint, find_endpoint
 from ccfallback.server.gate import request_id
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
@@ -120,12 +121,9 @@ class Proxy:
         config = self.services.live.current
         host = host if host is not None else config.server.host
         port = port if port is not None else config.server.port
-        if not is_loopback(host) and not config.tokens:
-            raise ServeError(
-                f"{host} can be reached by other machines, and no access token is configured",
-                "add a [[tokens]] table to the configuration, or listen on 127.0.0.1",
-            )
-        self._socket = _listen(host, port)
+        endpoint = find_endpoint(host, port, has_tokens=bool(config.tokens))
+        self.services.live.needs_tokens = endpoint.is_open
+        self._socket = _listen(host, endpoint)
         bound = self._socket.getsockname()
         shown = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
         shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
@@ -146,7 +144,7 @@ class Proxy:
         self._publish_address()
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
-        self.services.signatures.load(signatures_file.read(self._paths.signatures))
+        await self._load_signatures()
         self._log_start(config)
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_regularly())
@@ -212,6 +210,12 @@ class Proxy:
             await self.services.breakers.flush(again=True)
             await self._save_signatures()
             await self._run_on_disk(self._restore_address)
+
+    async def _load_signatures(self) -> None:
+        origins: dict[str, str] = {}
+        path = self._paths.signatures
+        await self._run_on_disk(lambda: origins.update(signatures_file.read(path)))
+        self.services.signatures.load(dict(origins))
 
     async def _save_signatures(self) -> None:
         signatures = self.services.signatures
@@ -324,19 +328,13 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror:
-        raise ServeError(
-            f"{host} is not an address of this machine", "set server.host in the configuration"
-        ) from None
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
+def _listen(host: str, endpoint: Endpoint) -> socket.socket:
+    port = endpoint.address[1]
+    listener = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind(endpoint.address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:

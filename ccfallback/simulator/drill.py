@@ -218,7 +218,7 @@ class DrillServer:
         """The version of the configuration, which changes once: when the fault is over."""
         return self.is_over
 
-    def load(self) -> Config:
+    def load(self, *, must_exist: bool = False) -> Config:
         """The user's configuration, but with every provider on this machine and without keys."""
         user, case = self.config, self.case
         chain = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfallback.config.file import CLEARED
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
@@ -49,8 +50,13 @@ def test_rollback_takes_back_each_kind_of_write(ccf: Run, paths: Paths) -> None:
     assert paths.config.read_text() == before
     versions = ccf("config", "history", "--json").json["versions"]
     assert [version["number"] for version in versions] == [4, 3, 2, 1]
-    assert ccf("config", "rollback", "1", "--json").json == {"version": 1, "changed": True}
-    assert paths.config.read_text() == ""
+    assert ccf("config", "rollback", "1", "--json").json == {
+        "version": 1,
+        "changed": True,
+        "changes": ["- one", "- two"],
+        "skipped": [],
+    }
+    assert paths.config.read_text() == CLEARED
 
 
 def test_rollback_mends_a_broken_file(ccf: Run, paths: Paths) -> None:
@@ -135,3 +141,77 @@ def test_a_change_of_mind_leaves_no_draft(
     monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text('# mine\\n')"))
     assert "nothing changed" in ccf("config", "edit").err
     assert not paths.config.with_name(f"{paths.config.name}.draft").exists()
+
+
+def test_rollback_after_a_broken_edit_restores_the_last_text_that_loaded(
+    ccf: Run, configure: Configure, paths: Paths
+) -> None:
+    for name in ("a", "b"):
+        ccf("providers", "add", name, "--base-url", f"http://{name}.test")
+    ccf("providers", "remove", "b")
+    by_hand = paths.config.read_text() + "[server]\nport = 9000\n"
+    configure(by_hand)
+    assert ccf("status").code == 1  # Whatever loads the file keeps it.
+    for _ in range(2):
+        configure(by_hand + "a stray line")
+        ran = ccf("config", "rollback")
+        assert ran.code == 0
+        assert paths.config.read_text() == by_hand
+    ran = ccf("config", "rollback")
+    assert ran.code == 0
+    assert "skipped: it would not load" in ran.err
+    assert "~ server.port 9000 → 8787" in ran.err
+    assert ccf("config", "validate").code == 0
+
+
+def test_rollback_lists_what_changes(ccf: Run, configure: Configure) -> None:
+    configure('[[providers]]\nname = "a"\nbase_url = "http://a.test"\napi_key = "sk-1234567890"\n')
+    ccf("providers", "add", "b", "--base-url", "http://b.test")
+    configure(
+        "[server]\nport = 9000\n"
+        '[[providers]]\nname = "a"\nbase_url = "http://a.test"\napi_key = "sk-0987654321"\n'
+    )
+    ran = ccf("config", "rollback")
+    for line in ("+ b\n", "~ a.api_key changed\n", "~ server.port 9000 → 8787\n"):
+        assert line in ran.err
+    assert "sk-" not in ran.err
+
+
+def test_a_version_that_would_not_load_is_named_and_not_restored(
+    ccf: Run, configure: Configure, paths: Paths
+) -> None:
+    ccf("providers", "add", "a", "--base-url", "http://a.test")
+    good = paths.config.read_text()
+    configure("broken")
+    ccf("config", "rollback")
+    broken = ccf("config", "history", "--json").json["versions"][0]
+    assert Path(broken["path"]).read_text() == "broken"
+    ran = ccf("config", "rollback", str(broken["number"]))
+    assert ran.code == 1
+    assert f"version {broken['number']} is not valid" in ran.err
+    assert str(paths.config) + " is" not in ran.err
+    assert paths.config.read_text() == good
+
+
+def test_without_a_version_that_loads_rollback_says_so(
+    ccf: Run, configure: Configure, paths: Paths
+) -> None:
+    configure("broken")
+    ccf("config", "reset")
+    ran = ccf("config", "rollback")
+    assert ran.code == 1
+    assert "no earlier version loads" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("0.0.0.0", "no access token"), ("not a host", "not an address of this machine")],
+)
+def test_validate_says_what_serve_will_say(
+    ccf: Run, configure: Configure, host: str, said: str
+) -> None:
+    configure(f'[server]\nhost = "{host}"\n')
+    for command in (("config", "validate"), ("serve",)):
+        ran = ccf(*command)
+        assert ran.code == 1
+        assert said in ran.err

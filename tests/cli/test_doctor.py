@@ -322,7 +322,7 @@ def test_a_broken_configuration_with_a_version_to_restore(
     paths.config.write_text("[server]\nport = 'x'\n")
     finding = sick("config")
     assert "server.port" in finding["message"]
-    assert "config rollback 2" in finding["remedy"]
+    assert "config rollback 3" in finding["remedy"]
     assert ccf("config", "rollback", "2").code == 0
     assert "config" in ids(ccf("doctor", "--json"), ok=True)
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from ccfallback.cli.import_export import from_text, to_json
+from ccfallback.config.file import CLEARED
 from ccfallback.errors import ConfigError
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
@@ -33,7 +34,7 @@ def test_an_export_comes_back_as_it_was(ccf: Run, paths: Paths, tmp_path: Path) 
     assert ccf("config", "reset", "--yes").code == 0
     assert exported(ccf) == {}
     ran = ccf("config", "import", str(backup), "--yes", "--json")
-    assert ran.json == {"changed": True, "providers": ["one", "two"]}
+    assert ran.json == {"changed": True, "providers": ["one", "two"], "removed": []}
     assert exported(ccf) == before
     assert stat.S_IMODE(paths.config.stat().st_mode) == 0o600
     assert ccf("config", "rollback").code == 0
@@ -91,14 +92,25 @@ def test_toml_comes_in_with_its_comments(ccf_process: Run, paths: Paths) -> None
 
 
 @pytest.mark.parametrize(
-    "given", ["", "5", "nonsense", '{"server": {"prot": 1}}', "[5]", '[{"name": "x"}]', "[[["]
+    "given",
+    [
+        "",
+        " \n\n",
+        "\ufeff",
+        "\x00\x00",
+        "# only\n",
+        "null",
+        "5",
+        "nonsense",
+        '{"server": {"prot": 1}}',
+        "[5]",
+        '[{"name": "x"}]',
+        "[[[",
+    ],
 )
 def test_a_bad_import_changes_nothing(ccf_process: Run, paths: Paths, given: str) -> None:
     before = paths.config.read_bytes()
     ran = ccf_process("config", "import", "-", given=given)
-    if not given:  # Empty TOML is a configuration: that of all defaults.
-        assert ran.code == 0
-        return
     assert ran.code == 1
     assert "bug" not in ran.err
     assert paths.config.read_bytes() == before
@@ -115,7 +127,7 @@ def test_import_and_reset_mend_a_broken_file(ccf: Run, ccf_process: Run, paths: 
     assert ccf_process("config", "import", "-", given='{"server": {"port": 1}}').code == 0
     paths.config.write_text("[server")
     assert ccf("config", "reset").code == 0
-    assert paths.config.read_text() == ""
+    assert paths.config.read_text() == CLEARED
     assert "nothing changed" in ccf("config", "reset").err
 
 
@@ -170,7 +182,12 @@ def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path
         env = '{"env": {"ANTHROPIC_BASE_URL": "https://relay.example", "ANTHROPIC_API_KEY": "k"}}'
         connection.execute("INSERT INTO providers VALUES ('1', 'claude', 'Relay', ?)", [env])
     ran = ccf("config", "import", "--from", "cc-switch", str(database), "--json")
-    assert ran.json == {"changed": True, "providers": ["Relay"], "left_out": []}
+    assert ran.json == {
+        "changed": True,
+        "providers": ["Relay"],
+        "removed": ["one", "two"],
+        "left_out": [],
+    }
     ran = ccf("config", "import", "--from", "litellm", str(database))
     assert ran.code == 1
     assert "the file is a database" in ran.err
@@ -183,7 +200,7 @@ TABLE = {"server": {"port": 1}, "providers": [{"name": "a", "headers": {"X-A": "
 
 
 def test_an_export_is_imported_as_it_was() -> None:
-    assert tomllib.loads(from_text(to_json(TABLE).decode(), {})) == TABLE
+    assert tomllib.loads(from_text(to_json(TABLE).decode(), {}, "backup")) == TABLE
 
 
 def test_an_array_replaces_the_providers_of_what_there_is() -> None:
@@ -196,10 +213,72 @@ def test_an_array_replaces_the_providers_of_what_there_is() -> None:
 
 def test_null_is_not_set() -> None:
     given = msgspec.json.encode({"server": {"port": None, "host": "x"}}).decode()
-    assert tomllib.loads(from_text(given, {})) == {"server": {"host": "x"}}
+    assert tomllib.loads(from_text(given, {}, "backup")) == {"server": {"host": "x"}}
 
 
 @pytest.mark.parametrize("text", ["5", "null", "what", '"text"'])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        from_text(text, {})
+        from_text(text, {}, "backup")
+
+
+@pytest.mark.parametrize("given", ["", " \n\t\n", "\ufeff", "\x00" * 512])
+@pytest.mark.parametrize("program", [(), ("--from", "litellm")])
+def test_an_empty_import_is_refused_and_says_what_clears(
+    ccf_process: Run, paths: Paths, given: str, program: tuple[str, ...]
+) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf_process("config", "import", *program, "-", given=given)
+    assert ran.code == 1
+    assert "nothing to import: the input is empty" in ran.err
+    assert "config reset" in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_an_import_says_what_it_removes(ccf_process: Run, ccf: Run) -> None:
+    ccf("tokens", "add")
+    ran = ccf_process("config", "import", "-", given="[]")
+    assert ran.code == 0
+    assert "0 providers imported, 2 removed: one, two; " in ran.err
+    ccf("config", "rollback")
+    ran = ccf_process("config", "import", "-", given='{"server": {"port": 1}}')
+    assert "2 removed: one, two, 1 access token removed; " in ran.err
+    ccf("config", "rollback")
+    ran = ccf("config", "reset")
+    assert "2 removed: one, two, 1 access token removed; " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('[{"name": "a"}]', "providers.a.base_url"),
+        ("[[providers]]\nname = 'a'\n", "providers.a.base_url"),
+        ('{\n"a": 1,\n"b" 2}', "line 3 column 5"),
+        ("[server]\nport 3\n", "line 2, column 6"),
+    ],
+)
+def test_a_faulty_import_blames_the_imported_file(
+    ccf: Run, paths: Paths, tmp_path: Path, given: str, said: str
+) -> None:
+    backup = tmp_path / "backup"
+    backup.write_text(given)
+    before = paths.config.read_bytes()
+    ran = ccf("config", "import", str(backup))
+    assert ran.code == 1
+    assert str(backup) in ran.err
+    assert said in ran.err
+    assert str(paths.config) not in ran.err
+    assert paths.config.read_bytes() == before
+
+
+def test_an_open_server_without_tokens_is_told_of(ccf: Run, ccf_process: Run) -> None:
+    ccf("tokens", "add")
+    ccf("config", "set", "server.host", "0.0.0.0")
+    for command in (("reset",), ("import", "-"), ("set", "tokens", "[]")):
+        ran = ccf_process("config", *command, given='{"server": {"host": "0.0.0.0"}}')
+        assert ran.code == 0
+        assert "goes on asking for the last tokens" in ran.err
+        assert ("`serve` will not start" in ran.err) is (command != ("reset",))
+        assert "goes on asking" not in ccf("config", "rollback").err
+    ccf("tokens", "remove", "1")
+    assert "goes on asking" not in ccf("config", "set", "server.port", "1").err

@@ -111,3 +111,14 @@ def test_a_running_server_uses_the_change_at_once(ccf: Run, chain: Callable[...,
     ccf("tokens", "add", "--note", "other")
     assert ccf("tokens", "remove", "1").code == 0
     assert status(token) == 401
+
+
+def test_the_last_token_of_an_open_server_is_not_removed(ccf: Run, configure: Configure) -> None:
+    configure('[server]\nhost = "0.0.0.0"\n' + THREE)
+    assert ccf("tokens", "remove", "1").code == 0
+    ran = ccf("tokens", "remove", "1", "2")
+    assert ran.code == 1
+    assert "tokens add" in ran.err
+    assert len(left(ccf)) == 2
+    ccf("config", "set", "server.host", "127.0.0.1")
+    assert ccf("tokens", "remove", "1", "2").code == 0

@@ -1,11 +1,15 @@
 """What another process writes is there for the server's next request."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
+import pytest
 
+from ccfallback.config.file import ConfigFile
 from ccfallback.simulator import scripted
 from tests.conftest import Chain, RunningProxy
 
@@ -67,3 +71,105 @@ def test_a_corrupt_state_file_is_set_aside_and_counts_as_empty(
     assert list(paths.state.parent.glob("state.json.corrupt-*"))
     assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == 1
     assert running.proxy.events("state.corrupt")
+
+
+def empty(config: Path) -> None:
+    config.write_text("")
+
+
+def blank(config: Path) -> None:
+    config.write_text("\n \n")
+
+
+def remove(config: Path) -> None:
+    config.unlink()
+
+
+def dangle(config: Path) -> None:
+    config.unlink()
+    config.symlink_to(config.with_name("nowhere"))
+
+
+def become_a_pipe(config: Path) -> None:
+    config.unlink()
+    os.mkfifo(config)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are POSIX")
+@pytest.mark.parametrize("damage", [empty, blank, remove, dangle, become_a_pipe])
+def test_a_config_that_is_gone_or_empty_keeps_the_last_good_one(
+    chain: Callable[..., Chain], damage: Callable[[Path], None]
+) -> None:
+    running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
+    config = running.proxy.paths.config
+    good = config.read_text()
+    damage(config)
+    for _ in range(2):
+        response = httpx.post(f"{running.url}/v1/messages", json=ASK)
+        assert response.headers["x-ccfallback-provider"] == "fallback1"
+    assert len(running.proxy.events("config.error")) == 1
+    config.unlink(missing_ok=True)
+    config.write_text(good.replace("fallback1", "renamed"))
+    response = httpx.post(f"{running.url}/v1/messages", json=ASK)
+    assert response.headers["x-ccfallback-provider"] == "renamed"
+
+
+def test_a_reset_by_command_is_live(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
+    ccfallback(running.proxy, "config", "reset")
+    providers = httpx.get(f"{running.url}/health").json()["providers"]
+    assert [provider["name"] for provider in providers] == ["anthropic-primary"]
+    assert running.proxy.events("config.error") == []
+
+
+def test_a_server_keeps_what_it_loads_as_a_version(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("well"))
+    config = running.proxy.paths.config
+    by_hand = config.read_text() + "\n[server]\nport = 9000\n"
+    config.write_text(by_hand)
+    assert httpx.post(f"{running.url}/v1/messages", json=ASK).status_code == 200
+    config.write_text("broken")
+    ccfallback(running.proxy, "config", "rollback")
+    assert config.read_text() == by_hand
+
+
+def test_a_server_that_others_reach_goes_on_asking_for_the_last_tokens(
+    chain: Callable[..., Chain],
+) -> None:
+    tokens = '\n[[tokens]]\ntoken = "let-me-in"\n'
+    running = chain(scripted.reply("well"))
+    live = running.proxy._background.proxy.services.live
+    config, url = running.proxy.paths.config, f"{running.url}/v1/messages"
+    good = config.read_text()
+    config.write_text(good + tokens)
+    assert httpx.post(url, json=ASK).status_code == 401
+    live.needs_tokens = True
+    for text in (good, good + "\n[log]\nlevel = 'warn'\n"):
+        config.write_text(text)
+        assert httpx.post(url, json=ASK).status_code == 401
+        shown = {"x-ccf-api-key": "let-me-in"}
+        assert httpx.post(url, json=ASK, headers=shown).status_code == 200
+    assert len(running.proxy.events("config.error")) == 2
+    config.write_text(good + tokens.replace("let-me-in", "another"))
+    assert httpx.post(url, json=ASK, headers=shown).status_code == 401
+    live.needs_tokens = False
+    config.write_text(good)
+    assert httpx.post(url, json=ASK).status_code == 200
+
+
+def test_an_unforeseen_error_while_reading_costs_no_request(
+    chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("with a secret in it")
+
+    monkeypatch.setattr(ConfigFile, "check", fail)
+    with running.proxy.paths.config.open("a") as file:
+        file.write("# new\n")
+    response = httpx.post(f"{running.url}/v1/messages", json=ASK)
+    assert response.headers["x-ccfallback-provider"] == "fallback1"
+    (record,) = running.proxy.events("config.error")
+    assert "MemoryError" in record["message"]
+    assert "secret" not in record["message"]

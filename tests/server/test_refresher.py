@@ -166,7 +166,7 @@ class ConfigSource:
     def stamp(self) -> int:
         return self.version
 
-    def load(self) -> Config:
+    def load(self, *, must_exist: bool = False) -> Config:
         self.loads += 1
         config = Config(server=Server(port=self.version))
         self.loading.set()

@@ -82,7 +82,7 @@ def config(context: DoctorContext) -> Iterator[Finding]:
         "no earlier version loads; `ccfallback config reset` starts over"
         if last is None
         else f"or `ccfallback config rollback {last.number}` restores the last version that loads, "
-        f"replaced {format_ago(last.time, context.now)}"
+        f"last used {format_ago(last.time, context.now)}"
     )
     yield error("config", fault.message, f"{fault.hint or 'fix it'}; {back}")
 
@@ -90,7 +90,7 @@ def config(context: DoctorContext) -> Iterator[Finding]:
 def permissions(context: DoctorContext) -> Iterator[Finding]:
     """Whether other users can read our files."""
     paths = context.session.paths
-    history = [version.path for version in context.session.config_file.history()]
+    history = [version.path for version in context.session.config_file.versions()]
     draft = DraftFile(paths.config).path
     logs = [numbered(paths.log, number) for number in (0, *rotations(paths.log))]
     records = [paths.state, *set_aside_files(paths.state), *logs]

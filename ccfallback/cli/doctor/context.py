@@ -80,7 +80,8 @@ class DoctorContext:
     @cached_property
     def _loaded(self) -> "Config | ConfigError":
         try:
-            return self.session.config()
+            # A diagnosis writes nothing, not even a version.
+            return self.session.config_file.load(keep=False)
         except ConfigError as error:
             return error
 
