@@ -26,7 +26,7 @@ from ccfallback.config.options import Option, options
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.events.records import EVENTS
-from ccfallback.rectify import NAMES
+from ccfallback.rectify import SWITCHES
 from ccfallback.server import routes as server
 from ccfallback.server.metrics import COUNTERS, GAUGES, HISTOGRAMS, PROCESS
 from ccfallback.simulator import scripted
@@ -61,7 +61,7 @@ def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
     assert re.search(rf"{row.flag.partition('/')[0]}\b", line)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_every_repair_is_documented(name: str) -> None:
     assert f"`{name}`" in section("### Repairs")
 
@@ -105,7 +105,7 @@ def block_under(title: str) -> str:
 
 def test_the_configuration_in_the_readme_loads() -> None:
     table = tomllib.loads(block_under("## Configuration"))
-    names = NAMES
+    names = SWITCHES
     config = schema.parse(table, formats=FORMATS, rectifiers=lambda: names)
     assert [provider.name for provider in config.providers] == ["spare"]
 

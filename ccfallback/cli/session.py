@@ -183,9 +183,9 @@ class ConfigBefore:
 
 def rectifier_names() -> list[str]:
     """The names that `[rectifier]` may switch."""
-    from ccfallback.rectify import NAMES
+    from ccfallback.rectify import SWITCHES
 
-    return list(NAMES)
+    return list(SWITCHES)
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -36,6 +36,7 @@ class Quirks:
         "json_schema",
         "how JSON of a given schema is requested; prompt does it in words",
     )
+    strict_schema: bool = option(boolean, True, "ask for `strict` where a schema fits it")
     extra_body: Mapping[str, Any] = option(table, {}, "a table of more members for every request")
 
     reasoning: str = option(choice(_REASONING), "none", "how thinking is requested")

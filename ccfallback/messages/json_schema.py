@@ -132,9 +132,13 @@ def valid(schema: Any) -> Schema:
 
 
 def plain(schema: Any) -> Schema:
-    """A valid schema with types, properties and descriptions only."""
-    made: Schema = rewrite(valid(schema), _plain)
-    return made
+    """A valid schema with types, properties, required, items, enum and description only.
+
+    Every part has one type: the first alternative is better than none, and a text may say
+    anything.
+    """
+    root = valid(schema)
+    return {**_plain(root, root, 0, 0), "type": "object"}
 
 
 def flat(schema: Any) -> Any:
@@ -279,17 +283,80 @@ _FORMS: Final[tuple[tuple[frozenset[str], Callable[[Any], bool]], ...]] = (
 )
 
 
-def _plain(part: Schema) -> Schema:
-    made = {key: value for key, value in part.items() if key in _PLAIN}
-    if made == part:
-        return part
-    if "type" not in made:
-        # The first alternative is better than none.
-        for key in COMBINATORS:
-            for variant in objects_in(part.get(key)):
-                if variant.get("type") not in (None, "null"):
-                    return {**variant, **made}
+_MOST_REFERENCES: Final = 3
+"""References that are followed one inside the other: a schema may contain itself."""
+
+
+def _plain(part: Any, root: Schema, depth: int, references: int) -> Schema:
+    if not isinstance(part, dict):
+        return {"type": "string"}
+    if depth > MAX_DEPTH:
+        return {"type": "object"}
+    target = resolve_reference(part.get("$ref"), root)
+    if target is not None:
+        references += 1
+        part = {**(target if references <= _MOST_REFERENCES else {"type": "object"}), **part}
+        part.pop("$ref")
+        return _plain(part, root, depth + 1, references)
+    part = _with_first_alternative(part)
+    made: Schema = {"type": _plain_type(part)}
+    if isinstance(part.get("description"), str):
+        made["description"] = part["description"]
+    choices = part.get("enum", [part["const"]] if "const" in part else None)
+    if _is_list(choices) and choices and all(map(_IS_OF_TYPE[made["type"]], choices)):
+        made["enum"] = choices
+    if made["type"] == "object":
+        properties = {
+            name: _plain(each, root, depth + 1, references)
+            for name, each in _properties(part).items()
+        }
+        required = [name for name in _required(part) if name in properties]
+        made |= {"properties": properties} if properties or "properties" in part else {}
+        made |= {"required": required} if required else {}
+    elif made["type"] == "array":
+        items = part.get("items", next(iter(objects_in(part.get("prefixItems"))), None))
+        made["items"] = _plain(items, root, depth + 1, references)
     return made
+
+
+def _with_first_alternative(part: Schema) -> Schema:
+    """A part with what its combinators add: all parts of `allOf`, and one of the others."""
+    made = {key: value for key, value in part.items() if key not in COMBINATORS}
+    for key in COMBINATORS:
+        variants = [each for each in objects_in(part.get(key)) if each.get("type") != "null"]
+        for variant in variants if key == "allOf" else variants[:1]:
+            together = {**_properties(variant), **_properties(made)}
+            demanded = _distinct([*_required(made), *_required(variant)])
+            made = {**variant, **made}
+            if together:
+                made |= {"properties": together, "required": demanded}
+    return made if made.keys().isdisjoint(COMBINATORS) else without_keywords(made, COMBINATORS)
+
+
+def _plain_type(part: Schema) -> str:
+    """The one type of a part; by its other keywords if it names none."""
+    kinds = part.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    named = [each for each in kinds if each in _IS_OF_TYPE]
+    if named:
+        return str(named[0])
+    if _properties(part):
+        return "object"
+    if "items" in part or "prefixItems" in part:
+        return "array"
+    choices = part["enum"] if _is_list(part.get("enum")) else [part.get("const")]
+    return next((kind for kind, fits in _IS_OF_TYPE.items() if all(map(fits, choices))), "string")
+
+
+_IS_OF_TYPE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": _is_number,
+    "array": _is_list,
+    "object": lambda value: isinstance(value, dict),
+}
+"""The types of a plain schema, and the values of each."""
 
 
 def _properties(schema: Schema) -> Schema:

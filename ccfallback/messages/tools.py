@@ -20,8 +20,10 @@ from ccfallback.messages.edit import (
     raw_with_members,
     without,
 )
+from ccfallback.messages.json_schema import rewrite
 from ccfallback.messages.turns import (
     TOOL_CHANGES,
+    is_same,
     kind_of,
     objects_in,
     places,
@@ -148,6 +150,57 @@ def _noted(block: Any) -> Any:
     if kind_of(block) != "tool_reference":
         return block
     return text_block(available_note(block.get("tool_name")))
+
+
+def called_names(body: Body) -> frozenset[str]:
+    """The names of the tools that the conversation has called or found, or that must be called."""
+    found = {string(body.get("tool_choice"), "name")}
+    for _, block in places(body.messages):
+        if kind_of(block) == "tool_use":
+            found.add(string(block, "name"))
+        elif kind_of(block) == "tool_result":
+            found.update(string(each, "tool_name") for each in objects_in(block.get("content")))
+    return frozenset(found - {""})
+
+
+def with_at_most_tools(body: Body, most: int) -> Body:
+    """The body with at most so many tools, in their order: those that the conversation uses, and
+    the first of the others."""
+    tools = body.get("tools")
+    if not isinstance(tools, list) or len(tools) <= most:
+        return body
+    used = called_names(body)
+    wanted = sorted(range(len(tools)), key=lambda index: string(tools[index], "name") not in used)
+    kept = sorted(wanted[:most])
+    return body.with_items("tools", [tools[index] for index in kept])
+
+
+def with_short_descriptions(body: Body, longest: int) -> Body:
+    """The body with no description of a tool, or of a part of its input, over this length."""
+
+    def shorten(tool: Any) -> Any:
+        if not isinstance(tool, dict):
+            return tool
+        made = _shortened(tool, longest)
+        schema = tool.get("input_schema")
+        shorter = rewrite(schema, lambda part: _shortened(part, longest))
+        return made if shorter is schema else {**made, "input_schema": shorter}
+
+    tools = body.get("tools")
+    made = list(map(shorten, tools)) if isinstance(tools, list) else []
+    if not made or is_same(made, tools):
+        return body
+    return body.with_items("tools", made)
+
+
+def _shortened(part: dict[str, Any], longest: int) -> dict[str, Any]:
+    """A part with its description cut after the last sentence or line that fits."""
+    description = string(part, "description")
+    if len(description) <= longest:
+        return part
+    cut = description[: longest - 1]
+    end = max(cut.rfind("\n"), cut.rfind(". ") + 1, longest // 2)
+    return {**part, "description": cut[:end].rstrip() if end > longest // 2 else cut + "…"}
 
 
 class ToolNames:

@@ -52,6 +52,12 @@ BY_NAME: Final[Mapping[str, tuple[Rule[Any], ...]]] = {
 NAMES: Final = tuple(BY_NAME)
 """The names of all repairs, in order."""
 
+PLAIN_FORM: Final = "plain_form"
+"""The name of the last resort for a refusal that no rule knows; see `rectify.plain_form`."""
+
+SWITCHES: Final = (*NAMES, PLAIN_FORM)
+"""What `[rectifier]` can switch off."""
+
 ROUNDS: Final = 3
 """How often lessons are applied: one repair may call for another, as when it moves a field to
 where the provider refuses it."""
@@ -92,7 +98,7 @@ def attempt(name: str, draft: RequestDraft, refusal: Refusal) -> Repaired | None
     """The repair of this name; `None` if it does not apply, or if the body is nested too deeply
     to be walked."""
     try:
-        return first_repair(BY_NAME[name], draft, refusal)
+        return first_repair(BY_NAME.get(name, ()), draft, refusal)
     except RecursionError:
         return None
 

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _NOISE: Final = re.compile(r"[`'\"\u2018\u2019\u201c\u201d]")
 _SPACE: Final = re.compile(r"\s+")
+_DIGITS: Final = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Rule(Generic[T]):
     """The lesson of a repair that has none of its own."""
     when: Callable[[RequestDraft], bool] = _always
     """Whether the request is one that this is about."""
+    most: int = 1
+    """How often one request may be repaired by rules of this name."""
 
 
 def first_repair(
@@ -89,6 +92,19 @@ def first_repair(
                 draft=without_idle_betas(draft, made.draft),
                 lesson=made.lesson or rule.lesson,
             )
+    return None
+
+
+def trigger(rules: Iterable[Rule[Any]], draft: RequestDraft, refusal: Refusal) -> object:
+    """What these rules read in a refusal, to be compared; `None` if it is about something else.
+
+    Positions and numbers in its text do not count: they differ where nothing else does.
+    """
+    for index, rule in enumerate(rules):
+        if rule.when(draft) and (found := rule.matches(refusal)):
+            if isinstance(found, re.Match):
+                return index, _DIGITS.sub("", found[0])
+            return index, found if isinstance(found, str | int | list | tuple | frozenset) else None
     return None
 
 

@@ -345,30 +345,30 @@ def _with_notes(result: Block) -> Block:
 def _alternate(draft: RequestDraft, _found: object) -> Repaired | None:
     """Merge messages of the same role in a row, and let the user carry system messages."""
     body, folded = _folded(draft.body)
-    messages, merged = _merged(body.messages)
-    first = _first_message(messages)
+    messages, count = merged(body.messages)
+    first = first_message(messages)
     return repaired(
         draft,
         body.with_items("messages", [*first, *messages]),
         folded,
-        describe(merged, "message", "merged with the one before"),
+        describe(count, "message", "merged with the one before"),
         describe(len(first), "first message", "added"),
     )
 
 
 def _begin_with_user(draft: RequestDraft, _found: object) -> Repaired | None:
-    first = _first_message(draft.body.messages)
+    first = first_message(draft.body.messages)
     messages = [*first, *draft.body.messages]
     return repaired_messages(draft, messages, describe(len(first), "first message", "added"))
 
 
-def _first_message(messages: Sequence[Any]) -> list[Any]:
+def first_message(messages: Sequence[Any]) -> list[Any]:
     """A message of the user, if the conversation begins with another role."""
     is_needed = bool(messages) and role_of(messages[0]) in ("assistant", "system")
     return [user_message(text_block("(start)"))] if is_needed else []
 
 
-def _merged(messages: Sequence[Any]) -> tuple[list[Any], int]:
+def merged(messages: Sequence[Any]) -> tuple[list[Any], int]:
     """Messages without the same role twice in a row; and how many were merged."""
     made: list[Any] = []
     for message in messages:

@@ -26,7 +26,7 @@ from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context, Services
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.record import describe_crash, milliseconds, upstream_text
-from ccfallback.server.repairs import Repairs
+from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import (
@@ -68,7 +68,8 @@ class Attempts:
     def __post_init__(self) -> None:
         self._betas = betas_of(self.context.headers)
         model = self.body.model[:LONGEST_MODEL]
-        self._repairs = Repairs(self.services, self.context, model, self.counts_tokens)
+        is_large = len(self.body.raw) >= LARGE
+        self._repairs = Repairs(self.services, self.context, model, self.counts_tokens, is_large)
 
     @property
     def failures(self) -> list[Failure]:
@@ -90,7 +91,7 @@ class Attempts:
             providers,
             self.health,
             is_final=is_final,
-            repair=self._repair,
+            repair=self._repairs.repair,
             backoff=lambda retry: backoff(retry, random),
             network_wait=network_wait,
         )
@@ -151,6 +152,12 @@ class Attempts:
         except Exception as error:
             # The result counts all the same.
             self._log_crash(error)
+        try:
+            if not result.outcome.ok:
+                result.outcome = await self._repairs.consider(provider, result.outcome)
+        except Exception as error:
+            # A rectifier that fails finds no repair.
+            self._log_crash(error)
         return result.outcome
 
     def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
@@ -162,16 +169,6 @@ class Attempts:
             self._repairs.confirm(provider)
         else:
             self._log_failure(result, attempt, step.draft.body)
-
-    def _repair(
-        self, provider: Provider, draft: RequestDraft, refusal: Outcome, used: frozenset[str]
-    ) -> tuple[str, RequestDraft] | None:
-        """Repair a refused request; a rectifier that fails is the same as none."""
-        try:
-            return self._repairs.repair(provider, draft, refusal, used)
-        except Exception as error:
-            self._log_crash(error)
-            return None
 
     def _log_crash(self, error: Exception) -> str:
         """Log an exception that no code expected, and return the words for it."""
@@ -190,7 +187,7 @@ class Attempts:
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
         key = await self._key(provider)
-        draft = self._repairs.apply_learned(provider, step.draft)
+        draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
         client_headers = context.headers

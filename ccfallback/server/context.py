@@ -17,6 +17,7 @@ from ccfallback.events.aggregate import Totals, metric_totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Deadline
 from ccfallback.policy.breaker import Limits
+from ccfallback.policy.learned import PlainFormRefusals
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
@@ -46,6 +47,7 @@ class Services:
     keys: "Keys"
     logins: "RefusedLogins"
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
+    plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
     totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before another attempt."""

@@ -10,7 +10,7 @@ from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
-from ccfallback.rectify import NAMES
+from ccfallback.rectify import SWITCHES
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
@@ -19,7 +19,7 @@ from ccfallback.wire import FORMATS
 
 def config_file(path: Path) -> ConfigFile:
     """The configuration file, with the names that this program knows."""
-    return ConfigFile(path, FORMATS, lambda: NAMES)
+    return ConfigFile(path, FORMATS, lambda: SWITCHES)
 
 
 class ConfigStore(Protocol):

@@ -1,14 +1,15 @@
 """The repairs of one request: after a provider has refused it, or before sending it there.
 
-A repair is confirmed when the provider accepts the repaired request. Then it is logged, and for a
-fallback the rejection is learned: the next request is repaired before it is sent.
+A repair is confirmed when the provider answers the repaired request. Then it is logged, and for a
+fallback the rejection is learned: the next request is repaired before it is sent. If no rule knows
+the refusal, the last resort is the plain form of the request.
 """
 
-import re
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
@@ -16,17 +17,71 @@ from ccfallback.policy import learned
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
-from ccfallback.policy.outcome import Outcome
-from ccfallback.rectify import CLIENTS_OWN, prevent, rectify, repaired_by_client
-from ccfallback.rectify.rule import Refusal, Repaired, difference
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.rectify import (
+    BY_NAME,
+    CLIENTS_OWN,
+    PLAIN_FORM,
+    plain_form,
+    prevent,
+    rectify,
+    repaired_by_client,
+)
+from ccfallback.rectify.narrowing import Narrowing
+from ccfallback.rectify.rule import Refusal, Repaired, difference, trigger
 from ccfallback.server.context import Context, Services
 from ccfallback.server.record import upstream_text
 from ccfallback.wire import FORMATS
 
-REPAIRABLE: Final = frozenset({400, 422})
-"""The statuses of a refusal that a repair may answer."""
+T = TypeVar("T")
 
-_DIGITS: Final = re.compile(r"\d+")
+LARGE: Final = 256 * 1024
+"""The bytes of a body from which on repairs are made in a thread: they walk all of it."""
+
+_HIDDEN: Final = {Fault.UNKNOWN_MODEL: frozenset({404}), Fault.UPSTREAM: frozenset({500, 501})}
+"""Faults and statuses behind which a refusal of the request may hide; its text tells."""
+
+_MAY_BE_A_TRIALS: Final = frozenset({Fault.REQUEST, Fault.UNKNOWN_MODEL, Fault.UPSTREAM})
+"""Faults that a request may have met because it lacked steps of the plain form."""
+
+
+@dataclass(slots=True)
+class _Made:
+    """A repair that is not confirmed yet."""
+
+    name: str
+    repaired: Repaired
+    trigger: object
+    """What its rule has read in the refusal."""
+
+    @property
+    def lesson(self) -> LearnedRejection | None:
+        """What it teaches if it is right."""
+        text = self.repaired.lesson
+        return LearnedRejection(self.name, "", text, 0.0) if text else None
+
+
+@dataclass(slots=True)
+class _AtProvider:
+    """The repairs of the request at one provider."""
+
+    given: RequestDraft | None = None
+    """The draft that was prepared last, before and after that."""
+    prepared: RequestDraft | None = None
+    applied: list[LearnedRejection] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """The repairs that were made after refusals, in order."""
+    made: list[_Made] = field(default_factory=list)
+    found: tuple[str, RequestDraft] | None = None
+    """The next repair, found and not yet asked for."""
+    lesson: LearnedRejection | None = None
+    """The lesson that the plain form is needed."""
+    full: RequestDraft | None = None
+    """The draft with all steps that the lesson names, if the draft that was sent lacks some."""
+    left_out: frozenset[str] = frozenset()
+    """The steps that it lacks, or has lacked."""
+    changed: tuple[str, ...] = ()
+    """The steps of the plain form that have changed the draft."""
 
 
 @dataclass(slots=True)
@@ -37,97 +92,223 @@ class Repairs:
     context: Context
     model: str
     is_side: bool = False
-    """Whether the request is for a side endpoint: those learn nothing."""
-    _made: dict[str, list[tuple[str, Repaired]]] = field(default_factory=dict)
-    """Repairs that are not confirmed yet, with their rectifiers."""
-    _applied: dict[str, list[LearnedRejection]] = field(default_factory=dict)
-    _refusals: dict[str, Refusal] = field(default_factory=dict)
-    """The last refusal of each provider."""
+    """Whether the request is for a side endpoint: those neither learn nor use what is learned."""
+    is_large: bool = False
+    """Whether its body is so large that no repair may be made on the event loop."""
+    _providers: dict[str, _AtProvider] = field(default_factory=dict)
 
-    def apply_learned(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
+    async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """Repair a draft before sending it, where the provider is known to refuse it."""
-        rules = self.context.config.rectifiers
-        state = self.services.breakers.state(provider.name)
-        if provider.primary or not rules.enabled or not state.learned:
-            return draft
-        valid = learned.still_valid(state.learned, self.services.breakers.clock())
-        for_model = [each for each in valid if each.model == self.model]
-        if not for_model:
-            return draft
-        draft, applied = prevent(with_quirks(provider, draft), for_model, skip=rules.off)
-        self._applied[provider.name] = applied
-        return draft
+        here = self._at(provider)
+        if here.given is not draft:
+            prepared = draft
+            if lessons := self._lessons(provider):
+                prepared = await self._run(self._apply, provider, draft, lessons, here)
+            here.given, here.prepared = draft, prepared
+        assert here.prepared is not None
+        return here.prepared
 
     def learned_for(self, provider: Provider) -> list[str]:
         """The names of the repairs that were made before the request was sent."""
-        return list(dict.fromkeys(each.rectifier for each in self._applied.get(provider.name, ())))
+        return list(dict.fromkeys(each.rectifier for each in self._at(provider).applied))
 
-    def repair(
-        self, provider: Provider, draft: RequestDraft, outcome: Outcome, used: frozenset[str]
-    ) -> tuple[str, RequestDraft] | None:
-        """Repair a refused draft with a rectifier not yet used; see `policy.failover.Repair`."""
+    async def consider(self, provider: Provider, outcome: Outcome) -> Outcome:
+        """Find a repair for what was sent last; the outcome, which is a refusal if there is one."""
+        here = self._at(provider)
         rules = self.context.config.rectifiers
-        if not rules.enabled or outcome.status not in REPAIRABLE:
-            return None
-        refusal = Refusal(outcome.status, outcome.message, outcome.code)
-        if provider.primary and repaired_by_client(refusal):
-            return None
-        self._compare(provider, refusal)
-        # The refusal is about what is left after the repairs that were made before sending.
-        before = with_quirks(provider, self.apply_learned(provider, draft))
-        skip = used | rules.off | (CLIENTS_OWN if provider.primary else frozenset())
-        found = rectify(before, refusal, skip=skip)
+        if not rules.enabled or here.prepared is None or not self._may_repair(provider, outcome):
+            return outcome
+        refusal = Refusal(outcome.status or 0, outcome.message, outcome.code)
+        found = await self._run(self._find, provider, refusal, here)
         if found is None:
-            return None
-        name, repaired = found
-        self._made.setdefault(provider.name, []).append(found)
-        error = upstream_text(outcome.message, body=draft.body)
+            return outcome
+        name, repaired, before = found
+        error = await self._run(upstream_text, outcome.message, (), before.body)
+        here.names.append(name)
+        here.found = (name, repaired.draft)
+        # The lessons are part of it already.
+        here.given = here.prepared = repaired.draft
         self._log(
             events.RectifierAttempt(
                 provider=provider.name,
                 rectifier=name,
                 changed=repaired.changed,
-                **difference(before, repaired.draft),
+                **await self._run(difference, before, repaired.draft),
                 error=error,
             ),
             f"{provider.name} refused the request ({error}); "
             f"repaired by {name}: {repaired.changed}",
         )
-        return name, repaired.draft
+        return replace(outcome, fault=Fault.REQUEST)
 
-    def _compare(self, provider: Provider, refusal: Refusal) -> None:
-        """Confirm the repairs if the provider refuses something else now, else forget them."""
-        before = self._refusals.get(provider.name)
-        self._refusals[provider.name] = refusal
-        if before is not None and _without_numbers(before) == _without_numbers(refusal):
-            self._made.pop(provider.name, None)
-        else:
-            self.confirm(provider)
+    def repair(
+        self, provider: Provider, _draft: RequestDraft, _outcome: Outcome, _used: frozenset[str]
+    ) -> tuple[str, RequestDraft] | None:
+        """The repair that was found for a refused draft; see `policy.failover.Repair`."""
+        here = self._at(provider)
+        found, here.found = here.found, None
+        return found
 
     def confirm(self, provider: Provider) -> None:
-        """Log and learn the repairs: the provider has accepted the request as it is now."""
-        now = self.services.breakers.clock()
-        for name, repaired in self._made.pop(provider.name, []):
-            lesson = None if provider.primary or self.is_side else repaired.lesson
+        """Log and learn the repairs: the provider has answered the request as it is now."""
+        here = self._at(provider)
+        may_learn = not provider.primary and not self.is_side
+        made, here.made = here.made, []
+        for each in made:
+            lesson = each.repaired.lesson if may_learn else None
             self._log(
                 events.RectifierApplied(
                     provider=provider.name,
-                    rectifier=name,
-                    changed=repaired.changed,
+                    rectifier=each.name,
+                    changed=each.repaired.changed,
                     learned=lesson is not None,
                 ),
-                f"{provider.name} accepted the repair {name}: {repaired.changed}"
+                f"{provider.name} accepted the repair {each.name}: {each.repaired.changed}"
                 + ("; remembered for a day" if lesson is not None else ""),
             )
-            if lesson is not None:
-                learn = partial(
-                    learned.remember, rectifier=name, model=self.model, text=lesson, now=now
-                )
-                self._change(provider, learn)
-        applied = self._applied.pop(provider.name, [])
-        expiring = [each for each in applied if each.needs_renewal(now)]
-        if expiring and not self.is_side:
-            self._change(provider, partial(learned.renew, used=expiring, now=now))
+            if lesson is not None and each.name != PLAIN_FORM:
+                self._learn(provider, each.name, lesson)
+        if may_learn:
+            self._narrow(provider, here)
+
+    # --- What is learned ---
+
+    def _lessons(self, provider: Provider) -> tuple[LearnedRejection, ...]:
+        """What is known of the provider for this model."""
+        if provider.primary or self.is_side or not self.context.config.rectifiers.enabled:
+            return ()
+        rejections = self.services.breakers.state(provider.name).learned
+        if not rejections:
+            return ()
+        return learned.about(rejections, provider, self.services.breakers.clock(), self.model)
+
+    def _apply(
+        self,
+        provider: Provider,
+        draft: RequestDraft,
+        lessons: tuple[LearnedRejection, ...],
+        here: _AtProvider,
+    ) -> RequestDraft:
+        off = self.context.config.rectifiers.off
+        draft = with_quirks(provider, draft)
+        draft, here.applied = prevent(draft, lessons, skip=off)
+        here.lesson = next((each for each in lessons if each.rectifier == PLAIN_FORM), None)
+        if here.lesson is None or PLAIN_FORM in off:
+            return draft
+        known = Narrowing.parse(here.lesson.text)
+        full, changed = plain_form.apply(draft, known.steps)
+        here.applied += [here.lesson] if changed else []
+        if not self._is_hopeless(provider):
+            here.left_out = known.to_leave_out(changed)
+        if not here.left_out:
+            return full
+        here.full = full
+        return plain_form.apply(draft, known.steps - here.left_out)[0]
+
+    def _narrow(self, provider: Provider, here: _AtProvider) -> None:
+        """Learn which steps of the plain form the provider needs."""
+        old = here.lesson
+        known = Narrowing.parse(old.text) if old is not None else None
+        if here.changed:
+            new = Narrowing.begin(here.changed, known)
+        elif here.left_out and known is not None:
+            new = known.after(here.left_out, accepted=here.full is not None)
+        else:
+            return
+        here.changed, here.left_out = (), frozenset()
+        if old is None:
+            self._learn(provider, PLAIN_FORM, new.text)
+        else:
+            # Nothing is learned anew, so it ends when the lesson would have ended.
+            lesson = replace(old, text=new.text) if new.steps else None
+            self._change(provider, partial(learned.revise, old=old, new=lesson))
+
+    def _learn(self, provider: Provider, name: str, text: str) -> None:
+        now = self.services.breakers.clock()
+        lesson = learned.learn(provider, name, self.model, text, now)
+        self._change(provider, partial(learned.remember, new=lesson, now=now))
+
+    # --- What a refusal calls for ---
+
+    def _may_repair(self, provider: Provider, outcome: Outcome) -> bool:
+        if outcome.status is None:
+            return False
+        if outcome.fault is Fault.REQUEST or provider.primary:
+            return outcome.fault is Fault.REQUEST
+        here = self._at(provider)
+        if here.full is not None and outcome.fault in _MAY_BE_A_TRIALS:
+            return True
+        return bool(outcome.message) and outcome.status in _HIDDEN.get(outcome.fault, ())
+
+    def _find(
+        self, provider: Provider, refusal: Refusal, here: _AtProvider
+    ) -> tuple[str, Repaired, RequestDraft] | None:
+        """The name of a repair, the repair, and the draft that was refused."""
+        assert here.prepared is not None
+        if here.full is not None:
+            # It lacked too many steps, or the provider is down. Either way it gets the plain form.
+            repaired, here.full = Repaired(here.full, "back to the plain form"), None
+            here.made.append(_Made(PLAIN_FORM, repaired, None))
+            return PLAIN_FORM, repaired, here.prepared
+        if provider.primary and repaired_by_client(refusal):
+            return None
+        off = self.context.config.rectifiers.off
+        before = with_quirks(provider, here.prepared)
+        # A repair after which the provider says the same again has repaired nothing.
+        right = [each for each in here.made if not _is_still_wrong(each, before, refusal)]
+        is_known = len(right) < len(here.made) or any(
+            _trigger(name, before, refusal) is not None for name in off
+        )
+        here.made = right
+        skip = off | {name for name in here.names if here.names.count(name) >= _most(name)}
+        if provider.primary:
+            skip |= CLIENTS_OWN
+        if found := rectify(before, refusal, skip=skip):
+            name, repaired = found
+            # It may have moved something to where the provider is known to refuse it.
+            lessons = (*here.applied, *(each.lesson for each in right if each.lesson is not None))
+            draft, _ = prevent(repaired.draft, lessons, skip=off)
+            repaired = replace(repaired, draft=draft)
+            here.made.append(_Made(name, repaired, _trigger(name, before, refusal)))
+            return name, repaired, before
+        if is_known or provider.primary or self.is_side or PLAIN_FORM in off:
+            return None
+        return self._find_plain(provider, refusal, here, before)
+
+    def _find_plain(
+        self, provider: Provider, refusal: Refusal, here: _AtProvider, before: RequestDraft
+    ) -> tuple[str, Repaired, RequestDraft] | None:
+        if not plain_form.may_help(refusal):
+            return None
+        if here.changed:
+            here.changed = ()
+            now = self.services.breakers.clock()
+            self.services.plain_form_refusals.add(provider, self.model, now)
+            return None
+        if self._is_hopeless(provider):
+            return None
+        draft, changed = plain_form.apply(before)
+        if not changed:
+            return None
+        here.changed = changed
+        repaired = Repaired(draft, f"reduced to the plain form: {', '.join(changed)}", "")
+        here.made.append(_Made(PLAIN_FORM, repaired, None))
+        return PLAIN_FORM, repaired, before
+
+    def _is_hopeless(self, provider: Provider) -> bool:
+        now = self.services.breakers.clock()
+        return self.services.plain_form_refusals.holds(provider, self.model, now)
+
+    # --- Tools ---
+
+    def _at(self, provider: Provider) -> _AtProvider:
+        return self._providers.setdefault(provider.name, _AtProvider())
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function that may walk the whole body, in a thread if that takes long."""
+        if self.is_large:
+            return await asyncio.to_thread(function, *args)
+        return function(*args)
 
     def _log(self, event: events.Event, message: str) -> None:
         level = events.SIDE_LEVEL if self.is_side else None
@@ -151,6 +332,14 @@ def with_quirks(provider: Provider, draft: RequestDraft) -> RequestDraft:
     return replace(draft, quirks=provider.quirks)
 
 
-def _without_numbers(refusal: Refusal) -> str:
-    """The text of a refusal without the positions and numbers in it."""
-    return _DIGITS.sub("", refusal.text)
+def _trigger(name: str, draft: RequestDraft, refusal: Refusal) -> object:
+    return trigger(BY_NAME.get(name, ()), draft, refusal)
+
+
+def _is_still_wrong(made: _Made, draft: RequestDraft, refusal: Refusal) -> bool:
+    found = _trigger(made.name, draft, refusal)
+    return found is not None and found == made.trigger
+
+
+def _most(name: str) -> int:
+    return max((rule.most for rule in BY_NAME.get(name, ())), default=1)

@@ -183,14 +183,15 @@ def _parse_learned(value: Any) -> tuple[LearnedRejection, ...]:
     for entry in value if isinstance(value, list) else ():
         table = _mapping(entry)
         rectifier, model, text = (table.get(key) for key in ("rectifier", "model", "message"))
-        until = _seconds(table.get("until"))
+        until, fingerprint = _seconds(table.get("until")), table.get("fingerprint")
         if (
             isinstance(rectifier, str)
             and isinstance(model, str)
             and isinstance(text, str)
             and until is not None
         ):
-            found.append(LearnedRejection(rectifier, model, text, until))
+            subject = fingerprint if isinstance(fingerprint, str) else ""
+            found.append(LearnedRejection(rectifier, model, text, until, subject))
     return tuple(found)
 
 
@@ -213,6 +214,7 @@ def _encode_states(states: Mapping[str, BreakerState], existing: Any) -> dict[st
                     "model": _text(rejection.model),
                     "message": _text(rejection.text),
                     "until": _milliseconds(rejection.until),
+                    "fingerprint": rejection.fingerprint,
                 }
                 for rejection in state.learned
             ]

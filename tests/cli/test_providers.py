@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from ccfallback.config.file import ConfigFile
 from ccfallback.paths import Paths
+from ccfallback.policy.fingerprint import fingerprint
+from ccfallback.wire import FORMATS
 from tests.cli.conftest import Ran, Run
 
 TIMEOUTS = {"connect": 10.0, "first_byte": 30.0, "non_streaming": 600.0, "idle": 90.0}
@@ -304,7 +307,11 @@ def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
 ) -> None:
     until = round(time() * 1000) + 3_600_000
     lesson = {"rectifier": "extra_fields", "model": "m", "message": "x: refused", "until": until}
-    state = {"consecutiveFailures": 3, "learned": [lesson]}
+    provider = ConfigFile(paths.config, FORMATS, lambda: ()).load().provider("two")
+    assert provider is not None
+    kept = {**lesson, "fingerprint": fingerprint(provider)}
+    gone = {**kept, "message": "y: refused", "fingerprint": "of another server"}
+    state = {"consecutiveFailures": 3, "learned": [kept, gone]}
     paths.state.parent.mkdir(parents=True, exist_ok=True)
     paths.state.write_bytes(msgspec.json.encode({"version": 1, "providers": {"two": state}}))
     assert ccf("breaker", "reset", "two").code == 0
@@ -312,6 +319,6 @@ def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
     assert shown["learned"] == [lesson]
     assert shown["state"]["consecutiveFailures"] == 0
     assert "x: refused" in ccf("providers", "show", "two").out
-    assert ccf("providers", "forget", "two", "--json").json == {"forgotten": {"two": 1}}
+    assert ccf("providers", "forget", "two", "--json").json == {"forgotten": {"two": 2}}
     assert ccf("providers", "show", "two", "--json").json["provider"]["learned"] == []
     assert "nothing to forget" in ccf("providers", "forget", "two").err

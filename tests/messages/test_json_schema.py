@@ -187,6 +187,58 @@ def test_a_plain_schema_has_types_and_properties() -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({}, {"type": "string"}),
+        (True, {"type": "string"}),
+        ({"description": "any value"}, {"type": "string", "description": "any value"}),
+        ({"type": ["string", "null"]}, {"type": "string"}),
+        ({"type": ["null", "integer"], "minimum": 1}, {"type": "integer"}),
+        ({"enum": [1, 2]}, {"type": "integer", "enum": [1, 2]}),
+        ({"enum": ["a", 1]}, {"type": "string"}),
+        ({"const": "a"}, {"type": "string", "enum": ["a"]}),
+        ({"properties": {"x": {}}}, {"type": "object", "properties": {"x": {"type": "string"}}}),
+        ({"type": "array"}, {"type": "array", "items": {"type": "string"}}),
+        ({"type": "array", "items": True}, {"type": "array", "items": {"type": "string"}}),
+        (
+            {"prefixItems": [{"type": "number"}, {}]},
+            {"type": "array", "items": {"type": "number"}},
+        ),
+        (
+            {"$ref": "#/$defs/d", "description": "e"},
+            {"type": "object", "properties": {"b": {"type": "integer"}}, "description": "e"},
+        ),
+        (
+            {
+                "allOf": [
+                    {"properties": {"a": {}}, "required": ["a"]},
+                    {"properties": {"b": {}}, "required": ["c"]},
+                ]
+            },
+            {
+                "type": "object",
+                "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+                "required": ["a"],
+            },
+        ),
+    ],
+)
+def test_every_part_of_a_plain_schema_has_one_type(part: Any, expected: Any) -> None:
+    schema = {
+        "properties": {"x": part},
+        "$defs": {"d": {"type": "object", "properties": {"b": {"type": "integer"}}}},
+    }
+    assert json_schema.plain(schema)["properties"]["x"] == expected
+
+
+def test_a_plain_schema_ends_where_a_schema_contains_itself() -> None:
+    tree = {"properties": {"left": {"$ref": "#/$defs/t"}, "right": {"$ref": "#/$defs/t"}}}
+    made = json_schema.plain({**tree, "$defs": {"t": tree}})
+    assert len(repr(made)) < 2000
+    assert "$ref" not in repr(made)
+
+
+@pytest.mark.parametrize(
     ("schema", "keywords", "expected"),
     [
         ({"const": 1}, {"const"}, {"enum": [1]}),

@@ -331,7 +331,7 @@ def test_a_log_that_fails_changes_no_outcome(name: str, monkeypatch: pytest.Monk
 
 
 def test_a_rectifier_that_fails_repairs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfallback.server.repairs.Repairs.repair", crash)
+    monkeypatch.setattr("ccfallback.server.repairs.rectify", crash)
     ran = run(whole(b"", 400), whole(), providers=(FALLBACK, PRIMARY))
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "one"

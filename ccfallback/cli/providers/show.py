@@ -51,7 +51,7 @@ def show_one(
         health_json,
     )
     from ccfallback.policy.breaker import Limits
-    from ccfallback.policy.learned import still_valid
+    from ccfallback.policy.learned import about
 
     session = session_of(ctx)
     config = session.config()
@@ -67,7 +67,7 @@ def show_one(
             "message": lesson.text,
             "until": round(lesson.until * 1000),
         }
-        for lesson in still_valid(state.learned, now)
+        for lesson in about(state.learned, provider, now)
     ]
     value = {
         **facts,

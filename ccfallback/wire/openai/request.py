@@ -12,14 +12,13 @@ import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
+from ccfallback.messages.output_format import SCHEMA_IN_WORDS, answer_schema
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.tools import ToolNames
 from ccfallback.messages.turns import blocks_of
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai import history, reasoning, tools
 from ccfallback.wire.openai.history import Message, Part, is_text, text_part
-
-_SCHEMA_IN_WORDS: Final = "Answer with JSON that follows this schema, and with nothing else:\n"
 
 
 def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
@@ -54,7 +53,7 @@ def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
         raise Unconvertible("no message of it can be sent")
     thinking = reasoning.ThinkingRequest.of(body)
     max_tokens = _max_tokens(body.get("max_tokens"), quirks)
-    schema = _schema(body)
+    schema = answer_schema(body)
     members: dict[str, Any] = {
         "model": model,
         "messages": _with_system(_system_parts(body, schema, quirks), messages, quirks),
@@ -102,7 +101,7 @@ def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> 
     blocks = blocks_of(without_billing(body).get("system"))
     parts = [part for part in history.parts_of(blocks, quirks) if is_text(part)]
     if schema is not None and quirks.response_format != "json_schema":
-        parts.append(text_part(_SCHEMA_IN_WORDS + msgspec.json.encode(schema).decode()))
+        parts.append(text_part(SCHEMA_IN_WORDS + msgspec.json.encode(schema).decode()))
     return parts
 
 
@@ -147,24 +146,13 @@ _STEERING: Final[tuple[tuple[str, Callable[[Quirks], bool]], ...]] = (
 )
 
 
-def _schema(body: Body) -> dict[str, Any] | None:
-    """The schema that the answer has to follow, from the current member or the older one."""
-    config = body.get("output_config")
-    newer = config.get("format") if isinstance(config, dict) else None
-    for form in (newer, body.get("output_format")):
-        if isinstance(form, dict) and isinstance(form.get("schema"), dict):
-            schema: dict[str, Any] = form["schema"]
-            return schema
-    return None
-
-
 def _response_format(schema: dict[str, Any] | None, quirks: Quirks) -> dict[str, Any]:
     if schema is None or quirks.response_format == "prompt":
         return {}
     if quirks.response_format == "json_object":
         return {"response_format": {"type": "json_object"}}
     wanted: dict[str, Any] = {"name": "output", "schema": schema}
-    if tools.is_strict(schema):
+    if quirks.strict_schema and tools.is_strict(schema):
         wanted["strict"] = True
     return {"response_format": {"type": "json_schema", "json_schema": wanted}}
 
