@@ -103,3 +103,7 @@ def fields_of(event: bytes) -> Iterator[tuple[bytes, bytes]]:
 def event(name: str, data: bytes) -> bytes:
     """An event on the wire; `data` is one line."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+PING: Final = event("ping", b'{"type": "ping"}')
+"""A sign of life, which may come between any two events."""

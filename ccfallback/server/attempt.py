@@ -4,30 +4,28 @@ An `Attempt` ends before anything has been sent to the client: with a whole answ
 its commit point, or with a fault. So another provider may still be tried.
 """
 
+import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
+from ccfallback.messages.body_kind import BodyKind, BodyStart, last_json
 from ccfallback.messages.errors import UpstreamError, plain_text
+from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.redact import is_secret_header, scrub
-from ccfallback.server.context import Context, Services
-from ccfallback.server.stream import (
-    EMPTY,
-    EVENT_STREAM,
-    BrokenResponse,
-    EventStream,
-    StreamTimeouts,
-    UpstreamResponse,
-)
+from ccfallback.server.context import Context, Services, login_token
+from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
+from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
 from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import WireFormat, WireRequest
@@ -43,9 +41,13 @@ ERROR_BODY_SECONDS: Final = 5.0
 MAX_ERROR_BODY: Final = 4 * 1024 * 1024
 """How many decoded bytes of such a body to read."""
 
-LOGIN_TOKEN: Final = b"sk-ant-oat"
+MAX_ON_LOOP: Final = 1024 * 1024
+"""A longer answer is decoded in a thread: meanwhile other requests move on."""
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"})
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Attempt:
         limits: Timeouts,
         *,
         is_side: bool = False,
+        is_total: bool = False,
     ) -> None:
         self.request = request
         self._services = services
@@ -105,7 +108,9 @@ class Attempt:
         """The client's body, repaired perhaps: the answer has to fit it."""
         self._names = draft.names
         self._limits = limits
-        self._timeouts = StreamTimeouts(limits, len(request.body))
+        self._timeouts = AttemptTimeouts(
+            limits, len(request.body), is_stream=self._body.stream, is_total=is_total
+        )
 
     async def make(self, transport: Transport) -> AttemptResult:
         """Send the request and read the answer up to the commit point."""
@@ -130,15 +135,11 @@ class Attempt:
 
     async def _send(self, transport: Transport) -> UpstreamResponse:
         """Send the request and wait for the response's headers."""
-        if self._body.stream:
-            name, seconds = "first_byte", self._timeouts.first_byte
-        else:
-            name, seconds = "non_streaming", self._limits.non_streaming
         watch, prepared = self._context.watch, self.request
         request = UpstreamRequest(
             prepared.url, prepared.headers, prepared.body, self._limits.connect
         )
-        response = await watch.wait(transport.send(request), name, seconds)
+        response = await watch.wait(transport.send(request), *self._timeouts.headers())
         try:
             return UpstreamResponse(response, watch)
         except BrokenResponse:
@@ -152,10 +153,29 @@ class Attempt:
             return self._failed(Fault.UPSTREAM, f"invalid status {status}")
         if status >= 300:
             return await self._read_refusal(response)
-        is_stream = media_type == EVENT_STREAM or (
-            self._body.stream and "json" not in media_type and "html" not in media_type
-        )
-        return await (self._read_stream(response) if is_stream else self._read_whole(response))
+        start = await self._read_start(response)
+        match start.kind:
+            case BodyKind.EVENTS:
+                is_stream = True
+            case BodyKind.JSON | BodyKind.PAGE:
+                is_stream = False
+            case _:
+                is_stream = media_type == EVENT_STREAM or (
+                    self._body.stream and "json" not in media_type and "html" not in media_type
+                )
+        read = self._read_stream if is_stream else self._read_whole
+        return await read(response, start.raw)
+
+    async def _read_start(self, response: UpstreamResponse) -> BodyStart:
+        """Read until the body shows what it is, which its type may say wrongly."""
+        start, timeouts = BodyStart(), self._timeouts
+        while start.kind is None:
+            chunk = await response.read_within(*timeouts.next_read())
+            timeouts.note(chunk)
+            start.feed(chunk)
+            if start.size > MAX_WHOLE:
+                raise BrokenResponse("an answer without an end")
+        return start
 
     async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
         """Read an error response, with as much of its body as comes soon."""
@@ -188,29 +208,34 @@ class Attempt:
         )
         return self._result(outcome, response, raw)
 
-    async def _read_whole(self, response: UpstreamResponse) -> AttemptResult:
+    async def _read_whole(self, response: UpstreamResponse, start: bytes) -> AttemptResult:
         """Read a whole answer, whether or not the client wants a stream."""
-        raw = await response.read_all("idle", self._limits.idle)
-        whole = self._wire.whole(raw, self._body, self._provider)
+        raw = await response.read_rest(self._timeouts.next_read, start)
+        return await self._take_whole(response, raw)
+
+    async def _take_whole(self, response: UpstreamResponse, raw: bytes) -> AttemptResult:
+        raw = raw.removeprefix(BOM)
+        whole = await _off_loop(self._wire.whole, raw, self._body, self._provider)
         if whole.error is not None:
             return self._not_an_answer(response, whole.error, raw)
-        body, media_type = whole.body, None
+        body = whole.body
+        media_type = None if "json" in response.media_type else "application/json"
         if self._names:
             body = rename_tools(body, self._names)
         if self._body.stream:
-            body, media_type = to_events(body), EVENT_STREAM
+            body, media_type = await _off_loop(to_events, body), EVENT_STREAM
         outcome = Outcome(Fault.NONE, status=response.status, usage=whole.usage)
         result = self._result(outcome, response, body)
         result.media_type = media_type
         result.signatures = whole.signatures
         return result
 
-    async def _read_stream(self, response: UpstreamResponse) -> AttemptResult:
+    async def _read_stream(self, response: UpstreamResponse, start: bytes) -> AttemptResult:
         """Read a stream up to its commit point; all of it if the client wants a whole message."""
         filters: list[EventFilter] = []
         if self._names:
             filters.append(ToolRenamer(self._names))
-        if self._body.stream:
+        if self._body.stream and self._context.is_claude_code:
             filters.append(BlockStopHolder())
         translator = self._wire.stream(self._body, self._provider, filters)
         # Only the headers: a stream must not keep the request's body in memory.
@@ -218,7 +243,10 @@ class Attempt:
         stream = EventStream(
             response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
         )
-        begun = await stream.begin()
+        begun = await stream.begin(start)
+        if stream.failure and stream.error is None and (tail := last_json(stream.raw)):
+            # Behind its events there is a whole answer, or an error.
+            return await self._take_whole(response, tail)
         if stream.failure:
             error, reason = stream.error, ""
             if error is None:
@@ -232,7 +260,7 @@ class Attempt:
             result.stream = stream
         else:
             outcome = Outcome(Fault.NONE, status=response.status, usage=stream.usage)
-            result = self._result(outcome, response, to_message(begun))
+            result = self._result(outcome, response, await _off_loop(to_message, begun))
             result.media_type = "application/json"
         result.signatures = stream.signatures
         return result
@@ -261,17 +289,14 @@ class Attempt:
     def _login_fault(self, status: int) -> Fault | None:
         """Return what a 401 of the primary means for the login token that the client has sent.
 
-        Only this server knows whether the token was refused before. The refusals of a side endpoint
-        are not remembered: the client never sees them, so it does not refresh its login.
+        Only this server knows whether the client has seen a refusal of the token before.
         """
         if self._is_side or status != 401 or not self._provider.primary or self._provider.key:
             return None
-        values = (value for name, value in self._context.headers if name == b"authorization")
-        tokens = (bare_credential(value) for value in values)
-        token = next((token for token in tokens if token.startswith(LOGIN_TOKEN)), None)
+        token = login_token(self._context.headers)
         if token is None:
             return None
-        refused = self._services.logins.first_refusal(token)
+        refused = self._services.logins.refused_at(token)
         if refused is None:
             return Fault.LOGIN
         # A request from before the client could know says nothing new about the primary.
@@ -316,6 +341,13 @@ class Attempt:
     def secrets(self) -> tuple[str, ...]:
         """Everything in the request that an upstream might quote, and that must not be logged."""
         return secrets_in(self._context.headers, self.request.headers, self._provider)
+
+
+async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:
+    """Call a function of an answer's bytes, in a thread if they are many."""
+    if len(raw) <= MAX_ON_LOOP:
+        return function(raw, *args)
+    return await asyncio.to_thread(function, raw, *args)
 
 
 def secrets_in(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:

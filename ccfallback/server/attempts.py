@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from random import random
 from time import monotonic
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from ccfallback.addresses import address, host_of
 from ccfallback.config.model import Provider, Timeouts
@@ -34,6 +34,12 @@ from ccfallback.wire.headers import (
     with_betas,
 )
 from ccfallback.wire.privacy import body_for
+
+SHARE_OF_THE_TIME: Final = 0.6
+"""How much of the time that the client waits for a whole answer one provider may take."""
+
+MOST_OF_THE_TIME: Final = 0.6
+"""If the client leaves after this much of a provider's time, the provider was too slow."""
 
 
 class CannotSend(Exception):
@@ -64,9 +70,15 @@ class Attempts:
     _betas: tuple[str, ...] = field(init=False)
     """The client's own flags."""
     _repairs: Repairs = field(init=False)
+    _share: float | None = field(init=False)
+    """Seconds that each provider may take for a whole answer."""
+    _current: tuple[Try | None, float] = (None, 0.0)
+    """The attempt that is being made, and when it began by the monotonic clock."""
 
     def __post_init__(self) -> None:
         self._betas = betas_of(self.context.headers)
+        timeout = None if self.body.stream else self.context.client_timeout
+        self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
         model = self.body.model[:LONGEST_MODEL]
         is_large = len(self.body.raw) >= LARGE
         self._repairs = Repairs(self.services, self.context, model, self.counts_tokens, is_large)
@@ -134,6 +146,7 @@ class Attempts:
             services.breakers.hurry()
         attempt = None
         began = monotonic()
+        self._current = step, began
         try:
             self._log_attempt(step)
             attempt = await self._prepare(step)
@@ -145,6 +158,7 @@ class Attempts:
             outcome = Outcome(Fault.UPSTREAM, self._log_crash(error))
             seconds = monotonic() - began
             result = AttemptResult(provider, outcome, seconds, sent=attempt is not None)
+        self._current = None, began
         self.results.append(result)
         self.sent += result.sent
         try:
@@ -215,6 +229,7 @@ class Attempts:
             request,
             self.timeouts(provider),
             is_side=self.counts_tokens,
+            is_total=self._share is not None,
         )
 
     async def _key(self, provider: Provider) -> str | None:
@@ -225,16 +240,48 @@ class Attempts:
         return None if key is None else key.reveal()
 
     def timeouts(self, provider: Provider) -> Timeouts:
-        """The provider's timeouts, none longer than `wait`."""
+        """The provider's timeouts, none longer than `wait`.
+
+        A client that wants a whole answer and says how long it waits gives each provider a share
+        of that time, so that another one can still answer.
+        """
         own = provider.timeouts
-        if self.wait is None:
-            return own
-        return Timeouts(
-            connect=min(own.connect, self.wait),
-            first_byte=min(own.first_byte, self.wait),
-            non_streaming=min(own.non_streaming, self.wait),
-            idle=min(own.idle, self.wait),
+        if self.wait is not None:
+            return Timeouts(
+                connect=min(own.connect, self.wait),
+                first_byte=min(own.first_byte, self.wait),
+                non_streaming=min(own.non_streaming, self.wait),
+                idle=min(own.idle, self.wait),
+            )
+        if self._share is not None and self._share < own.non_streaming:
+            return replace(own, non_streaming=self._share)
+        return own
+
+    def abandon(self) -> tuple[Provider, Outcome] | None:
+        """The provider to blame if the client has left, and why: it has used up most of its time.
+
+        A client that waits for a whole answer sees nothing of it until the end.
+        """
+        step, began = self._current
+        if step is None or self.body.stream:
+            return None
+        limit = self.timeouts(step.provider).non_streaming
+        if monotonic() - began < MOST_OF_THE_TIME * limit:
+            return None
+        outcome = Outcome(Fault.TIMEOUT, "no answer until the client left")
+        self._log(
+            events.ProviderTimeout(
+                provider=step.provider.name,
+                attempt=len(self.results) + 1,
+                ms=round((monotonic() - began) * 1000, 1),
+                fault=str(outcome.fault),
+                reason=outcome.reason,
+                timeout="non_streaming",
+                seconds=limit,
+            ),
+            f"{step.provider.name} was too slow: the client has left",
         )
+        return step.provider, outcome
 
     def _log_attempt(self, step: Try) -> None:
         name = step.provider.name

@@ -7,8 +7,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ccfallback.http1 import CONNECTION_KEY
+from ccfallback.http1 import CONNECTION_KEY, Timer
 from ccfallback.messages import errors as envelope
+from ccfallback.messages.sse import PING
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -115,6 +116,36 @@ class while_connected:
         self._gone = True
         if self._work is not None:
             self._work.cancel()
+
+
+class KeepAlive:
+    """Sends a ping to the client whenever its stream has been silent for some seconds."""
+
+    __slots__ = ("_pinging", "_seconds", "_send", "_timer")
+
+    def __init__(self, send: Send, seconds: float) -> None:
+        self._send = send
+        self._seconds = seconds
+        self._pinging: asyncio.Task[None] | None = None
+        self._timer = Timer(self._ping)
+        self._timer.set(seconds)
+
+    def restart(self) -> None:
+        """Begin to measure the silence anew, because something was sent."""
+        self._timer.set(self._seconds)
+
+    def close(self) -> None:
+        """Send no more pings."""
+        self._timer.close()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    def _ping(self) -> None:
+        self._timer.set(self._seconds)
+        # A client that does not read gets no second one.
+        if self._pinging is None or self._pinging.done():
+            message = {"type": "http.response.body", "body": PING, "more_body": True}
+            self._pinging = asyncio.ensure_future(self._send(message))
 
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:

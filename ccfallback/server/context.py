@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import isfinite
 from secrets import token_hex
 from time import monotonic, time
 from typing import Any, ClassVar, Final
@@ -25,12 +26,15 @@ from ccfallback.server.client import Receive, Scope, Send, send_wrong_method
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
-from ccfallback.wire.headers import RawHeaders
+from ccfallback.wire.headers import RawHeaders, bare_credential
 
 SCOPE_KEY: Final = "ccfallback"
 
 SKIP_PRIMARY: Final = b"x-ccf-debug-skip-anthropic"
 """A request header: with the value `1` the request does not go to the primary."""
+
+LOGIN_TOKEN: Final = b"sk-ant-oat"
+"""The beginning of every token of a Claude login."""
 
 KEY_LIFETIME: Final = 300.0
 """Seconds for which the output of a key command is used again."""
@@ -85,6 +89,23 @@ class Context:
         """The first value of a header."""
         value = self.first.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def is_claude_code(self) -> bool:
+        """Whether the client says that it is Claude Code."""
+        return (
+            self.first.get(b"user-agent", b"").startswith(b"claude-cli/")
+            or self.first.get(b"x-app") == b"cli"
+        )
+
+    @property
+    def client_timeout(self) -> float | None:
+        """How many seconds the client waits for an answer; `None` if it does not say."""
+        try:
+            seconds = float(self.first.get(b"x-stainless-timeout", b""))
+        except ValueError:
+            return None
+        return seconds if seconds > 0 and isfinite(seconds) else None
 
     @property
     def seconds(self) -> float:
@@ -205,15 +226,22 @@ class RefusedLogins:
     def __init__(self) -> None:
         self._refused: OrderedDict[bytes, float] = OrderedDict()
 
-    def first_refusal(self, token: bytes) -> float | None:
-        """Return when the token was refused for the first time, by the monotonic clock.
+    def refused_at(self, token: bytes) -> float | None:
+        """When the client saw that the token was refused, by the monotonic clock."""
+        return self._refused.get(sha256(token).digest())
 
-        If this is the first time, remember it and return `None`.
-        """
-        digest = sha256(token).digest()
-        if digest in self._refused:
-            return self._refused[digest]
-        self._refused[digest] = monotonic()
+    def remember(self, token: bytes) -> None:
+        """Remember that the client has got the refusal of a token."""
+        self._refused.setdefault(sha256(token).digest(), monotonic())
         if len(self._refused) > self._MOST:
             self._refused.popitem(last=False)
-        return None
+
+
+def login_token(headers: RawHeaders) -> bytes | None:
+    """The token of a Claude login in a client's headers."""
+    for name, value in headers:
+        if name == b"authorization":
+            token = bare_credential(value)
+            if token.startswith(LOGIN_TOKEN):
+                return token
+    return None

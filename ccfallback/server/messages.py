@@ -4,6 +4,7 @@ import asyncio
 
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
+from ccfallback.http1 import CONNECTION_KEY
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.policy.error_response import ErrorResponse, exhausted_response, no_fallback_response
 from ccfallback.policy.failover import is_final
@@ -13,6 +14,7 @@ from ccfallback.server.attempts import Attempts
 from ccfallback.server.client import (
     JSON,
     BadEncoding,
+    Client,
     ClientGone,
     Receive,
     Scope,
@@ -23,7 +25,14 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
-from ccfallback.server.context import Chain, Chains, Context, Endpoint, Services
+from ccfallback.server.context import (
+    Chain,
+    Chains,
+    Context,
+    Endpoint,
+    Services,
+    login_token,
+)
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.record import describe_crash
 from ccfallback.server.stream import EVENT_STREAM
@@ -102,6 +111,7 @@ class MessagesRequest:
         self._chain = chain
         self._health = RequestHealth(services.breakers, chain.limits, body.model, context.id)
         query = scope["query_string"].decode("latin-1")
+        self._client: Client = scope[CONNECTION_KEY]
         self._attempts = Attempts(services, context, self._health, body, query=query)
         self._ttft: float | None = None
 
@@ -123,6 +133,8 @@ class MessagesRequest:
             if result is not None:
                 # The client keeps the thinking of an answer that it has interrupted.
                 self._remember_signer(result)
+            elif (slow := self._attempts.abandon()) is not None:
+                self._health.settle(*slow)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent:
                 await self._services.breakers.flush()
@@ -173,6 +185,7 @@ class MessagesRequest:
         status, stream = answer.status or 200, answer.stream
         if stream is None:
             await send_whole(send, status, self._headers(answer), answer.body)
+            self._remember_refused_login(answer)
             error = None if answer.outcome.ok else answer.outcome.reason
             self._log_end(answer, status, error=error)
         elif answer.outcome.ok:
@@ -188,6 +201,13 @@ class MessagesRequest:
             self._services.signatures.remember(
                 result.signatures, provider.name, primary=provider.primary
             )
+
+    def _remember_refused_login(self, result: AttemptResult) -> None:
+        """Remember that the client knows of its login's refusal, if it was there to read it."""
+        if result.outcome.fault is Fault.LOGIN and not self._client.is_gone:
+            token = login_token(self._context.headers)
+            if token is not None:
+                self._services.logins.remember(token)
 
     def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets if no provider has answered."""

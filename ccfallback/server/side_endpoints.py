@@ -88,7 +88,8 @@ class CountTokens(Endpoint):
         """Answer one request."""
         services = self._services
         try:
-            body = await read_request(context, receive)
+            # A count is never a stream, whatever the body says.
+            body = (await read_request(context, receive)).without("stream")
             chain = self._chains.get(context)
             health = ReadOnly(
                 RequestHealth(services.breakers, chain.limits, body.model, context.id, is_side=True)
@@ -111,7 +112,10 @@ class CountTokens(Endpoint):
                     if FORMATS[provider.format].counting is not None
                     and health.admission(provider) is Admission.OPEN
                 ]
-                result = await attempts.run(counting, only_answers)
+                try:
+                    result = await attempts.run(counting, only_answers)
+                finally:
+                    await attempts.close()
         except ClientGone:
             return
         except Refused as refused:

@@ -1,31 +1,25 @@
-"""An upstream's response, and the way of its events to the client.
+"""The way of an upstream's stream of events to the client.
 
-`UpstreamResponse` decodes the body and gives each read its deadline. `EventStream` reads and checks
-a stream of events: first up to the commit point, then on to the client.
+`EventStream` reads and checks the stream: first up to the commit point, then on to the client.
+`AttemptTimeouts` says how long each read of an answer may take.
 """
 
 import asyncio
-import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
 from ccfallback.config.model import Timeouts
-from ccfallback.http1 import Deadline, DeadlineExceeded, HTTPError
+from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import scrub
-from ccfallback.server.client import Send
-from ccfallback.server.upstream import Response, describe_error
+from ccfallback.server.client import KeepAlive, Send
+from ccfallback.server.response import MAX_WHOLE, READ_ERRORS, BrokenResponse, UpstreamResponse
+from ccfallback.server.upstream import describe_error
 from ccfallback.wire.format import StreamTranslator
 
 EVENT_STREAM: Final = "text/event-stream"
-
-MAX_WHOLE: Final = 64 * 1024 * 1024
-"""The longest answer that is kept in memory, in decoded bytes."""
-
-MAX_PIECE: Final = 1024 * 1024
-"""The most that one read decodes: a kilobyte of gzip may be a megabyte."""
 
 BYTES_A_SECOND: Final = 25_000
 """A long body may take longer until its first event: one second for so many bytes."""
@@ -33,129 +27,105 @@ BYTES_A_SECOND: Final = 25_000
 DRAIN_SECONDS: Final = 0.25
 """How long to wait for the upstream's end after its last event, to keep the connection."""
 
+END_SECONDS: Final = 5.0
+"""How long to wait for the rest of an answer after its stop reason."""
+
+MISSED_PINGS: Final = 4
+"""A stream has stalled after so many times its longest gap between pings."""
+
+SHORTEST_STALL: Final = 20.0
+"""However often a stream sends pings, it may be silent for so many seconds."""
+
+PING_SECONDS: Final = 10.0
+"""The longest silence towards the client; Claude Code gives up after 300 seconds."""
+
 EMPTY: Final = "empty answer"
 """The failure of a stream that ends before its first event."""
 
-_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-_LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
+_PINGS: Final = (b":", b"event: ping", b"event:ping")
+"""How a read begins that brings a sign of life: other events may follow in the same read."""
 
 
-class BrokenResponse(Exception):
-    """The response can't be read; the message says why in a few words."""
-
-
-READ_ERRORS: Final = (DeadlineExceeded, BrokenResponse, HTTPError)
-"""What reading a response may raise."""
-
-
-class UpstreamResponse:
-    """Status, headers and decoded body of an upstream's response, while its connection is open."""
-
-    def __init__(self, response: Response, watch: Deadline) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        media_type, encoding = _content_headers(response.headers)
-        self.media_type = media_type.partition(";")[0].strip().lower()
-        self._response = response
-        self._watch = watch
-        encoding = encoding.strip().lower() or "identity"
-        self.decoded = encoding != "identity"
-        self._inflate: zlib._Decompress | None = None
-        if self.decoded:
-            if encoding not in _WINDOW_BITS:
-                raise BrokenResponse(f"unknown content-encoding {encoding[:20]}")
-            self._inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
-
-    async def read(self) -> bytes:
-        """Return all bytes that have come, empty at the end. Raises one of `READ_ERRORS`."""
-        if self._inflate is None:
-            return await self._response.read()
-        while self._inflate is not None:
-            packed = self._inflate.unconsumed_tail or await self._response.read()
-            if not packed:
-                return self._finish_decoding()
-            if chunk := self._decode(packed):
-                return chunk
-        return b""
-
-    def read_within(self, timeout: str, seconds: float) -> Awaitable[bytes]:
-        """Return the next bytes. Raises `DeadlineExceeded` if they take too long.
-
-        This is a plain function because another coroutine would make each read slower.
-        """
-        if self._inflate is not None:
-            return self._watch.wait(self.read(), timeout, seconds)
-        if self._response.is_ready:
-            return self._response.read()
-        return self._watch.wait(self._response.read(), timeout, seconds)
-
-    async def read_all(self, timeout: str, seconds: float) -> bytes:
-        """Return the whole body; no read may take longer than `seconds`."""
-        parts: list[bytes] = []
-        size = 0
-        while chunk := await self.read_within(timeout, seconds):
-            parts.append(chunk)
-            size += len(chunk)
-            if size > MAX_WHOLE:
-                raise BrokenResponse("an answer without an end")
-        return b"".join(parts)
-
-    async def aclose(self) -> None:
-        """Give the connection back if the response was read to its end, else close it."""
-        await self._response.aclose()
-
-    def _decode(self, chunk: bytes) -> bytes:
-        assert self._inflate is not None
-        try:
-            return self._inflate.decompress(chunk, MAX_PIECE)
-        except zlib.error:
-            raise BrokenResponse("broken content-encoding") from None
-
-    def _finish_decoding(self) -> bytes:
-        if self._inflate is None:
-            return b""
-        inflate, self._inflate = self._inflate, None
-        try:
-            rest = inflate.flush()
-        except zlib.error:
-            raise BrokenResponse("broken content-encoding") from None
-        if not inflate.eof:
-            raise BrokenResponse("content-encoding cut short")
-        return rest
-
-
-def _content_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    """Return the first content-type and content-encoding; an upstream may write names in any case.
-
-    Few names have the length of one of these two, so only those are lowered and compared.
-    """
-    found: dict[bytes, str] = {}
-    for key, value in headers:
-        if len(key) in _LENGTHS and (name := key.lower()) not in found:
-            found[name] = value.decode("latin-1")
-    return found.get(b"content-type", ""), found.get(b"content-encoding", "")
-
-
-class StreamTimeouts:
+class AttemptTimeouts:
     """The timeouts of one attempt, which begins now: a provider's own, and more for a long body."""
 
-    __slots__ = ("began", "first_byte", "first_content", "idle")
+    __slots__ = (
+        "_end",
+        "_gap",
+        "_is_stream",
+        "_last_ping",
+        "_longest",
+        "began",
+        "first_byte",
+        "first_content",
+        "has_begun",
+        "idle",
+        "non_streaming",
+        "stopped",
+    )
 
-    def __init__(self, timeouts: Timeouts, body_bytes: int) -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        body_bytes: int,
+        *,
+        is_stream: bool = True,
+        is_total: bool = False,
+    ) -> None:
         self.began = monotonic()
         self.first_byte = timeouts.first_byte + body_bytes / BYTES_A_SECOND
         self.first_content = self.first_byte + timeouts.silence
-        self.idle = timeouts.idle
+        self._longest = self.idle = timeouts.idle
+        self.non_streaming = timeouts.non_streaming
+        self.has_begun = False
+        """Whether any byte of the body has come."""
+        self._is_stream = is_stream
+        self._end = self.began + self.non_streaming if is_total else None
+        """When the whole answer must be there, by the monotonic clock."""
+        self.stopped: float | None = None
+        """When nothing but the end of an answer began to be missing."""
+        self._last_ping: float | None = None
+        self._gap: float | None = None
+        """The longest gap between two pings."""
 
-    def next_read(self, translator: StreamTranslator) -> tuple[str, float]:
-        """Return the timeout that holds for the next read before the commit point, by its name."""
-        if not translator.heard:
-            return "first_byte", self.began + self.first_byte - monotonic()
-        if not translator.started:
-            left = self.began + self.first_content - monotonic()
+    def headers(self) -> tuple[str, float]:
+        """The timeout of the response's head."""
+        if self._is_stream:
+            return "first_byte", self.first_byte
+        return "non_streaming", self.non_streaming
+
+    def next_read(self, translator: StreamTranslator | None = None) -> tuple[str, float]:
+        """The timeout that holds for the next read of the body, by its name.
+
+        `translator` is that of a stream; before the first byte it is not known what the body is.
+        """
+        if translator is not None and translator.stopped:
+            if self.stopped is None:
+                self.stopped = monotonic()
+            return "end", self.stopped + END_SECONDS - monotonic()
+        if self._is_stream:
+            if not self.has_begun:
+                return "first_byte", self.began + self.first_byte - monotonic()
+            if translator is None or not translator.started:
+                left = self.began + self.first_content - monotonic()
+                if left < self.idle:
+                    return "first_content", left
+        elif self._end is not None:
+            left = self._end - monotonic()
             if left < self.idle:
-                return "first_content", left
+                return "non_streaming", left
         return "idle", self.idle
+
+    def note(self, chunk: bytes) -> None:
+        """Take notice of what a read has brought."""
+        self.has_begun = True
+        if chunk.startswith(_PINGS):
+            now = monotonic()
+            if self._last_ping is not None:
+                gap = now - self._last_ping
+                self._gap = gap if self._gap is None else max(self._gap, gap)
+                self.idle = min(self._longest, max(SHORTEST_STALL, MISSED_PINGS * self._gap))
+            self._last_ping = now
 
 
 class EventStream:
@@ -186,7 +156,7 @@ class EventStream:
         self,
         response: UpstreamResponse,
         translator: StreamTranslator,
-        timeouts: StreamTimeouts,
+        timeouts: AttemptTimeouts,
         *,
         whole: bool,
         secrets: Callable[[], tuple[str, ...]],
@@ -210,24 +180,30 @@ class EventStream:
         self.usage = translator.usage
         self.signatures = translator.signatures
 
-    async def begin(self) -> bytes:
+    async def begin(self, start: bytes | None = None) -> bytes:
         """Read up to the commit point and return the events. Raises one of `READ_ERRORS`.
 
-        If `failure` is set afterwards there is no answer.
+        `start` is what was read before. If `failure` is set afterwards there is no answer.
         """
-        translator, timeouts = self._translator, self._timeouts
-        events, raw = bytearray(), bytearray()
+        translator = self._translator
+        events: list[bytes] = []
+        raw: list[bytes] = []
+        size = 0
+        chunk = start
         while not self.ended:
-            chunk = await self._response.read_within(*timeouts.next_read(translator))
-            raw += chunk
-            if len(raw) > MAX_WHOLE:
+            if chunk is None:
+                chunk = await self._read()
+            raw.append(chunk)
+            size += len(chunk)
+            if size > MAX_WHOLE:
                 raise BrokenResponse("an answer without an end")
-            events += self._translate(chunk)
+            events.append(self._translate(chunk))
+            chunk = None
             if not self._whole and (translator.started or translator.complete):
                 break
         if self.failure:
-            self.raw = bytes(raw)
-        return bytes(events)
+            self.raw = b"".join(raw)
+        return b"".join(events)
 
     async def relay(self, send: Send) -> Outcome:
         """Send all that follows the commit point to the client, and return the final outcome.
@@ -235,24 +211,49 @@ class EventStream:
         The events of one read are sent in one piece. The caller sends the last, empty piece, which
         tells the client that the answer is whole.
         """
-        read, idle = self._response.read_within, self._timeouts.idle
-        while not self.ended:
-            try:
-                chunk = await read("idle", idle)
-            except READ_ERRORS as error:
-                if self._translator.complete:
-                    # Only the last event is missing, and the client can do without it.
-                    break
-                return self._interrupted(error)
-            try:
-                events = self._translate(chunk)
-            except Exception as error:
-                # A part of the answer is lost, whatever went wrong.
-                self.crash = error
-                reason = f"internal error: {type(error).__name__}"
-                return Outcome(Fault.TORN, reason, usage=self.usage)
-            if events:
-                await send({"type": "http.response.body", "body": events, "more_body": True})
+        if self.ended:
+            return self._outcome()
+        translator, timeouts = self._translator, self._timeouts
+        read, next_read = self._response.read_within, timeouts.next_read
+        keep_alive = KeepAlive(send, PING_SECONDS)
+        try:
+            while not self.ended:
+                limit = next_read(translator) if translator.stopped else ("idle", timeouts.idle)
+                try:
+                    chunk = await read(*limit)
+                    timeouts.note(chunk)
+                except READ_ERRORS as error:
+                    if not translator.stopped:
+                        return self._interrupted(error)
+                    chunk = b""
+                try:
+                    events = self._translate(chunk)
+                except Exception as error:
+                    # A part of the answer is lost, whatever went wrong.
+                    self.crash = error
+                    reason = f"internal error: {type(error).__name__}"
+                    return Outcome(Fault.TORN, reason, usage=self.usage)
+                if events:
+                    await send({"type": "http.response.body", "body": events, "more_body": True})
+                    keep_alive.restart()
+        finally:
+            keep_alive.close()
+        return self._outcome()
+
+    async def _read(self) -> bytes:
+        """The next bytes; none at the end. Raises one of `READ_ERRORS`."""
+        timeouts, translator = self._timeouts, self._translator
+        try:
+            chunk = await self._response.read_within(*timeouts.next_read(translator))
+        except READ_ERRORS:
+            if not translator.stopped:
+                raise
+            # The answer is whole, whatever follows its stop reason.
+            return b""
+        timeouts.note(chunk)
+        return chunk
+
+    def _outcome(self) -> Outcome:
         if self.failure:
             return Outcome(Fault.TORN, self.failure, usage=self.usage)
         return Outcome(Fault.NONE, status=self._response.status, usage=self.usage)
@@ -277,8 +278,13 @@ class EventStream:
         """Translate the bytes of one read, and check whether the stream has ended or failed."""
         translator = self._translator
         events = translator.feed(chunk) if chunk else translator.finish()
+        if events:
+            self._timeouts.stopped = None
         if translator.error is not None:
             self.ended = True
+            if translator.complete:
+                # The client has all of the answer.
+                return events
             self.error = translator.error
             kind = scrub(translator.error.kind, self._secrets()) or "unreadable event"
             self.failure = f"error in the stream: {kind}"

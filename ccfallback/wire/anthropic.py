@@ -110,6 +110,11 @@ class AnthropicStream:
         self.usage = Usage()
         self.signatures: list[str] = []
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop reason has arrived."""
+        return self.complete
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now, up to the first error."""
         if self.error is not None or self.finished:

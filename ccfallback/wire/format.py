@@ -47,6 +47,11 @@ class StreamTranslator(Protocol):
     signatures: list[str]
     """Signatures of the thinking that has come out, as the provider made them."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop reason has arrived, even if it has not come out. What may still follow
+        does not belong to the answer."""
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now. Never raises."""
 

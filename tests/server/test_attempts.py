@@ -97,6 +97,7 @@ def run(
     stream: bool = False,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     level: str = "info",
+    logins: RefusedLogins | None = None,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
     transport, health = ScriptedTransport(*responses), OpenHealth()
@@ -113,7 +114,7 @@ def run(
             recorder=recorder,
             upstreams=ScriptedUpstreams(transport),
             keys=Keys(),
-            logins=RefusedLogins(),
+            logins=logins or RefusedLogins(),
             pause=lambda _: asyncio.sleep(0),
         )
         context = Context("id", Config(), headers, frozenset())
@@ -263,6 +264,20 @@ def test_the_first_refusal_of_a_login_is_the_clients_own_business() -> None:
     assert ran.health.settled == [("one", None)]
 
 
+def test_a_refusal_that_the_client_has_not_seen_is_not_remembered() -> None:
+    logins, login = RefusedLogins(), (b"authorization", b"Bearer sk-ant-oat-dummy")
+    for _ in range(2):
+        ran = run(
+            whole(b"", 401),
+            headers=(login,),
+            logins=logins,
+        )
+        assert ran.results[0].outcome.fault is Fault.LOGIN
+    logins.remember(b"sk-ant-oat-dummy")
+    ran = run(whole(b"", 401), headers=(login,), logins=logins)
+    assert ran.results[0].outcome.fault is Fault.ACCOUNT
+
+
 def test_no_secret_is_in_a_reason_or_in_a_record() -> None:
     error = b'{"type":"error","error":{"type":"supersecret","message":"no key supersecret"}}'
     ran = run(whole(error, 500), providers=(FALLBACK,), level="debug")
@@ -336,3 +351,103 @@ def test_a_rectifier_that_fails_repairs_nothing(monkeypatch: pytest.MonkeyPatch)
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "one"
     assert ran.event(ServerError).name == "server.error"
+
+
+TYPES = ["text/event-stream", "application/json", "text/plain", "text/html", ""]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("before", [b"", b"\n\n \r\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("body", [b"".join(EVENTS), MESSAGE], ids=["events", "message"])
+@pytest.mark.parametrize("media_type", TYPES)
+def test_a_body_counts_as_what_it_is_whatever_its_type_says(
+    media_type: str, body: bytes, before: bytes, stream: bool
+) -> None:
+    headers = [(b"content-type", media_type.encode())] if media_type else []
+    ran = run(
+        ScriptedResponse([before[:1], before[1:] + body[:3], body[3:]][not before :], 200, headers),
+        stream=stream,
+    )
+    assert ran.chosen is not None
+    if stream:
+        assert ran.chosen.body.lstrip(before).startswith(b"event: message_start")
+        media_types = (ran.chosen.media_type, media_type)
+        assert "text/event-stream" in media_types
+    else:
+        assert msgspec.json.decode(ran.chosen.body)["content"][0]["text"] == "hello"
+        assert ran.chosen.media_type == "application/json" or media_type == "application/json"
+
+
+LIMITED = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("media_type", TYPES)
+@pytest.mark.parametrize("before", [b"", b": alive\n\n", EVENTS[0], b": alive\r\n\r\n"])
+def test_an_error_as_json_keeps_its_meaning_in_and_after_a_stream(
+    before: bytes, media_type: str, stream: bool
+) -> None:
+    headers = [(b"content-type", media_type.encode())] if media_type else []
+    ran = run(ScriptedResponse([before + LIMITED], 200, headers), stream=stream)
+    assert ran.results[0].outcome.fault is Fault.THROTTLED
+    coded = run(
+        ScriptedResponse([before + b'{"error":{"code":429,"message":"no"}}\n'], 200, headers),
+        stream=stream,
+    )
+    assert coded.results[0].outcome.fault is Fault.THROTTLED
+
+
+def test_a_message_behind_comments_is_an_answer() -> None:
+    ran = run(ScriptedResponse([b": alive\n\n", b": alive\n\n" + MESSAGE], 200, [SSE]))
+    assert ran.chosen is not None
+    assert ran.chosen.body == MESSAGE
+
+
+@pytest.mark.parametrize("sign", [b": alive\n\n", b"\n", b" "])
+def test_any_byte_of_a_body_ends_the_wait_for_the_first_byte(sign: bytes) -> None:
+    limits = Timeouts(first_byte=0.01, silence=0.01, idle=9)
+    patient = Provider(name="one", base_url="https://one.test", timeouts=limits)
+    ran = run(events(sign, None), providers=(patient,), stream=True)
+    assert ran.event(ProviderTimeout).timeout == "first_content"
+
+
+@pytest.mark.parametrize("response", [None, whole(), events()])
+def test_a_provider_gets_a_share_of_the_time_of_a_client_that_wants_a_whole_answer(
+    response: ScriptedResponse | None,
+) -> None:
+    if response is not None:
+        # It begins, and then says nothing.
+        response = ScriptedResponse([b" ", None], 200, response.headers)
+    timeout = ((b"x-stainless-timeout", b"0.05"),)
+    ran = run(response, whole(), providers=(PRIMARY, FALLBACK), headers=timeout)
+    event = ran.event(ProviderTimeout)
+    assert event.timeout == "non_streaming"
+    assert event.seconds == pytest.approx(0.03, abs=0.03)
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "two"
+
+
+@pytest.mark.parametrize("value", [b"", b"soon", b"-1", b"nan", b"inf", b"0", b"9000"])
+def test_a_client_timeout_that_limits_nothing(value: bytes) -> None:
+    ran = run(whole(), headers=((b"x-stainless-timeout", value),))
+    assert ran.chosen is not None
+
+
+@pytest.mark.parametrize(
+    ("headers", "held"),
+    [
+        ((), False),
+        (((b"user-agent", b"Anthropic/JS 1.0"),), False),
+        (((b"user-agent", b"claude-cli/2.1.330 (external, cli)"),), True),
+        (((b"x-app", b"cli"),), True),
+        (((b"x-app", b"web"),), False),
+    ],
+)
+def test_only_claude_codes_stops_are_held_back(
+    headers: tuple[tuple[bytes, bytes], ...], held: bool
+) -> None:
+    stop = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+    begun = EVENTS[0] + EVENTS[1] + stop
+    ran = run(events(begun, *EVENTS[2:]), stream=True, headers=headers)
+    assert ran.chosen is not None
+    assert ran.chosen.body == (begun.replace(stop, b"") if held else begun)

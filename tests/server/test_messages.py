@@ -535,3 +535,34 @@ def test_a_fallback_never_gets_the_users_credentials(chain: Callable[..., Chain]
     primary = running.primary.received[0]
     assert primary.header("cookie") == "users-cookie"
     assert primary.header("x-ccf-api-key") is None
+
+
+@pytest.mark.parametrize(("stream", "failures"), [(False, 1), (True, 0)])
+def test_a_client_that_waited_long_for_a_whole_answer_blames_the_provider(
+    chain: Callable[..., Chain], stream: bool, failures: int
+) -> None:
+    running = chain(scripted.hang, more="[timeouts]\nnon_streaming = 1\nfirst_byte = 60\n")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{running.url}/v1/messages", json={**ASK, "stream": stream}, timeout=0.8)
+    assert running.proxy.wait_for("request.error")["data"]["error"] == "client disconnected"
+    assert len(running.proxy.events("provider.timeout")) == failures
+
+
+def test_a_first_401_that_the_client_did_not_wait_for_is_not_its_first(
+    chain: Callable[..., Chain],
+) -> None:
+    arrived, leave = threading.Event(), threading.Event()
+
+    async def late(request: Received, connection: Connection) -> None:
+        arrived.set()
+        await asyncio.to_thread(leave.wait, 10)
+        await scripted.error(401, "authentication_error")(request, connection)
+
+    running = chain([late, scripted.error(401, "authentication_error")], scripted.reply("hello"))
+    login = {"authorization": "Bearer sk-ant-oat-dummy"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{running.url}/v1/messages", json=ASK, headers=login, timeout=0.2)
+    running.proxy.wait_for("request.error")
+    leave.set()
+    assert ask(running, headers=login).status_code == 401
+    assert ask(running, headers=login).headers["x-ccfallback-provider"] == "fallback1"

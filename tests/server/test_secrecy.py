@@ -21,7 +21,6 @@ from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
-from ccfallback.server import context as server_context
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.context import Context
 from ccfallback.server.upstream import UpstreamRequest
@@ -159,20 +158,31 @@ def test_what_an_upstream_quotes_is_not_repeated(
     assert QUOTED not in seen
 
 
+@pytest.mark.parametrize(
+    ("place", "status", "text"),
+    [
+        # Before any attempt, and within one.
+        ("ccfallback.server.messages.read_request", 500, "Internal error: RuntimeError"),
+        ("ccfallback.server.context.resolve", 502, "internal error: RuntimeError"),
+    ],
+)
 def test_an_internal_error_is_logged_with_its_place_and_without_its_text(
     chain: Callable[..., Chain],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    place: str,
+    status: int,
+    text: str,
 ) -> None:
     running = chain(scripted.reply("never"))
 
-    def broken(source: KeySource) -> None:
-        raise RuntimeError(f"{HIDDEN} from {source}")
+    def broken(*given: object) -> None:
+        raise RuntimeError(f"{HIDDEN} from {given}")
 
-    monkeypatch.setattr(server_context, "resolve", broken)
+    monkeypatch.setattr(place, broken)
     answer = httpx.post(f"{running.url}/v1/messages", json=ASK, headers={"x-api-key": HIDDEN})
-    assert answer.status_code == 500
-    assert answer.json()["error"]["message"] == "Internal error: RuntimeError"
+    assert answer.status_code == status
+    assert text in answer.json()["error"]["message"]
     said = running.proxy.wait_for("server.error")
     assert said["message"].startswith("internal error: RuntimeError at ")
     running.proxy.stop()

@@ -77,6 +77,17 @@ def test_a_count_remembers_no_refused_login(chain: Callable[..., Chain]) -> None
     assert answer.status_code == 401
 
 
+def test_a_count_is_never_a_stream(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("hello"), counted(7))
+    address = f"{running.url}/v1/messages/count_tokens"
+    for _ in range(3):
+        response = httpx.post(address, json={**COUNT, "stream": True})
+        assert response.json() == {"input_tokens": 7}
+    assert "stream" not in running.primary.received[0].json
+    # A connection that is not given back can't be used again.
+    assert running.fallback.connections == 1
+
+
 def test_a_count_learns_no_rejection(chain: Callable[..., Chain]) -> None:
     refusal = "context_management: Extra inputs are not permitted"
     refused = scripted.error(400, "invalid_request_error", refusal)

@@ -14,18 +14,21 @@ from hypothesis import strategies as st
 
 from ccfallback.config.model import Timeouts
 from ccfallback.http1 import ConnectionLost, Deadline, DeadlineExceeded
+from ccfallback.messages.body import Body
+from ccfallback.messages.sse import PING as PING_EVENT
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.server.stream import (
-    EMPTY,
+from ccfallback.server.client import KeepAlive
+from ccfallback.server.response import (
+    MAX_EMPTY,
     MAX_PIECE,
     MAX_WHOLE,
     BrokenResponse,
-    EventStream,
-    StreamTimeouts,
     UpstreamResponse,
 )
+from ccfallback.server.stream import EMPTY, AttemptTimeouts, EventStream
 from ccfallback.simulator import scripted
 from ccfallback.wire.anthropic import AnthropicStream
+from ccfallback.wire.openai.stream import OpenAIStream
 from tests.server.scripted_transport import Chunk, ScriptedResponse
 
 EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("partial text")))
@@ -100,7 +103,7 @@ def event_stream(
     return EventStream(
         response(*chunks),
         AnthropicStream(),
-        StreamTimeouts(timeouts or Timeouts(), 0),
+        AttemptTimeouts(timeouts or Timeouts(), 0),
         whole=whole,
         secrets=lambda: ("supersecret",),
     )
@@ -206,9 +209,14 @@ def test_events_before_an_error_still_reach_the_client() -> None:
     assert outcome.fault is Fault.TORN
 
 
-@pytest.mark.parametrize("end", [CUT, BrokenResponse("broken"), None])
-def test_what_goes_wrong_after_the_stop_reason_tears_nothing(end: Chunk) -> None:
-    stream = event_stream(*EVENTS[:-1], end, timeouts=Timeouts(idle=0.01))
+@pytest.mark.parametrize(
+    "end", [CUT, BrokenResponse("broken"), None, OVERLOADED, b"data: nonsense\n\n"]
+)
+def test_what_goes_wrong_after_the_stop_reason_tears_nothing(
+    end: Chunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.END_SECONDS", 0.01)
+    stream = event_stream(*EVENTS[:-1], end)
     begun, sent, outcome = read(stream)
     assert begun + b"".join(sent) == b"".join(EVENTS[:-1])
     assert outcome.ok
@@ -237,7 +245,7 @@ def test_each_part_of_a_stream_has_its_own_timeout(
 
 
 def test_a_long_body_may_take_longer_until_the_first_event() -> None:
-    timeouts = StreamTimeouts(Timeouts(first_byte=10, silence=5), body_bytes=50_000)
+    timeouts = AttemptTimeouts(Timeouts(first_byte=10, silence=5), body_bytes=50_000)
     assert (timeouts.first_byte, timeouts.first_content) == (12, 17)
 
 
@@ -247,7 +255,7 @@ def test_draining_never_fails_and_closes_the_response(rest: Sequence[Chunk]) -> 
     stream = EventStream(
         UpstreamResponse(upstream, Deadline()),
         AnthropicStream(),
-        StreamTimeouts(Timeouts(), 0),
+        AttemptTimeouts(Timeouts(), 0),
         whole=False,
         secrets=tuple,
     )
@@ -272,3 +280,108 @@ def test_an_unforeseen_exception_tears_an_answer_that_has_begun(
     outcome = asyncio.run(stream.relay(send))
     assert outcome == Outcome(Fault.TORN, "internal error: RuntimeError")
     assert isinstance(stream.crash, RuntimeError)
+
+
+OPENAI = [
+    b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n',
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
+]
+
+
+@pytest.mark.parametrize(
+    "end", [CUT, None, b'data: {"error":{"message":"no"}}\n\n', b"data: {\n\n", b""]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_openai_stream_is_whole_after_its_finish_reason(
+    end: Chunk, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.END_SECONDS", 0.01)
+    body = Body.parse(b'{"model":"m","messages":[]}')
+    stream = EventStream(
+        response(*OPENAI, end),
+        OpenAIStream(body),
+        AttemptTimeouts(Timeouts(), 0),
+        whole=whole,
+        secrets=tuple,
+    )
+    begun, sent, outcome = read(stream)
+    assert outcome.ok
+    assert (begun + b"".join(sent)).endswith(EVENTS[-1])
+
+
+def test_a_silent_stream_sends_pings_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.PING_SECONDS", 0.01)
+    stream = event_stream(START + BLOCK, TEXT, None, timeouts=Timeouts(idle=0.2))
+    _, sent, outcome = read(stream)
+    assert sent[0] == TEXT
+    assert len(sent) > 2
+    assert set(sent[1:]) == {PING_EVENT}
+    assert outcome.fault is Fault.TIMEOUT
+
+
+def test_a_client_that_does_not_read_gets_one_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["body"])
+        await asyncio.Event().wait()
+
+    async def story() -> None:
+        keep_alive = KeepAlive(send, 0.005)
+        await asyncio.sleep(0.1)
+        keep_alive.close()
+
+    asyncio.run(story())
+    assert sent == [PING_EVENT]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "idle"),
+    [([], 90), ([3], 20), ([5, 10], 40), ([40], 90), ([2, 2, 2], 20)],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("ping", [b": alive\n\n", PING, b'event:ping\ndata: {"type":"ping"}\n\n'])
+def test_a_stream_is_held_to_the_rhythm_of_its_pings(
+    gaps: list[float], idle: float, ping: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: now)
+    timeouts = AttemptTimeouts(Timeouts(), 0)
+    timeouts.note(ping)
+    for gap in gaps:
+        timeouts.note(TEXT)
+        now += gap
+        timeouts.note(ping)
+    assert timeouts.idle == idle
+
+
+def test_a_whole_answer_that_comes_as_a_stream_has_no_first_byte_timeout() -> None:
+    timeouts = AttemptTimeouts(Timeouts(first_byte=0.05, non_streaming=600), 0, is_stream=False)
+    assert timeouts.headers() == ("non_streaming", 600)
+    assert timeouts.next_read() == ("idle", 90)
+    assert timeouts.next_read(AnthropicStream()) == ("idle", 90)
+
+
+def test_the_members_of_a_compressed_body_are_one_body() -> None:
+    members = b"".join(gzip.compress(part, mtime=0) for part in EVENTS)
+    for chunks in ([members], [bytes([byte]) for byte in members]):
+        found = response(*chunks, encoding="gzip")
+        assert asyncio.run(found.read_all("idle", 5)) == b"".join(EVENTS)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_follows_a_compressed_body_is_not_read(encoding: str) -> None:
+    packed = gzip.compress(b"hello") if encoding == "gzip" else zlib.compress(b"hello")
+    upstream = ScriptedResponse(
+        [packed + b"\0" * 9, *[bytes(MAX_EMPTY)] * 9],
+        headers=[(b"content-encoding", encoding.encode())],
+    )
+    found = UpstreamResponse(upstream, Deadline())
+    assert asyncio.run(found.read_all("idle", 5)) == b"hello"
+    assert upstream.reads == 1
+
+
+def test_encoded_bytes_without_content_have_an_end() -> None:
+    empty = gzip.compress(b"", mtime=0) * 4096
+    with pytest.raises(BrokenResponse, match="without content"):
+        asyncio.run(response(*[empty] * 99, encoding="gzip").read_all("idle", 30))

@@ -26,7 +26,7 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context, Keys, RefusedLogins, Services
 from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
-from ccfallback.server.stream import READ_ERRORS, UpstreamResponse
+from ccfallback.server.response import READ_ERRORS, UpstreamResponse
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS

@@ -235,9 +235,18 @@ class OpenAIStream(Reducer):
             return b""
         for event in events:
             self._event(event)
+            if self.error is not None and self._finish is not None and not self.finished:
+                # What follows the finish reason does not undo the answer.
+                self.error = None
+                self._end()
             if self.error is not None or self.finished:
                 break
         return self._taken()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a finish reason has arrived."""
+        return self._finish is not None
 
     def finish(self) -> bytes:
         """The end of the answer, if it has come to one."""

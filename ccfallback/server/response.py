@@ -1,0 +1,153 @@
+"""An upstream's response: status, headers, and a body that is decoded while it arrives."""
+
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from ccfallback.http1 import Deadline, DeadlineExceeded, HTTPError
+from ccfallback.server.upstream import Response
+
+MAX_WHOLE: Final = 16 * 1024 * 1024
+"""The longest answer that is kept in memory, in decoded bytes. Real ones have less than 1 MB."""
+
+MAX_PIECE: Final = 1024 * 1024
+"""The most that one read decodes: a kilobyte of gzip may be a megabyte."""
+
+MAX_EMPTY: Final = 1024 * 1024
+"""The most encoded bytes in a row that decode to nothing."""
+
+SLICE: Final = 8 * 1024
+"""How many encoded bytes are decoded at once: zlib copies what is left of them."""
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
+
+
+class BrokenResponse(Exception):
+    """The response can't be read; the message says why in a few words."""
+
+
+READ_ERRORS: Final = (DeadlineExceeded, BrokenResponse, HTTPError)
+"""What reading a response may raise."""
+
+
+class UpstreamResponse:
+    """Status, headers and decoded body of an upstream's response, while its connection is open."""
+
+    def __init__(self, response: Response, watch: Deadline) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        media_type, encoding = _content_headers(response.headers)
+        self.media_type = media_type.partition(";")[0].strip().lower()
+        self._response = response
+        self._watch = watch
+        encoding = encoding.strip().lower() or "identity"
+        self.decoded = encoding != "identity"
+        self._inflate: _Inflate | None = None
+        if self.decoded:
+            if encoding not in _WINDOW_BITS:
+                raise BrokenResponse(f"unknown content-encoding {encoding[:20]}")
+            self._inflate = _Inflate(response, _WINDOW_BITS[encoding])
+
+    async def read(self) -> bytes:
+        """Return all bytes that have come, empty at the end. Raises one of `READ_ERRORS`."""
+        return await (self._response if self._inflate is None else self._inflate).read()
+
+    def read_within(self, timeout: str, seconds: float) -> Awaitable[bytes]:
+        """Return the next bytes. Raises `DeadlineExceeded` if they take too long.
+
+        This is a plain function because another coroutine would make each read slower.
+        """
+        if self._inflate is not None:
+            return self._watch.wait(self._inflate.read(), timeout, seconds)
+        if self._response.is_ready:
+            return self._response.read()
+        return self._watch.wait(self._response.read(), timeout, seconds)
+
+    async def read_all(self, timeout: str, seconds: float) -> bytes:
+        """Return the whole body; no read may take longer than `seconds`."""
+        return await self.read_rest(lambda: (timeout, seconds))
+
+    async def read_rest(self, limit: Callable[[], tuple[str, float]], start: bytes = b"") -> bytes:
+        """Return the whole body, which begins with `start`; `limit` gives each read its timeout.
+
+        Raises one of `READ_ERRORS`.
+        """
+        parts = [start]
+        size = len(start)
+        while chunk := await self.read_within(*limit()):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_WHOLE:
+                raise BrokenResponse("an answer without an end")
+        return b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Give the connection back if the response was read to its end, else close it."""
+        await self._response.aclose()
+
+
+class _Inflate:
+    """Decodes a body of one or more compressed members, such as a gateway makes for each event."""
+
+    def __init__(self, response: Response, window_bits: int) -> None:
+        self._response = response
+        self._window_bits = window_bits
+        self._inflate: zlib._Decompress | None = zlib.decompressobj(window_bits)
+        self._slices: deque[bytes] = deque()
+        self._empty = 0
+        """Encoded bytes since the last decoded one."""
+
+    async def read(self) -> bytes:
+        while (inflate := self._inflate) is not None:
+            if inflate.eof:
+                await self._begin_member(inflate.unused_data)
+                continue
+            packed = inflate.unconsumed_tail or await self._next_slice()
+            if not packed:
+                self._inflate = None
+                raise BrokenResponse("content-encoding cut short")
+            self._empty += len(packed)
+            try:
+                chunk = inflate.decompress(packed, MAX_PIECE)
+            except zlib.error:
+                raise BrokenResponse("broken content-encoding") from None
+            if chunk:
+                self._empty = 0
+                return chunk
+            if self._empty > MAX_EMPTY:
+                raise BrokenResponse("a content-encoding without content")
+        return b""
+
+    async def _begin_member(self, packed: bytes) -> None:
+        """Begin the next member of the body. Other bytes end the body."""
+        if packed:
+            self._slices.appendleft(packed)
+        start = await self._next_slice()
+        while len(start) < len(_GZIP_MAGIC) and (more := await self._next_slice()):
+            start += more
+        if self._window_bits == _WINDOW_BITS["gzip"] and start.startswith(_GZIP_MAGIC):
+            self._slices.appendleft(start)
+            self._inflate = zlib.decompressobj(self._window_bits)
+        else:
+            self._inflate = None
+
+    async def _next_slice(self) -> bytes:
+        if not self._slices:
+            chunk = await self._response.read()
+            self._slices.extend(chunk[i : i + SLICE] for i in range(0, len(chunk), SLICE))
+        return self._slices.popleft() if self._slices else b""
+
+
+def _content_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """Return the first content-type and content-encoding; an upstream may write names in any case.
+
+    Few names have the length of one of these two, so only those are lowered and compared.
+    """
+    found: dict[bytes, str] = {}
+    for key, value in headers:
+        if len(key) in _LENGTHS and (name := key.lower()) not in found:
+            found[name] = value.decode("latin-1")
+    return found.get(b"content-type", ""), found.get(b"content-encoding", "")
