@@ -103,10 +103,14 @@ serial = serial
 new_certs_dir = .
 default_md = sha256
 policy = any
+x509_extensions = leaf
 copy_extensions = copy
 unique_subject = no
 [any]
 commonName = supplied
+[leaf]
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid:always
 [req]
 distinguished_name = names
 [names]
@@ -131,7 +135,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         assert done.returncode == 0, done.stderr
 
     call("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "key.pem")
-    constraints = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+    # From 3.13 on, Python's default context refuses certificates without key identifiers.
+    constraints = (
+        "basicConstraints=critical,CA:TRUE",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "subjectKeyIdentifier=hash",
+    )
     call(
         *("req", "-x509", "-new", "-key", "key.pem", "-subj", "/CN=authority", "-days", "2"),
         *("-config", "openssl.cnf", "-out", "ca.pem"),

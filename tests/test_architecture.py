@@ -53,7 +53,7 @@ TABLE: Final = {
     "events": Row(frozenset({"policy", "config.model", *SHARED})),
     "server": Row(
         EVERYTHING_BELOW,
-        frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", *HEAVY}),
+        frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", "socksio", *HEAVY}),
         awaits=True,
     ),
     "simulator": Row(

@@ -44,6 +44,10 @@ RESTART_SECONDS: Final = 5
 
 PRIVATE_UMASK: Final = 0o077
 
+TRUST_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that name trusted authorities: the service needs those of the shell, whose files are
+no secret."""
+
 _PLAIN: Final = re.compile(r"[\w@/.,:=+-]+", re.ASCII)
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -177,9 +181,16 @@ def _service(session: Session, config: "Config") -> "Service":
         "serve",
     ]
     runs_programs = any(provider.key.command is not None for provider in config.active)
-    path = session.environ.get("PATH", "")
-    # Without it, a service finds programs in the system's folders only.
-    return Service(argv, {"PATH": path} if runs_programs and path else {})
+    variables = {}
+    if runs_programs and (path := session.environ.get("PATH", "")):
+        # Without it, a service finds programs in the system's folders only.
+        variables["PATH"] = path
+    for name in TRUST_VARIABLES:
+        if places := session.environ.get(name, "").strip():
+            variables[name] = os.pathsep.join(
+                str(Path(place).absolute()) for place in places.split(os.pathsep)
+            )
+    return Service(argv, variables)
 
 
 def _warnings(session: Session, config: "Config") -> Iterator[str]:
@@ -195,7 +206,7 @@ def _warnings(session: Session, config: "Config") -> Iterator[str]:
         )
     proxies = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     proxy = next((name for name in proxies if session.environ.get(name)), None)
-    if proxy is not None and config.proxy is None:
+    if proxy is not None and config.network.proxy is None:
         yield (
             f"a service does not see {proxy}: "
             "`ccfallback config set network.proxy URL` works everywhere"

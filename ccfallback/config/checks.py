@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -232,21 +233,32 @@ def http_url(value: Any) -> str:
 
 
 def proxy_url(value: Any) -> str:
-    """The URL of an HTTP or SOCKS proxy."""
+    """The URL of an HTTP or SOCKS proxy; `socks://` means `socks5://`."""
     wanted = "an http://, https://, socks5:// or socks5h:// URL"
     if not isinstance(value, str):
-        raise Expected(wanted, hide=True)
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise Expected(wanted, hide=True) from None
-    if parts.scheme not in ("http", "https", "socks5", "socks5h") or not host:
         raise Expected(wanted, hide=True)
     # `urlsplit` silently removes line breaks.
     if not is_header_value(value) or len(value.split()) != 1:
         raise Expected(wanted, hide=True)
-    return value.strip()
+    url = value.strip()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise Expected(wanted, hide=True) from None
+    is_known = parts.scheme in ("http", "https", "socks", "socks5", "socks5h")
+    if not is_known or not host or port == 0:
+        raise Expected(wanted, hide=True)
+    return f"socks5{url[len('socks') :]}" if parts.scheme == "socks" else url
+
+
+def file_path(value: Any) -> str:
+    """The path of a file, independent of the working directory."""
+    if isinstance(value, str) and not _UNSAFE_TEXT.search(value):
+        path = PurePath(value)
+        if path.is_absolute() or path.parts[:1] == ("~",):
+            return value
+    raise Expected("an absolute path, or one that begins with ~/")
 
 
 _STATUS: Final = re.compile(r"([45])(xx|\d\d)", re.IGNORECASE)

@@ -71,6 +71,9 @@ class Network:
     """`[network]`: how upstreams are reached."""
 
     proxy: str | None = option(checks.proxy_url, None, "the URL of an outgoing proxy", mask=mask)
+    ca_file: str | None = option(
+        checks.file_path, None, "certificates in PEM format to trust as well, such as a company's"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +247,7 @@ class Config:
     rectifiers: Rectifiers = field(default_factory=Rectifiers)
     privacy: Privacy = field(default_factory=Privacy)
     log: Log = field(default_factory=Log)
-    proxy: str | None = field(default=None, repr=False)
-    """The outgoing proxy. Its URL may contain a name and a password."""
+    network: Network = field(default_factory=Network)
     tokens: tuple[Token, ...] = ()
 
     @property

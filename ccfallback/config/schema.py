@@ -14,7 +14,6 @@ from ccfallback.config.model import (
     SECTIONS,
     Config,
     KeySource,
-    Network,
     Provider,
     Rectifiers,
     Timeouts,
@@ -64,7 +63,7 @@ def parse(
         rectifiers=_rectifiers(root.below("rectifier"), rectifiers),
         privacy=root.section("privacy", base.privacy),
         log=root.section("log", base.log),
-        proxy=root.section("network", Network()).proxy,
+        network=root.section("network", base.network),
         providers=_providers(root, formats, timeouts),
         tokens=_tokens(root),
     )

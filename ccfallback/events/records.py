@@ -63,6 +63,8 @@ class ServerStart(Event):
     version: str = ""
     pid: int | None = None
     providers: list[str] = []
+    problems: list[str] | UnsetType = UNSET
+    """What is wrong with proxy variables and files of certificates that the user named."""
 
 
 @named("server.stop")

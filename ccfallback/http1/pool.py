@@ -48,6 +48,7 @@ class ConnectionPool:
         self._expiry: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._on_retired: Callable[[], object] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,6 +94,15 @@ class ConnectionPool:
             except OSError as error:
                 raise ConnectError(f"the trusted certificates: {error}") from error
         return self._ssl_context
+
+    def retire(self, on_closed: Callable[[], object]) -> None:
+        """Keep no connection from now on; call `on_closed` when the last exchange is over."""
+        self._max_idle = 0
+        self._on_retired = on_closed
+        while self._idle:
+            self._close_longest_idle()
+        if not self._connections:
+            on_closed()
 
     async def aclose(self) -> None:
         """Close every connection; exchanges that are under way fail."""
@@ -152,6 +162,8 @@ class ConnectionPool:
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._idle.pop(connection, None)
+        if self._on_retired is not None and not self._connections:
+            self._on_retired()
 
     def _close_longest_idle(self) -> None:
         connection = next(iter(self._idle))

@@ -217,7 +217,10 @@ def backoff(attempt: int, random: Callable[[], float]) -> float:
 
 
 def is_offline(unreachable: Iterable[tuple[Provider, Outcome]]) -> bool:
-    """Whether this machine is offline: two different hosts were unreachable at once."""
+    """Whether this machine is offline: it is known, or two different hosts were unreachable."""
+    unreachable = tuple(unreachable)
+    if any(outcome.fault is Fault.OWN_MACHINE for _, outcome in unreachable):
+        return True
     return len({address(provider.base_url).host for provider, _ in unreachable}) > 1
 
 

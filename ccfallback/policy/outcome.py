@@ -38,6 +38,9 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"
     """No name resolution or no route: the host is down, or this machine's network is."""
     CONNECT_TIMEOUT = "connect-timeout"
+    OWN_MACHINE = "own-machine"
+    """This machine can't connect to anything: its outgoing proxy is down, or a resource is used
+    up."""
     TIMEOUT = "timeout"
     """No first event in time, or too long a silence after it."""
     TORN = "torn"
@@ -65,6 +68,7 @@ BLAME: Final[Mapping[Fault, Blame]] = {
     Fault.TRANSPORT: Blame.PROVIDER,
     Fault.UNREACHABLE: Blame.PROVIDER,
     Fault.CONNECT_TIMEOUT: Blame.PROVIDER,
+    Fault.OWN_MACHINE: Blame.NONE,
     Fault.TIMEOUT: Blame.PROVIDER,
     Fault.TORN: Blame.PROVIDER,
 }
@@ -72,8 +76,9 @@ BLAME: Final[Mapping[Fault, Blame]] = {
 RETRYABLE: Final = frozenset({Fault.UPSTREAM, Fault.OVERLOADED, Fault.TRANSPORT, Fault.UNREACHABLE})
 """Faults worth a retry at the same provider. A timeout is not: it has taken long enough."""
 
-OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT})
-"""If two hosts fail like this for one request, this machine is offline."""
+OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT, Fault.OWN_MACHINE})
+"""If two hosts fail like this for one request, this machine is offline; for `OWN_MACHINE`, one is
+enough."""
 
 NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQUEST})
 """Faults that another attempt in a minute would meet again."""

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
+from msgspec import UNSET
 from uvicorn.server import ServerState
 
 from ccfallback import __version__, files
@@ -102,7 +103,7 @@ class Proxy:
             live=live,
             breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
             recorder=self.recorder,
-            upstreams=Upstreams(live.current.proxy),
+            upstreams=Upstreams(live.current.network),
             keys=Keys(),
             logins=RefusedLogins(),
             pause=pause,
@@ -145,7 +146,7 @@ class Proxy:
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
         await self._load_signatures()
-        self._log_start(config)
+        self._log_start(config, await asyncio.to_thread(self.services.upstreams.find_problems))
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_regularly())
         urls = [provider.base_url for provider in config.active]
@@ -176,16 +177,22 @@ class Proxy:
 
     def _apply_config(self, config: Config) -> None:
         self.recorder.set_level(self._log_level or config.log.level)
-        self.services.upstreams.use_proxy(config.proxy)
+        self.services.upstreams.use_network(config.network)
         if self._writer is not None:
             self._writer.reconfigure(config.log.max_bytes, config.log.backups)
 
-    def _log_start(self, config: Config) -> None:
+    def _log_start(self, config: Config, problems: list[str]) -> None:
         names = [provider.name for provider in config.active]
-        self.recorder.log(
-            events.ServerStart(url=self.url, version=__version__, pid=os.getpid(), providers=names),
-            f"listening on {self.url}; the chain: {', '.join(names) or 'no provider enabled'}",
+        event = events.ServerStart(
+            url=self.url,
+            version=__version__,
+            pid=os.getpid(),
+            providers=names,
+            problems=problems or UNSET,
         )
+        chain = ", ".join(names) or "no provider enabled"
+        message = "; ".join([f"listening on {self.url}; the chain: {chain}", *problems])
+        self.recorder.log(event, message)
 
     def _log_open_files(self) -> None:
         """Warn of files with keys or requests in them that other users can open."""

@@ -7,20 +7,21 @@ the rest of the proxy, so the transport is called directly; redirects are never 
 Whatever goes wrong is an `HTTPError` of `http1`, on both ways.
 """
 
+import asyncio
 import errno
+import re
 import socket
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from socksio.exceptions import SOCKSError
 
-from ccfallback.addresses import is_loopback
+from ccfallback.config.model import Network
 from ccfallback.http1 import (
     ConnectError,
     ConnectionLost,
@@ -35,14 +36,34 @@ from ccfallback.http1 import (
     Request,
 )
 from ccfallback.policy.outcome import Fault
+from ccfallback.server.outgoing import InvalidProxy, OutgoingProxies
+from ccfallback.server.trust import TrustedRoots
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 )
+_OWN_MACHINE: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EPERM}
+    # WSAEMFILE and WSAENOBUFS of Windows.
+    | {10024, 10055}
+)
+"""What the system says when the reason lies here: no free descriptors, no memory, a firewall."""
+
+_OWN_LOOKUP: Final = frozenset(
+    {getattr(socket, "EAI_MEMORY", -10), getattr(socket, "EAI_SYSTEM", -11)}
+)
+"""The same, while it looks up a name."""
+
+_PROXY_PASSWORD: Final = re.compile(r"^407\b|^Requested|password", re.IGNORECASE)
+"""What httpx says where the outgoing proxy wants another name or password."""
+
 _LIMITS: Final = httpx.Limits(
     max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0
 )
+MOST_PROXIES: Final = 8
+"""Outgoing proxies whose connections are kept."""
+
 STALE_TRIES: Final = 20
 """Pooled connections that may turn out to be closed before a fresh one is insisted on."""
 
@@ -52,7 +73,11 @@ class InvalidURL(HTTPError):
 
 
 class ProxyError(HTTPError):
-    """The outgoing proxy refused."""
+    """The outgoing proxy refused to connect to the upstream."""
+
+
+class ProxyUnreachable(HTTPError):
+    """No connection to the outgoing proxy, or it does not serve this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +123,9 @@ class Transport(Protocol):
     async def send(self, request: UpstreamRequest) -> Response:
         """Send a request and return the response, whose body is still to be read."""
 
+    async def prepare(self) -> None:
+        """Load what the first request over TLS would wait for. Raises `HTTPError`."""
+
     async def aclose(self) -> None:
         """Close every connection."""
 
@@ -105,71 +133,109 @@ class Transport(Protocol):
 class Upstreams:
     """The transports of a server: a direct one, and one for each outgoing proxy in use."""
 
-    def __init__(self, proxy: str | None = None) -> None:
-        self._proxy = proxy
-        self._environment = getproxies()
-        self._transports: dict[str | None, Transport] = {}
+    def __init__(self, network: Network | None = None) -> None:
+        self._network = network or Network()
+        self._roots = TrustedRoots(self._network.ca_file)
+        self._proxies = OutgoingProxies(self._network.proxy)
+        self._direct: DirectTransport | None = None
+        self._proxied: dict[str, ProxiedTransport] = {}
+        """The last ones used, the longest unused first."""
+        self._retired: set[Transport] = set()
+        """Those that new requests do not take, until their last response is closed."""
 
-    def use_proxy(self, proxy: str | None) -> None:
-        """Send new requests through this outgoing proxy."""
-        self._proxy = proxy
+    def use_network(self, network: Network) -> None:
+        """Reach upstreams in this way from now on; requests under way go on as they began."""
+        self._proxies.configured = network.proxy
+        if network.ca_file != self._network.ca_file:
+            self._roots = TrustedRoots(network.ca_file)
+            for transport in (self._direct, *self._proxied.values()):
+                if transport is not None:
+                    self._retire(transport)
+            self._direct = None
+            self._proxied = {}
+        self._network = network
 
-    def transport(self, url: str) -> Transport:
+    def find_problems(self) -> list[str]:
+        """What is wrong with the files and variables that the user named. Reads files."""
+        return [*self._roots.find_problems(), *self._proxies.find_problems()]
+
+    def transport(self, url: str) -> "Transport":
         """The transport for requests to `url`."""
-        proxy = self._proxy_for(url)
-        if proxy not in self._transports:
-            self._transports[proxy] = (
-                DirectTransport() if proxy is None else ProxiedTransport(proxy)
-            )
-        return self._transports[proxy]
+        try:
+            proxy = self._proxies.for_url(url)
+        except InvalidProxy as error:
+            return FailingTransport(error)
+        if proxy is None:
+            if self._direct is None:
+                self._direct = DirectTransport(self._roots.load)
+            return self._direct
+        transport = self._proxied.pop(proxy, None) or ProxiedTransport(proxy, self._roots.load)
+        self._proxied[proxy] = transport
+        if len(self._proxied) > MOST_PROXIES:
+            self._retire(self._proxied.pop(next(iter(self._proxied))))
+        return transport
 
     async def prepare(self, urls: Iterable[str]) -> None:
         """Load in advance what the first request to one of these would wait for."""
         for transport in {self.transport(url) for url in urls if url.startswith("https:")}:
-            if isinstance(transport, DirectTransport):
-                with suppress(ConnectError):
-                    await transport.pool.load_trust()
-
-    def _proxy_for(self, url: str) -> str | None:
-        if self._proxy is None and not self._environment:
-            return None
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if is_loopback(host):
-            return None
-        if self._proxy is not None:
-            return self._proxy
-        if proxy_bypass(host):
-            return None
-        found = self._environment.get(parts.scheme) or self._environment.get("all")
-        # Many environments give host and port only.
-        return f"http://{found}" if found and "://" not in found else found or None
+            with suppress(HTTPError):
+                await transport.prepare()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for transport in self._transports.values():
-            await transport.aclose()
+        for transport in (self._direct, *self._proxied.values(), *self._retired):
+            if transport is not None:
+                await transport.aclose()
+
+    def _retire(self, transport: "DirectTransport | ProxiedTransport") -> None:
+        self._retired.add(transport)
+        transport.retire(lambda: self._retired.discard(transport))
+
+
+class FailingTransport:
+    """A way that does not exist: every request fails with the same error."""
+
+    def __init__(self, error: HTTPError) -> None:
+        self._error = error
+
+    async def send(self, request: UpstreamRequest) -> Response:
+        """Raise the error."""
+        raise self._error
+
+    async def prepare(self) -> None:
+        """Nothing to load."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 class DirectTransport:
     """HTTP/1.1 without an outgoing proxy."""
 
-    def __init__(self) -> None:
-        self.pool = ConnectionPool(load_ssl_context=_load_ssl_context)
+    def __init__(self, load_trust: "LoadTrust | None" = None) -> None:
+        self._pool = ConnectionPool(load_ssl_context=load_trust or TrustedRoots().load)
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send a request and return the response, whose body is still to be read."""
         origin, target = _locate(request.url)
-        return await self.pool.send(
+        return await self._pool.send(
             Request(
                 origin, request.method, request.target or target, request.headers, request.content
             ),
             request.connect_timeout,
         )
 
+    async def prepare(self) -> None:
+        """Load the trusted certificates."""
+        await self._pool.load_trust()
+
+    def retire(self, on_closed: Callable[[], object]) -> None:
+        """Close each connection as soon as its exchange is over."""
+        self._pool.retire(on_closed)
+
     async def aclose(self) -> None:
         """Close every connection."""
-        await self.pool.aclose()
+        await self._pool.aclose()
 
 
 class ProxiedTransport:
@@ -179,17 +245,40 @@ class ProxiedTransport:
     without answering a byte: it had not seen the request.
     """
 
-    def __init__(self, proxy: str) -> None:
-        self._pool = httpx.AsyncHTTPTransport(proxy=proxy, limits=_LIMITS)
+    def __init__(self, proxy: str, load_trust: "LoadTrust | None" = None) -> None:
+        self._proxy = proxy
+        self._load_trust = load_trust or TrustedRoots().load
+        self._pool: httpx.AsyncHTTPTransport | None = None
+        self._users = 0
+        """Requests that are being sent, and responses that are not closed."""
+        self._on_closed: Callable[[], object] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send a request and return the response, whose body is still to be read."""
-        _locate(request.url)
-        has_connected = False
+        self._users += 1
+        try:
+            return ProxiedResponse(await self._send(request), self._end_use)
+        except BaseException:
+            await self._end_use()
+            raise
 
-        async def trace(event: str, _info: dict[str, Any]) -> None:
-            nonlocal has_connected
-            has_connected = has_connected or event.startswith("connection.connect")
+    async def _send(self, request: UpstreamRequest) -> httpx.Response:
+        _locate(request.url)
+        pool = await self._open()
+        has_connected = is_proxy_reached = False
+        stream: Any = None
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            nonlocal has_connected, is_proxy_reached, stream
+            # The names are those of httpcore: a TLS handshake of `connection` is the proxy's own.
+            has_connected = has_connected or event.endswith("connect_tcp.started")
+            if event.endswith(("connect_tcp.failed", "connection.start_tls.failed")):
+                is_proxy_reached = False
+            elif event.endswith("connect_tcp.complete"):
+                stream = info["return_value"]
+            elif event.endswith(("send_request_headers.started", "socks5_connection.started")):
+                is_proxy_reached = True
 
         extensions = {"timeout": {"connect": request.connect_timeout}, "trace": trace}
         if request.target is not None:
@@ -204,17 +293,70 @@ class ProxiedTransport:
             )
             for _ in range(STALE_TRIES):
                 try:
-                    return ProxiedResponse(await self._pool.handle_async_request(made))
+                    return await pool.handle_async_request(made)
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
                     if has_connected or not _is_unanswered(error):
                         raise
-            return ProxiedResponse(await self._pool.handle_async_request(made))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise translate_error(error) from error
+            return await pool.handle_async_request(made)
+        except BaseException as error:
+            if stream is not None:
+                # httpcore forgets it where the handshake with a SOCKS proxy fails.
+                await stream.aclose()
+            match error:
+                case httpx.ConnectError() | httpx.ConnectTimeout() if not is_proxy_reached:
+                    raise ProxyUnreachable(str(error)) from error
+                case httpx.HTTPError() | httpx.InvalidURL():
+                    raise translate_error(error) from error
+                case SOCKSError() | AssertionError():
+                    # httpcore passes on what its SOCKS library raises.
+                    raise ProxyUnreachable("the outgoing proxy does not speak SOCKS") from error
+            raise
+
+    async def prepare(self) -> None:
+        """Load the trusted certificates."""
+        await self._open()
+
+    async def _open(self) -> httpx.AsyncHTTPTransport:
+        if self._pool is None:
+            # Loading takes long enough to hold up every stream.
+            context = await asyncio.to_thread(self._load_trust)
+            if self._pool is None:
+                try:
+                    # An https:// proxy shows a certificate of its own.
+                    proxy = httpx.Proxy(self._proxy, ssl_context=_for_proxy(self._proxy, context))
+                    self._pool = httpx.AsyncHTTPTransport(context, proxy=proxy, limits=_LIMITS)
+                except (ValueError, httpx.InvalidURL) as error:
+                    raise InvalidProxy(
+                        "the outgoing proxy is not a URL that can be used"
+                    ) from error
+        return self._pool
+
+    def retire(self, on_closed: Callable[[], object]) -> None:
+        """Close the connections as soon as no response is open."""
+        self._on_closed = on_closed
+        if not self._users:
+            self._closing = asyncio.get_running_loop().create_task(self.aclose())
+
+    async def _end_use(self) -> None:
+        self._users -= 1
+        if not self._users and self._on_closed is not None:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
+        if self._on_closed is not None:
+            self._on_closed()
+
+
+LoadTrust = Callable[[], ssl.SSLContext]
+"""Returns the TLS context for upstreams. It may take a while, so a thread calls it."""
+
+
+def _for_proxy(proxy: str, context: ssl.SSLContext) -> ssl.SSLContext | None:
+    """The context for the connection to the proxy itself, if that is encrypted."""
+    return context if proxy.lower().startswith("https:") else None
 
 
 class ProxiedResponse:
@@ -222,12 +364,13 @@ class ProxiedResponse:
 
     is_ready = False
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, on_closed: Callable[[], Awaitable[None]]) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.status = response.status_code
         self.headers: Headers = list(response.headers.raw)
         self._response = response
         self._pieces: AsyncIterator[bytes] = response.stream.__aiter__()
+        self._on_closed: Callable[[], Awaitable[None]] | None = on_closed
 
     async def read(self) -> bytes:
         """The next piece of the body; empty at its end."""
@@ -241,7 +384,12 @@ class ProxiedResponse:
 
     async def aclose(self) -> None:
         """Keep or close the connection, as httpx does."""
-        await self._response.aclose()
+        try:
+            await self._response.aclose()
+        finally:
+            on_closed, self._on_closed = self._on_closed, None
+            if on_closed is not None:
+                await on_closed()
 
 
 def _is_unanswered(error: httpx.TransportError) -> bool:
@@ -260,7 +408,8 @@ def translate_error(error: httpx.HTTPError | httpx.InvalidURL) -> HTTPError:
         case httpx.ConnectError():
             return ConnectError(message)
         case httpx.ProxyError():
-            return ProxyError(message)
+            is_own = _PROXY_PASSWORD.search(message) is not None
+            return (ProxyUnreachable if is_own else ProxyError)(message)
         case httpx.RemoteProtocolError():
             is_closed = "without" in message or "closed" in message
             return (RemoteDisconnected if is_closed else RemoteProtocolError)(message)
@@ -274,13 +423,24 @@ def translate_error(error: httpx.HTTPError | httpx.InvalidURL) -> HTTPError:
 
 def describe_error(error: Exception) -> tuple[Fault, str]:
     """What an error means for the attempt, and a few words for it."""
-    if isinstance(error, ConnectTimeout):
-        return Fault.CONNECT_TIMEOUT, "connect timeout"
+    match error:
+        case ConnectTimeout():
+            return Fault.CONNECT_TIMEOUT, "connect timeout"
+        case ProxyUnreachable() if _PROXY_PASSWORD.search(str(error)):
+            return Fault.OWN_MACHINE, "the outgoing proxy refuses this machine's name or password"
+        case ProxyUnreachable():
+            return Fault.OWN_MACHINE, "the outgoing proxy can't be reached"
+        case InvalidProxy():
+            return Fault.TRANSPORT, str(error)
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Fault.TRANSPORT, f"TLS certificate refused: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
             return Fault.TRANSPORT, f"TLS error: {cause.reason or 'handshake failed'}"
+        if isinstance(cause, OSError) and cause.errno in (
+            _OWN_LOOKUP if isinstance(cause, socket.gaierror) else _OWN_MACHINE
+        ):
+            return Fault.OWN_MACHINE, f"this machine can't connect: {cause.strerror}"
         if isinstance(cause, socket.gaierror):
             return Fault.UNREACHABLE, "name not resolved"
         if isinstance(cause, ConnectionRefusedError):
@@ -328,10 +488,3 @@ def _locate(url: str) -> tuple[Origin, bytes]:
     if scheme not in _PORTS or not host:
         raise InvalidURL(f"not an http or https URL: {scheme}://{host}")
     return Origin(scheme, host, parsed.port or _PORTS[scheme]), parsed.raw_path
-
-
-def _load_ssl_context() -> ssl.SSLContext:
-    """TLS as httpx sets it up: with the authorities that the environment names, or certifi's."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -22,7 +22,7 @@ from typing import Final
 
 import httpx
 
-from ccfallback.config.model import Config, KeySource, Provider, Timeouts
+from ccfallback.config.model import Config, KeySource, Network, Provider, Timeouts
 from ccfallback.events.records import ProviderTimeout
 from ccfallback.paths import Paths
 from ccfallback.redact import Secret
@@ -239,7 +239,7 @@ class DrillServer:
             user,
             primary=primary,
             providers=tuple(each for each in chain if not each.primary),
-            proxy=None,
+            network=Network(),
             tokens=(),
         )
 

@@ -78,7 +78,30 @@ def ended(fault: Fault, reason: str = "", *, sent: bool = True) -> Evidence:
         (refused(529, "overloaded"), Trouble.OVERLOADED),
         (refused(500, "oops"), Trouble.BROKEN),
         (refused(308, ""), Trouble.REDIRECT),
-        (ended(Fault.TRANSPORT, "TLS certificate refused: expired"), Trouble.TLS),
+        (ended(Fault.TRANSPORT, "TLS error: WRONG_VERSION_NUMBER"), Trouble.TLS),
+        (
+            ended(Fault.TRANSPORT, "TLS certificate refused: certificate has expired"),
+            Trouble.CERTIFICATE,
+        ),
+        (
+            ended(Fault.TRANSPORT, "TLS certificate refused: Hostname mismatch"),
+            Trouble.CERTIFICATE,
+        ),
+        (
+            ended(
+                Fault.TRANSPORT,
+                "TLS certificate refused: self-signed certificate in certificate chain",
+            ),
+            Trouble.UNKNOWN_AUTHORITY,
+        ),
+        (
+            ended(
+                Fault.TRANSPORT,
+                "TLS certificate refused: unable to get local issuer certificate",
+            ),
+            Trouble.UNKNOWN_AUTHORITY,
+        ),
+        (ended(Fault.OWN_MACHINE, "the outgoing proxy can't be reached"), Trouble.OWN_MACHINE),
         (ended(Fault.TRANSPORT, "connection refused"), Trouble.UNREACHABLE),
         (ended(Fault.UNREACHABLE, "name not resolved"), Trouble.UNREACHABLE),
         (ended(Fault.CONNECT_TIMEOUT, "connect timeout"), Trouble.UNREACHABLE),

@@ -327,3 +327,16 @@ def test_the_agent_is_a_property_list() -> None:
     assert agent["KeepAlive"] == {"SuccessfulExit": False}
     assert agent["RunAtLoad"] is True
     assert agent["Umask"] == 0o077
+
+
+def test_the_variables_of_trusted_certificates_are_passed_on(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", "company.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/own.pem")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    unit = ccf("service", "install", "--print").out
+    assert f"Environment=NODE_EXTRA_CA_CERTS={tmp_path}/company.pem\n" in unit
+    assert "Environment=SSL_CERT_FILE=/etc/own.pem\n" in unit
+    assert "SSL_CERT_DIR" not in unit

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from ccfallback.config.model import Config, KeySource, Provider
+from ccfallback.config.model import Config, KeySource, Network, Provider
 from ccfallback.redact import Secret
 
 B = Provider(name="b", base_url="https://b.test")
@@ -61,7 +61,7 @@ def test_a_key_comes_from_somewhere_or_not_at_all() -> None:
 
 def test_a_configuration_never_changes() -> None:
     with pytest.raises(FrozenInstanceError):
-        Config().proxy = "http://h"  # type: ignore[misc] # that is the point
+        Config().network = Network()  # type: ignore[misc] # that is the point
 
 
 def test_no_secret_shows_in_a_configuration() -> None:

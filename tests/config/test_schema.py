@@ -152,7 +152,7 @@ def test_tokens_and_the_rest() -> None:
         Token(token=Secret("t-one"), note="laptop"),
         Token(token=Secret("t-two")),
     )
-    assert config.proxy == "socks5://h:1"
+    assert config.network.proxy == "socks5://h:1"
     assert config.rectifiers.off == {"thinking_budget"}
     assert not config.rectifiers.enabled
     assert not config.privacy.strip_billing_header

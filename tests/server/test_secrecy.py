@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.checks import Expected, header_map, http_url, key_text
-from ccfallback.config.model import Config, KeySource, Provider, Token
+from ccfallback.config.model import Config, KeySource, Network, Provider, Token
 from ccfallback.http1 import Origin, Request
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
@@ -43,7 +43,7 @@ PROVIDER = Provider(
 )
 CONFIG = Config(
     providers=(PROVIDER,),
-    proxy=f"http://name:{HIDDEN}@proxy.test",
+    network=Network(proxy=f"http://name:{HIDDEN}@proxy.test"),
     tokens=(Token(token=Secret(HIDDEN)),),
 )
 HEADERS = [(b"x-api-key", RAW)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from ccfallback.config.model import Network
 from ccfallback.http1 import (
     ConnectError,
     ConnectionLost,
@@ -170,9 +171,9 @@ def test_loopback_is_never_proxied(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configured_proxy_beats_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:1")
-    upstreams = Upstreams("http://configured.test:2")
+    upstreams = Upstreams(Network(proxy="http://configured.test:2"))
     before = upstreams.transport("https://outside.test")
-    upstreams.use_proxy(None)
+    upstreams.use_network(Network())
     assert upstreams.transport("https://outside.test") is not before
 
 
@@ -206,7 +207,7 @@ def test_a_request_goes_through_a_socks_proxy(run: Runs) -> None:
 
         async with RawUpstream(answer) as proxy:
             url = proxy.url.replace("http://", "socks5://")
-            assert await ask(Upstreams(url)) == b"ok"
+            assert await ask(Upstreams(Network(proxy=url))) == b"ok"
 
     run(story)
 
@@ -223,7 +224,7 @@ def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) 
                 await peer.closed()
 
         async with RawUpstream(answer) as proxy:
-            upstreams = Upstreams(proxy.url)
+            upstreams = Upstreams(Network(proxy=proxy.url))
             transport = upstreams.transport("http://provider.test/v1")
             for _ in range(2):
                 response = await transport.send(POST)
@@ -253,9 +254,9 @@ def test_the_trusted_certificates_are_read_beside_the_loop_and_once(
     threads: list[int] = []
     create = httpx.create_ssl_context
 
-    def noted() -> ssl.SSLContext:
+    def noted(*, trust_env: bool) -> ssl.SSLContext:
         threads.append(threading.get_ident())
-        return create()
+        return create(trust_env=trust_env)
 
     async def story() -> None:
         threads.clear()
@@ -268,23 +269,4 @@ def test_the_trusted_certificates_are_read_beside_the_loop_and_once(
         await upstreams.aclose()
 
     monkeypatch.setattr(httpx, "create_ssl_context", noted)
-    run(story)
-
-
-def test_certificates_that_cannot_be_read_are_a_failure_to_connect(
-    run: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/certificates.pem")
-        upstreams = Upstreams()
-        await upstreams.prepare(["https://localhost:1"])
-        asked = UpstreamRequest("https://localhost:1/v1", [], b"", 5)
-        with pytest.raises(ConnectError):
-            await upstreams.transport(asked.url).send(asked)
-        monkeypatch.delenv("SSL_CERT_FILE")
-        with pytest.raises(ConnectError) as caught:
-            await upstreams.transport(asked.url).send(asked)
-        assert describe_error(caught.value)[1] == "connection refused"
-        await upstreams.aclose()
-
     run(story)

@@ -117,11 +117,11 @@ def to(url: str) -> UpstreamRequest:
     return UpstreamRequest(url, [(b"x-api-key", b"never to be seen")], b"{}", 10)
 
 
-async def refuses(sending: Any) -> None:
+async def refuses(sending: Any, why: str = "") -> None:
     """The reported fault is the certificate."""
     with pytest.raises(ConnectError) as caught:
         await sending
-    assert describe_error(caught.value)[1].startswith("TLS certificate refused: ")
+    assert describe_error(caught.value)[1].startswith(f"TLS certificate refused: {why}")
 
 
 async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -347,6 +347,41 @@ def clock(context: DoctorContext) -> Iterator[Finding]:
         yield good("clock", f"no time in the state is in the future{last}")
 
 
+def roots(context: DoctorContext) -> Iterator[Finding]:
+    """Which certificate authorities count, and whether the named ones can be read."""
+    from ccfallback.server.trust import TrustedRoots
+
+    if context.config is None:
+        return
+    trusted = TrustedRoots(context.config.network.ca_file, context.session.environ)
+    trusted.load()
+    for source in trusted.sources:
+        if source.problem:
+            message = f"the authorities of {source.name} do not count: {source.problem}"
+            yield problem(
+                "roots",
+                message,
+                "name a file with certificates in PEM format, or unset it",
+                serious=source.name.startswith("network."),
+            )
+    counted = [f"{each.name}: {each.added}" for each in trusted.sources if not each.problem]
+    yield good(
+        "roots", f"authorities that count, each place with what it adds: {'; '.join(counted)}"
+    )
+
+
+def outgoing(context: DoctorContext) -> Iterator[Finding]:
+    """Whether the outgoing proxies of the environment are URLs."""
+    from ccfallback.server.outgoing import OutgoingProxies
+
+    if context.config is None:
+        return
+    proxies = OutgoingProxies(context.config.network.proxy)
+    for fault in proxies.find_problems():
+        remedy = "correct or unset it, or `ccfallback config set network.proxy URL`"
+        yield error("outgoing", f"{fault}; providers can't be reached", remedy)
+
+
 def providers(context: DoctorContext) -> Iterator[Finding]:
     """Whether every enabled provider answers; only with `--online`."""
     if not context.online or context.config is None:
@@ -539,6 +574,8 @@ CHECKS: Final[tuple[Callable[[DoctorContext], Iterable[Finding]], ...]] = (
     client,
     tokens,
     proxies,
+    roots,
+    outgoing,
     providers,
 )
 """All checks, in the order in which `doctor` lists their findings."""

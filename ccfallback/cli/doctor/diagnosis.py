@@ -38,6 +38,10 @@ class Trouble(StrEnum):
     UNKNOWN_MODEL = "unknown-model"
     REDIRECT = "redirect"
     TLS = "tls"
+    UNKNOWN_AUTHORITY = "unknown-authority"
+    CERTIFICATE = "certificate"
+    """The certificate itself is wrong, whoever signed it."""
+    OWN_MACHINE = "own-machine"
     UNREACHABLE = "unreachable"
     SLOW = "slow"
     LIMIT = "limit"
@@ -107,6 +111,7 @@ _TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
     Fault.TRANSPORT: Trouble.UNREACHABLE,
     Fault.UNREACHABLE: Trouble.UNREACHABLE,
     Fault.CONNECT_TIMEOUT: Trouble.UNREACHABLE,
+    Fault.OWN_MACHINE: Trouble.OWN_MACHINE,
     Fault.TIMEOUT: Trouble.SLOW,
     Fault.TORN: Trouble.BROKEN,
 }
@@ -125,8 +130,17 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.UNKNOWN_MODEL: "{mapping}",
     Trouble.REDIRECT: "redirects are not followed, because they would take the key along: "
     "`{set} --base-url {location}`",
-    Trouble.TLS: "if it is a server of your own, make its certificate known to the system "
-    "(SSL_CERT_FILE), or use http:// on a port without TLS",
+    Trouble.TLS: "does {host} speak TLS on that port? Use http:// on a port without TLS: "
+    "`{set} --base-url URL`",
+    Trouble.UNKNOWN_AUTHORITY: "its certificate is from an authority that is not known here, as "
+    "behind a company's TLS inspection or at a server of your own: get the authority's "
+    "certificate (PEM) and `ccfallback config set network.ca_file PATH`; `ccfallback doctor` "
+    "lists the authorities that count",
+    Trouble.CERTIFICATE: "the certificate itself is wrong, and no trusted authority changes that: "
+    "check the clock of this machine and the host name {host}; otherwise the operator of the "
+    "server has to replace it",
+    Trouble.OWN_MACHINE: "the provider was not reached because of this machine: check its outgoing "
+    "proxy (HTTPS_PROXY, ALL_PROXY, network.proxy), its firewall and its limits (`ulimit -n`)",
     Trouble.UNREACHABLE: "is {host} right, is it up, and does this machine get there? "
     "`{set} --base-url URL`",
     Trouble.SLOW: "try again; if it is always this slow, give it more time in `timeouts`",
@@ -144,6 +158,9 @@ _MODEL_UNKNOWN: Final = re.compile(
     r"|^model: |no endpoints found",
     re.IGNORECASE | re.DOTALL,
 )
+_UNKNOWN_AUTHORITY: Final = re.compile(r"issuer|self.signed|verify the first", re.IGNORECASE)
+"""What OpenSSL says of a certificate whose authority is not trusted."""
+
 _CREDIT: Final = re.compile(r"credit|billing|balance|quota|payment|spend", re.IGNORECASE)
 
 _PAGE: Final = re.compile(rb"\s*<(?:!doctype )?html", re.IGNORECASE)
@@ -161,6 +178,9 @@ def trouble(evidence: Evidence) -> Trouble:
     status = outcome.status or 0
     if 300 <= status < 400:
         return Trouble.REDIRECT
+    if outcome.reason.startswith("TLS certificate"):
+        is_unknown = _UNKNOWN_AUTHORITY.search(outcome.reason) is not None
+        return Trouble.UNKNOWN_AUTHORITY if is_unknown else Trouble.CERTIFICATE
     if outcome.reason.startswith("TLS"):
         return Trouble.TLS
     if 200 <= status < 300 and _is_other(recognize_answer(evidence.body), evidence.provider):

@@ -132,7 +132,7 @@ class _Prober:
         self._login = _find_login(environ, self._tokens)
         self._listener = listener
         self._keys = Keys()
-        self._upstreams = Upstreams(config.proxy)
+        self._upstreams = Upstreams(config.network)
         self._breakers = Breakers(MemoryStore(), Recorder(None))
 
     async def aclose(self) -> None:
