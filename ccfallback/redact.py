@@ -4,11 +4,14 @@ A key is a `Secret` from the moment it is read. Only `reveal()` returns its valu
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from shlex import quote
 from typing import Final
+from urllib.parse import unquote
 
-from ccfallback.messages.body import Body
+from ccfallback import quotes
 
 _SECRET_HEADER: Final = re.compile(
     r"auth|api[-_]?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
@@ -23,10 +26,46 @@ _QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
 _PLAIN_QUERY: Final = frozenset({"beta", "api-version"})
 """Query parameters whose value is never a secret."""
 
-QUOTE: Final = 12
-"""The length from which a run of equal letters counts as a quote."""
+SHORTEST_SECRET: Final = 4
+"""The length from which a value is masked where it stands; shorter ones stand everywhere."""
 
-_MEMBER_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+HARMLESS_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "anthropic-beta",
+        "anthropic-dangerous-direct-browser-access",
+        "anthropic-version",
+        "cache-control",
+        "ccr-request-id",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "pragma",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+        "x-app",
+    }
+)
+"""A client's headers whose values are harmless; any other value may be a secret."""
+
+HARMLESS_BEGINNINGS: Final = ("x-stainless-", "sec-fetch-", "sec-ch-")
+
+_BETWEEN: Final = re.compile(r"[;,:=\s\"]+")
+_COMMON_WORDS: Final = frozenset(
+    {"basic", "bearer", "digest", "false", "none", "null", "token", "true", "undefined"}
+)
+"""Parts of header values that are words of a protocol."""
 
 
 class Secret:
@@ -139,36 +178,52 @@ def debug_curl(
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without the given secrets and without anything that looks like a key."""
+    """`text` without the given secrets, however spelled, and without what looks like a key."""
     # Longest first: a short secret may be the beginning of a long one.
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= 4:
-            text = text.replace(secret, "***")
+    known = sorted(
+        (each for each in secrets if len(each) >= SHORTEST_SECRET), key=len, reverse=True
+    )
+    if known:
+        try:
+            spans = quotes.find(text, b"\0".join(map(quotes.fold, known)), quotes.SECRET_QUOTE)
+        except quotes.TooMuch:
+            return "***"
+        text = quotes.replace(text, spans, "***")
+    for secret in known:
+        text = text.replace(secret, "***")
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
 
 
-def remove_quotes(text: str, body: Body) -> str:
-    """`text` without its quotes from a conversation.
+def secrets_of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
+    """Every value that may be a secret, and its parts: all but those of harmless headers."""
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        if name not in HARMLESS_HEADERS and not name.startswith(HARMLESS_BEGINNINGS):
+            yield from secret_forms(raw_value.decode("latin-1"))
 
-    A quote is a run of at least `QUOTE` letters that also occurs in the messages or in the system
-    prompt; shorter runs are common words.
-    """
-    content = b"".join(body.member(key) for key in ("messages", "system"))
-    # The name of a JSON member is not conversation, and most refusals are about one.
-    names = [
-        word.span()
-        for word in _MEMBER_NAME.finditer(text)
-        if b'"%s":' % word[0].encode() in content
-    ]
-    found = [
-        start
-        for start in range(len(text) - QUOTE + 1)
-        if text[start : start + QUOTE].encode(errors="replace") in content
-        and not any(low <= start and start + QUOTE <= high for low, high in names)
-    ]
-    kept, end = [], 0
-    for start in found:
-        if start >= end:
-            kept.append(text[end:start] + "[…]")
-        end = max(end, start + QUOTE)
-    return "".join(kept) + text[end:]
+
+def secret_forms(value: str) -> Iterator[str]:
+    """A value that may hold a secret: all of it, its parts, and what these are in other codes."""
+    parts = dict.fromkeys((value, *_BETWEEN.split(value)))
+    for part in tuple(parts):
+        if len(part) >= quotes.SECRET_QUOTE:
+            # As in `Basic`: a name and a password.
+            with suppress(ValueError):
+                decoded = b64decode(part + "=" * (-len(part) % 4), validate=True).decode()
+                parts |= dict.fromkeys((decoded, *_BETWEEN.split(decoded)))
+    for part in parts:
+        if len(part) >= SHORTEST_SECRET and part.lower() not in _COMMON_WORDS:
+            yield part
+            if (decoded := unquote(part)) != part:
+                yield decoded
+            if len(part) >= quotes.SECRET_QUOTE:
+                yield from _base64_forms(part.encode("utf-8", "replace"))
+
+
+def _base64_forms(plain: bytes) -> Iterator[str]:
+    """The letters that the value has in base64, at any place in what is encoded."""
+    for offset in range(3):
+        encoded = b64encode(b"\0" * offset + plain).decode().rstrip("=")
+        # The letters at both ends depend on the neighbours, too.
+        start, end = (0, 2, 3)[offset], len(encoded) - bool((offset + len(plain)) % 3)
+        yield encoded[start:end]

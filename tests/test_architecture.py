@@ -16,7 +16,9 @@ from ccfallback.wire import FORMATS
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "ccfallback"
 
-SHARED: Final = frozenset({"addresses", "errors", "files", "paths", "redact", "suggest"})
+SHARED: Final = frozenset(
+    {"addresses", "errors", "files", "paths", "printable", "quotes", "redact", "suggest"}
+)
 """Single modules at the top of the package."""
 
 EVERYTHING_BELOW: Final = frozenset(

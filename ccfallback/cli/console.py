@@ -17,6 +17,7 @@ import msgspec
 
 from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
 from ccfallback.errors import CcfallbackError
+from ccfallback.printable import escape_json, is_printable, printable
 from ccfallback.redact import scrub
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Console:
         if self.as_json:
             encoded = msgspec.json.encode(value)
             indent = 2 if _is_terminal(self.stdout) else 0
-            self.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
+            self.write_bytes(escape_json(msgspec.json.format(encoded, indent=indent)) + b"\n")
             return
         page = table()
         for number, part in enumerate([page] if isinstance(page, str | Table) else page):
@@ -233,7 +234,7 @@ class Console:
     def _emit_error(self, message: str, hint: str) -> None:
         if self.as_json:
             error = {"error": {"message": message, "hint": self.add_file_options(hint)}}
-            self.write_bytes(msgspec.json.encode(error) + b"\n")
+            self.write_bytes(escape_json(msgspec.json.encode(error)) + b"\n")
 
     def _write_error(self, error: OSError) -> CcfallbackError:
         self.abandon()
@@ -440,7 +441,7 @@ def _clean(table: Table) -> Table:
         return clean_text(cell)
 
     def clean_text(text: str) -> str:
-        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+        text = text if is_printable(text) else printable(text, "\ufffd")
         return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
     return replace(table, rows=[[clean(cell) for cell in row] for row in table.rows])

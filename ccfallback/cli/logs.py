@@ -13,7 +13,8 @@ import typer
 from ccfallback.cli.console import Console
 from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
 from ccfallback.cli.session import session_of
-from ccfallback.events.records import ProviderSuccess, Record, RequestComplete, decode, printable
+from ccfallback.events.records import ProviderSuccess, Record, RequestComplete, decode
+from ccfallback.printable import escape_json, printable
 
 app = make_app(
     name="logs",
@@ -106,7 +107,7 @@ def tail(
 
     def show(record: Record[Any], line: bytes) -> None:
         if raw:
-            console.write_bytes(line.rstrip(b"\r\n") + b"\n")
+            console.write_bytes(escape_json(line.rstrip(b"\r\n")) + b"\n")
         else:
             printer.print([record])
 

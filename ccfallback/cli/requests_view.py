@@ -13,7 +13,8 @@ from ccfallback.cli.logs import local_time, short_id, sign_of
 from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events.explain import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import latest_ends
-from ccfallback.events.records import Record, RequestComplete, RequestEnd, printable
+from ccfallback.events.records import Record, RequestComplete, RequestEnd
+from ccfallback.printable import printable
 
 End = Record[RequestEnd]
 

@@ -105,13 +105,14 @@ class Session:
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""
         from ccfallback.events.journal import Journal
+        from ccfallback.printable import escape_json
         from ccfallback.server.record import Record, Recorder
 
         journal = Journal(self.paths.log, config.log.max_bytes, config.log.backups)
 
         class Sink:
             def put(self, record: Record) -> None:
-                journal.write(msgspec.json.encode(record) + b"\n")
+                journal.write(escape_json(msgspec.json.encode(record)) + b"\n")
 
         try:
             Recorder(Sink(), config.log.level).log(event, message, level="info")

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from ccfallback.printable import printable
 from ccfallback.redact import Secret
 
 T = TypeVar("T")
@@ -38,7 +39,9 @@ def describe(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f'"{printable(value if len(value) <= 60 else value[:57] + "…")}"'
+            short = value if len(value) <= 60 else value[:57] + "…"
+            shown = printable(short, "\ufffd")
+            return f'"{shown}"'
         case int() | float():
             return str(value)
         case Mapping():
@@ -47,11 +50,6 @@ def describe(value: Any) -> str:
             return "an array"
         case _:
             return f"a {type(value).__name__}"
-
-
-def printable(text: str) -> str:
-    """A text on one line, without control characters."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def boolean(value: Any) -> bool:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, TypeVar, get_args, get_origin
 
-from ccfallback.config.checks import Check, Expected, describe, printable
+from ccfallback.config.checks import Check, Expected, describe
 from ccfallback.errors import ConfigFault
+from ccfallback.printable import printable
 from ccfallback.redact import Secret, scrub
 from ccfallback.suggest import closest
 
@@ -205,7 +206,7 @@ class Reader:
     def fault(self, key: str, found: str, expected: str) -> None:
         """Record that `key` is wrong."""
         path = f"{self.path}.{key}" if self.path and key else self.path or key
-        self.faults.append(ConfigFault(printable(path), found, expected))
+        self.faults.append(ConfigFault(printable(path, "\ufffd"), found, expected))
 
     def get(self, key: str, check: Check[T], default: T) -> T:
         """The meaning of `key`; `default` where it is missing or wrong."""

@@ -19,6 +19,7 @@ import msgspec
 from ccfallback import files
 from ccfallback.events.journal_reader import numbered, rotations
 from ccfallback.files import Busy
+from ccfallback.printable import escape_json
 
 BATCH_BYTES: Final = 64 * 1024
 
@@ -238,7 +239,7 @@ class JournalWriter:
         chunk = bytearray()
         for record in records:
             try:
-                line = self._encoder.encode(record) + b"\n"
+                line = escape_json(self._encoder.encode(record)) + b"\n"
             except (TypeError, ValueError, RecursionError):
                 self._lost += 1
                 continue

@@ -17,13 +17,16 @@ from ccfallback.config.model import Provider, Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body_kind import BodyKind, BodyStart, last_json
-from ccfallback.messages.errors import UpstreamError, plain_text
+from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import Fault, Outcome, classify
-from ccfallback.redact import is_secret_header, scrub
+from ccfallback.printable import printable
+from ccfallback.quotes import Quotes
+from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_of_headers
 from ccfallback.server.context import Context, Services, login_token
+from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
 from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
 from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
@@ -94,7 +97,9 @@ class Attempt:
         draft: RequestDraft,
         request: WireRequest,
         limits: Timeouts,
+        quotes: Quotes,
         *,
+        query: str = "",
         is_side: bool = False,
         is_total: bool = False,
     ) -> None:
@@ -107,6 +112,8 @@ class Attempt:
         self._body = draft.body
         """The client's body, repaired perhaps: the answer has to fit it."""
         self._names = draft.names
+        self._quotes = quotes
+        self._query = query
         self._limits = limits
         self._timeouts = AttemptTimeouts(
             limits, len(request.body), is_stream=self._body.stream, is_total=is_total
@@ -202,7 +209,7 @@ class Attempt:
             outcome,
             fault=self._login_fault(status) or outcome.fault,
             status=status,
-            reason=self._scrub(f"{status} {refusal.error.kind}".rstrip()),
+            reason=self._scrub(f"{status} {await self._kind(refusal.error)}".rstrip()),
             until=outcome.until if refusal.until is None else refusal.until,
             hint=outcome.hint if refusal.until is None else refusal.hint,
         )
@@ -217,7 +224,7 @@ class Attempt:
         raw = raw.removeprefix(BOM)
         whole = await _off_loop(self._wire.whole, raw, self._body, self._provider)
         if whole.error is not None:
-            return self._not_an_answer(response, whole.error, raw)
+            return await self._not_an_answer(response, whole.error, raw)
         body = whole.body
         media_type = None if "json" in response.media_type else "application/json"
         if self._names:
@@ -239,7 +246,9 @@ class Attempt:
             filters.append(BlockStopHolder())
         translator = self._wire.stream(self._body, self._provider, filters)
         # Only the headers: a stream must not keep the request's body in memory.
-        secrets = partial(secrets_in, self._context.headers, self.request.headers, self._provider)
+        secrets = partial(
+            secrets_in, self._context.headers, self.request.headers, self._provider, self._query
+        )
         stream = EventStream(
             response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
         )
@@ -252,7 +261,7 @@ class Attempt:
             if error is None:
                 reason = stream.failure
                 error = UpstreamError(message=plain_text(stream.raw) if reason == EMPTY else reason)
-            return self._not_an_answer(response, error, stream.raw, reason, stream.usage)
+            return await self._not_an_answer(response, error, stream.raw, reason, stream.usage)
         if self._body.stream:
             outcome = Outcome(Fault.NONE, status=response.status, complete=False)
             result = self._result(outcome, response, begun)
@@ -265,7 +274,7 @@ class Attempt:
         result.signatures = stream.signatures
         return result
 
-    def _not_an_answer(
+    async def _not_an_answer(
         self,
         response: UpstreamResponse,
         error: UpstreamError,
@@ -278,7 +287,8 @@ class Attempt:
         headers, now = text_headers(response.headers), self._services.breakers.clock()
         outcome = classify(status, headers, error, now=now)
         if error.type:
-            reason, until = outcome.reason, outcome.until
+            reason = outcome.reason.replace(error.kind, await self._kind(error)).rstrip()
+            until = outcome.until
         else:
             # Without the upstream's own words: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
@@ -333,14 +343,21 @@ class Attempt:
         result.timeout_seconds = since_began.get(late.timeout, late.seconds)
         return result
 
+    async def _kind(self, error: UpstreamError) -> str:
+        """The error's type; empty if it is a word of the conversation."""
+        if not error.kind or error.kind in KNOWN_KINDS:
+            return error.kind
+        text = await upstream_text(error.kind, (), self._quotes)
+        return error.kind if text == error.kind else ""
+
     def _scrub(self, reason: str) -> str:
         """A reason without secrets: it goes to the log, to the client and into the state file."""
-        return scrub(reason, self.secrets)
+        return printable(scrub(reason, self.secrets))
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Everything in the request that an upstream might quote, and that must not be logged."""
-        return secrets_in(self._context.headers, self.request.headers, self._provider)
+        return secrets_in(self._context.headers, self.request.headers, self._provider, self._query)
 
 
 async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:
@@ -350,11 +367,15 @@ async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:
     return await asyncio.to_thread(function, raw, *args)
 
 
-def secrets_in(client: RawHeaders, sent: RawHeaders, provider: Provider) -> tuple[str, ...]:
-    """The secrets in the client's headers and in a request to a provider."""
+def secrets_in(
+    client: RawHeaders, sent: RawHeaders, provider: Provider, query: str = ""
+) -> tuple[str, ...]:
+    """The secrets in the client's headers and query, and in a request to a provider."""
     names = _CREDENTIALS | {provider.auth_header.lower().encode()}
     return (
-        *(bare_credential(v).decode("latin-1") for n, v in (*client, *sent) if n in names),
+        *secrets_of_headers(client),
+        *secrets_of_headers((n, bare_credential(v)) for n, v in sent if n in names),
+        *(form for _, value in parse_qsl(query) for form in secret_forms(value)),
         *(value for name, value in provider.headers.items() if is_secret_header(name)),
         *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),
     )

@@ -21,11 +21,12 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import IsFinal, Reason, Try, Wait, backoff
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.quotes import Quotes
 from ccfallback.redact import debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context, Services
 from ccfallback.server.health import LONGEST_MODEL
-from ccfallback.server.record import describe_crash, milliseconds, upstream_text
+from ccfallback.server.record import cut, describe_crash, milliseconds, upstream_text
 from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible
@@ -67,6 +68,8 @@ class Attempts:
     results: list[AttemptResult] = field(default_factory=list)
     sent: int = 0
     """How many upstream requests were made."""
+    quotes: Quotes = field(init=False, repr=False)
+    """Finds what upstreams quote of the request."""
     _betas: tuple[str, ...] = field(init=False)
     """The client's own flags."""
     _repairs: Repairs = field(init=False)
@@ -79,6 +82,7 @@ class Attempts:
         self._betas = betas_of(self.context.headers)
         timeout = None if self.body.stream else self.context.client_timeout
         self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
+        self.quotes = Quotes(self.body)
         model = self.body.model[:LONGEST_MODEL]
         is_large = len(self.body.raw) >= LARGE
         self._repairs = Repairs(self.services, self.context, model, self.counts_tokens, is_large)
@@ -162,7 +166,7 @@ class Attempts:
         self.results.append(result)
         self.sent += result.sent
         try:
-            self._conclude(result, attempt, step)
+            await self._conclude(result, attempt, step)
         except Exception as error:
             # The result counts all the same.
             self._log_crash(error)
@@ -174,7 +178,7 @@ class Attempts:
             self._log_crash(error)
         return result.outcome
 
-    def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
+    async def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
         provider, outcome = step.provider, result.outcome
         if outcome.fault is Fault.ACCOUNT:
             self.services.keys.forget(provider)
@@ -182,7 +186,15 @@ class Attempts:
             self._log_success(result)
             self._repairs.confirm(provider)
         else:
-            self._log_failure(result, attempt, step.draft.body)
+            text = ""
+            try:
+                if result.timeout is None and self.services.recorder.wants(self._level or "warn"):
+                    secrets = attempt.secrets if attempt else ()
+                    text = await upstream_text(outcome.message, secrets, self.quotes)
+                    self._repairs.said = text
+            finally:
+                # The client may leave while the quotes are looked for.
+                self._log_failure(result, attempt, text)
 
     def _log_crash(self, error: Exception) -> str:
         """Log an exception that no code expected, and return the words for it."""
@@ -228,6 +240,8 @@ class Attempts:
             draft,
             request,
             self.timeouts(provider),
+            self.quotes,
+            query=self.query,
             is_side=self.counts_tokens,
             is_total=self._share is not None,
         )
@@ -302,7 +316,7 @@ class Attempts:
                 reason=str(step.reason),
                 after=str(self.results[-1].outcome.fault) if self.results else None,
                 host=host_of(step.provider.base_url),
-                model=step.provider.model_for(step.draft.body.model),
+                model=cut(step.provider.model_for(step.draft.body.model)),
             ),
             f"trying {name}{how}",
         )
@@ -311,7 +325,7 @@ class Attempts:
         message = f"{result.provider.name} answers after {result.seconds:.2f} s"
         self._log(events.ProviderSuccess(**self._end_data(result)), message)
 
-    def _log_failure(self, result: AttemptResult, attempt: Attempt | None, body: Body) -> None:
+    def _log_failure(self, result: AttemptResult, attempt: Attempt | None, text: str) -> None:
         outcome, name, data = result.outcome, result.provider.name, self._end_data(result)
         data |= {"fault": str(outcome.fault), "reason": outcome.reason}
         after = f"after {result.seconds:.2f} s"
@@ -322,7 +336,6 @@ class Attempts:
             )
             message = f"{name} was too slow: {outcome.reason} {after}"
         else:
-            text = upstream_text(outcome.message, attempt.secrets if attempt else (), body)
             event = events.ProviderFailure(
                 **data, error=text, until=milliseconds(outcome.until), hint=outcome.hint or None
             )
@@ -348,5 +361,8 @@ class Attempts:
         return data
 
     def _log(self, event: events.Event, message: str) -> None:
-        level = events.SIDE_LEVEL if self.counts_tokens else None
-        self.services.recorder.log(event, message, self.context.id, level)
+        self.services.recorder.log(event, message, self.context.id, self._level)
+
+    @property
+    def _level(self) -> str | None:
+        return events.SIDE_LEVEL if self.counts_tokens else None

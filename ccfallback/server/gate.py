@@ -25,7 +25,7 @@ from ccfallback.server.client import (
     send_whole,
 )
 from ccfallback.server.context import SCOPE_KEY, Context, Services
-from ccfallback.server.record import describe_crash
+from ccfallback.server.record import cut, describe_crash
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -74,7 +74,7 @@ class Gate:
             if refusal is not None:
                 status, kind, message = refusal
                 self._services.recorder.log(
-                    events.AuthFailure(path=scope["path"], status=status), message, context.id
+                    events.AuthFailure(path=cut(scope["path"]), status=status), message, context.id
                 )
                 await send_error(response, context.id, status, kind, message)
             elif scope["method"] == "OPTIONS" and response.cors_origin:

@@ -34,7 +34,7 @@ from ccfallback.server.context import (
     login_token,
 )
 from ccfallback.server.health import RequestHealth
-from ccfallback.server.record import describe_crash
+from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
 
@@ -257,13 +257,13 @@ class MessagesRequest:
         kind = "stream" if body.stream else "whole answer"
         self._services.recorder.log(
             events.RequestStart(
-                model=body.model,
+                model=cut(body.model),
                 stream=body.stream,
                 bytes=size,
                 chain=self._chain.names,
                 left_out=self._chain.excluded,
             ),
-            f"{body.model or 'no model'}, {kind}, {size / 1000:.1f} kB",
+            f"{cut(body.model) or 'no model'}, {kind}, {size / 1000:.1f} kB",
             self._context.id,
         )
 
@@ -293,7 +293,7 @@ class MessagesRequest:
             text = f"no answer after {latency:.2f} s{after}: {message}"
         end = events.RequestComplete() if error is None else events.RequestError(error=error)
         end.provider = name
-        end.model = self._body.model
+        end.model = cut(self._body.model)
         end.status = status
         end.latency = round(latency * 1000, 1)
         end.ttft = None if self._ttft is None else round(self._ttft * 1000, 1)

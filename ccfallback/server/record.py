@@ -4,6 +4,7 @@ A record never holds a key, a token or message content; texts that come from an 
 scrubbed and cut here, so that no caller can forget it.
 """
 
+from asyncio import to_thread
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,13 +15,17 @@ from typing import Any, Final, Protocol
 from ccfallback.config.model import LEVELS
 from ccfallback.events.records import SIDE_LEVEL, Event
 from ccfallback.events.records import Record as LogRecord
-from ccfallback.messages.body import Body
-from ccfallback.redact import remove_quotes, scrub
+from ccfallback.printable import printable
+from ccfallback.quotes import Quotes
+from ccfallback.redact import scrub
 
 Record = LogRecord[Any]
 Listener = Callable[[Record], None]
 
 LONGEST_TEXT: Final = 200
+
+LONGEST_SCRUBBED: Final = 1000
+"""Letters in which secrets are looked for. More than are kept: one may begin before the end."""
 
 
 class Sink(Protocol):
@@ -108,11 +113,19 @@ def describe_crash(error: BaseException) -> str:
     return f"internal error: {name} at {path}:{frames[-1].lineno}"
 
 
-def upstream_text(text: str, secrets: Collection[str] = (), body: Body | None = None) -> str:
+def cut(text: str) -> str:
+    """A text of the client or of an upstream, no longer than the log may hold."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+async def upstream_text(
+    text: str, secrets: Collection[str] = (), quotes: Quotes | None = None
+) -> str:
     """An upstream's own words as the log may hold them: scrubbed, on one line, cut.
 
-    What they quote of the `body` that was sent is removed.
+    What they quote of the request is removed. In a long conversation a thread looks for it.
     """
-    line = " ".join(scrub(text, secrets).split())
-    line = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
-    return line if body is None else remove_quotes(line, body)
+    line = cut(" ".join(printable(scrub(text[:LONGEST_SCRUBBED], secrets)).split()))
+    if quotes is None or not line:
+        return line
+    return quotes.remove(line) if quotes.is_cheap else await to_thread(quotes.remove, line)

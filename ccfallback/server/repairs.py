@@ -30,7 +30,6 @@ from ccfallback.rectify import (
 from ccfallback.rectify.narrowing import Narrowing
 from ccfallback.rectify.rule import Refusal, Repaired, difference, trigger
 from ccfallback.server.context import Context, Services
-from ccfallback.server.record import upstream_text
 from ccfallback.wire import FORMATS
 
 T = TypeVar("T")
@@ -96,6 +95,8 @@ class Repairs:
     is_large: bool = False
     """Whether its body is so large that no repair may be made on the event loop."""
     _providers: dict[str, _AtProvider] = field(default_factory=dict)
+    said: str = ""
+    """What the last failure said, as the log may hold it."""
 
     async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """Repair a draft before sending it, where the provider is known to refuse it."""
@@ -123,7 +124,7 @@ class Repairs:
         if found is None:
             return outcome
         name, repaired, before = found
-        error = await self._run(upstream_text, outcome.message, (), before.body)
+        error = self.said
         here.names.append(name)
         here.found = (name, repaired.draft)
         # The lessons are part of it already.

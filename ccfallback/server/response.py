@@ -22,6 +22,8 @@ SLICE: Final = 8 * 1024
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_UNREADABLE_ENCODINGS: Final = frozenset({"br", "compress", "zstd"})
+"""Encodings that we can name; any other name may be a word of the conversation."""
 _LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
 
 
@@ -48,7 +50,8 @@ class UpstreamResponse:
         self._inflate: _Inflate | None = None
         if self.decoded:
             if encoding not in _WINDOW_BITS:
-                raise BrokenResponse(f"unknown content-encoding {encoding[:20]}")
+                name = f" {encoding}" if encoding in _UNREADABLE_ENCODINGS else ""
+                raise BrokenResponse(f"unknown content-encoding{name}")
             self._inflate = _Inflate(response, _WINDOW_BITS[encoding])
 
     async def read(self) -> bytes:

@@ -11,8 +11,9 @@ from typing import Final
 
 from ccfallback.config.model import Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
-from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.quotes import QUOTE
 from ccfallback.redact import scrub
 from ccfallback.server.client import KeepAlive, Send
 from ccfallback.server.response import MAX_WHOLE, READ_ERRORS, BrokenResponse, UpstreamResponse
@@ -286,7 +287,11 @@ class EventStream:
                 # The client has all of the answer.
                 return events
             self.error = translator.error
-            kind = scrub(translator.error.kind, self._secrets()) or "unreadable event"
+            kind = translator.error.kind
+            if kind and kind not in KNOWN_KINDS:
+                # It may be a word of the conversation, which is not kept for as long as a stream.
+                kind = scrub(kind, self._secrets()) if len(kind) < QUOTE else "of an unknown type"
+            kind = kind or "unreadable event"
             self.failure = f"error in the stream: {kind}"
         elif not chunk or translator.finished:
             self.ended = True

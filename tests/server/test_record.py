@@ -1,9 +1,14 @@
 """Records: made once, scrubbed, and dropped below the level."""
 
+import asyncio
+import threading
+
 import msgspec
 import pytest
 
 from ccfallback.events.records import Event, ProviderFailure, RequestStart
+from ccfallback.messages.body import Body
+from ccfallback.quotes import CHEAP_BYTES, Quotes
 from ccfallback.server.record import Record, Recorder, upstream_text
 
 
@@ -43,7 +48,7 @@ def test_a_record_has_the_documented_members_and_reaches_all_listeners() -> None
 
 def test_an_upstreams_words_are_scrubbed_cut_and_on_one_line() -> None:
     said = "Bad key the-secret-key,\n or Bearer abcdefghijklmnop " + "x" * 500
-    line = upstream_text(said, ["the-secret-key"])
+    line = asyncio.run(upstream_text(said, ["the-secret-key"]))
     assert "the-secret-key" not in line
     assert "abcdefghijklmnop" not in line
     assert "\n" not in line
@@ -58,3 +63,22 @@ def test_side_endpoints_are_not_counted_and_others_at_every_level() -> None:
     assert counted == []
     recorder.log(ProviderFailure(), "message")
     assert counted == [ProviderFailure()]
+
+
+class Watched(Quotes):
+    """Notes in which thread it searches."""
+
+    searched_by: int | None = None
+
+    def remove(self, text: str) -> str:
+        self.searched_by = threading.get_ident()
+        return super().remove(text)
+
+
+@pytest.mark.parametrize("size", [10, 5_000_000])
+def test_a_long_conversation_is_searched_beside_the_event_loop(size: int) -> None:
+    said = "a quote of the conversation"
+    quotes = Watched(Body.parse(msgspec.json.encode({"messages": [said, "x" * size]})))
+    assert asyncio.run(upstream_text(f"bad: {said}", quotes=quotes)) == "bad: […]"
+    is_here = quotes.searched_by == threading.get_ident()
+    assert is_here == (size < CHEAP_BYTES)

@@ -5,8 +5,10 @@ takes no credential elsewhere; nothing that is configured can end a line on the 
 """
 
 import socket
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -20,6 +22,7 @@ from ccfallback.http1 import Origin, Request
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.printable import is_printable
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.context import Context
@@ -156,6 +159,83 @@ def test_what_an_upstream_quotes_is_not_repeated(
     assert "fallback_exhausted" in seen
     assert HIDDEN not in seen
     assert QUOTED not in seen
+
+
+VALUE = "Zebra-4711/secret+value"
+WORD = "wordoftheconversation"
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "itself": str,
+    "capitals": str.upper,
+    "URL": lambda text: quote(text, safe=""),
+    "base64": lambda text: b64encode(text.encode()).decode(),
+    "within base64": lambda text: b64encode(f"user:{text}".encode()).decode(),
+    "repr": lambda text: repr(text.encode()),
+    "spaced": " ".join,
+}
+CARRIERS: dict[str, dict[str, str]] = {
+    "cookie": {"cookie": f"theme=dark; session={VALUE}; other=1"},
+    "access": {"cf-access-client-secret": VALUE},
+    "gateway": {"x-gateway-token": f"v1,{VALUE}"},
+    "any name": {"x-team": f"{VALUE} extra"},
+    "basic": {"authorization": f"Basic {b64encode(f'me:{VALUE}'.encode()).decode()}"},
+    "query": {},
+}
+
+
+@pytest.mark.parametrize("headers", CARRIERS.values(), ids=CARRIERS)
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_no_spelling_of_a_clients_secret_is_repeated(
+    chain: Callable[..., Chain], headers: dict[str, str], spell: Callable[[str], str]
+) -> None:
+    said = f"bad credential {spell(VALUE)} here"
+    running = chain(scripted.error(401, "authentication_error", said), scripted.error(500, "x"))
+    query = {} if headers else {"code": VALUE}
+    url = f"{running.url}/v1/messages"
+    answer = httpx.post(url, json=ASK, headers=headers, params=query)
+    failure = running.proxy.wait_for("provider.failure")
+    assert failure["data"]["error"].startswith("bad credential")
+    running.proxy.wait_for("request.error")
+    seen = f"{answer.text} {running.proxy.records}".lower()
+    assert "zebra-4711" not in seen
+    assert spell(VALUE).lower() not in seen
+
+
+@pytest.mark.parametrize("status", [500, 200])
+def test_a_word_of_the_conversation_is_no_type_of_an_error(
+    chain: Callable[..., Chain], status: int
+) -> None:
+    error = scripted.answer(status, error_of(type=WORD, message=f"{WORD.upper()} is bad"))
+    running = chain(error, error)
+    answer = httpx.post(
+        f"{running.url}/v1/messages", json={**ASK, "messages": [{"content": f"a {WORD}"}]}
+    )
+    running.proxy.wait_for("request.error")
+    running.proxy.stop()
+    files = [path.read_text() for path in (running.proxy.paths.log, running.proxy.paths.state)]
+    assert WORD not in f"{answer.text} {running.proxy.records} {files}".lower()
+
+
+def test_what_a_client_sends_is_cut_in_the_log(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("ok"))
+    httpx.post(f"{running.url}/v1/messages", json={**ASK, "model": "m" * 100_000})
+    httpx.get(f"{running.url}/{'p' * 10_000}", headers={"host": "elsewhere.test"})
+    running.proxy.wait_for("auth.failure")
+    running.proxy.stop()
+    assert max(map(len, running.proxy.paths.log.read_bytes().splitlines())) < 2000
+
+
+def test_no_file_has_characters_that_a_terminal_would_obey(chain: Callable[..., Chain]) -> None:
+    odd = "\x7f\x85\x9b\u2028\u202e\u200b\U000e0041\u200f"
+    error = scripted.answer(500, error_of(type="api_error", message=f"a{odd}b"))
+    running = chain(error, error)
+    httpx.post(f"{running.url}/v1/messages", json={**ASK, "model": f"m{odd}"})
+    running.proxy.wait_for("request.error")
+    running.proxy.stop()
+    for path in (running.proxy.paths.log, running.proxy.paths.state):
+        text = path.read_text()
+        assert all(is_printable(line) for line in text.splitlines())
+        assert not set(text) & set(odd)
+    assert running.proxy.events("provider.failure")[0]["data"]["error"] == "a b"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,247 @@
+"""Find what a text quotes of a conversation or of secrets, however it spells the quote.
+
+Only letters and digits are compared, folded to lower case and without accents; escapes (of JSON,
+of Python's `repr`, of URLs and of HTML) are decoded first. So neither white space, nor capitals,
+nor an encoding hides a quote. A quote is a run of letters; shorter runs are common words.
+
+The work is linear in the conversation and bounded. If there is too much of it, every text counts as
+a quote from its first to its last letter.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from unicodedata import normalize
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from ccfallback.messages.body import UNREADABLE, Body
+
+QUOTE: Final = 12
+"""The length from which a run of equal letters counts as a quote of the conversation."""
+
+SECRET_QUOTE: Final = 8
+"""The same for a secret."""
+
+LEFT_OUT: Final = "[…]"
+"""Stands for a quote."""
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of a body that are searched."""
+
+CHEAP_BYTES: Final = 32 * 1024
+"""Bytes of a body that are searched in less than a millisecond."""
+
+MOST_STEPS: Final = 500_000
+"""Letters that are compared one by one."""
+
+PIECE: Final = 64 * 1024
+"""Letters that are folded at once: other threads wait for as long."""
+
+_OTHER: Final = bytes(byte for byte in range(128) if not chr(byte).isalnum())
+_LOWER: Final = bytes(range(256)).lower()
+_NOT_LETTERS: Final = re.compile(r"[\W_]+")
+_MEMBER_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+
+_ESCAPE: Final = re.compile(
+    r"(?P<bytes>(?:\\+x[0-9a-fA-F]{2})+)|(?P<url>(?:%(?:25)*[0-9a-fA-F]{2})+)"
+    r"|\\+u\{?(?P<unicode>[0-9a-fA-F]{4,6})\}?|\\+[abfnrtv0]"
+    r"|&(?:amp;)*(?:#(?P<decimal>\d{1,7})|#[xX](?P<hex>[0-9a-fA-F]{1,6})|[a-zA-Z]{2,8});"
+)
+
+_NOT_CONTENT: Final = frozenset(
+    {"model", "service_tier", "speed", "inference_geo", "betas", "anthropic_beta"}
+)
+"""Members of a body that refusals have to name, and that hold no conversation."""
+
+_VOCABULARY: Final = frozenset({"type", "role", "media_type"})
+"""Members whose values are words of the API."""
+
+
+class TooMuch(Exception):
+    """The search is longer than its bounds allow."""
+
+
+class Quotes:
+    """Finds what texts quote of one request's body. Not for two threads at once."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._content: bytes | None = None
+        self._names: set[str] = set()
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether a search may run on an event loop; a longer one belongs into a thread."""
+        return len(self._body.raw) <= CHEAP_BYTES
+
+    def remove(self, text: str) -> str:
+        """The text with a mark for each quote."""
+        try:
+            found = find(text, self._read(), QUOTE)
+        except TooMuch:
+            return LEFT_OUT if fold(text) else text
+        # The name of a JSON member is not conversation, and most refusals are about one.
+        names = [word.span() for word in _MEMBER_NAME.finditer(text) if word[0] in self._names]
+        spans = [
+            (start, end)
+            for start, end in found
+            if not any(low <= start and end <= high for low, high in names)
+        ]
+        return replace(text, spans, LEFT_OUT)
+
+    def _read(self) -> bytes:
+        if self._content is None:
+            if len(self._body.raw) > MOST_BYTES:
+                raise TooMuch
+            parts: list[bytes] = []
+            for name in self._body.names:
+                if name not in _NOT_CONTENT:
+                    self._names.add(name)
+                    for value in _values(self._body.member(name)):
+                        parts += self._strings(value)
+            self._content = b"\0".join(parts)
+        return self._content
+
+    def _strings(self, value: Any) -> Iterator[bytes]:
+        """All strings in a value, folded."""
+        waiting = [value]
+        while waiting:
+            match waiting.pop():
+                case str(text):
+                    yield from _pieces(text)
+                case list(items):
+                    waiting += items
+                case {"type": "base64", "data": _, **rest}:
+                    self._names |= set(map(str, rest))
+                case dict(members):
+                    self._names |= set(members)
+                    for key, each in members.items():
+                        if key == "input" and isinstance(each, dict):
+                            # The model has made up the names of these as well.
+                            waiting += each
+                        if key not in _VOCABULARY or not isinstance(each, str):
+                            waiting.append(each)
+
+
+def _values(raw: bytes) -> Iterator[Any]:
+    """The value of a member; the items of a list one by one, so that no step takes long."""
+    try:
+        items: list[msgspec.Raw] = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except UNREADABLE:
+        items = [msgspec.Raw(raw)]
+    for item in items:
+        try:
+            yield msgspec.json.decode(item)
+        except UNREADABLE:
+            raise TooMuch from None
+
+
+def _pieces(text: str) -> Iterator[bytes]:
+    if len(text) <= PIECE:
+        yield fold(text)
+    else:
+        yield b"".join(fold(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
+
+
+def fold(text: str) -> bytes:
+    """The letters and digits of a text, folded so that spellings of the same compare equal."""
+    if text.isascii():
+        return text.encode().translate(_LOWER, _OTHER)
+    plain = normalize("NFKD", text.casefold())
+    return _NOT_LETTERS.sub("", plain).encode("utf-8", "replace")
+
+
+def find(text: str, content: bytes, run: int) -> list[tuple[int, int]]:
+    """The parts of a text with at least `run` folded bytes that stand in `content`, too.
+
+    `content` is folded, with NUL bytes between its parts. Raises `TooMuch`.
+    """
+    spans: list[tuple[int, int]] = []
+    steps = 0
+    # Any run of this length in the content has a whole block in it, if it is cut into blocks.
+    size = (run + 1) // 2
+    for letters, places in _forms(text):
+        grams: dict[bytes, list[int]] = {}
+        for at in range(len(letters) - size + 1):
+            grams.setdefault(letters[at : at + size], []).append(at)
+        hits = [
+            at for at in range(0, len(content) - size + 1, size) if content[at : at + size] in grams
+        ]
+        for at in hits:
+            for place in grams[content[at : at + size]]:
+                low, high = 0, size
+                while place > low < at and letters[place - low - 1] == content[at - low - 1]:
+                    low += 1
+                while (
+                    place + high < len(letters)
+                    and at + high < len(content)
+                    and letters[place + high] == content[at + high]
+                ):
+                    high += 1
+                steps += low + high
+                if low + high >= run:
+                    spans.append((places[place - low][0], places[place + high - 1][1]))
+            if steps > MOST_STEPS:
+                raise TooMuch
+    return spans
+
+
+def replace(text: str, spans: Iterable[tuple[int, int]], mark: str) -> str:
+    """The text with one mark for each span, or for spans that overlap."""
+    kept, end = [], 0
+    for start, stop in sorted(spans):
+        if start >= end:
+            kept += [text[end:start], mark]
+        end = max(end, stop)
+    return "".join(kept) + text[end:]
+
+
+Form = tuple[bytes, list[tuple[int, int]]]
+"""The letters of a text, and for each of its bytes the part of the text that it comes from."""
+
+
+def _forms(text: str) -> Iterator[Form]:
+    """A text as it is, and with its escapes decoded if it has any."""
+    yield _folded((letter, at, at + 1) for at, letter in enumerate(text))
+    if _ESCAPE.search(text):
+        yield _folded(_decoded(text))
+
+
+def _folded(parts: Iterable[tuple[str, int, int]]) -> Form:
+    letters, places = bytearray(), []
+    for part, start, end in parts:
+        folded = fold(part)
+        letters += folded
+        places += [(start, end)] * len(folded)
+    return bytes(letters), places
+
+
+def _decoded(text: str) -> Iterator[tuple[str, int, int]]:
+    end = 0
+    for found in _ESCAPE.finditer(text):
+        yield from ((text[at], at, at + 1) for at in range(end, found.start()))
+        end = found.end()
+        yield _unescape(found.groupdict()), found.start(), end
+    yield from ((text[at], at, at + 1) for at in range(end, len(text)))
+
+
+def _unescape(found: Mapping[str, str | None]) -> str:
+    if (escaped := found["bytes"]) is not None:
+        return _text(bytes.fromhex(re.sub(r"\\+x", "", escaped)))
+    if (escaped := found["url"]) is not None:
+        return _text(unquote_to_bytes(re.sub(r"%(?:25)+(?=[0-9a-fA-F]{2})", "%", escaped)))
+    number = (
+        int(found["unicode"] or found["hex"] or "0", 16)
+        if found["decimal"] is None
+        else int(found["decimal"])
+    )
+    return chr(number) if 0 < number < 0x110000 else ""
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
