@@ -40,7 +40,7 @@ class Trouble(StrEnum):
     TLS = "tls"
     UNKNOWN_AUTHORITY = "unknown-authority"
     CERTIFICATE = "certificate"
-    """The certificate itself is wrong, whoever signed it."""
+    """The certificate itself is wrong, even if a trusted authority signed it."""
     OWN_MACHINE = "own-machine"
     UNREACHABLE = "unreachable"
     SLOW = "slow"
