@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import typer
 
@@ -13,20 +13,22 @@ from ccfallback.cli.console import Cell, Styled, Table
 from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
 from ccfallback.cli.phrases import format_ahead, format_duration, format_last, join_names
 from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Config, Provider
+from ccfallback.config.model import Provider
 from ccfallback.errors import CcfallbackError
 from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset
 from ccfallback.policy.breaker import (
+    BY_HAND,
     CLOSED,
     BreakerState,
     Limits,
     Phase,
+    as_last_seen,
+    is_clean,
     open_by_hand,
     phase,
-    without_impossible_times,
+    valid_states,
+    with_fingerprints,
 )
-
-BY_HAND: Final = "put in cooldown by hand"
 
 app = make_app(
     name="breaker",
@@ -41,19 +43,18 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
     session = session_of(ctx)
     config = session.config()
     require(names or (), [provider.name for provider in config.chain])
-    states, now, limits = session.states(), session.now(), Limits.from_config(config)
+    states, now = session.states(config), session.now()
     shown = [
-        (provider, current_state(config, states, provider.name, now))
+        (provider, states.get(provider.name, CLOSED))
         for provider in config.chain
         if not names or provider.name in names
     ]
     value = {
         "providers": [
-            health_json(each.name, state, now, limits, disabled=each.disabled)
-            for each, state in shown
+            health_json(each.name, state, now, disabled=each.disabled) for each, state in shown
         ]
     }
-    session.console.emit(value, lambda: health_table(shown, now, limits))
+    session.console.emit(value, lambda: health_table(shown, now))
 
 
 @app.command("reset", epilog="Example: ccfallback breaker reset openrouter")
@@ -71,7 +72,7 @@ def reset(
     session = session_of(ctx)
     config = session.config()
     chain = [provider.name for provider in config.chain]
-    before = session.states()
+    before = session.states(config)
     chosen = list(dict.fromkeys(names)) if names else list(dict.fromkeys([*chain, *before]))
     require(chosen, [*chain, *before])
     cleared: list[str] = []
@@ -121,7 +122,7 @@ def trip(
     require(chosen, [provider.name for provider in config.chain])
     limits = Limits.from_config(config)
     if seconds > limits.horizon:
-        # A later time would be taken for the mistake of a wrong clock, and ignored.
+        # A later time would be taken for the mistake of a wrong clock.
         raise CcfallbackError(
             f"{format_duration(seconds)} is longer than a cooldown may last "
             f"({format_duration(limits.horizon)}: the larger of breaker.max_cooldown and "
@@ -132,11 +133,12 @@ def trip(
     until = now + seconds
 
     def put(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
-        changed = {
-            name: open_by_hand(states.get(name, CLOSED), until=until, now=now, reason=BY_HAND)
-            for name in chosen
-        }
-        return {**states, **changed}
+        states = valid_states(states, config, now)
+        for provider in config.chain:
+            if provider.name in chosen:
+                opened = open_by_hand(states.get(provider.name, CLOSED), until=until, now=now)
+                states[provider.name] = with_fingerprints(opened, provider)
+        return dict(states)
 
     session.store.update(put)
     for name in chosen:
@@ -161,41 +163,48 @@ def trip(
 
 
 def _is_clear(state: BreakerState) -> bool:
-    """Whether the state has no failure and no cooldown."""
+    """Whether the state has no failure and no cooldown, for any model or credential."""
     return (
-        not state.failures
+        is_clean(state)
         and state.last_failure is None
-        and state.cooldown_until is None
         and not state.models
+        and not state.credentials
     )
 
 
 # -- Health, as all commands show it
 
 
-def current_state(
-    config: Config, states: Mapping[str, BreakerState], name: str, now: float
-) -> BreakerState:
-    """The state of a provider, without the times that only a wrong clock can have written."""
-    return without_impossible_times(states.get(name, CLOSED), now, Limits.from_config(config))
-
-
 def health_json(
-    name: str, state: BreakerState, now: float, limits: Limits, *, disabled: bool = False
+    name: str, state: BreakerState, now: float, *, disabled: bool = False
 ) -> dict[str, Any]:
-    """The health of a provider and of each of its models, for `--json`."""
-    facts = _state_json(state, now, limits)
-    return {
+    """The health of a provider, of its models and of the credentials that it refused.
+
+    It is that of the credential that was used last; with one login, of that one.
+    """
+    seen = as_last_seen(state)
+    facts = _state_json(seen, now)
+    found = {
         "name": name,
         **facts,
         "available": facts["available"] and not disabled,
-        "models": {model: _state_json(each, now, limits) for model, each in state.models.items()},
+        "models": _models_json(seen, now),
     }
+    if state.credentials:
+        found["credentials"] = {
+            credential: {**_state_json(own, now), "models": _models_json(own, now)}
+            for credential, own in state.credentials.items()
+        }
+    return found
 
 
-def _state_json(state: BreakerState, now: float, limits: Limits) -> dict[str, Any]:
+def _models_json(state: BreakerState, now: float) -> dict[str, Any]:
+    return {model: _state_json(each, now) for model, each in state.models.items()}
+
+
+def _state_json(state: BreakerState, now: float) -> dict[str, Any]:
     return {
-        "available": phase(state, now, limits) is not Phase.OPEN,
+        "available": phase(state, now) is not Phase.OPEN,
         "consecutiveFailures": state.failures,
         "lastFailure": _milliseconds(state.last_failure),
         "lastSuccess": _milliseconds(state.last_success),
@@ -208,38 +217,41 @@ def _milliseconds(when: float | None) -> int | None:
     return None if when is None else round(when * 1000)
 
 
-def format_standing(provider: Provider, state: BreakerState, now: float, limits: Limits) -> Cell:
+def format_standing(provider: Provider, state: BreakerState, now: float) -> Cell:
     """Whether requests may go to a provider, in a few words."""
     if provider.disabled:
         return Styled("disabled", "dim")
-    return format_condition(state, now, limits)
+    return format_condition(as_last_seen(state), now)
 
 
-def format_condition(state: BreakerState, now: float, limits: Limits) -> Cell:
+def format_condition(state: BreakerState, now: float) -> Cell:
     """Whether a breaker lets requests through, in a few words."""
-    match phase(state, now, limits):
+    match phase(state, now):
         case Phase.OPEN:
             return Styled(f"back {format_ahead(state.cooldown_until or now, now)}", "red")
         case Phase.HALF_OPEN:
             return Styled("probing", "yellow")
-        case Phase.CLOSED if any(
-            phase(each, now, limits) is Phase.OPEN for each in state.models.values()
-        ):
+        case Phase.CLOSED if any(phase(each, now) is Phase.OPEN for each in state.models.values()):
             return Styled("partly available", "yellow")
         case _:
             return Styled("available", "green")
 
 
-def health_table(
-    shown: Sequence[tuple[Provider, BreakerState]], now: float, limits: Limits
-) -> Table:
-    """Providers, each with the models that have failed there."""
+def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> Table:
+    """Providers, each with the models that have failed there, and with the logins it refused."""
     rows: list[Sequence[Cell]] = []
     for provider, state in shown:
-        standing = format_standing(provider, state, now, limits)
-        rows.append((provider.name, standing, *_history(state, now)))
-        for model, each in state.models.items():
-            rows.append((f"  {model}", format_condition(each, now, limits), *_history(each, now)))
+        seen = as_last_seen(state)
+        standing = format_standing(provider, state, now)
+        rows.append((provider.name, standing, *_history(seen, now)))
+        parts = list(seen.models.items())
+        if len(state.credentials) > 1 or any(
+            own.cooldown_until != seen.cooldown_until for own in state.credentials.values()
+        ):
+            # With one login, the provider's own row says it all.
+            parts += [(f"login {name[:6]}", own) for name, own in state.credentials.items()]
+        for name, each in parts:
+            rows.append((f"  {name}", format_condition(each, now), *_history(each, now)))
     header = ("provider", "state", "failed", "last failure", "last success")
     return Table(rows, header, right=frozenset({2}))
 

@@ -95,12 +95,16 @@ class Session:
 
         return open_store(self.paths)
 
-    def states(self) -> "Mapping[str, BreakerState]":
-        """The current breaker state."""
+    def states(self, config: "Config") -> "Mapping[str, BreakerState]":
+        """The current breaker state, as far as it is about this configuration."""
+        from ccfallback.policy.breaker import valid_states
+
         snapshot = self.store.load()
         if snapshot.set_aside is not None:
             self.console.say(f"the state file could not be read; it is now {snapshot.set_aside}")
-        return snapshot.states
+        elif snapshot.problem is not None:
+            self.console.say(f"the state file could not be read: {snapshot.problem}")
+        return valid_states(snapshot.states, config, self.now())
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""

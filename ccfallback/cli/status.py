@@ -23,22 +23,21 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     Exits with 0 if it is up, else with 1.
     """
-    from ccfallback.cli.breaker import current_state, health_json, health_table
+    from ccfallback.cli.breaker import health_json, health_table
     from ccfallback.cli.requests_view import latest_requests, request_json, requests_table
     from ccfallback.cli.running_server import configured_url, find_servers, servers_json
-    from ccfallback.policy.breaker import Limits
+    from ccfallback.policy.breaker import CLOSED
 
     session = session_of(ctx)
     config = session.config()
-    states, now, limits = session.states(), session.now(), Limits.from_config(config)
+    states, now = session.states(config), session.now()
     servers = find_servers(session.paths, config)
-    shown = [(each, current_state(config, states, each.name, now)) for each in config.chain]
+    shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
         **servers_json(servers),
         "providers": [
-            health_json(each.name, state, now, limits, disabled=each.disabled)
-            for each, state in shown
+            health_json(each.name, state, now, disabled=each.disabled) for each, state in shown
         ],
         "requests": [request_json(record) for record in requests],
     }
@@ -47,7 +46,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         down = f"✗ down: no ccfallback answers at {configured_url(config)}"
         heads = [session.console.paint(each.describe(now), "green") for each in servers]
         head = "\n".join(heads) or session.console.paint(down, "red")
-        parts: list[Table | str] = [head, health_table(shown, now, limits)]
+        parts: list[Table | str] = [head, health_table(shown, now)]
         return [*parts, requests_table(requests, session.console.width)] if requests else parts
 
     session.console.emit(value, page)

@@ -14,7 +14,7 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import keys
-from ccfallback.cli.breaker import current_state, health_json
+from ccfallback.cli.breaker import health_json
 from ccfallback.cli.console import Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
@@ -40,7 +40,7 @@ from ccfallback.events.aggregate import ProviderTotals
 from ccfallback.events.distributions import QuantileSketch
 from ccfallback.events.live import LiveStats, Picture, Request
 from ccfallback.events.records import decode
-from ccfallback.policy.breaker import BreakerState, Limits, Phase, phase
+from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, as_last_seen, phase, valid_states
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -142,7 +142,8 @@ class _Viewer:
             f"the state file can't be used: {state.problem}" if state.problem else "",
             self._log_problem(),
         ]
-        facts = Facts(self._config, state.states, servers, now, [each for each in problems if each])
+        states = valid_states(state.states, self._config, now)
+        facts = Facts(self._config, states, servers, now, [each for each in problems if each])
         return facts, self._live.picture(now)
 
     def close(self) -> None:
@@ -208,13 +209,11 @@ def _show_until_key(viewer: _Viewer, pause: float) -> str:
 
 def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
     """The same for `--json`: times in Unix milliseconds, durations in milliseconds."""
-    limits = Limits.from_config(facts.config)
     providers = []
     for place in places(facts):
         provider, totals = place.provider, _totals(picture, place.provider.name)
-        health = health_json(
-            provider.name, place.state, facts.now, limits, disabled=provider.disabled
-        )
+        state = facts.states.get(provider.name, CLOSED)
+        health = health_json(provider.name, state, facts.now, disabled=provider.disabled)
         providers.append(
             {
                 **health,
@@ -288,7 +287,7 @@ def places(facts: Facts) -> list[Place]:
     found: list[Place] = []
     serving = not facts.servers
     for number, provider in enumerate(facts.config.chain, 1):
-        state = current_state(facts.config, facts.states, provider.name, facts.now)
+        state = as_last_seen(facts.states.get(provider.name, CLOSED))
         word = "disabled" if provider.disabled else _word(state, facts)
         if word == "closed" and not serving:
             word, serving = "serving", True
@@ -297,11 +296,10 @@ def places(facts: Facts) -> list[Place]:
 
 
 def _word(state: BreakerState, facts: Facts) -> str:
-    limits = Limits.from_config(facts.config)
-    now = phase(state, facts.now, limits)
+    now = phase(state, facts.now)
     if now is not Phase.CLOSED:
         return str(now.value)
-    models = (phase(each, facts.now, limits) for each in state.models.values())
+    models = (phase(each, facts.now) for each in state.models.values())
     return "partly open" if Phase.OPEN in models else "closed"
 
 
@@ -423,7 +421,6 @@ def _provider_row(place: Place, totals: Totals, now: float, *, wide: bool) -> li
 
 def notes(facts: Facts) -> Iterator[Styled]:
     """Why providers cool down, and what is unusual about the chain."""
-    limits = Limits.from_config(facts.config)
     for place in places(facts):
         name, state = place.provider.name, place.state
         if place.word == "disabled":
@@ -434,7 +431,7 @@ def notes(facts: Facts) -> Iterator[Styled]:
             why = f", after {state.reason}" if state.reason else ""
             yield Styled(f"? {name}: the next request probes it{why}", "yellow")
         for model, each in state.models.items():
-            if phase(each, facts.now, limits) is Phase.OPEN:
+            if phase(each, facts.now) is Phase.OPEN:
                 words = f"! {name} cools down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
     if not facts.config.active:

@@ -73,6 +73,9 @@ BLAME: Final[Mapping[Fault, Blame]] = {
     Fault.TORN: Blame.PROVIDER,
 }
 
+OF_ACCOUNT: Final = frozenset({Fault.ACCOUNT, Fault.THROTTLED, Fault.MODEL_THROTTLED})
+"""Faults of the credential that was sent: a request with another one may succeed."""
+
 RETRYABLE: Final = frozenset({Fault.UPSTREAM, Fault.OVERLOADED, Fault.TRANSPORT, Fault.UNREACHABLE})
 """Faults worth a retry at the same provider. A timeout is not: it has taken long enough."""
 

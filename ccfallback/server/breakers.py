@@ -5,6 +5,8 @@ whatever the store holds when it is written, so a `breaker reset` and a failure 
 never erase each other. A failure is saved before its response ends; a success that only changes a
 timestamp may wait a second. While the store refuses writes, one request waits briefly, the others
 do not wait, and the changes are kept in memory until the store accepts them.
+
+States are made valid where they enter memory, and when the configuration or the clock changes.
 """
 
 import asyncio
@@ -12,15 +14,19 @@ from collections.abc import Callable, Iterable
 from time import monotonic, time
 from typing import Final
 
+from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
-from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.policy.breaker import CLOSED, BreakerState, valid_states, with_fingerprints
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, PATIENCE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.store import Snapshot, States, StateStore
 
 Change = Callable[[BreakerState], BreakerState]
+
+CLOCK_SLACK: Final = 1.0
+"""Seconds by which the clock may be set back without any notice of it."""
 
 MOST_PENDING: Final = 1000
 """Changes kept while the store refuses them; then the oldest are dropped."""
@@ -57,8 +63,25 @@ class Breakers:
         self._refused = False
         self._noticed = -NOTICE_PAUSE
         self.recorder = recorder
-        self.clock = clock
+        self._clock = clock
+        self._latest = 0.0
+        self._config = Config()
+        self._providers: dict[str, Provider] = {}
         self.states: States = {}
+
+    def configure(self, config: Config) -> None:
+        """Use a configuration: what is about something else in it does not count."""
+        self._config = config
+        self._providers = {provider.name: provider for provider in config.chain}
+        self.states = valid_states(self.states, config, self._clock())
+
+    def clock(self) -> float:
+        """The time, in Unix seconds. If the clock was set back, the states follow it."""
+        now = self._clock()
+        if now < self._latest - CLOCK_SLACK:
+            self.states = valid_states(self.states, self._config, now)
+        self._latest = now
+        return now
 
     def state(self, name: str) -> BreakerState:
         """The state of a provider's breaker."""
@@ -70,7 +93,7 @@ class Breakers:
         With `instead_of`, no request waits for the change, and it replaces an unsaved change with
         the same key.
         """
-        self.states[name] = change(self.state(name))
+        self.states[name] = self._changed(name, self.state(name), change)
         key = object() if instead_of is None else instead_of
         self._pending.pop(key, None)
         self._pending[key] = (name, change)
@@ -110,7 +133,7 @@ class Breakers:
     async def _write(self) -> None:
         made = self._made
         self._in_flight, self._pending = self._pending, {}
-        update = _combine(self._in_flight.values())
+        update = self._combine(self._in_flight.values())
         try:
             snapshot = await self._executor.run(self._store.update, update)
         except (CcfallbackError, OSError) as error:
@@ -139,7 +162,12 @@ class Breakers:
             self._report_set_aside(snapshot)
             self._held = None
             return False
-        if snapshot is not self._held:
+        if snapshot.problem is not None:
+            # The next request tries again; until then memory is the best there is.
+            self._report_failure(
+                f"the state can't be read, going on from memory: {snapshot.problem}"
+            )
+        elif snapshot is not self._held:
             self._take(snapshot)
         return True
 
@@ -147,10 +175,23 @@ class Breakers:
         """Hold what the store holds, with the changes that it does not hold yet."""
         self._report_set_aside(snapshot)
         self._held = snapshot
-        self.states = dict(snapshot.states)
-        for unsaved in (self._in_flight, self._pending):
-            for name, change in unsaved.values():
-                self.states[name] = change(self.state(name))
+        unsaved = self._combine([*self._in_flight.values(), *self._pending.values()])
+        self.states = unsaved(snapshot.states)
+
+    def _combine(self, changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
+        """All changes as one, to the valid part of what a store holds. Runs in the thread too."""
+        made, config = tuple(changes), self._config
+
+        def apply(states: States) -> States:
+            states = valid_states(states, config, self._clock())
+            for name, change in made:
+                states[name] = self._changed(name, states.get(name, CLOSED), change)
+            return states
+
+        return apply
+
+    def _changed(self, name: str, state: BreakerState, change: Change) -> BreakerState:
+        return with_fingerprints(change(state), self._providers.get(name))
 
     def _report_set_aside(self, snapshot: Snapshot) -> None:
         if snapshot.set_aside is not None:
@@ -182,14 +223,3 @@ class Breakers:
         if self._refused:
             self._refused = False
             self.recorder.log(events.StateSaved(), "the state is saved again")
-
-
-def _combine(changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
-    made = tuple(changes)
-
-    def apply(states: States) -> States:
-        for name, change in made:
-            states[name] = change(states.get(name, CLOSED))
-        return states
-
-    return apply

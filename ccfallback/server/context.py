@@ -23,6 +23,7 @@ from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import Receive, Scope, Send, send_wrong_method
+from ccfallback.server.health import credential_of
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
@@ -89,6 +90,10 @@ class Context:
         """The first value of a header."""
         value = self.first.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def credential_of(self, provider: Provider) -> str:
+        """The hash of the credential that this request shows to a provider."""
+        return credential_of(provider, self.headers, self.tokens)
 
     @property
     def is_claude_code(self) -> bool:

@@ -1,5 +1,9 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from ccfallback.config.model import Provider
@@ -12,15 +16,41 @@ from ccfallback.policy.outcome import BLAME, Blame, Outcome
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.record import milliseconds
 from ccfallback.state.store import Breaker
+from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
 
 LONGEST_MODEL: Final = 200
 """Characters of a model's name that are remembered; the client chooses the name."""
+
+CredentialOf = Callable[[Provider], str]
+"""The hash of the credential that a request shows to a provider."""
+
+
+def credential_of(
+    provider: Provider, client: RawHeaders, tokens: frozenset[bytes] = frozenset()
+) -> str:
+    """The hash of the credential that a client's request shows to a provider.
+
+    It is empty where a change of the credential changes the configuration, or where only a
+    command knows it: then everything concerns the provider itself.
+    """
+    if provider.key.env is not None:
+        return _hash(os.environ.get(provider.key.env, "").encode("utf-8", "surrogateescape"))
+    if provider.key or not provider.primary:
+        return ""
+    shown = (bare_credential(value) for name, value in client if name in CREDENTIALS)
+    return _hash(b"\n".join(value for value in shown if value not in tokens))
+
+
+@lru_cache(256)
+def _hash(credential: bytes) -> str:
+    return blake2b(credential, digest_size=8, person=b"ccfallback").hexdigest()
 
 
 class RequestHealth:
     """The breakers as one request sees them; a `policy.failover.Health`.
 
-    A provider has a breaker of its own and one for each model: both admit a request or it waits.
+    A provider has a breaker of its own and one for each model, and two such breakers for each
+    credential that was refused: all admit a request or it waits.
     """
 
     def __init__(
@@ -31,8 +61,11 @@ class RequestHealth:
         request_id: str,
         *,
         is_side: bool = False,
+        credential: CredentialOf = lambda _provider: "",
     ) -> None:
         self._breakers = breakers
+        self._find_credential = credential
+        self._credentials: dict[str, str] = {}
         self._model = model[:LONGEST_MODEL]
         self._id = request_id
         self._limits = limits
@@ -46,38 +79,48 @@ class RequestHealth:
 
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried for this model now."""
-        name = provider.name
-        if not self._limits.cooldowns or self.cooldown_end(name) is None:
+        if not self._limits.cooldowns or self.cooldown_end(provider) is None:
             return Admission.OPEN
-        phases = self._phases(name)
+        phases = self._phases(provider)
         if Phase.OPEN in phases.values():
             self._log_skip(provider, "is cooling down")
             return Admission.COOLING
-        if any(self._breakers.slots.is_taken(each) for each in self._half_open(name)):
+        if any(self._breakers.slots.is_taken(each) for each in self._half_open(provider)):
             self._log_skip(provider, "is being probed by another request")
-            return Admission.BUSY
+            return Admission.COOLING if self._is_cooling(provider) else Admission.BUSY
         return Admission.OPEN
 
     def cooldown_until(self, provider: Provider) -> float:
         """When the provider's cooldown for this model ends; 0 if it has none."""
-        return self.cooldown_end(provider.name) or 0.0
+        return self.cooldown_end(provider) or 0.0
 
-    def cooldown_end(self, name: str) -> float | None:
+    def cooldown_end(self, provider: Provider) -> float | None:
         """When a provider's cooldown for this model ends; `None` if no breaker has opened.
 
         A cooldown that has ended stays there until a response closes the breaker.
         """
-        own, for_model = self._states(name)
+        own, for_model = self._states(provider)
         if own.cooldown_until is None:
             return for_model.cooldown_until
         return max(own.cooldown_until, for_model.cooldown_until or 0.0)
 
     def begin(self, provider: Provider) -> None:
         """Remember when the attempts at the provider began, and take its probe slots."""
-        name = provider.name
-        self._began[name] = self._breakers.clock()
-        if self.cooldown_end(name) is not None:
-            self._slots[name] = self._breakers.slots.take(self._half_open(name))
+        name, now = provider.name, self._breakers.clock()
+        self._began[name] = now
+        if self.cooldown_end(provider) is None:
+            return
+        half_open = self._half_open(provider)
+        self._slots[name] = self._breakers.slots.take(half_open)
+        if half_open and self._is_cooling(provider):
+            model, credential = self._model, self._credential(provider)
+            self._breakers.change(
+                name,
+                lambda state: breaker.note_probe(
+                    state, model=model, credential=credential, now=now
+                ),
+                instead_of=(name, model, credential, "probe"),
+            )
 
     def settle(
         self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
@@ -93,21 +136,25 @@ class RequestHealth:
             return
         began = self._began.get(name, self._breakers.clock())
         if outcome.ok:
-            self._count_success(name, began)
+            self._count_success(provider, began)
         elif BLAME[outcome.fault] is not Blame.NONE:
-            self._count_failure(name, outcome, began)
+            self._count_failure(provider, outcome, began)
 
-    def _count_success(self, name: str, began: float) -> None:
-        model, now = self._model, self._breakers.clock()
-        was_open = self.cooldown_end(name) is not None
+    def _count_success(self, provider: Provider, began: float) -> None:
+        name, model, now = provider.name, self._model, self._breakers.clock()
+        was_open = self.cooldown_end(provider) is not None
         # A breaker that was opened by hand has no failures.
-        clean = not was_open and all(state.failures == 0 for state in self._states(name))
+        clean = not was_open and all(state.failures == 0 for state in self._states(provider))
+        # Clean for this credential, so that nothing is kept for it.
+        credential = "" if clean else self._credential(provider)
         self._breakers.change(
             name,
-            lambda state: breaker.count_success(state, model=model, began=began, now=now),
+            lambda state: breaker.count_success(
+                state, model=model, began=began, now=now, credential=credential
+            ),
             instead_of=(name, model) if clean else None,
         )
-        if was_open and self.cooldown_end(name) is None:
+        if was_open and self.cooldown_end(provider) is None:
             self._breakers.recorder.log(
                 events.CircuitBreakerReset(provider=name, by="success"),
                 f"{name} answers again",
@@ -116,23 +163,30 @@ class RequestHealth:
         if not clean:
             self.urgent = True
 
-    def _count_failure(self, name: str, outcome: Outcome, began: float) -> None:
-        model, now, limits = self._model, self._breakers.clock(), self._limits
-        before = self.cooldown_end(name)
+    def _count_failure(self, provider: Provider, outcome: Outcome, began: float) -> None:
+        name, model, credential = provider.name, self._model, self._credential(provider)
+        now, limits = self._breakers.clock(), self._limits
+        before = self.cooldown_end(provider)
         self._breakers.change(
             name,
             lambda state: breaker.count_failure(
-                state, outcome, model=model, began=began, now=now, limits=limits
+                state,
+                outcome,
+                model=model,
+                began=began,
+                now=now,
+                limits=limits,
+                credential=credential,
             ),
         )
         self.urgent = True
-        until = self.cooldown_end(name)
+        until = self.cooldown_end(provider)
         if until is not None and until != before and until > now:
-            self._log_cooldown(name, outcome, until)
+            self._log_cooldown(provider, outcome, until)
 
-    def _log_cooldown(self, name: str, outcome: Outcome, until: float) -> None:
-        of_model = BLAME[outcome.fault] is Blame.MODEL
-        own, for_model = self._states(name)
+    def _log_cooldown(self, provider: Provider, outcome: Outcome, until: float) -> None:
+        name, of_model = provider.name, BLAME[outcome.fault] is Blame.MODEL
+        own, for_model = self._states(provider)
         failures = (for_model if of_model else own).failures
         seconds = until - self._breakers.clock()
         what = f"{name} for {self._model}" if of_model else name
@@ -154,7 +208,7 @@ class RequestHealth:
     def _log_skip(self, provider: Provider, why: str) -> None:
         until = self.cooldown_until(provider)
         self.skipped[provider.name] = until
-        own, for_model = self._states(provider.name)
+        own, for_model = self._states(provider)
         of_model = (for_model.cooldown_until or 0.0) > (own.cooldown_until or 0.0)
         state = for_model if of_model else own
         left = until - self._breakers.clock()
@@ -175,20 +229,49 @@ class RequestHealth:
             self._level,
         )
 
-    def _states(self, name: str) -> tuple[BreakerState, BreakerState]:
+    def _credential(self, provider: Provider) -> str:
+        found = self._credentials.get(provider.name)
+        if found is None:
+            found = self._credentials[provider.name] = self._find_credential(provider)
+        return found
+
+    def _states(self, provider: Provider) -> tuple[BreakerState, BreakerState]:
         """The state of the provider's own breaker, and that of its breaker for this model."""
-        state = self._breakers.state(name)
+        state = self._breakers.state(provider.name)
+        if state.credentials:
+            state = breaker.as_seen(state, self._credential(provider))
         return state, state.models.get(self._model, CLOSED)
 
-    def _phases(self, name: str) -> dict[Breaker, Phase]:
-        own, for_model = self._states(name)
+    def _parts(self, provider: Provider) -> Mapping[Breaker, BreakerState]:
+        """The breakers that this request has to pass at a provider."""
+        name, model = provider.name, self._model
+        state = self._breakers.state(name)
+        parts = {
+            Breaker(name): state,
+            Breaker(name, model): state.models.get(model, CLOSED),
+        }
+        if state.credentials:
+            credential = self._credential(provider)
+            own = state.credentials.get(credential, CLOSED)
+            parts[Breaker(name, "", credential)] = own
+            parts[Breaker(name, model, credential)] = own.models.get(model, CLOSED)
+        return parts
+
+    def _phases(self, provider: Provider) -> dict[Breaker, Phase]:
+        """The phase of each breaker; one that may be probed early counts as half-open."""
         now = self._breakers.clock()
         return {
-            (name, ""): breaker.phase(own, now, self._limits),
-            (name, self._model): breaker.phase(for_model, now, self._limits),
+            each: Phase.HALF_OPEN
+            if breaker.may_probe_early(state, now)
+            else breaker.phase(state, now)
+            for each, state in self._parts(provider).items()
         }
 
-    def _half_open(self, name: str) -> list[Breaker]:
+    def _is_cooling(self, provider: Provider) -> bool:
+        return self.cooldown_until(provider) > self._breakers.clock()
+
+    def _half_open(self, provider: Provider) -> list[Breaker]:
         if not self._limits.cooldowns:
             return []
-        return [each for each, phase in self._phases(name).items() if phase is Phase.HALF_OPEN]
+        phases = self._phases(provider).items()
+        return [each for each, phase in phases if phase is Phase.HALF_OPEN]

@@ -109,7 +109,13 @@ class MessagesRequest:
         self._context = context
         self._body = body
         self._chain = chain
-        self._health = RequestHealth(services.breakers, chain.limits, body.model, context.id)
+        self._health = RequestHealth(
+            services.breakers,
+            chain.limits,
+            body.model,
+            context.id,
+            credential=context.credential_of,
+        )
         query = scope["query_string"].decode("latin-1")
         self._client: Client = scope[CONNECTION_KEY]
         self._attempts = Attempts(services, context, self._health, body, query=query)
@@ -234,7 +240,7 @@ class MessagesRequest:
 
     def _cooldowns(self) -> dict[str, float]:
         """The ends of the cooldowns in the chain, by provider."""
-        ends = {p.name: self._health.cooldown_end(p.name) for p in self._chain.providers}
+        ends = {p.name: self._health.cooldown_end(p) for p in self._chain.providers}
         now = self._services.breakers.clock()
         return {name: end for name, end in ends.items() if end is not None and end > now}
 

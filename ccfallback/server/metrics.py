@@ -14,7 +14,7 @@ from ccfallback import __version__
 from ccfallback.config.model import Config
 from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
 from ccfallback.events.distributions import Histogram
-from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
+from ccfallback.policy.breaker import Phase, as_last_seen, phase
 from ccfallback.server.client import Receive, Scope, Send, send_whole
 from ccfallback.server.context import Context, Endpoint, Services
 from ccfallback.wire.headers import find
@@ -191,18 +191,18 @@ class Collector:
         for metric, read in HISTOGRAMS.items():
             histograms = {name: read(each) for name, each in providers.items()}
             yield _histogram(metric, histograms)
-        for metric, values in self._gauges(config, Limits.from_config(config)).items():
+        for metric, values in self._gauges(config).items():
             yield _family("gauge", metric, values)
 
-    def _gauges(self, config: Config, limits: Limits) -> dict[Metric, dict[Labels, float]]:
+    def _gauges(self, config: Config) -> dict[Metric, dict[Labels, float]]:
         services, now = self._services, self._services.breakers.clock()
         found: dict[Metric, dict[Labels, float]] = {metric: {} for metric in GAUGES}
         found[INFO][__version__,] = 1
         found[STARTED][()] = services.started
         for provider in config.chain:
-            state = without_impossible_times(services.breakers.state(provider.name), now, limits)
+            state = as_last_seen(services.breakers.state(provider.name))
             label = (provider.name,)
-            found[STATE][label] = _PHASES[phase(state, now, limits)]
+            found[STATE][label] = _PHASES[phase(state, now)]
             found[FAILED][label] = state.failures
             found[LEFT][label] = max(0.0, (state.cooldown_until or 0.0) - now)
             found[ENABLED][label] = 0 if provider.disabled else 1

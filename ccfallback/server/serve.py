@@ -108,6 +108,8 @@ class Proxy:
             logins=RefusedLogins(),
             pause=pause,
         )
+        self.services.breakers.configure(live.current)
+        live.on_change.append(self.services.breakers.configure)
         self.recorder.count = self.services.totals.count
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None

@@ -17,7 +17,7 @@ from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
-from ccfallback.policy.breaker import Limits, Phase, phase, without_impossible_times
+from ccfallback.policy.breaker import Phase, as_last_seen, phase
 from ccfallback.policy.failover import Admission, only_answers
 from ccfallback.policy.outcome import Outcome
 from ccfallback.server.attempts import Attempts
@@ -92,7 +92,14 @@ class CountTokens(Endpoint):
             body = (await read_request(context, receive)).without("stream")
             chain = self._chains.get(context)
             health = ReadOnly(
-                RequestHealth(services.breakers, chain.limits, body.model, context.id, is_side=True)
+                RequestHealth(
+                    services.breakers,
+                    chain.limits,
+                    body.model,
+                    context.id,
+                    is_side=True,
+                    credential=context.credential_of,
+                )
             )
             attempts = Attempts(
                 services,
@@ -336,11 +343,11 @@ class HealthPage(Endpoint):
         """Answer one request."""
         services = self._services
         await services.breakers.refresh()
-        limits, now = Limits.from_config(context.config), services.breakers.clock()
+        now = services.breakers.clock()
         providers = []
         for provider in context.config.chain:
-            state = without_impossible_times(services.breakers.state(provider.name), now, limits)
-            available = not provider.disabled and phase(state, now, limits) is not Phase.OPEN
+            state = as_last_seen(services.breakers.state(provider.name))
+            available = not provider.disabled and phase(state, now) is not Phase.OPEN
             providers.append(
                 {
                     "name": provider.name,

@@ -7,6 +7,7 @@ a `breaker reset` and a failure at the same moment never erase each other.
 import glob
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ import msgspec
 from ccfallback import files
 from ccfallback.errors import StateError
 from ccfallback.files import Busy
-from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.policy.breaker import CLOSED, BreakerState, as_last_seen
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.state.store import LocalSlots, ProbeSlots, Snapshot, States, Update
 
@@ -45,7 +46,8 @@ class StateFile:
     def load(self, held: Snapshot | None = None) -> Snapshot:
         """What the file holds, or `held` itself if the file is still the same.
 
-        Content that cannot be read is set aside and counts as empty, as does a missing file.
+        Content that cannot be read is set aside and counts as empty, as does a missing file. While
+        the disk fails, this is what was held, with a `problem` and no version.
         """
         # Before reading: a write by another process during the read makes a newer version.
         version = self._watched.look()
@@ -53,10 +55,13 @@ class StateFile:
             return held
         try:
             return Snapshot(_parse_states(self._document()), version)
-        except (_CorruptError, PermissionError):
-            return Snapshot({}, version, set_aside=self._move_corrupt())
-        except OSError:
-            return Snapshot({}, version)
+        except files.NotRegularFile as error:
+            return Snapshot({}, version, problem=str(error.strerror))
+        except (_CorruptError, OSError) as error:
+            if _stays_unreadable(error):
+                return Snapshot({}, version, set_aside=self._move_corrupt())
+            states = {} if held is None else held.states
+            return Snapshot(states, problem=str(getattr(error, "strerror", None) or error))
 
     def peek(self) -> Snapshot:
         """What the file holds, and why it can't be read; it stays where it is."""
@@ -92,7 +97,9 @@ class StateFile:
         set_aside = None
         try:
             document = self._document()
-        except (_CorruptError, PermissionError):
+        except (_CorruptError, OSError) as error:
+            if not _stays_unreadable(error):
+                raise
             set_aside = _move_aside(self.path)
             document = {}
         before = _parse_states(document)
@@ -124,8 +131,9 @@ class StateFile:
             with files.locked(self.path, self._patience):
                 try:
                     self._document()
-                except (_CorruptError, PermissionError):
-                    return _move_aside(self.path)
+                except (_CorruptError, OSError) as error:
+                    if _stays_unreadable(error):
+                        return _move_aside(self.path)
         except (OSError, Busy):
             # The folder is read-only: the file stays and still counts as empty.
             return None
@@ -142,6 +150,16 @@ class _CorruptError(Exception):
     """The file is not a JSON object."""
 
 
+def _stays_unreadable(error: Exception) -> bool:
+    """Whether the content can't be read later either.
+
+    Windows calls it a lack of permission while another process has the file open.
+    """
+    if isinstance(error, PermissionError):
+        return getattr(error, "winerror", None) is None
+    return isinstance(error, _CorruptError)
+
+
 def _move_aside(path: Path) -> str:
     files.require_regular(path)
     when = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -153,14 +171,46 @@ def _move_aside(path: Path) -> str:
 
 def _parse_states(document: Mapping[str, Any]) -> States:
     return {
-        name: _parse_state(table)
+        name: _parse_provider(table)
         for name, table in _mapping(document.get("providers")).items()
+        if isinstance(table, dict)
+    }
+
+
+def _parse_provider(table: Mapping[str, Any]) -> BreakerState:
+    """The state in a provider's table.
+
+    The documented keys tell it as the credential meets it that was used last. Two more keys hold
+    what concerns everyone and what concerns each credential. They count only while the documented
+    keys say the same, because a script may have changed those.
+    """
+    told = _parse_state(table)
+    if not isinstance(table.get("everyone"), dict):
+        return told
+    parts = _parse_parts(table)
+    seen = as_last_seen(parts)
+    same = replace(told, about=seen.about, learned=(), credentials={}) == replace(
+        seen, learned=(), credentials={}
+    )
+    return replace(parts, learned=told.learned, about=told.about) if same else told
+
+
+def _parse_parts(table: Mapping[str, Any]) -> BreakerState:
+    credentials = _parse_table_states(table.get("credentials"))
+    return replace(_parse_state(_mapping(table.get("everyone"))), credentials=credentials)
+
+
+def _parse_table_states(value: Any) -> dict[str, BreakerState]:
+    return {
+        name: _parse_state(table)
+        for name, table in _mapping(value).items()
         if isinstance(table, dict)
     }
 
 
 def _parse_state(table: Mapping[str, Any]) -> BreakerState:
     failures, reason = table.get("consecutiveFailures"), table.get("reason")
+    about = table.get("fingerprint")
     models = {
         name: _parse_state({**known, "models": None})
         for name, known in _mapping(table.get("models")).items()
@@ -173,6 +223,8 @@ def _parse_state(table: Mapping[str, Any]) -> BreakerState:
         cooldown_until=_seconds(table.get("cooldownUntil")),
         cooldown_began=_seconds(table.get("cooldownBegan")),
         reason=reason if isinstance(reason, str) else None,
+        probed=_seconds(table.get("probed")),
+        about=about if isinstance(about, str) else None,
         models=models or CLOSED.models,
         learned=_parse_learned(table.get("learned")),
     )
@@ -200,13 +252,22 @@ def _encode_states(states: Mapping[str, BreakerState], existing: Any) -> dict[st
     before = _mapping(existing)
     tables = {}
     for name, state in states.items():
-        table = _encode_state(state, before.get(name))
-        # The states of single models nest no deeper.
-        models = _mapping(table.get("models"))
-        table["models"] = {
-            _text(model): _encode_state(known, models.get(model))
-            for model, known in state.models.items()
-        }
+        old = _mapping(before.get(name))
+        parts: dict[str, Any] = {}
+        if state.credentials:
+            old_parts = _mapping(old.get("credentials"))
+            everyone = replace(state, about=None)
+            parts["everyone"] = _encode_with_models(everyone, old.get("everyone"))
+            parts["credentials"] = {
+                _text(each): _encode_with_models(own, old_parts.get(each))
+                for each, own in state.credentials.items()
+            }
+            # From what a reader finds, because times are rounded.
+            state = replace(
+                as_last_seen(_parse_parts(parts)), about=state.about, learned=state.learned
+            )
+        kept = {key: value for key, value in old.items() if key not in _PARTS}
+        table = _encode_with_models(state, kept) | parts
         if state.learned or "learned" in table:
             table["learned"] = [
                 {
@@ -222,15 +283,32 @@ def _encode_states(states: Mapping[str, BreakerState], existing: Any) -> dict[st
     return tables
 
 
+_PARTS: Final = frozenset({"everyone", "credentials"})
+"""The keys besides the documented ones, if anything concerns single credentials."""
+
+
+def _encode_with_models(state: BreakerState, existing: Any) -> dict[str, Any]:
+    table = _encode_state(state, existing)
+    # The states of single models nest no deeper.
+    models = _mapping(table.get("models"))
+    table["models"] = {
+        _text(model): _encode_state(known, models.get(model))
+        for model, known in state.models.items()
+    }
+    return table
+
+
 def _encode_state(state: BreakerState, existing: Any) -> dict[str, Any]:
+    optional = {"probed": _milliseconds(state.probed), "fingerprint": state.about}
     return {
-        **_mapping(existing),
+        **{key: value for key, value in _mapping(existing).items() if key not in optional},
         "consecutiveFailures": state.failures,
         "lastFailure": _milliseconds(state.last_failure),
         "lastSuccess": _milliseconds(state.last_success),
         "cooldownUntil": _milliseconds(state.cooldown_until),
         "cooldownBegan": _milliseconds(state.cooldown_began),
         "reason": None if state.reason is None else _text(state.reason),
+        **{key: value for key, value in optional.items() if value is not None},
     }
 
 

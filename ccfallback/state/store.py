@@ -6,7 +6,7 @@ implements the same protocols and is chosen in `state.open_store`.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ccfallback.policy.breaker import BreakerState
 
@@ -16,8 +16,13 @@ States = dict[str, BreakerState]
 Update = Callable[[States], States]
 """A pure change of all states: a store may run it again if another process wrote meanwhile."""
 
-Breaker = tuple[str, str]
-"""A provider and a model there; the model is empty for the provider's own breaker."""
+
+class Breaker(NamedTuple):
+    """Which breaker of a provider: its own, or that of a model, a credential, or both."""
+
+    provider: str
+    model: str = ""
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Snapshot:
     set_aside: str | None = None
     """Where the store moved content that it could not read, if it just did."""
     problem: str | None = None
-    """Why nothing could be read, if `peek` found unreadable content."""
+    """Why nothing could be read; then the states are those that were held before."""
 
 
 class ProbeSlots(Protocol):

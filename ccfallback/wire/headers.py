@@ -38,7 +38,7 @@ _REWRITTEN: Final = frozenset(
 )
 """Request headers that are written anew, since the body and the connection are our own."""
 
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
+CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
 _NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _REWRITTEN | {b"ccr-request-id"}
 _OURS: Final = b"x-ccf-"
@@ -126,14 +126,14 @@ def request_headers(
 def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> Headers:
     dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
     if has_key:
-        dropped |= _CREDENTIALS
+        dropped |= CREDENTIALS
     headers = [pair for pair in client if pair[0] not in dropped and not pair[0].startswith(_OURS)]
     if not tokens or has_key:
         return headers
     return [
         (name, value)
         for name, value in headers
-        if name not in _CREDENTIALS or bare_credential(value) not in tokens
+        if name not in CREDENTIALS or bare_credential(value) not in tokens
     ]
 
 

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccfallback.policy.breaker import (
     CLOSED,
@@ -16,7 +18,7 @@ from ccfallback.policy.breaker import (
     open_by_hand,
     phase,
     with_model,
-    without_impossible_times,
+    with_possible_times,
 )
 from ccfallback.policy.outcome import BLAME, Blame, Fault, Outcome
 
@@ -175,7 +177,7 @@ def test_a_failed_probe_is_one_more_failure() -> None:
     state = failures(4)
     assert state.cooldown_until is not None
     now = state.cooldown_until + 1
-    assert phase(state, now, LIMITS) is Phase.HALF_OPEN
+    assert phase(state, now) is Phase.HALF_OPEN
     state = fail(state, now=now)
     assert state.failures == 5
     assert state.cooldown_until == now + 60
@@ -193,7 +195,7 @@ def test_a_success_closes_the_breaker_and_resets_the_count() -> None:
     assert closed.failures == 0
     assert closed.cooldown_until is None
     assert closed.last_success == now
-    assert phase(closed, now, LIMITS) is Phase.CLOSED
+    assert phase(closed, now) is Phase.CLOSED
 
 
 def test_a_success_keeps_the_time_and_reason_of_the_last_failure() -> None:
@@ -215,10 +217,10 @@ def test_a_success_in_flight_does_not_end_the_cooldown() -> None:
 
 def test_the_phases_of_a_cooldown() -> None:
     state = replace(CLOSED, cooldown_until=NOW)
-    assert phase(CLOSED, NOW, LIMITS) is Phase.CLOSED
-    assert phase(state, NOW - 0.001, LIMITS) is Phase.OPEN
-    assert phase(state, NOW, LIMITS) is Phase.HALF_OPEN
-    assert phase(state, NOW + 1e6, LIMITS) is Phase.HALF_OPEN
+    assert phase(CLOSED, NOW) is Phase.CLOSED
+    assert phase(state, NOW - 0.001) is Phase.OPEN
+    assert phase(state, NOW) is Phase.HALF_OPEN
+    assert phase(state, NOW + 1e6) is Phase.HALF_OPEN
 
 
 def test_without_another_provider_there_is_no_cooldown() -> None:
@@ -244,7 +246,7 @@ def test_a_failure_of_one_model_does_not_affect_others(fault: Fault) -> None:
         state = fail(state, Outcome(fault), now=NOW + number, model="opus")
     assert state.failures == 0
     assert state.cooldown_until is None
-    assert phase(state.models["opus"], NOW + 3, LIMITS) is Phase.OPEN
+    assert phase(state.models["opus"], NOW + 3) is Phase.OPEN
     assert "haiku" not in state.models
 
 
@@ -293,8 +295,8 @@ def test_a_time_beyond_every_cooldown_is_ignored() -> None:
         cooldown_began=NOW + 1e6,
         models={"m": BreakerState(cooldown_until=NOW + 1e6)},
     )
-    assert phase(skewed, NOW, LIMITS) is Phase.CLOSED
-    corrected = without_impossible_times(skewed, NOW, LIMITS)
+    corrected = with_possible_times(skewed, NOW, LIMITS)
+    assert phase(corrected, NOW) is Phase.CLOSED
     assert corrected.failures == 3
     times = (
         corrected.last_failure,
@@ -308,19 +310,57 @@ def test_a_time_beyond_every_cooldown_is_ignored() -> None:
 
 def test_a_time_within_the_longest_cooldown_is_kept() -> None:
     state = BreakerState(cooldown_until=NOW + LIMITS.horizon, cooldown_began=NOW)
-    assert without_impossible_times(state, NOW, LIMITS) == replace(state, models={})
-    assert phase(state, NOW, LIMITS) is Phase.OPEN
+    assert with_possible_times(state, NOW, LIMITS) == state
+    assert phase(state, NOW) is Phase.OPEN
 
 
-def test_a_failure_replaces_a_cooldown_that_a_wrong_clock_wrote() -> None:
-    skewed = replace(CLOSED, failures=2, cooldown_until=NOW + 1e9)
-    assert fail(skewed).cooldown_until == NOW + 30
+def test_a_clock_that_is_set_back_lengthens_no_cooldown() -> None:
+    cooling = failures(3)
+    assert cooling.cooldown_began is not None
+    earlier = cooling.cooldown_began - 7200
+    corrected = with_possible_times(cooling, earlier, LIMITS)
+    assert corrected.cooldown_until == earlier + 30
+    closed = count_success(corrected, model="m", began=earlier + 31, now=earlier + 32)
+    assert (closed.failures, phase(closed, earlier + 32)) == (0, Phase.CLOSED)
+
+
+def test_a_failure_after_a_wrong_clock_opens_the_breaker() -> None:
+    ahead = NOW + 1e9
+    skewed = BreakerState(2, last_failure=ahead, cooldown_until=ahead + 30, cooldown_began=ahead)
+    assert fail(with_possible_times(skewed, NOW, LIMITS), now=NOW + 1).cooldown_until == NOW + 31
+
+
+def test_a_cooldown_longer_than_the_configuration_allows_is_shortened() -> None:
+    state = BreakerState(cooldown_began=NOW - 500, cooldown_until=NOW + 1000)
+    limits = Limits(max_cooldown=600, max_reset=60)
+    assert with_possible_times(state, NOW, limits).cooldown_until is None
+    limits = Limits(max_cooldown=1200, max_reset=60)
+    assert with_possible_times(state, NOW, limits).cooldown_until == NOW + 700
+
+
+@given(
+    times=st.lists(st.none() | st.floats(NOW - 1e6, NOW + 1e6), min_size=5, max_size=5),
+    limits=st.builds(Limits, max_cooldown=st.floats(1, 1e4), max_reset=st.floats(1, 1e5)),
+)
+def test_no_corrected_time_lies_ahead_but_the_end_of_a_cooldown(
+    times: list[float | None], limits: Limits
+) -> None:
+    failure, success, until, began, probed = times
+    state = BreakerState(1, failure, success, until, began, probed=probed)
+    found = with_possible_times(state, NOW, limits)
+    past = (found.last_failure, found.last_success, found.cooldown_began, found.probed)
+    assert all(when is None or when <= NOW for when in past)
+    if found.cooldown_until is not None:
+        assert found.cooldown_until <= NOW + limits.horizon
+        assert until is not None
+        assert found.cooldown_until <= until
+    assert with_possible_times(found, NOW, limits) == found
 
 
 def test_a_breaker_can_be_opened_by_hand() -> None:
     state = open_by_hand(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
-    assert phase(state, NOW + 599, LIMITS) is Phase.OPEN
-    assert phase(state, NOW + 600, LIMITS) is Phase.HALF_OPEN
+    assert phase(state, NOW + 599) is Phase.OPEN
+    assert phase(state, NOW + 600) is Phase.HALF_OPEN
     assert state.failures == 1
     assert state.reason == "tripped by hand"
     assert count_success(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None

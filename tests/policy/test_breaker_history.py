@@ -54,13 +54,13 @@ def test_any_history_keeps_the_rules(
             state = count_success(state, model=model, began=now - ago, now=now)
             began = before.cooldown_began
             if began is None or now - ago > began:
-                assert phase(state, now, limits) is Phase.CLOSED
+                assert phase(state, now) is Phase.CLOSED
                 assert state.failures == 0
         else:
             state = count_failure(
                 state, outcome, model=model, began=now - ago, now=now, limits=limits
             )
-            if phase(before, now, limits) is Phase.OPEN:
+            if phase(before, now) is Phase.OPEN:
                 assert before.cooldown_until is not None
                 assert state.cooldown_until is not None
                 assert state.cooldown_until >= before.cooldown_until

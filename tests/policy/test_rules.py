@@ -62,7 +62,7 @@ class Turn:
         limits = Limits.from_config(self.rules)
         known = self.of(provider.name)
         both = (known, known.models.get(MODEL, CLOSED))
-        phases = [breaker.phase(state, self.now, limits) for state in both]
+        phases = [breaker.phase(state, self.now) for state in both]
         if not limits.cooldowns or set(phases) == {Phase.CLOSED}:
             return Admission.OPEN
         if Phase.OPEN in phases:

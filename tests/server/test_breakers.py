@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ccfallback import files
-from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.config.model import Config, Provider
+from ccfallback.policy.breaker import CLOSED, BreakerState, open_by_hand
 from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.refresher import PATIENCE
@@ -291,3 +292,59 @@ def test_a_load_that_is_processed_late_does_not_hide_a_newer_write(scene: Scene)
         assert (breakers.state("a").failures, breakers.state("b").failures) == (1, 7)
 
     asyncio.run(story())
+
+
+def test_a_moment_in_which_the_state_cannot_be_read_keeps_memory(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    async def story() -> None:
+        scene.breakers.change("a", failed)
+        await scene.breakers.flush()
+        StateFile(scene.file.path).update(lambda states: {**states, "b": failed(CLOSED)})
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "read_regular", refuse)
+            await scene.breakers.refresh()
+            assert scene.breakers.state("a").failures == 1
+        await scene.breakers.refresh()
+        assert (scene.breakers.state("a").failures, scene.breakers.state("b").failures) == (1, 1)
+
+    asyncio.run(story())
+    assert scene.count("state.error") == 1
+    assert scene.count("state.corrupt") == 0
+
+
+def test_a_clock_that_is_set_back_shortens_the_cooldowns_in_memory(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    breakers = Breakers(StateFile(tmp_path / "state.json"), Recorder(None), lambda: now[0])
+    until = breakers.clock() + 30
+    breakers.change("a", lambda state: open_by_hand(state, until=until, now=now[0]))
+    now[0] -= 7200
+    assert breakers.clock() == now[0]
+    assert breakers.state("a").cooldown_until == now[0] + 30
+    breakers.close()
+
+
+def test_a_state_about_another_provider_of_this_name_counts_for_nothing(tmp_path: Path) -> None:
+    def config(url: str) -> Config:
+        return Config(providers=(Provider(name="a", base_url=url),))
+
+    store = StateFile(tmp_path / "state.json")
+    breakers = Breakers(store, Recorder(None))
+
+    async def story() -> None:
+        breakers.configure(config("https://one.test"))
+        breakers.change("a", failed)
+        await breakers.flush()
+        breakers.configure(config("https://two.test"))
+        assert breakers.state("a") == CLOSED
+        await breakers.refresh()
+        assert breakers.state("a") == CLOSED
+        breakers.change("a", failed)
+        await breakers.flush()
+        assert store.load().states["a"].failures == 1
+
+    asyncio.run(story())
+    breakers.close()

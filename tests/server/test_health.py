@@ -6,16 +6,20 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Connection, Received, Script
 from tests.conftest import Chain
 
 ASK = {"model": "claude-x", "max_tokens": 10, "messages": []}
 
 
-def post(chain: Chain, model: str = "claude-x") -> httpx.Response:
+def post(chain: Chain, model: str = "claude-x", login: str = "") -> httpx.Response:
     """One request."""
-    return httpx.post(f"{chain.url}/v1/messages", json={**ASK, "model": model}, timeout=30)
+    headers = {"authorization": f"Bearer {login}"} if login else {}
+    json = {**ASK, "model": model}
+    return httpx.post(f"{chain.url}/v1/messages", json=json, headers=headers, timeout=30)
 
 
 def half_open(chain: Chain, failures: int = 3) -> None:
@@ -89,3 +93,77 @@ def test_a_disk_that_refuses_writes_does_not_stop_the_proxy(chain: Callable[...,
         assert post(running).status_code == 200
     assert post(running).headers["x-ccfallback-attempts"] == "1"
     assert len(running.proxy.events("state.error")) == 1
+
+
+def by_login(bad: Script) -> Script:
+    """The primary, where the login `work` meets `bad` and every other one an answer."""
+    good = scripted.reply("primary")
+
+    async def script(request: Received, connection: Connection) -> None:
+        is_bad = request.header("authorization") == "Bearer work"
+        await (bad if is_bad else good)(request, connection)
+
+    return script
+
+
+WINDOW_USED = {
+    "anthropic-ratelimit-unified-status": "rejected",
+    "anthropic-ratelimit-unified-reset": str(int(time()) + 18_000),
+}
+
+REFUSALS = [
+    (scripted.error(429, "rate_limit_error", headers=WINDOW_USED), 1),
+    (scripted.error(401, "authentication_error"), 3),
+    (scripted.error(403, "permission_error"), 3),
+    (scripted.error(400, "invalid_request_error", "Your credit balance is too low"), 3),
+]
+
+
+@pytest.mark.parametrize(("refusal", "times"), REFUSALS, ids=["429", "401", "403", "credit"])
+def test_a_login_that_is_refused_closes_no_other_login_out(
+    chain: Callable[..., Chain], refusal: Script, times: int
+) -> None:
+    running = chain(by_login(refusal), scripted.reply("spare"))
+    for _ in range(times):
+        assert "spare" in post(running, login="work").text
+    assert post(running, login="work").headers["x-ccfallback-attempts"] == "1"
+    table = running.proxy.state["anthropic-primary"]
+    assert table["consecutiveFailures"] == times
+    assert table["cooldownUntil"] > time() * 1000
+    assert httpx.get(f"{running.url}/health").json()["providers"][0]["available"] is False
+    for login in ("home", ""):
+        answer = post(running, login=login)
+        assert "primary" in answer.text
+        assert answer.headers["x-ccfallback-attempts"] == "1"
+    assert "spare" in post(running, login="work").text
+    assert httpx.get(f"{running.url}/health").json()["providers"][0]["available"] is True
+    assert b"Bearer" not in running.proxy.paths.state.read_bytes()
+
+
+def test_a_failure_of_the_server_closes_every_login_out(chain: Callable[..., Chain]) -> None:
+    running = chain(by_login(scripted.error(500, "api_error")), scripted.reply("spare"))
+    for _ in range(3):
+        post(running, login="work")
+    assert post(running, login="home").headers["x-ccfallback-provider"] == "fallback1"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_long_cooldown_is_probed_early_by_one_request(
+    chain: Callable[..., Chain], answers: bool
+) -> None:
+    bad = scripted.error(429, "rate_limit_error", headers=WINDOW_USED)
+    running = chain(scripted.reply("primary") if answers else bad, scripted.reply("spare"))
+    half_open(running)
+    state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
+    entry = state["providers"]["anthropic-primary"]
+    entry["cooldownUntil"] = int(time() * 1000) + 17_000_000
+    entry["lastFailure"] = entry["cooldownBegan"] = int(time() * 1000) - 1_000_000
+    running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
+    first, second = post(running), post(running)
+    if answers:
+        assert "primary" in first.text
+        assert "primary" in second.text
+        assert running.proxy.state["anthropic-primary"]["cooldownUntil"] is None
+    else:
+        assert first.headers["x-ccfallback-attempts"] == "2"
+        assert second.headers["x-ccfallback-attempts"] == "1"

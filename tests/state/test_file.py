@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -35,7 +36,13 @@ for _ in range(50):
 times = st.none() | st.integers(0, 10**11).map(lambda number: number / 1000)
 
 
-def states_of(models: st.SearchStrategy[dict[str, BreakerState]]) -> Any:
+NONE: st.SearchStrategy[dict[str, BreakerState]] = st.just({})
+
+
+def states_of(
+    models: st.SearchStrategy[dict[str, BreakerState]],
+    credentials: st.SearchStrategy[dict[str, BreakerState]] = NONE,
+) -> Any:
     return st.builds(
         BreakerState,
         failures=st.integers(0, 10**6),
@@ -44,12 +51,19 @@ def states_of(models: st.SearchStrategy[dict[str, BreakerState]]) -> Any:
         cooldown_until=times,
         cooldown_began=times,
         reason=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+        probed=times,
+        about=st.none() | st.just("0123456789abcdef"),
         models=models,
+        credentials=credentials,
     )
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
-breaker_states = states_of(st.dictionaries(names, states_of(st.just({})), max_size=3))
+with_models = states_of(st.dictionaries(names, states_of(st.just({})), max_size=3))
+breaker_states = states_of(
+    st.dictionaries(names, states_of(st.just({})), max_size=3),
+    st.dictionaries(names, with_models.map(lambda each: replace(each, about=None)), max_size=3),
+)
 
 
 @pytest.fixture
@@ -257,6 +271,80 @@ def test_arbitrary_json_is_read_and_updated(
     file.path.write_bytes(msgspec.json.encode({"providers": providers}))
     before = file.load().states
     assert set(file.update(failing).states) == {*before, "a"}
+
+
+def refused(states: States) -> States:
+    """One login has used up its window; the provider has failed once for everyone."""
+    login = BreakerState(2, 1500.0, None, 9000.0, 1500.0, "429 rate_limit_error")
+    everyone = BreakerState(1, 1400.0, 1300.0, reason="500 api_error")
+    return {"a": replace(everyone, credentials={"1f": login})}
+
+
+def test_the_documented_keys_tell_what_the_login_meets(file: StateFile) -> None:
+    file.update(refused)
+    table = raw(file)["providers"]["a"]
+    assert table["consecutiveFailures"] == 3
+    assert (table["lastFailure"], table["lastSuccess"]) == (1_500_000, 1_300_000)
+    assert (table["cooldownUntil"], table["reason"]) == (9_000_000, "429 rate_limit_error")
+    assert table["everyone"]["consecutiveFailures"] == 1
+    assert table["credentials"]["1f"]["cooldownUntil"] == 9_000_000
+    assert file.load().states == refused({})
+
+
+def test_documented_keys_that_a_script_changed_count_for_everyone(file: StateFile) -> None:
+    file.update(refused)
+    document = raw(file)
+    document["providers"]["a"]["cooldownUntil"] = 8_000_000
+    file.path.write_bytes(msgspec.json.encode(document))
+    state = file.load().states["a"]
+    assert (state.failures, state.cooldown_until, dict(state.credentials)) == (3, 8000.0, {})
+
+
+def test_nothing_is_left_of_a_credential_that_is_well_again(file: StateFile) -> None:
+    file.update(refused)
+    file.update(lambda states: {"a": replace(states["a"], credentials={})})
+    assert {"everyone", "credentials"}.isdisjoint(raw(file)["providers"]["a"])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE])
+def test_a_moment_in_which_the_file_cannot_be_read_changes_nothing(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    held = file.update(failing)
+    StateFile(file.path).update(lambda states: {**states, "b": CLOSED})
+
+    def fail(_path: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read_regular", fail)
+        found = file.load(held)
+        assert found.states == held.states
+        assert found.problem == os.strerror(number)
+        assert not file.is_current(found)
+        with pytest.raises(StateError):
+            file.update(failing)
+    assert set(file.load(found).states) == {"a", "b"}
+    assert set_aside_files(file.path) == []
+
+
+def test_a_file_that_another_program_has_open_is_not_set_aside(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SharingViolation(PermissionError):
+        winerror = 32
+
+    file.update(failing)
+
+    def fail(_path: Path) -> bytes:
+        raise SharingViolation(13, "The process cannot access the file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read_regular", fail)
+        assert StateFile(file.path).load().problem is not None
+        assert set_aside_files(file.path) == []
+        patched.setattr(SharingViolation, "winerror", None)
+        assert StateFile(file.path).load().set_aside is not None
 
 
 def test_two_processes_lose_no_update(file: StateFile) -> None:

@@ -26,7 +26,14 @@ from ccfallback.cli.env import BASE_URL, find_capturing_proxy, find_tokens, lead
 from ccfallback.cli.phrases import format_ago, format_ahead, format_latency, join_names
 from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
-from ccfallback.policy.breaker import CLOSED, Limits, Phase, phase
+from ccfallback.policy.breaker import (
+    CLOSED,
+    Limits,
+    Phase,
+    as_last_seen,
+    phase,
+    valid_states,
+)
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:
@@ -296,11 +303,12 @@ def cooldowns(context: DoctorContext) -> Iterator[Finding]:
     if config is None or not config.active:
         return
     limits = Limits.from_config(config)
-    states = {each.name: context.states.get(each.name, CLOSED) for each in config.active}
+    valid = valid_states(context.states, config, context.now)
+    states = {each.name: as_last_seen(valid.get(each.name, CLOSED)) for each in config.active}
     ends = {
         name: state.cooldown_until
         for name, state in states.items()
-        if phase(state, context.now, limits) is Phase.OPEN and state.cooldown_until is not None
+        if phase(state, context.now) is Phase.OPEN and state.cooldown_until is not None
     }
     if not limits.cooldowns or not ends:
         yield good("cooldowns", "no provider is cooling down")
@@ -338,7 +346,7 @@ def clock(context: DoctorContext) -> Iterator[Finding]:
         yield warning(
             "clock",
             f"a time in the state of {name} is too far ahead ({format_ahead(when, context.now)}): "
-            "the clock of this machine was wrong, or is; ccfallback ignores it",
+            "the clock of this machine was wrong, or is; ccfallback corrects it",
             f"check the clock, then `ccfallback breaker reset {name}`",
         )
     if not wrong:

@@ -22,17 +22,15 @@ def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = 
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
     def table() -> Table:
-        from ccfallback.cli.breaker import current_state, format_standing
-        from ccfallback.policy.breaker import Limits
+        from ccfallback.cli.breaker import format_standing
+        from ccfallback.policy.breaker import CLOSED
 
-        states, now, limits = session.states(), session.now(), Limits.from_config(config)
+        states, now = session.states(config), session.now()
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
             key = provider.key.literal
             shown = key.reveal() if show_keys and key is not None else key_source(provider)
-            state = format_standing(
-                provider, current_state(config, states, provider.name, now), now, limits
-            )
+            state = format_standing(provider, states.get(provider.name, CLOSED), now)
             place = str(position) if position else ""
             rows.append((place, provider.name, provider.format, host(provider), shown, state))
         return Table(rows, ("", "name", "format", "where", "key", "state"))
@@ -44,21 +42,17 @@ def show_one(
     ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False
 ) -> None:
     """Show everything about one provider."""
-    from ccfallback.cli.breaker import (
-        current_state,
-        format_condition,
-        format_standing,
-        health_json,
-    )
-    from ccfallback.policy.breaker import Limits
+    from ccfallback.cli.breaker import format_condition, format_standing, health_json
+    from ccfallback.policy.breaker import CLOSED, as_last_seen
     from ccfallback.policy.learned import about
 
     session = session_of(ctx)
     config = session.config()
     require([name], [provider.name for provider in config.chain])
     provider = next(provider for provider in config.chain if provider.name == name)
-    now, limits = session.now(), Limits.from_config(config)
-    state = current_state(config, session.states(), name, now)
+    now = session.now()
+    whole = session.states(config).get(name, CLOSED)
+    state = as_last_seen(whole)
     facts = describe(provider, in_clear=show_keys)
     learned = [
         {
@@ -71,7 +65,7 @@ def show_one(
     ]
     value = {
         **facts,
-        "state": health_json(name, state, now, limits, disabled=provider.disabled),
+        "state": health_json(name, whole, now, disabled=provider.disabled),
         "learned": learned,
     }
 
@@ -81,15 +75,14 @@ def show_one(
         ]
         if not provider.key:
             rows.append(("key", key_source(provider)))
-        rows.append(("state", format_standing(provider, state, now, limits)))
+        rows.append(("state", format_standing(provider, state, now)))
         rows.append(("failures", str(state.failures)))
         failure = format_last(state.last_failure, now)
         rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
         rows.append(("last success", format_last(state.last_success, now)))
         rows.extend(("refuses", f"{each['message']} ({each['model']})") for each in learned)
         rows.extend(
-            (f"model {model}", format_condition(each, now, limits))
-            for model, each in state.models.items()
+            (f"model {model}", format_condition(each, now)) for model, each in state.models.items()
         )
         return Table(rows)
 

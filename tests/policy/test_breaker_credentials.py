@@ -1,0 +1,223 @@
+"""Breakers of single credentials, early probes, and states about something else than today."""
+
+from dataclasses import replace
+
+import pytest
+
+from ccfallback.config.model import Config, KeySource, Provider
+from ccfallback.policy.breaker import (
+    CLOSED,
+    EARLY,
+    MOST_CREDENTIALS,
+    BreakerState,
+    Limits,
+    Phase,
+    as_last_seen,
+    as_seen,
+    count_failure,
+    count_success,
+    may_probe_early,
+    note_probe,
+    open_by_hand,
+    phase,
+    valid_states,
+    with_fingerprints,
+)
+from ccfallback.policy.learned import LearnedRejection
+from ccfallback.policy.outcome import BLAME, OF_ACCOUNT, Blame, Fault, Outcome
+from ccfallback.redact import Secret
+
+NOW = 1_000_000.0
+LIMITS = Limits()
+
+
+def fail(
+    state: BreakerState,
+    fault: Fault = Fault.THROTTLED,
+    credential: str = "home",
+    *,
+    now: float = NOW,
+    until: float | None = None,
+) -> BreakerState:
+    return count_failure(
+        state,
+        Outcome(fault, str(fault), until=until),
+        model="m",
+        credential=credential,
+        began=now,
+        now=now,
+        limits=LIMITS,
+    )
+
+
+def succeed(state: BreakerState, credential: str, now: float) -> BreakerState:
+    return count_success(state, model="m", credential=credential, began=now, now=now)
+
+
+def phases(state: BreakerState, credential: str, now: float = NOW) -> set[Phase]:
+    seen = as_seen(state, credential)
+    return {phase(each, now) for each in (seen, seen.models.get("m", CLOSED))}
+
+
+@pytest.mark.parametrize("fault", sorted(OF_ACCOUNT))
+def test_what_concerns_an_account_closes_nobody_else_out(fault: Fault) -> None:
+    state = fail(CLOSED, fault, until=NOW + 18000)
+    assert Phase.OPEN in phases(state, "home")
+    assert phases(state, "work") == {Phase.CLOSED}
+
+
+@pytest.mark.parametrize(
+    "fault", sorted(f for f in Fault if f not in OF_ACCOUNT and BLAME[f] is not Blame.NONE)
+)
+def test_what_concerns_the_provider_holds_for_every_credential(fault: Fault) -> None:
+    state = CLOSED
+    for _ in range(3):
+        state = fail(state, fault)
+    assert not state.credentials
+    assert Phase.OPEN in phases(state, "home")
+    assert Phase.OPEN in phases(state, "work")
+
+
+@pytest.mark.parametrize("fault", sorted(OF_ACCOUNT))
+def test_without_a_credential_everything_concerns_the_provider(fault: Fault) -> None:
+    state = fail(CLOSED, fault, "", until=NOW + 18000)
+    assert not state.credentials
+    assert Phase.OPEN in phases(state, "work")
+
+
+MIXED = (Fault.UPSTREAM, Fault.ACCOUNT, Fault.UPSTREAM)
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_one_login_sees_one_count_of_failures(first: int) -> None:
+    state = CLOSED
+    for fault in MIXED[first:] + MIXED[:first]:
+        state = fail(state, fault)
+    seen = as_seen(state, "home")
+    assert seen.failures == 3
+    assert seen.cooldown_until == NOW + 30
+    assert seen == as_last_seen(state)
+    assert phases(state, "work") == {Phase.CLOSED}
+
+
+def test_an_answer_closes_the_breaker_of_its_own_credential_only() -> None:
+    state = fail(fail(CLOSED, until=NOW + 18000), credential="work", until=NOW + 18000)
+    state = succeed(state, "work", NOW + 10)
+    assert Phase.OPEN in phases(state, "home", NOW + 10)
+    assert phases(state, "work", NOW + 10) == {Phase.CLOSED}
+    assert list(state.credentials) == ["home"]
+
+
+def test_the_last_failure_of_a_credential_outlives_its_recovery() -> None:
+    state = succeed(fail(CLOSED, Fault.MODEL_THROTTLED), "home", NOW + 10)
+    assert not state.credentials
+    assert state.models["m"].last_failure == NOW
+    assert state.models["m"].failures == 0
+
+
+def test_an_answer_in_flight_closes_no_breaker_of_a_credential() -> None:
+    state = fail(CLOSED, until=NOW + 18000)
+    late = count_success(state, model="m", credential="home", began=NOW - 5, now=NOW + 1)
+    assert Phase.OPEN in phases(late, "home", NOW + 1)
+
+
+def test_the_provider_looks_as_to_the_credential_that_was_used_last() -> None:
+    state = fail(CLOSED, until=NOW + 18000)
+    assert as_last_seen(state).cooldown_until == NOW + 18000
+    assert as_last_seen(succeed(state, "work", NOW + 9)).cooldown_until is None
+    assert as_last_seen(fail(state, credential="work", now=NOW + 9)).cooldown_until is None
+
+
+def test_of_too_many_credentials_the_longest_unused_is_dropped() -> None:
+    state = CLOSED
+    for number in range(MOST_CREDENTIALS + 5):
+        state = fail(state, credential=f"key-{number}", now=NOW + number)
+    assert len(state.credentials) == MOST_CREDENTIALS
+    assert "key-4" not in state.credentials
+    assert f"key-{MOST_CREDENTIALS + 4}" in state.credentials
+
+
+# -- Early probes
+
+
+def test_a_long_cooldown_is_probed_every_quarter_of_an_hour() -> None:
+    state = fail(CLOSED, until=NOW + 18000).credentials["home"]
+    assert not may_probe_early(state, NOW + EARLY - 1)
+    assert may_probe_early(state, NOW + EARLY)
+    whole = note_probe(fail(CLOSED, until=NOW + 18000), model="m", credential="home", now=NOW + 1e3)
+    probed = whole.credentials["home"]
+    assert probed.probed == NOW + 1e3
+    assert not may_probe_early(probed, NOW + 1e3 + EARLY - 1)
+    assert may_probe_early(probed, NOW + 1e3 + EARLY)
+    assert not may_probe_early(probed, NOW + 18000)
+
+
+def test_a_failed_early_probe_puts_off_the_next_one() -> None:
+    state = fail(CLOSED, until=NOW + 18000)
+    state = fail(state, now=NOW + EARLY, until=NOW + 18000)
+    assert state.credentials["home"].cooldown_until == NOW + 18000
+    assert not may_probe_early(state.credentials["home"], NOW + 2 * EARLY - 1)
+    assert may_probe_early(state.credentials["home"], NOW + 2 * EARLY)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        CLOSED,
+        BreakerState(cooldown_began=NOW, cooldown_until=NOW + EARLY),
+        BreakerState(cooldown_until=NOW + 9 * EARLY),
+        open_by_hand(CLOSED, now=NOW, until=NOW + 9 * EARLY),
+    ],
+)
+def test_other_cooldowns_are_not_probed_early(state: BreakerState) -> None:
+    assert not may_probe_early(state, NOW + EARLY)
+    assert note_probe(state, model="m", credential="home", now=NOW + EARLY) == state
+
+
+# -- What a state is about
+
+
+def config(**more: object) -> Config:
+    fields = {"name": "a", "base_url": "https://a.test", **more}
+    return Config(providers=(Provider(**fields),))  # type: ignore[arg-type]  # the rows are few
+
+
+OPEN = fail(fail(CLOSED, Fault.OVERLOADED), Fault.THROTTLED, until=NOW + 18000)
+LEARNED = replace(OPEN, learned=(LearnedRejection("media", "m", "no images", NOW + 60),))
+
+
+def marked(before: Config) -> dict[str, BreakerState]:
+    return {"a": with_fingerprints(LEARNED, before.providers[0])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_url": "https://b.test"},
+        {"format": "openai"},
+        {"key": KeySource(literal=Secret("another"))},
+        {"key": KeySource(env="ANOTHER")},
+    ],
+)
+def test_a_provider_that_was_changed_is_closed(change: dict[str, object]) -> None:
+    found = valid_states(marked(config()), config(**change), NOW)["a"]
+    assert replace(found, learned=()) == CLOSED
+    found = with_fingerprints(fail(found, Fault.UPSTREAM), config(**change).providers[0])
+    assert valid_states({"a": found}, config(**change), NOW)["a"].failures == 1
+
+
+def test_another_mapping_closes_the_breakers_of_that_model_only() -> None:
+    mapped = config(model_mapping={"m": "other"})
+    found = valid_states(marked(config()), mapped, NOW)["a"]
+    assert not found.models
+    assert found.credentials == OPEN.credentials
+
+
+@pytest.mark.parametrize("change", [{}, {"retry": 3}, {"model_mapping": {"x": "y"}}])
+def test_other_settings_leave_the_breaker_alone(change: dict[str, object]) -> None:
+    states = marked(config())
+    assert valid_states(states, config(**change), NOW) == states
+
+
+def test_a_state_of_which_nothing_is_known_counts() -> None:
+    assert valid_states({"a": OPEN, "gone": OPEN}, config(), NOW) == {"a": OPEN, "gone": OPEN}
