@@ -52,7 +52,7 @@ TABLE: Final = {
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
     "http1": Row(frozenset(), frozenset({"httptools"}), awaits=True),
     "state": Row(frozenset({"policy", *SHARED})),
-    "events": Row(frozenset({"policy", "config.model", *SHARED})),
+    "events": Row(frozenset({"config.model", *SHARED})),
     "server": Row(
         EVERYTHING_BELOW,
         frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", "socksio", *HEAVY}),

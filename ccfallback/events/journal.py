@@ -129,12 +129,33 @@ class Journal:
             descriptor = self._current()
         if self._torn:
             lines = b"\n" + lines
-        written = os.write(descriptor, lines)
-        # A full disk may take half a line; the next line must not be appended to it.
-        self._torn = written < len(lines) and not lines[:written].endswith(b"\n")
-        if written < len(lines):
-            rest = lines[written:]
-            self._torn = os.write(descriptor, rest) < len(rest)
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(descriptor, lines[written:])
+        except OSError:
+            self._torn = not self._take_back(descriptor, lines[:written])
+            raise
+        self._torn = False
+
+    @staticmethod
+    def _take_back(descriptor: int, written: bytes) -> bool:
+        """Remove the half line that a full disk has taken; False if it stays.
+
+        Lines that another process has appended in the meantime stay, and so does the half line.
+        """
+        half = len(written) - (written.rfind(b"\n") + 1)
+        if not half:
+            return True
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            os.lseek(descriptor, end - half, os.SEEK_SET)
+            if os.read(descriptor, half) != written[-half:]:
+                return False
+            os.ftruncate(descriptor, end - half)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -25,6 +25,14 @@ CLIENT_LEFT: Final = 499
 
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+"""A count, a status, or a moment in milliseconds. Any other number is missing after it was read:
+a sum of it might be more than JSON, a chart or a clock can hold."""
+
+Duration = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
+"""A duration in milliseconds or seconds; the same holds for it."""
 
 
 class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
@@ -63,7 +71,7 @@ class ServerStart(Event):
 
     url: str = ""
     version: str = ""
-    pid: int | None = None
+    pid: Count | None = None
     providers: list[str] = []
     problems: list[str] | UnsetType = UNSET
     """What is wrong with proxy variables and files of certificates that the user named."""
@@ -128,14 +136,14 @@ class AuthFailure(Event):
     """A request was refused for its token, its `Host` or its `Origin`."""
 
     path: str = ""
-    status: int | None = None
+    status: Count | None = None
 
 
 @named("client.refused", level="warn")
 class ClientRefused(Event):
     """A request was malformed HTTP."""
 
-    status: int | None = None
+    status: Count | None = None
 
 
 @named("request.start")
@@ -144,7 +152,7 @@ class RequestStart(Event):
 
     model: str = ""
     stream: bool | None = None
-    bytes: int | None = None
+    bytes: Count | None = None
     chain: list[str] = []
     left_out: dict[str, str] = {}
     """Configured providers that are not in the chain: `disabled` or `header`."""
@@ -155,14 +163,14 @@ class RequestEnd(Event):
 
     provider: str | None = None
     model: str | None = None
-    status: int | None = None
-    latency: float | None = None
-    ttft: float | None = None
-    attempts: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    status: Count | None = None
+    latency: Duration | None = None
+    ttft: Duration | None = None
+    attempts: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
     stream: bool | None = None
 
     @property
@@ -201,7 +209,7 @@ class ProviderAttempt(Event):
     """A request is about to be sent to a provider."""
 
     provider: str = ""
-    attempt: int | None = None
+    attempt: Count | None = None
     reason: str = ""
     """Why it is made: `first`, `failover`, `retry`, `rectified`, `safety-valve`, …"""
     after: str | None = None
@@ -215,10 +223,10 @@ class AttemptEnd(Event):
     """An attempt ended, after so many milliseconds."""
 
     provider: str = ""
-    attempt: int | None = None
+    attempt: Count | None = None
     """Missing where an answer broke off after the commit point."""
-    status: int | None = None
-    ms: float | None = None
+    status: Count | None = None
+    ms: Duration | None = None
     prevented: list[str] | UnsetType = UNSET
     """Repairs that were applied before sending, because this provider needed them before."""
 
@@ -242,7 +250,7 @@ class ProviderFailure(AttemptFailure):
 
     error: str | None = None
     """The provider's own words."""
-    until: int | None = None
+    until: Count | None = None
     """When the provider expects to be back, and the header that holds that time."""
     hint: str | None = None
 
@@ -253,7 +261,7 @@ class ProviderTimeout(AttemptFailure):
 
     timeout: str | None = None
     """The option that sets the timeout, and its value."""
-    seconds: float | None = None
+    seconds: Duration | None = None
 
 
 @named("circuit_breaker.skip")
@@ -261,13 +269,13 @@ class CircuitBreakerSkip(Event):
     """A provider is skipped, because it cools down or another request probes it."""
 
     provider: str = ""
-    cooldown_until: int | None = None
+    cooldown_until: Count | None = None
     reason: str | None = None
     model: str | None = None
     """The one model that cools down; all of them where it is missing."""
-    failures: int | None = None
-    last_failure: int | None = None
-    since: int | None = None
+    failures: Count | None = None
+    last_failure: Count | None = None
+    since: Count | None = None
     probe: bool = False
     """Whether the cooldown is over and another request probes the provider."""
 
@@ -280,9 +288,9 @@ class CircuitBreakerCooldown(Event):
     by: str | UnsetType = UNSET
     """`cli` where a person did it."""
     model: str | None = None
-    cooldown_until: int | None = None
-    seconds: float | None = None
-    failures: int | None = None
+    cooldown_until: Count | None = None
+    seconds: Duration | None = None
+    failures: Count | None = None
     reason: str | None = None
     hint: str | None = None
     """The header that asked for it."""
@@ -301,7 +309,7 @@ class SafetyValveTriggered(Event):
     """A provider is tried although it cools down, because no other is left."""
 
     provider: str = ""
-    cooldown_until: int | None = None
+    cooldown_until: Count | None = None
 
 
 @named("rectifier.attempt")

@@ -12,6 +12,9 @@ import msgspec
 from ccfallback.messages.body import Body
 from ccfallback.messages.media import image_size
 
+MOST_TOKENS: Final = 2**53
+"""A count is below this, so that every reader of JSON reads the same number; others are ignored."""
+
 BYTES_A_TOKEN: Final = 3.1
 TOOL_BYTES_A_TOKEN: Final = 2.8
 TOOLS_AT_ALL: Final = 350
@@ -50,7 +53,9 @@ class Usage:
             return
         for name, key in _USAGE_KEYS:
             count = value.get(key)
-            if isinstance(count, int) and not isinstance(count, bool):
+            if isinstance(count, bool) or not isinstance(count, int):
+                continue
+            if 0 <= count < MOST_TOKENS:
                 setattr(self, name, count)
 
 

@@ -1,6 +1,8 @@
 """`stats`: its screens and its JSON."""
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -62,3 +64,20 @@ def test_only_a_pipe_gets_no_width(ccf: Run, paths: Paths) -> None:
     ran = ccf("stats", "--since", "900w")
     assert "a-provider" in ran.out
     assert "\x1b" not in ran.out
+
+
+@pytest.mark.parametrize("odd", [10**400, -7, 2**53])
+def test_old_lines_with_odd_numbers_break_no_screen(ccf: Run, paths: Paths, odd: int) -> None:
+    end: dict[str, Any] = {
+        "provider": "one",
+        "status": 200,
+        "latency": odd,
+        "inputTokens": odd,
+        "ttft": odd,
+    }
+    logbook.write(paths.log, [logbook.line("request.complete", time.time() - 5, **end)])
+    for command in ("stats", "top", "status", "explain"):
+        assert "bug" not in ccf(command).err
+        assert "bug" not in ccf(command, "--json").err
+    tokens = ccf("stats", "--json").json["tokens"]
+    assert all(0 <= count < 2**53 for count in tokens.values())

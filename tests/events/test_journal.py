@@ -1,5 +1,6 @@
 """The log is written whole, in order and rotated, and nothing ever waits for it."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -372,3 +373,56 @@ def test_a_pipe_as_the_log_is_neither_rotated_nor_waited_for(tmp_path: Path) -> 
     journal.close()
     assert stat.S_ISFIFO(path.stat().st_mode)
     assert list(all_lines(path)) == []
+
+
+def full_after(bytes_left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take so many more bytes, then none."""
+    write, left = os.write, bytes_left
+
+    def limited(descriptor: int, data: bytes) -> int:
+        nonlocal left
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[:left])
+        left -= written
+        return written
+
+    monkeypatch.setattr("ccfallback.events.journal.os.write", limited)
+
+
+@pytest.mark.parametrize("left", range(0, 19, 3))
+def test_a_full_disk_leaves_no_half_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    journal = Journal(path, 10_000, 1)
+    journal.write(b"before\n")
+    with monkeypatch.context() as patch:
+        full_after(left, patch)
+        with pytest.raises(OSError, match="No space"):
+            journal.write(b"one line\n" * 2 + b"x" * 10 + b"\n")
+        assert path.read_bytes() == b"before\n" + b"one line\n" * (left // 9)
+    journal.write(b"after\n")
+    assert path.read_bytes().endswith(b"\nafter\n")
+    assert b"\n\n" not in path.read_bytes()
+
+
+def test_what_another_process_appended_behind_half_a_line_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path, 10_000, 1)
+    journal.write(b"before\n")
+    write = os.write
+
+    def torn(descriptor: int, data: bytes) -> int:
+        if data != b"half line\n":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[:4])
+        with path.open("ab") as other:
+            other.write(b"other\n")
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ccfallback.events.journal.os.write", torn)
+        with pytest.raises(OSError, match="No space"):
+            journal.write(b"half line\n")
+    assert b"other\n" in path.read_bytes()

@@ -124,3 +124,21 @@ def test_printable_texts_have_nothing_that_a_terminal_obeys() -> None:
     event = RectifierAttempt(changed="a\x1b[31m\nb\x9b\u202ec", removed=["\x07x"], counts={"\0": 1})
     clean = all_printable(event)
     assert (clean.changed, clean.removed, clean.counts) == ("a [31m b c", ["x"], {"": 1})
+
+
+ODD = ["-1", "9007199254740992", "1" + "0" * 400, "-5.5", "1e308", '"1"', "true", "[]"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_number_is_missing_and_the_rest_is_read(odd: str) -> None:
+    line = (
+        '{"timestamp":"2026-05-11T14:20:00.000Z","event":"request.complete","data":{"provider":"p",'
+        f'"status":200,"latency":{odd if odd != "9007199254740992" else "1e13"},"outputTokens":7,'
+        f'"inputTokens":{odd},"attempts":{odd}}}}}'
+    )
+    record = decode(line.encode())
+    assert record is not None
+    end = record.data
+    assert isinstance(end, RequestComplete)
+    assert (end.provider, end.status, end.output_tokens) == ("p", 200, 7)
+    assert (end.latency, end.input_tokens, end.attempts) == (None, None, None)

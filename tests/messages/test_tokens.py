@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.tokens import IMAGE, TOOLS_AT_ALL, estimate
+from ccfallback.messages.tokens import IMAGE, TOOLS_AT_ALL, Usage, estimate
 
 
 def body(**members: Any) -> Body:
@@ -147,3 +147,10 @@ def test_an_image_counts_by_its_size() -> None:
     png = b"\x89PNG\r\n\x1a\n" + pack(">I4sII", 13, b"IHDR", 560, 280)
     source = {"type": "base64", "media_type": "image/png", "data": b64encode(png).decode()}
     assert content({"type": "image", "source": source}) == 204
+
+
+@pytest.mark.parametrize("count", [-1, 2**53, 10**40, 1.5, True, None, "7"])
+def test_a_count_that_no_reader_can_hold_is_ignored(count: object) -> None:
+    usage = Usage(input_tokens=3)
+    usage.take({"input_tokens": count, "output_tokens": 2**53 - 1})
+    assert (usage.input_tokens, usage.output_tokens) == (3, 2**53 - 1)
