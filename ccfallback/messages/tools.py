@@ -34,10 +34,17 @@ from ccfallback.messages.turns import (
 LONGEST_NAME: Final = 64
 """Characters of a tool name that every provider takes."""
 
+LONGEST_CLIENT_NAME: Final = 128
+"""Characters of a tool name that Anthropic takes."""
+
 BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
 """Any character that a name or an id may not contain."""
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]*")
+_NAMESPACE: Final = re.compile(r"^(?:functions|default_api|tools)[.:]\s*")
+"""What some models write before the name of every tool."""
+_COUNTER: Final = re.compile(r":\d{1,4}$")
+"""The number that Kimi's ids have after a name."""
 _ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 PLACEHOLDER: Final = "DeferredToolPlaceholder"
@@ -232,8 +239,24 @@ class ToolNames:
         return known if known is not None else self._fitting(name)
 
     def to_client(self, name: str) -> str:
-        """The client's name for a tool; the same name if the client has no such tool."""
-        return self._to_client.get(name, name)
+        """The client's name for a tool. A name that the client does not have is put right.
+
+        Some models write marks of their own format into a name: `Bash<|channel|>commentary`,
+        `functions.Bash`. Whatever name comes out is one that Anthropic takes in the next request.
+        """
+        known = self._known(name)
+        if known is not None:
+            return known
+        plain = _COUNTER.sub("", name.partition("<|")[0].strip())
+        found = self._known(plain) or self._known(_NAMESPACE.sub("", plain))
+        if found is not None:
+            return found
+        return BAD_LETTER.sub("_", _NAMESPACE.sub("", plain))[:LONGEST_CLIENT_NAME] or "unnamed"
+
+    def _known(self, name: str) -> str | None:
+        if name in self._to_provider:
+            return name
+        return self._to_client.get(name)
 
     def _is_valid(self, name: str) -> bool:
         return len(name) <= self._longest and _NAME.fullmatch(name) is not None

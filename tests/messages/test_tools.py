@@ -78,8 +78,32 @@ def test_names_go_there_and_back(names: list[str], stranger: str) -> None:
 
 
 @given(st.text(max_size=90))
-def test_an_unknown_name_reaches_the_client_as_it_is(name: str) -> None:
-    assert ToolNames([]).to_client(name) == name
+def test_an_unknown_name_reaches_the_client_as_a_name_that_anthropic_takes(name: str) -> None:
+    made = ToolNames([]).to_client(name)
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,128}", made)
+    assert ToolNames([]).to_client(made) == made
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Bash<|channel|>commentary", "functions.Bash", " Bash ", "Bash<|end|>", "Bash:0"),
+        *(
+            "functions.Bash:12",
+            "default_api.Bash",
+            "functions.Bash <|constrain|>json",
+            "tools:Bash",
+        ),
+    ],
+)
+def test_marks_of_a_models_own_format_are_cut_off_a_name(name: str) -> None:
+    assert ToolNames(["Bash", "a.b"]).to_client(name) == "Bash"
+    assert ToolNames([]).to_client(name) == "Bash"
+
+
+def test_a_name_that_the_client_has_is_never_cut() -> None:
+    names = ["functions.Bash", "x:1", "a<|b"]
+    assert [ToolNames(names).to_client(name) for name in names] == names
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"tools":{}}', b'{"tools":[1,{"name":2}],"messages":3}'])

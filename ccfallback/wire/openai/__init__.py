@@ -1,6 +1,6 @@
 """The Chat Completions format of OpenAI, and of the many providers with dialects of it.
 
-`request` translates what the client asks, `response` and `stream` what the provider answers, and
+`request` translates what the client asks, `stream` what the provider answers, and
 `errors` what it refuses. The differences between providers are their quirks.
 """
 

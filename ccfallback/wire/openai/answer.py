@@ -6,13 +6,12 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any, Final
 
-import msgspec
-
 from ccfallback.messages import tokens
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.messages.tokens import Usage
 from ccfallback.messages.tools import BAD_LETTER, ToolNames, alphanumerics
+from ccfallback.messages.turns import blocks_of, objects_in
 from ccfallback.wire.openai import errors
 
 _TAIL: Final = 4096
@@ -47,6 +46,7 @@ class MessageHead:
         self._seed = sha256(b"%b %d %b" % (given, len(client_body.raw), tail)).hexdigest()
         self._names: ToolNames | None = None
         self._taken: set[str] = set()
+        self._used: frozenset[str] | None = None
 
     def message(self) -> dict[str, Any]:
         """The message before any content; its usage is only known at the end."""
@@ -73,10 +73,21 @@ class MessageHead:
             self._names = ToolNames.of(self._client_body)
         return self._names.to_client(name)
 
+    def _used_ids(self) -> frozenset[str]:
+        """The ids of the calls in the conversation."""
+        if self._used is None:
+            self._used = frozenset(
+                used
+                for message in objects_in(self._client_body.messages)
+                for block in blocks_of(message.get("content"))
+                if isinstance(used := block.get("id") or block.get("tool_use_id"), str)
+            )
+        return self._used
+
     def tool_id(self, given: str | None) -> str:
         """A call's id that is neither in this answer nor in the conversation."""
         tool_id = client_tool_id(given, self._taken, self._seed)
-        if msgspec.json.encode(tool_id) in self._client_body.raw:
+        if tool_id in self._used_ids():
             tool_id = client_tool_id(given, self._taken, self._seed)
         return tool_id
 
@@ -100,34 +111,88 @@ def client_tool_id(raw: object, taken: set[str], seed: str) -> str:
 
 
 _FAILURES: Final[Mapping[str, int]] = {
-    "error": 500,
     "network_error": 502,
     "insufficient_system_resource": 529,
 }
-"""Finish reasons of answers that failed, with the status that they stand for."""
+"""Failures with a status of their own; any other end that is not a good one stands for 500."""
 
-_CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-_REFUSED: Final = frozenset({"content_filter", "content-filter", "sensitive", "refusal", "safety"})
+_ENDED: Final = frozenset(
+    {
+        *("", "stop", "end_turn", "eos", "eos_token", "end", "stop_sequence", "stop_token"),
+        *("complete", "completed", "done", "finished", "null", "none", "finish_reason_stop"),
+        *("tool_calls", "tool_call", "tool_use", "function_call", "function_calls"),
+    }
+)
+_CUT: Final = frozenset(
+    {
+        *("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"),
+        *("max_length", "max_completion_tokens", "token_limit", "length_limit"),
+        "finish_reason_max_tokens",
+    }
+)
+_REFUSED: Final = frozenset(
+    {
+        *("content_filter", "content-filter", "sensitive", "refusal", "safety", "content_filtered"),
+        *("prohibited_content", "blocklist", "spii", "recitation", "guardrail_intervened"),
+        *("moderation", "content_policy_violation"),
+    }
+)
 _WINDOW_FULL: Final = "model_context_window_exceeded"
+_WINDOWS_FULL: Final = frozenset(
+    {_WINDOW_FULL, "context_window_exceeded", "context_length_exceeded"}
+)
+
+
+class _End(Enum):
+    """What a finish reason means."""
+
+    TURN = "turn"
+    CUT = "cut"
+    REFUSED = "refused"
+    WINDOW_FULL = "window full"
+    FAILED = "failed"
+
+
+def _end(finish: str | None) -> _End:
+    # Some providers add details: `content_filter: violence`.
+    word = (finish or "").strip().lower().partition(":")[0].strip()
+    for words, end in _ENDS:
+        if word in words:
+            return end
+    return _End.FAILED
+
+
+_ENDS: Final = (
+    (_ENDED, _End.TURN),
+    (_CUT, _End.CUT),
+    (_REFUSED, _End.REFUSED),
+    (_WINDOWS_FULL, _End.WINDOW_FULL),
+)
 
 
 def failure(finish: str | None, error: object) -> UpstreamError | None:
-    """The error that a choice reports; `None` if it reports none."""
+    """The error that a choice reports; `None` if it reports none.
+
+    An end that is not known as a good one is a failure: `abort`, `MALFORMED_FUNCTION_CALL`.
+    """
     if error:
         found = errors.error_inside({"error": error})
         if found is not None:
             return found
-    status = _FAILURES.get((finish or "").lower())
-    return (
-        None
-        if status is None
-        else errors.error_for_status(status, f"the answer ended with {finish}")
-    )
+    if _end(finish) is not _End.FAILED:
+        return None
+    status = _FAILURES.get((finish or "").lower(), 500)
+    return errors.error_for_status(status, f"the answer ended with {(finish or '')[:64]}")
+
+
+def is_refused(finish: str | None) -> bool:
+    """Whether a filter ended the answer."""
+    return _end(finish) is _End.REFUSED
 
 
 def is_cut(finish: str | None) -> bool:
     """Whether the answer reached its limit of tokens."""
-    return (finish or "").lower() in _CUT
+    return _end(finish) is _End.CUT
 
 
 def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refusal: bool) -> str:
@@ -135,12 +200,12 @@ def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refus
 
     `is_whole` says that the arguments of the last call are complete.
     """
-    finish = (finish or "").lower()
-    if finish in _REFUSED:
+    end = _end(finish)
+    if end is _End.REFUSED:
         return "refusal"
-    if finish == _WINDOW_FULL:
+    if end is _End.WINDOW_FULL:
         return _WINDOW_FULL
-    if finish in _CUT and not (has_calls and is_whole):
+    if end is _End.CUT and not (has_calls and is_whole):
         return "max_tokens"
     if has_calls:
         return "tool_use"
@@ -164,12 +229,17 @@ def stop_sequence(named: object, client_body: Body) -> str | None:
 BYTES_A_TOKEN: Final = 4
 """Roughly, for an answer whose tokens were not counted."""
 
+_MOST: Final = 1 << 53
+"""No count is as large as this."""
+
 _PROMPT: Final = (("prompt_tokens",), ("input_tokens",))
 _ANSWER: Final = (("completion_tokens",), ("output_tokens",))
 _CACHED: Final = (
     ("prompt_tokens_details", "cached_tokens"),
     ("prompt_cache_hit_tokens",),
+    ("prompt_tokens_details", "num_cached_tokens"),
     ("cached_tokens",),
+    ("num_cached_tokens",),
     ("cache_read_input_tokens",),
 )
 _WRITTEN: Final = (
@@ -189,18 +259,32 @@ def take_usage(usage: Usage, value: object) -> int | None:
     if not isinstance(value, Mapping):
         return None
     prompt, answer = _first(value, _PROMPT), _first(value, _ANSWER)
-    cached, written = _first(value, _CACHED), _first(value, _WRITTEN)
-    reasoning = _first(value, _REASONING)
+    cached, written = _first(value, _CACHED) or 0, _first(value, _WRITTEN) or 0
+    reasoning, total = _first(value, _REASONING), _first(value, _TOTAL)
     # A relay that does not count reports a prompt of zero tokens.
     if prompt:
-        usage.input_tokens = max(0, prompt - (cached or 0) - (written or 0))
-        usage.cache_read, usage.cache_write = cached or 0, written or 0
+        # Grok on Azure leaves cached tokens out of the prompt.
+        whole = prompt if cached <= prompt else prompt + cached
+        # The parts never exceed the whole: some count what they read from the cache as written.
+        written = min(written, whole - cached)
+        usage.input_tokens = whole - cached - written
+        usage.cache_read, usage.cache_write = cached, written
     if answer is not None and (answer or prompt):
-        total = _first(value, _TOTAL)
-        # xAI and some others count reasoning apart.
-        is_apart = total is not None and prompt is not None and total - prompt - answer == reasoning
-        usage.output_tokens = answer + (reasoning or 0 if is_apart else 0)
+        usage.output_tokens = answer + _apart(answer, reasoning or 0, prompt, cached, total)
+        if reasoning is not None:
+            reasoning = min(reasoning, usage.output_tokens)
     return reasoning
+
+
+def _apart(answer: int, reasoning: int, prompt: int | None, cached: int, total: int | None) -> int:
+    """The tokens of thinking that the count of the answer does not include.
+
+    xAI and some others count them apart, and Gemini only in the total.
+    """
+    if reasoning > answer:
+        return reasoning
+    rest = 0 if total is None or prompt is None else total - prompt - answer
+    return rest if rest > 0 and rest != cached else 0
 
 
 def llama_usage(timings: object) -> dict[str, int] | None:
@@ -248,4 +332,5 @@ def _first(value: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int |
 def _count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return max(0, int(value))
+    # A number of another size counts nothing.
+    return int(value) if 0 <= value < _MOST else None if value > 0 else 0

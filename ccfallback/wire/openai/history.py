@@ -410,9 +410,10 @@ class _Writer:
     def _calls(self, blocks: list[Block]) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = []
         taken: set[str] = set()
+        counts: dict[str, int] = {}
         for block in blocks:
             client_id = not_blank(block.get("id"))
-            tool_id = self._free_id(client_id, taken)
+            tool_id = self._free_id(client_id, taken, counts)
             taken.add(tool_id)
             name = self._names.to_provider(block["name"])
             self._waiting.append(_Call(client_id, tool_id, name))
@@ -422,12 +423,14 @@ class _Writer:
             calls[0]["extra_content"] = _UNSIGNED
         return calls
 
-    def _free_id(self, client_id: str, taken: set[str]) -> str:
-        """The provider's id for a call, which differs from those of the turn's other calls."""
+    def _free_id(self, client_id: str, taken: set[str], counts: dict[str, int]) -> str:
+        """The provider's id for a call, which differs from those of the turn's other calls.
+
+        `counts` says how often each id has been tried.
+        """
         tool_id = provider_tool_id(client_id or "call", self._quirks.tool_id_style)
-        count = 1
         while tool_id in taken:
-            count += 1
+            counts[client_id] = count = counts.get(client_id, 1) + 1
             tool_id = provider_tool_id(f"{client_id}_{count}", self._quirks.tool_id_style)
         return tool_id
 

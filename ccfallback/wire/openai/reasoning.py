@@ -4,7 +4,6 @@ OpenAI's own models have rules by name, and a provider that resells them keeps t
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,7 +126,10 @@ class ThinkTags:
     """
 
     def __init__(self) -> None:
+        self._space: list[str] = []
+        """White space before the first letter."""
         self._held = ""
+        """What may be a part of a tag."""
         self._is_inside = False
         self._is_closed = False
         self.is_past = False
@@ -139,25 +141,37 @@ class ThinkTags:
             return "", text
         if self._is_closed:
             return "", self._answer(text)
-        text = self._held + text
-        self._held = ""
-        return self._thinking(text) if self._is_inside else self._start(text)
+        if self._is_inside:
+            text, self._held = self._held + text, ""
+            return self._thinking(text)
+        if not self._held and text.isspace():
+            self._space.append(text)
+            return "", ""
+        return self._start(text)
 
     def flush(self) -> tuple[str, str]:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
-        return (held, "") if self._is_inside else ("", held)
+        if self._is_inside:
+            return held, ""
+        space, self._space = "".join(self._space), []
+        return "", space + held
 
     def _start(self, text: str) -> tuple[str, str]:
-        start = text.lstrip()
+        start = self._held + text if self._held else text.lstrip()
+        if not self._held:
+            self._space.append(text[: len(text) - len(start)])
+        self._held = ""
         if start.startswith(_OPEN):
             self._is_inside = True
+            self._space = []
             return self._thinking(start[len(_OPEN) :])
         if _OPEN.startswith(start):
-            self._held = text
+            self._held = start
             return "", ""
         self.is_past = True
-        return "", text
+        space, self._space = "".join(self._space), []
+        return "", space + start
 
     def _thinking(self, text: str) -> tuple[str, str]:
         thinking, tag, answer = text.partition(_CLOSE)
@@ -177,8 +191,21 @@ class ThinkTags:
         return text
 
 
+def split_unopened(text: str) -> tuple[str, str]:
+    """The thinking and the answer of a whole text whose thinking has an end, but no start.
+
+    The prompt of some models ends with the opening tag, so that the answer lacks it.
+    """
+    thinking, tag, answer = text.partition(_CLOSE)
+    return (thinking, answer.lstrip()) if tag and _OPEN not in thinking else ("", text)
+
+
 _IN_FRAGMENTS: Final = ("text", "summary", "data")
 """Members of a detail that come in fragments; the others come once, or are repeated."""
+
+
+_DETAIL: Final = 64
+"""What a detail weighs besides its fragments, in characters."""
 
 
 class ReasoningDetails:
@@ -186,6 +213,8 @@ class ReasoningDetails:
 
     def __init__(self) -> None:
         self._items: list[Any] = []
+        self._fragments: dict[str, list[str]] = {}
+        """The fragments of the last item's members, joined when the next item begins."""
 
     def __bool__(self) -> bool:
         return bool(self._items)
@@ -194,27 +223,34 @@ class ReasoningDetails:
         """Take over the details of a whole answer."""
         self._items = details if isinstance(details, list) else []
 
-    def add(self, details: object) -> None:
-        """Join the details of one chunk to those before."""
+    def add(self, details: object) -> int:
+        """Join the details of one chunk to those before; returns their size in characters."""
+        size = 0
         for detail in details if isinstance(details, list) else ():
             if not isinstance(detail, dict):
                 continue
             last = self._items[-1] if self._items else None
             if last is None or any(last.get(key) != detail.get(key) for key in ("type", "index")):
-                self._items.append(dict(detail))
-            else:
-                _join(last, detail)
+                self._join()
+                self._items.append(last := {})
+            for key, value in detail.items():
+                if key in _IN_FRAGMENTS and isinstance(value, str):
+                    self._fragments.setdefault(key, []).append(value)
+                    size += len(value)
+                    last.setdefault(key, "")
+                elif value is not None or key not in last:
+                    last[key] = value
+            size += _DETAIL
+        return size
 
     def take_envelope(self) -> dict[str, Any] | None:
         """What the next signature has to carry: all details since the last call."""
+        self._join()
         items, self._items = self._items, []
         return {"reasoning_details": items} if items else None
 
-
-def _join(item: dict[str, Any], fragment: Mapping[str, Any]) -> None:
-    for key, value in fragment.items():
-        before = item.get(key)
-        if key in _IN_FRAGMENTS and isinstance(before, str) and isinstance(value, str):
-            item[key] = before + value
-        elif value is not None:
-            item[key] = value
+    def _join(self) -> None:
+        if self._items:
+            for key, parts in self._fragments.items():
+                self._items[-1][key] = "".join(parts)
+        self._fragments = {}

@@ -15,16 +15,18 @@ import msgspec
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, read_error
-from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.messages.sse import BOM, EventTooLong
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import Whole
 from ccfallback.wire.openai import answer, chunks, errors
 from ccfallback.wire.openai.answer import MessageHead, ShownThinking
+from ccfallback.wire.openai.arguments import Held, HeldTooMuch, is_object, tool_input
 from ccfallback.wire.openai.blocks import Blocks
-from ccfallback.wire.openai.calls import Calls, is_object, tool_input
+from ccfallback.wire.openai.calls import Calls
 from ccfallback.wire.openai.chunks import Call, Choice, Chunk, Delta, Function
-from ccfallback.wire.openai.reasoning import ReasoningDetails, ThinkTags
+from ccfallback.wire.openai.lines import MAX_EVENT, LineSplitter
+from ccfallback.wire.openai.reasoning import ReasoningDetails, ThinkTags, split_unopened
 
 _DONE: Final = b"[DONE]"
 _EMPTY: Final = "the answer is empty"
@@ -47,10 +49,15 @@ class Reducer:
         self._calls: Calls | None = None
         self._shown = ShownThinking.of(client_body)
         self._details = ReasoningDetails()
+        self._think_tags = think_tags
         self._tags = ThinkTags() if think_tags else None
-        self._held = ""
+        self._held = Held()
+        self._space: list[str] = []
         """Whitespace before a text that may never come."""
-        self._held_thinking = ""
+        self._thinking_space: list[str] = []
+        self._has_thinking = False
+        """Whether thinking has come in a member of its own."""
+        self._has_text = False
         self._late: list[str] = []
         """Text that came in the middle of a call."""
         self._hidden = 0
@@ -67,6 +74,9 @@ class Reducer:
         counts = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or choice.usage
         self._counts = counts or answer.llama_usage(chunk.timings)
         self._details.set(message.reasoning_details)
+        if self._think_tags and message.content and not message.thinking:
+            thinking, message.content = split_unopened(message.content)
+            self._think(thinking)
         self._content(message)
         self._flush_tags()
         pieces: list[Call] = []
@@ -86,46 +96,67 @@ class Reducer:
 
     def _delta(self, delta: Delta) -> None:
         if delta.reasoning_details:
-            self._details.add(delta.reasoning_details)
+            self._held.change(self._details.add(delta.reasoning_details))
         self._content(delta)
         if delta.tool_calls:
             self._call(delta.tool_calls)
         elif delta.function_call is not None:
             self._call([Call(index=-1, function=delta.function_call)])
 
+    def _unsaid(self, message: Delta) -> Delta:
+        """What a whole message adds to the deltas before it, which it may only say again."""
+        calls = _calls_of(message)
+        return Delta(
+            content=None if self._has_text else message.content,
+            reasoning_content=None if self._has_thinking else message.thinking,
+            tool_calls=calls if self._calls is None else self._calls.new(calls),
+            refusal=None if self._has_text else message.refusal,
+        )
+
     def _content(self, delta: Delta) -> None:
         if thinking := delta.thinking:
+            self._has_thinking = True
+            if self._tags is None and not self._has_text:
+                # The content may say the same thinking again, between tags.
+                self._tags = ThinkTags()
             self._think(thinking)
         if content := delta.content:
+            self._has_text = True
             if self._tags is not None and not self._tags.is_past:
                 thinking, content = self._tags.split(content)
-                self._think(thinking)
+                self._think_in_tags(thinking)
             if content:
                 self._text(content)
         if delta.refusal:
-            self._is_refusal = True
+            self._is_refusal = self._has_text = True
             self._flush_tags()
             self._text(delta.refusal)
 
     def _flush_tags(self) -> None:
         if self._tags is not None:
             thinking, content = self._tags.flush()
-            self._think(thinking)
+            self._think_in_tags(thinking)
             if content:
                 self._text(content)
+
+    def _think_in_tags(self, text: str) -> None:
+        """Take thinking from between tags, unless a member of its own says the same."""
+        if not self._has_thinking:
+            self._think(text)
 
     def _text(self, text: str) -> None:
         blocks = self._blocks
         if blocks.open != "text":
-            text = self._held + text
             if text.isspace():
                 # Many models write two line ends before a call: alone, they make a block that
                 # the API refuses in the next request.
-                self._held = text
+                self._space.append(text)
+                self._held.change(len(text))
                 return
-            self._held = ""
+            text = self._release(self._space, text)
             if self._calls is not None and not self._calls.give_way():
                 self._late.append(text)
+                self._held.change(len(text))
                 return
             self._close_thinking()
         blocks.text(text)
@@ -135,11 +166,11 @@ class Reducer:
         if not text or (self._calls is not None and not self._calls.give_way()):
             return
         if blocks.open != "thinking":
-            text = self._held_thinking + text
             if text.isspace():
-                self._held_thinking = text
+                self._thinking_space.append(text)
+                self._held.change(len(text))
                 return
-            self._held_thinking = ""
+            text = self._release(self._thinking_space, text)
         if self._shown is ShownThinking.ALL:
             blocks.thinking(text)
             return
@@ -150,10 +181,19 @@ class Reducer:
             # Without it the client would hear nothing for as long as the model thinks.
             blocks.ping()
 
+    def _release(self, space: list[str], text: str = "") -> str:
+        """A text with the whitespace that was held before it."""
+        if not space:
+            return text
+        before = "".join(space)
+        space.clear()
+        self._held.change(-len(before))
+        return before + text
+
     def _call(self, pieces: list[Call]) -> None:
         if self._calls is None:
-            self._calls = Calls(self._blocks, self._get_head())
-        self._held = ""
+            self._calls = Calls(self._blocks, self._get_head(), self._held)
+        self._release(self._space)
         if self._blocks.open != "tool_use":
             self._close_thinking()
         self._calls.take(pieces)
@@ -222,25 +262,36 @@ class OpenAIStream(Reducer):
         self.heard = False
         self.started = False
         self.signatures: list[str] = []
-        self._splitter = EventSplitter()
+        self._splitter = LineSplitter()
+        self._data: list[bytes] = []
+        """The lines of an event whose data is not JSON line by line."""
+        self._data_size = 0
+        self._named_error = False
+        self._by_deltas = False
+        """Whether the answer comes in deltas."""
+        self._calls_choice: int | None = None
+        """The other choice that the calls come from."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are certain now. Never raises."""
         if self.error is not None or self.finished:
             return b""
         try:
-            events = self._splitter.feed(chunk)
+            for line in self._splitter.feed(chunk):
+                if line.startswith(b"data: {") and not self._data:
+                    self._datum(line[6:])
+                else:
+                    self._line(line)
+                if self.error is not None or self.finished:
+                    break
         except EventTooLong:
             self.error = UpstreamError("api_error", "an event without an end")
-            return b""
-        for event in events:
-            self._event(event)
-            if self.error is not None and self._finish is not None and not self.finished:
-                # What follows the finish reason does not undo the answer.
-                self.error = None
-                self._end()
-            if self.error is not None or self.finished:
-                break
+        except HeldTooMuch as error:
+            self.error = UpstreamError("api_error", str(error))
+        if self.error is not None and self._finish is not None and not self.finished:
+            # What follows the finish reason does not undo the answer.
+            self.error = None
+            self._end()
         return self._taken()
 
     @property
@@ -252,66 +303,119 @@ class OpenAIStream(Reducer):
         """The end of the answer, if it has come to one."""
         if self.error is not None or self.finished:
             return b""
-        self._event(self._splitter.rest, last=True)
-        if self.error is None and not self.finished and self._finish is not None:
-            self._end()
+        try:
+            for line in self._splitter.rest.splitlines():
+                self._line(line)
+            self._end_event(last=True)
+            if self.error is None and not self.finished and self._finish is not None:
+                self._end()
+        except HeldTooMuch as error:
+            self.error = UpstreamError("api_error", str(error))
         return self._taken()
 
     def _taken(self) -> bytes:
         self.started = self._blocks.started
         return self._blocks.take()
 
-    def _event(self, event: bytes, *, last: bool = False) -> None:
-        # Nearly every event is one line `data: {…}`.
-        if event.startswith(b"data: {") and event.find(b"\n") == len(event) - 2:
-            data = event[6:-2]
-            named_error = False
-        else:
-            data = data_of(event).strip()
-            if not data:
-                return
-            named_error = (b"event", b"error") in fields_of(event)
-        chunk = chunks.read(data)
-        if chunk is None:
-            self._other_event(data, named_error, last)
+    def _line(self, line: bytes) -> None:
+        """Read one line of an event. Each data line of this format is JSON by itself.
+
+        So a line counts at once: some servers never send the empty line that ends an event.
+        """
+        if not line:
+            self._end_event()
             return
+        name, _, value = line.removeprefix(BOM).partition(b":")
+        value = value.strip()
+        if name == b"event":
+            self._named_error = value == b"error"
+        elif name == b"error" and value:
+            # Some servers write an error as a field of its own.
+            self.error = _error_in(value, named_error=True)
+        elif name == b"data" and value:
+            if self._data:
+                self._keep(value)
+            else:
+                self._datum(value)
+
+    def _keep(self, data: bytes) -> None:
+        self._data.append(data)
+        self._data_size += len(data)
+        if self._data_size > MAX_EVENT:
+            raise EventTooLong
+
+    def _end_event(self, *, last: bool = False) -> None:
+        """Read the data of an event that has more than one line of it."""
+        if self._data:
+            data = b"\n".join(self._data)
+            self._data, self._data_size = [], 0
+            chunk = chunks.read(data)
+            if chunk is not None:
+                self._object(chunk, data)
+            elif data.startswith(b"{") and not last and not self._named_error:
+                # A piece of the answer is lost, and the rest would read as if it were whole.
+                self.error = UpstreamError("api_error", "an event that is not JSON")
+            elif not (data.startswith(b"{") and last):
+                self.error = _error_in(data, self._named_error)
+        self._named_error = False
+
+    def _datum(self, data: bytes) -> None:
+        """Read one line of data: a chunk, the end marker, an error, or a sign of life."""
+        chunk = chunks.read(data)
+        if chunk is not None:
+            self._object(chunk, data)
+        elif data.startswith(_DONE):
+            self._done()
+        elif data.startswith((b"{", b"[")) or self._named_error:
+            self._keep(data)
+
+    def _object(self, chunk: Chunk, data: bytes) -> None:
         self.heard = True
-        if named_error or chunk.error or chunk.choices is None or chunk.object == "error":
-            self.error = _error_in(data, named_error)
+        if self._named_error or chunk.error or chunk.choices is None or chunk.object == "error":
+            self.error = _error_in(data, self._named_error)
         elif chunk.x_groq is not None and chunk.x_groq.error:
             self.error = errors.error_inside({"error": chunk.x_groq.error})
         if self.error is None:
             self._chunk(chunk)
 
-    def _other_event(self, data: bytes, named_error: bool, last: bool) -> None:
-        """Read other data: the end marker, an error in a list, a sign of life, or rubbish."""
-        if data.startswith(_DONE):
-            self._done()
-        elif named_error or data.startswith(b"["):
-            self.error = _error_in(data, named_error)
-        elif data.startswith(b"{") and not last:
-            # A piece of the answer is lost, and the rest would read as if it were whole.
-            self.error = UpstreamError("api_error", "an event that is not JSON")
-
     def _chunk(self, chunk: Chunk) -> None:
         self._id = self._id or chunk.id
         usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage)
         for choice in chunk.choices or ():
-            if choice.index:
+            if choice.index and not self._has_the_calls(choice):
                 continue
             usage = usage or choice.usage
             self.error = answer.failure(choice.finish_reason, choice.error)
             if self.error is not None:
                 return
-            delta = choice.delta or choice.message
-            if delta is not None:
-                self._delta(delta)
+            self._choice(choice)
             if choice.finish_reason:
                 self._note_end(choice)
         self._counts = usage or answer.llama_usage(chunk.timings) or self._counts
         if usage and not chunk.choices and self._finish is not None:
             # OpenAI sends the usage last, so there is no need to wait for `[DONE]`.
             self._end()
+
+    def _choice(self, choice: Choice) -> None:
+        """Take the delta of a choice, or its whole message."""
+        delta = choice.delta
+        if choice.index:
+            # The text of another choice would be another answer.
+            delta = delta and Delta(tool_calls=_calls_of(delta))
+        if delta is not None:
+            self._delta(delta)
+            self._by_deltas = self._by_deltas or self._has_content()
+        if choice.message is not None and not choice.index:
+            self._delta(self._unsaid(choice.message) if self._by_deltas else choice.message)
+
+    def _has_content(self) -> bool:
+        return self._has_text or self._has_thinking or self._calls is not None
+
+    def _has_the_calls(self, choice: Choice) -> bool:
+        """Whether another choice than the first has the calls, as GitHub Copilot writes them."""
+        if self._calls is None and choice.delta is not None and choice.delta.tool_calls:
+            self._calls_choice = choice.index
+        return self._calls_choice is not None and choice.index == self._calls_choice
 
     def _done(self) -> None:
         """End at the end marker, even without a finish reason, unless a call is incomplete."""
@@ -328,15 +432,28 @@ def whole(raw: bytes, client_body: Body, *, think_tags: bool = False) -> Whole:
         error = errors.error_inside(chunks.decoded(raw))
         if error is not None or chunk is None:
             return Whole(raw, error=error or UpstreamError("", "the answer is not JSON"))
-    choice = next((choice for choice in chunk.choices or () if not choice.index), None)
+    choices = chunk.choices or []
+    choice = next((choice for choice in choices if not choice.index), None)
     message = None if choice is None else choice.message or choice.delta
+    if message is None and choice is not None and answer.is_refused(choice.finish_reason):
+        # Azure omits the message of an answer that it filters.
+        message = Delta()
+    if choice is not None and message is not None and not _calls_of(message):
+        # GitHub Copilot has Claude's text in the first choice and its calls in the second.
+        for other in choices:
+            if calls := _calls_of(other.message or other.delta or Delta()):
+                message.tool_calls, choice.finish_reason = calls, other.finish_reason
+                break
     if choice is None or message is None:
         return Whole(raw, error=UpstreamError("api_error", "the answer holds no choice"))
     failure = answer.failure(choice.finish_reason, choice.error)
     if failure is not None:
         return Whole(raw, error=failure)
     reducer = Reducer(client_body, think_tags=think_tags)
-    events = reducer.take_whole(chunk, choice, message)
+    try:
+        events = reducer.take_whole(chunk, choice, message)
+    except HeldTooMuch as error:
+        return Whole(raw, error=UpstreamError("api_error", str(error)))
     if reducer.error is not None:
         return Whole(raw, error=reducer.error)
     return Whole(to_message(events), usage=reducer.usage)
@@ -344,14 +461,18 @@ def whole(raw: bytes, client_body: Body, *, think_tags: bool = False) -> Whole:
 
 def _whole_calls(message: Delta) -> list[tuple[str | None, Function]]:
     """The ids and functions of a whole message's calls, the one of the old kind included."""
-    calls = message.tool_calls or []
-    if not calls and message.function_call is not None:
-        calls = [Call(function=message.function_call)]
     return [
         (call.id, call.function)
-        for call in calls
+        for call in _calls_of(message)
         if call.type in (None, "", "function") and call.function and call.function.name
     ]
+
+
+def _calls_of(message: Delta) -> list[Call]:
+    """The calls of a message, the one of the old kind included."""
+    if not message.tool_calls and message.function_call is not None:
+        return [Call(function=message.function_call)]
+    return message.tool_calls or []
 
 
 def _size(text: str) -> int:

@@ -176,7 +176,7 @@ def test_cached_tokens_are_subtracted(cached: dict[str, Any]) -> None:
 
 
 def test_more_cached_tokens_than_tokens() -> None:
-    assert counted(prompt_tokens=5, cached_tokens=9, completion_tokens=1).input_tokens == 0
+    assert counted(prompt_tokens=5, cached_tokens=9, completion_tokens=1).input_tokens == 5
 
 
 def test_reasoning_that_is_counted_apart() -> None:

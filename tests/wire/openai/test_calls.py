@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.tools import ToolNames
-from ccfallback.wire.openai.calls import is_object, tool_input
+from ccfallback.wire.openai.arguments import is_object, tool_input
 from tests.wire.openai import grammar
 from tests.wire.openai.upstream import (
     DONE,

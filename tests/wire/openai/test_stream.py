@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.messages import sse
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import envelope_of, is_own, mark
 from ccfallback.messages.tokens import Usage
+from ccfallback.wire.openai import lines
 from ccfallback.wire.openai.stream import whole
 from tests.messages.test_assemble import accumulated
 from tests.wire.openai import grammar
@@ -159,14 +159,14 @@ def test_data_of_several_lines() -> None:
 
 
 def test_a_chunk_of_many_reads() -> None:
-    text = "x" * (8 << 20)
+    text = "x" * (3 << 20)
     stream = says(text) + chunk({}, "stop") + DONE
     reads = cut(stream, range(0, len(stream), 1 << 16))
     assert translate(*reads).blocks == [("text", text)]
 
 
 def test_an_event_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(lines, "MAX_EVENT", 1000)
     translated = translate(says("Hello"), b"data: " + b"x" * 1001, says("more"))
     assert translated.stream.error is not None
     assert translated.brief == ["message_start", "+0 text", "Hello"]
