@@ -22,6 +22,12 @@ _KEY_LIKE: Final = re.compile(
 _OPAQUE: Final = re.compile(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
+_PATH_SECRET: Final = re.compile(
+    r"(?<=/)(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    r"|(?=[^/]*(?<![A-Za-z0-9])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{20})[\w.~=+-]+)(?=/|$)"
+)
+"""A part of a path that no person would choose: a UUID, or a run of 20 letters and digits."""
+
 _QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
 _PLAIN_QUERY: Final = frozenset({"beta", "api-version"})
 """Query parameters whose value is never a secret."""
@@ -138,13 +144,19 @@ def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def mask_url(url: str) -> str:
-    """A URL without user, password and the values of its query: some gateways want keys there."""
+    """A URL without user, password, the values of its query, and random parts of its path.
+
+    Some gateways want keys there.
+    """
 
     def hidden(item: re.Match[str]) -> str:
         lead, name, value = item.groups()
         return f"{lead}{name}={value if name in _PLAIN_QUERY or not value else '***'}"
 
     head, question, query = _USER.sub("***@", url).partition("?")
+    scheme, slashes, rest = head.partition("//")
+    host, slash, path = rest.partition("/")
+    head = scheme + slashes + host + _PATH_SECRET.sub("***", slash + path)
     return scrub(head) + _QUERY_ITEM.sub(hidden, question + query)
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccfallback.config.presets import presets
 from ccfallback.redact import (
     Secret,
     debug_curl,
@@ -130,6 +131,38 @@ def test_the_arguments_of_a_program_that_may_be_secrets(command: str, shown: str
 )
 def test_a_masked_url_has_no_user_and_no_secret_query(url: str, shown: str) -> None:
     assert mask_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "https://gw.example/v1/0123456789abcdef0123456789abcdef/gateway/anthropic",
+            "https://gw.example/v1/***/gateway/anthropic",
+        ),
+        ("https://h/AbCdEfGhIjKlMnOpQrStUv12/v1?a=b", "https://h/***/v1?a=***"),
+        ("https://h//AbCdEfGhIjKlMnOpQrStUv12", "https://h//***"),
+        ("https://h/hooks/12345678-1234-1234-1234-123456789abc", "https://h/hooks/***"),
+        ("https://h/v1/key-AbCdEfGhIjKlMnOpQrStUv12", "https://h/v1/***"),
+    ],
+)
+def test_a_random_part_of_a_path_is_masked(url: str, shown: str) -> None:
+    assert mask_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://openrouter.ai/api/v1/chat/completions",
+        "https://h0123456789abcdef0123456789abcdef.example/v1",
+        "https://h/anthropic-messages-2024-gateway-v1-beta",
+        "https://h/openai/deployments/gpt-4o-2024-08-06",
+        "https://h/averyveryverylongwordofletters/v1",
+        *(preset.base_url for preset in presets().values()),
+    ],
+)
+def test_a_path_that_a_person_chose_is_shown(url: str) -> None:
+    assert mask_url(url) == url
 
 
 def test_masked_headers_keep_only_what_is_no_credential() -> None:

@@ -107,6 +107,8 @@ def import_(
     session.console.emit_result(
         {"changed": changed, "providers": names, "removed": removed.names, **result}
     )
+    if changed:
+        session.say_implied_formats(names)
     for omitted in result.get("left_out", []):
         session.console.say(f"not imported: {omitted}")
     count = pluralize(len(names), "provider")

@@ -88,6 +88,21 @@ class Session:
         before.say_open_door()
         return result
 
+    def say_implied_formats(self, names: Iterable[str]) -> None:
+        """Say which of these providers have their format from the URL alone."""
+        from ccfallback.config.model import Provider
+        from ccfallback.config.options import options
+        from ccfallback.config.schema import implied_format, index_by_name
+        from ccfallback.wire import FORMATS
+
+        tables = index_by_name(self.config_file.table().get("providers", []))
+        usual = next(row.default for row in options(Provider) if row.key == "format")
+        for name in names:
+            implied = implied_format(tables.get(name, {}), FORMATS)
+            if implied not in (None, usual):
+                title = FORMATS[implied].title
+                self.console.say(f"{name}: taken as the {title} format (from the URL)")
+
     @property
     def store(self) -> "StateStore":
         """The store of the breaker state."""

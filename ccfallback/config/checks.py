@@ -24,6 +24,13 @@ PER_REQUEST_HEADERS: Final = frozenset({
 _UNSAFE_TEXT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+_ASSIGNMENT: Final = re.compile(
+    r"(?:(?:export|set|setenv|\$env:)\s*[A-Za-z_]\w*\s*=|[A-Z][A-Z0-9]*_[A-Z0-9_]*\s*=)\s*(?=[^\s=])"
+)
+"""The start of a line that sets a variable, as shells and `.env` files have it. A name in capitals
+with an underscore tells it from a key that ends in `=`."""
+
+
 class Expected(Exception):
     """A value is wrong; says what is expected. With `hide` the value may hold a secret."""
 
@@ -200,7 +207,18 @@ def key_text(value: Any) -> str:
     """A key: one line that can be the value of a header. The error never shows it."""
     if not isinstance(value, str) or not value.strip() or not is_header_value(value):
         raise Expected("a key: one line of text", hide=True)
-    return value.strip()
+    found = clean_key(value)
+    if not found:
+        raise Expected("a key: one line of text", hide=True)
+    return found
+
+
+def clean_key(text: str) -> str:
+    """A key as it was pasted, without blanks, `export NAME=` and quotes around it."""
+    text = _ASSIGNMENT.sub("", text.strip()).rstrip(";").strip()
+    while len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'`":
+        text = text[1:-1].strip()
+    return text
 
 
 def secret(value: Any) -> Secret:

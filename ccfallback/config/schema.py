@@ -4,6 +4,7 @@ Messages and commands use dotted keys: `server.port`, `providers.spare.retry`. A
 by its name, a token by its number; the primary's name means `[primary]`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from ccfallback.config.model import (
     Token,
 )
 from ccfallback.config.options import Reader, options, scrub_values, to_table
-from ccfallback.errors import ConfigError, ConfigFault
+from ccfallback.errors import ConfigError, ConfigFault, ProviderNotFound
 from ccfallback.redact import Secret
 from ccfallback.suggest import closest
 
@@ -29,6 +30,10 @@ Names = Callable[[], Iterable[str]]
 
 class FormatDefaults(Protocol):
     """What a wire format gives to its providers where the configuration says nothing."""
+
+    @property
+    def endpoint(self) -> str:
+        """The end of the path of a base URL that means this format; empty for none."""
 
     @property
     def auth_header(self) -> str:
@@ -91,6 +96,7 @@ def _providers(
     root: Reader, formats: Mapping[str, FormatDefaults], shared: Timeouts
 ) -> tuple[Provider, ...]:
     providers: list[Provider] = []
+    names: set[str] = set()
     timeouts = root.table.get("timeouts")
     idle_is_set = isinstance(timeouts, Mapping) and "idle" in timeouts
     for index, table in enumerate(_tables(root, "providers")):
@@ -99,7 +105,8 @@ def _providers(
         reader = Reader(table, f"providers.{label}", root.faults)
         # Other defaults depend on the format.
         base = Provider(name=label, base_url="")
-        wire_format = reader.get("format", checks.choice(formats), base.format)
+        implied = implied_format(reader.table, formats) or base.format
+        wire_format = reader.get("format", checks.choice(formats), implied)
         defaults = formats[wire_format]
         limits = shared
         if not idle_is_set and defaults.idle_timeout is not None:
@@ -109,11 +116,24 @@ def _providers(
         _refuse_second_key_source(reader)
         if provider.name == PRIMARY_NAME:
             reader.fault("name", f'"{PRIMARY_NAME}"', "another name: this is the primary's")
-        elif any(provider.name == other.name for other in providers):
+        elif provider.name in names:
             reader.fault("name", f'"{provider.name}" twice', "a different name for each provider")
         reader.finish()
+        names.add(provider.name)
         providers.append(provider)
     return tuple(providers)
+
+
+def implied_format(table: Mapping[str, Any], formats: Mapping[str, FormatDefaults]) -> str | None:
+    """The format that a provider's URL means where its table names none; `None` if it is open."""
+    url = table.get("base_url")
+    if "format" in table or not isinstance(url, str):
+        return None
+    path = re.split("[?#]", url.strip())[0].rstrip("/").lower()
+    found = (
+        name for name, each in formats.items() if each.endpoint and path.endswith(each.endpoint)
+    )
+    return next(found, None)
 
 
 def _refuse_second_key_source(reader: Reader) -> None:
@@ -134,11 +154,13 @@ def _rectifiers(reader: Reader, names: Names | None) -> Rectifiers:
 
 def _tokens(root: Reader) -> tuple[Token, ...]:
     tokens: list[Token] = []
+    known: set[Secret] = set()
     for index, table in enumerate(_tables(root, "tokens")):
         reader = Reader(table, f"tokens.{index + 1}", root.faults)
         token = reader.fill(Token(token=Secret("")))
-        if token.token.reveal() and any(token.token == other.token for other in tokens):
+        if token.token.reveal() and token.token in known:
             reader.fault("token", "the same token twice", "a different token for each client")
+        known.add(token.token)
         tokens.append(token)
         reader.finish()
     return tuple(tokens)
@@ -195,10 +217,20 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
                 break
         if found is not None:
             return found
-    close = closest(key, sorted({*dotted_keys(table), *dotted_keys(defaults)}))
+    known = {*dotted_keys(table), *dotted_keys(defaults)}
+    show = "`ccfallback config show` prints what is set"
+    if ".".join(parts) in known:
+        raise ConfigError(f"{key} is not set", show)
+    names = sorted(index_by_name(defaults.get("providers", [])))
+    if parts[0] == "providers" and len(parts) > 1 and parts[1] not in names:
+        close = closest(parts[1], names)
+        raise ProviderNotFound(
+            f"no provider is named {parts[1]}",
+            f"did you mean {close}?" if close else "`ccfallback providers list` shows all names",
+        )
+    close = closest(key, sorted(known))
     raise ConfigError(
-        f"{key} is not set",
-        f"did you mean {close}?" if close else "`ccfallback config show` prints what is set",
+        f"{key} is not set: there is no such key", f"did you mean {close}?" if close else show
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from ccfallback.config.checks import is_header_value
+from ccfallback.config.checks import clean_key, is_header_value
 from ccfallback.config.model import KeySource
 from ccfallback.redact import Secret
 
@@ -41,7 +41,7 @@ def resolve(
 
 
 def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
-    value = environ.get(name, "").strip()
+    value = clean_key(environ.get(name, ""))
     if not value:
         state = "empty" if name in environ else "not set"
         raise KeyUnavailable(f"the environment variable {name} is {state}")
@@ -55,7 +55,7 @@ def _from_program(command: tuple[str, ...], environ: Mapping[str, str], timeout:
     program = command[0]
     first, _, _ = _run(command, environ, timeout).partition(b"\n")
     try:
-        value = first.decode().strip()
+        value = clean_key(first.decode())
     except UnicodeDecodeError:
         raise KeyUnavailable(f"the output of {program} is not text") from None
     if not value:

@@ -279,6 +279,8 @@ class MessagesFormat(WireFormat):
     """Anthropic's Messages API."""
 
     name = "anthropic"
+    title = "Anthropic"
+    endpoint = "/messages"
     auth_header = "x-api-key"
     speaks_messages = True
     client_headers = PLAIN_HEADERS | {

@@ -105,6 +105,11 @@ class WireFormat(ABC):
 
     name: ClassVar[str]
     """The name in the configuration: `format = "…"`."""
+    title: ClassVar[str]
+    """The name in messages."""
+    endpoint: ClassVar[str] = ""
+    """The end of the endpoint's path. A base URL that ends with it means this format, unless the
+    configuration names another."""
     auth_header: ClassVar[str] = "Authorization"
     """The header that carries the key, unless the configuration names another."""
     idle_timeout: ClassVar[float | None] = None

@@ -120,3 +120,19 @@ def test_the_first_key_of_an_empty_file(
     configure("")
     assert ccf("config", "set", "server.port", "9000").code == 0
     assert paths.config.read_text() == "[server]\nport = 9000\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("providers.nosuch.retry", "no provider is named nosuch"),
+        ("providers.on", "did you mean one?"),
+        ("providers.two.api_key", "providers.two.api_key is not set"),
+        ("providers.two.retyr", "did you mean providers.two.retry?"),
+        ("nosuch.key", "there is no such key"),
+    ],
+)
+def test_a_key_without_a_value_is_an_error(ccf: Run, key: str, said: str) -> None:
+    ran = ccf("config", "get", key)
+    assert (ran.code, ran.out) == (1, "")
+    assert said in ran.err

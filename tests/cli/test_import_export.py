@@ -282,3 +282,11 @@ def test_an_open_server_without_tokens_is_told_of(ccf: Run, ccf_process: Run) ->
         assert "goes on asking" not in ccf("config", "rollback").err
     ccf("tokens", "remove", "1")
     assert "goes on asking" not in ccf("config", "set", "server.port", "1").err
+
+
+def test_an_old_backup_without_formats_is_understood(ccf_process: Run, ccf: Run) -> None:
+    url = "https://openrouter.ai/api/v1/chat/completions"
+    given = f'[{{"name": "openrouter", "baseUrl": "{url}", "apiKey": "sk-or-0123456789"}}]'
+    ran = ccf_process("config", "import", "-", given=given)
+    assert "openrouter: taken as the OpenAI format (from the URL)" in ran.err
+    assert ccf("providers", "show", "openrouter", "--json").json["provider"]["format"] == "openai"

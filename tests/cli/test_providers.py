@@ -322,3 +322,26 @@ def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
     assert ccf("providers", "forget", "two", "--json").json == {"forgotten": {"two": 2}}
     assert ccf("providers", "show", "two", "--json").json["provider"]["learned"] == []
     assert "nothing to forget" in ccf("providers", "forget", "two").err
+
+
+def test_what_is_pasted_is_cleaned(ccf: Run, ccf_process: Run, paths: Paths) -> None:
+    ccf("providers", "add", "a", "--base-url", " https://a.example/v1 ", "--api-key", '"sk-1"')
+    given = "export OPENAI_API_KEY=sk-2\n"
+    ccf_process(
+        "providers", "add", "b", "--base-url", "https://b.example", "--api-key-stdin", given=given
+    )
+    text = paths.config.read_text()
+    for line in ('base_url = "https://a.example/v1"', 'api_key = "sk-1"', 'api_key = "sk-2"'):
+        assert line in text
+
+
+def test_a_format_that_the_url_implies_is_said(ccf: Run) -> None:
+    said = "taken as the OpenAI format (from the URL)"
+    url = "https://oa.example/v1/chat/completions"
+    ran = ccf("providers", "add", "oa", "--base-url", url, "--json")
+    assert said in ran.err
+    assert ran.json["provider"]["format"] == "openai"
+    assert ran.json["provider"]["auth_header"] == "Authorization"
+    assert said not in ccf("providers", "set", "oa", "--format", "openai").err
+    assert said not in ccf("providers", "add", "an", "--base-url", "https://a.test/v1/messages").err
+    assert said in ccf("providers", "set", "an", "--base-url", url).err

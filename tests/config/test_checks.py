@@ -117,3 +117,36 @@ def test_a_value_is_described_on_one_short_line(value: Any) -> None:
 )
 def test_how_a_value_is_described(value: Any, shown: str) -> None:
     assert describe(value) == shown
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "sk-1",
+        " sk-1 ",
+        '"sk-1"',
+        "'sk-1'",
+        "export OPENAI_API_KEY=sk-1",
+        'export key="sk-1"',
+        "OPENAI_API_KEY='sk-1';",
+        "set OPENAI_API_KEY=sk-1",
+        '$env:OPENAI_API_KEY = "sk-1"',
+        "OPENROUTER_API_KEY = sk-1",
+    ],
+)
+def test_what_is_pasted_around_a_key_is_removed(pasted: str) -> None:
+    assert checks.clean_key(pasted) == "sk-1"
+    assert checks.key_text(pasted) == "sk-1"
+
+
+@pytest.mark.parametrize(
+    "key", ["Bearer sk-1", "a2V5", "a2V5=", "A_B==", "key=value", "sk-a'b", '"', "a;b"]
+)
+def test_a_key_that_only_looks_like_one_is_kept(key: str) -> None:
+    assert checks.clean_key(key) == key
+
+
+@pytest.mark.parametrize("nothing", ['""', "' '", " "])
+def test_quotes_around_nothing_are_no_key(nothing: str) -> None:
+    with pytest.raises(checks.Expected):
+        checks.key_text(nothing)

@@ -1,6 +1,7 @@
 """The configuration's keys: each with its default, and a fault for whatever is wrong."""
 
 import tomllib
+from time import process_time
 from typing import Any
 
 import pytest
@@ -436,3 +437,46 @@ def test_a_masked_table_shows_no_secret_wherever_it_is() -> None:
     assert shown["tokens"][0]["note"] == "laptop"
     assert shown["providers"][0]["extra_body"]["token"] == 5
     assert shown["providers"][0]["extra_body"]["headers"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h/v1/chat/completions", "openai"),
+        ("https://h/v1/chat/completions/?key=x", "openai"),
+        (" https://h/V1/Chat/Completions ", "openai"),
+        ("https://h/v1/messages", "anthropic"),
+        ("https://h/v1", "anthropic"),
+        ("https://h/chat/completions/v2", "anthropic"),
+        ("https://h/v1?to=/chat/completions", "anthropic"),
+    ],
+)
+def test_an_endpoint_means_its_format_unless_one_is_given(url: str, expected: str) -> None:
+    provider = read({"providers": [{"name": "a", "base_url": url}]}).providers[0]
+    assert provider.format == expected
+    assert provider.auth_header == FORMATS[expected].auth_header
+    for named in FORMATS:
+        table = {"name": "a", "base_url": url, "format": named}
+        assert read({"providers": [table]}).providers[0].format == named
+
+
+def test_many_providers_and_tokens_take_linear_time() -> None:
+    def seconds(count: int) -> float:
+        table = {
+            "providers": [{"name": f"p{n}", "base_url": "https://h.test"} for n in range(count)],
+            "tokens": [{"token": f"token-{n}"} for n in range(count)],
+        }
+        began = process_time()
+        read(table)
+        return process_time() - began
+
+    # Quadratic time would be 256 times as long.
+    assert min(seconds(4000) for _ in range(2)) < 80 * min(seconds(250) for _ in range(3))
+
+
+def test_a_name_or_token_twice_is_named_wherever_it_is() -> None:
+    names = [{"name": name, "base_url": "https://h.test"} for name in ("a", "b", "a")]
+    with pytest.raises(ConfigError, match='"a" twice'):
+        read({"providers": names})
+    with pytest.raises(ConfigError, match="the same token twice"):
+        read({"tokens": [{"token": token} for token in ("x-1", "y-1", "x-1")]})

@@ -83,3 +83,16 @@ def test_a_pipe_that_somebody_keeps_open_is_not_waited_for() -> None:
     with pytest.raises(KeyUnavailable, match=r"within 0\.3 s"):
         resolve(source, timeout=0.3)
     assert time.monotonic() - began < 15
+
+
+def test_quotes_of_an_env_file_are_not_the_key() -> None:
+    found = resolve(KeySource(env="KEY"), {"KEY": '"sk-1"'})
+    assert found is not None
+    assert found.reveal() == "sk-1"
+
+
+def test_a_program_may_print_a_line_of_an_env_file() -> None:
+    command = (sys.executable, "-c", "print('export API_KEY=\"sk-1\"')")
+    found = resolve(KeySource(command=command))
+    assert found is not None
+    assert found.reveal() == "sk-1"

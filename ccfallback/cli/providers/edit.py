@@ -20,6 +20,7 @@ from ccfallback.cli.providers.options import (
 )
 from ccfallback.cli.providers.show import describe
 from ccfallback.cli.session import Session, require, session_of
+from ccfallback.config.checks import clean_key
 from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
 
@@ -74,6 +75,7 @@ def add(
     place = f"fallback {config.providers.index(added) + 1} of {len(config.providers)}"
     state = ", disabled" if added.disabled else ""
     session.console.say(f"{name} added as {place}{state}; {UNDO}")
+    session.say_implied_formats([name])
 
 
 @with_provider_options(negatable=True)
@@ -104,6 +106,8 @@ def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) ->
     session.console.emit_result({"provider": describe(changed)})
     same = after == before
     session.console.say("nothing changed" if same else f"{name} changed; {UNDO}")
+    if "base_url" in changes or "format" in changes:
+        session.say_implied_formats([name])
 
 
 def move(
@@ -134,7 +138,7 @@ def _prompted_key(session: Session, preset: str | None) -> dict[str, str]:
     known = presets().get(preset) if preset is not None else None
     if known is not None and known.key_url:
         session.console.say(f"get a key for {known.title} at {known.key_url}")
-    key = session.console.read_secret("API key (empty for none): ")
+    key = clean_key(session.console.read_secret("API key (empty for none): "))
     return {"api_key": key} if key else {}
 
 

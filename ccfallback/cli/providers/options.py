@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ccfallback.cli.session import Session, nearest
+from ccfallback.config.checks import clean_key
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.options import Option, options
 from ccfallback.config.quirks import Quirks
@@ -85,9 +86,16 @@ def changes_from(given: Mapping[str, Any], *, removing: bool) -> dict[str, Any]:
         value = given[row.key]
         if row.separators:
             value = _pairs(value or [], row.flag, row.separators, removing) or None
+        elif isinstance(value, str):
+            value = _clean(row.key, value)
         if value is not None:
             changes[row.key] = value
     return {**changes, **_quirks(given["quirk"] or [])}
+
+
+def _clean(key: str, text: str) -> str:
+    """A text without what was pasted with it."""
+    return clean_key(text) if key == "api_key" else text.strip()
 
 
 def refuse_several_keys(given: Mapping[str, Any]) -> None:
@@ -100,7 +108,8 @@ def refuse_several_keys(given: Mapping[str, Any]) -> None:
 def read_key(session: Session) -> str:
     """The key on standard input."""
     console = session.console
-    key = console.read_secret("API key: ") if console.interactive else console.read_input().strip()
+    given = console.read_secret("API key: ") if console.interactive else console.read_input()
+    key = clean_key(given)
     if not key:
         raise CcfallbackError(
             "--api-key-stdin found no key on standard input",

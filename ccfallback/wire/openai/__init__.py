@@ -23,6 +23,8 @@ class ChatCompletionsFormat(WireFormat):
     """OpenAI's Chat Completions API."""
 
     name = "openai"
+    title = "OpenAI"
+    endpoint = "/chat/completions"
     # Reasoning models of this format may think without sending anything.
     idle_timeout = 180.0
     has_quirks = True
