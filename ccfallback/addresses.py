@@ -32,8 +32,8 @@ def host_of(url: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's loopback interface."""
-    host = host.strip("[]").rstrip(".").lower()
-    if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+    host = host.strip("[]").removesuffix(".").lower()
+    if host in _LOOPBACK_NAMES or (host.endswith(".localhost") and all(host.split("."))):
         return True
     try:
         found = ip_address(host)

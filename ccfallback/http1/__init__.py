@@ -20,11 +20,17 @@ from ccfallback.http1.errors import (
 )
 from ccfallback.http1.pool import ConnectionPool, Response
 from ccfallback.http1.request import Headers, Origin, Request
-from ccfallback.http1.server import ARRIVAL_KEY, CONNECTION_KEY, App, ServerProtocol
+from ccfallback.http1.server import (
+    ARRIVAL_KEY,
+    CONNECTION_KEY,
+    App,
+    ConnectionLimit,
+    ServerProtocol,
+)
 
 __all__ = [
-    "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLost",
-    "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
+    "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLimit",
+    "ConnectionLost", "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
     "LocalProtocolError", "Origin", "RemoteDisconnected", "RemoteProtocolError", "Request",
     "Response", "ServerProtocol", "Timer",
 ]  # fmt: skip

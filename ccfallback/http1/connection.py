@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
 from typing import Final, cast
 
+from ccfallback.http1.clock import clock
 from ccfallback.http1.errors import ConnectionLost, HTTPError, RemoteDisconnected
 from ccfallback.http1.request import Origin, RequestEncoder
 from ccfallback.http1.response import ResponseParser
@@ -157,7 +158,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> None:
         """End the exchange: from now on nothing may arrive."""
         self.state = IDLE
-        self.idle_since = self._loop.time()
+        self.idle_since = clock()
         self._response = None
         self._pieces.clear()
         self._size = 0

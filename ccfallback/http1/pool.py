@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from typing import Self
 
+from ccfallback.http1.clock import clock
 from ccfallback.http1.connect import connect
 from ccfallback.http1.connection import Connection
 from ccfallback.http1.errors import ConnectError, ConnectionLost, RemoteProtocolError
@@ -46,7 +47,6 @@ class ConnectionPool:
         self._idle: dict[Connection, None] = {}
         """Those that are kept for another request, the longest idle first."""
         self._expiry: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._on_retired: Callable[[], object] | None = None
 
@@ -133,9 +133,7 @@ class ConnectionPool:
 
     def _take(self, origin: Origin) -> Connection | None:
         """A kept connection to this origin: the last one used. None has a byte that is unread."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        now = clock()
         while True:
             for connection in reversed(self._idle):
                 if connection.origin == origin:
@@ -176,7 +174,7 @@ class ConnectionPool:
     def _expire(self) -> None:
         """Close what has been idle for too long, and set the timer for the next."""
         self._expiry = None
-        now = asyncio.get_running_loop().time()
+        now = clock()
         while self._idle:
             left = next(iter(self._idle)).idle_since + self._idle_seconds - now
             if left > 0:

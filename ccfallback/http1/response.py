@@ -31,6 +31,8 @@ MAX_HEAD: Final = 64 * 1024
 
 _BLANK_LINE: Final = b"\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
+_MAX_DIGITS: Final = 18
+"""Digits of a `content-length`; `int` refuses some thousands."""
 
 
 class ResponseState(Enum):
@@ -189,7 +191,7 @@ class ResponseParser:
         if codings and codings != [b"chunked"]:
             self._break("unknown transfer-encoding")
             return
-        if lengths and not lengths[0].isdigit():
+        if lengths and not (lengths[0].isdigit() and len(lengths[0]) <= _MAX_DIGITS):
             self._break("illegal content-length")
             return
         self.status = status

@@ -25,8 +25,12 @@ parser callbacks and the request cycle, none of which is a public interface.
 """
 
 import asyncio
+import os
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from enum import Enum, auto
 from functools import lru_cache
 from http import HTTPStatus
@@ -48,6 +52,16 @@ HEAD_SECONDS: Final = 15.0
 
 BODY_SECONDS: Final = 60.0
 """How long no byte of a body may arrive."""
+
+STALL_SECONDS: Final = 120.0
+"""How long a client may read nothing of a response that waits for it."""
+
+LINGER_SECONDS: Final = 2.0
+"""How long a refused client may go on sending: if the connection closed while bytes of it are
+unread, the system might take the refusal back."""
+
+MAX_HEADERS: Final = 1000
+"""Headers of one request."""
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a head; of trailers and of chunk sizes in a row too."""
@@ -72,6 +86,14 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _FRAMING: Final = frozenset({b"connection", b"transfer-encoding"})
+_CHECKED: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
+"""Request headers that the connection reads itself."""
+_OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
+"""Request headers with which a client offers another protocol."""
+_MAX_DIGITS: Final = 18
+"""Digits of a `content-length`."""
+_OTHER_PROTOCOLS: Final = (b" RTSP/1.0", b" ICE/1.0")
+"""The parser takes them for HTTP/1.0."""
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -91,6 +113,25 @@ class ServerState(Protocol):
     """The open connections; the server calls `shutdown` on each when it stops."""
     tasks: set["asyncio.Task[None]"]
     """The tasks that answer requests."""
+
+
+class ConnectionLimit:
+    """How many connections a server keeps; beyond that, the one that is idle longest is closed.
+
+    A connection is idle while the head of a request is awaited. Only those can be closed, so that
+    silent connections never keep out a client that has a request.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.idle: dict[ServerProtocol, None] = {}
+        """The idle connections, the longest idle first."""
+
+    def make_room(self, count: int) -> None:
+        """Close idle connections until there are not more than allowed; `count` are open."""
+        for connection in list(self.idle)[: max(count - self.most, 0)]:
+            del self.idle[connection]
+            connection.transport.abort()
 
 
 class ReadState(Enum):
@@ -135,8 +176,10 @@ class ServerProtocol(asyncio.Protocol):
         server: ServerState,
         refuse: Refuse,
         loop: asyncio.AbstractEventLoop | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self._app = app
+        self._limit = limit
         self._server = server
         self._refuse_with = refuse
         # For the life of the connection. What has no underscore is for the application.
@@ -154,9 +197,11 @@ class ServerProtocol(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._addresses: tuple[Any, Any] = (None, None)
         """The server's address and the client's."""
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        # What follows a request that announced `connection: close` must not break that request.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser: httptools.HttpRequestParser | None = self._make_parser()
+        self._stall: Timer | None = None
+        """Limits how long the client reads nothing."""
+        self._unsent = 0
+        """The bytes that waited for the client when that limit began."""
         self._timer = Timer(self._time_out)
         # The requests.
         self._reading: RequestCycle | None = None
@@ -170,6 +215,12 @@ class ServerProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: Headers = []
         self._expects_continue = False
+        self._is_chunked = False
+        self._offers_upgrade = False
+        self._late_refusal: tuple[int, str] | None = None
+        """How to refuse what follows the last request, as soon as that is answered."""
+        self._read = b""
+        """What the loop read last."""
         self._unread = 0
         """Bytes that arrived since a head, a piece of a body or a request was complete."""
         self._head_size = 0
@@ -188,6 +239,9 @@ class ServerProtocol(asyncio.Protocol):
         )
         self._server.connections.add(self)
         self._timer.set(IDLE_SECONDS)
+        if self._limit is not None:
+            self._limit.make_room(len(self._server.connections))
+            self._limit.idle[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
@@ -196,6 +250,10 @@ class ServerProtocol(asyncio.Protocol):
         self.is_gone = True
         self._parser = None
         self._server.connections.discard(self)
+        if self._limit is not None:
+            self._limit.idle.pop(self, None)
+        if self._stall is not None:
+            self._stall.close()
         for cycle in (self._answering, self._reading, *self._waiting):
             if cycle is not None:
                 cycle.disconnect()
@@ -207,11 +265,14 @@ class ServerProtocol(asyncio.Protocol):
         """The loop has enough to write."""
         self.is_write_paused = True
         self._writable.clear()
+        self._watch_client()
 
     def resume_writing(self) -> None:
         """The loop has written."""
         self.is_write_paused = False
         self._writable.set()
+        if self._stall is not None:
+            self._stall.stop()
 
     def shutdown(self) -> None:
         """The server stops: close after the response that is under way."""
@@ -229,6 +290,7 @@ class ServerProtocol(asyncio.Protocol):
         continues_head = self._state is HEAD
         if self._state is WAITING:
             self._expect_head()
+        self._read = data
         self._unread += len(data)
         if continues_head and not self._is_counting:
             # The first part of this head was too short to be counted on its own.
@@ -237,12 +299,46 @@ class ServerProtocol(asyncio.Protocol):
         # Where no more has arrived, no head in it can be too long.
         self._is_counting = continues_head or self._unread > MAX_HEAD
         try:
-            parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserError as error:
             self._refuse_malformed(error)
         else:
             if self._unread > MAX_HEAD:
                 self._refuse(431, "Request head is too long")
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            assert self._parser is not None
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as error:
+                data = self._without_upgrade() + data[error.args[0] :]
+                self._parser = self._make_parser()
+            else:
+                return
+
+    def _make_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request that announced `connection: close` must not break that request.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _without_upgrade(self) -> bytes:
+        """The head of a request without its offer of another protocol (RFC 9110, 7.8).
+
+        The parser takes what follows the head for the other protocol, even a body: so another
+        parser gets this head, and then the rest.
+        """
+        assert self._parser is not None
+        version = self._parser.get_http_version().encode()
+        lines = [self._parser.get_method() + b" " + self._url + b" HTTP/" + version]
+        for name, value in self._headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                value = b", ".join([each for each in options if each.lower() not in _OFFERS])
+            if name not in _OFFERS and (value or name != b"connection"):
+                lines.append(b": ".join((name, value)))
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     # Callbacks of httptools.
 
@@ -250,7 +346,7 @@ class ServerProtocol(asyncio.Protocol):
         """Start a request."""
         self._url = b""
         self._headers = []
-        self._expects_continue = False
+        self._expects_continue = self._is_chunked = self._offers_upgrade = False
         self._head_size = 0
         if self._state is WAITING:
             # It follows another request in the same read.
@@ -270,19 +366,41 @@ class ServerProtocol(asyncio.Protocol):
             self._count(len(name) + len(value))
         if self._state is HEAD:
             name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self._expects_continue = True
+            # The parser leaves the white space behind a value.
+            value = value.rstrip(b" \t")
+            if name in _CHECKED:
+                self._check_header(name, value)
             self._headers.append((name, value))
+
+    def _check_header(self, name: bytes, value: bytes) -> None:
+        """Refuse what the next server might read in another way."""
+        if name == b"expect":
+            self._expects_continue = value.lower() == b"100-continue"
+        elif name == b"content-length":
+            if len(value) > _MAX_DIGITS or not value.isdigit():
+                raise _Refused(400, "Content-Length is not a length")
+        elif name == b"transfer-encoding":
+            if self._is_chunked or value.lower() != b"chunked":
+                raise _Refused(400, "Only `chunked` is a transfer coding here")
+            self._is_chunked = True
+        elif b"websocket" in value.lower():
+            raise _Refused(400, "WebSocket is not spoken here")
 
     def on_headers_complete(self) -> None:
         """Let the application answer, or queue the request."""
         parser = self._parser
         assert parser is not None
-        if parser.should_upgrade():
-            # The parser takes what follows for the other protocol, even a body.
-            raise _Refused(400, "Only HTTP/1.1 is spoken here: send it without `upgrade`")
-        path, raw_path, query = _parse_target(self._url)
         version = parser.get_http_version()
+        if version != "1.1":
+            self._check_version(version)
+        if len(self._headers) > MAX_HEADERS:
+            raise _Refused(431, f"Request has more than {MAX_HEADERS} headers")
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise _Refused(400, "This is not a proxy for other servers")
+            self._offers_upgrade = True
+            return
+        path, raw_path, query = _parse_target(self._url)
         before = self._reading
         cycle = self._reading = RequestCycle(
             self,
@@ -303,9 +421,11 @@ class ServerProtocol(asyncio.Protocol):
                 ARRIVAL_KEY: monotonic(),
             },
             keep_alive=version != "1.0" and parser.should_keep_alive(),
-            expects_continue=self._expects_continue,
+            expects_continue=self._expects_continue and version != "1.0",
         )
         self._state = BODY
+        if self._limit is not None:
+            self._limit.idle.pop(self, None)
         self._unread = self._head_size = 0
         self._timer.set(BODY_SECONDS)
         if before is None or before.is_complete:
@@ -323,6 +443,9 @@ class ServerProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """End a request: the next one may start."""
+        if self._offers_upgrade:
+            # `_parse` reads it again.
+            return
         cycle = self._reading
         if cycle is not None:
             cycle.end()
@@ -333,6 +456,12 @@ class ServerProtocol(asyncio.Protocol):
             self._timer.set(IDLE_SECONDS)
         else:
             self._timer.stop()
+
+    def _check_version(self, version: str) -> None:
+        if version != "1.0":
+            raise _Refused(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here")
+        if any(protocol in self._read for protocol in _OTHER_PROTOCOLS):
+            raise _Refused(400, "Only HTTP is spoken here")
 
     def _expect_head(self) -> None:
         self._state = HEAD
@@ -373,16 +502,52 @@ class ServerProtocol(asyncio.Protocol):
         self.resume_reading()
         if self._waiting:
             self._start(self._waiting.popleft())
-        elif not self._timer.is_set:
+            return
+        if self._late_refusal is not None:
+            self._send_refusal(*self._late_refusal)
+            return
+        if not self._timer.is_set:
             self._timer.set(IDLE_SECONDS)
+        if self._limit is not None and self._state is not BODY:
+            self._limit.idle[self] = None
+
+    def _watch_client(self) -> None:
+        """Drop the client if it reads nothing for a while."""
+        if self._stall is None:
+            self._stall = Timer(self._drop_stalled)
+        self._unsent = self.transport.get_write_buffer_size()
+        self._stall.set(STALL_SECONDS)
+
+    def _drop_stalled(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            self.transport.abort()
+        else:
+            self._watch_client()
+
+    def close(self) -> None:
+        """Close when all is written."""
+        if self.transport.get_write_buffer_size():
+            # A client that never reads would keep it open.
+            self._watch_client()
+        self.transport.close()
+
+    def reset(self) -> None:
+        """Close so that the client sees an error, not an end."""
+        with suppress(OSError, ValueError, AttributeError):
+            # The transport's own socket object allows no options everywhere.
+            number = os.dup(self.transport.get_extra_info("socket").fileno())
+            with socket.socket(fileno=number) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     # Refusals.
 
     def _time_out(self) -> None:
         if self._state is HEAD:
             self._refuse(408, "Request head did not come in time")
-        elif self._state is WAITING:
-            self.transport.close()
+        elif self._state is WAITING or self._state is REFUSED:
+            self.close()
         elif self._is_read_paused:
             # The delay is on this side: the application has not read what arrived.
             self._timer.set(BODY_SECONDS)
@@ -410,18 +575,30 @@ class ServerProtocol(asyncio.Protocol):
         self._state = REFUSED
         is_unanswered = cycle is not None and not cycle.is_complete
         if cycle is not None and is_unanswered and not cycle.is_arriving:
-            cycle.keep_alive = False
+            self._late_refusal = status, message
             return
-        headers, body = self._refuse_with(status, message)
         if cycle is None or cycle.state is not STARTED:
-            lines = [
-                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
-                *(b": ".join(header) for header in headers),
-                b"content-length: %d" % len(body),
-                b"connection: close",
-            ]
-            self.transport.write(encode_head(lines) + body)
-        self.transport.close()
+            self._send_refusal(status, message)
+        else:
+            self._refuse_with(status, message)
+            self.transport.close()
+
+    def _send_refusal(self, status: int, message: str) -> None:
+        """Send an error; close when the client has stopped sending, or soon."""
+        headers, body = self._refuse_with(status, message)
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+            *(b": ".join(header) for header in headers),
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
+        self.transport.write(encode_head(lines) + body)
+        if not self.transport.can_write_eof():
+            self.close()
+            return
+        self.transport.write_eof()
+        self.resume_reading()
+        self._timer.set(LINGER_SECONDS)
 
 
 class RequestCycle:
@@ -509,12 +686,20 @@ class RequestCycle:
             # The server stops and has no more time.
             pass
         finally:
-            if self.state is AWAITED or self.state is STARTED:
-                self._connection.transport.close()
+            if self.state is STARTED and self._ends_with_connection:
+                # Otherwise, what has left would look like the whole response.
+                self._connection.reset()
+            elif self.state is AWAITED or self.state is STARTED:
+                self._connection.close()
             if self._task is not None:
                 # A callback of the task would cost another turn of the loop.
                 tasks.discard(self._task)
                 self._task = None
+
+    @property
+    def _ends_with_connection(self) -> bool:
+        """Whether only the end of the connection ends the body."""
+        return not self._chunked and self._left is None
 
     async def receive(self) -> Message:
         """What has arrived of the body since the last time, or that the client has left."""
@@ -548,7 +733,7 @@ class RequestCycle:
             self.state = COMPLETE
             self._wake()
             if not self.keep_alive:
-                self._connection.transport.close()
+                self._connection.close()
             self._connection.response_complete()
 
     def _start_response(self, status: int, headers: Headers) -> None:

@@ -68,7 +68,7 @@ def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
         raise BadEncoding(encoding) from None
     if len(decoded) > limit:
         raise TooLarge
-    if not inflate.eof:
+    if not inflate.eof or inflate.unused_data:
         raise BadEncoding(encoding)
     return decoded
 

@@ -109,7 +109,11 @@ class Gate:
         origin = context.header(b"origin")
         if origin is not None and not _is_allowed_origin(origin, hosts, config):
             return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
-        if scope["method"] == "OPTIONS" and origin is not None:
+        if origin is None and _is_sent_by_other_page(context.first):
+            # A page gets no Origin on the images and links that it loads.
+            return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
+        if scope["method"] == "OPTIONS" and origin in config.server.allowed_origins:
+            # The gate itself answers it.
             return None
         guarded = scope["path"].startswith(_GUARDED)
         if guarded and context.tokens and not has_token(headers, context.tokens):
@@ -171,6 +175,9 @@ def _are_allowed_hosts(values: list[str], config: Config, scope: Scope) -> bool:
     """Whether `Host` names this server; a web page whose own name resolves to it does not."""
     if not values:
         return str(scope.get("http_version")) == "1.0"
+    if len(values) > 1:
+        # Two servers might each take another one (RFC 9112, 3.2).
+        return False
     if all(_parse_host(value)[1] for value in values):
         return True
     own = scope.get("server") or ("", None)
@@ -182,14 +189,20 @@ def _are_allowed_hosts(values: list[str], config: Config, scope: Scope) -> bool:
 @lru_cache(maxsize=64)
 def _parse_host(value: str) -> tuple[str, bool]:
     """Return the host in a `Host` header and whether it is loopback; `"?"` if it is malformed."""
-    match = _HOST.fullmatch(value.strip())
-    host = (match[1] or match[2]).rstrip(".").lower() if match else ""
-    return (host, is_loopback(host)) if host else ("?", False)
+    match = _HOST.fullmatch(value.strip(" \t"))
+    host = (match[1] or match[2]).lower() if match else ""
+    # A name may end in the dot of the root zone.
+    return (host.removesuffix("."), is_loopback(host)) if host else ("?", False)
 
 
 def _is_allowed_origin(origin: str, hosts: list[str], config: Config) -> bool:
     same = any(origin.lower() == f"http://{host.lower()}" for host in hosts)
     return same or origin in config.server.allowed_origins
+
+
+def _is_sent_by_other_page(first: dict[bytes, bytes]) -> bool:
+    """Whether a browser says that another site's page sends this, in Fetch Metadata."""
+    return first.get(b"sec-fetch-site", b"none").lower() in (b"cross-site", b"same-site")
 
 
 def _preflight(headers: RawHeaders) -> list[tuple[bytes, bytes]]:

@@ -35,12 +35,13 @@ from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError, PortTaken, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
-from ccfallback.http1 import Headers, ServerProtocol
+from ccfallback.http1 import ConnectionLimit, Headers, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import JSON
 from ccfallback.server.context import Keys, RefusedLogins, Services
+from ccfallback.server.descriptors import most_clients, raise_limit
 from ccfallback.server.endpoint import Endpoint, find_endpoint
 from ccfallback.server.gate import request_id
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
@@ -304,6 +305,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         logger.propagate = False
 
     app = create_app(services)
+    limit = ConnectionLimit(most_clients(raise_limit()))
 
     def refuse(status: int, message: str) -> tuple[Headers, bytes]:
         """The response to a request that cannot be read, which goes to the log as well."""
@@ -319,7 +321,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> ServerProtocol:
-        return ServerProtocol(app, server_state, refuse, _loop)
+        return ServerProtocol(app, server_state, refuse, _loop, limit)
 
     return uvicorn.Config(
         app,

@@ -45,7 +45,13 @@ from ccfallback.server.upstream import (
 )
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import path_url
-from ccfallback.wire.headers import end_to_end, find, is_sendable, response_headers
+from ccfallback.wire.headers import (
+    end_to_end,
+    find,
+    is_own_header,
+    is_sendable,
+    response_headers,
+)
 
 COUNT_WAIT: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
@@ -281,7 +287,11 @@ async def _open_primary(
 
 
 def _response_start(response: Response, provider: Provider) -> Message:
-    headers = [pair for pair in end_to_end(response.headers) if is_sendable(pair[1])]
+    headers = [
+        (name, value)
+        for name, value in end_to_end(response.headers)
+        if is_sendable(value) and not is_own_header(name)
+    ]
     headers.append((b"x-ccfallback-provider", provider.name.encode()))
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 

@@ -183,6 +183,11 @@ def is_sendable(value: bytes) -> bool:
     return _SENDABLE.fullmatch(value) is not None
 
 
+def is_own_header(name: bytes) -> bool:
+    """Whether a response header is one that this proxy sets, so that an upstream's is dropped."""
+    return name == b"ccr-request-id" or name.startswith(b"x-ccfallback-")
+
+
 def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> Headers:
     """The upstream's headers for the client.
 
@@ -193,7 +198,7 @@ def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool)
         pair
         for pair in end_to_end(upstream)
         if pair[0] not in _REWRITTEN_IN_RESPONSES
-        and not pair[0].startswith(b"x-ccfallback-")
+        and not is_own_header(pair[0])
         and (provider.primary or pair[0] in _FROM_FALLBACKS)
     ]
     if decoded:

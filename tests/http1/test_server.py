@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from uvicorn.server import ServerState
 
-from ccfallback.http1 import App, Headers, ServerProtocol
+from ccfallback.http1 import CONNECTION_KEY, App, ConnectionLimit, Headers, ServerProtocol
+from ccfallback.http1 import server as protocol
 from ccfallback.http1.server import HIGH_WATER, MAX_HEAD, ONE_WRITE, Message, Receive, Scope, Send
-from tests.network import Runs
+from tests.network import Runs, until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
@@ -298,6 +300,12 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         pass
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 @pytest.mark.parametrize("before", [b"", GET], ids=["alone", "behind another"])
 @pytest.mark.parametrize("places", [[], [MAX_HEAD // 2], [10, MAX_HEAD // 2], [MAX_HEAD - 10]])
@@ -326,8 +334,189 @@ def test_a_head_is_counted_as_a_whole_however_it_is_cut(
             connection.data_received(part)
         await wire.closed.wait()
         connection.connection_lost(None)
-        # Behind a whole request there is no refusal, only an end.
-        assert refused == ([431] if long and not before else [])
+        assert refused == ([431] if long else [])
         assert wire.written.count(OK) == bool(before) + (not long)
+
+    run(story)
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.0", b"HTTP/2.0"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_offer_of_another_protocol_is_ignored(run: Runs, offer: bytes, size: int) -> None:
+    seen: list[tuple[bytes, list[bytes]]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        seen.append((body + message["body"], [name for name, _ in scope["headers"]]))
+        await saying(start(200, (b"content-length", b"0")), piece(b""))(scope, receive, send)
+
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n"
+    offers = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: %b\r\nhttp2-settings: AAMA\r\n"
+    sent = head + offers % offer + b"\r\nhello" + CLOSE
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for begin in range(0, len(sent), size):
+            writer.write(sent[begin : begin + size])
+            await asyncio.sleep(0)
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
+
+    serve(run, app, talk)
+    assert seen == [(b"hello", [b"host", b"content-length"]), (b"", [b"host", b"connection"])]
+
+
+def test_an_old_client_is_not_asked_to_continue(run: Runs) -> None:
+    app = reading(saying(start(200, (b"content-length", b"0")), piece(b"")))
+    sent = b"POST / HTTP/1.0\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\nx"
+    assert b"100 Continue" not in answer_to(run, app, sent)
+
+
+def test_white_space_after_a_value_is_no_part_of_it(run: Runs) -> None:
+    heads: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heads.append(scope["headers"])
+        await reading(saying(start(200, (b"content-length", b"0")), piece(b"")))(
+            scope, receive, send
+        )
+
+    sent = b"POST / HTTP/1.1\r\nhost: a \t\r\nexpect: 100-continue \r\ncontent-length: 1 \r\n"
+    answer = answer_to(run, app, sent + b"connection: close \r\n\r\nx")
+    assert b"100 Continue" in answer
+    assert (b"host", b"a") in heads[0]
+    assert (b"content-length", b"1") in heads[0]
+
+
+def reading(then: App) -> App:
+    """An app that reads the body first."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await then(scope, receive, send)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505),
+        (b"GET / HTTP/0.9\r\nhost: a\r\n\r\n", 505),
+        (b"GET / RTSP/1.0\r\n\r\n", 400),
+        (b"SOURCE / ICE/1.0\r\n\r\n", 400),
+        (POST.replace(b"%d", b"0" * 5000 + b"3") + b"abc", 400),
+        (POST.replace(b"content-length: %d", b"transfer-encoding: gzip, chunked"), 400),
+        (
+            POST.replace(b"content-length: %d", b"transfer-encoding: identity")[:-2]
+            + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n", 400),
+        (b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        (GET[:-2] + b"x: y\r\n" * 1001 + b"\r\n", 431),
+    ],
+)
+def test_what_another_server_might_read_otherwise_is_refused(
+    run: Runs, sent: bytes, status: int
+) -> None:
+    answer = answer_to(run, saying(start(), piece(b"")), sent)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_bad_request_behind_a_good_one_is_refused_after_its_answer(run: Runs) -> None:
+    app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
+    answer = answer_to(run, app, GET + b"\x00\r\n\r\n")
+    first, _, second = answer.partition(b"ok")
+    assert first == OK + b"content-length: 2\r\n\r\n"
+    assert second.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_client_that_still_sends_gets_its_refusal(run: Runs) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\nx: ")
+        for _ in range(100):
+            writer.write(b"y" * 100_000)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+    serve(run, saying(start(), piece(b"")), talk)
+
+
+def test_a_torn_answer_to_an_old_client_ends_with_an_error(run: Runs) -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(piece(b"half of it", more=True))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+
+    serve(run, app, talk)
+
+
+def test_a_client_that_reads_nothing_is_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.2)
+    dropped = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(start())
+        while not _scope[CONNECTION_KEY].is_gone:
+            await send(piece(b"x" * 100_000, more=True))
+        dropped.set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        writer.write(GET)
+        await dropped.wait()
+
+    serve(run, app, talk)
+
+
+def test_a_slow_reader_is_not_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.3)
+    size = 8 << 20
+    app = saying(start(200, (b"content-length", b"%d" % size)), piece(b"x" * size))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CLOSE)
+        count = 0
+        while data := await reader.read(400_000):
+            count += len(data)
+            await asyncio.sleep(0.03)
+        assert count > size
+
+    serve(run, app, talk)
+
+
+def test_the_longest_idle_connection_makes_room(run: Runs) -> None:
+    async def story() -> None:
+        state = ServerState()
+        limit = ConnectionLimit(3)
+        app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ServerProtocol(app, state, lambda *_: ([], b""), limit=limit), "127.0.0.1", 0
+        )
+        address = server.sockets[0].getsockname()
+        clients = []
+        for _ in range(3):
+            clients.append(await asyncio.open_connection(*address))
+            await until(lambda: len(state.connections) == len(clients))
+        # The first one is used, so that the second is idle longest.
+        clients[0][1].write(GET)
+        await clients[0][0].readuntil(b"ok")
+        clients.append(await asyncio.open_connection(*address))
+        with suppress(ConnectionResetError):
+            assert await clients[1][0].read() == b""
+        for index in (0, 2, 3):
+            clients[index][1].write(GET)
+            assert (await clients[index][0].readuntil(b"ok")).startswith(OK)
+        for _, writer in clients:
+            writer.close()
+        server.close()
+        await until(lambda: not state.connections)
+        assert not limit.idle
 
     run(story)

@@ -47,13 +47,18 @@ def test_a_malformed_request_id_is_replaced(chain: Callable[..., Chain], given: 
         ("evil.example:8787", 403),
         ("127.0.0.1.evil.example", 403),
         ("[", 403),
+        ("localhost.", 200),
+        ("localhost..", 403),
+        (".localhost", 403),
+        ("a..localhost", 403),
+        ("localhost\u00a0", 403),
     ],
 )
 def test_only_allowed_host_names_are_served(
     chain: Callable[..., Chain], host: str, status: int
 ) -> None:
     running = chain(scripted.html(), more='[server]\nallowed_hosts = ["box.internal"]\n')
-    assert httpx.get(running.url, headers={"host": host}).status_code == status
+    assert httpx.get(running.url, headers=[(b"host", host.encode("latin-1"))]).status_code == status
 
 
 def test_a_foreign_web_page_is_refused(chain: Callable[..., Chain]) -> None:
@@ -133,7 +138,35 @@ def test_the_proxys_own_pages_need_no_token(chain: Callable[..., Chain], path: s
 
 def test_every_host_header_is_checked_and_one_is_required(chain: Callable[..., Chain]) -> None:
     port = int(chain(scripted.html()).url.rpartition(":")[2])
-    for hosts in ("", "host: localhost\r\nhost: evil.example\r\n"):
+    twice = "host: localhost\r\n" * 2
+    for hosts in ("", "host: localhost\r\nhost: evil.example\r\n", twice):
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(f"GET / HTTP/1.1\r\n{hosts}\r\n".encode())
             assert client.recv(1000).startswith(b"HTTP/1.1 403")
+
+
+def test_a_preflight_without_a_token_reaches_no_provider(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.reply("no"), more=TOKENS)
+    own = running.url
+    for headers in ({"origin": own}, {}, {"origin": own, "x-api-key": "wrong"}):
+        assert httpx.options(f"{running.url}/v1/anything", headers=headers).status_code == 401
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
+@pytest.mark.parametrize("path", ["/v1/models", "/api/x", "/health"])
+def test_what_a_foreign_page_loads_is_refused(
+    chain: Callable[..., Chain], site: str, path: str
+) -> None:
+    running = chain(scripted.reply("no"))
+    response = httpx.get(running.url + path, headers={"sec-fetch-site": site})
+    assert response.status_code == 403
+    assert running.primary.received == []
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+def test_what_a_person_types_in_a_browser_is_answered(
+    chain: Callable[..., Chain], site: str
+) -> None:
+    response = httpx.get(f"{chain(scripted.html()).url}/", headers={"sec-fetch-site": site})
+    assert response.status_code == 200

@@ -84,7 +84,6 @@ def refusal(data: bytes) -> tuple[int, str]:
         HEAD + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         HEAD + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
-        HEAD + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\nhello",
         HEAD + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ],
 )
@@ -213,7 +212,8 @@ def test_an_answer_is_not_disturbed_by_what_comes_behind_its_request(
     running = chain(scripted.reply("whole answer"))
     with connected(running) as client:
         client.sendall(WHOLE + behind)
-        ((status, body),) = answers(everything(client))
+        (status, body), *refusals = answers(everything(client))
+    assert [status for status, _ in refusals] in ([400], [431])
     assert (status, msgspec.json.decode(body)["content"][0]["text"]) == (200, "whole answer")
     assert len(running.primary.received) == 1
 
@@ -223,7 +223,7 @@ def test_a_request_that_breaks_takes_none_before_it_along(chain: Callable[..., C
     with connected(running) as client:
         client.sendall(WHOLE + WHOLE + HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
         found = answers(everything(client))
-    assert [status for status, _ in found] == [200, 200]
+    assert [status for status, _ in found] == [200, 200, 400]
     assert len(running.primary.received) == 2
 
 
