@@ -110,13 +110,27 @@ def error_of(value: Any) -> UpstreamError:
     code = details.get("error_code") if isinstance(details, Mapping) else None
     code = code or error.get("code")
     kind = error.get("type") or error.get("status")
-    message = _text(error.get("message") or error.get("detail") or error.get("msg"))
+    detail = error.get("detail")
+    message = _text(error.get("message") or _validation(detail) or detail or error.get("msg"))
     return UpstreamError(
         type=_word("" if error is value and kind == "error" else kind),
         message=_with_reason(message, error.get("metadata")),
         code=_word(code),
         status=code if isinstance(code, int) and 400 <= code < 600 else None,
     )
+
+
+def _validation(detail: object) -> str:
+    """FastAPI's list of faults of a request, each as its path and its message; without values,
+    which are content."""
+    lines = []
+    for fault in detail if isinstance(detail, list) else ():
+        if isinstance(fault, Mapping) and isinstance(fault.get("msg"), str):
+            place = fault.get("loc")
+            steps = place if isinstance(place, list) else []
+            where = ".".join(str(step) for step in steps if isinstance(step, str | int))
+            lines.append(f"{where}: {fault['msg']}" if where else fault["msg"])
+    return "; ".join(lines)
 
 
 def _with_reason(message: str, metadata: Any) -> str:

@@ -37,6 +37,12 @@ LONGEST_NAME: Final = 64
 LONGEST_CLIENT_NAME: Final = 128
 """Characters of a tool name that Anthropic takes."""
 
+MOST_TOOLS: Final = 128
+"""Tools that OpenAI accepts, and many that follow its API."""
+
+LONGEST_DESCRIPTION: Final = 1024
+"""Characters of a description, by the same API."""
+
 BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
 """Any character that a name or an id may not contain."""
 

@@ -22,6 +22,9 @@ _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What of `response_format` is refused, and what may replace it, the best first."""
 
+_INVALID_SCHEMA: Final = r"\binvalid schema for response_format\b"
+_NOT_STRICT: Final[Mapping[str, Any]] = {"strict_schema": False}
+
 _REASONING: Final = frozenset({"reasoning", "enable_thinking", "thinking_budget", "thinking"})
 """Members that ask some providers for thinking."""
 
@@ -153,11 +156,20 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     ),
     _rule("dialect_thinking", _thinking_members, _no_reasoning),
     _rule("dialect_extra_body", lambda refusal: [path[0] for path in refusal.paths], _less_extra),
+    Rule(
+        "dialect_format",
+        says(_INVALID_SCHEMA, r"\bresponse_format[. ](?:json_schema\.)?strict\b"),
+        # Not the provider's own words: those may go on to call for the next form.
+        lambda draft, _: _with_quirks(draft, "response_format strict is refused", _NOT_STRICT),
+        when=lambda draft: draft.quirks is not None and draft.quirks.strict_schema,
+        # From strict to loose, to any JSON, to words.
+        most=3,
+    ),
     _lesser_format("json_object", rf"\bjson_object\b.{{0,60}}{_REFUSED}"),
     _lesser_format(
         "json_schema",
         rf"\bresponse_format\b.{{0,20}}\btype is {_REFUSED}|\bjson_schema\b.{{0,60}}{_REFUSED}",
-        r"\bresponse_format\.(?:json_schema\.)?strict\b",
+        _INVALID_SCHEMA,
     ),
     _lesser_format("parameter", rf"\bresponse_format (?:parameter )?(?:is |are )?{_REFUSED}"),
     _sets(

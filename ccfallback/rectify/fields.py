@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.edit import ANY, Path, has, without
+from ccfallback.messages.edit import ANY, Path, without
 from ccfallback.messages.effort import (
     CONFIG,
     EFFORT,
@@ -21,6 +21,7 @@ from ccfallback.messages.effort import (
     without_effort,
     without_empty_config,
 )
+from ccfallback.messages.output_format import with_schema_in_words
 from ccfallback.messages.prompt_length import ContextSizes, context_sizes
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.turns import kind_of
@@ -154,8 +155,21 @@ def _without_reasoning_effort(body: Body) -> Body:
 
 
 def _without_config(body: Body) -> Body:
-    """A format stays: without it the client would get an answer that it did not ask for."""
-    return body if has(body, (CONFIG, "format")) else body.without(CONFIG)
+    """A format is asked for in words: without it the answer would have another form."""
+    return with_schema_in_words(body).without(CONFIG)
+
+
+_FORMAT: Final[Path] = (CONFIG, "format")
+_NO_FORMAT: Final = (
+    r"(?:output_config\.format|output_format|structured outputs?)(?: parameter)?"
+    r" (?:(?:is|are) (?:not supported|unsupported|not available)|requires a model that supports)"
+    r"|(?:does not|doesnt|not) support(?: the)? (?:output_config\.format|output_format"
+    r"|structured outputs?)\b"
+)
+
+
+def _refuses_format(refusal: Refusal) -> bool:
+    return names_field(_FORMAT, _NO_FORMAT)(refusal) or names_member("output_format")(refusal)
 
 
 # --- Any other field ---
@@ -293,6 +307,15 @@ _LIMITS: Final = tuple(
         rf"maximum tokens you requested exceeds the model limit of {_MOST}\b",
         rf"{_LIMIT}.{{0,20}}(?:exceeds|exceeded|above|over) (?:the )?(?:model )?(?:output )?"
         rf"(?:limit|maximum)(?: of|:)? {_MOST}\b",
+        # Volcengine
+        rf"{_LIMIT}.{{0,80}}expected a value (?:<=|less than or equal to|at most) ?{_MOST}\b",
+        # vLLM
+        rf"{_LIMIT} ?= ?\d+ (?:cannot|must not|can not) be greater than [a-z_=]{{0,60}}={_MOST}\b",
+        # Gemini, whose end may be excluded
+        rf"\bmax_?output_?tokens\b.{{0,60}}range is from \d+ \(inclusive\) to {_MOST}"
+        r" \((?P<edge>in|ex)clusive\)",
+        rf"{_LIMIT}.{{0,40}}between \d+ and {_MOST}\b",
+        rf"\bmax(?:imum)? (?:allowed )?(?:value )?(?:for|of) {_LIMIT} is:? {_MOST}\b",
     )
 )
 _OF_CONTEXT: Final = says(r"context (?:length|limit|window)|prompt|input (?:length|tokens)")
@@ -301,7 +324,10 @@ _OF_CONTEXT: Final = says(r"context (?:length|limit|window)|prompt|input (?:leng
 def _answer_limit(refusal: Refusal) -> int:
     """The longest answer that the model gives; zero if the refusal is not about that."""
     match = next((found for limit in _LIMITS if (found := limit.search(refusal.text))), None)
-    return int(match["most"].replace(",", "")) if match and not _OF_CONTEXT(refusal) else 0
+    if match is None or _OF_CONTEXT(refusal):
+        return 0
+    is_excluded = match.groupdict().get("edge") == "ex"
+    return int(match["most"].replace(",", "")) - is_excluded
 
 
 def _within_answer_limit(draft: RequestDraft, most: int) -> Repaired | None:
@@ -325,6 +351,21 @@ def _within_context(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None
         return None
     room = sizes.limit - sizes.prompt - sizes.prompt // 100 - _MARGIN
     return _shortened(draft, room) if LEAST_ANSWER <= room < draft.body.max_tokens else None
+
+
+_LOWER_BOUND: Final = re.compile(r"\b(?:prompt|input) contains at least \d")
+
+
+def _sizes_at_least(refusal: Refusal) -> ContextSizes | None:
+    """The numbers in a refusal that counts the prompt only as far as it does not fit."""
+    return context_sizes(refusal.text) if _LOWER_BOUND.search(refusal.text) else None
+
+
+def _halved(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None:
+    """Ask for an answer of half the length, or of half the context: how much room there is, the
+    provider does not say."""
+    most = min(sizes.limit, draft.body.max_tokens) // 2
+    return _shortened(draft, most) if most >= LEAST_ANSWER else None
 
 
 def _shortened(draft: RequestDraft, most: int, lesson: str | None = None) -> Repaired | None:
@@ -388,6 +429,12 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
     ),
     Rule(
         "output_config",
+        _refuses_format,
+        on_body(with_schema_in_words, "schema of the answer put into words"),
+        unknown_field(_FORMAT),
+    ),
+    Rule(
+        "output_config",
         names_field(
             _BUDGET,
             r"task_budget(?: parameter)? (?:is not supported|requires a model that supports)",
@@ -441,5 +488,6 @@ ANY_FIELD: Final[tuple[Rule[Any], ...]] = (
     Rule("sampling", _named_sampling, _without_sampling),
     Rule("parameters", lambda refusal: _named(_PARAMETER, refusal), _without_parameters),
     Rule("max_tokens", _answer_limit, _within_answer_limit),
+    Rule("context_limit", _sizes_at_least, _halved, most=4),
     Rule("context_limit", lambda refusal: context_sizes(refusal.text), _within_context),
 )

@@ -218,6 +218,13 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"unknown variant image(?:_url)?\b|image_url is only supported by certain models",
             r"input tag image(?:_url)? found using type does not match",
             r"is not a multi-?modal model|at most 0 images?\b",
+            r"invalid discriminator value\. expected text\b(?!.{0,80}\bimage)",
+            r"only text (?:(?:content|blocks?|parts?|inputs?) )?(?:(?:is|are) )?"
+            r"(?:supported|allowed|accepted)",
+            r"(?:unsupported|invalid|unknown) (?:content|part|block|message)(?: part| block)?"
+            r" type:? (?:input_)?image|content type (?:input_)?image(?:_url)? is not",
+            r"image_url (?:is |are )?(?:not supported|unsupported|not allowed)|provide the mmproj",
+            r"(?:accepts?|supports?|takes?) (?:only text|text only)|\btext-only model",
         ),
         _without_any(_IMAGE),
         "model does not support image input",
@@ -263,7 +270,10 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         "media",
         _says(
             r"could not process image|invalid image data|failed to decode image"
-            r"|cannot identify image file"
+            r"|cannot identify image file|unsupported image\b(?! (?:size|detail|dimension))"
+            r"|does not represent a valid image"
+            r"|invalid (?:base64 )?image(?:_url)?\b(?! (?:size|detail))"
+            r"|image_parse_error|invalid_image_format|invalid_base64"
         ),
         _without_broken_images,
     ),

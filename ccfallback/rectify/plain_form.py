@@ -18,6 +18,8 @@ from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.system import without_billing, without_system_messages
 from ccfallback.messages.thinking import without_thoughts
 from ccfallback.messages.tools import (
+    LONGEST_DESCRIPTION,
+    MOST_TOOLS,
     available_note,
     is_custom,
     with_at_most_tools,
@@ -43,13 +45,6 @@ from ccfallback.rectify.betas import UNLOCKED, Feature
 from ccfallback.rectify.rule import Refusal
 from ccfallback.rectify.thinking import without_switch
 from ccfallback.rectify.turns import merged
-
-MOST_TOOLS: Final = 128
-"""Tools that OpenAI accepts, and those who follow its API."""
-
-LONGEST_DESCRIPTION: Final = 1024
-"""Characters of a description, by the same API."""
-
 
 # --- The refusals that it may answer ---
 

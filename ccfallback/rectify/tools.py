@@ -9,11 +9,15 @@ from ccfallback.messages import json_schema
 from ccfallback.messages.edit import ANY, without
 from ccfallback.messages.system import with_tool_changes_made
 from ccfallback.messages.tools import (
+    LONGEST_DESCRIPTION,
     LONGEST_NAME,
+    MOST_TOOLS,
     ToolNames,
     has_deferred,
     is_custom,
     with_all_loaded,
+    with_at_most_tools,
+    with_short_descriptions,
 )
 from ccfallback.messages.turns import (
     TOOL_CHANGES,
@@ -211,6 +215,53 @@ def _with_stubs(draft: RequestDraft, _found: object) -> Repaired | None:
     return repaired(draft, body, describe(len(called), "tool", "stubbed"))
 
 
+# --- Number and descriptions ---
+
+_COUNT: Final = re.compile(
+    r"\btools?\b.{0,20}array too long\b.{0,60}maximum length (?P<expected>\d{1,4})"
+    r"|(?:at most|up to|more than|maximum (?:number )?of|limit (?:is|of)|limited to)"
+    r" (?P<most>\d{1,4}) (?:tools?|functions?)\b(?! results?| calls?)"
+    r"|\btoo many (?:tools|functions)\b(?! calls?)(?:.{0,40}(?:maximum|limit|at most)\D{0,10}"
+    r"(?P<limit>\d{1,4}))?"
+)
+_DESCRIPTION: Final = re.compile(
+    r"\bdescription\b.{0,20}(?:string )?too long\b(?:.{0,60}maximum length (?:of )?"
+    r"(?P<expected>\d{2,6}))?"
+    r"|\bdescription\b.{0,60}(?:at most|longer than|no more than|less than or equal to|limit of"
+    r"|exceeds(?: the)?(?: maximum)?(?: length)?(?: of)?) (?P<most>\d{2,6})"
+)
+
+
+def _most_tools(refusal: Refusal) -> int:
+    """How many tools the provider accepts, if the refusal is about their number."""
+    return _number_in(_COUNT, refusal, MOST_TOOLS)
+
+
+def _longest_description(refusal: Refusal) -> int:
+    """How long a description may be, if the refusal is about that."""
+    return _number_in(_DESCRIPTION, refusal, LONGEST_DESCRIPTION)
+
+
+def _number_in(form: re.Pattern[str], refusal: Refusal, default: int) -> int:
+    found = form.search(refusal.text)
+    if found is None:
+        return 0
+    return int(next(filter(None, found.groups()), 0)) or default
+
+
+def _with_fewer_tools(draft: RequestDraft, most: int) -> Repaired | None:
+    body = with_at_most_tools(draft.body, most)
+    count = len(_tools(draft)) - len(_tools(draft.with_body(body)))
+    lesson = f"at most {most} tools are supported"
+    return repaired(draft, body, describe(count, "tool", "removed"), lesson=lesson)
+
+
+def _with_short_descriptions(draft: RequestDraft, longest: int) -> Repaired | None:
+    body = with_short_descriptions(draft.body, longest)
+    lesson = f"tools.*.description: string too long. Expected maximum length {longest}"
+    return repaired(draft, body, f"descriptions cut to {longest} characters", lesson=lesson)
+
+
 # --- Schemas ---
 
 _KEYWORD: Final = re.compile(
@@ -314,6 +365,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         _unique,
     ),
     Rule("tool_name_form", _longest_name, _renamed),
+    Rule("tool_count", _most_tools, _with_fewer_tools),
+    Rule("tool_descriptions", _longest_description, _with_short_descriptions),
     Rule(
         "tools_missing",
         says(

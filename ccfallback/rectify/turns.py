@@ -467,6 +467,17 @@ _SYSTEM_REFUSED: Final = says(
     r"only user(?:,| and)(?: and)? assistant roles are supported",
     r"system messages? must be (?:at|in) the (?:beginning|start)",
     r"system messages? (?:is|are) (?:only|not) (?:allowed|supported)",
+    r"\bsystem (?:is not|isnt) (?:one of|a valid|an allowed|among)",
+    r"\brole\w*\b.{0,40}\b(?:must|should|can|has to|have to) (?:only )?be"
+    r" (?:either |one of )?\W{0,2}(?:user|assistant)\W{1,3}(?:(?:or|and) )?(?:assistant|user)\b"
+    r"(?!\W{1,3}(?:(?:or|and) )?\w*system)",
+    r"\bsystem at .{0,60}\brole\b.{0,80}enum value set",
+    r"messages? with role system"
+    r"|(?:not|nt) support (?:the |a )?(?:role system|system (?:role|messages?))",
+    r"system messages? (?:must|should|can|has to|have to|may) (?:only )?(?:be|come|appear|stand)"
+    r"(?: \w+){0,3} (?:first|beginning|start|index 0|position 0)",
+    r"(?:only|at most) (?:one|1|a single|the first) (?:\w+ ){0,4}system\b|multiple system messages"
+    r"|more than one system (?:message|prompt)",
     _NO_SYSTEM,
 )
 

@@ -45,8 +45,8 @@ SHAPES: list[tuple[str, bytes, UpstreamError]] = [
     ("FastAPI", b'{"detail":"m"}', UpstreamError("", "m")),
     (
         "FastAPI with a list",
-        b'{"detail":[{"msg":"m"}]}',
-        UpstreamError("", '[{"msg":"m"}]'),
+        b'{"detail":[{"loc":["body","messages",1,"role"],"msg":"m","input":"secret"},{"msg":"n"}]}',
+        UpstreamError("", "body.messages.1.role: m; n"),
     ),
     ("a bare message", b'{"message":"m","code":400}', UpstreamError("", "m", "400", 400)),
     ("an error without one", b'{"type":"error","error":null}', UpstreamError()),

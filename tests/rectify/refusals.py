@@ -74,6 +74,17 @@ REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
         "This model does not support tool_addition",
     ),
     "system_role": (
+        "[{'type': 'literal_error', 'loc': ('body', 'messages', 1, 'role'), 'msg': 'x'}]"
+        " messages.1.role: Input should be 'user' or 'assistant'",
+        "'system' is not one of ['user', 'assistant'] - 'messages.1.role'",
+        "messages[1].role must be one of 'user', 'assistant'",
+        "1 validation error detected: Value 'system' at 'messages.2.member.role' failed to satisfy"
+        " constraint: Member must satisfy enum value set: [assistant, user]",
+        "Messages with role 'system' are not supported in the middle of a conversation",
+        "This model does not support system messages.",
+        "System message must come first",
+        "Only one system message is allowed",
+        "role must be either user or assistant, got system",
         'messages: Unexpected role "system". The Messages API accepts a top-level `system`',
         "role 'system' is not supported on this model",
         "messages.1.role: Input should be 'user' or 'assistant'",
@@ -181,6 +192,13 @@ REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
         "temperature, top_p and top_k are not supported in this API version",
     ),
     "max_tokens": (
+        "The parameter `max_tokens` specified in the request are not valid: integer above maximum"
+        " value, expected a value <= 32768, but got 64000",
+        "max_tokens=64000 cannot be greater than max_model_len=max_total_tokens=32768",
+        "Unable to submit request because it has a maxOutputTokens value of 64000 but the supported"
+        " range is from 1 (inclusive) to 30001 (exclusive). Update the value and try again.",
+        "max_tokens must be between 1 and 8192",
+        "The maximum value for max_tokens is 8192",
         "max_tokens: 128000 > 64000, which is the maximum allowed number of output tokens for "
         "claude-sonnet-4-5-20250929",
         "max_tokens is too large: 128000. This model supports at most 16384 completion tokens, "
@@ -418,6 +436,18 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "The toolConfig field must be defined when using toolUse and toolResult content blocks.",
         "Anthropic expects the `tools=` param to be passed in.",
     ),
+    "tool_count": (
+        "Invalid 'tools': array too long. Expected an array with maximum length 1, but got an array"
+        " with length 2 instead.",
+        "A maximum of 1 tools is supported",
+        "You may define up to 1 functions",
+    ),
+    "tool_descriptions": (
+        "Invalid 'tools[0].function.description': string too long. Expected a string with maximum"
+        " length 1024, but got a string with length 5000 instead.",
+        "tools.0.custom.description: String should have at most 1024 characters",
+        "tool description exceeds the maximum length of 1024",
+    ),
     "tool_schemas": (
         "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the"
         " top level",
@@ -469,6 +499,15 @@ REFUSED: dict[str, tuple[str, ...]] = {
         " for this API version",
     ),
     "media": (
+        "You uploaded an unsupported image. Please make sure your image has of one the following"
+        " formats: ['png', 'jpeg', 'gif', 'webp'].",
+        "The image data you provided does not represent a valid image. Please check your input and"
+        " try again with one of the supported image formats",
+        "messages.2.content.0.content.0.type: Invalid discriminator value. Expected 'text'",
+        "Only text content is supported",
+        "image input is not supported - hint: you may need to provide the mmproj",
+        "No endpoints found that support image input",
+        "Unsupported content part type: image_url",
         "messages.2.content.1.image.source.base64: image exceeds 5 MB maximum: 6500712 bytes > 524"
         "2880 bytes",
         "messages.7.content.3.image.source.base64.data: At least one of the image dimensions exceed"

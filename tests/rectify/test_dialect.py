@@ -55,6 +55,14 @@ ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
     ),
     "response_format.json_schema.strict: Extra inputs are not permitted": (
         OPENAI,
+        {"strict_schema": False},
+    ),
+    "Invalid schema for response_format 'output': 'oneOf' is not permitted": (
+        OPENAI,
+        {"strict_schema": False},
+    ),
+    "Invalid schema for response_format 'output': schema must be an object": (
+        replace(OPENAI, strict_schema=False),
         {"response_format": "json_object"},
     ),
     "'json_object' is not supported": (
@@ -100,8 +108,10 @@ def test_a_refusal_sets_a_quirk_and_so_does_its_lesson(words: str) -> None:
     assert made.draft.body is before.body
     assert made.draft.quirks == replace(quirks, **switches)
     assert all(name in made.changed for name in switches)
-    assert not applying(made.draft, words)
+    # A schema that is refused without `strict` as well is asked for in the next form.
+    assert bool(applying(made.draft, words)) == (switches == {"strict_schema": False})
     assert made.lesson
+    assert not applying(made.draft, made.lesson)
     taught = attempt(dialect, before, Refusal(400, made.lesson))
     assert taught is not None
     assert taught.draft == made.draft

@@ -6,9 +6,11 @@ from typing import (
 
 import pytest
 
+from ccfallback.rectify import attempt
 from ccfallback.rectify.fields import (
     LEAST_ANSWER,
 )
+from ccfallback.rectify.rule import Refusal
 from tests.rectify.drafts import (
     BETAS,
     CALL,
@@ -180,10 +182,25 @@ def test_an_unknown_effort_is_lowered_in_messages_too() -> None:
         EXTRA.format("output_config"),
         EXTRA.format("output_config.format"),
         "output_config.format requires a model that supports structured outputs",
+        "Structured outputs are not supported on this model",
+        "This model does not support structured outputs.",
     ],
 )
-def test_a_config_with_a_format_stays(message: str) -> None:
-    assert refused("output_config", draft(output_config={"format": FORMAT}), message)
+def test_a_format_is_asked_for_in_words(message: str) -> None:
+    before = draft(output_config={"format": FORMAT}, system="Be good.")
+    now = after("output_config", before, message)
+    assert "output_config" not in now
+    assert [block["text"] for block in now["system"]] == [
+        "Be good.",
+        "Answer with JSON that follows this schema, and with nothing else:\n{}",
+    ]
+
+
+def test_an_older_format_is_asked_for_in_words() -> None:
+    before = draft(output_format=FORMAT)
+    now = after("output_config", before, EXTRA.format("output_format"))
+    assert "output_format" not in now
+    assert "follows this schema" in now["system"][0]["text"]
 
 
 def test_a_known_effort_stays() -> None:
@@ -333,8 +350,8 @@ LIMIT = "max_tokens: 128000 > {}, which is the maximum allowed number of output 
 @pytest.mark.parametrize("message", REFUSALS["max_tokens"])
 def test_max_tokens_is_lowered_to_the_stated_limit(message: str) -> None:
     most = after("max_tokens", draft(max_tokens=128000), message)["max_tokens"]
-    assert most in (64000, 16384, 8192)
-    assert str(most) in message
+    assert most in (64000, 32768, 30000, 16384, 8192)
+    assert str(most) in message or str(most + 1) in message
 
 
 @pytest.mark.parametrize(
@@ -374,9 +391,30 @@ TOO_LITTLE_ROOM = (
 @pytest.mark.parametrize("message", REFUSALS["context_limit"])
 def test_the_answer_is_shortened_to_fit_the_context(message: str) -> None:
     left = after("context_limit", draft(max_tokens=128000), message)["max_tokens"]
+    if "at least" in message:
+        assert left == 64000
+        return
     prompt = 100000 if "100000" in message else 3073 if "3073" in message else 12000
     context = 200000 if "200000" in message else 131072
     assert 0.95 * (context - prompt) < left < context - prompt
+
+
+def test_the_answer_is_halved_until_it_fits_a_context_of_which_only_a_bound_is_known() -> None:
+    before = draft(max_tokens=128000)
+    asked = []
+    for prompt in (1, 16385, 24577, 28673):
+        message = (
+            "This model's maximum context length is 32768 tokens. However, you requested"
+            f" {before.body.max_tokens} output tokens and your prompt contains at least {prompt}"
+            " input tokens, for a total of at least 32769 tokens."
+        )
+        made = attempt("context_limit", before, Refusal(400, message))
+        assert made is not None
+        assert made.lesson is None
+        before = made.draft
+        asked.append(before.body.max_tokens)
+    assert asked == [16384, 8192, 4096, 2048]
+    assert attempt("context_limit", before, Refusal(400, message)) is None
 
 
 def test_the_room_in_the_context_is_not_learned() -> None:

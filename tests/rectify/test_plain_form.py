@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
+from ccfallback.messages.tools import MOST_TOOLS
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify import plain_form
 from ccfallback.rectify.plain_form import STEPS, apply, may_help
 from ccfallback.rectify.rule import Refusal
 from ccfallback.wire.openai.request import to_openai
@@ -179,7 +179,7 @@ def test_the_tools_that_the_conversation_uses_are_kept() -> None:
     )
     plain = members(apply(before)[0])
     names = [each["name"] for each in plain["tools"]]
-    assert len(names) == plain_form.MOST_TOOLS
+    assert len(names) == MOST_TOOLS
     assert {"t0", "t280", "t299"} <= set(names)
     assert names == sorted(names, key=lambda name: int(name[1:]))
 

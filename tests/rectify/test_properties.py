@@ -54,7 +54,7 @@ SHARED: Final = {
 MAY_CHANGE: Final = {
     "beta_flags": {"context_management", "output_config", "messages", "tools"},
     "context_management": {"context_management"},
-    "output_config": {"output_config", "messages", "thinking"},
+    "output_config": {"output_config", "messages", "thinking", "system"},
     "tool_fields": {"tools", "messages"},
     "cache_control": {"cache_control", "system", "tools", "messages"},
     "tool_changes": {"tools", "messages"},
@@ -303,6 +303,7 @@ FAULTY: Any = {
     ],
     "tools": [
         {**tool("Bash", oneOf=[{"required": ["a"]}]), **MARK},
+        {**tool("Long"), "description": "Reads. " * 300},
         tool("Bash", properties={"a": {"type": "array", "uniqueItems": 3}}, **{"$schema": "old"}),
     ],
 }
@@ -359,7 +360,7 @@ def test_no_message_is_too_strange(noise: str, words: str, start: int, end: int)
 # Of a request without faults there is nothing to repair, save what the provider itself refuses.
 LEARNS = {
     *("media", "alternation", "after_results", "prefill", "tool_schemas", "tool_ids"),
-    *("cache_marks", "citations", "block_types"),
+    *("cache_marks", "citations", "block_types", "tool_count", "tool_descriptions"),
 }
 
 

@@ -177,7 +177,7 @@ def _read(value: Any) -> UpstreamError:
     if (base := _failed_base(value)) is not None:
         value = {"code": base.get("status_code"), "message": base.get("status_msg")}
     error = error_of(value)
-    message = _validation(value.get("detail")) or error.message
+    message = error.message
     inner = value.get("error")
     if isinstance(inner, Mapping):
         prompt, limit = inner.get("n_prompt_tokens"), inner.get("n_ctx")
@@ -185,20 +185,6 @@ def _read(value: Any) -> UpstreamError:
             # llama.cpp has its counts in members beside the message.
             message += f" ({prompt:d} tokens > {limit:d} maximum)"
     return replace(error, message=message)
-
-
-def _validation(detail: object) -> str:
-    """FastAPI's messages about members of the request, as one text."""
-    if not isinstance(detail, list):
-        return ""
-    lines = []
-    for fault in detail:
-        if isinstance(fault, Mapping) and isinstance(fault.get("msg"), str):
-            place = fault.get("loc")
-            steps = place if isinstance(place, list) else []
-            where = ".".join(str(step) for step in steps if isinstance(step, str | int))
-            lines.append(f"{where}: {fault['msg']}" if where else fault["msg"])
-    return "; ".join(lines)
 
 
 def _page(status: int, body: bytes) -> str:
