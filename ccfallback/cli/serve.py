@@ -49,6 +49,7 @@ def serve(
 
     session = session_of(ctx)
     printer = LogPrinter(session.console.with_own_buffer())
+    session.warn_of_missing_config()
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
     # A program that reads our output looks for the address first, so events wait for it.

@@ -40,6 +40,7 @@ class Session:
     console: Console
     environ: Mapping[str, str]
     located: Paths | None = None
+    _warned: bool = False
 
     def locate(self, config: Path | None, state: Path | None, log: Path | None) -> None:
         """Decide where the files are."""
@@ -67,7 +68,14 @@ class Session:
 
     def config(self) -> "Config":
         """The current configuration."""
+        self.warn_of_missing_config()
         return self.config_file.load()
+
+    def warn_of_missing_config(self) -> None:
+        """Say once that the file that --config names does not exist, which may be a typo."""
+        if "--config" in self.console.files and not self._warned and not self.paths.config.exists():
+            self._warned = True
+            self.console.say(f"{self.paths.config} does not exist: the defaults apply")
 
     def edit(self, change: "Callable[[Document], T]") -> T:
         """Change the configuration. Nothing is written if the result would not load."""

@@ -215,3 +215,15 @@ def test_validate_says_what_serve_will_say(
         ran = ccf(*command)
         assert ran.code == 1
         assert said in ran.err
+
+
+def test_a_named_file_that_does_not_exist_is_told_of_once(ccf: Run, tmp_path: Path) -> None:
+    named = tmp_path / "typo.toml"
+    for command in (
+        ("providers", "list"),
+        ("providers", "add", "a", "--base-url", "http://a.test"),
+    ):
+        ran = ccf("--config", str(named), *command)
+        assert ran.code == 0
+        assert ran.err.count(f"{named} does not exist: the defaults apply") == 1
+    assert "does not exist" not in ccf("--config", str(named), "providers", "list").err
