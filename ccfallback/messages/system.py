@@ -5,6 +5,7 @@ effort that they set is set for the whole request, and the tools that they add o
 added or removed at once.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -29,20 +30,39 @@ BILLING_MARK: Final = "x-anthropic-billing-header:"
 """How the client's attribution line begins; other providers refuse it."""
 
 
+_BILLING_LINE: Final = re.compile(rf"(?:\A\s*|^[ \t]*){BILLING_MARK}.*(?:\n+|\Z)", re.MULTILINE)
+
+
 def without_billing(body: Body) -> Body:
-    """The body without the attribution line in its system prompt."""
+    """The body without the attribution line in its system prompt.
+
+    Only the line goes. A relay may have joined it with the rest of the prompt in one block.
+    """
     system = body.get("system")
     if isinstance(system, list):
-        kept = [
-            block for block in system if not string(block, "text").lstrip().startswith(BILLING_MARK)
-        ]
-        if len(kept) == len(system):
+        kept = []
+        for block in system:
+            text = string(block, "text")
+            rest = _without_line(text)
+            if rest is text:
+                kept.append(block)
+            elif rest.strip():
+                kept.append({**block, "text": rest})
+        if kept == system:
             return body
         return body.with_members(system=kept) if kept else body.without("system")
-    if isinstance(system, str) and system.startswith(BILLING_MARK):
-        rest = system.partition("\n")[2].lstrip("\n")
-        return body.with_members(system=rest) if rest else body.without("system")
-    return body
+    rest = _without_line(system) if isinstance(system, str) else system
+    if rest is system:
+        return body
+    return body.with_members(system=rest) if rest else body.without("system")
+
+
+def _without_line(text: str) -> str:
+    """A text without the attribution line; the very same text if it has none."""
+    if BILLING_MARK not in text:
+        return text
+    rest = _BILLING_LINE.sub("", text)
+    return text if rest == text else rest
 
 
 def count_system_messages(body: Body) -> int:

@@ -46,6 +46,9 @@ LONGEST_DESCRIPTION: Final = 1024
 BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
 """Any character that a name or an id may not contain."""
 
+_SERVER: Final = re.compile(
+    r"(?:web_search|web_fetch|code_execution|tool_search_tool|advisor|mcp_toolset)(?:_|$)"
+)
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]*")
 _NAMESPACE: Final = re.compile(r"^(?:functions|default_api|tools)[.:]\s*")
 """What some models write before the name of every tool."""
@@ -73,6 +76,20 @@ def available_note(name: object) -> str:
 def is_custom(tool: object) -> bool:
     """Whether the client runs a tool itself; Anthropic's own tools have another type."""
     return isinstance(tool, dict) and kind_of(tool) in ("", "custom")
+
+
+def is_server_tool(tool: object) -> bool:
+    """Whether Anthropic runs a tool itself; no other provider can offer it."""
+    return _SERVER.match(kind_of(tool)) is not None
+
+
+def only_server_tools(body: Body) -> list[Mapping[str, Any]]:
+    """The tools of a request that asks for nothing but tools that Anthropic runs.
+
+    Claude Code makes such a request for every web search.
+    """
+    tools = objects_in(body.get("tools"))
+    return list(tools) if tools and all(map(is_server_tool, tools)) else []
 
 
 def tool_changes(body: Body) -> Iterator[Mapping[str, Any]]:

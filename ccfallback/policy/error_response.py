@@ -5,8 +5,15 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
 
+import msgspec
+
 from ccfallback.messages import errors as envelope
+from ccfallback.messages.assemble import to_events
+from ccfallback.messages.body import Body
 from ccfallback.messages.prompt_length import prompt_too_long
+from ccfallback.messages.tokens import estimate
+from ccfallback.messages.tools import alphanumerics, only_server_tools
+from ccfallback.messages.turns import string
 from ccfallback.policy.outcome import NEEDS_A_PERSON, OWN_NETWORK, Outcome, is_prompt_too_long
 
 SOON: Final = 60.0
@@ -34,6 +41,7 @@ class ErrorResponse:
     body: bytes
     kind: str
     message: str
+    is_stream: bool = False
 
 
 def no_fallback_response(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
@@ -85,6 +93,45 @@ def exhausted_response(
         model=model,
         attempts=attempts,
     )
+
+
+def search_unavailable(body: Body, request_id: str) -> ErrorResponse:
+    """The answer to a request for nothing but server tools that no provider left can run.
+
+    It is an answer whose tool result is an error. Claude Code reports that at once, and its model
+    knows that there was no search.
+    """
+    tool = next(iter(only_server_tools(body)), {})
+    name = string(tool, "name") or "web_search"
+    kind = next((kind for kind in _RESULT_KINDS if name.startswith(kind)), "web_search")
+    tool_id = "srvtoolu_" + alphanumerics(request_id, 24)
+    error = {"type": f"{kind}_tool_result_error", "error_code": "unavailable"}
+    message = msgspec.json.encode(
+        {
+            "id": "msg_" + alphanumerics(request_id, 24),
+            "type": "message",
+            "role": "assistant",
+            "model": body.model,
+            "content": [
+                {"type": "server_tool_use", "id": tool_id, "name": name, "input": {}},
+                {"type": f"{kind}_tool_result", "tool_use_id": tool_id, "content": error},
+            ],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": estimate(body), "output_tokens": 0},
+        }
+    )
+    return ErrorResponse(
+        200,
+        (),
+        to_events(message) if body.stream else message,
+        "search_unavailable",
+        f"no provider left can run {name}",
+        is_stream=body.stream,
+    )
+
+
+_RESULT_KINDS: Final = ("web_search", "web_fetch", "code_execution")
 
 
 def _is_hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:

@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 JSON: Final = (b"content-type", b"application/json")
+EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}

@@ -6,12 +6,19 @@ from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
 from ccfallback.http1 import CONNECTION_KEY
 from ccfallback.messages.body import Body, NotAnObject
-from ccfallback.policy.error_response import ErrorResponse, exhausted_response, no_fallback_response
+from ccfallback.messages.tools import only_server_tools
+from ccfallback.policy.error_response import (
+    ErrorResponse,
+    exhausted_response,
+    no_fallback_response,
+    search_unavailable,
+)
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.attempts import Attempts
 from ccfallback.server.client import (
+    EVENTS,
     JSON,
     BadEncoding,
     Client,
@@ -182,7 +189,8 @@ class MessagesRequest:
     async def _finish(self, answer: AttemptResult | ErrorResponse, send: Send) -> None:
         """Send a whole answer, or the end of a stream; drop a stream that is torn."""
         if isinstance(answer, ErrorResponse):
-            headers = [JSON, *answer.headers, self._attempts_header()]
+            media_type = EVENTS if answer.is_stream else JSON
+            headers = [media_type, *answer.headers, self._attempts_header()]
             await send_whole(send, answer.status, headers, answer.body)
             told = {name.decode(): value.decode() for name, value in answer.headers}
             self._log_end(None, answer.status, error=answer.kind, message=answer.message, told=told)
@@ -236,6 +244,8 @@ class MessagesRequest:
         )
         if error.status == 502 and primary is not None and primary.status == 404:
             return primary
+        if error.status == 502 and only_server_tools(self._body):
+            return search_unavailable(self._body, self._context.id)
         return error
 
     def _cooldowns(self) -> dict[str, float]:

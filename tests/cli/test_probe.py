@@ -40,7 +40,7 @@ def test_a_provider_is_asked_for_one_token_as_the_server_asks(upstream: Start) -
     (request,) = server.received
     assert request.header("x-api-key") == KEY
     assert request.json["model"] == "big"
-    assert request.json["max_tokens"] == 1
+    assert request.json["max_tokens"] == 16
 
 
 def test_the_openai_format_is_translated(upstream: Start) -> None:

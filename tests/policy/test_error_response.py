@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccfallback.messages.assemble import to_message
+from ccfallback.messages.body import Body
 from ccfallback.policy.error_response import (
     ErrorResponse,
     Failure,
     exhausted_response,
     no_fallback_response,
+    search_unavailable,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
@@ -166,3 +169,31 @@ def test_retry_after_is_never_so_long_that_the_client_gives_up(
     assert len(headers) <= 1
     if b"retry-after" in headers:
         assert 1 <= int(headers[b"retry-after"]) <= 60
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+RUN = {"type": "code_execution_20250825", "name": "code_execution"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "result"),
+    [
+        (SEARCH, "web_search_tool_result"),
+        ({"type": "web_fetch_20250910", "name": "web_fetch"}, "web_fetch_tool_result"),
+        (RUN, "code_execution_tool_result"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_search_that_no_provider_can_make_is_a_result_that_says_it(
+    tool: dict[str, Any], result: str, stream: bool
+) -> None:
+    members = {"model": "m", "stream": stream, "tools": [tool], "messages": []}
+    answer = search_unavailable(Body.parse(msgspec.json.encode(members)), "ccr-1")
+    assert (answer.status, answer.is_stream) == (200, stream)
+    raw = to_message(answer.body) if stream else answer.body
+    message = msgspec.json.decode(raw)
+    call, found = message["content"]
+    assert (call["type"], call["name"]) == ("server_tool_use", tool["name"])
+    assert (found["type"], found["tool_use_id"]) == (result, call["id"])
+    assert found["content"] == {"type": f"{result}_error", "error_code": "unavailable"}
+    assert message["stop_reason"] == "end_turn"

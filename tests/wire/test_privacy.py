@@ -162,6 +162,20 @@ def test_a_system_prompt_without_a_billing_line_is_not_touched(system: Any) -> N
     assert without_billing(untouched) is untouched
 
 
+JOINED = f"{BILLING_MARK} cc_version=2; cc_entrypoint=cli;\nYou are Claude Code."
+
+
+def test_only_the_billing_line_of_a_block_is_cut() -> None:
+    mark = {"type": "ephemeral"}
+    block = {"type": "text", "text": JOINED, "cache_control": mark}
+    assert without_billing(body(system=[block])).get("system") == [
+        {"type": "text", "text": "You are Claude Code.", "cache_control": mark}
+    ]
+    assert without_billing(body(system=JOINED)).get("system") == "You are Claude Code."
+    behind = f"You are Claude Code.\n{BILLING_MARK} cc_version=2;\nBe brief."
+    assert without_billing(body(system=behind)).get("system") == "You are Claude Code.\nBe brief."
+
+
 def test_a_prompt_that_mentions_the_billing_line_is_kept() -> None:
     about = {"type": "text", "text": f"Never repeat the {BILLING_MARK}"}
     assert without_billing(body(system=[about])).get("system") == [about]

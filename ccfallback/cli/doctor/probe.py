@@ -232,7 +232,8 @@ def _find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> Headers
 
 def _question(model: str) -> Body:
     messages = [{"role": "user", "content": "Hi"}]
-    body = {"model": model, "max_tokens": 1, "stream": True, "messages": messages}
+    # GPT-5 refuses a limit of one token.
+    body = {"model": model, "max_tokens": 16, "stream": True, "messages": messages}
     return Body.parse(msgspec.json.encode(body))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import decode_json
 from ccfallback.messages.thinking import envelope_of
 from ccfallback.messages.tools import NO_RESULT, ToolNames, available_note
 from ccfallback.messages.turns import blocks_of, kind_of, last_index, objects_in, reminder
@@ -143,6 +144,10 @@ def _compaction(block: Block, quirks: Quirks) -> list[Part]:
     return [text_part(f"Summary of earlier conversation: {summary}")] if summary else []
 
 
+def _upload(block: Block, quirks: Quirks) -> list[Part]:
+    return [text_part(f"[file omitted: {not_blank(block.get('file_id')) or 'unnamed'}]")]
+
+
 _PARTS: Final[Mapping[str, Callable[[Block, Quirks], list[Part]]]] = {
     "text": _text,
     "image": _image,
@@ -150,6 +155,7 @@ _PARTS: Final[Mapping[str, Callable[[Block, Quirks], list[Part]]]] = {
     "search_result": _search_result,
     "tool_reference": _tool_reference,
     "compaction": _compaction,
+    "container_upload": _upload,
 }
 """How each type of block is written."""
 
@@ -311,6 +317,8 @@ def server_tool_words(block: Block) -> str:
     content = block.get("content")
     items = [content] if isinstance(content, dict) else blocks_of(content)
     lines = [line for item in items for line in _result_lines(item)]
+    if block.get("is_error") is True:
+        lines.insert(0, "Error:")
     return "\n".join([f"[{kind.removesuffix('_tool_result')} result]", *lines])
 
 
@@ -326,12 +334,24 @@ def _result_lines(item: Block) -> list[str]:
     """What can be read in one result: a page found, a text, the output of a program."""
     title, url = not_blank(item.get("title")), not_blank(item.get("url"))
     found = [f"- {title} ({url})" if title and url else f"- {title or url}"] if title or url else []
-    readable = ("text", "stdout", "stderr", "error_code")
-    return found + [text for key in readable if (text := not_blank(item.get(key)))]
+    readable = ("text", "stdout", "stderr", "error_code", "content")
+    found += [text for key in readable if (text := not_blank(item.get(key)))]
+    page = item.get("content")
+    if isinstance(page, dict):
+        # The page of a fetch is a document.
+        found += filter(None, (not_blank(page.get("title")), not_blank(_source(page).get("data"))))
+    references = objects_in(item.get("tool_references"))
+    found += [available_note(each.get("tool_name")) for each in references]
+    if item.get("return_code"):
+        found.append(f"return code {item['return_code']}")
+    return found
 
 
 def _arguments(value: object) -> str:
     """A call's input as the other format has it: JSON in a string."""
+    if isinstance(value, str):
+        # Some clients keep the input as text.
+        value = decode_json(value.encode(errors="replace"))
     return msgspec.json.encode(value).decode() if isinstance(value, dict) else "{}"
 
 
@@ -471,7 +491,7 @@ class _Writer:
     def _result_text(self, block: Block, source: str, attachments: _Attachments) -> str:
         """The text of a result, with words for its attachments."""
         lines: list[str] = []
-        for part in parts_of(blocks_of(block.get("content")), self._quirks):
+        for part in parts_of(_result_blocks(block.get("content")), self._quirks):
             if is_text(part):
                 lines.append(part["text"])
             elif self._quirks.user_after_tool:
@@ -482,6 +502,14 @@ class _Writer:
         if block.get("is_error") is True and not text.lower().startswith("error"):
             return f"Error: {text}"
         return text
+
+
+def _result_blocks(content: object) -> list[Any]:
+    """The blocks of a result; an object of another kind is shown as JSON."""
+    if isinstance(content, dict):
+        known = kind_of(content) in _PARTS
+        content = [content] if known else msgspec.json.encode(content).decode()
+    return blocks_of(content)
 
 
 def _append_words(message: Message, parts: list[Part]) -> None:

@@ -152,7 +152,8 @@ def _response_format(schema: dict[str, Any] | None, quirks: Quirks) -> dict[str,
     if quirks.response_format == "json_object":
         return {"response_format": {"type": "json_object"}}
     wanted: dict[str, Any] = {"name": "output", "schema": schema}
-    if quirks.strict_schema and tools.is_strict(schema):
+    is_object = schema.get("type") == "object" and "anyOf" not in schema
+    if quirks.strict_schema and is_object and tools.is_strict(schema):
         wanted["strict"] = True
     return {"response_format": {"type": "json_schema", "json_schema": wanted}}
 

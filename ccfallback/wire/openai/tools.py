@@ -16,14 +16,17 @@ from ccfallback.messages.json_schema import (
     resolve_reference,
     subschemas,
 )
-from ccfallback.messages.tools import ToolNames, alphanumerics, tools_after_changes
+from ccfallback.messages.tools import (
+    ToolNames,
+    alphanumerics,
+    is_server_tool,
+    only_server_tools,
+    tools_after_changes,
+)
 from ccfallback.messages.turns import blocks_of, kind_of, objects_in, string
 
 Tool = Mapping[str, Any]
 
-_SERVER: Final = re.compile(
-    r"(?:web_search|web_fetch|code_execution|tool_search_tool|advisor|mcp_toolset)(?:_|$)"
-)
 _CHOICES: Final[Mapping[str, str]] = {"auto": "auto", "any": "required", "none": "none"}
 
 _MAX_ID: Final = 40
@@ -38,6 +41,9 @@ def client_tools(body: Body) -> list[Tool]:
         if string(tool, "name").strip() and _is_custom(tool):
             tools.setdefault(tool["name"], tool)
     unloaded = {name for name, tool in tools.items() if tool.get("defer_loading") is True}
+    if any(kind_of(tool).startswith("tool_search_tool") for tool in objects_in(body.get("tools"))):
+        # Only Anthropic can search in them.
+        unloaded = set()
     if unloaded:
         unloaded -= {string(body.get("tool_choice"), "name"), *_used_names(body)}
     return [tool for name, tool in tools.items() if name not in unloaded]
@@ -72,15 +78,21 @@ def choice_members(
 
 def forces_server_tool(body: Body, tools: list[Tool]) -> bool:
     """Whether the answer must be a call of a tool that only Anthropic runs."""
+    if only_server_tools(body) and kind_of(body.get("tool_choice")) != "none":
+        # A web search would be answered from memory, and the client would take it for a result.
+        return True
     choice = body.get("tool_choice")
     if not isinstance(choice, dict):
         return False
-    server_tools = [tool for tool in objects_in(body.get("tools")) if _is_server(tool)]
+    server_tools = [tool for tool in objects_in(body.get("tools")) if is_server_tool(tool)]
     if choice.get("type") == "any":
         return bool(server_tools) and not tools
     name = string(choice, "name")
-    return choice.get("type") == "tool" and any(
-        string(tool, "name") == name for tool in server_tools
+    # The same holds for a tool whose schema only Anthropic's models know.
+    return (
+        choice.get("type") == "tool"
+        and any(string(tool, "name") == name for tool in objects_in(body.get("tools")))
+        and all(tool["name"] != name for tool in tools)
     )
 
 
@@ -107,12 +119,8 @@ def _function(tool: Tool, names: ToolNames, dialect: str) -> dict[str, Any]:
 def _is_custom(tool: Tool) -> bool:
     """Whether the client runs a tool; a type that we do not know may be a custom tool too."""
     return tool.get("type") in (None, "custom") or (
-        isinstance(tool.get("input_schema"), dict) and not _is_server(tool)
+        isinstance(tool.get("input_schema"), dict) and not is_server_tool(tool)
     )
-
-
-def _is_server(tool: Tool) -> bool:
-    return _SERVER.match(kind_of(tool)) is not None
 
 
 def _used_names(body: Body) -> Iterator[str]:
@@ -132,6 +140,14 @@ def _used_names(body: Body) -> Iterator[str]:
 
 _UNREAD: Final = frozenset({"$schema", "$id", "$comment"})
 """Keywords that no provider reads and some refuse."""
+
+_NOT_STRICT: Final = frozenset(
+    {
+        *("oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas", "dependentRequired"),
+        *("patternProperties", "propertyNames", "unevaluatedProperties", "prefixItems", "contains"),
+    }
+)
+"""Keywords that OpenAI refuses in a strict schema."""
 
 _TYPED: Final = frozenset({"type", "anyOf", "oneOf", "allOf", "$ref"})
 """Keywords that tell the type of a value."""
@@ -165,6 +181,8 @@ def is_strict(schema: object) -> bool:
         return all(is_strict(item) for item in schema)
     if not isinstance(schema, dict):
         return True
+    if _NOT_STRICT & schema.keys() or ("$ref" in schema and schema.keys() - {"$ref", "$defs"}):
+        return False
     properties = schema.get("properties")
     if isinstance(properties, dict) or schema.get("type") == "object":
         names = set(properties) if isinstance(properties, dict) else set()

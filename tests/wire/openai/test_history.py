@@ -437,3 +437,28 @@ def test_a_server_tool_becomes_text(block: Any, expected: str) -> None:
 def test_a_server_tool_is_never_a_call() -> None:
     block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}
     assert brief(told(assistant(block, call("t"))))[0] == ("assistant", '[web_search "q"]', ["t"])
+
+
+def test_what_a_server_tool_found_stays_readable() -> None:
+    page = {"type": "document", "title": "T", "source": {"type": "text", "data": "the page"}}
+    fetched = {"type": "web_fetch_result", "url": "https://x.y", "content": page}
+    ran = {"type": "code_execution_result", "stdout": "", "return_code": 3, "content": "a file"}
+    found = {"tool_references": [{"type": "tool_reference", "tool_name": "Read"}]}
+    for kind, content, words in (
+        ("web_fetch_tool_result", fetched, "the page"),
+        ("code_execution_tool_result", ran, "a file\nreturn code 3"),
+        ("tool_search_tool_result", found, "Tool Read is available."),
+    ):
+        assert words in server_tool_words({"type": kind, "content": content})
+    failed = {"type": "mcp_tool_result", "is_error": True, "content": [text("x")]}
+    assert server_tool_words(failed).endswith("Error:\nx")
+
+
+def test_inputs_and_results_of_another_shape_are_read() -> None:
+    use = {"type": "tool_use", "id": "a", "name": "A", "input": '{"x":1}'}
+    answer = {"type": "tool_result", "tool_use_id": "a", "content": {"ok": True}}
+    upload = {"type": "container_upload", "file_id": "file_1"}
+    messages = told(assistant(use), user(answer, upload))
+    assert messages[0]["tool_calls"][0]["function"]["arguments"] == '{"x":1}'
+    assert messages[1]["content"] == '{"ok":true}'
+    assert messages[2]["content"] == "[file omitted: file_1]"

@@ -12,6 +12,7 @@ from ccfallback.wire.openai.tools import for_gemini, is_strict, parameters, prov
 from .asked import asked, assistant, call, result, system, tool, user
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+BASH = {"type": "bash_20250124", "name": "bash"}
 PLACEHOLDER = tool("DeferredToolPlaceholder", defer_loading=True)
 SLEEPING = tool("X", defer_loading=True)
 
@@ -48,7 +49,7 @@ def test_only_the_clients_own_tools_are_sent() -> None:
 def test_the_type_of_a_tool_decides_whether_it_is_sent(
     members: dict[str, Any], comes: bool
 ) -> None:
-    assert sent(tool("X", **members)) == (["X"] if comes else [])
+    assert sent(tool("Read"), tool("X", **members)) == (["Read", "X"] if comes else ["Read"])
 
 
 def test_of_two_tools_with_one_name_the_first_counts() -> None:
@@ -168,6 +169,11 @@ def test_a_provider_that_knows_no_forced_choice_gets_auto(choice: Any) -> None:
         ([SEARCH], {"type": "any"}),
         ([SEARCH], {"type": "tool", "name": "web_search"}),
         ([tool("Read"), SEARCH], {"type": "tool", "name": "web_search"}),
+        # Claude Code's web search: there is nothing else that could be called.
+        ([SEARCH], {"type": "auto"}),
+        ([SEARCH], None),
+        # A tool with a schema of Anthropic's own.
+        ([tool("Read"), BASH], {"type": "tool", "name": "bash"}),
     ],
 )
 def test_a_forced_server_tool_is_unconvertible(tools: Any, choice: Any) -> None:
@@ -176,7 +182,14 @@ def test_a_forced_server_tool_is_unconvertible(tools: Any, choice: Any) -> None:
 
 
 def test_a_server_tool_that_is_not_forced_is_dropped() -> None:
-    assert sent(SEARCH, tool_choice={"type": "auto"}) == []
+    assert sent(tool("Read"), SEARCH, tool_choice={"type": "auto"}) == ["Read"]
+    assert sent(SEARCH, tool_choice={"type": "none"}) == []
+
+
+def test_tools_that_anthropics_own_search_would_find_are_all_sent() -> None:
+    search = {"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"}
+    assert sent(tool("A", defer_loading=True), tool("B")) == ["B"]
+    assert sent(search, tool("A", defer_loading=True), tool("B")) == ["A", "B"]
 
 
 EMPTY = {"type": "object", "properties": {}}
@@ -261,6 +274,18 @@ CLOSED = {"additionalProperties": False}
         ({**CLOSED, "properties": {"a": {"items": EMPTY}}, "required": ["a"]}, False),
         ({"anyOf": [TEXT, EMPTY]}, False),
         ({**CLOSED, "properties": {"a": TEXT}, "required": 3}, False),
+        ({**CLOSED, "properties": {"a": {"oneOf": [TEXT]}}, "required": ["a"]}, False),
+        ({**CLOSED, "properties": {"a": {"allOf": [TEXT]}}, "required": ["a"]}, False),
+        ({**CLOSED, "properties": {"a": {"not": TEXT}}, "required": ["a"]}, False),
+        ({**CLOSED, "properties": {"a": {"$ref": "#/$defs/D"}}, "required": ["a"]}, True),
+        (
+            {
+                **CLOSED,
+                "properties": {"a": {"$ref": "#/$defs/D", "description": "x"}},
+                "required": ["a"],
+            },
+            False,
+        ),
     ],
 )
 def test_schemas_that_fit_strict(schema: Any, strict: bool) -> None:
