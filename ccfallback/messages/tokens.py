@@ -3,6 +3,8 @@
 The estimate errs a little on the high side: if it is too low, the client overflows the context.
 """
 
+import re
+from base64 import b64decode
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
@@ -19,13 +21,31 @@ BYTES_A_TOKEN: Final = 3.1
 TOOL_BYTES_A_TOKEN: Final = 2.8
 TOOLS_AT_ALL: Final = 350
 """Tokens of the instructions that come with tools, whatever their number."""
+NEWER_TOOLS_AT_ALL: Final = 550
+"""The same for models from 4.5 on."""
+FORMAT_AT_ALL: Final = 200
+"""Tokens of the instructions that come with a schema for the answer."""
+NEWER_DENSITY: Final = 3.1 / 2.65
+"""Models from 4.7 on have more tokens for the same text."""
 PER_MESSAGE: Final = 4
 LONGEST_EDGE: Final = 2576
 """Pixels to which the newest models scale an image down."""
 LARGEST_IMAGE: Final = 4784
 IMAGE: Final = 1600
 """Tokens of an image of unknown size."""
-DOCUMENT_BYTES_A_TOKEN: Final = 50
+PAGE: Final = 1600
+"""Tokens of a page of a PDF, without its text."""
+UNKNOWN_DOCUMENT: Final = 2000
+"""Tokens of a PDF whose pages cannot be counted."""
+LETTERS_A_TOKEN: Final = 3.3
+"""Letters and white space of a text; digits and punctuation have more tokens."""
+PUNCTUATION_TOKENS: Final = 0.65
+DIGIT_TOKENS: Final = 0.5
+
+_MODEL: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+_PAGE: Final = re.compile(rb"/Type\s*/Page(?!s)")
+_DIGITS: Final = b"0123456789"
+_PUNCTUATION: Final = b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 _ENCODED: Final = frozenset({"signature", "data", "encrypted_content", "cache_control"})
 """Members that the model does not read as text."""
@@ -69,15 +89,27 @@ _USAGE_KEYS: Final = (
 
 def estimate(body: Body) -> int:
     """About how many tokens the prompt in a Messages body has; at least 1."""
+    version = _version(body.model)
     total = _content(body.get("system"))
     tools = body.get("tools")
     if isinstance(tools, list) and tools:
-        total += TOOLS_AT_ALL + len(msgspec.json.encode(tools)) / TOOL_BYTES_A_TOKEN
+        total += len(msgspec.json.encode(tools)) / TOOL_BYTES_A_TOKEN
+        total += NEWER_TOOLS_AT_ALL if version >= (4, 5) else TOOLS_AT_ALL
+    config = body.get("output_config")
+    schema = config.get("format") if isinstance(config, dict) else None
+    if isinstance(schema := schema or body.get("output_format"), dict):
+        total += FORMAT_AT_ALL + len(msgspec.json.encode(schema)) / TOOL_BYTES_A_TOKEN
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else []:
         if isinstance(message, dict):
             total += PER_MESSAGE + _content(message.get("content"))
-    return max(1, round(total))
+    return max(1, round(total * (NEWER_DENSITY if version >= (4, 7) else 1.0)))
+
+
+def _version(model: str) -> tuple[int, int]:
+    """The version of a Claude model; zero if the name does not give one."""
+    found = _MODEL.search(model)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
 def _content(value: Any) -> float:
@@ -93,18 +125,30 @@ def _content(value: Any) -> float:
             case {"type": "image", **block}:
                 total += _image(block.get("source"))
             case {"type": "document", "source": {"type": "base64", **source}}:
-                total += len(str(source.get("data"))) / DOCUMENT_BYTES_A_TOKEN
+                total += _pages(source.get("data"))
+            case {"type": "document", "source": {"type": "url" | "file"}}:
+                total += UNKNOWN_DOCUMENT
             case {"type": "document", **block}:
                 if isinstance(inner := block.get("source"), dict):
                     waiting += [inner.get("data"), inner.get("content")]
             case {"type": "tool_use" | "server_tool_use", **block}:
                 arguments = msgspec.json.encode(block.get("input"))
-                total += _text(str(block.get("name"))) + len(arguments) / BYTES_A_TOKEN
+                total += _text(str(block.get("name"))) + _text(arguments.decode())
             case dict(block):
                 waiting.extend(item for key, item in block.items() if key not in _ENCODED)
             case _:
                 pass
     return total
+
+
+def _pages(data: Any) -> float:
+    """The tokens of a PDF: each page is an image, and its text comes on top."""
+    try:
+        raw = b64decode(data) if isinstance(data, str) else b""
+    except ValueError:
+        raw = b""
+    pages = len(_PAGE.findall(raw))
+    return pages * PAGE if pages else UNKNOWN_DOCUMENT
 
 
 def _image(source: Any) -> float:
@@ -122,7 +166,16 @@ def _text(text: str) -> float:
     """The tokens of a text: by bytes if it is ASCII; other scripts have more tokens a byte."""
     size = len(text.encode("utf-8", "replace"))
     if size == len(text):
-        return size / BYTES_A_TOKEN
+        raw = text.encode()
+        others = raw.translate(None, _DIGITS)
+        digits = size - len(others)
+        letters = len(others.translate(None, _PUNCTUATION))
+        dense = (
+            letters / LETTERS_A_TOKEN
+            + (len(others) - letters) * PUNCTUATION_TOKENS
+            + digits * DIGIT_TOKENS
+        )
+        return max(size / BYTES_A_TOKEN, dense)
     latin = sum(1 for letter in text if letter < "\x80")
     ideographs = sum(1 for letter in text if letter >= "\u2e80")
     other = size - latin - sum(len(c.encode("utf-8", "replace")) for c in text if c >= "\u2e80")

@@ -54,6 +54,21 @@ def both(
     return start
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_search_is_not_answered_from_memory(both: Start, stream: bool) -> None:
+    proxy, _, fallback = both(scripted_openai.reply("From memory."))
+    tool = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+    ask = {**ASK, "tools": [tool], "tool_choice": {"type": "auto"}, "stream": stream}
+    response = httpx.post(f"{proxy.url}/v1/messages", json=ask, trust_env=False)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(
+        "text/event-stream" if stream else "application/json"
+    )
+    assert "web_search_tool_result_error" in response.text
+    assert '"error_code":"unavailable"' in response.text
+    assert fallback.received == []
+
+
 def plain(message: anthropic.types.Message) -> list[dict[str, Any]]:
     """The content as it was scripted, signatures aside."""
     blocks = [block.model_dump(exclude_none=True) for block in message.content]
