@@ -30,6 +30,18 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+@lru_cache(maxsize=512)
+def is_local(url: str) -> bool:
+    """Whether a URL leads to this machine or to a private address, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host):
+        return True
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's loopback interface."""
     host = host.strip("[]").removesuffix(".").lower()

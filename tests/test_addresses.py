@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.addresses import address, is_loopback
+from ccfallback.addresses import address, is_local, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,17 @@ def test_names_that_are_not_the_loopback_interface(host: str) -> None:
 )
 def test_addresses_are_compared_by_host_and_port(url: str, expected: tuple[str, int]) -> None:
     assert address(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://localhost:11434", True),
+        ("http://192.168.1.5/v1", True),
+        ("http://[fd00::1]:80", True),
+        ("https://api.anthropic.com", False),
+        ("http://8.8.8.8", False),
+    ],
+)
+def test_a_local_url_leads_to_this_machine_or_a_private_address(url: str, local: bool) -> None:
+    assert is_local(url) is local

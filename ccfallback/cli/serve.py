@@ -113,7 +113,9 @@ def _announce(session: Session, proxy: "Proxy", url: str) -> None:
     """Print the address, the chain, and how to point Claude Code here."""
     console, config = session.console, proxy.services.live.current
     names = ", ".join(provider.name for provider in config.active) or "no provider is enabled"
-    console.say(f"ccfallback {__version__} listens on {url}; the chain: {names}")
+    where = proxy.everywhere
+    place = f"{where} (all interfaces); here: {url}" if where else url
+    console.say(f"ccfallback {__version__} listens on {place}; the chain: {names}")
     if not config.has_fallback:
         console.say("no fallback yet: `ccfallback providers add` adds one, without a restart")
     console.say("to send Claude Code here, in its shell:")

@@ -11,7 +11,7 @@ from random import random
 from time import monotonic
 from typing import Any, Final, assert_never
 
-from ccfallback.addresses import address, host_of
+from ccfallback.addresses import address, host_of, is_local
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
@@ -41,6 +41,12 @@ SHARE_OF_THE_TIME: Final = 0.6
 
 MOST_OF_THE_TIME: Final = 0.6
 """If the client leaves after this much of a provider's time, the provider was too slow."""
+
+DEFAULT_FIRST_BYTE: Final = Timeouts().first_byte
+
+PATIENT_FIRST_BYTE: Final = 280.0
+"""The default where waiting costs nothing: on a loopback or private address, where a model may read
+a long prompt slowly, and at the last candidate. Claude Code waits 300 s."""
 
 
 class CannotSend(Exception):
@@ -260,6 +266,10 @@ class Attempts:
         of that time, so that another one can still answer.
         """
         own = provider.timeouts
+        if own.first_byte == DEFAULT_FIRST_BYTE and (
+            is_local(provider.base_url) or self._is_last(provider)
+        ):
+            own = replace(own, first_byte=PATIENT_FIRST_BYTE)
         if self.wait is not None:
             return Timeouts(
                 connect=min(own.connect, self.wait),
@@ -296,6 +306,13 @@ class Attempts:
             f"{step.provider.name} was too slow: the client has left",
         )
         return step.provider, outcome
+
+    def _is_last(self, provider: Provider) -> bool:
+        """Whether every other enabled provider was tried for this request."""
+        tried = {result.provider.name for result in self.results}
+        return all(
+            each.name in tried or each.name == provider.name for each in self.context.config.active
+        )
 
     def _log_attempt(self, step: Try) -> None:
         name = step.provider.name

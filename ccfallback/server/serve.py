@@ -116,6 +116,8 @@ class Proxy:
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
         self.url = ""
+        self.everywhere = ""
+        """The bound address, if that is every interface."""
 
     def bind(self, host: str | None = None, port: int | None = None) -> str:
         """Bind the address and return it as a URL; connections queue from now on.
@@ -134,6 +136,8 @@ class Proxy:
         own = "loopback" if is_loopback(bound[0]) or bound[0] in ("0.0.0.0", "::") else bound[0]
         self.services.listener = Address(own, bound[1])
         self.url = f"http://{shown}:{bound[1]}"
+        if bound[0] in ("0.0.0.0", "::"):
+            self.everywhere = f"{'[::]' if bound[0] == '::' else bound[0]}:{bound[1]}"
         return self.url
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:

@@ -68,3 +68,21 @@ def test_the_address_is_the_first_thing_on_stdout(paths: Paths, configure: Confi
             process.kill()
     assert first.startswith("export ANTHROPIC_BASE_URL=http://127.0.0.1:")
     assert os.name == "nt" or b"can be opened by" in rest
+
+
+def test_a_server_on_all_interfaces_says_so(paths: Paths, configure: Configure) -> None:
+    configure('[server]\nhost = "0.0.0.0"\n[[tokens]]\ntoken = "an-access-token-of-length"\n')
+    with subprocess.Popen(
+        [sys.executable, "-m", "ccfallback", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().strip().partition("=")[2]
+            process.terminate()
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    port = url.rpartition(":")[2]
+    assert f"listens on 0.0.0.0:{port} (all interfaces); here: {url};" in said.decode()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -451,3 +451,27 @@ def test_only_claude_codes_stops_are_held_back(
     ran = run(events(begun, *EVENTS[2:]), stream=True, headers=headers)
     assert ran.chosen is not None
     assert ran.chosen.body == (begun.replace(stop, b"") if held else begun)
+
+
+@pytest.mark.parametrize(
+    ("url", "others", "seconds"),
+    [
+        ("https://a.test", 1, 30.0),
+        ("https://a.test", 0, 280.0),
+        ("http://127.0.0.1:1", 1, 280.0),
+        ("http://10.0.0.1", 1, 280.0),
+    ],
+)
+def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
+    url: str, others: int, seconds: float
+) -> None:
+    own = Provider(name="a", base_url=url)
+    more = tuple(Provider(name=f"b{n}", base_url="https://b.test") for n in range(others))
+    config = Config(primary=replace(Config().primary, disabled=True), providers=(own, *more))
+    attempts = object.__new__(Attempts)
+    attempts.context = Context("x", config, [], frozenset())
+    attempts.results = []
+    attempts.wait = attempts._share = None
+    assert attempts.timeouts(own).first_byte == seconds
+    hasty = replace(own, timeouts=Timeouts(first_byte=5.0))
+    assert attempts.timeouts(hasty).first_byte == 5.0
