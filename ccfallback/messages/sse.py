@@ -8,13 +8,19 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """An event longer than this is not one."""
 
 BOM: Final = b"\xef\xbb\xbf"
 
 _END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n|\r\n\r(?!\n)|\n\r(?!\n)")
 """A line end followed by an empty line, whatever mixture of the three line ends."""
+
+
+_DATA: Final = re.compile(rb"^data(?:: ?([^\n]*))?$", re.MULTILINE)
+"""A line of data. An event may have a million lines: in Python, splitting them takes seconds."""
+
+_NAMED_ERROR: Final = re.compile(rb"^event: ?error$", re.MULTILINE)
 
 
 class EventTooLong(ValueError):
@@ -24,7 +30,8 @@ class EventTooLong(ValueError):
 class EventSplitter:
     """Cuts a stream into events. `feed` any bytes; `rest` is what no event end has followed."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = MAX_EVENT_BYTES if limit is None else limit
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -58,9 +65,9 @@ class EventSplitter:
         tail = self._parts[-1][-3:] if self._parts else b""
         self._parts.append(chunk)
         self._size += len(chunk)
-        if self._size > MAX_EVENT_BYTES:
-            raise EventTooLong
         if _END.search(tail + chunk) is None:
+            if self._size > self._limit:
+                raise EventTooLong
             return []
         buffer = b"".join(self._parts)
         events: list[bytes] = []
@@ -73,6 +80,8 @@ class EventSplitter:
             events.append(buffer[start:end])
             start = end
         rest = buffer[start:]
+        if max(map(len, [*events, rest])) > self._limit:
+            raise EventTooLong
         self._parts = [rest] if rest else []
         self._size = len(rest)
         return events
@@ -87,8 +96,16 @@ def data_of(event: bytes) -> bytes:
     """The data of an event, its lines joined; empty for comments and the like."""
     if event.startswith(BOM):
         event = event[len(BOM) :]
-    lines = [value for name, value in fields_of(event) if name == b"data"]
-    return b"\n".join(lines)
+    return b"\n".join(_DATA.findall(_with_plain_ends(event)))
+
+
+def is_named_error(event: bytes) -> bool:
+    """Whether the event's own name is `error`."""
+    return _NAMED_ERROR.search(_with_plain_ends(event)) is not None
+
+
+def _with_plain_ends(event: bytes) -> bytes:
+    return event.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in event else event
 
 
 def fields_of(event: bytes) -> Iterator[tuple[bytes, bytes]]:

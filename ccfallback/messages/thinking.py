@@ -9,7 +9,7 @@ the same way, because a genuine block is valid only after the very history that 
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any, Final
 
 import msgspec
@@ -203,3 +203,8 @@ def _is_foreign_block(block: _Block, is_foreign: IsForeign) -> bool:
     if block.type == "thinking":
         return is_foreign(block.signature)
     return block.type == "redacted_thinking" and is_foreign(block.data)
+
+
+def signature_digest(signature: str) -> str:
+    """What is kept of a signature, which may be long: enough to recognize it."""
+    return blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

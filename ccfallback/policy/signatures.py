@@ -7,8 +7,9 @@ request, because signed thinking is bound to what precedes it. Only hashes of si
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from typing import Final
+
+from ccfallback.messages.thinking import signature_digest
 
 MOST: Final = 8192
 """The number of signatures remembered: the latest."""
@@ -27,12 +28,11 @@ class SignatureOrigins:
         self.changed = False
         """Whether there is something to save."""
 
-    def remember(self, signatures: Iterable[str], provider: str, *, primary: bool) -> None:
-        """Remember that a provider made these signatures."""
+    def remember(self, digests: Iterable[str], provider: str, *, primary: bool) -> None:
+        """Remember that a provider made the signatures with these digests."""
         if primary:
             self._primary = provider
-        for signature in signatures:
-            digest = _digest(signature)
+        for digest in digests:
             if not primary and digest not in self._signers:
                 self.changed = True
             self._put(digest, provider)
@@ -42,7 +42,7 @@ class SignatureOrigins:
 
     def signer(self, signature: str) -> str | None:
         """The provider that made a signature, if it is known."""
-        return self._signers.get(_digest(signature))
+        return self._signers.get(signature_digest(signature))
 
     def knows_others_than(self, provider: str) -> bool:
         """Whether another provider has signed anything; if not, no lookup is needed."""
@@ -65,7 +65,3 @@ class SignatureOrigins:
             self._counts[before] -= 1
         self._signers[digest] = provider
         self._counts[provider] += 1
-
-
-def _digest(signature: str) -> str:
-    return blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

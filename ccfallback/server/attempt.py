@@ -5,6 +5,7 @@ its commit point, or with a fault. So another provider may still be tried.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -76,8 +77,8 @@ class AttemptResult:
     timeout_seconds: float | None = None
     sent: bool = True
     """Whether an upstream request was made at all."""
-    signatures: list[str] = field(default_factory=list)
-    """Signatures of thinking in the answer."""
+    signatures: deque[str] = field(default_factory=deque)
+    """Digests of the signatures of thinking in the answer."""
 
     @property
     def usage(self) -> Usage | None:

@@ -5,6 +5,7 @@ event that is not JSON all look like an answer from outside.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -16,9 +17,11 @@ from ccfallback.config.model import Provider
 from ccfallback.messages import reset_hints
 from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
-from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, fields_of
+from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, is_named_error
+from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
-from ccfallback.wire.filters import MARKED, EventFilter, Mark, filtered
+from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
+from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
     Refusal,
     StreamTranslator,
@@ -32,43 +35,78 @@ MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
 
 
+_NONE: Final = msgspec.Raw(b"")
+
+
 class _Delta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
-    signature: Any = None
+    signature: msgspec.Raw = _NONE
 
 
-class _Block(msgspec.Struct):
-    type: Any = None
-    signature: Any = None
-    data: Any = None
+class _Block(msgspec.Struct, gc=False):
+    type: str | None = None
+    signature: msgspec.Raw = _NONE
+    data: msgspec.Raw = _NONE
+    input: msgspec.Raw = _NONE
 
     @property
-    def signed(self) -> Any:
-        """The signature of a block of thinking."""
-        return {"thinking": self.signature, "redacted_thinking": self.data}.get(str(self.type))
+    def signed(self) -> str:
+        """The signature of a block of thinking; empty if it has none."""
+        if self.type == "thinking":
+            return _text(self.signature)
+        return _text(self.data) if self.type == "redacted_thinking" else ""
 
 
-class _Start(msgspec.Struct):
-    usage: Any = None
+class _Start(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = _NONE
 
 
 class _Event(msgspec.Struct, gc=False):
-    """The members of an event that matter here; the rest only has to be JSON."""
+    """The members of an event that matter here; the rest only has to be JSON.
+
+    Members whose size the upstream chooses stay as they are: decoding them costs memory and time.
+    """
 
     type: str = ""
-    index: Any = None
+    index: int | None = None
     message: _Start | None = None
     delta: _Delta | None = None
     content_block: _Block | None = None
-    usage: Any = None
-    error: Any = None
+    usage: msgspec.Raw = _NONE
+    error: msgspec.Raw = _NONE
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     type: str = "message"
-    usage: Any = None
-    error: Any = None
+    usage: msgspec.Raw = _NONE
+    error: msgspec.Raw = _NONE
+
+
+MAX_USAGE: Final = 64 * 1024
+"""A longer usage object is not read."""
+
+MAX_DECODED: Final = 1024 * 1024
+"""Longer JSON of an unknown shape is not decoded, as it could be millions of objects."""
+
+MAX_SIGNATURES: Final = 512
+"""How many of an answer's signatures are remembered: the last."""
+
+_FALSE: Final = frozenset({b"", b"null", b"false", b"{}", b"[]", b'""', b"0"})
+
+
+def _is_set(raw: msgspec.Raw) -> bool:
+    return len(raw) > 5 or bytes(raw) not in _FALSE
+
+
+def _text(raw: msgspec.Raw) -> str:
+    text = bytes(raw)
+    value = decode_json(text) if text.startswith(b'"') else None
+    return value if isinstance(value, str) else ""
+
+
+def _object(raw: msgspec.Raw) -> object:
+    return decode_json(bytes(raw)) if 0 < len(raw) <= MAX_USAGE else None
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
@@ -96,9 +134,14 @@ class AnthropicStream:
     Apart from its filters' changes, each event passes byte for byte.
     """
 
-    def __init__(self, filters: Sequence[EventFilter] = ()) -> None:
+    def __init__(
+        self, filters: Sequence[EventFilter] = (), completion: Completion | None = None
+    ) -> None:
         self._splitter = EventSplitter()
-        self._filters = filters
+        self._completion = completion
+        self._filters = filters if completion is None else (completion, *filters)
+        self._needs_start = completion is not None
+        """Whether an event of content would come before the start of the message."""
         self._marks: list[Mark] = []
         self._ending = False
         """Whether a `message_delta` has come."""
@@ -107,8 +150,8 @@ class AnthropicStream:
         self.complete = False
         self.finished = False
         self.error: UpstreamError | None = None
-        self.usage = Usage()
-        self.signatures: list[str] = []
+        self.usage = Usage() if completion is None else completion.usage
+        self.signatures: deque[str] = deque(maxlen=MAX_SIGNATURES)
 
     @property
     def stopped(self) -> bool:
@@ -141,28 +184,46 @@ class AnthropicStream:
         return self._filtered(events[: self._read_all(events, self._read_any)])
 
     def _filtered(self, events: list[bytes]) -> bytes:
-        return filtered(events, self._marks, self._filters, complete=self.complete)
+        try:
+            return filtered(events, self._marks, self._filters, complete=self.complete)
+        except TooMuchHeld:
+            self.error = UpstreamError("api_error", "an answer without an end")
+            return b""
 
     def _read_all(self, events: list[bytes], read: Callable[[bytes], _Event | None]) -> int:
         """Read events and mark those for the filters; how many of them pass."""
         self._marks.clear()
         for place, raw in enumerate(events):
             event = read(raw)
-            if event is _DELTA:
+            if event is _DELTA and not self._needs_start:
                 self.heard = self.started = True
+                if self._completion is not None:
+                    self._note_delta(place, raw)
                 continue
             if event is None:
                 return place
             self._note(event)
+            if self.error is not None:
+                return place
             if self._filters and event.type in MARKED:
                 index = event.index
-                if index is None or isinstance(index, int):
-                    block = event.content_block
-                    kind = None if block is None else block.type
-                    self._marks.append(Mark(place, event.type, index, kind))
+                block = event.content_block
+                kind = None if block is None else block.type
+                self._marks.append(Mark(place, event.type, index, kind))
+                if self._completion is not None and block is not None:
+                    self._completion.note_block(index, block.input)
             if self.finished:
                 return place + 1
         return len(events)
+
+    def _note_delta(self, place: int, raw: bytes) -> None:
+        completion = self._completion
+        assert completion is not None
+        completion.written += max(1, len(raw) - DELTA_BYTES)
+        if completion.inputs and b'"input_json_delta"' in raw:
+            index = _EVENT.decode(data_of(raw)).index
+            if completion.note_input(index):
+                self._marks.append(Mark(place, "content_block_delta", index))
 
     def _read_any(self, event: bytes) -> _Event | None:
         """Read an event with its end, whatever its line ends are."""
@@ -179,7 +240,7 @@ class AnthropicStream:
             named_error = event.startswith(_NAMED_ERROR)
         else:
             data = data_of(event)
-            named_error = (b"event", b"error") in fields_of(event)
+            named_error = is_named_error(event)
             if not data:
                 return _COMMENT
         try:
@@ -189,7 +250,7 @@ class AnthropicStream:
             if repaired is None and not named_error:
                 return self._read_unknown(data)
             decoded = repaired or _UNKNOWN
-        if named_error or decoded.error or decoded.type == "error":
+        if named_error or _is_set(decoded.error) or decoded.type == "error":
             self.error = read_error(data)
             return None
         delta = decoded.delta
@@ -201,19 +262,22 @@ class AnthropicStream:
         if event is _COMMENT:
             return
         self.heard = True
-        if event.type in _CONTENT:
+        if event.type in _CONTENT or event is _DELTA:
+            if self._needs_start:
+                self.error = UpstreamError("api_error", "content before the start of the message")
+                return
             self.started = True
             if event.content_block is not None or (event.delta and event.delta.signature):
                 self._note_signature(event)
         elif event.type == "message_delta":
             self._ending = True
-            if event.usage is not None:
-                self.usage.take(event.usage)
+            self.usage.take(_object(event.usage))
             if event.delta is not None and event.delta.stop_reason is not None:
                 self.complete = True
         elif event.type == "message_start":
+            self._needs_start = False
             if event.message is not None:
-                self.usage.take(event.message.usage)
+                self.usage.take(_object(event.message.usage))
         elif event.type == "message_stop":
             self.finished = True
             # Some third parties send the event for the stop reason, but no reason in it.
@@ -221,13 +285,13 @@ class AnthropicStream:
 
     def _note_signature(self, event: _Event) -> None:
         if event.delta is not None and event.delta.signature:
-            signature = event.delta.signature
+            signature = _text(event.delta.signature)
         elif event.content_block is not None:
             signature = event.content_block.signed
         else:
             return
-        if isinstance(signature, str) and signature:
-            self.signatures.append(signature)
+        if signature:
+            self.signatures.append(signature_digest(signature))
 
     def _read_unknown(self, data: bytes) -> _Event | None:
         """Read an event of another shape than Anthropic's: any JSON passes, except errors."""
@@ -236,6 +300,8 @@ class AnthropicStream:
             self.finished = True
             return None
         try:
+            if len(data) > MAX_DECODED:
+                raise ValueError
             value = msgspec.json.decode(data)
         except UNREADABLE:
             self.error = UpstreamError("api_error", "an event that is not JSON")
@@ -258,6 +324,8 @@ def _decode_repaired(data: bytes) -> _Event | None:
 
 
 def _not_a_message(raw: bytes) -> UpstreamError:
+    if len(raw) > MAX_DECODED:
+        return UpstreamError("", "the answer is not a message")
     try:
         value = msgspec.json.decode(raw)
     except UNREADABLE:
@@ -309,7 +377,7 @@ class MessagesFormat(WireFormat):
         self, client_body: Body, provider: Provider, filters: Sequence[EventFilter] = ()
     ) -> StreamTranslator:
         """A checker of the stream, which passes its events unchanged."""
-        return AnthropicStream(filters)
+        return AnthropicStream(filters, None if provider.primary else Completion(client_body))
 
     def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a message."""
@@ -317,12 +385,15 @@ class MessagesFormat(WireFormat):
             message = _MESSAGE.decode(raw)
         except UNREADABLE:
             return Whole(raw, error=_not_a_message(raw))
-        if message.error or message.type == "error":
+        if _is_set(message.error) or message.type != "message":
             return Whole(raw, error=_not_a_message(raw))
         whole = Whole(raw)
-        whole.usage.take(message.usage)
+        whole.usage.take(_object(message.usage))
         signed = (block.signed for block in message.content)
-        whole.signatures = [each for each in signed if isinstance(each, str) and each]
+        digests = (signature_digest(signature) for signature in signed if signature)
+        whole.signatures = deque(digests, MAX_SIGNATURES)
+        if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
+            whole.body = complete_message(raw, client_body, whole.usage)
         return whole
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:

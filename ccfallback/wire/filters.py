@@ -14,7 +14,13 @@ from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
 from ccfallback.messages.sse import data_of, event
 
 MARKED: Final = frozenset(
-    {"content_block_start", "content_block_stop", "message_delta", "message_stop"}
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    }
 )
 """The types of the events that filters see."""
 
@@ -35,11 +41,19 @@ class Mark:
     """The type of the block that it starts."""
 
 
+MAX_HELD: Final = 4 * 1024 * 1024
+"""How many bytes of an answer a filter may hold back."""
+
+
+class TooMuchHeld(ValueError):
+    """An answer would have to be held back for more than `MAX_HELD` bytes."""
+
+
 class EventFilter(Protocol):
     """Changes some of a stream's events."""
 
     def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
-        """Change the marked `events` in place: to other bytes, or to none.
+        """Change the marked `events` in place: to other bytes, or to none. Raises `TooMuchHeld`.
 
         `complete` says that the answer's stop reason has arrived, perhaps in these events.
         """
@@ -68,7 +82,7 @@ class ToolRenamer:
                 events[mark.place] = self._renamed(events[mark.place])
 
     def _renamed(self, raw: bytes) -> bytes:
-        value = _decoded(data_of(raw))
+        value = decoded(data_of(raw))
         block = value["content_block"]
         renamed = _renamed_block(block, self._names)
         if renamed is block:
@@ -92,7 +106,8 @@ class BlockStopHolder:
     def __init__(self) -> None:
         self._calls: set[int | None] = set()
         """The blocks that are tool calls."""
-        self._held: dict[int | None, bytes] = {}
+        self._held: dict[int | None, list[bytes]] = {}
+        self._size = 0
 
     def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
         """Hold or release ends of blocks; see `EventFilter`."""
@@ -112,7 +127,10 @@ class BlockStopHolder:
                     else:
                         self._calls.discard(index)
                 case "content_block_stop" if index not in self._calls:
-                    self._held[index] = self._held.get(index, b"") + events[place]
+                    self._held.setdefault(index, []).append(events[place])
+                    self._size += len(events[place])
+                    if self._size > MAX_HELD:
+                        raise TooMuchHeld
                     events[place] = b""
                 case "content_block_stop" | "message_delta":
                     events[place] = self._release() + events[place]
@@ -120,14 +138,15 @@ class BlockStopHolder:
                     pass
 
     def _release(self) -> bytes:
-        held = b"".join(self._held.values())
+        held = b"".join(part for parts in self._held.values() for part in parts)
         self._held.clear()
+        self._size = 0
         return held
 
 
 def rename_tools(message: bytes, names: Names) -> bytes:
     """A whole message in which tools are called by the client's names."""
-    value = _decoded(message) if b'"tool_use"' in message else None
+    value = decoded(message) if b'"tool_use"' in message else None
     if not isinstance(value, dict) or not isinstance(value.get("content"), list):
         return message
     content = value["content"]
@@ -146,7 +165,7 @@ def _renamed_block(block: Any, names: Names) -> Any:
     return block if client_name is None else {**block, "name": client_name}
 
 
-def _decoded(raw: bytes) -> Any:
+def decoded(raw: bytes) -> Any:
     """The JSON value of some bytes; `None` if they are not JSON."""
     for spelling in (raw, replace_lone_surrogates(raw)):
         try:

@@ -9,6 +9,7 @@ The server prepares each attempt in the same way, whatever the format:
 
 import re
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -44,8 +45,8 @@ class StreamTranslator(Protocol):
     error: UpstreamError | None
     """The error that the stream reported, or what is wrong with the stream itself."""
     usage: Usage
-    signatures: list[str]
-    """Signatures of the thinking that has come out, as the provider made them."""
+    signatures: deque[str]
+    """Digests of the last signatures of the thinking that has come out."""
 
     @property
     def stopped(self) -> bool:
@@ -67,7 +68,7 @@ class Whole:
     error: UpstreamError | None = None
     """Why it is not an answer; `None` if it is one."""
     usage: Usage = field(default_factory=Usage)
-    signatures: list[str] = field(default_factory=list)
+    signatures: deque[str] = field(default_factory=deque)
 
 
 class Unconvertible(Exception):

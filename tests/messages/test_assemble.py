@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.messages.assemble import to_events, to_message
+from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.wire.anthropic import AnthropicStream
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -192,3 +192,68 @@ def test_a_message_without_usage_or_stop_reason_is_streamed_with_defaults() -> N
     assert message["stop_reason"] == "end_turn"
     assert message["usage"] == {"input_tokens": 0, "output_tokens": 0}
     assert message["type"] == "message"
+
+
+def test_each_delta_belongs_to_the_block_of_its_index() -> None:
+    def start(index: int) -> dict[str, Any]:
+        block = {"type": "text", "text": ""}
+        return {"type": "content_block_start", "index": index, "content_block": block}
+
+    def delta(index: int, text: str) -> dict[str, Any]:
+        piece = {"type": "text_delta", "text": text}
+        return {"type": "content_block_delta", "index": index, "delta": piece}
+
+    message = folded(START, start(0), start(1), delta(0, "A"), delta(1, "B"), delta(0, "a"))
+    assert [each["text"] for each in message["content"]] == ["Aa", "B"]
+    with pytest.raises(NotAMessage):
+        folded(START, start(0), delta(7, "lost"))
+
+
+def test_what_is_special_about_an_answer_survives_both_ways() -> None:
+    message: dict[str, Any] = {
+        "id": "i",
+        "type": "message",
+        "role": "assistant",
+        "model": "small",
+        "content": [
+            {"type": "compaction", "content": "so far", "encrypted_content": "c2VjcmV0"},
+            {"type": "fallback", "from": {"model": "big"}, "to": {"model": "small"}},
+            {"type": "text", "text": "x"},
+        ],
+        "stop_reason": "refusal",
+        "stop_sequence": None,
+        "stop_details": {"type": "refusal", "category": None},
+        "context_management": {"applied_edits": []},
+        "input_transformations": [],
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    }
+    events = to_events(msgspec.json.encode(message))
+    assert msgspec.json.decode(to_message(events)) == message
+    end = events[events.index(b"event: message_delta") :]
+    assert all(word in end for word in (b"stop_details", b"context_management"))
+
+
+def test_the_model_of_a_message_is_the_one_that_answered() -> None:
+    switch = {"type": "fallback", "from": {"model": "big"}, "to": {"model": "small"}}
+    message = folded(
+        {"type": "message_start", "message": {"model": "big"}},
+        {"type": "content_block_start", "index": 0, "content_block": switch},
+    )
+    assert message["model"] == "small"
+
+
+def test_pieces_of_a_compaction_are_joined() -> None:
+    deltas: list[dict[str, Any]] = [
+        {"type": "compaction_delta", "content": "so "},
+        {"type": "compaction_delta", "content": "far", "encrypted_content": "c2VjcmV0"},
+        {"type": "compaction_delta", "content": None},
+    ]
+    message = folded(START, *block("compaction", *deltas, content=None))
+    assert message["content"] == [
+        {"type": "compaction", "content": "so far", "encrypted_content": "c2VjcmV0"}
+    ]
+
+
+def test_a_stream_without_a_start_is_not_a_message() -> None:
+    with pytest.raises(NotAMessage):
+        folded(*block("text", {"type": "text_delta", "text": "x"}, text=""))

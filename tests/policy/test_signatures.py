@@ -2,6 +2,7 @@
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
+from ccfallback.messages.thinking import signature_digest
 from ccfallback.policy.signatures import MOST, MOST_SAVED, SignatureOrigins
 from ccfallback.wire.privacy import without_foreign_thinking
 
@@ -22,9 +23,9 @@ RAW = (
 def origins() -> SignatureOrigins:
     """What this machine has seen."""
     found = SignatureOrigins()
-    found.remember(["by-the-primary"], "anthropic-primary", primary=True)
-    found.remember(["by-one"], "one", primary=False)
-    found.remember(["hidden-by-two"], "two", primary=False)
+    found.remember(map(signature_digest, ["by-the-primary"]), "anthropic-primary", primary=True)
+    found.remember(map(signature_digest, ["by-one"]), "one", primary=False)
+    found.remember(map(signature_digest, ["hidden-by-two"]), "two", primary=False)
     return found
 
 
@@ -69,9 +70,15 @@ def test_the_signatures_of_fallbacks_survive_a_restart() -> None:
     assert "by-one" not in str(saved)
 
 
+def digests(count: int) -> list[str]:
+    return [signature_digest(str(number)) for number in range(count)]
+
+
 def test_it_stays_bounded() -> None:
     found = SignatureOrigins()
-    found.remember((str(number) for number in range(MOST + 100)), "one", primary=False)
+    found.remember(
+        (signature_digest(str(number)) for number in range(MOST + 100)), "one", primary=False
+    )
     assert found.signer("0") is None
     assert found.signer(str(MOST + 99)) == "one"
     assert len(found.to_save()) == MOST_SAVED
@@ -80,14 +87,16 @@ def test_it_stays_bounded() -> None:
 def test_it_knows_whether_another_provider_has_signed() -> None:
     found = SignatureOrigins()
     assert not found.knows_others_than("anthropic-primary")
-    found.remember(["a", "b"], "anthropic-primary", primary=True)
+    found.remember(map(signature_digest, ["a", "b"]), "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")
     assert found.knows_others_than("one")
-    found.remember(["b"], "one", primary=False)
+    found.remember(map(signature_digest, ["b"]), "one", primary=False)
     assert found.knows_others_than("anthropic-primary")
-    found.remember(["b"], "anthropic-primary", primary=True)
+    found.remember(map(signature_digest, ["b"]), "anthropic-primary", primary=True)
     assert not found.knows_others_than("anthropic-primary")
     found.load({"00": "two"})
     assert found.knows_others_than("anthropic-primary")
-    found.remember((str(number) for number in range(MOST)), "anthropic-primary", primary=True)
+    found.remember(
+        (signature_digest(str(number)) for number in range(MOST)), "anthropic-primary", primary=True
+    )
     assert not found.knows_others_than("anthropic-primary")

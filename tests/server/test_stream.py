@@ -179,7 +179,8 @@ def test_a_cut_before_the_commit_point_raises(error: Exception) -> None:
 
 
 def test_an_answer_without_an_end_is_broken() -> None:
-    stream = event_stream(START, *[b":" + bytes(MAX_WHOLE // 2)] * 3, whole=True)
+    comment = b":" + bytes(MAX_WHOLE // 8) + b"\n\n"
+    stream = event_stream(START, *[comment] * 9, whole=True)
     with pytest.raises(BrokenResponse, match="without an end"):
         asyncio.run(stream.begin())
 

@@ -1,5 +1,6 @@
 """Anthropic's own format: good streams pass unchanged, and nothing bad passes."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -284,9 +285,11 @@ WHOLE = {"type": "message", "content": [{"type": "text", "text": "é"}], "usage"
 
 def test_a_whole_answer_keeps_its_bytes() -> None:
     raw = b' { "content" : [ ] , "stop_reason":"end_turn" } '
-    whole = ANTHROPIC.whole(raw, ASKED, PROVIDER)
-    assert whole.body is raw
-    assert whole.error is None
+    counted = raw.replace(b"}", b',"usage":{"input_tokens":1,"output_tokens":1}}')
+    for body, provider in ((raw, replace(PROVIDER, primary=True)), (counted, PROVIDER)):
+        whole = ANTHROPIC.whole(body, ASKED, provider)
+        assert whole.body is body
+        assert whole.error is None
 
 
 def test_the_usage_of_a_whole_answer() -> None:

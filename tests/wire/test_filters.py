@@ -135,13 +135,18 @@ def test_both_formats_hold_their_stops_and_add_up_to_the_same_message(name: str)
     assert stream.signatures == inner.signatures
 
 
+START = sse.event("message_start", b'{"type":"message_start","message":{}}')
+
+
 def message(raw: bytes) -> list[dict[str, Any]]:
     """The blocks as a client puts them together, each by its number."""
     by_number = sorted(
         (event for event in split(raw) if b'"index"' in event),
         key=lambda event: msgspec.json.decode(data_of(event))["index"],
     )
-    blocks: list[dict[str, Any]] = msgspec.json.decode(to_message(b"".join(by_number)))["content"]
+    blocks: list[dict[str, Any]] = msgspec.json.decode(to_message(b"".join([START, *by_number])))[
+        "content"
+    ]
     return blocks
 
 
@@ -252,3 +257,13 @@ def test_odd_events_pass_the_renaming() -> None:
     translator = ANTHROPIC.stream(ASKED, PROVIDER, [ToolRenamer(NAMES)])
     for odd in (b'data: ["tool_use"]\n\n', b'data: {"content_block":"tool_use"}\n\n'):
         assert translator.feed(odd) == odd
+
+
+def test_stops_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.wire.filters.MAX_HELD", 1000)
+    stream = AnthropicStream([BlockStopHolder()])
+    stream.feed(ev("content_block_start", index=0, content_block={"type": "text"}))
+    for _ in range(10):
+        stream.feed(ev("content_block_stop", index=0, padding="x" * 100))
+    assert stream.error is not None
+    assert stream.feed(ev("message_delta", delta={"stop_reason": "end_turn"})) == b""

@@ -7,6 +7,7 @@ nothing. A missing end is never made up.
 A whole completion goes through the same reducer, as a single delta.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -261,7 +262,7 @@ class OpenAIStream(Reducer):
         super().__init__(client_body, filters, think_tags=think_tags)
         self.heard = False
         self.started = False
-        self.signatures: list[str] = []
+        self.signatures: deque[str] = deque()
         self._splitter = LineSplitter()
         self._data: list[bytes] = []
         """The lines of an event whose data is not JSON line by line."""

@@ -1,0 +1,157 @@
+"""What some third parties do not send in Anthropic's format, although clients rely on it.
+
+Claude Code compacts a conversation by the token counts of its answers, and some clients read the
+input of a call only from its deltas. The primary's answers never need this.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.messages.body import UNREADABLE, Body, decode_json
+from ccfallback.messages.sse import data_of, event
+from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
+from ccfallback.wire.filters import Mark
+
+DELTA_BYTES: Final = 120
+"""About how many bytes of an event with a delta are not text."""
+
+_EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Completion:
+    """Adds missing token counts and deltas to a stream; an `EventFilter`."""
+
+    def __init__(self, client_body: Body) -> None:
+        self.usage = Usage()
+        """The counts of the answer, with estimates for what the upstream does not count."""
+        self.written = 0
+        """About how many bytes the model has written."""
+        self.inputs: set[int | None] = set()
+        """The open blocks whose input came whole in their start."""
+        self._client_body = client_body
+        self._texts: dict[int | None, bytes] = {}
+        self._prompt: int | None = None
+
+    def note_block(self, index: int | None, value: bytes) -> None:
+        """Take notice of a block that starts, with its input."""
+        if bytes(value).strip() in _EMPTY_INPUTS:
+            self.inputs.discard(index)
+        else:
+            self.inputs.add(index)
+
+    def note_input(self, index: int | None) -> bool:
+        """Take notice of a piece of a block's input; whether it is the first of such a block."""
+        if index not in self.inputs:
+            return False
+        self.inputs.discard(index)
+        return True
+
+    def edit(self, events: list[bytes], marks: Sequence[Mark], *, complete: bool) -> None:
+        """Complete the events; see `EventFilter`."""
+        for mark in marks:
+            place, index = mark.place, mark.index
+            match mark.type:
+                case "message_start":
+                    events[place] = self._complete_start(events[place])
+                case "content_block_start":
+                    events[place] = self._take_input(events[place], index)
+                case "content_block_delta":
+                    # The input comes in pieces as well.
+                    self._texts.pop(index, None)
+                case "content_block_stop" if index in self._texts:
+                    self.inputs.discard(index)
+                    events[place] = _input_delta(index, self._texts.pop(index)) + events[place]
+                case "message_delta":
+                    events[place] = self._complete_end(events[place])
+                case _:
+                    pass
+
+    def _complete_start(self, raw: bytes) -> bytes:
+        value = decode_json(data_of(raw))
+        message = value.get("message") if isinstance(value, dict) else None
+        if not isinstance(message, dict):
+            return raw
+        usage = _usage_in(message)
+        if _prompt_of(usage):
+            return raw
+        self._prompt = self.usage.input_tokens = estimate(self._client_body)
+        counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
+        return _encoded({**value, "message": {**message, "usage": counts}})
+
+    def _complete_end(self, raw: bytes) -> bytes:
+        value = decode_json(data_of(raw))
+        if not isinstance(value, dict):
+            return raw
+        usage = _usage_in(value)
+        counts = dict(usage)
+        if self._prompt is not None and not _prompt_of(usage) and "input_tokens" in usage:
+            counts["input_tokens"] = self._prompt
+        if not usage.get("output_tokens") and self.written:
+            counts["output_tokens"] = _tokens(self.written)
+        self.usage.take(counts)
+        return raw if counts == usage else _encoded({**value, "usage": counts})
+
+    def _take_input(self, raw: bytes, index: int | None) -> bytes:
+        """Take the input out of the start of a call, for the delta that has to bring it."""
+        self._texts.pop(index, None)
+        try:
+            value = _MEMBERS.decode(data_of(raw))
+            block = _MEMBERS.decode(value["content_block"])
+            text = bytes(block.get("input", b"")).strip()
+            if text in _EMPTY_INPUTS:
+                return raw
+            if text.startswith(b'"'):
+                # The input as text.
+                text = msgspec.json.decode(text, type=str).encode()
+            if not isinstance(decode_json(text), dict):
+                return raw
+            block["input"] = msgspec.Raw(b"{}")
+            value["content_block"] = msgspec.Raw(msgspec.json.encode(block))
+            self._texts[index] = text
+            return event("content_block_start", msgspec.json.encode(value))
+        except (KeyError, *UNREADABLE):
+            return raw
+
+
+def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
+    """A whole message with estimates for the token counts that it lacks; `usage` gets them too."""
+    value = decode_json(raw)
+    if not isinstance(value, dict):
+        return raw
+    counts = dict(_usage_in(value))
+    if not usage.prompt_tokens:
+        counts["input_tokens"] = usage.input_tokens = estimate(client_body)
+    if not usage.output_tokens and value.get("content"):
+        written = len(msgspec.json.encode(value["content"]))
+        counts["output_tokens"] = usage.output_tokens = _tokens(written)
+    counts.setdefault("output_tokens", 0)
+    head = {"type": "message", "role": "assistant"}
+    return msgspec.json.encode({**head, **value, "usage": counts})
+
+
+def _input_delta(index: int | None, text: bytes) -> bytes:
+    delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
+    value = {"type": "content_block_delta", "index": index, "delta": delta}
+    return event("content_block_delta", msgspec.json.encode(value))
+
+
+def _encoded(value: dict[str, Any]) -> bytes:
+    return event(value["type"], msgspec.json.encode(value))
+
+
+def _usage_in(value: dict[str, Any]) -> dict[str, Any]:
+    usage = value.get("usage")
+    return usage if isinstance(usage, dict) else {}
+
+
+def _prompt_of(usage: dict[str, Any]) -> int:
+    counts = Usage()
+    counts.take(usage)
+    return counts.prompt_tokens or 0
+
+
+def _tokens(written: int) -> int:
+    return max(1, round(written / BYTES_A_TOKEN))

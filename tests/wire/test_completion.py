@@ -1,0 +1,169 @@
+"""What the client gets if a third party does not send all of Anthropic's format."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.config.model import Provider
+from ccfallback.messages.assemble import to_message
+from ccfallback.messages.body import Body
+from ccfallback.messages.sse import event
+from ccfallback.wire.anthropic import ANTHROPIC
+
+FALLBACK = Provider(name="b", base_url="https://h.test")
+PRIMARY = Provider(name="a", base_url="https://h.test", primary=True)
+BODY = Body.parse(
+    msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "word " * 100}]})
+)
+INPUT = {"path": "a", "n": [1.50, {}]}
+
+
+def ev(kind: str, **members: Any) -> bytes:
+    return event(kind, msgspec.json.encode({"type": kind, **members}))
+
+
+def start(**usage: Any) -> bytes:
+    message = {"id": "i", "type": "message", "role": "assistant", "content": []}
+    return ev("message_start", message={**message, "usage": usage} if usage else message)
+
+
+def call(index: int, value: Any, *pieces: str) -> bytes:
+    block = {"type": "tool_use", "id": f"t{index}", "name": "Read", "input": value}
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return b"".join(
+        [
+            ev("content_block_start", index=index, content_block=block),
+            *(ev("content_block_delta", index=index, delta=delta) for delta in deltas),
+            ev("content_block_stop", index=index),
+        ]
+    )
+
+
+def text(index: int, words: str) -> bytes:
+    delta = {"type": "text_delta", "text": words}
+    return (
+        ev("content_block_start", index=index, content_block={"type": "text", "text": ""})
+        + ev("content_block_delta", index=index, delta=delta)
+        + ev("content_block_stop", index=index)
+    )
+
+
+def end(**usage: Any) -> bytes:
+    delta = {"stop_reason": "end_turn"}
+    members = {"delta": delta, "usage": usage} if usage else {"delta": delta}
+    return ev("message_delta", **members) + ev("message_stop")
+
+
+def passed(raw: bytes, size: int = 1 << 20, provider: Provider = FALLBACK) -> bytes:
+    stream = ANTHROPIC.stream(BODY, provider)
+    chunks = [raw[i : i + size] for i in range(0, len(raw), size)]
+    out = b"".join(stream.feed(chunk) for chunk in chunks) + stream.finish()
+    assert stream.error is None
+    return out
+
+
+def message(raw: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(to_message(raw))
+    return found
+
+
+@pytest.mark.parametrize("content", [text(0, "hi"), call(0, {}), ev("content_block_stop", index=0)])
+def test_content_before_the_start_of_the_message_is_broken(content: bytes) -> None:
+    stream = ANTHROPIC.stream(BODY, FALLBACK)
+    assert stream.feed(ev("ping") + content) == ev("ping")
+    assert stream.error is not None
+    assert not stream.started
+    assert passed(content + end(output_tokens=1), provider=PRIMARY)
+
+
+def test_a_whole_answer_passes_byte_for_byte() -> None:
+    raw = start(input_tokens=9) + text(0, "hi") + call(1, {}, '{"a":', "1}") + end(output_tokens=7)
+    assert passed(raw) == raw
+    cached = start(input_tokens=0, cache_read_input_tokens=5) + text(0, "hi") + end(output_tokens=7)
+    assert passed(cached) == cached
+
+
+@pytest.mark.parametrize("first", [{}, {"input_tokens": 0, "output_tokens": 0}])
+@pytest.mark.parametrize(
+    "last", [{}, {"output_tokens": 0}, {"input_tokens": 0, "output_tokens": 0}]
+)
+@given(size=st.integers(1, 400))
+def test_missing_and_zero_counts_are_estimated(
+    first: dict[str, int], last: dict[str, int], size: int
+) -> None:
+    raw = start(**first) + text(0, "word " * 60) + end(**last)
+    usage = message(passed(raw, size))["usage"]
+    assert 100 < usage["input_tokens"] < 300
+    assert 60 < usage["output_tokens"] < 200
+
+
+def test_counts_that_come_at_the_end_replace_the_estimate() -> None:
+    raw = start(input_tokens=0) + text(0, "hi") + end(input_tokens=5, output_tokens=7)
+    stream = ANTHROPIC.stream(BODY, FALLBACK)
+    usage = message(stream.feed(raw))["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (5, 7)
+    assert (stream.usage.input_tokens, stream.usage.output_tokens) == (5, 7)
+
+
+def test_the_primarys_counts_stay_as_they_are() -> None:
+    raw = start() + text(0, "hi") + call(1, INPUT) + end()
+    assert passed(raw, provider=PRIMARY) == raw
+
+
+@pytest.mark.parametrize("value", [INPUT, msgspec.json.encode(INPUT).decode()])
+@given(size=st.integers(1, 400))
+def test_an_input_that_came_whole_gets_one_delta(value: Any, size: int) -> None:
+    raw = start(input_tokens=9) + call(0, value) + text(1, "hi") + call(2, value)
+    out = passed(raw + end(output_tokens=7), size)
+    assert out.count(b"input_json_delta") == 2
+    assert [block.get("input") for block in message(out)["content"]] == [INPUT, None, INPUT]
+    starts = [part for part in out.split(b"\n\n") if b'"tool_use"' in part]
+    assert all(b'"input":{}' in part for part in starts)
+
+
+@given(size=st.integers(1, 400))
+def test_an_input_that_comes_twice_counts_once(size: int) -> None:
+    pieces = ('{"path":"a",', '"n":[1.50,{}]}')
+    raw = start(input_tokens=9) + call(0, INPUT, *pieces) + end(output_tokens=7)
+    out = passed(raw, size)
+    assert out.count(b"input_json_delta") == 2
+    assert message(out)["content"][0]["input"] == INPUT
+
+
+@pytest.mark.parametrize("value", [None, "", "no JSON", [1], 7, "[1]"])
+def test_an_input_that_is_not_an_object_stays(value: Any) -> None:
+    raw = start(input_tokens=9) + call(0, value) + end(output_tokens=7)
+    assert passed(raw) == raw
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}, {"usage": {"input_tokens": 0}}])
+def test_the_counts_of_a_whole_message_are_estimated(usage: dict[str, Any]) -> None:
+    answer = {"type": "message", "content": [{"type": "text", "text": "word " * 60}], **usage}
+    raw = msgspec.json.encode(answer)
+    whole = ANTHROPIC.whole(raw, BODY, FALLBACK)
+    found = msgspec.json.decode(whole.body)
+    assert 100 < found["usage"]["input_tokens"] < 300
+    assert 60 < found["usage"]["output_tokens"] < 200
+    assert found["role"] == "assistant"
+    assert whole.usage.input_tokens == found["usage"]["input_tokens"]
+    assert ANTHROPIC.whole(raw, BODY, PRIMARY).body == raw
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"type":"list","content":[]}', b'{"content":{}}', b'{"content":[1]}']
+)
+def test_what_is_not_a_message_is_not_an_answer(raw: bytes) -> None:
+    for provider in (PRIMARY, FALLBACK):
+        assert ANTHROPIC.whole(raw, BODY, provider).error is not None
+
+
+def test_signatures_are_kept_as_digests_and_not_for_ever() -> None:
+    stream = ANTHROPIC.stream(BODY, PRIMARY)
+    for number in range(2000):
+        delta = {"type": "signature_delta", "signature": f"{number}" * 100}
+        stream.feed(ev("content_block_delta", index=0, delta=delta))
+    assert len(stream.signatures) == 512
+    assert max(map(len, stream.signatures)) < 40
