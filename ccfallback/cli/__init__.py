@@ -38,12 +38,20 @@ The summaries are repeated here so that `--help` imports none of the modules; a 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    try:
+        sys.exit(_run(argv))
+    except KeyboardInterrupt:
+        # While modules were imported; a command handles it itself.
+        sys.exit(128 + 2)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["statusline"]:
         # Claude Code runs this after every message: parsing would take longer than the answer.
         from ccfallback.cli.statusline_view import run as print_status_line
 
-        sys.exit(print_status_line(os.environ))
+        return print_status_line(os.environ)
     from ccfallback.cli.console import Console
     from ccfallback.cli.root import run
     from ccfallback.cli.session import Session
@@ -51,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # Decided before anything can fail, because the error has to be JSON, too.
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     console = Console.for_process(as_json=as_json)
-    sys.exit(run(arguments, Session(console=console, environ=os.environ)))
+    return run(arguments, Session(console=console, environ=os.environ))

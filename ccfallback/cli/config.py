@@ -273,7 +273,13 @@ def _edited(session: Session, text: str) -> str:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
         try:
-            code = subprocess.run([*shlex.split(command), str(copy)], check=False).returncode
+            words = shlex.split(command)
+        except ValueError as error:
+            raise ConfigError(
+                f"{command} is not a command: {error}", "set EDITOR to your editor"
+            ) from None
+        try:
+            code = subprocess.run([*(words or ["vi"]), str(copy)], check=False).returncode
         except OSError as error:
             raise ConfigError(
                 f"{command} can't be started: {error.strerror}", "set EDITOR to your editor"

@@ -4,6 +4,8 @@ Each stream is looked at separately: colours and wrapped tables if it is a termi
 lines, one per record, if it is not.
 """
 
+import errno
+import io
 import os
 import re
 import sys
@@ -82,6 +84,18 @@ Page = Table | str | Sequence[Table | str]
 """What a command prints: a table, a text, or several of them with an empty line between."""
 
 
+class _ClosedStream(io.RawIOBase):
+    """Standard output that was closed: nothing can be written to it."""
+
+    def writable(self) -> bool:
+        """Claim so, because only a write may fail."""
+        return True
+
+    def write(self, _data: object, /) -> int:
+        """Fail as a closed descriptor does."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 @dataclass(slots=True)
 class Console:
     """The three standard streams, and how to print on them."""
@@ -98,11 +112,17 @@ class Console:
     @classmethod
     def for_process(cls, *, as_json: bool = False) -> "Console":
         """The console of this process."""
-        for stream in (sys.stdout, sys.stderr):
+        # A stream that was closed (`>&-`) is missing.
+        stdin, stdout = (
+            sys.stdin or io.StringIO(),
+            sys.stdout or io.TextIOWrapper(io.BufferedWriter(_ClosedStream()), "utf-8"),
+        )
+        stderr = sys.stderr or io.StringIO()
+        for stream in (stdout, stderr):
             # Print "?" for a character that the terminal can't show, instead of failing.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
                 reconfigure(errors="replace")
-        return cls(sys.stdin, sys.stdout, sys.stderr, os.environ, as_json)
+        return cls(stdin, stdout, stderr, os.environ, as_json)
 
     # -- Data, on stdout
 
@@ -159,8 +179,13 @@ class Console:
 
     def abandon(self) -> None:
         """Send the rest of stdout to /dev/null, or the interpreter complains when it exits."""
+        try:
+            number = self.stdout.fileno()
+        except io.UnsupportedOperation:
+            self.stdout = io.TextIOWrapper(io.BytesIO())
+            return
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stdout.fileno())
+        os.dup2(nowhere, number)
         os.close(nowhere)
 
     def with_own_buffer(self) -> "Console":

@@ -1,11 +1,17 @@
 """`ccfallback demo`: see a failover, without a key and without a network."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from ccfallback.cli.console import ExitCode
+from ccfallback.cli.console import ClosedPipe, ExitCode
 from ccfallback.cli.logs import LogPrinter
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
+from ccfallback.errors import CcfallbackError
+
+if TYPE_CHECKING:
+    from ccfallback.server.record import Record
 
 app = make_app()
 
@@ -20,7 +26,19 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
     printer = LogPrinter(console)
     if not as_json:
         console.say("An overloaded primary, a healthy fallback, and ccfallback in between:")
-    result = run(lambda record: None if as_json else printer.print([record]))
+    unwritten: list[Exception] = []
+
+    def show(record: "Record") -> None:
+        # In the server's thread, which must not fail when the output can't be written.
+        try:
+            if not as_json and not unwritten:
+                printer.print([record])
+        except (ClosedPipe, CcfallbackError) as error:
+            unwritten.append(error)
+
+    result = run(show)
+    if unwritten:
+        raise unwritten[0]
     value = {
         "ok": result.ok,
         "status": result.status,

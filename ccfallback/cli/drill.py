@@ -30,6 +30,7 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from ccfallback.simulator.drill import drill as run
+    from ccfallback.simulator.drill import drill_cases
 
     session = session_of(ctx)
     console, config = session.console, session.config()
@@ -42,7 +43,12 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
         count += 1
         console.progress(f"{count} of {total} tasks" if count < total else "")
 
-    reports = run(config, show_progress)
+    try:
+        reports = run(config, show_progress)
+    except KeyboardInterrupt:
+        console.progress("")
+        console.say(f"stopped after {count} of {sum(1 for _ in drill_cases(config))}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     lost = [report for report in reports if report.lost]
     value: dict[str, Any] = {
         "ok": not lost,

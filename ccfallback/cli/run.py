@@ -23,6 +23,9 @@ app = make_app()
 
 DEFAULT: Final = "claude"
 
+OWN_PLACES: Final = (".local/bin/claude", ".claude/local/claude")
+"""Where Claude Code installs itself in a home; a shell finds it there by PATH or by an alias."""
+
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """Exit codes, the same as those of shells."""
@@ -76,6 +79,9 @@ def _with_default(command: Sequence[str]) -> list[str]:
 def _find_program(session: Session, name: str) -> str:
     """The path of a program; exits like a shell if there is none."""
     program = shutil.which(name, path=session.environ.get("PATH"))
+    places = OWN_PLACES if name == DEFAULT else ()
+    own = (shutil.which(Path.home() / place) for place in places)
+    program = program or next((str(found) for found in own if found), None)
     if program is not None:
         return program
     if Path(name).parent != Path() and Path(name).exists():

@@ -7,6 +7,7 @@ whole lines count: the rest of a line may still be written.
 import os
 import re
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -102,7 +103,7 @@ def tail(
 ) -> list[tuple[Record[Event], bytes]]:
     """The last `count` records that `keep` accepts, with their raw lines, oldest first."""
     wanted = ((record, line) for record, line in backwards(path, until) if keep(record))
-    return list(islice(wanted, max(0, count)))[::-1]
+    return list(islice(wanted, min(max(0, count), sys.maxsize)))[::-1]
 
 
 def mark(path: Path) -> Mark | None:

@@ -12,13 +12,13 @@ take no time, and the breakers' clock is put forward by as much.
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -102,21 +102,45 @@ def drill_cases(config: Config) -> Iterator[DrillCase]:
         yield DrillCase(f"{provider.name}/alone", refused, min(others), others)
 
 
+STOP_SECONDS: Final = 10.0
+"""How long a drill that is interrupted waits for its tasks."""
+
+
 def drill(config: Config, listener: Callable[[Report, int], None]) -> list[Report]:
     """Run every task; `listener` is called with each report and the number of tasks."""
     reports: list[Report] = []
     failures: list[BaseException] = []
 
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def run(folder: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        await _Drill(config, listener).run(reports, Path(folder))
+
     def work() -> None:
         try:
-            asyncio.run(_Drill(config, listener).run(reports))
+            # Removed after the loop has ended: until then, tasks may write to it.
+            with TemporaryDirectory(
+                prefix="ccfallback-drill-", ignore_cleanup_errors=True
+            ) as folder:
+                asyncio.run(run(folder))
         except BaseException as error:
             failures.append(error)
 
     # Not in the main thread, whose signals a server would handle.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        # The tasks end before their folders are removed.
+        for loop, task in running:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+        thread.join(STOP_SECONDS)
+        raise
     if failures:
         raise failures[0]
     return reports
@@ -132,13 +156,12 @@ class _Drill:
         self._scripts: dict[tuple[int, int], Script] = {}
         """By the numbers of case and position."""
 
-    async def run(self, reports: list[Report]) -> None:
+    async def run(self, reports: list[Report], folder: Path) -> None:
         """Run all tasks, some side by side; the reports are in the order of the cases."""
         done: dict[int, Report] = {}
         disturbed: list[int] = []
         places = asyncio.Semaphore(AT_ONCE)
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="ccfallback-drill-")))
             unreachable = stack.enter_context(UnreachableAddresses())
             upstreams = [
                 stack.enter_context(ScriptedUpstream(route=self._route(position)))
@@ -258,15 +281,19 @@ class DrillServer:
         url = proxy.bind("127.0.0.1", 0)
         ready = asyncio.Event()
         serving = asyncio.create_task(proxy.serve(ready.set))
-        await ready.wait()
         task = Task(client, url, self.case.fault.login, self._pause, self._after_request)
-        began = monotonic()
         try:
+            await ready.wait()
+            began = monotonic()
             await task.run()
             seconds = monotonic() - began
         finally:
-            proxy.stop()
-            await serving
+            if ready.is_set():
+                proxy.stop()
+            else:
+                serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
         return self._report(task, seconds)
 
     async def _pause(self, seconds: float) -> None:

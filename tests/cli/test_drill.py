@@ -1,6 +1,15 @@
 """`drill`: its table, its JSON, its exit code."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from ccfallback.paths import Paths
 from ccfallback.simulator.faults import FAULTS
@@ -46,3 +55,19 @@ def test_without_an_enabled_provider_it_fails(ccf: Run, configure: Callable[[str
     ran = ccf("drill")
     assert ran.code == 1
     assert "no provider is enabled" in ran.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
+def test_an_interrupted_drill_says_how_far_it_came_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ccfallback", "drill"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as ran:
+        while ran.poll() is None and not list(tmp_path.glob("ccfallback-drill-*/*/log.jsonl")):
+            time.sleep(0.01)
+        ran.send_signal(signal.SIGINT)
+        out, err = ran.communicate(timeout=30)
+    assert (ran.returncode, out) == (130, "")
+    assert re.fullmatch(r"stopped after \d+ of \d+\n", err)
+    assert list(tmp_path.glob("ccfallback-drill-*")) == []

@@ -1,8 +1,10 @@
 """How errors become one line and an exit code."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +149,57 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
 def test_the_list_of_commands_agrees_with_the_help_of_each(name: str) -> None:
     command = LazyCommands(name="ccfallback").get_command(None, name)
     assert COMMANDS[name] == summary(command)
+
+
+def in_shell(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line of a shell, in which `$CCF` is the program."""
+    program = f"{sys.executable} -m ccfallback"
+    return subprocess.run(
+        ["sh", "-c", command],
+        env={**os.environ, "CCF": program, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("$CCF providers list >&-", "can't write the output"),
+        ("$CCF providers list --json >&-", "can't write the output"),
+        ("$CCF demo >/dev/full", "can't write the output"),
+        ("EDITOR='\"vim' $CCF config edit", "is not a command: No closing quotation"),
+        ("$CCF logs tail -n 99999999999999999999", "no log yet"),
+    ],
+)
+def test_what_a_shell_does_to_a_command_is_one_clear_line(command: str, said: str) -> None:
+    if "/dev/full" in command and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    ran = in_shell(command)
+    assert said in ran.stderr
+    assert "bug" not in ran.stderr
+    assert "report it" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
+def test_a_demo_whose_reader_leaves_is_no_failure() -> None:
+    ran = in_shell("{ $CCF demo; echo code $? >&2; } | head -1")
+    assert "code 0" in ran.stderr
+    assert "report it" not in ran.stderr
+
+
+def test_an_interrupt_during_the_imports_is_quiet() -> None:
+    code = (
+        "import sys, ccfallback.cli\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'ccfallback.cli.root': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "ccfallback.cli.main(['status'])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")

@@ -242,3 +242,16 @@ def test_ctrl_c_belongs_to_the_child(started: Callable[[], "subprocess.Popen[str
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == (f"child {int(signal.SIGINT)}\n", "", 5)
+
+
+@pytest.mark.parametrize("place", [".local/bin/claude", ".claude/local/claude"])
+def test_claude_code_is_found_where_it_installs_itself(
+    ccf: Run, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    claude = home / place
+    claude.parent.mkdir(parents=True)
+    claude.write_text("#!/bin/sh\necho found\n")
+    claude.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ccf("run").out == "found\n"
+    assert ccf("run", "--", "no-such-command").code == 127
