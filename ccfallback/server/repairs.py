@@ -289,7 +289,7 @@ class Repairs:
         if self._is_hopeless(provider):
             return None
         draft, changed = plain_form.apply(before)
-        if not changed:
+        if not changed or (refusal.status == 413 and not _is_much_smaller(draft, before)):
             return None
         here.changed = changed
         repaired = Repaired(draft, f"reduced to the plain form: {', '.join(changed)}", "")
@@ -340,6 +340,11 @@ def _trigger(name: str, draft: RequestDraft, refusal: Refusal) -> object:
 def _is_still_wrong(made: _Made, draft: RequestDraft, refusal: Refusal) -> bool:
     found = _trigger(made.name, draft, refusal)
     return found is not None and found == made.trigger
+
+
+def _is_much_smaller(draft: RequestDraft, before: RequestDraft) -> bool:
+    """Whether a request that was too large may now be small enough."""
+    return len(draft.body.raw) < 0.9 * len(before.body.raw)
 
 
 def _most(name: str) -> int:
