@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 _PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
+LOOPBACK: Final = "loopback"
+"""The host of an `Address`, for every name of the loopback interface."""
+
 
 class Address(NamedTuple):
     """A host and a port, for comparing."""
@@ -21,7 +24,7 @@ def address(url: str) -> Address:
     """The host and port that a URL leads to; all names of the loopback interface are the same."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    return Address("loopback" if is_loopback(host) else host, parts.port or _PORTS[parts.scheme])
+    return Address(LOOPBACK if is_loopback(host) else host, parts.port or _PORTS[parts.scheme])
 
 
 @lru_cache(maxsize=512)

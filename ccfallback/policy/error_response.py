@@ -14,10 +14,19 @@ from ccfallback.messages.prompt_length import prompt_too_long
 from ccfallback.messages.tokens import estimate
 from ccfallback.messages.tools import alphanumerics, only_server_tools
 from ccfallback.messages.turns import string
-from ccfallback.policy.outcome import NEEDS_A_PERSON, OWN_NETWORK, Outcome, is_prompt_too_long
+from ccfallback.policy.outcome import (
+    NEEDS_A_PERSON,
+    OWN_NETWORK,
+    PASSING,
+    Outcome,
+    is_prompt_too_long,
+)
 
 SOON: Final = 60.0
 """Seconds; with a longer `retry-after`, Claude Code gives up at once."""
+
+A_MOMENT: Final = 5.0
+"""Seconds until a provider without a cooldown should be tried again."""
 
 HOURS: Final = 900.0
 """Seconds; a client should not wait this long, so it should not retry."""
@@ -62,7 +71,8 @@ def exhausted_response(
 ) -> ErrorResponse:
     """All providers failed. `cooling` holds the cooling ones, and when each cooldown ends."""
     too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
-    if too_long is not None:
+    roomy_in = _back_soon(failures, cooling, now)
+    if too_long is not None and roomy_in is None:
         return _response(
             400,
             "invalid_request_error",
@@ -71,6 +81,8 @@ def exhausted_response(
         )
     headers: list[tuple[bytes, bytes]] = []
     left = [until - now for until in cooling.values() if until > now]
+    if too_long is not None and roomy_in is not None:
+        left = [roomy_in]
     if left and min(left) <= SOON:
         headers.append((b"retry-after", str(max(1, ceil(min(left)))).encode()))
     elif _is_hopeless(failures, cooling, now):
@@ -132,6 +144,25 @@ def search_unavailable(body: Body, request_id: str) -> ErrorResponse:
 
 
 _RESULT_KINDS: Final = ("web_search", "web_fetch", "code_execution")
+
+
+def _back_soon(
+    failures: Sequence[Failure], cooling: Mapping[str, float], now: float
+) -> float | None:
+    """In how many seconds a provider is back that may have room for the prompt, if soon.
+
+    That is any provider that has not refused the prompt as too long. To compact a conversation
+    cannot be undone, so a failure that passes is waited out instead.
+    """
+    last = {failure.provider: failure.outcome for failure in failures}
+    small = {failure.provider for failure in failures if is_prompt_too_long(failure.outcome)}
+    ends = {
+        name: now + A_MOMENT
+        for name, outcome in last.items()
+        if outcome.fault in PASSING and (outcome.until or now) - now <= SOON
+    } | {name: until for name, until in cooling.items() if until > now}
+    left = [until - now for name, until in ends.items() if name not in small]
+    return min(left) if left and min(left) <= SOON else None
 
 
 def _is_hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:

@@ -11,9 +11,10 @@ once and holds for all of them.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from time import monotonic
 from typing import Final, Protocol
 
-from ccfallback.addresses import address
+from ccfallback.addresses import LOOPBACK, address
 from ccfallback.config.model import Failover, Provider
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
@@ -114,19 +115,22 @@ def failover(
     repair: Repair,
     backoff: Backoff,
     network_wait: float = 0.0,
+    clock: Callable[[], float] = monotonic,
 ) -> Flow:
     """Try each candidate in turn until an outcome should reach the client.
 
-    While this machine is offline, try all of them again for up to `network_wait` seconds.
+    While this machine is offline, try all of them again. By the driver's `clock`, no round begins
+    when `network_wait` seconds have passed since the first one began.
     """
     chain = tuple(providers)
-    waited = 0.0
+    deadline = clock() + network_wait
+    is_again = has_reached = False
     while True:
         unreachable: list[tuple[Provider, Outcome]] = []
         tried = 0
         try:
             for provider, reason in candidates(chain, health):
-                back = waited > 0 and tried == 0
+                back = is_again and tried == 0
                 tried += 1
                 health.begin(provider)
                 outcome, final = None, False
@@ -142,17 +146,18 @@ def failover(
                         counts = outcome is not None and (outcome.ok or not final)
                         usage = None if outcome is None else outcome.usage
                         health.settle(provider, outcome if counts else None, usage)
+                    has_reached |= outcome is not None and is_reached(provider, outcome)
                 if final:
                     return outcome
         finally:
-            offline = bool(unreachable) and is_offline(unreachable)
+            offline = is_offline(unreachable, has_reached=has_reached)
             for provider, outcome in unreachable:
                 health.settle(provider, None if offline else outcome)
-        if not offline or len(unreachable) < tried or waited >= network_wait:
+        left = deadline - clock()
+        if not offline or len(unreachable) < tried or left <= 0:
             return None
-        pause = min(NETWORK_PAUSE, network_wait - waited)
-        yield Wait(pause)
-        waited += pause
+        yield Wait(min(NETWORK_PAUSE, left))
+        is_again = True
 
 
 def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[Provider, Reason]]:
@@ -216,8 +221,26 @@ def backoff(attempt: int, random: Callable[[], float]) -> float:
     return float(ceiling * (0.5 + 0.5 * random()))
 
 
-def is_offline(unreachable: Iterable[tuple[Provider, Outcome]]) -> bool:
-    """Whether this machine is offline: it is known, or two different hosts were unreachable."""
+def is_reached(provider: Provider, outcome: Outcome) -> bool:
+    """Whether an attempt shows that this machine is online: a distant host was reached.
+
+    A refused connection was reached as well. The loopback interface always is.
+    """
+    answered = outcome.status is not None or outcome.fault in (
+        Fault.NONE,
+        Fault.TRANSPORT,
+        Fault.TIMEOUT,
+    )
+    return answered and address(provider.base_url).host != LOOPBACK
+
+
+def is_offline(unreachable: Iterable[tuple[Provider, Outcome]], *, has_reached: bool) -> bool:
+    """Whether this machine is offline: it is known, or two different hosts were unreachable.
+
+    With `has_reached`, another host was reached, so the unreachable ones are down themselves.
+    """
+    if has_reached:
+        return False
     unreachable = tuple(unreachable)
     if any(outcome.fault is Fault.OWN_MACHINE for _, outcome in unreachable):
         return True

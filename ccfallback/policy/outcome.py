@@ -83,6 +83,12 @@ OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT, Fault.
 """If two hosts fail like this for one request, this machine is offline; for `OWN_MACHINE`, one is
 enough."""
 
+PASSING: Final = frozenset(
+    {Fault.OVERLOADED, Fault.UPSTREAM, Fault.TRANSPORT, Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT}
+    | {Fault.OWN_MACHINE, Fault.TIMEOUT}
+)
+"""Faults that end by themselves, and soon."""
+
 NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQUEST})
 """Faults that another attempt in a minute would meet again."""
 

@@ -116,6 +116,7 @@ class Attempts:
             repair=self._repairs.repair,
             backoff=lambda retry: backoff(retry, random),
             network_wait=network_wait,
+            clock=monotonic,
         )
         try:
             step = next(flow)

@@ -115,7 +115,7 @@ def test_whether_the_client_should_retry(
 
 
 def test_a_prompt_that_is_too_long_for_a_fallback_lets_the_client_compact() -> None:
-    given = verdict([failure("a", BUSY), failure("b", TOO_LONG)], {"a": NOW + 5})
+    given = verdict([failure("a", QUOTA), failure("b", TOO_LONG)], {"a": NOW + 3 * HOUR})
     assert given.status == 400
     assert error_of(given) == {
         "type": "invalid_request_error",
@@ -126,7 +126,47 @@ def test_a_prompt_that_is_too_long_for_a_fallback_lets_the_client_compact() -> N
 
 def test_a_413_of_a_fallback_means_that_the_prompt_is_too_long() -> None:
     large = Outcome(Fault.REQUEST, "413", 413, "")
-    assert verdict([failure("a", BUSY), failure("b", large)]).status == 400
+    assert verdict([failure("a", KEY), failure("b", large)]).status == 400
+
+
+E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+LATE = Outcome(Fault.TIMEOUT, "first_byte timeout")
+DOWN_FOR_HOURS = Outcome(Fault.UPSTREAM, "503 api_error", 503, until=NOW + 3 * HOUR)
+
+ROOM_SOON: list[tuple[str, list[Outcome], dict[str, float], int | None]] = [
+    ("the primary is overloaded", [BUSY, TOO_LONG], {}, 5),
+    ("the primary failed", [E500, TOO_LONG], {}, 5),
+    ("the primary is down", [DOWN, TOO_LONG], {}, 5),
+    ("the primary was too slow, and cools down", [LATE, TOO_LONG], {"a": NOW + 30}, 30),
+    ("the primary's limit is over in a moment", [BURST, TOO_LONG], {"a": NOW + 12}, 12),
+    ("the primary was skipped, and is back in a minute", [TOO_LONG], {"z": NOW + 60}, 60),
+    ("another fallback failed", [QUOTA, TOO_LONG, E500], {"a": NOW + 3 * HOUR}, 5),
+    ("the first that is back counts", [LATE, TOO_LONG, LATE], {"a": NOW + 30, "c": NOW + 9}, 9),
+    ("the primary is skipped for minutes", [TOO_LONG], {"z": NOW + 61}, None),
+    ("the primary failed, and cools down for minutes", [E500, TOO_LONG], {"a": NOW + 300}, None),
+    ("the primary says that it is down for hours", [DOWN_FOR_HOURS, TOO_LONG], {}, None),
+    ("the primary's key is refused", [KEY, TOO_LONG], {}, None),
+    ("only the small one cools down", [KEY, TOO_LONG], {"b": NOW + 10}, None),
+    ("the prompt is too long for both", [TOO_LONG, TOO_LONG], {"a": NOW + 10}, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "cooling", "seconds"),
+    [row[1:] for row in ROOM_SOON],
+    ids=[row[0] for row in ROOM_SOON],
+)
+def test_the_client_compacts_only_if_nobody_with_room_is_back_soon(
+    outcomes: list[Outcome], cooling: dict[str, float], seconds: int | None
+) -> None:
+    names = "abc" if len(outcomes) > 1 else "b"
+    failures = [failure(names[index], outcome) for index, outcome in enumerate(outcomes)]
+    given = verdict(failures, cooling)
+    if seconds is None:
+        assert given.status == 400
+    else:
+        assert (given.status, given.kind) == (502, "fallback_exhausted")
+        assert dict(given.headers) == {b"retry-after": str(seconds).encode()}
 
 
 def test_a_prompt_that_is_too_long_for_the_primary_is_not_rewritten() -> None:

@@ -53,6 +53,8 @@ OUTCOMES = {
     "timeout": Outcome(Fault.TIMEOUT),
     "no-route": Outcome(Fault.UNREACHABLE),
     "no-connect": Outcome(Fault.CONNECT_TIMEOUT),
+    "no-key": Outcome(Fault.ACCOUNT),
+    "no-proxy": Outcome(Fault.OWN_MACHINE),
 }
 NAMES = {outcome: name for name, outcome in OUTCOMES.items()}
 OK, E400, E500, E529, NO_ROUTE = (OUTCOMES[n] for n in ("ok", "400", "500", "529", "no-route"))
@@ -78,6 +80,8 @@ class FakeHealth:
     begun: list[str] = field(default_factory=list)
     settled: list[tuple[str, Outcome | None]] = field(default_factory=list)
     usages: list[Usage | None] = field(default_factory=list)
+    now: float = 0.0
+    """The clock of the driver."""
 
     def admission(self, provider: Provider) -> Admission:
         return self.admissions.get(provider.name, Admission.OPEN)
@@ -130,13 +134,21 @@ def conversation(
         repair=repair if repairs else no_repair,
         backoff=lambda retry: 0.25 * retry,
         network_wait=network_wait,
+        clock=lambda: health.now,
     )
 
 
 def play(
-    flow: Flow, script: Mapping[str, Sequence[Outcome]]
+    flow: Flow,
+    script: Mapping[str, Sequence[Outcome]],
+    health: FakeHealth | None = None,
+    seconds: float = 0.0,
 ) -> tuple[list[str], Outcome | None, list[Try]]:
-    """Perform the steps with the outcomes of `script`: transcript, result and tries."""
+    """Perform the steps with the outcomes of `script`: transcript, result and tries.
+
+    A try takes `seconds` by the clock of `health`.
+    """
+    health = health or FakeHealth()
     waiting = {name: list(outcomes) for name, outcomes in script.items()}
     transcript: list[str] = []
     tries: list[Try] = []
@@ -149,8 +161,10 @@ def play(
                     tries.append(step)
                     transcript.append(f"{step.provider.name} {step.reason}")
                     answer = waiting[step.provider.name].pop(0)
-                case Wait(seconds):
-                    transcript.append(f"wait {seconds:g}")
+                    health.now += seconds
+                case Wait(pause):
+                    transcript.append(f"wait {pause:g}")
+                    health.now += pause
                     answer = None
             step = flow.send(answer)
     except StopIteration as end:
@@ -162,6 +176,7 @@ def play(
 COOLING, BUSY = Admission.COOLING, Admission.BUSY
 CHAINS = {"": (), "ab": (A, B), "abc": (A, B, C), "acb": (A, C, B), "Ab": (A_RETRIES, B)}
 CHAINS["a-same-host"] = (A, B_AT_A)
+CHAINS["abl"] = (A, B, Provider(name="l", base_url="http://127.0.0.1:9"))
 
 
 @dataclass(frozen=True)
@@ -256,9 +271,22 @@ ROWS = (
     Row("two unreachable hosts mean being offline", "a=no-route b=no-connect", BOTH_GONE,
         None,
         "a=- b=-"),
-    Row("two unreachable hosts count as no failure even if a third answers",
-        "a=no-route b=no-route c=ok", "a first, b failover, c failover", "ok", "c=ok a=- b=-",
-        chain="abc"),
+    *(Row(f"two hosts are down themselves if a third was reached: {third}",
+        f"a=no-route b=no-connect c={third}", "a first, b failover, c failover",
+        "ok" if third == "ok" else None, f"c={third} a=no-route b=no-connect", chain="abc",
+        network_wait=5.0)
+      for third in ("ok", "500", "529", "401", "tcp-refused", "timeout", "broken-200")),
+    *(Row(f"a third that was not reached shows nothing: {third}",
+        f"a=no-route b=no-connect c={third}", "a first, b failover, c failover", None,
+        f"c={third} a=- b=-", chain="abc")
+      for third in ("no-key",)),
+    Row("this machine itself always is reached", "a=no-route b=no-route l=500",
+        "a first, b failover, l failover", None, "l=500 a=- b=-", chain="abl"),
+    Row("without an outgoing proxy no other is blamed", "a=no-proxy b=no-route",
+        BOTH_GONE, None, "a=- b=-"),
+    Row("a host that is reached without the proxy shows that another is down",
+        "a=no-proxy b=no-route c=ok", "a first, b failover, c failover", "ok",
+        "c=ok a=no-proxy b=no-route", chain="abc"),
     Row("one unreachable host is its own failure", "a=no-route b=ok", BOTH_GONE, "ok",
         "b=ok a=no-route"),
     Row("the same host twice is one host", "a=no-route b=no-route", BOTH_GONE, None,
@@ -274,7 +302,8 @@ ROWS = (
         f"{BOTH_GONE}, wait 0.5, {AGAIN}, wait 0.2, {AGAIN}", None, "a=- b=- a=- b=- a=- b=-",
         network_wait=0.7),
     Row("does not wait for the network if a host was reached", "a=no-route b=no-route c=500",
-        "a first, b failover, c failover", None, "c=500 a=- b=-", chain="abc", network_wait=5.0),
+        "a first, b failover, c failover", None, "c=500 a=no-route b=no-route", chain="abc",
+        network_wait=5.0),
     Row("a refusal once the network is back ends the wait", "a=no-route b=no-route a=400",
         f"{BOTH_GONE}, wait 0.5, a network-back", "400", "a=- b=- a=-", network_wait=5.0),
 )
@@ -299,7 +328,7 @@ def test_the_chain(row: Row) -> None:
         repairs=row.repairs,
         network_wait=row.network_wait,
     )
-    transcript, result, _ = play(flow, scripted(row.script))
+    transcript, result, _ = play(flow, scripted(row.script), health)
     assert ", ".join(transcript) == row.said
     assert result == (None if row.result is None else OUTCOMES[row.result])
     settled = [f"{name}={'-' if o is None else NAMES[o]}" for name, o in health.settled]
@@ -374,6 +403,26 @@ def test_a_client_disconnect_while_waiting_for_the_network_releases_all_slots() 
     assert isinstance(flow.send(NO_ROUTE), Wait)
     flow.close()
     assert health.settled == [("a", None), ("b", None)]
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(10.0, 1), (2.5, 1), (2.0, 2), (0.5, 4)])
+def test_the_time_that_the_tries_take_counts_as_a_wait_for_the_network(
+    seconds: float, rounds: int
+) -> None:
+    health = FakeHealth()
+    gone = [OUTCOMES["no-connect"]] * rounds
+    flow = conversation((A, B), health, network_wait=5.0)
+    transcript, result, _ = play(flow, {"a": gone, "b": gone}, health, seconds)
+    assert result is None
+    assert len([step for step in transcript if step.startswith("a ")]) == rounds
+
+
+@pytest.mark.parametrize("name", ["500", "529", "tcp-refused", "no-route"])
+def test_a_network_error_is_worth_a_retry_as_is_a_5xx(name: str) -> None:
+    flow = conversation((A_RETRIES, B), FakeHealth())
+    transcript, result, _ = play(flow, {"a": [OUTCOMES[name], OK]})
+    assert transcript == ["a first", "wait 0.25", "a retry"]
+    assert result is OK
 
 
 def test_a_client_disconnect_keeps_the_failures_before_it() -> None:

@@ -224,7 +224,11 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, long)]
+    # To compact is final, so the client waits for a primary that is back soon.
     verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
+    assert (verdict.status, dict(verdict.headers)) == (502, {b"retry-after": b"5"})
+    later = {"a": NOW + 300}
+    verdict = exhausted_response(failed, later, model=MODEL, request_id="id", now=NOW)
     assert verdict.status == 400
     assert verdict.message.startswith("prompt is too long: ")
 
@@ -297,10 +301,14 @@ def test_rule_6_a_stream_is_a_success_only_at_its_end() -> None:
 
 
 def test_rule_6_two_unreachable_hosts_count_as_no_failure() -> None:
+    gone = {"a": [NO_ROUTE], "b": [Outcome(Fault.CONNECT_TIMEOUT)]}
+    turn = Turn(config("ab"))
+    assert play(flow_of(turn), gone) == ("ab", None)
+    assert not turn.states
+    # Unless another host is reached: then these two are down themselves.
     turn = Turn(config("abc"))
-    script = {"a": [NO_ROUTE], "b": [Outcome(Fault.CONNECT_TIMEOUT)], "c": [WELL]}
-    assert play(flow_of(turn), script) == ("abc", WELL)
-    assert {name: state.failures for name, state in turn.states.items()} == {"c": 0}
+    assert play(flow_of(turn), {**gone, "c": [WELL]}) == ("abc", WELL)
+    assert {name: state.failures for name, state in turn.states.items()} == {"a": 1, "b": 1, "c": 0}
 
 
 def test_rule_6_a_refused_connection_was_reached() -> None:

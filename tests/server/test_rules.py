@@ -187,9 +187,26 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
     chain: Callable[..., Chain],
 ) -> None:
     words = "This model's maximum context length is 9"
-    response = ask(chain(E529, scripted.error(400, "invalid_request_error", words)))
+    small = scripted.error(400, "invalid_request_error", words)
+    no_key = scripted.error(401, "authentication_error")
+    response = ask(chain(no_key, small))
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith("prompt is too long: ")
+
+
+def test_rule_2_the_client_waits_for_a_primary_that_is_back_soon_and_does_not_compact(
+    chain: Callable[..., Chain],
+) -> None:
+    words = "prompt is too long: 150000 tokens > 65536 maximum"
+    running = chain(
+        [scripted.error(529, "overloaded_error"), scripted.reply("primary")],
+        scripted.error(400, "invalid_request_error", words),
+    )
+    response = ask(running)
+    assert response.status_code == 502
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    assert "x-should-retry" not in response.headers
+    assert "primary" in ask(running).text
 
 
 def test_rule_3_the_provider_that_is_back_first_is_the_safety_valve(

@@ -1,0 +1,175 @@
+"""What the log says of breakers: skips, cooldowns and recoveries, each with its numbers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from ccfallback.config.model import Config, KeySource, Provider
+from ccfallback.policy.breaker import Limits
+from ccfallback.policy.failover import Admission
+from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.server.breakers import Breakers
+from ccfallback.server.health import RequestHealth, credential_of
+from ccfallback.server.record import Record, Recorder
+from ccfallback.state.store import MemoryStore
+
+NOW = 1_700_000_000.0
+A = Provider(name="a", base_url="https://a.test", primary=True)
+WELL = Outcome(Fault.NONE, status=200)
+E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+QUOTA = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 7200, hint="retry-after")
+
+
+@dataclass
+class Story:
+    """Requests to one provider, one after the other."""
+
+    now: float = NOW
+    records: list[Record] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        recorder = Recorder(None)
+        recorder.listeners.append(self.records.append)
+        self.breakers = Breakers(MemoryStore(), recorder, lambda: self.now)
+        self.breakers.configure(Config(primary=A))
+
+    def request(self, login: str = "home") -> RequestHealth:
+        return RequestHealth(self.breakers, Limits(), "m", "id", credential=lambda _provider: login)
+
+    def run(self, outcome: Outcome, login: str = "home") -> None:
+        request = self.request(login)
+        request.begin(A)
+        request.settle(A, outcome)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        found = [record for record in self.records if record.event == f"circuit_breaker.{event}"]
+        return [msgspec.to_builtins(record)["data"] for record in found]
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def test_a_cooldown_says_how_long_and_why(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    (said,) = story.said("cooldown")
+    assert said["provider"] == "a"
+    assert said["cooldownUntil"] == round((NOW + 30) * 1000)
+    assert (said["seconds"], said["failures"], said["reason"]) == (30, 3, "500 api_error")
+    assert said.get("model") is None
+    assert said.get("hint") is None
+
+
+def test_a_cooldown_by_a_hint_names_the_hint(story: Story) -> None:
+    story.run(QUOTA)
+    (said,) = story.said("cooldown")
+    assert (said["seconds"], said["failures"], said["hint"]) == (7200, 1, "retry-after")
+
+
+def test_a_cooldown_of_one_model_counts_the_failures_of_that_model(story: Story) -> None:
+    story.run(E500)
+    for _ in range(3):
+        story.run(Outcome(Fault.OVERLOADED, "529 overloaded_error", 529))
+    (said,) = story.said("cooldown")
+    assert (said["model"], said["failures"]) == ("m", 3)
+
+
+def test_a_failure_during_a_cooldown_that_it_does_not_change_is_not_said_again(
+    story: Story,
+) -> None:
+    first, second = story.request(), story.request()
+    first.begin(A)
+    second.begin(A)
+    story.now += 1
+    first.settle(A, QUOTA)
+    second.settle(A, QUOTA)
+    assert len(story.said("cooldown")) == 1
+
+
+def test_a_skip_says_until_when_and_why(story: Story) -> None:
+    story.run(QUOTA)
+    story.now += 60
+    request = story.request()
+    assert request.admission(A) is Admission.COOLING
+    assert request.skipped == {"a": NOW + 7200}
+    (said,) = story.said("skip")
+    assert said["cooldownUntil"] == round((NOW + 7200) * 1000)
+    assert (said["reason"], said["failures"], said["probe"]) == ("429 rate_limit_error", 1, False)
+    assert said["since"] == said["lastFailure"] == round(NOW * 1000)
+
+
+def test_a_skip_for_another_requests_probe_is_said(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 31
+    probing, other = story.request(), story.request()
+    assert probing.admission(A) is Admission.OPEN
+    probing.begin(A)
+    assert other.admission(A) is Admission.BUSY
+    (said,) = story.said("skip")
+    assert said["probe"] is True
+    probing.settle(A, None)
+    assert other.admission(A) is Admission.OPEN
+
+
+def test_a_recovery_is_said_once_and_only_of_a_provider_that_was_out(story: Story) -> None:
+    story.run(WELL)
+    story.run(E500)
+    story.run(WELL)
+    assert not story.said("reset")
+    for _ in range(3):
+        story.run(E500)
+    story.now += 31
+    story.run(WELL)
+    story.run(WELL)
+    (said,) = story.said("reset")
+    assert (said["provider"], said["by"]) == ("a", "success")
+
+
+def test_an_answer_to_another_login_is_no_recovery(story: Story) -> None:
+    story.run(QUOTA)
+    story.now += 10
+    story.run(WELL, "work")
+    assert not story.said("reset")
+    assert story.request().admission(A) is Admission.COOLING
+    assert story.request("work").admission(A) is Admission.OPEN
+
+
+def test_one_request_probes_a_long_cooldown_early_even_if_it_comes_to_nothing(
+    story: Story,
+) -> None:
+    story.run(QUOTA)
+    story.now += 901
+    probing, other = story.request(), story.request()
+    assert probing.admission(A) is Admission.OPEN
+    probing.begin(A)
+    # It is not half-open to the others: they have not even a busy probe.
+    assert other.admission(A) is Admission.COOLING
+    probing.settle(A, None)
+    assert other.admission(A) is Admission.COOLING
+    story.now += 901
+    assert story.request().admission(A) is Admission.OPEN
+
+
+# -- Whose credential it is
+
+
+def test_a_credential_is_told_by_what_the_provider_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "one")
+    bearer = [(b"authorization", b"Bearer x")]
+    found = credential_of(A, bearer)
+    assert found == credential_of(A, [(b"x-api-key", b"x")])
+    assert found != credential_of(A, [(b"authorization", b"Bearer y")])
+    assert found != credential_of(A, [])
+    # Access tokens of this proxy go to no provider.
+    assert credential_of(A, bearer, frozenset({b"x"})) == credential_of(A, [])
+    by_variable = Provider(name="b", base_url="https://b.test", key=KeySource(env="SOME_KEY"))
+    before = credential_of(by_variable, bearer)
+    monkeypatch.setenv("SOME_KEY", "two")
+    assert before != credential_of(by_variable, bearer)
+    keyless = Provider(name="c", base_url="https://c.test")
+    assert credential_of(keyless, bearer) == ""
