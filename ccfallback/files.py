@@ -132,8 +132,10 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
         local.release()
 
 
-def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> Stamp:
     """Replace the file's content with `data`; a reader sees the old content or the new.
+
+    Returns the version that was written, whatever another writer has put there since.
 
     With `durable`, the new content survives a power cut after the return. Call this under the lock
     of `path`: temporary files of other writers are removed as leftovers. Raises `NotRegularFile`
@@ -152,12 +154,14 @@ def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> None
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            written = _stamp_of(os.fstat(file.fileno()))
         os.replace(temporary, target)  # noqa: PTH105  (tests replace this name to fail here)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         _sync_folder(target.parent)
+    return written
 
 
 def stamp(path: Path | str) -> Stamp | None:
@@ -167,6 +171,10 @@ def stamp(path: Path | str) -> Stamp | None:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
+    return _stamp_of(found)
+
+
+def _stamp_of(found: os.stat_result) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

@@ -11,7 +11,6 @@ once and holds for all of them.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from time import monotonic
 from typing import Final, Protocol
 
 from ccfallback.addresses import LOOPBACK, address
@@ -114,8 +113,8 @@ def failover(
     is_final: IsFinal,
     repair: Repair,
     backoff: Backoff,
+    clock: Callable[[], float],
     network_wait: float = 0.0,
-    clock: Callable[[], float] = monotonic,
 ) -> Flow:
     """Try each candidate in turn until an outcome should reach the client.
 

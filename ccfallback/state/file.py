@@ -80,8 +80,7 @@ class StateFile:
         """
         try:
             with files.locked(self.path, self._patience):
-                states, set_aside = self._update(change)
-                return Snapshot(states, self._watched.look(), set_aside)
+                return self._update(change)
         except Busy as error:
             raise StateError(error.message, error.hint) from error
         except OSError as error:
@@ -93,8 +92,10 @@ class StateFile:
     def close(self) -> None:
         """Nothing is open between two calls."""
 
-    def _update(self, change: Update) -> tuple[States, str | None]:
+    def _update(self, change: Update) -> Snapshot:
         set_aside = None
+        # As for a load: scripts write without the lock.
+        version = self._watched.look()
         try:
             document = self._document()
         except (_CorruptError, OSError) as error:
@@ -105,12 +106,13 @@ class StateFile:
         before = _parse_states(document)
         after = change(dict(before))
         if after == before:
-            return before, set_aside
+            return Snapshot(before, version, set_aside)
         document.setdefault("version", VERSION)
         document["providers"] = _encode_states(after, document.get("providers"))
         # A response waits for this write, and losing the last state to a power cut does no harm.
-        files.replace_atomically(self.path, msgspec.json.encode(document) + b"\n", durable=False)
-        return _parse_states(document), set_aside
+        data = msgspec.json.encode(document) + b"\n"
+        version = files.replace_atomically(self.path, data, durable=False)
+        return Snapshot(_parse_states(document), version, set_aside)
 
     def _document(self) -> dict[str, Any]:
         try:

@@ -370,7 +370,13 @@ def test_a_rectifier_sees_which_ones_were_used() -> None:
         return repair(provider, draft, refusal, used)
 
     flow = failover(
-        DRAFT, (B,), FakeHealth(), is_final=only_answers, repair=note, backoff=lambda _: 0.0
+        DRAFT,
+        (B,),
+        FakeHealth(),
+        is_final=only_answers,
+        repair=note,
+        backoff=lambda _: 0.0,
+        clock=lambda: 0.0,
     )
     play(flow, {"b": [E400, E400, E400]})
     assert seen == [frozenset(), {"x"}, {"x", "y"}]

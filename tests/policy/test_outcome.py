@@ -1,5 +1,7 @@
 """What an answer means, as a table."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -174,6 +176,17 @@ def test_a_429_for_the_window_of_one_model_is_about_that_model(
 @pytest.mark.parametrize("status", [429, 503, 529, 408])
 def test_a_reset_hint_is_read(status: int) -> None:
     assert meaning(status, b"", {"retry-after": "40"}).until == NOW + 40
+
+
+@pytest.mark.parametrize("status", [400, 402, 403])
+def test_the_end_of_a_spending_limit_is_read_from_its_message(status: int) -> None:
+    words = "You have reached your specified API usage limits. You will regain access on "
+    day = datetime.fromtimestamp(NOW + 86400 * 3, UTC)
+    body = anthropic("invalid_request_error", f"{words}{day:%Y-%m-%d} at 00:00 UTC")
+    found = meaning(status, body)
+    assert found.fault is Fault.ACCOUNT
+    midnight = day.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert (found.until, found.hint) == (midnight.timestamp(), "message")
 
 
 def test_a_refused_request_has_no_reset_hint() -> None:

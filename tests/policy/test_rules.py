@@ -102,6 +102,7 @@ def flow_of(turn: Turn, chain: Sequence[Provider] | None = None, **more: Any) ->
         is_final=is_final(rules.failover),
         repair=more.pop("repair", lambda *_: None),
         backoff=lambda _: 0.0,
+        clock=lambda: turn.now,
         **more,
     )
 

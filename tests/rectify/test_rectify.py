@@ -269,6 +269,7 @@ def test_refused_repaired_taken_and_not_refused_again(name: str) -> None:
         is_final=is_final(Failover()),
         repair=repair,
         backoff=lambda _: 0.0,
+        clock=lambda: 0.0,
     )
     first = next(flow)
     assert isinstance(first, Try)

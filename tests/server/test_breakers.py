@@ -265,6 +265,7 @@ def test_of_too_many_unsaved_changes_the_newest_are_kept(scene: Scene) -> None:
             for number in range(MOST_PENDING + 50):
                 scene.breakers.change("a", numbered(number))
                 await scene.breakers.flush()
+            assert len(scene.breakers._pending) == MOST_PENDING
             scene.breakers.change("a", lambda state: replace(state, last_success=5.0))
         await scene.breakers.flush(again=True)
         kept = scene.breakers.state("a")

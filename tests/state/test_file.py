@@ -127,6 +127,23 @@ def test_a_snapshot_is_current_until_another_process_writes(file: StateFile) -> 
     assert not file.is_current(newer)
 
 
+def test_what_a_script_writes_without_the_lock_is_not_missed(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = b'{"providers": {"a": {"consecutiveFailures": 77}}}'
+    replace_file = os.replace
+
+    def replaced_again(source: Path, target: Path) -> None:
+        replace_file(source, target)
+        file.path.write_bytes(script)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replaced_again)
+        updated = file.update(failing)
+    assert not file.is_current(updated)
+    assert file.load(updated).states["a"].failures == 77
+
+
 def test_on_a_network_file_system_only_a_load_tells_what_is_current(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

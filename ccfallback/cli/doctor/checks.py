@@ -335,7 +335,8 @@ def clock(context: DoctorContext) -> Iterator[Finding]:
     horizon = Limits.from_config(context.config).horizon
     wrong = {}
     for name, state in context.states.items():
-        for each in (state, *state.models.values()):
+        owners = (state, *state.credentials.values())
+        for each in (*owners, *(of_model for own in owners for of_model in own.models.values())):
             past = [when for when in (each.last_failure, each.last_success) if when is not None]
             skewed = [when for when in past if when > context.now + CLOCK_SLACK]
             if each.cooldown_until is not None and each.cooldown_until - context.now > horizon:
