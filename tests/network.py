@@ -406,7 +406,7 @@ class Stage:
         return httpx.post(
             f"{self.proxy.url}/v1/messages",
             json={**ASK, "stream": stream},
-            headers={"x-api-key": "users-key"},
+            headers={"x-api-key": "users-key", "x-app": "cli"},
             timeout=30,
         )
 

@@ -27,6 +27,7 @@ RETRIED: Final = frozenset({401, 408, 409, 429})
 
 MODEL: Final = "claude-opus-4-5"
 MOST_TURNS: Final = 20
+CLIENT: Final = {"user-agent": "claude-cli/2.1.330 (external, cli)", "x-app": "cli"}
 KEY: Final = {"x-api-key": "drill-key"}
 LOGIN: Final = {"authorization": "Bearer sk-ant-oat-drill"}
 QUESTION: Final = {"role": "user", "content": "Read /one.txt and /two.txt."}
@@ -182,7 +183,7 @@ class Task:
                 "POST",
                 f"{self.url}/v1/messages?beta=true",
                 json=body,
-                headers=LOGIN if self.login else KEY,
+                headers={**CLIENT, **(LOGIN if self.login else KEY)},
             ) as response:
                 self._count(response)
                 async for chunk in response.aiter_bytes():

@@ -73,7 +73,12 @@ def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
     name = stage.set(fault, wire_format, primary=primary)
     parts: list[bytes] = []
     with httpx.stream(
-        "POST", f"{stage.proxy.url}/v1/messages", json={**ASK, "stream": True}, timeout=30
+        "POST",
+        f"{stage.proxy.url}/v1/messages",
+        json={**ASK, "stream": True},
+        # Only for Claude Code are the ends of blocks held back.
+        headers={"x-app": "cli"},
+        timeout=30,
     ) as response:
         assert response.headers["x-ccfallback-provider"] == name
         chunks = response.iter_raw()
