@@ -1,13 +1,8 @@
 """The real Claude Code finishes a task that needs a tool, whatever the primary does.
 
-It runs only where `CCFALLBACK_TEST_CLAUDE` names the binary, because it is not ours to install:
-`npm install @anthropic-ai/claude-code` somewhere else, then in a network namespace with nothing
-but loopback, with the path of `node_modules/.bin/claude` in the variable:
-`pytest tests/proxy/test_claude_code.py`.
+`claude_code` says how to run these tests.
 """
 
-import os
-import subprocess
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -19,35 +14,10 @@ import pytest
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream, in_a_moment
 from tests.conftest import RunningProxy
+from tests.server.claude_code import USERS_KEY, needs_claude, run_claude, writes_a_file
 from tests.server.plain_api import strict
 
-CLAUDE = os.environ.get("CCFALLBACK_TEST_CLAUDE", "")
-USERS_KEY = "dummy-key-of-the-user"
-
-pytestmark = pytest.mark.skipif(
-    not Path(CLAUDE).is_file(), reason="CCFALLBACK_TEST_CLAUDE does not name a claude binary"
-)
-
-
-def writes_a_file(path: Path) -> Callable[[Received], Script]:
-    """A model that writes a file with its tool, then reports it."""
-
-    def route(request: Received) -> Script:
-        if "/v1/messages" not in request.target:
-            return scripted.error(404, "not_found_error")
-        last = request.json["messages"][-1]["content"]
-        messages = msgspec.json.encode(request.json["messages"]).decode()
-        if "tool_result" in messages:
-            return scripted.reply("The file is written.")
-        if not request.json.get("tools"):
-            return scripted.reply("A title")
-        assert last is not None
-        arguments = {"file_path": str(path), "content": "written by the tool\n"}
-        call = {"type": "tool_use", "id": "toolu_1", "name": "Write", "input": arguments}
-        text = {"type": "text", "text": "I will write the file."}
-        return scripted.reply([text, call], stop_reason="tool_use")
-
-    return route
+pytestmark = needs_claude
 
 
 def half_a_stream() -> Script:
@@ -262,34 +232,3 @@ def test_claude_code_works_with_a_provider_of_the_plain_api(
     asked = [record["requestId"] for record in proxy.events("request.start")]
     assert repaired == {asked[0]}
     assert len(asked) > 1
-
-
-def run_claude(url: str, folder: Path, tools: str = "Bash,Write") -> Any:
-    """Claude Code's own account of a headless run in an empty environment."""
-    work = folder / "work"
-    work.mkdir(exist_ok=True)
-    home = folder / "claude-home"
-    home.mkdir(exist_ok=True)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "IS_SANDBOX": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "DISABLE_TELEMETRY": "1",
-        "DISABLE_ERROR_REPORTING": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "ANTHROPIC_API_KEY": USERS_KEY,
-        "ANTHROPIC_BASE_URL": url,
-    }
-    task = f"Create the file {work / 'hello.txt'} with your Write tool."
-    done = subprocess.run(
-        [CLAUDE, "-p", task, "--output-format", "json", "--allowedTools", tools],
-        cwd=work,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    return msgspec.json.decode(done.stdout)
