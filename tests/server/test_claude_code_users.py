@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from tests.conftest import RunningProxy
 from tests.server.claude_code import (
     ESC,
     Terminal,
+    key,
     login,
     needs_claude,
     run_claude,
@@ -165,6 +167,75 @@ def test_a_local_model_has_time_to_read_the_prompt(
     assert_written(tmp_path)
     assert set(served_by(proxy)) == {"local"}
     assert spare.received == []
+
+
+FOUND: list[dict[str, Any]] = [
+    {
+        "type": "server_tool_use",
+        "id": "srvtoolu_1",
+        "name": "web_search",
+        "input": {"query": "today's weather"},
+    },
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": [
+            {
+                "type": "web_search_result",
+                "title": "The weather of today",
+                "url": "https://weather.example/today",
+                "encrypted_content": "c2NyaXB0ZWQ=",
+                "page_age": None,
+            }
+        ],
+    },
+    {"type": "text", "text": "It rains."},
+]
+
+
+@pytest.mark.parametrize("can_search", [False, True])
+def test_a_web_search_is_answered_by_a_provider_that_can_search_or_unavailable(
+    can_search: bool,
+    tmp_path: Path,
+    upstream: Callable[..., ScriptedUpstream],
+    running: Callable[[str], RunningProxy],
+) -> None:
+    call = {
+        "type": "tool_use",
+        "id": "call_1",
+        "name": "WebSearch",
+        "input": {"query": "today's weather"},
+    }
+
+    def route(request: Received) -> Script:
+        body = request.json
+        if not body.get("tools"):
+            return scripted_openai.reply("From memory: it is sunny.")
+        done = any(message["role"] == "tool" for message in body["messages"])
+        return scripted_openai.reply("That is all." if done else [call])
+
+    primary, other = upstream(scripted.error(529, "overloaded_error")), upstream()
+    other.route = route
+    searcher = upstream(scripted.reply(FOUND))
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n[[providers]]\nname = "other"\n'
+        f'base_url = "{other.url}"\nformat = "openai"\napi_key = "spare-key"\n'
+        f'[[providers]]\nname = "searcher"\nbase_url = "{searcher.url}"\napi_key = "key-2"\n'
+        f"disabled = {'false' if can_search else 'true'}\n"
+    )
+    # With tool search, WebSearch is not among the tools until the model looks for it.
+    user = {**key(), "ENABLE_TOOL_SEARCH": "false"}
+    task = "How is the weather?"
+    result = run_claude(proxy.url, tmp_path, "WebSearch", task=task, credentials=user)
+    assert result["result"] == "That is all."
+    assert any(b'"web_search_2' in request.body for request in primary.received)
+    assert all(request.json.get("tools") for request in other.received)
+    messages = other.received[-1].json["messages"]
+    (answer,) = [message["content"] for message in messages if message["role"] == "tool"]
+    assert "sunny" not in answer
+    assert ("https://weather.example/today" in answer) is can_search
+    assert ("unavailable" in answer) is not can_search
+    assert len(searcher.received) == can_search
 
 
 @pytest.mark.parametrize("begun", [False, True])
