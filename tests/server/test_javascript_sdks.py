@@ -84,10 +84,16 @@ def install(npm: str, folder: Path) -> str:
     return next(iter(done.stderr.decode(errors="replace").splitlines()), "it does not say why")
 
 
-def run_script(packages: Path, name: str, url: str, asks: list[Any]) -> list[dict[str, Any]]:
-    """What a client made of the answers to these requests."""
+def run_script(
+    packages: Path, name: str, url: str, asks: list[Any], headers: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """What a client made of the answers to these requests, which have these headers too."""
     done = subprocess.run(
-        ["node", str(packages / f"{name}.mjs"), msgspec.json.encode([url, asks]).decode()],
+        [
+            "node",
+            str(packages / f"{name}.mjs"),
+            msgspec.json.encode([url, asks, headers or {}]).decode(),
+        ],
         cwd=packages,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -140,6 +146,16 @@ def anthropic_stream(content: Content) -> Script:
     return scripted.stream(events_of(content))
 
 
+def crlf_stream(content: Content) -> Script:
+    """The same, with the other kind of line ends."""
+    return scripted.stream([event.replace(b"\n", b"\r\n") for event in events_of(content)])
+
+
+def in_pieces(script: Callable[[Content], Script]) -> Callable[[Content], Script]:
+    """The same answers, a few bytes at a time."""
+    return lambda content: scripted.dripping(script(content))
+
+
 def openai_stream(content: Content) -> Script:
     """A stream in the OpenAI format."""
     return scripted.stream(scripted_openai.chunks_of(content))
@@ -173,9 +189,13 @@ def whole_anthropic_answer(content: Content) -> Script:
 
 SOURCES: dict[str, tuple[str, Callable[[Content], Script]]] = {
     "primary": ("", anthropic_stream),
+    "primary crlf": ("", crlf_stream),
+    "primary in pieces": ("", in_pieces(anthropic_stream)),
     "anthropic": ("anthropic", anthropic_stream),
+    "anthropic crlf": ("anthropic", crlf_stream),
     "anthropic whole": ("anthropic", whole_anthropic_answer),
     "openai": ("openai", openai_stream),
+    "openai in pieces": ("openai", in_pieces(openai_stream)),
     "openai interleaved": ("openai", interleaved_stream),
     "openai whole": ("openai", whole_openai_answer),
 }
@@ -203,6 +223,11 @@ def source(
     return start
 
 
+def names_for(source: str) -> dict[str, list[dict[str, Any]]]:
+    """The answers that a source gives; a long one in pieces takes too long."""
+    return {n: c for n, c in ANSWERS.items() if n != "long" or "pieces" not in source}
+
+
 def without_signatures(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The blocks, without the signatures, which differ with the provider."""
     return [{key: value for key, value in each.items() if key != "signature"} for each in blocks]
@@ -212,8 +237,8 @@ def without_signatures(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, An
 def test_the_typescript_sdk_accepts_every_stream(name: str, packages: Path, source: Start) -> None:
     format, script = SOURCES[name]
     proxy = source(format, by_name(script))
-    results = run_script(packages, "anthropic_sdk", proxy.url, asks(ANSWERS))
-    for result, (asked, content) in zip(results, ANSWERS.items(), strict=True):
+    results = run_script(packages, "anthropic_sdk", proxy.url, asks(names_for(name)))
+    for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
         assert "error" not in result, (asked, result["error"])
         expected = without_signatures(content)
         assert without_signatures(result["message"]["content"]) == expected, asked
@@ -226,8 +251,29 @@ def test_the_typescript_sdk_accepts_every_stream(name: str, packages: Path, sour
         assert result["message"]["usage"]["output_tokens"] == 7
         assert result["message"]["usage"]["input_tokens"] == 12
         assert_blocks_come_one_after_the_other(result["order"], len(content))
-        if name == "primary":
-            assert b64decode(result["bytes"]) == b"".join(events_of(content)), asked
+        if not format:
+            assert b64decode(result["bytes"]) == bytes_of(name, content), asked
+
+
+def bytes_of(source: str, content: Content) -> bytes:
+    """All that a primary sends."""
+    sent = b"".join(events_of(content))
+    return sent.replace(b"\n", b"\r\n") if "crlf" in source else sent
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_typescript_sdk_accepts_the_streams_that_claude_code_gets(
+    name: str, packages: Path, source: Start
+) -> None:
+    format, script = SOURCES[name]
+    proxy = source(format, by_name(script))
+    claude = {"user-agent": "claude-cli/2.1.332 (external, cli)", "x-app": "cli"}
+    results = run_script(packages, "anthropic_sdk", proxy.url, asks(names_for(name)), claude)
+    for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
+        assert "error" not in result, (asked, result["error"])
+        # Only the message counts: the stops of blocks may come later, for Claude Code alone.
+        made = without_signatures(result["message"]["content"])
+        assert made == without_signatures(content), asked
 
 
 def assert_blocks_come_one_after_the_other(order: list[list[Any]], blocks: int) -> None:
@@ -249,8 +295,8 @@ def assert_blocks_come_one_after_the_other(order: list[list[Any]], blocks: int) 
 def test_the_ai_sdk_accepts_every_stream(name: str, packages: Path, source: Start) -> None:
     format, script = SOURCES[name]
     proxy = source(format, by_name(script))
-    results = run_script(packages, "ai_sdk", proxy.url, asks(ANSWERS))
-    for result, (asked, content) in zip(results, ANSWERS.items(), strict=True):
+    results = run_script(packages, "ai_sdk", proxy.url, asks(names_for(name)))
+    for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
         assert result["errors"] == [], asked
         assert [as_anthropic(part) for part in result["content"]] == without_signatures(content)
         assert result["text"] == "".join(block.get("text", "") for block in content)
@@ -258,8 +304,8 @@ def test_the_ai_sdk_accepts_every_stream(name: str, packages: Path, source: Star
         calls = content[-1]["type"] == "tool_use"
         assert result["finish"] == ("tool-calls" if calls else "stop")
         assert (result["usage"]["inputTokens"], result["usage"]["outputTokens"]) == (12, 7)
-        if name == "primary":
-            assert b64decode(result["bytes"]) == b"".join(events_of(content)), asked
+        if not format:
+            assert b64decode(result["bytes"]) == bytes_of(name, content), asked
 
 
 def as_anthropic(part: Mapping[str, Any]) -> dict[str, Any]:

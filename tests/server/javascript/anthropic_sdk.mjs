@@ -1,18 +1,18 @@
 // Streams messages with Anthropic's own TypeScript SDK, and prints what it made of each as JSON.
 //
-// Its argument: [url, [request, ...]]. The output: [{"text", ...}, ...].
+// Its argument: [url, [request, ...], headers]. The output: [{"text", ...}, ...].
 import Anthropic from "@anthropic-ai/sdk";
 
 import { recording } from "./recording.mjs";
 
-const [url, asks] = JSON.parse(process.argv[2]);
+const [url, asks, headers] = JSON.parse(process.argv[2]);
 const results = [];
 for (const ask of asks) {
   const record = recording();
   const client = new Anthropic({ baseURL: url, apiKey: "users-key", maxRetries: 0, fetch: record.fetch });
   const result = { text: "", thinking: "", inputs: [], blocks: [], order: [] };
   try {
-    const stream = client.messages.stream(ask);
+    const stream = client.messages.stream(ask, { headers });
     stream.on("text", (delta) => (result.text += delta));
     stream.on("thinking", (delta) => (result.thinking += delta));
     stream.on("contentBlock", (block) => result.blocks.push(structuredClone(block)));
