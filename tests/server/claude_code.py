@@ -4,6 +4,9 @@ Its tests run only where `CCFALLBACK_TEST_CLAUDE` names the binary, because its 
 let this project install it: `npm install @anthropic-ai/claude-code` in another folder, then in a
 network namespace with nothing but loopback, with the path of `node_modules/.bin/claude` in the
 variable: `pytest tests/server/test_claude_code*.py`.
+
+Some tests count requests as versions from 2.1 on make them. Older ones also finish every task, but
+send four warm-up requests, with tools, at their start.
 """
 
 import contextlib
