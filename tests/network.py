@@ -68,7 +68,7 @@ def run(request: pytest.FixtureRequest) -> Runs:
     def run_story(story: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
             runner.run(watched(story))
-        assert not complaints
+        assert not complaints, complaints
 
     return run_story
 

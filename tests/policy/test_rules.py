@@ -225,13 +225,18 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
     failed = [Failure("a", True, E529), Failure("b", False, long)]
-    # To compact is final, so the client waits for a primary that is back soon.
-    verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
-    assert (verdict.status, dict(verdict.headers)) == (502, {b"retry-after": b"5"})
     later = {"a": NOW + 300}
     verdict = exhausted_response(failed, later, model=MODEL, request_id="id", now=NOW)
     assert verdict.status == 400
     assert verdict.message.startswith("prompt is too long: ")
+
+
+def test_rule_2_the_client_waits_for_a_primary_that_is_back_soon_and_does_not_compact() -> None:
+    long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
+    failed = [Failure("a", True, E529), Failure("b", False, long)]
+    # To compact is final.
+    verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
+    assert (verdict.status, dict(verdict.headers)) == (502, {b"retry-after": b"5"})
 
 
 def test_rule_3_the_provider_that_is_back_first_is_the_safety_valve() -> None:

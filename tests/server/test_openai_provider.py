@@ -145,7 +145,11 @@ def test_a_cut_stream_is_dropped(both: Start) -> None:
 
 def test_a_full_context_is_reported_so_that_the_client_compacts(both: Start) -> None:
     words = "This model's maximum context length is 131072 tokens. You requested 140000 tokens."
-    proxy, _, _ = both(scripted_openai.error(400, "context_length_exceeded", words))
+    # A primary that is merely overloaded would be worth waiting for.
+    refused = scripted.error(401, "authentication_error")
+    proxy, _, _ = both(
+        scripted_openai.error(400, "context_length_exceeded", words), primary=refused
+    )
     response = httpx.post(f"{proxy.url}/v1/messages", json=ASK)
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith("prompt is too long: ")
