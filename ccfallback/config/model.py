@@ -151,7 +151,7 @@ class Provider:
     )
     key: KeySource = group(KeySource)
     retry: int = option(
-        checks.integer(0, 10), 0, "More attempts on 5xx and network errors.", flag="--retry N"
+        checks.integer(0, 10), 0, "More attempts after a 5xx or network error.", flag="--retry N"
     )
     disabled: bool = option(
         checks.boolean, False, "Keep the provider, but do not use it.", flag="--disabled/--enabled"

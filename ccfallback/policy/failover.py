@@ -1,8 +1,8 @@
 """The loop that tries providers until an outcome should reach the client.
 
 `failover` is a generator: it yields the steps to do (`Try`, `Wait`) and is sent the `Outcome` of
-each attempt. It never awaits and reads no clock; its driver does the work. The driver closes it
-when the client disconnects, and `finally` releases what it has reserved.
+each attempt. It never awaits, and is given its clock; its driver does the work. The driver closes
+it when the client disconnects, and `finally` releases what it has reserved.
 
 The primary is the first candidate and the safety valve is the last; every rule below is written
 once and holds for all of them.
@@ -89,6 +89,7 @@ class Health(Protocol):
     ) -> None:
         """Count the outcome of all attempts at it, or nothing if `None`; releases the slot.
 
+        A stream is settled twice: when it begins, which only releases the slot, and when it ends.
         `usage` is what the answer has cost, even if the outcome counts for nothing.
         """
 

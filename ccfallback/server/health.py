@@ -50,7 +50,7 @@ class RequestHealth:
     """The breakers as one request sees them; a `policy.failover.Health`.
 
     A provider has a breaker of its own and one for each model, and two such breakers for each
-    credential that was refused: all admit a request or it waits.
+    credential that was refused. The provider is tried only if all of them admit the request.
     """
 
     def __init__(

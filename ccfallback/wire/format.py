@@ -1,8 +1,9 @@
 """What a wire format is: everything that depends on the shape of a provider's API.
 
-The server prepares each attempt in the same way, whatever the format:
+The server prepares each attempt in the same way, whatever the format. `wire.privacy.body_for` first
+takes out of the client's body what the provider may not see; then:
 
-1. `WireFormat.prepare` turns the client's body and headers into one `WireRequest`;
+1. `WireFormat.prepare` turns the body and the client's headers into one `WireRequest`;
 2. `WireFormat.sign` signs it; this is the last step, so a signature can cover all of it;
 3. the answer is read by `stream`, `whole` or `refusal`.
 """

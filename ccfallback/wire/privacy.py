@@ -1,7 +1,8 @@
-"""What a provider may see of a client's body.
+"""The body that a provider gets: what it may see of the client's, under its own model's name.
 
-The primary gets the client's own bytes. A fallback gets nothing that identifies the user: the user
-id becomes a pseudonym, always the same one, and the attribution line is removed.
+Thinking that a provider would refuse is removed for every provider; otherwise the primary gets the
+client's own bytes. A fallback gets nothing that identifies the user: the user id becomes a
+pseudonym, always the same one, and the attribution line is removed.
 """
 
 from hashlib import sha256
