@@ -187,7 +187,8 @@ class Attempts:
 
     async def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
         provider, outcome = step.provider, result.outcome
-        if outcome.fault is Fault.ACCOUNT:
+        if outcome.status in (401, 403):
+            # No other refusal, such as one for lack of credit, says that the key is wrong.
             self.services.keys.forget(provider)
         if outcome.ok:
             self._log_success(result)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from ccfallback.addresses import Address
 from ccfallback.config.model import Config, KeySource, Provider
-from ccfallback.config.secrets import resolve
+from ccfallback.config.secrets import KeyUnavailable, resolve
 from ccfallback.events.aggregate import Totals, metric_totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Deadline
@@ -39,6 +39,9 @@ LOGIN_TOKEN: Final = b"sk-ant-oat"
 
 KEY_LIFETIME: Final = 300.0
 """Seconds for which the output of a key command is used again."""
+
+KEY_FAILURE_LIFETIME: Final = 5.0
+"""Seconds for which a key command that failed is not run again."""
 
 
 @dataclass(slots=True)
@@ -195,11 +198,13 @@ class Keys:
     """Looks up providers' keys when they are needed.
 
     A key command may ask a password manager, so its output is kept for a while and forgotten when
-    the provider refuses it; requests that need it at the same time wait for one run.
+    the provider refuses it. Requests that need it at the same time wait for one run and share its
+    result; a failure is kept for some seconds, so that a command that hangs delays no queue of
+    requests.
     """
 
     def __init__(self) -> None:
-        self._cache: dict[KeySource, tuple[float, Secret | None]] = {}
+        self._cache: dict[KeySource, tuple[float, Secret | KeyUnavailable | None]] = {}
         self._running: dict[KeySource, asyncio.Lock] = {}
 
     async def get(self, provider: Provider) -> Secret | None:
@@ -208,11 +213,17 @@ class Keys:
         if source.command is None:
             return resolve(source)
         async with self._running.setdefault(source, asyncio.Lock()):
-            until, key = self._cache.get(source, (0.0, None))
+            until, found = self._cache.get(source, (0.0, None))
             if until < monotonic():
-                key = await asyncio.to_thread(resolve, source)
-                self._cache[source] = (monotonic() + KEY_LIFETIME, key)
-            return key
+                lifetime = KEY_LIFETIME
+                try:
+                    found = await asyncio.to_thread(resolve, source)
+                except KeyUnavailable as error:
+                    found, lifetime = error, KEY_FAILURE_LIFETIME
+                self._cache[source] = (monotonic() + lifetime, found)
+            if isinstance(found, KeyUnavailable):
+                raise KeyUnavailable(*found.args)
+            return found
 
     def forget(self, provider: Provider) -> None:
         """Run the provider's key command again next time."""

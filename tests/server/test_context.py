@@ -70,6 +70,20 @@ def test_requests_at_the_same_time_share_one_run_of_a_key_command(tmp_path: Path
     assert found == [Secret("key-1")] * 5 + [Secret("key-2")]
 
 
+def test_requests_share_the_failure_of_a_key_command(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    code = f"open({str(runs)!r}, 'a').write('x'); raise SystemExit(1)"
+
+    async def story() -> list[Secret | BaseException | None]:
+        keys, asked = Keys(), provider(KeySource(command=(sys.executable, "-c", code)))
+        together = asyncio.gather(*(keys.get(asked) for _ in range(5)), return_exceptions=True)
+        return [*await together, *await asyncio.gather(keys.get(asked), return_exceptions=True)]
+
+    found = asyncio.run(story())
+    assert [type(each) for each in found] == [KeyUnavailable] * 6
+    assert runs.read_text() == "x"
+
+
 def test_an_environment_variable_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         keys, asked = Keys(), provider(KeySource(env="SOME_KEY"))
