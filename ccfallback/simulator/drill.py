@@ -110,6 +110,8 @@ def drill(config: Config, listener: Callable[[Report, int], None]) -> list[Repor
     """Run every task; `listener` is called with each report and the number of tasks."""
     reports: list[Report] = []
     failures: list[BaseException] = []
+    # An event, because an interrupted `Thread.join` takes the thread for ended (CPython 3.11).
+    done = threading.Event()
 
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
@@ -128,18 +130,19 @@ def drill(config: Config, listener: Callable[[Report, int], None]) -> list[Repor
                 asyncio.run(run(folder))
         except BaseException as error:
             failures.append(error)
+        finally:
+            done.set()
 
     # Not in the main thread, whose signals a server would handle.
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    threading.Thread(target=work, daemon=True).start()
     try:
-        thread.join()
+        done.wait()
     except KeyboardInterrupt:
         # The tasks end before their folders are removed.
         for loop, task in running:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-        thread.join(STOP_SECONDS)
+        done.wait(STOP_SECONDS)
         raise
     if failures:
         raise failures[0]
