@@ -142,12 +142,12 @@ def validate(ctx: typer.Context, as_json: Json = False) -> None:
 
     It is valid only if `serve` would start with it.
     """
-    from ccfallback.server.endpoint import find_endpoint
+    from ccfallback.server.listening import find_listen_address
 
     session = session_of(ctx)
     config = session.config()
     server = config.server
-    find_endpoint(server.host, server.port, has_tokens=bool(config.tokens))
+    find_listen_address(server.host, server.port, has_tokens=bool(config.tokens))
     names = [provider.name for provider in config.active]
     value = {"ok": True, "path": str(session.paths.config), "providers": names}
     text = f"{session.paths.config} is valid; the chain is {', '.join(names)}"

@@ -96,7 +96,7 @@ class ConfigLoad(Event):
 
 
 @named("config.error", level="error")
-class ConfigError(Event):
+class ConfigRejected(Event):
     """The configuration can't be used; the previous one stays."""
 
     path: str = ""

@@ -212,12 +212,12 @@ def try_provider(
             return outcome
 
 
-def backoff(attempt: int, random: Callable[[], float]) -> float:
-    """The seconds to wait before retry number `attempt` (from 1).
+def backoff_seconds(retry: int, random: Callable[[], float]) -> float:
+    """The seconds to wait before retry number `retry` (from 1).
 
     The wait doubles up to 8 seconds; half of it is jitter. `random` returns a number from 0 to 1.
     """
-    ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** (attempt - 1))
+    ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** (retry - 1))
     return float(ceiling * (0.5 + 0.5 * random()))
 
 
@@ -247,27 +247,23 @@ def is_offline(unreachable: Iterable[tuple[Provider, Outcome]], *, has_reached: 
     return len({address(provider.base_url).host for provider, _ in unreachable}) > 1
 
 
-def is_final(rules: Failover) -> IsFinal:
+def is_final(outcome: Outcome, provider: Provider, rules: Failover) -> bool:
     """The rule for the messages endpoint: an answer, or an error that the client can handle.
 
     Such an error is a refusal by the primary with a status outside the failover list, unless its
     body shows a fault that the client cannot fix, such as missing credit.
     """
-
-    def check(outcome: Outcome, provider: Provider) -> bool:
-        if outcome.fault in (Fault.NONE, Fault.LOGIN):
-            return True
-        status = outcome.status
-        if not provider.primary or status is None or status < 400:
-            return False
-        if outcome.fault is not fault_of_status(status):
-            # The body shows a fault behind the status, and the client cannot fix that one.
-            return False
-        return status not in rules.statuses
-
-    return check
+    if outcome.fault in (Fault.NONE, Fault.LOGIN):
+        return True
+    status = outcome.status
+    if not provider.primary or status is None or status < 400:
+        return False
+    if outcome.fault is not fault_of_status(status):
+        # The body shows a fault behind the status, and the client cannot fix that one.
+        return False
+    return status not in rules.statuses
 
 
-def only_answers(outcome: Outcome, _provider: Provider) -> bool:
+def is_answer(outcome: Outcome, _provider: Provider) -> bool:
     """The rule for side endpoints: only an answer reaches the client."""
     return outcome.ok

@@ -26,9 +26,11 @@ from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_of_headers
-from ccfallback.server.context import Context, Services, login_token
+from ccfallback.server.client_credentials import login_token
+from ccfallback.server.context import Context
 from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
+from ccfallback.server.services import Services
 from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
 from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools

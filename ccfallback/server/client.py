@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -10,12 +10,12 @@ import msgspec
 from ccfallback.http1 import CONNECTION_KEY, Timer
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.sse import PING
+from ccfallback.wire.headers import RawHeaders
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = Sequence[tuple[bytes, bytes]]
 
 JSON: Final = (b"content-type", b"application/json")
 EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -151,20 +151,20 @@ class KeepAlive:
             self._pinging = asyncio.ensure_future(self._send(message))
 
 
-async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
     """Send a complete response. The server leaves the body out for HEAD."""
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_json(send: Send, value: Any, headers: Headers = ()) -> None:
+async def send_json(send: Send, value: Any, headers: RawHeaders = ()) -> None:
     """Send a value as JSON."""
     await send_whole(send, 200, [JSON, *headers], msgspec.json.encode(value))
 
 
 async def send_error(
-    send: Send, request_id: str, status: int, kind: str, message: str, headers: Headers = ()
+    send: Send, request_id: str, status: int, kind: str, message: str, headers: RawHeaders = ()
 ) -> None:
     """Send an error in Anthropic's envelope."""
     body = envelope.encode(kind, message, request_id)

@@ -1,43 +1,30 @@
-"""The address to listen on, and whether the server may listen there."""
+"""What every endpoint of the server has in common."""
 
-import socket
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from typing import ClassVar
 
-from ccfallback.addresses import is_loopback
-from ccfallback.errors import ServeError
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An address of this machine."""
-
-    family: socket.AddressFamily
-    address: tuple[Any, ...]
-
-    @property
-    def is_open(self) -> bool:
-        """Whether other machines can reach it."""
-        return not is_loopback(self.address[0])
+from ccfallback.server.client import Receive, Scope, Send, send_wrong_method
+from ccfallback.server.context import SCOPE_KEY, Context
+from ccfallback.server.services import Services
 
 
-def find_endpoint(host: str, port: int, *, has_tokens: bool) -> Endpoint:
-    """The address that a host name leads to.
+class Endpoint(ABC):
+    """A raw ASGI endpoint of the server."""
 
-    Raises `ServeError` where there is none, and where other machines reach it and no access token
-    is configured. The address decides, because a name may lead anywhere.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        raise ServeError(
-            f"{host} is not an address of this machine", "set server.host in the configuration"
-        ) from None
-    family, _, _, _, address = found[0]
-    endpoint = Endpoint(family, address)
-    if endpoint.is_open and not has_tokens:
-        raise ServeError(
-            f"{host} can be reached by other machines, and no access token is configured",
-            "add one with `ccfallback tokens add`, or listen on 127.0.0.1",
-        )
-    return endpoint
+    methods: ClassVar[tuple[str, ...]] = ()
+    """The allowed methods; none means all."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, or refuse its method."""
+        context: Context = scope[SCOPE_KEY]
+        if self.methods and scope["method"] not in self.methods:
+            return send_wrong_method(send, context.id, ", ".join(self.methods))
+        return self.answer(context, scope, receive, send)
+
+    @abstractmethod
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with an allowed method."""

@@ -24,8 +24,9 @@ from ccfallback.server.client import (
     send_error,
     send_whole,
 )
-from ccfallback.server.context import SCOPE_KEY, Context, Services
+from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.record import cut, describe_crash
+from ccfallback.server.services import Services
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]

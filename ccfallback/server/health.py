@@ -1,9 +1,6 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
-import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Final
 
 from ccfallback.config.model import Provider
@@ -15,35 +12,13 @@ from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import BLAME, Blame, Outcome
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.record import milliseconds
-from ccfallback.state.store import Breaker
-from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
+from ccfallback.state.store import BreakerId
 
 LONGEST_MODEL: Final = 200
 """Characters of a model's name that are remembered; the client chooses the name."""
 
-CredentialOf = Callable[[Provider], str]
+FindCredential = Callable[[Provider], str]
 """The hash of the credential that a request shows to a provider."""
-
-
-def credential_of(
-    provider: Provider, client: RawHeaders, tokens: frozenset[bytes] = frozenset()
-) -> str:
-    """The hash of the credential that a client's request shows to a provider.
-
-    It is empty where a change of the credential changes the configuration, or where only a
-    command knows it: then everything concerns the provider itself.
-    """
-    if provider.key.env is not None:
-        return _hash(os.environ.get(provider.key.env, "").encode("utf-8", "surrogateescape"))
-    if provider.key or not provider.primary:
-        return ""
-    shown = (bare_credential(value) for name, value in client if name in CREDENTIALS)
-    return _hash(b"\n".join(value for value in shown if value not in tokens))
-
-
-@lru_cache(256)
-def _hash(credential: bytes) -> str:
-    return blake2b(credential, digest_size=8, person=b"ccfallback").hexdigest()
 
 
 class RequestHealth:
@@ -61,7 +36,7 @@ class RequestHealth:
         request_id: str,
         *,
         is_side: bool = False,
-        credential: CredentialOf = lambda _provider: "",
+        credential: FindCredential = lambda _provider: "",
     ) -> None:
         self._breakers = breakers
         self._find_credential = credential
@@ -71,7 +46,7 @@ class RequestHealth:
         self._limits = limits
         self._level = events.SIDE_LEVEL if is_side else None
         self._began: dict[str, float] = {}
-        self._slots: dict[str, tuple[Breaker, ...]] = {}
+        self._slots: dict[str, tuple[BreakerId, ...]] = {}
         self.skipped: dict[str, float] = {}
         """The skipped providers, and until when each is cooling down."""
         self.urgent = False
@@ -242,22 +217,22 @@ class RequestHealth:
             state = breaker.as_seen(state, self._credential(provider))
         return state, state.models.get(self._model, CLOSED)
 
-    def _parts(self, provider: Provider) -> Mapping[Breaker, BreakerState]:
+    def _parts(self, provider: Provider) -> Mapping[BreakerId, BreakerState]:
         """The breakers that this request has to pass at a provider."""
         name, model = provider.name, self._model
         state = self._breakers.state(name)
         parts = {
-            Breaker(name): state,
-            Breaker(name, model): state.models.get(model, CLOSED),
+            BreakerId(name): state,
+            BreakerId(name, model): state.models.get(model, CLOSED),
         }
         if state.credentials:
             credential = self._credential(provider)
             own = state.credentials.get(credential, CLOSED)
-            parts[Breaker(name, "", credential)] = own
-            parts[Breaker(name, model, credential)] = own.models.get(model, CLOSED)
+            parts[BreakerId(name, "", credential)] = own
+            parts[BreakerId(name, model, credential)] = own.models.get(model, CLOSED)
         return parts
 
-    def _phases(self, provider: Provider) -> dict[Breaker, Phase]:
+    def _phases(self, provider: Provider) -> dict[BreakerId, Phase]:
         """The phase of each breaker; one that may be probed early counts as half-open."""
         now = self._breakers.clock()
         return {
@@ -270,7 +245,7 @@ class RequestHealth:
     def _is_cooling(self, provider: Provider) -> bool:
         return self.cooldown_until(provider) > self._breakers.clock()
 
-    def _half_open(self, provider: Provider) -> list[Breaker]:
+    def _half_open(self, provider: Provider) -> list[BreakerId]:
         if not self._limits.cooldowns:
             return []
         phases = self._phases(provider).items()

@@ -152,4 +152,4 @@ class LiveConfig:
         )
 
     def _log_error(self, message: str) -> None:
-        self._recorder.log(events.ConfigError(path=str(self._store.path)), message)
+        self._recorder.log(events.ConfigRejected(path=str(self._store.path)), message)

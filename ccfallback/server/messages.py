@@ -1,6 +1,7 @@
 """`POST /v1/messages`, in the order in which things happen."""
 
 import asyncio
+from functools import partial
 
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
@@ -16,7 +17,7 @@ from ccfallback.policy.error_response import (
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.attempts import Attempts
+from ccfallback.server.chain import Chain, Chains
 from ccfallback.server.client import (
     EVENTS,
     JSON,
@@ -32,16 +33,13 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
-from ccfallback.server.context import (
-    Chain,
-    Chains,
-    Context,
-    Endpoint,
-    Services,
-    login_token,
-)
+from ccfallback.server.client_credentials import login_token
+from ccfallback.server.context import Context
+from ccfallback.server.endpoint import Endpoint
+from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.record import cut, describe_crash
+from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
 
@@ -121,11 +119,11 @@ class MessagesRequest:
             chain.limits,
             body.model,
             context.id,
-            credential=context.credential_of,
+            credential=context.hash_credential,
         )
         query = scope["query_string"].decode("latin-1")
         self._client: Client = scope[CONNECTION_KEY]
-        self._attempts = Attempts(services, context, self._health, body, query=query)
+        self._driver = FailoverDriver(services, context, self._health, body, query=query)
         self._ttft: float | None = None
 
     async def answer(self, scope: Scope, send: Send) -> None:
@@ -146,7 +144,7 @@ class MessagesRequest:
             if result is not None:
                 # The client keeps the thinking of an answer that it has interrupted.
                 self._remember_signer(result)
-            elif (slow := self._attempts.abandon()) is not None:
+            elif (slow := self._driver.abandon()) is not None:
                 self._health.settle(*slow)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent:
@@ -156,14 +154,16 @@ class MessagesRequest:
             self._log_end(result, 503, error="server stopping", message=message)
             raise
         finally:
-            await self._attempts.close()
+            await self._driver.close()
 
     async def _try_providers(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh(self._context.began)
         config = self._context.config
-        result = await self._attempts.run(
-            self._chain.providers, is_final(config.failover), config.breaker.network_wait
+        result = await self._driver.run(
+            self._chain.providers,
+            partial(is_final, rules=config.failover),
+            config.breaker.network_wait,
         )
         self._ttft = self._context.seconds if result else None
         return result
@@ -227,8 +227,8 @@ class MessagesRequest:
         """What the client gets if no provider has answered."""
         config, results, failures = (
             self._context.config,
-            self._attempts.results,
-            self._attempts.failures,
+            self._driver.results,
+            self._driver.failures,
         )
         primary = next((r for r in reversed(results) if r.provider.primary), None)
         if not config.has_fallback:
@@ -266,7 +266,7 @@ class MessagesRequest:
         return headers
 
     def _attempts_header(self) -> tuple[bytes, bytes]:
-        return (b"x-ccfallback-attempts", str(self._attempts.sent).encode())
+        return (b"x-ccfallback-attempts", str(self._driver.sent).encode())
 
     def _log_start(self) -> None:
         body, size = self._body, len(self._body.raw)
@@ -292,7 +292,7 @@ class MessagesRequest:
         message: str = "",
         told: dict[str, str] | None = None,
     ) -> None:
-        latency, attempts = self._context.seconds, self._attempts.sent
+        latency, attempts = self._context.seconds, self._driver.sent
         name = result.provider.name if result is not None else None
         usage = result.usage if result is not None else None
         after = "" if attempts <= 1 else f" after {attempts} attempts"

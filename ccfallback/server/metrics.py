@@ -16,7 +16,9 @@ from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.policy.breaker import Phase, as_last_seen, phase
 from ccfallback.server.client import Receive, Scope, Send, send_whole
-from ccfallback.server.context import Context, Endpoint, Services
+from ccfallback.server.context import Context
+from ccfallback.server.endpoint import Endpoint
+from ccfallback.server.services import Services
 from ccfallback.wire.headers import find
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from ccfallback.rectify import (
 )
 from ccfallback.rectify.narrowing import Narrowing
 from ccfallback.rectify.rule import Refusal, Repaired, difference, trigger
-from ccfallback.server.context import Context, Services
+from ccfallback.server.context import Context
+from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
 
 T = TypeVar("T")

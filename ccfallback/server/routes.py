@@ -8,10 +8,10 @@ request's CPU, those two layers would take another 2%, and neither costs anythin
 
 from starlette.routing import Route, Router
 
-from ccfallback.server.context import Services
 from ccfallback.server.gate import App, Gate
 from ccfallback.server.messages import Messages
 from ccfallback.server.metrics import MetricsPage
+from ccfallback.server.services import Services
 from ccfallback.server.side_endpoints import (
     CountTokens,
     HealthPage,

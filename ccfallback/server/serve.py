@@ -40,15 +40,17 @@ from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import JSON
-from ccfallback.server.context import Keys, RefusedLogins, Services
+from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.credentials import Keys
 from ccfallback.server.descriptors import most_clients, raise_limit
-from ccfallback.server.endpoint import Endpoint, find_endpoint
 from ccfallback.server.gate import request_id
+from ccfallback.server.listening import ListenAddress, find_listen_address
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.refresher import PATIENCE
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.server.services import Services
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
 
@@ -127,7 +129,7 @@ class Proxy:
         config = self.services.live.current
         host = host if host is not None else config.server.host
         port = port if port is not None else config.server.port
-        endpoint = find_endpoint(host, port, has_tokens=bool(config.tokens))
+        endpoint = find_listen_address(host, port, has_tokens=bool(config.tokens))
         self.services.live.needs_tokens = endpoint.is_open
         self._socket = _listen(host, endpoint)
         bound = self._socket.getsockname()
@@ -343,7 +345,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, endpoint: Endpoint) -> socket.socket:
+def _listen(host: str, endpoint: ListenAddress) -> socket.socket:
     port = endpoint.address[1]
     listener = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:

@@ -18,9 +18,9 @@ from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Phase, as_last_seen, phase
-from ccfallback.policy.failover import Admission, only_answers
+from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Outcome
-from ccfallback.server.attempts import Attempts
+from ccfallback.server.chain import Chains
 from ccfallback.server.client import (
     TEXT,
     ClientGone,
@@ -33,10 +33,13 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
-from ccfallback.server.context import Chains, Context, Endpoint, Services
+from ccfallback.server.context import Context
+from ccfallback.server.endpoint import Endpoint
+from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
+from ccfallback.server.services import Services
 from ccfallback.server.upstream import (
     InvalidURL,
     Response,
@@ -53,7 +56,7 @@ from ccfallback.wire.headers import (
     response_headers,
 )
 
-COUNT_WAIT: Final = 10.0
+COUNT_SECONDS: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
 
 
@@ -104,17 +107,17 @@ class CountTokens(Endpoint):
                     body.model,
                     context.id,
                     is_side=True,
-                    credential=context.credential_of,
+                    credential=context.hash_credential,
                 )
             )
-            attempts = Attempts(
+            driver = FailoverDriver(
                 services,
                 context,
                 health,
                 body,
                 query=scope["query_string"].decode("latin-1"),
                 counts_tokens=True,
-                wait=COUNT_WAIT,
+                max_seconds=COUNT_SECONDS,
             )
             with while_connected(scope):
                 await services.breakers.refresh()
@@ -126,15 +129,15 @@ class CountTokens(Endpoint):
                     and health.admission(provider) is Admission.OPEN
                 ]
                 try:
-                    result = await attempts.run(counting, only_answers)
+                    result = await driver.run(counting, is_answer)
                 finally:
-                    await attempts.close()
+                    await driver.close()
         except ClientGone:
             return
         except Refused as refused:
             await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
-        count = (b"x-ccfallback-attempts", str(attempts.sent).encode())
+        count = (b"x-ccfallback-attempts", str(driver.sent).encode())
         if result is None:
             estimate = {"input_tokens": tokens.estimate(body)}
             await send_json(send, estimate, [count, (b"x-ccfallback-estimate", b"1")])

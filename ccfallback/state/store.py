@@ -17,7 +17,7 @@ Update = Callable[[States], States]
 """A pure change of all states: a store may run it again if another process wrote meanwhile."""
 
 
-class Breaker(NamedTuple):
+class BreakerId(NamedTuple):
     """Which breaker of a provider: its own, or that of a model, a credential, or both."""
 
     provider: str
@@ -44,13 +44,13 @@ class ProbeSlots(Protocol):
     No method waits: requests ask between two steps of the failover loop.
     """
 
-    def is_taken(self, breaker: Breaker) -> bool:
+    def is_taken(self, breaker: BreakerId) -> bool:
         """Whether a request is probing this breaker."""
 
-    def take(self, breakers: Iterable[Breaker]) -> tuple[Breaker, ...]:
+    def take(self, breakers: Iterable[BreakerId]) -> tuple[BreakerId, ...]:
         """Take the free slots among these and return them, for `release`."""
 
-    def release(self, breakers: Iterable[Breaker]) -> None:
+    def release(self, breakers: Iterable[BreakerId]) -> None:
         """Give back the slots that `take` returned."""
 
 
@@ -90,19 +90,19 @@ class LocalSlots:
     """The probe slots of one process."""
 
     def __init__(self) -> None:
-        self._taken: set[Breaker] = set()
+        self._taken: set[BreakerId] = set()
 
-    def is_taken(self, breaker: Breaker) -> bool:
+    def is_taken(self, breaker: BreakerId) -> bool:
         """Whether a request is probing this breaker."""
         return breaker in self._taken
 
-    def take(self, breakers: Iterable[Breaker]) -> tuple[Breaker, ...]:
+    def take(self, breakers: Iterable[BreakerId]) -> tuple[BreakerId, ...]:
         """Take the free slots among these and return them, for `release`."""
         free = tuple(breaker for breaker in breakers if breaker not in self._taken)
         self._taken.update(free)
         return free
 
-    def release(self, breakers: Iterable[Breaker]) -> None:
+    def release(self, breakers: Iterable[BreakerId]) -> None:
         """Give back the slots that `take` returned."""
         self._taken.difference_update(breakers)
 

@@ -23,10 +23,10 @@ from ccfallback.messages.tokens import Usage
 from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
-    Refusal,
     StreamTranslator,
     Whole,
     WireFormat,
+    WireRefusal,
     endpoint_url,
 )
 from ccfallback.wire.headers import PLAIN_HEADERS
@@ -396,14 +396,16 @@ class MessagesFormat(WireFormat):
             whole.body = complete_message(raw, client_body, whole.usage)
         return whole
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+    def refusal(
+        self, status: int, headers: Mapping[str, str], body: bytes, now: float
+    ) -> WireRefusal:
         """The error as the provider sent it, with the reset hint that only its body gives."""
         error = read_error(body)
         if status not in reset_hints.TEMPORARY or reset_hints.reset_hint(
             headers, error.message, now
         ):
-            return Refusal(status, error)
-        return Refusal(status, error, *(reset_hints.body_hint(decode_json(body), now) or ()))
+            return WireRefusal(status, error)
+        return WireRefusal(status, error, *(reset_hints.body_hint(decode_json(body), now) or ()))
 
 
 class CountTokensFormat(MessagesFormat):

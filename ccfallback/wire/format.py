@@ -1,7 +1,8 @@
 """What a wire format is: everything that depends on the shape of a provider's API.
 
-The server prepares each attempt in the same way, whatever the format. `wire.privacy.body_for` first
-takes out of the client's body what the provider may not see; then:
+The server prepares each attempt in the same way, whatever the format.
+`wire.provider_body.adapt_body` first takes out of the client's body what the provider may not see;
+then:
 
 1. `WireFormat.prepare` turns the body and the client's headers into one `WireRequest`;
 2. `WireFormat.sign` signs it; this is the last step, so a signature can cover all of it;
@@ -22,7 +23,7 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
-from ccfallback.wire.headers import PLAIN_HEADERS, Headers, RawHeaders, betas_of, request_headers
+from ccfallback.wire.headers import PLAIN_HEADERS, HeaderList, RawHeaders, betas_of, request_headers
 
 UNCOMPRESSED: Final = (b"accept-encoding", b"identity")
 """Asks for an answer that can be read while it arrives."""
@@ -77,7 +78,7 @@ class Unconvertible(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class WireRefusal:
     """An error response, with the status and error that Anthropic would have sent."""
 
     status: int
@@ -93,7 +94,7 @@ class WireRequest:
     """One request to an upstream. Its `repr` shows neither key nor content."""
 
     url: str = field(repr=False)
-    headers: Headers = field(repr=False)
+    headers: HeaderList = field(repr=False)
     body: bytes = field(repr=False)
     method: str = "POST"
 
@@ -156,7 +157,7 @@ class WireFormat(ABC):
         via: str,
         tokens: frozenset[bytes] = frozenset(),
         body: Body | None = None,
-    ) -> Headers:
+    ) -> HeaderList:
         """The headers of a request to `provider`, without host and body length.
 
         `key` is the provider's own key. Without one, the primary gets the client's credentials,
@@ -227,7 +228,9 @@ class WireFormat(ABC):
         """The message for an answer that is not a stream."""
 
     @abstractmethod
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+    def refusal(
+        self, status: int, headers: Mapping[str, str], body: bytes, now: float
+    ) -> WireRefusal:
         """The meaning of an error response; `headers` have lower-case names."""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from ccfallback.config.model import Provider
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-Headers = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -74,7 +74,7 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
-def end_to_end(headers: RawHeaders) -> Headers:
+def end_to_end(headers: RawHeaders) -> HeaderList:
     """The headers without hop-by-hop ones, those named by a `connection` header included."""
     lowered = [(key.lower(), value) for key, value in headers]
     dropped = HOP_BY_HOP | _named_by_connection(lowered)
@@ -100,7 +100,7 @@ def request_headers(
     via: str,
     tokens: frozenset[bytes],
     has_body: bool,
-) -> Headers:
+) -> HeaderList:
     """The headers of a request; see `WireFormat.headers`.
 
     A fallback gets the client's headers that are `allowed`, and those `added`. The headers that
@@ -123,7 +123,7 @@ def request_headers(
     return [*(pair for pair in headers if pair[0] not in own), *own.items()]
 
 
-def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> Headers:
+def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> HeaderList:
     dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
     if has_key:
         dropped |= CREDENTIALS
@@ -137,8 +137,8 @@ def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) ->
     ]
 
 
-def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> Headers:
-    headers: Headers = []
+def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> HeaderList:
+    headers: HeaderList = []
     for name, value in end_to_end(client):
         kept = without_login_beta(value) if name == b"anthropic-beta" else value
         if name in allowed and kept:
@@ -188,7 +188,7 @@ def is_own_header(name: bytes) -> bool:
     return name == b"ccr-request-id" or name.startswith(b"x-ccfallback-")
 
 
-def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> Headers:
+def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> HeaderList:
     """The upstream's headers for the client.
 
     The body's length is left to the server that sends it. The encoding is dropped if the body was

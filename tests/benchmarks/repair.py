@@ -20,7 +20,7 @@ from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.rectify import NAMES, attempt, prevent, rectify
 from ccfallback.rectify.rule import Refusal
 from ccfallback.simulator.scripted import Received
-from ccfallback.wire.privacy import body_for
+from ccfallback.wire.provider_body import adapt_body
 from tests.rectify.drafts import BETAS, CASES
 from tests.rectify.refusals import REFUSALS, REFUSED
 from tests.server.plain_api import refusals
@@ -108,7 +108,7 @@ def main() -> None:
         return measured(lambda: work(Body.parse(raw)).raw)
 
     def sent(provider: Provider, known: SignatureOrigins) -> float:
-        return made(lambda parsed: body_for(provider, parsed, Privacy(), known))
+        return made(lambda parsed: adapt_body(provider, parsed, Privacy(), known))
 
     def prevented(known: list[LearnedRejection]) -> float:
         return made(lambda parsed: prevent(RequestDraft(parsed, BETAS), known)[0].body)

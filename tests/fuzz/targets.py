@@ -26,7 +26,7 @@ from ccfallback.wire import FORMATS
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import response_headers
-from ccfallback.wire.privacy import body_for
+from ccfallback.wire.provider_body import adapt_body
 
 Target = Callable[[bytes], None]
 
@@ -93,7 +93,9 @@ def body(data: bytes) -> None:
     assert Body.parse(parsed.respelled().raw).names == parsed.names
     for provider in FALLBACKS:
         with suppress(Unconvertible):
-            sent = FORMATS[provider.format].request(body_for(provider, parsed, Privacy()), provider)
+            sent = FORMATS[provider.format].request(
+                adapt_body(provider, parsed, Privacy()), provider
+            )
             Body.parse(sent.raw)
 
 

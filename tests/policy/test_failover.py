@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -20,10 +21,10 @@ from ccfallback.policy.failover import (
     Reason,
     Try,
     Wait,
-    backoff,
+    backoff_seconds,
     failover,
+    is_answer,
     is_final,
-    only_answers,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 
@@ -130,7 +131,7 @@ def conversation(
         DRAFT,
         chain,
         health,
-        is_final=final or is_final(Failover()),
+        is_final=final or partial(is_final, rules=Failover()),
         repair=repair if repairs else no_repair,
         backoff=lambda retry: 0.25 * retry,
         network_wait=network_wait,
@@ -324,7 +325,7 @@ def test_the_chain(row: Row) -> None:
     flow = conversation(
         CHAINS[row.chain],
         health,
-        final=is_final(Failover(statuses=row.on)),
+        final=partial(is_final, rules=Failover(statuses=row.on)),
         repairs=row.repairs,
         network_wait=row.network_wait,
     )
@@ -373,7 +374,7 @@ def test_a_rectifier_sees_which_ones_were_used() -> None:
         DRAFT,
         (B,),
         FakeHealth(),
-        is_final=only_answers,
+        is_final=is_answer,
         repair=note,
         backoff=lambda _: 0.0,
         clock=lambda: 0.0,
@@ -383,7 +384,7 @@ def test_a_rectifier_sees_which_ones_were_used() -> None:
 
 
 def test_a_side_endpoint_passes_on_only_an_answer() -> None:
-    flow = conversation((A, B), FakeHealth(), final=only_answers)
+    flow = conversation((A, B), FakeHealth(), final=is_answer)
     transcript, result, _ = play(flow, {"a": [E400], "b": [OK]})
     assert transcript == ["a first", "b failover"]
     assert result is OK
@@ -491,10 +492,10 @@ def test_each_slot_that_is_taken_is_released_once(
 @given(attempt=st.integers(1, 50), chance=st.floats(0, 1))
 def test_the_backoff_doubles_up_to_its_maximum(attempt: int, chance: float) -> None:
     ceiling = min(BACKOFF_MAX, 0.5 * 2 ** (attempt - 1))
-    assert ceiling / 2 <= backoff(attempt, lambda: chance) <= ceiling
+    assert ceiling / 2 <= backoff_seconds(attempt, lambda: chance) <= ceiling
 
 
 def test_half_of_the_backoff_is_jitter() -> None:
-    assert backoff(1, lambda: 0.0) == 0.25
-    assert backoff(1, lambda: 1.0) == 0.5
-    assert backoff(3, lambda: 0.5) == 1.5
+    assert backoff_seconds(1, lambda: 0.0) == 0.25
+    assert backoff_seconds(1, lambda: 1.0) == 0.5
+    assert backoff_seconds(3, lambda: 0.5) == 1.5

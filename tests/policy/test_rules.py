@@ -6,6 +6,7 @@ stands again in `tests/server/test_rules.py`, where it happens over real sockets
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from ccfallback.policy.error_response import Failure, exhausted_response, no_fal
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
 from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
 from ccfallback.wire import FORMATS
-from ccfallback.wire.privacy import body_for
+from ccfallback.wire.provider_body import adapt_body
 from tests.rules import BLAMED, CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
 
 NOW = 1_700_000_000.0
@@ -99,7 +100,7 @@ def flow_of(turn: Turn, chain: Sequence[Provider] | None = None, **more: Any) ->
         DRAFT,
         rules.active if chain is None else chain,
         turn,
-        is_final=is_final(rules.failover),
+        is_final=partial(is_final, rules=rules.failover),
         repair=more.pop("repair", lambda *_: None),
         backoff=lambda _: 0.0,
         clock=lambda: turn.now,
@@ -427,7 +428,7 @@ def test_rule_9_what_a_fallback_never_sees() -> None:
     assert sent[b"anthropic-beta"] == b"effort-2025-11-24"
     assert sent[b"x-api-key"] == b"its-own-key"
     asked = Body.parse(b'{"model":"m","messages":[],"metadata":{"user_id":"users-name"}}')
-    body = body_for(rules.providers[0], asked, Privacy())
+    body = adapt_body(rules.providers[0], asked, Privacy())
     assert b"users-name" not in body.raw
     assert body.get("metadata")["user_id"].startswith("user_")
 
@@ -438,7 +439,7 @@ def test_rule_10_the_primary_gets_the_clients_own_bytes() -> None:
     assert (b"anthropic-beta", b"oauth-2025-04-20,effort-2025-11-24") in sent
     assert (b"anthropic-version", b"2026-10-21") in sent
     raw = b'{"model":"m",  "messages":[], "z": "\\u00e9", "a": 1e2}\n'
-    assert body_for(primary, Body.parse(raw), Privacy()).raw == raw
+    assert adapt_body(primary, Body.parse(raw), Privacy()).raw == raw
 
 
 def test_rule_10_synthesized_thinking_is_removed() -> None:
@@ -449,7 +450,7 @@ def test_rule_10_synthesized_thinking_is_removed() -> None:
         {"role": "assistant", "content": [own, said]},
     ]
     asked = Body.parse(msgspec.json.encode({"model": "m", "messages": messages}))
-    sent = [body_for(config("ab").primary, asked, Privacy()) for _ in range(2)]
+    sent = [adapt_body(config("ab").primary, asked, Privacy()) for _ in range(2)]
     assert sent[0].get("messages")[1]["content"] == [said]
     assert sent[0].raw == sent[1].raw
 

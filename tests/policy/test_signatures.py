@@ -4,7 +4,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.policy.signatures import MOST, MOST_SAVED, SignatureOrigins
-from ccfallback.wire.privacy import without_foreign_thinking
+from ccfallback.wire.provider_body import without_foreign_thinking
 
 PRIMARY = Provider(name="anthropic-primary", base_url="https://a.test", primary=True)
 ONE = Provider(name="one", base_url="https://one.test")

@@ -1,6 +1,7 @@
 """Which repair is made, what the client repairs itself, and lessons in a dialogue."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -266,7 +267,7 @@ def test_refused_repaired_taken_and_not_refused_again(name: str) -> None:
     refusal = Outcome(Fault.REQUEST, status=400, message=wording)
     flow = failover(
         *(draft, [PROVIDER], Open()),
-        is_final=is_final(Failover()),
+        is_final=partial(is_final, rules=Failover()),
         repair=repair,
         backoff=lambda _: 0.0,
         clock=lambda: 0.0,

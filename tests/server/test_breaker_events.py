@@ -11,7 +11,8 @@ from ccfallback.policy.breaker import Limits
 from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.health import RequestHealth, credential_of
+from ccfallback.server.client_credentials import hash_credential
+from ccfallback.server.health import RequestHealth
 from ccfallback.server.record import Record, Recorder
 from ccfallback.state.store import MemoryStore
 
@@ -161,15 +162,15 @@ def test_one_request_probes_a_long_cooldown_early_even_if_it_comes_to_nothing(
 def test_a_credential_is_told_by_what_the_provider_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "one")
     bearer = [(b"authorization", b"Bearer x")]
-    found = credential_of(A, bearer)
-    assert found == credential_of(A, [(b"x-api-key", b"x")])
-    assert found != credential_of(A, [(b"authorization", b"Bearer y")])
-    assert found != credential_of(A, [])
+    found = hash_credential(A, bearer)
+    assert found == hash_credential(A, [(b"x-api-key", b"x")])
+    assert found != hash_credential(A, [(b"authorization", b"Bearer y")])
+    assert found != hash_credential(A, [])
     # Access tokens of this proxy go to no provider.
-    assert credential_of(A, bearer, frozenset({b"x"})) == credential_of(A, [])
+    assert hash_credential(A, bearer, frozenset({b"x"})) == hash_credential(A, [])
     by_variable = Provider(name="b", base_url="https://b.test", key=KeySource(env="SOME_KEY"))
-    before = credential_of(by_variable, bearer)
+    before = hash_credential(by_variable, bearer)
     monkeypatch.setenv("SOME_KEY", "two")
-    assert before != credential_of(by_variable, bearer)
+    assert before != hash_credential(by_variable, bearer)
     keyless = Provider(name="c", base_url="https://c.test")
-    assert credential_of(keyless, bearer) == ""
+    assert hash_credential(keyless, bearer) == ""

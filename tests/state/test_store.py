@@ -5,7 +5,7 @@ from pathlib import Path
 from ccfallback.paths import Paths
 from ccfallback.policy.breaker import CLOSED
 from ccfallback.state import model_cooldowns, open_store
-from ccfallback.state.store import Breaker, LocalSlots, MemoryStore, StateStore
+from ccfallback.state.store import BreakerId, LocalSlots, MemoryStore, StateStore
 
 
 def test_a_memory_store_holds_the_last_update() -> None:
@@ -27,7 +27,7 @@ def test_the_store_of_an_installation_is_its_state_file(paths: Paths) -> None:
 
 def test_a_probe_slot_is_taken_once() -> None:
     slots = LocalSlots()
-    own, model = Breaker("a"), Breaker("a", "m")
+    own, model = BreakerId("a"), BreakerId("a", "m")
     assert slots.take([own]) == (own,)
     assert slots.is_taken(own)
     taken = slots.take([own, model])

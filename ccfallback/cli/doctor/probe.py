@@ -18,19 +18,22 @@ from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.messages.tokens import Usage
-from ccfallback.policy.failover import Admission, only_answers
+from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.context import Context, Keys, RefusedLogins, Services
+from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.context import Context
+from ccfallback.server.credentials import Keys
+from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.response import READ_ERRORS, UpstreamResponse
+from ccfallback.server.services import Services
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
-from ccfallback.wire.headers import Headers, text_headers
+from ccfallback.wire.headers import HeaderList, text_headers
 
 ANSWER_SECONDS: Final = 30.0
 """How long a provider may take, if its own timeouts allow more."""
@@ -148,14 +151,14 @@ class _Prober:
         records: list[Record] = []
         services = self._services(records)
         context = Context("probe", self._config, self._headers(provider), self._tokens)
-        attempts = Attempts(
-            services, context, ClosedBreakers(), _question(model), wait=ANSWER_SECONDS
+        driver = FailoverDriver(
+            services, context, ClosedBreakers(), _question(model), max_seconds=ANSWER_SECONDS
         )
         try:
-            await attempts.run([provider], only_answers)
-            result = _most_informative(attempts.results)
+            await driver.run([provider], is_answer)
+            result = _most_informative(driver.results)
         finally:
-            await attempts.close()
+            await driver.close()
         evidence = _collect_evidence(provider, model, result)
         if trouble(evidence) is Trouble.UNKNOWN_MODEL:
             models = await self._list_models(services, context, provider)
@@ -178,7 +181,7 @@ class _Prober:
             listener=self._listener,
         )
 
-    def _headers(self, provider: Provider) -> Headers:
+    def _headers(self, provider: Provider) -> HeaderList:
         headers = [
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
@@ -217,7 +220,7 @@ class _Prober:
         return _model_names(body)
 
 
-def _find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> Headers:
+def _find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> HeaderList:
     """The client's own credentials in the environment, unless they are access tokens."""
     found = []
     for variable, header, scheme in (

@@ -11,7 +11,7 @@ from typing import Final
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.wire.filters import EventFilter
-from ccfallback.wire.format import Refusal, StreamTranslator, Whole, WireFormat, endpoint_url
+from ccfallback.wire.format import StreamTranslator, Whole, WireFormat, WireRefusal, endpoint_url
 from ccfallback.wire.openai.errors import refusal
 from ccfallback.wire.openai.request import to_openai
 from ccfallback.wire.openai.stream import OpenAIStream, whole
@@ -54,7 +54,9 @@ class ChatCompletionsFormat(WireFormat):
         """The message for a completion."""
         return whole(raw, client_body, think_tags=provider.quirks.think_tags)
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+    def refusal(
+        self, status: int, headers: Mapping[str, str], body: bytes, now: float
+    ) -> WireRefusal:
         """The error in Anthropic's words, with the reset hint that it gives."""
         return refusal(status, headers, body, now)
 

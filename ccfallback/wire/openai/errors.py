@@ -23,7 +23,7 @@ from ccfallback.messages.prompt_length import (
     says_prompt_too_long,
 )
 from ccfallback.messages.reset_hints import ResetHint
-from ccfallback.wire.format import Refusal
+from ccfallback.wire.format import WireRefusal
 from ccfallback.wire.openai.chunks import decoded
 
 _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
@@ -87,7 +87,7 @@ Together refuses a long prompt with 403, some relays with 422 or 500.
 _SUCCESS_CODES: Final = (None, 0, 200, "0", "200", "")
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) -> WireRefusal:
     """The error response as Anthropic would have sent it, with the upstream's own message.
 
     `headers` have lower-case names.
@@ -96,7 +96,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
     hint = reset_hint(headers, value, error, now) if meant in reset_hints.TEMPORARY else None
-    return Refusal(meant, read, *(hint or ()))
+    return WireRefusal(meant, read, *(hint or ()))
 
 
 def error_inside(value: object) -> UpstreamError | None:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.outcome import Fault, classify
-from ccfallback.wire.format import Refusal
+from ccfallback.wire.format import WireRefusal
 from ccfallback.wire.openai.chunks import decoded
 from ccfallback.wire.openai.errors import error_for_status, error_inside, refusal, reset_hint
 
 NOW = 1_700_000_000.0
 
 
-def refused(status: int, value: Any, **headers: str) -> Refusal:
+def refused(status: int, value: Any, **headers: str) -> WireRefusal:
     """What a refusal means; `_` in a header's name is a dash."""
     raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
     named = {name.replace("_", "-"): text for name, text in headers.items()}

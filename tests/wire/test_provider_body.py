@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ccfallback.config.model import Config, Privacy, Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.system import BILLING_MARK, without_billing
-from ccfallback.wire.privacy import body_for, with_pseudonym
+from ccfallback.wire.provider_body import adapt_body, with_pseudonym
 
 PRIMARY = Config().primary
 FALLBACK = Provider(name="b", base_url="https://b.test")
@@ -32,14 +32,14 @@ WHOLE = body(
 
 @pytest.mark.parametrize("privacy", [STRIP, KEEP])
 def test_the_primary_gets_the_very_same_bytes(privacy: Privacy) -> None:
-    sent = body_for(PRIMARY, WHOLE, privacy)
+    sent = adapt_body(PRIMARY, WHOLE, privacy)
     assert sent is WHOLE
     assert sent.raw is WHOLE.raw
 
 
 def test_a_mapping_for_the_primary_changes_the_model_and_no_more() -> None:
     mapped = replace(PRIMARY, model_mapping={"claude-*": "claude-b"})
-    sent = body_for(mapped, WHOLE, STRIP)
+    sent = adapt_body(mapped, WHOLE, STRIP)
     assert sent.model == "claude-b"
     assert sent.get("metadata") == WHOLE.get("metadata")
     assert sent.get("system") == WHOLE.get("system")
@@ -48,22 +48,22 @@ def test_a_mapping_for_the_primary_changes_the_model_and_no_more() -> None:
 
 def test_a_mapping_to_the_same_name_changes_nothing() -> None:
     mapped = replace(PRIMARY, model_mapping={"*": "claude-a"})
-    assert body_for(mapped, WHOLE, STRIP) is WHOLE
+    assert adapt_body(mapped, WHOLE, STRIP) is WHOLE
 
 
 def test_a_body_with_nothing_to_hide_reaches_a_fallback_member_by_member() -> None:
     raw = b'{"model":"m","system":[ 1.0 ],"messages":[],"metadata":{"other":  1}}'
-    assert body_for(FALLBACK, Body.parse(raw), STRIP).raw == raw
+    assert adapt_body(FALLBACK, Body.parse(raw), STRIP).raw == raw
 
 
 def test_a_repeated_member_is_not_sent_unread() -> None:
     raw = b'{"metadata":{"user_id":"the-users-id"},"model":"m","metadata":{}}'
-    sent = body_for(FALLBACK, Body.parse(raw), STRIP)
+    sent = adapt_body(FALLBACK, Body.parse(raw), STRIP)
     assert b"the-users-id" not in sent.raw
 
 
 def test_a_fallback_gets_a_pseudonym_and_no_billing_line() -> None:
-    sent = body_for(FALLBACK, WHOLE, STRIP)
+    sent = adapt_body(FALLBACK, WHOLE, STRIP)
     assert USER.encode() not in sent.raw
     assert BILLING_MARK.encode() not in sent.raw
     assert sent.get("system") == [PROMPT]
@@ -72,7 +72,7 @@ def test_a_fallback_gets_a_pseudonym_and_no_billing_line() -> None:
 
 
 def test_the_billing_line_is_kept_if_the_configuration_says_so() -> None:
-    assert body_for(FALLBACK, WHOLE, KEEP).get("system") == [BILLING, PROMPT]
+    assert adapt_body(FALLBACK, WHOLE, KEEP).get("system") == [BILLING, PROMPT]
 
 
 def pseudonym(user: Any, provider: str) -> Any:
@@ -93,7 +93,7 @@ def test_a_pseudonym_is_stable_and_differs_by_provider_and_user(user: str, other
 )
 def test_the_raw_id_is_nowhere_in_a_fallbacks_bytes(user: str, more: dict[str, Any]) -> None:
     for user_id in (user, {"device_id": user}, [user]):
-        sent = body_for(FALLBACK, body(metadata={**more, "user_id": user_id}), STRIP)
+        sent = adapt_body(FALLBACK, body(metadata={**more, "user_id": user_id}), STRIP)
         assert user.encode() not in sent.raw
 
 
@@ -114,7 +114,7 @@ def test_the_raw_id_is_nowhere_however_it_is_spelled_and_how_often(
     members = ",".join(f'"{name}":"{spelling}"' for spelling in spellings)
     metadata = f'"metadata":{{{members}}}'
     raw = f'{{"model":"m",{metadata}{"," + metadata if twice else ""}}}'
-    sent = body_for(FALLBACK, Body.parse(raw.encode()), STRIP)
+    sent = adapt_body(FALLBACK, Body.parse(raw.encode()), STRIP)
     assert not any(spelling.encode() in sent.raw for spelling in (ID, *spellings))
     # However the client spells it, it is the same user.
     assert sent.get("metadata") == {"user_id": pseudonym(ID, FALLBACK.name)}
@@ -123,8 +123,8 @@ def test_the_raw_id_is_nowhere_however_it_is_spelled_and_how_often(
 @pytest.mark.parametrize("metadata", [b'{"user_id":"name \xff"}', b'["name"]', b'"name"'])
 def test_unreadable_metadata_is_not_sent(metadata: bytes) -> None:
     unreadable = Body.parse(b'{"model":"m","metadata":' + metadata + b"}")
-    assert body_for(PRIMARY, unreadable, STRIP) is unreadable
-    assert b"name" not in body_for(FALLBACK, unreadable, STRIP).raw
+    assert adapt_body(PRIMARY, unreadable, STRIP) is unreadable
+    assert b"name" not in adapt_body(FALLBACK, unreadable, STRIP).raw
 
 
 @pytest.mark.parametrize("members", [{}, {"metadata": {}}, {"metadata": {"x": 1}}])

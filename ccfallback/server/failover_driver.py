@@ -1,11 +1,12 @@
-"""One request's attempts along the chain: each is prepared, sent and logged here, once.
+"""Does what the failover loop of `policy.failover` decides, for one request.
 
-`Attempts` does what the failover loop of `policy.failover` asks for. Each `Attempt` is one upstream
-HTTP exchange; whatever goes wrong in it, the next provider may still be tried.
+Each step of that loop becomes an `Attempt`, which is prepared, sent and logged here, once. Whatever
+goes wrong in an attempt, the next provider may still be tried.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from random import random
 from time import monotonic
@@ -16,25 +17,25 @@ from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
-from ccfallback.policy import failover as policy
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
-from ccfallback.policy.failover import IsFinal, Reason, Try, Wait, backoff
+from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.quotes import Quotes
 from ccfallback.redact import debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
-from ccfallback.server.context import Context, Services
+from ccfallback.server.context import Context
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.record import cut, describe_crash, milliseconds, upstream_text
 from ccfallback.server.repairs import LARGE, Repairs
+from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import (
     betas_of,
     with_betas,
 )
-from ccfallback.wire.privacy import body_for
+from ccfallback.wire.provider_body import adapt_body
 
 SHARE_OF_THE_TIME: Final = 0.6
 """How much of the time that the client waits for a whole answer one provider may take."""
@@ -59,19 +60,20 @@ class CannotSend(Exception):
 
 
 @dataclass(slots=True)
-class Attempts:
-    """The attempts of one request, in the order in which they were made."""
+class FailoverDriver:
+    """Makes the attempts of one request."""
 
     services: Services
     context: Context
-    health: policy.Health
+    health: Health
     body: Body
     query: str = ""
     counts_tokens: bool = False
     """Whether the providers only count the tokens: a side endpoint neither teaches nor spends."""
-    wait: float | None = None
+    max_seconds: float | None = None
     """Seconds that each answer may take, if that is less than the provider's own timeouts."""
     results: list[AttemptResult] = field(default_factory=list)
+    """What each attempt came to, in order."""
     sent: int = 0
     """How many upstream requests were made."""
     quotes: Quotes = field(init=False, repr=False)
@@ -108,13 +110,13 @@ class Attempts:
 
         A cancellation closes the failover loop, which frees what it had reserved.
         """
-        flow = policy.failover(
+        flow = failover(
             RequestDraft(self.body, self._betas),
             providers,
             self.health,
             is_final=is_final,
             repair=self._repairs.repair,
-            backoff=lambda retry: backoff(retry, random),
+            backoff=partial(backoff_seconds, random=random),
             network_wait=network_wait,
             clock=monotonic,
         )
@@ -229,7 +231,7 @@ class Attempts:
             client_headers = with_betas(client_headers, draft.betas)
         try:
             request = wire.prepare(
-                body_for(provider, draft.body, context.config.privacy, services.signatures),
+                adapt_body(provider, draft.body, context.config.privacy, services.signatures),
                 client_headers,
                 provider,
                 key,
@@ -262,7 +264,7 @@ class Attempts:
         return None if key is None else key.reveal()
 
     def timeouts(self, provider: Provider) -> Timeouts:
-        """The provider's timeouts, none longer than `wait`.
+        """The provider's timeouts, none longer than `max_seconds`.
 
         A client that wants a whole answer and says how long it waits gives each provider a share
         of that time, so that another one can still answer.
@@ -272,12 +274,12 @@ class Attempts:
             is_local(provider.base_url) or self._is_last(provider)
         ):
             own = replace(own, first_byte=PATIENT_FIRST_BYTE)
-        if self.wait is not None:
+        if self.max_seconds is not None:
             return Timeouts(
-                connect=min(own.connect, self.wait),
-                first_byte=min(own.first_byte, self.wait),
-                non_streaming=min(own.non_streaming, self.wait),
-                idle=min(own.idle, self.wait),
+                connect=min(own.connect, self.max_seconds),
+                first_byte=min(own.first_byte, self.max_seconds),
+                non_streaming=min(own.non_streaming, self.max_seconds),
+                idle=min(own.idle, self.max_seconds),
             )
         if self._share is not None and self._share < own.non_streaming:
             return replace(own, non_streaming=self._share)

@@ -3,23 +3,23 @@
 import pytest
 
 from ccfallback.errors import ServeError
-from ccfallback.server.endpoint import find_endpoint
+from ccfallback.server.listening import find_listen_address
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
 def test_loopback_needs_no_token(host: str) -> None:
-    assert not find_endpoint(host, 0, has_tokens=False).is_open
+    assert not find_listen_address(host, 0, has_tokens=False).is_open
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_addresses_need_a_token(host: str) -> None:
-    assert find_endpoint(host, 0, has_tokens=True).is_open
+    assert find_listen_address(host, 0, has_tokens=True).is_open
     with pytest.raises(ServeError, match="no access token") as caught:
-        find_endpoint(host, 0, has_tokens=False)
+        find_listen_address(host, 0, has_tokens=False)
     assert "tokens add" in caught.value.hint
 
 
 @pytest.mark.parametrize("host", ["not a host", "a" * 70, "\udc80"])
 def test_a_name_that_leads_nowhere_is_an_error(host: str) -> None:
     with pytest.raises(ServeError, match="not an address"):
-        find_endpoint(host, 0, has_tokens=True)
+        find_listen_address(host, 0, has_tokens=True)

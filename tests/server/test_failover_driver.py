@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,11 +18,14 @@ from ccfallback.policy.failover import Admission, is_final
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.attempts import Attempts
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.context import Context, Keys, RefusedLogins, Services
+from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.context import Context
+from ccfallback.server.credentials import Keys
+from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
+from ccfallback.server.services import Services
 from ccfallback.server.upstream import Upstreams
 from ccfallback.simulator import scripted
 from ccfallback.state.store import MemoryStore
@@ -118,11 +122,11 @@ def run(
             pause=lambda _: asyncio.sleep(0),
         )
         context = Context("id", Config(), headers, frozenset())
-        attempts = Attempts(services, context, health, body)
-        chosen = await attempts.run(providers, is_final(Failover()))
-        await attempts.close()
+        driver = FailoverDriver(services, context, health, body)
+        chosen = await driver.run(providers, partial(is_final, rules=Failover()))
+        await driver.close()
         breakers.close()
-        return Ran(chosen, attempts.results, records, transport, health)
+        return Ran(chosen, driver.results, records, transport, health)
 
     return asyncio.run(story())
 
@@ -298,8 +302,8 @@ def crash(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "server.attempts.body_for",
-        "server.attempts.Attempts._log_attempt",
+        "server.failover_driver.adapt_body",
+        "server.failover_driver.FailoverDriver._log_attempt",
         "server.upstream.Upstreams.transport",
         "server.attempt.UpstreamResponse",
         "wire.anthropic.MessagesFormat.whole",
@@ -338,7 +342,7 @@ def test_an_unforeseen_exception_is_a_failure_of_its_attempt(
 
 @pytest.mark.parametrize("name", ["_log_success", "_log_failure"])
 def test_a_log_that_fails_changes_no_outcome(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Attempts, name, crash)
+    monkeypatch.setattr(FailoverDriver, name, crash)
     ran = run(whole(b"", 500), whole(), providers=(PRIMARY, FALLBACK))
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "two"
@@ -468,10 +472,10 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     own = Provider(name="a", base_url=url)
     more = tuple(Provider(name=f"b{n}", base_url="https://b.test") for n in range(others))
     config = Config(primary=replace(Config().primary, disabled=True), providers=(own, *more))
-    attempts = object.__new__(Attempts)
-    attempts.context = Context("x", config, [], frozenset())
-    attempts.results = []
-    attempts.wait = attempts._share = None
-    assert attempts.timeouts(own).first_byte == seconds
+    driver = object.__new__(FailoverDriver)
+    driver.context = Context("x", config, [], frozenset())
+    driver.results = []
+    driver.max_seconds = driver._share = None
+    assert driver.timeouts(own).first_byte == seconds
     hasty = replace(own, timeouts=Timeouts(first_byte=5.0))
-    assert attempts.timeouts(hasty).first_byte == 5.0
+    assert driver.timeouts(hasty).first_byte == 5.0

@@ -1,8 +1,9 @@
-"""The body that a provider gets: what it may see of the client's, under its own model's name.
+"""Makes the body for one provider out of the client's.
 
-Thinking that a provider would refuse is removed for every provider; otherwise the primary gets the
-client's own bytes. A fallback gets nothing that identifies the user: the user id becomes a
-pseudonym, always the same one, and the attribution line is removed.
+The model gets the provider's own name for it, and thinking that the provider would refuse is
+removed. Nothing else changes for the primary. A fallback gets nothing that identifies the user
+(the user id becomes a pseudonym, always the same one, and the attribution line is removed) and no
+higher `max_tokens` than it takes.
 """
 
 from hashlib import sha256
@@ -31,7 +32,7 @@ class Signers(Protocol):
         """Whether any other provider is known to have signed anything."""
 
 
-def body_for(
+def adapt_body(
     provider: Provider, body: Body, privacy: Privacy, signers: Signers | None = None
 ) -> Body:
     """The client's body as `provider` may see it; the very same one if nothing has to change."""

@@ -1,0 +1,46 @@
+"""What outlives a request: the running server's configuration, state and connections."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from secrets import token_hex
+from time import time
+
+from ccfallback.addresses import Address
+from ccfallback.events.aggregate import Totals, metric_totals
+from ccfallback.events.distributions import Histogram
+from ccfallback.policy.learned import PlainFormRefusals
+from ccfallback.policy.signatures import SignatureOrigins
+from ccfallback.server.breakers import Breakers
+from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.credentials import Keys
+from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.record import Recorder
+from ccfallback.server.upstream import Upstreams
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that outlives a request."""
+
+    live: LiveConfig
+    breakers: Breakers
+    recorder: Recorder
+    upstreams: Upstreams
+    keys: Keys = field(default_factory=Keys)
+    logins: RefusedLogins = field(default_factory=RefusedLogins)
+    signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
+    plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
+    totals: Totals[Histogram] = field(default_factory=metric_totals)
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits before another attempt."""
+    started: float = field(default_factory=time)
+    instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
+    """This process in a `via` header: a request that already carries it has come back in a loop."""
+    listener: Address | None = None
+    """The address on which this server listens; `None` before it does."""
+
+    @property
+    def via(self) -> str:
+        """This proxy's entry in a `via` header (RFC 9110, 7.6.3)."""
+        return f"1.1 {self.instance}"
