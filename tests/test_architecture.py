@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "ccfallback"
 
 SHARED: Final = frozenset(
-    {"addresses", "errors", "files", "paths", "printable", "quotes", "redact", "suggest"}
+    {"addresses", "errors", "files", "paths", "printable", "quotes", "redact", "words"}
 )
 """Single modules at the top of the package."""
 

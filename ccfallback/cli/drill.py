@@ -6,9 +6,10 @@ import typer
 
 from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_duration, pluralize
+from ccfallback.cli.phrases import format_duration
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
+from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_duration, format_precise, pluralize
+from ccfallback.cli.phrases import format_duration, format_precise
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import journal_reader as reader
@@ -21,6 +21,7 @@ from ccfallback.events.explain import (
     Standing,
     explain,
 )
+from ccfallback.words import pluralize
 
 app = make_app()
 

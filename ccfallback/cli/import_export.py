@@ -11,9 +11,10 @@ import typer
 
 from ccfallback.cli.foreign.programs import PROGRAMS, translate
 from ccfallback.cli.options import Json
-from ccfallback.cli.phrases import UNDO, pluralize
-from ccfallback.cli.session import ConfigBefore, nearest, session_of
+from ccfallback.cli.phrases import UNDO
+from ccfallback.cli.session import ConfigBefore, session_of
 from ccfallback.errors import ConfigError
+from ccfallback.words import did_you_mean, pluralize
 
 STREAM: Final = "-"
 
@@ -71,7 +72,7 @@ def import_(
     from ccfallback.cli.foreign.file import read
 
     if program is not None and program not in PROGRAMS:
-        meant = nearest(program, PROGRAMS) or f"use one of {', '.join(PROGRAMS)}"
+        meant = did_you_mean(program, PROGRAMS) or f"use one of {', '.join(PROGRAMS)}"
         raise typer.BadParameter(f"{program} is unknown; {meant}", param_hint="--from")
     session = session_of(ctx)
     data = session.console.read_input().encode() if file == STREAM else _read(Path(file))

@@ -100,11 +100,6 @@ def format_percent(share: float | None) -> str:
     return f"{shown:.0f} %"
 
 
-def pluralize(count: int, thing: str) -> str:
-    """A count and its noun: `1 request`, `3 requests`."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
 def join_names(names: Sequence[str], word: str = "and") -> str:
     """Names as they stand in a sentence: `a`, `a and b`, `a, b and c`."""
     if len(names) < 2:

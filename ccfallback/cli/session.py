@@ -19,7 +19,7 @@ from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Console
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.paths import Paths
-from ccfallback.suggest import closest
+from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
     from ccfallback.config.changes import Changes
@@ -231,11 +231,5 @@ def require(names: Iterable[str], known: Iterable[str]) -> None:
         return
     raise ProviderNotFound(
         f"no provider is named {' or '.join(missing)}",
-        nearest(missing[0], known) or "`ccfallback providers list` shows all names",
+        did_you_mean(missing[0], known) or "`ccfallback providers list` shows all names",
     )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint with the most similar known word; empty if none is similar."""
-    close = closest(word, known)
-    return f"did you mean {close}?" if close else ""

@@ -12,9 +12,9 @@ from ccfallback.cli.phrases import (
     format_duration,
     format_latency,
     format_percent,
-    pluralize,
 )
 from ccfallback.cli.session import session_of
+from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from ccfallback.events.aggregate import Part, ProviderTotals, Summary

@@ -9,8 +9,9 @@ from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, join_names
-from ccfallback.cli.session import nearest, session_of
+from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError, ConfigError
+from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
@@ -143,5 +144,5 @@ def _find(tokens: "tuple[Token, ...]", word: str) -> int:
     notes = [token.note for token in tokens if token.note]
     # The message does not repeat the word: it may be most of a token.
     raise ConfigError(
-        "no token has that name", nearest(word, notes) or "`ccfallback tokens list` lists them"
+        "no token has that name", did_you_mean(word, notes) or "`ccfallback tokens list` lists them"
     )

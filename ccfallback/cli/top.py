@@ -22,7 +22,6 @@ from ccfallback.cli.phrases import (
     format_duration,
     format_latency,
     format_until,
-    pluralize,
 )
 from ccfallback.cli.requests_view import (
     describe_path,
@@ -41,6 +40,7 @@ from ccfallback.events.distributions import QuantileSketch
 from ccfallback.events.live import LiveStats, Picture, Request
 from ccfallback.events.records import decode
 from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, as_last_seen, phase, valid_states
+from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -18,7 +18,7 @@ from ccfallback.config.model import PRIMARY_NAME, KeySource, Provider
 from ccfallback.config.options import options
 from ccfallback.config.schema import index_by_name, split_key
 from ccfallback.errors import ConfigError, ProviderNotFound
-from ccfallback.suggest import closest
+from ccfallback.words import did_you_mean
 
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _COMMENTED_KEY: Final = re.compile(r"\s*#\s*[\w.\"-]+\s*=")
@@ -349,8 +349,7 @@ def _find(document: Document, name: str) -> int:
     if name in names:
         return names.index(name)
     known = [PRIMARY_NAME, *(known for known in names if known)]
-    close = closest(name, known)
-    hint = f"did you mean {close}?" if close else f"the providers are {', '.join(known)}"
+    hint = did_you_mean(name, known) or f"the providers are {', '.join(known)}"
     raise ProviderNotFound(f"no provider is named {name}", hint)
 
 

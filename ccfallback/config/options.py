@@ -13,7 +13,7 @@ from ccfallback.config.checks import Check, Expected, describe
 from ccfallback.errors import ConfigFault
 from ccfallback.printable import printable
 from ccfallback.redact import Secret, scrub
-from ccfallback.suggest import closest
+from ccfallback.words import closest
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from ccfallback.config.model import (
 from ccfallback.config.options import Reader, options, scrub_values, to_table
 from ccfallback.errors import ConfigError, ConfigFault, ProviderNotFound
 from ccfallback.redact import Secret
-from ccfallback.suggest import closest
+from ccfallback.words import did_you_mean, pluralize
 
 Names = Callable[[], Iterable[str]]
 
@@ -74,10 +74,9 @@ def parse(
     )
     root.finish()
     if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         listed = "; ".join(str(fault) for fault in faults)
         raise ConfigError(
-            f"{source} has {count}: {listed}",
+            f"{source} has {pluralize(len(faults), 'fault')}: {listed}",
             "fix it with `ccfallback config edit`",
             faults=faults,
         )
@@ -223,14 +222,12 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
         raise ConfigError(f"{key} is not set", show)
     names = sorted(index_by_name(defaults.get("providers", [])))
     if parts[0] == "providers" and len(parts) > 1 and parts[1] not in names:
-        close = closest(parts[1], names)
         raise ProviderNotFound(
             f"no provider is named {parts[1]}",
-            f"did you mean {close}?" if close else "`ccfallback providers list` shows all names",
+            did_you_mean(parts[1], names) or "`ccfallback providers list` shows all names",
         )
-    close = closest(key, sorted(known))
     raise ConfigError(
-        f"{key} is not set: there is no such key", f"did you mean {close}?" if close else show
+        f"{key} is not set: there is no such key", did_you_mean(key, sorted(known)) or show
     )
 
 

@@ -32,6 +32,7 @@ from ccfallback.events.records import (
     RequestStart,
     all_printable,
 )
+from ccfallback.words import plural, pluralize
 
 SHOWN_HEADERS: Final = ("retry-after", "x-should-retry")
 """Headers of our own answers that tell the client whether, and when, to try again."""
@@ -394,22 +395,18 @@ def _words(it: Difference) -> str:
         ("removed", [*_named("field", it.removed), *_counted(fewer), *_named("beta", it.betas)]),
         ("added", [*_named("field", it.added), *_counted(more)]),
         ("rewrote", rewritten),
-        ("renamed", [f"{it.renamed} tool{_s(it.renamed)}"] if it.renamed else []),
+        ("renamed", [pluralize(it.renamed, "tool")] if it.renamed else []),
         ("switched", it.quirks),
     )
     return "; ".join(f"{verb} {', '.join(what)}" for verb, what in parts if what)
 
 
 def _named(thing: str, names: list[str]) -> list[str]:
-    return [f"{thing}{_s(len(names))} {', '.join(names)}"] if names else []
+    return [f"{plural(len(names), thing)} {', '.join(names)}"] if names else []
 
 
 def _counted(counts: Mapping[str, int]) -> Iterable[str]:
     for name, count in counts.items():
         role = name.removesuffix("_messages")
         thing = f"{name} block" if role == name else f"{role} message"
-        yield f"{count} {thing}{_s(count)}"
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+        yield pluralize(count, thing)

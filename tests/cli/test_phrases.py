@@ -97,11 +97,6 @@ def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, text: s
     assert phrases.format_percent(share) == text
 
 
-def test_one_thing_is_singular() -> None:
-    assert phrases.pluralize(1, "request") == "1 request"
-    assert phrases.pluralize(1204, "request") == "1,204 requests"
-
-
 def test_a_sparkline_has_a_character_for_each_value() -> None:
     assert phrases.draw_sparkline([0, 1, 4, None, 8]) == "▁▂▅ █"
     assert phrases.draw_sparkline([0, 0]) == "▁▁"

@@ -13,8 +13,9 @@ import typer
 from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.doctor.context import DoctorContext, Finding, Severity
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import join_names, pluralize
+from ccfallback.cli.phrases import join_names
 from ccfallback.cli.session import session_of
+from ccfallback.words import pluralize
 
 app = make_app()
 

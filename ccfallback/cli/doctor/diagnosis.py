@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from ccfallback.config.model import Provider, mapped_model
 from ccfallback.config.presets import presets
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.suggest import closest
 from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
 from ccfallback.wire.format import WireFormat
+from ccfallback.words import closest
 
 ASKED_FOR: Final = ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
 """Models that Claude Code asks for, one of each size; the usual one is the first."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ccfallback.config.model import PRIMARY_NAME, PRIMARY_URL
 from ccfallback.errors import ConfigError
+from ccfallback.words import pluralize
 
 Json = Mapping[str, Any]
 
@@ -168,7 +169,7 @@ def _add_router_provider(
     ]
     keys = [key for each in (entry, *enabled) if (key := _first(each, *_ROUTER_KEYS))]
     if (others := len(set(keys)) - 1) > 0:
-        foreign.omit(name, f"{others} more key{'s' * (others > 1)}; a provider has one here")
+        foreign.omit(name, f"{pluralize(others, 'more key')}; a provider has one here")
     by_bearer = any(_table(option).get("UseBearer") for use in uses for option in _list(use))
     foreign.add(
         name,

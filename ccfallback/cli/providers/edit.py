@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ccfallback.cli.options import Json, Name, Names
-from ccfallback.cli.phrases import UNDO, join_names, pluralize
+from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
     changes_from,
     complete_from_preset,
@@ -23,6 +23,7 @@ from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.checks import clean_key
 from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.errors import CcfallbackError, ConfigError
+from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ccfallback.cli.session import Session, nearest
+from ccfallback.cli.session import Session
 from ccfallback.config.checks import clean_key
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.options import Option, options
 from ccfallback.config.quirks import Quirks
 from ccfallback.errors import CcfallbackError, ConfigError
+from ccfallback.words import did_you_mean
 
 ROWS = tuple(row for row in options(Provider) if row.flag)
 
@@ -154,7 +155,7 @@ def complete_from_preset(changes: dict[str, Any], name: str) -> dict[str, Any]:
     if preset is None:
         raise ConfigError(
             f"there is no preset {name}",
-            nearest(name, presets()) or "`ccfallback providers presets` lists them",
+            did_you_mean(name, presets()) or "`ccfallback providers presets` lists them",
         )
     if preset.placeholders and "base_url" not in changes:
         example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})

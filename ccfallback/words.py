@@ -1,0 +1,31 @@
+"""Words of messages: counts with their nouns, and the known name that a mistyped one means."""
+
+from collections.abc import Iterable
+from typing import Final
+
+ALIKE: Final = 0.6
+"""How similar two names must be, from 0 to 1."""
+
+
+def plural(count: int, thing: str) -> str:
+    """The noun for so many things: `request`, `requests`."""
+    return thing if count == 1 else f"{thing}s"
+
+
+def pluralize(count: int, thing: str) -> str:
+    """A count and its noun: `1 request`, `3 requests`."""
+    return f"{count:,} {plural(count, thing)}"
+
+
+def closest(word: str, known: Iterable[str], alike: float = ALIKE) -> str | None:
+    """The known name that is most similar to `word`; `None` if none is similar."""
+    # Imported here because only a mistyped name needs it: the server does without.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=alike)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint with the most similar known name; empty if none is similar."""
+    close = closest(word, known)
+    return f"did you mean {close}?" if close else ""
