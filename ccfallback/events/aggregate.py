@@ -20,10 +20,12 @@ from ccfallback.events.records import (
     CircuitBreakerSkip,
     Event,
     ProviderAttempt,
+    ProviderSuccess,
     RectifierApplied,
     RequestComplete,
     RequestEnd,
     RequestError,
+    RequestStart,
     SafetyValveTriggered,
     decode,
 )
@@ -42,6 +44,9 @@ NO_PROVIDER: Final = "none"
 ANSWERED: Final = "answered"
 FAILED: Final = "failed"
 LEFT: Final = "client_left"
+
+_WITHOUT_TOTALS: Final = frozenset({RequestStart, ProviderSuccess})
+"""Events of every request that change no total: they need no look at each case."""
 
 K = TypeVar("K", bound=object)
 D = TypeVar("D", bound=Distribution)
@@ -113,6 +118,8 @@ class Totals(Generic[D]):
 
     def count(self, event: Event) -> None:
         """Count an event."""
+        if type(event) in _WITHOUT_TOTALS:
+            return
         match event:
             case ProviderAttempt():
                 provider = self._provider(event.provider)

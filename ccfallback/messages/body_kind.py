@@ -58,12 +58,17 @@ class BodyStart:
             self.kind = self.kind or _kind_of(self._text)
 
 
+def kind_of_start(chunk: bytes) -> BodyKind | None:
+    """What a body is if its first bytes show it at once; otherwise it takes a `BodyStart`."""
+    if chunk.startswith(_FIELDS):
+        return BodyKind.EVENTS
+    return _BY_FIRST_BYTE.get(chunk[:1])
+
+
 def _kind_of(text: bytes) -> BodyKind | None:
-    found = _BY_FIRST_BYTE.get(text[:1])
+    found = kind_of_start(text)
     if found is not None:
         return found
-    if text.startswith(_FIELDS):
-        return BodyKind.EVENTS
     return None if _may_become(text, _FIELDS) else BodyKind.UNKNOWN
 
 

@@ -8,7 +8,7 @@ The primary is the first candidate and the safety valve is the last; every rule 
 once and holds for all of them.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
@@ -234,14 +234,13 @@ def is_reached(provider: Provider, outcome: Outcome) -> bool:
     return answered and address(provider.base_url).host != LOOPBACK
 
 
-def is_offline(unreachable: Iterable[tuple[Provider, Outcome]], *, has_reached: bool) -> bool:
+def is_offline(unreachable: Sequence[tuple[Provider, Outcome]], *, has_reached: bool) -> bool:
     """Whether this machine is offline: it is known, or two different hosts were unreachable.
 
     With `has_reached`, another host was reached, so the unreachable ones are down themselves.
     """
-    if has_reached:
+    if has_reached or not unreachable:
         return False
-    unreachable = tuple(unreachable)
     if any(outcome.fault is Fault.OWN_MACHINE for _, outcome in unreachable):
         return True
     return len({address(provider.base_url).host for provider, _ in unreachable}) > 1

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
-from ccfallback.messages.body_kind import BodyKind, BodyStart, last_json
+from ccfallback.messages.body_kind import BodyKind, BodyStart, kind_of_start, last_json
 from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
@@ -163,29 +163,32 @@ class Attempt:
             return self._failed(Fault.UPSTREAM, f"invalid status {status}")
         if status >= 300:
             return await self._read_refusal(response)
-        start = await self._read_start(response)
-        match start.kind:
-            case BodyKind.EVENTS:
-                is_stream = True
-            case BodyKind.JSON | BodyKind.PAGE:
-                is_stream = False
-            case _:
-                is_stream = media_type == EVENT_STREAM or (
-                    self._body.stream and "json" not in media_type and "html" not in media_type
-                )
+        kind, start = await self._read_start(response)
+        if kind is BodyKind.UNKNOWN:
+            is_stream = media_type == EVENT_STREAM or (
+                self._body.stream and "json" not in media_type and "html" not in media_type
+            )
+        else:
+            is_stream = kind is BodyKind.EVENTS
         read = self._read_stream if is_stream else self._read_whole
-        return await read(response, start.raw)
+        return await read(response, start)
 
-    async def _read_start(self, response: UpstreamResponse) -> BodyStart:
+    async def _read_start(self, response: UpstreamResponse) -> tuple[BodyKind, bytes]:
         """Read until the body shows what it is, which its type may say wrongly."""
-        start, timeouts = BodyStart(), self._timeouts
+        timeouts = self._timeouts
+        chunk = await response.read_within(*timeouts.next_read())
+        timeouts.note(chunk)
+        if (kind := kind_of_start(chunk)) is not None:
+            return kind, chunk
+        start = BodyStart()
+        start.feed(chunk)
         while start.kind is None:
             chunk = await response.read_within(*timeouts.next_read())
             timeouts.note(chunk)
             start.feed(chunk)
             if start.size > MAX_WHOLE:
                 raise BrokenResponse("an answer without an end")
-        return start
+        return start.kind, start.raw
 
     async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
         """Read an error response, with as much of its body as comes soon."""

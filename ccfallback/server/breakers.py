@@ -67,7 +67,20 @@ class Breakers:
         self._latest = 0.0
         self._config = Config()
         self._providers: dict[str, Provider] = {}
-        self.states: States = {}
+        self._states: States = {}
+        self._unapplied: dict[object, tuple[str, Change]] = {}
+
+    @property
+    def states(self) -> States:
+        """The states of all providers."""
+        if self._unapplied:
+            self._apply_late()
+        return self._states
+
+    @states.setter
+    def states(self, states: States) -> None:
+        self._unapplied = {}
+        self._states = states
 
     def configure(self, config: Config) -> None:
         """Use a configuration: what is about something else in it does not count."""
@@ -87,19 +100,41 @@ class Breakers:
         """The state of a provider's breaker."""
         return self.states.get(name, CLOSED)
 
+    def quick_state(self, name: str) -> BreakerState:
+        """The state with all on which an admission depends; its last successes may be missing."""
+        return self._states.get(name, CLOSED)
+
+    def note(self, name: str, change: Change, key: object) -> None:
+        """Note a change on which no admission depends, in place of an unsaved one with that key.
+
+        It is applied only when the states are read or saved, so that it costs a request little.
+        """
+        self._unapplied[key] = (name, change)
+        if len(self._unapplied) > MOST_PENDING:
+            self._apply_late()
+        self._keep(key, name, change)
+
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
         """Change a provider's state in memory now, and in the store at the next flush.
 
         With `instead_of`, no request waits for the change, and it replaces an unsaved change with
         the same key.
         """
-        self.states[name] = self._changed(name, self.state(name), change)
-        key = object() if instead_of is None else instead_of
+        states = self.states
+        states[name] = self._changed(name, self.state(name), change)
+        self._keep(object() if instead_of is None else instead_of, name, change)
+        if instead_of is None:
+            self._wanted = self._made
+
+    def _apply_late(self) -> None:
+        late, self._unapplied = self._unapplied, {}
+        for name, change in late.values():
+            self._states[name] = self._changed(name, self.quick_state(name), change)
+
+    def _keep(self, key: object, name: str, change: Change) -> None:
         self._pending.pop(key, None)
         self._pending[key] = (name, change)
         self._made += 1
-        if instead_of is None:
-            self._wanted = self._made
         self._drop_oldest()
 
     def hurry(self) -> None:

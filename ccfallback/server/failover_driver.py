@@ -6,7 +6,7 @@ goes wrong in an attempt, the next provider may still be tried.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import isfinite
 from random import random
 from time import monotonic
@@ -273,7 +273,7 @@ class FailoverDriver:
         if own.first_byte == DEFAULT_FIRST_BYTE and (
             is_local(provider.base_url) or self._is_last(provider)
         ):
-            own = replace(own, first_byte=PATIENT_FIRST_BYTE)
+            own = _patient(own)
         if self.max_seconds is not None:
             return Timeouts(
                 connect=min(own.connect, self.max_seconds),
@@ -387,3 +387,9 @@ class FailoverDriver:
     @property
     def _level(self) -> str | None:
         return events.SIDE_LEVEL if self.counts_tokens else None
+
+
+@lru_cache(maxsize=64)
+def _patient(timeouts: Timeouts) -> Timeouts:
+    """The same timeouts, but with more time for the first byte."""
+    return replace(timeouts, first_byte=PATIENT_FIRST_BYTE)

@@ -122,21 +122,23 @@ class RequestHealth:
         clean = not was_open and all(state.failures == 0 for state in self._states(provider))
         # Clean for this credential, so that nothing is kept for it.
         credential = "" if clean else self._credential(provider)
-        self._breakers.change(
-            name,
-            lambda state: breaker.count_success(
+
+        def count(state: BreakerState) -> BreakerState:
+            return breaker.count_success(
                 state, model=model, began=began, now=now, credential=credential
-            ),
-            instead_of=(name, model) if clean else None,
-        )
+            )
+
+        if clean:
+            self._breakers.note(name, count, key=(name, model))
+            return
+        self._breakers.change(name, count)
         if was_open and self.cooldown_end(provider) is None:
             self._breakers.recorder.log(
                 events.CircuitBreakerReset(provider=name, by="success"),
                 f"{name} answers again",
                 self._id,
             )
-        if not clean:
-            self.urgent = True
+        self.urgent = True
 
     def _count_failure(self, provider: Provider, outcome: Outcome, began: float) -> None:
         name, model, credential = provider.name, self._model, self._credential(provider)
@@ -212,7 +214,7 @@ class RequestHealth:
 
     def _states(self, provider: Provider) -> tuple[BreakerState, BreakerState]:
         """The state of the provider's own breaker, and that of its breaker for this model."""
-        state = self._breakers.state(provider.name)
+        state = self._breakers.quick_state(provider.name)
         if state.credentials:
             state = breaker.as_seen(state, self._credential(provider))
         return state, state.models.get(self._model, CLOSED)
@@ -220,7 +222,7 @@ class RequestHealth:
     def _parts(self, provider: Provider) -> Mapping[BreakerId, BreakerState]:
         """The breakers that this request has to pass at a provider."""
         name, model = provider.name, self._model
-        state = self._breakers.state(name)
+        state = self._breakers.quick_state(name)
         parts = {
             BreakerId(name): state,
             BreakerId(name, model): state.models.get(model, CLOSED),

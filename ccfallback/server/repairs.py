@@ -112,7 +112,8 @@ class Repairs:
 
     def learned_for(self, provider: Provider) -> list[str]:
         """The names of the repairs that were made before the request was sent."""
-        return list(dict.fromkeys(each.rectifier for each in self._at(provider).applied))
+        applied = self._at(provider).applied
+        return list(dict.fromkeys(each.rectifier for each in applied)) if applied else []
 
     async def consider(self, provider: Provider, outcome: Outcome) -> Outcome:
         """Find a repair for what was sent last; the outcome, which is a refusal if there is one."""
@@ -179,7 +180,7 @@ class Repairs:
         """What is known of the provider for this model."""
         if provider.primary or self.is_side or not self.context.config.rectifiers.enabled:
             return ()
-        rejections = self.services.breakers.state(provider.name).learned
+        rejections = self.services.breakers.quick_state(provider.name).learned
         if not rejections:
             return ()
         return learned.about(rejections, provider, self.services.breakers.clock(), self.model)
@@ -304,7 +305,10 @@ class Repairs:
     # --- Tools ---
 
     def _at(self, provider: Provider) -> _AtProvider:
-        return self._providers.setdefault(provider.name, _AtProvider())
+        here = self._providers.get(provider.name)
+        if here is None:
+            here = self._providers[provider.name] = _AtProvider()
+        return here
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may walk the whole body, in a thread if that takes long."""

@@ -127,6 +127,36 @@ def test_a_lock_held_by_another_process_delays_one_request_briefly(scene: Scene)
     asyncio.run(story())
 
 
+def succeeded(at: float) -> Change:
+    return lambda state: replace(state, last_success=at)
+
+
+def test_a_noted_change_is_read_and_saved_like_any_other(scene: Scene) -> None:
+    async def story() -> None:
+        scene.breakers.note("a", succeeded(5.0), "a")
+        scene.breakers.note("a", succeeded(7.0), "a")
+        assert scene.breakers.quick_state("a") == CLOSED
+        assert scene.breakers.state("a").last_success == 7.0
+        scene.breakers.note("a", succeeded(8.0), "a")
+        scene.breakers.change("a", failed)
+        assert scene.breakers.quick_state("a") == replace(CLOSED, failures=1, last_success=8.0)
+        scene.breakers.note("b", succeeded(9.0), "b")
+        await scene.breakers.flush(again=True)
+        saved = StateFile(scene.file.path).load().states
+        assert (saved["a"].failures, saved["a"].last_success) == (1, 8.0)
+        assert saved["b"].last_success == 9.0
+        assert scene.breakers.state("b").last_success == 9.0
+
+    asyncio.run(story())
+
+
+def test_noted_changes_that_nobody_reads_take_bounded_memory(scene: Scene) -> None:
+    for number in range(3 * MOST_PENDING):
+        scene.breakers.note("a", succeeded(number), number)
+    assert len(scene.breakers._unapplied) <= MOST_PENDING
+    assert scene.breakers.state("a").last_success == 3 * MOST_PENDING - 1
+
+
 def test_requests_that_fail_together_wait_for_one_refusal(scene: Scene) -> None:
     async def one() -> None:
         scene.breakers.change("a", failed)
