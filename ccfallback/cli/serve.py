@@ -44,7 +44,7 @@ def serve(
     log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
-    from ccfallback.server.memory import keep_freed_blocks, set_start_aside
+    from ccfallback.server.process import keep_freed_blocks, set_start_aside
     from ccfallback.server.serve import Proxy, run
 
     session = session_of(ctx)

@@ -20,10 +20,10 @@ from ccfallback.http1.errors import (
 )
 from ccfallback.http1.pool import ConnectionPool, Response
 from ccfallback.http1.request import Headers, Origin, Request
+from ccfallback.http1.request_cycle import App, Message, Receive, Scope, Send
 from ccfallback.http1.server import (
     ARRIVAL_KEY,
     CONNECTION_KEY,
-    App,
     ConnectionLimit,
     ServerProtocol,
 )
@@ -31,6 +31,6 @@ from ccfallback.http1.server import (
 __all__ = [
     "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLimit",
     "ConnectionLost", "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
-    "LocalProtocolError", "Origin", "RemoteDisconnected", "RemoteProtocolError", "Request",
-    "Response", "ServerProtocol", "Timer",
+    "LocalProtocolError", "Message", "Origin", "Receive", "RemoteDisconnected",
+    "RemoteProtocolError", "Request", "Response", "Scope", "Send", "ServerProtocol", "Timer",
 ]  # fmt: skip

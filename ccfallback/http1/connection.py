@@ -13,20 +13,29 @@ It never reads ahead of a slow reader by more than a fixed amount.
 import asyncio
 import select
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Final, cast
 
-from ccfallback.http1.clock import clock
 from ccfallback.http1.errors import ConnectionLost, HTTPError, RemoteDisconnected
-from ccfallback.http1.request import Origin, RequestEncoder
+from ccfallback.http1.request import HIGH_WATER, ONE_WRITE, Origin, RequestEncoder
 from ccfallback.http1.response import ResponseParser
 
-HIGH_WATER: Final = 256 * 1024
-"""Bytes of a body that wait for their reader before reading pauses."""
 
-ONE_WRITE: Final = 64 * 1024
-"""A body up to this length is copied behind its head, so that both leave in one write."""
+def _choose_clock() -> Callable[[], float]:
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        # There, `time.monotonic` is another clock than this one.
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+clock: Final = _choose_clock()
+"""Seconds since some moment, and the machine's sleep counts: the loop's clock stops on Linux and
+macOS when a laptop is closed, so that an idle connection would look fresh afterwards."""
 
 
 class ConnectionState(Enum):

@@ -10,9 +10,8 @@ import ssl
 from collections.abc import Callable
 from typing import Self
 
-from ccfallback.http1.clock import clock
 from ccfallback.http1.connect import connect
-from ccfallback.http1.connection import Connection
+from ccfallback.http1.connection import Connection, clock
 from ccfallback.http1.errors import ConnectError, ConnectionLost, RemoteProtocolError
 from ccfallback.http1.request import Headers, Origin, Request, RequestEncoder
 from ccfallback.http1.response import ResponseParser

@@ -17,6 +17,13 @@ Headers = list[tuple[bytes, bytes]]
 PORTS: Final = {"http": 80, "https": 443}
 """The schemes, and their default ports."""
 
+HIGH_WATER: Final = 256 * 1024
+"""Bytes of a body that wait for their reader before reading pauses, on either side."""
+
+ONE_WRITE: Final = 64 * 1024
+"""A piece of a body up to this length is copied behind the bytes before it, so that all leave in
+one write."""
+
 _TOKEN: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
 _HEAD: Final = re.compile(
     rb"(?:%b [^\x00-\x20\x7f]++ HTTP/1\.1|HTTP/1\.1 \d{3} [\x20-\x7e]*+)\r\n"

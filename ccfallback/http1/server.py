@@ -9,9 +9,6 @@ its response.
        ▼                      ▼                        ▼
      close                  408, close               408, close      any violation: 4xx, close
 
-    RequestCycle:  AWAITED ──http.response.start──► STARTED ──last piece──► COMPLETE
-                      └────────── the client leaves ──┴──► DISCONNECTED
-
 Requests that follow each other without waiting (pipelining) are answered in their order: one is
 being answered, one is being read, others wait in between.
 
@@ -29,7 +26,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from functools import lru_cache
@@ -42,6 +39,7 @@ import httptools
 
 from ccfallback.http1.deadline import Deadline, Timer
 from ccfallback.http1.request import Headers, encode_head
+from ccfallback.http1.request_cycle import STARTED, App, RequestCycle
 
 IDLE_SECONDS: Final = 120.0
 """How long a connection may be open before a request, the first or the next: clients connect ahead
@@ -69,13 +67,6 @@ MAX_HEAD: Final = 64 * 1024
 MAX_TARGET: Final = 32 * 1024
 """Bytes of a target: few enough that it is still a URL below a provider's address."""
 
-HIGH_WATER: Final = 256 * 1024
-"""Bytes of a body that wait for the application before reading pauses."""
-
-ONE_WRITE: Final = 64 * 1024
-"""A piece up to this length is copied behind the bytes before it, so that all leave in one
-write."""
-
 CONNECTION_KEY: Final = "http1.connection"
 """The scope's key for the `ServerProtocol`, which knows when the client leaves."""
 
@@ -83,9 +74,6 @@ ARRIVAL_KEY: Final = "http1.arrival"
 """The scope's key for the time at which the request's head was complete, by the monotonic clock."""
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
-_LAST_CHUNK: Final = b"0\r\n\r\n"
-_WITHOUT_BODY: Final = frozenset({204, 304})
-_FRAMING: Final = frozenset({b"connection", b"transfer-encoding"})
 _CHECKED: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 """Request headers that the connection reads itself."""
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
@@ -94,12 +82,6 @@ _MAX_DIGITS: Final = 18
 """Digits of a `content-length`."""
 _OTHER_PROTOCOLS: Final = (b" RTSP/1.0", b" ICE/1.0")
 """The parser takes them for HTTP/1.0."""
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Refuse = Callable[[int, str], tuple[Headers, bytes]]
 """Called with status and message when a request is refused; returns headers and body to send."""
@@ -144,18 +126,8 @@ class ReadState(Enum):
     """Nothing more is read."""
 
 
-class ResponseState(Enum):
-    """How far a request is answered; see the diagram above."""
-
-    AWAITED = auto()
-    STARTED = auto()
-    COMPLETE = auto()
-    DISCONNECTED = auto()
-
-
 # Looking up a member costs Python 3.11 as much as the rest of a test.
 (WAITING, HEAD, BODY, REFUSED) = ReadState
-(AWAITED, STARTED, COMPLETE, DISCONNECTED) = ResponseState
 
 
 class _Refused(Exception):
@@ -467,7 +439,7 @@ class ServerProtocol(asyncio.Protocol):
         self._state = HEAD
         self._timer.set(HEAD_SECONDS)
 
-    def _start(self, cycle: "RequestCycle") -> None:
+    def _start(self, cycle: RequestCycle) -> None:
         self._answering = cycle
         cycle.start(self._app, self.loop, self._server.tasks)
 
@@ -601,198 +573,6 @@ class ServerProtocol(asyncio.Protocol):
         self._timer.set(LINGER_SECONDS)
 
 
-class RequestCycle:
-    """A request and its response: the connection feeds it, the application reads and answers.
-
-    The head of a response leaves with the first piece of its body, because a client that is woken
-    twice, each time by a system call, waits longer. To send the head alone, an application sends
-    an empty piece.
-    """
-
-    __slots__ = (
-        "_chunked", "_connection", "_expects_continue", "_head", "_is_delivered", "_left", "_news",
-        "_pieces", "_size", "_task", "is_arriving", "keep_alive", "scope", "state",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connection: ServerProtocol,
-        scope: Scope,
-        *,
-        keep_alive: bool,
-        expects_continue: bool,
-    ) -> None:
-        self.scope = scope
-        self._connection = connection
-        self._task: asyncio.Task[None] | None = None
-        # The request.
-        self.is_arriving = True
-        """Whether the client is still sending the body."""
-        self._is_delivered = False
-        """Whether the application has the whole body."""
-        self._expects_continue = expects_continue
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._news: asyncio.Future[None] | None = None
-        """What `receive` waits for."""
-        # The response.
-        self.state = AWAITED
-        self.keep_alive = keep_alive
-        """Whether the connection may carry another request after this one."""
-        self._head = b""
-        """The head, until it leaves."""
-        self._chunked = False
-        self._left: int | None = None
-        """The bytes that are missing of a body with a `content-length`."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the whole response was sent."""
-        return self.state is COMPLETE
-
-    def feed(self, piece: bytes) -> None:
-        """The client has sent a piece of the body."""
-        if self.state is COMPLETE:
-            return
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size > HIGH_WATER:
-            self._connection.pause_reading()
-        self._wake()
-
-    def end(self) -> None:
-        """The client has sent the whole body."""
-        self.is_arriving = False
-        self._wake()
-
-    def disconnect(self) -> None:
-        """The client has left."""
-        if self.state is not COMPLETE:
-            self.state = DISCONNECTED
-        self._wake()
-
-    def start(
-        self, app: App, loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[None]]"
-    ) -> None:
-        """Let the application answer, in a task that is one of `tasks` while it runs."""
-        self._task = loop.create_task(self._run(app, tasks))
-        tasks.add(self._task)
-
-    async def _run(self, app: App, tasks: "set[asyncio.Task[None]]") -> None:
-        """Answer; a response that is not complete ends with the connection."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            # The server stops and has no more time.
-            pass
-        finally:
-            if self.state is STARTED and self._ends_with_connection:
-                # Otherwise, what has left would look like the whole response.
-                self._connection.reset()
-            elif self.state is AWAITED or self.state is STARTED:
-                self._connection.close()
-            if self._task is not None:
-                # A callback of the task would cost another turn of the loop.
-                tasks.discard(self._task)
-                self._task = None
-
-    @property
-    def _ends_with_connection(self) -> bool:
-        """Whether only the end of the connection ends the body."""
-        return not self._chunked and self._left is None
-
-    async def receive(self) -> Message:
-        """What has arrived of the body since the last time, or that the client has left."""
-        if self._expects_continue and not self._connection.transport.is_closing():
-            self._expects_continue = False
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while self.state is AWAITED or self.state is STARTED:
-            if self._pieces or not (self.is_arriving or self._is_delivered):
-                body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-                self._pieces.clear()
-                self._size = 0
-                self._is_delivered = not self.is_arriving
-                return {"type": "http.request", "body": body, "more_body": self.is_arriving}
-            self._connection.resume_reading()
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """Send the head of the response, or a piece of its body."""
-        if self._connection.is_write_paused and self.state is not DISCONNECTED:
-            await self._connection.drain()
-        if self.state is DISCONNECTED:
-            return
-        if message["type"] == "http.response.start":
-            self._start_response(message["status"], message["headers"])
-            return
-        is_last = not message.get("more_body", False)
-        self._write(message.get("body", b""), is_last=is_last)
-        if is_last:
-            self.state = COMPLETE
-            self._wake()
-            if not self.keep_alive:
-                self._connection.close()
-            self._connection.response_complete()
-
-    def _start_response(self, status: int, headers: Headers) -> None:
-        if self.state is not AWAITED:
-            raise RuntimeError("the response has started already")
-        # A client that gets its response needs no leave to send the body.
-        self._expects_continue = False
-        self._left, self._chunked = None, False
-        lines = [_status_line(status)]
-        for header in headers:
-            if header[0] in _FRAMING:
-                raise RuntimeError("the connection decides how a response is framed")
-            if header[0] == b"content-length":
-                self._left = int(header[1])
-            lines.append(b": ".join(header))
-        if not self.keep_alive:
-            lines.append(b"connection: close")
-        if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
-            self._left = 0
-        elif self._left is None and self.scope["http_version"] != "1.0":
-            # In HTTP/1.0, a body without a length ends with the connection.
-            self._chunked = True
-            lines.append(b"transfer-encoding: chunked")
-        try:
-            self._head = encode_head(lines)
-        except ValueError as error:
-            raise RuntimeError(str(error)) from None
-        self.state = STARTED
-
-    def _write(self, body: bytes, *, is_last: bool) -> None:
-        if self.state is not STARTED:
-            raise RuntimeError("a piece of a body before the head or after the end")
-        before, self._head = self._head, b""
-        after = b""
-        if self._chunked:
-            if body:
-                before = b"%b%x\r\n" % (before, len(body))
-                after = b"\r\n"
-            if is_last:
-                after += _LAST_CHUNK
-        elif self.scope["method"] == "HEAD":
-            body = b""
-        elif self._left is not None:
-            self._left -= len(body)
-            if self._left < 0 or (is_last and self._left):
-                raise RuntimeError("the body is not as long as its content-length")
-        if len(body) > ONE_WRITE:
-            self._connection.transport.writelines(
-                [piece for piece in (before, body, after) if piece]
-            )
-        elif data := b"%b%b%b" % (before, body, after):
-            self._connection.transport.write(data)
-
-    def _wake(self) -> None:
-        news = self._news
-        if news is not None and not news.done():
-            news.set_result(None)
-
-
 def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
     """Path, raw path and query of a target. Raises what the parser reports as an error."""
     return _recall_target(url) if len(url) < 256 else _split_target(url)
@@ -805,12 +585,3 @@ def _split_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 # A client asks for the same few targets again and again.
 _recall_target = lru_cache(maxsize=256)(_split_target)
-
-
-@lru_cache(maxsize=64)
-def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}".encode()

@@ -2,20 +2,15 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from ccfallback.http1 import CONNECTION_KEY, Timer
+from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, Timer
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.sse import PING
 from ccfallback.wire.headers import RawHeaders
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = (b"content-type", b"application/json")
 EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import ClassVar
 
-from ccfallback.server.client import Receive, Scope, Send, send_wrong_method
+from ccfallback.http1 import Receive, Scope, Send
+from ccfallback.server.client import send_wrong_method
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.services import Services
 

@@ -5,7 +5,7 @@ becomes an error response instead of a traceback.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import lru_cache
 from hmac import compare_digest
 from random import getrandbits
@@ -15,21 +15,12 @@ from typing import Final
 from ccfallback.addresses import is_loopback
 from ccfallback.config.model import Config
 from ccfallback.events import records as events
-from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY
-from ccfallback.server.client import (
-    Message,
-    Receive,
-    Scope,
-    Send,
-    send_error,
-    send_whole,
-)
+from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY, App, Message, Receive, Scope, Send
+from ccfallback.server.client import send_error, send_whole
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")

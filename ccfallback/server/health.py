@@ -47,8 +47,6 @@ class RequestHealth:
         self._level = events.SIDE_LEVEL if is_side else None
         self._began: dict[str, float] = {}
         self._slots: dict[str, tuple[BreakerId, ...]] = {}
-        self.skipped: dict[str, float] = {}
-        """The skipped providers, and until when each is cooling down."""
         self.urgent = False
         """Whether a change has to be saved before the response ends."""
 
@@ -184,7 +182,6 @@ class RequestHealth:
 
     def _log_skip(self, provider: Provider, why: str) -> None:
         until = self.cooldown_until(provider)
-        self.skipped[provider.name] = until
         own, for_model = self._states(provider)
         of_model = (for_model.cooldown_until or 0.0) > (own.cooldown_until or 0.0)
         state = for_model if of_model else own

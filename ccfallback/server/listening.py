@@ -1,11 +1,16 @@
-"""The address to listen on, and whether the server may listen there."""
+"""The address to listen on, whether the server may listen there, and the socket."""
 
+import errno
+import os
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ccfallback.addresses import is_loopback
-from ccfallback.errors import ServeError
+from ccfallback.errors import PortTaken, ServeError
+
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +18,12 @@ class ListenAddress:
     """An address of this machine."""
 
     family: socket.AddressFamily
-    address: tuple[Any, ...]
+    sockaddr: tuple[Any, ...]
 
     @property
     def is_open(self) -> bool:
         """Whether other machines can reach it."""
-        return not is_loopback(self.address[0])
+        return not is_loopback(self.sockaddr[0])
 
 
 def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddress:
@@ -33,11 +38,31 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
         raise ServeError(
             f"{host} is not an address of this machine", "set server.host in the configuration"
         ) from None
-    family, _, _, _, address = found[0]
-    endpoint = ListenAddress(family, address)
-    if endpoint.is_open and not has_tokens:
+    family, _, _, _, sockaddr = found[0]
+    address = ListenAddress(family, sockaddr)
+    if address.is_open and not has_tokens:
         raise ServeError(
             f"{host} can be reached by other machines, and no access token is configured",
             "add one with `ccfallback tokens add`, or listen on 127.0.0.1",
         )
-    return endpoint
+    return address
+
+
+def listen(host: str, address: ListenAddress) -> socket.socket:
+    """A socket that listens. Raises `PortTaken` or `ServeError`; `host` is for the message."""
+    port = address.sockaddr[1]
+    listener = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address.sockaddr)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        refusal = PortTaken if error.errno == errno.EADDRINUSE else ServeError
+        raise refusal(
+            f"can't listen on {host} port {port}: {error.strerror}",
+            "take another port with --port, or 0 for a free one",
+        ) from None
+    return listener

@@ -5,7 +5,7 @@ from functools import partial
 
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
-from ccfallback.http1 import CONNECTION_KEY
+from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tools import only_server_tools
 from ccfallback.policy.error_response import (
@@ -24,9 +24,6 @@ from ccfallback.server.client import (
     BadEncoding,
     Client,
     ClientGone,
-    Receive,
-    Scope,
-    Send,
     TooLarge,
     read_body,
     send_error,

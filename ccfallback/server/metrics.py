@@ -14,8 +14,9 @@ from ccfallback import __version__
 from ccfallback.config.model import Config
 from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
 from ccfallback.events.distributions import Histogram
+from ccfallback.http1 import Receive, Scope, Send
 from ccfallback.policy.breaker import Phase, as_last_seen, phase
-from ccfallback.server.client import Receive, Scope, Send, send_whole
+from ccfallback.server.client import send_whole
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.services import Services

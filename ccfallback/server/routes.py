@@ -8,7 +8,8 @@ request's CPU, those two layers would take another 2%, and neither costs anythin
 
 from starlette.routing import Route, Router
 
-from ccfallback.server.gate import App, Gate
+from ccfallback.http1 import App
+from ccfallback.server.gate import Gate
 from ccfallback.server.messages import Messages
 from ccfallback.server.metrics import MetricsPage
 from ccfallback.server.services import Services

@@ -13,7 +13,6 @@ does not suffice, this module uses:
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -32,7 +31,7 @@ from uvicorn.server import ServerState
 from ccfallback import __version__, files
 from ccfallback.addresses import Address, is_loopback
 from ccfallback.config.model import Config
-from ccfallback.errors import CcfallbackError, PortTaken, ServeError
+from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
 from ccfallback.http1 import ConnectionLimit, Headers, ServerProtocol
@@ -42,10 +41,10 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import JSON
 from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.credentials import Keys
-from ccfallback.server.descriptors import most_clients, raise_limit
 from ccfallback.server.gate import request_id
-from ccfallback.server.listening import ListenAddress, find_listen_address
+from ccfallback.server.listening import BACKLOG, find_listen_address, listen
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
+from ccfallback.server.process import most_clients, raise_file_limit
 from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.refresher import PATIENCE
 from ccfallback.server.routes import create_app
@@ -59,8 +58,6 @@ FLUSH_SECONDS: Final = 1.0
 LOCK_SECONDS: Final = 1.0
 """How long the server waits for a file that another process has locked, before it goes on from
 memory and tries again later."""
-
-BACKLOG: Final = 2048
 
 REFUSAL_KINDS: Final = {
     408: "timeout_error",
@@ -129,9 +126,9 @@ class Proxy:
         config = self.services.live.current
         host = host if host is not None else config.server.host
         port = port if port is not None else config.server.port
-        endpoint = find_listen_address(host, port, has_tokens=bool(config.tokens))
-        self.services.live.needs_tokens = endpoint.is_open
-        self._socket = _listen(host, endpoint)
+        address = find_listen_address(host, port, has_tokens=bool(config.tokens))
+        self.services.live.needs_tokens = address.is_open
+        self._socket = listen(host, address)
         bound = self._socket.getsockname()
         shown = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
         shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
@@ -311,7 +308,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         logger.propagate = False
 
     app = create_app(services)
-    limit = ConnectionLimit(most_clients(raise_limit()))
+    limit = ConnectionLimit(most_clients(raise_file_limit()))
 
     def refuse(status: int, message: str) -> tuple[Headers, bytes]:
         """The response to a request that cannot be read, which goes to the log as well."""
@@ -343,25 +340,6 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=BACKLOG,
     )
-
-
-def _listen(host: str, endpoint: ListenAddress) -> socket.socket:
-    port = endpoint.address[1]
-    listener = socket.socket(endpoint.family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(endpoint.address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        refusal = PortTaken if error.errno == errno.EADDRINUSE else ServeError
-        raise refusal(
-            f"can't listen on {host} port {port}: {error.strerror}",
-            "take another port with --port, or 0 for a free one",
-        ) from None
-    return listener
 
 
 def run(proxy: Proxy, ready: Callable[[], None] = lambda: None) -> None:

@@ -14,7 +14,7 @@ from ccfallback import __version__
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.http1 import DeadlineExceeded, HTTPError
+from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Phase, as_last_seen, phase
@@ -24,10 +24,6 @@ from ccfallback.server.chain import Chains
 from ccfallback.server.client import (
     TEXT,
     ClientGone,
-    Message,
-    Receive,
-    Scope,
-    Send,
     send_error,
     send_json,
     send_whole,

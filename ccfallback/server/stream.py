@@ -10,12 +10,12 @@ from time import monotonic
 from typing import Final
 
 from ccfallback.config.model import Timeouts
-from ccfallback.http1 import DeadlineExceeded, HTTPError
+from ccfallback.http1 import DeadlineExceeded, HTTPError, Send
 from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.quotes import QUOTE
 from ccfallback.redact import scrub
-from ccfallback.server.client import KeepAlive, Send
+from ccfallback.server.client import KeepAlive
 from ccfallback.server.response import MAX_WHOLE, READ_ERRORS, BrokenResponse, UpstreamResponse
 from ccfallback.server.upstream import describe_error
 from ccfallback.wire.format import StreamTranslator

@@ -13,13 +13,20 @@ from uvicorn.server import ServerState
 
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
-from ccfallback.http1 import LocalProtocolError, Origin, Request, ServerProtocol
+from ccfallback.http1 import (
+    LocalProtocolError,
+    Origin,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    ServerProtocol,
+)
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.http1.response import ResponseParser
 from ccfallback.messages.assemble import NotAMessage, to_message
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.sse import EventSplitter, data_of
-from ccfallback.server.client import Receive, Scope, Send
 from ccfallback.server.live_config import config_file
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS

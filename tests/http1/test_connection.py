@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ccfallback.http1 import ConnectionLost, ConnectionPool, Origin
-from ccfallback.http1.connection import HIGH_WATER, ONE_WRITE, Connection
+from ccfallback.http1.connection import Connection
+from ccfallback.http1.request import HIGH_WATER, ONE_WRITE
 from tests.network import (
     OK,
     Certificates,

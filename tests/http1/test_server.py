@@ -9,9 +9,20 @@ from typing import Any, cast
 import pytest
 from uvicorn.server import ServerState
 
-from ccfallback.http1 import CONNECTION_KEY, App, ConnectionLimit, Headers, ServerProtocol
+from ccfallback.http1 import (
+    CONNECTION_KEY,
+    App,
+    ConnectionLimit,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ServerProtocol,
+)
 from ccfallback.http1 import server as protocol
-from ccfallback.http1.server import HIGH_WATER, MAX_HEAD, ONE_WRITE, Message, Receive, Scope, Send
+from ccfallback.http1.request import HIGH_WATER, ONE_WRITE
+from ccfallback.http1.server import MAX_HEAD
 from tests.network import Runs, until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
-from ccfallback.policy.fingerprint import fingerprint
+from ccfallback.policy.learned import fingerprint
 from ccfallback.redact import Secret
 
 PROVIDER = Provider(

@@ -6,16 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ccfallback.http1 import CONNECTION_KEY
-from ccfallback.server.client import (
-    BadEncoding,
-    ClientGone,
-    Message,
-    Receive,
-    TooLarge,
-    read_body,
-    while_connected,
-)
+from ccfallback.http1 import CONNECTION_KEY, Message, Receive
+from ccfallback.server.client import BadEncoding, ClientGone, TooLarge, read_body, while_connected
 
 
 def receiving(*messages: Message) -> Receive:
