@@ -13,6 +13,7 @@ are data (`policy.outcome.Outcome`), because the chain decides by them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 class CcfallbackError(Exception):
@@ -23,6 +24,11 @@ class CcfallbackError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines to print: what is wrong and what to do."""
+        return [f"{self.message}; {self.hint}" if self.hint else self.message]
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigFault:
@@ -30,25 +36,50 @@ class ConfigFault:
 
     key: str
     """The dotted path of the key, with a provider's name, or its position where it has no name."""
-    found: str
-    expected: str
+    problem: str
+    place: tuple[str | int, ...] = ()
+    """The way to the key: names of tables, and positions in lists."""
+    line: int | None = None
+    """The number of its line in the text that was read; `None` if it was not a TOML text."""
 
     def __str__(self) -> str:
-        return f"{self.key}: found {self.found}, expected {self.expected}"
+        return f"{self.key}: {self.problem}"
+
+    def locate(self, source: str) -> str:
+        """The fault with the name of the file, and with the line if it is known."""
+        return f"{source}: {self}" if self.line is None else f"{source}:{self.line}: {self}"
 
 
 class ConfigError(CcfallbackError):
-    """The configuration can't be used; `faults` lists everything that is wrong with it."""
+    """The configuration can't be used; `faults` lists everything that is wrong with it.
+
+    With faults, `heading` comes before them; one fault in a `source`, the name of a file, needs
+    none. The message has all of it on one line.
+    """
 
     def __init__(
         self,
-        message: str,
+        heading: str,
         hint: str = "",
         *,
         faults: Sequence[ConfigFault] = (),
+        source: str = "",
     ) -> None:
-        super().__init__(message, hint)
+        self.heading = heading
         self.faults = tuple(faults)
+        name = PurePath(source).name
+        self._listed = [fault.locate(name) if name else str(fault) for fault in faults]
+        message = heading or faults[0].locate(source)
+        if faults and heading:
+            message = f"{heading}: {'; '.join(self._listed)}"
+        super().__init__(message, hint)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines to print; several faults have a line each."""
+        if len(self.faults) < 2:
+            return super().lines
+        return [f"{self.heading}; {self.hint}", *self._listed]
 
 
 class StateError(CcfallbackError):

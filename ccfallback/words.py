@@ -22,7 +22,10 @@ def closest(word: str, known: Iterable[str], alike: float = ALIKE) -> str | None
     # Imported here because only a mistyped name needs it: the server does without.
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(word, list(known), n=1, cutoff=alike)), None)
+    names = list(known)
+    close = next(iter(get_close_matches(word, names, n=1, cutoff=alike)), None)
+    # A part of a name is less similar to it than it looks: `url`, `base_url`.
+    return close or next((name for name in names if word and word in name.split("_")), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

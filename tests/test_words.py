@@ -13,6 +13,11 @@ def test_the_most_similar_name_is_suggested() -> None:
     assert closest("deepsek", iter(KNOWN)) == "deepseek"
 
 
+def test_a_part_of_a_name_means_the_name() -> None:
+    assert closest("url", ["auth_header", "base_url"]) == "base_url"
+    assert closest("", ["auth_header", "base_url"]) is None
+
+
 def test_a_hint_names_the_most_similar_name() -> None:
     assert did_you_mean("opnrouter", KNOWN) == "did you mean openrouter?"
     assert did_you_mean("zzz", KNOWN) == ""

@@ -178,11 +178,13 @@ def edit(ctx: typer.Context) -> None:
         file.replace(after)
     except ConfigError as error:
         draft.keep(after)
-        why = "; ".join(map(str, error.faults)) or error.message
+        why = "" if error.faults else f": {error.message}"
         raise ConfigError(
-            f"nothing was changed, because the new text would not load: {why}",
+            f"nothing was changed, because the new text would not load{why}",
             "`ccfallback config edit` continues with it; to start from the current file, remove "
             f"{draft.path}",
+            faults=error.faults,
+            source=str(draft.path),
         ) from None
     draft.drop()
     session.console.say(f"{file.path} saved; {UNDO}")

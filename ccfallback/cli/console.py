@@ -234,9 +234,15 @@ class Console:
 
     def fail(self, message: str, hint: str = "") -> int:
         """Say why the command failed, in one line; returns the exit code."""
-        self._emit_error(message, hint)
-        line = " ".join(f"{message}; {hint}".split() if hint else message.split())
-        self.say(f"ccfallback: {line}")
+        return self.report(CcfallbackError(message, hint))
+
+    def report(self, error: CcfallbackError) -> int:
+        """Say why the command failed: in one line, or with a line for each fault."""
+        self._emit_error(error.message, error.hint)
+        first, *others = (" ".join(line.split()) for line in error.lines)
+        self.say(f"ccfallback: {first}")
+        for line in others:
+            self.say(line)
         return ExitCode.FAILED
 
     def fail_unexpectedly(self, error: Exception) -> int:

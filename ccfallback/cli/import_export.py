@@ -98,10 +98,10 @@ def import_(
         new = to_toml({**current, "providers": foreign.providers})
         result["left_out"] = foreign.omitted
     try:
-        session.config_file.check(new, source)
+        session.config_file.check(new, source, numbered=new == text.removeprefix("\ufeff"))
     except ConfigError as error:
         hint = "nothing was changed; fix the file, and import it again"
-        raise ConfigError(error.message, hint, faults=error.faults) from None
+        raise ConfigError(error.heading, hint, faults=error.faults, source=source) from None
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
     removed = _removed(before)

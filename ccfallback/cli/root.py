@@ -94,7 +94,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
             console.say("")  # So that the shell's prompt starts on a new line.
         return ExitCode.INTERRUPTED
     except CcfallbackError as error:
-        return console.fail(error.message, error.hint)
+        return console.report(error)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors share no class that is public.
             return console.fail_usage(error)

@@ -87,9 +87,8 @@ class Session:
         except ConfigError as error:
             if not error.faults:
                 raise
-            faults = "; ".join(map(str, error.faults))
             raise ConfigError(
-                f"{self.paths.config} was not changed: {faults}",
+                f"{self.paths.config} was not changed",
                 "repeat the command with what is expected",
                 faults=error.faults,
             ) from error

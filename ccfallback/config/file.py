@@ -34,6 +34,9 @@ emptied the file to write it anew."""
 _KEEPING_SECONDS: Final = 0.5
 """How long a reader waits for the lock to keep what it has read; another reader keeps it too."""
 
+_POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)$")
+"""Where a text stops being TOML, at the end of the parser's message."""
+
 _VERSION: Final = re.compile(r"(\d+)\.toml")
 
 
@@ -123,10 +126,11 @@ class ConfigFile:
             self._keep_loaded(data)
         return config
 
-    def check(self, text: str, source: str = "") -> Config:
+    def check(self, text: str, source: str = "", *, numbered: bool = True) -> Config:
         """The configuration in a text. Raises `ConfigError` if it does not load.
 
         `source` is where the text came from, for the message; the file itself if it is empty.
+        Without `numbered`, the lines of the text are not those of the source.
         """
         source = source or str(self.path)
         return parse(
@@ -134,6 +138,7 @@ class ConfigFile:
             formats=self._formats,
             rectifiers=self._rectifiers,
             source=source,
+            text=text if numbered else "",
         )
 
     def edit(self, change: "Callable[[Document], T]") -> T:
@@ -287,9 +292,7 @@ class ConfigFile:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise ConfigError(
-                f"{self.path} is not UTF-8 text (line {line})", "save it as UTF-8"
-            ) from None
+            raise ConfigError(f"{self.path}:{line}: not UTF-8 text", "save it as UTF-8") from None
 
     def _unreadable(self, error: OSError) -> ConfigError:
         return ConfigError(
@@ -301,7 +304,12 @@ class ConfigFile:
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise self._broken(str(error), source) from None
+            why, place = str(error), str(source or self.path)
+            if found := _POSITION.search(why):
+                why = f"{why[: found.start()].rstrip()} (column {found[2]})"
+                raise self._broken(why, f"{place}:{found[1]}") from None
+            last = text.rstrip().count("\n") + 1
+            raise self._broken(why, f"{place}:{last}") from None
         except RecursionError:
             raise self._broken("nested too deeply", source) from None
         except ValueError:
@@ -310,7 +318,7 @@ class ConfigFile:
 
     def _broken(self, why: str, source: str = "") -> ConfigError:
         return ConfigError(
-            f"{source or self.path} is not valid TOML: {why}",
+            f"{source or self.path}: not valid TOML: {why}",
             "fix it with `ccfallback config edit`",
         )
 

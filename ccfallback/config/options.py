@@ -13,7 +13,7 @@ from ccfallback.config.checks import Check, Expected, describe
 from ccfallback.errors import ConfigFault
 from ccfallback.printable import printable
 from ccfallback.redact import Secret, scrub
-from ccfallback.words import closest
+from ccfallback.words import did_you_mean
 
 T = TypeVar("T")
 
@@ -192,9 +192,17 @@ def _kind(annotation: Any) -> type:
 class Reader:
     """Reads the keys of one table, collects every fault, and refuses keys that nothing reads."""
 
-    def __init__(self, table: Any, path: str, faults: list[ConfigFault]) -> None:
+    def __init__(
+        self,
+        table: Any,
+        path: str,
+        faults: list[ConfigFault],
+        place: tuple[str | int, ...] = (),
+    ) -> None:
+        """`path` is what messages call the table, `place` the way to it in the document."""
         self.path = path
         self.faults = faults
+        self._place = place
         self._read: list[str] = []
         if isinstance(table, Mapping):
             self.table: Mapping[str, Any] = table
@@ -204,9 +212,13 @@ class Reader:
             self.fault("", "a text" if isinstance(table, str) else describe(table), "a table")
 
     def fault(self, key: str, found: str, expected: str) -> None:
-        """Record that `key` is wrong."""
+        """Record that the value of `key`, or without a key the table, is wrong."""
+        self._add(key, f"found {found}, expected {expected}")
+
+    def _add(self, key: str, problem: str) -> None:
         path = f"{self.path}.{key}" if self.path and key else self.path or key
-        self.faults.append(ConfigFault(printable(path, "\ufffd"), found, expected))
+        place = (*self._place, key) if key else self._place
+        self.faults.append(ConfigFault(printable(path, "\ufffd"), problem, place))
 
     def get(self, key: str, check: Check[T], default: T) -> T:
         """The meaning of `key`; `default` where it is missing or wrong."""
@@ -249,12 +261,11 @@ class Reader:
         """The reader of the table at `key`; of an empty one where there is none."""
         self._read.append(key)
         path = f"{self.path}.{key}" if self.path else key
-        return Reader(self.table.get(key, {}), path, self.faults)
+        return Reader(self.table.get(key, {}), path, self.faults, (*self._place, key))
 
     def finish(self) -> None:
         """Refuse every key that has not been read."""
         for key in self.table:
             if key not in self._read:
-                close = closest(key, self._read)
-                wanted = close or "one of " + ", ".join(sorted(self._read))
-                self.fault(key, "an unknown key", wanted)
+                known = f"expected one of {', '.join(sorted(self._read))}"
+                self._add(key, f"unknown key; {did_you_mean(key, self._read) or known}")

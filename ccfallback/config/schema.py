@@ -50,11 +50,13 @@ def parse(
     formats: Mapping[str, FormatDefaults],
     rectifiers: Names | None = None,
     source: str = "the configuration",
+    text: str = "",
 ) -> Config:
     """The configuration that `table` describes.
 
-    `formats` and `rectifiers` are the names that it may use; `source` is where the table came from,
-    for the message. Raises `ConfigError` with every fault.
+    `formats` and `rectifiers` are the names that it may use. For the message, `source` is where the
+    table came from, and `text` the TOML text that it was parsed from, if there is one. Raises
+    `ConfigError` with every fault.
     """
     faults: list[ConfigFault] = []
     root = Reader(table, "", faults)
@@ -74,11 +76,14 @@ def parse(
     )
     root.finish()
     if faults:
-        listed = "; ".join(str(fault) for fault in faults)
+        from ccfallback.config.lines import find_line, index_lines
+
+        lines = index_lines(text)
         raise ConfigError(
-            f"{source} has {pluralize(len(faults), 'fault')}: {listed}",
+            "" if len(faults) == 1 else f"{source} has {pluralize(len(faults), 'fault')}",
             "fix it with `ccfallback config edit`",
-            faults=faults,
+            faults=[replace(fault, line=find_line(lines, fault.place)) for fault in faults],
+            source=source,
         )
     return config
 
@@ -101,7 +106,7 @@ def _providers(
     for index, table in enumerate(_tables(root, "providers")):
         named = table.get("name") if isinstance(table, Mapping) else None
         label = named if isinstance(named, str) and named else str(index + 1)
-        reader = Reader(table, f"providers.{label}", root.faults)
+        reader = Reader(table, f"providers.{label}", root.faults, ("providers", index))
         # Other defaults depend on the format.
         base = Provider(name=label, base_url="")
         implied = implied_format(reader.table, formats) or base.format
@@ -155,7 +160,7 @@ def _tokens(root: Reader) -> tuple[Token, ...]:
     tokens: list[Token] = []
     known: set[Secret] = set()
     for index, table in enumerate(_tables(root, "tokens")):
-        reader = Reader(table, f"tokens.{index + 1}", root.faults)
+        reader = Reader(table, f"tokens.{index + 1}", root.faults, ("tokens", index))
         token = reader.fill(Token(token=Secret("")))
         if token.token.reveal() and token.token in known:
             reader.fault("token", "the same token twice", "a different token for each client")

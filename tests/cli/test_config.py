@@ -188,7 +188,7 @@ def test_a_version_that_would_not_load_is_named_and_not_restored(
     assert Path(broken["path"]).read_text() == "broken"
     ran = ccf("config", "rollback", str(broken["number"]))
     assert ran.code == 1
-    assert f"version {broken['number']} is not valid" in ran.err
+    assert f"version {broken['number']}:1: not valid TOML" in ran.err
     assert str(paths.config) + " is" not in ran.err
     assert paths.config.read_text() == good
 

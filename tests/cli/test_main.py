@@ -12,6 +12,7 @@ from ccfallback import __version__
 from ccfallback.cli import COMMANDS
 from ccfallback.cli.completions import summary
 from ccfallback.cli.root import LazyCommands
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
 
@@ -33,15 +34,32 @@ def test_wrong_usage_is_2(ccf: Run) -> None:
     assert ccf("providers", "list", "--jsn").code == 2
 
 
-def test_a_broken_config_is_one_line_with_file_key_and_expectation(
-    ccf: Run, configure: Callable[[str], None]
+def test_a_fault_of_the_config_is_one_line_with_file_line_key_and_expectation(
+    ccf: Run, configure: Callable[[str], None], paths: Paths
 ) -> None:
-    configure("[server]\nport = 99999\nhots = 1\n")
+    configure('[[providers]]\nname = "a"\nbase_url = "https://a.test"\nurl = "x"\n')
     ran = ccf("providers", "list")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.count("\n") == 1
-    for part in ("ccfallback: ", "config.toml", "server.port", "65535", "server.hots", "host"):
-        assert part in ran.err
+    fault = "providers.a.url: unknown key; did you mean base_url?"
+    fix = "fix it with `ccfallback config edit`"
+    assert ran.err == f"ccfallback: {paths.config}:4: {fault}; {fix}\n"
+
+
+def test_each_of_several_faults_has_a_line(
+    ccf: Run, configure: Callable[[str], None], paths: Paths
+) -> None:
+    configure("[server]\nport = 99999\n\nhots = 1\n")
+    ran = ccf("providers", "list")
+    assert (ran.code, ran.out) == (1, "")
+    head, *faults = ran.err.splitlines()
+    assert head.startswith(f"ccfallback: {paths.config} has 2 faults; ")
+    assert faults == [
+        "config.toml:2: server.port: found 99999, expected a whole number from 0 to 65535",
+        "config.toml:4: server.hots: unknown key; did you mean host?",
+    ]
+    error = ccf("providers", "list", "--json").json["error"]
+    assert all(fault in error["message"] for fault in faults)
+    assert "\n" not in error["message"]
 
 
 def test_a_failure_with_json_prints_json(ccf: Run, configure: Callable[[str], None]) -> None:

@@ -110,7 +110,7 @@ def test_a_new_option_is_one_row(tmp_path: Path) -> None:
     assert ccf("config", "set", "providers.b.colour", "red").startswith("providers.b.colour set")
     assert ccf("config", "get", "providers.b.colour") == "red\n"
     assert ccf("config", "get", "primary.colour") == "red\n"
-    assert "expected colour" in ccf("config", "set", "providers.b.color", "red")
+    assert "did you mean colour?" in ccf("config", "set", "providers.b.color", "red")
 
 
 def test_a_reader_collects_faults_and_goes_on() -> None:
@@ -124,7 +124,7 @@ def test_a_reader_collects_faults_and_goes_on() -> None:
     assert [str(fault) for fault in faults] == [
         'root.a: found "x", expected true or false',
         "root.sub: found 7, expected a table",
-        "root.prot: found an unknown key, expected port",
+        "root.prot: unknown key; did you mean port?",
     ]
 
 
@@ -134,10 +134,10 @@ def test_an_unknown_key_without_a_similar_one_lists_all_keys() -> None:
     reader.get("b", checks.boolean, False)
     reader.get("a", checks.boolean, False)
     reader.finish()
-    assert faults == [ConfigFault("zzzzzz", "an unknown key", "one of a, b")]
+    assert faults == [ConfigFault("zzzzzz", "unknown key; expected one of a, b", ("zzzzzz",))]
 
 
 def test_an_error_does_not_show_a_text_in_place_of_a_table() -> None:
     faults: list[ConfigFault] = []
     Reader("a-bare-token", "tokens.1", faults)
-    assert faults == [ConfigFault("tokens.1", "a text", "a table")]
+    assert faults == [ConfigFault("tokens.1", "found a text, expected a table")]

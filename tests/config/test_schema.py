@@ -253,16 +253,16 @@ def test_one_source_for_a_key() -> None:
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
-        ({"servr": {}}, "servr: found an unknown key, expected server"),
-        ({"server": {"prot": 1}}, "server.prot: found an unknown key, expected port"),
+        ({"servr": {}}, "servr: unknown key; did you mean server?"),
+        ({"server": {"prot": 1}}, "server.prot: unknown key; did you mean port?"),
         ({"primary": {"timeouts": {"conect": 1}}},
-         "primary.timeouts.conect: found an unknown key, expected connect"),
-        (with_provider(apikey="x"), "providers.b.apikey: found an unknown key, expected api_key"),
+         "primary.timeouts.conect: unknown key; did you mean connect?"),
+        (with_provider(apikey="x"), "providers.b.apikey: unknown key; did you mean api_key?"),
         (with_provider(models={}),
-         "providers.b.models: found an unknown key, expected one of"),
-        ({"primary": {"format": "openai"}}, "primary.format: found an unknown key"),
+         "providers.b.models: unknown key; expected one of"),
+        ({"primary": {"format": "openai"}}, "primary.format: unknown key"),
         ({"tokens": [{"token": "t", "nota": ""}]},
-         "tokens.1.nota: found an unknown key, expected note"),
+         "tokens.1.nota: unknown key; did you mean note?"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_refused_with_the_nearest(table: dict[str, Any], fault: str) -> None:
@@ -294,12 +294,16 @@ def test_all_faults_at_once_and_where_they_are() -> None:
         "log.level",
         "providers.b.y",
     ]
-    assert refused.value.message.startswith("config.toml has 4 faults: server.port: found -1, ")
+    start = "config.toml has 4 faults: config.toml: server.port: found -1, "
+    assert refused.value.message.startswith(start)
+    assert [line.split(": ")[1] for line in refused.value.lines[1:]] == [
+        fault.key for fault in refused.value.faults
+    ]
     assert refused.value.hint
 
 
 def test_one_fault_is_one_fault() -> None:
-    with pytest.raises(ConfigError, match="has 1 fault: "):
+    with pytest.raises(ConfigError, match=r"^the configuration: server\.port: found -1, "):
         read({"server": {"port": -1}})
 
 
