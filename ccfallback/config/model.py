@@ -11,6 +11,14 @@ from typing import Final
 
 from ccfallback.config import checks
 from ccfallback.config.options import group, option
+from ccfallback.config.platforms import (
+    LONG_CONTEXT,
+    OTHER,
+    PLATFORMS,
+    Platform,
+    find_platform,
+    region_of_host,
+)
 from ccfallback.config.quirks import Quirks
 from ccfallback.redact import Secret, mask, mask_arguments, mask_headers, mask_url
 
@@ -19,9 +27,6 @@ PRIMARY_URL: Final = "https://api.anthropic.com"
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 """Log levels, from the most to the least verbose."""
-
-LONG_CONTEXT: Final = "[1m]"
-"""The end of a model name by which the client asks for a long context; no part of the name."""
 
 _DAY: Final = 86400.0
 _WAIT: Final = checks.seconds(0.05, _DAY)
@@ -171,12 +176,39 @@ class Provider:
         flag="--map FROM=TO",
         separators="=",
     )
+    platform_name: str | None = option(
+        checks.choice(PLATFORMS),
+        None,
+        "The platform that serves Claude there, if its address does not tell.",
+        key="platform",
+        flag="--platform PLATFORM",
+        fallback_only=True,
+    )
     timeouts: Timeouts = group(Timeouts, key="timeouts")
     quirks: Quirks = group(Quirks, fallback_only=True)
 
+    @property
+    def platform(self) -> Platform:
+        """The platform that serves its models: the configured one, or what format and host say."""
+        if self.platform_name is not None:
+            return PLATFORMS[self.platform_name]
+        return find_platform(self.format, self.base_url)
+
+    @property
+    def region(self) -> str:
+        """The region of its cloud; empty if that is not known."""
+        return region_of_host(self.base_url)
+
     def model_for(self, model: str) -> str:
-        """The provider's own name of a model that the client asks for."""
-        return mapped_model(model, self.model_mapping)
+        """The provider's own name of a model that the client asks for.
+
+        A row of `model_mapping` decides, or else the ids of the platform.
+        """
+        mapped = find_mapping(model, self.model_mapping) if self.model_mapping else None
+        if mapped is not None:
+            return mapped
+        platform = self.platform
+        return model if platform is OTHER else platform.model_id(model, self.region)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,13 +308,17 @@ class Config:
 
 
 def mapped_model(model: str, mapping: Mapping[str, str]) -> str:
-    """The name that a mapping gives to a model; the model itself where no row matches.
+    """The name that a mapping gives to a model; the model itself where no row matches."""
+    found = find_mapping(model, mapping)
+    return model if found is None else found
+
+
+def find_mapping(model: str, mapping: Mapping[str, str]) -> str | None:
+    """The name that a mapping gives to a model; `None` where no row matches.
 
     An exact row wins over the longest matching glob. A row without `[1m]` matches a model with it
     too.
     """
-    if not mapping:
-        return model
     names = (model, model.removesuffix(LONG_CONTEXT))
     for name in names:
         if name in mapping:
@@ -291,7 +327,7 @@ def mapped_model(model: str, mapping: Mapping[str, str]) -> str:
         globs = [glob for glob in mapping if fnmatchcase(name, _with_literal_suffix(glob))]
         if globs:
             return mapping[max(globs, key=len)]
-    return model
+    return None
 
 
 def _with_literal_suffix(glob: str) -> str:
