@@ -54,7 +54,7 @@ def test_the_table_of_quirks_is_that_of_the_program(row: Option) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in options(Provider) if row.flag], ids=lambda row: row.key
+    "row", [row for row in options(Provider, deep=True) if row.flag], ids=lambda row: row.path
 )
 def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
     line = next(line for line in COMMAND_TABLE.splitlines() if line.startswith("| `providers add"))

@@ -32,7 +32,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     removed = tuple(name for name in old if name not in new)
     lines += [f"- {name}" for name in removed]
     lines += [f"+ {name}" for name in new if name not in old]
-    rows = {row.key: row.default for row in options(Provider, deep=True)}
+    rows = {row.path: row.default for row in options(Provider, deep=True)}
     for name, table in new.items():
         if name in old:
             lines += _differences(f"{name}.", old[name], table, rows)

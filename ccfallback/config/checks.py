@@ -143,6 +143,11 @@ def one_of(meanings: Mapping[str, T]) -> Check[T]:
 provider_name: Final = pattern(
     r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores or hyphens"
 )
+region: Final = pattern(
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a region, such as eu-central-1"
+)
+"""A region or location of a cloud, which becomes part of a host name."""
+project: Final = pattern(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,127}", "the ID of a Google Cloud project")
 variable_name: Final = pattern(
     r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable", hide=True
 )

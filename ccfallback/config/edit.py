@@ -23,7 +23,7 @@ from ccfallback.words import did_you_mean
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _COMMENTED_KEY: Final = re.compile(r"\s*#\s*[\w.\"-]+\s*=")
 
-_PROVIDER_ROWS: Final = {row.key: row for row in options(Provider)}
+_PROVIDER_ROWS: Final = {row.path: row for row in options(Provider, deep=True)}
 _KEY_SOURCES: Final = tuple(row.key for row in options(KeySource))
 
 
@@ -279,7 +279,7 @@ def _inline(table: Mapping[str, Any]) -> Any:
 
 
 class ProviderChanges(dict[str, Any]):
-    """What to change of a provider, by key; None removes a key.
+    """What to change of a provider, by key; None removes a key, and `aws.region` is in a table.
 
     The items of `headers` and `model_mapping` are merged into those of the file, and an empty one
     is removed.
@@ -365,7 +365,9 @@ def _index(position: int | None, count: int) -> int:
 def _apply(table: MutableMapping[str, Any], changes: ProviderChanges) -> None:
     for key, value in changes.items():
         row = _PROVIDER_ROWS.get(key)
-        if row is not None and row.separators:
+        if row is not None and row.path != row.key:
+            _change_below(table, key, value)
+        elif row is not None and row.separators:
             _merge(table, key, value)
         elif value is None or (value is False and row is not None and row.default is False):
             table.pop(key, None)
@@ -375,6 +377,21 @@ def _apply(table: MutableMapping[str, Any], changes: ProviderChanges) -> None:
                     if other != key:
                         table.pop(other, None)
             table[key] = value
+
+
+def _change_below(table: MutableMapping[str, Any], path: str, value: Any) -> None:
+    """Change or, with None, remove the key of a table below this one, such as `aws.region`."""
+    name, _, key = path.partition(".")
+    below = table.get(name)
+    if not isinstance(below, MutableMapping):
+        if value is not None:
+            table[name] = _inline({key: value})
+    elif value is not None:
+        below[key] = value
+    else:
+        below.pop(key, None)
+        if not below:
+            del table[name]
 
 
 def _merge(table: MutableMapping[str, Any], key: str, items: Mapping[str, str]) -> None:

@@ -28,6 +28,9 @@ PRIMARY_URL: Final = "https://api.anthropic.com"
 LEVELS: Final = ("debug", "info", "warn", "error")
 """Log levels, from the most to the least verbose."""
 
+AUTHS: Final = ("key", "aws", "google", "azure")
+"""The places where a provider's credential may come from."""
+
 _DAY: Final = 86400.0
 _WAIT: Final = checks.seconds(0.05, _DAY)
 
@@ -126,6 +129,34 @@ class KeySource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aws:
+    """`aws` of a provider: its AWS account, for `auth = "aws"` and for formats of AWS."""
+
+    profile: str | None = option(
+        checks.text, None, "The AWS profile.", flag="--aws-profile PROFILE"
+    )
+    region: str | None = option(checks.region, None, "The AWS region.", flag="--aws-region REGION")
+    sign: str = option(
+        checks.choice(("bearer", "sigv4")),
+        "bearer",
+        "bearer sends a short-term Bedrock key; sigv4 signs each request.",
+        flag="--aws-sign WAY",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Google:
+    """`google` of a provider: its Google Cloud project, for `auth = "google"`."""
+
+    project: str | None = option(
+        checks.project, None, "The Google Cloud project.", flag="--google-project PROJECT"
+    )
+    location: str = option(
+        checks.region, "global", "The Google Cloud location.", flag="--google-location LOCATION"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """`[[providers]]`: an upstream with a name. `[primary]` is one too."""
 
@@ -155,6 +186,14 @@ class Provider:
         flag="--auth-header HEADER",
     )
     key: KeySource = group(KeySource)
+    auth: str = option(
+        checks.choice(AUTHS),
+        "key",
+        "Where the credential comes from: key (the default), aws, google or azure.",
+        flag="--auth AUTH",
+    )
+    aws: Aws = group(Aws, key="aws")
+    google: Google = group(Google, key="google")
     retry: int = option(
         checks.integer(0, 10), 0, "More attempts after a 5xx or network error.", flag="--retry N"
     )
@@ -184,6 +223,12 @@ class Provider:
         flag="--platform PLATFORM",
         fallback_only=True,
     )
+    context_window: int | None = option(
+        checks.integer(1, 1 << 31),
+        None,
+        "The tokens that a request and its answer may have together.",
+        flag="--context-window N",
+    )
     timeouts: Timeouts = group(Timeouts, key="timeouts")
     quirks: Quirks = group(Quirks, fallback_only=True)
 
@@ -197,7 +242,12 @@ class Provider:
     @property
     def region(self) -> str:
         """The region of its cloud; empty if that is not known."""
-        return region_of_host(self.base_url)
+        return self.aws.region or region_of_host(self.base_url)
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether it has a credential of its own; if not, the primary gets the client's."""
+        return bool(self.key) or self.auth != "key"
 
     def model_for(self, model: str) -> str:
         """The provider's own name of a model that the client asks for.

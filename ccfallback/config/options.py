@@ -44,6 +44,8 @@ class Option:
     field: str = ""
     kind: type = str
     """The type of a value: str, int, bool, or Mapping."""
+    path: str = ""
+    """The dotted key, seen from the table that `options` was asked about."""
 
     def accepts(self, value: Any) -> bool:
         """Whether the file may say that."""
@@ -121,7 +123,8 @@ def members(kind: type) -> tuple[Option | Group, ...]:
         match each.metadata.get(_METADATA):
             case Option() as row:
                 key = row.key or each.name
-                found.append(replace(row, key=key, field=each.name, kind=_kind(each.type)))
+                kind_of_value = _kind(each.type)
+                found.append(replace(row, key=key, path=key, field=each.name, kind=kind_of_value))
             case Group() as row:
                 found.append(replace(row, field=each.name))
     return _MEMBERS.setdefault(kind, tuple(found))
@@ -134,8 +137,11 @@ def options(*kinds: type, deep: bool = False) -> tuple[Option, ...]:
         for member in members(kind):
             if isinstance(member, Option):
                 found.append(member)
-            elif deep or not member.key:
+            elif not member.key:
                 found += options(member.kind, deep=deep)
+            elif deep:
+                below = options(member.kind, deep=True)
+                found += (replace(row, path=f"{member.key}.{row.path}") for row in below)
     return tuple(found)
 
 

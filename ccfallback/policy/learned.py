@@ -35,24 +35,36 @@ _FINGERPRINTS: Final = 1024
 
 
 def fingerprint(provider: Provider, model: str | None = None) -> str:
-    """The hash of a provider's base URL, format and key source; with the name that the client
-    gives to a model, also of the provider's own name for that model.
+    """The hash of a provider's base URL, format and source of its credential; with the name that
+    the client gives to a model, also of the provider's own name for that model.
 
     It reveals none of these. Retries, timeouts and other settings do not change it.
     """
     mapped = None if model is None else provider.model_for(model)
+    # Only where it differs from the default, so that older fingerprints stay valid.
+    account = () if provider.auth == "key" else (provider.auth, provider.aws, provider.google)
     return _fingerprint(
-        provider.base_url, provider.format, provider.auth_header.lower(), provider.key, mapped
+        provider.base_url,
+        provider.format,
+        provider.auth_header.lower(),
+        provider.key,
+        mapped,
+        account,
     )
 
 
 @lru_cache(_FINGERPRINTS)
 def _fingerprint(
-    base_url: str, format_name: str, auth_header: str, key: KeySource, model: str | None
+    base_url: str,
+    format_name: str,
+    auth_header: str,
+    key: KeySource,
+    model: str | None,
+    account: tuple[object, ...],
 ) -> str:
     literal = None if key.literal is None else key.literal.reveal()
     parts = (base_url.rstrip("/"), format_name, auth_header, literal, key.env, key.command, model)
-    text = repr(parts).encode("utf-8", "surrogatepass")
+    text = repr((*parts, *account)).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=8).hexdigest()
 
 

@@ -307,7 +307,8 @@ class Attempt:
 
         Only this server knows whether the client has seen a refusal of the token before.
         """
-        if self._is_side or status != 401 or not self._provider.primary or self._provider.key:
+        provider = self._provider
+        if self._is_side or status != 401 or not provider.primary or provider.has_credential:
             return None
         token = login_token(self._context.headers)
         if token is None:

@@ -57,7 +57,7 @@ def hash_credential(
     """
     if provider.key.env is not None:
         return _hash(os.environ.get(provider.key.env, "").encode("utf-8", "surrogateescape"))
-    if provider.key or not provider.primary:
+    if provider.has_credential or not provider.primary:
         return ""
     shown = (bare_credential(value) for name, value in client if name in CREDENTIALS)
     return _hash(b"\n".join(value for value in shown if value not in tokens))

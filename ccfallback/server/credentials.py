@@ -7,6 +7,7 @@ from typing import Final
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.secrets import KeyUnavailable, resolve
 from ccfallback.redact import Secret
+from ccfallback.wire.credential import Credential
 
 KEY_LIFETIME: Final = 300.0
 """Seconds for which the output of a key command is used again."""
@@ -28,9 +29,12 @@ class Keys:
         self._cache: dict[KeySource, tuple[float, Secret | KeyUnavailable | None]] = {}
         self._running: dict[KeySource, asyncio.Lock] = {}
 
-    async def get(self, provider: Provider) -> Secret | None:
-        """Return the provider's key, or `None` if it has none. Raises `KeyUnavailable`."""
-        source = provider.key
+    async def get(self, provider: Provider) -> Credential | None:
+        """Return the provider's own credential, if it has one. Raises `KeyUnavailable`."""
+        key = await self._find(provider.key)
+        return None if key is None else Credential(key.reveal())
+
+    async def _find(self, source: KeySource) -> Secret | None:
         if source.command is None:
             return resolve(source)
         async with self._running.setdefault(source, asyncio.Lock()):

@@ -30,6 +30,7 @@ from ccfallback.server.record import cut, describe_crash, milliseconds, upstream
 from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import (
     betas_of,
@@ -222,7 +223,7 @@ class FailoverDriver:
             wire = wire.counting
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
-        key = await self._key(provider)
+        credential = await self._credential(provider)
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
@@ -234,14 +235,14 @@ class FailoverDriver:
                 adapt_body(provider, draft.body, context.config.privacy, services.signatures),
                 client_headers,
                 provider,
-                key,
+                credential,
                 via=services.via,
                 tokens=context.tokens,
                 query=self.query if provider.primary else "",
             )
         except Unconvertible as error:
             raise CannotSend(f"its format can't express it: {error}", Fault.REQUEST) from None
-        request = wire.sign(request, provider, key, services.breakers.clock())
+        request = wire.sign(request, provider, credential, services.breakers.clock())
         return Attempt(
             services,
             context,
@@ -256,12 +257,11 @@ class FailoverDriver:
             is_total=self._share is not None,
         )
 
-    async def _key(self, provider: Provider) -> str | None:
+    async def _credential(self, provider: Provider) -> Credential | None:
         try:
-            key = await self.services.keys.get(provider)
+            return await self.services.keys.get(provider)
         except KeyUnavailable as error:
             raise CannotSend(f"no key: {error}") from None
-        return None if key is None else key.reveal()
 
     def timeouts(self, provider: Provider) -> Timeouts:
         """The provider's timeouts, none longer than `max_seconds`.

@@ -299,13 +299,13 @@ async def _pass_through_headers(
     services: Services, context: Context, provider: Provider
 ) -> list[tuple[bytes, bytes]]:
     try:
-        key = await services.keys.get(provider)
+        credential = await services.keys.get(provider)
     except KeyUnavailable as error:
         raise PrimaryUnavailable(f"no key: {error}") from None
     headers = FORMATS[provider.format].headers(
         context.headers,
         provider,
-        None if key is None else key.reveal(),
+        credential,
         via=services.via,
         tokens=context.tokens,
     )

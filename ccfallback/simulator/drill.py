@@ -257,9 +257,10 @@ class DrillServer:
             self.assign(position, script)
             url = self.unreachable.url(place, self.upstreams[position])
             # A primary without a key gets the client's, which is not a real one either.
-            key = KeySource(literal=Secret("drill-key")) if provider.key else KeySource()
+            has_key = provider.has_credential
+            key = KeySource(literal=Secret("drill-key")) if has_key else KeySource()
             short = _shorten(provider.timeouts, self.patience)
-            chain.append(replace(provider, base_url=url, key=key, timeouts=short))
+            chain.append(replace(provider, base_url=url, key=key, auth="key", timeouts=short))
         primary = next((each for each in chain if each.primary), user.primary)
         return replace(
             user,

@@ -22,6 +22,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.messages.tokens import Usage
+from ccfallback.wire.credential import Credential
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.headers import PLAIN_HEADERS, HeaderList, RawHeaders, betas_of, request_headers
 
@@ -141,18 +142,20 @@ class WireFormat(ABC):
         """The URL of the provider's list of models; `None` if there is none."""
         return None
 
-    def credentials(self, provider: Provider, key: str) -> Mapping[str, str]:
-        """The headers that show the key; none in a format that signs with it instead."""
-        value = key
-        if provider.auth_header.lower() == "authorization" and not _SCHEME.match(key):
-            value = f"Bearer {key}"
-        return {provider.auth_header: value}
+    def credentials(self, provider: Provider, credential: Credential) -> Mapping[str, str]:
+        """The headers that show the credential; `sign` adds those of a signature."""
+        value = credential.key
+        if not value:
+            return credential.headers
+        if provider.auth_header.lower() == "authorization" and not _SCHEME.match(value):
+            value = f"Bearer {value}"
+        return {provider.auth_header: value, **credential.headers}
 
     def headers(
         self,
         client: RawHeaders,
         provider: Provider,
-        key: str | None,
+        credential: Credential | None,
         *,
         via: str,
         tokens: frozenset[bytes] = frozenset(),
@@ -160,14 +163,14 @@ class WireFormat(ABC):
     ) -> HeaderList:
         """The headers of a request to `provider`, without host and body length.
 
-        `key` is the provider's own key. Without one, the primary gets the client's credentials,
+        `credential` is the provider's own. Without one, the primary gets the client's credentials,
         except those that are access `tokens` of this proxy. `via` marks the request for the loop
         guard. `body` is the upstream's body, `None` for a request without one.
         """
         return request_headers(
             client,
             provider,
-            None if key is None else self.credentials(provider, key),
+            None if credential is None else self.credentials(provider, credential),
             allowed=self.client_headers,
             added=self.fallback_headers,
             via=via,
@@ -187,7 +190,7 @@ class WireFormat(ABC):
         body: Body,
         client: RawHeaders,
         provider: Provider,
-        key: str | None,
+        credential: Credential | None,
         *,
         via: str,
         tokens: frozenset[bytes] = frozenset(),
@@ -201,12 +204,14 @@ class WireFormat(ABC):
         url = self.url(provider, body.model, stream=body.stream)
         if query:
             url += ("&" if "?" in url else "?") + query
-        headers = self.headers(client, provider, key, via=via, tokens=tokens, body=upstream_body)
+        headers = self.headers(
+            client, provider, credential, via=via, tokens=tokens, body=upstream_body
+        )
         headers.append(UNCOMPRESSED)
         return WireRequest(url, headers, upstream_body.raw)
 
     def sign(
-        self, request: WireRequest, provider: Provider, key: str | None, now: float
+        self, request: WireRequest, provider: Provider, credential: Credential | None, now: float
     ) -> WireRequest:
         """The request with its signature; `now` is the time in Unix seconds.
 

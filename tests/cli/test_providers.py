@@ -14,6 +14,11 @@ from ccfallback.wire import FORMATS
 from tests.cli.conftest import Ran, Run
 
 TIMEOUTS = {"connect": 10.0, "first_byte": 30.0, "non_streaming": 600.0, "idle": 90.0}
+NO_ACCOUNT = {
+    "auth": "key",
+    "aws": {"profile": None, "region": None, "sign": "bearer"},
+    "google": {"project": None, "location": "global"},
+}
 KEY = "sk-abcdefghijklmnopqrstuvwxyz"
 
 pytestmark = pytest.mark.usefixtures("two_providers")
@@ -36,11 +41,13 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "api_key": None,
                 "api_key_env": None,
                 "api_key_command": None,
+                **NO_ACCOUNT,
                 "retry": 0,
                 "disabled": False,
                 "headers": {},
                 "model_mapping": {},
                 "platform": None,
+                "context_window": None,
                 "timeouts": TIMEOUTS,
                 "quirks": {},
             },
@@ -53,11 +60,13 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "api_key": "sk-ab…wxyz",
                 "api_key_env": None,
                 "api_key_command": None,
+                **NO_ACCOUNT,
                 "retry": 0,
                 "disabled": False,
                 "headers": {"X-Title": "cc", "X-Api-Token": "heade…alue"},
                 "model_mapping": {},
                 "platform": None,
+                "context_window": None,
                 "timeouts": TIMEOUTS,
                 "quirks": {},
             },
@@ -70,11 +79,13 @@ def test_the_list_has_the_promised_shape(ccf: Run) -> None:
                 "api_key": None,
                 "api_key_env": "TWO_KEY",
                 "api_key_command": None,
+                **NO_ACCOUNT,
                 "retry": 0,
                 "disabled": False,
                 "headers": {},
                 "model_mapping": {"*": "m"},
                 "platform": None,
+                "context_window": None,
                 "timeouts": TIMEOUTS,
                 "quirks": {},
             },
@@ -348,3 +359,25 @@ def test_a_format_that_the_url_implies_is_said(ccf: Run) -> None:
     assert said not in ccf("providers", "set", "oa", "--format", "openai").err
     assert said not in ccf("providers", "add", "an", "--base-url", "https://a.test/v1/messages").err
     assert said in ccf("providers", "set", "an", "--base-url", url).err
+
+
+def test_the_account_of_a_provider_is_set_by_flags(ccf: Run) -> None:
+    flags = ("--auth", "aws", "--aws-profile", "work", "--aws-region", "eu-central-1")
+    ran = ccf("providers", "add", "aws", "--base-url", "https://a.test", *flags, "--json")
+    assert ran.json["provider"]["aws"] == {
+        "profile": "work",
+        "region": "eu-central-1",
+        "sign": "bearer",
+    }
+    shown = ccf("providers", "show", "aws").out
+    assert "profile = work, region = eu-central-1, sign = bearer" in shown
+    assert "google" not in shown
+    ran = ccf("providers", "set", "aws", "--aws-profile", "", "--aws-sign", "sigv4", "--json")
+    assert ran.json["provider"]["aws"]["profile"] is None
+    assert ran.json["provider"]["aws"]["sign"] == "sigv4"
+    ran = ccf("providers", "set", "aws", "--context-window", "200000", "--json")
+    assert ran.json["provider"]["context_window"] == 200000
+    ran = ccf("providers", "set", "aws", "--auth", "amazon")
+    assert ran.code == 1
+    assert 'expected one of "key", "aws", "google", "azure"' in ran.err
+    assert ccf("config", "get", "providers.aws.aws.region").out == "eu-central-1\n"

@@ -29,7 +29,7 @@ def test_a_row_has_a_description_and_a_default_that_passes_its_check(row: Option
 
 
 def test_flags_are_unique() -> None:
-    flags = [row.flag for row in options(Provider) if row.flag]
+    flags = [row.flag for row in options(Provider, deep=True) if row.flag]
     assert len(flags) == len(set(flags)) > 8
 
 

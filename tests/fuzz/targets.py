@@ -30,6 +30,7 @@ from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.server.live_config import config_file
 from ccfallback.state.file import StateFile
 from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import Credential
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import response_headers
@@ -123,7 +124,9 @@ def headers(data: bytes) -> None:
     client = [(name.strip().lower(), value.strip()) for name, _, value in lines if name.strip()]
     client += [(b"authorization", b"Bearer " + SECRET), (b"x-api-key", SECRET)]
     for provider in FALLBACKS:
-        sent = FORMATS[provider.format].headers(client, provider, "its-own-key", via="1.1 us")
+        sent = FORMATS[provider.format].headers(
+            client, provider, Credential("its-own-key"), via="1.1 us"
+        )
         if SECRET not in data:
             assert all(SECRET not in value for _, value in sent)
         try:

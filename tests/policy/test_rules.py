@@ -25,6 +25,7 @@ from ccfallback.policy.error_response import Failure, exhausted_response, no_fal
 from ccfallback.policy.failover import Admission, Flow, Reason, Try, Wait, failover, is_final
 from ccfallback.policy.outcome import BLAME, Fault, Outcome, classify
 from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import Credential
 from ccfallback.wire.provider_body import adapt_body
 from tests.rules import BLAMED, CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
 
@@ -422,7 +423,9 @@ CLIENT = [
 def test_rule_9_what_a_fallback_never_sees() -> None:
     rules = config("ab")
     sent = dict(
-        FORMATS["anthropic"].headers(CLIENT, rules.providers[0], "its-own-key", via="1.1 x")
+        FORMATS["anthropic"].headers(
+            CLIENT, rules.providers[0], Credential("its-own-key"), via="1.1 x"
+        )
     )
     assert b"users" not in b"".join([*sent, *sent.values()])
     assert sent[b"anthropic-beta"] == b"effort-2025-11-24"

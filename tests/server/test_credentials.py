@@ -8,8 +8,8 @@ import pytest
 
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.secrets import KeyUnavailable
-from ccfallback.redact import Secret
 from ccfallback.server.credentials import Keys
+from ccfallback.wire.credential import Credential
 
 
 def provider(key: KeySource) -> Provider:
@@ -26,21 +26,21 @@ def key_command(folder: Path) -> KeySource:
 
 
 def test_requests_at_the_same_time_share_one_run_of_a_key_command(tmp_path: Path) -> None:
-    async def story() -> list[Secret | None]:
+    async def story() -> list[Credential | None]:
         keys, asked = Keys(), provider(key_command(tmp_path))
         first = await asyncio.gather(*(keys.get(asked) for _ in range(5)))
         keys.forget(asked)
         return [*first, await keys.get(asked)]
 
     found = asyncio.run(story())
-    assert found == [Secret("key-1")] * 5 + [Secret("key-2")]
+    assert found == [Credential("key-1")] * 5 + [Credential("key-2")]
 
 
 def test_requests_share_the_failure_of_a_key_command(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     code = f"open({str(runs)!r}, 'a').write('x'); raise SystemExit(1)"
 
-    async def story() -> list[Secret | BaseException | None]:
+    async def story() -> list[Credential | BaseException | None]:
         keys, asked = Keys(), provider(KeySource(command=(sys.executable, "-c", code)))
         together = asyncio.gather(*(keys.get(asked) for _ in range(5)), return_exceptions=True)
         return [*await together, *await asyncio.gather(keys.get(asked), return_exceptions=True)]
@@ -56,6 +56,6 @@ def test_an_environment_variable_is_read_each_time(monkeypatch: pytest.MonkeyPat
         with pytest.raises(KeyUnavailable, match="SOME_KEY"):
             await keys.get(asked)
         monkeypatch.setenv("SOME_KEY", "now-set")
-        assert await keys.get(asked) == Secret("now-set")
+        assert await keys.get(asked) == Credential("now-set")
 
     asyncio.run(story())

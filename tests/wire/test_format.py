@@ -10,6 +10,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
+from ccfallback.wire.credential import Credential
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(
@@ -173,7 +174,9 @@ def test_only_the_messages_api_counts_tokens() -> None:
 def test_a_whole_request(name: str) -> None:
     wire = FORMATS[name]
     client = [(b"x-secret", b"s"), (b"user-agent", b"claude-cli/2")]
-    request = wire.prepare(ASKED, client, PROVIDER, "its-key", via="1.1 us", query="beta=true")
+    request = wire.prepare(
+        ASKED, client, PROVIDER, Credential("its-key"), via="1.1 us", query="beta=true"
+    )
     assert request.method == "POST"
     assert request.url == f"{wire.url(PROVIDER, 'm', stream=True)}?beta=true"
     sent = dict(request.headers)
@@ -182,7 +185,7 @@ def test_a_whole_request(name: str) -> None:
     assert (b"anthropic-version" in sent) == wire.speaks_messages
     assert b"x-secret" not in sent
     assert request.body == wire.request(ASKED, PROVIDER).raw
-    assert wire.sign(request, PROVIDER, "its-key", 0.0) is request
+    assert wire.sign(request, PROVIDER, Credential("its-key"), 0.0) is request
     assert "key" not in repr(request)
 
 
@@ -201,7 +204,7 @@ def test_a_whole_request(name: str) -> None:
 def test_the_header_that_shows_the_key(header: str, key: str, value: str) -> None:
     provider = replace(PROVIDER, auth_header=header)
     for wire in FORMATS.values():
-        assert wire.credentials(provider, key) == {header: value}
+        assert wire.credentials(provider, Credential(key)) == {header: value}
 
 
 @pytest.mark.parametrize(

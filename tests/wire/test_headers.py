@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ccfallback.config.model import Config, Provider
 from ccfallback.messages.body import Body
 from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import Credential
 from ccfallback.wire.headers import (
     HOP_BY_HOP,
     RawHeaders,
@@ -57,7 +58,10 @@ def sent(
     tokens: frozenset[bytes] = frozenset(),
 ) -> list[tuple[bytes, bytes]]:
     wire = FORMATS[provider.format]
-    return wire.headers(client, provider, key, via="1.1 ccfallback", tokens=tokens, body=BODY)
+    credential = None if key is None else Credential(key)
+    return wire.headers(
+        client, provider, credential, via="1.1 ccfallback", tokens=tokens, body=BODY
+    )
 
 
 def names(headers: RawHeaders) -> set[bytes]:

@@ -145,7 +145,7 @@ class _Prober:
 
     async def ask(self, provider: Provider, model: str) -> Probe:
         """Send one request to one provider."""
-        if provider.primary and not provider.key and not self._login:
+        if provider.primary and not provider.has_credential and not self._login:
             hint = "set ANTHROPIC_API_KEY for the test, or see what `ccfallback logs tail` says"
             return _make_probe(provider, model, message=NO_LOGIN, hint=hint)
         records: list[Record] = []
@@ -199,13 +199,9 @@ class _Prober:
         if url is None:
             return ()
         try:
-            key = await self._keys.get(provider)
+            credential = await self._keys.get(provider)
             headers = wire.headers(
-                context.headers,
-                provider,
-                None if key is None else key.reveal(),
-                via=services.via,
-                tokens=context.tokens,
+                context.headers, provider, credential, via=services.via, tokens=context.tokens
             )
             request = UpstreamRequest(url, headers, b"", LIST_SECONDS, method="GET")
             async with asyncio.timeout(LIST_SECONDS):

@@ -83,7 +83,8 @@ def add(
 def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) -> None:
     """Change what is given of a provider.
 
-    An empty value removes a header (--header X-Title=), a model or a quirk.
+    An empty value removes a header (--header X-Title=), a model, a quirk, or what is set for aws
+    or google (--aws-profile "").
     """
     from ccfallback.config.edit import ProviderChanges, change_provider, move_provider
 

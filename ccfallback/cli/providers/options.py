@@ -14,7 +14,7 @@ from ccfallback.config.quirks import Quirks
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.words import did_you_mean
 
-ROWS = tuple(row for row in options(Provider) if row.flag)
+ROWS = tuple(row for row in options(Provider, deep=True) if row.flag)
 
 
 def quirk_names(incomplete: str) -> list[str]:
@@ -73,24 +73,32 @@ def _parameter(row: Option, negatable: bool) -> inspect.Parameter:
     kind: Any = list[str] if row.separators else row.kind
     option = typer.Option(flag, metavar=row.metavar or None, help=row.help)
     return inspect.Parameter(
-        row.key,
+        parameter_name(row),
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[kind | None, option],
     )
 
 
+def parameter_name(row: Option) -> str:
+    """The name of the parameter that a row becomes."""
+    return row.path.replace(".", "_")
+
+
 def changes_from(given: Mapping[str, Any], *, removing: bool) -> dict[str, Any]:
     """The options as changes of a provider, by key. With `removing`, a value may be empty."""
     changes: dict[str, Any] = {}
     for row in ROWS:
-        value = given[row.key]
+        value = given[parameter_name(row)]
         if row.separators:
             value = _pairs(value or [], row.flag, row.separators, removing) or None
         elif isinstance(value, str):
             value = _clean(row.key, value)
+            if removing and not value and row.path != row.key:
+                changes[row.path] = None
+                continue
         if value is not None:
-            changes[row.key] = value
+            changes[row.path] = value
     return {**changes, **_quirks(given["quirk"] or [])}
 
 

@@ -10,7 +10,7 @@ from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.phrases import format_last
 from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Provider
+from ccfallback.config.model import Aws, Google, Provider
 from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
 
@@ -70,10 +70,11 @@ def show_one(
     }
 
     def table() -> Table:
+        unset: tuple[Any, ...] = (None, {}, to_table(Aws()), to_table(Google()))
         rows: list[tuple[Cell, Cell]] = [
-            (label, _format_value(fact)) for label, fact in facts.items() if fact not in (None, {})
+            (label, _format_value(fact)) for label, fact in facts.items() if fact not in unset
         ]
-        if not provider.key:
+        if not provider.has_credential:
             rows.append(("key", key_source(provider)))
         rows.append(("state", format_standing(provider, state, now)))
         rows.append(("failures", str(state.failures)))
@@ -109,7 +110,8 @@ def _format_value(fact: Any) -> str:
         case float():
             return f"{fact:g} s"
         case dict():
-            return ", ".join(f"{name} = {_format_value(item)}" for name, item in fact.items())
+            given = (item for item in fact.items() if item[1] is not None)
+            return ", ".join(f"{name} = {_format_value(item)}" for name, item in given)
         case list():
             return " ".join(map(str, fact))
         case _:
@@ -132,6 +134,8 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
 
 def key_source(provider: Provider) -> Cell:
     """Where the key comes from, in a few words."""
+    if provider.auth != "key" and not provider.key:
+        return f"from {provider.auth}"
     key = provider.key
     if key.literal is not None:
         return key.literal.masked()
