@@ -23,6 +23,16 @@ def answer_schema(body: Body) -> dict[str, Any] | None:
     return None
 
 
+def with_current_format(body: Body) -> Body:
+    """The body with the older member `output_format`, if it has one, as `output_config.format`."""
+    form = body.get("output_format")
+    if form is None:
+        return body
+    config = body.get(CONFIG)
+    made = {"format": form, **(config if isinstance(config, dict) else {})}
+    return body.without("output_format").with_members(output_config=made)
+
+
 def with_schema_in_words(body: Body) -> Body:
     """The body that asks for JSON of its schema in the system prompt, and with no member."""
     schema = answer_schema(body)

@@ -5,6 +5,7 @@ rows of the same name are one repair.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from ccfallback.policy.draft import RequestDraft
@@ -33,6 +34,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *fields.ANY_FIELD,
     *thinking.RULES,
     *turns.BLOCK_TYPES,
+    *tools.SERVER_TOOLS,
     *tool_results.SERVER_TOOLS,
     *tool_results.RULES,
     *tools.RULES,
@@ -85,13 +87,19 @@ def prevent(
     for _ in range(ROUNDS):
         before = draft
         for lesson in known:
-            made = attempt(lesson.rectifier, draft, Refusal(400, lesson.text))
+            made = attempt(lesson.rectifier, draft, _refusal(lesson.text))
             if made is not None:
                 draft = made.draft
                 used.append(lesson)
         if draft is before:
             break
     return draft, used
+
+
+@lru_cache(maxsize=512)
+def _refusal(text: str) -> Refusal:
+    """A lesson as a refusal, which is read once for many requests."""
+    return Refusal(400, text)
 
 
 def attempt(name: str, draft: RequestDraft, refusal: Refusal) -> Repaired | None:

@@ -73,6 +73,7 @@ _SYSTEM: Final = Feature("system messages", _MESSAGES, has_system_messages, with
 _EFFORTS: Final = Feature(
     "messages.output_config", _MESSAGES, has_efforts_in_messages, with_efforts_at_the_top
 )
+_EXAMPLES: Final = _field(("tools", ANY, "input_examples"))
 _UPDATES: Final = Feature("display", frozenset({"thinking"}), _shows_updates, _without_updates)
 
 UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
@@ -86,10 +87,12 @@ UNLOCKED: Final[tuple[tuple[str, tuple[Feature, ...]], ...]] = (
         "advanced-tool-use-",
         (
             _DEFERRED,
-            _field(("tools", ANY, "input_examples")),
+            _EXAMPLES,
             _field(("tools", ANY, "allowed_callers")),
         ),
     ),
+    ("tool-search-tool-", (_DEFERRED,)),
+    ("tool-examples-", (_EXAMPLES,)),
     ("fine-grained-tool-streaming-", (_field(("tools", ANY, "eager_input_streaming")),)),
     ("per-turn-control-", (_EFFORTS,)),
     ("mid-conversation-system-clear-at-", (_field(("messages", ANY, "clear_at")),)),
@@ -124,16 +127,26 @@ def without_idle_betas(before: RequestDraft, after: RequestDraft) -> RequestDraf
 def without_betas(draft: RequestDraft, betas: frozenset[str]) -> tuple[RequestDraft, list[str]]:
     """The draft without these flags and without the fields that they alone unlock; and the names
     of those fields."""
-    kept = tuple(beta for beta in draft.betas if beta not in betas)
+    return with_betas(draft, tuple(beta for beta in draft.betas if beta not in betas))
+
+
+def with_betas(draft: RequestDraft, kept: tuple[str, ...]) -> tuple[RequestDraft, list[str]]:
+    """The draft with these flags in place of its own, and without the fields that only flags
+    unlock which are gone; and the names of those fields."""
     still = {feature.name for beta in kept for feature in _features(beta)}
     body, gone = draft.body, []
-    for feature in (each for beta in draft.betas if beta in betas for each in _features(beta)):
+    for feature in (each for beta in draft.betas if beta not in kept for each in _features(beta)):
         if feature.name not in still and feature.is_present(body):
             changed = feature.remove(body)
             if changed is not body:
                 body = changed
                 gone.append(feature.name)
     return replace(draft, body=body, betas=kept), gone
+
+
+def is_used(beta: str, body: Body) -> bool:
+    """Whether the body has a field that the flag unlocks."""
+    return any(feature.is_present(body) for feature in _features(beta))
 
 
 def _features(beta: str) -> tuple[Feature, ...]:

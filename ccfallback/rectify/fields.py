@@ -21,7 +21,7 @@ from ccfallback.messages.effort import (
     without_effort,
     without_empty_config,
 )
-from ccfallback.messages.output_format import with_schema_in_words
+from ccfallback.messages.output_format import with_current_format, with_schema_in_words
 from ccfallback.messages.prompt_length import ContextSizes, context_sizes
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.turns import kind_of
@@ -174,7 +174,7 @@ def _refuses_format(refusal: Refusal) -> bool:
 
 # --- Any other field ---
 
-_KEPT: Final = frozenset(
+KEPT: Final = frozenset(
     {
         *("model", "messages", "max_tokens", "tools", "system", "stream", "tool_choice"),
         *("output_format", "thread", "compaction"),
@@ -202,7 +202,7 @@ def _removable_paths(refusal: Refusal) -> list[Path]:
 
 
 def _is_removable(path: Path) -> bool:
-    if len(path) == 1 and path[0] in _KEPT:
+    if len(path) == 1 and path[0] in KEPT:
         return False
     if path[0] == "tools" and path[-1] in TOOL_FIELDS:
         return False
@@ -393,6 +393,13 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
         _WITHOUT_THINKING,
         when=_thinking_is_off,
     ),
+    Rule(
+        "context_management",
+        says(r"context_management cannot be used with compaction"),
+        on_body(lambda body: body.without(_CONTEXT), f"{_CONTEXT} removed"),
+        "context_management cannot be used with compaction",
+        when=lambda draft: "compaction" in draft.body,
+    ),
     # There is thinking, so it is unknown why the edit is refused.
     Rule("context_management", says(_NEEDS_THINKING), _CLEAR_NOTHING),
     Rule(
@@ -426,6 +433,12 @@ OWN_FIELDS: Final[tuple[Rule[Any], ...]] = (
         names_field(EFFORT, _NO_EFFORT),
         on_body(without_effort, "effort removed"),
         unknown_field(EFFORT),
+    ),
+    Rule(
+        "output_config",
+        says(r"output_format\b.{0,80}\buse output_config\.format"),
+        on_body(with_current_format, "output_format moved into output_config"),
+        "output_format: use output_config.format instead",
     ),
     Rule(
         "output_config",

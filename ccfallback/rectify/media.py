@@ -99,6 +99,17 @@ def _without_any(kind: str) -> Callable[[RequestDraft, object], Repaired | None]
     return lambda draft, _: _with_notes(draft, _media(draft, kind), "not supported")
 
 
+def _without_addresses(draft: RequestDraft, _found: object) -> Repaired | None:
+    """Remove the images and documents that the provider would have to fetch."""
+    fetched = [
+        each
+        for each in _blocks(draft)
+        if kind_of(each.block) in (_IMAGE, _DOCUMENT)
+        and kind_of(each.block.get("source")) in ("url", "file")
+    ]
+    return _with_notes(draft, fetched, "not supported")
+
+
 def _fewer(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     """Keep no more media than the provider accepts: the newest images."""
     images, documents = _media(draft, _IMAGE), _media(draft, _DOCUMENT)
@@ -206,6 +217,15 @@ def _with(value: dict[str, Any], changes: dict[_Place, Block]) -> dict[str, Any]
 
 
 RULES: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        "media",
+        _says(
+            r"\bsources? by url (?:is|are) not supported",
+            r"\binput tag url found using type does not match",
+        ),
+        _without_addresses,
+        "image and document sources by url are not supported",
+    ),
     Rule(
         "media",
         _says(

@@ -341,7 +341,38 @@ def _with_schemas(
     return repaired(draft, body, describe(count, "tool schema", "rewritten"), lesson=lesson)
 
 
+# --- Tools that the provider would have to run ---
+
+_SERVER_TOOLS: Final = re.compile(r"\bserver tools (?P<kinds>\w+(?:, \w+){0,9}) are not supported")
+
+
+def _refused_server_tools(refusal: Refusal) -> tuple[str, ...]:
+    """The beginnings of the types of server tools that a refusal names."""
+    found = _SERVER_TOOLS.search(refusal.text)
+    return tuple(found["kinds"].split(", ")) if found else ()
+
+
+def _without_server_tools(draft: RequestDraft, kinds: tuple[str, ...]) -> Repaired | None:
+    """Remove these tools; if there are no others, the request makes no sense without them."""
+    tools = _tools(draft)
+    kept = [tool for tool in tools if is_custom(tool) or not kind_of(tool).startswith(kinds)]
+    if not kept:
+        return None
+    body = draft.body if len(kept) == len(tools) else draft.body.with_items("tools", kept)
+    choice = body.get("tool_choice")
+    if kind_of(choice) == "tool" and string(choice, "name") not in {
+        string(tool, "name") for tool in kept
+    }:
+        body = body.without("tool_choice")
+    changed = describe(len(tools) - len(kept), "server tool", "removed")
+    return repaired(draft, body, changed)
+
+
 FIELDS: Final[tuple[Rule[Any], ...]] = (Rule("tool_fields", _refused_fields, _without_fields),)
+
+SERVER_TOOLS: Final[tuple[Rule[Any], ...]] = (
+    Rule("server_tools", _refused_server_tools, _without_server_tools),
+)
 
 CHANGES: Final[tuple[Rule[Any], ...]] = (
     Rule(

@@ -22,6 +22,7 @@ from ccfallback.rectify import (
     BY_NAME,
     CLIENTS_OWN,
     PLAIN_FORM,
+    doors,
     plain_form,
     prevent,
     rectify,
@@ -103,9 +104,13 @@ class Repairs:
         """Repair a draft before sending it, where the provider is known to refuse it."""
         here = self._at(provider)
         if here.given is not draft:
-            prepared = draft
-            if lessons := self._lessons(provider):
-                prepared = await self._run(self._apply, provider, draft, lessons, here)
+            prepared, lessons = draft, self._lessons(provider)
+            platform = provider.platform.name
+            if platform in doors.DOORS and not provider.primary:
+                own_name = provider.model_for(self.model)
+                prepared = await self._run(doors.apply, prepared, platform, own_name)
+            if lessons:
+                prepared = await self._run(self._apply, provider, prepared, lessons, here)
             here.given, here.prepared = draft, prepared
         assert here.prepared is not None
         return here.prepared

@@ -1,0 +1,283 @@
+"""What a cloud refuses is taken out before a request is sent there."""
+
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.messages.body import Body
+from ccfallback.messages.model_names import find_name
+from ccfallback.messages.system import without_billing
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.rectify import BY_NAME, attempt, doors
+from ccfallback.rectify.rule import Refusal
+from ccfallback.simulator.strict_clouds import faults
+from tests.rectify.drafts import (
+    BETAS,
+    CALL,
+    HI,
+    THOUGHT,
+    assistant,
+    captured,
+    conversations,
+    draft,
+    members,
+    text,
+    user,
+)
+
+CLOUDS: Final = ("bedrock", "mantle", "vertex")
+MODELS: Final = (
+    *("us.anthropic.claude-opus-5-5", "eu.anthropic.claude-opus-4-6-v1", "claude-opus-4-8"),
+    *(
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "claude-sonnet-5",
+        "claude-sonnet-4@20250514",
+    ),
+    *("us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-fable-5-1", "claude-haiku-5-5"),
+)
+
+FIRST_PARTY: Final = draft(
+    user(
+        text("hi", cache_control={"type": "ephemeral", "ttl": "1h", "scope": "global"}),
+        {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+    ),
+    {
+        "role": "system",
+        "content": [
+            text("Note."),
+            {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "Later"}},
+        ],
+        "output_config": {"effort": "max"},
+        "clear_at": "next_user_message",
+    },
+    assistant(THOUGHT, text("Well."), CALL),
+    user({"type": "tool_result", "tool_use_id": "t1", "content": "ok"}, text("on")),
+    betas=(
+        *BETAS,
+        *(
+            "extended-cache-ttl-2025-04-11",
+            "prompt-caching-scope-2026-01-05",
+            "fast-mode-2026-02-01",
+        ),
+        *("mid-conversation-system-clear-at-2026-08-21", "fine-grained-tool-streaming-2025-05-14"),
+        *("web-search-2025-03-05", "task-budgets-2026-03-13", "a-flag-of-next-year-2027-01-01"),
+    ),
+    system=[
+        text("x-anthropic-billing-header: cc_version=2.1.330.540; cc_entrypoint=cli;"),
+        text("Be brief.", cache_control={"type": "ephemeral", "scope": "global"}),
+    ],
+    tools=[
+        {
+            "name": "Bash",
+            "input_schema": {"type": "object", "properties": {"command": {"type": "string"}}},
+            "eager_input_streaming": True,
+            "input_examples": [{"command": "ls"}],
+            "allowed_callers": ["direct"],
+        },
+        {"name": "Later", "input_schema": {"type": "object"}, "defer_loading": True},
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "web_fetch_20250910", "name": "web_fetch"},
+    ],
+    context_management={
+        "edits": [{"type": "clear_thinking_20251015"}, {"type": "clear_tool_uses_20250919"}]
+    },
+    output_config={"effort": "high", "task_budget": {"type": "tokens", "total": 9000}},
+    output_format={"type": "json_schema", "schema": {"type": "object"}},
+    thinking={"type": "adaptive"},
+    metadata={"user_id": "user"},
+    service_tier="auto",
+    speed="fast",
+    tags=["a"],
+    stream=True,
+)
+"""A request with everything that a first-party client may send."""
+
+
+def sent(made: RequestDraft, door: str) -> dict[str, Any]:
+    """The body as the door's format puts it on the wire."""
+    body = members(made)
+    if door != "mantle":
+        body.pop("model")
+    if door == "bedrock":
+        body.pop("stream", None)
+        body["anthropic_beta"] = list(made.betas)
+    return body
+
+
+def found(before: RequestDraft, door: str, model: str) -> list[str]:
+    made = doors.apply(before, door, model)
+    return list(faults(door, model, sent(made, door), made.betas))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("door", CLOUDS)
+def test_what_the_client_sends_is_taken_at_once(door: str, model: str) -> None:
+    for before in captured():
+        assert found(RequestDraft(without_billing(before.body), before.betas), door, model) == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("door", CLOUDS)
+def test_everything_that_a_client_may_send_is_taken_at_once(door: str, model: str) -> None:
+    assert list(faults(door, model, sent(FIRST_PARTY, door), FIRST_PARTY.betas))
+    assert found(FIRST_PARTY, door, model) == []
+
+
+@given(body=conversations(), betas=st.lists(st.sampled_from(FIRST_PARTY.betas), unique=True))
+def test_any_conversation_is_taken(body: dict[str, Any], betas: list[str]) -> None:
+    before = RequestDraft(Body.parse(msgspec.json.encode(body)), tuple(betas))
+    made = doors.apply(before, "bedrock", "us.anthropic.claude-opus-5-5")
+    assert not [
+        fault
+        for fault in faults("bedrock", "claude-opus-5-5", sent(made, "bedrock"), made.betas)
+        # A field without its flag is the client's own fault.
+        if not fault.endswith("Extra inputs are not permitted")
+    ]
+    again = doors.apply(made, "bedrock", "us.anthropic.claude-opus-5-5")
+    assert (again.body.raw, again.betas) == (made.body.raw, made.betas)
+
+
+def test_what_a_door_takes_stays() -> None:
+    made = doors.apply(FIRST_PARTY, "bedrock", "us.anthropic.claude-opus-5-5")
+    body = members(made)
+    assert body["context_management"] == {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    assert body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert body["messages"][1]["content"][1]["type"] == "tool_addition"
+    assert body["tools"][1]["defer_loading"] is True
+    assert body["output_config"]["effort"] == "max"
+    assert body["output_config"]["format"] == {
+        "type": "json_schema",
+        "schema": {"type": "object"},
+    }
+    assert body["metadata"] == {"user_id": "user"}
+    assert made.betas == (
+        "context-management-2025-06-27",
+        "mid-conversation-tool-changes-2026-07-01",
+        "tool-search-tool-2025-10-19",
+        "effort-2025-11-24",
+    )
+
+
+def test_a_flag_and_its_field_go_together() -> None:
+    clearing = draft(
+        betas=("context-management-2025-06-27", "advanced-tool-use-2025-11-20"),
+        context_management={"edits": [{"type": "clear_thinking_20251015"}]},
+    )
+    made = doors.apply(clearing, "bedrock", "claude-opus-5-5")
+    assert made.betas == ()
+    assert "context_management" not in made.body
+    compacting = draft(
+        betas=("compact-2026-09-04", "context-management-2025-06-27"),
+        compaction={"type": "auto"},
+        context_management={"edits": [{"type": "clear_tool_uses_20250919"}]},
+    )
+    made = doors.apply(compacting, "bedrock", "claude-opus-5-5")
+    assert "compaction" in made.body
+    assert "context_management" not in made.body
+    assert made.betas == ("compact-2026-09-04",)
+
+
+def test_examples_of_tools_go_with_their_own_flag() -> None:
+    tool = {"name": "a", "input_schema": {"type": "object"}, "input_examples": [{}]}
+    before = draft(betas=("advanced-tool-use-2025-11-20",), tools=[tool])
+    for door, betas in (("vertex", ("tool-examples-2025-10-29",)), ("bedrock", ())):
+        made = doors.apply(before, door, "claude-opus-5-5")
+        assert made.betas == betas
+        assert ("input_examples" in members(made)["tools"][0]) is bool(betas)
+
+
+def test_the_system_role_stays_for_models_that_know_it() -> None:
+    before = draft(HI, {"role": "system", "content": "Note."}, HI)
+    for model, folded in (
+        ("us.anthropic.claude-opus-4-8", False),
+        ("us.anthropic.claude-fable-5", False),
+        ("us.anthropic.claude-sonnet-5", True),
+        ("us.anthropic.claude-opus-4-6-v1", True),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", False),
+    ):
+        made = doors.apply(before, "bedrock", model)
+        roles = [message["role"] for message in members(made)["messages"]]
+        assert ("system" not in roles) is folded, model
+
+
+def test_foundry_takes_nearly_the_first_partys_flags() -> None:
+    made = doors.apply(FIRST_PARTY, "foundry", "claude-opus-5-5")
+    assert set(BETAS) <= set(made.betas)
+    assert not doors.takes_beta("foundry", "advisor-tool-2026-03-01")
+    assert not any("scope" in fault for fault in faults("mantle", "m", members(made)))
+
+
+def test_no_door_changes_nothing() -> None:
+    for door in ("", "first-party"):
+        assert doors.apply(FIRST_PARTY, door, "claude-opus-5-5") is FIRST_PARTY
+
+
+@pytest.mark.parametrize("door", sorted(doors.DOORS))
+def test_a_plain_request_is_left_alone(door: str) -> None:
+    before = draft(HI, system="Be brief.", stream=True)
+    assert doors.apply(before, door, "claude-opus-5-5") is before
+
+
+@pytest.mark.parametrize("row", doors.REFUSED, ids=lambda row: f"{row.rectifier}: {row.text[:50]}")
+def test_every_row_leads_to_a_repair(row: doors.Refused) -> None:
+    assert row.rectifier in BY_NAME
+    assert row.doors <= doors.DOORS
+    special = {
+        "context_management cannot be used with compaction": draft(
+            compaction={}, context_management={}
+        ),
+        "Input tag 'clear_thinking' found using 'type' does not match any of the expected tags": (
+            draft(context_management={"edits": [{"type": "clear_thinking_20251015"}]})
+        ),
+    }
+    before = special.get(row.text, FIRST_PARTY)
+    made = attempt(row.rectifier, before, Refusal(400, row.text))
+    assert made is not None
+    assert attempt(row.rectifier, made.draft, Refusal(400, row.text)) is None
+
+
+def test_server_tools_stay_where_there_are_no_others() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    before = draft(tools=[search], tool_choice={"type": "tool", "name": "web_search"})
+    assert doors.apply(before, "bedrock", "claude-opus-5-5") is before
+    both = draft(
+        tools=[search, {"name": "a", "input_schema": {"type": "object"}}],
+        tool_choice={"type": "tool", "name": "web_search"},
+    )
+    made = members(doors.apply(both, "bedrock", "claude-opus-5-5"))
+    assert [tool["name"] for tool in made["tools"]] == ["a"]
+    assert "tool_choice" not in made
+    assert doors.apply(both, "vertex", "claude-opus-5-5").body.raw == both.body.raw
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "version"),
+    [
+        ("claude-opus-5-5", "opus", (5, 5)),
+        ("claude-opus-5-5[1m]", "opus", (5, 5)),
+        ("anthropic.claude-sonnet-5", "sonnet", (5, 0)),
+        ("eu.anthropic.claude-opus-4-6-v1", "opus", (4, 6)),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "haiku", (4, 5)),
+        ("claude-haiku-4-5@20251001", "haiku", (4, 5)),
+        ("claude-sonnet-4-20250514", "sonnet", (4, 0)),
+        ("us.anthropic.claude-3-5-haiku-20241022-v1:0", "haiku", (3, 5)),
+        ("claude-3-haiku-20240307", "haiku", (3, 0)),
+        (
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-8",
+            "opus",
+            (4, 8),
+        ),
+    ],
+)
+def test_an_id_names_family_and_version(model: str, family: str, version: tuple[int, int]) -> None:
+    name = find_name(model)
+    assert name is not None
+    assert (name.family, name.version) == (family, version)
+
+
+@pytest.mark.parametrize("model", ["", "gpt-5.6", "claude", "notclaude-opus-5", "claude-next"])
+def test_other_ids_name_none(model: str) -> None:
+    assert find_name(model) is None
