@@ -73,9 +73,7 @@ class Usage:
             return
         for name, key in _USAGE_KEYS:
             count = value.get(key)
-            if isinstance(count, bool) or not isinstance(count, int):
-                continue
-            if 0 <= count < MOST_TOKENS:
+            if type(count) is int and 0 <= count < MOST_TOKENS:
                 setattr(self, name, count)
 
 
