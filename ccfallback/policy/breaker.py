@@ -11,7 +11,7 @@ for the credential that was refused, which has such a pair of its own: another l
 affected. `as_seen` is how the provider looks to one credential.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
@@ -140,7 +140,7 @@ def as_seen(state: BreakerState, credential: str) -> BreakerState:
     if not state.credentials:
         return state
     own = state.credentials.get(credential)
-    return replace(state, credentials={}) if own is None else _merged(state, own)
+    return replace(state, credentials={}) if own is None else _merge(state, own)
 
 
 def as_last_seen(state: BreakerState) -> BreakerState:
@@ -157,14 +157,14 @@ def _last_used(state: BreakerState) -> float:
     return max(max(part.last_failure or 0.0, part.last_success or 0.0) for part in parts)
 
 
-def _merged(state: BreakerState, own: BreakerState) -> BreakerState:
+def _merge(state: BreakerState, own: BreakerState) -> BreakerState:
     """What concerns everyone together with what concerns one credential."""
     failed = max(state, own, key=lambda part: part.last_failure or 0.0)
     cooling = max(state, own, key=lambda part: part.cooldown_until or 0.0)
     successes = [part.last_success for part in (state, own) if part.last_success is not None]
     models = dict(state.models)
     for name, of_model in own.models.items():
-        models[name] = _merged(models[name], of_model) if name in models else of_model
+        models[name] = _merge(models[name], of_model) if name in models else of_model
     return replace(
         state,
         failures=state.failures + own.failures,
@@ -205,15 +205,15 @@ def count_failure(
     began_last = max(shared_part.cooldown_began or -1.0, own_part.cooldown_began or -1.0)
     may_open = limits.cooldowns and began > began_last
     if credential and outcome.fault in OF_ACCOUNT:
-        own_part = _failed(own_part, outcome, now)
+        own_part = _add_failure(own_part, outcome, now)
     else:
-        shared_part = _failed(shared_part, outcome, now)
+        shared_part = _add_failure(shared_part, outcome, now)
         if may_open:
-            shared_part = _opened(shared_part, shared_part.failures, outcome, now, limits)
+            shared_part = _open(shared_part, shared_part.failures, outcome, now, limits)
     if own_part.failures:
         if may_open:
             failures = shared_part.failures + own_part.failures
-            own_part = _opened(own_part, failures, outcome, now, limits)
+            own_part = _open(own_part, failures, outcome, now, limits)
         own = with_model(own, model, own_part) if of_model else own_part
         state = with_credential(state, credential, own)
     if of_model:
@@ -221,12 +221,12 @@ def count_failure(
     return replace(shared_part, credentials=state.credentials)
 
 
-def _failed(state: BreakerState, outcome: Outcome, now: float) -> BreakerState:
+def _add_failure(state: BreakerState, outcome: Outcome, now: float) -> BreakerState:
     reason = outcome.reason or None
     return replace(state, failures=state.failures + 1, last_failure=now, reason=reason)
 
 
-def _opened(
+def _open(
     state: BreakerState, failures: int, outcome: Outcome, now: float, limits: Limits
 ) -> BreakerState:
     until = now + cooldown(failures, outcome.fault, limits)
@@ -262,7 +262,7 @@ def count_success(
     if all(is_clean(part) for part in (own, *own.models.values())):
         # Nothing is left but when it failed, which is kept with what concerns everyone.
         others = {name: old for name, old in state.credentials.items() if name != credential}
-        merged = _merged(state, own)
+        merged = _merge(state, own)
         models = dict(list(merged.models.items())[-MOST_MODELS:])
         return replace(merged, models=models, credentials=others)
     return with_credential(state, credential, own)
@@ -334,19 +334,19 @@ def valid_states(
     limits = Limits.from_config(config)
     providers = {provider.name: provider for provider in config.chain}
     return {
-        name: with_possible_times(still_about(state, providers.get(name)), now, limits)
+        name: with_possible_times(without_outdated(state, providers.get(name)), now, limits)
         for name, state in states.items()
     }
 
 
-def still_about(state: BreakerState, provider: Provider | None) -> BreakerState:
+def without_outdated(state: BreakerState, provider: Provider | None) -> BreakerState:
     """The state without what is about another server, account or model than today's."""
     if provider is None:
         return state
     if state.about not in (None, fingerprint(provider)):
         return replace(CLOSED, learned=state.learned)
 
-    def of_today(state: BreakerState) -> BreakerState:
+    def drop_models(state: BreakerState) -> BreakerState:
         models = {
             name: of_model
             for name, of_model in state.models.items()
@@ -354,10 +354,7 @@ def still_about(state: BreakerState, provider: Provider | None) -> BreakerState:
         }
         return state if len(models) == len(state.models) else replace(state, models=models)
 
-    state = of_today(state)
-    if not state.credentials:
-        return state
-    return replace(state, credentials={n: of_today(own) for n, own in state.credentials.items()})
+    return _for_each_credential(drop_models, state)
 
 
 def with_fingerprints(state: BreakerState, provider: Provider | None) -> BreakerState:
@@ -367,7 +364,7 @@ def with_fingerprints(state: BreakerState, provider: Provider | None) -> Breaker
     if state.about is None:
         state = replace(state, about=fingerprint(provider))
 
-    def marked(state: BreakerState) -> BreakerState:
+    def mark_models(state: BreakerState) -> BreakerState:
         if all(of_model.about is not None for of_model in state.models.values()):
             return state
         models = {
@@ -376,10 +373,17 @@ def with_fingerprints(state: BreakerState, provider: Provider | None) -> Breaker
         }
         return replace(state, models=models)
 
-    state = marked(state)
+    return _for_each_credential(mark_models, state)
+
+
+def _for_each_credential(
+    change: Callable[[BreakerState], BreakerState], state: BreakerState
+) -> BreakerState:
+    """Change what concerns everyone, and what concerns each credential, in the same way."""
+    state = change(state)
     if not state.credentials:
         return state
-    return replace(state, credentials={n: marked(own) for n, own in state.credentials.items()})
+    return replace(state, credentials={n: change(own) for n, own in state.credentials.items()})
 
 
 def with_possible_times(state: BreakerState, now: float, limits: Limits) -> BreakerState:
@@ -397,7 +401,7 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
     if until is not None and began is not None:
         until = min(until, began + limits.horizon)
 
-    def past(when: float | None) -> float | None:
+    def to_past(when: float | None) -> float | None:
         if when is None or when <= now:
             return when
         return now if when - now <= limits.horizon else None
@@ -409,11 +413,11 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
 
     return replace(
         state,
-        last_failure=past(state.last_failure),
-        last_success=past(state.last_success),
+        last_failure=to_past(state.last_failure),
+        last_success=to_past(state.last_success),
         cooldown_until=until,
         cooldown_began=began,
-        probed=past(state.probed),
+        probed=to_past(state.probed),
         models=all_of(state.models),
         credentials=all_of(state.credentials),
     )

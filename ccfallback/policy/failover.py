@@ -124,7 +124,7 @@ def failover(
     """
     chain = tuple(providers)
     deadline = clock() + network_wait
-    is_again = has_reached = False
+    is_again = is_known_online = False
     while True:
         unreachable: list[tuple[Provider, Outcome]] = []
         tried = 0
@@ -146,11 +146,11 @@ def failover(
                         counts = outcome is not None and (outcome.ok or not final)
                         usage = None if outcome is None else outcome.usage
                         health.settle(provider, outcome if counts else None, usage)
-                    has_reached |= outcome is not None and is_reached(provider, outcome)
+                    is_known_online |= outcome is not None and shows_online(provider, outcome)
                 if final:
                     return outcome
         finally:
-            offline = is_offline(unreachable, has_reached=has_reached)
+            offline = is_offline(unreachable, is_known_online=is_known_online)
             for provider, outcome in unreachable:
                 health.settle(provider, None if offline else outcome)
         left = deadline - clock()
@@ -221,7 +221,7 @@ def backoff_seconds(retry: int, random: Callable[[], float]) -> float:
     return float(ceiling * (0.5 + 0.5 * random()))
 
 
-def is_reached(provider: Provider, outcome: Outcome) -> bool:
+def shows_online(provider: Provider, outcome: Outcome) -> bool:
     """Whether an attempt shows that this machine is online: a distant host was reached.
 
     A refused connection was reached as well. The loopback interface always is.
@@ -234,12 +234,12 @@ def is_reached(provider: Provider, outcome: Outcome) -> bool:
     return answered and address(provider.base_url).host != LOOPBACK
 
 
-def is_offline(unreachable: Sequence[tuple[Provider, Outcome]], *, has_reached: bool) -> bool:
+def is_offline(unreachable: Sequence[tuple[Provider, Outcome]], *, is_known_online: bool) -> bool:
     """Whether this machine is offline: it is known, or two different hosts were unreachable.
 
-    With `has_reached`, another host was reached, so the unreachable ones are down themselves.
+    With `is_known_online`, another host was reached, so the unreachable ones are down themselves.
     """
-    if has_reached or not unreachable:
+    if is_known_online or not unreachable:
         return False
     if any(outcome.fault is Fault.OWN_MACHINE for _, outcome in unreachable):
         return True

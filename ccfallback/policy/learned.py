@@ -96,7 +96,7 @@ def learn(
     return LearnedRejection(rectifier, own_name, text, now + LIFE, fingerprint(provider))
 
 
-def about(
+def find_valid(
     rejections: Sequence[LearnedRejection], provider: Provider, now: float, model: str | None = None
 ) -> tuple[LearnedRejection, ...]:
     """The rejections that still hold for a provider as it is configured now; only those for one
@@ -107,12 +107,14 @@ def about(
     own_name = None if model is None else provider.model_for(model)
     return tuple(
         each
-        for each in still_valid(rejections, now)
+        for each in drop_expired(rejections, now)
         if each.fingerprint == subject and own_name in (None, each.model)
     )
 
 
-def still_valid(rejections: Sequence[LearnedRejection], now: float) -> tuple[LearnedRejection, ...]:
+def drop_expired(
+    rejections: Sequence[LearnedRejection], now: float
+) -> tuple[LearnedRejection, ...]:
     """The rejections that have not expired, and whose time is not from a wrong clock."""
     return tuple(each for each in rejections if now < each.until <= now + LIFE + _CLOCKS)
 
@@ -121,7 +123,7 @@ def remember(
     rejections: Sequence[LearnedRejection], new: LearnedRejection, now: float
 ) -> tuple[LearnedRejection, ...]:
     """The rejections with a new one; of too many, the oldest are dropped."""
-    others = [each for each in still_valid(rejections, now) if each.key != new.key]
+    others = [each for each in drop_expired(rejections, now) if each.key != new.key]
     return (*others, new)[-MOST:]
 
 

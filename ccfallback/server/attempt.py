@@ -131,13 +131,13 @@ class Attempt:
             result = await self._read(response)
             keep_open = result.stream is not None
         except DeadlineExceeded as late:
-            return self._timed_out(late)
+            return self._timeout(late)
         except BrokenResponse as broken:
-            return self._failed(Fault.UPSTREAM, str(broken), response)
+            return self._failure(Fault.UPSTREAM, str(broken), response)
         except NotAMessage:
-            return self._failed(Fault.UPSTREAM, "the answer is not a message", response)
+            return self._failure(Fault.UPSTREAM, "the answer is not a message", response)
         except HTTPError as error:
-            return self._failed(*describe_error(error), response)
+            return self._failure(*describe_error(error), response)
         finally:
             if response is not None and not keep_open:
                 await response.aclose()
@@ -160,7 +160,7 @@ class Attempt:
         """Read as much of the response as it takes to know what it is."""
         status, media_type = response.status, response.media_type
         if not 200 <= status < 600:
-            return self._failed(Fault.UPSTREAM, f"invalid status {status}")
+            return self._failure(Fault.UPSTREAM, f"invalid status {status}")
         if status >= 300:
             return await self._read_refusal(response)
         kind, start = await self._read_start(response)
@@ -330,7 +330,7 @@ class Attempt:
             decoded=response.decoded,
         )
 
-    def _failed(
+    def _failure(
         self, fault: Fault, reason: str, response: UpstreamResponse | None = None
     ) -> AttemptResult:
         """The result if there is nothing that could be passed on."""
@@ -342,10 +342,10 @@ class Attempt:
             result.timeout, result.timeout_seconds = "connect", self._limits.connect
         return result
 
-    def _timed_out(self, late: DeadlineExceeded) -> AttemptResult:
+    def _timeout(self, late: DeadlineExceeded) -> AttemptResult:
         timeouts = self._timeouts
         since_began = {"first_byte": timeouts.first_byte, "first_content": timeouts.first_content}
-        result = self._failed(Fault.TIMEOUT, f"{late.timeout} timeout")
+        result = self._failure(Fault.TIMEOUT, f"{late.timeout} timeout")
         result.timeout = late.timeout
         result.timeout_seconds = since_began.get(late.timeout, late.seconds)
         return result

@@ -121,7 +121,7 @@ class Breakers:
         the same key.
         """
         states = self.states
-        states[name] = self._changed(name, self.state(name), change)
+        states[name] = self._apply(name, self.state(name), change)
         self._keep(object() if instead_of is None else instead_of, name, change)
         if instead_of is None:
             self._wanted = self._made
@@ -129,7 +129,7 @@ class Breakers:
     def _apply_late(self) -> None:
         late, self._unapplied = self._unapplied, {}
         for name, change in late.values():
-            self._states[name] = self._changed(name, self.quick_state(name), change)
+            self._states[name] = self._apply(name, self.quick_state(name), change)
 
     def _keep(self, key: object, name: str, change: Change) -> None:
         self._pending.pop(key, None)
@@ -220,12 +220,12 @@ class Breakers:
         def apply(states: States) -> States:
             states = valid_states(states, config, self._clock())
             for name, change in made:
-                states[name] = self._changed(name, states.get(name, CLOSED), change)
+                states[name] = self._apply(name, states.get(name, CLOSED), change)
             return states
 
         return apply
 
-    def _changed(self, name: str, state: BreakerState, change: Change) -> BreakerState:
+    def _apply(self, name: str, state: BreakerState, change: Change) -> BreakerState:
         return with_fingerprints(change(state), self._providers.get(name))
 
     def _report_set_aside(self, snapshot: Snapshot) -> None:

@@ -285,7 +285,7 @@ class FailoverDriver:
             return replace(own, non_streaming=self._share)
         return own
 
-    def abandon(self) -> tuple[Provider, Outcome] | None:
+    def find_slow_provider(self) -> tuple[Provider, Outcome] | None:
         """The provider to blame if the client has left, and why: it has used up most of its time.
 
         A client that waits for a whole answer sees nothing of it until the end.

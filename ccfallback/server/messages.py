@@ -141,7 +141,7 @@ class MessagesRequest:
             if result is not None:
                 # The client keeps the thinking of an answer that it has interrupted.
                 self._remember_signer(result)
-            elif (slow := self._driver.abandon()) is not None:
+            elif (slow := self._driver.find_slow_provider()) is not None:
                 self._health.settle(*slow)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent:

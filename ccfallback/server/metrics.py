@@ -189,7 +189,7 @@ class Collector:
         totals = services.totals
         known = {provider.name for provider in config.chain} | {NO_PROVIDER}
         for metric, count in COUNTERS.items():
-            yield _family("counter", metric, _about(count(totals), known))
+            yield _family("counter", metric, _select_providers(count(totals), known))
         providers = {name: each for name, each in totals.providers.items() if name in known}
         for metric, read in HISTOGRAMS.items():
             histograms = {name: read(each) for name, each in providers.items()}
@@ -212,7 +212,7 @@ class Collector:
         return found
 
 
-def _about(counts: Values, known: set[str]) -> Values:
+def _select_providers(counts: Values, known: set[str]) -> Values:
     """The counts of configured providers; with labels, only those above 0."""
     return {
         labels: count

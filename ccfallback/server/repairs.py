@@ -188,7 +188,7 @@ class Repairs:
         rejections = self.services.breakers.quick_state(provider.name).learned
         if not rejections:
             return ()
-        return learned.about(rejections, provider, self.services.breakers.clock(), self.model)
+        return learned.find_valid(rejections, provider, self.services.breakers.clock(), self.model)
 
     def _apply(
         self,

@@ -225,7 +225,7 @@ class EventStream:
                     timeouts.note(chunk)
                 except READ_ERRORS as error:
                     if not translator.stopped:
-                        return self._interrupted(error)
+                        return self._interruption(error)
                     chunk = b""
                 try:
                     events = self._translate(chunk)
@@ -300,7 +300,7 @@ class EventStream:
                 self.failure = "stream ended without a stop reason" if heard else EMPTY
         return events
 
-    def _interrupted(self, error: Exception) -> Outcome:
+    def _interruption(self, error: Exception) -> Outcome:
         match error:
             case DeadlineExceeded():
                 fault, reason = Fault.TIMEOUT, "stream stalled"

@@ -11,11 +11,11 @@ from ccfallback.policy.learned import (
     PAUSE,
     LearnedRejection,
     PlainFormRefusals,
-    about,
+    drop_expired,
+    find_valid,
     learn,
     remember,
     revise,
-    still_valid,
 )
 from ccfallback.redact import Secret
 
@@ -35,12 +35,12 @@ def lesson(model: str = "claude-opus", text: str = REFUSED, now: float = NOW) ->
 
 def test_a_rejection_is_valid_for_a_day() -> None:
     rejections = remember((), lesson(), NOW)
-    assert about(rejections, PROVIDER, NOW + LIFE - 1) == rejections
-    assert about(rejections, PROVIDER, NOW + LIFE) == ()
+    assert find_valid(rejections, PROVIDER, NOW + LIFE - 1) == rejections
+    assert find_valid(rejections, PROVIDER, NOW + LIFE) == ()
 
 
 def test_a_rejection_with_a_time_from_a_wrong_clock_is_not_valid() -> None:
-    assert still_valid((LearnedRejection("a", "m", "t", NOW + 2 * LIFE),), NOW) == ()
+    assert drop_expired((LearnedRejection("a", "m", "t", NOW + 2 * LIFE),), NOW) == ()
 
 
 def test_the_same_rejection_learned_again_lives_for_another_day() -> None:
@@ -53,10 +53,10 @@ def test_the_same_rejection_learned_again_lives_for_another_day() -> None:
 def test_a_rejection_is_about_the_model_that_the_provider_serves() -> None:
     rejections = remember((), lesson("claude-opus"), NOW)
     assert rejections[0].model == "large"
-    assert about(rejections, PROVIDER, NOW, "claude-haiku") == rejections
-    assert about(rejections, PROVIDER, NOW, "gpt") == ()
+    assert find_valid(rejections, PROVIDER, NOW, "claude-haiku") == rejections
+    assert find_valid(rejections, PROVIDER, NOW, "gpt") == ()
     remapped = replace(PROVIDER, model_mapping={"claude-*": "small"})
-    assert about(rejections, remapped, NOW, "claude-opus") == ()
+    assert find_valid(rejections, remapped, NOW, "claude-opus") == ()
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_rejection_is_about_the_model_that_the_provider_serves() -> None:
 )
 def test_a_rejection_does_not_outlive_what_it_is_about(other: Provider) -> None:
     rejections = remember((), lesson(), NOW)
-    assert about(rejections, other, NOW) == ()
-    assert about(rejections, replace(PROVIDER, retry=2), NOW) == rejections
+    assert find_valid(rejections, other, NOW) == ()
+    assert find_valid(rejections, replace(PROVIDER, retry=2), NOW) == rejections
 
 
 def test_a_rejection_of_an_older_version_has_no_subject() -> None:
     old = LearnedRejection("extra_fields", "large", REFUSED, NOW + 100)
-    assert about((old,), PROVIDER, NOW) == ()
+    assert find_valid((old,), PROVIDER, NOW) == ()
 
 
 def test_the_oldest_rejection_is_dropped() -> None:

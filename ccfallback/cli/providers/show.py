@@ -44,7 +44,7 @@ def show_one(
     """Show everything about one provider."""
     from ccfallback.cli.breaker import format_condition, format_standing, health_json
     from ccfallback.policy.breaker import CLOSED, as_last_seen
-    from ccfallback.policy.learned import about
+    from ccfallback.policy.learned import find_valid
 
     session = session_of(ctx)
     config = session.config()
@@ -61,7 +61,7 @@ def show_one(
             "message": lesson.text,
             "until": round(lesson.until * 1000),
         }
-        for lesson in about(state.learned, provider, now)
+        for lesson in find_valid(state.learned, provider, now)
     ]
     value = {
         **facts,
