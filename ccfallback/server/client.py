@@ -2,12 +2,12 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
-from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, Timer
+from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol, Timer
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.sse import PING
 from ccfallback.wire.headers import RawHeaders
@@ -69,17 +69,6 @@ def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
     return decoded
 
 
-class Client(Protocol):
-    """The client's connection, as the server's protocol keeps it."""
-
-    loop: asyncio.AbstractEventLoop
-    """The connection's event loop; finding the running one takes a system call."""
-    is_gone: bool
-    """Whether the connection is closed."""
-    on_gone: Callable[[], None] | None
-    """What to call when it closes."""
-
-
 class while_connected:
     """Cancel the block when the client leaves, and raise `ClientGone` instead.
 
@@ -90,7 +79,7 @@ class while_connected:
     __slots__ = ("_client", "_gone", "_work")
 
     def __init__(self, scope: Scope) -> None:
-        self._client: Client = scope[CONNECTION_KEY]
+        self._client: ServerProtocol = scope[CONNECTION_KEY]
         self._gone = False
         self._work: asyncio.Task[Any] | None = None
 

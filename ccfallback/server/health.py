@@ -1,7 +1,7 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
@@ -28,14 +28,15 @@ class RequestHealth:
     credential that was refused. The provider is tried only if all of them admit the request.
     """
 
+    log_level: ClassVar[str | None] = None
+    """The level of what is logged about skips, if it is not the event's own."""
+
     def __init__(
         self,
         breakers: Breakers,
         limits: Limits,
         model: str,
         request_id: str,
-        *,
-        is_side: bool = False,
         credential: FindCredential = lambda _provider: "",
     ) -> None:
         self._breakers = breakers
@@ -44,7 +45,6 @@ class RequestHealth:
         self._model = model[:LONGEST_MODEL]
         self._id = request_id
         self._limits = limits
-        self._level = events.SIDE_LEVEL if is_side else None
         self._began: dict[str, float] = {}
         self._slots: dict[str, tuple[BreakerId, ...]] = {}
         self.urgent = False
@@ -200,7 +200,7 @@ class RequestHealth:
             ),
             f"{provider.name} is skipped: it {why}{when}",
             self._id,
-            self._level,
+            self.log_level,
         )
 
     def _credential(self, provider: Provider) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
-from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send
+from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tools import only_server_tools
 from ccfallback.policy.error_response import (
@@ -22,7 +22,6 @@ from ccfallback.server.client import (
     EVENTS,
     JSON,
     BadEncoding,
-    Client,
     ClientGone,
     TooLarge,
     read_body,
@@ -112,14 +111,10 @@ class MessagesRequest:
         self._body = body
         self._chain = chain
         self._health = RequestHealth(
-            services.breakers,
-            chain.limits,
-            body.model,
-            context.id,
-            credential=context.hash_credential,
+            services.breakers, chain.limits, body.model, context.id, context.hash_credential
         )
         query = scope["query_string"].decode("latin-1")
-        self._client: Client = scope[CONNECTION_KEY]
+        self._client: ServerProtocol = scope[CONNECTION_KEY]
         self._driver = FailoverDriver(services, context, self._health, body, query=query)
         self._ttft: float | None = None
 

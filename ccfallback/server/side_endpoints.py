@@ -14,6 +14,7 @@ from ccfallback import __version__
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.events import records as events
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
@@ -56,20 +57,15 @@ COUNT_SECONDS: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
 
 
-class ReadOnly:
+class ReadOnlyHealth(RequestHealth):
     """Breakers that a request may look at, and not change."""
 
-    def __init__(self, health: RequestHealth) -> None:
-        self._health = health
+    log_level = events.SIDE_LEVEL
 
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried; a running probe does not forbid a count."""
-        found = self._health.admission(provider)
+        found = super().admission(provider)
         return Admission.OPEN if found is Admission.BUSY else found
-
-    def cooldown_until(self, provider: Provider) -> float:
-        """When the provider's cooldown ends."""
-        return self._health.cooldown_until(provider)
 
     def begin(self, provider: Provider) -> None:
         """Take no half-open place."""
@@ -96,15 +92,8 @@ class CountTokens(Endpoint):
             # A count is never a stream, whatever the body says.
             body = (await read_request(context, receive)).without("stream")
             chain = self._chains.get(context)
-            health = ReadOnly(
-                RequestHealth(
-                    services.breakers,
-                    chain.limits,
-                    body.model,
-                    context.id,
-                    is_side=True,
-                    credential=context.hash_credential,
-                )
+            health = ReadOnlyHealth(
+                services.breakers, chain.limits, body.model, context.id, context.hash_credential
             )
             driver = FailoverDriver(
                 services,
