@@ -486,7 +486,8 @@ def test_each_slot_that_is_taken_is_released_once(
                 step = flow.send(None)
     flow.close()
     assert sorted(health.begun) == sorted(name for name, _ in health.settled)
-    assert reasons.count(Reason.SAFETY_VALVE) <= 1
+    # Each round may try it: the one before has reached no provider.
+    assert reasons.count(Reason.SAFETY_VALVE) <= 1 + reasons.count(Reason.NETWORK_BACK)
 
 
 @given(attempt=st.integers(1, 50), chance=st.floats(0, 1))
