@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
+from urllib.parse import urlsplit
 
 from ccfallback.config import checks
 from ccfallback.config.options import group, option
@@ -229,6 +230,9 @@ class Provider:
         "The tokens that a request and its answer may have together.",
         flag="--context-window N",
     )
+    inference_geo: tuple[str, ...] = option(
+        checks.texts, [], "The regions of `inference_geo` that it keeps.", fallback_only=True
+    )
     timeouts: Timeouts = group(Timeouts, key="timeouts")
     quirks: Quirks = group(Quirks, fallback_only=True)
 
@@ -259,6 +263,15 @@ class Provider:
             return mapped
         platform = self.platform
         return model if platform is OTHER else platform.model_id(model, self.region)
+
+    def keeps_region(self, region: object) -> bool:
+        """Whether a request with this `inference_geo` is run where it demands, as far as is known.
+
+        Anthropic keeps every region, and any other provider those of its configuration.
+        """
+        if self.primary or region in (None, "global") or region in self.inference_geo:
+            return True
+        return urlsplit(self.base_url).hostname == urlsplit(PRIMARY_URL).hostname
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,9 @@ class Quirks:
     think_tags: bool = option(
         boolean, True, "read <think>…</think> at the start of an answer as thinking"
     )
+    think_start: bool = option(
+        boolean, False, "answers begin inside thinking, of which only the end is marked: </think>"
+    )
 
     system_role: str = option(
         choice(("system", "developer", "user")),
@@ -73,6 +76,7 @@ class Quirks:
     cache_control: bool = option(boolean, False, "keep the marks of prompt caching")
     images: bool = option(boolean, True, "send images; otherwise a note replaces each")
     pdf: bool = option(boolean, False, "send PDF files; otherwise a note replaces each")
+    pdf_url: bool = option(boolean, False, "send the URL of a PDF; otherwise a note replaces it")
 
     tool_id_style: str = option(
         choice(("keep", "short", "mistral")),
@@ -86,7 +90,9 @@ class Quirks:
         boolean, True, "send parallel_tool_calls when only one call at a time is allowed"
     )
     thought_signature: bool = option(
-        boolean, False, "sign earlier calls with Gemini's placeholder signature"
+        boolean,
+        False,
+        "sign earlier calls with Gemini's signature, or with a placeholder for it",
     )
     schema: str = option(
         choice(("openai", "gemini", "kimi")),

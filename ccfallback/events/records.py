@@ -59,6 +59,14 @@ def named(name: str, *, level: str = "info") -> Callable[[K], K]:
     return register
 
 
+@named("request.reduced", level="debug")
+class RequestReduced(Event):
+    """Parts of a request have no counterpart in the provider's format."""
+
+    provider: str = ""
+    omitted: list[str] = []
+
+
 class UnknownEvent(Event):
     """An event of another version, or of another program."""
 

@@ -83,6 +83,103 @@ def is_server_tool(tool: object) -> bool:
     return _SERVER.match(kind_of(tool)) is not None
 
 
+_COMMANDS: Final = {"type": "string", "description": "What to do"}
+_PATH: Final = {"type": "string", "description": "The path of the file or folder"}
+_TEXT: Final = {"type": "string"}
+_RANGE: Final = {
+    "type": "array",
+    "items": {"type": "integer"},
+    "description": "The first and the last line to view; -1 as the last one means the end",
+}
+_FILE_EDITS: Final[dict[str, Any]] = {
+    "path": _PATH,
+    "file_text": {**_TEXT, "description": "For create: the content of the file"},
+    "old_str": {**_TEXT, "description": "For str_replace: the text to replace, which occurs once"},
+    "new_str": {**_TEXT, "description": "For str_replace: the new text"},
+    "insert_line": {"type": "integer", "description": "For insert: the line to insert after"},
+    "insert_text": {**_TEXT, "description": "For insert: the text to insert"},
+    "view_range": _RANGE,
+}
+_POINT: Final = {
+    "type": "array",
+    "items": {"type": "integer"},
+    "description": "x and y in pixels from the top left corner",
+}
+
+
+def _commands(*names: str) -> dict[str, Any]:
+    return {"command": {**_COMMANDS, "enum": list(names)}}
+
+
+_DEFINED: Final[tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...]] = (
+    (
+        "bash_",
+        "Runs a command in a bash shell whose state is kept from one call to the next.",
+        {"command": _TEXT, "restart": {"type": "boolean", "description": "Start a new shell"}},
+        (),
+    ),
+    (
+        "text_editor_",
+        "Views, creates and edits text files.",
+        {**_commands("view", "create", "str_replace", "insert"), **_FILE_EDITS},
+        ("command", "path"),
+    ),
+    (
+        "memory_",
+        "Keeps notes in files below /memories for later conversations.",
+        {
+            **_commands("view", "create", "str_replace", "insert", "delete", "rename"),
+            **_FILE_EDITS,
+            "old_path": {**_TEXT, "description": "For rename"},
+            "new_path": {**_TEXT, "description": "For rename"},
+        },
+        ("command",),
+    ),
+    (
+        "computer_",
+        "Controls a computer by its screen, mouse and keyboard.",
+        {
+            "action": {
+                "type": "string",
+                "enum": [
+                    *("key", "type", "mouse_move", "left_click", "left_click_drag", "right_click"),
+                    *("middle_click", "double_click", "triple_click", "screenshot", "scroll"),
+                    *("cursor_position", "left_mouse_down", "left_mouse_up", "hold_key", "wait"),
+                ],
+            },
+            "coordinate": _POINT,
+            "start_coordinate": _POINT,
+            "text": {**_TEXT, "description": "What to type, or the keys to press"},
+            "duration": {"type": "number", "description": "Seconds to hold or to wait"},
+            "scroll_direction": {"type": "string", "enum": ["up", "down", "left", "right"]},
+            "scroll_amount": {"type": "integer"},
+        },
+        ("action",),
+    ),
+)
+"""Tools that the client runs and whose schemas only Anthropic's models know: the start of the type,
+a description, the properties of the input as Anthropic documents them, and the required ones."""
+
+
+def with_own_schema(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A tool that Anthropic defines and the client runs, as a custom tool with a schema.
+
+    `None` if it is no such tool.
+    """
+    if is_custom(tool) or is_server_tool(tool):
+        return None
+    for start, description, properties, required in _DEFINED:
+        if kind_of(tool).startswith(start):
+            width, height = tool.get("display_width_px"), tool.get("display_height_px")
+            if isinstance(width, int) and isinstance(height, int):
+                description += f" The screen has {width} by {height} pixels."
+            schema = {"type": "object", "properties": properties, "required": list(required)}
+            named = {key: tool[key] for key in ("defer_loading",) if key in tool}
+            name = string(tool, "name")
+            return {"name": name, "description": description, "input_schema": schema, **named}
+    return None
+
+
 def only_server_tools(body: Body) -> list[Mapping[str, Any]]:
     """The tools of a request that asks for nothing but tools that Anthropic runs.
 

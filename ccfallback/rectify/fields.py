@@ -177,7 +177,7 @@ def _refuses_format(refusal: Refusal) -> bool:
 KEPT: Final = frozenset(
     {
         *("model", "messages", "max_tokens", "tools", "system", "stream", "tool_choice"),
-        *("output_format", "thread", "compaction"),
+        *("output_format", "thread", "compaction", "inference_geo"),
     }
 )
 """Members without which the request would mean something else."""

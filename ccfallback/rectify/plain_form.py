@@ -180,10 +180,10 @@ _KNOWN: Final = frozenset(
     {
         *("model", "messages", "system", "max_tokens", "stream", "tools", "tool_choice"),
         *("stop_sequences", "temperature", "top_p", "top_k", "metadata", "thinking"),
-        "cache_control",
+        *("cache_control", "inference_geo"),
     }
 )
-"""Members of the oldest API, and those that have a step of their own."""
+"""Members of the oldest API, the promise of a region, and those that have a step of their own."""
 
 _OWN_STEP: Final = frozenset({"system messages", "display", "thinking.block_binding"})
 """Features that another step gives up."""

@@ -223,6 +223,9 @@ class FailoverDriver:
             wire = wire.counting
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
+        region = self.body.get("inference_geo")
+        if not provider.keeps_region(region):
+            raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
         credential = await self._credential(provider)
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
@@ -242,6 +245,11 @@ class FailoverDriver:
             )
         except Unconvertible as error:
             raise CannotSend(f"its format can't express it: {error}", Fault.REQUEST) from None
+        if services.recorder.wants("debug") and (omitted := wire.omitted_parts(draft.body)):
+            self._log(
+                events.RequestReduced(provider=provider.name, omitted=list(omitted)),
+                f"{provider.name} can't get all of the request: without {', '.join(omitted)}",
+            )
         request = wire.sign(request, provider, credential, services.breakers.clock())
         return Attempt(
             services,

@@ -185,6 +185,10 @@ class WireFormat(ABC):
         `betas` are the flags of the request's `anthropic-beta` header. Raises `Unconvertible`.
         """
 
+    def omitted_parts(self, body: Body) -> tuple[str, ...]:
+        """The names of the parts that `request` omits, for the log; no content."""
+        return ()
+
     def prepare(
         self,
         body: Body,

@@ -6,7 +6,7 @@ from typing import (
 
 import pytest
 
-from ccfallback.rectify import attempt
+from ccfallback.rectify import attempt, plain_form
 from ccfallback.rectify.fields import (
     LEAST_ANSWER,
 )
@@ -118,6 +118,14 @@ def test_context_management_stays_if_it_is_missing_or_something_else_is_refused(
     assert refused("context_management", draft(), UNKNOWN)
     assert refused("context_management", draft(context_management={"edits": [OTHER]}), NEEDS)
     assert refused("context_management", draft(context_management=7), NEEDS)
+
+
+def test_a_promise_about_the_region_is_never_removed() -> None:
+    bound = draft(inference_geo="us")
+    assert refused("extra_fields", bound, EXTRA.format("inference_geo"))
+    assert not refused("extra_fields", draft(service_tier="x"), EXTRA.format("service_tier"))
+    reduced, _ = plain_form.apply(bound)
+    assert reduced.body.get("inference_geo") == "us"
 
 
 # --- output_config ---

@@ -10,7 +10,13 @@ import msgspec
 import pytest
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
-from ccfallback.events.records import Event, ProviderFailure, ProviderTimeout, ServerError
+from ccfallback.events.records import (
+    Event,
+    ProviderFailure,
+    ProviderTimeout,
+    RequestReduced,
+    ServerError,
+)
 from ccfallback.http1 import ConnectionLost
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
@@ -102,11 +108,13 @@ def run(
     headers: tuple[tuple[bytes, bytes], ...] = (),
     level: str = "info",
     logins: RefusedLogins | None = None,
+    **members: Any,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
     transport, health = ScriptedTransport(*responses), OpenHealth()
     records: list[Record] = []
-    body = Body.parse(msgspec.json.encode({"model": "m", "messages": [], "stream": stream}))
+    given = {"model": "m", "messages": [], "stream": stream, **members}
+    body = Body.parse(msgspec.json.encode(given))
 
     async def story() -> Ran:
         recorder = Recorder(None, level)
@@ -169,6 +177,58 @@ def test_a_stream_becomes_a_message_and_a_message_a_stream() -> None:
     assert from_stream.chosen.media_type == "application/json"
     assert from_message.chosen.body.startswith(b"event: message_start")
     assert from_message.chosen.media_type == "text/event-stream"
+
+
+def fallback(**members: Any) -> Provider:
+    """A fallback that needs no key."""
+    return Provider(name="spare", base_url="http://127.0.0.1:1/v1", **members)
+
+
+@pytest.mark.parametrize("region", ["us", "eu", ["us"], 3])
+def test_a_request_bound_to_a_region_goes_only_where_that_is_promised(region: Any) -> None:
+    ran = run(whole(), providers=(fallback(),), inference_geo=region)
+    assert ran.chosen is None
+    assert not ran.transport.requests
+    assert "inference_geo" in ran.results[0].outcome.reason
+    # It is the request's own demand, and nothing that a breaker counts.
+    assert ran.results[0].outcome.fault is Fault.REQUEST
+
+
+@pytest.mark.parametrize("region", ["us", "global", None])
+@pytest.mark.parametrize(
+    "provider",
+    [
+        PRIMARY,
+        fallback(inference_geo=("eu", "us")),
+        Provider(name="second-account", base_url="https://api.anthropic.com"),
+    ],
+    ids=lambda provider: provider.name,
+)
+def test_a_promised_region_is_kept(provider: Provider, region: Any) -> None:
+    ran = run(whole(), providers=(provider,), inference_geo=region)
+    assert ran.chosen is not None
+    (request,) = ran.transport.requests
+    assert isinstance(request.content, bytes)
+    assert msgspec.json.decode(request.content)["inference_geo"] == region
+
+
+def test_any_fallback_may_get_a_request_without_a_region() -> None:
+    some: tuple[Any, ...] = ({}, {"inference_geo": "global"}, {"inference_geo": None})
+    for members in some:
+        assert run(whole(), providers=(fallback(),), **members).chosen is not None
+
+
+def test_what_a_format_leaves_out_is_logged_for_debugging() -> None:
+    other = fallback(format="openai", auth_header="Authorization")
+    members: dict[str, Any] = {
+        "mcp_servers": [{"url": "https://secret.example"}],
+        "messages": [{"role": "user", "content": "hi"}],
+    }
+    ran = run(whole(), providers=(other,), level="debug", **members)
+    assert ran.event(RequestReduced).omitted == ["mcp_servers"]
+    assert "secret" not in str(ran.event(RequestReduced))
+    quiet = run(whole(), providers=(other,), **members)
+    assert not any(isinstance(each.data, RequestReduced) for each in quiet.records)
 
 
 @pytest.mark.parametrize("stream", [False, True])

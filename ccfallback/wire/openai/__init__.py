@@ -13,7 +13,7 @@ from ccfallback.messages.body import Body
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import StreamTranslator, Whole, WireFormat, WireRefusal, endpoint_url
 from ccfallback.wire.openai.errors import refusal
-from ccfallback.wire.openai.request import to_openai
+from ccfallback.wire.openai.request import omitted_parts, to_openai
 from ccfallback.wire.openai.stream import OpenAIStream, whole
 
 ENDPOINT: Final = "/v1/chat/completions"
@@ -44,15 +44,23 @@ class ChatCompletionsFormat(WireFormat):
         """The request as a chat completion."""
         return to_openai(body, provider.quirks, body.model)
 
+    def omitted_parts(self, body: Body) -> tuple[str, ...]:
+        """The members and tools that a chat completion cannot have."""
+        return omitted_parts(body)
+
     def stream(
         self, client_body: Body, provider: Provider, filters: Sequence[EventFilter] = ()
     ) -> StreamTranslator:
         """A translator of chunks into events."""
-        return OpenAIStream(client_body, filters, think_tags=provider.quirks.think_tags)
+        quirks = provider.quirks
+        return OpenAIStream(
+            client_body, filters, think_tags=quirks.think_tags, think_start=quirks.think_start
+        )
 
     def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The message for a completion."""
-        return whole(raw, client_body, think_tags=provider.quirks.think_tags)
+        quirks = provider.quirks
+        return whole(raw, client_body, think_tags=quirks.think_tags or quirks.think_start)
 
     def refusal(
         self, status: int, headers: Mapping[str, str], body: bytes, now: float

@@ -107,6 +107,22 @@ def client_tool_id(raw: object, taken: set[str], seed: str) -> str:
     return tool_id
 
 
+SIGNED_CALL: Final = "extra_content"
+"""The member of a call that holds Gemini's signature, and of the envelope that keeps it."""
+
+
+def signed_call(extra: object) -> Mapping[str, Any] | None:
+    """What an envelope keeps of Gemini's signature of a call; `None` if there is none.
+
+    A tool block has no room for it, so the thinking before the call carries it.
+    """
+    google = extra.get("google") if isinstance(extra, Mapping) else None
+    signature = google.get("thought_signature") if isinstance(google, Mapping) else None
+    if not isinstance(signature, str) or not signature:
+        return None
+    return {SIGNED_CALL: {"google": {"thought_signature": signature}}}
+
+
 # Why an answer ended
 
 
@@ -188,6 +204,11 @@ def failure(finish: str | None, error: object) -> UpstreamError | None:
 def is_refused(finish: str | None) -> bool:
     """Whether a filter ended the answer."""
     return _end(finish) is _End.REFUSED
+
+
+def is_good_end(finish: str | None) -> bool:
+    """Whether the model has ended its turn."""
+    return _end(finish) is _End.TURN
 
 
 def is_cut(finish: str | None) -> bool:

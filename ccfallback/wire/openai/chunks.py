@@ -27,6 +27,8 @@ class Call(msgspec.Struct):
     id: str | None = None
     function: Function | None = None
     type: str | None = None
+    extra_content: Any = None
+    """What Gemini gives along with a call: its signature."""
 
 
 class Delta(msgspec.Struct):
@@ -39,6 +41,10 @@ class Delta(msgspec.Struct):
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
     refusal: str | None = None
+    annotations: Any = None
+    """The pages that OpenAI and OpenRouter cite."""
+    executed_tools: Any = None
+    """The searches that Groq has made."""
 
     @property
     def thinking(self) -> str:
@@ -74,6 +80,9 @@ class Chunk(msgspec.Struct):
     error: Any = None
     x_groq: _Groq | None = None
     timings: Any = None
+    citations: Any = None
+    """The pages that Perplexity and xAI cite, and what was found of them."""
+    search_results: Any = None
 
 
 _CHUNK: Final = msgspec.json.Decoder(Chunk)
@@ -121,6 +130,8 @@ def _chunk(value: Mapping[str, Any]) -> Chunk:
         error=value.get("error"),
         x_groq=_Groq(groq.get("usage"), groq.get("error")) if isinstance(groq, Mapping) else None,
         timings=value.get("timings"),
+        citations=value.get("citations"),
+        search_results=value.get("search_results"),
     )
 
 
@@ -153,6 +164,8 @@ def _delta(value: object) -> Delta | None:
         else None,
         function_call=_function(value.get("function_call")),
         refusal=_text(value.get("refusal")),
+        annotations=value.get("annotations"),
+        executed_tools=value.get("executed_tools"),
     )
 
 
@@ -181,6 +194,7 @@ def _call(value: Mapping[str, Any]) -> Call:
         id=_text(value.get("id")),
         function=_function(value.get("function")),
         type=_text(value.get("type")),
+        extra_content=value.get("extra_content"),
     )
 
 

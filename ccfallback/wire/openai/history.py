@@ -20,6 +20,7 @@ from ccfallback.messages.body import decode_json
 from ccfallback.messages.thinking import envelope_of
 from ccfallback.messages.tools import NO_RESULT, ToolNames, available_note
 from ccfallback.messages.turns import blocks_of, kind_of, last_index, objects_in, reminder
+from ccfallback.wire.openai.answer import SIGNED_CALL
 from ccfallback.wire.openai.tools import provider_tool_id
 
 Block = Mapping[str, Any]
@@ -115,16 +116,21 @@ def _document(block: Block, quirks: Quirks) -> list[Part]:
             parts = parts_of(blocks_of(source.get("content")), quirks)
             return [text_part("\n\n".join(head)), *parts] if head else parts
         case "base64" if data and quirks.pdf:
-            name = (title or "document").removesuffix(".pdf") + ".pdf"
-            file = f"data:application/pdf;base64,{_without_space(data)}"
-            part: Part = {"type": "file", "file": {"filename": name, "file_data": file}}
-            return [part, text_part(context)] if context else [part]
+            return _file(f"data:application/pdf;base64,{_without_space(data)}", title, context)
+        case "url" if quirks.pdf_url and (url := not_blank(source.get("url"))):
+            return _file(url, title, context)
         case "base64":
             what = "PDF omitted"
         case _:
             what = "document omitted"
             head.append(not_blank(source.get("url")) or not_blank(source.get("file_id")))
     return [text_part(f"[{what}: {', '.join(filter(None, head))}]" if any(head) else f"[{what}]")]
+
+
+def _file(data: str, title: str, context: str) -> list[Part]:
+    name = (title or "document").removesuffix(".pdf") + ".pdf"
+    part: Part = {"type": "file", "file": {"filename": name, "file_data": data}}
+    return [part, text_part(context)] if context else [part]
 
 
 def _search_result(block: Block, quirks: Quirks) -> list[Part]:
@@ -198,6 +204,8 @@ class _Assistant:
     thinking: list[str] = field(default_factory=list)
     details: list[Any] = field(default_factory=list)
     """What OpenRouter gave along with the thinking, and wants back unchanged."""
+    signed: dict[int, Any] = field(default_factory=dict)
+    """What Gemini gave along with a call and wants back, by the number of the call."""
 
 
 @dataclass(slots=True)
@@ -230,6 +238,8 @@ def _join(before: _Turn, turn: _Turn) -> bool:
             before.parts += turn.parts
         case _Assistant(), _Assistant():
             before.texts += turn.texts
+            count = len(before.calls)
+            before.signed |= {count + number: each for number, each in turn.signed.items()}
             before.calls += turn.calls
             before.thinking += turn.thinking
             before.details += turn.details
@@ -281,6 +291,10 @@ def _read_assistant(blocks: Iterable[Block], quirks: Quirks) -> Iterator[_Turn]:
             case "thinking":
                 turn.thinking += filter(None, (not_blank(block.get("thinking")),))
                 turn.details += _details_of(block)
+                envelope = envelope_of(block.get("signature")) or {}
+                if isinstance(signed := envelope.get(SIGNED_CALL), dict):
+                    # The thinking before a call keeps the signature of that call.
+                    turn.signed[len(turn.calls)] = signed
             case _:
                 turn.details += _details_of(block)
                 turn.texts.append(server_tool_words(block))
@@ -411,7 +425,7 @@ class _Writer:
         message: Message = {"role": "assistant", "content": text}
         if not text:
             message["content"] = None if self._quirks.null_content else ""
-        calls = self._calls(turn.calls)
+        calls = self._calls(turn)
         self._has_called = self._has_called or bool(calls)
         wanted = self._quirks.reasoning_content
         if wanted == "all" or (wanted == "calls" and self._has_called):
@@ -427,11 +441,11 @@ class _Writer:
                 message[self._quirks.prefill] = True
         self._messages.append(message)
 
-    def _calls(self, blocks: list[Block]) -> list[dict[str, Any]]:
+    def _calls(self, turn: _Assistant) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = []
         taken: set[str] = set()
         counts: dict[str, int] = {}
-        for block in blocks:
+        for block in turn.calls:
             client_id = not_blank(block.get("id"))
             tool_id = self._free_id(client_id, taken, counts)
             taken.add(tool_id)
@@ -440,7 +454,10 @@ class _Writer:
             function = {"name": name, "arguments": _arguments(block.get("input"))}
             calls.append({"id": tool_id, "type": "function", "function": function})
         if calls and self._quirks.thought_signature:
-            calls[0]["extra_content"] = _UNSIGNED
+            calls[0][SIGNED_CALL] = _UNSIGNED
+            for number, signed in turn.signed.items():
+                if number < len(calls):
+                    calls[number][SIGNED_CALL] = signed
         return calls
 
     def _free_id(self, client_id: str, taken: set[str], counts: dict[str, int]) -> str:

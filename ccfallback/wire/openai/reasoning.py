@@ -117,15 +117,22 @@ def _version(model: str) -> tuple[int, int]:
 
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
+_MOST_UNENDED: Final = 1 << 20
+"""Characters that may turn out to be the answer."""
 
 
 class ThinkTags:
     """Separates the thinking that a model writes between `<think>` and `</think>`.
 
     Only at the very start of an answer: later, the tags are something that the answer is about.
+    With `lacks_start` an answer begins inside thinking: the prompt ends with the opening tag.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lacks_start: bool = False) -> None:
+        self.lacks_start = lacks_start
+        self._unended: list[str] = []
+        """What was taken for thinking of which neither start nor end is marked."""
+        self._unended_size = 0
         self._space: list[str] = []
         """White space before the first letter."""
         self._held = ""
@@ -153,7 +160,7 @@ class ThinkTags:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
         if self._is_inside:
-            return held, ""
+            return self._note(held), ""
         space, self._space = "".join(self._space), []
         return "", space + held
 
@@ -164,25 +171,42 @@ class ThinkTags:
         self._held = ""
         if start.startswith(_OPEN):
             self._is_inside = True
+            self.lacks_start = False
             self._space = []
             return self._thinking(start[len(_OPEN) :])
         if _OPEN.startswith(start):
             self._held = start
             return "", ""
-        self.is_past = True
         space, self._space = "".join(self._space), []
+        if self.lacks_start:
+            self._is_inside = True
+            return self._thinking(space + start)
+        self.is_past = True
         return "", space + start
+
+    def take_unended(self) -> str:
+        """The whole answer, if it was taken for thinking that never ended: there was none."""
+        text = "".join(self._unended) if self._is_inside and self.lacks_start else ""
+        self._unended = []
+        return text
 
     def _thinking(self, text: str) -> tuple[str, str]:
         thinking, tag, answer = text.partition(_CLOSE)
         if tag:
             self._is_inside = False
             self._is_closed = True
+            self._unended = []
             return thinking, self._answer(answer)
         sizes = range(min(len(text), len(_CLOSE) - 1), 0, -1)
         kept = next((size for size in sizes if text.endswith(_CLOSE[:size])), 0)
         self._held = text[len(text) - kept :]
-        return text[: len(text) - kept], ""
+        return self._note(text[: len(text) - kept]), ""
+
+    def _note(self, thinking: str) -> str:
+        if self.lacks_start and self._unended_size < _MOST_UNENDED:
+            self._unended.append(thinking)
+            self._unended_size += len(thinking)
+        return thinking
 
     def _answer(self, text: str) -> str:
         """The answer after the tag, without the empty lines between them."""

@@ -4,6 +4,7 @@ The same body always gives the same bytes, because a provider's prompt cache dep
 Nothing is kept between two requests: what the answer needs is read off the client's body again.
 """
 
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
@@ -14,8 +15,8 @@ from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
 from ccfallback.messages.output_format import SCHEMA_IN_WORDS, answer_schema
 from ccfallback.messages.system import without_billing
-from ccfallback.messages.tools import ToolNames
-from ccfallback.messages.turns import blocks_of
+from ccfallback.messages.tools import ToolNames, is_server_tool
+from ccfallback.messages.turns import blocks_of, kind_of, objects_in, string
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai import history, reasoning, tools
 from ccfallback.wire.openai.history import Message, Part, is_text, text_part
@@ -32,6 +33,41 @@ def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
         return Body.parse(msgspec.json.encode(members))
     except RecursionError:
         raise Unconvertible("it is nested too deeply") from None
+
+
+_READ: Final = frozenset(
+    {
+        *("model", "messages", "system", "max_tokens", "stream", "stop_sequences", "metadata"),
+        *("temperature", "top_p", "top_k", "tools", "tool_choice", "thinking"),
+        *("output_config", "output_format", "cache_control"),
+    }
+)
+"""Members that are translated, or mean nothing to another provider."""
+
+_READ_OF_TOOL: Final = frozenset(
+    {
+        *("type", "name", "description", "input_schema", "strict", "defer_loading"),
+        *("cache_control", "eager_input_streaming"),
+        # The size of a screen
+        *("display_width_px", "display_height_px"),
+    }
+)
+
+
+def omitted_parts(body: Body) -> tuple[str, ...]:
+    """What a request for another provider lacks: members, tools, and members of tools."""
+    offered = {tool["name"] for tool in tools.client_tools(body)}
+    given = objects_in(body.get("tools"))
+    lost = [f"tools.{kind}" for tool in given if is_server_tool(tool) and (kind := kind_of(tool))]
+    known = [tool for tool in given if string(tool, "name") in offered]
+    lost += [f"tools.*.{key}" for tool in known for key in tool if key not in _READ_OF_TOOL]
+    names = [*(name for name in body.names if name not in _READ), *lost]
+    return tuple(dict.fromkeys(filter(_PLAIN_NAME.fullmatch, names)))[:_MOST]
+
+
+_PLAIN_NAME: Final = re.compile(r"[\w.*-]{1,64}")
+"""A name that a log may hold."""
+_MOST: Final = 32
 
 
 def _check(body: Body) -> None:

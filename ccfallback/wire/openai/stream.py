@@ -8,14 +8,15 @@ A whole completion goes through the same reducer, as a single delta.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError, read_error
+from ccfallback.messages.output_format import answer_schema
 from ccfallback.messages.sse import BOM, EventTooLong
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
@@ -28,6 +29,7 @@ from ccfallback.wire.openai.calls import Calls
 from ccfallback.wire.openai.chunks import Call, Choice, Chunk, Delta, Function
 from ccfallback.wire.openai.lines import MAX_EVENT, LineSplitter
 from ccfallback.wire.openai.reasoning import ReasoningDetails, ThinkTags, split_unopened
+from ccfallback.wire.openai.sources import Sources
 
 _DONE: Final = b"[DONE]"
 _EMPTY: Final = "the answer is empty"
@@ -67,6 +69,9 @@ class Reducer:
         self._finish: str | None = None
         self._stop_sequence: str | None = None
         self._counts: object = None
+        self._sources: Sources | None = None
+        self._signed_call: Mapping[str, Any] | None = None
+        """What the thinking before the next call keeps of it."""
 
     def take_whole(self, chunk: Chunk, choice: Choice, message: Delta) -> bytes:
         """The events of a whole completion; none if it is empty, which sets `error`."""
@@ -74,6 +79,8 @@ class Reducer:
         self._note_end(choice)
         counts = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or choice.usage
         self._counts = counts or answer.llama_usage(chunk.timings)
+        if chunk.citations or chunk.search_results:
+            self._note_sources().take_chunk(chunk)
         self._details.set(message.reasoning_details)
         if self._think_tags and message.content and not message.thinking:
             thinking, message.content = split_unopened(message.content)
@@ -82,12 +89,13 @@ class Reducer:
         self._flush_tags()
         pieces: list[Call] = []
         arguments = ""
-        for call_id, function in _whole_calls(message):
+        for call_id, function, extra in _whole_calls(message):
             arguments = function.arguments or ""
             value = tool_input(arguments, cut=answer.is_cut(self._finish))
             text = msgspec.json.encode(value).decode()
             # The number tells apart calls that have the same id, or none.
-            pieces.append(Call(len(pieces), call_id, Function(function.name, text)))
+            made = Function(function.name, text)
+            pieces.append(Call(len(pieces), call_id, made, extra_content=extra))
             # An estimate counts what the model wrote.
             self._hidden += _size(arguments) - _size(text)
         if pieces:
@@ -117,7 +125,7 @@ class Reducer:
     def _content(self, delta: Delta) -> None:
         if thinking := delta.thinking:
             self._has_thinking = True
-            if self._tags is None and not self._has_text:
+            if not self._has_text and (self._tags is None or self._tags.lacks_start):
                 # The content may say the same thinking again, between tags.
                 self._tags = ThinkTags()
             self._think(thinking)
@@ -128,6 +136,8 @@ class Reducer:
                 self._think_in_tags(thinking)
             if content:
                 self._text(content)
+        if delta.annotations or delta.executed_tools:
+            self._note_sources().take_delta(delta)
         if delta.refusal:
             self._is_refusal = self._has_text = True
             self._flush_tags()
@@ -139,6 +149,8 @@ class Reducer:
             self._think_in_tags(thinking)
             if content:
                 self._text(content)
+            if self._calls is None and not answer.is_cut(self._finish):
+                self._text(self._tags.take_unended())
 
     def _think_in_tags(self, text: str) -> None:
         """Take thinking from between tags, unless a member of its own says the same."""
@@ -147,6 +159,8 @@ class Reducer:
 
     def _text(self, text: str) -> None:
         blocks = self._blocks
+        if not text:
+            return
         if blocks.open != "text":
             if text.isspace():
                 # Many models write two line ends before a call: alone, they make a block that
@@ -196,6 +210,8 @@ class Reducer:
             self._calls = Calls(self._blocks, self._get_head(), self._held)
         self._release(self._space)
         if self._blocks.open != "tool_use":
+            # Gemini signs the first of several calls.
+            self._signed_call = answer.signed_call(pieces[0].extra_content) if pieces else None
             self._close_thinking()
         self._calls.take(pieces)
 
@@ -203,10 +219,11 @@ class Reducer:
         """Sign the open thinking; details without any text get a block of their own."""
         if self._shown is ShownThinking.NONE:
             return
-        if self._details and self._blocks.open in ("", "text"):
+        signed, self._signed_call = self._signed_call or {}, None
+        if (self._details or signed) and self._blocks.open in ("", "text"):
             self._blocks.thinking("")
         if self._blocks.open == "thinking":
-            self._blocks.close(self._details.take_envelope())
+            self._blocks.close({**(self._details.take_envelope() or {}), **signed})
 
     def _note_end(self, choice: Choice) -> None:
         if choice.finish_reason:
@@ -221,6 +238,8 @@ class Reducer:
             self._calls.finish(cut=answer.is_cut(self._finish))
         if self._late:
             self._blocks.text("".join(self._late))
+        if self._sources is not None and self._may_list_sources():
+            self._blocks.text(self._sources.text())
         if self._blocks.started:
             self._blocks.close(self._details.take_envelope())
         if is_whole is None:
@@ -247,6 +266,21 @@ class Reducer:
         self._blocks.end(reason, self._stop_sequence, usage)
         self.complete = self.finished = True
 
+    def _note_sources(self) -> Sources:
+        if self._sources is None:
+            self._sources = Sources()
+        return self._sources
+
+    def _may_list_sources(self) -> bool:
+        """Whether a text ends the answer, and no program reads it."""
+        return (
+            self._blocks.open == "text"
+            and self._calls is None
+            and self._stop_sequence is None
+            and answer.is_good_end(self._finish)
+            and answer_schema(self._client_body) is None
+        )
+
     def _get_head(self) -> MessageHead:
         if self._head is None:
             self._head = MessageHead(self._client_body, self._id)
@@ -257,9 +291,16 @@ class OpenAIStream(Reducer):
     """Translates a stream of chunks; see `StreamTranslator`."""
 
     def __init__(
-        self, client_body: Body, filters: Sequence[EventFilter] = (), *, think_tags: bool = False
+        self,
+        client_body: Body,
+        filters: Sequence[EventFilter] = (),
+        *,
+        think_tags: bool = False,
+        think_start: bool = False,
     ) -> None:
         super().__init__(client_body, filters, think_tags=think_tags)
+        if think_start:
+            self._tags = ThinkTags(lacks_start=True)
         self.heard = False
         self.started = False
         self.signatures: deque[str] = deque()
@@ -393,6 +434,8 @@ class OpenAIStream(Reducer):
             if choice.finish_reason:
                 self._note_end(choice)
         self._counts = usage or answer.llama_usage(chunk.timings) or self._counts
+        if chunk.citations or chunk.search_results:
+            self._note_sources().take_chunk(chunk)
         if usage and not chunk.choices and self._finish is not None:
             # OpenAI sends the usage last, so there is no need to wait for `[DONE]`.
             self._end()
@@ -460,10 +503,11 @@ def whole(raw: bytes, client_body: Body, *, think_tags: bool = False) -> Whole:
     return Whole(to_message(events), usage=reducer.usage)
 
 
-def _whole_calls(message: Delta) -> list[tuple[str | None, Function]]:
-    """The ids and functions of a whole message's calls, the one of the old kind included."""
+def _whole_calls(message: Delta) -> list[tuple[str | None, Function, Any]]:
+    """The ids, functions and signatures of a whole message's calls, the one of the old kind
+    included."""
     return [
-        (call.id, call.function)
+        (call.id, call.function, call.extra_content)
         for call in _calls_of(message)
         if call.type in (None, "", "function") and call.function and call.function.name
     ]

@@ -1,7 +1,7 @@
 """The tools of a request as functions, with their schemas and the ids of their calls.
 
-Another provider can only offer tools that the client runs itself. Anthropic's own tools are left
-out, and so is a tool that is not loaded yet.
+Another provider can only offer tools that the client runs itself. Tools that Anthropic runs are
+omitted, and so is a tool that is not loaded yet.
 """
 
 import re
@@ -22,6 +22,7 @@ from ccfallback.messages.tools import (
     is_server_tool,
     only_server_tools,
     tools_after_changes,
+    with_own_schema,
 )
 from ccfallback.messages.turns import blocks_of, kind_of, objects_in, string
 
@@ -38,8 +39,10 @@ def client_tools(body: Body) -> list[Tool]:
     """The tools that another model may call, under the client's names of them."""
     tools: dict[str, Tool] = {}
     for tool in tools_after_changes(body):
-        if string(tool, "name").strip() and _is_custom(tool):
-            tools.setdefault(tool["name"], tool)
+        if string(tool, "name").strip():
+            offered = tool if _is_custom(tool) else with_own_schema(tool)
+            if offered is not None:
+                tools.setdefault(tool["name"], offered)
     unloaded = {name for name, tool in tools.items() if tool.get("defer_loading") is True}
     if any(kind_of(tool).startswith("tool_search_tool") for tool in objects_in(body.get("tools"))):
         # Only Anthropic can search in them.

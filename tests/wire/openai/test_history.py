@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from ccfallback.config.quirks import Quirks
+from ccfallback.messages.assemble import to_message
 from ccfallback.messages.thinking import mark
 from ccfallback.wire.openai.history import parts_of, server_tool_words
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
+from .upstream import DONE, NOT_THINKING, calls, chunk, piece, translate
 
 MISTRAL = Quirks(tool_id_style="mistral", user_after_tool=False)
 DEEPSEEK = Quirks(reasoning_content="calls")
@@ -191,6 +194,54 @@ def test_a_call_without_geminis_signature_is_marked() -> None:
     assert "extra_content" not in str(told(*history))
 
 
+def test_geminis_signatures_go_back_with_their_calls() -> None:
+    reads = [
+        calls({**piece(0, "c1", "Bash", "{}"), **signature("sig-1")}),
+        calls(piece(1, "c2", "Read", "{}")),
+    ]
+    answer = to_message(translate(*reads, chunk({}, "stop"), DONE).out)
+    content = msgspec.json.decode(answer)["content"]
+    assert [block["type"] for block in content] == ["thinking", "tool_use", "tool_use"]
+    asked_again = (assistant(*content), user(result("c1"), result("c2")))
+    first, second = told(*asked_again, quirks=Quirks(thought_signature=True))[0]["tool_calls"]
+    assert first["extra_content"] == signature("sig-1")["extra_content"]
+    assert "extra_content" not in second
+    # At another provider it means nothing.
+    assert "sig-1" not in str(told(*asked_again))
+    # Two answers in one turn: each call has the signature of its own.
+    other = to_message(
+        translate(
+            calls({**piece(0, "c3", "Bash", "{}"), **signature("sig-2")}), chunk({}, "stop"), DONE
+        ).out
+    )
+    both = (*content, *msgspec.json.decode(other)["content"])
+    turn = told(assistant(*both), quirks=Quirks(thought_signature=True))[0]["tool_calls"]
+    assert [each.get("extra_content") for each in turn] == [
+        signature("sig-1")["extra_content"],
+        None,
+        signature("sig-2")["extra_content"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, [], "x", {"google": {}}, {"google": {"thought_signature": 3}}]
+)
+def test_what_is_not_geminis_signature_is_not_kept(extra: Any) -> None:
+    call_piece = {**piece(0, "c1", "Bash", "{}"), "extra_content": extra}
+    content = translate(calls(call_piece), chunk({}, "stop"), DONE).blocks
+    assert [block[0] for block in content] == ["tool_use"]
+
+
+def test_a_client_without_thinking_gets_no_block_for_a_signature() -> None:
+    call_piece = {**piece(0, "c1", "Bash", "{}"), **signature("sig-1")}
+    read = translate(calls(call_piece), chunk({}, "stop"), DONE, client_body=NOT_THINKING)
+    assert [block[0] for block in read.blocks] == ["tool_use"]
+
+
+def signature(text: str) -> dict[str, Any]:
+    return {"extra_content": {"google": {"thought_signature": text}}}
+
+
 @pytest.mark.parametrize("way", ["plain", "prefix", "partial"])
 def test_a_prefill_ends_without_space(way: str) -> None:
     last = told(user("q"), assistant("Sure: \n"), quirks=Quirks(prefill=way))[-1]
@@ -239,6 +290,17 @@ def one_text(block: Any, quirks: Quirks = Quirks()) -> str:  # noqa: B008
     (part,) = parts_of([block], quirks)
     assert part["type"] == "text"
     return str(part["text"])
+
+
+@pytest.mark.parametrize(("title", "name"), [("", "document.pdf"), ("Plan.pdf", "Plan.pdf")])
+def test_a_pdf_goes_by_its_url_where_the_provider_reads_it(title: str, name: str) -> None:
+    block = document({"type": "url", "url": "https://x.example/p"}, title=title, context="why")
+    file, context = parts_of([block], Quirks(pdf_url=True))
+    assert file["file"] == {"filename": name, "file_data": "https://x.example/p"}
+    assert context["text"] == "why"
+    # A URL alone is enough, and none is a note.
+    assert one_text(document({"type": "url", "url": ""}), Quirks(pdf_url=True)).startswith("[")
+    assert one_text(block, Quirks(pdf=True)).startswith("[document omitted")
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,28 @@ def test_think_tags_are_found_in_any_pieces(parts: list[str]) -> None:
     assert split("".join(parts)) == split(*parts)
 
 
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer", "unended"),
+    [
+        ("a</think>\n\nb", "a", "b", ""),
+        ("<think>a</think>b", "a", "b", ""),
+        (" a </think> b </think>", " a ", "b </think>", ""),
+        # There was no thinking, so that all of it is the answer.
+        ("a < b", "a < b", "", "a < b"),
+        ("a</thin", "a</thin", "", "a</thin"),
+        # Thinking that began with a tag is thinking.
+        ("<think>a", "a", "", ""),
+        ("", "", "", ""),
+    ],
+)
+def test_thinking_without_a_start(text: str, thinking: str, answer: str, unended: str) -> None:
+    for pieces in ([text], list(text)):
+        tags = ThinkTags(lacks_start=True)
+        parts = [*(tags.split(each) for each in pieces), tags.flush()]
+        found = tuple(map("".join, zip(*parts, strict=True)))
+        assert (*found, tags.take_unended()) == (thinking, answer, unended)
+
+
 def test_text_is_not_held_longer_than_necessary() -> None:
     tags = ThinkTags()
     assert tags.split("<think>a</") == ("a", "")

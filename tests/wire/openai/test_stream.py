@@ -76,6 +76,33 @@ def test_a_cut_anywhere_changes_nothing(path: Path) -> None:
         assert case.translated(reads).out == case.expected
 
 
+def starts_thinking(*reads: bytes, **members: Any) -> list[tuple[Any, ...]]:
+    translated = translate(*reads, think_start=True, **members)
+    grammar.obey(translated)
+    return [block[:2] for block in translated.blocks]
+
+
+def test_an_answer_that_begins_inside_thinking() -> None:
+    end = (chunk({}, "stop"), DONE)
+    assert starts_thinking(says("I see"), says(".</thi"), says("nk>\n\nYes"), *end) == [
+        ("thinking", "I see."),
+        ("text", "Yes"),
+    ]
+    # No thinking at all: what looked like it is said as text, too.
+    assert starts_thinking(says("Ye"), says("s"), *end) == [("thinking", "Yes"), ("text", "Yes")]
+    assert starts_thinking(says("Yes"), *end, client_body=NOT_THINKING) == [("text", "Yes")]
+    # A call follows, or the limit of tokens: it was thinking.
+    call = calls(piece(0, "c", "Bash", "{}"))
+    assert [each[0] for each in starts_thinking(says("I see"), call, *end)] == [
+        "thinking",
+        "tool_use",
+    ]
+    assert starts_thinking(says("I se"), chunk({}, "length"), DONE) == [("thinking", "I se")]
+    # The server separates the thinking itself.
+    own = (chunk({"reasoning_content": "I see."}), says("Yes"), *end)
+    assert starts_thinking(*own) == [("thinking", "I see."), ("text", "Yes")]
+
+
 @settings(max_examples=15, deadline=None)
 @given(places=st.lists(st.integers(0, 100_000), max_size=6))
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

@@ -7,9 +7,10 @@ import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.wire.format import Unconvertible
+from ccfallback.wire.openai.request import omitted_parts
 from ccfallback.wire.openai.tools import for_gemini, is_strict, parameters, provider_tool_id
 
-from .asked import asked, assistant, call, result, system, tool, user
+from .asked import asked, assistant, body, call, result, system, tool, user
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 BASH = {"type": "bash_20250124", "name": "bash"}
@@ -41,7 +42,10 @@ def test_only_the_clients_own_tools_are_sent() -> None:
         ({"type": "custom"}, True),
         ({"type": "something_new"}, True),
         ({"type": "something_new", "input_schema": None}, False),
-        ({"type": "bash_20250124", "input_schema": None}, False),
+        ({"type": "bash_20250124", "input_schema": None}, True),
+        ({"type": "text_editor_20250728", "input_schema": None}, True),
+        ({"type": "memory_20250818", "input_schema": None}, True),
+        ({"type": "computer_20250124", "input_schema": None}, True),
         ({"type": "web_fetch_20260309"}, False),
         ({"type": "advisor_20260301"}, False),
     ],
@@ -172,13 +176,61 @@ def test_a_provider_that_knows_no_forced_choice_gets_auto(choice: Any) -> None:
         # Claude Code's web search: there is nothing else that could be called.
         ([SEARCH], {"type": "auto"}),
         ([SEARCH], None),
-        # A tool with a schema of Anthropic's own.
-        ([tool("Read"), BASH], {"type": "tool", "name": "bash"}),
+        # A tool whose schema nobody else knows.
+        (
+            [tool("Read"), {"type": "abacus_20270101", "name": "abacus"}],
+            {"type": "tool", "name": "abacus"},
+        ),
     ],
 )
 def test_a_forced_server_tool_is_unconvertible(tools: Any, choice: Any) -> None:
     with pytest.raises(Unconvertible):
         asked(tools=tools, tool_choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "required"),
+    [
+        ("bash_20250124", "bash", []),
+        ("text_editor_20250728", "str_replace_based_edit_tool", ["command", "path"]),
+        ("memory_20250818", "memory", ["command"]),
+        ("computer_20250124", "computer", ["action"]),
+    ],
+)
+def test_a_tool_that_anthropic_defines_is_sent_with_its_schema(
+    kind: str, name: str, required: list[str]
+) -> None:
+    made = asked(tools=[{"type": kind, "name": name}], tool_choice={"type": "tool", "name": name})
+    function = made["tools"][0]["function"]
+    assert function["name"] == made["tool_choice"]["function"]["name"] == name
+    assert function["description"]
+    assert function["parameters"]["required"] == required
+    assert set(required) <= function["parameters"]["properties"].keys()
+
+
+def test_the_screen_of_a_computer_tool_is_described() -> None:
+    computer = {"type": "computer_20250124", "name": "computer"}
+    size = {"display_width_px": 1280, "display_height_px": 800}
+    (made,) = asked(tools=[{**computer, **size}])["tools"]
+    assert "1280 by 800" in made["function"]["description"]
+
+
+def test_what_another_provider_does_not_get_is_named() -> None:
+    examples = {"input_examples": [{"secret": "content"}], "allowed_callers": ["direct"]}
+    request = body(
+        tools=[tool("Read", **examples), SEARCH, BASH],
+        mcp_servers=[{"type": "url", "url": "https://mcp.example"}],
+        inference_geo="us",
+        **{"a name\nwith content": 1},
+    )
+    assert omitted_parts(request) == (
+        "mcp_servers",
+        "inference_geo",
+        "tools.web_search_20250305",
+        "tools.*.input_examples",
+        "tools.*.allowed_callers",
+    )
+    assert omitted_parts(body(tools=[tool("Read")], system="x", stream=True)) == ()
 
 
 def test_a_server_tool_that_is_not_forced_is_dropped() -> None:

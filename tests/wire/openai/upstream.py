@@ -143,10 +143,14 @@ def _brief(event: dict[str, Any]) -> Any:
 
 
 def translate(
-    *reads: bytes, client_body: Body = ASKED, ended: bool = True, think_tags: bool = False
+    *reads: bytes,
+    client_body: Body = ASKED,
+    ended: bool = True,
+    think_tags: bool = False,
+    think_start: bool = False,
 ) -> Translated:
     """What comes out of these reads, and of the end after them."""
-    stream = OpenAIStream(client_body, think_tags=think_tags)
+    stream = OpenAIStream(client_body, think_tags=think_tags, think_start=think_start)
     out = b"".join(stream.feed(read) for read in reads)
     if ended:
         out += stream.finish()
