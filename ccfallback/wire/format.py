@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +22,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.messages.tokens import Usage
+from ccfallback.wire import aws
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.headers import PLAIN_HEADERS, HeaderList, RawHeaders, betas_of, request_headers
@@ -217,11 +218,25 @@ class WireFormat(ABC):
     def sign(
         self, request: WireRequest, provider: Provider, credential: Credential | None, now: float
     ) -> WireRequest:
-        """The request with its signature; `now` is the time in Unix seconds.
+        """The request with its signature, if the credential signs; `now` is Unix time.
 
         The last step before sending: nothing changes the request after it.
         """
-        return request
+        if credential is None or credential.aws is None:
+            return request
+        signature = aws.signed_headers(
+            request.method,
+            request.url,
+            request.headers,
+            request.body,
+            credential.aws,
+            region=provider.region or aws.DEFAULT_REGION,
+            service=aws.service_of_host(urlsplit(request.url).hostname or ""),
+            now=now,
+        )
+        added = [(name.encode(), value.encode("latin-1")) for name, value in signature.items()]
+        kept = [pair for pair in request.headers if pair[0].decode("latin-1") not in signature]
+        return replace(request, headers=[*kept, *added])
 
     @abstractmethod
     def stream(
