@@ -6,7 +6,6 @@ is changed, `raw` is the very bytes that the client sent.
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -82,11 +81,14 @@ class Body:
         """
         if key not in self._values:
             member = self._members.get(key)
-            self._values[key] = None
+            value = None
             # If the member is a list of items, its value is there from the start.
             if isinstance(member, msgspec.Raw):
-                with suppress(*UNREADABLE):
-                    self._values[key] = msgspec.json.decode(member)
+                try:
+                    value = msgspec.json.decode(member)
+                except UNREADABLE:
+                    value = None
+            self._values[key] = value
         return self._values[key]
 
     def member(self, key: str) -> bytes:
