@@ -1,5 +1,6 @@
 """Hosts and ports of URLs, and which of them are this machine."""
 
+import re
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, NamedTuple
@@ -7,6 +8,8 @@ from urllib.parse import urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 LOOPBACK: Final = "loopback"
 """The host of an `Address`, for every name of the loopback interface."""
@@ -43,6 +46,17 @@ def is_local(url: str) -> bool:
         return ip_address(host).is_private
     except ValueError:
         return False
+
+
+def is_host(text: str) -> bool:
+    """Whether a text has the form of a host name or an IP address."""
+    name = text.strip("[]")
+    if ":" in name:
+        try:
+            return ip_address(name).version == 6
+        except ValueError:
+            return False
+    return _HOST_NAME.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -41,7 +41,7 @@ app = make_app(
 def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) -> None:
     """Show failures, cooldown, last failure and success of providers."""
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use()
     require(names or (), [provider.name for provider in config.chain])
     states, now = session.states(config), session.now()
     shown = [
@@ -70,7 +70,7 @@ def reset(
     if not names and not everything:
         raise typer.BadParameter("name one or more providers, or give --all", ctx=ctx)
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use(needs_server=False)
     chain = [provider.name for provider in config.chain]
     before = session.states(config)
     chosen = list(dict.fromkeys(names)) if names else list(dict.fromkeys([*chain, *before]))
@@ -117,7 +117,7 @@ def trip(
     if seconds <= 0:
         raise typer.BadParameter("must be longer than zero", param_hint="'--for'")
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use()
     chosen = list(dict.fromkeys(names))
     require(chosen, [provider.name for provider in config.chain])
     limits = Limits.from_config(config)

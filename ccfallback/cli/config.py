@@ -195,6 +195,7 @@ def edit(ctx: typer.Context) -> None:
 def history(ctx: typer.Context, as_json: Json = False) -> None:
     """List the versions that `rollback` can bring back, newest first."""
     session = session_of(ctx)
+    session.require_config_file()
     versions = session.config_file.history()
     value = {
         "versions": [

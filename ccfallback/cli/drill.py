@@ -34,7 +34,7 @@ def drill(ctx: typer.Context, as_json: Json = False) -> None:
     from ccfallback.simulator.drill import drill_cases
 
     session = session_of(ctx)
-    console, config = session.console, session.config()
+    console, config = session.console, session.say_config_in_use()
     if not config.active:
         raise CcfallbackError("no provider is enabled", "enable one: `ccfallback providers enable`")
     count = 0

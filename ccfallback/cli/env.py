@@ -18,6 +18,7 @@ import typer
 from ccfallback.addresses import address
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
+from ccfallback.errors import CcfallbackError
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 CUSTOM_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
@@ -69,11 +70,18 @@ def env(
 
     session = session_of(ctx)
     console = session.console
-    config = session.config()
+    config = session.say_config_in_use()
     url = find_server_url(session.paths, config)
+    target = url or configured_url(config)
+    if target is None:
+        raise CcfallbackError(
+            "no server runs, and with server.port 0 each start picks a free port",
+            "start it with `ccfallback serve`, or set a port: `ccfallback config set server.port "
+            "8787`",
+        )
     # The only command that prints a token: without it, every request gets a 401.
     token = config.tokens[0].token.reveal() if config.tokens else None
-    variables = variables_for(session.environ, url or configured_url(config), token)
+    variables = variables_for(session.environ, target, token)
     language = shell or _default_shell(session.environ)
     if as_json or language is Shell.JSON:
         console.as_json, language = True, Shell.JSON

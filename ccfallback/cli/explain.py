@@ -102,6 +102,7 @@ def explain_command(
     if request is not None and newest:
         raise typer.BadParameter("give a request's id or --last, not both", ctx=ctx)
     session = session_of(ctx)
+    session.require_config_file()
     console = session.console
     chosen = _find(session, request, newest=newest)
     it = explain(reader.request_records(session.paths.log, chosen))

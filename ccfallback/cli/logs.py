@@ -88,6 +88,7 @@ def tail(
     from ccfallback.events import journal_reader as reader
 
     session = session_of(ctx)
+    session.require_config_file()
     console = session.console
     earliest = None if since is None else session.now() - parse_duration(since, "--since")
     conditions: list[Keep | None] = [

@@ -107,7 +107,7 @@ def config_for_completion(ctx: typer.Context) -> "Config | None":
         # In older versions of typer a path is a string until the command itself runs.
         given = [root.get(name) for name in ("config", "state", "log_file")]
         session.locate(*(None if path is None else Path(path) for path in given))
-        return session.config()
+        return session.config(may_be_missing=True)
     except Exception:  # Commands report a broken configuration, the Tab key does not.
         return None
 

@@ -100,14 +100,15 @@ def _proxy_variables(session: Session, stack: ExitStack) -> Mapping[str, str]:
     """The variables that send the child to a proxy; empty if there can be no proxy."""
     from ccfallback.cli.env import loopback_exemptions, variables_for
     from ccfallback.cli.running_server import find_registered_url, find_server_url
+    from ccfallback.config.model import Config
 
     token = None
     try:
-        config = session.config()
+        session.warn_of_missing_config()
+        config = Config() if session.is_config_missing else session.config_in_use().config
         token = config.tokens[0].token.reveal() if config.tokens else None
         url = find_server_url(session.paths, config) or stack.enter_context(_own_proxy(session))
     except (CcfallbackError, OSError) as error:
-        # A server keeps running with the last good configuration, so there may be one.
         running = find_registered_url(session.paths)
         if running is None:
             _warn(session, error)

@@ -5,7 +5,7 @@ needs.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -86,9 +86,32 @@ def _server_json(found: RunningServer) -> dict[str, Any]:
     }
 
 
-def configured_url(config: "Config") -> str:
-    """The URL of a server with this configuration, for clients on this machine."""
-    return local_url(config.server.host, config.server.port)
+def configured_url(config: "Config") -> str | None:
+    """The URL of a server with this configuration, for clients on this machine.
+
+    `None` if every start picks a free port.
+    """
+    port = config.server.port
+    return local_url(config.server.host, port) if port else None
+
+
+def describe_absence(config: "Config") -> str:
+    """That no server answers, in words."""
+    url = configured_url(config)
+    return f"✗ down: no ccfallback {'runs' if url is None else f'answers at {url}'}"
+
+
+def name_providers(page: Mapping[str, Any]) -> "Config":
+    """A configuration with no more than the names on a `/health` page."""
+    from ccfallback.config.model import PRIMARY_NAME, Config, Provider
+
+    found = [each for each in page.get("providers", []) if each["name"] != PRIMARY_NAME]
+    return Config(
+        providers=tuple(
+            Provider(name=each["name"], base_url="", disabled=bool(each.get("disabled")))
+            for each in found
+        )
+    )
 
 
 def local_url(host: str, port: int) -> str:
@@ -102,9 +125,8 @@ def find_server(
     paths: "Paths", config: "Config", patience: float = PATIENCE
 ) -> RunningServer | None:
     """The running server: the registered one, or one at the configured address."""
-    return find_registered_server(paths, patience) or find_server_at(
-        configured_url(config), patience
-    )
+    found, url = find_registered_server(paths, patience), configured_url(config)
+    return found if found or url is None else find_server_at(url, patience)
 
 
 def find_servers(

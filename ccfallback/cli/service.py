@@ -71,7 +71,8 @@ def install(
 
     session = session_of(ctx)
     console, manager = session.console, _manager(session)
-    config = session.config()
+    session.warn_of_missing_config()
+    config = session.config(may_be_missing=True)
     text = manager.render(_service(session, config))
     value = {"manager": manager.name, "path": str(manager.path), "content": text}
     if only_print:
@@ -131,7 +132,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     manager = _manager(session)
     installed = manager.path.exists()
     active = manager.is_active() if manager.is_reachable() else None
-    text = manager.render(_service(session, session.config()))
+    text = manager.render(_service(session, session.say_config_in_use(needs_server=False)))
     current = installed and manager.path.read_text("utf-8", "replace") == text
     url = find_registered_url(session.paths)
     value = {

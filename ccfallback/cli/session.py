@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import typer
@@ -40,7 +40,8 @@ class Session:
     console: Console
     environ: Mapping[str, str]
     located: Paths | None = None
-    _warned: bool = False
+    _names_config: bool = False
+    _in_use_is_partial: bool = False
 
     def locate(self, config: Path | None, state: Path | None, log: Path | None) -> None:
         """Decide where the files are."""
@@ -49,6 +50,7 @@ class Session:
         self.console.files = " ".join(
             f"{option} {quote(str(path))}" for option, path in given if path is not None
         )
+        self._names_config = config is not None
 
     @property
     def paths(self) -> Paths:
@@ -66,22 +68,75 @@ class Session:
 
         return ConfigFile(self.paths.config, FORMATS, rectifier_names)
 
-    def config(self) -> "Config":
-        """The current configuration."""
-        self.warn_of_missing_config()
+    def config(self, *, may_be_missing: bool = False) -> "Config":
+        """The current configuration. Without a file, the defaults.
+
+        A file that --config names has to exist, unless the command may create it.
+        """
+        if not may_be_missing:
+            self.require_config_file()
         return self.config_file.load()
 
+    def require_config_file(self) -> None:
+        """Raise `ConfigError` if the file that --config names does not exist: probably a typo."""
+        if self.is_config_missing:
+            raise ConfigError(
+                f"{self.paths.config} does not exist",
+                "check the path after --config; the first change would create the file",
+            )
+
+    @property
+    def is_config_missing(self) -> bool:
+        """Whether --config names a file that does not exist."""
+        return self._names_config and not self.config_file.exists()
+
     def warn_of_missing_config(self) -> None:
-        """Say once that the file that --config names does not exist, which may be a typo."""
-        if "--config" in self.console.files and not self._warned and not self.paths.config.exists():
-            self._warned = True
+        """Say that the file that --config names does not exist; for what works without one."""
+        if self.is_config_missing:
             self.console.say(f"{self.paths.config} does not exist: the defaults apply")
+
+    def config_in_use(self, *, needs_server: bool = True) -> "ConfigInUse":
+        """The configuration, or while it is broken, the one that the running server uses.
+
+        That is the last one that loaded. With `needs_server`, a broken configuration is an error
+        if no server runs.
+        """
+        self.require_config_file()
+        try:
+            return ConfigInUse(self.config_file.load())
+        except ConfigError as error:
+            return self._last_config(error, needs_server=needs_server)
+
+    def say_config_in_use(self, *, needs_server: bool = True) -> "Config":
+        """As `config_in_use`; says first what is wrong with the configuration in the file."""
+        config, problem = self.config_in_use(needs_server=needs_server)
+        if problem:
+            self.console.say(f"! {problem}")
+        return config
+
+    def _last_config(self, error: ConfigError, *, needs_server: bool) -> "ConfigInUse":
+        from ccfallback.cli.running_server import find_servers, name_providers
+        from ccfallback.config.model import Config
+
+        file, problem = self.config_file, "the configuration is broken"
+        version = file.last_good()
+        config = Config() if version is None else file.check(version.text())
+        servers = find_servers(self.paths, config)
+        if needs_server and not servers:
+            raise error
+        if version is not None:
+            problem += "; this is the last one that loaded"
+        elif servers:
+            self._in_use_is_partial = True
+            config = name_providers(servers[0].page)
+            problem += "; the server tells only the names of its providers"
+        return ConfigInUse(config, f"{problem}; `ccfallback config validate` lists the faults")
 
     def edit(self, change: "Callable[[Document], T]") -> T:
         """Change the configuration. Nothing is written if the result would not load."""
         before = ConfigBefore(self)
         if self.config_file.exists():
-            self.config()
+            self.config(may_be_missing=True)
         try:
             result = self.config_file.edit(change)
         except ConfigError as error:
@@ -119,8 +174,11 @@ class Session:
 
     def states(self, config: "Config") -> "Mapping[str, BreakerState]":
         """The current breaker state, as far as it is about this configuration."""
+        from ccfallback.config.model import Config
         from ccfallback.policy.breaker import valid_states
 
+        # Of a provider whose name is all that is known, nothing tells whether its state is old.
+        config = Config() if self._in_use_is_partial else config
         snapshot = self.store.load()
         if snapshot.set_aside is not None:
             self.console.say(f"the state file could not be read; it is now {snapshot.set_aside}")
@@ -151,6 +209,13 @@ class Session:
     def now(self) -> float:
         """The time, in Unix seconds."""
         return time()
+
+
+class ConfigInUse(NamedTuple):
+    """The configuration that the server uses, and what is wrong with the one in the file."""
+
+    config: "Config"
+    problem: str = ""
 
 
 class ConfigBefore:

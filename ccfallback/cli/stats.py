@@ -45,6 +45,7 @@ def stats(
     from ccfallback.events.journal_reader import all_lines
 
     session = session_of(ctx)
+    session.require_config_file()
     now = session.now()
     start = now - parse_duration(since, "--since")
     counts = Stats(start, now)

@@ -25,11 +25,11 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     """
     from ccfallback.cli.breaker import health_json, health_table
     from ccfallback.cli.requests_view import latest_requests, request_json, requests_table
-    from ccfallback.cli.running_server import configured_url, find_servers, servers_json
+    from ccfallback.cli.running_server import describe_absence, find_servers, servers_json
     from ccfallback.policy.breaker import CLOSED
 
     session = session_of(ctx)
-    config = session.config()
+    config, problem = session.config_in_use(needs_server=False)
     states, now = session.states(config), session.now()
     servers = find_servers(session.paths, config)
     shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
@@ -40,12 +40,16 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             health_json(each.name, state, now, disabled=each.disabled) for each, state in shown
         ],
         "requests": [request_json(record) for record in requests],
+        "troubles": [problem] if problem else [],
     }
 
     def page() -> "list[Table | str]":
-        down = f"✗ down: no ccfallback answers at {configured_url(config)}"
-        heads = [session.console.paint(each.describe(now), "green") for each in servers]
-        head = "\n".join(heads) or session.console.paint(down, "red")
+        paint = session.console.paint
+        heads = [paint(f"! {problem}", "yellow")] if problem else []
+        heads += [paint(each.describe(now), "green") for each in servers]
+        if not servers:
+            heads.append(paint(describe_absence(config), "red"))
+        head = "\n".join(heads)
         parts: list[Table | str] = [head, health_table(shown, now)]
         return [*parts, requests_table(requests, session.console.width)] if requests else parts
 

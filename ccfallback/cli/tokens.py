@@ -40,7 +40,7 @@ def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
 def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
     """List the access tokens, masked."""
     session = session_of(ctx)
-    tokens = session.config().tokens
+    tokens = session.say_config_in_use().tokens
     rows = [(number, token.note, token.token.masked()) for number, token in enumerate(tokens, 1)]
     names = ("number", "note", "token")
     value = {"tokens": [dict(zip(names, row, strict=True)) for row in rows]}
@@ -105,7 +105,7 @@ def remove(
 
     def change(document: "Document") -> "list[Token]":
         # Under the lock, because another removal changes the numbers.
-        config = session.config()
+        config = session.config(may_be_missing=True)
         tokens = config.tokens
         indexes = sorted({_find(tokens, word) for word in wanted})
         if len(indexes) == len(tokens) and not is_loopback(config.server.host):

@@ -30,7 +30,12 @@ from ccfallback.cli.requests_view import (
     shorten_model,
     tried_json,
 )
-from ccfallback.cli.running_server import RunningServer, configured_url, find_servers, servers_json
+from ccfallback.cli.running_server import (
+    RunningServer,
+    describe_absence,
+    find_servers,
+    servers_json,
+)
 from ccfallback.cli.session import Session, session_of
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
@@ -118,10 +123,8 @@ class _Viewer:
     def __init__(self, session: Session, window: float) -> None:
         self.session = session
         self._live = LiveStats(window)
-        # A configuration that does not load ends the command, as it ends every other.
         self._stamp = session.config_file.stamp()
-        self._config = session.config()
-        self._config_problem = ""
+        self._config, self._config_problem = session.config_in_use()
         path = session.paths.log
         end = reader.mark(path)
         self._log = reader.Follower(path, end)
@@ -155,12 +158,11 @@ class _Viewer:
         stamp = self.session.config_file.stamp()
         if stamp == self._stamp:
             return
-        self._stamp, self._config_problem = stamp, ""
+        self._stamp = stamp
         try:
-            self._config = self.session.config()
+            self._config, self._config_problem = self.session.config_in_use(needs_server=False)
         except CcfallbackError as error:
-            fault = next(iter(getattr(error, "faults", ())), error.message)
-            self._config_problem = f"the configuration does not load any more: {fault}"
+            self._config_problem = error.message
 
     def _log_problem(self) -> str:
         path, level = self.session.paths.log, self._config.log.level
@@ -352,7 +354,7 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
 def headline(facts: Facts, picture: Picture) -> Iterator[Styled]:
     """Whether a server is up, what it did in the window, and what could not be read."""
     if not facts.servers:
-        down = f"✗ down: no ccfallback answers at {configured_url(facts.config)}"
+        down = describe_absence(facts.config)
         yield Styled(f"ccfallback {__version__}  {down}", "red")
         yield Styled("`ccfallback serve` starts it", "dim")
     for server in facts.servers:

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from ccfallback.addresses import is_host
 from ccfallback.printable import printable
 from ccfallback.redact import Secret
 
@@ -100,6 +101,13 @@ def text(value: Any) -> str:
     """Any text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise Expected("a text that is not empty")
+    return value
+
+
+def host(value: Any) -> str:
+    """A host name or an IP address."""
+    if not isinstance(value, str) or not is_host(value):
+        raise Expected("a host name or an IP address")
     return value
 
 

@@ -40,7 +40,7 @@ _WAIT: Final = checks.seconds(0.05, _DAY)
 class Server:
     """`[server]`: the address of the proxy, and the requests that it accepts."""
 
-    host: str = option(checks.text, "127.0.0.1", "the address to listen on")
+    host: str = option(checks.host, "127.0.0.1", "the address to listen on")
     port: int = option(checks.integer(0, 65535), 8787, "the port to listen on; 0 takes a free one")
     max_body_bytes: int = option(
         checks.integer(1024, 1 << 31), 32 * 1024 * 1024, "the longest body, after decoding"

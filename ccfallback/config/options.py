@@ -210,6 +210,7 @@ class Reader:
         self.faults = faults
         self._place = place
         self._read: list[str] = []
+        self._missing: list[str] = []
         if isinstance(table, Mapping):
             self.table: Mapping[str, Any] = table
         else:
@@ -248,6 +249,7 @@ class Reader:
             if isinstance(member, Option):
                 if member.required and not primary and member.key not in self.table:
                     self.fault(member.key, "nothing", member.required)
+                    self._missing.append(member.key)
                 values[member.field] = self.get(member.key, member.check, default)
             elif member.key:
                 values[member.field] = self.section(member.key, default)
@@ -273,5 +275,7 @@ class Reader:
         """Refuse every key that has not been read."""
         for key in self.table:
             if key not in self._read:
+                # A required key that is missing is meant before any other.
+                meant = did_you_mean(key, self._missing) or did_you_mean(key, self._read)
                 known = f"expected one of {', '.join(sorted(self._read))}"
-                self._add(key, f"unknown key; {did_you_mean(key, self._read) or known}")
+                self._add(key, f"unknown key; {meant or known}")

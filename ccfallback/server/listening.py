@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ccfallback.addresses import is_loopback
+from ccfallback.addresses import is_host, is_loopback
 from ccfallback.errors import PortTaken, ServeError
 
 BACKLOG: Final = 2048
@@ -33,6 +33,8 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
     is configured. The address decides, because a name may lead anywhere.
     """
     try:
+        if not is_host(host):
+            raise UnicodeError
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise ServeError(

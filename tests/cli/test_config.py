@@ -205,7 +205,7 @@ def test_without_a_version_that_loads_rollback_says_so(
 
 @pytest.mark.parametrize(
     ("host", "said"),
-    [("0.0.0.0", "no access token"), ("not a host", "not an address of this machine")],
+    [("0.0.0.0", "no access token"), ("not a host", "expected a host name or an IP address")],
 )
 def test_validate_says_what_serve_will_say(
     ccf: Run, configure: Configure, host: str, said: str
@@ -217,13 +217,76 @@ def test_validate_says_what_serve_will_say(
         assert said in ran.err
 
 
-def test_a_named_file_that_does_not_exist_is_told_of_once(ccf: Run, tmp_path: Path) -> None:
+READING = [
+    *(("providers", command) for command in ("list", "test")),
+    ("providers", "show", "anthropic-primary"),
+    ("providers", "forget", "anthropic-primary"),
+    *(("config", command) for command in ("show", "validate", "export", "history")),
+    ("config", "get", "server.port"),
+    *(("breaker", command) for command in ("status",)),
+    ("breaker", "reset", "--all"),
+    ("breaker", "trip", "anthropic-primary", "--for", "1m"),
+    ("tokens", "list"),
+    ("logs", "tail"),
+    *((command,) for command in ("status", "top", "env", "stats", "explain", "drill")),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_what_reads_needs_the_file_that_is_named(
+    ccf: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     named = tmp_path / "typo.toml"
-    for command in (
-        ("providers", "list"),
+    ran = ccf("--config", str(named), *command)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"ccfallback: {named} does not exist; check the path after --config")
+    assert not named.exists()
+    error = ccf("--config", str(named), *command, "--json").json["error"]
+    assert error["message"] == f"{named} does not exist"
+
+
+def test_no_file_needs_to_exist_where_none_is_named(ccf: Run) -> None:
+    for command in (("providers", "list"), ("config", "show"), ("breaker", "status")):
+        assert ccf(*command).code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ("providers", "add", "a", "--base-url", "http://a.test"),
-    ):
-        ran = ccf("--config", str(named), *command)
-        assert ran.code == 0
-        assert ran.err.count(f"{named} does not exist: the defaults apply") == 1
-    assert "does not exist" not in ccf("--config", str(named), "providers", "list").err
+        ("providers", "set", "anthropic-primary", "--retry", "1"),
+        ("providers", "disable", "anthropic-primary"),
+        ("config", "set", "log.level", "warn"),
+        ("config", "import", "{other}"),
+        ("tokens", "add"),
+    ],
+    ids=" ".join,
+)
+def test_what_writes_creates_the_file_that_is_named(
+    ccf: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    named, other = tmp_path / "new.toml", tmp_path / "other.toml"
+    other.write_text('[log]\nlevel = "warn"\n')
+    ran = ccf("--config", str(named), *(word.format(other=other) for word in command))
+    assert (ran.code, named.exists()) == (0, True)
+    assert "does not exist" not in ran.err
+
+
+def test_serve_goes_on_without_the_file_that_is_named(ccf_process: Run, tmp_path: Path) -> None:
+    named = tmp_path / "typo.toml"
+    ran = ccf_process("--config", str(named), "serve", "--host", "192.0.2.1", "--port", "0")
+    # It stops at the address, which is after the configuration.
+    assert f"{named} does not exist: the defaults apply" in ran.err
+
+
+@pytest.mark.parametrize("host", ["not a host", "http://127.0.0.1", "a..b", "::zz", ""])
+def test_a_host_has_the_form_of_one(ccf: Run, host: str) -> None:
+    assert ccf("config", "set", "server.host", host).code == 1
+    ran = ccf("serve", "--host", host)
+    assert ran.code == 1
+    assert "is not an address of this machine" in ran.err
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "[::1]", "127.0.0.1", "my-box.local."])
+def test_a_host_is_a_name_or_an_address(ccf: Run, host: str) -> None:
+    assert ccf("config", "set", "server.host", host).code == 0

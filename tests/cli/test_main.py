@@ -37,12 +37,12 @@ def test_wrong_usage_is_2(ccf: Run) -> None:
 def test_a_fault_of_the_config_is_one_line_with_file_line_key_and_expectation(
     ccf: Run, configure: Callable[[str], None], paths: Paths
 ) -> None:
-    configure('[[providers]]\nname = "a"\nbase_url = "https://a.test"\nurl = "x"\n')
+    configure('[[providers]]\nname = "a"\nbase_url = "https://a.test"\n\nauth_headr = "x"\n')
     ran = ccf("providers", "list")
     assert (ran.code, ran.out) == (1, "")
-    fault = "providers.a.url: unknown key; did you mean base_url?"
+    fault = "providers.a.auth_headr: unknown key; did you mean auth_header?"
     fix = "fix it with `ccfallback config edit`"
-    assert ran.err == f"ccfallback: {paths.config}:4: {fault}; {fix}\n"
+    assert ran.err == f"ccfallback: {paths.config}:5: {fault}; {fix}\n"
 
 
 def test_each_of_several_faults_has_a_line(
@@ -76,10 +76,10 @@ def test_an_unexpected_error_is_one_line_unless_debugging(
 ) -> None:
     from ccfallback.cli.session import Session
 
-    def broken(self: Session) -> None:
+    def broken(self: Session, **_: object) -> None:
         raise KeyError("sk-abcdefghijklmnop")
 
-    monkeypatch.setattr(Session, "config", broken)
+    monkeypatch.setattr(Session, "config_in_use", broken)
     ran = ccf("providers", "list")
     assert ran.code == 1
     assert ran.err.count("\n") == 1
@@ -94,10 +94,10 @@ def test_an_unexpected_error_is_one_line_unless_debugging(
 def test_an_interrupt_is_130(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from ccfallback.cli.session import Session
 
-    def interrupted(self: Session) -> None:
+    def interrupted(self: Session, **_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "config", interrupted)
+    monkeypatch.setattr(Session, "config_in_use", interrupted)
     assert ccf("providers", "list").code == 130
 
 

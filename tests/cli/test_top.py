@@ -377,7 +377,7 @@ if sys.platform != "win32":
             tty.resize(60, 20)
             tty.wait_for(lambda shown: "anthropic-primary" in shown)
             paths.config.write_text("[primary]\nbase_url = 5\n")
-            tty.wait_for(lambda shown: "does not load any more" in shown)
+            tty.wait_for(lambda shown: "the configuration is broken" in shown)
             assert process.poll() is None
             tty.press("q")
             assert process.wait(PATIENCE) == 0

@@ -257,6 +257,8 @@ def test_one_source_for_a_key() -> None:
         ({"server": {"prot": 1}}, "server.prot: unknown key; did you mean port?"),
         ({"primary": {"timeouts": {"conect": 1}}},
          "primary.timeouts.conect: unknown key; did you mean connect?"),
+        ({"providers": [{"name": "b", "url": "http://b.test"}]},
+         "providers.b.url: unknown key; did you mean base_url?"),
         (with_provider(apikey="x"), "providers.b.apikey: unknown key; did you mean api_key?"),
         (with_provider(models={}),
          "providers.b.models: unknown key; expected one of"),
@@ -266,7 +268,7 @@ def test_one_source_for_a_key() -> None:
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_refused_with_the_nearest(table: dict[str, Any], fault: str) -> None:
-    (found,) = faults(table)
+    *_, found = faults(table)
     assert found.startswith(fault)
 
 

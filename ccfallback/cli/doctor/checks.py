@@ -77,10 +77,11 @@ def config(context: DoctorContext) -> Iterator[Finding]:
     if fault is None:
         if file.stamp() is not None:
             yield good("config", f"{file.path} loads")
-        elif "--config" in context.session.console.files or context.session.environ.get(VARIABLE):
+        elif context.session.is_config_missing or context.session.environ.get(VARIABLE):
             message = f"{file.path} does not exist although it was named; the defaults apply"
             remedy = f"check --config and {VARIABLE}; the first change creates the file"
-            yield warning("config", message, remedy)
+            serious = context.session.is_config_missing
+            yield problem("config", message, remedy, serious=serious)
         else:
             yield good("config", f"{file.path} does not exist; the defaults apply")
         return

@@ -126,9 +126,7 @@ class DoctorContext:
         """The URL of a server with this configuration; `None` if it has no fixed port."""
         from ccfallback.cli.running_server import configured_url
 
-        if self.config is None or not self.config.server.port:
-            return None
-        return configured_url(self.config)
+        return None if self.config is None else configured_url(self.config)
 
     @cached_property
     def health(self) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def add(
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
     # Before the prompt for a key: the user should not type one in vain.
-    if session.config().provider(name) is not None:
+    if session.config(may_be_missing=True).provider(name) is not None:
         raise ConfigError(
             f"there is already a provider named {name}",
             f"change it with `ccfallback providers set {name}`, or choose another name",
@@ -90,7 +90,7 @@ def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) ->
 
     refuse_several_keys(given)
     session = session_of(ctx)
-    before = session.config()
+    before = session.config(may_be_missing=True)
     require([name], [provider.name for provider in before.chain])
     changes = changes_from(given, removing=True)
     if given["api_key_stdin"]:
@@ -122,7 +122,7 @@ def move(
     from ccfallback.config.edit import move_provider
 
     session = session_of(ctx)
-    before = session.config()
+    before = session.config(may_be_missing=True)
     require([name], [provider.name for provider in before.chain])
     session.edit(lambda document: move_provider(document, name, to))
     after = session.config()
@@ -210,7 +210,7 @@ def disable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
 def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
     from ccfallback.config.edit import ProviderChanges, change_provider
 
-    before = session.config()
+    before = session.config(may_be_missing=True)
     names = list(dict.fromkeys(names))
     require(names, [provider.name for provider in before.chain])
     changed = [

@@ -18,7 +18,7 @@ from ccfallback.config.quirks import Quirks
 def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use()
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
     def table() -> Table:
@@ -47,7 +47,7 @@ def show_one(
     from ccfallback.policy.learned import find_valid
 
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use()
     require([name], [provider.name for provider in config.chain])
     provider = next(provider for provider in config.chain if provider.name == name)
     now = session.now()

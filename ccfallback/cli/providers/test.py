@@ -34,7 +34,7 @@ def run(
     A failure comes with what to do about it. Exits with 1 if any provider failed.
     """
     session = session_of(ctx)
-    config = session.config()
+    config = session.say_config_in_use()
     require(names or (), [provider.name for provider in config.chain])
     # A disabled provider is only tested by name.
     chosen = [
@@ -95,7 +95,8 @@ def _listener(session: Session, config: "Config") -> Any:
     from ccfallback.addresses import address
     from ccfallback.cli.running_server import configured_url, find_server_url
 
-    return address(find_server_url(session.paths, config) or configured_url(config))
+    url = find_server_url(session.paths, config) or configured_url(config)
+    return None if url is None else address(url)
 
 
 def _facts(result: "Probe") -> dict[str, Any]:
