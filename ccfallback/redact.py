@@ -110,6 +110,11 @@ def mask(value: str) -> str:
     return f"{value[:5]}…{value[-4:]}"
 
 
+def mask_each(values: Iterable[str]) -> list[str]:
+    """Every value masked."""
+    return [mask(value) for value in values]
+
+
 def is_secret_header(name: str) -> bool:
     """Whether the value of a header of that name may be a credential."""
     return _SECRET_HEADER.search(name) is not None

@@ -3,6 +3,7 @@
 `breaker status`, `providers show`, `status` and `top` print a provider's health in the same form.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,13 +23,15 @@ from ccfallback.policy.breaker import (
     BreakerState,
     Limits,
     Phase,
-    as_last_seen,
+    as_available,
+    as_seen,
     is_clean,
     open_by_hand,
     phase,
     valid_states,
     with_fingerprints,
 )
+from ccfallback.policy.key_hashes import hash_keys
 
 app = make_app(
     name="breaker",
@@ -49,11 +52,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
         for provider in config.chain
         if not names or provider.name in names
     ]
-    value = {
-        "providers": [
-            health_json(each.name, state, now, disabled=each.disabled) for each, state in shown
-        ]
-    }
+    value = {"providers": [health_json(each, state, now) for each, state in shown]}
     session.console.emit(value, lambda: health_table(shown, now))
 
 
@@ -175,27 +174,42 @@ def _is_clear(state: BreakerState) -> bool:
 # -- Health, as all commands show it
 
 
-def health_json(
-    name: str, state: BreakerState, now: float, *, disabled: bool = False
-) -> dict[str, Any]:
-    """The health of a provider, of its models and of the credentials that it refused.
+def state_of_next(provider: Provider, state: BreakerState, now: float) -> BreakerState:
+    """The state of a provider as the next request meets it, with whichever of its keys."""
+    return as_available(state, hash_keys(provider.key, os.environ), now)
 
-    It is that of the credential that was used last; with one login, of that one.
+
+def health_json(provider: Provider, state: BreakerState, now: float) -> dict[str, Any]:
+    """The health of a provider, of its models and keys, and of the credentials that it refused.
+
+    It is that of the first of its keys that is available, or else of the credential that was used
+    last; with one login, of that one.
     """
-    seen = as_last_seen(state)
+    seen = state_of_next(provider, state, now)
     facts = _state_json(seen, now)
     found = {
-        "name": name,
+        "name": provider.name,
         **facts,
-        "available": facts["available"] and not disabled,
+        "available": facts["available"] and not provider.disabled,
         "models": _models_json(seen, now),
     }
+    if keys := states_of_keys(provider, state):
+        found["keys"] = [
+            {"key": number, **_state_json(own, now), "models": _models_json(own, now)}
+            for number, own in enumerate(keys, 1)
+        ]
     if state.credentials:
         found["credentials"] = {
             credential: {**_state_json(own, now), "models": _models_json(own, now)}
             for credential, own in state.credentials.items()
         }
     return found
+
+
+def states_of_keys(provider: Provider, state: BreakerState) -> list[BreakerState]:
+    """The state of each of several keys, in their order; none for an only key."""
+    hashes = hash_keys(provider.key, os.environ)
+    return [as_seen(state, credential) for credential in hashes]
 
 
 def _models_json(state: BreakerState, now: float) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def format_standing(provider: Provider, state: BreakerState, now: float) -> Cell
     """Whether requests may go to a provider, in a few words."""
     if provider.disabled:
         return Styled("disabled", "dim")
-    return format_condition(as_last_seen(state), now)
+    return format_condition(state_of_next(provider, state, now), now)
 
 
 def format_condition(state: BreakerState, now: float) -> Cell:
@@ -238,14 +252,16 @@ def format_condition(state: BreakerState, now: float) -> Cell:
 
 
 def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> Table:
-    """Providers, each with the models that have failed there, and with the logins it refused."""
+    """Providers, each with its keys, the models that have failed and the logins it refused."""
     rows: list[Sequence[Cell]] = []
     for provider, state in shown:
-        seen = as_last_seen(state)
+        seen = state_of_next(provider, state, now)
         standing = format_standing(provider, state, now)
         rows.append((provider.name, standing, *_history(seen, now)))
         parts = list(seen.models.items())
-        if len(state.credentials) > 1 or any(
+        if keys := states_of_keys(provider, state):
+            parts += [(f"key {number}", own) for number, own in enumerate(keys, 1)]
+        elif len(state.credentials) > 1 or any(
             own.cooldown_until != seen.cooldown_until for own in state.credentials.values()
         ):
             # With one login, the provider's own row says it all.

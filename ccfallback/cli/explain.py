@@ -57,6 +57,7 @@ QUIET: Final = (Standing.NOT_NEEDED, Standing.EXCLUDED, Standing.NOT_TRIED)
 REASONS: Final[Mapping[str, str]] = {
     "first": "tried first",
     "failover": "tried next",
+    "next-key": "tried with the next key",
     "retry": "tried once more",
     "rectified": "tried again, repaired",
     "busy-probe": "tried while another request probes it: no other was left",
@@ -75,6 +76,7 @@ TIMEOUTS: Final[Mapping[str, str]] = {
 EXCLUDED: Final[Mapping[str, str]] = {
     "disabled": "disabled in the configuration",
     "header": "excluded by a header of the request",
+    "too-long": "skipped: the request does not fit its context window",
 }
 
 
@@ -157,7 +159,7 @@ class _Story:
         self._paint = paint
         self._timezone = timezone
         self._wrap_at = None if width is None else min(width, WIDEST_TEXT)
-        self._name = max([len(each.provider) for each in it.candidates], default=0)
+        self._name = max([len(each.label) for each in it.candidates], default=0)
         self._standing = max(
             [
                 len(_describe(each))
@@ -195,7 +197,7 @@ class _Story:
         sign, style = LOOKS[candidate.standing]
         quiet = candidate.standing in QUIET
         place = "  " if candidate.standing is Standing.EXCLUDED else f"{number:<2}"
-        name = f"{candidate.provider:<{self._name}}"
+        name = f"{candidate.label:<{self._name}}"
         standing = f"{_describe(candidate):<{self._standing}}"
         paint = self._paint
         head = (

@@ -196,7 +196,8 @@ def _service(session: Session, config: "Config") -> "Service":
 
 def _warnings(session: Session, config: "Config") -> Iterator[str]:
     """What works in this shell and will not work in a service."""
-    variables = {each.key.env: each.name for each in config.active if each.key.env is not None}
+    accounts = [account for each in config.active for account in each.accounts]
+    variables = {each.key.env: each.name for each in accounts if isinstance(each.key.env, str)}
     if variables:
         names = join_names(list(variables))
         users = list(dict.fromkeys(variables.values()))

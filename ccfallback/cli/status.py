@@ -36,9 +36,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
         **servers_json(servers),
-        "providers": [
-            health_json(each.name, state, now, disabled=each.disabled) for each, state in shown
-        ],
+        "providers": [health_json(each, state, now) for each, state in shown],
         "requests": [request_json(record) for record in requests],
         "troubles": [problem] if problem else [],
     }

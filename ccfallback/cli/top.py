@@ -14,7 +14,7 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import keys
-from ccfallback.cli.breaker import health_json
+from ccfallback.cli.breaker import health_json, state_of_next
 from ccfallback.cli.console import Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
@@ -44,7 +44,7 @@ from ccfallback.events.aggregate import ProviderTotals
 from ccfallback.events.distributions import QuantileSketch
 from ccfallback.events.live import LiveStats, Picture, Request
 from ccfallback.events.records import decode
-from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, as_last_seen, phase, valid_states
+from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, phase, valid_states
 from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
     for place in places(facts):
         provider, totals = place.provider, _totals(picture, place.provider.name)
         state = facts.states.get(provider.name, CLOSED)
-        health = health_json(provider.name, state, facts.now, disabled=provider.disabled)
+        health = health_json(provider, state, facts.now)
         providers.append(
             {
                 **health,
@@ -289,7 +289,7 @@ def places(facts: Facts) -> list[Place]:
     found: list[Place] = []
     serving = not facts.servers
     for number, provider in enumerate(facts.config.chain, 1):
-        state = as_last_seen(facts.states.get(provider.name, CLOSED))
+        state = state_of_next(provider, facts.states.get(provider.name, CLOSED), facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
         if word == "closed" and not serving:
             word, serving = "serving", True

@@ -261,6 +261,32 @@ def http_url(value: Any) -> str:
     return url
 
 
+MOST_KEYS: Final = 32
+"""Keys of one provider; the breaker keeps a state for each."""
+
+
+def secrets(value: Any) -> tuple[Secret, ...]:
+    """A list of different keys."""
+    return tuple(map(Secret, _different(value, key_text, "a list of keys")))
+
+
+def variable_names(value: Any) -> str | tuple[str, ...]:
+    """The name of an environment variable, or a list of different names."""
+    if isinstance(value, list):
+        return _different(value, variable_name, "a list of names of environment variables")
+    return variable_name(value)
+
+
+def _different(value: Any, check: Check[str], wanted: str) -> tuple[str, ...]:
+    """A list whose items pass a check, and differ. The error never shows them."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_KEYS:
+        raise Expected(f"{wanted}, 1 to {MOST_KEYS}", hide=True)
+    found = tuple(check(item) for item in value)
+    if len(set(found)) < len(found):
+        raise Expected(f"{wanted} without one twice", hide=True)
+    return found
+
+
 def proxy_url(value: Any) -> str:
     """The URL of an HTTP or SOCKS proxy; `socks://` means `socks5://`."""
     wanted = "an http://, https://, socks5:// or socks5h:// URL"

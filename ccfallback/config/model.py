@@ -5,7 +5,7 @@ that follow from the configuration alone are properties here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from ccfallback.config.platforms import (
     region_of_host,
 )
 from ccfallback.config.quirks import Quirks
-from ccfallback.redact import Secret, mask, mask_arguments, mask_headers, mask_url
+from ccfallback.redact import Secret, mask, mask_arguments, mask_each, mask_headers, mask_url
 
 PRIMARY_NAME: Final = "anthropic-primary"
 PRIMARY_URL: Final = "https://api.anthropic.com"
@@ -100,22 +100,31 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
-    """Where the key of a provider comes from; at most one of the three is set."""
+    """Where the keys of a provider come from; at most one of the options is set."""
 
     literal: Secret | None = option(
         checks.secret,
         None,
-        "The key itself; `ps` and the shell history show it.",
+        "The key itself; `ps` and the shell history show it. Repeatable: several keys.",
         key="api_key",
         flag="--api-key KEY",
+        repeats_as="api_keys",
         mask=mask,
     )
-    env: str | None = option(
-        checks.variable_name,
+    literals: tuple[Secret, ...] | None = option(
+        checks.secrets,
         None,
-        "The environment variable that holds the key.",
+        "Several keys: each has its own cooldowns, and the first that is available is used.",
+        key="api_keys",
+        mask=mask_each,
+    )
+    env: str | tuple[str, ...] | None = option(
+        checks.variable_names,
+        None,
+        "The environment variable that holds the key. Repeatable: several keys.",
         key="api_key_env",
         flag="--api-key-env VAR",
+        repeats_as="api_key_env",
     )
     command: tuple[str, ...] | None = option(
         checks.command,
@@ -125,8 +134,29 @@ class KeySource:
         mask=mask_arguments,
     )
 
+    number: int = 0
+    """The place of this key among several keys of a provider, from 1; 0 for an only key."""
+    whole: "KeySource | None" = None
+    """All keys of the provider, if this is one of several."""
+
     def __bool__(self) -> bool:
-        return self.literal is not None or self.env is not None or self.command is not None
+        given = (self.literal, self.literals, self.env, self.command)
+        return any(each is not None for each in given)
+
+    @property
+    def each(self) -> tuple["KeySource", ...]:
+        """Each key by itself, in the order in which they are tried; none without a key."""
+        if self.literals is not None:
+            found = [KeySource(literal=key) for key in self.literals]
+        elif isinstance(self.env, tuple):
+            found = [KeySource(env=name) for name in self.env]
+        else:
+            return (self,) if self else ()
+        numbers = range(1, len(found) + 1) if len(found) > 1 else (0,)
+        return tuple(
+            replace(key, number=number, whole=self)
+            for number, key in zip(numbers, found, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +283,22 @@ class Provider:
         """Whether it has a credential of its own; if not, the primary gets the client's."""
         return bool(self.key) or self.auth != "key"
 
+    @property
+    def accounts(self) -> tuple["Provider", ...]:
+        """This provider with each of its keys, in the order in which they are tried."""
+        keys = self.key.each
+        if keys in ((), (self.key,)):
+            return (self,)
+        return tuple(replace(self, key=key) for key in keys)
+
+    @property
+    def label(self) -> str:
+        """Its name, with the number of the key if that is one of several: `spare key 2`.
+
+        The name itself contains no space.
+        """
+        return label(self.name, self.key.number)
+
     def model_for(self, model: str) -> str:
         """The provider's own name of a model that the client asks for.
 
@@ -368,6 +414,11 @@ class Config:
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, the primary included."""
         return next((provider for provider in self.chain if provider.name == name), None)
+
+
+def label(name: str, key: int) -> str:
+    """The name of a provider, with the number of the key if that is one of several."""
+    return f"{name} key {key}" if key else name
 
 
 def mapped_model(model: str, mapping: Mapping[str, str]) -> str:

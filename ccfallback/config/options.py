@@ -35,6 +35,8 @@ class Option:
     flag: str
     """The flag of `providers add|set`; empty for an option that only the file sets."""
     metavar: str
+    repeats_as: str
+    """The key for the values of a flag that is given several times; empty if it may not be."""
     separators: str
     """The characters that may separate a name from its value in the flag's `NAME=VALUE`."""
     mask: Callable[[Any], Any] | None
@@ -80,6 +82,7 @@ def option(
     key: str = "",
     required: str = "",
     flag: str = "",
+    repeats_as: str = "",
     separators: str = "",
     mask: Callable[[Any], Any] | None = None,
     fallback_only: bool = False,
@@ -97,6 +100,7 @@ def option(
         required=required,
         flag=flag,
         metavar=metavar,
+        repeats_as=repeats_as,
         separators=separators,
         mask=mask,
         fallback_only=fallback_only,
@@ -169,7 +173,7 @@ def to_plain(value: Any) -> Any:
         case Secret():
             return value.reveal()
         case tuple():
-            return list(value)
+            return [to_plain(item) for item in value]
         case Mapping():
             return dict(value)
         case _:

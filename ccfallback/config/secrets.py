@@ -30,14 +30,17 @@ class KeyUnavailable(Exception):
 def resolve(
     source: KeySource, environ: Mapping[str, str] = os.environ, timeout: float = 10.0
 ) -> Secret | None:
-    """The key; `None` if the configuration names no source. Raises `KeyUnavailable`."""
+    """The key, the first of several; `None` if the configuration names no source.
+
+    Raises `KeyUnavailable`.
+    """
     if source.literal is not None:
         return source.literal
-    if source.env is not None:
+    if isinstance(source.env, str):
         return _from_variable(source.env, environ)
     if source.command is not None:
         return _from_program(source.command, environ, timeout)
-    return None
+    return resolve(source.each[0], environ, timeout) if source else None
 
 
 def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:

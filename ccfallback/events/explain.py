@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from ccfallback.config.model import PRIMARY_NAME
+from msgspec import UnsetType
+
+from ccfallback.config.model import PRIMARY_NAME, label
 from ccfallback.events.records import (
     AttemptEnd,
     AttemptFailure,
@@ -144,11 +146,13 @@ class Candidate:
 
     provider: str
     standing: Standing
+    key: int = 0
+    """The number of the key, if the provider has several."""
     host: str = ""
     model: str = ""
     """The model by the provider's own name."""
     why: str = ""
-    """Why it was excluded: `disabled` or `header`."""
+    """Why it was excluded: `disabled`, `header` or `too-long`."""
     held: Cooldown | None = None
     """The cooldown for which it was skipped."""
     set: Cooldown | None = None
@@ -156,6 +160,11 @@ class Candidate:
     recovered: bool = False
     """Whether this request ended its cooldown."""
     attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The provider's name, and the number of the key."""
+        return label(self.provider, self.key)
 
     def attempt(self, number: int | None) -> Attempt:
         """The attempt of that number, or else the latest; made if there is none."""
@@ -191,14 +200,18 @@ class Explanation:
     unknown: list[str] = field(default_factory=list)
     """What the log can't tell."""
 
-    def candidate(self, name: str) -> Candidate:
-        """The latest turn of a provider; a new one if it was only skipped so far."""
+    def candidate(self, name: str, key: int | UnsetType | None = None) -> Candidate:
+        """The latest turn of a provider; a new one if it was only skipped so far.
+
+        Without a number of a key it is the latest turn with any of its keys.
+        """
+        number = key or 0
         for each in reversed(self.candidates):
-            if each.provider == name:
+            if each.provider == name and (key is None or each.key == number):
                 if each.standing is Standing.SKIPPED:
                     break
                 return each
-        self.candidates.append(Candidate(name, Standing.IN_PROGRESS))
+        self.candidates.append(Candidate(name, Standing.IN_PROGRESS, number))
         return self.candidates[-1]
 
 
@@ -235,14 +248,15 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
                 last_failure=event.last_failure,
                 probe=event.probe,
             )
-            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, held=held))
+            skipped = Candidate(event.provider, Standing.SKIPPED, event.key or 0, held=held)
+            it.candidates.append(skipped)
         case ProviderAttempt():
-            candidate = it.candidate(event.provider)
+            candidate = it.candidate(event.provider, event.key)
             candidate.host, candidate.model = event.host, event.model
             attempt = Attempt(event.attempt or 0, event.reason, _milliseconds(record))
             candidate.attempts.append(attempt)
         case AttemptEnd():
-            _end_attempt(it.candidate(event.provider), event)
+            _end_attempt(it.candidate(event.provider, event.key), event)
         case RectifierAttempt():
             repair = Repair(event.rectifier, event.changed, event.error or "")
             repair.difference = difference(event)
@@ -252,7 +266,7 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
                 if attempt.repair is not None and attempt.repair.rectifier == event.rectifier:
                     attempt.repair.applied = True
         case CircuitBreakerCooldown():
-            it.candidate(event.provider).set = Cooldown(
+            it.candidate(event.provider, event.key).set = Cooldown(
                 event.cooldown_until,
                 event.seconds,
                 model=event.model or "",
@@ -261,7 +275,7 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
                 reset_hint=event.hint or "",
             )
         case CircuitBreakerReset():
-            it.candidate(event.provider).recovered = True
+            it.candidate(event.provider, event.key).recovered = True
         case RequestEnd():
             _end(it, event, record)
         case AuthFailure():

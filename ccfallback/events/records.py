@@ -217,6 +217,8 @@ class ProviderAttempt(Event):
     """A request is about to be sent to a provider."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     attempt: Count | None = None
     reason: str = ""
     """Why it is made: `first`, `failover`, `retry`, `rectified`, `safety-valve`, …"""
@@ -231,6 +233,8 @@ class AttemptEnd(Event):
     """An attempt ended, after so many milliseconds."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     attempt: Count | None = None
     """Missing where an answer broke off after the commit point."""
     status: Count | None = None
@@ -277,6 +281,8 @@ class CircuitBreakerSkip(Event):
     """A provider is skipped, because it cools down or another request probes it."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     cooldown_until: Count | None = None
     reason: str | None = None
     model: str | None = None
@@ -293,6 +299,8 @@ class CircuitBreakerCooldown(Event):
     """A provider starts to cool down."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     by: str | UnsetType = UNSET
     """`cli` where a person did it."""
     model: str | None = None
@@ -309,6 +317,8 @@ class CircuitBreakerReset(Event):
     """A cooldown is over: by a `success`, or by a person (`cli`)."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     by: str = ""
 
 
@@ -317,6 +327,8 @@ class SafetyValveTriggered(Event):
     """A provider is tried although it cools down, because no other is left."""
 
     provider: str = ""
+    key: Count | UnsetType = UNSET
+    """The number of the key, if the provider has several."""
     cooldown_until: Count | None = None
 
 

@@ -11,7 +11,7 @@ for the credential that was refused, which has such a pair of its own: another l
 affected. `as_seen` is how the provider looks to one credential.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
@@ -152,6 +152,19 @@ def as_last_seen(state: BreakerState) -> BreakerState:
     return as_seen(state, "" if other_answered else latest)
 
 
+def as_available(state: BreakerState, credentials: Iterable[str], now: float) -> BreakerState:
+    """The state as the next request meets it, with the hashes of a provider's several keys.
+
+    It is that of the first key that is available, or else of the one that is back first. Without
+    such keys, that of the credential that was used last.
+    """
+    seen = [as_seen(state, credential) for credential in credentials]
+    if not seen:
+        return as_last_seen(state)
+    ready = (each for each in seen if phase(each, now) is not Phase.OPEN)
+    return next(ready, None) or min(seen, key=lambda each: each.cooldown_until or 0.0)
+
+
 def _last_used(state: BreakerState) -> float:
     parts = (state, *state.models.values())
     return max(max(part.last_failure or 0.0, part.last_success or 0.0) for part in parts)
@@ -188,12 +201,14 @@ def count_failure(
     now: float,
     limits: Limits,
     credential: str = "",
+    has_others: bool = False,
 ) -> BreakerState:
     """The state after an attempt that began at `began` failed.
 
     Outcomes that are not the provider's fault change nothing. The cooldown is as long as all
     failures ask for that this credential has met, but it holds for the others only as far as
-    theirs do.
+    theirs do. With `has_others` the provider has other keys, so this one may cool down even if no
+    other provider is left to try.
     """
     blame = BLAME[outcome.fault]
     if blame is Blame.NONE:
@@ -203,8 +218,10 @@ def count_failure(
     shared_part = state.models.get(model, CLOSED) if of_model else state
     own_part = own.models.get(model, CLOSED) if of_model else own
     began_last = max(shared_part.cooldown_began or -1.0, own_part.cooldown_began or -1.0)
-    may_open = limits.cooldowns and began > began_last
+    is_new = began > began_last
+    may_open = limits.cooldowns and is_new
     if credential and outcome.fault in OF_ACCOUNT:
+        may_open = is_new and (limits.cooldowns or has_others)
         own_part = _add_failure(own_part, outcome, now)
     else:
         shared_part = _add_failure(shared_part, outcome, now)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ccfallback.config.model import Provider
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.assemble import to_events
 from ccfallback.messages.body import Body
@@ -36,8 +37,7 @@ HOURS: Final = 900.0
 class Failure:
     """One attempt that failed."""
 
-    provider: str
-    primary: bool
+    provider: Provider
     outcome: Outcome
 
 
@@ -69,8 +69,10 @@ def exhausted_response(
     request_id: str,
     now: float,
 ) -> ErrorResponse:
-    """All providers failed. `cooling` holds the cooling ones, and when each cooldown ends."""
-    too_long = next((f for f in failures if is_prompt_too_long(f.outcome) and not f.primary), None)
+    """All providers failed. `cooling` holds when each cooldown ends, by the provider's label."""
+    too_long = next(
+        (f for f in failures if is_prompt_too_long(f.outcome) and not f.provider.primary), None
+    )
     roomy_in = _back_soon(failures, cooling, now)
     if too_long is not None and roomy_in is None:
         return _response(
@@ -89,7 +91,8 @@ def exhausted_response(
         headers.append((b"x-should-retry", b"false"))
     attempts = [
         {
-            "provider": failure.provider,
+            "provider": failure.provider.name,
+            **({"key": failure.provider.key.number} if failure.provider.key.number else {}),
             "status": failure.outcome.status,
             "error": failure.outcome.reason,
         }
@@ -154,20 +157,21 @@ def _back_soon(
     That is any provider that has not refused the prompt as too long. To compact a conversation
     cannot be undone, so a failure that passes is waited out instead.
     """
-    last = {failure.provider: failure.outcome for failure in failures}
-    small = {failure.provider for failure in failures if is_prompt_too_long(failure.outcome)}
+    last = {failure.provider.label: failure.outcome for failure in failures}
+    small = {failure.provider.name for failure in failures if is_prompt_too_long(failure.outcome)}
     ends = {
         name: now + A_MOMENT
         for name, outcome in last.items()
         if outcome.fault in PASSING and (outcome.until or now) - now <= SOON
     } | {name: until for name, until in cooling.items() if until > now}
-    left = [until - now for name, until in ends.items() if name not in small]
+    # A label begins with the name: another key has no more room.
+    left = [until - now for label, until in ends.items() if label.partition(" ")[0] not in small]
     return min(left) if left and min(left) <= SOON else None
 
 
 def _is_hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:
     """Whether every failure needs a person or hours of waiting."""
-    tried = {failure.provider for failure in failures}
+    tried = {failure.provider.label for failure in failures}
     skipped = [until - now for name, until in cooling.items() if name not in tried]
     return (
         bool(failures)
@@ -184,7 +188,7 @@ def _takes_long(outcome: Outcome, now: float) -> bool:
 
 def _sentence(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> str:
     """How each provider failed, and when it is back: one line for a person."""
-    reasons: dict[str, str] = {failure.provider: failure.outcome.reason for failure in failures}
+    reasons = {failure.provider.label: failure.outcome.reason for failure in failures}
     for name in cooling:
         reasons.setdefault(name, "cooling down after earlier failures")
     parts = []

@@ -5,10 +5,11 @@ each attempt. It never awaits, and is given its clock; its driver does the work.
 it when the client disconnects, and `finally` releases what it has reserved.
 
 The primary is the first candidate and the safety valve is the last; every rule below is written
-once and holds for all of them.
+once and holds for all of them. A provider with several keys is a candidate with each of them: what
+concerns an account moves on to its next key, everything else to the next provider.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
@@ -17,7 +18,14 @@ from ccfallback.addresses import LOOPBACK, address
 from ccfallback.config.model import Failover, Provider
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.policy.outcome import OWN_NETWORK, RETRYABLE, Fault, Outcome, fault_of_status
+from ccfallback.policy.outcome import (
+    OF_ACCOUNT,
+    OWN_NETWORK,
+    RETRYABLE,
+    Fault,
+    Outcome,
+    fault_of_status,
+)
 
 NETWORK_PAUSE: Final = 0.5
 """Seconds between two rounds while this machine's network is down."""
@@ -34,6 +42,8 @@ class Reason(StrEnum):
     RETRY = "retry"
     RECTIFIED = "rectified"
     FAILOVER = "failover"
+    NEXT_KEY = "next-key"
+    """The provider has refused another key of it for this request."""
     BUSY_PROBE = "busy-probe"
     """Another request is probing the provider, but no other candidate is left."""
     SAFETY_VALVE = "safety-valve"
@@ -106,6 +116,21 @@ IsFinal = Callable[[Outcome, Provider], bool]
 """Whether the client gets this outcome."""
 
 
+@dataclass(slots=True)
+class Visit:
+    """How far one request has come at one provider, with whichever of its keys."""
+
+    draft: RequestDraft
+    """The draft with all repairs so far."""
+    used: frozenset[str] = frozenset()
+    """The rectifiers that were tried."""
+    refused: Outcome | None = None
+    """The first refusal of the request itself."""
+    retries: int = 0
+    is_over: bool = False
+    """Whether it has failed in a way that no other key changes."""
+
+
 def failover(
     draft: RequestDraft,
     providers: Iterable[Provider],
@@ -127,17 +152,26 @@ def failover(
     is_again = is_known_online = False
     while True:
         unreachable: list[tuple[Provider, Outcome]] = []
+        visits: dict[str, Visit] = {}
+        held: tuple[str, Outcome] | None = None
         tried = 0
         try:
-            for provider, reason in candidates(chain, health):
+            for provider, reason in candidates(chain, health, visits):
+                if held is not None and held[0] != provider.name:
+                    return held[1]
                 back = is_again and tried == 0
                 tried += 1
+                visit = visits.setdefault(provider.name, Visit(draft))
                 health.begin(provider)
                 outcome, final = None, False
                 try:
                     first = Reason.NETWORK_BACK if back else reason
-                    outcome = yield from try_provider(provider, draft, first, repair, backoff)
+                    outcome = yield from try_provider(provider, visit, first, repair, backoff)
                     final = is_final(outcome, provider)
+                    held = None
+                    if final and provider.key.number and outcome.fault in OF_ACCOUNT:
+                        # It is final only if the provider has no other key left.
+                        held, final = (provider.name, outcome), False
                 finally:
                     if outcome is not None and outcome.fault in OWN_NETWORK and not final:
                         unreachable.append((provider, outcome))
@@ -149,6 +183,8 @@ def failover(
                     is_known_online |= outcome is not None and shows_online(provider, outcome)
                 if final:
                     return outcome
+            if held is not None:
+                return held[1]
         finally:
             offline = is_offline(unreachable, is_known_online=is_known_online)
             for provider, outcome in unreachable:
@@ -160,53 +196,66 @@ def failover(
         is_again = True
 
 
-def candidates(providers: Iterable[Provider], health: Health) -> Iterator[tuple[Provider, Reason]]:
+def candidates(
+    providers: Iterable[Provider], health: Health, visits: Mapping[str, Visit]
+) -> Iterator[tuple[Provider, Reason]]:
     """The admitted providers in order, then the busy ones, then the one that cools down soonest.
 
-    This is lazy because `admission` may change before it is a provider's turn.
+    This is lazy because `admission` and `visits` may change before it is a provider's turn: a
+    provider that fails with one key, for another reason than the key, is skipped with the others.
     """
     reason = Reason.FIRST
     busy: list[Provider] = []
     cooling: list[Provider] = []
     for provider in providers:
+        if _is_over(provider, visits):
+            continue
         match health.admission(provider):
             case Admission.OPEN:
-                yield provider, reason
+                yield provider, Reason.NEXT_KEY if provider.name in visits else reason
                 reason = Reason.FAILOVER
             case Admission.BUSY:
                 busy.append(provider)
             case Admission.COOLING:
                 cooling.append(provider)
     for provider in busy:
-        yield provider, Reason.BUSY_PROBE
+        if not _is_over(provider, visits):
+            yield provider, Reason.BUSY_PROBE
+    cooling = [provider for provider in cooling if not _is_over(provider, visits)]
     if cooling:
         yield min(cooling, key=health.cooldown_until), Reason.SAFETY_VALVE
 
 
-def try_provider(
-    provider: Provider, draft: RequestDraft, reason: Reason, repair: Repair, backoff: Backoff
-) -> Generator[Step, Outcome | None, Outcome]:
-    """All attempts of one request at one provider, with repairs and retries.
+def _is_over(provider: Provider, visits: Mapping[str, Visit]) -> bool:
+    visit = visits.get(provider.name)
+    return visit is not None and visit.is_over
 
-    If a repaired request is refused as well, the outcome is the first refusal.
+
+def try_provider(
+    provider: Provider, visit: Visit, reason: Reason, repair: Repair, backoff: Backoff
+) -> Generator[Step, Outcome | None, Outcome]:
+    """All attempts of one request at one provider with one key, with repairs and retries.
+
+    The visit goes on from what was done with the keys before. If a repaired request is refused as
+    well, the outcome is the first refusal.
     """
-    refused: Outcome | None = None
-    used: frozenset[str] = frozenset()
-    retries = 0
     while True:
-        outcome = yield Try(provider, draft, reason)
+        outcome = yield Try(provider, visit.draft, reason)
         assert outcome is not None, "the driver sends the outcome of each attempt"
+        visit.is_over = outcome.fault not in OF_ACCOUNT
         if outcome.fault is Fault.REQUEST:
-            refused = refused or outcome
-            repaired = repair(provider, draft, outcome, used)
+            visit.refused = visit.refused or outcome
+            repaired = repair(provider, visit.draft, outcome, visit.used)
             if repaired is None:
-                return refused
-            name, draft = repaired
-            used |= {name}
+                return visit.refused
+            name, visit.draft = repaired
+            visit.used |= {name}
             reason = Reason.RECTIFIED
-        elif outcome.fault in RETRYABLE and outcome.until is None and retries < provider.retry:
-            retries += 1
-            yield Wait(backoff(retries))
+        elif (
+            outcome.fault in RETRYABLE and outcome.until is None and visit.retries < provider.retry
+        ):
+            visit.retries += 1
+            yield Wait(backoff(visit.retries))
             reason = Reason.RETRY
         else:
             return outcome

@@ -38,7 +38,8 @@ def fingerprint(provider: Provider, model: str | None = None) -> str:
     """The hash of a provider's base URL, format and source of its credential; with the name that
     the client gives to a model, also of the provider's own name for that model.
 
-    It reveals none of these. Retries, timeouts and other settings do not change it.
+    It reveals none of these. Retries, timeouts and other settings do not change it. It is the same
+    with each of several keys: what they share, such as a learned rejection, is about all of them.
     """
     mapped = None if model is None else provider.model_for(model)
     # Only where it differs from the default, so that older fingerprints stay valid.
@@ -47,7 +48,7 @@ def fingerprint(provider: Provider, model: str | None = None) -> str:
         provider.base_url,
         provider.format,
         provider.auth_header.lower(),
-        provider.key,
+        provider.key.whole or provider.key,
         mapped,
         account,
     )
@@ -64,7 +65,8 @@ def _fingerprint(
 ) -> str:
     literal = None if key.literal is None else key.literal.reveal()
     parts = (base_url.rstrip("/"), format_name, auth_header, literal, key.env, key.command, model)
-    text = repr((*parts, *account)).encode("utf-8", "surrogatepass")
+    literals = () if key.literals is None else tuple(each.reveal() for each in key.literals)
+    text = repr((*parts, *account, *literals)).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=8).hexdigest()
 
 

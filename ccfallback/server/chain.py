@@ -16,6 +16,7 @@ class Chain:
     """The candidate providers for a request, before breaker state is considered."""
 
     providers: tuple[Provider, ...]
+    """A provider with several keys is there with each of them."""
     names: list[str]
     excluded: dict[str, str]
     """Why each other provider of the configuration is not in the chain: a word for the log."""
@@ -33,7 +34,8 @@ class Chain:
             if provider not in providers
         }
         names = [provider.name for provider in providers]
-        return cls(providers, names, excluded, Limits.from_config(config))
+        accounts = tuple(account for provider in providers for account in provider.accounts)
+        return cls(accounts, names, excluded, Limits.from_config(config))
 
 
 class Chains:

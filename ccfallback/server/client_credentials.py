@@ -2,12 +2,13 @@
 
 import os
 from collections import OrderedDict
-from functools import lru_cache
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from time import monotonic
 from typing import Final
 
 from ccfallback.config.model import Provider
+from ccfallback.policy.breaker import BreakerState, Phase, as_available, as_seen, phase
+from ccfallback.policy.key_hashes import hash_key, hash_keys, hash_text
 from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
 
 LOGIN_TOKEN: Final = b"sk-ant-oat"
@@ -52,17 +53,31 @@ def hash_credential(
 ) -> str:
     """The hash of the credential that a client's request shows to a provider.
 
-    It is empty where a change of the credential changes the configuration, or where only a
-    command knows it: then everything concerns the provider itself.
+    It is empty where a change of the only key changes the configuration, or where only a command
+    knows it: then everything concerns the provider itself.
     """
-    if provider.key.env is not None:
-        return _hash(os.environ.get(provider.key.env, "").encode("utf-8", "surrogateescape"))
+    if provider.key.number or provider.key.env is not None:
+        return hash_key(provider.key, os.environ)
     if provider.has_credential or not provider.primary:
         return ""
     shown = (bare_credential(value) for name, value in client if name in CREDENTIALS)
-    return _hash(b"\n".join(value for value in shown if value not in tokens))
+    return hash_text(b"\n".join(each for each in shown if each not in tokens))
 
 
-@lru_cache(256)
-def _hash(credential: bytes) -> str:
-    return blake2b(credential, digest_size=8, person=b"ccfallback").hexdigest()
+def usable_account(provider: Provider, state: BreakerState, now: float) -> Provider:
+    """The provider with the first of its keys that is not cooling down, else with the first."""
+    accounts = provider.accounts
+    if len(accounts) == 1:
+        return accounts[0]
+    hashes = hash_keys(provider.key, os.environ)
+    ready = (
+        account
+        for account, credential in zip(accounts, hashes, strict=True)
+        if phase(as_seen(state, credential), now) is not Phase.OPEN
+    )
+    return next(ready, accounts[0])
+
+
+def provider_state(provider: Provider, state: BreakerState, now: float) -> BreakerState:
+    """The state of a provider as the next request meets it, with whichever of its keys."""
+    return as_available(state, hash_keys(provider.key, os.environ), now)

@@ -12,6 +12,8 @@ from random import random
 from time import monotonic
 from typing import Any, Final, assert_never
 
+from msgspec import UNSET
+
 from ccfallback.addresses import address, host_of, is_local
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
@@ -99,10 +101,7 @@ class FailoverDriver:
     @property
     def failures(self) -> list[Failure]:
         """The failed attempts, for the error that the client gets."""
-        return [
-            Failure(result.provider.name, result.provider.primary, result.outcome)
-            for result in self.results
-        ]
+        return [Failure(result.provider, result.outcome) for result in self.results]
 
     async def run(
         self, providers: Sequence[Provider], is_final: IsFinal, network_wait: float = 0.0
@@ -308,6 +307,7 @@ class FailoverDriver:
         self._log(
             events.ProviderTimeout(
                 provider=step.provider.name,
+                key=step.provider.key.number or UNSET,
                 attempt=len(self.results) + 1,
                 ms=round((monotonic() - began) * 1000, 1),
                 fault=str(outcome.fault),
@@ -315,7 +315,7 @@ class FailoverDriver:
                 timeout="non_streaming",
                 seconds=limit,
             ),
-            f"{step.provider.name} was too slow: the client has left",
+            f"{step.provider.label} was too slow: the client has left",
         )
         return step.provider, outcome
 
@@ -327,35 +327,38 @@ class FailoverDriver:
         )
 
     def _log_attempt(self, step: Try) -> None:
-        name = step.provider.name
+        name, label = step.provider.name, step.provider.label
+        key = step.provider.key.number or UNSET
         how = "" if step.reason is Reason.FIRST else f" ({step.reason})"
         if step.reason is Reason.SAFETY_VALVE:
             until = self.health.cooldown_until(step.provider)
             self._log(
                 events.SafetyValveTriggered(
                     provider=name,
+                    key=key,
                     cooldown_until=milliseconds(until if isfinite(until) else None),
                 ),
-                f"no other provider is left: trying {name} although it is cooling down",
+                f"no other provider is left: trying {label} although it is cooling down",
             )
         self._log(
             events.ProviderAttempt(
                 provider=name,
+                key=key,
                 attempt=len(self.results) + 1,
                 reason=str(step.reason),
                 after=str(self.results[-1].outcome.fault) if self.results else None,
                 host=host_of(step.provider.base_url),
                 model=cut(step.provider.model_for(step.draft.body.model)),
             ),
-            f"trying {name}{how}",
+            f"trying {label}{how}",
         )
 
     def _log_success(self, result: AttemptResult) -> None:
-        message = f"{result.provider.name} answers after {result.seconds:.2f} s"
+        message = f"{result.provider.label} answers after {result.seconds:.2f} s"
         self._log(events.ProviderSuccess(**self._end_data(result)), message)
 
     def _log_failure(self, result: AttemptResult, attempt: Attempt | None, text: str) -> None:
-        outcome, name, data = result.outcome, result.provider.name, self._end_data(result)
+        outcome, name, data = result.outcome, result.provider.label, self._end_data(result)
         data |= {"fault": str(outcome.fault), "reason": outcome.reason}
         after = f"after {result.seconds:.2f} s"
         event: events.AttemptFailure
@@ -375,12 +378,13 @@ class FailoverDriver:
             request = attempt.request
             curl = debug_curl(request.url, request.headers, attempt.secrets)
             message = f"to repeat the request to {name}: {curl}"
-            self._log(events.RequestDebugCurl(provider=name), message)
+            self._log(events.RequestDebugCurl(provider=result.provider.name), message)
 
     def _end_data(self, result: AttemptResult) -> dict[str, Any]:
         """The fields that every event at the end of an attempt has."""
-        data = {
+        data: dict[str, Any] = {
             "provider": result.provider.name,
+            "key": result.provider.key.number or UNSET,
             "attempt": len(self.results),
             "status": result.status,
             "ms": round(result.seconds * 1000, 1),

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
+from msgspec import UNSET
+
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
 from ccfallback.messages.tokens import Usage
@@ -25,7 +27,8 @@ class RequestHealth:
     """The breakers as one request sees them; a `policy.failover.Health`.
 
     A provider has a breaker of its own and one for each model, and two such breakers for each
-    credential that was refused. The provider is tried only if all of them admit the request.
+    credential that was refused, such as one of several keys. The provider is tried only if all of
+    them admit the request.
     """
 
     log_level: ClassVar[str | None] = None
@@ -52,7 +55,7 @@ class RequestHealth:
 
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried for this model now."""
-        if not self._limits.cooldowns or self.cooldown_end(provider) is None:
+        if self.cooldown_end(provider) is None:
             return Admission.OPEN
         phases = self._phases(provider)
         if Phase.OPEN in phases.values():
@@ -80,11 +83,11 @@ class RequestHealth:
     def begin(self, provider: Provider) -> None:
         """Remember when the attempts at the provider began, and take its probe slots."""
         name, now = provider.name, self._breakers.clock()
-        self._began[name] = now
+        self._began[provider.label] = now
         if self.cooldown_end(provider) is None:
             return
         half_open = self._half_open(provider)
-        self._slots[name] = self._breakers.slots.take(half_open)
+        self._slots[provider.label] = self._breakers.slots.take(half_open)
         if half_open and self._is_cooling(provider):
             model, credential = self._model, self._credential(provider)
             self._breakers.change(
@@ -102,12 +105,12 @@ class RequestHealth:
 
         A stream that has only begun releases the slots; it is counted by another call at its end.
         """
-        name = provider.name
-        if name in self._slots:
-            self._breakers.slots.release(self._slots.pop(name))
+        label = provider.label
+        if label in self._slots:
+            self._breakers.slots.release(self._slots.pop(label))
         if outcome is None or (outcome.ok and not outcome.complete):
             return
-        began = self._began.get(name, self._breakers.clock())
+        began = self._began.get(label, self._breakers.clock())
         if outcome.ok:
             self._count_success(provider, began)
         elif BLAME[outcome.fault] is not Blame.NONE:
@@ -132,8 +135,10 @@ class RequestHealth:
         self._breakers.change(name, count)
         if was_open and self.cooldown_end(provider) is None:
             self._breakers.recorder.log(
-                events.CircuitBreakerReset(provider=name, by="success"),
-                f"{name} answers again",
+                events.CircuitBreakerReset(
+                    provider=name, key=provider.key.number or UNSET, by="success"
+                ),
+                f"{provider.label} answers again",
                 self._id,
             )
         self.urgent = True
@@ -152,6 +157,7 @@ class RequestHealth:
                 now=now,
                 limits=limits,
                 credential=credential,
+                has_others=provider.key.number > 0,
             ),
         )
         self.urgent = True
@@ -160,15 +166,16 @@ class RequestHealth:
             self._log_cooldown(provider, outcome, until)
 
     def _log_cooldown(self, provider: Provider, outcome: Outcome, until: float) -> None:
-        name, of_model = provider.name, BLAME[outcome.fault] is Blame.MODEL
+        label, of_model = provider.label, BLAME[outcome.fault] is Blame.MODEL
         own, for_model = self._states(provider)
         failures = (for_model if of_model else own).failures
         seconds = until - self._breakers.clock()
-        what = f"{name} for {self._model}" if of_model else name
+        what = f"{label} for {self._model}" if of_model else label
         times = "once" if failures == 1 else f"{failures} times in a row"
         self._breakers.recorder.log(
             events.CircuitBreakerCooldown(
-                provider=name,
+                provider=provider.name,
+                key=provider.key.number or UNSET,
                 model=self._model if of_model else None,
                 cooldown_until=milliseconds(until),
                 seconds=round(seconds, 3),
@@ -190,6 +197,7 @@ class RequestHealth:
         self._breakers.recorder.log(
             events.CircuitBreakerSkip(
                 provider=provider.name,
+                key=provider.key.number or UNSET,
                 cooldown_until=milliseconds(until),
                 reason=state.reason,
                 model=self._model if of_model else None,
@@ -198,15 +206,15 @@ class RequestHealth:
                 since=milliseconds(state.cooldown_began),
                 probe=left <= 0,
             ),
-            f"{provider.name} is skipped: it {why}{when}",
+            f"{provider.label} is skipped: it {why}{when}",
             self._id,
             self.log_level,
         )
 
     def _credential(self, provider: Provider) -> str:
-        found = self._credentials.get(provider.name)
+        found = self._credentials.get(provider.label)
         if found is None:
-            found = self._credentials[provider.name] = self._find_credential(provider)
+            found = self._credentials[provider.label] = self._find_credential(provider)
         return found
 
     def _states(self, provider: Provider) -> tuple[BreakerState, BreakerState]:
@@ -217,14 +225,17 @@ class RequestHealth:
         return state, state.models.get(self._model, CLOSED)
 
     def _parts(self, provider: Provider) -> Mapping[BreakerId, BreakerState]:
-        """The breakers that this request has to pass at a provider."""
+        """The breakers that this request has to pass at a provider.
+
+        The only provider has none but those of its keys, if it has several.
+        """
         name, model = provider.name, self._model
-        state = self._breakers.quick_state(name)
-        parts = {
-            BreakerId(name): state,
-            BreakerId(name, model): state.models.get(model, CLOSED),
-        }
-        if state.credentials:
+        state, is_alone = self._breakers.quick_state(name), not self._limits.cooldowns
+        parts: dict[BreakerId, BreakerState] = {}
+        if not is_alone:
+            parts[BreakerId(name)] = state
+            parts[BreakerId(name, model)] = state.models.get(model, CLOSED)
+        if state.credentials and (provider.key.number or not is_alone):
             credential = self._credential(provider)
             own = state.credentials.get(credential, CLOSED)
             parts[BreakerId(name, "", credential)] = own
@@ -245,7 +256,5 @@ class RequestHealth:
         return self.cooldown_until(provider) > self._breakers.clock()
 
     def _half_open(self, provider: Provider) -> list[BreakerId]:
-        if not self._limits.cooldowns:
-            return []
         phases = self._phases(provider).items()
         return [each for each, phase in phases if phase is Phase.HALF_OPEN]

@@ -3,6 +3,8 @@
 import asyncio
 from functools import partial
 
+from msgspec import UNSET
+
 from ccfallback.events import records as events
 from ccfallback.events.records import CLIENT_LEFT
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
@@ -241,10 +243,10 @@ class MessagesRequest:
         return error
 
     def _cooldowns(self) -> dict[str, float]:
-        """The ends of the cooldowns in the chain, by provider."""
-        ends = {p.name: self._health.cooldown_end(p) for p in self._chain.providers}
+        """The ends of the cooldowns in the chain, by the label of the provider."""
+        ends = {p.label: self._health.cooldown_end(p) for p in self._chain.providers}
         now = self._services.breakers.clock()
-        return {name: end for name, end in ends.items() if end is not None and end > now}
+        return {label: end for label, end in ends.items() if end is not None and end > now}
 
     def _headers(self, result: AttemptResult) -> list[tuple[bytes, bytes]]:
         headers = response_headers(result.headers, result.provider, decoded=result.decoded)
@@ -317,17 +319,18 @@ class MessagesRequest:
         self._services.recorder.log(end, text, self._context.id, level)
 
     def _log_torn(self, result: AttemptResult) -> None:
-        outcome, name = result.outcome, result.provider.name
+        outcome, provider = result.outcome, result.provider
         is_timeout = outcome.fault is Fault.TIMEOUT
         kind = events.ProviderTimeout if is_timeout else events.ProviderFailure
         self._services.recorder.log(
             kind(
-                provider=name,
+                provider=provider.name,
+                key=provider.key.number or UNSET,
                 status=result.status,
                 fault=str(outcome.fault),
                 reason=outcome.reason,
             ),
-            f"{name} broke off after the answer had begun: {outcome.reason}",
+            f"{provider.label} broke off after the answer had begun: {outcome.reason}",
             self._context.id,
         )
         message = "the connection is dropped, so that the client tries again"

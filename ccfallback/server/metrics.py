@@ -15,8 +15,9 @@ from ccfallback.config.model import Config
 from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Receive, Scope, Send
-from ccfallback.policy.breaker import Phase, as_last_seen, phase
+from ccfallback.policy.breaker import Phase, phase
 from ccfallback.server.client import send_whole
+from ccfallback.server.client_credentials import provider_state
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.services import Services
@@ -203,7 +204,7 @@ class Collector:
         found[INFO][__version__,] = 1
         found[STARTED][()] = services.started
         for provider in config.chain:
-            state = as_last_seen(services.breakers.state(provider.name))
+            state = provider_state(provider, services.breakers.state(provider.name), now)
             label = (provider.name,)
             found[STATE][label] = _PHASES[phase(state, now)]
             found[FAILED][label] = state.failures

@@ -18,7 +18,7 @@ from ccfallback.events import records as events
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
-from ccfallback.policy.breaker import Phase, as_last_seen, phase
+from ccfallback.policy.breaker import Phase, phase
 from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Outcome
 from ccfallback.server.chain import Chains
@@ -30,6 +30,7 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
+from ccfallback.server.client_credentials import provider_state, usable_account
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
@@ -288,7 +289,9 @@ async def _pass_through_headers(
     services: Services, context: Context, provider: Provider
 ) -> list[tuple[bytes, bytes]]:
     try:
-        credential = await services.keys.get(provider)
+        breakers = services.breakers
+        account = usable_account(provider, breakers.state(provider.name), breakers.clock())
+        credential = await services.keys.get(account)
     except KeyUnavailable as error:
         raise PrimaryUnavailable(f"no key: {error}") from None
     headers = FORMATS[provider.format].headers(
@@ -344,7 +347,7 @@ class HealthPage(Endpoint):
         now = services.breakers.clock()
         providers = []
         for provider in context.config.chain:
-            state = as_last_seen(services.breakers.state(provider.name))
+            state = provider_state(provider, services.breakers.state(provider.name), now)
             available = not provider.disabled and phase(state, now) is not Phase.OPEN
             providers.append(
                 {

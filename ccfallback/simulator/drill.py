@@ -257,8 +257,9 @@ class DrillServer:
             self.assign(position, script)
             url = self.unreachable.url(place, self.upstreams[position])
             # A primary without a key gets the client's, which is not a real one either.
-            has_key = provider.has_credential
-            key = KeySource(literal=Secret("drill-key")) if has_key else KeySource()
+            count = len(provider.key.each) or int(provider.has_credential)
+            literals = tuple(Secret(f"drill-key-{number}") for number in range(1, count + 1))
+            key = KeySource(literals=literals) if literals else KeySource()
             short = _shorten(provider.timeouts, self.patience)
             chain.append(replace(provider, base_url=url, key=key, auth="key", timeouts=short))
         primary = next((each for each in chain if each.primary), user.primary)

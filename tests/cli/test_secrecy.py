@@ -65,7 +65,7 @@ def lived(
         f'[[providers]]\nname = "anthropic"\nbase_url = "{url}/v1?key={HIDDEN}"\n'
         f'api_key_command = ["echo", "{HIDDEN}"]\nheaders = {{ X-Auth = "{HIDDEN}" }}\n'
         f'[[providers]]\nname = "openai"\nformat = "openai"\nbase_url = "{url}/v1?key={HIDDEN}"\n'
-        f'auth_header = "X-Odd"\napi_key = "{HIDDEN}"\n'
+        f'auth_header = "X-Odd"\napi_keys = ["{HIDDEN}", "{HIDDEN}-2"]\n'
     )
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": HIDDEN}]}
     for _ in range(3):

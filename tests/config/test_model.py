@@ -1,6 +1,7 @@
 """What follows from the configuration alone."""
 
 from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,26 @@ def test_a_configuration_never_changes() -> None:
 def test_no_secret_shows_in_a_configuration() -> None:
     config = Config(providers=(replace(B, key=KeySource(literal=Secret("hidden-key"))),))
     assert "hidden-key" not in repr(config)
+
+
+def test_a_provider_is_an_account_for_each_of_its_keys() -> None:
+    def accounts(**key: Any) -> list[tuple[str, KeySource]]:
+        provider = Provider(name="p", base_url="https://p.test", key=KeySource(**key))
+        return [(each.label, replace(each.key, number=0, whole=None)) for each in provider.accounts]
+
+    x, y = KeySource(literal=Secret("x")), KeySource(literal=Secret("y"))
+    assert accounts() == [("p", KeySource())]
+    assert accounts(literal=Secret("x")) == [("p", x)]
+    assert accounts(literals=(Secret("x"),)) == [("p", x)]
+    assert accounts(literals=(Secret("x"), Secret("y"))) == [("p key 1", x), ("p key 2", y)]
+    named = [("p key 1", KeySource(env="A")), ("p key 2", KeySource(env="B"))]
+    assert accounts(env=("A", "B")) == named
+    assert accounts(env="A") == [("p", KeySource(env="A"))]
+    assert accounts(command=("pass",)) == [("p", KeySource(command=("pass",)))]
+
+
+def test_no_account_shows_a_key() -> None:
+    provider = Provider(
+        name="p", base_url="https://p.test", key=KeySource(literals=(Secret("x-1"), Secret("y-1")))
+    )
+    assert "-1" not in repr(provider.accounts)

@@ -35,7 +35,7 @@ def test_flags_are_unique() -> None:
 
 @pytest.mark.parametrize("row", options(Provider), ids=lambda row: row.key)
 def test_what_may_hold_a_secret_is_masked(row: Option) -> None:
-    secrets = {"api_key", "api_key_command", "base_url", "headers"}
+    secrets = {"api_key", "api_keys", "api_key_command", "base_url", "headers"}
     assert (row.mask is not None) == (row.key in secrets)
 
 

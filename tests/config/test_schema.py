@@ -134,6 +134,10 @@ def test_a_reasoning_model_may_think_in_silence(
 
 def test_the_sources_of_a_key() -> None:
     assert read(with_provider(api_key_env="NAME")).providers[0].key == KeySource(env="NAME")
+    variables = read(with_provider(api_key_env=["A", "B"])).providers[0].key
+    assert variables == KeySource(env=("A", "B"))
+    several = read(with_provider(api_keys=["x", "y"])).providers[0].key
+    assert several == KeySource(literals=(Secret("x"), Secret("y")))
     command = read(with_provider(api_key_command=["pass", "x"])).providers[0].key
     assert command == KeySource(command=("pass", "x"))
 
@@ -214,6 +218,12 @@ PROVIDER: list[tuple[str, Any]] = [
     ("base_url", "https://a:b@b.test"),
     ("format", "bedrock"),
     ("api_key", ""),
+    ("api_keys", []),
+    ("api_keys", ["x", ""]),
+    ("api_keys", ["x", "x"]),
+    ("api_keys", [f"key-{number}" for number in range(33)]),
+    ("api_key_env", []),
+    ("api_key_env", ["A", "A"]),
     ("auth_header", ""),
     ("retry", 1.5),
     ("disabled", "yes"),
@@ -316,6 +326,11 @@ PLACES: list[Any] = [
     lambda s: with_provider(api_key=s + BAD),
     lambda s: with_provider(api_key=[s]),
     lambda s: with_provider(api_key={"value": s}),
+    lambda s: with_provider(api_keys=s),
+    lambda s: with_provider(api_keys=[s, s]),
+    lambda s: with_provider(api_keys=[s, 5]),
+    lambda s: with_provider(api_key=s, api_keys=[s]),
+    lambda s: with_provider(api_key_env=["NAME", f"{s}-"]),
     lambda s: with_provider(api_key=s, api_key_env="NAME"),
     lambda s: with_provider(api_key_env=f"{s}-"),
     lambda s: with_provider(api_key_command=f"echo {s}"),

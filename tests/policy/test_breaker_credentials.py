@@ -12,6 +12,7 @@ from ccfallback.policy.breaker import (
     BreakerState,
     Limits,
     Phase,
+    as_available,
     as_last_seen,
     as_seen,
     count_failure,
@@ -221,3 +222,34 @@ def test_other_settings_leave_the_breaker_alone(change: dict[str, object]) -> No
 
 def test_a_state_of_which_nothing_is_known_counts() -> None:
     assert valid_states({"a": OPEN, "gone": OPEN}, config(), NOW) == {"a": OPEN, "gone": OPEN}
+
+
+ALONE = Limits(cooldowns=False)
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_at_the_only_provider_a_key_cools_down_for_the_others(fault: Fault) -> None:
+    state = CLOSED
+    for number in range(10):
+        state = count_failure(
+            state,
+            Outcome(fault, until=NOW + 3600),
+            model="m",
+            credential="home",
+            began=NOW + number,
+            now=NOW + number,
+            limits=ALONE,
+            has_others=True,
+        )
+    is_open = Phase.OPEN in phases(state, "home", NOW + 10)
+    assert is_open == (fault in OF_ACCOUNT)
+    assert phases(state, "work", NOW + 10) == {Phase.CLOSED}
+
+
+def test_a_provider_looks_as_its_first_available_key_does() -> None:
+    state = fail(fail(CLOSED, until=NOW + 3600), credential="work", until=NOW + 60, now=NOW + 1)
+    assert as_available(state, ("home", "work", "other"), NOW + 2).cooldown_until is None
+    both = as_available(state, ("home", "work"), NOW + 2)
+    assert both.cooldown_until == NOW + 60
+    assert phase(as_available(state, ("home", "work"), NOW + 61), NOW + 61) is Phase.HALF_OPEN
+    assert as_available(state, (), NOW + 2) == as_last_seen(state)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccfallback.config.model import Provider
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.policy.error_response import (
@@ -33,7 +34,8 @@ TOO_LONG = Outcome(Fault.REQUEST, "400", 400, "Your prompt is too long: 9 tokens
 
 
 def failure(provider: str, outcome: Outcome) -> Failure:
-    return Failure(provider, provider == "a", outcome)
+    is_primary = provider == "a"
+    return Failure(Provider(name=provider, base_url="", primary=is_primary), outcome)
 
 
 def verdict(

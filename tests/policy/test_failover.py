@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.config.model import Config, Failover, Provider
+from ccfallback.config.model import Config, Failover, KeySource, Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
@@ -26,7 +26,8 @@ from ccfallback.policy.failover import (
     is_answer,
     is_final,
 )
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.outcome import OF_ACCOUNT, Fault, Outcome
+from ccfallback.redact import Secret
 
 DRAFT = RequestDraft(Body.parse(b'{"model":"m","messages":[]}'))
 
@@ -72,6 +73,17 @@ B_AT_A = Provider(name="b", base_url="https://a.test:8443/v1")
 C = provider("c")
 
 
+def keys(provider: Provider, count: int = 2) -> tuple[Provider, ...]:
+    """A provider with each of several keys: `k1`, `k2` and so on."""
+    literals = tuple(Secret(f"key-{number}") for number in range(count))
+    return replace(provider, key=KeySource(literals=literals)).accounts
+
+
+def short(provider: Provider) -> str:
+    """Its name and the number of its key, as the rows below have them."""
+    return provider.label.replace(" key ", "")
+
+
 @dataclass
 class FakeHealth:
     """Breakers with admissions that a test sets; they record every call."""
@@ -85,18 +97,18 @@ class FakeHealth:
     """The clock of the driver."""
 
     def admission(self, provider: Provider) -> Admission:
-        return self.admissions.get(provider.name, Admission.OPEN)
+        return self.admissions.get(short(provider), Admission.OPEN)
 
     def cooldown_until(self, provider: Provider) -> float:
-        return self.until[provider.name]
+        return self.until[short(provider)]
 
     def begin(self, provider: Provider) -> None:
-        self.begun.append(provider.name)
+        self.begun.append(short(provider))
 
     def settle(
         self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
     ) -> None:
-        self.settled.append((provider.name, outcome))
+        self.settled.append((short(provider), outcome))
         self.usages.append(usage)
 
 
@@ -160,8 +172,8 @@ def play(
             match step:
                 case Try():
                     tries.append(step)
-                    transcript.append(f"{step.provider.name} {step.reason}")
-                    answer = waiting[step.provider.name].pop(0)
+                    transcript.append(f"{short(step.provider)} {step.reason}")
+                    answer = waiting[short(step.provider)].pop(0)
                     health.now += seconds
                 case Wait(pause):
                     transcript.append(f"wait {pause:g}")
@@ -177,6 +189,9 @@ def play(
 COOLING, BUSY = Admission.COOLING, Admission.BUSY
 CHAINS = {"": (), "ab": (A, B), "abc": (A, B, C), "acb": (A, C, B), "Ab": (A_RETRIES, B)}
 CHAINS["a-same-host"] = (A, B_AT_A)
+CHAINS["akb"] = (A, *keys(provider("k")), B)
+CHAINS["kb"] = (*keys(provider("k", primary=True, retry=1)), B)
+CHAINS["k"] = keys(provider("k"))
 CHAINS["abl"] = (A, B, Provider(name="l", base_url="http://127.0.0.1:9"))
 
 
@@ -305,6 +320,58 @@ ROWS = (
     Row("does not wait for the network if a host was reached", "a=no-route b=no-route c=500",
         "a first, b failover, c failover", None, "c=500 a=no-route b=no-route", chain="abc",
         network_wait=5.0),
+    *(Row(f"what concerns an account moves on to the next key: {name}", f"a=500 k1={name} k2=ok",
+          "a first, k1 failover, k2 next-key", "ok", f"a=500 k1={name} k2=ok", chain="akb")
+      for name in ("401", "403", "429", "429-model", "400-billing", "404-billing", "no-key")),
+    *(Row(f"nothing else moves on to the next key: {name}", f"a=500 k1={name} b=ok",
+          "a first, k1 failover, b failover", "ok", f"a=500 k1={name} b=ok", chain="akb")
+      for name in ("400", "404", "413", "500", "503-back-at", "529", "broken-200", "tcp-refused",
+          "timeout")),
+    Row("without a good key the next provider is tried", "a=500 k1=401 k2=429 b=ok",
+        "a first, k1 failover, k2 next-key, b failover", "ok", "a=500 k1=401 k2=429 b=ok",
+        chain="akb"),
+    Row("a cooling key is skipped", "a=500 k2=ok", "a first, k2 failover", "ok", "a=500 k2=ok",
+        chain="akb", admissions={"k1": COOLING}, until={"k1": 9.0}),
+    Row("a provider cools down if all its keys do", "a=500 b=ok", "a first, b failover", "ok",
+        "a=500 b=ok", chain="akb", admissions={"k1": COOLING, "k2": COOLING}),
+    Row("the safety valve takes the key that is back first", "a=500 b=500 k2=ok",
+        "a first, b failover, k2 safety-valve", "ok", "a=500 b=500 k2=ok", chain="akb",
+        admissions={"k1": COOLING, "k2": COOLING}, until={"k1": 9.0, "k2": 5.0}),
+    Row("the safety valve is no reason to ask a provider again that failed itself",
+        "a=500 k2=529 b=500", "a first, k2 failover, b failover", None, "a=500 k2=529 b=500",
+        chain="akb", admissions={"k1": COOLING}, until={"k1": 9.0}),
+    Row("the safety valve takes a cooling key of a provider that refused another",
+        "a=500 k2=401 b=500 k1=ok", "a first, k2 failover, b failover, k1 safety-valve", "ok",
+        "a=500 k2=401 b=500 k1=ok", chain="akb", admissions={"k1": COOLING}, until={"k1": 9.0}),
+    Row("a busy key waits for the other keys and providers", "a=500 k2=429 b=500 k1=ok",
+        "a first, k2 failover, b failover, k1 busy-probe", "ok", "a=500 k2=429 b=500 k1=ok",
+        chain="akb", admissions={"k1": BUSY}),
+    Row("a busy key is not asked if its provider failed itself", "a=500 k2=500 b=500",
+        "a first, k2 failover, b failover", None, "a=500 k2=500 b=500", chain="akb",
+        admissions={"k1": BUSY}),
+    Row("keys of an only provider", "k1=429 k2=429", "k1 first, k2 next-key", None,
+        "k1=429 k2=429", chain="k"),
+    Row("retries are for the provider, not for each key", "k1=500 k1=429 k2=500 b=ok",
+        "k1 first, wait 0.25, k1 retry, k2 next-key, b failover", "ok", "k1=429 k2=500 b=ok",
+        chain="kb"),
+    Row("the first key that is left repairs nothing again", "a=500 k1=400 k1=429 k2=ok",
+        "a first, k1 failover, k1 rectified, k2 next-key", "ok", "a=500 k1=429 k2=ok", chain="akb",
+        repairs=True),
+    Row("each repair once at all keys; the first refusal stands",
+        "k1=400 k1=429 k2=400-again k2=400-again",
+        "k1 first, k1 rectified, k2 next-key, k2 rectified", "400", "k1=429 k2=-", chain="kb",
+        repairs=True),
+    Row("another key of the primary comes before its final answer", "k1=401 k2=ok",
+        "k1 first, k2 next-key", "ok", "k1=401 k2=ok", chain="kb", on=NONE),
+    Row("the refusal of the primary's last key is final", "k1=401 k2=429",
+        "k1 first, k2 next-key", "429", "k1=401 k2=429", chain="kb", on=NONE),
+    Row("the refusal of the primary's last key that is available is final", "k1=401",
+        "k1 first", "401", "k1=401", chain="kb", on=NONE, admissions={"k2": COOLING},
+        until={"k2": 9.0}),
+    Row("a primary's key that fails otherwise is that failure",
+        "k1=401 k2=tcp-refused k2=tcp-refused b=ok",
+        "k1 first, k2 next-key, wait 0.25, k2 retry, b failover", "ok",
+        "k1=401 k2=tcp-refused b=ok", chain="kb", on=NONE),
     Row("a refusal once the network is back ends the wait", "a=no-route b=no-route a=400",
         f"{BOTH_GONE}, wait 0.5, a network-back", "400", "a=- b=- a=-", network_wait=5.0),
 )
@@ -359,6 +426,64 @@ def test_every_provider_starts_from_the_clients_own_body() -> None:
     ]
     assert tries[0].draft is DRAFT
     assert tries[2].draft is DRAFT
+
+
+def test_the_keys_of_a_provider_share_its_repairs() -> None:
+    health = FakeHealth()
+    flow = conversation((A, *keys(B)), health, repairs=True)
+    limited = OUTCOMES["429"]
+    _, _, tries = play(flow, {"a": [E500], "b1": [E400, limited], "b2": [E400, OK]})
+    members = [(short(t.provider), "x" in t.draft.body, "y" in t.draft.body) for t in tries]
+    assert members[1:] == [
+        ("b1", False, False),
+        ("b1", True, False),
+        ("b2", True, False),
+        ("b2", True, True),
+    ]
+
+
+@given(
+    st.data(),
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.lists(st.booleans(), max_size=4),
+)
+def test_no_request_is_lost_while_one_key_of_one_provider_works(
+    data: st.DataObject, counts: list[int], down: list[bool]
+) -> None:
+    """A key works if its provider is up and accepts it. Which others are bad does not matter."""
+    chain = tuple(
+        account
+        for index, count in enumerate(counts)
+        for account in keys(provider(f"p{index}-", primary=index == 0), count)
+    )
+    broken = {f"p{index}-" for index, is_down in enumerate(down) if is_down}
+    faults = sorted(set(Fault) - {Fault.NONE, Fault.LOGIN, Fault.REQUEST})
+    of_account = sorted(OF_ACCOUNT)
+    of_server = [fault for fault in faults if fault not in OF_ACCOUNT]
+    good = data.draw(st.sampled_from(chain))
+    broken.discard(good.name)
+    outcomes = {
+        short(each): Outcome(data.draw(st.sampled_from(of_server)))
+        if each.name in broken
+        else OK
+        if each is good or data.draw(st.booleans())
+        else Outcome(data.draw(st.sampled_from(of_account)))
+        for each in chain
+    }
+    flow = conversation(chain, FakeHealth())
+    step, tried = next(flow), []
+    with suppress(StopIteration):
+        while True:
+            assert isinstance(step, Try)
+            tried.append(step.provider)
+            step = flow.send(outcomes[short(step.provider)])
+    assert outcomes[short(tried[-1])] is OK
+    assert len({short(each) for each in tried}) == len(tried)
+    assert all(
+        sum(each.name == name for each in tried) == 1
+        for name in broken
+        if name in {e.name for e in tried}
+    )
 
 
 def test_a_rectifier_sees_which_ones_were_used() -> None:

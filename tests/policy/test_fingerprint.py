@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
+from ccfallback.policy.key_hashes import hash_keys
 from ccfallback.policy.learned import fingerprint
 from ccfallback.redact import Secret
 
@@ -64,3 +65,21 @@ def test_it_is_the_same_in_every_process_and_shows_no_key() -> None:
 
 def test_a_model_name_with_half_a_surrogate_pair_has_a_fingerprint() -> None:
     assert fingerprint(replace(PROVIDER, model_mapping={}), "claude-\ud83d")
+
+
+def test_all_keys_of_a_provider_have_one_fingerprint() -> None:
+    key = KeySource(literals=(Secret("x"), Secret("y")))
+    several = replace(PROVIDER, key=key)
+    assert {fingerprint(each) for each in several.accounts} == {fingerprint(several)}
+    others = [KeySource(literals=(Secret("x"),)), KeySource(env=("X", "Y")), KeySource()]
+    assert len({fingerprint(replace(PROVIDER, key=each)) for each in (key, *others)}) == 4
+
+
+def test_a_key_is_known_by_its_hash() -> None:
+    assert hash_keys(KeySource(literal=Secret("x")), {}) == ()
+    literals = hash_keys(KeySource(literals=(Secret("x"), Secret("y"))), {})
+    assert literals == hash_keys(KeySource(env=("X", "Y")), {"X": "x", "Y": "y"})
+    assert len(set(literals)) == 2
+    assert all(len(each) == 16 for each in literals)
+    # A variable that is not set is a key as well: the empty one.
+    assert hash_keys(KeySource(env=("X", "Y")), {"X": "x"})[0] == literals[0]

@@ -38,6 +38,10 @@ NO_ROUTE = Outcome(Fault.UNREACHABLE, "no route to host")
 REFUSED = Outcome(Fault.TRANSPORT, "connection refused")
 
 
+def provider(name: str, primary: str = "a") -> Provider:
+    return Provider(name=name, base_url=f"https://{name}.test", primary=name == primary)
+
+
 def config(names: str = "abc", **more: Any) -> Config:
     """Providers with these names; the first is the primary."""
     primary, *others = (
@@ -202,13 +206,13 @@ def test_rule_2_the_first_success_is_the_answer() -> None:
 
 def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer() -> None:
     assert play(flow_of(Turn(config("a"))), {"a": [E529]}) == ("a", None)
-    verdict = no_fallback_response([Failure("a", True, REFUSED)], "id", "")
+    verdict = no_fallback_response([Failure(provider("a"), REFUSED)], "id", "")
     assert (verdict.status, verdict.kind) == (502, "proxy_error")
 
 
 def test_rule_2_all_failures_are_listed_in_one_error() -> None:
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [E500]}) == ("ab", None)
-    failed = [Failure("a", True, E529), Failure("b", False, E500)]
+    failed = [Failure(provider("a"), E529), Failure(provider("b"), E500)]
     verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
     error = msgspec.json.decode(verdict.body)["error"]
     assert (verdict.status, error["type"]) == (502, "fallback_exhausted")
@@ -226,7 +230,7 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
 ):
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
     assert play(flow_of(Turn(config("ab"))), {"a": [E529], "b": [long]}) == ("ab", None)
-    failed = [Failure("a", True, E529), Failure("b", False, long)]
+    failed = [Failure(provider("a"), E529), Failure(provider("b"), long)]
     later = {"a": NOW + 300}
     verdict = exhausted_response(failed, later, model=MODEL, request_id="id", now=NOW)
     assert verdict.status == 400
@@ -235,7 +239,7 @@ def test_rule_2_a_prompt_too_long_for_a_fallback_is_reported_in_words_that_the_c
 
 def test_rule_2_the_client_waits_for_a_primary_that_is_back_soon_and_does_not_compact() -> None:
     long = meaning(Said(400, "invalid_request_error", "This model's maximum context length is 9"))
-    failed = [Failure("a", True, E529), Failure("b", False, long)]
+    failed = [Failure(provider("a"), E529), Failure(provider("b"), long)]
     # To compact is final.
     verdict = exhausted_response(failed, {}, model=MODEL, request_id="id", now=NOW)
     assert (verdict.status, dict(verdict.headers)) == (502, {b"retry-after": b"5"})

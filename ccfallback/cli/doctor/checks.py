@@ -30,10 +30,11 @@ from ccfallback.policy.breaker import (
     CLOSED,
     Limits,
     Phase,
-    as_last_seen,
+    as_available,
     phase,
     valid_states,
 )
+from ccfallback.policy.key_hashes import hash_keys
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:
@@ -254,13 +255,19 @@ def keys(context: DoctorContext) -> Iterator[Finding]:
     ready = []
     for provider in context.config.active:
         command = f"ccfallback providers set {provider.name} --api-key-stdin"
-        try:
-            key = resolve(provider.key, context.session.environ)
-        except KeyUnavailable as fault:
-            message = f"{provider.name} has no key: {fault}"
-            yield error("keys", message, _key_remedy(provider, command))
+        accounts, missing = provider.accounts, []
+        for account in accounts:
+            try:
+                resolve(account.key, context.session.environ)
+            except KeyUnavailable as fault:
+                message = f"{account.label} has no key: {fault}"
+                missing.append((message, _key_remedy(account, command)))
+        # Each key that is missing is an error, unless the provider has another.
+        report = error if len(missing) == len(accounts) else warning
+        yield from (report("keys", message, remedy) for message, remedy in missing)
+        if len(missing) == len(accounts):
             continue
-        if key is not None:
+        if provider.key:
             ready.append(provider.name)
         elif not provider.primary and needs_key(provider):
             message = f"{provider.name} has no key, and {_host(provider)} needs one"
@@ -305,7 +312,13 @@ def cooldowns(context: DoctorContext) -> Iterator[Finding]:
         return
     limits = Limits.from_config(config)
     valid = valid_states(context.states, config, context.now)
-    states = {each.name: as_last_seen(valid.get(each.name, CLOSED)) for each in config.active}
+    environ = context.session.environ
+    states = {
+        each.name: as_available(
+            valid.get(each.name, CLOSED), hash_keys(each.key, environ), context.now
+        )
+        for each in config.active
+    }
     ends = {
         name: state.cooldown_until
         for name, state in states.items()

@@ -14,7 +14,7 @@ import msgspec
 from ccfallback import __version__
 from ccfallback.addresses import Address
 from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
-from ccfallback.config.model import Config, Provider
+from ccfallback.config.model import Config, Provider, label
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.messages.tokens import Usage
@@ -51,6 +51,8 @@ class Probe:
     """The result of one request to a provider."""
 
     provider: str
+    key: int
+    """The number of the key, if the provider has several; else 0."""
     model: str
     mapped_to: str
     ok: bool
@@ -61,6 +63,11 @@ class Probe:
     message: str
     hint: str
     trouble: Trouble
+
+    @property
+    def label(self) -> str:
+        """The provider's name, and the number of the key that was tested."""
+        return label(self.provider, self.key)
 
 
 class ClosedBreakers:
@@ -93,8 +100,8 @@ def probe(
 ) -> list[Probe]:
     """Send each provider a request for each model: all providers at once, its models in turn.
 
-    `listener` is the address on which a server of this program listens; `on_result` is called
-    with each result as it comes.
+    A provider with several keys is in `questions` with each of them. `listener` is the address on
+    which a server of this program listens; `on_result` is called with each result as it comes.
     """
     return asyncio.run(_probe(config, questions, environ, listener, on_result))
 
@@ -269,6 +276,7 @@ def _make_probe(
 ) -> Probe:
     return Probe(
         provider=provider.name,
+        key=provider.key.number,
         model=model,
         mapped_to=provider.model_for(model),
         ok=result is None or result.outcome.ok,

@@ -70,7 +70,7 @@ def with_provider_options(*, negatable: bool) -> Callable[[Any], Any]:
 
 def _parameter(row: Option, negatable: bool) -> inspect.Parameter:
     flag = row.flag if negatable else row.flag.partition("/")[0]
-    kind: Any = list[str] if row.separators else row.kind
+    kind: Any = list[str] if row.separators or row.repeats_as else row.kind
     option = typer.Option(flag, metavar=row.metavar or None, help=row.help)
     return inspect.Parameter(
         parameter_name(row),
@@ -89,22 +89,25 @@ def changes_from(given: Mapping[str, Any], *, removing: bool) -> dict[str, Any]:
     """The options as changes of a provider, by key. With `removing`, a value may be empty."""
     changes: dict[str, Any] = {}
     for row in ROWS:
-        value = given[parameter_name(row)]
+        key, value = row.path, given[parameter_name(row)]
         if row.separators:
             value = _pairs(value or [], row.flag, row.separators, removing) or None
+        elif row.repeats_as and value is not None:
+            key, value = _repeated(row, value)
         elif isinstance(value, str):
-            value = _clean(row.key, value)
+            value = value.strip()
             if removing and not value and row.path != row.key:
                 changes[row.path] = None
                 continue
         if value is not None:
-            changes[row.path] = value
+            changes[key] = value
     return {**changes, **_quirks(given["quirk"] or [])}
 
 
-def _clean(key: str, text: str) -> str:
-    """A text without what was pasted with it."""
-    return clean_key(text) if key == "api_key" else text.strip()
+def _repeated(row: Option, values: list[str]) -> tuple[str, str | list[str]]:
+    """The key and the value of a flag that was given once or several times."""
+    values = [clean_key(each) if row.key == "api_key" else each.strip() for each in values]
+    return (row.key, values[0]) if len(values) == 1 else (row.repeats_as, values)
 
 
 def refuse_several_keys(given: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.phrases import format_last
 from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Aws, Google, Provider
+from ccfallback.config.model import Aws, Google, KeySource, Provider
 from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
 
@@ -28,8 +28,7 @@ def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = 
         states, now = session.states(config), session.now()
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
-            key = provider.key.literal
-            shown = key.reveal() if show_keys and key is not None else key_source(provider)
+            shown = key_source(provider, in_clear=show_keys)
             state = format_standing(provider, states.get(provider.name, CLOSED), now)
             place = str(position) if position else ""
             rows.append((place, provider.name, provider.format, host(provider), shown, state))
@@ -42,8 +41,14 @@ def show_one(
     ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False
 ) -> None:
     """Show everything about one provider."""
-    from ccfallback.cli.breaker import format_condition, format_standing, health_json
-    from ccfallback.policy.breaker import CLOSED, as_last_seen
+    from ccfallback.cli.breaker import (
+        format_condition,
+        format_standing,
+        health_json,
+        state_of_next,
+        states_of_keys,
+    )
+    from ccfallback.policy.breaker import CLOSED
     from ccfallback.policy.learned import find_valid
 
     session = session_of(ctx)
@@ -52,7 +57,7 @@ def show_one(
     provider = next(provider for provider in config.chain if provider.name == name)
     now = session.now()
     whole = session.states(config).get(name, CLOSED)
-    state = as_last_seen(whole)
+    state = state_of_next(provider, whole, now)
     facts = describe(provider, in_clear=show_keys)
     learned = [
         {
@@ -65,7 +70,7 @@ def show_one(
     ]
     value = {
         **facts,
-        "state": health_json(name, whole, now, disabled=provider.disabled),
+        "state": health_json(provider, whole, now),
         "learned": learned,
     }
 
@@ -74,9 +79,13 @@ def show_one(
         rows: list[tuple[Cell, Cell]] = [
             (label, _format_value(fact)) for label, fact in facts.items() if fact not in unset
         ]
-        if not provider.has_credential:
+        if not provider.key:
             rows.append(("key", key_source(provider)))
-        rows.append(("state", format_standing(provider, state, now)))
+        rows.append(("state", format_standing(provider, whole, now)))
+        rows.extend(
+            (f"key {number}", format_condition(each, now))
+            for number, each in enumerate(states_of_keys(provider, whole), 1)
+        )
         rows.append(("failures", str(state.failures)))
         failure = format_last(state.last_failure, now)
         rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
@@ -132,18 +141,19 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
     }
 
 
-def key_source(provider: Provider) -> Cell:
-    """Where the key comes from, in a few words."""
-    if provider.auth != "key" and not provider.key:
+def key_source(provider: Provider, *, in_clear: bool = False) -> str:
+    """Where the keys come from, in a few words."""
+    if provider.key:
+        return ", ".join(_key_source(each, in_clear=in_clear) for each in provider.key.each)
+    if provider.auth != "key":
         return f"from {provider.auth}"
-    key = provider.key
-    if key.literal is not None:
-        return key.literal.masked()
-    if key.env is not None:
-        return f"${key.env}"
-    if key.command is not None:
-        return f"from {key.command[0]}"
     return "the client's own" if provider.primary else "none"
+
+
+def _key_source(key: KeySource, *, in_clear: bool) -> str:
+    if key.literal is not None:
+        return key.literal.reveal() if in_clear else key.literal.masked()
+    return f"from {key.command[0]}" if key.command is not None else f"${key.env}"
 
 
 def host(provider: Provider) -> str:

@@ -29,7 +29,7 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Request one token from each provider.
+    """Request one token from each provider, with each of its keys.
 
     A failure comes with what to do about it. Exits with 1 if any provider failed.
     """
@@ -45,9 +45,9 @@ def run(
     results = probe_providers(session, config, chosen, model or ())
     ok = all(result.ok for result in results)
     session.console.emit({"ok": ok, "results": [_facts(each) for each in results]}, _table(results))
-    for provider, hint in dict.fromkeys((each.provider, each.hint) for each in results):
+    for label, hint in dict.fromkeys((each.label, each.hint) for each in results):
         if hint:
-            session.console.say(f"{provider}: {hint}")
+            session.console.say(f"{label}: {hint}")
     if not ok:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -64,12 +64,15 @@ def probe_providers(
 
     usual = [name for name in (session.environ.get("ANTHROPIC_MODEL"), *ASKED_FOR) if name]
     questions = [
-        (provider, name) for provider in providers for name in models_for(provider, models, usual)
+        (account, name)
+        for provider in providers
+        for account in provider.accounts
+        for name in models_for(provider, models, usual)
     ]
-    waiting = [f"{provider.name} ({name})" for provider, name in questions]
+    waiting = [f"{account.label} ({name})" for account, name in questions]
 
     def show_result(result: "Probe") -> None:
-        waiting.remove(f"{result.provider} ({result.model})")
+        waiting.remove(f"{result.label} ({result.model})")
         show()
 
     def show() -> None:
@@ -102,6 +105,7 @@ def _listener(session: Session, config: "Config") -> Any:
 def _facts(result: "Probe") -> dict[str, Any]:
     return {
         "provider": result.provider,
+        **({"key": result.key} if result.key else {}),
         "model": result.model,
         "mapped_to": result.mapped_to,
         "ok": result.ok,
@@ -120,7 +124,7 @@ def _table(results: "list[Probe]") -> Callable[[], Table]:
         for each in results:
             mapped = "" if each.mapped_to == each.model else f" → {each.mapped_to}"
             time = "" if each.seconds is None else format_latency(each.seconds)
-            rows.append((each.provider, f"{each.model}{mapped}", _verdict(each), time))
+            rows.append((each.label, f"{each.model}{mapped}", _verdict(each), time))
         return Table(rows, ("provider", "model", "result", "time"))
 
     return table
