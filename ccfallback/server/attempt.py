@@ -32,7 +32,7 @@ from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
-from ccfallback.server.upstream import Transport, UpstreamRequest, describe_error
+from ccfallback.server.upstream import UpstreamRequest, describe_error
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import WireFormat, WireRequest
 from ccfallback.wire.headers import (
@@ -122,12 +122,12 @@ class Attempt:
             limits, len(request.body), is_stream=self._body.stream, is_total=is_total
         )
 
-    async def make(self, transport: Transport) -> AttemptResult:
+    async def make(self) -> AttemptResult:
         """Send the request and read the answer up to the commit point."""
         response: UpstreamResponse | None = None
         keep_open = False
         try:
-            response = await self._send(transport)
+            response = await self._send()
             result = await self._read(response)
             keep_open = result.stream is not None
         except DeadlineExceeded as late:
@@ -143,13 +143,13 @@ class Attempt:
                 await response.aclose()
         return result
 
-    async def _send(self, transport: Transport) -> UpstreamResponse:
+    async def _send(self) -> UpstreamResponse:
         """Send the request and wait for the response's headers."""
-        watch, prepared = self._context.watch, self.request
+        watch, prepared, upstreams = self._context.watch, self.request, self._services.upstreams
         request = UpstreamRequest(
             prepared.url, prepared.headers, prepared.body, self._limits.connect
         )
-        response = await watch.wait(transport.send(request), *self._timeouts.headers())
+        response = await watch.wait(upstreams.send(request), *self._timeouts.head())
         try:
             return UpstreamResponse(response, watch)
         except BrokenResponse:

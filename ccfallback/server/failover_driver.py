@@ -163,7 +163,7 @@ class FailoverDriver:
         try:
             self._log_attempt(step)
             attempt = await self._prepare(step)
-            result = await attempt.make(services.upstreams.transport(attempt.request.url))
+            result = await attempt.make()
         except CannotSend as error:
             outcome = Outcome(error.fault, scrub(error.reason))
             result = AttemptResult(provider, outcome, 0.0, sent=False)

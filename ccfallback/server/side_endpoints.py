@@ -256,7 +256,7 @@ async def _open_primary(
     )
     try:
         response = await context.watch.wait(
-            services.upstreams.transport(url).send(request),
+            services.upstreams.send(request),
             "non_streaming",
             provider.timeouts.non_streaming,
         )

@@ -89,7 +89,7 @@ class AttemptTimeouts:
         self._gap: float | None = None
         """The longest gap between two pings."""
 
-    def headers(self) -> tuple[str, float]:
+    def head(self) -> tuple[str, float]:
         """The timeout of the response's head."""
         if self._is_stream:
             return "first_byte", self.first_byte

@@ -117,19 +117,6 @@ class Response(Protocol):
         """Keep the connection where the response is complete, else close it at once."""
 
 
-class Transport(Protocol):
-    """A way to upstreams."""
-
-    async def send(self, request: UpstreamRequest) -> Response:
-        """Send a request and return the response, whose body is still to be read."""
-
-    async def prepare(self) -> None:
-        """Load what the first request over TLS would wait for. Raises `HTTPError`."""
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-
-
 class Upstreams:
     """The transports of a server: a direct one, and one for each outgoing proxy in use."""
 
@@ -159,12 +146,16 @@ class Upstreams:
         """What is wrong with the files and variables that the user named. Reads files."""
         return [*self._roots.find_problems(), *self._proxies.find_problems()]
 
+    async def send(self, request: UpstreamRequest) -> Response:
+        """Send a request and return the response, whose body is still to be read.
+
+        Raises `HTTPError`.
+        """
+        return await self.transport(request.url).send(request)
+
     def transport(self, url: str) -> "Transport":
-        """The transport for requests to `url`."""
-        try:
-            proxy = self._proxies.for_url(url)
-        except InvalidProxy as error:
-            return FailingTransport(error)
+        """The transport for requests to `url`. Raises `InvalidProxy`."""
+        proxy = self._proxies.for_url(url)
         if proxy is None:
             if self._direct is None:
                 self._direct = DirectTransport(self._roots.load)
@@ -177,9 +168,10 @@ class Upstreams:
 
     async def prepare(self, urls: Iterable[str]) -> None:
         """Load in advance what the first request to one of these would wait for."""
-        for transport in {self.transport(url) for url in urls if url.startswith("https:")}:
-            with suppress(HTTPError):
-                await transport.prepare()
+        for url in urls:
+            if url.startswith("https:"):
+                with suppress(HTTPError):
+                    await self.transport(url).prepare()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -187,26 +179,9 @@ class Upstreams:
             if transport is not None:
                 await transport.aclose()
 
-    def _retire(self, transport: "DirectTransport | ProxiedTransport") -> None:
+    def _retire(self, transport: "Transport") -> None:
         self._retired.add(transport)
         transport.retire(lambda: self._retired.discard(transport))
-
-
-class FailingTransport:
-    """A way that does not exist: every request fails with the same error."""
-
-    def __init__(self, error: HTTPError) -> None:
-        self._error = error
-
-    async def send(self, request: UpstreamRequest) -> Response:
-        """Raise the error."""
-        raise self._error
-
-    async def prepare(self) -> None:
-        """Nothing to load."""
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
 
 
 class DirectTransport:
@@ -349,6 +324,8 @@ class ProxiedTransport:
         if self._on_closed is not None:
             self._on_closed()
 
+
+Transport = DirectTransport | ProxiedTransport
 
 LoadTrust = Callable[[], ssl.SSLContext]
 """Returns the TLS context for upstreams. It may take a while, so a thread calls it."""

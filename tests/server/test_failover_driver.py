@@ -32,10 +32,9 @@ from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.services import Services
-from ccfallback.server.upstream import Upstreams
 from ccfallback.simulator import scripted
 from ccfallback.state.store import MemoryStore
-from tests.server.scripted_transport import Chunk, ScriptedResponse, ScriptedTransport
+from tests.server.scripted_upstreams import Chunk, ScriptedResponse, ScriptedUpstreams
 
 EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("hello")))
 MESSAGE = msgspec.json.encode(scripted.message("hello"))
@@ -49,17 +48,6 @@ PRIMARY = Provider(name="one", base_url="https://one.test", primary=True)
 FALLBACK = Provider(
     name="two", base_url="https://two.test", key=KeySource(literal=Secret("supersecret"))
 )
-
-
-class ScriptedUpstreams(Upstreams):
-    """One scripted transport for every address."""
-
-    def __init__(self, transport: ScriptedTransport) -> None:
-        super().__init__()
-        self._transport = transport
-
-    def transport(self, url: str) -> Any:
-        return self._transport
 
 
 class OpenHealth:
@@ -92,7 +80,7 @@ class Ran:
     chosen: AttemptResult | None
     results: list[AttemptResult]
     records: list[Record]
-    transport: ScriptedTransport
+    upstreams: ScriptedUpstreams
     health: OpenHealth = field(default_factory=OpenHealth)
 
     def event(self, kind: type[E]) -> E:
@@ -111,7 +99,7 @@ def run(
     **members: Any,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
-    transport, health = ScriptedTransport(*responses), OpenHealth()
+    upstreams, health = ScriptedUpstreams(*responses), OpenHealth()
     records: list[Record] = []
     given = {"model": "m", "messages": [], "stream": stream, **members}
     body = Body.parse(msgspec.json.encode(given))
@@ -124,7 +112,7 @@ def run(
             live=LiveConfig(FixedConfig(Config()), recorder),
             breakers=breakers,
             recorder=recorder,
-            upstreams=ScriptedUpstreams(transport),
+            upstreams=upstreams,
             keys=Keys(),
             logins=logins or RefusedLogins(),
             pause=lambda _: asyncio.sleep(0),
@@ -134,7 +122,7 @@ def run(
         chosen = await driver.run(providers, partial(is_final, rules=Failover()))
         await driver.close()
         breakers.close()
-        return Ran(chosen, driver.results, records, transport, health)
+        return Ran(chosen, driver.results, records, upstreams, health)
 
     return asyncio.run(story())
 
@@ -269,7 +257,7 @@ def test_what_a_format_leaves_out_is_logged_for_debugging() -> None:
     ],
     ids=lambda value: value.reason if isinstance(value, Outcome) else "",
 )
-def test_what_is_no_answer_has_a_fault_and_a_reason(
+def test_a_response_without_an_answer_has_a_fault_and_a_reason(
     response: ScriptedResponse | Exception, outcome: Outcome, stream: bool
 ) -> None:
     if isinstance(response, ScriptedResponse):
@@ -285,7 +273,7 @@ def test_the_next_provider_is_tried_and_each_attempt_is_logged_once() -> None:
     ran = run(failing, working, providers=(PRIMARY, FALLBACK))
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "two"
-    assert [request.url for request in ran.transport.requests] == [
+    assert [request.url for request in ran.upstreams.requests] == [
         "https://one.test/v1/messages",
         "https://two.test/v1/messages",
     ]
@@ -298,7 +286,7 @@ def test_the_next_provider_is_tried_and_each_attempt_is_logged_once() -> None:
 def test_a_request_that_cannot_be_made_is_an_attempt_that_was_not_sent() -> None:
     missing = Provider(name="one", base_url="https://one.test", key=KeySource(env="NOT_SET"))
     ran = run(providers=(missing,))
-    assert ran.transport.requests == []
+    assert ran.upstreams.requests == []
     assert not ran.results[0].sent
     failure = ran.event(ProviderFailure)
     assert (failure.fault, failure.status) == ("account", None)
@@ -320,7 +308,7 @@ def test_a_silent_provider_costs_its_timeout(stream: bool, timeouts: Timeouts, f
     assert event.seconds == pytest.approx(0.01, abs=0.01)
 
 
-def test_the_first_refusal_of_a_login_is_the_clients_own_business() -> None:
+def test_the_first_refusal_of_a_login_is_passed_to_the_client() -> None:
     login = (b"authorization", b"Bearer sk-ant-oat-dummy")
     ran = run(whole(b"", 401), headers=(login,))
     assert ran.chosen is not None
@@ -364,7 +352,7 @@ def crash(*_: object, **__: object) -> None:
     [
         "server.failover_driver.adapt_body",
         "server.failover_driver.FailoverDriver._log_attempt",
-        "server.upstream.Upstreams.transport",
+        "server.upstream.Upstreams.send",
         "server.attempt.UpstreamResponse",
         "wire.anthropic.MessagesFormat.whole",
         "wire.anthropic.AnthropicStream.feed",
@@ -380,7 +368,7 @@ def test_an_unforeseen_exception_is_a_failure_of_its_attempt(
         owner: Any = getattr(sys.modules[module], kind)
     else:
         owner = sys.modules[module]
-    owner = ScriptedUpstreams if name == "transport" else owner
+    owner = ScriptedUpstreams if name == "send" else owner
     real = getattr(owner, name)
 
     def crash_once(*args: Any, **kwargs: Any) -> Any:

@@ -51,7 +51,7 @@ def test_a_malformed_variable_fails_one_attempt_and_is_reported(
         upstreams = Upstreams()
         await upstreams.prepare([POST.url])
         with pytest.raises(InvalidProxy) as caught:
-            await upstreams.transport(POST.url).send(POST)
+            await upstreams.send(POST)
         fault, reason = describe_error(caught.value)
         assert fault is Fault.TRANSPORT
         assert reason.startswith("the outgoing proxy is not ")
@@ -106,7 +106,7 @@ def test_a_name_without_a_dot_may_need_no_proxy() -> None:
     assert not needs_no_proxy("a.test", 80, ProxySettings({}, [], excludes_simple=True))
 
 
-def test_the_settings_of_the_system_are_read_again_now_and_then() -> None:
+def test_the_settings_of_the_system_are_read_again_regularly() -> None:
     now = 0.0
     read = iter([ProxySettings({"https": "http://old:1"}), ProxySettings({"https": "new:1"})])
 
@@ -135,13 +135,13 @@ async def hangs_up(peer: Peer) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 @pytest.mark.parametrize("target", ["http://provider.test/v1", "https://provider.test/v1"])
-def test_a_proxy_that_is_down_is_the_fault_of_no_provider(
+def test_an_unreachable_outgoing_proxy_is_not_blamed_on_a_provider(
     run: Runs, scheme: str, target: str
 ) -> None:
     async def story() -> None:
         upstreams = Upstreams(Network(proxy=f"{scheme}://127.0.0.1:{refused_port()}"))
         with pytest.raises(HTTPError) as caught:
-            await upstreams.transport(target).send(UpstreamRequest(target, [], b"", 5))
+            await upstreams.send(UpstreamRequest(target, [], b"", 5))
         fault, reason = describe_error(caught.value)
         assert reason == "the outgoing proxy can't be reached"
         assert BLAME[fault] is Blame.NONE
@@ -165,7 +165,9 @@ def test_a_proxy_that_is_down_is_the_fault_of_no_provider(
         ),
     ],
 )
-def test_what_a_proxy_refuses(run: Runs, answer: bytes, fault: Fault, reason: str) -> None:
+def test_a_refusal_by_the_outgoing_proxy_is_a_fault_of_its_kind(
+    run: Runs, answer: bytes, fault: Fault, reason: str
+) -> None:
     async def story() -> None:
         async def respond(peer: Peer) -> None:
             await peer.request()
@@ -174,20 +176,20 @@ def test_what_a_proxy_refuses(run: Runs, answer: bytes, fault: Fault, reason: st
         async with RawUpstream(respond) as proxy:
             upstreams = Upstreams(Network(proxy=proxy.url))
             with pytest.raises(HTTPError) as caught:
-                await upstreams.transport(POST.url).send(POST)
+                await upstreams.send(POST)
             assert describe_error(caught.value) == (fault, reason)
             await upstreams.aclose()
 
     run(story)
 
 
-def test_a_socks_proxy_that_hangs_up_is_asked_once(run: Runs) -> None:
+def test_a_socks_proxy_that_hangs_up_is_tried_once(run: Runs) -> None:
     async def story() -> None:
         async with RawUpstream(hangs_up) as proxy:
             url = proxy.url.replace("http://", "socks5://")
             upstreams = Upstreams(Network(proxy=url))
             with pytest.raises(HTTPError):
-                await upstreams.transport(POST.url).send(POST)
+                await upstreams.send(POST)
             assert proxy.connections == 1
             await upstreams.aclose()
 
@@ -197,7 +199,7 @@ def test_a_socks_proxy_that_hangs_up_is_asked_once(run: Runs) -> None:
 @pytest.mark.parametrize(
     "code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EPERM]
 )
-def test_what_this_machine_lacks_is_the_fault_of_no_provider(code: int) -> None:
+def test_a_lack_on_this_machine_is_not_blamed_on_a_provider(code: int) -> None:
     error = ConnectError("x")
     error.__cause__ = OSError(code, "what is wrong")
     fault, reason = describe_error(error)

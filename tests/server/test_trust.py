@@ -18,7 +18,7 @@ from tests.server.test_verification import pour, refuses
 
 
 async def ask(upstreams: Upstreams, url: str) -> bytes:
-    response = await upstreams.transport(url).send(UpstreamRequest(url, [], b"hello", 5))
+    response = await upstreams.send(UpstreamRequest(url, [], b"hello", 5))
     body = await response.read()
     await response.aclose()
     return body
@@ -81,7 +81,7 @@ def test_a_proxied_request_trusts_the_same_authorities(
                 url = f"https://localhost.test:{upstream.port}/"
                 # The certificate is for another name; the authority is not what is wrong.
                 await refuses(
-                    upstreams.transport(url).send(UpstreamRequest(url, [], b"", 5)),
+                    upstreams.send(UpstreamRequest(url, [], b"", 5)),
                     "Hostname mismatch",
                 )
                 await upstreams.aclose()
@@ -123,8 +123,7 @@ def test_a_changed_ca_file_counts_for_new_connections_and_spares_running_ones(
 
         async with RawUpstream(answer, tls=certificates.server("good")) as upstream:
             upstreams = Upstreams(Network(ca_file=str(certificates.authority)))
-            transport = upstreams.transport(upstream.url)
-            response = await transport.send(UpstreamRequest(upstream.url, [], b"", 5))
+            response = await upstreams.send(UpstreamRequest(upstream.url, [], b"", 5))
             upstreams.use_network(Network())
             with pytest.raises(ConnectError):
                 await ask(upstreams, upstream.url)
@@ -146,7 +145,7 @@ def test_every_python_verifies_alike() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="runs a shell script")
 @pytest.mark.parametrize(("verdict", "added"), [(0, 1), (1, 0)])
-def test_of_a_keychain_what_the_system_trusts_counts(
+def test_only_trusted_certificates_of_a_keychain_count(
     certificates: Certificates, tmp_path: Path, verdict: int, added: int
 ) -> None:
     program = tmp_path / "security"

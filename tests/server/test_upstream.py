@@ -65,7 +65,7 @@ REFUSED = ExceptionGroup("all", [ConnectionRefusedError(errno.ECONNREFUSED, "ref
         (InvalidURL, None, Fault.TRANSPORT, "connection broken"),
     ],
 )
-def test_every_error_has_its_meaning(
+def test_every_error_of_the_network_has_its_fault(
     error: type[HTTPError], cause: BaseException | None, fault: Fault, words: str
 ) -> None:
     raised = error("x")
@@ -95,7 +95,7 @@ def test_every_error_has_its_meaning(
         (httpx.InvalidURL("x"), InvalidURL),
     ],
 )
-def test_every_error_of_httpx_has_its_counterpart(
+def test_every_error_of_httpx_becomes_one_of_ours(
     error: httpx.HTTPError | httpx.InvalidURL, kind: type[HTTPError]
 ) -> None:
     assert type(translate_error(error)) is kind
@@ -133,7 +133,7 @@ def test_a_url_that_is_not_for_http_is_an_error(
         ("/x", b"/a%2fb/../c?d=%", b"POST /a%2fb/../c?d=% HTTP/1.1\r\nhost: "),
     ],
 )
-def test_the_target_is_the_urls_or_goes_out_as_it_came_in(
+def test_the_target_is_sent_as_given_or_in_the_urls_normal_form(
     run: Runs, url: str, target: bytes | None, first_lines: bytes
 ) -> None:
     async def story() -> None:
@@ -240,7 +240,7 @@ POST = UpstreamRequest("http://provider.test/v1", [], b"hello", 5)
 
 
 async def ask(upstreams: Upstreams) -> bytes:
-    response = await upstreams.transport(POST.url).send(POST)
+    response = await upstreams.send(POST)
     body = await response.read()
     assert not await response.read()
     await response.aclose()
@@ -248,7 +248,7 @@ async def ask(upstreams: Upstreams) -> bytes:
     return body
 
 
-def test_the_trusted_certificates_are_read_beside_the_loop_and_once(
+def test_the_trusted_certificates_are_read_once_in_a_thread(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []

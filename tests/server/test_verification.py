@@ -76,7 +76,7 @@ def test_no_environment_variable_switches_verification_off(
     async def story() -> None:
         async with RawUpstream(always(OK), tls=certificates.server(name)) as upstream:
             upstreams = Upstreams()
-            await refuses(upstreams.transport(upstream.url).send(to(upstream.url)))
+            await refuses(upstreams.send(to(upstream.url)))
             await upstreams.aclose()
 
     run(story)

@@ -212,7 +212,7 @@ class _Prober:
             )
             request = UpstreamRequest(url, headers, b"", LIST_SECONDS, method="GET")
             async with asyncio.timeout(LIST_SECONDS):
-                response = await self._upstreams.transport(url).send(request)
+                response = await self._upstreams.send(request)
                 answer = UpstreamResponse(response, context.watch)
                 try:
                     body = await answer.read_all("list", LIST_SECONDS)

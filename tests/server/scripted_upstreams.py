@@ -1,10 +1,10 @@
-"""Upstreams without sockets: a transport whose responses a test writes down."""
+"""Upstreams without sockets: a test writes down the responses."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ccfallback.server.upstream import Response, UpstreamRequest
+from ccfallback.server.upstream import Response, UpstreamRequest, Upstreams
 
 Chunk = bytes | Exception | None
 """Bytes, an error of the connection, or silence for ever."""
@@ -39,10 +39,11 @@ class ScriptedResponse:
         self.closed = True
 
 
-class ScriptedTransport:
+class ScriptedUpstreams(Upstreams):
     """Answers each request with the next response, raises the next error, or stays silent."""
 
     def __init__(self, *responses: ScriptedResponse | Exception | None) -> None:
+        super().__init__()
         self._responses = list(responses)
         self.requests: list[UpstreamRequest] = []
 
@@ -56,6 +57,3 @@ class ScriptedTransport:
             raise response
         assert response is not None
         return response
-
-    async def aclose(self) -> None:
-        """Do nothing: there is no connection."""
