@@ -198,7 +198,7 @@ class Provider:
     format: str = option(
         checks.text,
         "anthropic",
-        "The wire format: anthropic (the default) or openai.",
+        "The wire format, such as openai; anthropic by default.",
         flag="--format FORMAT",
         fallback_only=True,
     )
