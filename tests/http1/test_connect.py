@@ -64,7 +64,7 @@ def silent() -> Iterator[Address]:
                 sock.close()
 
 
-def test_families_alternate_and_none_comes_twice() -> None:
+def test_address_families_alternate_without_duplicates() -> None:
     found: list[Address] = [(V6, 1), (V6, 2), (V6, 1), (V4, 1), (V6, 3), (V4, 1)]
     assert interleave(found) == [(V6, 1), (V4, 1), (V6, 2), (V6, 3)]
     assert interleave([(V4, 1), (V4, 2), (V6, 1)]) == [(V4, 1), (V6, 1), (V4, 2)]
@@ -86,7 +86,7 @@ def test_a_name_is_looked_up(run: Runs) -> None:
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
-def test_a_name_that_none_can_have_is_not_resolved(run: Runs, host: str) -> None:
+def test_an_impossible_host_name_is_not_resolved(run: Runs, host: str) -> None:
     async def story() -> None:
         async with ConnectionPool() as pool:
             with pytest.raises(ConnectError) as caught:
@@ -111,7 +111,7 @@ def test_an_unknown_name_is_not_resolved(run: Runs, monkeypatch: pytest.MonkeyPa
     run(story)
 
 
-def test_a_refusal_is_told(run: Runs) -> None:
+def test_a_refused_connection_is_a_connect_error(run: Runs) -> None:
     async def story() -> None:
         async with ConnectionPool() as pool:
             with pytest.raises(ConnectError) as caught:
@@ -131,7 +131,7 @@ def test_a_request_goes_over_ipv6(run: Runs) -> None:
 
 
 @needs_ipv6
-def test_a_name_that_is_refused_on_one_family_is_asked_on_the_other(
+def test_a_refusal_on_one_family_leads_to_the_other(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
@@ -147,7 +147,7 @@ def test_a_name_that_is_refused_on_one_family_is_asked_on_the_other(
     run(story)
 
 
-def test_every_address_is_tried_and_a_refusal_says_most(run: Runs) -> None:
+def test_every_address_is_tried_and_a_refusal_is_the_reported_error(run: Runs) -> None:
     unreachable: Address = (V4, ("255.255.255.255", 9))
     refused: Address = (V4, ("127.0.0.1", refused_port()))
 
@@ -182,7 +182,7 @@ def test_an_address_that_stays_silent_does_not_hold_up_the_next(run: Runs) -> No
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_limit_holds_for_connecting(
+def test_the_connect_timeout_covers_tcp(
     run: Runs, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     async def story() -> None:
@@ -205,7 +205,9 @@ def test_the_limit_holds_for_connecting(
     run(story)
 
 
-def test_the_limit_holds_for_looking_up_a_name(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connect_timeout_covers_the_name_lookup(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def never(_host: str, _port: int) -> list[Address]:
         await asyncio.get_running_loop().create_future()
         return []
@@ -220,7 +222,7 @@ def test_the_limit_holds_for_looking_up_a_name(run: Runs, monkeypatch: pytest.Mo
     run(story)
 
 
-def test_the_limit_holds_for_tls(run: Runs) -> None:
+def test_the_connect_timeout_covers_tls(run: Runs) -> None:
     async def story() -> None:
         async def quiet(peer: Peer) -> None:
             await peer.closed()
@@ -302,7 +304,7 @@ def test_a_bad_certificate_is_refused(
     run(story)
 
 
-def test_an_unknown_authority_is_refused_and_a_known_one_may_be_named(
+def test_only_a_trusted_authority_is_accepted(
     run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
@@ -329,7 +331,7 @@ def test_a_context_that_verifies_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
-def test_a_port_that_speaks_no_tls_is_told(run: Runs, says: bytes) -> None:
+def test_a_port_without_tls_is_a_connect_error(run: Runs, says: bytes) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             await peer.reader.read(10)

@@ -79,7 +79,7 @@ def test_a_slow_reader_stops_the_upstream(
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_slow_upstream_stops_who_sends_in_pieces(
+def test_a_slow_upstream_pauses_an_upload_in_pieces(
     run: Runs, certificates: Certificates, tls: bool
 ) -> None:
     size = 4 * IN_FLIGHT
@@ -136,7 +136,7 @@ def test_a_body_of_any_size_arrives(run: Runs, size: int) -> None:
     run(story)
 
 
-def test_all_that_has_come_is_one_piece(run: Runs) -> None:
+def test_one_read_returns_all_that_has_arrived(run: Runs) -> None:
     async def story() -> None:
         chunks = b"".join(b"3\r\n%03d\r\n" % number for number in range(500))
         done = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
@@ -148,7 +148,7 @@ def test_all_that_has_come_is_one_piece(run: Runs) -> None:
     run(story)
 
 
-def test_a_piece_is_handed_on_before_the_next_one_is_sent(run: Runs) -> None:
+def test_a_piece_is_delivered_before_the_next_one_is_sent(run: Runs) -> None:
     async def story() -> None:
         read = asyncio.Event()
 
@@ -174,7 +174,7 @@ def test_a_piece_is_handed_on_before_the_next_one_is_sent(run: Runs) -> None:
     run(story)
 
 
-def test_a_read_that_was_given_up_loses_nothing(run: Runs) -> None:
+def test_a_cancelled_read_loses_no_bytes(run: Runs) -> None:
     async def story() -> None:
         go_on = asyncio.Event()
 
@@ -315,7 +315,7 @@ def test_a_connection_with_half_a_request_on_it_is_not_used_again(run: Runs, con
     run(story)
 
 
-def test_an_answer_is_found_before_the_reset_behind_it(run: Runs) -> None:
+def test_a_response_is_read_although_a_reset_follows_it(run: Runs) -> None:
     reset = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -374,7 +374,7 @@ def test_an_early_success_waits_for_the_rest_of_the_request(run: Runs) -> None:
     run(story)
 
 
-def test_what_the_client_fails_with_comes_through(run: Runs) -> None:
+def test_an_error_of_the_uploading_code_is_raised_unchanged(run: Runs) -> None:
     class Gone(Exception):
         pass
 
@@ -397,7 +397,7 @@ def test_what_the_client_fails_with_comes_through(run: Runs) -> None:
     run(story)
 
 
-def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
+def test_a_connection_with_unrequested_bytes_is_not_used(run: Runs) -> None:
     async def story() -> None:
         lost: list[Connection] = []
         connection = Connection(Origin("http", "up.test", 80), lost.append)
@@ -416,7 +416,7 @@ def test_an_upstream_that_speaks_first_is_not_heard(run: Runs) -> None:
     run(story)
 
 
-def test_a_connection_that_was_never_made_can_be_given_up(run: Runs) -> None:
+def test_an_unconnected_connection_can_be_aborted(run: Runs) -> None:
     async def story() -> None:
         connection = Connection(Origin("http", "up.test", 80), lambda _: None)
         assert connection.is_closed

@@ -9,7 +9,7 @@ from ccfallback.http1 import Deadline, DeadlineExceeded, Timer
 from tests.network import Runs
 
 
-def test_it_rings_once_the_time_is_over(run: Runs) -> None:
+def test_a_timer_rings_once_after_its_seconds(run: Runs) -> None:
     async def story() -> None:
         rung = asyncio.Event()
         alarm = Timer(rung.set)
@@ -20,7 +20,7 @@ def test_it_rings_once_the_time_is_over(run: Runs) -> None:
     run(story)
 
 
-def test_a_wait_that_is_over_rings_nothing(run: Runs) -> None:
+def test_a_stopped_timer_does_not_ring(run: Runs) -> None:
     async def story() -> None:
         rung = asyncio.Event()
         alarm, other = Timer(lambda: rungs.append(1)), Timer(rung.set)
@@ -66,7 +66,7 @@ def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time(run: Runs) -> 
     run(story)
 
 
-def test_a_closed_alarm_leaves_no_timer(run: Runs) -> None:
+def test_a_closed_timer_leaves_nothing_on_the_loop(run: Runs) -> None:
     async def story() -> None:
         alarm = Timer(lambda: rungs.append(1))
         alarm.set(0.001)
@@ -102,7 +102,7 @@ async def in_time() -> None:
 
 
 @pytest.mark.parametrize("before", [silence, swallows, ends_otherwise, in_time])
-def test_a_wait_leaves_nothing_to_the_next_one(
+def test_a_deadline_does_not_carry_over_to_the_next_wait(
     run: Runs, before: Callable[[], Awaitable[None]]
 ) -> None:
     async def story() -> None:
@@ -126,7 +126,7 @@ def test_a_wait_leaves_nothing_to_the_next_one(
 
 
 @pytest.mark.parametrize("late_as_well", [False, True])
-def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool) -> None:
+def test_a_cancellation_from_elsewhere_is_not_swallowed(run: Runs, late_as_well: bool) -> None:
     async def story() -> None:
         watch = Deadline()
 
@@ -147,7 +147,7 @@ def test_who_else_cancels_a_wait_is_not_overheard(run: Runs, late_as_well: bool)
     run(story)
 
 
-def test_a_watch_that_is_closed_leaves_no_timer(run: Runs) -> None:
+def test_a_closed_deadline_leaves_no_timer(run: Runs) -> None:
     async def story() -> None:
         watch = Deadline()
         work = asyncio.create_task(watch.wait(asyncio.sleep(0.02), "late", 0.01))

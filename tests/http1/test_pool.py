@@ -45,7 +45,7 @@ CHUNKED = H + b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 POISON = H + b"content-length: 6\r\n\r\npoison"
 
 
-def test_a_response_is_handed_on_as_it_is(run: Runs) -> None:
+def test_a_response_is_passed_on_unchanged(run: Runs) -> None:
     async def story() -> None:
         head = b"HTTP/1.1 529 Overloaded\r\nX-One: 1\r\nx-two: 2\r\nX-One: 3\r\n"
         segments = (head, b"content-length: 2\r\n\r\n", b"ok")
@@ -211,7 +211,7 @@ def in_a_thread(surplus: bytes) -> Iterator[tuple[str, threading.Event, threadin
 
 
 @pytest.mark.parametrize("surplus", [POISON, b""], ids=["a second response", "the end"])
-def test_what_came_while_the_loop_was_busy_is_seen_before_the_next_request(
+def test_bytes_that_arrived_while_the_loop_was_busy_are_noticed_before_reuse(
     run: Runs, surplus: bytes
 ) -> None:
     async def story() -> None:
@@ -232,7 +232,7 @@ async def pieces() -> AsyncIterator[bytes]:
     yield b"lo"
 
 
-def test_a_connection_that_was_closed_meanwhile_costs_no_error(run: Runs) -> None:
+def test_a_stale_pooled_connection_causes_no_error(run: Runs) -> None:
     async def story() -> None:
         async with RawUpstream(once(OK)) as upstream, ConnectionPool() as pool:
             for number in range(1, 20):
@@ -244,7 +244,7 @@ def test_a_connection_that_was_closed_meanwhile_costs_no_error(run: Runs) -> Non
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_as_many_stale_connections_as_there_are_cost_no_error(run: Runs, how: str) -> None:
+def test_many_stale_pooled_connections_cause_no_error(run: Runs, how: str) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             assert (await peer.request()).endswith(b"\r\n\r\nhello")
@@ -268,7 +268,7 @@ def test_as_many_stale_connections_as_there_are_cost_no_error(run: Runs, how: st
     run(story)
 
 
-def test_a_body_that_was_begun_is_not_sent_again(run: Runs) -> None:
+def test_a_partly_sent_body_is_not_sent_again(run: Runs) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             await peer.request()
@@ -285,7 +285,7 @@ def test_a_body_that_was_begun_is_not_sent_again(run: Runs) -> None:
     run(story)
 
 
-def test_a_request_that_was_answered_by_a_byte_is_not_sent_again(run: Runs) -> None:
+def test_a_request_is_not_repeated_after_a_byte_of_its_response(run: Runs) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             await peer.request()
@@ -354,7 +354,7 @@ RESET = (Fault.TRANSPORT, "connection reset")
     ],
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_bad_response_is_an_error_and_what_came_before_is_not_lost(
+def test_a_broken_response_is_an_error_after_its_valid_part(
     run: Runs,
     certificates: Certificates,
     tls: bool,
@@ -431,7 +431,7 @@ def test_a_hundred_requests_at_once_take_a_hundred_connections_and_keep_them(run
     run(story)
 
 
-def test_closing_the_transport_fails_what_is_under_way(run: Runs) -> None:
+def test_closing_the_pool_fails_exchanges_under_way(run: Runs) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             await peer.request()
@@ -455,7 +455,7 @@ def test_closing_the_transport_fails_what_is_under_way(run: Runs) -> None:
     run(story)
 
 
-def test_closing_the_transport_stops_a_connection_that_is_being_made(
+def test_closing_the_pool_cancels_a_connection_attempt(
     run: Runs, certificates: Certificates
 ) -> None:
     async def story() -> None:
@@ -500,7 +500,7 @@ def test_an_upload_ends_with_its_connection(run: Runs) -> None:
     run(story)
 
 
-def test_a_request_that_is_given_up_closes_its_connection(run: Runs) -> None:
+def test_a_cancelled_request_closes_its_connection(run: Runs) -> None:
     async def story() -> None:
         asked, closed = asyncio.Event(), asyncio.Event()
 
@@ -524,7 +524,7 @@ def test_a_request_that_is_given_up_closes_its_connection(run: Runs) -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("content", ["whole", "pieces"])
-def test_it_may_be_cancelled_anywhere(
+def test_a_request_may_be_cancelled_at_any_moment(
     run: Runs, certificates: Certificates, tls: bool, content: str
 ) -> None:
     chance = random.Random(f"{tls}{content}")
@@ -577,7 +577,7 @@ def test_it_may_be_cancelled_anywhere(
 
 
 @pytest.mark.parametrize(("max_idle", "kept"), [(0, 0), (3, 3), (100, 5)])
-def test_no_more_are_kept_than_allowed(run: Runs, max_idle: int, kept: int) -> None:
+def test_the_pool_keeps_at_most_max_idle_connections(run: Runs, max_idle: int, kept: int) -> None:
     async def story() -> None:
         closed = 0
 
@@ -598,7 +598,7 @@ def test_no_more_are_kept_than_allowed(run: Runs, max_idle: int, kept: int) -> N
     run(story)
 
 
-def test_the_one_used_last_is_used_next(run: Runs) -> None:
+def test_the_connection_used_last_is_used_next(run: Runs) -> None:
     async def story() -> None:
         async def answer(peer: Peer) -> None:
             while True:
@@ -650,7 +650,7 @@ def test_a_connection_that_was_idle_for_too_long_is_closed(run: Runs) -> None:
     run(story)
 
 
-def test_the_timer_goes_on_for_the_younger(run: Runs) -> None:
+def test_the_expiry_timer_continues_for_younger_connections(run: Runs) -> None:
     async def story() -> None:
         closed: list[int] = []
 
@@ -671,7 +671,7 @@ def test_the_timer_goes_on_for_the_younger(run: Runs) -> None:
     run(story)
 
 
-def test_a_connection_that_is_too_old_is_not_used_though_no_timer_ran(run: Runs) -> None:
+def test_an_expired_connection_is_not_used_even_if_no_timer_ran(run: Runs) -> None:
     async def story() -> None:
         async with (
             RawUpstream(always(OK)) as upstream,
@@ -686,7 +686,7 @@ def test_a_connection_that_is_too_old_is_not_used_though_no_timer_ran(run: Runs)
     run(story)
 
 
-def test_closing_closes_what_is_idle_and_fails_what_is_not(run: Runs) -> None:
+def test_closing_the_pool_closes_idle_connections_and_fails_the_others(run: Runs) -> None:
     async def story() -> None:
         async with RawUpstream(always(OK)) as upstream:
             pool = ConnectionPool()

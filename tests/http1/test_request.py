@@ -35,7 +35,7 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-def test_the_host_comes_first_and_the_rest_as_given() -> None:
+def test_the_host_header_comes_first() -> None:
     headers = [(b"X-One", b"1"), (b"x-two", b""), (b"Host", b"elsewhere"), (b"x-two", b" \xff\t")]
     assert encode("POST", b"/a%20b?q=1", headers, b"hi") == (
         b"POST /a%20b?q=1 HTTP/1.1\r\nHost: elsewhere\r\nX-One: 1\r\nx-two: \r\n"
@@ -59,14 +59,14 @@ def test_a_missing_host_is_added(origin: Origin, host: bytes) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b", b"a\r\n b"])
-def test_nothing_in_a_header_ends_its_line(bad: bytes) -> None:
+def test_a_header_cannot_end_its_line(bad: bytes) -> None:
     for header in ((b"x-good", bad), (bad, b"good"), (b"host", bad)):
         with pytest.raises(LocalProtocolError):
             encode("GET", headers=[header])
 
 
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:b", b"a\xff", b" a", b"a ", b"\ta"])
-def test_a_header_is_named_by_a_token(name: bytes) -> None:
+def test_a_header_name_must_be_a_token(name: bytes) -> None:
     with pytest.raises(LocalProtocolError):
         encode("GET", headers=[(name, b"value")])
 
@@ -74,13 +74,13 @@ def test_a_header_is_named_by_a_token(name: bytes) -> None:
 @pytest.mark.parametrize(
     "target", [b"", b"/a b", b"/a\r\nb: c", b"/ HTTP/1.1\r\nx: y\r\n\r\nGET /"]
 )
-def test_a_target_is_one_word(target: bytes) -> None:
+def test_a_target_must_be_one_word(target: bytes) -> None:
     with pytest.raises(LocalProtocolError):
         encode("GET", target)
 
 
 @pytest.mark.parametrize("method", ["GE T", "GET\r\n", "", "GÉT"])
-def test_a_method_is_a_token(method: str) -> None:
+def test_a_method_must_be_a_token(method: str) -> None:
     with pytest.raises(LocalProtocolError):
         encode(method)
 
@@ -99,7 +99,7 @@ def test_a_method_is_a_token(method: str) -> None:
         [(b"host", b"a"), (b"host", b"b")],
     ],
 )
-def test_a_body_that_could_be_read_in_two_ways_is_not_sent(headers: Headers) -> None:
+def test_ambiguous_framing_is_not_sent(headers: Headers) -> None:
     with pytest.raises(LocalProtocolError):
         encode(headers=headers, content=b"hi")
 
@@ -108,13 +108,13 @@ def test_a_body_that_could_be_read_in_two_ways_is_not_sent(headers: Headers) -> 
     ("method", "body", "length"),
     [("POST", b"hi", b"2"), ("POST", b"", b"0"), ("GET", b"hi", b"2"), ("GET", b"", None)],
 )
-def test_a_missing_length_is_added(method: str, body: bytes, length: bytes | None) -> None:
+def test_a_missing_content_length_is_added(method: str, body: bytes, length: bytes | None) -> None:
     added = b"" if length is None else b"content-length: %b\r\n" % length
     assert encode(method, content=body).endswith(b"up.test\r\n%b\r\n%b" % (added, body))
 
 
 @pytest.mark.parametrize(("body", "sent"), [(b"hi", b"2\r\nhi\r\n0\r\n\r\n"), (b"", b"0\r\n\r\n")])
-def test_a_whole_body_is_one_chunk_where_chunks_are_announced(body: bytes, sent: bytes) -> None:
+def test_a_whole_body_is_one_chunk_if_chunked_is_announced(body: bytes, sent: bytes) -> None:
     announced = [(b"transfer-encoding", b"chunked")]
     assert encode(headers=announced, content=body).endswith(
         b"\r\ntransfer-encoding: chunked\r\n\r\n" + sent
@@ -132,7 +132,7 @@ def test_pieces_are_chunks_unless_their_length_is_known() -> None:
 
 
 @pytest.mark.parametrize("given", [(b"a",), (b"ab", b"cd"), ()])
-def test_pieces_add_up_to_their_length(given: tuple[bytes, ...]) -> None:
+def test_pieces_must_add_up_to_the_announced_length(given: tuple[bytes, ...]) -> None:
     with pytest.raises(LocalProtocolError):
         encode(headers=[(b"content-length", b"3")], content=pieces(*given))
 
@@ -151,7 +151,7 @@ def test_the_repr_of_a_request_shows_nothing_that_may_be_secret() -> None:
         [b"HTTP/1.1 529 ", b"content-length: 0"],
     ],
 )
-def test_lines_become_a_head(lines: list[bytes]) -> None:
+def test_a_head_is_encoded_from_its_lines(lines: list[bytes]) -> None:
     assert encode_head(lines) == b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 

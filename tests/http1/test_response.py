@@ -134,7 +134,7 @@ def test_a_response_is_the_same_however_it_is_cut(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_no_beginning_of_a_response_looks_whole(name: str) -> None:
+def test_no_prefix_of_a_response_looks_complete(name: str) -> None:
     data, _, _ = WHOLE[name]
     for at in range(len(data)):
         found = read(data[:at], end=True)
@@ -152,7 +152,7 @@ def test_a_byte_after_the_end_is_noticed_and_never_read(name: str, extra: bytes)
         assert not found.broken
 
 
-def test_a_second_response_is_none_of_the_first() -> None:
+def test_a_second_response_is_not_part_of_the_first() -> None:
     second = CHUNKED + b"6\r\npoison\r\n0\r\n\r\n"
     for data, body, _ in WHOLE.values():
         found = read(data + second)
@@ -160,14 +160,14 @@ def test_a_second_response_is_none_of_the_first() -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_not_http_is_refused_however_it_is_cut(name: str) -> None:
+def test_invalid_http_is_refused_however_it_is_cut(name: str) -> None:
     for cut in cuts(BROKEN[name]):
         found = read(*cut)
         assert found.broken, cut
         assert not found.done
 
 
-def test_what_came_before_the_break_is_not_lost() -> None:
+def test_a_body_before_a_violation_is_delivered() -> None:
     found = read(CHUNKED + b"2\r\nok\r\nnot a size\r\n")
     assert found.body == b"ok"
     assert found.broken
@@ -181,7 +181,7 @@ def test_without_a_length_the_body_ends_with_the_connection(version: bytes) -> N
         assert read(*cut, end=True) == Read(200, b"hello", done=True, reusable=False, broken=False)
 
 
-def test_the_response_to_head_has_no_body_whatever_it_says() -> None:
+def test_a_response_to_head_has_no_body_whatever_its_headers_say() -> None:
     for headers in (b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"):
         for cut in cuts(H + headers + b"\r\n"):
             found = read(*cut, is_head=True)
@@ -197,7 +197,7 @@ def test_a_status_is_a_number(status: int) -> None:
         assert read(*cut) == Read(status, b"ok", done=True, reusable=True, broken=False)
 
 
-def test_headers_keep_their_order_and_case_and_trailers_are_none() -> None:
+def test_headers_keep_order_and_case_without_trailers() -> None:
     data = H + b"X-One:  1 \r\nx-two: \r\nX-One:\xff\r\ntransfer-encoding: chunked\r\n\r\n"
     for cut in cuts(data + b"0\r\nX-Late: 1\r\n\r\n"):
         parser = ResponseParser()
@@ -220,19 +220,19 @@ def test_headers_keep_their_order_and_case_and_trailers_are_none() -> None:
     ],
     ids=["a header", "headers", "interim responses", "trailers", "an extension"],
 )
-def test_what_has_no_end_is_refused(endless: bytes, step: int) -> None:
+def test_an_endless_head_or_trailer_is_refused(endless: bytes, step: int) -> None:
     found = read(*(endless[at : at + step] for at in range(0, len(endless), step)))
     assert found.broken
 
 
-def test_a_long_head_is_read() -> None:
+def test_a_long_head_within_the_limit_is_read() -> None:
     data = H + b"a: " + b"b" * (MAX_HEAD - 100) + b"\r\ncontent-length: 2\r\n\r\nok"
     assert read(data).body == b"ok"
     assert read(*cuts(data)[1]).body == b"ok"
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=10), st.data())
-def test_chunks_are_joined_whatever_the_cuts(chunks: list[bytes], data: st.DataObject) -> None:
+def test_chunks_are_joined_however_they_are_cut(chunks: list[bytes], data: st.DataObject) -> None:
     wire = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     wire += b"0\r\n\r\n"
     places = sorted(data.draw(st.sets(st.integers(1, len(wire) - 1), max_size=8)))
@@ -242,6 +242,6 @@ def test_chunks_are_joined_whatever_the_cuts(chunks: list[bytes], data: st.DataO
 
 @settings(max_examples=300)
 @given(st.lists(st.binary(max_size=60), max_size=6), st.sampled_from([b"", H, CHUNKED]))
-def test_any_bytes_end_in_a_response_or_in_an_error(segments: list[bytes], first: bytes) -> None:
+def test_arbitrary_bytes_end_in_a_response_or_an_error(segments: list[bytes], first: bytes) -> None:
     found = read(first, *segments, end=True)
     assert found.done is not found.broken

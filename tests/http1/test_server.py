@@ -129,7 +129,7 @@ CLOSES = b"connection: close\r\n"
         ),
     ],
 )
-def test_an_answer_is_framed(
+def test_a_response_is_framed(
     run: Runs, sent: bytes, messages: list[Message], expected: bytes
 ) -> None:
     assert answer_to(run, saying(*messages), sent) == expected
@@ -140,7 +140,7 @@ def test_an_answer_is_framed(
     [[], [(b"content-length", b"%d" % (2 * ONE_WRITE))]],
     ids=["chunked", "content-length"],
 )
-def test_long_pieces_come_whole(run: Runs, headers: list[tuple[bytes, bytes]]) -> None:
+def test_long_pieces_arrive_whole(run: Runs, headers: list[tuple[bytes, bytes]]) -> None:
     long = bytes(range(256)) * (ONE_WRITE // 256)
     app = saying(start(200, *headers), piece(long, more=True), piece(long))
     body = answer_to(run, app, CLOSE).partition(b"\r\n\r\n")[2]
@@ -163,7 +163,7 @@ def test_long_pieces_come_whole(run: Runs, headers: list[tuple[bytes, bytes]]) -
         [piece(b"")],
     ],
 )
-def test_an_answer_that_is_none_does_not_leave(run: Runs, messages: list[Message]) -> None:
+def test_an_invalid_response_is_not_sent(run: Runs, messages: list[Message]) -> None:
     failures: list[RuntimeError] = []
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -177,7 +177,7 @@ def test_an_answer_that_is_none_does_not_leave(run: Runs, messages: list[Message
     assert len(failures) == 1
 
 
-def test_the_head_leaves_with_the_first_piece_and_not_before(run: Runs) -> None:
+def test_the_head_is_sent_together_with_the_first_piece(run: Runs) -> None:
     begun = asyncio.Event()
     go_on = asyncio.Event()
 
@@ -214,7 +214,7 @@ async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
     await send(piece(body))
 
 
-def test_requests_behind_each_other_are_answered_in_their_order(run: Runs) -> None:
+def test_pipelined_requests_are_answered_in_order(run: Runs) -> None:
     sent = b"".join(POST % len(body) + body for body in (b"one", b"", b"three"))
     heard = answer_to(run, echo, sent + CLOSE)
     assert [part.rpartition(b"\r\n\r\n")[2] for part in heard.split(OK)[1:]] == [
@@ -225,7 +225,7 @@ def test_requests_behind_each_other_are_answered_in_their_order(run: Runs) -> No
     ]
 
 
-def test_a_long_body_comes_whole_to_a_slow_app(run: Runs) -> None:
+def test_a_long_body_reaches_a_slow_app_whole(run: Runs) -> None:
     long = bytes(range(256)) * (8 * HIGH_WATER // 256)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -241,7 +241,7 @@ def test_a_long_body_comes_whole_to_a_slow_app(run: Runs) -> None:
     serve(run, app, talk)
 
 
-def test_who_waits_for_leave_to_send_gets_it(run: Runs) -> None:
+def test_a_client_that_expects_100_continue_gets_it(run: Runs) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (POST % 5).replace(b"host", b"expect: 100-continue\r\nhost", 1)
         writer.write(head)
@@ -253,13 +253,13 @@ def test_who_waits_for_leave_to_send_gets_it(run: Runs) -> None:
     serve(run, echo, talk)
 
 
-def test_who_is_refused_at_once_is_given_no_leave(run: Runs) -> None:
+def test_a_response_before_the_body_sends_no_100_continue(run: Runs) -> None:
     sent = (POST % 5).replace(b"host", b"connection: close\r\nexpect: 100-continue\r\nhost", 1)
     app = saying(start(413, (b"content-length", b"0")), piece(b""))
     assert answer_to(run, app, sent).startswith(b"HTTP/1.1 413 ")
 
 
-def test_the_app_hears_that_the_client_has_left(run: Runs) -> None:
+def test_the_app_receives_the_disconnect(run: Runs) -> None:
     heard: list[Message] = []
     over = asyncio.Event()
 
@@ -282,7 +282,7 @@ def test_the_app_hears_that_the_client_has_left(run: Runs) -> None:
     assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
 
 
-def test_an_answer_that_is_given_up_ends_with_the_connection(run: Runs) -> None:
+def test_an_incomplete_response_ends_with_the_connection(run: Runs) -> None:
     app = saying(start(), piece(b"half", more=True))
     heard = answer_to(run, app, GET)
     assert heard.endswith(b"4\r\nhalf\r\n")
@@ -377,13 +377,13 @@ def test_an_offer_of_another_protocol_is_ignored(run: Runs, offer: bytes, size: 
     assert seen == [(b"hello", [b"host", b"content-length"]), (b"", [b"host", b"connection"])]
 
 
-def test_an_old_client_is_not_asked_to_continue(run: Runs) -> None:
+def test_an_http_1_0_client_gets_no_100_continue(run: Runs) -> None:
     app = reading(saying(start(200, (b"content-length", b"0")), piece(b"")))
     sent = b"POST / HTTP/1.0\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\nx"
     assert b"100 Continue" not in answer_to(run, app, sent)
 
 
-def test_white_space_after_a_value_is_no_part_of_it(run: Runs) -> None:
+def test_white_space_after_a_header_value_is_removed(run: Runs) -> None:
     heads: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -429,15 +429,13 @@ def reading(then: App) -> App:
         (GET[:-2] + b"x: y\r\n" * 1001 + b"\r\n", 431),
     ],
 )
-def test_what_another_server_might_read_otherwise_is_refused(
-    run: Runs, sent: bytes, status: int
-) -> None:
+def test_ambiguous_requests_are_refused(run: Runs, sent: bytes, status: int) -> None:
     answer = answer_to(run, saying(start(), piece(b"")), sent)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_bad_request_behind_a_good_one_is_refused_after_its_answer(run: Runs) -> None:
+def test_a_bad_pipelined_request_is_refused_after_the_response_before(run: Runs) -> None:
     app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
     answer = answer_to(run, app, GET + b"\x00\r\n\r\n")
     first, _, second = answer.partition(b"ok")
@@ -445,7 +443,7 @@ def test_a_bad_request_behind_a_good_one_is_refused_after_its_answer(run: Runs) 
     assert second.startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_still_sends_gets_its_refusal(run: Runs) -> None:
+def test_a_client_that_is_still_sending_receives_its_refusal(run: Runs) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"GET / HTTP/1.1\r\nx: ")
         for _ in range(100):
@@ -455,7 +453,7 @@ def test_a_client_that_still_sends_gets_its_refusal(run: Runs) -> None:
     serve(run, saying(start(), piece(b"")), talk)
 
 
-def test_a_torn_answer_to_an_old_client_ends_with_an_error(run: Runs) -> None:
+def test_a_torn_response_to_http_1_0_resets_the_connection(run: Runs) -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send(start())
         await send(piece(b"half of it", more=True))
@@ -502,7 +500,7 @@ def test_a_slow_reader_is_not_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch
     serve(run, app, talk)
 
 
-def test_the_longest_idle_connection_makes_room(run: Runs) -> None:
+def test_the_longest_idle_connection_is_closed_to_make_room(run: Runs) -> None:
     async def story() -> None:
         state = ServerState()
         limit = ConnectionLimit(3)

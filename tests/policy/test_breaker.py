@@ -342,7 +342,7 @@ def test_a_cooldown_longer_than_the_configuration_allows_is_shortened() -> None:
     times=st.lists(st.none() | st.floats(NOW - 1e6, NOW + 1e6), min_size=5, max_size=5),
     limits=st.builds(Limits, max_cooldown=st.floats(1, 1e4), max_reset=st.floats(1, 1e5)),
 )
-def test_no_corrected_time_lies_ahead_but_the_end_of_a_cooldown(
+def test_only_the_end_of_a_cooldown_may_lie_in_the_future(
     times: list[float | None], limits: Limits
 ) -> None:
     failure, success, until, began, probed = times

@@ -61,7 +61,7 @@ def phases(state: BreakerState, credential: str, now: float = NOW) -> set[Phase]
 
 
 @pytest.mark.parametrize("fault", sorted(OF_ACCOUNT))
-def test_what_concerns_an_account_closes_nobody_else_out(fault: Fault) -> None:
+def test_a_fault_of_one_account_affects_no_other_credential(fault: Fault) -> None:
     state = fail(CLOSED, fault, until=NOW + 18000)
     assert Phase.OPEN in phases(state, "home")
     assert phases(state, "work") == {Phase.CLOSED}
@@ -70,7 +70,7 @@ def test_what_concerns_an_account_closes_nobody_else_out(fault: Fault) -> None:
 @pytest.mark.parametrize(
     "fault", sorted(f for f in Fault if f not in OF_ACCOUNT and BLAME[f] is not Blame.NONE)
 )
-def test_what_concerns_the_provider_holds_for_every_credential(fault: Fault) -> None:
+def test_a_fault_of_the_provider_affects_every_credential(fault: Fault) -> None:
     state = CLOSED
     for _ in range(3):
         state = fail(state, fault)
@@ -80,7 +80,7 @@ def test_what_concerns_the_provider_holds_for_every_credential(fault: Fault) -> 
 
 
 @pytest.mark.parametrize("fault", sorted(OF_ACCOUNT))
-def test_without_a_credential_everything_concerns_the_provider(fault: Fault) -> None:
+def test_without_a_credential_every_fault_concerns_the_provider(fault: Fault) -> None:
     state = fail(CLOSED, fault, "", until=NOW + 18000)
     assert not state.credentials
     assert Phase.OPEN in phases(state, "work")
@@ -90,7 +90,7 @@ MIXED = (Fault.UPSTREAM, Fault.ACCOUNT, Fault.UPSTREAM)
 
 
 @pytest.mark.parametrize("first", range(3))
-def test_one_login_sees_one_count_of_failures(first: int) -> None:
+def test_one_credential_sees_one_count_of_failures(first: int) -> None:
     state = CLOSED
     for fault in MIXED[first:] + MIXED[:first]:
         state = fail(state, fault)
@@ -116,13 +116,13 @@ def test_the_last_failure_of_a_credential_outlives_its_recovery() -> None:
     assert state.models["m"].failures == 0
 
 
-def test_an_answer_in_flight_closes_no_breaker_of_a_credential() -> None:
+def test_a_success_in_flight_does_not_close_the_breaker_of_a_credential() -> None:
     state = fail(CLOSED, until=NOW + 18000)
     late = count_success(state, model="m", credential="home", began=NOW - 5, now=NOW + 1)
     assert Phase.OPEN in phases(late, "home", NOW + 1)
 
 
-def test_the_provider_looks_as_to_the_credential_that_was_used_last() -> None:
+def test_the_shown_state_is_that_of_the_credential_used_last() -> None:
     state = fail(CLOSED, until=NOW + 18000)
     assert as_last_seen(state).cooldown_until == NOW + 18000
     assert as_last_seen(succeed(state, "work", NOW + 9)).cooldown_until is None
@@ -215,12 +215,12 @@ def test_another_mapping_closes_the_breakers_of_that_model_only() -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"retry": 3}, {"model_mapping": {"x": "y"}}])
-def test_other_settings_leave_the_breaker_alone(change: dict[str, object]) -> None:
+def test_other_settings_do_not_change_the_breaker(change: dict[str, object]) -> None:
     states = marked(config())
     assert valid_states(states, config(**change), NOW) == states
 
 
-def test_a_state_of_which_nothing_is_known_counts() -> None:
+def test_a_state_without_a_fingerprint_counts() -> None:
     assert valid_states({"a": OPEN, "gone": OPEN}, config(), NOW) == {"a": OPEN, "gone": OPEN}
 
 

@@ -158,7 +158,7 @@ ROOM_SOON: list[tuple[str, list[Outcome], dict[str, float], int | None]] = [
     [row[1:] for row in ROOM_SOON],
     ids=[row[0] for row in ROOM_SOON],
 )
-def test_the_client_compacts_only_if_nobody_with_room_is_back_soon(
+def test_the_client_compacts_only_if_no_provider_with_room_is_back_soon(
     outcomes: list[Outcome], cooling: dict[str, float], seconds: int | None
 ) -> None:
     names = "abc" if len(outcomes) > 1 else "b"
@@ -226,7 +226,7 @@ RUN = {"type": "code_execution_20250825", "name": "code_execution"}
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_search_that_no_provider_can_make_is_a_result_that_says_it(
+def test_a_search_that_no_provider_can_run_is_an_unavailable_result(
     tool: dict[str, Any], result: str, stream: bool
 ) -> None:
     members = {"model": "m", "stream": stream, "tools": [tool], "messages": []}

@@ -387,7 +387,7 @@ def scripted(script: str) -> dict[str, list[Outcome]]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.rule)
-def test_the_chain(row: Row) -> None:
+def test_the_failover_loop_tries_the_chain_as_the_table_says(row: Row) -> None:
     health = FakeHealth(admissions=row.admissions, until=row.until)
     flow = conversation(
         CHAINS[row.chain],
@@ -538,7 +538,7 @@ def test_a_client_disconnect_while_waiting_for_the_network_releases_all_slots() 
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(10.0, 1), (2.5, 1), (2.0, 2), (0.5, 4)])
-def test_the_time_that_the_tries_take_counts_as_a_wait_for_the_network(
+def test_the_wait_for_the_network_includes_the_time_of_the_attempts(
     seconds: float, rounds: int
 ) -> None:
     health = FakeHealth()
@@ -550,14 +550,14 @@ def test_the_time_that_the_tries_take_counts_as_a_wait_for_the_network(
 
 
 @pytest.mark.parametrize("name", ["500", "529", "tcp-refused", "no-route"])
-def test_a_network_error_is_worth_a_retry_as_is_a_5xx(name: str) -> None:
+def test_a_network_error_is_retried_like_a_5xx(name: str) -> None:
     flow = conversation((A_RETRIES, B), FakeHealth())
     transcript, result, _ = play(flow, {"a": [OUTCOMES[name], OK]})
     assert transcript == ["a first", "wait 0.25", "a retry"]
     assert result is OK
 
 
-def test_a_client_disconnect_keeps_the_failures_before_it() -> None:
+def test_failures_before_a_client_disconnect_count() -> None:
     health = FakeHealth()
     flow = conversation((A, B, C), health)
     next(flow)

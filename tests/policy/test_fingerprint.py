@@ -46,11 +46,11 @@ def test_another_server_format_or_key_has_another_fingerprint(other: Provider) -
         replace(PROVIDER, auth_header="X-Api-Key"),
     ],
 )
-def test_other_settings_do_not_change_it(other: Provider) -> None:
+def test_other_settings_do_not_change_the_fingerprint(other: Provider) -> None:
     assert fingerprint(other) == fingerprint(PROVIDER)
 
 
-def test_a_model_is_what_it_is_mapped_to() -> None:
+def test_the_fingerprint_of_a_model_is_that_of_its_mapping() -> None:
     remapped = replace(PROVIDER, model_mapping={"claude-opus-*": "opus", "*": "large"})
     assert fingerprint(remapped) == fingerprint(PROVIDER)
     assert fingerprint(remapped, "claude-opus-5") == fingerprint(PROVIDER, "claude-opus-5")
@@ -58,7 +58,7 @@ def test_a_model_is_what_it_is_mapped_to() -> None:
     assert fingerprint(PROVIDER, "claude-haiku-5") == fingerprint(PROVIDER, "claude-sonnet-5")
 
 
-def test_it_is_the_same_in_every_process_and_shows_no_key() -> None:
+def test_the_fingerprint_is_the_same_in_every_process_and_shows_no_key() -> None:
     assert fingerprint(PROVIDER) == "2f4b5072646db2be"
     assert "first" not in fingerprint(PROVIDER)
 

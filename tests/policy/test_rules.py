@@ -260,7 +260,7 @@ def test_rule_4_with_one_active_provider_nothing_cools() -> None:
 
 
 @pytest.mark.parametrize(("count", "cools"), TIERS.items())
-def test_rule_5_so_many_failures_so_long_a_cooldown(count: int, cools: float | None) -> None:
+def test_rule_5_more_failures_make_a_longer_cooldown(count: int, cools: float | None) -> None:
     turn = Turn(config("ab"), {"a": failures(count - 1)})
     play(flow_of(turn), {"a": [E500], "b": [WELL]})
     assert (turn.of("a").failures, seconds(turn.of("a"))) == (count, cools)

@@ -74,7 +74,7 @@ def digests(count: int) -> list[str]:
     return [signature_digest(str(number)) for number in range(count)]
 
 
-def test_it_stays_bounded() -> None:
+def test_the_number_of_remembered_signatures_is_bounded() -> None:
     found = SignatureOrigins()
     found.remember(
         (signature_digest(str(number)) for number in range(MOST + 100)), "one", primary=False
@@ -84,7 +84,7 @@ def test_it_stays_bounded() -> None:
     assert len(found.to_save()) == MOST_SAVED
 
 
-def test_it_knows_whether_another_provider_has_signed() -> None:
+def test_the_origins_know_whether_another_provider_has_signed() -> None:
     found = SignatureOrigins()
     assert not found.knows_others_than("anthropic-primary")
     found.remember(map(signature_digest, ["a", "b"]), "anthropic-primary", primary=True)

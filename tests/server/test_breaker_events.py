@@ -79,7 +79,7 @@ def test_a_cooldown_of_one_model_counts_the_failures_of_that_model(story: Story)
     assert (said["model"], said["failures"]) == ("m", 3)
 
 
-def test_a_failure_during_a_cooldown_that_it_does_not_change_is_not_said_again(
+def test_a_failure_that_does_not_change_a_cooldown_is_not_logged_again(
     story: Story,
 ) -> None:
     first, second = story.request(), story.request()
@@ -91,7 +91,7 @@ def test_a_failure_during_a_cooldown_that_it_does_not_change_is_not_said_again(
     assert len(story.said("cooldown")) == 1
 
 
-def test_a_skip_says_until_when_and_why(story: Story) -> None:
+def test_a_skip_is_logged_with_its_end_and_reason(story: Story) -> None:
     story.run(QUOTA)
     story.now += 60
     request = story.request()
@@ -102,7 +102,7 @@ def test_a_skip_says_until_when_and_why(story: Story) -> None:
     assert said["since"] == said["lastFailure"] == round(NOW * 1000)
 
 
-def test_a_skip_for_another_requests_probe_is_said(story: Story) -> None:
+def test_a_skip_because_of_a_running_probe_is_logged(story: Story) -> None:
     for _ in range(3):
         story.run(E500)
     story.now += 31
@@ -116,7 +116,7 @@ def test_a_skip_for_another_requests_probe_is_said(story: Story) -> None:
     assert other.admission(A) is Admission.OPEN
 
 
-def test_a_recovery_is_said_once_and_only_of_a_provider_that_was_out(story: Story) -> None:
+def test_a_recovery_is_logged_once_and_only_after_a_cooldown(story: Story) -> None:
     story.run(WELL)
     story.run(E500)
     story.run(WELL)
@@ -130,7 +130,7 @@ def test_a_recovery_is_said_once_and_only_of_a_provider_that_was_out(story: Stor
     assert (said["provider"], said["by"]) == ("a", "success")
 
 
-def test_an_answer_to_another_login_is_no_recovery(story: Story) -> None:
+def test_an_answer_to_another_login_is_not_logged_as_a_recovery(story: Story) -> None:
     story.run(QUOTA)
     story.now += 10
     story.run(WELL, "work")
@@ -139,7 +139,7 @@ def test_an_answer_to_another_login_is_no_recovery(story: Story) -> None:
     assert story.request("work").admission(A) is Admission.OPEN
 
 
-def test_one_request_probes_a_long_cooldown_early_even_if_it_comes_to_nothing(
+def test_one_request_at_a_time_probes_a_long_cooldown_early(
     story: Story,
 ) -> None:
     story.run(QUOTA)
@@ -158,7 +158,9 @@ def test_one_request_probes_a_long_cooldown_early_even_if_it_comes_to_nothing(
 # -- Whose credential it is
 
 
-def test_a_credential_is_told_by_what_the_provider_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_is_identified_by_what_the_provider_receives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SOME_KEY", "one")
     bearer = [(b"authorization", b"Bearer x")]
     found = hash_credential(A, bearer)

@@ -325,7 +325,7 @@ def test_a_load_that_is_processed_late_does_not_hide_a_newer_write(scene: Scene)
     asyncio.run(story())
 
 
-def test_a_moment_in_which_the_state_cannot_be_read_keeps_memory(
+def test_a_passing_read_error_keeps_the_state_in_memory(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_path: Path) -> bytes:

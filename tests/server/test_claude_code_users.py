@@ -239,7 +239,7 @@ def test_a_web_search_is_answered_by_a_provider_that_can_search_or_unavailable(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_the_esc_key_stops_a_request_and_is_no_failure(
+def test_the_esc_key_stops_a_request_without_a_failure(
     begun: bool, tmp_path: Path, both: Start
 ) -> None:
     proxy, primary, fallback = both()

@@ -155,7 +155,7 @@ def test_a_preflight_without_a_token_reaches_no_provider(chain: Callable[..., Ch
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
 @pytest.mark.parametrize("path", ["/v1/models", "/api/x", "/health"])
-def test_what_a_foreign_page_loads_is_refused(
+def test_images_and_links_of_a_foreign_page_are_refused(
     chain: Callable[..., Chain], site: str, path: str
 ) -> None:
     running = chain(scripted.reply("no"))
@@ -165,8 +165,6 @@ def test_what_a_foreign_page_loads_is_refused(
 
 
 @pytest.mark.parametrize("site", ["none", "same-origin"])
-def test_what_a_person_types_in_a_browser_is_answered(
-    chain: Callable[..., Chain], site: str
-) -> None:
+def test_an_address_typed_in_a_browser_is_answered(chain: Callable[..., Chain], site: str) -> None:
     response = httpx.get(f"{chain(scripted.html()).url}/", headers={"sec-fetch-site": site})
     assert response.status_code == 200

@@ -120,7 +120,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("refusal", "times"), REFUSALS, ids=["429", "401", "403", "credit"])
-def test_a_login_that_is_refused_closes_no_other_login_out(
+def test_a_refused_login_does_not_affect_another_login(
     chain: Callable[..., Chain], refusal: Script, times: int
 ) -> None:
     running = chain(by_login(refusal), scripted.reply("spare"))
@@ -140,7 +140,7 @@ def test_a_login_that_is_refused_closes_no_other_login_out(
     assert b"Bearer" not in running.proxy.paths.state.read_bytes()
 
 
-def test_a_failure_of_the_server_closes_every_login_out(chain: Callable[..., Chain]) -> None:
+def test_a_failure_of_the_server_affects_every_login(chain: Callable[..., Chain]) -> None:
     running = chain(by_login(scripted.error(500, "api_error")), scripted.reply("spare"))
     for _ in range(3):
         post(running, login="work")

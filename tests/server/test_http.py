@@ -87,7 +87,7 @@ def refusal(data: bytes) -> tuple[int, str]:
         HEAD + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_refused_in_our_envelope_and_reaches_nobody(
+def test_malformed_requests_get_an_error_envelope_and_reach_no_provider(
     chain: Callable[..., Chain], sent: bytes
 ) -> None:
     running = chain(scripted.reply("no"))
@@ -126,7 +126,7 @@ def _send(client: socket.socket, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"\r\n", HEAD, HEAD + b"x: "])
-def test_a_head_that_does_not_come_ends_the_connection(
+def test_a_head_that_does_not_arrive_in_time_ends_the_connection(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
@@ -137,7 +137,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
     assert refusal(said) == (408, "timeout_error") if sent else said == b""
 
 
-def test_a_head_byte_by_byte_is_late_as_a_whole(
+def test_the_limit_of_a_head_covers_the_whole_head(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
@@ -162,7 +162,7 @@ def test_a_head_byte_by_byte_is_late_as_a_whole(
 @pytest.mark.parametrize(
     "framing", [b"content-length: 50\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"]
 )
-def test_a_body_that_stops_coming_is_late(
+def test_a_body_that_stops_arriving_is_refused(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, framing: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 0.2)
@@ -206,7 +206,7 @@ def test_no_timer_runs_while_an_answer_is_awaited(
         HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_an_answer_is_not_disturbed_by_what_comes_behind_its_request(
+def test_bytes_after_a_request_do_not_disturb_its_response(
     chain: Callable[..., Chain], behind: bytes
 ) -> None:
     running = chain(scripted.reply("whole answer"))
@@ -218,7 +218,7 @@ def test_an_answer_is_not_disturbed_by_what_comes_behind_its_request(
     assert len(running.primary.received) == 1
 
 
-def test_a_request_that_breaks_takes_none_before_it_along(chain: Callable[..., Chain]) -> None:
+def test_a_malformed_request_does_not_affect_those_before_it(chain: Callable[..., Chain]) -> None:
     running = chain([scripted.reply("one"), scripted.reply("two")])
     with connected(running) as client:
         client.sendall(WHOLE + WHOLE + HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
@@ -227,7 +227,7 @@ def test_a_request_that_breaks_takes_none_before_it_along(chain: Callable[..., C
     assert len(running.primary.received) == 2
 
 
-def test_who_is_answered_before_the_end_of_a_body_is_not_kept_for_ever(
+def test_a_connection_with_an_unfinished_body_is_closed_after_its_response(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
@@ -238,7 +238,7 @@ def test_who_is_answered_before_the_end_of_a_body_is_not_kept_for_ever(
         assert answers(said + everything(client))[0][0] == 403
 
 
-def test_requests_one_behind_the_other_are_answered_in_order(chain: Callable[..., Chain]) -> None:
+def test_requests_in_one_write_are_answered_in_order(chain: Callable[..., Chain]) -> None:
     running = chain([scripted.reply("one"), scripted.reply("two")])
     with connected(running) as client:
         client.sendall(
@@ -250,7 +250,7 @@ def test_requests_one_behind_the_other_are_answered_in_order(chain: Callable[...
     assert texts == ["one", "two"]
 
 
-def test_trailers_are_no_headers(chain: Callable[..., Chain]) -> None:
+def test_trailers_do_not_become_headers(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("primary"), scripted.reply("spare"))
     trailers = b"x-api-key: smuggled\r\nx-ccf-debug-skip-anthropic: 1\r\n"
     chunked = HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
@@ -292,7 +292,9 @@ def sent(chain: Chain, target: bytes, method: bytes = b"GET", body: bytes = b"")
     ],
     ids=lambda target: target[:24].decode(),
 )
-def test_an_odd_target_is_passed_on_as_it_is(chain: Callable[..., Chain], target: bytes) -> None:
+def test_an_unusual_target_is_passed_on_unchanged(
+    chain: Callable[..., Chain], target: bytes
+) -> None:
     running = chain(ANSWER)
     assert answers(sent(running, target)) == [(200, b'{"as":"it is"}')]
     (received,) = running.primary.received
@@ -308,7 +310,7 @@ def test_an_odd_target_is_passed_on_as_it_is(chain: Callable[..., Chain], target
         (b"http://name:word@localhost/v1/x", "/v1/x"),
     ],
 )
-def test_nobody_but_the_primary_is_asked(
+def test_only_the_primary_gets_a_passed_through_request(
     chain: Callable[..., Chain], target: bytes, passed_on: str
 ) -> None:
     running = chain(ANSWER)
@@ -334,14 +336,14 @@ def test_nobody_but_the_primary_is_asked(
         b"http:///v1/x",
     ],
 )
-def test_what_is_no_target_is_refused(chain: Callable[..., Chain], target: bytes) -> None:
+def test_a_malformed_target_is_refused(chain: Callable[..., Chain], target: bytes) -> None:
     running = chain(ANSWER)
     assert refusal(sent(running, target)) == (400, "invalid_request_error")
     assert running.primary.received == []
 
 
 @pytest.mark.parametrize("target", [b"localhost:443", b"evil.example:443", b"/v1/messages"])
-def test_nobody_is_connected(chain: Callable[..., Chain], target: bytes) -> None:
+def test_connect_is_refused(chain: Callable[..., Chain], target: bytes) -> None:
     running = chain(ANSWER)
     assert refusal(sent(running, target, b"CONNECT")) == (400, "invalid_request_error")
     assert running.primary.received == []
@@ -359,7 +361,7 @@ def test_nobody_is_connected(chain: Callable[..., Chain], target: bytes) -> None
         (b"GET", b"/v1"),
     ],
 )
-def test_what_leads_nowhere_is_not_found(
+def test_an_unknown_target_is_not_found(
     chain: Callable[..., Chain], method: bytes, target: bytes
 ) -> None:
     running = chain(ANSWER)
@@ -369,7 +371,7 @@ def test_what_leads_nowhere_is_not_found(
 
 @pytest.mark.parametrize("start", [b"/v1/x?q=", b"/api/", b"/v1/messages?q=", b"/v1/models/"])
 @pytest.mark.parametrize("length", [MAX_TARGET + 1, 64 * 1024, 1 << 20])
-def test_a_target_without_end_is_refused(
+def test_an_endless_target_is_refused(
     chain: Callable[..., Chain], start: bytes, length: int
 ) -> None:
     running = chain(ANSWER)
@@ -380,7 +382,7 @@ def test_a_target_without_end_is_refused(
 
 
 @pytest.mark.parametrize("path", ["/v1/x", "/v1/models"])
-def test_what_is_no_url_below_the_primarys_address_is_refused(
+def test_a_target_that_makes_no_url_of_the_primary_is_refused(
     chain: Callable[..., Chain], path: str
 ) -> None:
     running = chain(ANSWER)

@@ -46,7 +46,7 @@ def age(chain: Chain, hours: int) -> None:
     StateFile(chain.proxy.paths.state).update(older)
 
 
-def test_a_lesson_is_of_no_use_to_another_server_of_the_same_name(
+def test_a_lesson_does_not_apply_to_another_server_of_the_same_name(
     chain: Callable[..., Chain],
 ) -> None:
     running = chain(OVERLOADED, strict(scripted.reply("served")))

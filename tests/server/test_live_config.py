@@ -122,7 +122,7 @@ def test_a_reset_by_command_is_live(chain: Callable[..., Chain]) -> None:
     assert running.proxy.events("config.error") == []
 
 
-def test_a_server_keeps_what_it_loads_as_a_version(chain: Callable[..., Chain]) -> None:
+def test_a_loaded_configuration_is_kept_in_the_history(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("well"))
     config = running.proxy.paths.config
     by_hand = config.read_text() + "\n[server]\nport = 9000\n"
@@ -133,7 +133,7 @@ def test_a_server_keeps_what_it_loads_as_a_version(chain: Callable[..., Chain]) 
     assert config.read_text() == by_hand
 
 
-def test_a_server_that_others_reach_goes_on_asking_for_the_last_tokens(
+def test_a_server_in_reach_of_others_keeps_requiring_the_last_tokens(
     chain: Callable[..., Chain],
 ) -> None:
     tokens = '\n[[tokens]]\ntoken = "let-me-in"\n'
@@ -157,7 +157,7 @@ def test_a_server_that_others_reach_goes_on_asking_for_the_last_tokens(
     assert httpx.post(url, json=ASK).status_code == 200
 
 
-def test_an_unforeseen_error_while_reading_costs_no_request(
+def test_an_unforeseen_error_while_reading_fails_no_request(
     chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))

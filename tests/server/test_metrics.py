@@ -80,7 +80,7 @@ def test_a_breaker_that_is_open_is_2(chain: Callable[..., Chain]) -> None:
     assert found["ccfallback_cooldowns_total"][primary] == 1
 
 
-def test_nothing_of_a_client_becomes_a_label(chain: Callable[..., Chain]) -> None:
+def test_no_text_of_a_client_becomes_a_label(chain: Callable[..., Chain]) -> None:
     running = chain(OVERLOADED, OVERLOADED)
     ask(running, **{"ccr-request-id": "an-id-of-the-client"})
     page = httpx.get(f"{running.url}/metrics").text
@@ -97,7 +97,7 @@ def test_the_log_level_changes_nothing(chain: Callable[..., Chain], paths: Paths
     assert sum(scraped(running.url)["ccfallback_requests_total"].values()) == 1
 
 
-def test_two_servers_count_apart(chain: Callable[..., Chain]) -> None:
+def test_two_servers_count_separately(chain: Callable[..., Chain]) -> None:
     one = chain(ANSWER, ANSWER)
     other = chain(ANSWER, ANSWER)
     ask(one)

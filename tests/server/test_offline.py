@@ -41,12 +41,12 @@ def test_a_request_tries_again_until_its_wait_is_over(seen: Any) -> None:
     assert seen["down"]["headers"]["x-ccfallback-attempts"] == "2"
 
 
-def test_the_client_is_told_to_try_again(seen: Any) -> None:
+def test_the_client_gets_a_retry_after_while_offline(seen: Any) -> None:
     assert "x-should-retry" not in seen["down"]["headers"]
     assert "retry-after" not in seen["down"]["headers"]
 
 
-def test_the_request_that_waited_goes_on_when_the_network_is_back(seen: Any) -> None:
+def test_a_waiting_request_continues_when_the_network_is_back(seen: Any) -> None:
     back = seen["returning"]
     assert back["status"] == 200
     assert back["headers"]["x-ccfallback-provider"] == "anthropic-primary"

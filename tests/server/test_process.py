@@ -28,7 +28,7 @@ def test_the_c_library_takes_the_settings() -> None:
     assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")
 
 
-def test_what_was_loaded_at_the_start_is_not_looked_at_again() -> None:
+def test_the_collector_skips_what_was_loaded_at_the_start() -> None:
     code = (
         "import gc; from ccfallback.server.process import set_start_aside; set_start_aside();"
         "print(gc.get_freeze_count() > 1000, len(gc.get_objects()) < 1000)"

@@ -109,7 +109,7 @@ def test_requests_that_arrived_before_a_load_share_it() -> None:
     run(story, Source(looks_wait=True))
 
 
-def test_a_load_whose_request_left_is_repeated_by_the_next_request() -> None:
+def test_a_load_of_a_cancelled_request_is_repeated_by_the_next() -> None:
     async def story(source: Source) -> None:
         source.now = 2
         source.may_load.clear()

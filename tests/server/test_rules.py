@@ -235,7 +235,7 @@ def test_rule_4_with_one_active_provider_nothing_cools(chain: Callable[..., Chai
 
 
 @pytest.mark.parametrize(("count", "seconds"), TIERS.items())
-def test_rule_5_so_many_failures_so_long_a_cooldown(
+def test_rule_5_more_failures_make_a_longer_cooldown(
     chain: Callable[..., Chain], count: int, seconds: float | None
 ) -> None:
     running = chain(E500, WELL)

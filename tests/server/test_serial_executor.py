@@ -117,7 +117,7 @@ def test_the_server_and_its_process_end_although_the_disk_hangs(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_after_the_end_nothing_is_taken(used: bool) -> None:
+def test_a_closed_executor_accepts_no_call(used: bool) -> None:
     disk = SerialExecutor("of a test")
 
     async def story() -> None:

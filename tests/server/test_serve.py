@@ -44,7 +44,7 @@ def start(paths: Paths, *arguments: str) -> tuple["subprocess.Popen[str]", str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly(paths: Paths, number: signal.Signals) -> None:
+def test_a_signal_ends_the_server_with_exit_code_0(paths: Paths, number: signal.Signals) -> None:
     process, url = start(paths, "--port", "0")
     known = server_file.read(paths.server)
     assert known is not None
@@ -61,7 +61,7 @@ def test_a_signal_ends_it_cleanly(paths: Paths, number: signal.Signals) -> None:
     assert paths.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_stream_may_finish_before_the_end(chain: Callable[..., Chain]) -> None:
+def test_a_stream_finishes_before_the_server_ends(chain: Callable[..., Chain]) -> None:
     go_on = threading.Event()
     events = scripted.events_of(msgspec.json.encode(scripted.message("to the end")))
 
@@ -94,7 +94,7 @@ def test_a_port_that_is_taken_is_an_error_for_a_person(paths: Paths) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_it_does_not_listen_beyond_loopback_without_tokens(paths: Paths, host: str) -> None:
+def test_the_server_does_not_listen_beyond_loopback_without_tokens(paths: Paths, host: str) -> None:
     with pytest.raises(ServeError, match="token"):
         Proxy(paths).bind(host=host, port=0)
 
@@ -133,7 +133,7 @@ def test_what_an_upstream_quotes_stays_out_of_the_log(
         assert secret not in everything
 
 
-def test_a_server_that_goes_on_notes_its_address_again(paths: Paths) -> None:
+def test_a_running_server_publishes_its_address_again(paths: Paths) -> None:
     first = RunningProxy(paths)
     try:
         second = RunningProxy(paths)
@@ -147,7 +147,7 @@ def test_a_server_that_goes_on_notes_its_address_again(paths: Paths) -> None:
         first.stop()
 
 
-def test_a_write_that_is_under_way_at_the_end_leaves_the_last_ones_their_turn(
+def test_a_slow_write_at_the_end_does_not_skip_the_last_ones(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, closing = threading.Event(), threading.Event()
@@ -178,7 +178,7 @@ async def appears(paths: Paths) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_usage_and_times_are_read_off_the_stream(chain: Callable[..., Chain]) -> None:
+def test_usage_and_times_are_read_from_the_stream(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(529, "overloaded_error"), scripted.reply("hello"))
     httpx.post(f"{running.url}/v1/messages", json=ASK)
     record = running.proxy.wait_for("request.complete")
@@ -203,7 +203,7 @@ def test_a_success_is_in_the_file_soon(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
-def test_files_that_others_can_open_are_warned_of(
+def test_files_that_others_can_open_cause_a_warning(
     paths: Paths, running: Callable[[str], RunningProxy]
 ) -> None:
     paths.state.parent.mkdir(parents=True)

@@ -104,7 +104,7 @@ def test_an_open_stream_is_drained_to_its_end(
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_at_once(
+def test_a_second_signal_ends_the_server_at_once(
     paths: Paths, upstream: Callable[..., ScriptedUpstream], second: signal.Signals
 ) -> None:
     configure(paths, upstream(Held().script))

@@ -26,7 +26,7 @@ def count(chain: Chain) -> httpx.Response:
     return httpx.post(f"{chain.url}/v1/messages/count_tokens?beta=true", json=COUNT)
 
 
-def test_the_primary_counts(chain: Callable[..., Chain]) -> None:
+def test_the_primary_counts_tokens(chain: Callable[..., Chain]) -> None:
     running = chain(counted(42), counted(1))
     response = count(running)
     assert response.json() == {"input_tokens": 42}
@@ -56,7 +56,7 @@ def test_an_estimate_is_better_than_an_error(chain: Callable[..., Chain]) -> Non
     assert running.proxy.state == {}
 
 
-def test_a_count_that_skips_a_provider_is_a_side_matter(chain: Callable[..., Chain]) -> None:
+def test_a_skip_during_a_count_is_logged_at_the_side_level(chain: Callable[..., Chain]) -> None:
     limited = scripted.error(429, "rate_limit_error", headers={"retry-after": "500"})
     running = chain(limited, [scripted.reply("hello"), counted(7)])
     httpx.post(f"{running.url}/v1/messages", json={**COUNT, "max_tokens": 9})
@@ -202,7 +202,7 @@ def test_a_compressed_response_stays_compressed(chain: Callable[..., Chain]) -> 
     assert running.primary.received[0].header("accept-encoding") == "gzip, deflate"
 
 
-def test_head_has_no_body(chain: Callable[..., Chain]) -> None:
+def test_a_response_to_head_has_no_body(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b""))
     assert httpx.head(f"{running.url}/api/hello").status_code == 200
     assert running.primary.received[0].method == "HEAD"
@@ -269,7 +269,7 @@ def test_a_client_that_leaves_closes_the_upstream(chain: Callable[..., Chain], m
     assert left.wait(10)
 
 
-def test_a_loop_is_refused_here_too(chain: Callable[..., Chain]) -> None:
+def test_a_loop_through_a_side_endpoint_is_refused(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b"ok"))
     httpx.get(f"{running.url}/v1/x")
     via = running.primary.received[0].header("via")

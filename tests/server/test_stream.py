@@ -29,7 +29,7 @@ from ccfallback.server.stream import EMPTY, AttemptTimeouts, EventStream
 from ccfallback.simulator import scripted
 from ccfallback.wire.anthropic import AnthropicStream
 from ccfallback.wire.openai.stream import OpenAIStream
-from tests.server.scripted_transport import Chunk, ScriptedResponse
+from tests.server.scripted_upstreams import Chunk, ScriptedResponse
 
 EVENTS = scripted.events_of(msgspec.json.encode(scripted.message("partial text")))
 START, BLOCK, TEXT, *REST = EVENTS
@@ -342,7 +342,7 @@ def test_a_client_that_does_not_read_gets_one_ping(monkeypatch: pytest.MonkeyPat
     ids=lambda value: str(value),
 )
 @pytest.mark.parametrize("ping", [b": alive\n\n", PING, b'event:ping\ndata: {"type":"ping"}\n\n'])
-def test_a_stream_is_held_to_the_rhythm_of_its_pings(
+def test_a_stream_that_misses_its_pings_has_stalled(
     gaps: list[float], idle: float, ping: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -358,7 +358,7 @@ def test_a_stream_is_held_to_the_rhythm_of_its_pings(
 
 def test_a_whole_answer_that_comes_as_a_stream_has_no_first_byte_timeout() -> None:
     timeouts = AttemptTimeouts(Timeouts(first_byte=0.05, non_streaming=600), 0, is_stream=False)
-    assert timeouts.headers() == ("non_streaming", 600)
+    assert timeouts.head() == ("non_streaming", 600)
     assert timeouts.next_read() == ("idle", 90)
     assert timeouts.next_read(AnthropicStream()) == ("idle", 90)
 
@@ -382,7 +382,7 @@ def test_what_follows_a_compressed_body_is_not_read(encoding: str) -> None:
     assert upstream.reads == 1
 
 
-def test_encoded_bytes_without_content_have_an_end() -> None:
+def test_endless_encoded_bytes_without_content_are_refused() -> None:
     empty = gzip.compress(b"", mtime=0) * 4096
     with pytest.raises(BrokenResponse, match="without content"):
         asyncio.run(response(*[empty] * 99, encoding="gzip").read_all("idle", 30))

@@ -127,7 +127,7 @@ def test_a_snapshot_is_current_until_another_process_writes(file: StateFile) -> 
     assert not file.is_current(newer)
 
 
-def test_what_a_script_writes_without_the_lock_is_not_missed(
+def test_a_write_by_a_script_without_the_lock_is_noticed(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = b'{"providers": {"a": {"consecutiveFailures": 77}}}'
@@ -144,7 +144,7 @@ def test_what_a_script_writes_without_the_lock_is_not_missed(
     assert file.load(updated).states["a"].failures == 77
 
 
-def test_on_a_network_file_system_only_a_load_tells_what_is_current(
+def test_on_a_network_file_system_only_a_load_shows_what_is_current(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "is_local", lambda _path: False)
@@ -200,7 +200,7 @@ def test_an_update_sets_a_corrupt_file_aside_too(file: StateFile) -> None:
     assert file.load(updated) is updated
 
 
-def test_a_folder_in_its_place_reads_as_empty_and_refuses_writes(file: StateFile) -> None:
+def test_a_folder_in_place_of_the_file_reads_as_empty_and_refuses_writes(file: StateFile) -> None:
     file.path.mkdir()
     assert file.load().states == {}
     assert "it can't be read" in (file.peek().problem or "")
@@ -242,7 +242,9 @@ def test_half_a_surrogate_pair_does_not_fail(file: StateFile) -> None:
 
 
 @given(states=st.dictionaries(names, breaker_states, max_size=4))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, states: States) -> None:
+def test_a_written_state_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, states: States
+) -> None:
     file = StateFile(tmp_path_factory.getbasetemp() / "round.json")
     file.path.unlink(missing_ok=True)
     assert file.update(lambda _: states).states == states
@@ -317,14 +319,14 @@ def test_documented_keys_that_a_script_changed_count_for_everyone(file: StateFil
     assert (state.failures, state.cooldown_until, dict(state.credentials)) == (3, 8000.0, {})
 
 
-def test_nothing_is_left_of_a_credential_that_is_well_again(file: StateFile) -> None:
+def test_a_recovered_credential_is_removed_from_the_file(file: StateFile) -> None:
     file.update(refused)
     file.update(lambda states: {"a": replace(states["a"], credentials={})})
     assert {"everyone", "credentials"}.isdisjoint(raw(file)["providers"]["a"])
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE])
-def test_a_moment_in_which_the_file_cannot_be_read_changes_nothing(
+def test_a_passing_read_error_changes_nothing(
     file: StateFile, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     held = file.update(failing)
@@ -381,7 +383,7 @@ def test_the_file_is_private_to_the_owner(file: StateFile) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX")
-def test_a_pipe_in_its_place_is_no_state_and_stays(file: StateFile) -> None:
+def test_a_pipe_in_place_of_the_file_is_not_read_or_moved(file: StateFile) -> None:
     os.mkfifo(file.path)
     assert file.load().states == {}
     assert "not a regular file" in (file.peek().problem or "")

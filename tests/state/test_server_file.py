@@ -7,13 +7,13 @@ from ccfallback.state import server_file
 from ccfallback.state.server_file import ServerInfo
 
 
-def test_a_server_is_found_where_it_said_it_is(tmp_path: Path) -> None:
+def test_a_published_server_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "server.json"
     server_file.write(path, "http://127.0.0.1:8787", 42, "1.0", 1715432100.25)
     assert server_file.read(path) == ServerInfo("http://127.0.0.1:8787", 42, "1.0", 1715432100.25)
 
 
-def test_only_the_own_file_is_removed(tmp_path: Path) -> None:
+def test_a_server_removes_only_its_own_file(tmp_path: Path) -> None:
     path = tmp_path / "server.json"
     server_file.write(path, "http://127.0.0.1:1", 42, "1.0", 1.0)
     server_file.remove(path, 41)
@@ -45,7 +45,7 @@ def test_all_files_share_one_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"url": 1}', b"\xff", b"[" * 200_000])
-def test_nonsense_is_no_server(tmp_path: Path, data: bytes) -> None:
+def test_an_unreadable_server_file_names_no_server(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "server.json"
     path.write_bytes(data)
     assert server_file.read(path) is None

@@ -8,7 +8,7 @@ from ccfallback.policy.signatures import MOST_SAVED
 from ccfallback.state import signatures_file
 
 
-def test_what_is_written_is_read_and_added_to(tmp_path: Path) -> None:
+def test_saved_signatures_are_read_and_added_to(tmp_path: Path) -> None:
     path = tmp_path / "signers.json"
     assert signatures_file.read(path) == {}
     signatures_file.write(path, {"aa": "one"})
@@ -18,13 +18,13 @@ def test_what_is_written_is_read_and_added_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b'{"signers": 3}', b"\xff", b'{"signers":{"a":1}}'])
-def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path, data: bytes) -> None:
+def test_an_unreadable_signatures_file_counts_as_empty(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "signers.json"
     path.write_bytes(data)
     assert signatures_file.read(path) == {}
 
 
-def test_the_file_does_not_grow_without_end_and_the_newest_stay(tmp_path: Path) -> None:
+def test_the_signatures_file_keeps_only_the_newest(tmp_path: Path) -> None:
     path = tmp_path / "signers.json"
     signatures_file.write(path, {f"old{number}": "a" for number in range(MOST_SAVED)})
     signatures_file.write(path, {"old7": "b", "new": "b"})

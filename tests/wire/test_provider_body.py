@@ -51,7 +51,7 @@ def test_a_mapping_to_the_same_name_changes_nothing() -> None:
     assert adapt_body(mapped, WHOLE, STRIP) is WHOLE
 
 
-def test_a_body_with_nothing_to_hide_reaches_a_fallback_member_by_member() -> None:
+def test_a_body_without_an_identity_reaches_a_fallback_unchanged() -> None:
     raw = b'{"model":"m","system":[ 1.0 ],"messages":[],"metadata":{"other":  1}}'
     assert adapt_body(FALLBACK, Body.parse(raw), STRIP).raw == raw
 
