@@ -148,8 +148,8 @@ class ServerProtocol(asyncio.Protocol):
         app: App,
         server: ServerState,
         refuse: Refuse,
+        limit: ConnectionLimit,
         loop: asyncio.AbstractEventLoop | None = None,
-        limit: ConnectionLimit | None = None,
     ) -> None:
         self._app = app
         self._limit = limit
@@ -212,9 +212,8 @@ class ServerProtocol(asyncio.Protocol):
         )
         self._server.connections.add(self)
         self._timer.set(IDLE_SECONDS)
-        if self._limit is not None:
-            self._limit.make_room(len(self._server.connections))
-            self._limit.idle[self] = None
+        self._limit.make_room(len(self._server.connections))
+        self._limit.idle[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop has closed it."""
@@ -223,8 +222,7 @@ class ServerProtocol(asyncio.Protocol):
         self.is_gone = True
         self._parser = None
         self._server.connections.discard(self)
-        if self._limit is not None:
-            self._limit.idle.pop(self, None)
+        self._limit.idle.pop(self, None)
         if self._stall is not None:
             self._stall.close()
         for cycle in (self._answering, self._reading, *self._waiting):
@@ -398,8 +396,7 @@ class ServerProtocol(asyncio.Protocol):
             expects_continue=self._expects_continue and version != "1.0",
         )
         self._state = BODY
-        if self._limit is not None:
-            self._limit.idle.pop(self, None)
+        self._limit.idle.pop(self, None)
         self._unread = self._head_size = 0
         self._timer.set(BODY_SECONDS)
         if before is None or before.is_complete:
@@ -482,7 +479,7 @@ class ServerProtocol(asyncio.Protocol):
             return
         if not self._timer.is_set:
             self._timer.set(IDLE_SECONDS)
-        if self._limit is not None and self._state is not BODY:
+        if self._state is not BODY:
             self._limit.idle[self] = None
 
     def _watch_client(self) -> None:

@@ -311,11 +311,9 @@ def _close(state: BreakerState, began: float, now: float) -> BreakerState:
     )
 
 
-def open_by_hand(
-    state: BreakerState, *, until: float, now: float, reason: str = BY_HAND
-) -> BreakerState:
+def open_by_hand(state: BreakerState, *, until: float, now: float) -> BreakerState:
     """The state after a person opened the breaker."""
-    return replace(state, cooldown_until=until, cooldown_began=now, reason=reason)
+    return replace(state, cooldown_until=until, cooldown_began=now, reason=BY_HAND)
 
 
 def with_model(state: BreakerState, model: str, of_model: BreakerState) -> BreakerState:

@@ -10,13 +10,12 @@ import msgspec
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol, Timer
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.sse import PING
+from ccfallback.server.response import WINDOW_BITS
 from ccfallback.wire.headers import RawHeaders
 
 JSON: Final = (b"content-type", b"application/json")
 EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-
-_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class ClientGone(Exception):
@@ -37,7 +36,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     if length is not None and length.isdigit() and int(length) > limit:
         raise TooLarge
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-    if encoding not in (*_WINDOW_BITS, "identity"):
+    if encoding not in (*WINDOW_BITS, "identity"):
         raise BadEncoding(encoding[:20])
     parts: list[bytes] = []
     size = 0
@@ -57,7 +56,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
 
 
 def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
-    inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
+    inflate = zlib.decompressobj(WINDOW_BITS[encoding])
     try:
         decoded = inflate.decompress(raw, limit + 1)
     except zlib.error:
@@ -153,9 +152,3 @@ async def send_error(
     """Send an error in Anthropic's envelope."""
     body = envelope.encode(kind, message, request_id)
     await send_whole(send, status, [JSON, *headers], body)
-
-
-async def send_wrong_method(send: Send, request_id: str, allowed: str) -> None:
-    """Send a 405 that names the allowed methods."""
-    allow = [(b"allow", allowed.encode())]
-    await send_error(send, request_id, 405, "invalid_request_error", f"Use {allowed} here", allow)

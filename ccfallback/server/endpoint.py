@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import ClassVar
 
 from ccfallback.http1 import Receive, Scope, Send
-from ccfallback.server.client import send_wrong_method
+from ccfallback.server.client import send_error
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.services import Services
 
@@ -23,7 +23,10 @@ class Endpoint(ABC):
         """Answer one request, or refuse its method."""
         context: Context = scope[SCOPE_KEY]
         if self.methods and scope["method"] not in self.methods:
-            return send_wrong_method(send, context.id, ", ".join(self.methods))
+            allowed = ", ".join(self.methods)
+            allow = [(b"allow", allowed.encode())]
+            message = f"Use {allowed} here"
+            return send_error(send, context.id, 405, "invalid_request_error", message, allow)
         return self.answer(context, scope, receive, send)
 
     @abstractmethod

@@ -201,7 +201,7 @@ class FailoverDriver:
                 if result.timeout is None and self.services.recorder.wants(self._level or "warn"):
                     secrets = attempt.secrets if attempt else ()
                     text = await upstream_text(outcome.message, secrets, self.quotes)
-                    self._repairs.said = text
+                    self._repairs.refusal_text = text
             finally:
                 # The client may leave while the quotes are looked for.
                 self._log_failure(result, attempt, text)

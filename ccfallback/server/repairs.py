@@ -42,12 +42,12 @@ LARGE: Final = 256 * 1024
 _HIDDEN: Final = {Fault.UNKNOWN_MODEL: frozenset({404}), Fault.UPSTREAM: frozenset({500, 501})}
 """Faults and statuses behind which a refusal of the request may hide; its text tells."""
 
-_MAY_BE_A_TRIALS: Final = frozenset({Fault.REQUEST, Fault.UNKNOWN_MODEL, Fault.UPSTREAM})
+_FAULTS_OF_A_TRIAL: Final = frozenset({Fault.REQUEST, Fault.UNKNOWN_MODEL, Fault.UPSTREAM})
 """Faults that a request may have met because it lacked steps of the plain form."""
 
 
 @dataclass(slots=True)
-class _Made:
+class _PendingRepair:
     """A repair that is not confirmed yet."""
 
     name: str
@@ -63,16 +63,18 @@ class _Made:
 
 
 @dataclass(slots=True)
-class _AtProvider:
+class _ProviderRepairs:
     """The repairs of the request at one provider."""
 
-    given: RequestDraft | None = None
-    """The draft that was prepared last, before and after that."""
+    original: RequestDraft | None = None
+    """The draft that was prepared last, as it came."""
     prepared: RequestDraft | None = None
+    """The same draft after what is known of the provider was applied to it."""
     applied: list[LearnedRejection] = field(default_factory=list)
+    """The lessons that have changed it."""
     names: list[str] = field(default_factory=list)
     """The repairs that were made after refusals, in order."""
-    made: list[_Made] = field(default_factory=list)
+    pending: list[_PendingRepair] = field(default_factory=list)
     found: tuple[str, RequestDraft] | None = None
     """The next repair, found and not yet asked for."""
     lesson: LearnedRejection | None = None
@@ -96,14 +98,14 @@ class Repairs:
     """Whether the request is for a side endpoint: those neither learn nor use what is learned."""
     is_large: bool = False
     """Whether its body is so large that no repair may be made on the event loop."""
-    _providers: dict[str, _AtProvider] = field(default_factory=dict)
-    said: str = ""
+    _providers: dict[str, _ProviderRepairs] = field(default_factory=dict)
+    refusal_text: str = ""
     """What the last failure said, as the log may hold it."""
 
     async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """Repair a draft before sending it, where the provider is known to refuse it."""
-        here = self._at(provider)
-        if here.given is not draft:
+        here = self._repairs_at(provider)
+        if here.original is not draft:
             prepared, lessons = draft, self._lessons(provider)
             platform = provider.platform.name
             if platform in doors.DOORS and not provider.primary:
@@ -111,18 +113,18 @@ class Repairs:
                 prepared = await self._run(doors.apply, prepared, platform, own_name)
             if lessons:
                 prepared = await self._run(self._apply, provider, prepared, lessons, here)
-            here.given, here.prepared = draft, prepared
+            here.original, here.prepared = draft, prepared
         assert here.prepared is not None
         return here.prepared
 
     def learned_for(self, provider: Provider) -> list[str]:
         """The names of the repairs that were made before the request was sent."""
-        applied = self._at(provider).applied
+        applied = self._repairs_at(provider).applied
         return list(dict.fromkeys(each.rectifier for each in applied)) if applied else []
 
     async def consider(self, provider: Provider, outcome: Outcome) -> Outcome:
         """Find a repair for what was sent last; the outcome, which is a refusal if there is one."""
-        here = self._at(provider)
+        here = self._repairs_at(provider)
         rules = self.context.config.rectifiers
         if not rules.enabled or here.prepared is None or not self._may_repair(provider, outcome):
             return outcome
@@ -131,11 +133,11 @@ class Repairs:
         if found is None:
             return outcome
         name, repaired, before = found
-        error = self.said
+        error = self.refusal_text
         here.names.append(name)
         here.found = (name, repaired.draft)
         # The lessons are part of it already.
-        here.given = here.prepared = repaired.draft
+        here.original = here.prepared = repaired.draft
         self._log(
             events.RectifierAttempt(
                 provider=provider.name,
@@ -153,16 +155,16 @@ class Repairs:
         self, provider: Provider, _draft: RequestDraft, _outcome: Outcome, _used: frozenset[str]
     ) -> tuple[str, RequestDraft] | None:
         """The repair that was found for a refused draft; see `policy.failover.Repair`."""
-        here = self._at(provider)
+        here = self._repairs_at(provider)
         found, here.found = here.found, None
         return found
 
     def confirm(self, provider: Provider) -> None:
         """Log and learn the repairs: the provider has answered the request as it is now."""
-        here = self._at(provider)
+        here = self._repairs_at(provider)
         may_learn = not provider.primary and not self.is_side
-        made, here.made = here.made, []
-        for each in made:
+        confirmed, here.pending = here.pending, []
+        for each in confirmed:
             lesson = each.repaired.lesson if may_learn else None
             self._log(
                 events.RectifierApplied(
@@ -195,7 +197,7 @@ class Repairs:
         provider: Provider,
         draft: RequestDraft,
         lessons: tuple[LearnedRejection, ...],
-        here: _AtProvider,
+        here: _ProviderRepairs,
     ) -> RequestDraft:
         off = self.context.config.rectifiers.off
         draft = with_quirks(provider, draft)
@@ -213,7 +215,7 @@ class Repairs:
         here.full = full
         return plain_form.apply(draft, known.steps - here.left_out)[0]
 
-    def _narrow(self, provider: Provider, here: _AtProvider) -> None:
+    def _narrow(self, provider: Provider, here: _ProviderRepairs) -> None:
         """Learn which steps of the plain form the provider needs."""
         old = here.lesson
         known = Narrowing.parse(old.text) if old is not None else None
@@ -243,32 +245,32 @@ class Repairs:
             return False
         if outcome.fault is Fault.REQUEST or provider.primary:
             return outcome.fault is Fault.REQUEST
-        here = self._at(provider)
-        if here.full is not None and outcome.fault in _MAY_BE_A_TRIALS:
+        here = self._repairs_at(provider)
+        if here.full is not None and outcome.fault in _FAULTS_OF_A_TRIAL:
             return True
         return bool(outcome.message) and outcome.status in _HIDDEN.get(outcome.fault, ())
 
     def _find(
-        self, provider: Provider, refusal: Refusal, here: _AtProvider
+        self, provider: Provider, refusal: Refusal, here: _ProviderRepairs
     ) -> tuple[str, Repaired, RequestDraft] | None:
         """The name of a repair, the repair, and the draft that was refused."""
         assert here.prepared is not None
         if here.full is not None:
             # It lacked too many steps, or the provider is down. Either way it gets the plain form.
             repaired, here.full = Repaired(here.full, "back to the plain form"), None
-            here.made.append(_Made(PLAIN_FORM, repaired, None))
+            here.pending.append(_PendingRepair(PLAIN_FORM, repaired, None))
             return PLAIN_FORM, repaired, here.prepared
         if provider.primary and repaired_by_client(refusal):
             return None
         off = self.context.config.rectifiers.off
         before = with_quirks(provider, here.prepared)
         # A repair after which the provider says the same again has repaired nothing.
-        right = [each for each in here.made if not _is_still_wrong(each, before, refusal)]
-        is_known = len(right) < len(here.made) or any(
+        right = [each for each in here.pending if not _is_still_wrong(each, before, refusal)]
+        is_known = len(right) < len(here.pending) or any(
             _trigger(name, before, refusal) is not None for name in off
         )
-        here.made = right
-        skip = off | {name for name in here.names if here.names.count(name) >= _most(name)}
+        here.pending = right
+        skip = off | {name for name in here.names if here.names.count(name) >= _most_uses(name)}
         if provider.primary:
             skip |= CLIENTS_OWN
         if found := rectify(before, refusal, skip=skip):
@@ -277,14 +279,14 @@ class Repairs:
             lessons = (*here.applied, *(each.lesson for each in right if each.lesson is not None))
             draft, _ = prevent(repaired.draft, lessons, skip=off)
             repaired = replace(repaired, draft=draft)
-            here.made.append(_Made(name, repaired, _trigger(name, before, refusal)))
+            here.pending.append(_PendingRepair(name, repaired, _trigger(name, before, refusal)))
             return name, repaired, before
         if is_known or provider.primary or self.is_side or PLAIN_FORM in off:
             return None
-        return self._find_plain(provider, refusal, here, before)
+        return self._find_plain_form(provider, refusal, here, before)
 
-    def _find_plain(
-        self, provider: Provider, refusal: Refusal, here: _AtProvider, before: RequestDraft
+    def _find_plain_form(
+        self, provider: Provider, refusal: Refusal, here: _ProviderRepairs, before: RequestDraft
     ) -> tuple[str, Repaired, RequestDraft] | None:
         if not plain_form.may_help(refusal):
             return None
@@ -300,7 +302,7 @@ class Repairs:
             return None
         here.changed = changed
         repaired = Repaired(draft, f"reduced to the plain form: {', '.join(changed)}", "")
-        here.made.append(_Made(PLAIN_FORM, repaired, None))
+        here.pending.append(_PendingRepair(PLAIN_FORM, repaired, None))
         return PLAIN_FORM, repaired, before
 
     def _is_hopeless(self, provider: Provider) -> bool:
@@ -309,10 +311,10 @@ class Repairs:
 
     # --- Tools ---
 
-    def _at(self, provider: Provider) -> _AtProvider:
+    def _repairs_at(self, provider: Provider) -> _ProviderRepairs:
         here = self._providers.get(provider.name)
         if here is None:
-            here = self._providers[provider.name] = _AtProvider()
+            here = self._providers[provider.name] = _ProviderRepairs()
         return here
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
@@ -347,9 +349,9 @@ def _trigger(name: str, draft: RequestDraft, refusal: Refusal) -> object:
     return trigger(BY_NAME.get(name, ()), draft, refusal)
 
 
-def _is_still_wrong(made: _Made, draft: RequestDraft, refusal: Refusal) -> bool:
-    found = _trigger(made.name, draft, refusal)
-    return found is not None and found == made.trigger
+def _is_still_wrong(repair: _PendingRepair, draft: RequestDraft, refusal: Refusal) -> bool:
+    found = _trigger(repair.name, draft, refusal)
+    return found is not None and found == repair.trigger
 
 
 def _is_much_smaller(draft: RequestDraft, before: RequestDraft) -> bool:
@@ -357,5 +359,5 @@ def _is_much_smaller(draft: RequestDraft, before: RequestDraft) -> bool:
     return len(draft.body.raw) < 0.9 * len(before.body.raw)
 
 
-def _most(name: str) -> int:
+def _most_uses(name: str) -> int:
     return max((rule.most for rule in BY_NAME.get(name, ())), default=1)

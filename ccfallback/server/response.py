@@ -21,7 +21,9 @@ SLICE: Final = 8 * 1024
 """How many encoded bytes are decoded at once: zlib copies what is left of them."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""The content-encodings that are decoded, and what zlib has to know of each."""
+
 _UNREADABLE_ENCODINGS: Final = frozenset({"br", "compress", "zstd"})
 """Encodings that we can name; any other name may be a word of the conversation."""
 _LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
@@ -49,10 +51,10 @@ class UpstreamResponse:
         self.decoded = encoding != "identity"
         self._inflate: _Inflate | None = None
         if self.decoded:
-            if encoding not in _WINDOW_BITS:
+            if encoding not in WINDOW_BITS:
                 name = f" {encoding}" if encoding in _UNREADABLE_ENCODINGS else ""
                 raise BrokenResponse(f"unknown content-encoding{name}")
-            self._inflate = _Inflate(response, _WINDOW_BITS[encoding])
+            self._inflate = _Inflate(response, WINDOW_BITS[encoding])
 
     async def read(self) -> bytes:
         """Return all bytes that have come, empty at the end. Raises one of `READ_ERRORS`."""
@@ -131,7 +133,7 @@ class _Inflate:
         start = await self._next_slice()
         while len(start) < len(_GZIP_MAGIC) and (more := await self._next_slice()):
             start += more
-        if self._window_bits == _WINDOW_BITS["gzip"] and start.startswith(_GZIP_MAGIC):
+        if self._window_bits == WINDOW_BITS["gzip"] and start.startswith(_GZIP_MAGIC):
             self._slices.appendleft(start)
             self._inflate = zlib.decompressobj(self._window_bits)
         else:

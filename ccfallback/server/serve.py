@@ -324,7 +324,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> ServerProtocol:
-        return ServerProtocol(app, server_state, refuse, _loop, limit)
+        return ServerProtocol(app, server_state, refuse, limit, _loop)
 
     return uvicorn.Config(
         app,

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
 from ccfallback.http1 import (
+    ConnectionLimit,
     LocalProtocolError,
     Origin,
     Receive,
@@ -231,7 +232,7 @@ def request(data: bytes) -> None:
             await send({"type": "http.response.body", "body": b""})
 
         wire, state = Wire(), ServerState()
-        client = ServerProtocol(app, state, lambda status, message: ([], b""))
+        client = ServerProtocol(app, state, lambda status, message: ([], b""), ConnectionLimit(100))
         client.connection_made(wire)
         for piece in pieces:
             client.data_received(piece)

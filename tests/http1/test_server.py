@@ -57,7 +57,9 @@ def serve(run: Runs, app: App, talk: Talk) -> None:
         state = ServerState()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: ServerProtocol(app, state, lambda *_: ([], b"")), "127.0.0.1", 0
+            lambda: ServerProtocol(app, state, lambda *_: ([], b""), ConnectionLimit(100)),
+            "127.0.0.1",
+            0,
         )
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:
@@ -338,7 +340,7 @@ def test_a_head_is_counted_as_a_whole_however_it_is_cut(
             refused.append(status)
             return [], b""
 
-        connection = ServerProtocol(app, ServerState(), refuse)
+        connection = ServerProtocol(app, ServerState(), refuse, ConnectionLimit(100))
         wire = Wire()
         connection.connection_made(wire)
         for part in parts:
@@ -506,7 +508,7 @@ def test_the_longest_idle_connection_is_closed_to_make_room(run: Runs) -> None:
         limit = ConnectionLimit(3)
         app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
         server = await asyncio.get_running_loop().create_server(
-            lambda: ServerProtocol(app, state, lambda *_: ([], b""), limit=limit), "127.0.0.1", 0
+            lambda: ServerProtocol(app, state, lambda *_: ([], b""), limit), "127.0.0.1", 0
         )
         address = server.sockets[0].getsockname()
         clients = []

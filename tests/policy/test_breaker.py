@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.policy.breaker import (
+    BY_HAND,
     CLOSED,
     MOST_MODELS,
     BreakerState,
@@ -358,11 +359,11 @@ def test_only_the_end_of_a_cooldown_may_lie_in_the_future(
 
 
 def test_a_breaker_can_be_opened_by_hand() -> None:
-    state = open_by_hand(failures(1), until=NOW + 600, now=NOW, reason="tripped by hand")
+    state = open_by_hand(failures(1), until=NOW + 600, now=NOW)
     assert phase(state, NOW + 599) is Phase.OPEN
     assert phase(state, NOW + 600) is Phase.HALF_OPEN
     assert state.failures == 1
-    assert state.reason == "tripped by hand"
+    assert state.reason == BY_HAND
     assert count_success(state, model="m", began=NOW + 601, now=NOW + 602).cooldown_until is None
 
 
