@@ -176,7 +176,7 @@ def fallback(**members: Any) -> Provider:
 def test_a_request_bound_to_a_region_goes_only_where_that_is_promised(region: Any) -> None:
     ran = run(whole(), providers=(fallback(),), inference_geo=region)
     assert ran.chosen is None
-    assert not ran.transport.requests
+    assert not ran.upstreams.requests
     assert "inference_geo" in ran.results[0].outcome.reason
     # It is the request's own demand, and nothing that a breaker counts.
     assert ran.results[0].outcome.fault is Fault.REQUEST
@@ -195,7 +195,7 @@ def test_a_request_bound_to_a_region_goes_only_where_that_is_promised(region: An
 def test_a_promised_region_is_kept(provider: Provider, region: Any) -> None:
     ran = run(whole(), providers=(provider,), inference_geo=region)
     assert ran.chosen is not None
-    (request,) = ran.transport.requests
+    (request,) = ran.upstreams.requests
     assert isinstance(request.content, bytes)
     assert msgspec.json.decode(request.content)["inference_geo"] == region
 
