@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import keys
+from ccfallback.cli import keyboard
 from ccfallback.cli.breaker import health_json, state_of_next
 from ccfallback.cli.console import Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
@@ -176,18 +176,18 @@ class _Viewer:
 def _live(viewer: _Viewer, pause: float) -> None:
     """Show it until the user leaves; after Ctrl-Z and `fg` it goes on."""
     try:
-        while _show_until_key(viewer, pause) == keys.SUSPEND:
-            keys.suspend()
+        while _show_until_key(viewer, pause) == keyboard.SUSPEND:
+            keyboard.suspend()
     except KeyboardInterrupt:
         return  # This is how a person stops watching; nothing was interrupted.
 
 
 def _show_until_key(viewer: _Viewer, pause: float) -> str:
     """Show it until a key ends that; returns the key."""
-    leaving = ("q", "Q", keys.SUSPEND, keys.END)
+    leaving = ("q", "Q", keyboard.SUSPEND, keyboard.END)
     console = viewer.session.console
     paused = False
-    with keys.read_keys(console.stdin) as pressed, console.screen() as show:
+    with keyboard.read_keys(console.stdin) as pressed, console.screen() as show:
         facts, picture = viewer.look()
         due = monotonic() + pause
         while True:

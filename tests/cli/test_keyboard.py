@@ -14,7 +14,7 @@ if sys.platform == "win32":
 
 import termios
 
-from ccfallback.cli import keys
+from ccfallback.cli import keyboard
 from tests.cli.terminal import PATIENCE, Terminal, terminal
 
 
@@ -31,7 +31,7 @@ def stdin(tty: Terminal) -> Iterator[io.TextIOWrapper]:
 
 
 def test_a_key_is_read_before_the_end_of_the_line(tty: Terminal, stdin: io.TextIOWrapper) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         assert pressed.available
         tty.press("q")
         assert pressed.wait(PATIENCE) == "q"
@@ -39,7 +39,7 @@ def test_a_key_is_read_before_the_end_of_the_line(tty: Terminal, stdin: io.TextI
 
 
 def test_without_a_key_the_wait_ends_in_time(stdin: io.TextIOWrapper) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         assert pressed.wait(0) == ""
         assert pressed.wait(-1) == ""
 
@@ -48,30 +48,30 @@ def test_without_a_key_the_wait_ends_in_time(stdin: io.TextIOWrapper) -> None:
 def test_arrow_keys_and_the_mouse_are_ignored(
     tty: Terminal, stdin: io.TextIOWrapper, sequence: str
 ) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         tty.press(sequence)
         assert pressed.wait(PATIENCE) == ""
 
 
 def test_ctrl_z_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOWrapper) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         tty.press("\x1a")
-        assert pressed.wait(PATIENCE) == keys.SUSPEND
+        assert pressed.wait(PATIENCE) == keyboard.SUSPEND
         tty.press("\x04")
-        assert pressed.wait(PATIENCE) == keys.END
+        assert pressed.wait(PATIENCE) == keyboard.END
 
 
 def test_a_resize_ends_the_wait(stdin: io.TextIOWrapper) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         # As the system would for a window that a person draws larger.
         os.kill(os.getpid(), signal.SIGWINCH)
         assert pressed.wait(PATIENCE) == ""
 
 
 def test_a_terminal_that_is_gone_is_the_end(stdin: io.TextIOWrapper, tty: Terminal) -> None:
-    with keys.read_keys(stdin) as pressed:
+    with keyboard.read_keys(stdin) as pressed:
         tty.close()
-        assert pressed.wait(PATIENCE) == keys.END
+        assert pressed.wait(PATIENCE) == keyboard.END
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)
@@ -83,7 +83,7 @@ def as_it_is(tty: Terminal) -> tuple[object, ...]:
 
 def test_the_terminal_is_restored(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     before = as_it_is(tty)
-    with keys.read_keys(stdin):
+    with keyboard.read_keys(stdin):
         assert not tty.mode[3] & (termios.ICANON | termios.ECHO)
         assert as_it_is(tty) != before
     assert as_it_is(tty) == before
@@ -94,7 +94,7 @@ def test_the_terminal_is_restored_after_a_failure(
     tty: Terminal, stdin: io.TextIOWrapper, failure: type[BaseException]
 ) -> None:
     before = as_it_is(tty)
-    with pytest.raises(failure), keys.read_keys(stdin):
+    with pytest.raises(failure), keyboard.read_keys(stdin):
         raise failure
     assert as_it_is(tty) == before
 
@@ -104,7 +104,7 @@ def test_a_signal_that_ends_the_process_restores_the_terminal(
     tty: Terminal, stdin: io.TextIOWrapper, number: int
 ) -> None:
     before = as_it_is(tty)
-    with pytest.raises(SystemExit) as left, keys.read_keys(stdin):
+    with pytest.raises(SystemExit) as left, keyboard.read_keys(stdin):
         signal.raise_signal(number)
     assert left.value.code == 128 + number
     assert as_it_is(tty) == before
@@ -113,13 +113,13 @@ def test_a_signal_that_ends_the_process_restores_the_terminal(
 def test_without_a_terminal_only_time_passes() -> None:
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         for stdin in (io.StringIO("q"), nothing):
-            with keys.read_keys(stdin) as pressed:
+            with keyboard.read_keys(stdin) as pressed:
                 assert not pressed.available
                 assert pressed.wait(0) == ""
 
 
 def test_without_a_terminal_resizes_and_signals_are_noticed() -> None:
-    with keys.read_keys(io.StringIO()) as pressed:
+    with keyboard.read_keys(io.StringIO()) as pressed:
         signal.raise_signal(signal.SIGWINCH)
         assert pressed.wait(PATIENCE) == ""
         with pytest.raises(SystemExit):
@@ -127,4 +127,4 @@ def test_without_a_terminal_resizes_and_signals_are_noticed() -> None:
 
 
 def test_where_keys_cannot_be_read_only_time_passes() -> None:
-    assert keys.NoKeys().wait(-1) == ""
+    assert keyboard.NoKeys().wait(-1) == ""
