@@ -45,7 +45,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
     """Show failures, cooldown, last failure and success of providers."""
     session = session_of(ctx)
     config = session.say_config_in_use()
-    require(names or (), [provider.name for provider in config.chain])
+    require(names or (), config.names)
     states, now = session.states(config), session.now()
     shown = [
         (provider, states.get(provider.name, CLOSED))
@@ -70,7 +70,7 @@ def reset(
         raise typer.BadParameter("name one or more providers, or give --all", ctx=ctx)
     session = session_of(ctx)
     config = session.say_config_in_use(needs_server=False)
-    chain = [provider.name for provider in config.chain]
+    chain = config.names
     before = session.states(config)
     chosen = list(dict.fromkeys(names)) if names else list(dict.fromkeys([*chain, *before]))
     require(chosen, [*chain, *before])
@@ -118,7 +118,7 @@ def trip(
     session = session_of(ctx)
     config = session.say_config_in_use()
     chosen = list(dict.fromkeys(names))
-    require(chosen, [provider.name for provider in config.chain])
+    require(chosen, config.names)
     limits = Limits.from_config(config)
     if seconds > limits.horizon:
         # A later time would be taken for the mistake of a wrong clock.

@@ -118,7 +118,7 @@ def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
     if config is None:
         return []
     given = ctx.params.get("names") or ()
-    names = [provider.name for provider in config.chain]
+    names = config.names
     return [name for name in names if name.startswith(incomplete) and name not in given]
 
 

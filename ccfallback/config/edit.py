@@ -295,14 +295,19 @@ def add_provider(
 ) -> None:
     """Add a provider; `position` counts among the fallbacks from 1, the default is the end."""
     names = provider_names(document)
-    if name == PRIMARY_NAME or name in names:
+    require_free_name(name, [PRIMARY_NAME, *names])
+    table: dict[str, Any] = {"name": name}
+    _apply(table, changes)
+    document.insert("providers", _index(position, len(names) + 1), table)
+
+
+def require_free_name(name: str, taken: Collection[str | None]) -> None:
+    """Raise `ConfigError` if a provider has that name already."""
+    if name in taken:
         raise ConfigError(
             f"there is already a provider named {name}",
             f"change it with `ccfallback providers set {name}`, or choose another name",
         )
-    table: dict[str, Any] = {"name": name}
-    _apply(table, changes)
-    document.insert("providers", _index(position, len(names) + 1), table)
 
 
 def change_provider(document: Document, name: str, changes: ProviderChanges) -> None:

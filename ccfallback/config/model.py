@@ -397,6 +397,11 @@ class Config:
         return (self.primary, *self.providers)
 
     @property
+    def names(self) -> list[str]:
+        """The name of each provider in the chain."""
+        return [provider.name for provider in self.chain]
+
+    @property
     def active(self) -> tuple[Provider, ...]:
         """The chain without disabled providers."""
         return tuple(provider for provider in self.chain if not provider.disabled)

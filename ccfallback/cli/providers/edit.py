@@ -22,7 +22,7 @@ from ccfallback.cli.providers.show import describe
 from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.checks import clean_key
 from ccfallback.config.model import PRIMARY_NAME
-from ccfallback.errors import CcfallbackError, ConfigError
+from ccfallback.errors import CcfallbackError
 from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add(
     **given: Any,
 ) -> None:
     """Add a provider to the chain."""
-    from ccfallback.config.edit import ProviderChanges, add_provider
+    from ccfallback.config.edit import ProviderChanges, add_provider, require_free_name
 
     refuse_several_keys(given)
     changes = changes_from(given, removing=False)
@@ -57,11 +57,7 @@ def add(
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
     # Before the prompt for a key: the user should not type one in vain.
-    if session.config(may_be_missing=True).provider(name) is not None:
-        raise ConfigError(
-            f"there is already a provider named {name}",
-            f"change it with `ccfallback providers set {name}`, or choose another name",
-        )
+    require_free_name(name, session.config(may_be_missing=True).names)
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
     elif given["api_key"] is given["api_key_env"] is None and session.console.interactive:
@@ -91,7 +87,7 @@ def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) ->
     refuse_several_keys(given)
     session = session_of(ctx)
     before = session.config(may_be_missing=True)
-    require([name], [provider.name for provider in before.chain])
+    require([name], before.names)
     changes = changes_from(given, removing=True)
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
@@ -123,7 +119,7 @@ def move(
 
     session = session_of(ctx)
     before = session.config(may_be_missing=True)
-    require([name], [provider.name for provider in before.chain])
+    require([name], before.names)
     session.edit(lambda document: move_provider(document, name, to))
     after = session.config()
     names = [provider.name for provider in after.providers]
@@ -178,7 +174,7 @@ def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
     """
     session = session_of(ctx)
     names = list(dict.fromkeys(names))
-    require(names, [provider.name for provider in session.config().chain])
+    require(names, session.config().names)
     forgotten: dict[str, int] = {}
 
     def clear(states: "dict[str, BreakerState]") -> "dict[str, BreakerState]":
@@ -212,7 +208,7 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
 
     before = session.config(may_be_missing=True)
     names = list(dict.fromkeys(names))
-    require(names, [provider.name for provider in before.chain])
+    require(names, before.names)
     changed = [
         provider.name
         for provider in before.chain

@@ -53,7 +53,7 @@ def show_one(
 
     session = session_of(ctx)
     config = session.say_config_in_use()
-    require([name], [provider.name for provider in config.chain])
+    require([name], config.names)
     provider = next(provider for provider in config.chain if provider.name == name)
     now = session.now()
     whole = session.states(config).get(name, CLOSED)

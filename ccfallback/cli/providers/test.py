@@ -35,7 +35,7 @@ def run(
     """
     session = session_of(ctx)
     config = session.say_config_in_use()
-    require(names or (), [provider.name for provider in config.chain])
+    require(names or (), config.names)
     # A disabled provider is only tested by name.
     chosen = [
         provider
