@@ -11,7 +11,6 @@ from shlex import quote
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import msgspec
 import typer
 
 from ccfallback import paths as places
@@ -188,18 +187,14 @@ class Session:
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""
-        from ccfallback.events.journal import Journal
-        from ccfallback.printable import escape_json
-        from ccfallback.server.record import Record, Recorder
+        from ccfallback.events.journal import Journal, encode_line
+        from ccfallback.server.record import Recorder
 
         journal = Journal(self.paths.log, config.log.max_bytes, config.log.backups)
-
-        class Sink:
-            def put(self, record: Record) -> None:
-                journal.write(escape_json(msgspec.json.encode(record)) + b"\n")
-
+        recorder = Recorder(None, config.log.level)
+        recorder.listeners.append(lambda record: journal.write(encode_line(record)))
         try:
-            Recorder(Sink(), config.log.level).log(event, message, level="info")
+            recorder.log(event, message, level="info")
         except OSError as error:
             # The command itself has succeeded, so this is not an error.
             self.console.say(f"{self.paths.log} can't be written: {error.strerror}")

@@ -218,6 +218,14 @@ class Journal:
                 target.unlink()
 
 
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+
+
+def encode_line(record: object) -> bytes:
+    """A record as a line of the log. Raises if JSON can't hold it."""
+    return escape_json(_ENCODER.encode(record)) + b"\n"
+
+
 class JournalWriter:
     """Writes records from a thread of its own, so that no request waits for the disk."""
 
@@ -225,7 +233,6 @@ class JournalWriter:
         self._journal = journal
         self._on_error = on_error
         self._noticed: float | None = None
-        self._encoder = msgspec.json.Encoder(enc_hook=str)
         self._lost = 0
         self._backlog: Backlog[object] = Backlog(self._write_all, "journal")
         self.put = self._backlog.put
@@ -260,7 +267,7 @@ class JournalWriter:
         chunk = bytearray()
         for record in records:
             try:
-                line = escape_json(self._encoder.encode(record)) + b"\n"
+                line = encode_line(record)
             except (TypeError, ValueError, RecursionError):
                 self._lost += 1
                 continue
