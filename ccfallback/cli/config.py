@@ -21,6 +21,7 @@ from ccfallback.cli.session import ConfigBefore, Session, session_of
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ccfallback.config.edit import Document
     from ccfallback.config.file import Version
 
 app = make_app(
@@ -103,9 +104,13 @@ def set_(
 
     session = session_of(ctx)
     text = session.console.read_input().strip() if value == "-" else value
-    before = session.config_file.text()
-    session.edit(lambda document: set_key(document, key, parse_value(text)))
-    changed = session.config_file.text() != before
+
+    def write(document: "Document") -> bool:
+        before = document.text
+        set_key(document, key, parse_value(text))
+        return document.text != before
+
+    changed = session.edit(write)
     session.console.emit_result({"key": key, "changed": changed})
     session.console.say(f"{key} set; {UNDO}" if changed else "nothing changed")
     if changed and key.partition(".")[0] == "server" and key.endswith((".host", ".port")):
@@ -188,7 +193,7 @@ def edit(ctx: typer.Context) -> None:
         ) from None
     draft.drop()
     session.console.say(f"{file.path} saved; {UNDO}")
-    written_before.say_open_door()
+    session.say_open_door(written_before.config)
 
 
 @app.command("history", epilog="Example: ccfallback config history")

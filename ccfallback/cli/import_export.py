@@ -117,7 +117,7 @@ def import_(
     session.console.say(f"{', '.join(parts)}; {UNDO}" if changed else "nothing changed")
     if changed and program is not None:
         session.console.say("`ccfallback providers test` requests one token from each of them")
-    before.say_open_door()
+    session.say_open_door(before.config)
 
 
 def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
@@ -129,7 +129,7 @@ def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
     session.console.emit_result({"changed": changed, "removed": removed.names})
     parts = ["all settings are at their defaults", *removed.parts]
     session.console.say(f"{', '.join(parts)}; {UNDO}" if changed else "nothing changed")
-    before.say_open_door()
+    session.say_open_door(before.config)
 
 
 class _Removed(NamedTuple):

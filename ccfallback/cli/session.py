@@ -3,13 +3,14 @@
 A file is read when the command needs it, so that `--help` reads none.
 """
 
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
 
@@ -133,11 +134,12 @@ class Session:
 
     def edit(self, change: "Callable[[Document], T]") -> T:
         """Change the configuration. Nothing is written if the result would not load."""
-        before = ConfigBefore(self)
-        if self.config_file.exists():
-            self.config(may_be_missing=True)
+        from ccfallback.config.model import Config
+
+        file = self.config_file
+        before = file.load() if file.exists() else Config()
         try:
-            result = self.config_file.edit(change)
+            result = file.edit(change)
         except ConfigError as error:
             if not error.faults:
                 raise
@@ -146,8 +148,29 @@ class Session:
                 "repeat the command with what is expected",
                 faults=error.faults,
             ) from error
-        before.say_open_door()
+        self.say_open_door(before)
         return result
+
+    def say_open_door(self, before: "Config | None") -> None:
+        """Say what happens where a server that other machines reach is left without a token.
+
+        `before` is the configuration before a change; `None` if it did not load.
+        """
+        after = self.config_file.load()
+        if after.tokens or after == before:
+            return
+        hosts = [each.server.host for each in (before, after) if each is not None]
+        if all(map(is_loopback, hosts)):
+            return
+        if before is not None and before.tokens:
+            self.console.say(
+                "a running server that other machines reach goes on asking for the last tokens"
+            )
+        if not is_loopback(after.server.host):
+            self.console.say(
+                f"server.host is {after.server.host} and there is no access token: `serve` will "
+                "not start; `ccfallback tokens add` adds one"
+            )
 
     def say_implied_formats(self, names: Iterable[str]) -> None:
         """Say which of these providers have their format from the URL alone."""
@@ -219,19 +242,21 @@ class ConfigBefore:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._file = session.config_file
-        self._table: Mapping[str, Any] | None = None
-        self._config: Config | None = None
+        self._text = ""
+        self.config: Config | None = None
+        """`None` if it did not load."""
         # A broken file can be replaced as well; then there is nothing to compare with.
         with suppress(ConfigError):
-            text = self._file.text()
-            self._config = self._file.check(text)
-            self._table = self._file.table()
+            self._text = self._file.text()
+            self.config = self._file.check(self._text)
 
     def changes(self) -> "Changes | None":
         """What has changed since; `None` if the configuration before did not load."""
         from ccfallback.config.changes import compare
 
-        return None if self._table is None else compare(self._table, self._file.table())
+        if self.config is None:
+            return None
+        return compare(tomllib.loads(self._text), self._file.table())
 
     def say_changes(self) -> None:
         """Print what has changed since, a line each."""
@@ -244,28 +269,7 @@ class ConfigBefore:
         else:
             for line in changes.lines:
                 self._session.console.say(line)
-        self.say_open_door()
-
-    def say_open_door(self) -> None:
-        """Say what happens where a server that other machines reach is left without a token."""
-        after = self._file.load()
-        if after.tokens:
-            return
-        hosts = [after.server.host]
-        if self._config is not None:
-            hosts.append(self._config.server.host)
-            if self._config == after:
-                return
-        if all(map(is_loopback, hosts)):
-            return
-        say = self._session.console.say
-        if self._config is not None and self._config.tokens:
-            say("a running server that other machines reach goes on asking for the last tokens")
-        if not is_loopback(after.server.host):
-            say(
-                f"server.host is {after.server.host} and there is no access token: `serve` will "
-                "not start; `ccfallback tokens add` adds one"
-            )
+        self._session.say_open_door(self.config)
 
 
 def rectifier_names() -> list[str]:
