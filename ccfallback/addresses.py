@@ -36,6 +36,16 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def bare_url(url: str) -> str:
+    """A URL for messages: without the parts that may hold a secret, which are user, password, query
+    and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid URL"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 @lru_cache(maxsize=512)
 def is_local(url: str) -> bool:
     """Whether a URL leads to this machine or to a private address, as far as its text says."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfallback.addresses import address, is_local, is_loopback
+from ccfallback.addresses import address, bare_url, is_local, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_addresses_are_compared_by_host_and_port(url: str, expected: tuple[str, 
 )
 def test_a_local_url_leads_to_this_machine_or_a_private_address(url: str, local: bool) -> None:
     assert is_local(url) is local
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:pass@example.com:8/v1?key=x#end", "https://example.com:8/v1"),
+        ("http://[::1]:8787", "http://[::1]:8787"),
+        ("http://[", "an invalid URL"),
+        ("", ""),
+    ],
+)
+def test_a_bare_url_has_no_part_that_may_be_secret(url: str, shown: str) -> None:
+    assert bare_url(url) == shown

@@ -142,6 +142,10 @@ def test_a_redirect_names_where_to_without_its_query() -> None:
     assert "--base-url https://new.example/v1/messages`" in remedy(evidence)
 
 
+def test_a_redirect_to_a_malformed_url_has_a_remedy() -> None:
+    assert "an invalid URL" in remedy(replace(refused(301, ""), location="https://["))
+
+
 def unknown_model(provider: Provider, *known: str) -> str:
     return remedy(replace(refused(404, "model: it", provider), known_models=known))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ccfallback import __version__, files
-from ccfallback.addresses import is_loopback
+from ccfallback.addresses import bare_url, is_loopback
 from ccfallback.cli.doctor.context import (
     DoctorContext,
     Finding,
@@ -499,7 +499,7 @@ def client(context: DoctorContext) -> Iterator[Finding]:
         yield warning("client", message, POINT_HERE)
         return
     url = decisive.variables[BASE_URL]
-    shown = _without_secrets(url)
+    shown = bare_url(url)
     if not context.is_client_pointed_here:
         message = f"{decisive.name} sends Claude Code to {shown}, not here"
         remedy = f"{POINT_HERE}; and remove {BASE_URL} from {decisive.name}"
@@ -527,15 +527,6 @@ def _is_running(context: DoctorContext, url: str) -> bool:
     if context.health is not None and context.configured_url is not None:
         running.append(context.configured_url)
     return any(leads_to(url, each) for each in running)
-
-
-def _without_secrets(url: str) -> str:
-    """A base URL without user, password and query."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an invalid URL"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def tokens(context: DoctorContext) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
+from ccfallback.addresses import bare_url
 from ccfallback.config.model import Provider, mapped_model
 from ccfallback.config.presets import presets
 from ccfallback.policy.outcome import Fault, Outcome
@@ -207,9 +208,9 @@ def remedy(evidence: Evidence) -> str:
         set=f"ccfallback providers set {provider.name}",
         auth_header=provider.auth_header,
         other=_other_format(evidence),
-        endpoint=_bare(wire.url(provider, provider.model_for(evidence.model), stream=True)),
+        endpoint=bare_url(wire.url(provider, provider.model_for(evidence.model), stream=True)),
         host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
-        location=_bare(evidence.location) or "URL",
+        location=bare_url(evidence.location) or "URL",
         mapping=_suggested_mapping(evidence),
     )
 
@@ -263,9 +264,3 @@ def _likely_model(
             if suggested not in (model, target):
                 return suggested
     return None
-
-
-def _bare(url: str) -> str:
-    """A URL without the parts that may hold a secret: user, password, query and fragment."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
