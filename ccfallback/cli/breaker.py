@@ -12,7 +12,13 @@ import typer
 
 from ccfallback.cli.console import Cell, Styled, Table
 from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
-from ccfallback.cli.phrases import format_ahead, format_duration, format_last, join_names
+from ccfallback.cli.phrases import (
+    format_ahead,
+    format_duration,
+    format_last,
+    format_until,
+    join_names,
+)
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Provider
 from ccfallback.errors import CcfallbackError
@@ -32,6 +38,7 @@ from ccfallback.policy.breaker import (
     with_fingerprints,
 )
 from ccfallback.policy.key_hashes import hash_keys
+from ccfallback.words import pluralize
 
 app = make_app(
     name="breaker",
@@ -150,11 +157,11 @@ def trip(
                 seconds=seconds,
                 reason=BY_HAND,
             ),
-            f"{name} cools down for {format_duration(seconds)}: {BY_HAND}",
+            f"{name}: cooling down for {format_duration(seconds)}, {BY_HAND}",
         )
     session.console.emit_result({"tripped": chosen, "cooldownUntil": round(until * 1000)})
     session.console.say(
-        f"{join_names(chosen)} cooling down, back {format_ahead(until, now)}; "
+        f"{join_names(chosen)}: cooling down, back {format_ahead(until, now)}; "
         f"`ccfallback breaker reset {' '.join(chosen)}` ends it"
     )
     if not config.cooldowns:
@@ -238,17 +245,19 @@ def format_standing(provider: Provider, state: BreakerState, now: float) -> Cell
     return format_condition(state_of_next(provider, state, now), now)
 
 
-def format_condition(state: BreakerState, now: float) -> Cell:
+def format_condition(state: BreakerState, now: float) -> Styled:
     """Whether a breaker lets requests through, in a few words."""
     match phase(state, now):
         case Phase.OPEN:
-            return Styled(f"back {format_ahead(state.cooldown_until or now, now)}", "red")
+            until = format_until(state.cooldown_until or now, now)
+            return Styled(f"cooling down {until}", "red")
         case Phase.HALF_OPEN:
             return Styled("probing", "yellow")
-        case Phase.CLOSED if any(phase(each, now) is Phase.OPEN for each in state.models.values()):
-            return Styled("partly available", "yellow")
-        case _:
-            return Styled("available", "green")
+    models = [model for model, each in state.models.items() if phase(each, now) is Phase.OPEN]
+    if not models:
+        return Styled("ready", "green")
+    which = models[0] if len(models) == 1 else pluralize(len(models), "model")
+    return Styled(f"cooling down for {which}", "yellow")
 
 
 def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> Table:
@@ -268,7 +277,7 @@ def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> 
             parts += [(f"login {name[:6]}", own) for name, own in state.credentials.items()]
         for name, each in parts:
             rows.append((f"  {name}", format_condition(each, now), *_history(each, now)))
-    header = ("provider", "state", "failed", "last failure", "last success")
+    header = ("provider", "state", "in a row", "last failure", "last success")
     return Table(rows, header, right=frozenset({2}))
 
 

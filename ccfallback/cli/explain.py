@@ -61,7 +61,7 @@ REASONS: Final[Mapping[str, str]] = {
     "retry": "tried once more",
     "rectified": "tried again, repaired",
     "busy-probe": "tried while another request probes it: no other was left",
-    "safety-valve": "tried although it cools down: no other was left",
+    "safety-valve": "tried although it is cooling down: no other was left",
     "network-back": "tried again: no provider could be reached a moment ago",
 }
 
@@ -275,14 +275,14 @@ class _Story:
         since = "" if held.since is None else f" since {self._time(held.since)}"
         until = "" if held.until is None else f" until {self._time(held.until)}"
         times = f", {_failures(held.failures)}" if held.failures else ""
-        return f"cools down{model}{since}{until}{times}{why}"
+        return f"cooling down{model}{since}{until}{times}{why}"
 
     def _describe_started(self, cooldown: Cooldown) -> str:
         model = f" for {cooldown.model}" if cooldown.model else ""
         length = "" if cooldown.seconds is None else f" for {format_duration(cooldown.seconds)}"
         until = "" if cooldown.until is None else f", until {self._time(cooldown.until)}"
         hint = ", as it asks" if cooldown.reset_hint else ""
-        return f"cools down{model}{length}{until}: {_failures(cooldown.failures)}{hint}"
+        return f"cooling down{model}{length}{until}: {_failures(cooldown.failures)}{hint}"
 
     def _end(self) -> Iterator[str]:
         it = self._it
@@ -384,7 +384,7 @@ def _result(attempt: Attempt, *, stream: bool) -> str:
 
 
 def _failures(failures: int) -> str:
-    return "failed once" if failures == 1 else f"failed {failures} times in a row"
+    return "1 failure" if failures == 1 else f"{failures} failures in a row"
 
 
 def _tokens(tokens: Mapping[str, int]) -> str:

@@ -149,9 +149,9 @@ def _describe_turn(candidate: Candidate, numbers: Mapping[str, str]) -> str:
             status = last and numbers and candidate.standing is Standing.FAILED and last.status
             why = str(status) if status else (last.result if last else "")
         case Standing.SKIPPED if candidate.held and candidate.held.probe:
-            why = "half-open" if numbers else "probed by another request"
+            why = "probing" if numbers else "probed by another request"
         case Standing.SKIPPED:
-            why = "open" if numbers else "cooling down"
+            why = "cooling down"
         case _:
             return ""
     return f"{name} ({why})" if why else name

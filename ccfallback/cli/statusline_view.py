@@ -147,7 +147,7 @@ def format_line(
     """The text of the line."""
     if serving is None:
         # The safety valve: the one whose cooldown ends first is tried even now.
-        head = "✗ all cool down" if cooling else "✗ no provider is enabled"
+        head = "✗ all providers are cooling down" if cooling else "✗ no provider is enabled"
     else:
         head = f"{'!' if cooling or remarks else '✓'} {serving}"
     parts = [f"{name} back {format_ahead(end, now)}" for name, end in cooling]

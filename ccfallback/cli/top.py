@@ -14,7 +14,7 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import keyboard
-from ccfallback.cli.breaker import health_json, state_of_next
+from ccfallback.cli.breaker import format_condition, health_json, state_of_next
 from ccfallback.cli.console import Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
@@ -74,7 +74,8 @@ STATES: Final = {
     "open": ("✗", "red"),
     "disabled": ("·", "dim"),
 }
-"""The states of a provider, each with a sign and a colour that says the same."""
+"""The states of a provider, as `--json` names them, each with a sign and a colour that says the
+same."""
 
 
 @app.command("top", epilog="Example: ccfallback top --since 1h")
@@ -406,8 +407,10 @@ def _provider_row(place: Place, totals: Totals, now: float, *, wide: bool) -> li
     provider, state = place.provider, place.state
     sign, style = STATES[place.word]
     words = place.word
-    if wide and place.word == "open" and state.cooldown_until is not None:
-        words = f"open {format_until(state.cooldown_until, now)}"
+    if place.word not in ("serving", "disabled"):
+        words = format_condition(state, now).text
+    if place.word == "open" and not wide:
+        words = "cooling down"
     p50 = totals.latency.quantile(0.5)
     quiet = "dim" if provider.disabled else ""
     return [
@@ -428,13 +431,13 @@ def notes(facts: Facts) -> Iterator[Styled]:
         if place.word == "disabled":
             continue
         if place.word == "open":
-            yield Styled(f"✗ {name} cools down {_cooldown(state, facts.now)}", "red")
+            yield Styled(f"✗ {name} is cooling down {_cooldown(state, facts.now)}", "red")
         if place.word == "half-open":
             why = f", after {state.reason}" if state.reason else ""
             yield Styled(f"? {name}: the next request probes it{why}", "yellow")
         for model, each in state.models.items():
             if phase(each, facts.now) is Phase.OPEN:
-                words = f"! {name} cools down for {model} {_cooldown(each, facts.now)}"
+                words = f"! {name} is cooling down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
     if not facts.config.active:
         yield Styled("✗ no provider is enabled: `ccfallback providers enable`", "red")

@@ -75,7 +75,7 @@ def test_a_time_that_a_wrong_clock_wrote_counts_as_not_set(ccf: Run) -> None:
 @pytest.mark.usefixtures("failing")
 def test_the_table_of_the_status(ccf: Run) -> None:
     out = ccf("breaker", "status").out
-    assert "back in 2 h" in out
+    assert "in 2 h" in out
     assert "529 overloaded_error" in out
     assert "2 h ago" in out
     assert "claude-x" in out

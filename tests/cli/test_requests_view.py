@@ -58,7 +58,7 @@ REPAIRED = [
         (
             [skip("one"), skip("two", probe=True), attempt("old"), success("old"), end("old")],
             ("old", "after one (cooling down) and two (probed by another request)"),
-            ("old", "after 1 (open) and 2 (half-open)"),
+            ("old", "after 1 (cooling down) and 2 (probing)"),
         ),
         ([*REPAIRED, end("one")], ("one", "repaired by max_tokens"), None),
         (

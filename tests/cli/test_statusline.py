@@ -94,7 +94,13 @@ def test_any_page_gives_one_line(facts: list[dict[str, Any]], until: dict[str, f
     [
         ("a", [], [], "ccfallback ✓ a", "a"),
         ("b", [("a", NOW + 240)], [], "ccfallback ! b · a back in 4 min, ", ""),
-        (None, [("a", NOW + 9)], [], "ccfallback ✗ all cool down · a back in 9 s", ""),
+        (
+            None,
+            [("a", NOW + 9)],
+            [],
+            "ccfallback ✗ all providers are cooling down · a back in 9 s",
+            "",
+        ),
         (None, [], [], "ccfallback ✗ no provider is enabled", "enabled"),
         ("a", [], ["this session goes to x"], "ccfallback ! a", " · this session goes to x"),
     ],

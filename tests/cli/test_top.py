@@ -70,7 +70,7 @@ def test_a_pipe_gets_one_look(ccf: Run) -> None:
     ran = ccf("top")
     assert (ran.code, ran.err) == (0, "")
     assert "✗ down" in ran.out
-    assert "anthropic-primary cools down until" in ran.out
+    assert "anthropic-primary is cooling down until" in ran.out
     assert "claude-opus-5-5" in ran.out
     assert "\x1b" not in ran.out
 
@@ -235,8 +235,8 @@ def note_texts(facts: Any) -> list[str]:
 def test_why_providers_cool_down() -> None:
     state = BreakerState(models={"m": OPEN})
     assert note_texts(facts(anthropic_primary=OPEN, one=state)) == [
-        "✗ anthropic-primary cools down until 14:04, in 4 min: 429 rate_limit_error",
-        "! one cools down for m until 14:04, in 4 min: 429 rate_limit_error",
+        "✗ anthropic-primary is cooling down until 14:04, in 4 min: 429 rate_limit_error",
+        "! one is cooling down for m until 14:04, in 4 min: 429 rate_limit_error",
     ]
     assert note_texts(facts(anthropic_primary=TRIED)) == [
         "? anthropic-primary: the next request probes it, after 429 rate_limit_error"
@@ -281,7 +281,7 @@ def test_a_page_for_a_pipe_is_whole() -> None:
         part if isinstance(part, str) else align_table(part)
         for part in view.page(facts(anthropic_primary=OPEN), picture(), draw_sparkline)
     )
-    assert "open until 14:04, in 4 min" in text
+    assert "cooling down until 14:04, in 4 min" in text
     assert "after anthropic-primary (429 rate_limit_error)" in text
     assert text.count("claude-opus-5-5") == 61
     assert "…" not in text.replace("13:59:57  running  …", "")
@@ -312,8 +312,8 @@ def test_a_state_is_shown_without_colour() -> None:
     )
     cells = [row[2] for row in table.rows]
     assert [cell.text for cell in cells if isinstance(cell, Styled)] == [
-        "✗ open",
-        "? half-open",
+        "✗ cooling down",
+        "? probing",
         "· disabled",
     ]
 

@@ -86,7 +86,7 @@ def show_one(
             (f"key {number}", format_condition(each, now))
             for number, each in enumerate(states_of_keys(provider, whole), 1)
         )
-        rows.append(("failures", str(state.failures)))
+        rows.append(("failures in a row", str(state.failures)))
         failure = format_last(state.last_failure, now)
         rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
         rows.append(("last success", format_last(state.last_success, now)))
