@@ -171,7 +171,7 @@ class RequestHealth:
         failures = (for_model if of_model else own).failures
         seconds = until - self._breakers.clock()
         what = f"{label} for {self._model}" if of_model else label
-        times = "once" if failures == 1 else f"{failures} times in a row"
+        count = "1 failure" if failures == 1 else f"{failures} failures in a row"
         self._breakers.recorder.log(
             events.CircuitBreakerCooldown(
                 provider=provider.name,
@@ -183,7 +183,7 @@ class RequestHealth:
                 reason=outcome.reason,
                 hint=outcome.hint or None,
             ),
-            f"{what} cools down for {seconds:.0f} s: failed {times}, last with {outcome.reason}",
+            f"{what}: cooling down for {seconds:.0f} s after {count}, last with {outcome.reason}",
             self._id,
         )
 
