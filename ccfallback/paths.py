@@ -45,13 +45,13 @@ def resolve(
 ) -> Paths:
     """The files to use; the arguments are the options of the command line."""
     return Paths(
-        config=_chosen(config, environ.get("CCFALLBACK_CONFIG")) or _default_config(),
-        state=_chosen(state, environ.get("CCFALLBACK_STATE")) or _default_state(),
-        log=_chosen(log, environ.get("CCFALLBACK_LOG_FILE")) or _default_log(),
+        config=_choose(config, environ.get("CCFALLBACK_CONFIG")) or _default_config(),
+        state=_choose(state, environ.get("CCFALLBACK_STATE")) or _default_state(),
+        log=_choose(log, environ.get("CCFALLBACK_LOG_FILE")) or _default_log(),
     )
 
 
-def _chosen(option: Path | None, variable: str | None) -> Path | None:
+def _choose(option: Path | None, variable: str | None) -> Path | None:
     if option is not None:
         return option.expanduser()
     return Path(variable).expanduser() if variable else None

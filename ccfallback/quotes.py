@@ -204,12 +204,12 @@ Form = tuple[bytes, list[tuple[int, int]]]
 
 def _forms(text: str) -> Iterator[Form]:
     """A text as it is, and with its escapes decoded if it has any."""
-    yield _folded((letter, at, at + 1) for at, letter in enumerate(text))
+    yield _fold_parts((letter, at, at + 1) for at, letter in enumerate(text))
     if _ESCAPE.search(text):
-        yield _folded(_decoded(text))
+        yield _fold_parts(_decode(text))
 
 
-def _folded(parts: Iterable[tuple[str, int, int]]) -> Form:
+def _fold_parts(parts: Iterable[tuple[str, int, int]]) -> Form:
     letters, places = bytearray(), []
     for part, start, end in parts:
         folded = fold(part)
@@ -218,7 +218,7 @@ def _folded(parts: Iterable[tuple[str, int, int]]) -> Form:
     return bytes(letters), places
 
 
-def _decoded(text: str) -> Iterator[tuple[str, int, int]]:
+def _decode(text: str) -> Iterator[tuple[str, int, int]]:
     end = 0
     for found in _ESCAPE.finditer(text):
         yield from ((text[at], at, at + 1) for at in range(end, found.start()))

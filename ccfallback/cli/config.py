@@ -174,7 +174,7 @@ def edit(ctx: typer.Context) -> None:
     unfinished = draft.read()
     if unfinished is not None:
         session.console.say("continuing with the draft that did not load last time")
-    after = _edited(session, before if unfinished is None else unfinished)
+    after = _open_editor(session, before if unfinished is None else unfinished)
     if after == before:
         draft.drop()
         session.console.say("nothing changed")
@@ -272,7 +272,7 @@ def rollback(
     before.say_changes()
 
 
-def _edited(session: Session, text: str) -> str:
+def _open_editor(session: Session, text: str) -> str:
     """The text after the user has edited it, in a file that only the user can read."""
     command = next((session.environ[name] for name in EDITORS if session.environ.get(name)), "vi")
     with tempfile.TemporaryDirectory(prefix="ccfallback-") as folder:

@@ -104,7 +104,7 @@ def import_(
         raise ConfigError(error.heading, hint, faults=error.faults, source=source) from None
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
-    removed = _removed(before)
+    removed = _find_removed(before)
     session.console.emit_result(
         {"changed": changed, "providers": names, "removed": removed.names, **result}
     )
@@ -125,7 +125,7 @@ def reset(ctx: typer.Context, yes: Yes = False, as_json: Json = False) -> None:
     session = session_of(ctx)
     before = ConfigBefore(session)
     changed = session.config_file.exists() and session.config_file.replace("")
-    removed = _removed(before)
+    removed = _find_removed(before)
     session.console.emit_result({"changed": changed, "removed": removed.names})
     parts = ["all settings are at their defaults", *removed.parts]
     session.console.say(f"{', '.join(parts)}; {UNDO}" if changed else "nothing changed")
@@ -140,7 +140,7 @@ class _Removed(NamedTuple):
     """It in words; empty if there is nothing."""
 
 
-def _removed(before: ConfigBefore) -> _Removed:
+def _find_removed(before: ConfigBefore) -> _Removed:
     changes = before.changes()
     if changes is None:
         return _Removed([], [])
@@ -200,7 +200,7 @@ def from_text(text: str, current: Mapping[str, Any], source: str = "the file") -
         except (ValueError, RecursionError) as other:
             # The start of an array of objects is never TOML.
             why = _json_fault(text) if _JSON.match(text) else f"as TOML, {other}"
-            raise _refused(source, f"neither JSON nor TOML: {why}") from None
+            raise _refusal(source, f"neither JSON nor TOML: {why}") from None
         if not table:
             raise ConfigError(
                 f"nothing to import: {source} sets nothing",
@@ -210,7 +210,7 @@ def from_text(text: str, current: Mapping[str, Any], source: str = "the file") -
     if isinstance(found, list):
         found = {**current, "providers": [_from_plain(entry) for entry in found]}
     if not isinstance(found, dict):
-        raise _refused(source, "neither a JSON object nor an array of providers")
+        raise _refusal(source, "neither a JSON object nor an array of providers")
     return to_toml(found)
 
 
@@ -236,5 +236,5 @@ def _from_plain(entry: Any) -> Any:
     }
 
 
-def _refused(source: str, why: str) -> ConfigError:
+def _refusal(source: str, why: str) -> ConfigError:
     return ConfigError(f"{source} is {why}", "`ccfallback config export` shows the form")

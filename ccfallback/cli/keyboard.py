@@ -78,7 +78,7 @@ if sys.platform != "win32":
             if descriptor is not None:
                 was = termios.tcgetattr(descriptor)
                 stack.callback(_set, descriptor, was)
-                _set(descriptor, _unbuffered(descriptor, was))
+                _set(descriptor, _unbuffered_mode(descriptor, was))
             yield _TerminalKeys(descriptor, resizes)
 
     class _TerminalKeys:
@@ -122,7 +122,7 @@ if sys.platform != "win32":
             os.close(reading)
             os.close(writing)
 
-    def _unbuffered(descriptor: int, was: list[Any]) -> list[Any]:
+    def _unbuffered_mode(descriptor: int, was: list[Any]) -> list[Any]:
         """The terminal mode in which keys are neither echoed nor held until the end of the line."""
         control = list(was[6])
         control[termios.VMIN], control[termios.VTIME] = 1, 0

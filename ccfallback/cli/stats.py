@@ -72,8 +72,8 @@ def stats_json(it: "Summary") -> dict[str, Any]:
         "answered": it.answered,
         "failed": it.failed,
         "clientLeft": it.left,
-        "successRate": _rounded(it.success_rate, 4),
-        "fallbackRate": _rounded(it.fallback_rate(PRIMARY_NAME), 4),
+        "successRate": _round(it.success_rate, 4),
+        "fallbackRate": _round(it.fallback_rate(PRIMARY_NAME), 4),
         **_answers_json(it.all_providers),
         "providers": [
             {
@@ -91,7 +91,7 @@ def stats_json(it: "Summary") -> dict[str, Any]:
                 "start": round((it.since + number * length) * 1000),
                 "answered": part.answered,
                 "failed": part.failed,
-                "latency": _rounded(part.latency, 1),
+                "latency": _round(part.latency, 1),
             }
             for number, part in enumerate(it.parts())
         ],
@@ -112,7 +112,7 @@ def _answers_json(totals: "Totals") -> dict[str, Any]:
     }
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
+def _round(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
@@ -148,7 +148,11 @@ def _requests_table(it: "Summary", width: int | None, bars: Bars) -> Table:
         ("failed", f"{it.failed:,}"),
         ("mean latency", format_latency(None if mean is None else mean / 1000)),
     ]
-    lines: list[tuple[str | None, Value]] = [(None, _ended), (None, _failed), (None, _latency)]
+    lines: list[tuple[str | None, Value]] = [
+        (None, _count_ended),
+        (None, _count_failed),
+        (None, _mean_latency),
+    ]
     length = it.until - it.since
     return _with_bars(
         it, rows, ("", "all"), lines, lambda n: f"{format_duration(length / n)} a bar", width, bars
@@ -159,7 +163,7 @@ def _latency_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     """How fast each provider answered."""
     rows = [(name, *_quantiles(each)) for name, each in it.ranked]
     header = ("latency of", "p50", "p95", "p99", "ttft p50", "p95", "p99")
-    lines = [(name, _latency) for name, _ in it.ranked]
+    lines = [(name, _mean_latency) for name, _ in it.ranked]
     return _with_bars(it, rows, header, lines, lambda _: "latency", width, bars)
 
 
@@ -175,7 +179,7 @@ def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
         for name, each in it.ranked
     ]
     header = ("attempts at", "all", "failed", "answers", "tokens in", "out")
-    lines = [(name, _failed) for name, _ in it.ranked]
+    lines = [(name, _count_failed) for name, _ in it.ranked]
     return _with_bars(it, rows, header, lines, lambda _: "failed", width, bars)
 
 
@@ -209,15 +213,15 @@ def _with_bars(
     )
 
 
-def _ended(part: "Part") -> float | None:
+def _count_ended(part: "Part") -> float | None:
     return part.ended
 
 
-def _failed(part: "Part") -> float | None:
+def _count_failed(part: "Part") -> float | None:
     return part.failed if part.ended else None
 
 
-def _latency(part: "Part") -> float | None:
+def _mean_latency(part: "Part") -> float | None:
     return part.latency
 
 

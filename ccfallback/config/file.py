@@ -157,7 +157,7 @@ class ConfigFile:
             try:
                 result = change(document)
             except TOMLKitError:
-                raise self._broken("it can be read, but not edited by a program") from None
+                raise self._syntax_error("it can be read, but not edited by a program") from None
             if document.text != start:
                 self._write(before, document.text)
             return result
@@ -280,7 +280,7 @@ class ConfigFile:
         try:
             return self._bytes()
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self._read_error(error) from error
 
     def _read(self) -> str | None:
         data = self._data()
@@ -294,7 +294,7 @@ class ConfigFile:
             line = data.count(b"\n", 0, error.start) + 1
             raise ConfigError(f"{self.path}:{line}: not UTF-8 text", "save it as UTF-8") from None
 
-    def _unreadable(self, error: OSError) -> ConfigError:
+    def _read_error(self, error: OSError) -> ConfigError:
         return ConfigError(
             f"{self.path} can't be read: {error.strerror}",
             "check its permissions, or name another file with --config",
@@ -307,16 +307,16 @@ class ConfigFile:
             why, place = str(error), str(source or self.path)
             if found := _POSITION.search(why):
                 why = f"{why[: found.start()].rstrip()} (column {found[2]})"
-                raise self._broken(why, f"{place}:{found[1]}") from None
+                raise self._syntax_error(why, f"{place}:{found[1]}") from None
             last = text.rstrip().count("\n") + 1
-            raise self._broken(why, f"{place}:{last}") from None
+            raise self._syntax_error(why, f"{place}:{last}") from None
         except RecursionError:
-            raise self._broken("nested too deeply", source) from None
+            raise self._syntax_error("nested too deeply", source) from None
         except ValueError:
             # Python limits the digits of a number.
-            raise self._broken("a number has too many digits", source) from None
+            raise self._syntax_error("a number has too many digits", source) from None
 
-    def _broken(self, why: str, source: str = "") -> ConfigError:
+    def _syntax_error(self, why: str, source: str = "") -> ConfigError:
         return ConfigError(
             f"{source or self.path}: not valid TOML: {why}",
             "fix it with `ccfallback config edit`",

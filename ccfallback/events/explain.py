@@ -229,7 +229,7 @@ def explain(records: Sequence[Record[Event]]) -> Explanation:
     _add_others(it, start, ended=ended)
     if not it.attempts:
         it.attempts = sum(len(candidate.attempts) for candidate in it.candidates)
-    it.unknown = list(_unknown(it, records, ended=ended))
+    it.unknown = list(_find_gaps(it, records, ended=ended))
     return it
 
 
@@ -361,7 +361,7 @@ def _add_others(it: Explanation, start: RequestStart, *, ended: bool) -> None:
         it.candidates.insert(place, Candidate(name, Standing.EXCLUDED, why=why))
 
 
-def _unknown(it: Explanation, records: Sequence[Record[Event]], *, ended: bool) -> Iterable[str]:
+def _find_gaps(it: Explanation, records: Sequence[Record[Event]], *, ended: bool) -> Iterable[str]:
     if not records or any(isinstance(record.data, AuthFailure) for record in records):
         return
     levels = {record.level for record in records}
@@ -406,8 +406,11 @@ def _words(it: Difference) -> str:
     # With messages or blocks added or removed, it is obvious that `messages` was rewritten.
     rewritten = [name for name in it.rewritten if not (name == "messages" and it.counts)]
     parts = (
-        ("removed", [*_named("field", it.removed), *_counted(fewer), *_named("beta", it.betas)]),
-        ("added", [*_named("field", it.added), *_counted(more)]),
+        (
+            "removed",
+            [*_name_each("field", it.removed), *_count_each(fewer), *_name_each("beta", it.betas)],
+        ),
+        ("added", [*_name_each("field", it.added), *_count_each(more)]),
         ("rewrote", rewritten),
         ("renamed", [pluralize(it.renamed, "tool")] if it.renamed else []),
         ("switched", it.quirks),
@@ -415,11 +418,11 @@ def _words(it: Difference) -> str:
     return "; ".join(f"{verb} {', '.join(what)}" for verb, what in parts if what)
 
 
-def _named(thing: str, names: list[str]) -> list[str]:
+def _name_each(thing: str, names: list[str]) -> list[str]:
     return [f"{plural(len(names), thing)} {', '.join(names)}"] if names else []
 
 
-def _counted(counts: Mapping[str, int]) -> Iterable[str]:
+def _count_each(counts: Mapping[str, int]) -> Iterable[str]:
     for name, count in counts.items():
         role = name.removesuffix("_messages")
         thing = f"{name} block" if role == name else f"{role} message"

@@ -130,7 +130,7 @@ class Follower:
             # Looked for before the last read: once there is a newer file, ours grows no more.
             newer = _newer(self._path, self._file)
             if self._file is not None:
-                yield from _added(self._file)
+                yield from _read_added(self._file)
             if newer is None:
                 return
             self.close()
@@ -171,7 +171,7 @@ def _open_at(path: Path, place: Mark) -> BinaryIO | None:
     return None
 
 
-def _added(file: BinaryIO) -> Iterator[bytes]:
+def _read_added(file: BinaryIO) -> Iterator[bytes]:
     """The whole lines from here on; leaves the file at the start of an unfinished one."""
     if os.fstat(file.fileno()).st_size < file.tell():
         file.seek(0)

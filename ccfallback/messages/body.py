@@ -117,12 +117,12 @@ class Body:
 
     def respelled(self) -> "Body":
         """The same members, encoded anew: without duplicate names, without space between them."""
-        return self._made(dict(self._members))
+        return self._copy_with(dict(self._members))
 
     def with_members(self, **members: Any) -> "Body":
         """A body with these values for these members; new members come last."""
         encoded = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in members.items()}
-        return self._made({**self._members, **encoded}, *members)
+        return self._copy_with({**self._members, **encoded}, *members)
 
     def with_items(self, key: str, items: Sequence[Any]) -> "Body":
         """A body with this list. Items that it had before, given as values or as bytes, keep
@@ -132,9 +132,9 @@ class Body:
         pairs = list(zip(self.get(key), raws, strict=True)) if raws else []
         known = {id(value): (value, raw) for value, raw in pairs}
         known |= {id(raw): (value, raw) for value, raw in pairs}
-        made = [known.get(id(item)) or _encoded(item) for item in items]
+        made = [known.get(id(item)) or _encode(item) for item in items]
         # Encoded only with the whole body: the list is long, and may change again before.
-        body = self._made({**self._members, key: [raw for _, raw in made]}, key)
+        body = self._copy_with({**self._members, key: [raw for _, raw in made]}, key)
         body._values[key] = [value for value, _ in made]
         return body
 
@@ -143,9 +143,9 @@ class Body:
         if not any(key in self._members for key in keys):
             return self
         kept = {key: value for key, value in self._members.items() if key not in keys}
-        return self._made(kept, *keys)
+        return self._copy_with(kept, *keys)
 
-    def _made(self, members: Mapping[str, RawMember], *changed: str) -> "Body":
+    def _copy_with(self, members: Mapping[str, RawMember], *changed: str) -> "Body":
         body = Body(members)
         for mine, its in ((self._values, body._values), (self._items, body._items)):
             its.update((key, each) for key, each in mine.items() if key not in changed)
@@ -179,7 +179,7 @@ class Body:
         return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
 
 
-def _encoded(item: Any) -> tuple[Any, msgspec.Raw]:
+def _encode(item: Any) -> tuple[Any, msgspec.Raw]:
     """The value and the bytes of a new item."""
     raw = item if isinstance(item, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(item))
     return msgspec.json.decode(raw), raw

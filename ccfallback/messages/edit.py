@@ -104,16 +104,16 @@ def raw_with_content(
     raw: msgspec.Raw, change: Callable[[list[msgspec.Raw]], list[Any]]
 ) -> msgspec.Raw:
     """A message whose blocks are what `change` returns for their bytes."""
-    members = _decoded(_OBJECT, raw) or {}
-    content = change(_decoded(_LIST, members.get("content", b"")) or [])
-    return _encoded({**members, "content": content})
+    members = _decode(_OBJECT, raw) or {}
+    content = change(_decode(_LIST, members.get("content", b"")) or [])
+    return _encode({**members, "content": content})
 
 
 def raw_with_members(raw: msgspec.Raw, **changed: Any) -> msgspec.Raw:
     """An object with these members; those that are `None` are removed."""
-    members = _decoded(_OBJECT, raw) or {}
+    members = _decode(_OBJECT, raw) or {}
     made: dict[str, Any] = {**members, **changed}
-    return _encoded({key: value for key, value in made.items() if value is not None})
+    return _encode({key: value for key, value in made.items() if value is not None})
 
 
 def raw_with_more(message: Any, raw: msgspec.Raw, blocks: list[Block]) -> msgspec.Raw:
@@ -175,40 +175,40 @@ def _names_a_type(step: str, members: Mapping[str, object], kind: object) -> boo
 def _without(raw: msgspec.Raw, path: Path) -> tuple[msgspec.Raw, int]:
     step, rest = path[0], path[1:]
     if step == ANY:
-        items = _decoded(_LIST, raw) if rest else None
+        items = _decode(_LIST, raw) if rest else None
         if items is None:
             return raw, 0
         made = [_without(item, rest) for item in items]
         count = sum(one for _, one in made)
-        return (_encoded([item for item, _ in made]), count) if count else (raw, 0)
-    members = _decoded(_OBJECT, raw)
+        return (_encode([item for item, _ in made]), count) if count else (raw, 0)
+    members = _decode(_OBJECT, raw)
     if members is None:
         return raw, 0
-    kind = _decoded(_ANYTHING, members["type"]) if "type" in members else None
+    kind = _decode(_ANYTHING, members["type"]) if "type" in members else None
     if rest and _names_a_type(step, members, kind):
         return _without(raw, rest)
     if step not in members:
         return raw, 0
     if rest:
         inner, count = _without(members[step], rest)
-        return (_encoded({**members, step: inner}), count) if count else (raw, 0)
-    if step in _needed(kind, members):
+        return (_encode({**members, step: inner}), count) if count else (raw, 0)
+    if step in _needed_members(kind, members):
         return raw, 0
-    return _encoded({key: value for key, value in members.items() if key != step}), 1
+    return _encode({key: value for key, value in members.items() if key != step}), 1
 
 
-def _needed(kind: object, members: Mapping[str, object]) -> frozenset[str]:
+def _needed_members(kind: object, members: Mapping[str, object]) -> frozenset[str]:
     of_kind = _NEEDED.get(kind, frozenset()) if isinstance(kind, str) else frozenset()
     if "role" in members:
         return _ALWAYS_NEEDED | of_kind
     return _ALWAYS_NEEDED | of_kind | _NEEDED_OUTSIDE_MESSAGES
 
 
-def _encoded(value: object) -> msgspec.Raw:
+def _encode(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T | None:
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T | None:
     try:
         return decoder.decode(raw)
     except UNREADABLE:

@@ -146,7 +146,7 @@ def flat(schema: Any) -> Any:
     if not isinstance(schema, dict) or not any(key in schema for key in COMBINATORS):
         return schema
     properties = dict(_properties(schema))
-    required = dict.fromkeys(_required(schema))
+    required = dict.fromkeys(_required_names(schema))
     for key in COMBINATORS:
         variants = [
             resolve_reference(each.get("$ref"), schema) or each
@@ -156,10 +156,10 @@ def flat(schema: Any) -> Any:
             for name, value in _properties(variant).items():
                 properties.setdefault(name, value)
         # A property is required if every alternative requires it, or one part of `allOf`.
-        demanded = [set(_required(variant)) for variant in variants]
+        demanded = [set(_required_names(variant)) for variant in variants]
         together = set.union if key == "allOf" else set.intersection
         for variant in variants[:1] if key != "allOf" else variants:
-            for name in _required(variant):
+            for name in _required_names(variant):
                 if name in together(*demanded):
                     required.setdefault(name)
     rest = {key: value for key, value in schema.items() if key not in COMBINATORS}
@@ -171,7 +171,7 @@ def flat(schema: Any) -> Any:
 
 def without_keywords(schema: Any, keywords: Collection[str]) -> Any:
     """A schema without these keywords; others take their place if there are any."""
-    return rewrite(schema, lambda part: _reworded(part, keywords))
+    return rewrite(schema, lambda part: _reword(part, keywords))
 
 
 def with_items(schema: Any) -> Any:
@@ -185,7 +185,7 @@ def _with_items(part: Schema) -> Schema:
     return {**part, "items": {"type": "string"}}
 
 
-def _reworded(part: Schema, keywords: Collection[str]) -> Schema:
+def _reword(part: Schema, keywords: Collection[str]) -> Schema:
     made = {key: value for key, value in part.items() if key not in keywords}
     if "const" in keywords and "const" in part and "enum" not in made:
         made["enum"] = [part["const"]]
@@ -310,7 +310,7 @@ def _plain(part: Any, root: Schema, depth: int, references: int) -> Schema:
             name: _plain(each, root, depth + 1, references)
             for name, each in _properties(part).items()
         }
-        required = [name for name in _required(part) if name in properties]
+        required = [name for name in _required_names(part) if name in properties]
         made |= {"properties": properties} if properties or "properties" in part else {}
         made |= {"required": required} if required else {}
     elif made["type"] == "array":
@@ -326,7 +326,7 @@ def _with_first_alternative(part: Schema) -> Schema:
         variants = [each for each in objects_in(part.get(key)) if each.get("type") != "null"]
         for variant in variants if key == "allOf" else variants[:1]:
             together = {**_properties(variant), **_properties(made)}
-            demanded = _distinct([*_required(made), *_required(variant)])
+            demanded = _distinct([*_required_names(made), *_required_names(variant)])
             made = {**variant, **made}
             if together:
                 made |= {"properties": together, "required": demanded}
@@ -364,6 +364,6 @@ def _properties(schema: Schema) -> Schema:
     return found if isinstance(found, dict) else {}
 
 
-def _required(schema: Schema) -> list[str]:
+def _required_names(schema: Schema) -> list[str]:
     found = schema.get("required")
     return _distinct(found) if isinstance(found, list) else []

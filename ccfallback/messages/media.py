@@ -31,7 +31,7 @@ def base64_data(block: Mapping[str, Any]) -> str:
 
 def media_type(data: str) -> str:
     """The media type of an image in base64, by its first bytes; empty if they are unknown."""
-    head = _decoded(data[:_KIND_HEAD])
+    head = _decode(data[:_KIND_HEAD])
     for name, magic, _ in _KINDS:
         if head.startswith(magic) and (name != "image/webp" or head[8:12] == b"WEBP"):
             return name
@@ -41,7 +41,7 @@ def media_type(data: str) -> str:
 def image_size(data: str) -> Size | None:
     """The size of an image in base64; `None` if it can't be read."""
     kind = media_type(data)
-    head = _decoded(data[:HEAD]) if kind else b""
+    head = _decode(data[:HEAD]) if kind else b""
     return next((measure(head) for name, _, measure in _KINDS if name == kind), None)
 
 
@@ -54,7 +54,7 @@ def with_true_media_type(image: dict[str, Any]) -> dict[str, Any]:
     return {**image, "source": {**image["source"], "media_type": kind}}
 
 
-def _decoded(data: str) -> bytes:
+def _decode(data: str) -> bytes:
     # Some encoders break lines, as MIME does.
     data = "".join(data.split())
     try:

@@ -247,7 +247,7 @@ def prompt_too_long(message: str) -> str:
         return _MARKER + message[start + len(_MARKER) :]
     sizes = _two_sizes(message)
     if sizes is not None:
-        return _counted(*sizes, message)
+        return _describe_sizes(*sizes, message)
     return f"{_MARKER}: {message or 'the provider refused the length of the conversation'}"
 
 
@@ -265,10 +265,10 @@ def prompt_too_long_with_sizes(message: str) -> str:
             f" > {sizes.limit}, decrease input length or `max_tokens` and try again ({message})"
         )
     two = _two_sizes(message)
-    return f"{_MARKER} ({message})" if two is None else _counted(*two, message)
+    return f"{_MARKER} ({message})" if two is None else _describe_sizes(*two, message)
 
 
-def _counted(asked: int, limit: int, message: str) -> str:
+def _describe_sizes(asked: int, limit: int, message: str) -> str:
     return f"{_MARKER}: {asked} tokens > {limit} maximum ({message})"
 
 

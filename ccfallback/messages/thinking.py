@@ -131,7 +131,7 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
     if kept == messages:
         return body
     after = b"[" + b",".join(kept) + b"]"
-    spliced = _spliced(raw, before, after)
+    spliced = _splice(raw, before, after)
     if spliced is None:
         return body.with_members(messages=msgspec.Raw(after))
     return Body({**members, "messages": msgspec.Raw(after)}, spliced)
@@ -151,7 +151,7 @@ def _surely_has_none(body: Body, is_foreign: IsForeign) -> bool:
     )
 
 
-def _spliced(raw: bytes, before: bytes, after: bytes) -> bytes | None:
+def _splice(raw: bytes, before: bytes, after: bytes) -> bytes | None:
     """The body with the messages `after` for `before`, and no other byte changed.
 
     `None` if their place in the body is not certain.

@@ -256,7 +256,7 @@ def with_all_loaded(body: Body) -> Body:
         return raw_with_content(
             raw,
             lambda raws: [
-                raw_with_members(one, content=list(map(_noted, block["content"])))
+                raw_with_members(one, content=list(map(_as_note, block["content"])))
                 if _has_reference(block)
                 else one
                 for block, one in zip(blocks, raws, strict=True)
@@ -273,7 +273,7 @@ def _has_reference(block: Any) -> bool:
     return isinstance(content, list) and any(kind_of(each) == "tool_reference" for each in content)
 
 
-def _noted(block: Any) -> Any:
+def _as_note(block: Any) -> Any:
     if kind_of(block) != "tool_reference":
         return block
     return text_block(available_note(block.get("tool_name")))
@@ -308,9 +308,9 @@ def with_short_descriptions(body: Body, longest: int) -> Body:
     def shorten(tool: Any) -> Any:
         if not isinstance(tool, dict):
             return tool
-        made = _shortened(tool, longest)
+        made = _shorten_description(tool, longest)
         schema = tool.get("input_schema")
-        shorter = rewrite(schema, lambda part: _shortened(part, longest))
+        shorter = rewrite(schema, lambda part: _shorten_description(part, longest))
         return made if shorter is schema else {**made, "input_schema": shorter}
 
     tools = body.get("tools")
@@ -320,7 +320,7 @@ def with_short_descriptions(body: Body, longest: int) -> Body:
     return body.with_items("tools", made)
 
 
-def _shortened(part: dict[str, Any], longest: int) -> dict[str, Any]:
+def _shorten_description(part: dict[str, Any], longest: int) -> dict[str, Any]:
     """A part with its description cut after the last sentence or line that fits."""
     description = string(part, "description")
     if len(description) <= longest:
@@ -350,7 +350,7 @@ class ToolNames:
     @classmethod
     def of(cls, body: Body, longest: int = LONGEST_NAME) -> "ToolNames":
         """The names of the tools of a client's request."""
-        return cls(_declared(body), longest)
+        return cls(_declared_names(body), longest)
 
     def to_provider(self, name: str) -> str:
         """A name that every provider takes."""
@@ -364,16 +364,16 @@ class ToolNames:
         Some models write marks of their own format into a name: `Bash<|channel|>commentary`,
         `functions.Bash`. Whatever name comes out is one that Anthropic takes in the next request.
         """
-        known = self._known(name)
+        known = self._known_name(name)
         if known is not None:
             return known
         plain = _COUNTER.sub("", name.partition("<|")[0].strip())
-        found = self._known(plain) or self._known(_NAMESPACE.sub("", plain))
+        found = self._known_name(plain) or self._known_name(_NAMESPACE.sub("", plain))
         if found is not None:
             return found
         return BAD_LETTER.sub("_", _NAMESPACE.sub("", plain))[:LONGEST_CLIENT_NAME] or "unnamed"
 
-    def _known(self, name: str) -> str | None:
+    def _known_name(self, name: str) -> str | None:
         if name in self._to_provider:
             return name
         return self._to_client.get(name)
@@ -398,7 +398,7 @@ class ToolNames:
         return f"_{hashed[: longest - 1]}"
 
 
-def _declared(body: Body) -> Iterable[str]:
+def _declared_names(body: Body) -> Iterable[str]:
     """The names of all tools of a request, those that its conversation adds included."""
     added = (block for block in tool_changes(body) if kind_of(block) == "tool_addition")
     tools = [*objects_in(body.get("tools")), *map(changed_tool, added)]

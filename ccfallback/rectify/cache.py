@@ -75,7 +75,7 @@ _Mark = tuple[str, int]
 def _fewer_marks(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     """Keep at most this many marks: the ones that cache the most."""
     body, most = draft.body, int(found[1])
-    sizes = {member: sum(1 for _ in _marked(body.get(member))) for member in _LISTS}
+    sizes = {member: sum(1 for _ in _marked_blocks(body.get(member))) for member in _LISTS}
     last = {member: (member, size - 1) for member, size in sizes.items() if size}
     worth: list[_Mark] = [("", 0)] if body.get(_MARK) else []
     worth += [last[member] for member in ("messages", "system", "tools") if member in last]
@@ -86,7 +86,7 @@ def _fewer_marks(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
     for member in _LISTS:
         numbers = {number for place, number in lost if place == member}
         if numbers:
-            made = _changed(made, member, _dropping(numbers))
+            made = _change_member(made, member, _dropping(numbers))
     lesson = f"a maximum of {most} blocks with cache_control may be provided"
     return repaired(draft, made, describe(len(lost), "cache mark", "removed"), lesson=lesson)
 
@@ -120,27 +120,27 @@ def _without_lifetimes(draft: RequestDraft, _found: object) -> Repaired | None:
         stripped = strip({_MARK: whole})[_MARK]
         body = body if stripped == whole else body.with_members(cache_control=stripped)
     for member in _LISTS:
-        body = _changed(body, member, strip)
+        body = _change_member(body, member, strip)
     return repaired(draft, body, describe(count, "cache lifetime", "removed"))
 
 
-def _changed(body: Body, member: str, change: Callable[[Block], Block]) -> Body:
+def _change_member(body: Body, member: str, change: Callable[[Block], Block]) -> Body:
     before = body.get(member)
-    after = _mapped(before, change)
+    after = _map_blocks(before, change)
     return body if after is before else body.with_items(member, after)
 
 
-def _marked(items: Any, *, depth: int = 0) -> Iterator[Block]:
+def _marked_blocks(items: Any, *, depth: int = 0) -> Iterator[Block]:
     """The blocks that carry a mark, in the order in which the API reads them."""
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict):
             if _has_content(item, depth):
-                yield from _marked(item["content"], depth=depth + 1)
+                yield from _marked_blocks(item["content"], depth=depth + 1)
             if item.get(_MARK):
                 yield item
 
 
-def _mapped(items: Any, change: Callable[[Block], Block], *, depth: int = 0) -> Any:
+def _map_blocks(items: Any, change: Callable[[Block], Block], *, depth: int = 0) -> Any:
     """The items with each marked block changed, in the same order; the same list if none was."""
     if not isinstance(items, list):
         return items
@@ -149,7 +149,7 @@ def _mapped(items: Any, change: Callable[[Block], Block], *, depth: int = 0) -> 
         new = item
         if isinstance(item, dict):
             if _has_content(item, depth):
-                inner = _mapped(item["content"], change, depth=depth + 1)
+                inner = _map_blocks(item["content"], change, depth=depth + 1)
                 new = item if inner is item["content"] else {**item, "content": inner}
             if item.get(_MARK):
                 new = change(new)

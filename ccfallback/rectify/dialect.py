@@ -41,12 +41,12 @@ def _with_quirks(
     new = {name: to for name, to in quirks.items() if getattr(draft.quirks, name) != to}
     if not new:
         return None
-    words = ", ".join(f"{name} = {_shown(to)}" for name, to in new.items())
+    words = ", ".join(f"{name} = {_show(to)}" for name, to in new.items())
     made = replace(draft, quirks=replace(draft.quirks, **new))
     return Repaired(made, f"spoken to with {words}", lesson)
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{', '.join(value)}}}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -235,7 +235,7 @@ _PARAMETER: Final = re.compile(
 )
 
 
-def _named(form: re.Pattern[str], refusal: Refusal) -> list[str]:
+def _named_members(form: re.Pattern[str], refusal: Refusal) -> list[str]:
     """The members that a refusal names, as unknown or in this form."""
     named = [path[0] for path in refusal.paths if len(path) == 1]
     named += [name for match in form.finditer(refusal.text) for name in match.groups() if name]
@@ -243,7 +243,7 @@ def _named(form: re.Pattern[str], refusal: Refusal) -> list[str]:
 
 
 def _named_sampling(refusal: Refusal) -> list[str]:
-    named = _named(_ONE, refusal)
+    named = _named_members(_ONE, refusal)
     return [name for name in _SAMPLING if name in named]
 
 
@@ -330,9 +330,9 @@ def _answer_limit(refusal: Refusal) -> int:
     return int(match["most"].replace(",", "")) - is_excluded
 
 
-def _within_answer_limit(draft: RequestDraft, most: int) -> Repaired | None:
+def _fit_answer_limit(draft: RequestDraft, most: int) -> Repaired | None:
     lesson = f"max_tokens is too large: this model supports at most {most}"
-    return _shortened(draft, most, lesson) if most < draft.body.max_tokens else None
+    return _shorten_answer(draft, most, lesson) if most < draft.body.max_tokens else None
 
 
 LEAST_ANSWER: Final = 2048
@@ -350,7 +350,7 @@ def _within_context(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None
     if sizes.prompt is None or sizes.prompt < 0:
         return None
     room = sizes.limit - sizes.prompt - sizes.prompt // 100 - _MARGIN
-    return _shortened(draft, room) if LEAST_ANSWER <= room < draft.body.max_tokens else None
+    return _shorten_answer(draft, room) if LEAST_ANSWER <= room < draft.body.max_tokens else None
 
 
 _LOWER_BOUND: Final = re.compile(r"\b(?:prompt|input) contains at least \d")
@@ -361,14 +361,14 @@ def _sizes_at_least(refusal: Refusal) -> ContextSizes | None:
     return context_sizes(refusal.text) if _LOWER_BOUND.search(refusal.text) else None
 
 
-def _halved(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None:
+def _halve_answer(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None:
     """Ask for an answer of half the length, or of half the context: how much room there is, the
     provider does not say."""
     most = min(sizes.limit, draft.body.max_tokens) // 2
-    return _shortened(draft, most) if most >= LEAST_ANSWER else None
+    return _shorten_answer(draft, most) if most >= LEAST_ANSWER else None
 
 
-def _shortened(draft: RequestDraft, most: int, lesson: str | None = None) -> Repaired | None:
+def _shorten_answer(draft: RequestDraft, most: int, lesson: str | None = None) -> Repaired | None:
     """An answer of at most so many tokens, thinking included."""
     body = with_at_most(draft.body, most)
     if "thinking" in draft.body and "thinking" not in body:
@@ -499,8 +499,8 @@ ANY_FIELD: Final[tuple[Rule[Any], ...]] = (
         "temperature is deprecated for this model",
     ),
     Rule("sampling", _named_sampling, _without_sampling),
-    Rule("parameters", lambda refusal: _named(_PARAMETER, refusal), _without_parameters),
-    Rule("max_tokens", _answer_limit, _within_answer_limit),
-    Rule("context_limit", _sizes_at_least, _halved, most=4),
+    Rule("parameters", lambda refusal: _named_members(_PARAMETER, refusal), _without_parameters),
+    Rule("max_tokens", _answer_limit, _fit_answer_limit),
+    Rule("context_limit", _sizes_at_least, _halve_answer, most=4),
     Rule("context_limit", lambda refusal: context_sizes(refusal.text), _within_context),
 )

@@ -135,7 +135,7 @@ def _with_true_types(draft: RequestDraft, found: re.Match[str]) -> Repaired | No
             new = _note(each.block, "unreadable")
         if new is not each.block:
             changes[each.place] = new
-    return _replaced(draft, changes, describe(len(changes), "media type", "corrected"))
+    return _replace_blocks(draft, changes, describe(len(changes), "media type", "corrected"))
 
 
 def _smaller(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
@@ -187,14 +187,14 @@ def _with_notes(
     changes = {each.place: _note(each.block, why) for each in media}
     kinds = [kind_of(each.block) for each in {each.place: each for each in media}.values()]
     words = [describe(kinds.count(kind), kind, f"removed: {why}") for kind in (_IMAGE, _DOCUMENT)]
-    return _replaced(draft, changes, *words, lesson=lesson)
+    return _replace_blocks(draft, changes, *words, lesson=lesson)
 
 
 def _note(block: Block, why: str) -> Block:
     return text_block(f"[{kind_of(block)} removed: {why}]", like=block)
 
 
-def _replaced(
+def _replace_blocks(
     draft: RequestDraft, changes: dict[_Place, Block], *changed: str, lesson: str | None = None
 ) -> Repaired | None:
     made: list[Any] = []

@@ -154,7 +154,7 @@ def _without_fields(draft: RequestDraft, names: list[str]) -> Repaired | None:
 _OFF: Final = "thinking switched off"
 
 
-def _removed(count: int, where: str = "the history") -> str:
+def _describe_removed(count: int, where: str = "the history") -> str:
     return describe(count, "thinking block", f"removed from {where}")
 
 
@@ -162,7 +162,7 @@ def _without_history(draft: RequestDraft, _found: object) -> Repaired | None:
     """Remove all thinking: a changed history makes signed thinking invalid for good, and only a
     history without any is accepted."""
     body, count = without_thoughts(draft.body)
-    return repaired(draft, body, _removed(count))
+    return repaired(draft, body, _describe_removed(count))
 
 
 def _without_unsigned(draft: RequestDraft, _found: object) -> Repaired | None:
@@ -183,21 +183,21 @@ def _maybe_off(draft: RequestDraft, body: Body, count: int) -> Repaired | None:
     model must not think if it did not."""
     is_off = count > 0 and thinking_of(body).get("type") == "enabled" and is_in_tool_loop(body)
     body = without_switch(body) if is_off else body
-    return repaired(draft, body, _removed(count), _OFF if is_off else "")
+    return repaired(draft, body, _describe_removed(count), _OFF if is_off else "")
 
 
 def _without_any(draft: RequestDraft, _found: object) -> Repaired | None:
     """Switch thinking off and remove it from the history."""
     body, count = without_thoughts(draft.body)
     is_on = "thinking" in body
-    return repaired(draft, without_switch(body), _removed(count), _OFF if is_on else "")
+    return repaired(draft, without_switch(body), _describe_removed(count), _OFF if is_on else "")
 
 
 def _without_latest(draft: RequestDraft, _found: object) -> Repaired | None:
     """Remove the thinking of the last assistant message."""
     last = last_index(draft.body.messages, "assistant")
     body, count = without_thoughts(draft.body, lambda index, _block: index == last)
-    return repaired(draft, body, _removed(count, "the last assistant message"))
+    return repaired(draft, body, _describe_removed(count, "the last assistant message"))
 
 
 def _without_changed(draft: RequestDraft, found: object) -> Repaired | None:

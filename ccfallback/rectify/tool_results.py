@@ -161,7 +161,7 @@ def _in_order(
         parts = (content_list(_without(messages, index, away)) for index in spoken)
         asked = with_content(asked, [block for blocks in parts for block in blocks])
     results = [
-        _block(messages, place) if place else _interrupted(_block(messages, call))
+        _block(messages, place) if place else _interrupted_result(_block(messages, call))
         for call, place in zip(calls, wanted, strict=True)
     ]
     if not answered:
@@ -176,7 +176,7 @@ def _block(messages: Sequence[Any], place: Place) -> Block:
     return block
 
 
-def _interrupted(call: Block) -> Block:
+def _interrupted_result(call: Block) -> Block:
     tool_id = string(call, "id")
     return {
         "type": "tool_result",
@@ -197,7 +197,7 @@ def orphans_in(messages: Sequence[Any]) -> set[Place]:
     }
 
 
-def _moved(made: Paired) -> str:
+def _describe_moved(made: Paired) -> str:
     return describe(made.moved, "tool result", "moved to its call")
 
 
@@ -207,7 +207,7 @@ def _answer_calls(draft: RequestDraft, _found: object) -> Repaired | None:
     return repaired_messages(
         draft,
         made.messages,
-        _moved(made),
+        _describe_moved(made),
         describe(made.invented, "tool result", "invented"),
         describe(made.turns, "turn", "put in order"),
     )
@@ -225,7 +225,7 @@ def _without_orphans(draft: RequestDraft, _found: object) -> Repaired | None:
     return repaired_messages(
         draft,
         messages,
-        _moved(made),
+        _describe_moved(made),
         describe(made.invented, "tool result", "invented"),
         describe(len(orphans), "tool result", "without a call turned into text"),
     )

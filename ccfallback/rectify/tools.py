@@ -175,7 +175,7 @@ def _with(outer: Block, key: str, value: Any) -> Block:
     return outer if value is outer.get(key) else {**outer, key: value}
 
 
-def _renamed(draft: RequestDraft, longest: int) -> Repaired | None:
+def _rename_tools(draft: RequestDraft, longest: int) -> Repaired | None:
     """Give the tools names that fit, everywhere in the request. The draft says which is whose, so
     that the answer can name them as the client does."""
     renaming = _Renaming(ToolNames.of(draft.body, longest))
@@ -395,7 +395,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         says(r"tool names must be unique|duplicate (?:tool|function) (?:name|declaration)s?\b"),
         _unique,
     ),
-    Rule("tool_name_form", _longest_name, _renamed),
+    Rule("tool_name_form", _longest_name, _rename_tools),
     Rule("tool_count", _most_tools, _with_fewer_tools),
     Rule("tool_descriptions", _longest_description, _with_short_descriptions),
     Rule(

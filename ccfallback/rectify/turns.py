@@ -53,7 +53,7 @@ def _fold(draft: RequestDraft, _found: object) -> Repaired | None:
     return repaired(draft, without_system_messages(draft.body), changed)
 
 
-def _folded(body: Body) -> tuple[Body, str]:
+def _fold_system(body: Body) -> tuple[Body, str]:
     """The body without system messages, and the words for it."""
     count = count_system_messages(body)
     return without_system_messages(body), describe(count, "system message", "told by the user")
@@ -231,7 +231,7 @@ def _is_about_citations(refusal: Refusal) -> bool:
 
 def _without_citations(draft: RequestDraft, _found: object) -> Repaired | None:
     """Remove citations from the user's texts, and put the assistant's documents into words."""
-    changes = {"user": _uncited, "assistant": _document_as_text}
+    changes = {"user": _without_citation, "assistant": _document_as_text}
     counts = dict.fromkeys(changes, 0)
     made: list[Any] = []
     for message in draft.body.messages:
@@ -250,7 +250,7 @@ def _without_citations(draft: RequestDraft, _found: object) -> Repaired | None:
     )
 
 
-def _uncited(block: Block) -> Block:
+def _without_citation(block: Block) -> Block:
     if kind_of(block) != "text" or not block.get("citations"):
         return block
     return {key: value for key, value in block.items() if key != "citations"}
@@ -276,7 +276,7 @@ def _document_as_text(block: Block) -> Block:
 def _move_into_results(draft: RequestDraft, _found: object) -> Repaired | None:
     """Put what the user says after a tool's result into the last result, for a provider that
     accepts nothing but an answer there. A picture can't be part of it: a note replaces it."""
-    body, folded = _folded(draft.body)
+    body, folded = _fold_system(draft.body)
     messages = body.messages
     made: list[Any] = []
     moved = omitted = index = 0
@@ -344,7 +344,7 @@ def _with_notes(result: Block) -> Block:
 
 def _alternate(draft: RequestDraft, _found: object) -> Repaired | None:
     """Merge messages of the same role in a row, and let the user carry system messages."""
-    body, folded = _folded(draft.body)
+    body, folded = _fold_system(draft.body)
     messages, count = merged(body.messages)
     first = first_message(messages)
     return repaired(
@@ -416,16 +416,19 @@ def _end_with_user(draft: RequestDraft, _found: object) -> Repaired | None:
         if _begun_answer(rest) < 0:
             messages, changed = rest, describe(1, "begun answer", "removed")
         else:
-            messages, changed = _continued(messages, index), "asked to continue the answer"
+            messages, changed = (
+                _with_request_to_continue(messages, index),
+                "asked to continue the answer",
+            )
     body = draft.body.with_items("messages", messages) if changed else draft.body
     folded = ""
     if messages and role_of(messages[-1]) == "system":
         # A provider that wants a user message at the end does not accept this one.
-        body, folded = _folded(body)
+        body, folded = _fold_system(body)
     return repaired(draft, body, changed, folded) if body.messages else None
 
 
-def _continued(messages: Sequence[Any], index: int) -> list[Any]:
+def _with_request_to_continue(messages: Sequence[Any], index: int) -> list[Any]:
     """The messages with the user asking for more of this one."""
     asking = user_message(text_block("Continue."))
     made = [*messages[: index + 1], asking, *messages[index + 1 :]]

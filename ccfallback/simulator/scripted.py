@@ -146,7 +146,7 @@ class ScriptedUpstream:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._connected, self.host, 0, limit=1 << 26)
+        server = await asyncio.start_server(self._serve_connection, self.host, 0, limit=1 << 26)
         self._port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._stopping.wait()
@@ -158,7 +158,9 @@ class ScriptedUpstream:
         # The closed connections release their sockets in one turn of the loop.
         await asyncio.sleep(0)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         assert self._stopping is not None
         self.connections += 1
         connection = Connection(reader, writer, self._stopping)

@@ -165,13 +165,13 @@ class AnthropicStream:
             count = self._read_all(events, self._read)
             if count == len(events) and not self._marks:
                 return chunk
-            return self._filtered([event + b"\n\n" for event in events[:count]])
+            return self._filter([event + b"\n\n" for event in events[:count]])
         try:
             events = self._splitter.feed(chunk)
         except EventTooLong:
             self.error = UpstreamError("api_error", "an event without an end")
             return b""
-        return self._filtered(events[: self._read_all(events, self._read_any)])
+        return self._filter(events[: self._read_all(events, self._read_any)])
 
     def finish(self) -> bytes:
         """The last event, if only the end of the stream has ended it."""
@@ -179,9 +179,9 @@ class AnthropicStream:
         if self.error is not None or self.finished or not data_of(rest):
             return b""
         events = [rest if rest.endswith(b"\r\r") else rest + b"\n\n"]
-        return self._filtered(events[: self._read_all(events, self._read_any)])
+        return self._filter(events[: self._read_all(events, self._read_any)])
 
-    def _filtered(self, events: list[bytes]) -> bytes:
+    def _filter(self, events: list[bytes]) -> bytes:
         try:
             return filtered(events, self._marks, self._filters, complete=self.complete)
         except TooMuchHeld:

@@ -79,9 +79,9 @@ class ToolRenamer:
         """Rename the tools of the calls that start; see `EventFilter`."""
         for mark in marks:
             if mark.type == "content_block_start" and mark.block == "tool_use":
-                events[mark.place] = self._renamed(events[mark.place])
+                events[mark.place] = self._rename_call(events[mark.place])
 
-    def _renamed(self, raw: bytes) -> bytes:
+    def _rename_call(self, raw: bytes) -> bytes:
         value = decoded(data_of(raw))
         block = value["content_block"]
         renamed = _renamed_block(block, self._names)

@@ -35,7 +35,7 @@ def read(program: str, data: bytes, path: Path | None) -> object:
     try:
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise _refused(program, "is not UTF-8 text") from None
+        raise _refusal(program, "is not UTF-8 text") from None
     if text.lstrip().startswith(_DUMP):
         return _read_database(program, ":memory:", dump=text)
     return _read_text(program, text)
@@ -55,7 +55,7 @@ def _read_text(program: str, text: str) -> object:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" (line {mark.line + 1})"
-        raise _refused(program, f"is neither JSON nor YAML{line}") from None
+        raise _refusal(program, f"is neither JSON nor YAML{line}") from None
     return found
 
 
@@ -69,7 +69,7 @@ def _read_database(program: str, address: str, dump: str = "") -> object:
     import sqlite3
 
     if program not in _READERS:
-        raise _refused(program, "is a database")
+        raise _refusal(program, "is a database")
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:
             if dump:
@@ -79,7 +79,7 @@ def _read_database(program: str, address: str, dump: str = "") -> object:
             connection.row_factory = sqlite3.Row
             return _READERS[program](connection)
     except (sqlite3.Error, msgspec.DecodeError) as error:
-        raise _refused(program, f"can't be read: {error}") from None
+        raise _refusal(program, f"can't be read: {error}") from None
 
 
 def _authorize(action: int, argument: str | None, *_: str | None) -> int:
@@ -126,5 +126,5 @@ _READERS: Final[Mapping[str, Callable[["Connection"], object]]] = {
 }
 
 
-def _refused(program: str, why: str) -> ConfigError:
+def _refusal(program: str, why: str) -> ConfigError:
     return ConfigError(f"the file {why}", f"check that it is {program}'s own file")

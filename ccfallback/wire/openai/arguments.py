@@ -253,7 +253,7 @@ def tool_input(text: str, *, cut: bool = False) -> dict[str, Any] | msgspec.Raw:
     if value is not _UNKNOWN:
         return {"input": value}
     if cut and text.lstrip().startswith("{"):
-        completed = _completed(text)
+        completed = _complete(text)
         return {} if completed is None else _as_written(completed)
     found = _first_object(text)
     return {"_raw_arguments": _plain(text)} if found is None else _as_written(found)
@@ -261,15 +261,15 @@ def tool_input(text: str, *, cut: bool = False) -> dict[str, Any] | msgspec.Raw:
 
 def is_object(text: str) -> bool:
     """Whether arguments are an object, and so complete."""
-    return text.rstrip().endswith("}") and isinstance(_decoded(text), dict)
+    return text.rstrip().endswith("}") and isinstance(_decode(text), dict)
 
 
 def _read(text: str) -> tuple[str, Any]:
     """Arguments and their value, both of the repaired text if only that is JSON."""
-    value = _decoded(text)
+    value = _decode(text)
     if value is _UNKNOWN and text.lstrip().startswith("{"):
         better = repaired(text)
-        if (found := _decoded(better)) is not _UNKNOWN:
+        if (found := _decode(better)) is not _UNKNOWN:
             return better, found
     return text, value
 
@@ -278,7 +278,7 @@ _UNKNOWN: Final = object()
 """Stands for what is not JSON; `None` is JSON."""
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         raw = text.encode()
     except UnicodeEncodeError:
@@ -323,10 +323,10 @@ def _prefix(text: str) -> tuple[str | None, str]:
     except (ValueError, RecursionError):
         return None, text
     found = text[:end]
-    return (found, text[end:]) if isinstance(_decoded(found), dict) else (None, text)
+    return (found, text[end:]) if isinstance(_decode(found), dict) else (None, text)
 
 
-def _completed(text: str) -> str | None:
+def _complete(text: str) -> str | None:
     """A cut object with its open ends closed; `None` if that does not give an object."""
     closers: list[str] = []
     last_whole = 0
@@ -353,6 +353,6 @@ def _completed(text: str) -> str | None:
     if text.rstrip().endswith(":"):
         text += "null"
     for attempt in (text, whole):
-        if isinstance(_decoded(attempt + end), dict):
+        if isinstance(_decode(attempt + end), dict):
             return attempt + end
     return None

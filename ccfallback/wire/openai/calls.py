@@ -89,7 +89,7 @@ class Calls:
 
     def give_way(self) -> bool:
         """Whether another block may start now; closes the open call if it is complete."""
-        return self._open is None or (not self._waiting and self._closed())
+        return self._open is None or (not self._waiting and self._close_if_whole())
 
     def finish(self, *, cut: bool) -> None:
         """Write the remaining calls. With `cut`, the last arguments may have no end."""
@@ -139,10 +139,10 @@ class Calls:
 
     def _advance(self) -> None:
         """Open the next call if the open one is complete."""
-        while self._waiting and self._closed():
+        while self._waiting and self._close_if_whole():
             self._forward(self._begin())
 
-    def _closed(self) -> bool:
+    def _close_if_whole(self) -> bool:
         """Whether no call is open; a complete one is closed now."""
         if self._open is not None and self._open.arguments.is_whole:
             self._close(self._open)

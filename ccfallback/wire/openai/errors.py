@@ -106,7 +106,7 @@ def error_inside(value: object) -> UpstreamError | None:
     if not isinstance(value, Mapping) or not _is_error(value):
         return None
     error = _read(value)
-    claimed = error.status or _claimed(error.code) or _STATUS_OF_TYPE.get(error.type) or 500
+    claimed = error.status or _claimed_status(error.code) or _STATUS_OF_TYPE.get(error.type) or 500
     return _meaning(claimed, error)[1]
 
 
@@ -163,7 +163,7 @@ def _type_of(status: int) -> str:
     return "invalid_request_error" if 400 <= status < 500 else "api_error"
 
 
-def _claimed(code: str) -> int | None:
+def _claimed_status(code: str) -> int | None:
     """The status that some relays write as the code."""
     return int(code) if re.fullmatch(r"[45][0-9]{2}", code) else None
 

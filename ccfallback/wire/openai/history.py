@@ -51,7 +51,7 @@ def parts_of(blocks: Iterable[Block], quirks: Quirks) -> list[Part]:
         if translate is not None:
             translated = translate(block, quirks)
             if translated and quirks.cache_control and is_text(translated[-1]):
-                translated[-1] = _marked(translated[-1], block)
+                translated[-1] = _with_cache_mark(translated[-1], block)
             parts += translated
     return parts
 
@@ -79,7 +79,7 @@ def not_blank(value: object) -> str:
     return value if isinstance(value, str) and value and not value.isspace() else ""
 
 
-def _marked(part: Part, block: Block) -> Part:
+def _with_cache_mark(part: Part, block: Block) -> Part:
     """The part with the cache mark of its block, without Anthropic's options for it."""
     return {**part, "cache_control": _EPHEMERAL} if block.get("cache_control") else part
 
@@ -495,7 +495,7 @@ class _Writer:
         """The message that answers a call; it may contain only text."""
         source = f"tool result {call.provider_id}, {call.name}"
         text = self._result_text(block, source, attachments)
-        part = _marked(text_part(text), block)
+        part = _with_cache_mark(text_part(text), block)
         is_marked = self._quirks.cache_control and "cache_control" in part
         content = [part] if is_marked else text
         return {"role": "tool", "tool_call_id": call.provider_id, "content": content}

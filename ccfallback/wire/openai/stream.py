@@ -112,7 +112,7 @@ class Reducer:
         elif delta.function_call is not None:
             self._call([Call(index=-1, function=delta.function_call)])
 
-    def _unsaid(self, message: Delta) -> Delta:
+    def _without_repeats(self, message: Delta) -> Delta:
         """What a whole message adds to the deltas before it, which it may only say again."""
         calls = _calls_of(message)
         return Delta(
@@ -334,7 +334,7 @@ class OpenAIStream(Reducer):
             # What follows the finish reason does not undo the answer.
             self.error = None
             self._end()
-        return self._taken()
+        return self._take()
 
     @property
     def stopped(self) -> bool:
@@ -353,9 +353,9 @@ class OpenAIStream(Reducer):
                 self._end()
         except HeldTooMuch as error:
             self.error = UpstreamError("api_error", str(error))
-        return self._taken()
+        return self._take()
 
-    def _taken(self) -> bytes:
+    def _take(self) -> bytes:
         self.started = self._blocks.started
         return self._blocks.take()
 
@@ -450,7 +450,9 @@ class OpenAIStream(Reducer):
             self._delta(delta)
             self._by_deltas = self._by_deltas or self._has_content()
         if choice.message is not None and not choice.index:
-            self._delta(self._unsaid(choice.message) if self._by_deltas else choice.message)
+            self._delta(
+                self._without_repeats(choice.message) if self._by_deltas else choice.message
+            )
 
     def _has_content(self) -> bool:
         return self._has_text or self._has_thinking or self._calls is not None

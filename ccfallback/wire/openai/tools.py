@@ -220,7 +220,7 @@ def _kimi(schema: Any) -> Any:
         return {"$ref": reference, **beside} if is_local else {"type": "object", **beside}
     properties = made.get("properties")
     if isinstance(properties, dict):
-        made["properties"] = {name: _typed(item) for name, item in properties.items()}
+        made["properties"] = {name: _with_type(item) for name, item in properties.items()}
     options = made.get("anyOf")
     if isinstance(options, list) and "type" in made:
         shared = made.pop("type")
@@ -233,7 +233,7 @@ def _kimi(schema: Any) -> Any:
     return made
 
 
-def _typed(schema: Any) -> Any:
+def _with_type(schema: Any) -> Any:
     """A property with a type, guessed if it has none."""
     if not isinstance(schema, dict):
         return {"type": "string"}
