@@ -31,7 +31,7 @@ def address(url: str) -> Address:
 
 
 @lru_cache(maxsize=512)
-def host_of(url: str) -> str:
+def host_and_port(url: str) -> str:
     """The host and port as the URL writes them, for messages."""
     return urlsplit(url).netloc
 

@@ -154,7 +154,7 @@ def replace_atomically(path: Path, data: bytes, *, durable: bool = True) -> Stam
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            written = _stamp_of(os.fstat(file.fileno()))
+            written = _to_stamp(os.fstat(file.fileno()))
         os.replace(temporary, target)  # noqa: PTH105  (tests replace this name to fail here)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -171,10 +171,10 @@ def stamp(path: Path | str) -> Stamp | None:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
-    return _stamp_of(found)
+    return _to_stamp(found)
 
 
-def _stamp_of(found: os.stat_result) -> Stamp:
+def _to_stamp(found: os.stat_result) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

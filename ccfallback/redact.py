@@ -211,7 +211,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
 
 
-def secrets_of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
+def secrets_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
     """Every value that may be a secret, and its parts: all but those of harmless headers."""
     for raw_name, raw_value in headers:
         name = raw_name.decode("latin-1").lower()

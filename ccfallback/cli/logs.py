@@ -166,7 +166,7 @@ class LogPrinter:
         """The next record as text."""
         paint = self._console.paint if self._colour else _plain
         day, time = local_time(record, self._timezone)
-        sign, request = sign_of(record), f"{short_id(record):<{ID_LENGTH}}"
+        sign, request = level_sign(record), f"{short_id(record):<{ID_LENGTH}}"
         message = printable(record.message) or printable(record.event) or "(no message)"
         new_day = ""
         if day and day != self._day:
@@ -187,7 +187,7 @@ def _plain(text: str, _style: str) -> str:
     return text
 
 
-def sign_of(record: Record[Any]) -> str:
+def level_sign(record: Record[Any]) -> str:
     """One character that says how serious a record is."""
     return GOOD_SIGN if isinstance(record.data, GOOD_EVENTS) else SIGNS.get(record.level, " ")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.cli.console import Cell, Styled, Table
-from ccfallback.cli.logs import local_time, short_id, sign_of
+from ccfallback.cli.logs import level_sign, local_time, short_id
 from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events.explain import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import latest_ends
@@ -67,7 +67,7 @@ def request_row(record: End) -> tuple[Cell, ...]:
     return (
         local_time(record)[1],
         short_id(record),
-        Styled(f"{sign_of(record)} {_text(end.status)}", style),
+        Styled(f"{level_sign(record)} {_text(end.status)}", style),
         _text(end.provider),
         format_latency(None if end.latency is None else end.latency / 1000),
         format_latency(None if end.ttft is None else end.ttft / 1000),

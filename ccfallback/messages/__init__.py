@@ -10,7 +10,7 @@ One place for what `wire`, `rectify` and `policy` all have to know of a request 
   `without_empty_messages`. Also `reminder`, the `<system-reminder>` around a system message.
 - `edit`: parts of a body by path (`has`, `without`, `without_blocks`, `map_items`), with every
   other byte left as it was.
-- `effort`: budgets and efforts (`LEAST_BUDGET`, `EFFORTS`, `effort_for_budget`, `effort_of`,
+- `effort`: budgets and efforts (`LEAST_BUDGET`, `EFFORTS`, `effort_for_budget`, `requested_effort`,
   `with_at_most`).
 - `thinking`: thinking blocks, and the mark of thinking that Anthropic did not make.
 - `system`: the system prompt (`BILLING_MARK`, `without_billing`) and system messages within the

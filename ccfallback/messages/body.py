@@ -115,7 +115,7 @@ class Body:
             key for key in mine.keys() | its.keys() if mine.get(key) is not its.get(key)
         )
 
-    def respelled(self) -> "Body":
+    def respell(self) -> "Body":
         """The same members, encoded anew: without duplicate names, without space between them."""
         return self._copy_with(dict(self._members))
 

@@ -55,7 +55,7 @@ class BodyStart:
         else:
             self._text = chunk.lstrip(BLANK)
         if self._text:
-            self.kind = self.kind or _kind_of(self._text)
+            self.kind = self.kind or _guess_kind(self._text)
 
 
 def kind_of_start(chunk: bytes) -> BodyKind | None:
@@ -65,7 +65,7 @@ def kind_of_start(chunk: bytes) -> BodyKind | None:
     return _BY_FIRST_BYTE.get(chunk[:1])
 
 
-def _kind_of(text: bytes) -> BodyKind | None:
+def _guess_kind(text: bytes) -> BodyKind | None:
     found = kind_of_start(text)
     if found is not None:
         return found

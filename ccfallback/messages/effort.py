@@ -40,7 +40,7 @@ def effort_for_budget(budget: int) -> str:
     return next((name for most, name in _MAX_BUDGET_OF_EFFORT if budget <= most), "xhigh")
 
 
-def thinking_of(body: Body) -> Mapping[str, Any]:
+def thinking_settings(body: Body) -> Mapping[str, Any]:
     """The member `thinking`; empty if there is none."""
     thinking = body.get("thinking")
     return thinking if isinstance(thinking, dict) else {}
@@ -50,16 +50,16 @@ def with_at_most(body: Body, tokens: int) -> Body:
     """The body with at most so many tokens for the answer, thinking included."""
     if body.max_tokens <= tokens:
         return body
-    budget = thinking_of(body).get("budget_tokens")
+    budget = thinking_settings(body).get("budget_tokens")
     if not isinstance(budget, int) or budget < tokens:
         return body.with_members(max_tokens=tokens)
     if tokens <= LEAST_BUDGET:
         return body.without("thinking").with_members(max_tokens=tokens)
-    thinking = {**thinking_of(body), "budget_tokens": tokens - 1}
+    thinking = {**thinking_settings(body), "budget_tokens": tokens - 1}
     return body.with_members(max_tokens=tokens, thinking=thinking)
 
 
-def effort_of(body: Body) -> str:
+def requested_effort(body: Body) -> str:
     """The effort that the request states last, known or not; empty if it states none."""
     configs = [message.get(CONFIG) for message in objects_in(body.messages)]
     efforts = (string(config, "effort") for config in (*reversed(configs), body.get(CONFIG)))

@@ -104,7 +104,7 @@ def body_hint(value: object, now: float) -> ResetHint | None:
         depth, item = waiting.pop()
         if isinstance(item, Mapping):
             for key, inner in list(item.items())[:_MOST_MEMBERS]:
-                when = _time_of(key, inner, now)
+                when = _read_time(key, inner, now)
                 if when is not None and now < when < now + ABSURD:
                     found.append(ResetHint(when, key))
                 elif depth < _DEEPEST and isinstance(inner, Mapping | list):
@@ -114,7 +114,7 @@ def body_hint(value: object, now: float) -> ResetHint | None:
     return max(found, default=None)
 
 
-def _time_of(key: object, value: object, now: float) -> float | None:
+def _read_time(key: object, value: object, now: float) -> float | None:
     """The time that a member of an error gives, if it is one that gives a time."""
     if not isinstance(key, str) or isinstance(value, Mapping | list):
         return None

@@ -84,7 +84,7 @@ def is_own_or_unsigned(signature: object) -> bool:
     return signature in (None, "") or is_own(signature)
 
 
-def envelope_of(signature: object) -> Mapping[str, Any] | None:
+def read_envelope(signature: object) -> Mapping[str, Any] | None:
     """The envelope in the proxy's own mark; `None` without one."""
     if not isinstance(signature, str) or not signature.startswith(_MARK):
         return None

@@ -10,7 +10,11 @@ from typing import Final
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY, BLOCK, Path, has, without, without_all
-from ccfallback.messages.effort import has_efforts_in_messages, thinking_of, with_efforts_at_the_top
+from ccfallback.messages.effort import (
+    has_efforts_in_messages,
+    thinking_settings,
+    with_efforts_at_the_top,
+)
 from ccfallback.messages.system import (
     has_system_messages,
     has_tool_changes,
@@ -55,7 +59,7 @@ def cache_marks(*leaf: str) -> tuple[Path, ...]:
 
 
 def _shows_updates(body: Body) -> bool:
-    return thinking_of(body).get("display") == "updates"
+    return thinking_settings(body).get("display") == "updates"
 
 
 def _without_updates(body: Body) -> Body:

@@ -14,7 +14,7 @@ from ccfallback.messages.effort import (
     EFFORT,
     EFFORTS,
     has_efforts_in_messages,
-    thinking_of,
+    thinking_settings,
     with_at_most,
     with_effort_among,
     with_efforts_at_the_top,
@@ -103,7 +103,7 @@ _CLEAR_NOTHING: Final = on_body(without_clearing, "clear_thinking removed")
 
 
 def _thinking_is_off(draft: RequestDraft) -> bool:
-    return thinking_of(draft.body).get("type") in (None, "disabled")
+    return thinking_settings(draft.body).get("type") in (None, "disabled")
 
 
 # --- Effort and the rest of `output_config` ---
@@ -151,7 +151,7 @@ def _is_about_reasoning_effort(refusal: Refusal) -> bool:
 def _without_reasoning_effort(body: Body) -> Body:
     """A provider with `reasoning_effort` gets a budget of thinking as an effort, too."""
     body = without_effort(body)
-    return body.without("thinking") if thinking_of(body).get("type") == "enabled" else body
+    return body.without("thinking") if thinking_settings(body).get("type") == "enabled" else body
 
 
 def _without_config(body: Body) -> Body:

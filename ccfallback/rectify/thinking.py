@@ -26,8 +26,8 @@ from ccfallback.messages.effort import (
     BUDGET_OF_EFFORT,
     LEAST_BUDGET,
     effort_for_budget,
-    effort_of,
-    thinking_of,
+    requested_effort,
+    thinking_settings,
     with_effort,
     with_effort_among,
     without_effort,
@@ -62,7 +62,7 @@ _When = Callable[[RequestDraft], bool]
 
 def _asks_for(*kinds: str) -> _When:
     """Whether the request asks for thinking in one of these ways."""
-    return lambda draft: thinking_of(draft.body).get("type") in kinds
+    return lambda draft: thinking_settings(draft.body).get("type") in kinds
 
 
 def without_switch(body: Body) -> Body:
@@ -93,7 +93,7 @@ def with_budget(body: Body, budget: int) -> Body:
     if budget < LEAST_BUDGET:
         return without_switch(body)
     return body.with_members(
-        thinking={**thinking_of(body), "type": "enabled", "budget_tokens": budget}
+        thinking={**thinking_settings(body), "type": "enabled", "budget_tokens": budget}
     )
 
 
@@ -181,7 +181,9 @@ def _without_foreign(draft: RequestDraft, _found: object) -> Repaired | None:
 def _maybe_off(draft: RequestDraft, body: Body, count: int) -> Repaired | None:
     """The repair with this body. A turn that continues must have begun with thinking, so the
     model must not think if it did not."""
-    is_off = count > 0 and thinking_of(body).get("type") == "enabled" and is_in_tool_loop(body)
+    is_off = (
+        count > 0 and thinking_settings(body).get("type") == "enabled" and is_in_tool_loop(body)
+    )
     body = without_switch(body) if is_off else body
     return repaired(draft, body, _describe_removed(count), _OFF if is_off else "")
 
@@ -243,20 +245,20 @@ _BUDGET: Final = r"(?:budget_tokens|thinking_?budget|thinking budget)"
 
 def _budget(draft: RequestDraft) -> int:
     """The budget of thinking; zero if there is none."""
-    thinking = thinking_of(draft.body)
+    thinking = thinking_settings(draft.body)
     budget = thinking.get("budget_tokens") if thinking.get("type") == "enabled" else 0
     return budget if isinstance(budget, int) else 0
 
 
 def _has_budget(draft: RequestDraft) -> bool:
-    return isinstance(thinking_of(draft.body).get("budget_tokens"), int) and _asks_for("enabled")(
-        draft
-    )
+    return isinstance(thinking_settings(draft.body).get("budget_tokens"), int) and _asks_for(
+        "enabled"
+    )(draft)
 
 
 def _set_budget(draft: RequestDraft, wanted: int, lesson: str) -> Repaired | None:
     body = with_budget(draft.body, wanted)
-    now = thinking_of(body).get("budget_tokens")
+    now = thinking_settings(body).get("budget_tokens")
     changed = f"thinking budget {_budget(draft)} changed to {now}" if now else _OFF
     return repaired(draft, body, changed, lesson=lesson)
 
@@ -293,11 +295,11 @@ _ADAPTIVE: Final = says(
 def _to_adaptive(draft: RequestDraft, _found: object) -> Repaired | None:
     """A budget becomes an effort, if that is lower than `high`, which is the default. It is not
     known whether the model has a higher one."""
-    thinking = dict(thinking_of(draft.body))
+    thinking = dict(thinking_settings(draft.body))
     budget = thinking.pop("budget_tokens", None)
     effort = effort_for_budget(budget) if isinstance(budget, int) else ""
     body = draft.body.with_members(thinking={**thinking, "type": "adaptive"})
-    if effort in ("low", "medium") and not effort_of(body):
+    if effort in ("low", "medium") and not requested_effort(body):
         body = with_effort(body, effort)
     return repaired(draft, body, "thinking changed from enabled to adaptive")
 
@@ -318,7 +320,7 @@ def _to_budget(draft: RequestDraft, known: str) -> Repaired | None:
     elif forces_tool(draft) or lacks_thought(draft.body):
         body = without_switch(draft.body)
     else:
-        budget = BUDGET_OF_EFFORT.get(effort_of(draft.body), BUDGET_OF_EFFORT["high"])
+        budget = BUDGET_OF_EFFORT.get(requested_effort(draft.body), BUDGET_OF_EFFORT["high"])
         body = with_budget(draft.body, budget)
     return repaired(draft, body, "adaptive thinking replaced", lesson=lesson)
 
@@ -336,14 +338,14 @@ _CONFLICT: Final = r"(?:incompatible|not (?:compatible|supported?|allowed)|canno
 
 
 def _no_thinking(draft: RequestDraft, _found: object) -> Repaired | None:
-    if thinking_of(draft.body).get("type") in (None, "disabled"):
+    if thinking_settings(draft.body).get("type") in (None, "disabled"):
         return None
     return repaired(draft, without_switch(draft.body), _OFF)
 
 
 def _disable_thinking(draft: RequestDraft, _found: object) -> Repaired | None:
     """Say that the model must not think: it does if nothing is said."""
-    if thinking_of(draft.body).get("type") == "disabled":
+    if thinking_settings(draft.body).get("type") == "disabled":
         return None
     body = without_clearing(draft.body.with_members(thinking={"type": "disabled"}))
     return repaired(draft, body, _OFF)

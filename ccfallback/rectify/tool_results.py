@@ -47,7 +47,7 @@ class Paired:
     """Turns that had to be put in order."""
 
 
-def claims_of(messages: Sequence[Any]) -> dict[Place, Place]:
+def match_results(messages: Sequence[Any]) -> dict[Place, Place]:
     """The place of the result by the place of its call: a result in the message that answers the
     call, else any other that is left.
 
@@ -88,7 +88,7 @@ def pair(messages: Sequence[Any]) -> Paired:
 
     A result that is elsewhere is moved there, a missing one is invented.
     """
-    claims = claims_of(messages)
+    claims = match_results(messages)
     away = {place for call, place in claims.items() if place[0] != _answer(messages, call[0])}
     made: list[Any] = []
     asides: list[Any] = []
@@ -188,7 +188,7 @@ def _interrupted_result(call: Block) -> Block:
 
 def orphans_in(messages: Sequence[Any]) -> set[Place]:
     """Results that no call right before them asks for, and all but the first for one call."""
-    claims = claims_of(messages)
+    claims = match_results(messages)
     answered = {place for call, place in claims.items() if place[0] == _answer(messages, call[0])}
     return {
         place
@@ -333,7 +333,7 @@ def _id_key(block: Block) -> str:
 
 def _new_ids(messages: Sequence[Any], form: _Form) -> Iterator[tuple[Place, Block, str]]:
     """Every call and every result with its new id."""
-    claims = claims_of(messages)
+    claims = match_results(messages)
     ids: dict[Place, str] = {}
     taken: set[str] = set()
     same: dict[str, str] = {}

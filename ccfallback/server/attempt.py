@@ -25,7 +25,7 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import Fault, Outcome, classify
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
-from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_of_headers
+from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
 from ccfallback.server.client_credentials import login_token
 from ccfallback.server.context import Context
 from ccfallback.server.record import upstream_text
@@ -380,8 +380,8 @@ def secrets_in(
     """The secrets in the client's headers and query, and in a request to a provider."""
     names = _CREDENTIALS | {provider.auth_header.lower().encode()}
     return (
-        *secrets_of_headers(client),
-        *secrets_of_headers((n, bare_credential(v)) for n, v in sent if n in names),
+        *secrets_in_headers(client),
+        *secrets_in_headers((n, bare_credential(v)) for n, v in sent if n in names),
         *(form for _, value in parse_qsl(query) for form in secret_forms(value)),
         *(value for name, value in provider.headers.items() if is_secret_header(name)),
         *(value for _, value in parse_qsl(urlsplit(provider.base_url).query)),

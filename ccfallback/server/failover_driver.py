@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 
 from msgspec import UNSET
 
-from ccfallback.addresses import address, host_of, is_local
+from ccfallback.addresses import address, host_and_port, is_local
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.config.secrets import KeyUnavailable
 from ccfallback.events import records as events
@@ -35,7 +35,7 @@ from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import (
-    betas_of,
+    client_betas,
     with_betas,
 )
 from ccfallback.wire.provider_body import adapt_body
@@ -90,7 +90,7 @@ class FailoverDriver:
     """The attempt that is being made, and when it began by the monotonic clock."""
 
     def __post_init__(self) -> None:
-        self._betas = betas_of(self.context.headers)
+        self._betas = client_betas(self.context.headers)
         timeout = None if self.body.stream else self.context.client_timeout
         self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
         self.quotes = Quotes(self.body)
@@ -347,7 +347,7 @@ class FailoverDriver:
                 attempt=len(self.results) + 1,
                 reason=str(step.reason),
                 after=str(self.results[-1].outcome.fault) if self.results else None,
-                host=host_of(step.provider.base_url),
+                host=host_and_port(step.provider.base_url),
                 model=cut(step.provider.model_for(step.draft.body.model)),
             ),
             f"trying {label}{how}",

@@ -75,7 +75,7 @@ class Completion:
         if not isinstance(message, dict):
             return raw
         usage = _usage_in(message)
-        if _prompt_of(usage):
+        if _prompt_tokens(usage):
             return raw
         self._prompt = self.usage.input_tokens = estimate(self._client_body)
         counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
@@ -87,7 +87,7 @@ class Completion:
             return raw
         usage = _usage_in(value)
         counts = dict(usage)
-        if self._prompt is not None and not _prompt_of(usage) and "input_tokens" in usage:
+        if self._prompt is not None and not _prompt_tokens(usage) and "input_tokens" in usage:
             counts["input_tokens"] = self._prompt
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
@@ -147,7 +147,7 @@ def _usage_in(value: dict[str, Any]) -> dict[str, Any]:
     return usage if isinstance(usage, dict) else {}
 
 
-def _prompt_of(usage: dict[str, Any]) -> int:
+def _prompt_tokens(usage: dict[str, Any]) -> int:
     counts = Usage()
     counts.take(usage)
     return counts.prompt_tokens or 0

@@ -25,7 +25,13 @@ from ccfallback.messages.tokens import Usage
 from ccfallback.wire import aws
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.filters import EventFilter
-from ccfallback.wire.headers import PLAIN_HEADERS, HeaderList, RawHeaders, betas_of, request_headers
+from ccfallback.wire.headers import (
+    PLAIN_HEADERS,
+    HeaderList,
+    RawHeaders,
+    client_betas,
+    request_headers,
+)
 
 UNCOMPRESSED: Final = (b"accept-encoding", b"identity")
 """Asks for an answer that can be read while it arrives."""
@@ -205,7 +211,7 @@ class WireFormat(ABC):
 
         `query` is added to the URL. For the other parameters see `headers` and `request`.
         """
-        upstream_body = self.request(body, provider, betas_of(client))
+        upstream_body = self.request(body, provider, client_betas(client))
         url = self.url(provider, body.model, stream=body.stream)
         if query:
             url += ("&" if "?" in url else "?") + query

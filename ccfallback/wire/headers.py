@@ -146,7 +146,7 @@ def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> HeaderList:
     return headers
 
 
-def betas_of(client: RawHeaders) -> tuple[str, ...]:
+def client_betas(client: RawHeaders) -> tuple[str, ...]:
     """The flags of the `anthropic-beta` headers, in their order."""
     values = [value for name, value in client if name == b"anthropic-beta"]
     return _flags(b",".join(values).decode("latin-1"))
@@ -160,7 +160,7 @@ def _flags(value: str) -> tuple[str, ...]:
 
 def with_betas(client: RawHeaders, betas: tuple[str, ...]) -> RawHeaders:
     """The client's headers with these flags; the same object if they have them already."""
-    if betas == betas_of(client):
+    if betas == client_betas(client):
         return client
     others = [(name, value) for name, value in client if name != b"anthropic-beta"]
     return [*others, (b"anthropic-beta", ",".join(betas).encode("latin-1"))] if betas else others

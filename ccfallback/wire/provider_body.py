@@ -45,7 +45,7 @@ def adapt_body(
     if provider.primary:
         return body
     # Of a member that is there twice only one was read; the other must not get through.
-    body = with_pseudonym(body.respelled(), provider.name)
+    body = with_pseudonym(body.respell(), provider.name)
     if privacy.strip_billing_header:
         body = without_billing(body)
     most = provider.quirks.max_output_tokens

@@ -99,7 +99,7 @@ def body(data: bytes) -> None:
     except NotAnObject:
         return
     assert parsed.raw == data
-    assert Body.parse(parsed.respelled().raw).names == parsed.names
+    assert Body.parse(parsed.respell().raw).names == parsed.names
     for provider in FALLBACKS:
         with suppress(Unconvertible):
             sent = FORMATS[provider.format].request(

@@ -198,7 +198,7 @@ def test_what_is_no_list_has_no_items(raw: bytes) -> None:
 def test_what_was_parsed_is_not_parsed_again_for_a_body_made_of_it() -> None:
     body = Body.parse(b'{"a":[{"b":2}],"c":3}')
     value = body.get("a")
-    for made in (body.with_members(c=4), body.without("c"), body.respelled()):
+    for made in (body.with_members(c=4), body.without("c"), body.respell()):
         assert made.get("a") is value
     assert body.with_members(a=[5]).get("a") == [5]
     assert body.without("a").get("a") is None

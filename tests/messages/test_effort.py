@@ -6,8 +6,8 @@ from ccfallback.messages.effort import (
     BUDGET_OF_EFFORT,
     EFFORTS,
     effort_for_budget,
-    effort_of,
-    thinking_of,
+    requested_effort,
+    thinking_settings,
     with_at_most,
     with_effort_among,
     without_effort,
@@ -34,7 +34,7 @@ LOW = {"role": "system", "content": [], "output_config": {"effort": "low"}}
     ],
 )
 def test_the_last_word_counts(before: RequestDraft, effort: str) -> None:
-    assert effort_of(before.body) == effort
+    assert requested_effort(before.body) == effort
 
 
 def test_nothing_is_left_of_it() -> None:
@@ -96,4 +96,4 @@ def test_an_answer_of_at_most_so_many_tokens(
     max_tokens: int | None, thinking: dict[str, object], most: int, expected: dict[str, object]
 ) -> None:
     body = with_at_most(draft(HI, max_tokens=max_tokens, thinking=thinking).body, most)
-    assert {"max_tokens": body.get("max_tokens"), **thinking_of(body)} == expected
+    assert {"max_tokens": body.get("max_tokens"), **thinking_settings(body)} == expected

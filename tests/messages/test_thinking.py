@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.thinking import envelope_of, is_own, mark, without_own_thinking
+from ccfallback.messages.thinking import is_own, mark, read_envelope, without_own_thinking
 
 GENUINE = {"type": "thinking", "thinking": "I see", "signature": "EqQBCkYIARgCKkBx+/8="}
 OWN = {"type": "thinking", "thinking": "Hm", "signature": mark("Hm")}
@@ -49,7 +49,7 @@ def test_a_mark_is_known_again(text: str, envelope: dict[str, int] | None) -> No
     assert is_own(signature)
     assert signature.isascii()
     assert signature.isprintable()
-    assert envelope_of(signature) == (envelope or None)
+    assert read_envelope(signature) == (envelope or None)
 
 
 def test_the_same_thinking_has_the_same_mark() -> None:
@@ -59,12 +59,12 @@ def test_the_same_thinking_has_the_same_mark() -> None:
 @pytest.mark.parametrize("signature", [GENUINE["signature"], "", None, 1, [], "ccfallback"])
 def test_what_is_not_ours(signature: Any) -> None:
     assert not is_own(signature)
-    assert envelope_of(signature) is None
+    assert read_envelope(signature) is None
 
 
 @pytest.mark.parametrize("rest", ["", ".", ".x", ".é", ".bm90IGpzb24=", ".WzFd"])
 def test_a_mark_that_was_damaged_carries_nothing(rest: str) -> None:
-    assert envelope_of(mark("a") + rest) is None
+    assert read_envelope(mark("a") + rest) is None
 
 
 def test_57_ours_goes_and_the_rest_stays() -> None:

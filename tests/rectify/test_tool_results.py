@@ -15,7 +15,7 @@ from hypothesis import (
 )
 
 from ccfallback.rectify.tool_results import (
-    claims_of,
+    match_results,
     orphans_in,
     pair,
 )
@@ -77,7 +77,7 @@ DONE_A, DONE_B = result("a"), result("b")
 def test_a_result_belongs_to_the_call_before_it(
     messages: list[Any], claims: dict[Any, Any], orphans: set[Any]
 ) -> None:
-    assert claims_of(messages) == claims
+    assert match_results(messages) == claims
     assert orphans_in(messages) == orphans
 
 

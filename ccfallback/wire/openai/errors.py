@@ -131,7 +131,7 @@ def _failed_base(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def error_for_status(status: int, message: str) -> UpstreamError:
     """An error that the upstream described only by a status."""
-    return UpstreamError(_type_of(status), message, status=status)
+    return UpstreamError(_error_type(status), message, status=status)
 
 
 def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
@@ -143,7 +143,7 @@ def _meaning(status: int, error: UpstreamError) -> tuple[int, UpstreamError]:
         message = prompt_too_long_with_sizes(error.message)
         return 400, UpstreamError("invalid_request_error", message, error.code, 400)
     meant = _status_meant(status, error)
-    return meant, UpstreamError(_type_of(meant), error.message, error.code, meant)
+    return meant, UpstreamError(_error_type(meant), error.message, error.code, meant)
 
 
 def _status_meant(status: int, error: UpstreamError) -> int:
@@ -156,7 +156,7 @@ def _status_meant(status: int, error: UpstreamError) -> int:
     return _SAME_AS.get(status, status)
 
 
-def _type_of(status: int) -> str:
+def _error_type(status: int) -> str:
     known = _TYPE_OF_STATUS.get(status)
     if known is not None:
         return known

@@ -17,7 +17,7 @@ import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import decode_json
-from ccfallback.messages.thinking import envelope_of
+from ccfallback.messages.thinking import read_envelope
 from ccfallback.messages.tools import NO_RESULT, ToolNames, available_note
 from ccfallback.messages.turns import blocks_of, kind_of, last_index, objects_in, reminder
 from ccfallback.wire.openai.answer import SIGNED_CALL
@@ -43,7 +43,7 @@ def to_messages(history: object, quirks: Quirks, names: ToolNames) -> list[Messa
 # Blocks as parts
 
 
-def parts_of(blocks: Iterable[Block], quirks: Quirks) -> list[Part]:
+def to_parts(blocks: Iterable[Block], quirks: Quirks) -> list[Part]:
     """The parts for some blocks; blocks that only Anthropic understands are dropped."""
     parts: list[Part] = []
     for block in blocks:
@@ -56,7 +56,7 @@ def parts_of(blocks: Iterable[Block], quirks: Quirks) -> list[Part]:
     return parts
 
 
-def content_of(parts: list[Part], *, joined: bool) -> str | list[Part]:
+def to_content(parts: list[Part], *, joined: bool) -> str | list[Part]:
     """The content of a message: one string if that says it all, several texts only if `joined`."""
     is_plain = all(is_text(part) and "cache_control" not in part for part in parts)
     if is_plain and (joined or len(parts) == 1):
@@ -113,7 +113,7 @@ def _document(block: Block, quirks: Quirks) -> list[Part]:
         case "text":
             return [text_part("\n\n".join([*head, data]))] if head or data else []
         case "content":
-            parts = parts_of(blocks_of(source.get("content")), quirks)
+            parts = to_parts(blocks_of(source.get("content")), quirks)
             return [text_part("\n\n".join(head)), *parts] if head else parts
         case "base64" if data and quirks.pdf:
             return _file(f"data:application/pdf;base64,{_without_space(data)}", title, context)
@@ -135,7 +135,7 @@ def _file(data: str, title: str, context: str) -> list[Part]:
 
 def _search_result(block: Block, quirks: Quirks) -> list[Part]:
     head = [not_blank(block.get("title")), not_blank(block.get("source"))]
-    found = parts_of(blocks_of(block.get("content")), quirks)
+    found = to_parts(blocks_of(block.get("content")), quirks)
     lines = [*filter(None, head), *(part["text"] for part in found if is_text(part))]
     return [text_part("\n".join(lines))] if lines else []
 
@@ -264,19 +264,19 @@ def _read(message: Mapping[str, Any], quirks: Quirks, *, is_outdated: bool) -> I
         case "system" | "developer":
             if is_outdated and message.get("clear_at") == "next_user_message":
                 return
-            parts = parts_of(blocks, quirks)
+            parts = to_parts(blocks, quirks)
             if parts:
                 yield _System(parts) if quirks.system_inline else _User(_reminders(parts))
         case _:
             results: list[Block] = [each for each in blocks if kind_of(each) == "tool_result"]
-            parts = parts_of(blocks, quirks)
+            parts = to_parts(blocks, quirks)
             if results or parts:
                 yield _User(parts, results)
 
 
 def _read_assistant(blocks: Iterable[Block], quirks: Quirks) -> Iterator[_Turn]:
     blocks = list(blocks)
-    summaries = parts_of((each for each in blocks if each.get("type") == "compaction"), quirks)
+    summaries = to_parts((each for each in blocks if each.get("type") == "compaction"), quirks)
     if summaries:
         yield _User(summaries)
     turn = _Assistant()
@@ -287,24 +287,24 @@ def _read_assistant(blocks: Iterable[Block], quirks: Quirks) -> Iterator[_Turn]:
             case "tool_use":
                 turn.calls += (block,) if not_blank(block.get("name")) else ()
             case "document":
-                turn.texts += (part["text"] for part in parts_of((block,), quirks) if is_text(part))
+                turn.texts += (part["text"] for part in to_parts((block,), quirks) if is_text(part))
             case "thinking":
                 turn.thinking += filter(None, (not_blank(block.get("thinking")),))
-                turn.details += _details_of(block)
-                envelope = envelope_of(block.get("signature")) or {}
+                turn.details += _reasoning_details(block)
+                envelope = read_envelope(block.get("signature")) or {}
                 if isinstance(signed := envelope.get(SIGNED_CALL), dict):
                     # The thinking before a call keeps the signature of that call.
                     turn.signed[len(turn.calls)] = signed
             case _:
-                turn.details += _details_of(block)
+                turn.details += _reasoning_details(block)
                 turn.texts.append(server_tool_words(block))
     turn.texts = [text for text in turn.texts if text]
     if turn.texts or turn.calls:
         yield turn
 
 
-def _details_of(block: Block) -> list[Any]:
-    envelope = envelope_of(block.get("signature")) or {}
+def _reasoning_details(block: Block) -> list[Any]:
+    envelope = read_envelope(block.get("signature")) or {}
     details = envelope.get("reasoning_details")
     return details if isinstance(details, list) else []
 
@@ -413,7 +413,7 @@ class _Writer:
                 self._write_user(_User())
                 self._write_assistant(turn, is_last=index == len(turns) - 1)
             elif isinstance(turn, _System):
-                content = content_of(turn.parts, joined=self._quirks.string_content)
+                content = to_content(turn.parts, joined=self._quirks.string_content)
                 self._messages.append({"role": "system", "content": content})
             else:
                 self._write_user(turn)
@@ -488,7 +488,7 @@ class _Writer:
         if parts and is_after_calls and not self._quirks.user_after_tool:
             _append_words(self._messages[-1], parts)
         elif parts:
-            content = content_of(parts, joined=self._quirks.string_content)
+            content = to_content(parts, joined=self._quirks.string_content)
             self._messages.append({"role": "user", "content": content})
 
     def _result_message(self, block: Block, call: _Call, attachments: _Attachments) -> Message:
@@ -508,7 +508,7 @@ class _Writer:
     def _result_text(self, block: Block, source: str, attachments: _Attachments) -> str:
         """The text of a result, with words for its attachments."""
         lines: list[str] = []
-        for part in parts_of(_result_blocks(block.get("content")), self._quirks):
+        for part in to_parts(_result_blocks(block.get("content")), self._quirks):
             if is_text(part):
                 lines.append(part["text"])
             elif self._quirks.user_after_tool:

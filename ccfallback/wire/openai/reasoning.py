@@ -13,8 +13,8 @@ from ccfallback.messages.effort import (
     EFFORTS,
     LEAST_BUDGET,
     effort_for_budget,
-    effort_of,
-    thinking_of,
+    requested_effort,
+    thinking_settings,
 )
 
 _GPT: Final = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
@@ -33,9 +33,9 @@ class ThinkingRequest:
     @classmethod
     def of(cls, body: Body) -> "ThinkingRequest":
         """Read it from a request."""
-        thinking = thinking_of(body)
+        thinking = thinking_settings(body)
         kind, budget = thinking.get("type"), thinking.get("budget_tokens")
-        effort = effort_of(body)
+        effort = requested_effort(body)
         return cls(
             is_on=isinstance(kind, str) and kind != "disabled",
             is_off=kind == "disabled",

@@ -119,7 +119,7 @@ def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> 
         return messages
     if quirks.system_role != "user":
         return [
-            {"role": quirks.system_role, "content": history.content_of(parts, joined=True)},
+            {"role": quirks.system_role, "content": history.to_content(parts, joined=True)},
             *messages,
         ]
     first, rest = messages[0], messages[1:]
@@ -128,14 +128,14 @@ def _with_system(parts: list[Part], messages: list[Message], quirks: Quirks) -> 
     content = first["content"]
     parts = [*parts, *([text_part(content)] if isinstance(content, str) else content)]
     return [
-        {"role": "user", "content": history.content_of(parts, joined=quirks.string_content)},
+        {"role": "user", "content": history.to_content(parts, joined=quirks.string_content)},
         *rest,
     ]
 
 
 def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> list[Part]:
     blocks = blocks_of(without_billing(body).get("system"))
-    parts = [part for part in history.parts_of(blocks, quirks) if is_text(part)]
+    parts = [part for part in history.to_parts(blocks, quirks) if is_text(part)]
     if schema is not None and quirks.response_format != "json_schema":
         parts.append(text_part(SCHEMA_IN_WORDS + msgspec.json.encode(schema).decode()))
     return parts

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccfallback.messages.thinking import envelope_of, is_own
+from ccfallback.messages.thinking import is_own, read_envelope
 from ccfallback.wire.openai.blocks import Blocks
 from ccfallback.wire.openai.chunks import Call, Chunk, Delta, Function, decoded, details_text, read
 
@@ -126,7 +126,7 @@ def test_thinking_is_signed_when_it_closes() -> None:
     written.close({"x": 1})
     delta = msgspec.json.decode(written.take().split(b"\n")[1].removeprefix(b"data: "))["delta"]
     assert is_own(delta["signature"])
-    assert envelope_of(delta["signature"]) == {"x": 1}
+    assert read_envelope(delta["signature"]) == {"x": 1}
 
 
 def test_an_end_without_content_has_a_message_too() -> None:

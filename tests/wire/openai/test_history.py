@@ -8,7 +8,7 @@ import pytest
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.thinking import mark
-from ccfallback.wire.openai.history import parts_of, server_tool_words
+from ccfallback.wire.openai.history import server_tool_words, to_parts
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
 from .upstream import DONE, NOT_THINKING, calls, chunk, piece, translate
@@ -287,7 +287,7 @@ def document(source: Any, **members: Any) -> dict[str, Any]:
 
 
 def one_text(block: Any, quirks: Quirks = Quirks()) -> str:  # noqa: B008
-    (part,) = parts_of([block], quirks)
+    (part,) = to_parts([block], quirks)
     assert part["type"] == "text"
     return str(part["text"])
 
@@ -295,7 +295,7 @@ def one_text(block: Any, quirks: Quirks = Quirks()) -> str:  # noqa: B008
 @pytest.mark.parametrize(("title", "name"), [("", "document.pdf"), ("Plan.pdf", "Plan.pdf")])
 def test_a_pdf_goes_by_its_url_where_the_provider_reads_it(title: str, name: str) -> None:
     block = document({"type": "url", "url": "https://x.example/p"}, title=title, context="why")
-    file, context = parts_of([block], Quirks(pdf_url=True))
+    file, context = to_parts([block], Quirks(pdf_url=True))
     assert file["file"] == {"filename": name, "file_data": "https://x.example/p"}
     assert context["text"] == "why"
     # A URL alone is enough, and none is a note.
@@ -314,7 +314,7 @@ def test_a_pdf_goes_by_its_url_where_the_provider_reads_it(title: str, name: str
     ],
 )
 def test_an_image_is_a_url(source: Any, url: str) -> None:
-    parts = parts_of([{"type": "image", "source": source}], Quirks())
+    parts = to_parts([{"type": "image", "source": source}], Quirks())
     assert parts == [{"type": "image_url", "image_url": {"url": url}}]
 
 
@@ -356,7 +356,7 @@ def test_a_text_document_starts_with_its_title() -> None:
 
 def test_a_document_of_blocks_is_its_blocks() -> None:
     block = document({"type": "content", "content": [text("a"), image()]}, title="Tale")
-    kinds = [part["type"] for part in parts_of([block], Quirks())]
+    kinds = [part["type"] for part in to_parts([block], Quirks())]
     assert kinds == ["text", "text", "image_url"]
 
 
@@ -364,7 +364,7 @@ def test_a_document_of_blocks_is_its_blocks() -> None:
     ("title", "name"), [("Plan", "Plan.pdf"), ("a.pdf", "a.pdf"), ("", "document.pdf")]
 )
 def test_a_pdf_is_sent_if_the_provider_takes_files(title: str, name: str) -> None:
-    assert parts_of([document(PDF, title=title)], Quirks(pdf=True)) == [
+    assert to_parts([document(PDF, title=title)], Quirks(pdf=True)) == [
         {
             "type": "file",
             "file": {"filename": name, "file_data": "data:application/pdf;base64,JVBE"},
@@ -379,8 +379,8 @@ def test_a_search_result_becomes_text() -> None:
 
 def test_cache_marks_are_kept_only_with_the_quirk() -> None:
     block = text("x", cache_control={"type": "ephemeral", "ttl": "1h", "scope": "global"})
-    assert parts_of([block], Quirks()) == [text("x")]
-    assert parts_of([block], Quirks(cache_control=True)) == [
+    assert to_parts([block], Quirks()) == [text("x")]
+    assert to_parts([block], Quirks(cache_control=True)) == [
         text("x", cache_control={"type": "ephemeral"})
     ]
 
@@ -390,7 +390,7 @@ def test_cache_marks_are_kept_only_with_the_quirk() -> None:
     [{}, {"type": "fallback"}, {"type": []}, {"type": "text"}, {"type": "text", "text": " \n"}],
 )
 def test_empty_blocks_are_dropped(block: Any) -> None:
-    assert parts_of([block], Quirks()) == []
+    assert to_parts([block], Quirks()) == []
 
 
 def answered(*blocks: Any, quirks: Quirks = Quirks()) -> Any:  # noqa: B008

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
-from ccfallback.messages.thinking import envelope_of, is_own, mark
+from ccfallback.messages.thinking import is_own, mark, read_envelope
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.openai import lines
 from ccfallback.wire.openai.stream import whole
@@ -424,7 +424,7 @@ def test_reasoning_details_are_kept_in_the_signature() -> None:
     grammar.obey(translated)
     thought = msgspec.json.decode(to_message(translated.out))["content"][0]
     assert thought["thinking"] == ""
-    assert envelope_of(thought["signature"]) == {"reasoning_details": [secret]}
+    assert read_envelope(thought["signature"]) == {"reasoning_details": [secret]}
 
 
 def test_details_with_a_call_are_a_block_before_it() -> None:

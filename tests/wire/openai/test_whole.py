@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.thinking import envelope_of, mark
+from ccfallback.messages.thinking import mark, read_envelope
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import Whole
@@ -159,7 +159,7 @@ def test_reasoning_details_are_kept_in_the_signature() -> None:
     details = [{"type": "reasoning.encrypted", "data": "c2VjcmV0", "index": 0}]
     [thought, _] = answer({"content": "x", "reasoning_details": details})["content"]
     assert thought["thinking"] == ""
-    assert envelope_of(thought["signature"]) == {"reasoning_details": details}
+    assert read_envelope(thought["signature"]) == {"reasoning_details": details}
 
 
 def test_reasoning_details_alone_are_no_answer() -> None:
@@ -171,7 +171,7 @@ def test_reasoning_details_of_a_cut_answer_are_kept() -> None:
     details = [{"type": "reasoning.encrypted", "data": "c2VjcmV0"}]
     message = {"content": None, "reasoning_details": details}
     [thought] = answer(message, "length")["content"]
-    assert envelope_of(thought["signature"]) == {"reasoning_details": details}
+    assert read_envelope(thought["signature"]) == {"reasoning_details": details}
     stream = translate(chunk(message, "length"), DONE)
     assert [block["content_block"]["type"] for block in stream.events[1:2]] == ["thinking"]
     assert stream.stop_reason == "max_tokens"
