@@ -185,8 +185,8 @@ def _encode(item: Any) -> tuple[Any, msgspec.Raw]:
     return msgspec.json.decode(raw), raw
 
 
-def decode_json(raw: bytes) -> Any:
-    """The value in `raw`, with lone surrogates replaced; `None` if it is not JSON."""
+def decode_json(raw: bytes, default: Any = None) -> Any:
+    """The value in `raw`, with lone surrogates replaced; `default` if it is not JSON."""
     try:
         return msgspec.json.decode(raw)
     except UNREADABLE:
@@ -194,7 +194,7 @@ def decode_json(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(replace_lone_surrogates(raw))
     except UNREADABLE:
-        return None
+        return default
 
 
 def replace_lone_surrogates(raw: bytes) -> bytes:

@@ -251,9 +251,8 @@ def _budget(draft: RequestDraft) -> int:
 
 
 def _has_budget(draft: RequestDraft) -> bool:
-    return isinstance(thinking_settings(draft.body).get("budget_tokens"), int) and _asks_for(
-        "enabled"
-    )(draft)
+    budget = thinking_settings(draft.body).get("budget_tokens")
+    return isinstance(budget, int) and _asks_for("enabled")(draft)
 
 
 def _set_budget(draft: RequestDraft, wanted: int, lesson: str) -> Repaired | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
+from ccfallback.messages.body import decode_json
 from ccfallback.messages.sse import data_of, event
 
 MARKED: Final = frozenset(
@@ -82,7 +82,7 @@ class ToolRenamer:
                 events[mark.place] = self._rename_call(events[mark.place])
 
     def _rename_call(self, raw: bytes) -> bytes:
-        value = decoded(data_of(raw))
+        value = decode_json(data_of(raw))
         block = value["content_block"]
         renamed = _renamed_block(block, self._names)
         if renamed is block:
@@ -146,7 +146,7 @@ class BlockStopHolder:
 
 def rename_tools(message: bytes, names: Names) -> bytes:
     """A whole message in which tools are called by the client's names."""
-    value = decoded(message) if b'"tool_use"' in message else None
+    value = decode_json(message) if b'"tool_use"' in message else None
     if not isinstance(value, dict) or not isinstance(value.get("content"), list):
         return message
     content = value["content"]
@@ -163,13 +163,3 @@ def _renamed_block(block: Any, names: Names) -> Any:
     name = block.get("name")
     client_name = names.get(name) if isinstance(name, str) else None
     return block if client_name is None else {**block, "name": client_name}
-
-
-def decoded(raw: bytes) -> Any:
-    """The JSON value of some bytes; `None` if they are not JSON."""
-    for spelling in (raw, replace_lone_surrogates(raw)):
-        try:
-            return msgspec.json.decode(spelling)
-        except UNREADABLE:
-            continue
-    return None

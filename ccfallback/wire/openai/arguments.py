@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
+from ccfallback.messages.body import UNREADABLE, decode_json, replace_lone_surrogates
 
 MAX_ARGUMENTS: Final = 4 * 1024 * 1024
 """Characters of one call's arguments; more are not a call."""
@@ -280,16 +280,8 @@ _UNKNOWN: Final = object()
 
 def _decode(text: str) -> Any:
     try:
-        raw = text.encode()
+        return decode_json(text.encode(), _UNKNOWN)
     except UnicodeEncodeError:
-        return _UNKNOWN
-    try:
-        return msgspec.json.decode(raw)
-    except UNREADABLE:
-        pass
-    try:
-        return msgspec.json.decode(replace_lone_surrogates(raw))
-    except UNREADABLE:
         return _UNKNOWN
 
 

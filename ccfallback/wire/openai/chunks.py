@@ -93,11 +93,11 @@ def read(data: bytes) -> Chunk | None:
     try:
         return _CHUNK.decode(data)
     except UNREADABLE:
-        value = decoded(data)
+        value = decode_liberally(data)
     return _chunk(value) if isinstance(value, Mapping) else None
 
 
-def decoded(data: bytes) -> Any:
+def decode_liberally(data: bytes) -> Any:
     """The JSON value in some bytes, read as liberally as possible; `None` if there is none."""
     data = data.removeprefix(BOM)
     value = decode_json(data)

@@ -24,7 +24,7 @@ from ccfallback.messages.prompt_length import (
 )
 from ccfallback.messages.reset_hints import ResetHint
 from ccfallback.wire.format import WireRefusal
-from ccfallback.wire.openai.chunks import decoded
+from ccfallback.wire.openai.chunks import decode_liberally
 
 _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -92,7 +92,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
 
     `headers` have lower-case names.
     """
-    value = decoded(body)
+    value = decode_liberally(body)
     error = _read(value) if value is not None else UpstreamError(message=_page(status, body))
     meant, read = _meaning(status, error)
     hint = reset_hint(headers, value, error, now) if meant in reset_hints.TEMPORARY else None

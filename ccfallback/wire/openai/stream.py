@@ -475,7 +475,7 @@ def whole(raw: bytes, client_body: Body, *, think_tags: bool = False) -> Whole:
     """The message for a whole completion, or the error in it."""
     chunk = chunks.read(raw)
     if chunk is None or chunk.error or not chunk.choices or chunk.object == "error":
-        error = errors.error_inside(chunks.decoded(raw))
+        error = errors.error_inside(chunks.decode_liberally(raw))
         if error is not None or chunk is None:
             return Whole(raw, error=error or UpstreamError("", "the answer is not JSON"))
     choices = chunk.choices or []
@@ -528,7 +528,7 @@ def _size(text: str) -> int:
 
 
 def _error_in(data: bytes, named_error: bool) -> UpstreamError | None:
-    error = errors.error_inside(chunks.decoded(data))
+    error = errors.error_inside(chunks.decode_liberally(data))
     if error is None and named_error:
         error = errors.error_for_status(500, read_error(data).message)
     return error

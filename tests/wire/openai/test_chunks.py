@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.thinking import is_own, read_envelope
 from ccfallback.wire.openai.blocks import Blocks
-from ccfallback.wire.openai.chunks import Call, Chunk, Delta, Function, decoded, details_text, read
+from ccfallback.wire.openai.chunks import (
+    Call,
+    Chunk,
+    Delta,
+    Function,
+    decode_liberally,
+    details_text,
+    read,
+)
 
 
 def delta(value: Any) -> Delta | None:
@@ -65,7 +73,10 @@ def test_data_that_is_not_an_object(data: bytes) -> None:
 
 
 def test_cut_characters_and_a_byte_order_mark() -> None:
-    assert decoded(b'\xef\xbb\xbf{"a":"\\ud83d","b":"\xe6"}') == {"a": "\ufffd", "b": "\ufffd"}
+    assert decode_liberally(b'\xef\xbb\xbf{"a":"\\ud83d","b":"\xe6"}') == {
+        "a": "\ufffd",
+        "b": "\ufffd",
+    }
 
 
 def test_thinking_is_taken_from_one_member() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.policy.outcome import Fault, classify
 from ccfallback.wire.format import WireRefusal
-from ccfallback.wire.openai.chunks import decoded
+from ccfallback.wire.openai.chunks import decode_liberally
 from ccfallback.wire.openai.errors import error_for_status, error_inside, refusal, reset_hint
 
 NOW = 1_700_000_000.0
@@ -207,7 +207,7 @@ def test_no_refusal_raises(status: int, raw: bytes, header: str) -> None:
     assert read.error.type
     assert read.error.status == read.status
     assert read.until is None or read.until > NOW
-    error_inside(decoded(raw))
+    error_inside(decode_liberally(raw))
 
 
 LONG = "maximum context length is 1,000 tokens: you requested 1,500 tokens"
