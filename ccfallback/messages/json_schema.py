@@ -271,7 +271,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 0 and value == int(value)
+    return _is_number(value) and value >= 0 and value % 1 == 0
 
 
 _FORMS: Final[tuple[tuple[frozenset[str], Callable[[Any], bool]], ...]] = (
