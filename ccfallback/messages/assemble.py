@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.body import UNREADABLE, replace_lone_surrogates
-from ccfallback.messages.sse import EventSplitter, data_of, event
+from ccfallback.messages.sse import EventSplitter, data_of, json_event
 
 MALFORMED: Final = (
     msgspec.DecodeError,
@@ -71,17 +71,17 @@ def _events(value: Any) -> bytes:
     head |= {"type": "message", "content": [], "stop_reason": None, "stop_sequence": None}
     usage = value.get("usage") or {}
     head["usage"] = {"input_tokens": 0, **usage, "output_tokens": 0}
-    events = [_encoded({"type": "message_start", "message": head})]
+    events = [json_event({"type": "message_start", "message": head})]
     for index, block in enumerate(content):
-        events.extend(_encoded(part) for part in _block_events(index, block))
+        events.extend(json_event(part) for part in _block_events(index, block))
     delta = {
         "stop_reason": value.get("stop_reason") or "end_turn",
         "stop_sequence": value.get("stop_sequence"),
     }
     delta |= {key: late.pop(key) for key in _IN_THE_LAST_DELTA if key in late}
     end = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 0, **usage}}
-    events.append(_encoded({**end, **late}))
-    events.append(_encoded({"type": "message_stop"}))
+    events.append(json_event({**end, **late}))
+    events.append(json_event({"type": "message_stop"}))
     return b"".join(events)
 
 
@@ -93,10 +93,6 @@ def _message(stream: bytes) -> bytes:
         if data:
             assembly.add(msgspec.json.decode(data))
     return msgspec.json.encode(assembly.message())
-
-
-def _encoded(value: dict[str, Any]) -> bytes:
-    return event(value["type"], msgspec.json.encode(value))
 
 
 def _block_events(index: int, block: dict[str, Any]) -> Iterable[dict[str, Any]]:

@@ -5,8 +5,9 @@ an unchanged event can go on unchanged. `data_of` reads what an event carries.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """An event longer than this is not one."""
@@ -108,18 +109,14 @@ def _with_plain_ends(event: bytes) -> bytes:
     return event.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in event else event
 
 
-def fields_of(event: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of an event: name and value of each line except comments."""
-    for line in event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
-        if not line or line.startswith(b":"):
-            continue
-        name, _, value = line.partition(b":")
-        yield name, value.removeprefix(b" ")
-
-
 def event(name: str, data: bytes) -> bytes:
     """An event on the wire; `data` is one line."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def json_event(value: dict[str, Any]) -> bytes:
+    """An event whose name is the type of its data, as all of the Messages API have it."""
+    return event(value["type"], msgspec.json.encode(value))
 
 
 PING: Final = event("ping", b'{"type": "ping"}')

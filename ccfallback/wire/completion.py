@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.body import UNREADABLE, Body, decode_json
-from ccfallback.messages.sse import data_of, event
+from ccfallback.messages.sse import data_of, event, json_event
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
 from ccfallback.wire.filters import Mark
 
@@ -79,7 +79,7 @@ class Completion:
             return raw
         self._prompt = self.usage.input_tokens = estimate(self._client_body)
         counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
-        return _encoded({**value, "message": {**message, "usage": counts}})
+        return json_event({**value, "message": {**message, "usage": counts}})
 
     def _complete_end(self, raw: bytes) -> bytes:
         value = decode_json(data_of(raw))
@@ -92,7 +92,7 @@ class Completion:
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
         self.usage.take(counts)
-        return raw if counts == usage else _encoded({**value, "usage": counts})
+        return raw if counts == usage else json_event({**value, "usage": counts})
 
     def _take_input(self, raw: bytes, index: int | None) -> bytes:
         """Take the input out of the start of a call, for the delta that has to bring it."""
@@ -134,12 +134,7 @@ def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
 
 def _input_delta(index: int | None, text: bytes) -> bytes:
     delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
-    value = {"type": "content_block_delta", "index": index, "delta": delta}
-    return event("content_block_delta", msgspec.json.encode(value))
-
-
-def _encoded(value: dict[str, Any]) -> bytes:
-    return event(value["type"], msgspec.json.encode(value))
+    return json_event({"type": "content_block_delta", "index": index, "delta": delta})
 
 
 def _usage_in(value: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ccfallback.messages.body import decode_json
-from ccfallback.messages.sse import data_of, event
+from ccfallback.messages.sse import data_of, json_event
 
 MARKED: Final = frozenset(
     {
@@ -87,9 +87,7 @@ class ToolRenamer:
         renamed = _renamed_block(block, self._names)
         if renamed is block:
             return raw
-        return event(
-            "content_block_start", msgspec.json.encode({**value, "content_block": renamed})
-        )
+        return json_event({**value, "content_block": renamed})
 
 
 class BlockStopHolder:
