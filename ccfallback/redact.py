@@ -35,34 +35,13 @@ _PLAIN_QUERY: Final = frozenset({"beta", "api-version"})
 SHORTEST_SECRET: Final = 4
 """The length from which a value is masked where it stands; shorter ones stand everywhere."""
 
-HARMLESS_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-charset",
-        "accept-encoding",
-        "accept-language",
-        "anthropic-beta",
-        "anthropic-dangerous-direct-browser-access",
-        "anthropic-version",
-        "cache-control",
-        "ccr-request-id",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "date",
-        "expect",
-        "host",
-        "keep-alive",
-        "pragma",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "via",
-        "x-app",
-    }
-)
+HARMLESS_HEADERS: Final = frozenset({
+    "accept", "accept-charset", "accept-encoding", "accept-language", "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access", "anthropic-version", "cache-control",
+    "ccr-request-id", "connection", "content-encoding", "content-length", "content-type", "date",
+    "expect", "host", "keep-alive", "pragma", "te", "transfer-encoding", "upgrade", "user-agent",
+    "via", "x-app",
+})  # fmt: skip
 """A client's headers whose values are harmless; any other value may be a secret."""
 
 HARMLESS_BEGINNINGS: Final = ("x-stainless-", "sec-fetch-", "sec-ch-")
@@ -165,17 +144,10 @@ def mask_url(url: str) -> str:
     return scrub(head) + _QUERY_ITEM.sub(hidden, question + query)
 
 
-_SHOWN_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "anthropic-beta",
-        "anthropic-version",
-        "content-type",
-        "user-agent",
-        "x-app",
-    }
-)
+_SHOWN_HEADERS: Final = frozenset({
+    "accept", "accept-encoding", "anthropic-beta", "anthropic-version", "content-type",
+    "user-agent", "x-app",
+})  # fmt: skip
 """Headers that a curl command shows; the value of any other may be a secret."""
 
 

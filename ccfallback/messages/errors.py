@@ -19,52 +19,19 @@ _SPACE: Final = re.compile(r"\s+")
 _LONGEST: Final = 4000
 _KIND: Final = re.compile(r"[A-Za-z][A-Za-z_.]{0,47}\d{0,3}|\d{1,6}")
 
-KNOWN_KINDS: Final = frozenset(
-    {
-        "api_error",
-        "authentication_error",
-        "bad_request_error",
-        "billing_error",
-        "engine_overloaded_error",
-        "insufficient_quota",
-        "internal_error",
-        "internal_server_error",
-        "invalid_authentication_error",
-        "invalid_request_error",
-        "model_not_found",
-        "not_found_error",
-        "overloaded_error",
-        "permission_denied_error",
-        "permission_error",
-        "rate_limit_error",
-        "rate_limit_exceeded",
-        "request_too_large",
-        "requests",
-        "server_error",
-        "service_unavailable",
-        "service_unavailable_error",
-        "timeout_error",
-        "tokens",
-        "DEADLINE_EXCEEDED",
-        "FAILED_PRECONDITION",
-        "INTERNAL",
-        "INVALID_ARGUMENT",
-        "NOT_FOUND",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",
-        "UNAVAILABLE",
-        "AccessDeniedException",
-        "ModelErrorException",
-        "ModelNotReadyException",
-        "ModelStreamErrorException",
-        "ModelTimeoutException",
-        "ServiceQuotaExceededException",
-        "ServiceUnavailableException",
-        "ThrottlingException",
-        "ValidationException",
-    }
-)
+KNOWN_KINDS: Final = frozenset({
+    "api_error", "authentication_error", "bad_request_error", "billing_error",
+    "engine_overloaded_error", "insufficient_quota", "internal_error", "internal_server_error",
+    "invalid_authentication_error", "invalid_request_error", "model_not_found", "not_found_error",
+    "overloaded_error", "permission_denied_error", "permission_error", "rate_limit_error",
+    "rate_limit_exceeded", "request_too_large", "requests", "server_error", "service_unavailable",
+    "service_unavailable_error", "timeout_error", "tokens", "DEADLINE_EXCEEDED",
+    "FAILED_PRECONDITION", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "UNAVAILABLE", "AccessDeniedException",
+    "ModelErrorException", "ModelNotReadyException", "ModelStreamErrorException",
+    "ModelTimeoutException", "ServiceQuotaExceededException", "ServiceUnavailableException",
+    "ThrottlingException", "ValidationException",
+})  # fmt: skip
 """Types of errors that upstreams are known for; any other may be a word of the conversation."""
 
 
