@@ -58,12 +58,7 @@ class ConfigError(CcfallbackError):
     """
 
     def __init__(
-        self,
-        heading: str,
-        hint: str = "",
-        *,
-        faults: Sequence[ConfigFault] = (),
-        source: str = "",
+        self, heading: str, hint: str = "", *, faults: Sequence[ConfigFault] = (), source: str = ""
     ) -> None:
         self.heading = heading
         self.faults = tuple(faults)

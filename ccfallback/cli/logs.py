@@ -16,11 +16,7 @@ from ccfallback.cli.session import session_of
 from ccfallback.events.records import ProviderSuccess, Record, RequestComplete, decode
 from ccfallback.printable import escape_json, printable
 
-app = make_app(
-    name="logs",
-    help="Read the log.",
-    epilog="Example: ccfallback logs tail -f",
-)
+app = make_app(name="logs", help="Read the log.", epilog="Example: ccfallback logs tail -f")
 
 Keep = Callable[[Record[Any]], bool]
 

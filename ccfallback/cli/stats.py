@@ -7,12 +7,7 @@ import typer
 
 from ccfallback.cli.console import UNWRAPPED, Cell, Table
 from ccfallback.cli.options import Json, make_app, parse_duration
-from ccfallback.cli.phrases import (
-    format_count,
-    format_duration,
-    format_latency,
-    format_percent,
-)
+from ccfallback.cli.phrases import format_count, format_duration, format_latency, format_percent
 from ccfallback.cli.session import session_of
 from ccfallback.words import pluralize
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from ccfallback.config.model import Token
 
 app = make_app(
-    name="tokens",
-    help="Create and revoke access tokens.",
-    epilog="Example: ccfallback tokens list",
+    name="tokens", help="Create and revoke access tokens.", epilog="Example: ccfallback tokens list"
 )
 
 PREFIX: Final = "ccf-"

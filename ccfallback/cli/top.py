@@ -18,11 +18,7 @@ from ccfallback.cli.breaker import format_condition, health_json, state_of_next
 from ccfallback.cli.console import Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
-from ccfallback.cli.phrases import (
-    format_duration,
-    format_latency,
-    format_until,
-)
+from ccfallback.cli.phrases import format_duration, format_latency, format_until
 from ccfallback.cli.requests_view import (
     describe_path,
     request_json,

@@ -318,8 +318,7 @@ class ConfigFile:
 
     def _syntax_error(self, why: str, source: str = "") -> ConfigError:
         return ConfigError(
-            f"{source or self.path}: not valid TOML: {why}",
-            "fix it with `ccfallback config edit`",
+            f"{source or self.path}: not valid TOML: {why}", "fix it with `ccfallback config edit`"
         )
 
 

@@ -287,8 +287,7 @@ class Summary:
         """The providers that were tried, the one with the most answers and attempts first."""
         tried = (each for each in self.providers.items() if each[1].was_tried)
         return sorted(
-            tried,
-            key=lambda item: (-item[1].answers, -item[1].attempts.total(), item[0]),
+            tried, key=lambda item: (-item[1].answers, -item[1].attempts.total(), item[0])
         )
 
     def parts(self, provider: str | None = None, count: int = BUCKETS) -> list[Part]:

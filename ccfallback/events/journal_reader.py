@@ -144,10 +144,7 @@ class Follower:
 
 
 def follow(
-    path: Path,
-    stop: threading.Event | None = None,
-    poll: float = 0.2,
-    start: Mark | None = None,
+    path: Path, stop: threading.Event | None = None, poll: float = 0.2, start: Mark | None = None
 ) -> Iterator[bytes]:
     """Every line that is added from now on (or from `start` on), raw, until `stop` is set."""
     return _follow(Follower(path, start), stop or threading.Event(), poll)

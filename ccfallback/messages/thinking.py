@@ -16,13 +16,7 @@ import msgspec
 
 from ccfallback.messages.body import UNREADABLE, Body, replace_lone_surrogates
 from ccfallback.messages.edit import without_blocks
-from ccfallback.messages.turns import (
-    NO_CONTENT,
-    THOUGHTS,
-    Block,
-    kind_of,
-    text_block,
-)
+from ccfallback.messages.turns import NO_CONTENT, THOUGHTS, Block, kind_of, text_block
 
 _MARK: Final = "ccfallback-thinking."
 """No signature of Anthropic's begins like this: those are base64, without dash and dot."""

@@ -10,16 +10,7 @@ from typing import Any, Final
 
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
-from ccfallback.rectify import (
-    cache,
-    dialect,
-    fields,
-    media,
-    thinking,
-    tool_results,
-    tools,
-    turns,
-)
+from ccfallback.rectify import cache, dialect, fields, media, thinking, tool_results, tools, turns
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, first_repair, says
 
 RULES: Final[tuple[Rule[Any], ...]] = (

@@ -13,15 +13,7 @@ from ccfallback.messages.edit import Path, has, without_all
 from ccfallback.messages.turns import Block, is_same, kind_of
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import cache_marks
-from ccfallback.rectify.rule import (
-    Refusal,
-    Repaired,
-    Rule,
-    describe,
-    repaired,
-    says,
-    unknown_field,
-)
+from ccfallback.rectify.rule import Refusal, Repaired, Rule, describe, repaired, says, unknown_field
 
 _MARK: Final = "cache_control"
 _PARTS: Final = ("scope", "ttl")

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
-from ccfallback.messages.turns import (
-    Block,
-    content_list,
-    kind_of,
-    string,
-    text_block,
-    with_content,
-)
+from ccfallback.messages.turns import Block, content_list, kind_of, string, text_block, with_content
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import (
     Refusal,

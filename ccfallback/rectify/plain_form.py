@@ -70,7 +70,7 @@ _ABOUT_REQUEST: Final = re.compile(
     r"|unexpected role|invalid (?:type|value|role|message|tool|schema|parameter|json)"
     # The template of a local model
     r"|\bjinja|\btemplate\b|raise_exception|minja|failed to (?:parse|apply|convert|generate)"
-    r"|\bgrammar\b|\bmmproj\b|is not iterable|not callable|has no attribute|\bundefined\b",
+    r"|\bgrammar\b|\bmmproj\b|is not iterable|not callable|has no attribute|\bundefined\b"
 )
 _NOT_ABOUT_REQUEST: Final = re.compile(
     r"\bmodels? (?:\S+ ){0,4}(?:not (?:found|exist|supported|available|loaded)"
@@ -204,8 +204,7 @@ def _without_betas(draft: RequestDraft) -> RequestDraft:
         body = feature.remove(body) if feature.is_present(body) else body
     body = body.without(*(name for name in body.names if name not in _KNOWN))
     body = _messages(
-        body,
-        lambda message, _: {k: v for k, v in message.items() if k in ("role", "content")},
+        body, lambda message, _: {k: v for k, v in message.items() if k in ("role", "content")}
     )
     return replace(draft, body=body, betas=())
 

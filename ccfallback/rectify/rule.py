@@ -88,9 +88,7 @@ def first_repair(
             if made is None:
                 return None
             return replace(
-                made,
-                draft=without_idle_betas(draft, made.draft),
-                lesson=made.lesson or rule.lesson,
+                made, draft=without_idle_betas(draft, made.draft), lesson=made.lesson or rule.lesson
             )
     return None
 

@@ -441,10 +441,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         when=_asks_for("enabled"),
     ),
     Rule(
-        "thinking_mode",
-        _refused_adaptive,
-        _to_budget,
-        when=_asks_for("adaptive", "between_tools"),
+        "thinking_mode", _refused_adaptive, _to_budget, when=_asks_for("adaptive", "between_tools")
     ),
     Rule(
         "thinking_mode",

@@ -178,12 +178,7 @@ def _block(messages: Sequence[Any], place: Place) -> Block:
 
 def _interrupted_result(call: Block) -> Block:
     tool_id = string(call, "id")
-    return {
-        "type": "tool_result",
-        "tool_use_id": tool_id,
-        "content": INTERRUPTED,
-        "is_error": True,
-    }
+    return {"type": "tool_result", "tool_use_id": tool_id, "content": INTERRUPTED, "is_error": True}
 
 
 def orphans_in(messages: Sequence[Any]) -> set[Place]:
@@ -445,9 +440,7 @@ SERVER_TOOLS: Final[tuple[Rule[Any], ...]] = (
         f"string should match pattern '{_PATTERN}'",
     ),
     Rule(
-        "server_tools",
-        lambda refusal: refusal if _UNPAIRED(refusal) else None,
-        _without_unpaired,
+        "server_tools", lambda refusal: refusal if _UNPAIRED(refusal) else None, _without_unpaired
     ),
 )
 

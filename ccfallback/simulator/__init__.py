@@ -12,8 +12,5 @@ from typing import Final
 from ccfallback.simulator.scripted_format import ANTHROPIC, ScriptedFormat
 from ccfallback.simulator.scripted_openai import OPENAI
 
-SCRIPTED_FORMATS: Final[Mapping[str, ScriptedFormat]] = {
-    "anthropic": ANTHROPIC,
-    "openai": OPENAI,
-}
+SCRIPTED_FORMATS: Final[Mapping[str, ScriptedFormat]] = {"anthropic": ANTHROPIC, "openai": OPENAI}
 """Every format by its name in the configuration."""

@@ -130,10 +130,7 @@ class ScriptedFault:
 
 
 def _refuse(
-    status: int,
-    reason: Reason,
-    message: str = "scripted",
-    headers: Mapping[str, str] | None = None,
+    status: int, reason: Reason, message: str = "scripted", headers: Mapping[str, str] | None = None
 ) -> MakeScript:
     return lambda wire: wire.refuse(status, reason, message, headers)
 
@@ -348,13 +345,7 @@ _ODD: Final = (
 )
 # fmt: on
 
-FAULTS: Final[tuple[ScriptedFault, ...]] = (
-    *_STATUSES,
-    *_CONNECTIONS,
-    *_NO_ANSWERS,
-    *_TORN,
-    *_ODD,
-)
+FAULTS: Final[tuple[ScriptedFault, ...]] = (*_STATUSES, *_CONNECTIONS, *_NO_ANSWERS, *_TORN, *_ODD)
 """All faults, in the order in which a request meets them."""
 
 BY_ID: Final[Mapping[str, ScriptedFault]] = {fault.id: fault for fault in FAULTS}

@@ -26,14 +26,7 @@ from ccfallback.cli.env import BASE_URL, find_capturing_proxy, find_tokens, lead
 from ccfallback.cli.phrases import format_ago, format_ahead, format_latency, join_names
 from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
-from ccfallback.policy.breaker import (
-    CLOSED,
-    Limits,
-    Phase,
-    as_available,
-    phase,
-    valid_states,
-)
+from ccfallback.policy.breaker import CLOSED, Limits, Phase, as_available, phase, valid_states
 from ccfallback.policy.key_hashes import hash_keys
 from ccfallback.state.file import set_aside_files
 

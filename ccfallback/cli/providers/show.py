@@ -133,12 +133,7 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
     rows = options(Quirks)
     quirks = {row.key: table.pop(row.key) for row in rows}
     changed = {row.key: quirks[row.key] for row in rows if quirks[row.key] != row.default}
-    return {
-        "name": table.pop("name"),
-        "primary": provider.primary,
-        **table,
-        "quirks": changed,
-    }
+    return {"name": table.pop("name"), "primary": provider.primary, **table, "quirks": changed}
 
 
 def key_source(provider: Provider, *, in_clear: bool = False) -> str:

@@ -126,10 +126,7 @@ def signed_call(extra: object) -> Mapping[str, Any] | None:
 # Why an answer ended
 
 
-_FAILURES: Final[Mapping[str, int]] = {
-    "network_error": 502,
-    "insufficient_system_resource": 529,
-}
+_FAILURES: Final[Mapping[str, int]] = {"network_error": 502, "insufficient_system_resource": 529}
 """Failures with a status of their own; any other end that is not a good one stands for 500."""
 
 _ENDED: Final = frozenset(
@@ -268,10 +265,7 @@ _WRITTEN: Final = (
     ("prompt_tokens_details", "cache_creation_tokens"),
     ("cache_creation_input_tokens",),
 )
-_REASONING: Final = (
-    ("completion_tokens_details", "reasoning_tokens"),
-    ("reasoning_tokens",),
-)
+_REASONING: Final = (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
 _TOTAL: Final = (("total_tokens",),)
 
 
@@ -316,11 +310,7 @@ def llama_usage(timings: object) -> dict[str, int] | None:
     answer = _count(timings.get("predicted_n"))
     if prompt is None or answer is None:
         return None
-    return {
-        "prompt_tokens": prompt + cached,
-        "cached_tokens": cached,
-        "completion_tokens": answer,
-    }
+    return {"prompt_tokens": prompt + cached, "cached_tokens": cached, "completion_tokens": answer}
 
 
 def client_usage(

@@ -12,11 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ccfallback.messages import reset_hints
-from ccfallback.messages.errors import (
-    UpstreamError,
-    error_of,
-    plain_text,
-)
+from ccfallback.messages.errors import UpstreamError, error_of, plain_text
 from ccfallback.messages.prompt_length import (
     prompt_too_long_with_sizes,
     says_answer_too_long,

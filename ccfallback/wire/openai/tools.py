@@ -10,12 +10,7 @@ from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.json_schema import (
-    Schema,
-    map_subschemas,
-    resolve_reference,
-    subschemas,
-)
+from ccfallback.messages.json_schema import Schema, map_subschemas, resolve_reference, subschemas
 from ccfallback.messages.tools import (
     ToolNames,
     alphanumerics,
