@@ -252,7 +252,7 @@ class _Story:
     def _repair(self, repair: Repair, indent: str) -> Iterator[str]:
         if repair.refusal:
             yield from self._text(f"it said: {repair.refusal}", indent, style="dim")
-        result = "which it accepted" if repair.applied else "in vain"
+        result = "which it accepted" if repair.applied else "which did not help"
         words = f"repaired by {repair.rectifier}: {repair.changed}, {result}"
         yield from self._text(words, indent, style="cyan")
         if repair.difference.words:

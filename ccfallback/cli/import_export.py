@@ -30,7 +30,9 @@ _CAPITAL: Final = re.compile(r"(?<=[a-z])[A-Z]")
 
 def export(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - is stdout.")] = STREAM,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The file to write; - is stdout.")
+    ] = STREAM,
     as_json: Json = False,
 ) -> None:
     """Write the whole configuration as JSON, keys in clear."""
@@ -50,7 +52,10 @@ def export(
 def import_(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON or TOML, or --from's file; - is stdin.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="A JSON or TOML file, or --from's own file; - reads stdin."
+        ),
     ],
     program: Annotated[
         str | None,

@@ -34,7 +34,7 @@ class Keys(Protocol):
 
 
 class NoKeys:
-    """For systems where keys can't be read: only time passes, and Ctrl-C leaves."""
+    """For systems where keys can't be read: only time passes, and Ctrl-C quits."""
 
     available = False
 

@@ -164,7 +164,7 @@ class Session:
             return
         if before is not None and before.tokens:
             self.console.say(
-                "a running server that other machines reach goes on asking for the last tokens"
+                "a running server that other machines can reach keeps requiring the last tokens"
             )
         if not is_loopback(after.server.host):
             self.console.say(

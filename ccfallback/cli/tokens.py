@@ -52,7 +52,9 @@ def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("add", epilog="Example: ccfallback tokens add --note laptop")
 def add(
     ctx: typer.Context,
-    note: str = typer.Option("", "--note", metavar="TEXT", help="Whose it is."),
+    note: str = typer.Option(
+        "", "--note", metavar="TEXT", help="Who or what uses it, such as laptop."
+    ),
     as_json: Json = False,
 ) -> None:
     """Create an access token and print it, only this once."""

@@ -189,11 +189,11 @@ def _show_until_key(viewer: _Viewer, pause: float) -> str:
         due = monotonic() + pause
         while True:
             if not pressed.available:
-                footer = "Ctrl-C leaves"
+                footer = "Ctrl-C quits"
             elif paused:
-                footer = "paused: p goes on, q leaves"
+                footer = "paused: p resumes, q quits"
             else:
-                footer = f"q leaves, p pauses, new every {pause:g} s"
+                footer = f"q quits, p pauses, refreshed every {pause:g} s"
             look = Look(console.sparkline, console.colour, footer)
             show(partial(frame, facts, picture, look))
             for key in pressed.wait(due - monotonic()):

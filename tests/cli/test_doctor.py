@@ -190,7 +190,7 @@ ONE_TOKEN = b'{"data": [{"id": "vendor/claude-sonnet-5.5"}]}'
     ("scripts", "said", "remedy"),
     [
         ([scripted.answer(404, b"not found", "text/plain")], "404", "--base-url"),
-        ([scripted_openai.reply("Hi")], "asked for", "--format openai"),
+        ([scripted_openai.reply("Hi")], "failed", "--format openai"),
         ([scripted.error(401, "authentication_error")], "401", "--api-key-stdin"),
         (
             [

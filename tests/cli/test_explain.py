@@ -266,7 +266,7 @@ def test_the_words_of_a_story() -> None:
         "its cooldown is over, and another request was probing it",
         "at two.example, as other",
         "+1.00 s   tried next: failed after 0.50 s",
-        "repaired by r: x, in vain",
+        "repaired by r: x, which did not help",
         "in the request: removed 3 thinking blocks",
         "tried again, repaired: 200, the first content after 0.50 s",
         "· 5  three  not needed\n·    four   disabled in the configuration",

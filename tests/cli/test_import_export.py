@@ -277,11 +277,11 @@ def test_an_open_server_without_tokens_is_told_of(ccf: Run, ccf_process: Run) ->
     for command in (("reset",), ("import", "-"), ("set", "tokens", "[]")):
         ran = ccf_process("config", *command, given='{"server": {"host": "0.0.0.0"}}')
         assert ran.code == 0
-        assert "goes on asking for the last tokens" in ran.err
+        assert "keeps requiring the last tokens" in ran.err
         assert ("`serve` will not start" in ran.err) is (command != ("reset",))
-        assert "goes on asking" not in ccf("config", "rollback").err
+        assert "keeps requiring" not in ccf("config", "rollback").err
     ccf("tokens", "remove", "1")
-    assert "goes on asking" not in ccf("config", "set", "server.port", "1").err
+    assert "keeps requiring" not in ccf("config", "set", "server.port", "1").err
 
 
 def test_an_old_backup_without_formats_is_understood(ccf_process: Run, ccf: Run) -> None:

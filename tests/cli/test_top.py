@@ -122,7 +122,7 @@ def test_wrong_usage(ccf: Run, options: tuple[str, str]) -> None:
 
 # -- The view
 
-LOOK = view.Look(draw_sparkline, colour=False, footer="q leaves")
+LOOK = view.Look(draw_sparkline, colour=False, footer="q quits")
 
 ONE = Provider(name="one", base_url="https://one.example")
 TWO = Provider(name="two", base_url="https://two.example", format="openai", disabled=True)
@@ -199,7 +199,7 @@ def test_no_size_is_too_small_or_too_large(columns: int, lines: int) -> None:
     assert max(map(len, screen.splitlines())) <= columns
     if lines >= 12:
         assert len(screen.splitlines()) == lines
-        assert screen.endswith("q leaves"[:columns].strip() + "\n") or columns < 8
+        assert screen.endswith("q quits"[:columns].strip() + "\n") or columns < 8
 
 
 def test_many_providers_leave_room_for_requests() -> None:
@@ -341,12 +341,12 @@ if sys.platform != "win32":
     def test_a_key_leaves(tty: Terminal, keys: str, code: int | None) -> None:
         before = tty.mode
         with started(tty, "top") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             assert tty.mode != before
             tty.press(keys)
             if code is None:
                 # An arrow key is ignored, with the keys that arrive with it.
-                tty.wait_for(lambda shown: shown.count("q leaves") > 2)
+                tty.wait_for(lambda shown: shown.count("q quits") > 2)
                 tty.press("q")
             assert process.wait(PATIENCE) == (code or 0)
         is_given_back(tty)
@@ -357,7 +357,7 @@ if sys.platform != "win32":
     def test_a_signal_leaves(tty: Terminal, number: signal.Signals) -> None:
         before = tty.mode
         with started(tty, "top") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             process.send_signal(number)
             expected = 0 if number == signal.SIGINT else 128 + number
             assert process.wait(PATIENCE) == expected
@@ -367,7 +367,7 @@ if sys.platform != "win32":
     @pytest.mark.usefixtures("chain")
     def test_it_keeps_up(tty: Terminal, paths: Paths) -> None:
         with started(tty, "top", "--interval", "100ms") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             with paths.log.open("ab") as log:
                 log.write(logbook.unanswered(NOW, 577))
             tty.wait_for(lambda shown: "! 577" in shown)
@@ -385,7 +385,7 @@ if sys.platform != "win32":
     @pytest.mark.usefixtures("chain")
     def test_it_pauses(tty: Terminal) -> None:
         with started(tty, "top") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             tty.press("p")
             tty.wait_for(lambda shown: "paused" in shown)
             tty.press("q")
@@ -394,7 +394,7 @@ if sys.platform != "win32":
     @pytest.mark.usefixtures("chain")
     def test_it_follows_the_size(tty: Terminal) -> None:
         with started(tty, "top", "--interval", "1h") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             tty.resize(140, 30)
             # The format is shown only where there is room for it.
             tty.wait_for(lambda shown: "format" in shown)
@@ -404,7 +404,7 @@ if sys.platform != "win32":
     @pytest.mark.usefixtures("chain")
     def test_it_restores_the_screen_before_it_is_suspended(tty: Terminal) -> None:
         with started(tty, "top") as process:
-            tty.wait_for(lambda shown: "q leaves" in shown)
+            tty.wait_for(lambda shown: "q quits" in shown)
             # Without a shell that could go on with it, nothing stops it: it is back at once.
             tty.press("\x1a")
             shown = tty.wait_for(lambda shown: shown.count(SCREEN) == 2)

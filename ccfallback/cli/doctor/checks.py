@@ -406,7 +406,7 @@ def providers(context: DoctorContext) -> Iterator[Finding]:
     from ccfallback.cli.providers.test import probe_providers
 
     for result in probe_providers(context.session, context.config, list(context.config.active), ()):
-        name = f"{result.provider}, asked for {result.model},"
+        name = f"{result.provider} ({result.model})"
         if result.ok and result.tested:
             yield good("providers", f"{name} answers in {format_latency(result.seconds)}")
         elif result.ok:

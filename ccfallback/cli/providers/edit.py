@@ -77,7 +77,7 @@ def add(
 
 @with_provider_options(negatable=True)
 def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) -> None:
-    """Change what is given of a provider.
+    """Change settings of a provider.
 
     An empty value removes a header (--header X-Title=), a model, a quirk, or what is set for aws
     or google (--aws-profile "").
@@ -168,9 +168,9 @@ def remove(
 
 
 def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
-    """Forget what was learned about refusals of providers.
+    """Forget what ccfallback learned that providers reject.
 
-    The next refusal teaches it again.
+    It is learned again from the next refusal.
     """
     session = session_of(ctx)
     names = list(dict.fromkeys(names))

@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """Request one token from each provider, with each of its keys.
 
-    A failure comes with what to do about it. Exits with 1 if any provider failed.
+    Each failure is shown with what to do about it. Exits with 1 if any provider failed.
     """
     session = session_of(ctx)
     config = session.say_config_in_use()
