@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from time import time
 from typing import Any, Self
@@ -71,6 +72,22 @@ def run(request: pytest.FixtureRequest) -> Runs:
         assert not complaints, complaints
 
     return run_story
+
+
+def pytest_pycollect_makeitem(name: str, obj: Any) -> None:
+    """Let a test that is a coroutine function run as a story."""
+    if name.startswith("test_") and iscoroutinefunction(obj):
+        pytest.mark.usefixtures("run")(obj)
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run such a test."""
+    if not iscoroutinefunction(pyfuncitem.obj):
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in signature(pyfuncitem.obj).parameters}
+    run_story: Any = pyfuncitem.funcargs["run"]
+    run_story(lambda: pyfuncitem.obj(**given))
+    return True
 
 
 @dataclass(frozen=True)

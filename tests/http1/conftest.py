@@ -1,5 +1,5 @@
 """The fixtures of tests that open sockets."""
 
-from tests.network import certificates, run, stage
+from tests.network import certificates, pytest_pycollect_makeitem, pytest_pyfunc_call, run, stage
 
-__all__ = ["certificates", "run", "stage"]
+__all__ = ["certificates", "pytest_pycollect_makeitem", "pytest_pyfunc_call", "run", "stage"]

@@ -19,7 +19,6 @@ from tests.network import (
     Certificates,
     Peer,
     RawUpstream,
-    Runs,
     always,
     ask,
     open_sockets,
@@ -71,215 +70,164 @@ def test_address_families_alternate_without_duplicates() -> None:
 
 
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V4), ("::1", V6)])
-def test_an_address_is_not_looked_up(run: Runs, host: str, family: int) -> None:
-    async def story() -> None:
-        assert await resolve(host, 80) == [(family, (host, 80))]
-
-    run(story)
+async def test_an_address_is_not_looked_up(host: str, family: int) -> None:
+    assert await resolve(host, 80) == [(family, (host, 80))]
 
 
-def test_a_name_is_looked_up(run: Runs) -> None:
-    async def story() -> None:
-        assert (V4, ("127.0.0.1", 80)) in await resolve("localhost", 80)
-
-    run(story)
+async def test_a_name_is_looked_up() -> None:
+    assert (V4, ("127.0.0.1", 80)) in await resolve("localhost", 80)
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
-def test_an_impossible_host_name_is_not_resolved(run: Runs, host: str) -> None:
-    async def story() -> None:
-        async with ConnectionPool() as pool:
-            with pytest.raises(ConnectError) as caught:
-                await pool.send(post(f"http://{host}/"))
-        assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
-
-    run(story)
+async def test_an_impossible_host_name_is_not_resolved(host: str) -> None:
+    async with ConnectionPool() as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.send(post(f"http://{host}/"))
+    assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
 
 
-def test_an_unknown_name_is_not_resolved(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_name_is_not_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(host: str, port: int) -> list[Address]:
         raise socket.gaierror(socket.EAI_NONAME, f"{host}:{port}")
 
     monkeypatch.setattr(module, "resolve", unknown)
 
-    async def story() -> None:
-        async with ConnectionPool() as pool:
-            with pytest.raises(ConnectError) as caught:
-                await pool.send(post("http://unknown.test/"))
-        assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
-
-    run(story)
+    async with ConnectionPool() as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.send(post("http://unknown.test/"))
+    assert describe_error(caught.value) == (Fault.UNREACHABLE, "name not resolved")
 
 
-def test_a_refused_connection_is_a_connect_error(run: Runs) -> None:
-    async def story() -> None:
-        async with ConnectionPool() as pool:
-            with pytest.raises(ConnectError) as caught:
-                await pool.send(post(f"http://127.0.0.1:{refused_port()}/"))
-        assert describe_error(caught.value) == (Fault.TRANSPORT, "connection refused")
-
-    run(story)
+async def test_a_refused_connection_is_a_connect_error() -> None:
+    async with ConnectionPool() as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.send(post(f"http://127.0.0.1:{refused_port()}/"))
+    assert describe_error(caught.value) == (Fault.TRANSPORT, "connection refused")
 
 
 @needs_ipv6
-def test_a_request_goes_over_ipv6(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK), "::1") as upstream, ConnectionPool() as pool:
-            assert await ask(pool, upstream.url) == (200, b"ok")
-
-    run(story)
+async def test_a_request_goes_over_ipv6() -> None:
+    async with RawUpstream(always(OK), "::1") as upstream, ConnectionPool() as pool:
+        assert await ask(pool, upstream.url) == (200, b"ok")
 
 
 @needs_ipv6
-def test_a_refusal_on_one_family_leads_to_the_other(
-    run: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
+async def test_a_refusal_on_one_family_leads_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
 
-            async def both(_host: str, port: int) -> list[Address]:
-                return [(V6, ("::1", port)), (V4, ("127.0.0.1", port))]
+        async def both(_host: str, port: int) -> list[Address]:
+            return [(V6, ("::1", port)), (V4, ("127.0.0.1", port))]
 
-            monkeypatch.setattr(module, "resolve", both)
-            url = f"http://both.test:{upstream.port}/"
-            assert await ask(pool, url) == (200, b"ok")
-
-    run(story)
+        monkeypatch.setattr(module, "resolve", both)
+        url = f"http://both.test:{upstream.port}/"
+        assert await ask(pool, url) == (200, b"ok")
 
 
-def test_every_address_is_tried_and_a_refusal_is_the_reported_error(run: Runs) -> None:
+async def test_every_address_is_tried_and_a_refusal_is_the_reported_error() -> None:
     unreachable: Address = (V4, ("255.255.255.255", 9))
     refused: Address = (V4, ("127.0.0.1", refused_port()))
 
-    async def story() -> None:
-        for addresses in ([refused, unreachable, refused], [unreachable, refused]):
-            with pytest.raises(ExceptionGroup) as caught:
-                await connect_first(addresses)
-            assert len(caught.value.exceptions) == len(addresses)
-            error = ConnectError("all")
-            error.__cause__ = caught.value
-            assert describe_error(error) == (Fault.TRANSPORT, "connection refused")
-
-    run(story)
+    for addresses in ([refused, unreachable, refused], [unreachable, refused]):
+        with pytest.raises(ExceptionGroup) as caught:
+            await connect_first(addresses)
+        assert len(caught.value.exceptions) == len(addresses)
+        error = ConnectError("all")
+        error.__cause__ = caught.value
+        assert describe_error(error) == (Fault.TRANSPORT, "connection refused")
 
 
-def test_an_address_that_stays_silent_does_not_hold_up_the_next(run: Runs) -> None:
-    async def story() -> None:
-        with silent() as nothing:
-            async with RawUpstream(always(OK)) as upstream:
-                before = open_sockets() if HAS_PROC else 0
-                good: Address = (V4, ("127.0.0.1", upstream.port))
-                sock = await connect_first([nothing, nothing, good])
-                assert sock.getpeername() == good[1]
-                sock.close()
-                for _ in range(5):
-                    await asyncio.sleep(0)
-                if HAS_PROC:
-                    # The server's end may still be there.
-                    assert open_sockets() <= before + 1
-
-    run(story)
+async def test_an_address_that_stays_silent_does_not_hold_up_the_next() -> None:
+    with silent() as nothing:
+        async with RawUpstream(always(OK)) as upstream:
+            before = open_sockets() if HAS_PROC else 0
+            good: Address = (V4, ("127.0.0.1", upstream.port))
+            sock = await connect_first([nothing, nothing, good])
+            assert sock.getpeername() == good[1]
+            sock.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if HAS_PROC:
+                # The server's end may still be there.
+                assert open_sockets() <= before + 1
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_connect_timeout_covers_tcp(
-    run: Runs, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    async def story() -> None:
-        with silent() as nothing:
+async def test_the_connect_timeout_covers_tcp(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    with silent() as nothing:
 
-            async def found(_host: str, _port: int) -> list[Address]:
-                return [nothing] * count
+        async def found(_host: str, _port: int) -> list[Address]:
+            return [nothing] * count
 
-            monkeypatch.setattr(module, "resolve", found)
-            async with ConnectionPool() as pool:
-                before = open_sockets() if HAS_PROC else 0
-                with pytest.raises(ConnectTimeout) as caught:
-                    await pool.send(post("http://silent.test/"), 0.05)
-                assert describe_error(caught.value)[0] is Fault.CONNECT_TIMEOUT
-                for _ in range(5):
-                    await asyncio.sleep(0)
-                if HAS_PROC:
-                    assert open_sockets() == before
-
-    run(story)
+        monkeypatch.setattr(module, "resolve", found)
+        async with ConnectionPool() as pool:
+            before = open_sockets() if HAS_PROC else 0
+            with pytest.raises(ConnectTimeout) as caught:
+                await pool.send(post("http://silent.test/"), 0.05)
+            assert describe_error(caught.value)[0] is Fault.CONNECT_TIMEOUT
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if HAS_PROC:
+                assert open_sockets() == before
 
 
-def test_the_connect_timeout_covers_the_name_lookup(
-    run: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_connect_timeout_covers_the_name_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(_host: str, _port: int) -> list[Address]:
         await asyncio.get_running_loop().create_future()
         return []
 
     monkeypatch.setattr(module, "resolve", never)
 
-    async def story() -> None:
-        async with ConnectionPool() as pool:
-            with pytest.raises(ConnectTimeout):
-                await pool.send(post("http://slow.test/"), 0.05)
-
-    run(story)
+    async with ConnectionPool() as pool:
+        with pytest.raises(ConnectTimeout):
+            await pool.send(post("http://slow.test/"), 0.05)
 
 
-def test_the_connect_timeout_covers_tls(run: Runs) -> None:
-    async def story() -> None:
-        async def quiet(peer: Peer) -> None:
-            await peer.closed()
-            left.set()
+async def test_the_connect_timeout_covers_tls() -> None:
+    async def quiet(peer: Peer) -> None:
+        await peer.closed()
+        left.set()
 
-        left = asyncio.Event()
-        async with RawUpstream(quiet) as upstream, ConnectionPool() as pool:
-            with pytest.raises(ConnectTimeout):
-                await pool.send(post(f"https://127.0.0.1:{upstream.port}/"), 0.2)
-            await left.wait()
-
-    run(story)
+    left = asyncio.Event()
+    async with RawUpstream(quiet) as upstream, ConnectionPool() as pool:
+        with pytest.raises(ConnectTimeout):
+            await pool.send(post(f"https://127.0.0.1:{upstream.port}/"), 0.2)
+        await left.wait()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_good_certificate_is_accepted(run: Runs, certificates: Certificates, host: str) -> None:
-    async def story() -> None:
-        names: list[str | None] = []
-        server = certificates.server("good")
-        server.sni_callback = lambda _, name, __: names.append(name)
-        upstream = RawUpstream(always(OK), tls=server)
-        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
-            url = f"https://{host}:{upstream.port}/"
-            for _ in range(3):
-                assert await ask(pool, url) == (200, b"ok")
-            assert upstream.connections == 1
-            # An address is not a name to be sent.
-            assert names == ["localhost" if host == "localhost" else None]
-
-    run(story)
+async def test_a_good_certificate_is_accepted(certificates: Certificates, host: str) -> None:
+    names: list[str | None] = []
+    server = certificates.server("good")
+    server.sni_callback = lambda _, name, __: names.append(name)
+    upstream = RawUpstream(always(OK), tls=server)
+    async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+        url = f"https://{host}:{upstream.port}/"
+        for _ in range(3):
+            assert await ask(pool, url) == (200, b"ok")
+        assert upstream.connections == 1
+        # An address is not a name to be sent.
+        assert names == ["localhost" if host == "localhost" else None]
 
 
 @needs_ipv6
-def test_a_certificate_may_be_for_an_ipv6_address(run: Runs, certificates: Certificates) -> None:
-    async def story() -> None:
-        upstream = RawUpstream(always(OK), "::1", tls=certificates.server("good"))
-        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
-            assert await ask(pool, upstream.url) == (200, b"ok")
-
-    run(story)
+async def test_a_certificate_may_be_for_an_ipv6_address(certificates: Certificates) -> None:
+    upstream = RawUpstream(always(OK), "::1", tls=certificates.server("good"))
+    async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+        assert await ask(pool, upstream.url) == (200, b"ok")
 
 
-def test_the_dot_of_the_root_is_not_part_of_the_name(
-    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+async def test_the_dot_of_the_root_is_not_part_of_the_name(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def here(_host: str, port: int) -> list[Address]:
         return [(V4, ("127.0.0.1", port))]
 
     monkeypatch.setattr(module, "resolve", here)
 
-    async def story() -> None:
-        upstream = RawUpstream(always(OK), tls=certificates.server("good"))
-        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
-            url = f"https://localhost.:{upstream.port}/"
-            assert await ask(pool, url) == (200, b"ok")
-
-    run(story)
+    upstream = RawUpstream(always(OK), tls=certificates.server("good"))
+    async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+        url = f"https://localhost.:{upstream.port}/"
+        assert await ask(pool, url) == (200, b"ok")
 
 
 @pytest.mark.parametrize(
@@ -289,35 +237,29 @@ def test_the_dot_of_the_root_is_not_part_of_the_name(
         ("expired", "certificate has expired"),
     ],
 )
-def test_a_bad_certificate_is_refused(
-    run: Runs, certificates: Certificates, name: str, words: str
+async def test_a_bad_certificate_is_refused(
+    certificates: Certificates, name: str, words: str
 ) -> None:
-    async def story() -> None:
-        upstream = RawUpstream(always(OK), tls=certificates.server(name))
-        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+    upstream = RawUpstream(always(OK), tls=certificates.server(name))
+    async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.send(post(upstream.url))
+    fault, reason = describe_error(caught.value)
+    assert fault is Fault.TRANSPORT
+    assert reason == f"TLS certificate refused: {words}"
+
+
+async def test_only_a_trusted_authority_is_accepted(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+        async with ConnectionPool() as pool:
             with pytest.raises(ConnectError) as caught:
                 await pool.send(post(upstream.url))
-        fault, reason = describe_error(caught.value)
-        assert fault is Fault.TRANSPORT
-        assert reason == f"TLS certificate refused: {words}"
-
-    run(story)
-
-
-def test_only_a_trusted_authority_is_accepted(
-    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
-            async with ConnectionPool() as pool:
-                with pytest.raises(ConnectError) as caught:
-                    await pool.send(post(upstream.url))
-                assert "TLS certificate refused" in describe_error(caught.value)[1]
-            monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
-            async with ConnectionPool() as pool:
-                assert await ask(pool, upstream.url) == (200, b"ok")
-
-    run(story)
+            assert "TLS certificate refused" in describe_error(caught.value)[1]
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+        async with ConnectionPool() as pool:
+            assert await ask(pool, upstream.url) == (200, b"ok")
 
 
 def test_a_context_that_verifies_nothing_is_refused() -> None:
@@ -331,15 +273,12 @@ def test_a_context_that_verifies_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
-def test_a_port_without_tls_is_a_connect_error(run: Runs, says: bytes) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            await peer.reader.read(10)
-            await peer.send(says)
+async def test_a_port_without_tls_is_a_connect_error(says: bytes) -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.reader.read(10)
+        await peer.send(says)
 
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            with pytest.raises(ConnectError) as caught:
-                await pool.send(post(f"https://127.0.0.1:{upstream.port}/"))
-        assert describe_error(caught.value)[0] is Fault.TRANSPORT
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.send(post(f"https://127.0.0.1:{upstream.port}/"))
+    assert describe_error(caught.value)[0] is Fault.TRANSPORT

@@ -6,77 +6,61 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ccfallback.http1 import Deadline, DeadlineExceeded, Timer
-from tests.network import Runs
 
 
-def test_a_timer_rings_once_after_its_seconds(run: Runs) -> None:
-    async def story() -> None:
-        rung = asyncio.Event()
-        alarm = Timer(rung.set)
-        alarm.set(0.001)
-        await rung.wait()
-        assert not alarm.is_set
-
-    run(story)
+async def test_a_timer_rings_once_after_its_seconds() -> None:
+    rung = asyncio.Event()
+    alarm = Timer(rung.set)
+    alarm.set(0.001)
+    await rung.wait()
+    assert not alarm.is_set
 
 
-def test_a_stopped_timer_does_not_ring(run: Runs) -> None:
-    async def story() -> None:
-        rung = asyncio.Event()
-        alarm, other = Timer(lambda: rungs.append(1)), Timer(rung.set)
-        alarm.set(0.001)
-        alarm.stop()
-        other.set(0.02)
-        await rung.wait()
-        assert not rungs
-        other.close()
-
+async def test_a_stopped_timer_does_not_ring() -> None:
     rungs: list[int] = []
-    run(story)
+    rung = asyncio.Event()
+    alarm, other = Timer(lambda: rungs.append(1)), Timer(rung.set)
+    alarm.set(0.001)
+    alarm.stop()
+    other.set(0.02)
+    await rung.wait()
+    assert not rungs
+    other.close()
 
 
-def test_a_timer_that_goes_off_too_early_is_set_again(run: Runs) -> None:
-    async def story() -> None:
-        order: list[str] = []
-        rung = asyncio.Event()
+async def test_a_timer_that_goes_off_too_early_is_set_again() -> None:
+    order: list[str] = []
+    rung = asyncio.Event()
 
-        def ring() -> None:
-            order.append("rung")
-            rung.set()
+    def ring() -> None:
+        order.append("rung")
+        rung.set()
 
-        alarm = Timer(ring)
-        alarm.set(0.01)
-        alarm.stop()
-        alarm.set(0.1)
-        asyncio.get_running_loop().call_later(0.05, order.append, "not yet")
-        await rung.wait()
-        assert order == ["not yet", "rung"]
-
-    run(story)
+    alarm = Timer(ring)
+    alarm.set(0.01)
+    alarm.stop()
+    alarm.set(0.1)
+    asyncio.get_running_loop().call_later(0.05, order.append, "not yet")
+    await rung.wait()
+    assert order == ["not yet", "rung"]
 
 
-def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time(run: Runs) -> None:
-    async def story() -> None:
-        rung = asyncio.Event()
-        alarm = Timer(rung.set)
-        alarm.set(3600)
-        alarm.set(0.001)
-        await rung.wait()
-
-    run(story)
+async def test_a_shorter_wait_than_the_one_before_rings_in_its_own_time() -> None:
+    rung = asyncio.Event()
+    alarm = Timer(rung.set)
+    alarm.set(3600)
+    alarm.set(0.001)
+    await rung.wait()
 
 
-def test_a_closed_timer_leaves_nothing_on_the_loop(run: Runs) -> None:
-    async def story() -> None:
-        alarm = Timer(lambda: rungs.append(1))
-        alarm.set(0.001)
-        alarm.close()
-        await asyncio.sleep(0.01)
-        assert not rungs
-        assert not alarm.is_set
-
+async def test_a_closed_timer_leaves_nothing_on_the_loop() -> None:
     rungs: list[int] = []
-    run(story)
+    alarm = Timer(lambda: rungs.append(1))
+    alarm.set(0.001)
+    alarm.close()
+    await asyncio.sleep(0.01)
+    assert not rungs
+    assert not alarm.is_set
 
 
 async def silence() -> None:
@@ -102,58 +86,49 @@ async def in_time() -> None:
 
 
 @pytest.mark.parametrize("before", [silence, swallows, ends_otherwise, in_time])
-def test_a_deadline_does_not_carry_over_to_the_next_wait(
-    run: Runs, before: Callable[[], Awaitable[None]]
+async def test_a_deadline_does_not_carry_over_to_the_next_wait(
+    before: Callable[[], Awaitable[None]],
 ) -> None:
-    async def story() -> None:
-        watch = Deadline()
-        limit = 3600 if before is in_time else 0.001
-        try:
-            await watch.wait(before(), "first", limit)
-        except DeadlineExceeded:
-            assert before is silence
-        except OSError:
-            assert before is ends_otherwise
-        task = asyncio.current_task()
-        assert task is not None
-        assert task.cancelling() == 0
-        with pytest.raises(DeadlineExceeded) as late:
-            await watch.wait(silence(), "second", 0.001)
-        assert (late.value.timeout, late.value.seconds) == ("second", 0.001)
-        watch.close()
-
-    run(story)
+    watch = Deadline()
+    limit = 3600 if before is in_time else 0.001
+    try:
+        await watch.wait(before(), "first", limit)
+    except DeadlineExceeded:
+        assert before is silence
+    except OSError:
+        assert before is ends_otherwise
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    with pytest.raises(DeadlineExceeded) as late:
+        await watch.wait(silence(), "second", 0.001)
+    assert (late.value.timeout, late.value.seconds) == ("second", 0.001)
+    watch.close()
 
 
 @pytest.mark.parametrize("late_as_well", [False, True])
-def test_a_cancellation_from_elsewhere_is_not_swallowed(run: Runs, late_as_well: bool) -> None:
-    async def story() -> None:
-        watch = Deadline()
+async def test_a_cancellation_from_elsewhere_is_not_swallowed(late_as_well: bool) -> None:
+    watch = Deadline()
 
-        async def cancelled_meanwhile() -> None:
-            loop = asyncio.get_running_loop()
-            if late_as_well:
-                # Both before the task gets to know of either.
-                watch._expire()
-            loop.call_soon(work.cancel)
-            await silence()
+    async def cancelled_meanwhile() -> None:
+        loop = asyncio.get_running_loop()
+        if late_as_well:
+            # Both before the task gets to know of either.
+            watch._expire()
+        loop.call_soon(work.cancel)
+        await silence()
 
-        work = asyncio.create_task(watch.wait(cancelled_meanwhile(), "late", 3600))
-        with pytest.raises(asyncio.CancelledError):
-            await work
-        assert work.cancelled()
-        watch.close()
-
-    run(story)
-
-
-def test_a_closed_deadline_leaves_no_timer(run: Runs) -> None:
-    async def story() -> None:
-        watch = Deadline()
-        work = asyncio.create_task(watch.wait(asyncio.sleep(0.02), "late", 0.01))
-        await asyncio.sleep(0)
-        watch.close()
+    work = asyncio.create_task(watch.wait(cancelled_meanwhile(), "late", 3600))
+    with pytest.raises(asyncio.CancelledError):
         await work
-        await watch.wait(in_time(), "after", 3600)
+    assert work.cancelled()
+    watch.close()
 
-    run(story)
+
+async def test_a_closed_deadline_leaves_no_timer() -> None:
+    watch = Deadline()
+    work = asyncio.create_task(watch.wait(asyncio.sleep(0.02), "late", 0.01))
+    await asyncio.sleep(0)
+    watch.close()
+    await work
+    await watch.wait(in_time(), "after", 3600)

@@ -27,7 +27,6 @@ from tests.network import (
     Certificates,
     Peer,
     RawUpstream,
-    Runs,
     always,
     ask,
     body_of,
@@ -45,22 +44,19 @@ CHUNKED = H + b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 POISON = H + b"content-length: 6\r\n\r\npoison"
 
 
-def test_a_response_is_passed_on_unchanged(run: Runs) -> None:
-    async def story() -> None:
-        head = b"HTTP/1.1 529 Overloaded\r\nX-One: 1\r\nx-two: 2\r\nX-One: 3\r\n"
-        segments = (head, b"content-length: 2\r\n\r\n", b"ok")
-        async with RawUpstream(always(*segments)) as upstream, ConnectionPool() as pool:
-            response = await pool.send(post(upstream.url))
-            assert response.status == 529
-            assert response.headers == [
-                (b"X-One", b"1"),
-                (b"x-two", b"2"),
-                (b"X-One", b"3"),
-                (b"content-length", b"2"),
-            ]
-            assert await body_of(response) == b"ok"
-
-    run(story)
+async def test_a_response_is_passed_on_unchanged() -> None:
+    head = b"HTTP/1.1 529 Overloaded\r\nX-One: 1\r\nx-two: 2\r\nX-One: 3\r\n"
+    segments = (head, b"content-length: 2\r\n\r\n", b"ok")
+    async with RawUpstream(always(*segments)) as upstream, ConnectionPool() as pool:
+        response = await pool.send(post(upstream.url))
+        assert response.status == 529
+        assert response.headers == [
+            (b"X-One", b"1"),
+            (b"x-two", b"2"),
+            (b"X-One", b"3"),
+            (b"content-length", b"2"),
+        ]
+        assert await body_of(response) == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -79,39 +75,33 @@ def test_a_response_is_passed_on_unchanged(run: Runs) -> None:
         (CHUNKED + POISON, 3),
     ],
 )
-def test_a_connection_is_used_again_only_after_a_clean_end(
-    run: Runs, wire: bytes, connections: int
+async def test_a_connection_is_used_again_only_after_a_clean_end(
+    wire: bytes, connections: int
 ) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(wire)) as upstream, ConnectionPool() as pool:
-            for _ in range(3):
-                assert await ask(pool, upstream.url) == (200, b"ok")
-            assert upstream.connections == connections
-
-    run(story)
+    async with RawUpstream(always(wire)) as upstream, ConnectionPool() as pool:
+        for _ in range(3):
+            assert await ask(pool, upstream.url) == (200, b"ok")
+        assert upstream.connections == connections
 
 
 @pytest.mark.parametrize("wire", [OK, CHUNKED])
-def test_a_response_is_the_same_wherever_the_network_cuts_it(run: Runs, wire: bytes) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            for at in range(1, len(wire)):
-                await peer.request()
-                await peer.send(wire[:at])
-                await asyncio.sleep(0.001)
-                await peer.send(wire[at:])
+async def test_a_response_is_the_same_wherever_the_network_cuts_it(wire: bytes) -> None:
+    async def answer(peer: Peer) -> None:
+        for at in range(1, len(wire)):
             await peer.request()
-            for at in range(len(wire)):
-                await peer.send(wire[at : at + 1])
-                await asyncio.sleep(0)
-            await peer.closed()
+            await peer.send(wire[:at])
+            await asyncio.sleep(0.001)
+            await peer.send(wire[at:])
+        await peer.request()
+        for at in range(len(wire)):
+            await peer.send(wire[at : at + 1])
+            await asyncio.sleep(0)
+        await peer.closed()
 
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            for _ in range(len(wire)):
-                assert await ask(pool, upstream.url) == (200, b"ok")
-            assert upstream.connections == 1
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        for _ in range(len(wire)):
+            assert await ask(pool, upstream.url) == (200, b"ok")
+        assert upstream.connections == 1
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -123,56 +113,45 @@ def test_a_response_is_the_same_wherever_the_network_cuts_it(run: Runs, wire: by
         H + b"content-length: 5\r\n\r\n",
     ],
 )
-def test_some_responses_have_no_body(run: Runs, method: str, head: bytes) -> None:
+async def test_some_responses_have_no_body(method: str, head: bytes) -> None:
     body = b"hello" if method == "GET" and b"200" in head else b""
 
-    async def story() -> None:
-        async with RawUpstream(always(head + body)) as upstream, ConnectionPool() as pool:
-            for _ in range(3):
-                response = await pool.send(request(method, upstream.url))
-                assert await body_of(response) == body
-            assert upstream.connections == 1
-
-    run(story)
+    async with RawUpstream(always(head + body)) as upstream, ConnectionPool() as pool:
+        for _ in range(3):
+            response = await pool.send(request(method, upstream.url))
+            assert await body_of(response) == body
+        assert upstream.connections == 1
 
 
-def test_a_body_without_a_length_ends_with_the_connection(
-    run: Runs, certificates: Certificates
-) -> None:
-    async def story() -> None:
-        for tls in (None, certificates.server("good")):
-            upstream = RawUpstream(once(H + b"\r\nhel", b"lo"), tls=tls)
-            async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
-                for _ in range(2):
-                    assert await ask(pool, upstream.url) == (200, b"hello")
-                assert upstream.connections == 2
-
-    run(story)
+async def test_a_body_without_a_length_ends_with_the_connection(certificates: Certificates) -> None:
+    for tls in (None, certificates.server("good")):
+        upstream = RawUpstream(once(H + b"\r\nhel", b"lo"), tls=tls)
+        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+            for _ in range(2):
+                assert await ask(pool, upstream.url) == (200, b"hello")
+            assert upstream.connections == 2
 
 
-def test_a_late_second_response_closes_the_connection(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(OK)
-            await first.wait()
-            await peer.send(POISON)
-            await peer.closed()
-            closed.set()
+async def test_a_late_second_response_closes_the_connection() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await first.wait()
+        await peer.send(POISON)
+        await peer.closed()
+        closed.set()
 
-        first, closed = asyncio.Event(), asyncio.Event()
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            for number in range(1, 5):
-                assert await ask(pool, upstream.url) == (200, b"ok")
-                assert upstream.connections == number
-                assert len(pool._idle) == 1
-                first.set()
-                await closed.wait()
-                assert len(pool._idle) == 0
-                first.clear()
-                closed.clear()
-
-    run(story)
+    first, closed = asyncio.Event(), asyncio.Event()
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        for number in range(1, 5):
+            assert await ask(pool, upstream.url) == (200, b"ok")
+            assert upstream.connections == number
+            assert len(pool._idle) == 1
+            first.set()
+            await closed.wait()
+            assert len(pool._idle) == 0
+            first.clear()
+            closed.clear()
 
 
 @contextmanager
@@ -211,20 +190,17 @@ def in_a_thread(surplus: bytes) -> Iterator[tuple[str, threading.Event, threadin
 
 
 @pytest.mark.parametrize("surplus", [POISON, b""], ids=["a second response", "the end"])
-def test_bytes_that_arrived_while_the_loop_was_busy_are_noticed_before_reuse(
-    run: Runs, surplus: bytes
+async def test_bytes_that_arrived_while_the_loop_was_busy_are_noticed_before_reuse(
+    surplus: bytes,
 ) -> None:
-    async def story() -> None:
-        with in_a_thread(surplus) as (url, go_on, said):
-            async with ConnectionPool() as pool:
-                for _ in range(10):
-                    assert await ask(pool, url) == (200, b"ok")
-                    # Not one turn of the loop between the second response and the next request.
-                    go_on.set()
-                    assert said.wait(10)
-                    said.clear()
-
-    run(story)
+    with in_a_thread(surplus) as (url, go_on, said):
+        async with ConnectionPool() as pool:
+            for _ in range(10):
+                assert await ask(pool, url) == (200, b"ok")
+                # Not one turn of the loop between the second response and the next request.
+                go_on.set()
+                assert said.wait(10)
+                said.clear()
 
 
 async def pieces() -> AsyncIterator[bytes]:
@@ -232,87 +208,72 @@ async def pieces() -> AsyncIterator[bytes]:
     yield b"lo"
 
 
-def test_a_stale_pooled_connection_causes_no_error(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(once(OK)) as upstream, ConnectionPool() as pool:
-            for number in range(1, 20):
-                content = pieces() if number % 2 else b"hello"
-                assert await ask(pool, upstream.url, content) == (200, b"ok")
-                assert upstream.connections == number
-
-    run(story)
+async def test_a_stale_pooled_connection_causes_no_error() -> None:
+    async with RawUpstream(once(OK)) as upstream, ConnectionPool() as pool:
+        for number in range(1, 20):
+            content = pieces() if number % 2 else b"hello"
+            assert await ask(pool, upstream.url, content) == (200, b"ok")
+            assert upstream.connections == number
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_many_stale_pooled_connections_cause_no_error(run: Runs, how: str) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            assert (await peer.request()).endswith(b"\r\n\r\nhello")
-            await peer.send(OK)
-            if peer.number <= 30:
-                # It closes when the next request is there already.
-                await peer.request()
-                if how == "reset":
-                    peer.reset()
-            else:
-                await peer.closed()
-
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            responses = [await pool.send(post(upstream.url)) for _ in range(30)]
-            for response in responses:
-                await body_of(response)
-            assert len(pool._idle) == 30
-            assert await ask(pool, upstream.url) == (200, b"ok")
-            assert upstream.connections == 31
-
-    run(story)
-
-
-def test_a_partly_sent_body_is_not_sent_again(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
+async def test_many_stale_pooled_connections_cause_no_error(how: str) -> None:
+    async def answer(peer: Peer) -> None:
+        assert (await peer.request()).endswith(b"\r\n\r\nhello")
+        await peer.send(OK)
+        if peer.number <= 30:
+            # It closes when the next request is there already.
             await peer.request()
-            await peer.send(OK)
-            await peer.request()
+            if how == "reset":
+                peer.reset()
+        else:
+            await peer.closed()
 
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        responses = [await pool.send(post(upstream.url)) for _ in range(30)]
+        for response in responses:
+            await body_of(response)
+        assert len(pool._idle) == 30
+        assert await ask(pool, upstream.url) == (200, b"ok")
+        assert upstream.connections == 31
+
+
+async def test_a_partly_sent_body_is_not_sent_again() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        await ask(pool, upstream.url)
+        with pytest.raises(RemoteProtocolError) as caught:
+            await ask(pool, upstream.url, pieces())
+        assert describe_error(caught.value) == (Fault.TRANSPORT, "connection closed")
+        assert upstream.connections == 1
+
+
+async def test_a_request_is_not_repeated_after_a_byte_of_its_response() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(b"H")
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        await ask(pool, upstream.url)
+        with pytest.raises(RemoteProtocolError):
             await ask(pool, upstream.url)
-            with pytest.raises(RemoteProtocolError) as caught:
-                await ask(pool, upstream.url, pieces())
-            assert describe_error(caught.value) == (Fault.TRANSPORT, "connection closed")
-            assert upstream.connections == 1
-
-    run(story)
+        assert upstream.connections == 1
 
 
-def test_a_request_is_not_repeated_after_a_byte_of_its_response(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(OK)
-            await peer.request()
-            await peer.send(b"H")
+async def test_a_fresh_connection_that_is_closed_is_an_error_at_once() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
 
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            await ask(pool, upstream.url)
-            with pytest.raises(RemoteProtocolError):
-                await ask(pool, upstream.url)
-            assert upstream.connections == 1
-
-    run(story)
-
-
-def test_a_fresh_connection_that_is_closed_is_an_error_at_once(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            with pytest.raises(RemoteProtocolError):
-                await pool.send(post(upstream.url))
-            assert upstream.connections == 1
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        with pytest.raises(RemoteProtocolError):
+            await pool.send(post(upstream.url))
+        assert upstream.connections == 1
 
 
 CLOSED = (Fault.TRANSPORT, "connection closed")
@@ -354,8 +315,7 @@ RESET = (Fault.TRANSPORT, "connection reset")
     ],
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_broken_response_is_an_error_after_its_valid_part(
-    run: Runs,
+async def test_a_broken_response_is_an_error_after_its_valid_part(
     certificates: Certificates,
     tls: bool,
     wire: bytes,
@@ -363,169 +323,143 @@ def test_a_broken_response_is_an_error_after_its_valid_part(
     kind: type[HTTPError],
     means: tuple[Fault, str],
 ) -> None:
-    async def story() -> None:
-        upstream = RawUpstream(
-            once(wire, reset=reset), tls=certificates.server("good") if tls else None
-        )
-        async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
-            got = b""
-            with pytest.raises(HTTPError) as caught:  # noqa: PT012
-                response = await pool.send(post(upstream.url))
-                async for piece in pieces_of(response):
-                    got += piece
-            assert type(caught.value) is kind
-            assert describe_error(caught.value) == means
-            assert wire.partition(b"\r\n\r\n")[2].replace(b"2\r\n", b"").startswith(got)
-            assert len(pool._idle) == 0
-            await until(lambda: not pool._connections)
-            assert upstream.connections == 1
-
-    run(story)
-
-
-def test_an_illegal_request_never_connects(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
-            for _ in range(2):
-                illegal = request("GET", upstream.url, [(b"a", b"b\r\nc: d")])
-                with pytest.raises(LocalProtocolError):
-                    await pool.send(illegal)
-            assert upstream.connections == 0
-
-    run(story)
-
-
-def test_a_thousand_requests_one_after_another_take_one_connection(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(CHUNKED)) as upstream, ConnectionPool() as pool:
-            for _ in range(1000):
-                await ask(pool, upstream.url)
-            assert upstream.connections == 1
-            assert len(pool._connections) == 1
-
-    run(story)
-
-
-def test_a_hundred_requests_at_once_take_a_hundred_connections_and_keep_them(run: Runs) -> None:
-    async def story() -> None:
-        everybody = asyncio.Barrier(100)
-
-        async def answer(peer: Peer) -> None:
-            while True:
-                await peer.request()
-                await everybody.wait()
-                await peer.send(OK)
-
-        before = open_sockets() if HAS_PROC else 0
-        async with RawUpstream(answer) as upstream:
-            async with ConnectionPool() as pool:
-                for _ in range(3):
-                    found = await asyncio.gather(*(ask(pool, upstream.url) for _ in range(100)))
-                    assert found == [(200, b"ok")] * 100
-                    assert upstream.connections == 100
-                    assert len(pool._idle) == len(pool._connections) == 100
-            assert not pool._connections
-        if HAS_PROC:
-            await until(lambda: open_sockets() == before)
-
-    run(story)
-
-
-def test_closing_the_pool_fails_exchanges_under_way(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(H + b"content-length: 5\r\n\r\nhel")
-            await peer.closed()
-
-        before = open_sockets() if HAS_PROC else 0
-        async with RawUpstream(answer) as upstream:
-            pool = ConnectionPool()
+    upstream = RawUpstream(
+        once(wire, reset=reset), tls=certificates.server("good") if tls else None
+    )
+    async with upstream, ConnectionPool(ssl_context=certificates.client()) as pool:
+        got = b""
+        with pytest.raises(HTTPError) as caught:  # noqa: PT012
             response = await pool.send(post(upstream.url))
-            reading = asyncio.create_task(body_of(response))
-            await asyncio.sleep(0)
-            await pool.aclose()
-            with pytest.raises(ConnectionLost):
-                await reading
-            with pytest.raises(ConnectError):
-                await ask(pool, upstream.url)
-        if HAS_PROC:
-            await until(lambda: open_sockets() == before)
-
-    run(story)
+            async for piece in pieces_of(response):
+                got += piece
+        assert type(caught.value) is kind
+        assert describe_error(caught.value) == means
+        assert wire.partition(b"\r\n\r\n")[2].replace(b"2\r\n", b"").startswith(got)
+        assert len(pool._idle) == 0
+        await until(lambda: not pool._connections)
+        assert upstream.connections == 1
 
 
-def test_closing_the_pool_cancels_a_connection_attempt(
-    run: Runs, certificates: Certificates
-) -> None:
-    async def story() -> None:
-        before = open_sockets() if HAS_PROC else 0
-        async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
-            pool = ConnectionPool(ssl_context=certificates.client())
-            asking = asyncio.create_task(ask(pool, upstream.url))
-            await asyncio.sleep(0)
-            await pool.aclose()
-            with pytest.raises(ConnectError):
-                await asking
-        if HAS_PROC:
-            await until(lambda: open_sockets() == before)
-
-    run(story)
+async def test_an_illegal_request_never_connects() -> None:
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
+        for _ in range(2):
+            illegal = request("GET", upstream.url, [(b"a", b"b\r\nc: d")])
+            with pytest.raises(LocalProtocolError):
+                await pool.send(illegal)
+        assert upstream.connections == 0
 
 
-def test_an_upload_ends_with_its_connection(run: Runs) -> None:
-    async def story() -> None:
-        given = 0
-
-        async def answer(peer: Peer) -> None:
-            await peer.reader.readuntil(b"\r\n\r\n")
-            await go_on.wait()
-            peer.reset()
-
-        async def endless() -> AsyncIterator[bytes]:
-            nonlocal given
-            while True:
-                given += 1
-                yield b"a" * 65536
-
-        go_on = asyncio.Event()
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            asking = asyncio.create_task(ask(pool, upstream.url, endless()))
-            await steady(lambda: given)
-            go_on.set()
-            with pytest.raises(ConnectionLost) as caught:
-                await asking
-            assert describe_error(caught.value) == (Fault.TRANSPORT, "connection reset")
-
-    run(story)
+async def test_a_thousand_requests_one_after_another_take_one_connection() -> None:
+    async with RawUpstream(always(CHUNKED)) as upstream, ConnectionPool() as pool:
+        for _ in range(1000):
+            await ask(pool, upstream.url)
+        assert upstream.connections == 1
+        assert len(pool._connections) == 1
 
 
-def test_a_cancelled_request_closes_its_connection(run: Runs) -> None:
-    async def story() -> None:
-        asked, closed = asyncio.Event(), asyncio.Event()
+async def test_a_hundred_requests_at_once_take_a_hundred_connections_and_keep_them() -> None:
+    everybody = asyncio.Barrier(100)
 
-        async def answer(peer: Peer) -> None:
+    async def answer(peer: Peer) -> None:
+        while True:
             await peer.request()
-            asked.set()
-            await peer.closed()
-            closed.set()
+            await everybody.wait()
+            await peer.send(OK)
 
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            exchange = asyncio.create_task(ask(pool, upstream.url))
-            await asked.wait()
-            exchange.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await exchange
-            await closed.wait()
-            assert not pool._connections
+    before = open_sockets() if HAS_PROC else 0
+    async with RawUpstream(answer) as upstream:
+        async with ConnectionPool() as pool:
+            for _ in range(3):
+                found = await asyncio.gather(*(ask(pool, upstream.url) for _ in range(100)))
+                assert found == [(200, b"ok")] * 100
+                assert upstream.connections == 100
+                assert len(pool._idle) == len(pool._connections) == 100
+        assert not pool._connections
+    if HAS_PROC:
+        await until(lambda: open_sockets() == before)
 
-    run(story)
+
+async def test_closing_the_pool_fails_exchanges_under_way() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(H + b"content-length: 5\r\n\r\nhel")
+        await peer.closed()
+
+    before = open_sockets() if HAS_PROC else 0
+    async with RawUpstream(answer) as upstream:
+        pool = ConnectionPool()
+        response = await pool.send(post(upstream.url))
+        reading = asyncio.create_task(body_of(response))
+        await asyncio.sleep(0)
+        await pool.aclose()
+        with pytest.raises(ConnectionLost):
+            await reading
+        with pytest.raises(ConnectError):
+            await ask(pool, upstream.url)
+    if HAS_PROC:
+        await until(lambda: open_sockets() == before)
+
+
+async def test_closing_the_pool_cancels_a_connection_attempt(certificates: Certificates) -> None:
+    before = open_sockets() if HAS_PROC else 0
+    async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+        pool = ConnectionPool(ssl_context=certificates.client())
+        asking = asyncio.create_task(ask(pool, upstream.url))
+        await asyncio.sleep(0)
+        await pool.aclose()
+        with pytest.raises(ConnectError):
+            await asking
+    if HAS_PROC:
+        await until(lambda: open_sockets() == before)
+
+
+async def test_an_upload_ends_with_its_connection() -> None:
+    given = 0
+
+    async def answer(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await go_on.wait()
+        peer.reset()
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while True:
+            given += 1
+            yield b"a" * 65536
+
+    go_on = asyncio.Event()
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        asking = asyncio.create_task(ask(pool, upstream.url, endless()))
+        await steady(lambda: given)
+        go_on.set()
+        with pytest.raises(ConnectionLost) as caught:
+            await asking
+        assert describe_error(caught.value) == (Fault.TRANSPORT, "connection reset")
+
+
+async def test_a_cancelled_request_closes_its_connection() -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await peer.closed()
+        closed.set()
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        exchange = asyncio.create_task(ask(pool, upstream.url))
+        await asked.wait()
+        exchange.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exchange
+        await closed.wait()
+        assert not pool._connections
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("content", ["whole", "pieces"])
-def test_a_request_may_be_cancelled_at_any_moment(
-    run: Runs, certificates: Certificates, tls: bool, content: str
+async def test_a_request_may_be_cancelled_at_any_moment(
+    certificates: Certificates, tls: bool, content: str
 ) -> None:
     chance = random.Random(f"{tls}{content}")
 
@@ -548,151 +482,127 @@ def test_a_request_may_be_cancelled_at_any_moment(
         )
         return await body_of(await pool.send(numbered))
 
-    async def story() -> None:
-        before = open_sockets() if HAS_PROC else 0
-        upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
-        pool = ConnectionPool(ssl_context=certificates.client())
-        async with upstream, pool:
-            whole = 0
-            for number in range(500):
-                task = asyncio.create_task(exchange(pool, upstream.url, number))
-                for _ in range(chance.randrange(chance.choice([10, 20, 40, 80, 160]))):
-                    await asyncio.sleep(0)
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    assert await task == b"%d" % number
-                    whole += 1
-                for connection in pool._idle:
-                    assert not connection.is_closed
-                    assert connection in pool._connections
-            # Neither all before the first step nor all after the last one.
-            assert 20 < whole < 480
-            for number in range(1000, 1010):
-                assert await exchange(pool, upstream.url, number) == b"%d" % number
-            await until(lambda: len(pool._connections) == len(pool._idle))
-        if HAS_PROC:
-            await until(lambda: open_sockets() == before)
-
-    run(story)
+    before = open_sockets() if HAS_PROC else 0
+    upstream = RawUpstream(answer, tls=certificates.server("good") if tls else None)
+    pool = ConnectionPool(ssl_context=certificates.client())
+    async with upstream, pool:
+        whole = 0
+        for number in range(500):
+            task = asyncio.create_task(exchange(pool, upstream.url, number))
+            for _ in range(chance.randrange(chance.choice([10, 20, 40, 80, 160]))):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                assert await task == b"%d" % number
+                whole += 1
+            for connection in pool._idle:
+                assert not connection.is_closed
+                assert connection in pool._connections
+        # Neither all before the first step nor all after the last one.
+        assert 20 < whole < 480
+        for number in range(1000, 1010):
+            assert await exchange(pool, upstream.url, number) == b"%d" % number
+        await until(lambda: len(pool._connections) == len(pool._idle))
+    if HAS_PROC:
+        await until(lambda: open_sockets() == before)
 
 
 @pytest.mark.parametrize(("max_idle", "kept"), [(0, 0), (3, 3), (100, 5)])
-def test_the_pool_keeps_at_most_max_idle_connections(run: Runs, max_idle: int, kept: int) -> None:
-    async def story() -> None:
-        closed = 0
+async def test_the_pool_keeps_at_most_max_idle_connections(max_idle: int, kept: int) -> None:
+    closed = 0
 
-        async def answer(peer: Peer) -> None:
-            nonlocal closed
+    async def answer(peer: Peer) -> None:
+        nonlocal closed
+        await peer.request()
+        await peer.send(OK)
+        await peer.closed()
+        closed += 1
+
+    async with RawUpstream(answer) as upstream, ConnectionPool(max_idle=max_idle) as pool:
+        responses = [await pool.send(post(upstream.url)) for _ in range(5)]
+        for response in responses:
+            assert await body_of(response) == b"ok"
+        assert len(pool._idle) == kept
+        await until(lambda: closed == 5 - kept)
+
+
+async def test_the_connection_used_last_is_used_next() -> None:
+    async def answer(peer: Peer) -> None:
+        while True:
             await peer.request()
-            await peer.send(OK)
-            await peer.closed()
-            closed += 1
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % peer.number)
 
-        async with RawUpstream(answer) as upstream, ConnectionPool(max_idle=max_idle) as pool:
-            responses = [await pool.send(post(upstream.url)) for _ in range(5)]
-            for response in responses:
-                assert await body_of(response) == b"ok"
-            assert len(pool._idle) == kept
-            await until(lambda: closed == 5 - kept)
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        both = [await pool.send(post(upstream.url)) for _ in range(2)]
+        assert [await body_of(response) for response in both] == [b"1", b"2"]
+        assert (await ask(pool, upstream.url))[1] == b"2"
 
 
-def test_the_connection_used_last_is_used_next(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            while True:
-                await peer.request()
-                await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % peer.number)
-
-        async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-            both = [await pool.send(post(upstream.url)) for _ in range(2)]
-            assert [await body_of(response) for response in both] == [b"1", b"2"]
-            assert (await ask(pool, upstream.url))[1] == b"2"
-
-    run(story)
-
-
-def test_upstreams_do_not_share_connections(run: Runs) -> None:
-    async def story() -> None:
-        async with (
-            RawUpstream(always(OK)) as one,
-            RawUpstream(always(OK)) as two,
-            ConnectionPool() as pool,
-        ):
-            for _ in range(3):
-                await ask(pool, one.url)
-                await ask(pool, two.url)
-                # The same address by another name.
-                await ask(pool, one.url.replace("127.0.0.1", "localhost"))
-            assert (one.connections, two.connections) == (2, 1)
-            assert len(pool._idle) == 3
-
-    run(story)
+async def test_upstreams_do_not_share_connections() -> None:
+    async with (
+        RawUpstream(always(OK)) as one,
+        RawUpstream(always(OK)) as two,
+        ConnectionPool() as pool,
+    ):
+        for _ in range(3):
+            await ask(pool, one.url)
+            await ask(pool, two.url)
+            # The same address by another name.
+            await ask(pool, one.url.replace("127.0.0.1", "localhost"))
+        assert (one.connections, two.connections) == (2, 1)
+        assert len(pool._idle) == 3
 
 
-def test_a_connection_that_was_idle_for_too_long_is_closed(run: Runs) -> None:
-    async def story() -> None:
-        closed = asyncio.Event()
+async def test_a_connection_that_was_idle_for_too_long_is_closed() -> None:
+    closed = asyncio.Event()
 
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(OK)
-            await peer.closed()
-            closed.set()
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.closed()
+        closed.set()
 
-        async with RawUpstream(answer) as upstream, ConnectionPool(idle_seconds=0.1) as pool:
-            await ask(pool, upstream.url)
-            assert len(pool._idle) == 1
-            await closed.wait()
-            assert len(pool._idle) == 0
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool(idle_seconds=0.1) as pool:
+        await ask(pool, upstream.url)
+        assert len(pool._idle) == 1
+        await closed.wait()
+        assert len(pool._idle) == 0
 
 
-def test_the_expiry_timer_continues_for_younger_connections(run: Runs) -> None:
-    async def story() -> None:
-        closed: list[int] = []
+async def test_the_expiry_timer_continues_for_younger_connections() -> None:
+    closed: list[int] = []
 
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(OK)
-            await peer.closed()
-            closed.append(peer.number)
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.closed()
+        closed.append(peer.number)
 
-        async with RawUpstream(answer) as upstream, ConnectionPool(idle_seconds=0.2) as pool:
-            both = [await pool.send(post(upstream.url)) for _ in range(2)]
-            await body_of(both[0])
-            await asyncio.sleep(0.1)
-            await body_of(both[1])
-            await until(lambda: len(closed) == 2)
-            assert closed == [1, 2]
-
-    run(story)
+    async with RawUpstream(answer) as upstream, ConnectionPool(idle_seconds=0.2) as pool:
+        both = [await pool.send(post(upstream.url)) for _ in range(2)]
+        await body_of(both[0])
+        await asyncio.sleep(0.1)
+        await body_of(both[1])
+        await until(lambda: len(closed) == 2)
+        assert closed == [1, 2]
 
 
-def test_an_expired_connection_is_not_used_even_if_no_timer_ran(run: Runs) -> None:
-    async def story() -> None:
-        async with (
-            RawUpstream(always(OK)) as upstream,
-            ConnectionPool(idle_seconds=0.05) as pool,
-        ):
-            await ask(pool, upstream.url)
-            # Nothing else runs in the loop meanwhile.
-            time.sleep(0.1)
-            await ask(pool, upstream.url)
-            assert upstream.connections == 2
-
-    run(story)
+async def test_an_expired_connection_is_not_used_even_if_no_timer_ran() -> None:
+    async with (
+        RawUpstream(always(OK)) as upstream,
+        ConnectionPool(idle_seconds=0.05) as pool,
+    ):
+        await ask(pool, upstream.url)
+        # Nothing else runs in the loop meanwhile.
+        time.sleep(0.1)
+        await ask(pool, upstream.url)
+        assert upstream.connections == 2
 
 
-def test_closing_the_pool_closes_idle_connections_and_fails_the_others(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK)) as upstream:
-            pool = ConnectionPool()
-            await ask(pool, upstream.url)
-            await pool.aclose()
-            assert len(pool._idle) == 0
-            assert not pool._connections
-
-    run(story)
+async def test_closing_the_pool_closes_idle_connections_and_fails_the_others() -> None:
+    async with RawUpstream(always(OK)) as upstream:
+        pool = ConnectionPool()
+        await ask(pool, upstream.url)
+        await pool.aclose()
+        assert len(pool._idle) == 0
+        assert not pool._connections

@@ -1,8 +1,8 @@
 """A request and its answer on a real connection, with small apps behind it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any, cast
 
@@ -23,13 +23,13 @@ from ccfallback.http1 import (
 from ccfallback.http1 import server as protocol
 from ccfallback.http1.request import HIGH_WATER, ONE_WRITE
 from ccfallback.http1.server import MAX_HEAD
-from tests.network import Runs, until
+from tests.network import until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def start(status: int = 200, *headers: tuple[bytes, bytes]) -> Message:
@@ -50,41 +50,32 @@ def saying(*messages: Message) -> App:
     return app
 
 
-def serve(run: Runs, app: App, talk: Talk) -> None:
-    """Have `talk` with a connection whose requests go to `app`."""
-
-    async def story() -> None:
-        state = ServerState()
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: ServerProtocol(app, state, lambda *_: ([], b""), ConnectionLimit(100)),
-            "127.0.0.1",
-            0,
-        )
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            await talk(reader, writer)
-        finally:
-            writer.close()
-            server.close()
-            await server.wait_closed()
-            while state.tasks or state.connections:
-                await asyncio.sleep(0.001)
-
-    run(story)
+@asynccontextmanager
+async def connected_to(app: App) -> AsyncIterator[Streams]:
+    """A connection whose requests go to `app`."""
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: ServerProtocol(app, state, lambda *_: ([], b""), ConnectionLimit(100)),
+        "127.0.0.1",
+        0,
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        while state.tasks or state.connections:
+            await asyncio.sleep(0.001)
 
 
-def answer_to(run: Runs, app: App, sent: bytes) -> bytes:
+async def answer_to(app: App, sent: bytes) -> bytes:
     """All that comes back until the connection ends."""
-    heard = b""
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
+    async with connected_to(app) as (reader, writer):
         writer.write(sent)
-        heard = await reader.read()
-
-    serve(run, app, talk)
-    return heard
+        return await reader.read()
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -131,10 +122,8 @@ CLOSES = b"connection: close\r\n"
         ),
     ],
 )
-def test_a_response_is_framed(
-    run: Runs, sent: bytes, messages: list[Message], expected: bytes
-) -> None:
-    assert answer_to(run, saying(*messages), sent) == expected
+async def test_a_response_is_framed(sent: bytes, messages: list[Message], expected: bytes) -> None:
+    assert await answer_to(saying(*messages), sent) == expected
 
 
 @pytest.mark.parametrize(
@@ -142,10 +131,10 @@ def test_a_response_is_framed(
     [[], [(b"content-length", b"%d" % (2 * ONE_WRITE))]],
     ids=["chunked", "content-length"],
 )
-def test_long_pieces_arrive_whole(run: Runs, headers: list[tuple[bytes, bytes]]) -> None:
+async def test_long_pieces_arrive_whole(headers: list[tuple[bytes, bytes]]) -> None:
     long = bytes(range(256)) * (ONE_WRITE // 256)
     app = saying(start(200, *headers), piece(long, more=True), piece(long))
-    body = answer_to(run, app, CLOSE).partition(b"\r\n\r\n")[2]
+    body = (await answer_to(app, CLOSE)).partition(b"\r\n\r\n")[2]
     expected = long + long
     if not headers:
         size = b"%x\r\n" % len(long)
@@ -165,7 +154,7 @@ def test_long_pieces_arrive_whole(run: Runs, headers: list[tuple[bytes, bytes]])
         [piece(b"")],
     ],
 )
-def test_an_invalid_response_is_not_sent(run: Runs, messages: list[Message]) -> None:
+async def test_an_invalid_response_is_not_sent(messages: list[Message]) -> None:
     failures: list[RuntimeError] = []
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -175,11 +164,11 @@ def test_an_invalid_response_is_not_sent(run: Runs, messages: list[Message]) -> 
         except RuntimeError as error:
             failures.append(error)
 
-    assert answer_to(run, app, GET) == b""
+    assert await answer_to(app, GET) == b""
     assert len(failures) == 1
 
 
-def test_the_head_is_sent_together_with_the_first_piece(run: Runs) -> None:
+async def test_the_head_is_sent_together_with_the_first_piece() -> None:
     begun = asyncio.Event()
     go_on = asyncio.Event()
 
@@ -190,7 +179,7 @@ def test_the_head_is_sent_together_with_the_first_piece(run: Runs) -> None:
         await send(piece(b"", more=True))
         await send(piece(b"end"))
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (reader, writer):
         writer.write(GET)
         await begun.wait()
         with pytest.raises(TimeoutError):
@@ -200,8 +189,6 @@ def test_the_head_is_sent_together_with_the_first_piece(run: Runs) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         assert head == OK + b"transfer-encoding: chunked\r\n\r\n"
         assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\nend\r\n0\r\n\r\n"
-
-    serve(run, app, talk)
 
 
 async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,9 +203,9 @@ async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
     await send(piece(body))
 
 
-def test_pipelined_requests_are_answered_in_order(run: Runs) -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     sent = b"".join(POST % len(body) + body for body in (b"one", b"", b"three"))
-    heard = answer_to(run, echo, sent + CLOSE)
+    heard = await answer_to(echo, sent + CLOSE)
     assert [part.rpartition(b"\r\n\r\n")[2] for part in heard.split(OK)[1:]] == [
         b"one",
         b"",
@@ -227,24 +214,22 @@ def test_pipelined_requests_are_answered_in_order(run: Runs) -> None:
     ]
 
 
-def test_a_long_body_reaches_a_slow_app_whole(run: Runs) -> None:
+async def test_a_long_body_reaches_a_slow_app_whole() -> None:
     long = bytes(range(256)) * (8 * HIGH_WATER // 256)
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(POST % len(long) + long)
-        await reader.readuntil(b"\r\n\r\n")
-        assert await reader.readexactly(len(long)) == long
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         await echo(scope, receive, send)
 
-    serve(run, app, talk)
+    async with connected_to(app) as (reader, writer):
+        writer.write(POST % len(long) + long)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(long)) == long
 
 
-def test_a_client_that_expects_100_continue_gets_it(run: Runs) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def test_a_client_that_expects_100_continue_gets_it() -> None:
+    async with connected_to(echo) as (reader, writer):
         head = (POST % 5).replace(b"host", b"expect: 100-continue\r\nhost", 1)
         writer.write(head)
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -252,16 +237,14 @@ def test_a_client_that_expects_100_continue_gets_it(run: Runs) -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(OK)
         assert await reader.readexactly(5) == b"hello"
 
-    serve(run, echo, talk)
 
-
-def test_a_response_before_the_body_sends_no_100_continue(run: Runs) -> None:
+async def test_a_response_before_the_body_sends_no_100_continue() -> None:
     sent = (POST % 5).replace(b"host", b"connection: close\r\nexpect: 100-continue\r\nhost", 1)
     app = saying(start(413, (b"content-length", b"0")), piece(b""))
-    assert answer_to(run, app, sent).startswith(b"HTTP/1.1 413 ")
+    assert (await answer_to(app, sent)).startswith(b"HTTP/1.1 413 ")
 
 
-def test_the_app_receives_the_disconnect(run: Runs) -> None:
+async def test_the_app_receives_the_disconnect() -> None:
     heard: list[Message] = []
     over = asyncio.Event()
 
@@ -273,20 +256,18 @@ def test_the_app_receives_the_disconnect(run: Runs) -> None:
         await send(piece(b"late"))
         over.set()
 
-    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (_reader, writer):
         writer.write(GET)
         while not heard:
             await asyncio.sleep(0.001)
         writer.close()
         await over.wait()
-
-    serve(run, app, talk)
     assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
 
 
-def test_an_incomplete_response_ends_with_the_connection(run: Runs) -> None:
+async def test_an_incomplete_response_ends_with_the_connection() -> None:
     app = saying(start(), piece(b"half", more=True))
-    heard = answer_to(run, app, GET)
+    heard = await answer_to(app, GET)
     assert heard.endswith(b"4\r\nhalf\r\n")
 
 
@@ -323,8 +304,8 @@ class Wire(asyncio.Transport):
 @pytest.mark.parametrize("before", [b"", GET], ids=["alone", "behind another"])
 @pytest.mark.parametrize("places", [[], [MAX_HEAD // 2], [10, MAX_HEAD // 2], [MAX_HEAD - 10]])
 @pytest.mark.parametrize("long", [False, True])
-def test_a_head_is_counted_as_a_whole_however_it_is_cut(
-    run: Runs, before: bytes, places: list[int], long: bool
+async def test_a_head_is_counted_as_a_whole_however_it_is_cut(
+    before: bytes, places: list[int], long: bool
 ) -> None:
     header = b"x: " + b"y" * 96 + b"\r\n"
     head = CLOSE[:-2] + header * (MAX_HEAD // 101 + (1 if long else -1)) + b"\r\n"
@@ -332,30 +313,27 @@ def test_a_head_is_counted_as_a_whole_however_it_is_cut(
     parts = [head[start:end] for start, end in pairwise(cuts)]
     parts[0] = before + parts[0]
 
-    async def story() -> None:
-        refused: list[int] = []
-        app = saying(start(200, (b"content-length", b"0")), piece(b""))
+    refused: list[int] = []
+    app = saying(start(200, (b"content-length", b"0")), piece(b""))
 
-        def refuse(status: int, _message: str) -> tuple[Headers, bytes]:
-            refused.append(status)
-            return [], b""
+    def refuse(status: int, _message: str) -> tuple[Headers, bytes]:
+        refused.append(status)
+        return [], b""
 
-        connection = ServerProtocol(app, ServerState(), refuse, ConnectionLimit(100))
-        wire = Wire()
-        connection.connection_made(wire)
-        for part in parts:
-            connection.data_received(part)
-        await wire.closed.wait()
-        connection.connection_lost(None)
-        assert refused == ([431] if long else [])
-        assert wire.written.count(OK) == bool(before) + (not long)
-
-    run(story)
+    connection = ServerProtocol(app, ServerState(), refuse, ConnectionLimit(100))
+    wire = Wire()
+    connection.connection_made(wire)
+    for part in parts:
+        connection.data_received(part)
+    await wire.closed.wait()
+    connection.connection_lost(None)
+    assert refused == ([431] if long else [])
+    assert wire.written.count(OK) == bool(before) + (not long)
 
 
 @pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.0", b"HTTP/2.0"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_an_offer_of_another_protocol_is_ignored(run: Runs, offer: bytes, size: int) -> None:
+async def test_an_offer_of_another_protocol_is_ignored(offer: bytes, size: int) -> None:
     seen: list[tuple[bytes, list[bytes]]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -369,23 +347,21 @@ def test_an_offer_of_another_protocol_is_ignored(run: Runs, offer: bytes, size: 
     offers = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: %b\r\nhttp2-settings: AAMA\r\n"
     sent = head + offers % offer + b"\r\nhello" + CLOSE
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (reader, writer):
         for begin in range(0, len(sent), size):
             writer.write(sent[begin : begin + size])
             await asyncio.sleep(0)
         assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
-
-    serve(run, app, talk)
     assert seen == [(b"hello", [b"host", b"content-length"]), (b"", [b"host", b"connection"])]
 
 
-def test_an_http_1_0_client_gets_no_100_continue(run: Runs) -> None:
+async def test_an_http_1_0_client_gets_no_100_continue() -> None:
     app = reading(saying(start(200, (b"content-length", b"0")), piece(b"")))
     sent = b"POST / HTTP/1.0\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\nx"
-    assert b"100 Continue" not in answer_to(run, app, sent)
+    assert b"100 Continue" not in await answer_to(app, sent)
 
 
-def test_white_space_after_a_header_value_is_removed(run: Runs) -> None:
+async def test_white_space_after_a_header_value_is_removed() -> None:
     heads: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -395,7 +371,7 @@ def test_white_space_after_a_header_value_is_removed(run: Runs) -> None:
         )
 
     sent = b"POST / HTTP/1.1\r\nhost: a \t\r\nexpect: 100-continue \r\ncontent-length: 1 \r\n"
-    answer = answer_to(run, app, sent + b"connection: close \r\n\r\nx")
+    answer = await answer_to(app, sent + b"connection: close \r\n\r\nx")
     assert b"100 Continue" in answer
     assert (b"host", b"a") in heads[0]
     assert (b"content-length", b"1") in heads[0]
@@ -431,44 +407,40 @@ def reading(then: App) -> App:
         (GET[:-2] + b"x: y\r\n" * 1001 + b"\r\n", 431),
     ],
 )
-def test_ambiguous_requests_are_refused(run: Runs, sent: bytes, status: int) -> None:
-    answer = answer_to(run, saying(start(), piece(b"")), sent)
+async def test_ambiguous_requests_are_refused(sent: bytes, status: int) -> None:
+    answer = await answer_to(saying(start(), piece(b"")), sent)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_bad_pipelined_request_is_refused_after_the_response_before(run: Runs) -> None:
+async def test_a_bad_pipelined_request_is_refused_after_the_response_before() -> None:
     app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
-    answer = answer_to(run, app, GET + b"\x00\r\n\r\n")
+    answer = await answer_to(app, GET + b"\x00\r\n\r\n")
     first, _, second = answer.partition(b"ok")
     assert first == OK + b"content-length: 2\r\n\r\n"
     assert second.startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_is_still_sending_receives_its_refusal(run: Runs) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def test_a_client_that_is_still_sending_receives_its_refusal() -> None:
+    async with connected_to(saying(start(), piece(b""))) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nx: ")
         for _ in range(100):
             writer.write(b"y" * 100_000)
         assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
 
-    serve(run, saying(start(), piece(b"")), talk)
 
-
-def test_a_torn_response_to_http_1_0_resets_the_connection(run: Runs) -> None:
+async def test_a_torn_response_to_http_1_0_resets_the_connection() -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send(start())
         await send(piece(b"half of it", more=True))
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (reader, writer):
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
             await reader.read()
 
-    serve(run, app, talk)
 
-
-def test_a_client_that_reads_nothing_is_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_reads_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STALL_SECONDS", 0.2)
     dropped = asyncio.Event()
 
@@ -478,20 +450,18 @@ def test_a_client_that_reads_nothing_is_dropped(run: Runs, monkeypatch: pytest.M
             await send(piece(b"x" * 100_000, more=True))
         dropped.set()
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (_, writer):
         cast(asyncio.Transport, writer.transport).pause_reading()
         writer.write(GET)
         await dropped.wait()
 
-    serve(run, app, talk)
 
-
-def test_a_slow_reader_is_not_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STALL_SECONDS", 0.3)
     size = 8 << 20
     app = saying(start(200, (b"content-length", b"%d" % size)), piece(b"x" * size))
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with connected_to(app) as (reader, writer):
         writer.write(CLOSE)
         count = 0
         while data := await reader.read(400_000):
@@ -499,35 +469,30 @@ def test_a_slow_reader_is_not_dropped(run: Runs, monkeypatch: pytest.MonkeyPatch
             await asyncio.sleep(0.03)
         assert count > size
 
-    serve(run, app, talk)
 
-
-def test_the_longest_idle_connection_is_closed_to_make_room(run: Runs) -> None:
-    async def story() -> None:
-        state = ServerState()
-        limit = ConnectionLimit(3)
-        app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
-        server = await asyncio.get_running_loop().create_server(
-            lambda: ServerProtocol(app, state, lambda *_: ([], b""), limit), "127.0.0.1", 0
-        )
-        address = server.sockets[0].getsockname()
-        clients = []
-        for _ in range(3):
-            clients.append(await asyncio.open_connection(*address))
-            await until(lambda: len(state.connections) == len(clients))
-        # The first one is used, so that the second is idle longest.
-        clients[0][1].write(GET)
-        await clients[0][0].readuntil(b"ok")
+async def test_the_longest_idle_connection_is_closed_to_make_room() -> None:
+    state = ServerState()
+    limit = ConnectionLimit(3)
+    app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
+    server = await asyncio.get_running_loop().create_server(
+        lambda: ServerProtocol(app, state, lambda *_: ([], b""), limit), "127.0.0.1", 0
+    )
+    address = server.sockets[0].getsockname()
+    clients = []
+    for _ in range(3):
         clients.append(await asyncio.open_connection(*address))
-        with suppress(ConnectionResetError):
-            assert await clients[1][0].read() == b""
-        for index in (0, 2, 3):
-            clients[index][1].write(GET)
-            assert (await clients[index][0].readuntil(b"ok")).startswith(OK)
-        for _, writer in clients:
-            writer.close()
-        server.close()
-        await until(lambda: not state.connections)
-        assert not limit.idle
-
-    run(story)
+        await until(lambda: len(state.connections) == len(clients))
+    # The first one is used, so that the second is idle longest.
+    clients[0][1].write(GET)
+    await clients[0][0].readuntil(b"ok")
+    clients.append(await asyncio.open_connection(*address))
+    with suppress(ConnectionResetError):
+        assert await clients[1][0].read() == b""
+    for index in (0, 2, 3):
+        clients[index][1].write(GET)
+        assert (await clients[index][0].readuntil(b"ok")).startswith(OK)
+    for _, writer in clients:
+        writer.close()
+    server.close()
+    await until(lambda: not state.connections)
+    assert not limit.idle

@@ -19,7 +19,7 @@ from ccfallback.server.outgoing import (
     usable_url,
 )
 from ccfallback.server.upstream import MOST_PROXIES, UpstreamRequest, Upstreams, describe_error
-from tests.network import Peer, RawUpstream, Runs, refused_port
+from tests.network import Peer, RawUpstream, refused_port
 
 POST = UpstreamRequest("https://provider.test/v1", [], b"hello", 5)
 
@@ -42,28 +42,25 @@ def test_a_proxy_variable_is_read_generously(value: str, url: str) -> None:
     "value",
     ["socks4://h:1", "http://secret@", "http://h:secret", "://secret", "secret word", "x:0"],
 )
-def test_a_malformed_variable_fails_one_attempt_and_is_reported(
-    run: Runs, monkeypatch: pytest.MonkeyPatch, value: str
+async def test_a_malformed_variable_fails_one_attempt_and_is_reported(
+    monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", value)
 
-    async def story() -> None:
-        upstreams = Upstreams()
-        await upstreams.prepare([POST.url])
-        with pytest.raises(InvalidProxy) as caught:
-            await upstreams.send(POST)
-        fault, reason = describe_error(caught.value)
-        assert fault is Fault.TRANSPORT
-        assert reason.startswith("the outgoing proxy is not ")
-        problems = upstreams.find_problems()
-        assert len(problems) == 1
-        assert problems[0].startswith("ALL_PROXY: ")
-        assert "secret" not in f"{problems} {reason}"
-        # Loopback needs no proxy, so that a local fallback still answers.
-        assert upstreams.transport("http://127.0.0.1:1") is upstreams.transport("http://localhost")
-        await upstreams.aclose()
-
-    run(story)
+    upstreams = Upstreams()
+    await upstreams.prepare([POST.url])
+    with pytest.raises(InvalidProxy) as caught:
+        await upstreams.send(POST)
+    fault, reason = describe_error(caught.value)
+    assert fault is Fault.TRANSPORT
+    assert reason.startswith("the outgoing proxy is not ")
+    problems = upstreams.find_problems()
+    assert len(problems) == 1
+    assert problems[0].startswith("ALL_PROXY: ")
+    assert "secret" not in f"{problems} {reason}"
+    # Loopback needs no proxy, so that a local fallback still answers.
+    assert upstreams.transport("http://127.0.0.1:1") is upstreams.transport("http://localhost")
+    await upstreams.aclose()
 
 
 @pytest.mark.parametrize(
@@ -135,19 +132,16 @@ async def hangs_up(peer: Peer) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 @pytest.mark.parametrize("target", ["http://provider.test/v1", "https://provider.test/v1"])
-def test_an_unreachable_outgoing_proxy_is_not_blamed_on_a_provider(
-    run: Runs, scheme: str, target: str
+async def test_an_unreachable_outgoing_proxy_is_not_blamed_on_a_provider(
+    scheme: str, target: str
 ) -> None:
-    async def story() -> None:
-        upstreams = Upstreams(Network(proxy=f"{scheme}://127.0.0.1:{refused_port()}"))
-        with pytest.raises(HTTPError) as caught:
-            await upstreams.send(UpstreamRequest(target, [], b"", 5))
-        fault, reason = describe_error(caught.value)
-        assert reason == "the outgoing proxy can't be reached"
-        assert BLAME[fault] is Blame.NONE
-        await upstreams.aclose()
-
-    run(story)
+    upstreams = Upstreams(Network(proxy=f"{scheme}://127.0.0.1:{refused_port()}"))
+    with pytest.raises(HTTPError) as caught:
+        await upstreams.send(UpstreamRequest(target, [], b"", 5))
+    fault, reason = describe_error(caught.value)
+    assert reason == "the outgoing proxy can't be reached"
+    assert BLAME[fault] is Blame.NONE
+    await upstreams.aclose()
 
 
 @pytest.mark.parametrize(
@@ -165,35 +159,29 @@ def test_an_unreachable_outgoing_proxy_is_not_blamed_on_a_provider(
         ),
     ],
 )
-def test_a_refusal_by_the_outgoing_proxy_is_a_fault_of_its_kind(
-    run: Runs, answer: bytes, fault: Fault, reason: str
+async def test_a_refusal_by_the_outgoing_proxy_is_a_fault_of_its_kind(
+    answer: bytes, fault: Fault, reason: str
 ) -> None:
-    async def story() -> None:
-        async def respond(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(answer)
+    async def respond(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer)
 
-        async with RawUpstream(respond) as proxy:
-            upstreams = Upstreams(Network(proxy=proxy.url))
-            with pytest.raises(HTTPError) as caught:
-                await upstreams.send(POST)
-            assert describe_error(caught.value) == (fault, reason)
-            await upstreams.aclose()
-
-    run(story)
+    async with RawUpstream(respond) as proxy:
+        upstreams = Upstreams(Network(proxy=proxy.url))
+        with pytest.raises(HTTPError) as caught:
+            await upstreams.send(POST)
+        assert describe_error(caught.value) == (fault, reason)
+        await upstreams.aclose()
 
 
-def test_a_socks_proxy_that_hangs_up_is_tried_once(run: Runs) -> None:
-    async def story() -> None:
-        async with RawUpstream(hangs_up) as proxy:
-            url = proxy.url.replace("http://", "socks5://")
-            upstreams = Upstreams(Network(proxy=url))
-            with pytest.raises(HTTPError):
-                await upstreams.send(POST)
-            assert proxy.connections == 1
-            await upstreams.aclose()
-
-    run(story)
+async def test_a_socks_proxy_that_hangs_up_is_tried_once() -> None:
+    async with RawUpstream(hangs_up) as proxy:
+        url = proxy.url.replace("http://", "socks5://")
+        upstreams = Upstreams(Network(proxy=url))
+        with pytest.raises(HTTPError):
+            await upstreams.send(POST)
+        assert proxy.connections == 1
+        await upstreams.aclose()
 
 
 @pytest.mark.parametrize(
@@ -207,15 +195,12 @@ def test_a_lack_on_this_machine_is_not_blamed_on_a_provider(code: int) -> None:
     assert reason == "this machine can't connect: what is wrong"
 
 
-def test_the_transports_of_former_proxies_are_closed(run: Runs) -> None:
-    async def story() -> None:
-        upstreams = Upstreams()
-        for port in range(1, 3 * MOST_PROXIES):
-            upstreams.use_network(Network(proxy=f"http://127.0.0.1:{port}"))
-            upstreams.transport(POST.url)
-        await asyncio.sleep(0)
-        assert len(upstreams._proxied) == MOST_PROXIES
-        assert not upstreams._retired
-        await upstreams.aclose()
-
-    run(story)
+async def test_the_transports_of_former_proxies_are_closed() -> None:
+    upstreams = Upstreams()
+    for port in range(1, 3 * MOST_PROXIES):
+        upstreams.use_network(Network(proxy=f"http://127.0.0.1:{port}"))
+        upstreams.transport(POST.url)
+    await asyncio.sleep(0)
+    assert len(upstreams._proxied) == MOST_PROXIES
+    assert not upstreams._retired
+    await upstreams.aclose()

@@ -13,7 +13,7 @@ from ccfallback.http1 import ConnectError
 from ccfallback.server import trust
 from ccfallback.server.trust import TrustedRoots, create_context
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
-from tests.network import OK, Certificates, Peer, RawUpstream, Runs, always
+from tests.network import OK, Certificates, Peer, RawUpstream, always
 from tests.server.test_verification import pour, refuses
 
 
@@ -31,8 +31,8 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("source", ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "ca_file"])
-def test_an_authority_may_be_named_in_several_ways(
-    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, source: str
+async def test_an_authority_may_be_named_in_several_ways(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     network = Network()
     if source == "ca_file":
@@ -40,13 +40,10 @@ def test_an_authority_may_be_named_in_several_ways(
     else:
         monkeypatch.setenv(source, str(certificates.authority))
 
-    async def story() -> None:
-        async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
-            upstreams = Upstreams(network)
-            assert await ask(upstreams, upstream.url) == b"ok"
-            await upstreams.aclose()
-
-    run(story)
+    async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+        upstreams = Upstreams(network)
+        assert await ask(upstreams, upstream.url) == b"ok"
+        await upstreams.aclose()
 
 
 def test_the_systems_store_and_a_folder_count(
@@ -61,36 +58,31 @@ def test_the_systems_store_and_a_folder_count(
     assert folders.find_problems() == ["SSL_CERT_DIR (/nowhere): it can't be read: no such folder"]
 
 
-def test_a_proxied_request_trusts_the_same_authorities(
-    run: Runs, certificates: Certificates
-) -> None:
-    async def story() -> None:
-        async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+async def test_a_proxied_request_trusts_the_same_authorities(certificates: Certificates) -> None:
+    async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
 
-            async def tunnel(peer: Peer) -> None:
-                await peer.request()
-                await peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
-                reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
-                await asyncio.gather(
-                    pour(peer.reader, writer), pour(reader, peer.writer), return_exceptions=True
-                )
+        async def tunnel(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
+            await asyncio.gather(
+                pour(peer.reader, writer), pour(reader, peer.writer), return_exceptions=True
+            )
 
-            async with RawUpstream(tunnel, tls=certificates.server("good")) as proxy:
-                authority = str(certificates.authority)
-                upstreams = Upstreams(Network(proxy=proxy.url, ca_file=authority))
-                url = f"https://localhost.test:{upstream.port}/"
-                # The certificate is for another name; the authority is not what is wrong.
-                await refuses(
-                    upstreams.send(UpstreamRequest(url, [], b"", 5)),
-                    "Hostname mismatch",
-                )
-                await upstreams.aclose()
-
-    run(story)
+        async with RawUpstream(tunnel, tls=certificates.server("good")) as proxy:
+            authority = str(certificates.authority)
+            upstreams = Upstreams(Network(proxy=proxy.url, ca_file=authority))
+            url = f"https://localhost.test:{upstream.port}/"
+            # The certificate is for another name; the authority is not what is wrong.
+            await refuses(
+                upstreams.send(UpstreamRequest(url, [], b"", 5)),
+                "Hostname mismatch",
+            )
+            await upstreams.aclose()
 
 
 def test_a_source_that_cannot_be_read_leaves_the_others(
-    run: Runs, certificates: Certificates, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "text.pem").write_text("hello")
     environ = {
@@ -108,31 +100,28 @@ def test_a_source_that_cannot_be_read_leaves_the_others(
     assert [each.problem != "" for each in roots.sources][-3:] == [True] * 3
 
 
-def test_a_changed_ca_file_counts_for_new_connections_and_spares_running_ones(
-    run: Runs, certificates: Certificates
+async def test_a_changed_ca_file_counts_for_new_connections_and_spares_running_ones(
+    certificates: Certificates,
 ) -> None:
-    async def story() -> None:
-        release = asyncio.Event()
+    release = asyncio.Event()
 
-        async def answer(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no")
-            await release.wait()
-            await peer.send(b"k")
-            await peer.closed()
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no")
+        await release.wait()
+        await peer.send(b"k")
+        await peer.closed()
 
-        async with RawUpstream(answer, tls=certificates.server("good")) as upstream:
-            upstreams = Upstreams(Network(ca_file=str(certificates.authority)))
-            response = await upstreams.send(UpstreamRequest(upstream.url, [], b"", 5))
-            upstreams.use_network(Network())
-            with pytest.raises(ConnectError):
-                await ask(upstreams, upstream.url)
-            release.set()
-            assert await response.read() + await response.read() == b"ok"
-            await response.aclose()
-            await upstreams.aclose()
-
-    run(story)
+    async with RawUpstream(answer, tls=certificates.server("good")) as upstream:
+        upstreams = Upstreams(Network(ca_file=str(certificates.authority)))
+        response = await upstreams.send(UpstreamRequest(upstream.url, [], b"", 5))
+        upstreams.use_network(Network())
+        with pytest.raises(ConnectError):
+            await ask(upstreams, upstream.url)
+        release.set()
+        assert await response.read() + await response.read() == b"ok"
+        await response.aclose()
+        await upstreams.aclose()
 
 
 def test_every_python_verifies_alike() -> None:

@@ -32,7 +32,7 @@ from ccfallback.server.upstream import (
     describe_error,
     translate_error,
 )
-from tests.network import Peer, RawUpstream, Runs
+from tests.network import Peer, RawUpstream
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -114,16 +114,13 @@ def test_every_error_of_httpx_becomes_one_of_ours(
     ],
     ids=lambda url: url[:20],
 )
-def test_a_url_that_is_not_for_http_is_an_error(
-    run: Runs, transport: Callable[[], Transport], url: str
+async def test_a_url_that_is_not_for_http_is_an_error(
+    transport: Callable[[], Transport], url: str
 ) -> None:
-    async def story() -> None:
-        made = transport()
-        with pytest.raises(InvalidURL):
-            await made.send(UpstreamRequest(url, [], b"", 1.0))
-        await made.aclose()
-
-    run(story)
+    made = transport()
+    with pytest.raises(InvalidURL):
+        await made.send(UpstreamRequest(url, [], b"", 1.0))
+    await made.aclose()
 
 
 @pytest.mark.parametrize(
@@ -133,30 +130,25 @@ def test_a_url_that_is_not_for_http_is_an_error(
         ("/x", b"/a%2fb/../c?d=%", b"POST /a%2fb/../c?d=% HTTP/1.1\r\nhost: "),
     ],
 )
-def test_the_target_is_sent_as_given_or_in_the_urls_normal_form(
-    run: Runs, url: str, target: bytes | None, first_lines: bytes
+async def test_the_target_is_sent_as_given_or_in_the_urls_normal_form(
+    url: str, target: bytes | None, first_lines: bytes
 ) -> None:
-    async def story() -> None:
-        received = b""
+    received = b""
 
-        async def answer(peer: Peer) -> None:
-            nonlocal received
-            received = await peer.request()
-            await peer.send(OK)
+    async def answer(peer: Peer) -> None:
+        nonlocal received
+        received = await peer.request()
+        await peer.send(OK)
 
-        async with RawUpstream(answer) as upstream:
-            for transport in (DirectTransport(), ProxiedTransport(upstream.url)):
-                where = upstream.url.rstrip("/") + url
-                response = await transport.send(
-                    UpstreamRequest(where, [], b"hello", 5, target=target)
-                )
-                assert await response.read() == b"ok"
-                await response.aclose()
-                await transport.aclose()
-                if isinstance(transport, DirectTransport):
-                    assert received.startswith(first_lines)
-
-    run(story)
+    async with RawUpstream(answer) as upstream:
+        for transport in (DirectTransport(), ProxiedTransport(upstream.url)):
+            where = upstream.url.rstrip("/") + url
+            response = await transport.send(UpstreamRequest(where, [], b"hello", 5, target=target))
+            assert await response.read() == b"ok"
+            await response.aclose()
+            await transport.aclose()
+            if isinstance(transport, DirectTransport):
+                assert received.startswith(first_lines)
 
 
 def test_loopback_is_never_proxied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,63 +169,52 @@ def test_the_configured_proxy_beats_the_environments(monkeypatch: pytest.MonkeyP
     assert upstreams.transport("https://outside.test") is not before
 
 
-def test_an_environment_may_name_host_and_port_alone(
-    run: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            assert (await peer.request()).startswith(b"POST http://provider.test/v1 HTTP/1.1\r\n")
-            await peer.send(OK)
+async def test_an_environment_may_name_host_and_port_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(peer: Peer) -> None:
+        assert (await peer.request()).startswith(b"POST http://provider.test/v1 HTTP/1.1\r\n")
+        await peer.send(OK)
 
-        async with RawUpstream(answer) as proxy:
-            monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
-            assert await ask(Upstreams()) == b"ok"
-
-    run(story)
+    async with RawUpstream(answer) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
+        assert await ask(Upstreams()) == b"ok"
 
 
-def test_a_request_goes_through_a_socks_proxy(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
-            # RFC 1928: a greeting that offers "no authentication", then CONNECT to a name.
-            assert await peer.reader.readexactly(3) == b"\x05\x01\x00"
-            await peer.send(b"\x05\x00")
-            name = b"provider.test"
-            wanted = b"\x05\x01\x00\x03" + bytes([len(name)]) + name + b"\x00\x50"
-            assert await peer.reader.readexactly(len(wanted)) == wanted
-            await peer.send(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
-            assert (await peer.request()).startswith(b"POST /v1 HTTP/1.1\r\n")
-            await peer.send(OK)
+async def test_a_request_goes_through_a_socks_proxy() -> None:
+    async def answer(peer: Peer) -> None:
+        # RFC 1928: a greeting that offers "no authentication", then CONNECT to a name.
+        assert await peer.reader.readexactly(3) == b"\x05\x01\x00"
+        await peer.send(b"\x05\x00")
+        name = b"provider.test"
+        wanted = b"\x05\x01\x00\x03" + bytes([len(name)]) + name + b"\x00\x50"
+        assert await peer.reader.readexactly(len(wanted)) == wanted
+        await peer.send(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
+        assert (await peer.request()).startswith(b"POST /v1 HTTP/1.1\r\n")
+        await peer.send(OK)
 
-        async with RawUpstream(answer) as proxy:
-            url = proxy.url.replace("http://", "socks5://")
-            assert await ask(Upstreams(Network(proxy=url))) == b"ok"
-
-    run(story)
+    async with RawUpstream(answer) as proxy:
+        url = proxy.url.replace("http://", "socks5://")
+        assert await ask(Upstreams(Network(proxy=url))) == b"ok"
 
 
-def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile(run: Runs) -> None:
-    async def story() -> None:
-        async def answer(peer: Peer) -> None:
+async def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if peer.number == 1:
+            # It closes when the next request is there already.
             await peer.request()
-            await peer.send(OK)
-            if peer.number == 1:
-                # It closes when the next request is there already.
-                await peer.request()
-            else:
-                await peer.closed()
+        else:
+            await peer.closed()
 
-        async with RawUpstream(answer) as proxy:
-            upstreams = Upstreams(Network(proxy=proxy.url))
-            transport = upstreams.transport("http://provider.test/v1")
-            for _ in range(2):
-                response = await transport.send(POST)
-                assert await response.read() == b"ok"
-                assert await response.read() == b""
-            assert proxy.connections == 2
-            await upstreams.aclose()
-
-    run(story)
+    async with RawUpstream(answer) as proxy:
+        upstreams = Upstreams(Network(proxy=proxy.url))
+        transport = upstreams.transport("http://provider.test/v1")
+        for _ in range(2):
+            response = await transport.send(POST)
+            assert await response.read() == b"ok"
+            assert await response.read() == b""
+        assert proxy.connections == 2
+        await upstreams.aclose()
 
 
 POST = UpstreamRequest("http://provider.test/v1", [], b"hello", 5)
@@ -248,8 +229,8 @@ async def ask(upstreams: Upstreams) -> bytes:
     return body
 
 
-def test_the_trusted_certificates_are_read_once_in_a_thread(
-    run: Runs, monkeypatch: pytest.MonkeyPatch
+async def test_the_trusted_certificates_are_read_once_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads: list[int] = []
     create = httpx.create_ssl_context
@@ -258,15 +239,12 @@ def test_the_trusted_certificates_are_read_once_in_a_thread(
         threads.append(threading.get_ident())
         return create(trust_env=trust_env)
 
-    async def story() -> None:
-        threads.clear()
-        upstreams = Upstreams()
-        both = [upstreams.prepare(["https://a.test", "http://b.test"]) for _ in range(2)]
-        await asyncio.gather(*both)
-        await upstreams.prepare(["https://c.test"])
-        assert len(threads) == 1
-        assert threads[0] != threading.get_ident()
-        await upstreams.aclose()
-
     monkeypatch.setattr(httpx, "create_ssl_context", noted)
-    run(story)
+    threads.clear()
+    upstreams = Upstreams()
+    both = [upstreams.prepare(["https://a.test", "http://b.test"]) for _ in range(2)]
+    await asyncio.gather(*both)
+    await upstreams.prepare(["https://c.test"])
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    await upstreams.aclose()

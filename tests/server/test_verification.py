@@ -18,7 +18,7 @@ from ccfallback.server.upstream import (
     describe_error,
 )
 from ccfallback.wire import FORMATS
-from tests.network import OK, Certificates, Peer, RawUpstream, Runs, always
+from tests.network import OK, Certificates, Peer, RawUpstream, always
 
 VARIABLES = {
     "PYTHONHTTPSVERIFY": "0",
@@ -64,8 +64,8 @@ def test_no_line_of_the_program_switches_verification_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["good", "other", "expired"])
-def test_no_environment_variable_switches_verification_off(
-    run: Runs, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, name: str
+async def test_no_environment_variable_switches_verification_off(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for variable, value in VARIABLES.items():
         monkeypatch.setenv(variable, value)
@@ -73,13 +73,10 @@ def test_no_environment_variable_switches_verification_off(
         # The authority is known, so only the certificate itself is wrong.
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
 
-    async def story() -> None:
-        async with RawUpstream(always(OK), tls=certificates.server(name)) as upstream:
-            upstreams = Upstreams()
-            await refuses(upstreams.send(to(upstream.url)))
-            await upstreams.aclose()
-
-    run(story)
+    async with RawUpstream(always(OK), tls=certificates.server(name)) as upstream:
+        upstreams = Upstreams()
+        await refuses(upstreams.send(to(upstream.url)))
+        await upstreams.aclose()
 
 
 @pytest.mark.parametrize("name", ["good", "other", "expired"])
