@@ -70,6 +70,11 @@ class RunningProxy:
         """Let it finish."""
         self._background.stop()
 
+    @property
+    def loop_thread(self) -> int | None:
+        """The identifier of the thread of its event loop."""
+        return self._background.thread.ident
+
     def events(self, *names: str) -> list[Record]:
         """The records of these events so far, or all."""
         return [record for record in self.records if not names or record["event"] in names]

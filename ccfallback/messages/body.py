@@ -14,6 +14,12 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
+_VALUE: Final = msgspec.json.Decoder()
+
+MAX_PIECE: Final = 1 << 16
+"""Bytes; the items of a longer list are decoded one after the other. One call for all of it would
+hold the interpreter, and with it the event loop, even from another thread."""
+
 _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -85,7 +91,7 @@ class Body:
             # If the member is a list of items, its value is there from the start.
             if isinstance(member, msgspec.Raw):
                 try:
-                    value = msgspec.json.decode(member)
+                    value = _decode(member)
                 except UNREADABLE:
                     value = None
             self._values[key] = value
@@ -177,6 +183,16 @@ class Body:
         """The limit of the answer; zero if there is none."""
         limit = self.get("max_tokens")
         return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
+
+
+def _decode(member: msgspec.Raw) -> Any:
+    """The value of a member."""
+    if len(member) > MAX_PIECE:
+        try:
+            return [_VALUE.decode(item) for item in _ITEMS.decode(member)]
+        except msgspec.ValidationError:
+            pass  # It is not a list.
+    return _VALUE.decode(member)
 
 
 def _encode(item: Any) -> tuple[Any, msgspec.Raw]:

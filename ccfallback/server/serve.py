@@ -369,12 +369,12 @@ class BackgroundProxy:
     ) -> None:
         self.proxy = Proxy(paths, log_level=log_level, listeners=listeners, private=private)
         self.url = self.proxy.bind("127.0.0.1" if private else None, port=0)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
         self._failure: Exception | None = None
 
     def __enter__(self) -> "BackgroundProxy":
-        self._thread.start()
+        self.thread.start()
         self._ready.wait()
         self._raise_failure()
         return self
@@ -385,7 +385,7 @@ class BackgroundProxy:
     def stop(self) -> None:
         """Let running requests finish, and stop. Raises `ServeError` where the proxy has failed."""
         self.proxy.stop()
-        self._thread.join()
+        self.thread.join()
         self._raise_failure()
 
     def _run(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.benchmarks import report
+from tests.benchmarks import lag, report
 from tests.benchmarks.bench import (
     Bench,
     Field,
@@ -22,7 +22,7 @@ from tests.benchmarks.bench import (
 from tests.benchmarks.client import WRK
 from tests.benchmarks.processes import NGINX
 
-PARTS = ("latency", "throughput", "streams", "memory", "growth", "commands")
+PARTS = ("latency", "throughput", "streams", "memory", "growth", "commands", "steps")
 
 
 def machine() -> dict[str, object]:
@@ -65,6 +65,7 @@ def main() -> None:
             "memory": lambda: memory_figures(ours, field.fresh),
             "growth": lambda: growth_figures(ours),
             "commands": lambda: command_figures(Path(folder)),
+            "steps": lambda: lag.step_figures(chosen.rounds),
         }
         for part, measure in measures.items():
             if part in parts:
