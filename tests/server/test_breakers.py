@@ -108,46 +108,40 @@ def on_disk(scene: Scene, name: str = "a") -> int:
     return StateFile(scene.file.path).load().states.get(name, CLOSED).failures
 
 
-def test_a_lock_held_by_another_process_delays_one_request_briefly(scene: Scene) -> None:
-    async def story() -> None:
-        with held_by_another(scene.file.path):
-            for _ in range(20):
-                scene.breakers.change("a", failed)
-                await scene.breakers.flush()
-            assert scene.file.updates == 1
-            assert scene.breakers.state("a").failures == 20
-            assert scene.count("state.error") == 1
-            assert on_disk(scene) == 0
-            await scene.breakers.flush(again=True)
-            assert scene.count("state.error") == 1
+async def test_a_lock_held_by_another_process_delays_one_request_briefly(scene: Scene) -> None:
+    with held_by_another(scene.file.path):
+        for _ in range(20):
+            scene.breakers.change("a", failed)
+            await scene.breakers.flush()
+        assert scene.file.updates == 1
+        assert scene.breakers.state("a").failures == 20
+        assert scene.count("state.error") == 1
+        assert on_disk(scene) == 0
         await scene.breakers.flush(again=True)
-        assert on_disk(scene) == 20
-        assert scene.count("state.saved") == 1
-
-    asyncio.run(story())
+        assert scene.count("state.error") == 1
+    await scene.breakers.flush(again=True)
+    assert on_disk(scene) == 20
+    assert scene.count("state.saved") == 1
 
 
 def succeeded(at: float) -> Change:
     return lambda state: replace(state, last_success=at)
 
 
-def test_a_noted_change_is_read_and_saved_like_any_other(scene: Scene) -> None:
-    async def story() -> None:
-        scene.breakers.note("a", succeeded(5.0), "a")
-        scene.breakers.note("a", succeeded(7.0), "a")
-        assert scene.breakers.quick_state("a") == CLOSED
-        assert scene.breakers.state("a").last_success == 7.0
-        scene.breakers.note("a", succeeded(8.0), "a")
-        scene.breakers.change("a", failed)
-        assert scene.breakers.quick_state("a") == replace(CLOSED, failures=1, last_success=8.0)
-        scene.breakers.note("b", succeeded(9.0), "b")
-        await scene.breakers.flush(again=True)
-        saved = StateFile(scene.file.path).load().states
-        assert (saved["a"].failures, saved["a"].last_success) == (1, 8.0)
-        assert saved["b"].last_success == 9.0
-        assert scene.breakers.state("b").last_success == 9.0
-
-    asyncio.run(story())
+async def test_a_noted_change_is_read_and_saved_like_any_other(scene: Scene) -> None:
+    scene.breakers.note("a", succeeded(5.0), "a")
+    scene.breakers.note("a", succeeded(7.0), "a")
+    assert scene.breakers.quick_state("a") == CLOSED
+    assert scene.breakers.state("a").last_success == 7.0
+    scene.breakers.note("a", succeeded(8.0), "a")
+    scene.breakers.change("a", failed)
+    assert scene.breakers.quick_state("a") == replace(CLOSED, failures=1, last_success=8.0)
+    scene.breakers.note("b", succeeded(9.0), "b")
+    await scene.breakers.flush(again=True)
+    saved = StateFile(scene.file.path).load().states
+    assert (saved["a"].failures, saved["a"].last_success) == (1, 8.0)
+    assert saved["b"].last_success == 9.0
+    assert scene.breakers.state("b").last_success == 9.0
 
 
 def test_noted_changes_that_nobody_reads_take_bounded_memory(scene: Scene) -> None:
@@ -157,36 +151,30 @@ def test_noted_changes_that_nobody_reads_take_bounded_memory(scene: Scene) -> No
     assert scene.breakers.state("a").last_success == 3 * MOST_PENDING - 1
 
 
-def test_requests_that_fail_together_wait_for_one_refusal(scene: Scene) -> None:
+async def test_requests_that_fail_together_wait_for_one_refusal(scene: Scene) -> None:
     async def one() -> None:
         scene.breakers.change("a", failed)
         await scene.breakers.flush()
 
-    async def story() -> None:
-        with held_by_another(scene.file.path):
-            await asyncio.gather(*(one() for _ in range(50)))
-            assert scene.file.updates == 1
-        scene.breakers.change("a", failed)
-        await scene.breakers.flush(again=True)
-        assert on_disk(scene) == 51
-
-    asyncio.run(story())
+    with held_by_another(scene.file.path):
+        await asyncio.gather(*(one() for _ in range(50)))
+        assert scene.file.updates == 1
+    scene.breakers.change("a", failed)
+    await scene.breakers.flush(again=True)
+    assert on_disk(scene) == 51
 
 
-def test_a_disk_that_hangs_delays_requests_only_briefly(scene: Scene) -> None:
-    async def story() -> None:
-        scene.file.may_go_on.clear()
-        began = time.monotonic()
-        scene.breakers.change("a", failed)
-        await scene.breakers.flush()
-        assert time.monotonic() - began >= PATIENCE
-        scene.breakers.change("a", failed)
-        await asyncio.wait_for(scene.breakers.flush(), PATIENCE / 2)
-        scene.file.may_go_on.set()
-        await scene.breakers.flush(again=True)
-        assert on_disk(scene) == 2
-
-    asyncio.run(story())
+async def test_a_disk_that_hangs_delays_requests_only_briefly(scene: Scene) -> None:
+    scene.file.may_go_on.clear()
+    began = time.monotonic()
+    scene.breakers.change("a", failed)
+    await scene.breakers.flush()
+    assert time.monotonic() - began >= PATIENCE
+    scene.breakers.change("a", failed)
+    await asyncio.wait_for(scene.breakers.flush(), PATIENCE / 2)
+    scene.file.may_go_on.set()
+    await scene.breakers.flush(again=True)
+    assert on_disk(scene) == 2
 
 
 def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(
@@ -214,115 +202,97 @@ def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(
     assert "can't be read" in said.message
 
 
-def test_a_client_disconnect_does_not_cancel_the_write_of_a_failure(scene: Scene) -> None:
-    async def story() -> None:
-        scene.file.may_go_on.clear()
-        scene.breakers.change("a", failed)
-        leaving = asyncio.create_task(scene.breakers.flush())
-        await scene.until_reached()
-        leaving.cancel()
-        await asyncio.wait([leaving])
-        with files.locked(scene.file.path):
-            # The store refuses the write that no request waits for, and the failure is kept.
-            scene.file.may_go_on.set()
-            await scene.breakers.flush()
-        await scene.breakers.flush(again=True)
-        assert on_disk(scene) == 1
-
-    asyncio.run(story())
+async def test_a_client_disconnect_does_not_cancel_the_write_of_a_failure(scene: Scene) -> None:
+    scene.file.may_go_on.clear()
+    scene.breakers.change("a", failed)
+    leaving = asyncio.create_task(scene.breakers.flush())
+    await scene.until_reached()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    with files.locked(scene.file.path):
+        # The store refuses the write that no request waits for, and the failure is kept.
+        scene.file.may_go_on.set()
+        await scene.breakers.flush()
+    await scene.breakers.flush(again=True)
+    assert on_disk(scene) == 1
 
 
-def test_a_load_keeps_the_changes_that_are_being_written(scene: Scene) -> None:
+async def test_a_load_keeps_the_changes_that_are_being_written(scene: Scene) -> None:
     other = StateFile(scene.file.path)
 
-    async def story() -> None:
-        other.update(lambda states: {"b": replace(CLOSED, failures=7)})
-        scene.file.may_go_on.clear()
-        reading = asyncio.create_task(scene.breakers.refresh())
-        await scene.until_reached()
-        scene.breakers.change("a", failed)
-        flushing = asyncio.create_task(scene.breakers.flush())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        scene.file.may_go_on.set()
-        await reading
-        assert scene.breakers.state("a").failures == 1
-        assert scene.breakers.state("b").failures == 7
-        await flushing
-        assert (on_disk(scene), on_disk(scene, "b")) == (1, 7)
-        assert scene.breakers.state("a").failures == 1
-
-    asyncio.run(story())
+    other.update(lambda states: {"b": replace(CLOSED, failures=7)})
+    scene.file.may_go_on.clear()
+    reading = asyncio.create_task(scene.breakers.refresh())
+    await scene.until_reached()
+    scene.breakers.change("a", failed)
+    flushing = asyncio.create_task(scene.breakers.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    scene.file.may_go_on.set()
+    await reading
+    assert scene.breakers.state("a").failures == 1
+    assert scene.breakers.state("b").failures == 7
+    await flushing
+    assert (on_disk(scene), on_disk(scene, "b")) == (1, 7)
+    assert scene.breakers.state("a").failures == 1
 
 
-def test_no_request_waits_for_a_success_that_changes_nothing(scene: Scene) -> None:
+async def test_no_request_waits_for_a_success_that_changes_nothing(scene: Scene) -> None:
     def answered(state: BreakerState) -> BreakerState:
         return replace(state, last_success=1.0)
 
-    async def story() -> None:
+    scene.breakers.change("a", failed)
+    scene.breakers.hurry()
+    await asyncio.sleep(0)
+    scene.breakers.change("b", answered, instead_of="b")
+    await scene.breakers.flush()
+    assert (on_disk(scene), scene.file.updates) == (1, 1)
+    assert "b" not in StateFile(scene.file.path).load().states
+    await scene.breakers.flush(again=True)
+    assert scene.file.updates == 2
+    assert StateFile(scene.file.path).load().states["b"].last_success == 1.0
+
+
+async def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
+    for _ in range(30):
         scene.breakers.change("a", failed)
-        scene.breakers.hurry()
-        await asyncio.sleep(0)
-        scene.breakers.change("b", answered, instead_of="b")
         await scene.breakers.flush()
-        assert (on_disk(scene), scene.file.updates) == (1, 1)
-        assert "b" not in StateFile(scene.file.path).load().states
-        await scene.breakers.flush(again=True)
-        assert scene.file.updates == 2
-        assert StateFile(scene.file.path).load().states["b"].last_success == 1.0
-
-    asyncio.run(story())
+        await asyncio.to_thread(StateFile(scene.file.path).update, lambda states: {})
+        await scene.breakers.refresh()
+        assert scene.breakers.state("a") == CLOSED
 
 
-def test_a_reset_by_a_command_is_never_missed(scene: Scene) -> None:
-    async def story() -> None:
-        for _ in range(30):
-            scene.breakers.change("a", failed)
-            await scene.breakers.flush()
-            await asyncio.to_thread(StateFile(scene.file.path).update, lambda states: {})
-            await scene.breakers.refresh()
-            assert scene.breakers.state("a") == CLOSED
-
-    asyncio.run(story())
-
-
-def test_of_too_many_unsaved_changes_the_newest_are_kept(scene: Scene) -> None:
+async def test_of_too_many_unsaved_changes_the_newest_are_kept(scene: Scene) -> None:
     def numbered(number: int) -> Change:
         return lambda state: replace(state, failures=number)
 
-    async def story() -> None:
-        with files.locked(scene.file.path):
-            for number in range(MOST_PENDING + 50):
-                scene.breakers.change("a", numbered(number))
-                await scene.breakers.flush()
-            assert len(scene.breakers._pending) == MOST_PENDING
-            scene.breakers.change("a", lambda state: replace(state, last_success=5.0))
-        await scene.breakers.flush(again=True)
-        kept = scene.breakers.state("a")
-        assert (kept.failures, kept.last_success) == (MOST_PENDING + 49, 5.0)
-
-    asyncio.run(story())
+    with files.locked(scene.file.path):
+        for number in range(MOST_PENDING + 50):
+            scene.breakers.change("a", numbered(number))
+            await scene.breakers.flush()
+        assert len(scene.breakers._pending) == MOST_PENDING
+        scene.breakers.change("a", lambda state: replace(state, last_success=5.0))
+    await scene.breakers.flush(again=True)
+    kept = scene.breakers.state("a")
+    assert (kept.failures, kept.last_success) == (MOST_PENDING + 49, 5.0)
 
 
-def test_a_load_that_is_processed_late_does_not_hide_a_newer_write(scene: Scene) -> None:
-    async def story() -> None:
-        breakers, store = scene.breakers, scene.file
-        StateFile(store.path).update(lambda states: {**states, "b": replace(CLOSED, failures=7)})
-        reading = asyncio.create_task(breakers.refresh())
-        await asyncio.sleep(0)
-        breakers.change("a", failed)
-        breakers.hurry()
-        await asyncio.sleep(0)
-        # The event loop is busy until the thread has finished both.
-        finished = threading.Event()
-        last = breakers._executor.run(finished.set)
-        assert finished.wait(30)
-        await reading
-        await last
-        await breakers.flush()
-        assert (breakers.state("a").failures, breakers.state("b").failures) == (1, 7)
-
-    asyncio.run(story())
+async def test_a_load_that_is_processed_late_does_not_hide_a_newer_write(scene: Scene) -> None:
+    breakers, store = scene.breakers, scene.file
+    StateFile(store.path).update(lambda states: {**states, "b": replace(CLOSED, failures=7)})
+    reading = asyncio.create_task(breakers.refresh())
+    await asyncio.sleep(0)
+    breakers.change("a", failed)
+    breakers.hurry()
+    await asyncio.sleep(0)
+    # The event loop is busy until the thread has finished both.
+    finished = threading.Event()
+    last = breakers._executor.run(finished.set)
+    assert finished.wait(30)
+    await reading
+    await last
+    await breakers.flush()
+    assert (breakers.state("a").failures, breakers.state("b").failures) == (1, 7)
 
 
 def test_a_passing_read_error_keeps_the_state_in_memory(

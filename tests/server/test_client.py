@@ -75,30 +75,24 @@ class Connected:
             self.on_gone()
 
 
-def test_a_disconnect_cancels_the_work() -> None:
-    async def story() -> None:
-        client = Connected()
-        asyncio.get_running_loop().call_soon(client.leave)
-        with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
-            await asyncio.Event().wait()
-        with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
-            raise AssertionError("no work begins after a disconnect")
-        task = asyncio.current_task()
-        assert task is not None
-        assert not task.cancelling()
-
-    asyncio.run(story())
+async def test_a_disconnect_cancels_the_work() -> None:
+    client = Connected()
+    asyncio.get_running_loop().call_soon(client.leave)
+    with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
+        await asyncio.Event().wait()
+    with pytest.raises(ClientGone), while_connected({CONNECTION_KEY: client}):
+        raise AssertionError("no work begins after a disconnect")
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
 
 
-def test_a_disconnect_after_the_block_cancels_nothing() -> None:
-    async def story() -> None:
-        client = Connected()
-        with while_connected({CONNECTION_KEY: client}):
-            await asyncio.sleep(0)
-        client.leave()
+async def test_a_disconnect_after_the_block_cancels_nothing() -> None:
+    client = Connected()
+    with while_connected({CONNECTION_KEY: client}):
         await asyncio.sleep(0)
-
-    asyncio.run(story())
+    client.leave()
+    await asyncio.sleep(0)
 
 
 def test_without_a_disconnect_results_and_cancellations_pass() -> None:

@@ -174,27 +174,24 @@ class ConfigSource:
         return config
 
 
-def test_no_request_gets_the_old_configuration_while_the_new_one_is_loaded() -> None:
-    async def story() -> None:
-        source = ConfigSource()
-        live = LiveConfig(source, Recorder(None))
-        source.loading.clear()
-        source.version = 2
-        source.may_load.clear()
-        first = asyncio.create_task(live.refresh(monotonic()))
-        await reached(source.loading)
-        assert live.is_stale(monotonic())
-        second = asyncio.create_task(live.refresh(monotonic()))
-        await asyncio.sleep(0)
-        source.may_load.set()
-        assert [(await task).server.port for task in (first, second)] == [2, 2]
-        assert source.loads == 2
-        live.close()
-
-    asyncio.run(story())
+async def test_no_request_gets_the_old_configuration_while_the_new_one_is_loaded() -> None:
+    source = ConfigSource()
+    live = LiveConfig(source, Recorder(None))
+    source.loading.clear()
+    source.version = 2
+    source.may_load.clear()
+    first = asyncio.create_task(live.refresh(monotonic()))
+    await reached(source.loading)
+    assert live.is_stale(monotonic())
+    second = asyncio.create_task(live.refresh(monotonic()))
+    await asyncio.sleep(0)
+    source.may_load.set()
+    assert [(await task).server.port for task in (first, second)] == [2, 2]
+    assert source.loads == 2
+    live.close()
 
 
-def test_a_configuration_file_that_hangs_is_reported_and_the_old_one_is_used(
+async def test_a_configuration_file_that_hangs_is_reported_and_the_old_one_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.05)
@@ -202,14 +199,11 @@ def test_a_configuration_file_that_hangs_is_reported_and_the_old_one_is_used(
     recorder = Recorder(None)
     recorder.listeners.append(records.append)
 
-    async def story() -> None:
-        source = ConfigSource()
-        live = LiveConfig(source, recorder)
-        source.version = 2
-        source.may_load.clear()
-        assert (await live.refresh(monotonic())).server.port == 1
-        assert [record.event for record in records] == ["config.error"]
-        source.may_load.set()
-        live.close()
-
-    asyncio.run(story())
+    source = ConfigSource()
+    live = LiveConfig(source, recorder)
+    source.version = 2
+    source.may_load.clear()
+    assert (await live.refresh(monotonic())).server.port == 1
+    assert [record.event for record in records] == ["config.error"]
+    source.may_load.set()
+    live.close()

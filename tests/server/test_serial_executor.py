@@ -117,14 +117,11 @@ def test_the_server_and_its_process_end_although_the_disk_hangs(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_closed_executor_accepts_no_call(used: bool) -> None:
+async def test_a_closed_executor_accepts_no_call(used: bool) -> None:
     disk = SerialExecutor("of a test")
 
-    async def story() -> None:
-        if used:
-            await disk.run(str)
-        disk.close(10)
-        with pytest.raises(RuntimeError):
-            disk.run(str)
-
-    asyncio.run(story())
+    if used:
+        await disk.run(str)
+    disk.close(10)
+    with pytest.raises(RuntimeError):
+        disk.run(str)
