@@ -323,13 +323,13 @@ class Console:
         codes = ";".join(ANSI[word] for word in style.split())
         return f"\x1b[{codes}m{text}\x1b[0m"
 
-    def sparkline(self, values: Sequence[float | None], width: int | None = None) -> str:
+    def sparkline(self, values: Sequence[float | None]) -> str:
         """Values over time as a sparkline, in characters that the stream's encoding has."""
         try:
             BARS.encode(self.stdout.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
-            return draw_sparkline(values, width, PLAIN_BARS)
-        return draw_sparkline(values, width)
+            return draw_sparkline(values, PLAIN_BARS)
+        return draw_sparkline(values)
 
     @contextmanager
     def screen(self) -> Iterator[Show]:

@@ -107,19 +107,16 @@ def join_names(names: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def draw_sparkline(
-    values: Sequence[float | None], width: int | None = None, bars: str = BARS
-) -> str:
-    """Values over time, one character each; only the newest `width` if there are more.
+def draw_sparkline(values: Sequence[float | None], bars: str = BARS) -> str:
+    """Values over time, one character each.
 
-    A blank means no value, the lowest bar 0, the highest bar the largest value shown.
+    A blank means no value, the lowest bar 0, the highest bar the largest value.
     """
-    shown = values if width is None else values[max(0, len(values) - width) :]
-    highest = max((value for value in shown if value is not None), default=0.0)
+    highest = max((value for value in values if value is not None), default=0.0)
     steps = len(bars) - 1
     return "".join(
         " " if value is None else bars[min(steps, ceil(value / highest * steps)) if highest else 0]
-        for value in shown
+        for value in values
     )
 
 

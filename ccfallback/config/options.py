@@ -262,10 +262,10 @@ class Reader:
         changed: T = replace(base, **values)  # type: ignore[type-var]  # always a dataclass
         return changed
 
-    def section(self, key: str, base: T, *, primary: bool = False) -> T:
+    def section(self, key: str, base: T) -> T:
         """`base`, changed by the table at `key`."""
         reader = self.below(key)
-        filled = reader.fill(base, primary=primary)
+        filled = reader.fill(base)
         reader.finish()
         return filled
 

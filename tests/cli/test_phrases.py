@@ -105,12 +105,6 @@ def test_a_sparkline_has_a_character_for_each_value() -> None:
     assert phrases.draw_sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
 
 
-def test_a_narrow_sparkline_shows_the_newest_values() -> None:
-    assert phrases.draw_sparkline([9, 0, 1, 4, None, 8], 3) == "▅ █"
-    assert phrases.draw_sparkline([0, 8], 3) == "▁█"
-    assert phrases.draw_sparkline([0, 8], 0) == ""
-
-
 def test_words_and_commands_stay_whole() -> None:
     text = "it is not so; `ccfallback config rollback 3` undoes it\n\nshort"
     assert phrases.wrap_text(text, 30).split("\n") == [
