@@ -167,7 +167,7 @@ short line
         ("fuse/deep/state.json", False),
     ],
 )
-def test_a_local_file_system_is_told_from_a_network_file_system(
+def test_a_local_file_system_is_distinguished_from_a_network_file_system(
     tmp_path: Path, name: str, expected: bool
 ) -> None:
     mounts = tmp_path / "mountinfo"

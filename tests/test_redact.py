@@ -88,7 +88,7 @@ def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> No
     assert scrub(text) == scrubbed
 
 
-def test_a_secret_of_three_letters_is_no_reason_to_black_out_a_text() -> None:
+def test_a_secret_of_three_letters_is_not_removed_from_a_text() -> None:
     assert scrub("the cat", ["cat", ""]) == "the cat"
 
 
@@ -165,7 +165,7 @@ def test_a_path_that_a_person_chose_is_shown(url: str) -> None:
     assert mask_url(url) == url
 
 
-def test_masked_headers_keep_only_what_is_no_credential() -> None:
+def test_masked_headers_keep_only_what_is_not_a_credential() -> None:
     headers = {"X-Title": "cc", "X-Api-Token": "abc", "X-Note": "sk-0123456789abc"}
     assert mask_headers(headers) == {"X-Title": "cc", "X-Api-Token": "***", "X-Note": "***"}
 

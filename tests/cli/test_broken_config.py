@@ -52,7 +52,9 @@ def trip(paths: Paths) -> None:
 
 @pytest.mark.usefixtures("proxy")
 @pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_what_reads_goes_on_with_what_the_server_has(ccf: Run, command: tuple[str, ...]) -> None:
+def test_commands_that_read_use_the_configuration_of_the_server(
+    ccf: Run, command: tuple[str, ...]
+) -> None:
     ran = ccf(*command)
     assert ran.code == 0
     first = (ran.err or ran.out).splitlines()

@@ -77,7 +77,7 @@ def test_rollback_without_a_history_says_so(ccf: Run) -> None:
     assert "config history" in ran.err
 
 
-def test_an_edit_is_taken_over_and_can_be_taken_back(
+def test_an_edit_is_saved_and_can_be_undone(
     ccf: Run, configure: Configure, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure("# mine\n")
@@ -89,7 +89,7 @@ def test_an_edit_is_taken_over_and_can_be_taken_back(
 
 
 @pytest.mark.parametrize("code", ["path.write_text('[[[')", "sys.exit(3)"])
-def test_an_edit_that_would_not_load_is_not_taken_over(
+def test_an_edit_that_would_not_load_is_not_saved(
     ccf: Run,
     configure: Configure,
     paths: Paths,
@@ -103,7 +103,7 @@ def test_an_edit_that_would_not_load_is_not_taken_over(
     assert paths.config.read_text() == "# mine\n"
 
 
-def test_what_would_not_load_is_what_the_next_edit_goes_on_with(
+def test_the_next_edit_continues_with_a_text_that_did_not_load(
     ccf: Run,
     configure: Configure,
     paths: Paths,
@@ -128,7 +128,7 @@ def test_what_would_not_load_is_what_the_next_edit_goes_on_with(
     assert not draft.exists()
 
 
-def test_a_change_of_mind_leaves_no_draft(
+def test_reverting_the_text_leaves_no_draft(
     ccf: Run,
     configure: Configure,
     paths: Paths,
@@ -272,7 +272,7 @@ def test_what_writes_creates_the_file_that_is_named(
     assert "does not exist" not in ran.err
 
 
-def test_serve_goes_on_without_the_file_that_is_named(ccf_process: Run, tmp_path: Path) -> None:
+def test_serve_runs_without_the_config_file_that_is_named(ccf_process: Run, tmp_path: Path) -> None:
     named = tmp_path / "typo.toml"
     ran = ccf_process("--config", str(named), "serve", "--host", "192.0.2.1", "--port", "0")
     # It stops at the address, which is after the configuration.
@@ -280,7 +280,7 @@ def test_serve_goes_on_without_the_file_that_is_named(ccf_process: Run, tmp_path
 
 
 @pytest.mark.parametrize("host", ["not a host", "http://127.0.0.1", "a..b", "::zz", ""])
-def test_a_host_has_the_form_of_one(ccf: Run, host: str) -> None:
+def test_a_value_that_is_not_a_host_is_refused(ccf: Run, host: str) -> None:
     assert ccf("config", "set", "server.host", host).code == 1
     ran = ccf("serve", "--host", host)
     assert ran.code == 1

@@ -180,7 +180,7 @@ def test_with_nothing_to_go_by_the_person_fills_in_the_model() -> None:
         ({"claude-opus-5-5": "m"}, ["other"], ("other",)),
     ],
 )
-def test_each_model_that_a_mapping_leads_to_is_asked_for_once(
+def test_each_model_that_a_mapping_leads_to_is_tested_once(
     mapping: dict[str, str], asked: list[str], expected: tuple[str, ...]
 ) -> None:
     provider = replace(PLAIN, model_mapping=mapping)

@@ -178,7 +178,9 @@ def test_a_provider_without_a_key(
         'base_url = "https://api.example.com"\ndisabled = true',
     ],
 )
-def test_a_provider_that_needs_no_key_may_lack_one(ccf: Run, configured: Any, table: str) -> None:
+def test_a_provider_on_a_private_network_may_lack_a_key(
+    ccf: Run, configured: Any, table: str
+) -> None:
     configured(f'[[providers]]\nname = "spare"\n{table}\n')
     assert "keys" not in ids(ccf("doctor", "--json"), ok=False)
 

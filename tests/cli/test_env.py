@@ -71,7 +71,7 @@ def test_a_server_that_does_not_answer_does_not_count(ccf: Run, paths: Paths) ->
     assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
 
 
-def test_the_server_is_asked_without_an_outgoing_proxy(
+def test_the_server_is_queried_without_an_outgoing_proxy(
     ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:3")

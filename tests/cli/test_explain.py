@@ -288,7 +288,7 @@ STOP = Candidate(
 
 
 @pytest.mark.parametrize("width", [80, 140, None])
-def test_a_stopped_answer_is_no_failure(width: int | None) -> None:
+def test_a_stopped_answer_is_not_a_failure(width: int | None) -> None:
     it = Explanation("r", candidates=[STOP], provider=STOP.provider, seconds=3.69, stopped=True)
     painted = story_lines(it, width, lambda text, style: f"<{style}>{text}" if style else text)
     text = " ".join(" ".join(story_lines(it, width, plain)).split())

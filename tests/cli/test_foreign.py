@@ -118,7 +118,7 @@ def read(program: str) -> tuple[list[dict[str, Any]], str]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_what_is_taken_over_fits_the_schema(program: str) -> None:
+def test_imported_providers_fit_the_schema(program: str) -> None:
     providers, _ = read(program)
     config = parse({"providers": providers}, formats=FORMATS)
     assert len(config.providers) == len(providers)

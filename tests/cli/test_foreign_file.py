@@ -63,7 +63,7 @@ def test_json_with_or_without_comments_and_yaml(text: str) -> None:
         (b"\xff\xfe{", "not UTF-8"),
     ],
 )
-def test_what_is_neither_is_said_with_its_line(data: bytes, said: str) -> None:
+def test_a_text_that_is_neither_is_reported_with_its_line(data: bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read("claude-code-router", data, None)
 

@@ -116,7 +116,7 @@ def test_a_bad_import_changes_nothing(ccf_process: Run, paths: Paths, given: str
     assert paths.config.read_bytes() == before
 
 
-def test_a_missing_file_is_said(ccf: Run) -> None:
+def test_a_missing_file_is_reported(ccf: Run) -> None:
     ran = ccf("config", "import", "/nowhere/at-all.json")
     assert ran.code == 1
     assert "can't be read" in ran.err
@@ -271,7 +271,7 @@ def test_a_faulty_import_blames_the_imported_file(
     assert paths.config.read_bytes() == before
 
 
-def test_an_open_server_without_tokens_is_told_of(ccf: Run, ccf_process: Run) -> None:
+def test_an_open_server_without_tokens_is_reported(ccf: Run, ccf_process: Run) -> None:
     ccf("tokens", "add")
     ccf("config", "set", "server.host", "0.0.0.0")
     for command in (("reset",), ("import", "-"), ("set", "tokens", "[]")):

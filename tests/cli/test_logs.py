@@ -92,7 +92,7 @@ def test_a_bad_duration_is_answered_with_examples(ccf: Run) -> None:
     assert "5m" in ccf("logs", "tail", "--since", "soon").err
 
 
-def test_no_log_is_no_failure(ccf: Run, paths: Paths) -> None:
+def test_a_missing_log_is_not_a_failure(ccf: Run, paths: Paths) -> None:
     paths.log.unlink()
     ran = ccf("logs", "tail")
     assert (ran.code, ran.out) == (0, "")

@@ -204,7 +204,7 @@ def test_what_a_shell_does_to_a_command_is_one_clear_line(command: str, said: st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
-def test_a_demo_whose_reader_leaves_is_no_failure() -> None:
+def test_a_demo_whose_reader_leaves_is_not_a_failure() -> None:
     ran = in_shell("{ $CCF demo; echo code $? >&2; } | head -1")
     assert "code 0" in ran.stderr
     assert "report it" not in ran.stderr

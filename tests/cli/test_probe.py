@@ -32,7 +32,7 @@ def ask(provider: Provider, model: str = MODEL, **environ: str) -> Probe:
     return found
 
 
-def test_a_provider_is_asked_for_one_token_as_the_server_asks(upstream: Start) -> None:
+def test_a_test_requests_one_token_as_the_server_would(upstream: Start) -> None:
     server = upstream(scripted.reply("Hi"))
     found = ask(fallback(server, model_mapping={"*sonnet*": "big"}))
     assert (found.ok, found.tested, found.status, found.mapped_to) == (True, True, 200, "big")
@@ -55,7 +55,7 @@ def test_the_openai_format_is_translated(upstream: Start) -> None:
     ("wire_format", "script"),
     [("anthropic", scripted_openai.reply("Hi")), ("openai", scripted.reply("Hi"))],
 )
-def test_an_answer_in_the_other_format_is_known_for_one(
+def test_an_answer_in_the_other_format_is_recognized(
     upstream: Start, wire_format: str, script: Script
 ) -> None:
     found = ask(fallback(upstream(script), format=wire_format))
@@ -71,7 +71,7 @@ def test_a_key_that_the_upstream_quotes_is_not_shown(upstream: Start) -> None:
     assert "secretsecret" not in repr(found)
 
 
-def test_a_provider_that_lists_its_models_is_asked_which_one_to_map_to(upstream: Start) -> None:
+def test_a_model_to_map_to_is_chosen_from_the_providers_list(upstream: Start) -> None:
     server = upstream(
         scripted.error(404, "not_found_error", f"model: {MODEL}"),
         scripted.answer(200, b'{"data":[{"id":"tiny"},{"id":"vendor/claude-sonnet-5.5"}]}'),
@@ -93,7 +93,7 @@ def test_a_provider_that_lists_its_models_is_asked_which_one_to_map_to(upstream:
         scripted.answer(500, b"no"),
     ],
 )
-def test_a_provider_without_a_list_gets_a_suggestion_all_the_same(
+def test_a_provider_without_a_list_still_gets_a_suggestion(
     upstream: Start, listing: Script
 ) -> None:
     server = upstream(scripted.error(404, "not_found_error", "model: x"), listing)
@@ -136,7 +136,7 @@ def test_the_primary_is_tested_with_the_environments_key(
     assert server.received[0].header(header) == value
 
 
-def test_an_access_token_is_no_login(upstream: Start) -> None:
+def test_an_access_token_is_not_a_login(upstream: Start) -> None:
     server = upstream(scripted.reply("Hi"))
     config = replace(primary(server), tokens=(Token(token=Secret("ours")),))
     (found,) = probe(config, [(config.primary, MODEL)], environ={"ANTHROPIC_AUTH_TOKEN": "ours"})
@@ -144,7 +144,7 @@ def test_an_access_token_is_no_login(upstream: Start) -> None:
     assert not server.received
 
 
-def test_the_proxy_itself_is_not_asked(upstream: Start) -> None:
+def test_the_proxy_itself_is_not_tested(upstream: Start) -> None:
     server = upstream(scripted.reply("Hi"))
     provider = fallback(server)
     (found,) = probe(
@@ -157,7 +157,7 @@ def test_the_proxy_itself_is_not_asked(upstream: Start) -> None:
     assert not server.received
 
 
-def test_results_come_in_the_order_of_the_questions_and_are_told_at_once(upstream: Start) -> None:
+def test_results_are_in_the_order_of_the_questions_and_reported_at_once(upstream: Start) -> None:
     refusing = fallback(upstream(scripted.error(401, "authentication_error")), name="one")
     good = fallback(upstream(scripted.reply("Hi")), name="two")
     questions = [(refusing, "a"), (good, "a"), (refusing, "b")]

@@ -120,7 +120,7 @@ def test_one_provider_comes_with_its_state(ccf: Run) -> None:
     assert primary["primary"] is True
 
 
-def test_an_unknown_name_is_answered_with_the_nearest(ccf: Run) -> None:
+def test_an_unknown_name_gets_the_most_similar_one_as_a_hint(ccf: Run) -> None:
     ran = ccf("providers", "show", "tow")
     assert ran.code == 1
     assert "did you mean two?" in ran.err
@@ -171,7 +171,7 @@ def test_an_empty_pipe_holds_no_key(ccf_process: Run) -> None:
     assert "standard input" in ran.err
 
 
-def test_a_pipe_is_never_asked_for_a_key(ccf_process: Run) -> None:
+def test_no_key_is_prompted_for_in_a_pipe(ccf_process: Run) -> None:
     ran = ccf_process("providers", "add", "new", "--base-url", "https://new.example", given="x\n")
     assert ran.code == 0
     shown = ccf_process("providers", "show", "new", "--json").json["provider"]
@@ -234,7 +234,7 @@ def test_the_primary_stays(ccf: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["one", "anthropic-primary"])
-def test_switching_twice_is_no_failure(ccf: Run, name: str) -> None:
+def test_switching_twice_is_not_a_failure(ccf: Run, name: str) -> None:
     def disabled() -> Any:
         return ccf("providers", "show", name, "--json").json["provider"]["disabled"]
 
@@ -260,7 +260,7 @@ def test_without_a_file_the_chain_is_the_primary(
     assert not paths.config.exists()
 
 
-def test_a_preset_fills_in_what_it_knows_and_leaves_what_was_said(ccf: Run) -> None:
+def test_a_preset_fills_in_only_what_the_user_did_not_give(ccf: Run) -> None:
     ran = ccf("providers", "add", "deep", "--preset", "deepseek", "--api-key-env", "K", "--json")
     provider = ran.json["provider"]
     assert provider["base_url"] == "https://api.deepseek.com/anthropic"
@@ -290,7 +290,7 @@ def test_the_presets_are_listed(ccf: Run) -> None:
     assert "deepseek" in ccf("providers", "presets").out
 
 
-def test_a_provider_is_changed_where_it_is_told_to(ccf: Run) -> None:
+def test_only_the_given_options_of_a_provider_change(ccf: Run) -> None:
     given = ("--retry", "3", "--header", "X-A=1", "--quirk", "max_output_tokens=8192")
     changed = ccf("providers", "set", "two", *given, "--position", "1", "--json").json["provider"]
     assert (changed["retry"], changed["headers"]) == (3, {"X-A": "1"})
@@ -355,7 +355,7 @@ def test_what_is_pasted_is_cleaned(ccf: Run, ccf_process: Run, paths: Paths) -> 
         assert line in text
 
 
-def test_a_format_that_the_url_implies_is_said(ccf: Run) -> None:
+def test_a_format_that_the_url_implies_is_printed(ccf: Run) -> None:
     said = "taken as the OpenAI format (from the URL)"
     url = "https://oa.example/v1/chat/completions"
     ran = ccf("providers", "add", "oa", "--base-url", url, "--json")

@@ -66,7 +66,7 @@ def test_a_failure_fails_with_the_hint_on_stderr(
     assert "\r" not in ran.err
 
 
-def test_who_is_disabled_is_asked_only_by_name(
+def test_a_disabled_provider_is_tested_only_by_name(
     ccf: Run, configure: Configure, good: ScriptedUpstream
 ) -> None:
     configure("[primary]\ndisabled = true\n" + table("off", good, "disabled = true"))
@@ -74,7 +74,7 @@ def test_who_is_disabled_is_asked_only_by_name(
     assert ccf("providers", "test", "off", "--json").json["results"][0]["ok"] is True
 
 
-def test_the_primary_without_a_login_is_no_failure(
+def test_the_primary_without_a_login_is_not_a_failure(
     ccf: Run, configure: Configure, good: ScriptedUpstream
 ) -> None:
     configure(f'[primary]\nbase_url = "{good.url}"\n')
@@ -85,7 +85,7 @@ def test_the_primary_without_a_login_is_no_failure(
     assert not good.received
 
 
-def test_the_environments_model_is_asked_for_first(
+def test_the_environments_model_is_tested_first(
     ccf: Run, configure: Configure, good: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_MODEL", "mine")

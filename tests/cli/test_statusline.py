@@ -218,7 +218,9 @@ def test_any_input_gives_the_line_and_exit_code_0(
     assert (ran.code, ran.out.count("\n"), ran.err) == (0, 1, "")
 
 
-def test_a_broken_config_is_no_failure(ccf_process: Run, configure: Callable[[str], None]) -> None:
+def test_a_broken_config_is_not_a_failure(
+    ccf_process: Run, configure: Callable[[str], None]
+) -> None:
     configure("[server\n")
     assert ccf_process("statusline").code == 0
 

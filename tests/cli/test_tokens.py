@@ -52,13 +52,13 @@ def test_each_token_is_another(ccf: Run) -> None:
     assert (first["number"], second["number"]) == (1, 2)
 
 
-def test_a_list_of_nothing_says_what_that_means(ccf: Run) -> None:
+def test_an_empty_list_says_what_that_means(ccf: Run) -> None:
     assert ccf("tokens", "list", "--json").json == {"tokens": []}
     assert "every client that reaches the proxy may use it" in ccf("tokens", "list").out
 
 
 @pytest.mark.parametrize("which", ["laptop", "a-tok…ptop", "1", "a-token-of-the-laptop"])
-def test_a_token_is_known_by_all_its_names(ccf: Run, configure: Configure, which: str) -> None:
+def test_a_token_can_be_named_in_every_way(ccf: Run, configure: Configure, which: str) -> None:
     configure(THREE)
     ran = ccf("tokens", "remove", which, "--json")
     assert ran.json == {"removed": [{"note": "laptop", "token": "a-tok…ptop"}]}

@@ -343,7 +343,7 @@ def test_changes_show_no_secret() -> None:
         ("", ""),
     ],
 )
-def test_a_text_is_a_toml_value_where_it_is_one(text: str, value: Any) -> None:
+def test_a_text_that_is_a_toml_value_means_that_value(text: str, value: Any) -> None:
     assert parse_value(text) == value
 
 
@@ -402,7 +402,7 @@ def test_all_tokens_may_go() -> None:
     assert tomllib.loads(document.text) == {"server": {"port": 1}, "providers": [{"name": "a"}]}
 
 
-def test_an_inline_array_stays_one() -> None:
+def test_an_inline_array_stays_inline() -> None:
     document = Document('tokens = [{ token = "one" }]\n')
     add_token(document, "two", "")
     assert document.text == 'tokens = [{ token = "one" }, {token = "two"}]\n'

@@ -39,7 +39,7 @@ def test_the_primary_is_first_in_the_chain() -> None:
         (Config(primary=OFF), False, False),
     ],
 )
-def test_with_one_active_provider_nobody_cools(
+def test_the_only_active_provider_never_cools_down(
     config: Config, fallback: bool, cooldowns: bool
 ) -> None:
     assert config.has_fallback is fallback

@@ -113,7 +113,7 @@ def test_a_new_option_is_one_row(tmp_path: Path) -> None:
     assert "did you mean colour?" in ccf("config", "set", "providers.b.color", "red")
 
 
-def test_a_reader_collects_faults_and_goes_on() -> None:
+def test_a_reader_collects_all_faults() -> None:
     faults: list[ConfigFault] = []
     reader = Reader({"a": "x", "b": 5, "prot": 1, "sub": 7}, "root", faults)
     assert reader.get("a", checks.boolean, False) is False

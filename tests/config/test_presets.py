@@ -43,7 +43,7 @@ def test_the_url_of_a_row_leads_to_an_endpoint_of_its_format(preset: Preset) -> 
 
 
 @pytest.mark.parametrize("preset", ROWS)
-def test_who_wants_a_key_says_where_to_get_one(preset: Preset) -> None:
+def test_the_prompt_for_a_key_says_where_to_get_one(preset: Preset) -> None:
     assert bool(preset.key_env) == bool(preset.key_url)
     is_local = "//localhost" in preset.base_url
     assert bool(preset.key_env) == (not is_local)

@@ -284,7 +284,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(table: dict[str, Any], fault
 
 @pytest.mark.parametrize("section", ["server", "primary", "breaker", "timeouts", "rectifier"])
 @pytest.mark.parametrize("value", [5, "x", [], None])
-def test_a_section_that_is_no_table(section: str, value: Any) -> None:
+def test_a_section_that_is_not_a_table_is_a_fault(section: str, value: Any) -> None:
     (fault,) = faults({section: value})
     assert fault.startswith(f"{section}: found ")
     assert fault.endswith("expected a table")
@@ -292,7 +292,7 @@ def test_a_section_that_is_no_table(section: str, value: Any) -> None:
 
 @pytest.mark.parametrize("key", ["providers", "tokens"])
 @pytest.mark.parametrize("value", [5, "x", {}, [5], ["x"], [[]]])
-def test_a_list_of_tables_that_is_none(key: str, value: Any) -> None:
+def test_a_value_that_is_not_a_list_of_tables_is_a_fault(key: str, value: Any) -> None:
     assert all(fault.startswith(key) for fault in faults({key: value}))
 
 

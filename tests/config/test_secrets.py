@@ -12,7 +12,7 @@ def program(code: str) -> KeySource:
     return KeySource(command=(sys.executable, "-c", code))
 
 
-def test_no_source_is_no_key() -> None:
+def test_without_a_source_there_is_no_key() -> None:
     assert resolve(KeySource()) is None
 
 
@@ -77,7 +77,7 @@ def test_a_program_that_hangs_is_ended_with_all_it_started() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
-def test_a_pipe_that_somebody_keeps_open_is_not_waited_for() -> None:
+def test_a_pipe_that_stays_open_is_not_waited_for() -> None:
     began = time.monotonic()
     source = KeySource(command=("sh", "-c", "sleep 20 & echo sk-1"))
     with pytest.raises(KeyUnavailable, match=r"within 0\.3 s"):

@@ -46,7 +46,7 @@ def test_a_client_that_left_is_neither_answered_nor_failed() -> None:
     assert (stats.requests, stats.failed, stats.left, stats.success_rate) == (2, 1, 1, 0.0)
 
 
-def test_there_is_no_rate_of_nothing() -> None:
+def test_without_requests_there_is_no_rate() -> None:
     stats = counted([])
     assert (stats.success_rate, stats.fallback_rate("p")) == (None, None)
 
@@ -102,7 +102,7 @@ def test_side_endpoints_do_not_count() -> None:
         b'{"timestamp":"2023-11-14T22:14:00Z","event":"request.complete","data":{"provider":\xff}}',
     ],
 )
-def test_a_line_that_is_no_record_does_not_count(line: bytes) -> None:
+def test_a_line_that_is_not_a_record_does_not_count(line: bytes) -> None:
     assert counted([line]).requests == 0
 
 

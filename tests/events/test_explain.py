@@ -233,7 +233,7 @@ def torn(**data: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_answer_that_broke_off_is_no_answer() -> None:
+def test_an_answer_that_broke_off_does_not_count_as_an_answer() -> None:
     it = explain(torn(status=200, error="stream cut"))
     assert it.candidates[0].standing is Standing.BROKE_OFF
     assert not it.complete
@@ -252,7 +252,7 @@ def test_a_client_that_leaves_has_stopped_the_provider(answering: bool) -> None:
     assert not it.complete
 
 
-def test_a_failure_before_the_client_left_stays_one() -> None:
+def test_a_failure_before_the_client_left_stays_a_failure() -> None:
     stop = line("request.error", 1.0, "info", status=499, attempts=2)
     it = explain([start("one", "two"), attempted("one", 1, 0.1), failed("one", 1, 0.4),
                   attempted("two", 2, 0.5), stop])  # fmt: skip
@@ -304,7 +304,7 @@ def test_the_headers_that_tell_the_client_when_to_try_again() -> None:
     assert explain([end]).client_saw == "502 fallback_exhausted (retry-after: 7): all failed"
 
 
-def test_a_refusal_that_is_forwarded_is_no_failure_of_the_chain() -> None:
+def test_a_forwarded_refusal_is_not_a_failure_of_the_chain() -> None:
     end = line("request.error", 1.0, "warn", status=400, error="400", provider="one", attempts=1)
     it = explain([start("one"), attempted("one", 1, 0.1), failed("one", 1, 0.4), end])
     assert it.candidates[0].standing is Standing.FORWARDED
@@ -414,7 +414,7 @@ def test_a_difference_is_printable() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(DIFFERENCE_KEYS), JSON))
-def test_a_nonsensical_difference_is_no_error(data: dict[str, Any]) -> None:
+def test_a_nonsensical_difference_is_not_an_error(data: dict[str, Any]) -> None:
     it = repaired(data)
     assert bool(it.words) == any(
         (it.removed, it.added, it.rewritten, it.betas, it.counts, it.renamed, it.quirks)

@@ -298,7 +298,7 @@ def test_the_latest_that_needed_more_than_one_attempt(tmp_path: Path) -> None:
     assert latest_request(log) == "d"
 
 
-def test_otherwise_the_latest_that_had_a_failure(tmp_path: Path) -> None:
+def test_otherwise_the_latest_request_with_a_failure_is_explained(tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_events(
         log, ("a", "provider.failure", {"attempt": 1}), ("b", "request.error", {"attempts": 0})

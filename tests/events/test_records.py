@@ -36,7 +36,7 @@ def test_every_event_is_read_as_it_was_written(kind: type[Event]) -> None:
     assert decode(line.replace(b'":', b'" : ')) == record
 
 
-def test_data_keys_are_in_camel_case_and_unset_ones_are_left_out() -> None:
+def test_data_keys_are_in_camel_case_without_unset_ones() -> None:
     event = RectifierAttempt(provider="p", removed=["top_k"])
     data = msgspec.json.decode(msgspec.json.encode(event))
     assert data == {
@@ -75,7 +75,7 @@ def test_the_event_of_a_line_is_its_own_not_one_in_its_texts() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"7", b"nonsense", b"\xff", b"[" * 100_000])
-def test_a_line_that_is_no_object_is_no_record(line: bytes) -> None:
+def test_a_line_that_is_not_an_object_is_not_a_record(line: bytes) -> None:
     assert decode(line) is None
 
 

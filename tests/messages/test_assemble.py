@@ -179,7 +179,7 @@ def test_pings_comments_and_new_events_add_nothing() -> None:
     assert message["content"] == [{"type": "text"}]
 
 
-def test_the_last_word_of_usage_counts_but_null_is_no_word() -> None:
+def test_the_last_usage_counts_unless_it_is_null() -> None:
     end = {"input_tokens": None, "output_tokens": 5}
     message = folded(START, {"type": "message_delta", "delta": {}, "usage": end})
     assert message["usage"] == {"input_tokens": 7, "output_tokens": 5}

@@ -67,12 +67,12 @@ def test_a_change_leaves_the_body_it_began_with() -> None:
     ],
     ids=lambda raw: repr(raw[:20]),
 )
-def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+def test_a_value_that_is_not_a_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(NotAnObject):
         Body.parse(raw)
 
 
-def test_a_member_that_cannot_be_read_is_none_and_passes_on() -> None:
+def test_a_member_that_cannot_be_read_is_none_and_is_forwarded() -> None:
     body = Body.parse(b'{"a":1,"b":"\xff"}')
     assert "b" in body
     assert body.get("b") is None
@@ -191,7 +191,7 @@ def test_items_keep_their_own_bytes_where_a_list_is_changed() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"a":3}', b'{"a":{"b":[1]}}', b'{"a":null}'])
-def test_what_is_no_list_has_no_items(raw: bytes) -> None:
+def test_a_value_that_is_not_a_list_has_no_items(raw: bytes) -> None:
     assert Body.parse(raw).items("a") == []
 
 

@@ -134,7 +134,7 @@ def test_no_page_is_read_to_its_end(text: str) -> None:
         (None, False),
     ],
 )
-def test_whether_a_2xx_is_an_error_all_the_same(value: Any, error: bool) -> None:
+def test_whether_a_2xx_is_an_error_in_spite_of_its_status(value: Any, error: bool) -> None:
     assert is_error(value) is error
 
 
@@ -148,7 +148,7 @@ def test_our_own_errors_are_anthropics_envelope() -> None:
     assert read_error(body) == UpstreamError("fallback_exhausted", "m")
 
 
-def test_the_words_of_whom_a_reseller_asked_are_read_too() -> None:
+def test_the_message_of_the_provider_behind_a_reseller_is_read() -> None:
     raw = '{"error":{"message":"Provider returned error","metadata":{"raw":"a: Field required"}}}'
     assert read_error(raw.encode()).message == "Provider returned error: a: Field required"
     raw = '{"error":{"message":"no","metadata":{"raw":"{\\"error\\":{\\"message\\":\\"b\\"}}"}}}'

@@ -33,7 +33,7 @@ def with_title(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("schema", PLACES)
-def test_every_place_of_a_schema_is_known(schema: dict[str, Any]) -> None:
+def test_every_place_of_a_schema_is_visited(schema: dict[str, Any]) -> None:
     assert subschemas(schema) == [INNER]
     assert repr(INNER | {"title": "t"}) in repr(rewrite(schema, with_title))
     assert subschemas(map_subschemas(schema, lambda _: True)) == [True]
@@ -98,7 +98,7 @@ def valid(properties: dict[str, Any]) -> Any:
         (5, None),
     ],
 )
-def test_what_is_invalid_is_put_right_or_left_out(part: Any, expected: Any) -> None:
+def test_invalid_members_are_corrected_or_removed(part: Any, expected: Any) -> None:
     assert valid(part) == expected
 
 
@@ -252,7 +252,9 @@ def test_a_plain_schema_ends_where_a_schema_contains_itself() -> None:
         ),
     ],
 )
-def test_a_keyword_goes_wherever_it_is_one(schema: Any, keywords: set[str], expected: Any) -> None:
+def test_a_keyword_is_removed_wherever_it_is_a_keyword(
+    schema: Any, keywords: set[str], expected: Any
+) -> None:
     assert json_schema.without_keywords(schema, keywords) == expected
 
 

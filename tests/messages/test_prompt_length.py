@@ -54,7 +54,7 @@ COUNTED = [
 
 
 @pytest.mark.parametrize(("message", "counts"), COUNTED)
-def test_a_long_prompt_is_told_with_its_sizes(message: str, counts: tuple[int, int]) -> None:
+def test_a_long_prompt_is_reported_with_its_sizes(message: str, counts: tuple[int, int]) -> None:
     asked, most = counts
     assert says_prompt_too_long(message) or "token limit" in message
     expected = f"prompt is too long: {asked} tokens > {most} maximum ({message})"
@@ -72,7 +72,7 @@ def test_a_long_prompt_is_told_with_its_sizes(message: str, counts: tuple[int, i
         "Please reduce the length of the messages or completion.",
     ],
 )
-def test_a_long_prompt_is_told_without_sizes(message: str) -> None:
+def test_a_long_prompt_is_reported_without_sizes(message: str) -> None:
     assert says_prompt_too_long(message)
     assert prompt_too_long_with_sizes(message) == f"prompt is too long ({message})"
 
@@ -135,7 +135,7 @@ def test_anthropics_own_words_stay() -> None:
 
 
 @given(message=st.text(max_size=80) | st.text().map("İ {} prompt is TOO long".format))
-def test_a_long_prompt_is_always_told_in_the_clients_words(message: str) -> None:
+def test_a_long_prompt_is_always_reported_in_words_that_the_client_knows(message: str) -> None:
     assert prompt_too_long(message).startswith("prompt is too long")
 
 

@@ -124,7 +124,7 @@ def test_tool_changes(changes: list[Any], expected: list[Any]) -> None:
     assert now["messages"] == [HI, OK]
 
 
-def test_the_words_beside_a_change_stay() -> None:
+def test_the_text_next_to_a_change_stays() -> None:
     message = {**A, "content": [text("A"), *change("removal", name="one")["content"]]}
     now = done(draft(HI, message, tools=[ONE]), with_tool_changes_made)
     assert now["messages"] == [HI, {**A, "content": [text("A")]}]

@@ -41,7 +41,7 @@ def left(*messages: Any, unsigned: bool = False) -> Any:
 
 @settings(deadline=None)
 @given(text=st.text(), envelope=st.none() | st.dictionaries(st.text(max_size=3), st.integers()))
-def test_a_mark_is_known_again(text: str, envelope: dict[str, int] | None) -> None:
+def test_a_mark_is_recognized(text: str, envelope: dict[str, int] | None) -> None:
     try:
         signature = mark(text, envelope)
     except UnicodeEncodeError:
@@ -140,7 +140,7 @@ def test_a_message_that_was_only_thinking_says_so() -> None:
     ]
 
 
-def test_what_others_did_not_sign_goes_when_asked() -> None:
+def test_unsigned_thinking_is_removed_on_request() -> None:
     messages = [assistant(EMPTY, GENUINE, TEXT), assistant(UNSIGNED), assistant(REDACTED, OWN)]
     assert left(*messages) == [*messages[:2], assistant(REDACTED)]
     assert left(*messages, unsigned=True) == [

@@ -65,7 +65,7 @@ def test_an_image_counts_the_same_whatever_its_bytes() -> None:
     {"type": "redacted_thinking", "data": "A" * 10000},
     {"type": "text", "text": "", "cache_control": {"type": "ephemeral"}},
 ])  # fmt: skip
-def test_what_is_no_text_for_the_model_is_not_counted(block: dict[str, Any]) -> None:
+def test_only_text_for_the_model_is_counted(block: dict[str, Any]) -> None:
     assert content(block) < 20
 
 

@@ -52,7 +52,7 @@ def test_a_name_is_changed_only_where_it_has_to_be(name: str, expected: str) -> 
     assert ToolNames([]).to_provider(name) == expected
 
 
-def test_who_has_a_valid_name_keeps_it() -> None:
+def test_a_valid_name_is_kept() -> None:
     names = ToolNames(["a.b", "a_b"])
     assert names.to_provider("a_b") == "a_b"
     assert names.to_provider("a.b") != "a_b"
@@ -135,7 +135,7 @@ def test_deferred_tools_are_loaded_and_the_placeholder_goes() -> None:
     assert not has_deferred(after.body)
 
 
-def test_what_a_search_found_is_said_in_words() -> None:
+def test_what_a_search_found_is_described_in_words() -> None:
     reference = {"type": "tool_reference", "tool_name": "Web"}
     before = draft(user_message({**RESULT, "content": [reference, text("x")]}, text("y")))
     assert has_deferred(before.body)

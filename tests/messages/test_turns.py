@@ -138,5 +138,5 @@ def test_the_last_message_of_a_role_is_found() -> None:
     assert last_index([HI], "assistant") == -1
 
 
-def test_a_reminder_is_marked_as_one() -> None:
+def test_a_reminder_is_marked_as_a_reminder() -> None:
     assert reminder("a") == "<system-reminder>\na\n</system-reminder>"

@@ -114,14 +114,14 @@ def found(before: RequestDraft, door: str, model: str) -> list[str]:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("door", CLOUDS)
-def test_what_the_client_sends_is_taken_at_once(door: str, model: str) -> None:
+def test_what_the_client_sends_is_accepted_at_once(door: str, model: str) -> None:
     for before in captured():
         assert found(RequestDraft(without_billing(before.body), before.betas), door, model) == []
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("door", CLOUDS)
-def test_everything_that_a_client_may_send_is_taken_at_once(door: str, model: str) -> None:
+def test_everything_that_a_client_may_send_is_accepted_at_once(door: str, model: str) -> None:
     assert list(faults(door, model, sent(FIRST_PARTY, door), FIRST_PARTY.betas))
     assert found(FIRST_PARTY, door, model) == []
 

@@ -60,7 +60,7 @@ def test_requests_of_any_kind_lead_to_no_wrong_lesson(needed: set[str], seed: in
     assert known.trials <= MOST_TRIALS
 
 
-def test_what_is_known_can_be_stored() -> None:
+def test_a_narrowing_can_be_stored() -> None:
     known = Narrowing(("betas",), ("media", "tools"), ("tools", "media"), 3)
     assert Narrowing.parse(known.text) == Narrowing(
         ("betas",), ("media", "tools"), ("media", "tools"), 3

@@ -135,7 +135,7 @@ def test_a_plain_request_stays_as_it_is() -> None:
     assert apply(before) == (before, ())
 
 
-def test_what_was_said_is_still_there() -> None:
+def test_what_was_said_is_kept() -> None:
     before = draft(
         user(text("see"), image(), document()),
         system("Be brief."),

@@ -86,7 +86,7 @@ def test_every_rule_has_its_wordings() -> None:
 
 
 @pytest.mark.parametrize(("name", "wording"), WORDINGS)
-def test_a_wording_is_known(name: str, wording: str) -> None:
+def test_a_wording_is_recognized(name: str, wording: str) -> None:
     rule = name
     hit = [one for one in FULL if attempt(rule, one, Refusal(400, wording)) is not None]
     assert hit
@@ -97,7 +97,7 @@ def test_a_wording_is_known(name: str, wording: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "wording"), WORDINGS)
-def test_a_wording_is_known_to_no_other(name: str, wording: str) -> None:
+def test_no_other_repair_recognizes_the_wording(name: str, wording: str) -> None:
     for rule in REFUSALS:
         if rule == name or (rule, name) in SHARED:
             continue
@@ -112,7 +112,7 @@ def test_what_is_not_to_be_repaired(wording: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "wording"), WORDINGS)
-def test_a_repair_keeps_to_its_own(name: str, wording: str) -> None:
+def test_a_repair_changes_only_its_own_members(name: str, wording: str) -> None:
     for one in DRAFTS:
         made = attempt(name, one, Refusal(400, wording))
         if made is not None:
@@ -325,7 +325,7 @@ def faulty(words: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "words"), CASES)
-def test_a_refusal_is_known_to_one_repair_which_is_made_once(name: str, words: str) -> None:
+def test_one_repair_matches_a_refusal_and_is_made_once(name: str, words: str) -> None:
     draft = draft_of(faulty(words))
     known = [each for each in REFUSED if attempt(each, draft, Refusal(400, words))]
     assert known == [name]

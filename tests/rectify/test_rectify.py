@@ -79,7 +79,7 @@ def test_the_first_rule_of_a_name_that_matches_decides(monkeypatch: pytest.Monke
     assert attempt("x", DRAFT, Refusal(400, "x: not permitted")) is None
 
 
-def test_a_repair_that_is_to_be_skipped_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skipped_repair_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     removals = install(monkeypatch, "a")
     assert rectify(DRAFT, REFUSAL, skip={"a"}) is None
     assert removals.asked == {"a": 0}
@@ -250,7 +250,7 @@ def test_every_repair_has_its_case() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_refused_repaired_taken_and_not_refused_again(name: str) -> None:
+def test_a_repaired_request_is_accepted_and_the_next_one_is_repaired_beforehand(name: str) -> None:
     wording, draft = CASES[name]
     lessons: list[LearnedRejection] = []
 

@@ -158,7 +158,7 @@ def test_a_refusal_names_places(message: str, places: set[tuple[int, ...]]) -> N
     assert named_places(Refusal(400, message).text) == places
 
 
-def test_what_changed_is_told_in_counts() -> None:
+def test_changes_are_reported_in_counts() -> None:
     assert describe(1, "image", "removed") == "1 image removed"
     assert describe(2, "image", "removed") == "2 images removed"
     assert describe(0, "image", "removed") == ""
@@ -205,7 +205,7 @@ def test_flags_tool_names_and_quirks_are_named() -> None:
     assert difference(before, after) == {"betas": ["a-1"], "renamed": 1, "quirks": ["sampling"]}
 
 
-def test_names_that_the_client_made_up_are_not_told() -> None:
+def test_names_that_the_client_made_up_are_not_reported() -> None:
     messages = [user({"type": "My secret"})]
     before = RequestDraft(Body.parse(msgspec.json.encode({"A secret": 1, "messages": messages})))
     after = RequestDraft(Body.parse(b'{"model":"m"}'))

@@ -379,7 +379,7 @@ SAME = st.sampled_from(["a", "a_2", "b.c", "b:c", "b_c", "", "toolu_0", "x" * 70
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([TWICE, LETTERS, NINE, LENGTH]))
-def test_every_call_has_an_id_of_its_own(data: st.DataObject, words: str) -> None:
+def test_every_call_has_its_own_id(data: st.DataObject, words: str) -> None:
     body = data.draw(conversations())
     messages: list[Any] = []
     names: dict[str, str] = {}

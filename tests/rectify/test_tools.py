@@ -370,7 +370,7 @@ def test_accepted_schemas_stay(tools: Any, words: str) -> None:
     assert repair_body("tool_schemas", {"tools": tools}, words) is None
 
 
-def test_a_value_that_is_not_a_schema_becomes_one() -> None:
+def test_a_value_that_is_not_a_schema_is_replaced_by_one() -> None:
     body = {"tools": [tool("A"), {"name": "B", "input_schema": "x"}]}
     assert schemas_of(body_after("tool_schemas", body, INVALID))[1] == {
         "type": "object",

@@ -36,19 +36,21 @@ def test_a_login_is_renewed_once() -> None:
     assert next_try([refused(401), refused(401)], login=True) is None
 
 
-def test_a_dropped_connection_is_asked_for_again_as_a_stream() -> None:
+def test_a_dropped_connection_is_retried_as_a_stream() -> None:
     dropped = ClientView(Ending.DROPPED, stream=True)
     assert next_try([dropped], login=False) == Retry(stream=True, wait=0.6)
     assert next_try([dropped, dropped], login=False) == Retry(stream=True, wait=1.2)
 
 
 @pytest.mark.parametrize("ending", [Ending.DROPPED, Ending.ENDED_EARLY, Ending.ERROR_EVENT])
-def test_what_broke_off_after_a_finished_block_is_not_asked_for_again(ending: Ending) -> None:
+def test_an_answer_that_broke_off_after_a_finished_block_is_not_requested_again(
+    ending: Ending,
+) -> None:
     assert next_try([ClientView(ending, stream=True, kept=True)], login=False) is None
 
 
 @pytest.mark.parametrize("ending", [Ending.MALFORMED, Ending.ENDED_EARLY, Ending.ERROR_EVENT])
-def test_a_stream_that_makes_no_sense_is_asked_for_once_more_as_a_whole(ending: Ending) -> None:
+def test_an_unreadable_stream_is_requested_again_as_a_whole_answer(ending: Ending) -> None:
     assert next_try([ClientView(ending, stream=True)], login=False) == Retry(stream=False, wait=0.0)
     assert next_try([ClientView(ending, stream=False)], login=False) is None
 
@@ -59,5 +61,5 @@ def test_an_overload_in_a_stream_is_two_more_streams_first() -> None:
     assert [each and each.stream for each in again] == [True, True, False]
 
 
-def test_an_unknown_model_is_asked_for_once_more() -> None:
+def test_an_unknown_model_is_requested_once_more() -> None:
     assert next_try([refused(404)], login=False) == Retry(stream=False, wait=0.0)

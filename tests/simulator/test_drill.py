@@ -61,7 +61,7 @@ def test_no_turn_is_lost_while_one_provider_lives(formats: tuple[str, ...]) -> N
         assert reports[f"{provider.name}/alone"].provider == provider.name
 
 
-def test_a_lone_provider_is_asked_again_or_its_refusal_handed_on() -> None:
+def test_a_lone_provider_is_tried_again_or_its_refusal_is_forwarded() -> None:
     reports = run(Config())
     assert not any(report.lost for report in reports.values())
     told = {report.id for report in reports.values() if not report.answered}

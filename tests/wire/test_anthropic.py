@@ -108,7 +108,7 @@ def test_a_good_stream_passes_as_it_is_under_every_cut(name: str, places: list[i
         assert stream.usage.cache_read == 4
 
 
-def test_a_whole_read_goes_on_as_the_same_bytes() -> None:
+def test_a_read_of_whole_events_passes_as_the_same_bytes() -> None:
     assert AnthropicStream().feed(OPEN) == OPEN
     assert AnthropicStream().feed(PLAIN) == PLAIN
 
@@ -298,7 +298,7 @@ def test_the_usage_of_a_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("error", [None, "", {}])
-def test_an_empty_error_member_is_no_error(error: Any) -> None:
+def test_an_empty_error_member_is_not_an_error(error: Any) -> None:
     raw = msgspec.json.encode({**WHOLE, "error": error})
     assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error is None
 

@@ -148,7 +148,7 @@ def test_an_access_token_never_reaches_the_primary(name: bytes, scheme: bytes, e
     assert TOKEN not in b"".join(value for _, value in headers)
 
 
-def test_the_clients_own_credential_passes_beside_a_token() -> None:
+def test_the_clients_own_credential_is_forwarded_next_to_a_token() -> None:
     client = [(b"x-api-key", TOKEN), (b"authorization", b"Bearer " + MARK)]
     headers = sent(client, PRIMARY, tokens=frozenset({TOKEN}))
     assert find(headers, b"authorization") == "Bearer " + MARK.decode()
@@ -213,7 +213,7 @@ def test_only_a_request_with_a_body_has_a_content_type() -> None:
         (b"", b""),
     ],
 )
-def test_the_login_flag_is_taken_out_of_the_betas(value: bytes, left: bytes) -> None:
+def test_the_login_flag_is_removed_from_the_betas(value: bytes, left: bytes) -> None:
     assert without_login_beta(value) == left
     kept = [item for name, item in sent([(b"anthropic-beta", value)], FALLBACK)
             if name == b"anthropic-beta"]  # fmt: skip

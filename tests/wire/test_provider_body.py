@@ -133,7 +133,7 @@ def test_without_a_user_nothing_changes(members: dict[str, Any]) -> None:
     assert with_pseudonym(nobody, "b") is nobody
 
 
-def test_huge_numbers_beside_the_user_survive() -> None:
+def test_huge_numbers_next_to_the_user_stay() -> None:
     huge = 1 << 90
     sent = with_pseudonym(body(metadata={"user_id": USER, "n": huge}), "b")
     assert sent.get("metadata")["n"] == huge

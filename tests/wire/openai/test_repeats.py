@@ -55,7 +55,7 @@ def test_a_whole_message_without_deltas_is_the_answer() -> None:
     assert obeying(last({"content": "Hello"}), DONE).blocks == [("text", "Hello")]
 
 
-def test_a_whole_message_adds_what_no_delta_has_said() -> None:
+def test_a_whole_message_adds_what_no_delta_contained() -> None:
     call = piece(None, "a", "A", "{}")
     frame = last({"content": "x", "reasoning_content": "t", "tool_calls": [call]}, "tool_calls")
     thought = chunk({"reasoning_content": "t"})
@@ -96,7 +96,7 @@ UNKNOWN = ["abort", "error", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", 
 
 
 @pytest.mark.parametrize("finish", UNKNOWN)
-def test_an_end_that_is_not_known_as_good_is_a_failure(finish: str) -> None:
+def test_an_unknown_end_counts_as_a_failure(finish: str) -> None:
     for reads in ([chunk({}, finish)], [says("Hello"), chunk({}, finish)]):
         stream = translate(*reads, DONE).stream
         assert stream.error is not None
@@ -137,7 +137,7 @@ def test_a_whole_answer_that_azure_filtered() -> None:
         ('{"a":{"b":["\n"]}}', {"a": {"b": ["\n"]}}),
     ],
 )
-def test_strings_that_are_not_json_are_mended(written: str, read: Any) -> None:
+def test_strings_that_are_not_json_are_repaired(written: str, read: Any) -> None:
     assert msgspec.json.decode(repaired(written)) == read
     for size in (1, 2, 3, len(written)):
         parts = [written[at : at + size] for at in range(0, len(written), size)]
@@ -150,7 +150,7 @@ def test_strings_that_are_not_json_are_mended(written: str, read: Any) -> None:
 
 
 @given(text=st.text(st.sampled_from('{}[]"\\\n dux0:,'), max_size=30), at=st.integers(0, 30))
-def test_a_cut_changes_nothing_of_what_is_mended(text: str, at: int) -> None:
+def test_a_cut_does_not_change_the_repaired_text(text: str, at: int) -> None:
     at_once, in_two = Arguments(), Arguments()
     at_once.add(text)
     in_two.add(text[:at])
@@ -170,7 +170,7 @@ def test_an_object_that_is_json_stays_as_it_is(value: dict[str, Any]) -> None:
     assert (arguments.text, arguments.is_whole) == (text, True)
 
 
-def test_thinking_in_tags_beside_the_same_in_a_member() -> None:
+def test_thinking_in_tags_that_a_member_repeats_is_taken_once() -> None:
     reads = [
         chunk({"reasoning_content": "The user", "content": "<think>The user"}),
         chunk({"reasoning_content": " asks.", "content": " asks."}),

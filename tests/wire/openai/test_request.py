@@ -55,7 +55,7 @@ def test_the_system_prompt_keeps_its_cache_marks_with_the_quirk() -> None:
 
 
 @pytest.mark.parametrize("system", [None, "", [], [BILLING], [{"text": "x"}], 3])
-def test_no_system_prompt_is_no_message(system: Any) -> None:
+def test_without_a_system_prompt_there_is_no_system_message(system: Any) -> None:
     assert first(system=system) == {"role": "user", "content": "hi"}
 
 
@@ -151,7 +151,7 @@ def test_sampling_is_sent_only_to_models_that_take_it(
     assert {key: made[key] for key in SAMPLING if key in made} == expected
 
 
-def test_a_temperature_of_zero_is_one() -> None:
+def test_a_temperature_of_zero_is_sent() -> None:
     assert asked(temperature=0)["temperature"] == 0
     assert "temperature" not in asked(temperature="warm")
 

@@ -410,7 +410,7 @@ def test_thinking_in_several_members_counts_once() -> None:
     assert translate(chunk(both), chunk({}, "stop")).blocks == [("thinking", "R")]
 
 
-def test_thinking_after_text_is_a_block_of_its_own() -> None:
+def test_thinking_after_text_is_a_separate_block() -> None:
     reads = [says("a"), chunk({"reasoning": "R"}), says("b"), chunk({}, "stop")]
     translated = translate(*reads)
     grammar.obey(translated)

@@ -89,7 +89,7 @@ def test_a_call_without_arguments() -> None:
     assert message["stop_reason"] == "tool_use"
 
 
-def test_whitespace_before_a_call_is_no_text() -> None:
+def test_whitespace_before_a_call_is_not_a_text() -> None:
     blocks = content({"content": "\n\n", "tool_calls": [piece(None, "a", "Bash", "{}")]})
     assert [block[0] for block in blocks] == ["tool_use"]
 
