@@ -400,7 +400,7 @@ class Stage:
         else:
             config = (
                 '[primary]\ndisabled = true\n[[providers]]\nname = "faulty"\n'
-                f'base_url = "{url}"\nformat = "{wire_format}"\n'
+                f'base_url = "{url}"\nformat = "{wire_format}"\ngoogle.project = "p"\n'
             )
         config += HASTY if hasty else ""
         config += f'[[providers]]\nname = "well"\nbase_url = "{self.well.url}"\n'

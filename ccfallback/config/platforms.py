@@ -52,6 +52,8 @@ class Platform:
     undated: str = "{name}"
     exceptions: Mapping[str, str] = field(default_factory=dict)
     """Ids that follow no rule."""
+    required_headers: tuple[str, ...] = ()
+    """Headers without which it refuses every request."""
     serves_claude: bool = True
     """Whether its models are Claude, which reads the thinking that Claude signed elsewhere."""
 
@@ -104,6 +106,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
             "Claude Platform on AWS",
             "anthropic",
             re.compile(r"aws-external-anthropic\.[a-z0-9-]+\.api\.aws"),
+            required_headers=("anthropic-workspace-id",),
         ),
         Platform(
             "vertex",

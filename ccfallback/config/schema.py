@@ -43,6 +43,9 @@ class FormatDefaults(Protocol):
     def idle_timeout(self) -> float | None:
         """Seconds between two reads of an answer; `None` leaves `[timeouts] idle` as it is."""
 
+    def default_base_url(self, provider: Provider) -> str | None:
+        """The base URL of a provider whose table has none; `None` if it needs one."""
+
 
 def parse(
     table: Mapping[str, Any],
@@ -116,7 +119,12 @@ def _providers(
         if not idle_is_set and defaults.idle_timeout is not None:
             limits = replace(shared, idle=defaults.idle_timeout)
         base = replace(base, format=wire_format, auth_header=defaults.auth_header, timeouts=limits)
-        provider = reader.fill(base, skip=("format",))
+        skip = ["format"]
+        if "base_url" not in reader.table and defaults.default_base_url(base) is not None:
+            skip.append("base_url")
+        provider = reader.fill(base, skip=skip)
+        if not provider.base_url and len(skip) > 1:
+            provider = replace(provider, base_url=defaults.default_base_url(provider) or "")
         _refuse_second_key_source(reader)
         if provider.name == PRIMARY_NAME:
             reader.fault("name", f'"{PRIMARY_NAME}"', "another name: this is the primary's")

@@ -117,6 +117,8 @@ def _with_reason(message: str, metadata: Any) -> str:
 
 def is_error(value: Any) -> bool:
     """Whether the decoded body of a 2xx answer is an error nevertheless."""
+    if isinstance(value, list) and value:
+        value = value[0]
     return isinstance(value, Mapping) and (value.get("type") == "error" or bool(value.get("error")))
 
 

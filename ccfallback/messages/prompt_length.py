@@ -26,6 +26,7 @@ _CODES: Final = frozenset(
         "too_many_prompt_tokens",
         "prompt_too_long",
         "input_too_long",
+        "request_too_large",
         # Zhipu's number.
         "1261",
     }

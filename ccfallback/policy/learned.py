@@ -16,7 +16,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-from ccfallback.config.model import KeySource, Provider
+from ccfallback.config.model import Aws, Google, KeySource, Provider
 
 LIFE: Final = 86400.0
 """Seconds for which a learned rejection is valid."""
@@ -30,6 +30,7 @@ PAUSE: Final = 3600.0
 MOST: Final = 128
 """Learned rejections kept for each provider."""
 
+_NO_ACCOUNT: Final = ("key", Aws(), Google(), None)
 _FINGERPRINTS: Final = 1024
 """Fingerprints kept: one for each provider and model that is in use."""
 
@@ -43,14 +44,14 @@ def fingerprint(provider: Provider, model: str | None = None) -> str:
     """
     mapped = None if model is None else provider.model_for(model)
     # Only where it differs from the default, so that older fingerprints stay valid.
-    account = () if provider.auth == "key" else (provider.auth, provider.aws, provider.google)
+    account = (provider.auth, provider.aws, provider.google, provider.platform_name)
     return _fingerprint(
         provider.base_url,
         provider.format,
         provider.auth_header.lower(),
         provider.key.whole or provider.key,
         mapped,
-        account,
+        () if account == _NO_ACCOUNT else account,
     )
 
 

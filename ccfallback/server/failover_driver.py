@@ -225,6 +225,8 @@ class FailoverDriver:
         region = self.body.get("inference_geo")
         if not provider.keeps_region(region):
             raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
+        if key := wire.missing_key(provider):
+            raise CannotSend(f"it needs {key}: set providers.{provider.name}.{key}")
         credential = await self._credential(provider)
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:

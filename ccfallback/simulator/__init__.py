@@ -11,6 +11,11 @@ from typing import Final
 
 from ccfallback.simulator.scripted_format import ANTHROPIC, ScriptedFormat
 from ccfallback.simulator.scripted_openai import OPENAI
+from ccfallback.simulator.scripted_vertex import VERTEX
 
-SCRIPTED_FORMATS: Final[Mapping[str, ScriptedFormat]] = {"anthropic": ANTHROPIC, "openai": OPENAI}
+SCRIPTED_FORMATS: Final[Mapping[str, ScriptedFormat]] = {
+    "anthropic": ANTHROPIC,
+    "openai": OPENAI,
+    "vertex": VERTEX,
+}
 """Every format by its name in the configuration."""

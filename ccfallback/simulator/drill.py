@@ -30,7 +30,14 @@ from ccfallback.server.record import Record
 from ccfallback.server.serve import Proxy
 from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator.claude_code import ClientView, Ending, Task
-from ccfallback.simulator.faults import FAULTS, Ends, Place, ScriptedFault, UnreachableAddresses
+from ccfallback.simulator.faults import (
+    FAULTS,
+    SPECIAL_FAULTS,
+    Ends,
+    Place,
+    ScriptedFault,
+    UnreachableAddresses,
+)
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 
 AT_ONCE: Final = 12
@@ -90,16 +97,20 @@ def drill_cases(config: Config) -> Iterator[DrillCase]:
     reached; then each provider is the only one that can be reached.
     """
     chain = config.active
-    for fault in FAULTS:
+    for fault in _possible_faults(chain[0]):
         if not (fault.fallback_only and chain[0].primary):
             yield DrillCase(fault.id, fault, 0)
-    for fault in FAULTS if len(chain) > 1 else ():
+    for fault in _possible_faults(chain[1]) if len(chain) > 1 else ():
         if not fault.login:
             yield DrillCase(f"{chain[1].name}/{fault.id}", fault, 1, frozenset({0}))
     refused = next(fault for fault in FAULTS if fault.place is Place.REFUSED)
     for position, provider in enumerate(chain if len(chain) > 1 else ()):
         others = frozenset(range(len(chain))) - {position}
         yield DrillCase(f"{provider.name}/alone", refused, min(others), others)
+
+
+def _possible_faults(provider: Provider) -> tuple[ScriptedFault, ...]:
+    return (*FAULTS, *SPECIAL_FAULTS.get(provider.format, ()))
 
 
 STOP_SECONDS: Final = 10.0
@@ -261,7 +272,18 @@ class DrillServer:
             literals = tuple(Secret(f"drill-key-{number}") for number in range(1, count + 1))
             key = KeySource(literals=literals) if literals else KeySource()
             short = _shorten(provider.timeouts, self.patience)
-            chain.append(replace(provider, base_url=url, key=key, auth="key", timeouts=short))
+            chain.append(
+                replace(
+                    provider,
+                    base_url=url,
+                    key=key,
+                    auth="key",
+                    google=replace(provider.google, project=provider.google.project or "drill"),
+                    # The new address does not tell it.
+                    platform_name=provider.platform.name or None,
+                    timeouts=short,
+                )
+            )
         primary = next((each for each in chain if each.primary), user.primary)
         return replace(
             user,

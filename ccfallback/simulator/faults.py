@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from ccfallback.simulator import SCRIPTED_FORMATS, scripted
+from ccfallback.simulator import SCRIPTED_FORMATS, scripted, scripted_vertex
 from ccfallback.simulator.scripted import (
     EVENTS,
     Connection,
@@ -164,7 +165,8 @@ def _error_after(part: Part) -> MakeScript:
 
 
 def _other_format(wire: ScriptedFormat) -> Script:
-    return next(other for other in SCRIPTED_FORMATS.values() if other is not wire).works()
+    others = SCRIPTED_FORMATS.values()
+    return next(other for other in others if other.whole is not wire.whole).works()
 
 
 def _wrong_length(*, by: int) -> MakeScript:
@@ -346,6 +348,39 @@ _ODD: Final = (
 # fmt: on
 
 FAULTS: Final[tuple[ScriptedFault, ...]] = (*_STATUSES, *_CONNECTIONS, *_NO_ANSWERS, *_TORN, *_ODD)
-"""All faults, in the order in which a request meets them."""
+"""The faults that any provider can have, in the order in which a request meets them."""
 
-BY_ID: Final[Mapping[str, ScriptedFault]] = {fault.id: fault for fault in FAULTS}
+# fmt: off
+_VERTEX: Final = (
+    ScriptedFault("vertex-expired", "the access token has expired, and so has the next one",
+        _same(scripted_vertex.error(401, "UNAUTHENTICATED", "Expected OAuth 2 access token")),
+        ends=_LASTS),
+    ScriptedFault("vertex-not-enabled", "the model is not enabled in the project",
+        _same(scripted_vertex.error(404, "NOT_FOUND",
+            "Publisher Model `m` was not found or your project does not have access to it.")),
+        ends=_LASTS),
+    ScriptedFault("vertex-not-served", "the location does not have the model",
+        _same(scripted_vertex.error(400, "FAILED_PRECONDITION",
+            "Publisher Model `m` is not servable in region us-east1.")),
+        ends=_LASTS),
+    ScriptedFault("vertex-size", "the body is larger than 30 MB",
+        _same(scripted_vertex.error(400, "INVALID_ARGUMENT",
+            "The request size (31457999 bytes) exceeds 30.000MB limit.")),
+        ends=_LASTS),
+    ScriptedFault("vertex-cancelled", "Google has cancelled the request",
+        _same(scripted_vertex.error(499, "CANCELLED", "The operation was cancelled."))),
+    ScriptedFault("vertex-array", "an error in an array",
+        _same(scripted_vertex.in_array(503, "UNAVAILABLE"))),
+    ScriptedFault("vertex-array-as-200", "an error in an array, with status 200",
+        _same(scripted_vertex.in_array(200, "UNAVAILABLE"))),
+    ScriptedFault("vertex-array-in-text", "an error in an array within a text",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(scripted_vertex.ARRAY_EVENT)))),
+)
+# fmt: on
+
+SPECIAL_FAULTS: Final[Mapping[str, tuple[ScriptedFault, ...]]] = {"vertex": _VERTEX}
+"""Faults that only providers of one wire format can have, by the format."""
+
+BY_ID: Final[Mapping[str, ScriptedFault]] = {
+    fault.id: fault for fault in (*FAULTS, *chain.from_iterable(SPECIAL_FAULTS.values()))
+}

@@ -76,6 +76,10 @@ _UNLOCKED: Final = (
 )
 """Names in a body that are only known with a flag."""
 
+_RUNTIME: Final = frozenset({"bedrock"})
+_SEARCH: Final = frozenset({"vertex"})
+"""The platforms whose models can search the web."""
+
 _EXTRA: Final = "Extra inputs are not permitted"
 _SERVER_TOOLS: Final = ("web_search", "web_fetch", "code_execution", "advisor", "mcp_toolset")
 
@@ -102,7 +106,7 @@ def faults(
 def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[str]:
     known = find_name(model)
     family, version = ("", (9, 9)) if known is None else (known.family, known.version)
-    is_runtime = door == "bedrock"
+    is_runtime = door in _RUNTIME
     for path, mark in _marks(body):
         if "scope" in mark:
             yield f"{path}.cache_control.ephemeral.scope: {_EXTRA}"
@@ -115,7 +119,7 @@ def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[st
         if "allowed_callers" in tool:
             yield f"{where}.custom.allowed_callers: {_EXTRA}"
         kind = tool.get("type", "custom")
-        if kind.startswith(_SERVER_TOOLS) and not (door == "vertex" and kind.startswith("web_s")):
+        if kind.startswith(_SERVER_TOOLS) and not (door in _SEARCH and kind.startswith("web_s")):
             yield f"{where}: Input tag '{kind}' found using 'type' does not match"
         if kind == "custom" and tool.get("input_schema", {}).get("type") != "object":
             yield f"{where}.custom.input_schema.type: Field required"

@@ -30,10 +30,12 @@ from typing import Final
 from ccfallback.wire.anthropic import ANTHROPIC
 from ccfallback.wire.format import WireFormat
 from ccfallback.wire.openai import OPENAI
+from ccfallback.wire.vertex import VERTEX
 
 FORMATS: Final[Mapping[str, WireFormat]] = {
     "anthropic": ANTHROPIC,
     "openai": OPENAI,
+    "vertex": VERTEX,
 }
 """Every format by its name in the configuration."""
 

@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -29,7 +29,7 @@ from ccfallback.wire.format import (
     WireRefusal,
     endpoint_url,
 )
-from ccfallback.wire.headers import PLAIN_HEADERS
+from ccfallback.wire.headers import PLAIN_HEADERS, RawHeaders
 
 MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
@@ -355,7 +355,7 @@ class MessagesFormat(WireFormat):
         b"x-app",
     }
     # Every provider knows this version, and it allows every valid body of a newer one.
-    fallback_headers = ((b"anthropic-version", b"2023-06-01"),)
+    fallback_headers: ClassVar[RawHeaders] = ((b"anthropic-version", b"2023-06-01"),)
     answer_mark = re.compile(rb'"type"\s*:\s*"message(?:_start)?"|^event: message_start', re.M)
     refusal_mark = re.compile(rb'^\s*\{\s*"type"\s*:\s*"error"\s*,\s*"error"\s*:')
 
@@ -363,7 +363,7 @@ class MessagesFormat(WireFormat):
         """The provider's Messages endpoint."""
         return endpoint_url(provider.base_url, MESSAGES_PATH)
 
-    def models_url(self, provider: Provider) -> str:
+    def models_url(self, provider: Provider) -> str | None:
         """The URL of the provider's list of models."""
         return path_url(provider.base_url, "/v1/models")
 

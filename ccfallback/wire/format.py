@@ -141,6 +141,17 @@ class WireFormat(ABC):
     """The format of the providers' endpoint that counts the tokens of a request; `None` if they
     have no such endpoint."""
 
+    def default_base_url(self, provider: Provider) -> str | None:
+        """The base URL of a provider whose configuration has none; `None` if it needs one."""
+        return None
+
+    def missing_key(self, provider: Provider) -> str:
+        """The key without which no request can be sent, if the configuration lacks one."""
+        for name in provider.platform.required_headers:
+            if all(name != given.lower() for given in provider.headers):
+                return f"headers.{name}"
+        return ""
+
     @abstractmethod
     def url(self, provider: Provider, model: str, *, stream: bool) -> str:
         """The URL of a request for `model`, which is the provider's own name of it."""

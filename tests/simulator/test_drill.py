@@ -6,9 +6,10 @@ import dataclasses
 import pytest
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider
+from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator import drill as module
 from ccfallback.simulator.drill import Report, drill
-from ccfallback.simulator.faults import BY_ID, FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.faults import BY_ID, FAULTS, SPECIAL_FAULTS, Ends, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Received, Script
 from ccfallback.simulator.scripted_format import ScriptedFormat
 
@@ -40,8 +41,11 @@ def run(chain: Config) -> dict[str, Report]:
 
 @pytest.mark.parametrize(
     "formats",
-    [("anthropic",), ("openai",), ("openai", "anthropic", "openai", "anthropic")],
-    ids=["anthropic", "openai", "five"],
+    [
+        *((name,) for name in SCRIPTED_FORMATS),
+        ("openai", "anthropic", "openai", "anthropic"),
+    ],
+    ids=[*SCRIPTED_FORMATS, "five"],
 )
 def test_no_turn_is_lost_while_one_provider_lives(formats: tuple[str, ...]) -> None:
     chain = config(*formats)
@@ -57,6 +61,8 @@ def test_no_turn_is_lost_while_one_provider_lives(formats: tuple[str, ...]) -> N
         # Beyond what the fault itself costs: the client's one restart, and nothing else.
         assert report.waited <= 1.0
         assert report.requests <= 3
+    for special in SPECIAL_FAULTS.get(formats[0], ()):
+        assert reports[f"{chain.providers[0].name}/{special.id}"].attempts >= 2
     for provider in chain.chain:
         assert reports[f"{provider.name}/alone"].provider == provider.name
 

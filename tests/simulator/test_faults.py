@@ -36,11 +36,12 @@ def failed(fault: ScriptedFault) -> bool:
     return fault.ends is not Ends.WELL
 
 
-AT = [("anthropic", True), ("anthropic", False), ("openai", False)]
+AT = [("anthropic", True), *((name, False) for name in SCRIPTED_FORMATS)]
+AT_IDS = ["primary", *SCRIPTED_FORMATS]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=["primary", "anthropic", "openai"])
+@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=AT_IDS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_an_answer_comes_whatever_a_provider_does(
     stage: Stage, fault: ScriptedFault, wire_format: str, primary: bool, stream: bool
@@ -69,7 +70,7 @@ def test_an_answer_comes_whatever_a_provider_does(
         assert failures == []
 
 
-@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=["primary", "anthropic", "openai"])
+@pytest.mark.parametrize(("wire_format", "primary"), AT, ids=AT_IDS)
 @pytest.mark.parametrize("fault", TORN, ids=lambda fault: fault.id)
 def test_what_breaks_after_it_began_is_dropped_and_the_next_try_goes_elsewhere(
     stage: Stage, fault: ScriptedFault, wire_format: str, primary: bool

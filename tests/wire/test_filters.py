@@ -14,7 +14,7 @@ from ccfallback.messages import sse
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import EventSplitter, data_of
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import SCRIPTED_FORMATS, scripted
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
 from ccfallback.wire.filters import BlockStopHolder, ToolRenamer, rename_tools
@@ -120,9 +120,9 @@ def test_streams_with_one_block_keep_their_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_both_formats_hold_their_stops_and_add_up_to_the_same_message(name: str) -> None:
+def test_all_formats_hold_their_stops_and_add_up_to_the_same_message(name: str) -> None:
     content: list[dict[str, Any]] = [THINKING, TEXT, CALL, {**CALL, "id": "toolu_2"}]
-    events = stream_of(*content) if name == "anthropic" else scripted_openai.chunks_of(content)
+    events = SCRIPTED_FORMATS[name].events(content)
     inner = FORMATS[name].stream(ASKED, PROVIDER)
     plain = b"".join(inner.feed(event) for event in events) + inner.finish()
     stream = FORMATS[name].stream(ASKED, PROVIDER, [BlockStopHolder()])

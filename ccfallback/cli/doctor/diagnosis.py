@@ -184,7 +184,7 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.UNKNOWN_AUTHORITY if is_unknown else Trouble.CERTIFICATE
     if outcome.reason.startswith("TLS"):
         return Trouble.TLS
-    if 200 <= status < 300 and _is_other(recognize_answer(evidence.body), evidence.provider):
+    if 200 <= status < 300 and _is_other(recognize_answer(evidence.body), evidence):
         return Trouble.WRONG_FORMAT
     if 200 <= status < 300 and _PAGE.match(evidence.body):
         return Trouble.WEB_PAGE
@@ -192,7 +192,7 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.UNKNOWN_MODEL
     if status in (404, 405):
         return Trouble.WRONG_PATH
-    if status in (400, 422) and _is_other(recognize_refusal(evidence.body), evidence.provider):
+    if status in (400, 422) and _is_other(recognize_refusal(evidence.body), evidence):
         return Trouble.WRONG_FORMAT
     if status in (401, 403) and not _CREDIT.search(outcome.message):
         return Trouble.KEY_REFUSED
@@ -224,9 +224,11 @@ def _other_format(evidence: Evidence) -> str:
     return next(name for name in FORMATS if name != own)
 
 
-def _is_other(wire: WireFormat | None, provider: Provider) -> bool:
-    """Whether a format was recognized, and it is not the provider's."""
-    return wire is not None and wire is not FORMATS[provider.format]
+def _is_other(wire: WireFormat | None, evidence: Evidence) -> bool:
+    """Whether a format was recognized, and the body cannot be in the provider's own."""
+    own, body = FORMATS[evidence.provider.format], evidence.body
+    is_own = own.answer_mark.search(body) or own.refusal_mark.search(body)
+    return wire is not None and not is_own
 
 
 def _is_about_the_model(outcome: Outcome) -> bool:
