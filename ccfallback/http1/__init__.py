@@ -21,12 +21,7 @@ from ccfallback.http1.errors import (
 from ccfallback.http1.pool import ConnectionPool, Response
 from ccfallback.http1.request import Headers, Origin, Request
 from ccfallback.http1.request_cycle import App, Message, Receive, Scope, Send
-from ccfallback.http1.server import (
-    ARRIVAL_KEY,
-    CONNECTION_KEY,
-    ConnectionLimit,
-    ServerProtocol,
-)
+from ccfallback.http1.server import ARRIVAL_KEY, CONNECTION_KEY, ConnectionLimit, ServerProtocol
 
 __all__ = [
     "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLimit",

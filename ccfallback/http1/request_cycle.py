@@ -76,12 +76,7 @@ class RequestCycle:
     )  # fmt: skip
 
     def __init__(
-        self,
-        connection: Connection,
-        scope: Scope,
-        *,
-        keep_alive: bool,
-        expects_continue: bool,
+        self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self.scope = scope
         self._connection = connection

@@ -302,12 +302,7 @@ def _close(state: BreakerState, began: float, now: float) -> BreakerState:
     if in_flight or (state.last_failure is not None and now < state.last_failure):
         return replace(state, last_success=max(now, state.last_success or now))
     return replace(
-        state,
-        failures=0,
-        last_success=now,
-        cooldown_until=None,
-        cooldown_began=None,
-        probed=None,
+        state, failures=0, last_success=now, cooldown_until=None, cooldown_began=None, probed=None
     )
 
 

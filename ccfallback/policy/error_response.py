@@ -76,10 +76,7 @@ def exhausted_response(
     roomy_in = _back_soon(failures, cooling, now)
     if too_long is not None and roomy_in is None:
         return _response(
-            400,
-            "invalid_request_error",
-            prompt_too_long(too_long.outcome.message),
-            request_id,
+            400, "invalid_request_error", prompt_too_long(too_long.outcome.message), request_id
         )
     headers: list[tuple[bytes, bytes]] = []
     left = [until - now for until in cooling.values() if until > now]

@@ -35,11 +35,7 @@ from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, Event
 from ccfallback.server.upstream import UpstreamRequest, describe_error
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import WireFormat, WireRequest
-from ccfallback.wire.headers import (
-    RawHeaders,
-    bare_credential,
-    text_headers,
-)
+from ccfallback.wire.headers import RawHeaders, bare_credential, text_headers
 
 ERROR_BODY_SECONDS: Final = 5.0
 """How long to read the body of a response that is a failure anyway."""

@@ -34,10 +34,7 @@ from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.headers import (
-    client_betas,
-    with_betas,
-)
+from ccfallback.wire.headers import client_betas, with_betas
 from ccfallback.wire.provider_body import adapt_body
 
 SHARE_OF_THE_TIME: Final = 0.6

@@ -59,11 +59,7 @@ LOCK_SECONDS: Final = 1.0
 """How long the server waits for a file that another process has locked, before it goes on from
 memory and tries again later."""
 
-REFUSAL_KINDS: Final = {
-    408: "timeout_error",
-    414: "request_too_large",
-    431: "request_too_large",
-}
+REFUSAL_KINDS: Final = {408: "timeout_error", 414: "request_too_large", 431: "request_too_large"}
 """The type of error, by the status that the server's protocol refuses a request with."""
 
 

@@ -38,21 +38,10 @@ from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
 from ccfallback.server.services import Services
-from ccfallback.server.upstream import (
-    InvalidURL,
-    Response,
-    UpstreamRequest,
-    describe_error,
-)
+from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import path_url
-from ccfallback.wire.headers import (
-    end_to_end,
-    find,
-    is_own_header,
-    is_sendable,
-    response_headers,
-)
+from ccfallback.wire.headers import end_to_end, find, is_own_header, is_sendable, response_headers
 
 COUNT_SECONDS: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
@@ -256,9 +245,7 @@ async def _open_primary(
     )
     try:
         response = await context.watch.wait(
-            services.upstreams.send(request),
-            "non_streaming",
-            provider.timeouts.non_streaming,
+            services.upstreams.send(request), "non_streaming", provider.timeouts.non_streaming
         )
     except DeadlineExceeded as late:
         raise PrimaryUnavailable(f"no answer within {late.seconds:.0f} s") from None
@@ -295,11 +282,7 @@ async def _pass_through_headers(
     except KeyUnavailable as error:
         raise PrimaryUnavailable(f"no key: {error}") from None
     headers = FORMATS[provider.format].headers(
-        context.headers,
-        provider,
-        credential,
-        via=services.via,
-        tokens=context.tokens,
+        context.headers, provider, credential, via=services.via, tokens=context.tokens
     )
     unchanged = (b"accept-encoding", b"content-encoding", b"content-length")
     headers += [(name, value) for name, value in context.headers if name in unchanged]

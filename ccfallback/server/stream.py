@@ -66,12 +66,7 @@ class AttemptTimeouts:
     )
 
     def __init__(
-        self,
-        timeouts: Timeouts,
-        body_bytes: int,
-        *,
-        is_stream: bool = True,
-        is_total: bool = False,
+        self, timeouts: Timeouts, body_bytes: int, *, is_stream: bool = True, is_total: bool = False
     ) -> None:
         self.began = monotonic()
         self.first_byte = timeouts.first_byte + body_bytes / BYTES_A_SECOND

@@ -588,10 +588,7 @@ async def test_the_expiry_timer_continues_for_younger_connections() -> None:
 
 
 async def test_an_expired_connection_is_not_used_even_if_no_timer_ran() -> None:
-    async with (
-        RawUpstream(always(OK)) as upstream,
-        ConnectionPool(idle_seconds=0.05) as pool,
-    ):
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool(idle_seconds=0.05) as pool:
         await ask(pool, upstream.url)
         # Nothing else runs in the loop meanwhile.
         time.sleep(0.1)

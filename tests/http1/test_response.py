@@ -38,11 +38,7 @@ WHOLE: dict[str, tuple[bytes, bytes, bool]] = {
     "chunks": (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello", True),
     "no chunks": (CHUNKED + b"0\r\n\r\n", b"", True),
     "extensions": (CHUNKED + b'5;a=b;c="d e";f\r\nhello\r\n0;x\r\n\r\n', b"hello", True),
-    "trailers": (
-        CHUNKED + b"5\r\nhello\r\n0\r\nconnection: close\r\nx: y\r\n\r\n",
-        b"hello",
-        True,
-    ),
+    "trailers": (CHUNKED + b"5\r\nhello\r\n0\r\nconnection: close\r\nx: y\r\n\r\n", b"hello", True),
     "zeros": (CHUNKED + b"00005\r\nhello\r\n0000\r\n\r\n", b"hello", True),
     "line ends in chunks": (CHUNKED + b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", True),
     "capitals": (

@@ -100,11 +100,7 @@ CLOSES = b"connection: close\r\n"
             [start(), piece(b"")],
             OK + CLOSES + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         ),
-        (
-            CLOSE,
-            [start(204), piece(b"")],
-            b"HTTP/1.1 204 No Content\r\n" + CLOSES + b"\r\n",
-        ),
+        (CLOSE, [start(204), piece(b"")], b"HTTP/1.1 204 No Content\r\n" + CLOSES + b"\r\n"),
         (
             CLOSE,
             [start(529, (b"content-length", b"0")), piece(b"")],

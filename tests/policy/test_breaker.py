@@ -60,17 +60,7 @@ def length(state: BreakerState) -> float | None:
 
 @pytest.mark.parametrize(
     ("count", "seconds"),
-    [
-        (1, None),
-        (2, None),
-        (3, 30),
-        (4, 30),
-        (5, 60),
-        (9, 60),
-        (10, 300),
-        (11, 300),
-        (500, 300),
-    ],
+    [(1, None), (2, None), (3, 30), (4, 30), (5, 60), (9, 60), (10, 300), (11, 300), (500, 300)],
 )
 def test_cooldown_by_failures_in_a_row(count: int, seconds: float | None) -> None:
     state = failures(count)

@@ -153,10 +153,7 @@ WINDOWS = [
         Fault.MODEL_THROTTLED,
     ),
     ({"status": "rejected", "7d_opus-status": "rejected"}, Fault.MODEL_THROTTLED),
-    (
-        {"status": "rejected", "7d_oi-status": "rejected", "5h-status": "rejected"},
-        Fault.THROTTLED,
-    ),
+    ({"status": "rejected", "7d_oi-status": "rejected", "5h-status": "rejected"}, Fault.THROTTLED),
     ({"status": "rejected", "representative-claim": "seven_day_opus"}, Fault.MODEL_THROTTLED),
     ({"status": "rejected", "representative-claim": "seven_day"}, Fault.THROTTLED),
     ({"status": "rejected", "representative-claim": "five_hour"}, Fault.THROTTLED),

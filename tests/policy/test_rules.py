@@ -452,10 +452,7 @@ def test_rule_10_the_primary_gets_the_clients_own_bytes() -> None:
 def test_rule_10_synthesized_thinking_is_removed() -> None:
     own = {"type": "thinking", "thinking": "hm", "signature": mark("hm")}
     said = {"type": "text", "text": "so"}
-    messages = [
-        {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": [own, said]},
-    ]
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [own, said]}]
     asked = Body.parse(msgspec.json.encode({"model": "m", "messages": messages}))
     sent = [adapt_body(config("ab").primary, asked, Privacy()) for _ in range(2)]
     assert sent[0].get("messages")[1]["content"] == [said]

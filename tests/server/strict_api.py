@@ -37,10 +37,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
         "messages.{at}.content.0.server_tool_use.id: String should match pattern"
         " '^srvtoolu_[a-zA-Z0-9_]+$'",
     ),
-    (
-        "id ",
-        "messages.{at}.content.0.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
-    ),
+    ("id ", "messages.{at}.content.0.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"),
     (
         "a result of no server tool",
         "messages.{at}.content.0: unexpected `tool_use_id` found in `web_search_tool_result`"

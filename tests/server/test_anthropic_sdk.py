@@ -17,11 +17,7 @@ CONTENT: list[dict[str, Any]] = [
     {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a", "lines": [1, 2]}},
     {"type": "tool_use", "id": "toolu_2", "name": "List", "input": {}},
 ]
-ASK = {
-    "model": "claude-x",
-    "max_tokens": 100,
-    "messages": [{"role": "user", "content": "hi"}],
-}
+ASK = {"model": "claude-x", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 
 
 def client(chain: Chain, retries: int = 0) -> anthropic.Anthropic:
@@ -62,9 +58,7 @@ def test_a_stream_adds_up_to_the_message(
     assert message.usage.input_tokens == 12
 
 
-def test_text_and_events_have_the_form_that_the_client_expects(
-    chain: Callable[..., Chain],
-) -> None:
+def test_text_and_events_have_the_form_that_the_client_expects(chain: Callable[..., Chain]) -> None:
     running = chain(*[scripted.reply(CONTENT, stop_reason="tool_use")] * 2)
     with client(running) as official:
         asked = official.messages.stream(**ASK)  # type: ignore[arg-type]  # plain data
@@ -79,9 +73,7 @@ def test_text_and_events_have_the_form_that_the_client_expects(
     assert [event.content_block.model_dump(exclude_none=True) for event in finished] == CONTENT
 
 
-def test_a_dropped_stream_raises_and_the_next_request_succeeds(
-    chain: Callable[..., Chain],
-) -> None:
+def test_a_dropped_stream_raises_and_the_next_request_succeeds(chain: Callable[..., Chain]) -> None:
     async def cut(_request: Received, _connection: Connection) -> None:
         raise Hangup
 

@@ -79,9 +79,7 @@ def test_a_cooldown_of_one_model_counts_the_failures_of_that_model(story: Story)
     assert (said["model"], said["failures"]) == ("m", 3)
 
 
-def test_a_failure_that_does_not_change_a_cooldown_is_not_logged_again(
-    story: Story,
-) -> None:
+def test_a_failure_that_does_not_change_a_cooldown_is_not_logged_again(story: Story) -> None:
     first, second = story.request(), story.request()
     first.begin(A)
     second.begin(A)
@@ -139,9 +137,7 @@ def test_an_answer_to_another_login_is_not_logged_as_a_recovery(story: Story) ->
     assert story.request("work").admission(A) is Admission.OPEN
 
 
-def test_one_request_at_a_time_probes_a_long_cooldown_early(
-    story: Story,
-) -> None:
+def test_one_request_at_a_time_probes_a_long_cooldown_early(story: Story) -> None:
     story.run(QUOTA)
     story.now += 901
     probing, other = story.request(), story.request()

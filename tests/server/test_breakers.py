@@ -177,9 +177,7 @@ async def test_a_disk_that_hangs_delays_requests_only_briefly(scene: Scene) -> N
     assert on_disk(scene) == 2
 
 
-def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(
-    scene: Scene,
-) -> None:
+def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(scene: Scene) -> None:
     async def story() -> None:
         await scene.breakers.refresh()
         StateFile(scene.file.path).update(lambda _: {"a": failed(CLOSED)})

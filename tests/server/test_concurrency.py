@@ -62,9 +62,7 @@ async def ask(
     return response.headers["x-ccfallback-provider"], response.text
 
 
-def test_simultaneous_failovers_are_all_counted_and_none_waits(
-    chain: Callable[..., Chain],
-) -> None:
+def test_simultaneous_failovers_are_all_counted_and_none_waits(chain: Callable[..., Chain]) -> None:
     refuse = meeting(lambda _request: scripted.error(500, "api_error"))
     running = chain(refuse, meeting(echo))
 

@@ -235,10 +235,7 @@ def test_what_a_format_leaves_out_is_logged_for_debugging() -> None:
                 message="the answer is not a message",
             ),
         ),
-        (
-            events(),
-            Outcome(Fault.UPSTREAM, "200 but empty answer", 200),
-        ),
+        (events(), Outcome(Fault.UPSTREAM, "200 but empty answer", 200)),
         (
             events(EVENTS[0]),
             Outcome(
@@ -319,11 +316,7 @@ def test_the_first_refusal_of_a_login_is_passed_to_the_client() -> None:
 def test_a_refusal_that_the_client_has_not_seen_is_not_remembered() -> None:
     logins, login = RefusedLogins(), (b"authorization", b"Bearer sk-ant-oat-dummy")
     for _ in range(2):
-        ran = run(
-            whole(b"", 401),
-            headers=(login,),
-            logins=logins,
-        )
+        ran = run(whole(b"", 401), headers=(login,), logins=logins)
         assert ran.results[0].outcome.fault is Fault.LOGIN
     logins.remember(b"sk-ant-oat-dummy")
     ran = run(whole(b"", 401), headers=(login,), logins=logins)

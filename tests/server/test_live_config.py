@@ -61,9 +61,7 @@ def test_a_broken_config_keeps_the_last_good_one(chain: Callable[..., Chain]) ->
     assert response.headers["x-ccfallback-provider"] == "renamed"
 
 
-def test_a_corrupt_state_file_is_set_aside_and_counts_as_empty(
-    chain: Callable[..., Chain],
-) -> None:
+def test_a_corrupt_state_file_is_set_aside_and_counts_as_empty(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(500, "api_error"), scripted.reply("spare"))
     paths = running.proxy.paths
     paths.state.write_bytes(b'{"providers": {"anthro')

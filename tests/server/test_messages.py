@@ -243,9 +243,7 @@ def test_the_stream_reaches_the_client_as_it_comes(chain: Callable[..., Chain]) 
     assert rest.endswith(EVENTS[-1])
 
 
-def test_an_answer_with_a_broken_head_leads_to_failover(
-    chain: Callable[..., Chain],
-) -> None:
+def test_an_answer_with_a_broken_head_leads_to_failover(chain: Callable[..., Chain]) -> None:
     whole = msgspec.json.encode(scripted.message("fine"))
     bad = scripted.answer(200, whole, headers={"x-bad": "a\x01b"})
     running = chain(bad, scripted.reply("well"))

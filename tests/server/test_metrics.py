@@ -134,9 +134,7 @@ def test_an_access_token_is_needed_if_any_are_configured(
     assert found["ccfallback_refused_total"] == {(): 1}
 
 
-def test_openmetrics_is_served_on_request(
-    running: Callable[[str], RunningProxy],
-) -> None:
+def test_openmetrics_is_served_on_request(running: Callable[[str], RunningProxy]) -> None:
     accept = {"accept": "application/openmetrics-text;version=1.0.0"}
     page = httpx.get(f"{running('').url}/metrics", headers=accept)
     assert page.headers["content-type"].startswith("application/openmetrics-text")

@@ -60,9 +60,7 @@ def test_signature_origins_survive_a_restart(
     assert b"foreign" not in first.primary.received[-1].body
 
 
-def test_the_signer_of_an_interrupted_answer_is_remembered(
-    chain: Callable[..., Chain],
-) -> None:
+def test_the_signer_of_an_interrupted_answer_is_remembered(chain: Callable[..., Chain]) -> None:
     block = {"type": "thinking", "thinking": "hm", "signature": "foreign"}
     whole = msgspec.json.encode(scripted.message([block, {"type": "text", "text": "t"}]))
     begun = [event for event in scripted.events_of(whole) if b"message_" not in event[:24]]

@@ -363,9 +363,7 @@ def test_rule_6_a_refused_connection_was_reached(chain: Callable[..., Chain]) ->
     assert [state[name]["consecutiveFailures"] for name in (PRIMARY, "b")] == [1, 1]
 
 
-def test_rule_6_a_request_waits_for_this_machines_own_network(
-    chain: Callable[..., Chain],
-) -> None:
+def test_rule_6_a_request_waits_for_this_machines_own_network(chain: Callable[..., Chain]) -> None:
     running = chain(WELL, more="[breaker]\nnetwork_wait = 0.1\n")
     running.proxy.paths.config.write_text(
         f'[breaker]\nnetwork_wait = 0.1\n[primary]\nbase_url = "http://{UNKNOWN_HOST}.invalid"\n'

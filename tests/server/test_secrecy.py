@@ -322,10 +322,7 @@ def test_a_redirect_is_not_followed_and_leads_to_failover(
 @pytest.mark.parametrize("status", MOVED)
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/files", "/api/hello"])
 def test_a_redirect_of_a_passed_through_request_is_not_followed_either(
-    chain: Callable[..., Chain],
-    upstream: Callable[..., ScriptedUpstream],
-    status: int,
-    path: str,
+    chain: Callable[..., Chain], upstream: Callable[..., ScriptedUpstream], status: int, path: str
 ) -> None:
     elsewhere = upstream(scripted.reply("stolen"))
     running = chain(scripted.answer(status, b"", headers={"location": elsewhere.url}))

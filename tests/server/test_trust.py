@@ -74,21 +74,13 @@ async def test_a_proxied_request_trusts_the_same_authorities(certificates: Certi
             upstreams = Upstreams(Network(proxy=proxy.url, ca_file=authority))
             url = f"https://localhost.test:{upstream.port}/"
             # The certificate is for another name; the authority is not what is wrong.
-            await refuses(
-                upstreams.send(UpstreamRequest(url, [], b"", 5)),
-                "Hostname mismatch",
-            )
+            await refuses(upstreams.send(UpstreamRequest(url, [], b"", 5)), "Hostname mismatch")
             await upstreams.aclose()
 
 
-def test_a_source_that_cannot_be_read_leaves_the_others(
-    tmp_path: Path,
-) -> None:
+def test_a_source_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("hello")
-    environ = {
-        "NODE_EXTRA_CA_CERTS": str(tmp_path / "missing.pem"),
-        "SSL_CERT_FILE": str(tmp_path),
-    }
+    environ = {"NODE_EXTRA_CA_CERTS": str(tmp_path / "missing.pem"), "SSL_CERT_FILE": str(tmp_path)}
     roots = TrustedRoots(str(tmp_path / "text.pem"), environ)
     expected = [
         f"NODE_EXTRA_CA_CERTS ({tmp_path}/missing.pem): it can't be read: no such file",
