@@ -110,6 +110,7 @@ class Proxy:
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
+        self._checking: asyncio.Task[None] | None = None
         self.url = ""
         self.everywhere = ""
         """The bound address, if that is every interface."""
@@ -179,9 +180,18 @@ class Proxy:
 
     def _apply_config(self, config: Config) -> None:
         self.recorder.set_level(self._log_level or config.log.level)
-        self.services.upstreams.use_network(config.network)
+        if self.services.upstreams.use_network(config.network):
+            self._checking = asyncio.create_task(self._log_network_problems())
         if self._writer is not None:
             self._writer.reconfigure(config.log.max_bytes, config.log.backups)
+
+    async def _log_network_problems(self) -> None:
+        """Report what can't be used of a network configuration that has changed."""
+        for problem in await asyncio.to_thread(self.services.upstreams.find_problems):
+            self.recorder.log(
+                events.ConfigRejected(path=str(self._paths.config)),
+                f"{problem}; what was in use before stays",
+            )
 
     def _log_start(self, config: Config, problems: list[str]) -> None:
         names = [provider.name for provider in config.active]

@@ -62,6 +62,9 @@ class RootSource:
     """Why it does not count; empty if it does."""
 
 
+CONFIGURED: Final = "network.ca_file"
+
+
 class TrustedRoots:
     """Loads the TLS context of a configuration once; safe to use from several threads."""
 
@@ -70,8 +73,11 @@ class TrustedRoots:
         ca_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
         system_files: Sequence[str] = SYSTEM_FILES,
+        before: "TrustedRoots | None" = None,
     ) -> None:
+        """`before` counts instead if the configured file can't be read."""
         self.ca_file = ca_file
+        self._before = before
         self.sources: tuple[RootSource, ...] = ()
         """Where the authorities come from, as soon as they are loaded."""
         self._environ = environ
@@ -88,7 +94,10 @@ class TrustedRoots:
                 for name, add in self._places():
                     sources.append(_add(context, name, add))
                 self.sources = tuple(sources)
-                self._context = context
+                is_bad = sources[-1].problem and sources[-1].name.startswith(CONFIGURED)
+                if is_bad and self._before is not None:
+                    context = self._before.load()
+                self._before, self._context = None, context
             return self._context
 
     def find_problems(self) -> list[str]:
@@ -120,7 +129,7 @@ class TrustedRoots:
                 yield f"{FOLDER_VARIABLE} ({path})", _folder(path)
         if self.ca_file is not None:
             path = str(Path(self.ca_file).expanduser())
-            yield f"network.ca_file ({path})", _file(path)
+            yield f"{CONFIGURED} ({path})", _file(path)
 
 
 Add = Callable[[ssl.SSLContext], None]

@@ -130,17 +130,23 @@ class Upstreams:
         self._retired: set[Transport] = set()
         """Those that new requests do not take, until their last response is closed."""
 
-    def use_network(self, network: Network) -> None:
-        """Reach upstreams in this way from now on; requests under way go on as they began."""
+    def use_network(self, network: Network) -> bool:
+        """Reach upstreams in this way from now on; requests under way go on as they began.
+
+        If the new `ca_file` can't be read, the authorities of before stay. False if nothing is new.
+        """
+        if network == self._network:
+            return False
         self._proxies.configured = network.proxy
         if network.ca_file != self._network.ca_file:
-            self._roots = TrustedRoots(network.ca_file)
+            self._roots = TrustedRoots(network.ca_file, before=self._roots)
             for transport in (self._direct, *self._proxied.values()):
                 if transport is not None:
                     self._retire(transport)
             self._direct = None
             self._proxied = {}
         self._network = network
+        return True
 
     def find_problems(self) -> list[str]:
         """What is wrong with the files and variables that the user named. Reads files."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import certifi
 import msgspec
 import pytest
 
@@ -441,6 +442,91 @@ def test_a_server_that_others_reach_without_a_token(
     configure(f'[server]\nhost = "0.0.0.0"\nport = {port}\n')
     paths.config.chmod(0o600)
     assert "tokens add" in sick("port")["remedy"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "my-box.lan"])
+def test_a_server_without_a_fixed_port_that_others_reach_without_a_token(
+    sick: Sick, configure: Configure, paths: Paths, host: str
+) -> None:
+    configure(f'[server]\nhost = "{host}"\nport = 0\n')
+    paths.config.chmod(0o600)
+    assert f"server.host is {host}" in sick("port")["message"]
+
+
+def test_a_running_server_whose_last_token_was_removed(
+    sick: Sick, configure: Configure, paths: Paths
+) -> None:
+    with listening() as url:
+        server_file.write(paths.server, url, 42, __version__, 0.0)
+        configure(f'[server]\nhost = "0.0.0.0"\nport = {url.rpartition(":")[2]}\n')
+        paths.config.chmod(0o600)
+        assert "refuse to start again" in sick("port")["message"]
+
+
+def test_a_server_that_others_reach_with_a_token(ccf: Run, configure: Configure, port: int) -> None:
+    token = f'[[tokens]]\ntoken = "{TOKEN}"\n'
+    configure(f'[server]\nhost = "0.0.0.0"\nport = {port}\n{token}')
+    found = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "port"]
+    assert all(each["ok"] for each in found)
+
+
+def test_the_places_of_authorities_are_listed(
+    ccf: Run, configured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = tmp_path / "company.pem"
+    shutil.copy(certifi.where(), company)
+    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(company))
+    configured()
+    (found,) = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "roots"]
+    assert found["ok"]
+    # It adds none: the bundled ones are the same.
+    assert f"NODE_EXTRA_CA_CERTS ({company}): 0" in found["message"]
+    assert "bundled with httpx: " in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "no such file"), ("no PEM", "no certificates in PEM format")]
+)
+def test_authorities_that_cannot_be_read(
+    sick: Sick,
+    configured: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    said: str,
+) -> None:
+    named = tmp_path / "roots.pem"
+    if content is not None:
+        named.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(named))
+    configured()
+    found = sick("roots", severity="warning")
+    assert f"SSL_CERT_FILE ({named})" in found["message"]
+    assert said in found["message"]
+    assert "unset it" in found["remedy"]
+    monkeypatch.delenv("SSL_CERT_FILE")
+    configured(f'[network]\nca_file = "{named}"\n')
+    assert said in sick("roots")["message"]
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_an_outgoing_proxy_that_is_no_url(
+    sick: Sick, configured: Any, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "htp://user:secret@proxy")
+    configured()
+    found = sick("outgoing")
+    assert variable.lower() in found["message"].lower()
+    assert "secret" not in str(found)
+    assert "config set network.proxy URL" in found["remedy"]
+
+
+def test_a_good_outgoing_proxy_is_no_finding(
+    ccf: Run, configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    configured()
+    assert "outgoing" not in {each["id"] for each in ccf("doctor", "--json").json["checks"]}
 
 
 def test_a_proxy_variable_that_captures_loopback(

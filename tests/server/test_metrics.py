@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -66,6 +67,26 @@ def test_a_failover_is_counted_on_both_sides(chain: Callable[..., Chain]) -> Non
     assert found["ccfallback_time_to_first_token_seconds_count"] == {labels(provider=fallback): 1}
     tokens = found["ccfallback_tokens_total"]
     assert tokens[labels(provider=fallback, kind="output")] > 0
+
+
+ODD_COUNTS = ["-5", "1e300", "9" * 400, "1.5", '"7"', "true", "null", "[]", '{"a": 1}']
+
+
+@pytest.mark.parametrize("count", ODD_COUNTS)
+def test_an_odd_count_of_an_upstream_leaves_the_page_readable(
+    chain: Callable[..., Chain], count: str
+) -> None:
+    usage = {"input_tokens": "count", "output_tokens": "count"}
+    odd = msgspec.json.encode({**scripted.message("hi"), "usage": usage})
+    body = odd.replace(b'"count"', count.encode())
+    running = chain(scripted.answer(200, body))
+    answer = httpx.post(f"{running.url}/v1/messages", json=MESSAGE)
+    assert answer.status_code == 200
+    running.proxy.wait_for("request.complete")
+    found = scraped(running.url)
+    tokens = found.get("ccfallback_tokens_total", {})
+    assert all(0 <= value < 2**53 for value in tokens.values())
+    assert found["ccfallback_requests_total"]
 
 
 def test_a_breaker_that_is_open_is_2(chain: Callable[..., Chain]) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import os
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ccfallback.config.model import Network
@@ -13,6 +15,7 @@ from ccfallback.http1 import ConnectError
 from ccfallback.server import trust
 from ccfallback.server.trust import TrustedRoots, create_context
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
+from tests.conftest import RunningProxy
 from tests.network import OK, Certificates, Peer, RawUpstream, always
 from tests.server.test_verification import pour, refuses
 
@@ -114,6 +117,43 @@ async def test_a_changed_ca_file_counts_for_new_connections_and_spares_running_o
         assert await response.read() + await response.read() == b"ok"
         await response.aclose()
         await upstreams.aclose()
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+async def test_a_ca_file_that_goes_bad_leaves_the_authorities_of_before(
+    certificates: Certificates, tmp_path: Path, content: str | None
+) -> None:
+    bad = tmp_path / "bad.pem"
+    if content is not None:
+        bad.write_text(content)
+    async with RawUpstream(always(OK), tls=certificates.server("good")) as upstream:
+        upstreams = Upstreams(Network(ca_file=str(certificates.authority)))
+        assert await ask(upstreams, upstream.url) == b"ok"
+        for _ in range(2):
+            assert upstreams.use_network(Network(ca_file=str(bad)))
+            (problem,) = upstreams.find_problems()
+            assert problem.startswith(f"network.ca_file ({bad}): ")
+            assert await ask(upstreams, upstream.url) == b"ok"
+            assert not upstreams.use_network(Network(ca_file=str(bad)))
+            bad = bad.with_suffix(".worse")
+        # A file that is unset on purpose does not count any more.
+        upstreams.use_network(Network())
+        with pytest.raises(ConnectError):
+            await ask(upstreams, upstream.url)
+        await upstreams.aclose()
+
+
+def test_a_ca_file_that_goes_bad_while_serving_is_reported(
+    running: Callable[[str], RunningProxy], certificates: Certificates, tmp_path: Path
+) -> None:
+    network = '[network]\nca_file = "{}"\n'
+    proxy = running(network.format(certificates.authority))
+    missing = tmp_path / "missing.pem"
+    proxy.paths.config.write_text(network.format(missing))
+    httpx.post(f"{proxy.url}/v1/messages", content=b"[]", trust_env=False)
+    found = proxy.wait_for("config.error")
+    assert found["message"].startswith(f"network.ca_file ({missing}): it can't be read")
+    assert found["message"].endswith("what was in use before stays")
 
 
 def test_every_python_verifies_alike() -> None:

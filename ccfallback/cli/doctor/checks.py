@@ -31,7 +31,7 @@ from ccfallback.policy.key_hashes import hash_keys
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:
-    from ccfallback.config.model import Provider
+    from ccfallback.config.model import Config, Provider
 
 VARIABLE: Final = "CCFALLBACK_CONFIG"
 
@@ -432,18 +432,14 @@ def port(context: DoctorContext) -> Iterator[Finding]:
         yield good("port", message)
     for each in context.private_servers:
         yield good("port", f"a proxy for `run` answers at {each.url} (pid {each.pid})")
-    if config is None or context.configured_url is None:
+    if config is None:
+        return
+    yield from _open_door(config, is_running=server is not None)
+    if context.configured_url is None:
         return
     if server is not None and server.url == context.configured_url:
         return
     host, number = config.server.host, config.server.port
-    if not is_loopback(host) and not config.tokens:
-        yield error(
-            "port",
-            f"server.host is {host}, which other machines can reach, and there is no access token: "
-            "`serve` refuses to start",
-            "`ccfallback tokens add`, or `ccfallback config set server.host 127.0.0.1`",
-        )
     why = _listen_obstacle(host, number)
     if why is None:
         if server is None:
@@ -455,6 +451,25 @@ def port(context: DoctorContext) -> Iterator[Finding]:
         "port",
         f"{host} port {number} is not available ({why}): {owner} uses it",
         "stop it, or use another port: `ccfallback config set server.port PORT`",
+    )
+
+
+def _open_door(config: "Config", *, is_running: bool) -> Iterator[Finding]:
+    """Whether the configured address is open to other machines without an access token."""
+    host = config.server.host
+    if is_loopback(host) or config.tokens:
+        return
+    effect = (
+        "the running server goes on asking for its last tokens, if it has any, but `serve` will "
+        "refuse to start again"
+        if is_running
+        else "`serve` refuses to start"
+    )
+    yield error(
+        "port",
+        f"server.host is {host}, which other machines can reach, and there is no access token: "
+        f"{effect}",
+        "`ccfallback tokens add`, or `ccfallback config set server.host 127.0.0.1`",
     )
 
 
