@@ -37,7 +37,7 @@ from ccfallback.policy.breaker import (
     valid_states,
     with_fingerprints,
 )
-from ccfallback.policy.key_hashes import hash_keys
+from ccfallback.policy.fingerprints import hash_keys
 from ccfallback.words import pluralize
 
 app = make_app(

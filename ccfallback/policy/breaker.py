@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import Final
 
 from ccfallback.config.model import Config, Provider
-from ccfallback.policy.learned import LearnedRejection, fingerprint
+from ccfallback.policy.fingerprints import fingerprint
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import BLAME, OF_ACCOUNT, Blame, Fault, Outcome
 
 TIERS: Final = ((10, 300.0), (5, 60.0), (3, 30.0))

@@ -4,19 +4,14 @@ A learned rejection holds a refusal in words that trigger its rectifier again, s
 alone is enough to apply it. It is about one model at one server and account, and it ends a day
 after it was learned, whether it was used or not: then one request finds out whether the provider
 still refuses.
-
-The state file keeps facts by the provider's name, but a failure or a learned rejection belongs to
-the server, the account and the model behind that name. A fact carries the fingerprint of these, and
-counts only as long as the configuration still has the same one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Final
 
-from ccfallback.config.model import Aws, Google, KeySource, Provider
+from ccfallback.config.model import Provider
+from ccfallback.policy.fingerprints import fingerprint
 
 LIFE: Final = 86400.0
 """Seconds for which a learned rejection is valid."""
@@ -29,46 +24,6 @@ PAUSE: Final = 3600.0
 
 MOST: Final = 128
 """Learned rejections kept for each provider."""
-
-_NO_ACCOUNT: Final = ("key", Aws(), Google(), None)
-_FINGERPRINTS: Final = 1024
-"""Fingerprints kept: one for each provider and model that is in use."""
-
-
-def fingerprint(provider: Provider, model: str | None = None) -> str:
-    """The hash of a provider's base URL, format and source of its credential; with the name that
-    the client gives to a model, also of the provider's own name for that model.
-
-    It reveals none of these. Retries, timeouts and other settings do not change it. It is the same
-    with each of several keys: what they share, such as a learned rejection, is about all of them.
-    """
-    mapped = None if model is None else provider.model_for(model)
-    # Only where it differs from the default, so that older fingerprints stay valid.
-    account = (provider.auth, provider.aws, provider.google, provider.platform_name)
-    return _fingerprint(
-        provider.base_url,
-        provider.format,
-        provider.auth_header.lower(),
-        provider.key.whole or provider.key,
-        mapped,
-        () if account == _NO_ACCOUNT else account,
-    )
-
-
-@lru_cache(_FINGERPRINTS)
-def _fingerprint(
-    base_url: str,
-    format_name: str,
-    auth_header: str,
-    key: KeySource,
-    model: str | None,
-    account: tuple[object, ...],
-) -> str:
-    literal = None if key.literal is None else key.literal.reveal()
-    parts = (base_url.rstrip("/"), format_name, auth_header, literal, key.env, key.command, model)
-    literals = () if key.literals is None else tuple(each.reveal() for each in key.literals)
-    text = repr((*parts, *account, *literals)).encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

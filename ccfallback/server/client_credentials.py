@@ -8,7 +8,7 @@ from typing import Final
 
 from ccfallback.config.model import Provider
 from ccfallback.policy.breaker import BreakerState, Phase, as_available, as_seen, phase
-from ccfallback.policy.key_hashes import hash_key, hash_keys, hash_text
+from ccfallback.policy.fingerprints import hash_key, hash_keys, hash_text
 from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
 
 LOGIN_TOKEN: Final = b"sk-ant-oat"

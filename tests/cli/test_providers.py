@@ -9,7 +9,7 @@ import pytest
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.paths import Paths
-from ccfallback.policy.learned import fingerprint
+from ccfallback.policy.fingerprints import fingerprint
 from ccfallback.wire import FORMATS
 from tests.cli.conftest import Ran, Run
 

@@ -11,7 +11,7 @@ from ccfallback.config.edit import Document, ProviderChanges, add_provider, chan
 from ccfallback.config.model import Config, Provider
 from ccfallback.config.options import to_table
 from ccfallback.errors import ConfigError
-from ccfallback.policy.learned import fingerprint
+from ccfallback.policy.fingerprints import fingerprint
 from ccfallback.wire import FORMATS
 
 TABLE = {

@@ -27,7 +27,7 @@ from ccfallback.cli.phrases import format_ago, format_ahead, format_latency, joi
 from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
 from ccfallback.policy.breaker import CLOSED, Limits, Phase, as_available, phase, valid_states
-from ccfallback.policy.key_hashes import hash_keys
+from ccfallback.policy.fingerprints import hash_keys
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
-from ccfallback.policy.key_hashes import hash_keys
-from ccfallback.policy.learned import fingerprint
+from ccfallback.policy.fingerprints import fingerprint, hash_keys
 from ccfallback.redact import Secret
 
 PROVIDER = Provider(
