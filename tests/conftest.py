@@ -19,7 +19,16 @@ from ccfallback.simulator.scripted import Connection, Received, Script, Scripted
 Record = dict[str, Any]
 """A record as the log file has it."""
 
-SECRETS = ("ANTHROPIC_", "OPENAI_", "OPENROUTER_", "CCFALLBACK_", "CLAUDE")
+SECRETS = (
+    "AWS_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+    "ANTHROPIC_",
+    "OPENAI_",
+    "OPENROUTER_",
+    "CCFALLBACK_",
+    "CLAUDE",
+)
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 # A busy machine must not fail a test, so hypothesis measures no time. The variable sets the number

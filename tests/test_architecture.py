@@ -22,7 +22,18 @@ SHARED: Final = frozenset(
 """Single modules at the top of the package."""
 
 EVERYTHING_BELOW: Final = frozenset(
-    {"messages", "policy", "config", "wire", "rectify", "http1", "state", "events", *SHARED}
+    {
+        "messages",
+        "policy",
+        "config",
+        "credentials",
+        "wire",
+        "rectify",
+        "http1",
+        "state",
+        "events",
+        *SHARED,
+    }
 )
 
 IMPURE: Final = frozenset(
@@ -48,6 +59,10 @@ TABLE: Final = {
     "messages": Row(frozenset(), pure=True),
     "policy": Row(frozenset({"messages", "config.model", "config.quirks", "addresses"}), pure=True),
     "config": Row(frozenset({"messages", *SHARED}), frozenset({"msgspec", "tomlkit"})),
+    "credentials": Row(
+        frozenset({"config.model", "config.checks", "wire.aws", "wire.credential", *SHARED}),
+        frozenset({"msgspec", "httpx"}),
+    ),
     "wire": Row(frozenset({"messages", "config.model", "config.quirks"}), pure=True),
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
     "http1": Row(frozenset(), frozenset({"httptools"}), awaits=True),

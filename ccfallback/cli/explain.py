@@ -60,6 +60,7 @@ REASONS: Final[Mapping[str, str]] = {
     "next-key": "tried with the next key",
     "retry": "tried once more",
     "rectified": "tried again, repaired",
+    "renewed": "tried again with a renewed credential",
     "busy-probe": "tried while another request probes it: no other was left",
     "safety-valve": "tried although it is cooling down: no other was left",
     "network-back": "tried again: no provider could be reached a moment ago",

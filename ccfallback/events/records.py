@@ -147,6 +147,13 @@ class AuthFailure(Event):
     status: Count | None = None
 
 
+@named("credential.failure", level="warn")
+class CredentialFailure(Event):
+    """A provider's credential ends soon and could not be renewed."""
+
+    provider: str = ""
+
+
 @named("client.refused", level="warn")
 class ClientRefused(Event):
     """A request was malformed HTTP."""

@@ -41,6 +41,8 @@ class Reason(StrEnum):
     FIRST = "first"
     RETRY = "retry"
     RECTIFIED = "rectified"
+    RENEWED = "renewed"
+    """The provider refused a credential that has been renewed since."""
     FAILOVER = "failover"
     NEXT_KEY = "next-key"
     """The provider has refused another key of it for this request."""

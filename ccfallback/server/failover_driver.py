@@ -4,6 +4,7 @@ Each step of that loop becomes an `Attempt`, which is prepared, sent and logged 
 goes wrong in an attempt, the next provider may still be tried.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ from msgspec import UNSET
 
 from ccfallback.addresses import address, host_and_port, is_local
 from ccfallback.config.model import Provider, Timeouts
-from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.credentials import KeyUnavailable
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
@@ -48,6 +49,10 @@ DEFAULT_FIRST_BYTE: Final = Timeouts().first_byte
 PATIENT_FIRST_BYTE: Final = 280.0
 """The default where waiting costs nothing: on a loopback or private address, where a model may read
 a long prompt slowly, and at the last candidate. Claude Code waits 300 s."""
+
+
+_EXPIRED: Final = re.compile(r"expired|UnrecognizedClient", re.IGNORECASE)
+"""Found in the code or type of a refusal if a credential has expired."""
 
 
 class CannotSend(Exception):
@@ -85,6 +90,8 @@ class FailoverDriver:
     """Seconds that each provider may take for a whole answer."""
     _current: tuple[Try | None, float] = (None, 0.0)
     """The attempt that is being made, and when it began by the monotonic clock."""
+    _shown: Credential | None = field(default=None, repr=False)
+    """The provider's own credential that the last attempt showed."""
 
     def __post_init__(self) -> None:
         self._betas = client_betas(self.context.headers)
@@ -142,6 +149,13 @@ class FailoverDriver:
                 await result.stream.aclose()
 
     async def _attempt(self, step: Try) -> Outcome:
+        """Make an attempt; another one if the provider's credential had to be renewed."""
+        outcome = await self._attempt_once(step)
+        if may_have_expired(outcome) and await self.services.keys.renew(step.provider, self._shown):
+            outcome = await self._attempt_once(replace(step, reason=Reason.RENEWED))
+        return outcome
+
+    async def _attempt_once(self, step: Try) -> Outcome:
         """Make one attempt, and log how it begins and ends. Raises nothing but cancellation.
 
         An exception that no code expected is a failure of this attempt: the next provider is tried.
@@ -154,7 +168,7 @@ class FailoverDriver:
         elif self.results:
             # The failure before has to be in the state file when this answer ends.
             services.breakers.hurry()
-        attempt = None
+        attempt = self._shown = None
         began = monotonic()
         self._current = step, began
         try:
@@ -186,9 +200,6 @@ class FailoverDriver:
 
     async def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
         provider, outcome = step.provider, result.outcome
-        if outcome.status in (401, 403):
-            # No other refusal, such as one for lack of credit, says that the key is wrong.
-            self.services.keys.forget(provider)
         if outcome.ok:
             self._log_success(result)
             self._repairs.confirm(provider)
@@ -224,7 +235,7 @@ class FailoverDriver:
             raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
         if key := wire.missing_key(provider):
             raise CannotSend(f"it needs {key}: set providers.{provider.name}.{key}")
-        credential = await self._credential(provider)
+        credential = self._shown = await self._credential(provider)
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
@@ -267,7 +278,7 @@ class FailoverDriver:
         try:
             return await self.services.keys.get(provider)
         except KeyUnavailable as error:
-            raise CannotSend(f"no key: {error}") from None
+            raise CannotSend(describe_missing(provider, error)) from None
 
     def timeouts(self, provider: Provider) -> Timeouts:
         """The provider's timeouts, none longer than `max_seconds`.
@@ -404,3 +415,19 @@ class FailoverDriver:
 def _patient(timeouts: Timeouts) -> Timeouts:
     """The same timeouts, but with more time for the first byte."""
     return replace(timeouts, first_byte=PATIENT_FIRST_BYTE)
+
+
+def may_have_expired(outcome: Outcome) -> bool:
+    """Whether another credential may help.
+
+    No other refusal, such as one for lack of credit, says that the credential is wrong.
+    """
+    return not outcome.ok and (
+        outcome.status in (401, 403) or _EXPIRED.search(outcome.code) is not None
+    )
+
+
+def describe_missing(provider: Provider, error: KeyUnavailable) -> str:
+    """Why an attempt has no credential, in words for the log and for the client."""
+    what = "no key" if provider.key or provider.auth == "key" else "no credential"
+    return f"{what}: {error}"

@@ -31,6 +31,7 @@ from uvicorn.server import ServerState
 from ccfallback import __version__, files
 from ccfallback.addresses import Address, is_loopback
 from ccfallback.config.model import Config
+from ccfallback.credentials import KeyUnavailable
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
@@ -95,12 +96,13 @@ class Proxy:
         self.recorder.listeners.extend(listeners)
         live = LiveConfig(store, self.recorder)
         live.on_change.append(self._apply_config)
+        upstreams = Upstreams(live.current.network)
         self.services = Services(
             live=live,
             breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
             recorder=self.recorder,
-            upstreams=Upstreams(live.current.network),
-            keys=Keys(),
+            upstreams=upstreams,
+            keys=Keys(upstreams.make_fetch, on_failure=self._log_failed_renewal),
             logins=RefusedLogins(),
             pause=pause,
         )
@@ -160,6 +162,7 @@ class Proxy:
         finally:
             flusher.cancel()
             preparing.cancel()
+            self.services.keys.close()
             await self.services.breakers.flush(again=True)
             self.services.breakers.close()
             self.services.live.close()
@@ -172,6 +175,12 @@ class Proxy:
             self._disk.close()
             self.recorder.log(events.ServerStop(), "stopped")
             self._writer.close()
+
+    def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:
+        self.recorder.log(
+            events.CredentialFailure(provider=provider),
+            f"the credential of {provider} can't be renewed and ends soon: {error}",
+        )
 
     def stop(self) -> None:
         """Ask a running server to stop; safe from any thread."""

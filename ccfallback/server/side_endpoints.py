@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ccfallback import __version__
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
-from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.credentials import KeyUnavailable
 from ccfallback.events import records as events
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
@@ -33,7 +33,7 @@ from ccfallback.server.client import (
 from ccfallback.server.client_credentials import provider_state, usable_account
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
-from ccfallback.server.failover_driver import FailoverDriver
+from ccfallback.server.failover_driver import FailoverDriver, describe_missing
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import Refused, read_request
 from ccfallback.server.record import milliseconds
@@ -280,7 +280,7 @@ async def _pass_through_headers(
         account = usable_account(provider, breakers.state(provider.name), breakers.clock())
         credential = await services.keys.get(account)
     except KeyUnavailable as error:
-        raise PrimaryUnavailable(f"no key: {error}") from None
+        raise PrimaryUnavailable(describe_missing(provider, error)) from None
     headers = FORMATS[provider.format].headers(
         context.headers, provider, credential, via=services.via, tokens=context.tokens
     )

@@ -22,6 +22,7 @@ import httpx
 from socksio.exceptions import SOCKSError
 
 from ccfallback.config.model import Network
+from ccfallback.credentials.fetch import Fetch, Fetcher
 from ccfallback.http1 import (
     ConnectError,
     ConnectionLost,
@@ -147,6 +148,10 @@ class Upstreams:
             self._proxied = {}
         self._network = network
         return True
+
+    def make_fetch(self) -> Fetch:
+        """A client for a thread that reaches other servers in the same way."""
+        return Fetcher(self._roots.load, OutgoingProxies(self._network.proxy).for_url)
 
     def find_problems(self) -> list[str]:
         """What is wrong with the files and variables that the user named. Reads files."""

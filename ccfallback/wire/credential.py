@@ -12,6 +12,8 @@ class AwsKeys:
     secret_access_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
     """Belongs to temporary keys; empty for keys that never expire."""
+    region: str = ""
+    """The region for which they sign, where the machine knows one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Credential:
 
     key: str = field(default="", repr=False)
     """The value of the provider's header for its key; empty if there is none."""
+    is_token: bool = False
+    """Whether the key is the token of a login, which always goes into `Authorization`."""
     aws: AwsKeys | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further headers that belong to it, such as `x-goog-user-project`."""

@@ -165,9 +165,10 @@ class WireFormat(ABC):
         value = credential.key
         if not value:
             return credential.headers
-        if provider.auth_header.lower() == "authorization" and not _SCHEME.match(value):
+        name = "Authorization" if credential.is_token else provider.auth_header
+        if name.lower() == "authorization" and not _SCHEME.match(value):
             value = f"Bearer {value}"
-        return {provider.auth_header: value, **credential.headers}
+        return {name: value, **credential.headers}
 
     def headers(
         self,
@@ -247,7 +248,7 @@ class WireFormat(ABC):
             request.headers,
             request.body,
             credential.aws,
-            region=provider.region or aws.DEFAULT_REGION,
+            region=credential.aws.region or provider.region or aws.DEFAULT_REGION,
             service=aws.service_of_host(urlsplit(request.url).hostname or ""),
             now=now,
         )

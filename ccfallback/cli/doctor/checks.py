@@ -239,28 +239,40 @@ def fallbacks(context: DoctorContext) -> Iterator[Finding]:
         )
 
 
+LOGIN_REMEDIES: Final = {
+    "aws": "`aws sso login` or `aws configure` for its profile, or AWS_BEARER_TOKEN_BEDROCK",
+    "google": "`gcloud auth application-default login`",
+    "azure": "`az login`, or give the provider an api_key",
+}
+"""What to do about a login that is missing, by the `auth` of the provider."""
+
+
 def keys(context: DoctorContext) -> Iterator[Finding]:
     """Whether the key of every enabled provider can be found."""
-    from ccfallback.config.secrets import KeyUnavailable, resolve
+    from ccfallback.credentials import KeyUnavailable, resolve
+    from ccfallback.server.failover_driver import describe_missing
+    from ccfallback.server.upstream import Upstreams
 
     if context.config is None:
         return
     ready = []
+    fetch = Upstreams(context.config.network).make_fetch()
     for provider in context.config.active:
         command = f"ccfallback providers set {provider.name} --api-key-stdin"
         accounts, missing = provider.accounts, []
         for account in accounts:
             try:
-                resolve(account.key, context.session.environ)
+                resolve(account, context.session.environ, fetch=fetch)
             except KeyUnavailable as fault:
-                message = f"{account.label} has no key: {fault}"
-                missing.append((message, _key_remedy(account, command)))
+                what = describe_missing(account, fault)
+                remedy = f"`{fault.command}`" if fault.command else _key_remedy(account, command)
+                missing.append((f"{account.label} has {what}", remedy))
         # Each key that is missing is an error, unless the provider has another.
         report = error if len(missing) == len(accounts) else warning
         yield from (report("keys", message, remedy) for message, remedy in missing)
         if len(missing) == len(accounts):
             continue
-        if provider.key:
+        if provider.has_credential:
             ready.append(provider.name)
         elif not provider.primary and needs_key(provider):
             message = f"{provider.name} has no key, and {_host(provider)} needs one"
@@ -271,6 +283,8 @@ def keys(context: DoctorContext) -> Iterator[Finding]:
 
 def _key_remedy(provider: "Provider", command: str) -> str:
     source = provider.key
+    if not source:
+        return LOGIN_REMEDIES[provider.auth]
     if source.env is not None:
         return f"export {source.env} where the server is started, or `{command}`"
     program = (source.command or ("",))[0]

@@ -31,6 +31,8 @@ class Trouble(StrEnum):
 
     NONE = ""
     NO_KEY = "no-key"
+    NO_LOGIN = "no-login"
+    """There is no login, or it has expired."""
     KEY_REFUSED = "key-refused"
     CREDIT = "credit"
     WRONG_PATH = "wrong-path"
@@ -121,6 +123,7 @@ _TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
 _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.NONE: "",
     Trouble.NO_KEY: "put the key where the configuration looks for it, or `{set} --api-key-stdin`",
+    Trouble.NO_LOGIN: "{login}",
     Trouble.KEY_REFUSED: "give it another key: `{set} --api-key-stdin`; if the key is right, "
     "another --auth-header than {auth_header} may be",
     Trouble.CREDIT: "check credit, plan and permissions of the account at the provider",
@@ -162,6 +165,9 @@ _MODEL_UNKNOWN: Final = re.compile(
 _UNKNOWN_AUTHORITY: Final = re.compile(r"issuer|self.signed|verify the first", re.IGNORECASE)
 """What OpenSSL says of a certificate whose authority is not trusted."""
 
+_LOGIN: Final = re.compile(r"run `[^`]+`")
+"""What the message of a missing login tells the user to do."""
+
 _CREDIT: Final = re.compile(r"credit|billing|balance|quota|payment|spend", re.IGNORECASE)
 
 _PAGE: Final = re.compile(rb"\s*<(?:!doctype )?html", re.IGNORECASE)
@@ -175,6 +181,8 @@ def trouble(evidence: Evidence) -> Trouble:
     if not evidence.sent:
         if outcome.fault is Fault.REQUEST:
             return Trouble.REFUSED
+        if outcome.reason.startswith("no credential") or _LOGIN.search(outcome.reason):
+            return Trouble.NO_LOGIN
         return Trouble.NO_KEY if outcome.reason.startswith("no key") else Trouble.LOOP
     status = outcome.status or 0
     if 300 <= status < 400:
@@ -212,7 +220,15 @@ def remedy(evidence: Evidence) -> str:
         host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
         location=bare_url(evidence.location) or "URL",
         mapping=_suggested_mapping(evidence),
+        login=_login_remedy(evidence),
     )
+
+
+def _login_remedy(evidence: Evidence) -> str:
+    """The command for a login, as the reason has it."""
+    match = _LOGIN.search(evidence.outcome.reason)
+    retry = f"`ccfallback providers test {evidence.provider.name}`"
+    return f"{match[0]}, then {retry}" if match else f"when the login is there, {retry}"
 
 
 def _other_format(evidence: Evidence) -> str:

@@ -15,7 +15,7 @@ from ccfallback import __version__
 from ccfallback.addresses import Address
 from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider, label
-from ccfallback.config.secrets import KeyUnavailable
+from ccfallback.credentials import KeyUnavailable
 from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.failover import Admission, is_answer
@@ -141,8 +141,8 @@ class _Prober:
         self._tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
         self._login = _find_login(environ, self._tokens)
         self._listener = listener
-        self._keys = Keys()
         self._upstreams = Upstreams(config.network)
+        self._keys = Keys(self._upstreams.make_fetch, environ=environ)
         self._breakers = Breakers(MemoryStore(), Recorder(None))
 
     async def aclose(self) -> None:

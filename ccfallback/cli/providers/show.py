@@ -1,5 +1,6 @@
 """`providers list` and `providers show`: the providers of the chain, and their health."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = 
         states, now = session.states(config), session.now()
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
-            shown = key_source(provider, in_clear=show_keys)
+            shown = key_source(provider, session.environ, in_clear=show_keys)
             state = format_standing(provider, states.get(provider.name, CLOSED), now)
             place = str(position) if position else ""
             rows.append((place, provider.name, provider.format, host(provider), shown, state))
@@ -80,7 +81,7 @@ def show_one(
             (label, _format_value(fact)) for label, fact in facts.items() if fact not in unset
         ]
         if not provider.key:
-            rows.append(("key", key_source(provider)))
+            rows.append(("key", key_source(provider, session.environ)))
         rows.append(("state", format_standing(provider, whole, now)))
         rows.extend(
             (f"key {number}", format_condition(each, now))
@@ -136,12 +137,14 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
     return {"name": table.pop("name"), "primary": provider.primary, **table, "quirks": changed}
 
 
-def key_source(provider: Provider, *, in_clear: bool = False) -> str:
-    """Where the keys come from, in a few words."""
+def key_source(provider: Provider, environ: Mapping[str, str], *, in_clear: bool = False) -> str:
+    """Where the credentials come from, in a few words."""
+    from ccfallback.credentials import describe_login
+
     if provider.key:
         return ", ".join(_key_source(each, in_clear=in_clear) for each in provider.key.each)
     if provider.auth != "key":
-        return f"from {provider.auth}"
+        return describe_login(provider, environ)
     return "the client's own" if provider.primary else "none"
 
 

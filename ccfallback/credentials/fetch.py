@@ -1,0 +1,88 @@
+"""A small HTTP client for token endpoints and metadata servers, for use in threads."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final, Protocol
+
+MOST_BYTES: Final = 64 * 1024
+"""A longer answer is not a token."""
+
+SECONDS: Final = 10.0
+"""How long an answer may take unless the caller says otherwise."""
+
+
+class FetchFailed(Exception):
+    """There is no answer. The message contains no secret and no URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. Its `repr` shows no content."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+class Fetch(Protocol):
+    """Sends one request and reads the whole answer. Raises `FetchFailed`."""
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        seconds: float = SECONDS,
+        direct: bool = False,
+    ) -> Reply:
+        """Send a request; `direct` goes around outgoing proxies."""
+
+
+class Fetcher:
+    """Sends requests in the same way as the server: with its trusted roots and outgoing proxies."""
+
+    def __init__(
+        self, load_trust: Callable[[], ssl.SSLContext], find_proxy: Callable[[str], str | None]
+    ) -> None:
+        self._load_trust = load_trust
+        self._find_proxy = find_proxy
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        seconds: float = SECONDS,
+        direct: bool = False,
+    ) -> Reply:
+        """Send a request and read the whole answer. Raises `FetchFailed`."""
+        # Imported here, because commands that need no network start without it.
+        import httpx
+
+        try:
+            until = monotonic() + seconds
+            trust = self._load_trust() if url.startswith("https:") else False
+            with (
+                httpx.Client(
+                    verify=trust,
+                    proxy=None if direct else self._find_proxy(url),
+                    trust_env=False,
+                    timeout=seconds,
+                ) as client,
+                client.stream(method, url, headers=dict(headers), content=body) as response,
+            ):
+                found = bytearray()
+                for part in response.iter_bytes():
+                    found += part
+                    if len(found) > MOST_BYTES or monotonic() > until:
+                        raise FetchFailed("the answer is too long or too slow")
+                return Reply(response.status_code, bytes(found))
+        except httpx.TimeoutException:
+            raise FetchFailed(f"no answer within {seconds:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            raise FetchFailed(f"no answer: {type(error).__name__}") from None
