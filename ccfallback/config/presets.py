@@ -29,6 +29,8 @@ class Preset:
     """Where to get a key."""
     models: Mapping[str, str] = field(default_factory=dict)
     """A `model_mapping` to start with."""
+    context_window: int | None = None
+    """Tokens; `None` where it depends on the model that the user chooses."""
     quirks: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 

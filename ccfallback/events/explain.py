@@ -14,6 +14,7 @@ from msgspec import UnsetType
 
 from ccfallback.config.model import PRIMARY_NAME, label
 from ccfallback.events.records import (
+    TOO_LONG,
     AttemptEnd,
     AttemptFailure,
     AuthFailure,
@@ -152,7 +153,7 @@ class Candidate:
     model: str = ""
     """The model by the provider's own name."""
     why: str = ""
-    """Why it was excluded: `disabled`, `header` or `too-long`."""
+    """Why it was excluded or skipped: `disabled`, `header` or `too-long`."""
     held: Cooldown | None = None
     """The cooldown for which it was skipped."""
     set: Cooldown | None = None
@@ -238,6 +239,8 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
         case RequestStart():
             it.began = _milliseconds(record)
             it.model, it.stream, it.bytes = event.model, event.stream, event.bytes
+        case CircuitBreakerSkip() if event.reason == TOO_LONG:
+            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
         case CircuitBreakerSkip():
             held = Cooldown(
                 event.cooldown_until,

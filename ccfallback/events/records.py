@@ -23,6 +23,9 @@ CLIENT_LEFT: Final = 499
 """The status of a request whose client disconnected before the answer was complete."""
 
 
+TOO_LONG: Final = "too-long"
+"""The reason of a skip: the request does not fit the provider's context window."""
+
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
 
@@ -285,7 +288,7 @@ class ProviderTimeout(AttemptFailure):
 
 @named("circuit_breaker.skip")
 class CircuitBreakerSkip(Event):
-    """A provider is skipped, because it cools down or another request probes it."""
+    """A provider is skipped: it cools down, another request probes it, or this one is too long."""
 
     provider: str = ""
     key: Count | UnsetType = UNSET

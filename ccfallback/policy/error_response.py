@@ -15,6 +15,7 @@ from ccfallback.messages.prompt_length import prompt_too_long
 from ccfallback.messages.tokens import estimate
 from ccfallback.messages.tools import alphanumerics, only_server_tools
 from ccfallback.messages.turns import string
+from ccfallback.policy.context_window import TooLong
 from ccfallback.policy.outcome import (
     NEEDS_A_PERSON,
     OWN_NETWORK,
@@ -22,6 +23,8 @@ from ccfallback.policy.outcome import (
     Outcome,
     is_prompt_too_long,
 )
+
+FITS: Final = TooLong()
 
 SOON: Final = 60.0
 """Seconds; with a longer `retry-after`, Claude Code gives up at once."""
@@ -68,19 +71,19 @@ def exhausted_response(
     model: str,
     request_id: str,
     now: float,
+    too_long: TooLong = FITS,
 ) -> ErrorResponse:
-    """All providers failed. `cooling` holds when each cooldown ends, by the provider's label."""
-    too_long = next(
-        (f for f in failures if is_prompt_too_long(f.outcome) and not f.provider.primary), None
-    )
-    roomy_in = _back_soon(failures, cooling, now)
-    if too_long is not None and roomy_in is None:
-        return _response(
-            400, "invalid_request_error", prompt_too_long(too_long.outcome.message), request_id
-        )
+    """All providers failed, or were skipped because the request is `too_long` for them.
+
+    `cooling` holds when each cooldown ends, by the provider's label.
+    """
+    refusal = _too_long_refusal(failures, too_long)
+    roomy_in = _back_soon(failures, cooling, too_long, now)
+    if refusal is not None and roomy_in is None:
+        return _response(400, "invalid_request_error", refusal, request_id)
     headers: list[tuple[bytes, bytes]] = []
     left = [until - now for until in cooling.values() if until > now]
-    if too_long is not None and roomy_in is not None:
+    if refusal is not None and roomy_in is not None:
         left = [roomy_in]
     if left and min(left) <= SOON:
         headers.append((b"retry-after", str(max(1, ceil(min(left)))).encode()))
@@ -95,7 +98,7 @@ def exhausted_response(
         }
         for failure in failures
     ]
-    message = _sentence(failures, cooling, now)
+    message = _sentence(failures, cooling, too_long, now)
     return _response(
         502,
         "fallback_exhausted",
@@ -146,16 +149,25 @@ def search_unavailable(body: Body, request_id: str) -> ErrorResponse:
 _RESULT_KINDS: Final = ("web_search", "web_fetch", "code_execution")
 
 
+def _too_long_refusal(failures: Sequence[Failure], too_long: TooLong) -> str | None:
+    """The words of a fallback's refusal of a prompt that is too long, or of our own."""
+    for failure in failures:
+        if is_prompt_too_long(failure.outcome) and not failure.provider.primary:
+            return prompt_too_long(failure.outcome.message)
+    return too_long.message if too_long.windows else None
+
+
 def _back_soon(
-    failures: Sequence[Failure], cooling: Mapping[str, float], now: float
+    failures: Sequence[Failure], cooling: Mapping[str, float], too_long: TooLong, now: float
 ) -> float | None:
     """In how many seconds a provider is back that may have room for the prompt, if soon.
 
-    That is any provider that has not refused the prompt as too long. To compact a conversation
-    cannot be undone, so a failure that passes is waited out instead.
+    That is any provider that has not refused the prompt as too long, and whose context it fits. To
+    compact a conversation cannot be undone, so a failure that passes is waited out instead.
     """
     last = {failure.provider.label: failure.outcome for failure in failures}
     small = {failure.provider.name for failure in failures if is_prompt_too_long(failure.outcome)}
+    small |= set(too_long.windows)
     ends = {
         name: now + A_MOMENT
         for name, outcome in last.items()
@@ -183,9 +195,13 @@ def _takes_long(outcome: Outcome, now: float) -> bool:
     )
 
 
-def _sentence(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> str:
+def _sentence(
+    failures: Sequence[Failure], cooling: Mapping[str, float], too_long: TooLong, now: float
+) -> str:
     """How each provider failed, and when it is back: one line for a person."""
     reasons = {failure.provider.label: failure.outcome.reason for failure in failures}
+    for name, window in too_long.windows.items():
+        reasons[name] = f"{too_long.tokens} tokens do not fit its {window}"
     for name in cooling:
         reasons.setdefault(name, "cooling down after earlier failures")
     parts = []

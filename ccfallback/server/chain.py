@@ -5,6 +5,7 @@ from typing import Final
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.policy.breaker import Limits
+from ccfallback.policy.context_window import longest_that_fits
 from ccfallback.server.context import Context
 
 SKIP_PRIMARY: Final = b"x-ccf-debug-skip-anthropic"
@@ -21,6 +22,8 @@ class Chain:
     excluded: dict[str, str]
     """Why each other provider of the configuration is not in the chain: a word for the log."""
     limits: Limits
+    safe_bytes: float | None
+    """The bytes of a body that fits every known context window; `None` if none is known."""
 
     @classmethod
     def build(cls, config: Config, *, without_primary: bool) -> "Chain":
@@ -35,7 +38,8 @@ class Chain:
         }
         names = [provider.name for provider in providers]
         accounts = tuple(account for provider in providers for account in provider.accounts)
-        return cls(accounts, names, excluded, Limits.from_config(config))
+        limits = Limits.from_config(config)
+        return cls(accounts, names, excluded, limits, longest_that_fits(providers))
 
 
 class Chains:

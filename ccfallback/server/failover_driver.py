@@ -86,6 +86,8 @@ class FailoverDriver:
     _betas: tuple[str, ...] = field(init=False)
     """The client's own flags."""
     _repairs: Repairs = field(init=False)
+    _candidates: Sequence[Provider] = ()
+    """The providers that the request may go to."""
     _share: float | None = field(init=False)
     """Seconds that each provider may take for a whole answer."""
     _current: tuple[Try | None, float] = (None, 0.0)
@@ -114,6 +116,7 @@ class FailoverDriver:
 
         A cancellation closes the failover loop, which frees what it had reserved.
         """
+        self._candidates = providers
         flow = failover(
             RequestDraft(self.body, self._betas),
             providers,
@@ -330,11 +333,9 @@ class FailoverDriver:
         return step.provider, outcome
 
     def _is_last(self, provider: Provider) -> bool:
-        """Whether every other enabled provider was tried for this request."""
+        """Whether every other candidate was tried for this request."""
         tried = {result.provider.name for result in self.results}
-        return all(
-            each.name in tried or each.name == provider.name for each in self.context.config.active
-        )
+        return all(each.name in tried or each.name == provider.name for each in self._candidates)
 
     def _log_attempt(self, step: Try) -> None:
         name, label = step.provider.name, step.provider.label

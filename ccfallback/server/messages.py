@@ -2,15 +2,20 @@
 
 import asyncio
 from functools import partial
+from typing import Final
 
 from msgspec import UNSET
 
+from ccfallback.config.model import Provider
 from ccfallback.events import records as events
-from ccfallback.events.records import CLIENT_LEFT
+from ccfallback.events.records import CLIENT_LEFT, TOO_LONG
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
+from ccfallback.messages.tokens import estimate
 from ccfallback.messages.tools import only_server_tools
+from ccfallback.policy.context_window import find_too_long
 from ccfallback.policy.error_response import (
+    FITS,
     ErrorResponse,
     exhausted_response,
     no_fallback_response,
@@ -40,6 +45,9 @@ from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
+
+LONG: Final = 32 * 1024
+"""The bytes of a body from which on its tokens are estimated in a thread."""
 
 
 class Refused(Exception):
@@ -119,6 +127,7 @@ class MessagesRequest:
         self._client: ServerProtocol = scope[CONNECTION_KEY]
         self._driver = FailoverDriver(services, context, self._health, body, query=query)
         self._ttft: float | None = None
+        self._too_long = FITS
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
@@ -154,13 +163,31 @@ class MessagesRequest:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh(self._context.began)
         config = self._context.config
+        providers, safe_bytes = self._chain.providers, self._chain.safe_bytes
+        if safe_bytes is not None and len(self._body.raw) > safe_bytes:
+            providers = await self._leave_out_small(providers)
         result = await self._driver.run(
-            self._chain.providers,
+            providers,
             partial(is_final, rules=config.failover),
             config.breaker.network_wait,
         )
         self._ttft = self._context.seconds if result else None
         return result
+
+    async def _leave_out_small(self, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
+        """The providers whose context window the request fits, as far as that is known."""
+        if len(self._body.raw) < LONG:
+            tokens = estimate(self._body)
+        else:
+            tokens = await asyncio.to_thread(estimate, self._body)
+        self._too_long = find_too_long(providers, tokens)
+        for name, window in self._too_long.windows.items():
+            self._services.recorder.log(
+                events.CircuitBreakerSkip(provider=name, reason=TOO_LONG),
+                f"{name} is skipped: {tokens} tokens do not fit its context window of {window}",
+                self._context.id,
+            )
+        return tuple(each for each in providers if each.name not in self._too_long.windows)
 
     async def _relay(self, result: AttemptResult, send: Send) -> None:
         """Send the beginning of a stream, the commit point, and then all that follows."""
@@ -225,7 +252,7 @@ class MessagesRequest:
             self._driver.failures,
         )
         primary = next((r for r in reversed(results) if r.provider.primary), None)
-        if not config.has_fallback:
+        if not config.has_fallback and not self._too_long.windows:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
             return no_fallback_response(failures, self._context.id, "the primary was not tried")
@@ -235,6 +262,7 @@ class MessagesRequest:
             model=self._body.model,
             request_id=self._context.id,
             now=self._services.breakers.clock(),
+            too_long=self._too_long,
         )
         if error.status == 502 and primary is not None and primary.status == 404:
             return primary

@@ -22,6 +22,8 @@ def test_a_row_passes_the_checks_of_the_configuration(preset: Preset) -> None:
     assert checks.text_map(preset.models) == dict(preset.models)
     assert checks.note(preset.note) == preset.note
     assert preset.title
+    window = next(row for row in options(Provider) if row.key == "context_window")
+    assert preset.context_window is None or window.accepts(preset.context_window)
 
 
 @pytest.mark.parametrize("preset", ROWS)
@@ -55,6 +57,16 @@ def test_the_prompt_for_a_key_says_where_to_get_one(preset: Preset) -> None:
 @pytest.mark.parametrize("preset", ROWS)
 def test_all_models_have_a_name_at_the_provider_or_none(preset: Preset) -> None:
     assert not preset.models or "*" in preset.models
+
+
+def test_a_window_is_known_only_where_the_models_are() -> None:
+    known = {name: each.context_window for name, each in presets().items() if each.context_window}
+    assert known["groq"] == 131_072
+    assert known["deepseek"] == known["deepseek-openai"]
+    for name in known:
+        assert presets()[name].models
+        # A local server has the window that its user gives it.
+        assert "//localhost" not in presets()[name].base_url
 
 
 def test_a_placeholder_is_named_and_filled_in() -> None:

@@ -516,6 +516,7 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     driver = object.__new__(FailoverDriver)
     driver.context = Context("x", config, [], frozenset())
     driver.results = []
+    driver._candidates = (own, *more)
     driver.max_seconds = driver._share = None
     assert driver.timeouts(own).first_byte == seconds
     hasty = replace(own, timeouts=Timeouts(first_byte=5.0))

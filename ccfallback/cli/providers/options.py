@@ -179,6 +179,7 @@ def complete_from_preset(changes: dict[str, Any], name: str) -> dict[str, Any]:
         "base_url": preset.base_url,
         "format": preset.format,
         "auth_header": preset.auth_header,
+        **({"context_window": preset.context_window} if preset.context_window else {}),
         **preset.quirks,
     }
     return {**known, **changes, "model_mapping": models}
