@@ -114,7 +114,7 @@ class ConfigRejected(Event):
 
 
 @named("state.error", level="error")
-class StateError(Event):
+class StateFailed(Event):
     """The state can't be read or saved."""
 
 

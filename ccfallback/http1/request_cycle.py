@@ -23,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What a request uses of its connection."""
 
     transport: asyncio.Transport
@@ -49,7 +49,7 @@ class Connection(Protocol):
         """Close so that the client sees an error, not an end."""
 
 
-class ResponseState(Enum):
+class CycleState(Enum):
     """How far a request is answered; see above."""
 
     AWAITED = auto()
@@ -59,7 +59,7 @@ class ResponseState(Enum):
 
 
 # Looking up a member costs Python 3.11 as much as the rest of a test.
-(AWAITED, STARTED, COMPLETE, DISCONNECTED) = ResponseState
+(AWAITED, STARTED, COMPLETE, DISCONNECTED) = CycleState
 
 
 class RequestCycle:
@@ -76,7 +76,12 @@ class RequestCycle:
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
+        self,
+        connection: ClientConnection,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
     ) -> None:
         self.scope = scope
         self._connection = connection

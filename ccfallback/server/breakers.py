@@ -252,7 +252,7 @@ class Breakers:
         if monotonic() - self._noticed < NOTICE_PAUSE:
             return
         self._noticed = monotonic()
-        self.recorder.log(events.StateError(), message)
+        self.recorder.log(events.StateFailed(), message)
 
     def _accept(self) -> None:
         if self._refused:

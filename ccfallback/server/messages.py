@@ -50,7 +50,7 @@ LONG: Final = 32 * 1024
 """The bytes of a body from which on its tokens are estimated in a thread."""
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """The request gets an error of our own before any provider is tried."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
@@ -61,18 +61,18 @@ class Refused(Exception):
 
 
 async def read_request(context: Context, receive: Receive) -> Body:
-    """Read the client's body. Raises `Refused` or `ClientGone`."""
+    """Read the client's body. Raises `RefusedRequest` or `ClientGone`."""
     limit = context.config.server.max_body_bytes
     try:
         return Body.parse(await read_body(receive, context.first, limit))
     except TooLarge:
         message = f"Request body is over the limit of {limit} bytes"
-        raise Refused(413, "request_too_large", message) from None
+        raise RefusedRequest(413, "request_too_large", message) from None
     except BadEncoding as error:
         message = f"Request body is not readable as {error}"
     except NotAnObject:
         message = "Request body must be a JSON object"
-    raise Refused(400, "invalid_request_error", message)
+    raise RefusedRequest(400, "invalid_request_error", message)
 
 
 class Messages(Endpoint):
@@ -90,14 +90,14 @@ class Messages(Endpoint):
             body = await read_request(context, receive)
         except ClientGone:
             return
-        except Refused as refused:
+        except RefusedRequest as refused:
             self._log_refused(context, refused)
             await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
         chain = self._chains.get(context)
         await MessagesRequest(self._services, context, scope, body, chain).answer(scope, send)
 
-    def _log_refused(self, context: Context, refused: Refused) -> None:
+    def _log_refused(self, context: Context, refused: RefusedRequest) -> None:
         self._services.recorder.log(
             events.RequestError(
                 status=refused.status,

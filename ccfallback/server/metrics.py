@@ -40,16 +40,16 @@ class Metric:
     labels: tuple[str, ...] = ("provider",)
 
 
-Provider = ProviderTotals[Histogram]
+ProviderCounts = ProviderTotals[Histogram]
 Read = Callable[[Totals[Histogram]], Values]
 
 
-def _by_provider(read: Callable[[Provider], int]) -> Read:
+def _by_provider(read: Callable[[ProviderCounts], int]) -> Read:
     """A count of each provider."""
     return lambda totals: {(name,): read(each) for name, each in totals.providers.items()}
 
 
-def _by_label(read: Callable[[Provider], Mapping[str, int]]) -> Read:
+def _by_label(read: Callable[[ProviderCounts], Mapping[str, int]]) -> Read:
     """Counts of each provider, by a second label."""
     return lambda totals: {
         (name, label): count
@@ -113,7 +113,7 @@ COUNTERS: Final[Mapping[Metric, Read]] = {
     ): lambda totals: {(): totals.refused},
 }
 
-HISTOGRAMS: Final[Mapping[Metric, Callable[[Provider], Histogram]]] = {
+HISTOGRAMS: Final[Mapping[Metric, Callable[[ProviderCounts], Histogram]]] = {
     Metric(
         "ccfallback_request_duration_seconds", "From the request to the end of the answer."
     ): lambda provider: provider.latency,

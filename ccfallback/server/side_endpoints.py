@@ -35,7 +35,7 @@ from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver, describe_missing
 from ccfallback.server.health import RequestHealth
-from ccfallback.server.messages import Refused, read_request
+from ccfallback.server.messages import RefusedRequest, read_request
 from ccfallback.server.record import milliseconds
 from ccfallback.server.services import Services
 from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
@@ -109,7 +109,7 @@ class CountTokens(Endpoint):
                     await driver.close()
         except ClientGone:
             return
-        except Refused as refused:
+        except RefusedRequest as refused:
             await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
         count = (b"x-ccfallback-attempts", str(driver.sent).encode())
