@@ -400,7 +400,8 @@ class Stage:
         else:
             config = (
                 '[primary]\ndisabled = true\n[[providers]]\nname = "faulty"\n'
-                f'base_url = "{url}"\nformat = "{wire_format}"\ngoogle.project = "p"\n'
+                f'base_url = "{url}"\nformat = "{wire_format}"\napi_key = "its-key"\n'
+                'google.project = "p"\n'
             )
         config += HASTY if hasty else ""
         config += f'[[providers]]\nname = "well"\nbase_url = "{self.well.url}"\n'

@@ -9,6 +9,7 @@ Drill, faults and tests find it there by the name that providers have in the con
 from collections.abc import Mapping
 from typing import Final
 
+from ccfallback.simulator.scripted_bedrock import BEDROCK
 from ccfallback.simulator.scripted_format import ANTHROPIC, ScriptedFormat
 from ccfallback.simulator.scripted_openai import OPENAI
 from ccfallback.simulator.scripted_vertex import VERTEX
@@ -17,5 +18,6 @@ SCRIPTED_FORMATS: Final[Mapping[str, ScriptedFormat]] = {
     "anthropic": ANTHROPIC,
     "openai": OPENAI,
     "vertex": VERTEX,
+    "bedrock": BEDROCK,
 }
 """Every format by its name in the configuration."""

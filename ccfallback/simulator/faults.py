@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from ccfallback.simulator import SCRIPTED_FORMATS, scripted, scripted_vertex
+from ccfallback.simulator import SCRIPTED_FORMATS, scripted, scripted_bedrock, scripted_vertex
 from ccfallback.simulator.scripted import (
     EVENTS,
     Connection,
@@ -152,6 +152,18 @@ def _up_to(part: Part, then: Script | None = None) -> MakeScript:
     return lambda wire: wire.up_to(part, then)
 
 
+def _garbage_after(part: Part) -> MakeScript:
+    def make(wire: ScriptedFormat) -> Script:
+        then = one_chunk(wire.garbage)
+        return wire.up_to(part, then if part <= Part.OPENING else in_a_moment(then))
+
+    return make
+
+
+def _only_signs_of_life(wire: ScriptedFormat) -> Script:
+    return wire.up_to(Part.OPENING, scripted.repeating(wire.sign_of_life))
+
+
 def _cut_within_last(*content: Block) -> MakeScript:
     return lambda wire: wire.within_last_block(content, in_a_moment(scripted.close))
 
@@ -190,7 +202,6 @@ def _bad_gzip(_: ScriptedFormat) -> Script:
 
 
 _BAD_CHUNK: Final = raw(b"zz\r\nno chunk is that long\r\n")
-_GARBAGE: Final = one_chunk(b"data: {not JSON at all\n\n")
 _NO_EVENTS: Final = {"content-type": EVENTS, "content-length": "0"}
 _CREDIT: Final = "Your credit balance is too low to access the API."
 _MODEL: Final = "The model does not exist."
@@ -286,7 +297,7 @@ _NO_ANSWERS: Final = (
     ScriptedFault("hang-after-head", "a head, and no byte of a body",
         _same(scripted.head_and_then(scripted.hang)), waits=True),
     ScriptedFault("pings-only", "signs of life, and never an answer",
-        _up_to(Part.OPENING, scripted.pings), waits=True),
+        _only_signs_of_life, waits=True),
     ScriptedFault("no-events", "a stream without an event",
         _same(scripted.with_headers(200, _NO_EVENTS))),
     ScriptedFault("no-content", "a stream that ends before its content", _up_to(Part.OPENING)),
@@ -298,7 +309,7 @@ _NO_ANSWERS: Final = (
     ScriptedFault("error-before-content", "a stream with an error before its content",
         _error_after(Part.OPENING)),
     ScriptedFault("garbage-first", "a stream of an event that is not JSON",
-        _up_to(Part.NOTHING, _GARBAGE)),
+        _garbage_after(Part.NOTHING)),
 )
 
 _TEXT, _CALL, _ = CONTENT
@@ -309,10 +320,10 @@ _TORN: Final = (
     ScriptedFault("reset-in-text", "reset within a text",
         _up_to(Part.TEXT, in_a_moment(scripted.reset))),
     ScriptedFault("end-in-text", "a clean end without a stop reason",
-        _up_to(Part.TEXT, in_a_moment(one_chunk(scripted.COMMENT)))),
+        lambda wire: wire.up_to(Part.TEXT, in_a_moment(one_chunk(wire.sign_of_life)))),
     ScriptedFault("error-in-text", "an error within a text", _error_after(Part.TEXT)),
     ScriptedFault("garbage-in-text", "an event that is not JSON within a text",
-        _up_to(Part.TEXT, in_a_moment(_GARBAGE))),
+        _garbage_after(Part.TEXT)),
     ScriptedFault("bad-chunk-in-text", "a malformed chunk within a text",
         _up_to(Part.TEXT, in_a_moment(_BAD_CHUNK))),
     ScriptedFault("stall-in-text", "silence within a text",
@@ -351,6 +362,37 @@ FAULTS: Final[tuple[ScriptedFault, ...]] = (*_STATUSES, *_CONNECTIONS, *_NO_ANSW
 """The faults that any provider can have, in the order in which a request meets them."""
 
 # fmt: off
+_EXPIRED: Final = "The security token included in the request is expired"
+_CUT_FRAME: Final = scripted_bedrock.BEDROCK.events(CONTENT)[Part.TEXT][:40]
+_OWN_ERROR: Final = scripted_bedrock.error_frame("InternalFailure", "scripted")
+
+_BEDROCK: Final = (
+    ScriptedFault("bedrock-expired", "the credentials behind the key have expired",
+        lambda wire: wire.error(403, "ExpiredTokenException", _EXPIRED, {}),
+        ends=_LASTS),
+    ScriptedFault("bedrock-not-enabled", "the account has no access to the model",
+        lambda wire: wire.error(403, "AccessDeniedException", scripted_bedrock.NO_ACCESS, {}),
+        ends=_LASTS),
+    ScriptedFault("bedrock-region", "the region does not have the model",
+        lambda wire: scripted_bedrock.served(lambda _: False, wire.works()),
+        ends=_LASTS),
+    ScriptedFault("bedrock-on-demand", "the model needs an inference profile",
+        lambda wire: wire.error(400, "ValidationException", scripted_bedrock.ON_DEMAND, {}),
+        ends=_LASTS),
+    ScriptedFault("bedrock-quota", "a quota, with the status of a bad request",
+        lambda wire: wire.error(400, "ServiceQuotaExceededException", "Too many tokens", {})),
+    ScriptedFault("bedrock-throttled-first", "a stream that is an exception",
+        _up_to(Part.NOTHING, one_chunk(scripted_bedrock.THROTTLED))),
+    ScriptedFault("bedrock-exception-in-text", "an exception within a text",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(scripted_bedrock.THROTTLED)))),
+    ScriptedFault("bedrock-error-in-text", "an error of the service within a text",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(_OWN_ERROR)))),
+    ScriptedFault("bedrock-wrong-checksum-in-text", "a frame with a wrong checksum within a text",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(scripted_bedrock.WRONG_FRAME)))),
+    ScriptedFault("bedrock-half-a-frame-in-text", "a frame that is cut within a text",
+        _up_to(Part.TEXT, in_a_moment(one_chunk(_CUT_FRAME)))),
+)
+
 _VERTEX: Final = (
     ScriptedFault("vertex-expired", "the access token has expired, and so has the next one",
         _same(scripted_vertex.error(401, "UNAUTHENTICATED", "Expected OAuth 2 access token")),
@@ -378,7 +420,10 @@ _VERTEX: Final = (
 )
 # fmt: on
 
-SPECIAL_FAULTS: Final[Mapping[str, tuple[ScriptedFault, ...]]] = {"vertex": _VERTEX}
+SPECIAL_FAULTS: Final[Mapping[str, tuple[ScriptedFault, ...]]] = {
+    "bedrock": _BEDROCK,
+    "vertex": _VERTEX,
+}
 """Faults that only providers of one wire format can have, by the format."""
 
 BY_ID: Final[Mapping[str, ScriptedFault]] = {

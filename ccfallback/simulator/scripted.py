@@ -380,12 +380,15 @@ def head_and_then(after: Script) -> Script:
     return script
 
 
-async def pings(_request: Received, connection: Connection) -> None:
-    """Send signs of life and nothing else, for as long as the client stays."""
-    while True:
-        await connection.chunk(PING)
-        await connection.chunk(COMMENT)
-        await asyncio.sleep(MOMENT)
+def repeating(data: bytes) -> Script:
+    """A chunk again and again, for as long as the client stays."""
+
+    async def script(_request: Received, connection: Connection) -> None:
+        while True:
+            await connection.chunk(data)
+            await asyncio.sleep(MOMENT)
+
+    return script
 
 
 def with_headers(status: int, headers: Mapping[str, str], body: bytes = b"") -> Script:

@@ -12,7 +12,16 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.simulator import scripted
-from ccfallback.simulator.scripted import EVENTS, JSON, Connection, Received, Script, stream
+from ccfallback.simulator.scripted import (
+    COMMENT,
+    EVENTS,
+    JSON,
+    PING,
+    Connection,
+    Received,
+    Script,
+    stream,
+)
 
 Block = Mapping[str, Any]
 """A block of a message of Anthropic's; each format says it in its own way."""
@@ -92,10 +101,18 @@ class ScriptedFormat:
     wants_stream: Callable[[Received], bool] = wants_stream
     content: tuple[Block, ...] = CONTENT
     """What it answers first."""
+    refusal: Callable[[Received], Script | None] = lambda _: None
+    """What a healthy model says to a request that is wrong; `None` if it is right."""
+    stream_type: str = EVENTS
+    """The media type of a stream."""
+    garbage: bytes = b"data: {not JSON at all\n\n"
+    """An event of a stream that is not JSON."""
+    sign_of_life: bytes = PING + COMMENT
+    """What a stream may hold that is not a part of the answer."""
 
     def media_type(self, request: Received) -> str:
         """The media type of a good answer."""
-        return EVENTS if self.wants_stream(request) else JSON
+        return self.stream_type if self.wants_stream(request) else JSON
 
     def refuse(
         self,
@@ -109,11 +126,13 @@ class ScriptedFormat:
 
     def reply(self, content: Sequence[Block]) -> Script:
         """A good answer: a stream or whole, as the request wants it."""
-        as_whole, as_stream = (
-            scripted.answer(200, self.whole(content)),
-            stream(self.events(content)),
-        )
-        return self._choose(as_stream, as_whole)
+        as_whole = scripted.answer(200, self.whole(content))
+        good = self._choose(self._stream(self.events(content)), as_whole)
+
+        async def script(request: Received, connection: Connection) -> None:
+            await (self.refusal(request) or good)(request, connection)
+
+        return script
 
     def works(self) -> Script:
         """A healthy model: it calls the tool twice, and has the last word."""
@@ -135,8 +154,8 @@ class ScriptedFormat:
     def without_last_event(self, then: Script) -> Script:
         """A healthy model's answer, but without the last event of a stream; then something else."""
         good = self.works()
-        calls = stream(self.events(self.content)[:-1], then)
-        last = stream(self.events(LAST)[:-1], then)
+        calls = self._stream(self.events(self.content)[:-1], then)
+        last = self._stream(self.events(LAST)[:-1], then)
 
         async def script(request: Received, connection: Connection) -> None:
             ending = last if self.has_results(request) else calls
@@ -147,7 +166,11 @@ class ScriptedFormat:
     def _break_off(self, events: Sequence[bytes], then: Script | None) -> Script:
         whole = self.whole(self.content)
         half = [whole[: len(whole) // 2]] if events else []
-        return self._choose(stream(events, then), stream(half, then, {"content-type": JSON}))
+        whole_cut = stream(half, then, {"content-type": JSON})
+        return self._choose(self._stream(events, then), whole_cut)
+
+    def _stream(self, events: Sequence[bytes], then: Script | None = None) -> Script:
+        return stream(events, then, {"content-type": self.stream_type})
 
     def _choose(self, as_stream: Script, as_whole: Script) -> Script:
         async def script(request: Received, connection: Connection) -> None:

@@ -79,6 +79,7 @@ _UNLOCKED: Final = (
 _RUNTIME: Final = frozenset({"bedrock"})
 _SEARCH: Final = frozenset({"vertex"})
 """The platforms whose models can search the web."""
+_KNOWS_EFFORT: Final = frozenset({"mantle"})
 
 _EXTRA: Final = "Extra inputs are not permitted"
 _SERVER_TOOLS: Final = ("web_search", "web_fetch", "code_execution", "advisor", "mcp_toolset")
@@ -133,7 +134,7 @@ def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[st
         yield from _source_faults(f"messages.{index}", message.get("content"))
     if "x-anthropic-billing-header:" in str(body.get("system", "")):
         yield "system: x-anthropic-billing-header is a reserved keyword"
-    knows_effort = door == "mantle" or family != "haiku" or version >= (5, 0)
+    knows_effort = door in _KNOWS_EFFORT or family != "haiku" or version >= (5, 0)
     if "effort" in (body.get("output_config") or {}) and not knows_effort:
         yield f"output_config.effort: {_EXTRA}"
     management = body.get("context_management")

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccfallback.wire.anthropic import ANTHROPIC
+from ccfallback.wire.bedrock import BEDROCK
 from ccfallback.wire.format import WireFormat
 from ccfallback.wire.openai import OPENAI
 from ccfallback.wire.vertex import VERTEX
@@ -36,6 +37,7 @@ FORMATS: Final[Mapping[str, WireFormat]] = {
     "anthropic": ANTHROPIC,
     "openai": OPENAI,
     "vertex": VERTEX,
+    "bedrock": BEDROCK,
 }
 """Every format by its name in the configuration."""
 

@@ -44,13 +44,14 @@ class Frame:
 class FrameDecoder:
     """Cuts a stream of bytes into frames, wherever its reads are cut."""
 
-    __slots__ = ("_buffer", "_is_broken", "_wanted")
+    __slots__ = ("_buffer", "_wanted", "is_broken")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._wanted = _PRELUDE.size
         """So many bytes must be there before there is anything to do."""
-        self._is_broken = False
+        self.is_broken = False
+        """Whether a frame was wrong: what follows cannot be read."""
 
     @property
     def is_between_frames(self) -> bool:
@@ -62,7 +63,7 @@ class FrameDecoder:
 
         Raises `BrokenFrame` for a broken frame that is the first; it stays broken.
         """
-        if self._is_broken:
+        if self.is_broken:
             raise BrokenFrame("the stream is broken")
         buffer = self._buffer
         buffer += chunk
@@ -80,7 +81,7 @@ class FrameDecoder:
                 start += total
                 self._wanted = _PRELUDE.size
         except BrokenFrame:
-            self._is_broken = True
+            self.is_broken = True
             if not frames:
                 raise
         if start:
@@ -90,8 +91,8 @@ class FrameDecoder:
     def finish(self) -> None:
         """Note the end of the stream. Raises `BrokenFrame` if it cuts a frame, or if one was
         broken."""
-        if self._is_broken or self._buffer:
-            raise BrokenFrame("the stream is broken" if self._is_broken else "a frame is cut")
+        if self.is_broken or self._buffer:
+            raise BrokenFrame("the stream is broken" if self.is_broken else "a frame is cut")
 
 
 def _check_prelude(buffer: bytearray, start: int, total: int, headers: int, checksum: int) -> int:

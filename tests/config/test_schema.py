@@ -216,7 +216,7 @@ PROVIDER: list[tuple[str, Any]] = [
     ("name", 5),
     ("base_url", "b.test"),
     ("base_url", "https://a:b@b.test"),
-    ("format", "bedrock"),
+    ("format", "gemini"),
     ("api_key", ""),
     ("api_keys", []),
     ("api_keys", ["x", ""]),

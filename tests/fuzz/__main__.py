@@ -29,6 +29,21 @@ SEEDS = {
         b'"a","tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":"{}"}}]}}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     ],
+    "bedrock-stream": [
+        b"\x30\x90\xf0"
+        + bytes.fromhex(
+            "000000900000004b552a60610b3a6576656e742d747970650700056368756e6b0d3a636f6e74656e742d74"
+            "7970650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d747970650700056576656e"
+            "747b226279746573223a2265794a306558426c496a6f696257567a6332466e5a56397a64473977496e303d"
+            "222c2270223a226162227dc07c0b72"
+        )
+        + bytes.fromhex(
+            "0000008e00000061514180540f3a657863657074696f6e2d747970650700137468726f74746c696e674578"
+            "63657074696f6e0d3a636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d"
+            "6573736167652d74797065070009657863657074696f6e7b226d657373616765223a22546f6f206d616e79"
+            "20746f6b656e73227dc81b1ec1"
+        )
+    ],
     "body": [
         b'{"model":"m","max_tokens":1,"system":[{"type":"text","text":"s"}],"messages":[{"role":'
         b'"user","content":[{"type":"tool_result","tool_use_id":"t","content":"\\ud83d"}]}],'
@@ -55,6 +70,8 @@ SEEDS = {
         b"\x05\x20\x40HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     ],
 }
+
+SEEDS["vertex-stream"] = SEEDS["anthropic-stream"]
 
 
 def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:

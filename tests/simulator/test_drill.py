@@ -12,6 +12,7 @@ from ccfallback.simulator.drill import Report, drill
 from ccfallback.simulator.faults import BY_ID, FAULTS, SPECIAL_FAULTS, Ends, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Received, Script
 from ccfallback.simulator.scripted_format import ScriptedFormat
+from ccfallback.wire import FORMATS
 
 NOBODY = "https://provider.invalid/v1"
 
@@ -23,6 +24,7 @@ def config(*formats: str) -> Config:
             name=f"{wire_format}-{number}",
             base_url=NOBODY,
             format=wire_format,
+            auth_header=FORMATS[wire_format].auth_header,
             key=KeySource(env="NOT_TO_BE_READ"),
         )
         for number, wire_format in enumerate(formats)
