@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
+import msgspec
+
 from ccfallback.addresses import LOOPBACK, address
 from ccfallback.config.model import Failover, Provider
 from ccfallback.messages.tokens import Usage
@@ -53,8 +55,7 @@ class Reason(StrEnum):
     """All hosts were unreachable a moment ago; perhaps this machine is online again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True):
     """Send the request to the provider, and send back the outcome."""
 
     provider: Provider

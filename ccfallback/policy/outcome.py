@@ -6,9 +6,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import UpstreamError
@@ -93,9 +94,8 @@ NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQ
 """Faults that another attempt in a minute would meet again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What policy knows about an attempt."""
+class Outcome(msgspec.Struct, frozen=True):
+    """What policy knows about an attempt. A struct, because every request makes one."""
 
     fault: Fault
     reason: str = ""
@@ -111,13 +111,17 @@ class Outcome:
     """The source of the reset hint: the name of a header, or `message`."""
     complete: bool = True
     """False for a stream that has only begun."""
-    usage: Usage | None = field(default=None, compare=False, repr=False)
+    usage: Usage | None = None
     """What the attempt has cost; `None` for a stream that has only begun."""
 
     @property
     def ok(self) -> bool:
         """Whether this is an answer."""
         return self.fault is Fault.NONE
+
+    def but(self, **changes: Any) -> "Outcome":
+        """The outcome with other values for some fields."""
+        return msgspec.structs.replace(self, **changes)
 
 
 _TEMPORARY: Final = frozenset(

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from time import monotonic
 from typing import Final, TypeVar
@@ -207,8 +207,7 @@ class Attempt:
         refusal = self._wire.refusal(status, headers, raw, now)
         outcome = classify(refusal.status, headers, refusal.error, now=now)
         # The format says what the status means; the status itself is the upstream's own.
-        outcome = replace(
-            outcome,
+        outcome = outcome.but(
             fault=self._login_fault(status) or outcome.fault,
             status=status,
             reason=self._scrub(f"{status} {await self._kind(refusal.error)}".rstrip()),
@@ -295,7 +294,7 @@ class Attempt:
             # Without the upstream's own words: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
             until = None if outcome.fault is Fault.UPSTREAM else outcome.until
-        outcome = replace(outcome, reason=self._scrub(reason), until=until, usage=usage)
+        outcome = outcome.but(reason=self._scrub(reason), until=until, usage=usage)
         return self._result(outcome, response, raw)
 
     def _login_fault(self, status: int) -> Fault | None:

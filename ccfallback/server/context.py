@@ -52,8 +52,11 @@ class Context:
     @property
     def client_timeout(self) -> float | None:
         """How many seconds the client waits for an answer; `None` if it does not say."""
+        value = self.first.get(b"x-stainless-timeout")
+        if value is None:
+            return None
         try:
-            seconds = float(self.first.get(b"x-stainless-timeout", b""))
+            seconds = float(value)
         except ValueError:
             return None
         return seconds if seconds > 0 and isfinite(seconds) else None

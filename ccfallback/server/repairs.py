@@ -149,7 +149,7 @@ class Repairs:
             f"{provider.name} refused the request ({error}); "
             f"repaired by {name}: {repaired.changed}",
         )
-        return replace(outcome, fault=Fault.REQUEST)
+        return outcome.but(fault=Fault.REQUEST)
 
     def repair(
         self, provider: Provider, _draft: RequestDraft, _outcome: Outcome, _used: frozenset[str]

@@ -158,7 +158,7 @@ def test_what_counts(rule: Rule) -> None:
     if rule.at_fallback:
         rules = replace(rules, primary=replace(rules.primary, disabled=True))
     turn = Turn(rules, {faulty: failures(1)})
-    at_first = replace(WELL, complete=False) if rule.torn else outcome
+    at_first = WELL.but(complete=False) if rule.torn else outcome
     script = {faulty: [at_first], **({"b": [WELL]} if rule.goes_on else {})}
     asked, result = play(flow_of(turn), script)
     if rule.torn:
@@ -305,7 +305,7 @@ def test_rule_5_a_failed_probe_is_one_more_failure() -> None:
 
 def test_rule_6_a_stream_is_a_success_only_at_its_end() -> None:
     turn = Turn(config("ab"), {"a": half_open()})
-    play(flow_of(turn), {"a": [replace(WELL, complete=False)]})
+    play(flow_of(turn), {"a": [WELL.but(complete=False)]})
     assert turn.of("a").failures == 3
     assert turn.admission(turn.rules.primary) is Admission.OPEN, "the place is free"
     turn.settle(turn.rules.primary, WELL)
