@@ -299,6 +299,11 @@ class Provider:
         """
         return label(self.name, self.key.number)
 
+    @property
+    def shares_signatures(self) -> bool:
+        """Whether it serves Claude, whose signatures of thinking are valid wherever Claude is."""
+        return self.primary or self.platform.serves_claude
+
     def model_for(self, model: str) -> str:
         """The provider's own name of a model that the client asks for.
 

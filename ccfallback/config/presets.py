@@ -27,6 +27,12 @@ class Preset:
     """The variable that conventionally holds the key; empty for a provider without keys."""
     key_url: str = ""
     """Where to get a key."""
+    auth: str = "key"
+    """Where the credential comes from, unless the user gives a key."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    aws: Mapping[str, str] = field(default_factory=dict)
+    """The provider's `aws` table, if its credential comes from AWS."""
+    google: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     """A `model_mapping` to start with."""
     context_window: int | None = None
@@ -37,11 +43,21 @@ class Preset:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The parts of the URL that the user must supply: `resource` for `{resource}`."""
-        return tuple(dict.fromkeys(_PLACEHOLDER.findall(self.base_url)))
+        return placeholders(self.base_url)
 
     def url(self, **values: str) -> str:
         """The base URL with its placeholders filled in; a placeholder without a value stays."""
-        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), self.base_url)
+        return fill_in(self.base_url, values)
+
+
+def placeholders(*texts: str) -> tuple[str, ...]:
+    """The names of the placeholders in texts, each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in _PLACEHOLDER.findall(text)))
+
+
+def fill_in(text: str, values: Mapping[str, str]) -> str:
+    """A text with its placeholders filled in; a placeholder without a value stays."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
 
 
 @cache

@@ -3,6 +3,8 @@
 A provider refuses thinking that another provider signed. Knowing the signer, the proxy removes a
 foreign block before it sends the request, instead of after the refusal; and it does so in every
 request, because signed thinking is bound to what precedes it. Only hashes of signatures are kept.
+Claude's signatures are valid on every platform that serves Claude, so those are not foreign there,
+until such a platform refuses one.
 """
 
 from collections import Counter, OrderedDict
@@ -25,15 +27,24 @@ class SignatureOrigins:
         self._signers: OrderedDict[str, str] = OrderedDict()
         self._counts: Counter[str] = Counter()
         self._primary = ""
+        self._sharing: set[str] = set()
+        self._apart: set[str] = set()
         self.changed = False
         """Whether there is something to save."""
 
-    def remember(self, digests: Iterable[str], provider: str, *, primary: bool) -> None:
-        """Remember that a provider made the signatures with these digests."""
+    def remember(
+        self, digests: Iterable[str], provider: str, *, primary: bool, shared: bool = False
+    ) -> None:
+        """Remember that a provider made the signatures with these digests.
+
+        Those that are `shared` are Claude's.
+        """
         if primary:
             self._primary = provider
+        if shared:
+            self._sharing.add(provider)
         for digest in digests:
-            if not primary and digest not in self._signers:
+            if not (primary or shared) and digest not in self._signers:
                 self.changed = True
             self._put(digest, provider)
         while len(self._signers) > MOST:
@@ -44,13 +55,22 @@ class SignatureOrigins:
         """The provider that made a signature, if it is known."""
         return self._signers.get(signature_digest(signature))
 
+    def is_shared(self, signer: str, provider: str) -> bool:
+        """Whether a provider that reads Claude's signatures reads those of this signer."""
+        return signer in self._sharing and not self._apart & {signer, provider}
+
+    def separate(self, provider: str) -> None:
+        """From now on, a provider gets its own signatures only: it has refused another one's."""
+        self._apart.add(provider)
+
     def knows_others_than(self, provider: str) -> bool:
         """Whether another provider has signed anything; if not, no lookup is needed."""
         return len(self._signers) > self._counts[provider]
 
     def to_save(self) -> Mapping[str, str]:
-        """The part that must survive a restart; unknown signatures count as the primary's."""
-        others = [(d, name) for d, name in self._signers.items() if name != self._primary]
+        """The part that must survive a restart; unknown signatures count as Claude's."""
+        claudes = {self._primary, *self._sharing - self._apart}
+        others = [(d, name) for d, name in self._signers.items() if name not in claudes]
         return dict(others[-MOST_SAVED:])
 
     def load(self, saved: Mapping[str, str]) -> None:

@@ -234,7 +234,10 @@ class MessagesRequest:
         if result.signatures:
             provider = result.provider
             self._services.signatures.remember(
-                result.signatures, provider.name, primary=provider.primary
+                result.signatures,
+                provider.name,
+                primary=provider.primary,
+                shared=provider.shares_signatures,
             )
 
     def _remember_refused_login(self, result: AttemptResult) -> None:

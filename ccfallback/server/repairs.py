@@ -36,6 +36,9 @@ from ccfallback.wire import FORMATS
 
 T = TypeVar("T")
 
+FOREIGN_SIGNATURE: Final = "thinking_signature"
+"""The repair of a request with a signature that the provider does not accept."""
+
 LARGE: Final = 256 * 1024
 """The bytes of a body from which on repairs are made in a thread: they walk all of it."""
 
@@ -176,6 +179,8 @@ class Repairs:
                 f"{provider.name} accepted the repair {each.name}: {each.repaired.changed}"
                 + ("; remembered for a day" if lesson is not None else ""),
             )
+            if each.name == FOREIGN_SIGNATURE:
+                self.services.signatures.separate(provider.name)
             if lesson is not None and each.name != PLAIN_FORM:
                 self._learn(provider, each.name, lesson)
         if may_learn:

@@ -28,6 +28,9 @@ class Signers(Protocol):
     def signer(self, signature: str) -> str | None:
         """The name of the provider that signed it; `None` if that is not known."""
 
+    def is_shared(self, signer: str, provider: str) -> bool:
+        """Whether a provider that reads Claude's signatures reads those of this signer."""
+
     def knows_others_than(self, provider: str) -> bool:
         """Whether any other provider is known to have signed anything."""
 
@@ -55,19 +58,22 @@ def adapt_body(
 def without_foreign_thinking(body: Body, provider: Provider, signers: Signers | None) -> Body:
     """A body without the thinking that `provider` would refuse.
 
-    That is thinking with this proxy's mark or another provider's signature, and for the primary
-    also unsigned thinking. A signature of unknown origin stays: it is Anthropic's.
+    That is thinking with this proxy's mark or another provider's signature, unless Claude made it
+    and the provider serves Claude; and for the primary also unsigned thinking. A signature of
+    unknown origin stays: it is Anthropic's.
     """
     if signers is None or not signers.knows_others_than(provider.name):
         return without_own_thinking(body, unsigned=provider.primary)
-    known = signers
+    known, reads_claude = signers, provider.shares_signatures
     is_never_theirs = is_own_or_unsigned if provider.primary else is_own
 
     def is_foreign(signature: object) -> bool:
         if is_never_theirs(signature):
             return True
         signer = known.signer(signature) if isinstance(signature, str) else None
-        return signer is not None and signer != provider.name
+        if signer is None or signer == provider.name:
+            return False
+        return not (reads_claude and known.is_shared(signer, provider.name))
 
     return without_thinking(body, is_foreign)
 

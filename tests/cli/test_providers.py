@@ -283,6 +283,98 @@ def test_a_preset_that_needs_an_address_or_is_unknown_says_so(ccf: Run) -> None:
     assert ccf("providers", "add", "x").code == 2
 
 
+@pytest.mark.parametrize(
+    ("preset", "missing", "given", "expected"),
+    [
+        (
+            "bedrock-mantle",
+            "--aws-region REGION",
+            ("--aws-region", "eu-west-1"),
+            {
+                "base_url": "https://bedrock-mantle.eu-west-1.api.aws/anthropic",
+                "auth": "aws",
+                "auth_header": "Authorization",
+            },
+        ),
+        (
+            "bedrock-mantle",
+            "--aws-region REGION",
+            ("--aws-region", "eu-west-1", "--api-key-env", "AWS_BEARER_TOKEN_BEDROCK"),
+            {"auth": "key", "auth_header": "Authorization"},
+        ),
+        (
+            "claude-platform-aws",
+            "--aws-region REGION and --fill workspace=…",
+            ("--aws-region", "us-east-1", "--fill", "workspace=wrkspc_1"),
+            {
+                "base_url": "https://aws-external-anthropic.us-east-1.api.aws",
+                "headers": {"anthropic-workspace-id": "wrkspc_1"},
+                "auth_header": "x-api-key",
+            },
+        ),
+        (
+            "claude-platform-aws",
+            "--fill workspace=…",
+            ("--auth", "aws", "--aws-region", "us-east-1", "--header", "anthropic-workspace-id=w"),
+            {
+                "aws": {"profile": None, "region": "us-east-1", "sign": "sigv4"},
+                "headers": {"anthropic-workspace-id": "w"},
+                "auth_header": "Authorization",
+            },
+        ),
+        (
+            "vertex",
+            "--google-project PROJECT",
+            ("--google-project", "p"),
+            {
+                "base_url": "https://aiplatform.googleapis.com",
+                "format": "vertex",
+                "google": {"project": "p", "location": "global"},
+                "auth": "google",
+            },
+        ),
+        (
+            "vertex",
+            "--google-project PROJECT",
+            ("--google-project", "p", "--google-location", "europe-west1"),
+            {"base_url": "https://europe-west1-aiplatform.googleapis.com"},
+        ),
+        (
+            "claude-google-cloud",
+            "--google-project PROJECT and --fill workspace=…",
+            ("--google-project", "p", "--fill", "workspace=w"),
+            {
+                "base_url": "https://claude.googleapis.com/v1/projects/p/locations/global"
+                "/workspaces/w/invoke",
+                "auth": "google",
+            },
+        ),
+        (
+            "foundry",
+            "--fill resource=…, or the whole URL",
+            ("--fill", "resource=mine"),
+            {"base_url": "https://mine.services.ai.azure.com/anthropic", "auth": "key"},
+        ),
+        (
+            "foundry",
+            "--fill resource=…",
+            ("--base-url", "https://own.services.ai.azure.com/anthropic", "--auth", "azure"),
+            {"auth": "azure", "auth_header": "Authorization"},
+        ),
+    ],
+)
+def test_a_preset_says_what_it_needs(
+    ccf: Run, preset: str, missing: str, given: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    ran = ccf("providers", "add", "new", "--preset", preset)
+    assert ran.code == 1
+    assert missing in ran.err
+    added = ccf("providers", "add", "new", "--preset", preset, *given, "--json")
+    assert added.code == 0, added.err
+    provider = added.json["provider"]
+    assert {key: provider[key] for key in expected} == expected
+
+
 def test_the_presets_are_listed(ccf: Run) -> None:
     presets = ccf("providers", "presets", "--json").json["presets"]
     known = next(preset for preset in presets if preset["name"] == "openrouter")

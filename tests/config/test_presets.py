@@ -11,6 +11,11 @@ from ccfallback.config.presets import Preset, presets
 from ccfallback.config.quirks import Quirks
 from ccfallback.wire import FORMATS
 
+LEAVES = {
+    "anthropic": "/v1/messages",
+    "openai": "/chat/completions",
+    "vertex": ":streamrawpredict",
+}
 ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 
 
@@ -36,11 +41,11 @@ def test_the_quirks_of_a_row_are_quirks(preset: Preset) -> None:
 
 @pytest.mark.parametrize("preset", ROWS)
 def test_the_url_of_a_row_leads_to_an_endpoint_of_its_format(preset: Preset) -> None:
-    provider = Provider(name="p", base_url=preset.url(resource="mine"), format=preset.format)
+    filled = preset.url(**dict.fromkeys(preset.placeholders, "mine"))
+    provider = Provider(name="p", base_url=filled, format=preset.format)
     url = FORMATS[preset.format].url(provider, "m", stream=True)
-    leaf = "/v1/messages" if preset.format == "anthropic" else "/chat/completions"
-    assert url.endswith(leaf)
-    assert url.count("/v1") <= 1
+    assert url.lower().endswith(LEAVES[preset.format])
+    assert url.count("/v1") <= (2 if preset.name == "claude-google-cloud" else 1)
     assert "{" not in url
 
 
@@ -48,7 +53,7 @@ def test_the_url_of_a_row_leads_to_an_endpoint_of_its_format(preset: Preset) -> 
 def test_the_prompt_for_a_key_says_where_to_get_one(preset: Preset) -> None:
     assert bool(preset.key_env) == bool(preset.key_url)
     is_local = "//localhost" in preset.base_url
-    assert bool(preset.key_env) == (not is_local)
+    assert bool(preset.key_env) == (not is_local) or preset.auth == "google"
     if preset.key_url:
         assert checks.http_url(preset.key_url).startswith("https://")
     assert preset.base_url.startswith("http://localhost" if is_local else "https://")

@@ -100,3 +100,44 @@ def test_the_origins_know_whether_another_provider_has_signed() -> None:
         (signature_digest(str(number)) for number in range(MOST)), "anthropic-primary", primary=True
     )
     assert not found.knows_others_than("anthropic-primary")
+
+
+ELSEWHERE = Provider(name="google", base_url="https://claude.googleapis.com")
+AMAZON = Provider(name="aws", base_url="https://bedrock-mantle.us-east-1.api.aws/anthropic")
+
+
+def claudes(*more: str) -> SignatureOrigins:
+    """The primary, two platforms of Claude, and others have signed."""
+    found = origins()
+    by_two = {"google": "by-an-unknown", "aws": "by-one"}
+    for name, signature in (("anthropic-primary", "by-the-primary"), *by_two.items()):
+        primary = name == "anthropic-primary"
+        found.remember([signature_digest(signature)], name, primary=primary, shared=True)
+    for name in more:
+        found.separate(name)
+    return found
+
+
+def signed_by_claude(provider: Provider, *apart: str) -> list[str]:
+    sent = without_foreign_thinking(Body.parse(RAW), provider, claudes(*apart))
+    blocks = sent.get("messages")[1]["content"]
+    return [b.get("signature") or b.get("data") for b in blocks if b["type"] != "text"]
+
+
+def test_claudes_signatures_are_valid_wherever_claude_is() -> None:
+    for provider in (PRIMARY, ELSEWHERE, AMAZON):
+        assert signed_by_claude(provider) == ["by-the-primary", "by-an-unknown", "by-one"]
+    assert signed_by_claude(TWO) == ["hidden-by-two"]
+
+
+def test_a_platform_that_has_refused_a_signature_shares_none() -> None:
+    assert signed_by_claude(AMAZON, "aws") == ["by-one"]
+    assert signed_by_claude(PRIMARY, "aws") == ["by-the-primary", "by-an-unknown"]
+    assert signed_by_claude(ELSEWHERE, "aws") == ["by-the-primary", "by-an-unknown"]
+
+
+def test_only_signatures_that_are_not_claudes_need_saving() -> None:
+    found = claudes()
+    assert set(found.to_save().values()) == {"two"}
+    found.separate("aws")
+    assert set(found.to_save().values()) == {"two", "aws"}

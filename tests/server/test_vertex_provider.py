@@ -135,3 +135,59 @@ def test_without_a_project_no_request_is_sent(
     assert refused.status_code == 502
     assert "set providers.google.google.project" in refused.json()["error"]["message"]
     assert vertex.received == []
+
+
+THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVkLWJ5LWFudGhyb3BpYw=="}
+
+
+def thinks(signature: str) -> list[dict[str, str]]:
+    return [{**THOUGHT, "signature": signature}, {"type": "text", "text": "Well."}]
+
+
+def test_signed_thinking_goes_to_vertex_and_comes_back(
+    running: Callable[[str], RunningProxy], upstream: Callable[..., ScriptedUpstream]
+) -> None:
+    strict = StrictVertex(lambda _: scripted.reply(thinks("Z29vZ2xl")))
+    with ScriptedUpstream(route=strict) as server:
+        overloaded = scripted.error(529, "overloaded_error")
+        primary = upstream(scripted.reply(thinks("YW50aHJvcGlj")), overloaded)
+        place = Place(running(config(primary.url, server.url)), strict, server)
+        body, sent = {**ASK, "model": "claude-opus-5-5"}, []
+        for ending in (scripted.reply(thinks("YW50aHJvcGlj")), overloaded, scripted.reply("Done.")):
+            primary.script(ending)
+            answer = place.post(body)
+            assert answer.status_code == 200
+            sent.append(answer.headers["x-ccfallback-provider"])
+            turn = {"role": "assistant", "content": answer.json()["content"]}
+            further = {"role": "user", "content": "On."}
+            body = {**body, "messages": [*body["messages"], turn, further]}
+    assert sent == ["anthropic-primary", "google", "anthropic-primary"]
+    assert strict.refused == []
+    assert b"YW50aHJvcGlj" in server.received[-1].body
+    assert b"YW50aHJvcGlj" in primary.received[-1].body
+    assert b"Z29vZ2xl" in primary.received[-1].body
+
+
+def test_a_refused_signature_is_not_sent_there_again(
+    running: Callable[[str], RunningProxy], upstream: Callable[..., ScriptedUpstream]
+) -> None:
+    message = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    refuses = scripted.error(400, "invalid_request_error", message)
+
+    def model(request: scripted.Received) -> scripted.Script:
+        foreign = b"YW50aHJvcGlj" in request.body
+        return refuses if foreign else scripted.reply(thinks("Z29vZ2xl"))
+
+    strict = StrictVertex(model)
+    with ScriptedUpstream(route=strict) as server:
+        primary = upstream(scripted.reply(thinks("YW50aHJvcGlj")))
+        place = Place(running(config(primary.url, server.url)), strict, server)
+        first = place.post({**ASK, "model": "claude-opus-5-5"}).json()["content"]
+        primary.script(scripted.error(529, "overloaded_error"))
+        turns = [*ASK["messages"], {"role": "assistant", "content": first}, *ASK["messages"]]
+        body = {**ASK, "model": "claude-opus-5-5", "messages": turns}
+        counts = []
+        for _ in range(2):
+            assert place.post(body).status_code == 200
+            counts.append(len(server.received))
+    assert counts == [2, 3]

@@ -43,6 +43,14 @@ def add(
             autocompletion=preset_names,
         ),
     ] = None,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fill",
+            metavar="NAME=VALUE",
+            help="What the preset leaves open, such as resource=mine; repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
     **given: Any,
 ) -> None:
@@ -51,16 +59,19 @@ def add(
 
     refuse_several_keys(given)
     changes = changes_from(given, removing=False)
+    has_key = any(given[name] for name in ("api_key", "api_key_env", "api_key_stdin"))
     if preset is not None:
-        changes = complete_from_preset(changes, preset)
-    elif "base_url" not in changes:
+        changes = complete_from_preset(changes, preset, fill or (), has_key=has_key)
+    elif fill:
+        raise typer.BadParameter("it is for a --preset", param_hint="--fill")
+    elif "base_url" not in changes and not _has_own_address(changes.get("format")):
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
     session = session_of(ctx)
     # Before the prompt for a key: the user should not type one in vain.
     require_free_name(name, session.config(may_be_missing=True).names)
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
-    elif given["api_key"] is given["api_key_env"] is None and session.console.interactive:
+    elif not has_key and "auth" not in changes and session.console.interactive:
         changes |= _prompted_key(session, preset)
     session.edit(
         lambda document: add_provider(document, name, ProviderChanges(changes), given["position"])
@@ -128,6 +139,15 @@ def move(
         session.console.say(f"{name} is already there; nothing to change")
     else:
         session.console.say(f"the chain is now {', '.join([PRIMARY_NAME, *names])}; {UNDO}")
+
+
+def _has_own_address(format_name: str | None) -> bool:
+    """Whether the address of a provider follows from its other options."""
+    from ccfallback.config.model import Provider
+    from ccfallback.wire import FORMATS
+
+    wire = FORMATS.get(format_name or "")
+    return wire is not None and wire.default_base_url(Provider(name="p", base_url="")) is not None
 
 
 def _prompted_key(session: Session, preset: str | None) -> dict[str, str]:

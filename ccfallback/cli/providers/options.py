@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -158,9 +158,22 @@ def preset_names(incomplete: str) -> list[str]:
     return [name for name in presets() if name.startswith(incomplete)]
 
 
-def complete_from_preset(changes: dict[str, Any], name: str) -> dict[str, Any]:
-    """Changes completed with what a preset knows; what was given has priority."""
-    from ccfallback.config.presets import presets
+_FILLED_BY: Final = {
+    "region": "aws.region",
+    "project": "google.project",
+    "location": "google.location",
+}
+"""Placeholders of presets that are options of a provider."""
+
+
+def complete_from_preset(
+    changes: dict[str, Any], name: str, fill: Iterable[str] = (), *, has_key: bool = False
+) -> dict[str, Any]:
+    """Changes completed with what a preset knows; what was given has priority.
+
+    `fill` holds the `NAME=VALUE` of placeholders; `has_key` says that a key is given.
+    """
+    from ccfallback.config.presets import fill_in, placeholders, presets
 
     preset = presets().get(name)
     if preset is None:
@@ -168,18 +181,39 @@ def complete_from_preset(changes: dict[str, Any], name: str) -> dict[str, Any]:
             f"there is no preset {name}",
             did_you_mean(name, presets()) or "`ccfallback providers presets` lists them",
         )
-    if preset.placeholders and "base_url" not in changes:
-        example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
-        raise ConfigError(
-            f"the URL of {preset.title} differs from user to user",
-            f"give yours, as in --base-url {example}",
-        )
+    auth = changes.get("auth", "key" if has_key else preset.auth)
+    known: dict[str, Any] = {"base_url": preset.base_url, "format": preset.format}
+    known |= {f"google.{key}": value for key, value in preset.google.items()}
+    if auth == "aws":
+        known |= {f"aws.{key}": value for key, value in preset.aws.items()}
+    if "project" in preset.google:
+        # The format makes its address from these.
+        del known["base_url"]
+    known = {key: value for key, value in known.items() if key not in changes}
+    headers = {**preset.headers, **changes.get("headers", {})}
+    values = {"location": "global", **_pairs(fill, "--fill", "=", removing=False)}
+    values |= {part: changes[key] for part, key in _FILLED_BY.items() if key in changes}
+    missing = [
+        part for part in placeholders(*known.values(), *headers.values()) if part not in values
+    ]
+    if missing:
+        flags = {row.path: f"{row.flag} {row.metavar}" for row in ROWS}
+        ways = [flags.get(_FILLED_BY.get(part, ""), f"--fill {part}=…") for part in missing]
+        hint = f"give {' and '.join(ways)}"
+        if set(missing) <= set(preset.placeholders) and "base_url" in known:
+            example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
+            hint += f", or the whole URL, as in --base-url {example}"
+        raise ConfigError(f"{preset.title} needs your {' and '.join(missing)}", hint)
+    known = {key: fill_in(value, values) for key, value in known.items()}
+    if auth != "key":
+        known["auth"] = auth
+    known["auth_header"] = preset.auth_header if auth == "key" else "Authorization"
     models = {**preset.models, **changes.get("model_mapping", {})}
-    known = {
-        "base_url": preset.base_url,
-        "format": preset.format,
-        "auth_header": preset.auth_header,
+    return {
+        **known,
         **({"context_window": preset.context_window} if preset.context_window else {}),
         **preset.quirks,
+        **changes,
+        "headers": {key: fill_in(value, values) for key, value in headers.items()},
+        "model_mapping": models,
     }
-    return {**known, **changes, "model_mapping": models}
