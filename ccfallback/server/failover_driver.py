@@ -109,6 +109,11 @@ class FailoverDriver:
         """The failed attempts, for the error that the client gets."""
         return [Failure(result.provider, result.outcome) for result in self.results]
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether a provider's answer has taught something that has to be saved."""
+        return self._repairs.has_learned
+
     async def run(
         self, providers: Sequence[Provider], is_final: IsFinal, network_wait: float = 0.0
     ) -> AttemptResult | None:

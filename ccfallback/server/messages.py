@@ -138,7 +138,7 @@ class MessagesRequest:
                 result = await self._try_providers()
                 if result is not None and result.stream is not None:
                     await self._relay(result, send)
-                if self._health.urgent:
+                if self._health.urgent or self._driver.has_learned:
                     await self._services.breakers.flush()
             # Outside of the block: once the last piece is sent the connection's next request may
             # begin, and if the client leaves then, it does not leave this one.
@@ -150,7 +150,7 @@ class MessagesRequest:
             elif (slow := self._driver.find_slow_provider()) is not None:
                 self._health.settle(*slow)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
-            if self._health.urgent:
+            if self._health.urgent or self._driver.has_learned:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
             message = "the server is stopping"

@@ -104,6 +104,8 @@ class Repairs:
     _providers: dict[str, _ProviderRepairs] = field(default_factory=dict)
     refusal_text: str = ""
     """What the last failure said, as the log may hold it."""
+    has_learned: bool = False
+    """Whether what is learned of a provider has changed."""
 
     async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """Repair a draft before sending it, where the provider is known to refuse it."""
@@ -340,6 +342,7 @@ class Repairs:
         def apply(state: BreakerState) -> BreakerState:
             return replace(state, learned=change(state.learned))
 
+        self.has_learned = True
         self.services.breakers.change(provider.name, apply)
 
 

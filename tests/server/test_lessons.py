@@ -91,3 +91,12 @@ def test_a_count_of_tokens_neither_teaches_nor_uses_lessons(chain: Callable[...,
     assert learned_of(running) == []
     assert answered(ask(running))
     assert b"cache_control" in running.fallback.received[-1].body
+
+
+def test_a_lesson_is_saved_before_its_answer_ends(chain: Callable[..., Chain]) -> None:
+    running = chain(scripted.error(500, "api_error"), strict(scripted.reply("served")))
+    for model in ("claude-a", "claude-b", "claude-c", "claude-d", "claude-e"):
+        # From the fourth on the primary is skipped, so that no failure has to be saved.
+        assert answered(ask(running, model=model))
+        assert model in {lesson["model"] for lesson in learned_of(running)}
+    assert len(running.primary.received) == 3
