@@ -19,7 +19,11 @@ _SPACE: Final = re.compile(r"\s+")
 _LONGEST: Final = 4000
 _KIND: Final = re.compile(r"[A-Za-z][A-Za-z_.]{0,47}\d{0,3}|\d{1,6}")
 
+STOP_FAILURE: Final = "failed_stop_reason"
+"""The type of an error that is only a stop reason."""
+
 KNOWN_KINDS: Final = frozenset({
+    STOP_FAILURE,
     "api_error", "authentication_error", "bad_request_error", "billing_error",
     "engine_overloaded_error", "insufficient_quota", "internal_error", "internal_server_error",
     "invalid_authentication_error", "invalid_request_error", "model_not_found", "not_found_error",

@@ -29,6 +29,7 @@ AT_ONCE: Final[Mapping[Fault, float]] = {
     Fault.CONNECT_TIMEOUT: 30.0,
     Fault.TIMEOUT: 30.0,
     Fault.TORN: 10.0,
+    Fault.MODEL_TORN: 10.0,
 }
 """Failures too expensive to wait for the third: seconds of cooldown from the first one on."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages import reset_hints
-from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.errors import STOP_FAILURE, UpstreamError
 from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.tokens import Usage
 
@@ -32,6 +32,10 @@ class Fault(StrEnum):
     """The quota of one model is used up; the account still serves others."""
     OVERLOADED = "overloaded"
     UNKNOWN_MODEL = "unknown-model"
+    MODEL_FAILED = "model-failed"
+    """The model ended its answer with a stop reason that means a failure."""
+    MODEL_TORN = "model-torn"
+    """The same after the commit point."""
     UPSTREAM = "upstream"
     """The upstream failed, or its response is not an answer."""
     TRANSPORT = "transport"
@@ -65,6 +69,8 @@ BLAME: Final[Mapping[Fault, Blame]] = {
     Fault.MODEL_THROTTLED: Blame.MODEL,
     Fault.OVERLOADED: Blame.MODEL,
     Fault.UNKNOWN_MODEL: Blame.MODEL,
+    Fault.MODEL_FAILED: Blame.MODEL,
+    Fault.MODEL_TORN: Blame.MODEL,
     Fault.UPSTREAM: Blame.PROVIDER,
     Fault.TRANSPORT: Blame.PROVIDER,
     Fault.UNREACHABLE: Blame.PROVIDER,
@@ -77,7 +83,9 @@ BLAME: Final[Mapping[Fault, Blame]] = {
 OF_ACCOUNT: Final = frozenset({Fault.ACCOUNT, Fault.THROTTLED, Fault.MODEL_THROTTLED})
 """Faults of the credential that was sent: a request with another one may succeed."""
 
-RETRYABLE: Final = frozenset({Fault.UPSTREAM, Fault.OVERLOADED, Fault.TRANSPORT, Fault.UNREACHABLE})
+RETRYABLE: Final = frozenset(
+    {Fault.UPSTREAM, Fault.OVERLOADED, Fault.MODEL_FAILED, Fault.TRANSPORT, Fault.UNREACHABLE}
+)
 """Faults worth a retry at the same provider. A timeout is not: it has taken long enough."""
 
 OWN_NETWORK: Final = frozenset({Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT, Fault.OWN_MACHINE})
@@ -86,7 +94,7 @@ enough."""
 
 PASSING: Final = frozenset(
     {Fault.OVERLOADED, Fault.UPSTREAM, Fault.TRANSPORT, Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT}
-    | {Fault.OWN_MACHINE, Fault.TIMEOUT}
+    | {Fault.OWN_MACHINE, Fault.TIMEOUT, Fault.MODEL_FAILED}
 )
 """Faults that end by themselves, and soon."""
 
@@ -149,6 +157,7 @@ FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
     "request_too_large": Fault.REQUEST,
     "rate_limit_error": Fault.THROTTLED,
     "overloaded_error": Fault.OVERLOADED,
+    STOP_FAILURE: Fault.MODEL_FAILED,
 }
 """What an error inside a 2xx means; any other type is a failure of the upstream."""
 

@@ -4,8 +4,8 @@ After the plain form was accepted, each of a few requests leaves some of the dou
 such a request is refused, the provider gets the plain form again, so no turn is lost.
 
 Six answers of yes or no can't tell all sets of steps apart, but most providers need one to three.
-So the sets that fit the answers so far are weighed, and the steps to leave out are those with which
-the fewest steps remain two requests later, on average.
+So the sets that fit the answers so far are weighed, and the next request lacks those steps after
+which the fewest remain two requests later, on average.
 """
 
 import re
@@ -147,9 +147,9 @@ class _PossibleSets:
     def choose(
         self, possible: int, names: Sequence[str], trials: int
     ) -> tuple[float, Sequence[str]]:
-        """The steps to leave out, and how many are expected to be found unnecessary.
+        """The steps that the next request lacks, and how many are expected to be unnecessary.
 
-        The least likely ones are left out first; what has to be chosen is how many.
+        The least likely ones come first; what has to be chosen is how many.
         """
         total = self._weigh(possible)
         order = sorted(

@@ -45,7 +45,9 @@ LARGE: Final = 256 * 1024
 _HIDDEN: Final = {Fault.UNKNOWN_MODEL: frozenset({404}), Fault.UPSTREAM: frozenset({500, 501})}
 """Faults and statuses behind which a refusal of the request may hide; its text tells."""
 
-_FAULTS_OF_A_TRIAL: Final = frozenset({Fault.REQUEST, Fault.UNKNOWN_MODEL, Fault.UPSTREAM})
+_FAULTS_OF_A_TRIAL: Final = frozenset(
+    {Fault.REQUEST, Fault.UNKNOWN_MODEL, Fault.UPSTREAM, Fault.MODEL_FAILED}
+)
 """Faults that a request may have met because it lacked steps of the plain form."""
 
 

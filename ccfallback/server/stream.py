@@ -11,7 +11,7 @@ from typing import Final
 
 from ccfallback.config.model import Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Send
-from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError
+from ccfallback.messages.errors import KNOWN_KINDS, STOP_FAILURE, UpstreamError
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.quotes import QUOTE
 from ccfallback.redact import scrub
@@ -251,7 +251,9 @@ class EventStream:
 
     def _outcome(self) -> Outcome:
         if self.failure:
-            return Outcome(Fault.TORN, self.failure, usage=self.usage)
+            is_models = self.error is not None and self.error.type == STOP_FAILURE
+            fault = Fault.MODEL_TORN if is_models else Fault.TORN
+            return Outcome(fault, self.failure, usage=self.usage)
         return Outcome(Fault.NONE, status=self._response.status, usage=self.usage)
 
     async def drain(self) -> None:

@@ -18,6 +18,7 @@ from ccfallback.messages import reset_hints
 from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, is_named_error
+from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
@@ -81,6 +82,7 @@ class _Message(msgspec.Struct, gc=False):
     type: str = "message"
     usage: msgspec.Raw = _NONE
     error: msgspec.Raw = _NONE
+    stop_reason: msgspec.Raw = _NONE
 
 
 MAX_USAGE: Final = 64 * 1024
@@ -271,7 +273,9 @@ class AnthropicStream:
             self._ending = True
             self.usage.take(_object(event.usage))
             if event.delta is not None and event.delta.stop_reason is not None:
-                self.complete = True
+                if self._completion is not None:
+                    self.error = stop_failure(event.delta.stop_reason)
+                self.complete = self.error is None
         elif event.type == "message_start":
             self._needs_start = False
             if event.message is not None:
@@ -385,7 +389,8 @@ class MessagesFormat(WireFormat):
             return Whole(raw, error=_not_a_message(raw))
         if _is_set(message.error) or message.type != "message":
             return Whole(raw, error=_not_a_message(raw))
-        whole = Whole(raw)
+        failed = None if provider.primary else stop_failure(_text(message.stop_reason))
+        whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
         signed = (block.signed for block in message.content)
         digests = (signature_digest(signature) for signature in signed if signature)

@@ -1,5 +1,7 @@
 """A fallback of the OpenAI format, over real sockets: as good as one of the client's own."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +131,76 @@ def test_every_fault_leads_to_failover(
     response = httpx.post(f"{proxy.url}/v1/messages", json={**ASK, "stream": stream})
     assert response.headers["x-ccfallback-provider"] == "last"
     assert "from the last" in response.text
+
+
+ABORTED = [
+    # OpenAI's format and Anthropic's
+    scripted_openai.chunks_of([{"type": "text", "text": "Hello"}]),
+    scripted.events_of(msgspec.json.encode(scripted.message("Hello", stop_reason="abort"))),
+]
+
+
+@pytest.mark.parametrize("format", ["openai", "anthropic"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stop_reason_that_means_failure_counts_against_the_model(
+    both: Start, upstream: Callable[..., ScriptedUpstream], format: str, stream: bool
+) -> None:
+    chunks = [b'data: {"choices":[{"delta":{},"finish_reason":"MALFORMED_FUNCTION_CALL"}]}\n\n']
+    if format == "anthropic":
+        start, end = ABORTED[1][0], ABORTED[1][-2:]
+        chunks = [start, *end]
+    spare = upstream(scripted.reply("from the last"))
+    last = f'[[providers]]\nname = "last"\nbase_url = "{spare.url}"\n'
+    proxy, _, _ = both(scripted.stream(chunks), last=last)
+    if format == "anthropic":
+        config = proxy.paths.config
+        config.write_text(config.read_text().replace('format = "openai"\n', ""))
+    response = httpx.post(f"{proxy.url}/v1/messages", json={**ASK, "stream": stream})
+    assert "from the last" in response.text
+    state = proxy.state["other"]
+    assert state["consecutiveFailures"] == 0
+    assert state["models"][ASK["model"]]["consecutiveFailures"] == 1
+    (failure,) = [
+        e["data"] for e in proxy.events("provider.failure") if e["data"]["provider"] == "other"
+    ]
+    assert failure["fault"] == "model-failed"
+    assert "failed_stop_reason" in failure["reason"]
+
+
+@pytest.mark.parametrize("format", ["openai", "anthropic"])
+def test_an_answer_that_its_model_breaks_off_is_dropped_and_tried_elsewhere(
+    both: Start, upstream: Callable[..., ScriptedUpstream], format: str
+) -> None:
+    *chunks, end, stop = ABORTED[1]
+    end += stop
+    if format == "openai":
+        end = b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n'
+        chunks = [each for each in ABORTED[0] if b"content" in each]
+    has_begun = threading.Event()
+
+    async def abort(_request: Received, connection: scripted.Connection) -> None:
+        await asyncio.to_thread(has_begun.wait, 10)
+        await connection.chunk(end)
+
+    spare = upstream(scripted.reply("from the last"))
+    last = f'[[providers]]\nname = "last"\nbase_url = "{spare.url}"\n'
+    proxy, _, _ = both(scripted.stream(chunks, then=abort), last=last)
+    if format == "anthropic":
+        config = proxy.paths.config
+        config.write_text(config.read_text().replace('format = "openai"\n', ""))
+    ask = {**ASK, "stream": True}
+    with httpx.stream("POST", f"{proxy.url}/v1/messages", json=ask) as answer:
+        parts = answer.iter_bytes()
+        assert next(parts)
+        has_begun.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            b"".join(parts)
+    state = proxy.state["other"]
+    assert state["consecutiveFailures"] == 0
+    assert state["models"][ASK["model"]]["cooldownUntil"] is not None
+    # The client's next try goes to the next provider at once; another model does not.
+    response = httpx.post(f"{proxy.url}/v1/messages", json=ask)
+    assert response.headers["x-ccfallback-provider"] == "last"
 
 
 def test_a_cut_stream_is_dropped(both: Start) -> None:

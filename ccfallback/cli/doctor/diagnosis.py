@@ -52,6 +52,8 @@ class Trouble(StrEnum):
     LOOP = "loop"
     REFUSED = "refused"
     """The provider refuses the request for another reason."""
+    MODEL_FAILED = "model-failed"
+    """The model ends its answers with a stop reason that means a failure."""
     BROKEN = "broken"
     """The provider fails, or its response is not an answer."""
 
@@ -110,6 +112,8 @@ _TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
     Fault.MODEL_THROTTLED: Trouble.LIMIT,
     Fault.OVERLOADED: Trouble.OVERLOADED,
     Fault.UNKNOWN_MODEL: Trouble.WRONG_PATH,
+    Fault.MODEL_FAILED: Trouble.MODEL_FAILED,
+    Fault.MODEL_TORN: Trouble.MODEL_FAILED,
     Fault.UPSTREAM: Trouble.BROKEN,
     Fault.TRANSPORT: Trouble.UNREACHABLE,
     Fault.UNREACHABLE: Trouble.UNREACHABLE,
@@ -132,6 +136,8 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.WRONG_FORMAT: "it answers in the {other} format: `{set} --format {other}`",
     Trouble.WEB_PAGE: "{endpoint} is a web page, not an API: `{set} --base-url URL`",
     Trouble.UNKNOWN_MODEL: "{mapping}",
+    Trouble.MODEL_FAILED: "the model breaks off its answers: try again, or map another model: "
+    "`{set} --map '{model}=MODEL'`",
     Trouble.REDIRECT: "redirects are not followed, because they would take the key along: "
     "`{set} --base-url {location}`",
     Trouble.TLS: "does {host} speak TLS on that port? Use http:// on a port without TLS: "
@@ -219,6 +225,7 @@ def remedy(evidence: Evidence) -> str:
         endpoint=bare_url(wire.url(provider, provider.model_for(evidence.model), stream=True)),
         host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
         location=bare_url(evidence.location) or "URL",
+        model=evidence.model,
         mapping=_suggested_mapping(evidence),
         login=_login_remedy(evidence),
     )

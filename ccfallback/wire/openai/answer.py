@@ -9,6 +9,7 @@ from typing import Any, Final
 from ccfallback.messages import tokens
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
+from ccfallback.messages.stop_reasons import WINDOW_FULL, End, read_end, stop_failure
 from ccfallback.messages.tokens import Usage
 from ccfallback.messages.tools import BAD_LETTER, ToolNames, alphanumerics
 from ccfallback.messages.turns import blocks_of, objects_in
@@ -127,90 +128,35 @@ def signed_call(extra: object) -> Mapping[str, Any] | None:
 
 
 _FAILURES: Final[Mapping[str, int]] = {"network_error": 502, "insufficient_system_resource": 529}
-"""Failures with a status of their own; any other end that is not a good one stands for 500."""
-
-_ENDED: Final = frozenset(
-    {
-        *("", "stop", "end_turn", "eos", "eos_token", "end", "stop_sequence", "stop_token"),
-        *("complete", "completed", "done", "finished", "null", "none", "finish_reason_stop"),
-        *("tool_calls", "tool_call", "tool_use", "function_call", "function_calls"),
-    }
-)
-_CUT: Final = frozenset(
-    {
-        *("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"),
-        *("max_length", "max_completion_tokens", "token_limit", "length_limit"),
-        "finish_reason_max_tokens",
-    }
-)
-_REFUSED: Final = frozenset(
-    {
-        *("content_filter", "content-filter", "sensitive", "refusal", "safety", "content_filtered"),
-        *("prohibited_content", "blocklist", "spii", "recitation", "guardrail_intervened"),
-        *("moderation", "content_policy_violation"),
-    }
-)
-_WINDOW_FULL: Final = "model_context_window_exceeded"
-_WINDOWS_FULL: Final = frozenset(
-    {_WINDOW_FULL, "context_window_exceeded", "context_length_exceeded"}
-)
-
-
-class _End(Enum):
-    """What a finish reason means."""
-
-    TURN = "turn"
-    CUT = "cut"
-    REFUSED = "refused"
-    WINDOW_FULL = "window full"
-    FAILED = "failed"
-
-
-def _end(finish: str | None) -> _End:
-    # Some providers add details: `content_filter: violence`.
-    word = (finish or "").strip().lower().partition(":")[0].strip()
-    for words, end in _ENDS:
-        if word in words:
-            return end
-    return _End.FAILED
-
-
-_ENDS: Final = (
-    (_ENDED, _End.TURN),
-    (_CUT, _End.CUT),
-    (_REFUSED, _End.REFUSED),
-    (_WINDOWS_FULL, _End.WINDOW_FULL),
-)
+"""Failures of the provider itself, with their status; other bad ends are the model's."""
 
 
 def failure(finish: str | None, error: object) -> UpstreamError | None:
-    """The error that a choice reports; `None` if it reports none.
-
-    An end that is not known as a good one is a failure: `abort`, `MALFORMED_FUNCTION_CALL`.
-    """
+    """The error that a choice reports; `None` if it reports none."""
     if error:
         found = errors.error_inside({"error": error})
         if found is not None:
             return found
-    if _end(finish) is not _End.FAILED:
-        return None
-    status = _FAILURES.get((finish or "").lower(), 500)
-    return errors.error_for_status(status, f"the answer ended with {(finish or '')[:64]}")
+    failed = stop_failure(finish)
+    status = _FAILURES.get((finish or "").lower())
+    if failed is None or status is None:
+        return failed
+    return errors.error_for_status(status, failed.message)
 
 
 def is_refused(finish: str | None) -> bool:
     """Whether a filter ended the answer."""
-    return _end(finish) is _End.REFUSED
+    return read_end(finish) is End.REFUSED
 
 
 def is_good_end(finish: str | None) -> bool:
     """Whether the model has ended its turn."""
-    return _end(finish) is _End.TURN
+    return read_end(finish) is End.TURN
 
 
 def is_cut(finish: str | None) -> bool:
     """Whether the answer reached its limit of tokens."""
-    return _end(finish) is _End.CUT
+    return read_end(finish) is End.CUT
 
 
 def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refusal: bool) -> str:
@@ -218,12 +164,12 @@ def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refus
 
     `is_whole` says that the arguments of the last call are complete.
     """
-    end = _end(finish)
-    if end is _End.REFUSED:
+    end = read_end(finish)
+    if end is End.REFUSED:
         return "refusal"
-    if end is _End.WINDOW_FULL:
-        return _WINDOW_FULL
-    if end is _End.CUT and not (has_calls and is_whole):
+    if end is End.WINDOW_FULL:
+        return WINDOW_FULL
+    if end is End.CUT and not (has_calls and is_whole):
         return "max_tokens"
     if has_calls:
         return "tool_use"

@@ -113,7 +113,7 @@ def test_stop_reasons(finish: str | None, known: dict[str, bool], expected: str)
 @pytest.mark.parametrize(
     ("finish", "error", "kind"),
     [
-        ("error", None, "api_error"),
+        ("error", None, "failed_stop_reason"),
         ("error", {"code": 429, "message": "x"}, "rate_limit_error"),
         ("network_error", None, "api_error"),
         ("insufficient_system_resource", None, "overloaded_error"),

@@ -233,7 +233,7 @@ ERRORS = [
     ({"error": "Overloaded, sorry", "choices": None}, "api_error"),
     ({"object": "error", "message": "No", "code": 400}, "invalid_request_error"),
     ([{"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}}], "overloaded_error"),
-    ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "api_error"),
+    ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "failed_stop_reason"),
     ({"choices": [{"delta": {"content": "x"}, "finish_reason": "network_error"}]}, "api_error"),
     (
         {"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]},

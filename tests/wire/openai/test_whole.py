@@ -241,7 +241,7 @@ NO_ANSWERS: list[tuple[Any, Fault]] = [
     ({"id": "x"}, Fault.UPSTREAM),
     ({"choices": []}, Fault.UPSTREAM),
     ({"choices": [{"index": 0}]}, Fault.UPSTREAM),
-    ({"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}, Fault.UPSTREAM),
+    ({"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}, Fault.MODEL_FAILED),
     ({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}, Fault.UPSTREAM),
     ({"choices": [{"message": {"content": " \n"}, "finish_reason": None}]}, Fault.UPSTREAM),
     ({"choices": [{"message": {"tool_calls": []}}]}, Fault.UPSTREAM),
