@@ -338,6 +338,37 @@ def _fit_answer_limit(draft: RequestDraft, most: int) -> Repaired | None:
 LEAST_ANSWER: Final = 2048
 """Tokens with which an agent can do something."""
 
+_LEAST: Final = r"(?P<least>\d[\d,]{0,6})"
+_LOWER_LIMIT: Final = says(
+    rf"{_LIMIT}.{{0,60}}(?:>=|at least|no less than|(?:greater|more) than or equal to) ?{_LEAST}\b",
+    rf"\bminimum (?:allowed )?(?:value )?(?:for|of) {_LIMIT} is:? (?P<lowest>\d[\d,]{{0,6}})\b",
+    rf"{_LIMIT}.{{0,40}}\b(?:greater|higher|larger|more) than (?P<above>\d[\d,]{{0,6}})\b",
+    # Without a number, as OpenAI's models say that think
+    rf"{_LIMIT}.{{0,60}}\b(?:too (?:low|small|short)|below (?:the )?minimum|increase)",
+    rf"\b(?:higher|larger|increase(?: the)?) {_LIMIT}|{_LIMIT} or model output limit was reached",
+)
+_OF_BUDGET: Final = says(r"budget_?tokens")
+
+
+def least_limit(refusal: Refusal) -> int:
+    """The lowest limit of the answer that is accepted; zero if the refusal is not about that."""
+    found = _LOWER_LIMIT(refusal)
+    if found is None or _OF_BUDGET(refusal) or _OF_CONTEXT(refusal):
+        return 0
+    number = next(filter(None, found.groups()), "").replace(",", "")
+    return int(number) + (found["above"] is not None) if number else LEAST_ANSWER
+
+
+def _with_least_limit(draft: RequestDraft, least: int) -> Repaired | None:
+    """Allow a longer answer: clients check a login or a model with an answer of one token."""
+    now = draft.body.max_tokens
+    if not 0 < now < least:
+        return None
+    changed = f"max_tokens changed from {now} to {least}"
+    lesson = f"max_tokens must be at least {least}"
+    return repaired(draft, draft.body.with_members(max_tokens=least), changed, lesson=lesson)
+
+
 _MARGIN: Final = 256
 """Tokens of a template around the prompt; a hundredth of it is added for inexact counts."""
 
@@ -500,6 +531,7 @@ ANY_FIELD: Final[tuple[Rule[Any], ...]] = (
     ),
     Rule("sampling", _named_sampling, _without_sampling),
     Rule("parameters", lambda refusal: _named_members(_PARAMETER, refusal), _without_parameters),
+    Rule("max_tokens", least_limit, _with_least_limit),
     Rule("max_tokens", _answer_limit, _fit_answer_limit),
     Rule("context_limit", _sizes_at_least, _halve_answer, most=4),
     Rule("context_limit", lambda refusal: context_sizes(refusal.text), _within_context),

@@ -67,9 +67,15 @@ def ended(fault: Fault, reason: str = "", *, sent: bool = True) -> Evidence:
             Trouble.WRONG_FORMAT,
         ),
         (
-            refused(400, '{"type":"error","error":{"message":"max_tokens: too small"}}'),
+            refused(400, '{"type":"error","error":{"message":"tools: too many"}}'),
             Trouble.REFUSED,
         ),
+        # A test asks for few tokens only, and a client for more.
+        (
+            refused(400, '{"type":"error","error":{"message":"max_tokens: too small"}}'),
+            Trouble.NONE,
+        ),
+        (ended(Fault.MODEL_FAILED, "200 failed_stop_reason"), Trouble.MODEL_FAILED),
         (refused(401, '{"error":{"message":"invalid api key"}}'), Trouble.KEY_REFUSED),
         (refused(403, "forbidden"), Trouble.KEY_REFUSED),
         (refused(403, '{"error":{"message":"your credit balance is 0"}}'), Trouble.CREDIT),

@@ -11,7 +11,7 @@ from ccfallback.cli.doctor.probe import Probe, probe
 from ccfallback.config.model import Config, KeySource, Provider, Token
 from ccfallback.redact import Secret
 from ccfallback.simulator import scripted, scripted_openai
-from ccfallback.simulator.scripted import Script, ScriptedUpstream
+from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 
 KEY = "sk-abcdefghijklmnop"
 MODEL = "claude-sonnet-5-5"
@@ -41,6 +41,32 @@ def test_a_test_requests_one_token_as_the_server_would(upstream: Start) -> None:
     assert request.header("x-api-key") == KEY
     assert request.json["model"] == "big"
     assert request.json["max_tokens"] == 16
+
+
+@pytest.mark.parametrize("format", ["anthropic", "openai"])
+def test_a_refusal_of_a_limit_that_is_too_low_proves_key_and_model(
+    upstream: Start, format: str
+) -> None:
+    other = scripted_openai if format == "openai" else scripted
+
+    async def refusing(request: Received, connection: scripted.Connection) -> None:
+        words = "max_tokens must be at least 1024"
+        refusal = scripted.error(400, "invalid_request_error", words)
+        is_enough = request.json["max_tokens"] >= 1024
+        await (other.reply("Hi") if is_enough else refusal)(request, connection)
+
+    header = "Authorization" if format == "openai" else "x-api-key"
+    found = ask(fallback(upstream(refusing), format=format, auth_header=header))
+    assert (found.ok, found.status, found.hint, found.trouble) == (True, 200, "", Trouble.NONE)
+
+
+def test_a_refusal_of_every_limit_proves_key_and_model_too(upstream: Start) -> None:
+    words = "Could not finish the message because max_tokens or model output limit was reached"
+    found = ask(fallback(upstream(scripted.error(400, "invalid_request_error", words))))
+    assert (found.ok, found.status, found.hint, found.trouble) == (True, 400, "", Trouble.NONE)
+    assert "max_tokens" in found.message
+    wrong = ask(fallback(upstream(scripted.error(401, "authentication_error", words))))
+    assert not wrong.ok
 
 
 def test_the_openai_format_is_translated(upstream: Start) -> None:

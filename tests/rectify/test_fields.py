@@ -355,6 +355,48 @@ def test_other_parameters_stay() -> None:
 LIMIT = "max_tokens: 128000 > {}, which is the maximum allowed number of output tokens for m"
 
 
+@pytest.mark.parametrize(
+    ("message", "least"),
+    [
+        ("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got"
+         " 1 instead.", 16),
+        ("max_tokens must be at least 32", 32),
+        ("max_tokens: Input should be greater than or equal to 64", 64),
+        ("max_completion_tokens must be greater than 1", 2),
+        ("The minimum value of max_tokens is 1,024", 1024),
+        ("Could not finish the message because max_tokens or model output limit was reached. Please"
+         " try again with higher max_tokens.", LEAST_ANSWER),
+        ("max_tokens is too low for this model", LEAST_ANSWER),
+        ("please increase max_tokens", LEAST_ANSWER),
+    ],
+)  # fmt: skip
+def test_a_limit_that_is_too_low_is_raised(message: str, least: int) -> None:
+    made = attempt("max_tokens", draft(max_tokens=1), Refusal(400, message))
+    assert made is not None
+    assert made.lesson is not None
+    assert made.draft.body.max_tokens == least
+    # What is learned from it raises the next one, and leaves a higher one as it is.
+    assert made.lesson == f"max_tokens must be at least {least}"
+    again = attempt("max_tokens", draft(max_tokens=1), Refusal(400, made.lesson))
+    assert again is not None
+    assert again.draft.body.max_tokens == least
+    assert refused("max_tokens", draft(max_tokens=32000), made.lesson)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens must be greater than thinking.budget_tokens",
+        "`max_tokens` must be greater than `thinking.budget_tokens` 1024",
+        "max_tokens must be at most 8192",
+        "prompt tokens and max_tokens exceed the context length: increase the context window",
+    ],
+)
+def test_a_limit_is_not_raised_for_another_reason(message: str) -> None:
+    now = attempt("max_tokens", draft(max_tokens=1), Refusal(400, message))
+    assert now is None or now.draft.body.max_tokens <= 1
+
+
 @pytest.mark.parametrize("message", REFUSALS["max_tokens"])
 def test_max_tokens_is_lowered_to_the_stated_limit(message: str) -> None:
     most = after("max_tokens", draft(max_tokens=128000), message)["max_tokens"]

@@ -15,6 +15,8 @@ from ccfallback.addresses import bare_url
 from ccfallback.config.model import Provider, mapped_model
 from ccfallback.config.presets import presets
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.rectify.fields import least_limit
+from ccfallback.rectify.rule import Refusal
 from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
 from ccfallback.wire.format import WireFormat
 from ccfallback.words import closest
@@ -206,6 +208,9 @@ def trouble(evidence: Evidence) -> Trouble:
         return Trouble.UNKNOWN_MODEL
     if status in (404, 405):
         return Trouble.WRONG_PATH
+    if status in (400, 422) and least_limit(Refusal(status, outcome.message, outcome.code)):
+        # It demands a longer answer than a test, so key and model are accepted.
+        return Trouble.NONE
     if status in (400, 422) and _is_other(recognize_refusal(evidence.body), evidence):
         return Trouble.WRONG_FORMAT
     if status in (401, 403) and not _CREDIT.search(outcome.message):

@@ -279,7 +279,7 @@ def _make_probe(
         key=provider.key.number,
         model=model,
         mapped_to=provider.model_for(model),
-        ok=result is None or result.outcome.ok,
+        ok=evidence is None or trouble(evidence) is Trouble.NONE,
         tested=result is not None,
         status=None if result is None else result.status,
         seconds=None if result is None or not result.sent else round(result.seconds, 3),
