@@ -84,12 +84,21 @@ def test_no_place_hides_a_quote(members: dict[str, Any]) -> None:
     spell=st.sampled_from([SPELLINGS["itself"], str.upper, repr, quote, SPELLINGS["wide"]]),
 )
 def test_no_long_run_of_a_quote_is_left(said: str, start: int, spell: Callable[[str], str]) -> None:
-    said = said.encode("utf-8", "replace").decode()
-    shown = quotes_in(messages=said).remove(spell(said[start : start + 60]))
-    left, content = fold(shown.replace(LEFT_OUT, "\0")), fold(said)
-    if spell in (SPELLINGS["itself"], SPELLINGS["wide"]):
+    said = said.encode("utf-8", "replace").decode().replace("…", ".")
+    spelled = spell(said[start : start + 60])
+    shown = quotes_in(messages=said).remove(f"a: {spelled} :b")
+    content = fold(said)
+    # Nothing that is left shows a run of the conversation, and all that is left was there.
+    for part in shown.split(LEFT_OUT):
+        left = fold(part)
         runs = (left[at : at + quotes.QUOTE] for at in range(len(left) - quotes.QUOTE + 1))
-        assert not any(run in content for run in runs) or LEFT_OUT in shown
+        assert not any(run in content for run in runs)
+        assert part in f"a: {spelled} :b"
+    # A quote is marked, and whatever is too short to be one stays as it is.
+    if len(fold(spelled)) >= quotes.QUOTE and fold(spelled) in content:
+        assert LEFT_OUT in shown
+    if len(fold(f"a: {spelled} :b")) < quotes.QUOTE:
+        assert shown == f"a: {spelled} :b"
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ _BLANKS: Final = frozenset({b" ", b"\t"})
 _MAX_DIGITS: Final = 18
 """Digits of a `content-length`."""
 _OTHER_PROTOCOLS: Final = (b" RTSP/1.0", b" ICE/1.0")
+_END_OF_LINE: Final = max(map(len, _OTHER_PROTOCOLS)) + 2
+"""The bytes of such a name and of the line end after it."""
 """The parser takes them for HTTP/1.0."""
 
 Refuse = Callable[[int, str], tuple[Headers, bytes]]
@@ -261,7 +263,8 @@ class ServerProtocol(asyncio.Protocol):
         continues_head = self._state is HEAD
         if self._state is WAITING:
             self._expect_head()
-        self._read = data
+        # The name of another protocol may be cut between two reads.
+        self._read = self._read[-_END_OF_LINE:] + data if continues_head else data
         self._unread += len(data)
         if continues_head and not self._is_counting:
             # The first part of this head was too short to be counted on its own.

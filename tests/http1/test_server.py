@@ -409,6 +409,19 @@ async def test_ambiguous_requests_are_refused(sent: bytes, status: int) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("line", [b"GET / RTSP/1.0\r\n", b"SOURCE / ICE/1.0\r\n"])
+async def test_another_protocol_is_refused_wherever_its_line_is_cut(line: bytes) -> None:
+    for place in range(1, len(line)):
+        async with connected_to(saying(start(), piece(b""))) as (reader, writer):
+            writer.write(line[:place])
+            await writer.drain()
+            # The first part is read alone.
+            await asyncio.sleep(0.01)
+            writer.write(line[place:] + b"host: a\r\n\r\n")
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 "), line[:place]
+
+
 async def test_a_bad_pipelined_request_is_refused_after_the_response_before() -> None:
     app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
     answer = await answer_to(app, GET + b"\x00\r\n\r\n")

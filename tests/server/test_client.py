@@ -56,6 +56,17 @@ def test_a_body_that_does_not_decode_is_refused(encoding: bytes) -> None:
         read(receiving(body(b"nonsense")), encoding=encoding)
 
 
+@pytest.mark.parametrize("junk", [b"x", b"\0", gzip.compress(b"more")])
+@pytest.mark.parametrize("cut", [False, True])
+def test_junk_behind_a_compressed_body_is_refused(junk: bytes, cut: bool) -> None:
+    packed = gzip.compress(b"hello")
+    parts = [body(packed, more=True), body(junk)] if cut else [body(packed + junk)]
+    with pytest.raises(BadEncoding):
+        read(receiving(*parts), encoding=b"gzip")
+    with pytest.raises(BadEncoding):
+        read(receiving(body(packed[:-1])), encoding=b"gzip")
+
+
 def test_a_disconnect_during_the_body_is_noticed() -> None:
     with pytest.raises(ClientGone):
         read(receiving(body(b"one", more=True), GONE))

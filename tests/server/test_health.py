@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 
+from ccfallback.server import failover_driver
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script
 from tests.conftest import Chain
@@ -20,6 +21,31 @@ def post(chain: Chain, model: str = "claude-x", login: str = "") -> httpx.Respon
     headers = {"authorization": f"Bearer {login}"} if login else {}
     json = {**ASK, "model": model}
     return httpx.post(f"{chain.url}/v1/messages", json=json, headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("where", ["adapt_body", "Attempt"])
+def test_an_unforeseen_exception_frees_the_half_open_place(
+    chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    real, calls = getattr(failover_driver, where), []
+
+    def crash_once(*args: Any, **members: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            raise RuntimeError("nobody expected this")
+        return real(*args, **members)
+
+    running = chain([scripted.reply("back")] * 2, scripted.reply("served"))
+    half_open(running)
+    monkeypatch.setattr(failover_driver, where, crash_once)
+    first = httpx.post(f"{running.url}/v1/messages", json=ASK)
+    assert first.headers["x-ccfallback-provider"] == "fallback1"
+    # The probe has failed, so its cooldown begins anew; after that the place has to be free.
+    assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == 4
+    half_open(running, failures=4)
+    second = httpx.post(f"{running.url}/v1/messages", json=ASK)
+    assert second.headers["x-ccfallback-provider"] == "anthropic-primary"
+    assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == 0
 
 
 def half_open(chain: Chain, failures: int = 3) -> None:

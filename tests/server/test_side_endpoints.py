@@ -187,6 +187,31 @@ def test_a_request_is_passed_through_unchanged(chain: Callable[..., Chain]) -> N
     assert running.fallback.received == []
 
 
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/messages", "/v1/messages/count_tokens"])
+def test_an_upstreams_headers_of_our_own_names_never_stand_beside_ours(
+    chain: Callable[..., Chain], path: str
+) -> None:
+    body = msgspec.json.encode({**scripted.message("hi"), "input_tokens": 3})
+    named = {
+        "ccr-request-id": "of-the-upstream",
+        "CCR-Request-ID": "of-the-upstream",
+        "x-ccfallback-provider": "of-the-upstream",
+        "X-CCFallback-Attempts": "99",
+        "x-ccfallback-estimate": "1",
+    }
+    running = chain(scripted.answer(200, body, headers=named))
+    asked = {"model": "claude-x", "max_tokens": 1, "messages": []}
+    response = httpx.post(f"{running.url}{path}", json=asked)
+    assert response.status_code == 200
+    ids = response.headers.get_list("ccr-request-id")
+    assert len(ids) == 1
+    assert ids[0].startswith("ccr-")
+    assert response.headers.get_list("x-ccfallback-provider") == ["anthropic-primary"]
+    assert "of-the-upstream" not in str(response.headers)
+    assert "99" not in response.headers.get_list("x-ccfallback-attempts")
+    assert "x-ccfallback-estimate" not in response.headers
+
+
 def test_errors_are_passed_through_and_count_for_nothing(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.error(529, "overloaded_error"))
     assert httpx.get(f"{running.url}/api/oauth/usage").status_code == 529
