@@ -25,7 +25,7 @@ BYTES_A_TOKEN: Final = 3.7
 
 NEWER_DENSITY: Final = 1.3
 """Models from 4.7 on have more tokens for the same text, as Anthropic's documentation says."""
-REQUEST: Final = 1
+REQUEST: Final = 2
 PER_MESSAGE: Final = 4
 TOOL_USE: Final = 28
 """Tokens around a call's name and input."""
