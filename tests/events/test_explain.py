@@ -169,6 +169,34 @@ def test_a_provider_that_is_skipped_and_tried_at_last_has_two_turns() -> None:
     assert last.recovered
 
 
+def test_each_key_of_a_provider_has_its_place() -> None:
+    story = explain(
+        [
+            start("a", "b"),
+            line("circuit_breaker.skip", provider="a", key=1, reason="429"),
+            {**attempted("a", 1, 0.1), "data": {**attempted("a", 1, 0.1)["data"], "key": 2}},
+            {**failed("a", 1, 0.2), "data": {**failed("a", 1, 0.2)["data"], "key": 2}},
+            attempted("b", 2, 0.3, "failover"),
+            success("b", 2, 0.4),
+            complete("b", 2),
+        ]
+    )
+    found = [(each.label, each.standing) for each in story.candidates]
+    assert found == [
+        ("a key 1", Standing.SKIPPED),
+        ("a key 2", Standing.FAILED),
+        ("b", Standing.ANSWERED),
+    ]
+
+
+def test_a_provider_that_is_too_small_is_skipped_without_a_cooldown() -> None:
+    skip = line("circuit_breaker.skip", provider="a", reason="too-long")
+    story = explain([start("a", "b"), skip, attempted("b", 1, 0.1), success("b", 1, 0.2)])
+    small = story.candidates[0]
+    assert (small.provider, small.standing) == ("a", Standing.SKIPPED)
+    assert (small.why, small.held) == ("too-long", None)
+
+
 def test_a_repair_belongs_to_the_refusal_it_is_for() -> None:
     it = explain(
         [
