@@ -104,11 +104,7 @@ def test_an_edit_that_would_not_load_is_not_saved(
 
 
 def test_the_next_edit_continues_with_a_text_that_did_not_load(
-    ccf: Run,
-    configure: Configure,
-    paths: Paths,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ccf: Run, configure: Configure, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = paths.config.with_name(f"{paths.config.name}.draft")
     configure("# mine\n")
@@ -129,11 +125,7 @@ def test_the_next_edit_continues_with_a_text_that_did_not_load(
 
 
 def test_reverting_the_text_leaves_no_draft(
-    ccf: Run,
-    configure: Configure,
-    paths: Paths,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ccf: Run, configure: Configure, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure("# mine\n")
     monkeypatch.setenv("EDITOR", editor(tmp_path, "path.write_text('[lag]')"))

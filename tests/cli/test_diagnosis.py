@@ -89,10 +89,7 @@ def ended(fault: Fault, reason: str = "", *, sent: bool = True) -> Evidence:
             ended(Fault.TRANSPORT, "TLS certificate refused: certificate has expired"),
             Trouble.CERTIFICATE,
         ),
-        (
-            ended(Fault.TRANSPORT, "TLS certificate refused: Hostname mismatch"),
-            Trouble.CERTIFICATE,
-        ),
+        (ended(Fault.TRANSPORT, "TLS certificate refused: Hostname mismatch"), Trouble.CERTIFICATE),
         (
             ended(
                 Fault.TRANSPORT,
@@ -102,8 +99,7 @@ def ended(fault: Fault, reason: str = "", *, sent: bool = True) -> Evidence:
         ),
         (
             ended(
-                Fault.TRANSPORT,
-                "TLS certificate refused: unable to get local issuer certificate",
+                Fault.TRANSPORT, "TLS certificate refused: unable to get local issuer certificate"
             ),
             Trouble.UNKNOWN_AUTHORITY,
         ),

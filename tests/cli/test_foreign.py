@@ -141,11 +141,7 @@ def test_claude_code_router() -> None:
             "api_key": "ollama",
             "model_mapping": {"*haiku*": "small", "*": "small"},
         },
-        {
-            "name": "claude",
-            "base_url": "https://claude.example/v1/messages",
-            "api_key_env": "KEY",
-        },
+        {"name": "claude", "base_url": "https://claude.example/v1/messages", "api_key_env": "KEY"},
     ]
     for said in ("PROXY_URL", "google: gemini is for a format", "by think", "maxtoken", "spare"):
         assert said in omitted

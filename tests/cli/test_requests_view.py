@@ -66,11 +66,7 @@ REPAIRED = [
             ("one", "at attempt 3"),
             None,
         ),
-        (
-            [attempt("one"), failure("one"), end("one", 529)],
-            ("one", "forwarded as it came"),
-            None,
-        ),
+        ([attempt("one"), failure("one"), end("one", 529)], ("one", "forwarded as it came"), None),
         (
             [attempt("one"), failure("one"), end(None, 502, error="fallback_exhausted")],
             ("-", "no answer, after one (529 overloaded_error)"),

@@ -13,10 +13,7 @@ from tests.cli.conftest import NOW, Run
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_the_screen(
-    columns: int,
-    paths: Paths,
-    ccf_screen: Callable[..., str],
-    golden: Callable[[str, str], None],
+    columns: int, paths: Paths, ccf_screen: Callable[..., str], golden: Callable[[str, str], None]
 ) -> None:
     logbook.write(paths.log, logbook.day(NOW))
     screen = ccf_screen("stats", columns=columns)

@@ -113,8 +113,7 @@ def test_a_configuration_that_does_not_load_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [("--since", "0"), ("--since", "soon"), ("--interval", "0"), ("--interval", "1ms")],
+    "options", [("--since", "0"), ("--since", "soon"), ("--interval", "0"), ("--interval", "1ms")]
 )
 def test_wrong_usage(ccf: Run, options: tuple[str, str]) -> None:
     assert ccf("top", *options).code == 2

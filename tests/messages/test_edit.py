@@ -1,30 +1,13 @@
 """Edits of a body that leave everything else as it was."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import msgspec
 import pytest
 
-from ccfallback.messages.body import (
-    Body,
-)
-from ccfallback.messages.edit import (
-    has,
-    without,
-    without_all,
-    without_blocks,
-)
-from tests.rectify.drafts import (
-    CALL,
-    HI,
-    THOUGHT,
-    assistant,
-    draft,
-    members,
-    user,
-)
+from ccfallback.messages.body import Body
+from ccfallback.messages.edit import has, without, without_all, without_blocks
+from tests.rectify.drafts import CALL, HI, THOUGHT, assistant, draft, members, user
 
 RAW = (
     b'{"model":"m" , "messages":[{"role":"user", "content":"h\\u00e9"},'

@@ -12,14 +12,8 @@ from ccfallback.messages.effort import (
     with_effort_among,
     without_effort,
 )
-from ccfallback.policy.draft import (
-    RequestDraft,
-)
-from tests.rectify.drafts import (
-    HI,
-    draft,
-    members,
-)
+from ccfallback.policy.draft import RequestDraft
+from tests.rectify.drafts import HI, draft, members
 
 LOW = {"role": "system", "content": [], "output_config": {"effort": "low"}}
 

@@ -200,10 +200,7 @@ def test_a_plain_schema_has_types_and_properties() -> None:
         ({"properties": {"x": {}}}, {"type": "object", "properties": {"x": {"type": "string"}}}),
         ({"type": "array"}, {"type": "array", "items": {"type": "string"}}),
         ({"type": "array", "items": True}, {"type": "array", "items": {"type": "string"}}),
-        (
-            {"prefixItems": [{"type": "number"}, {}]},
-            {"type": "array", "items": {"type": "number"}},
-        ),
+        ({"prefixItems": [{"type": "number"}, {}]}, {"type": "array", "items": {"type": "number"}}),
         (
             {"$ref": "#/$defs/d", "description": "e"},
             {"type": "object", "properties": {"b": {"type": "integer"}}, "description": "e"},

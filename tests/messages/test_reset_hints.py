@@ -91,9 +91,7 @@ HINTS: list[tuple[str, dict[str, str], float | None]] = [
     (
         "a window's reset in the past, then the unified one",
         windows(
-            status="rejected",
-            reset=NOW + 60,
-            **{"5h-status": "rejected", "5h-reset": NOW - 60},
+            status="rejected", reset=NOW + 60, **{"5h-status": "rejected", "5h-reset": NOW - 60}
         ),
         60,
     ),

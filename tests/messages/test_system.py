@@ -1,32 +1,13 @@
 """System messages within a conversation."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
 
-from ccfallback.messages.effort import (
-    with_efforts_at_the_top,
-)
-from ccfallback.messages.system import (
-    with_tool_changes_made,
-    without_system_messages,
-)
-from ccfallback.policy.draft import (
-    RequestDraft,
-)
-from tests.rectify.drafts import (
-    CALL,
-    HI,
-    RESULT,
-    assistant,
-    captured,
-    draft,
-    members,
-    text,
-    user,
-)
+from ccfallback.messages.effort import with_efforts_at_the_top
+from ccfallback.messages.system import with_tool_changes_made, without_system_messages
+from ccfallback.policy.draft import RequestDraft
+from tests.rectify.drafts import CALL, HI, RESULT, assistant, captured, draft, members, text, user
 
 A = {"role": "system", "content": "A"}
 SAID = text("<system-reminder>\nA\n</system-reminder>")

@@ -158,10 +158,7 @@ def test_a_note_names_the_tool_that_was_found() -> None:
 
 def test_the_last_definition_of_a_tool_counts() -> None:
     new = {**LOADED, "description": "new"}
-    change = {
-        "type": "tool_addition",
-        "tool": {"type": "tool_definition", "definition": new},
-    }
+    change = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": new}}
     body = draft(HI, {"role": "system", "content": [change]}, tools=[LOADED]).body
     assert list(tool_changes(body)) == [change]
     assert tools_after_changes(body) == [new]

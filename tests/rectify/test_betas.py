@@ -1,28 +1,12 @@
 """What beta flags unlock."""
 
-from typing import (
-    Any,
-    Final,
-)
+from typing import Any, Final
 
 import pytest
 
-from ccfallback.policy.draft import (
-    RequestDraft,
-)
-from ccfallback.rectify.betas import (
-    UNLOCKED,
-    without_betas,
-    without_idle_betas,
-)
-from tests.rectify.drafts import (
-    BETAS,
-    FULL,
-    HI,
-    draft,
-    members,
-    user,
-)
+from ccfallback.policy.draft import RequestDraft
+from ccfallback.rectify.betas import UNLOCKED, without_betas, without_idle_betas
+from tests.rectify.drafts import BETAS, FULL, HI, draft, members, user
 
 CONTEXT: Final[dict[str, Any]] = {"context_management": {"edits": []}}
 

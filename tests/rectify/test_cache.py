@@ -1,17 +1,10 @@
 """Marks of prompt caching that are refused."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
-from hypothesis import (
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.rectify.drafts import (
     CACHED,
@@ -31,13 +24,8 @@ from tests.rectify.drafts import (
     tool,
     user,
 )
-from tests.rectify.refusals import (
-    REFUSED,
-)
-from tests.rectify.validity import (
-    faults,
-    marked,
-)
+from tests.rectify.refusals import REFUSED
+from tests.rectify.validity import faults, marked
 
 # --- cache_control ---
 

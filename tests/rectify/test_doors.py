@@ -148,10 +148,7 @@ def test_what_a_door_takes_stays() -> None:
     assert body["messages"][1]["content"][1]["type"] == "tool_addition"
     assert body["tools"][1]["defer_loading"] is True
     assert body["output_config"]["effort"] == "max"
-    assert body["output_config"]["format"] == {
-        "type": "json_schema",
-        "schema": {"type": "object"},
-    }
+    assert body["output_config"]["format"] == {"type": "json_schema", "schema": {"type": "object"}}
     assert body["metadata"] == {"user_id": "user"}
     assert made.betas == (
         "context-management-2025-06-27",

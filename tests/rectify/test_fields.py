@@ -1,15 +1,11 @@
 """Fields, flags and values that are refused."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
 
 from ccfallback.rectify import attempt, plain_form
-from ccfallback.rectify.fields import (
-    LEAST_ANSWER,
-)
+from ccfallback.rectify.fields import LEAST_ANSWER
 from ccfallback.rectify.rule import Refusal
 from tests.rectify.drafts import (
     BETAS,
@@ -24,9 +20,7 @@ from tests.rectify.drafts import (
     repaired,
     text,
 )
-from tests.rectify.refusals import (
-    REFUSALS,
-)
+from tests.rectify.refusals import REFUSALS
 
 # --- beta_flags ---
 

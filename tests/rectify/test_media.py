@@ -1,24 +1,13 @@
 """Images and documents that are refused."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
-from hypothesis import (
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ccfallback.rectify import (
-    attempt,
-)
-from ccfallback.rectify.rule import (
-    Refusal,
-)
+from ccfallback.rectify import attempt
+from ccfallback.rectify.rule import Refusal
 from tests.rectify.drafts import (
     MARK,
     PNG,
@@ -33,9 +22,7 @@ from tests.rectify.drafts import (
     text,
     user,
 )
-from tests.rectify.validity import (
-    faults,
-)
+from tests.rectify.validity import faults
 
 SMALL = "iVBORw0KGgoAAAANSUhEUgAAAGQAAABkAAAA"
 """The head of an image of 100 by 100 pixels."""

@@ -14,14 +14,7 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import Admission, Reason, Try, failover, is_final
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.rectify import (
-    NAMES,
-    RULES,
-    attempt,
-    prevent,
-    rectify,
-    repaired_by_client,
-)
+from ccfallback.rectify import NAMES, RULES, attempt, prevent, rectify, repaired_by_client
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, repaired
 from tests.rectify.drafts import FULL, HI, THOUGHT, assistant, draft, draft_of, tool
 from tests.rectify.refusals import REFUSALS, REFUSED

@@ -1,28 +1,15 @@
 """What a rule is given, and what it reads in a refusal."""
 
-from dataclasses import (
-    replace,
-)
+from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import (
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ccfallback.config.quirks import (
-    Quirks,
-)
-from ccfallback.messages.body import (
-    Body,
-)
-from ccfallback.policy.draft import (
-    RequestDraft,
-)
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import (
     _MOST_PATHS,
     Refusal,
@@ -34,16 +21,7 @@ from ccfallback.rectify.rule import (
     repaired,
     unknown_field,
 )
-from tests.rectify.drafts import (
-    CALL,
-    RESULT,
-    STRANGE,
-    THOUGHT,
-    assistant,
-    draft,
-    text,
-    user,
-)
+from tests.rectify.drafts import CALL, RESULT, STRANGE, THOUGHT, assistant, draft, text, user
 
 # --- rule ---
 

@@ -1,30 +1,15 @@
 """Thinking that is refused: its switch, its budgets, its blocks."""
 
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
 
-from ccfallback.config.quirks import (
-    Quirks,
-)
-from ccfallback.policy.draft import (
-    RequestDraft,
-)
+from ccfallback.config.quirks import Quirks
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import without_idle_betas
-from ccfallback.rectify.fields import (
-    without_clearing,
-)
-from ccfallback.rectify.thinking import (
-    is_in_tool_loop,
-    lacks_thought,
-    with_budget,
-    without_switch,
-)
-from ccfallback.wire.openai.request import (
-    to_openai,
-)
+from ccfallback.rectify.fields import without_clearing
+from ccfallback.rectify.thinking import is_in_tool_loop, lacks_thought, with_budget, without_switch
+from ccfallback.wire.openai.request import to_openai
 from tests.rectify.drafts import (
     BETAS,
     CALL,
@@ -66,10 +51,7 @@ def test_a_tool_loop_is_recognized(messages: list[Any], loop: bool, lacking: boo
 
 def test_the_edit_that_clears_thinking_is_removed_with_thinking() -> None:
     before = draft(
-        HI,
-        betas=BETAS,
-        thinking={"type": "adaptive"},
-        context_management={"edits": [CLEARING]},
+        HI, betas=BETAS, thinking={"type": "adaptive"}, context_management={"edits": [CLEARING]}
     )
     after = without_idle_betas(before, before.with_body(without_switch(before.body)))
     assert members(after).keys() == {"model", "max_tokens", "messages"}

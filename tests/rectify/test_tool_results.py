@@ -1,24 +1,13 @@
 """Calls and results that do not belong together."""
 
 import re
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
-from hypothesis import (
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ccfallback.rectify.tool_results import (
-    match_results,
-    orphans_in,
-    pair,
-)
+from ccfallback.rectify.tool_results import match_results, orphans_in, pair
 from tests.rectify.drafts import (
     MARK,
     TOOLS,
@@ -36,13 +25,8 @@ from tests.rectify.drafts import (
     text,
     user,
 )
-from tests.rectify.refusals import (
-    REFUSED,
-)
-from tests.rectify.validity import (
-    faults,
-    of_kind,
-)
+from tests.rectify.refusals import REFUSED
+from tests.rectify.validity import faults, of_kind
 
 # --- pairs ---
 
@@ -97,10 +81,7 @@ def test_a_result_belongs_to_the_call_before_it(
                 user(text("(no content)")),
             ],
         ),
-        (
-            [assistant(A, B), user(DONE_A), user(DONE_B)],
-            [assistant(A, B), user(DONE_A, DONE_B)],
-        ),
+        ([assistant(A, B), user(DONE_A), user(DONE_B)], [assistant(A, B), user(DONE_A, DONE_B)]),
         (
             [assistant(A), assistant(text("x"), B), user(DONE_A, DONE_B)],
             [assistant(A, text("x"), B), user(DONE_A, DONE_B)],

@@ -1,28 +1,15 @@
 """Tools that are refused: their fields, names and schemas."""
 
 import re
-from typing import (
-    Any,
-)
+from typing import Any
 
 import pytest
-from hypothesis import (
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ccfallback.rectify import (
-    attempt,
-)
-from ccfallback.rectify.fields import (
-    TOOL_FIELDS,
-)
-from ccfallback.rectify.rule import (
-    Refusal,
-)
+from ccfallback.rectify import attempt
+from ccfallback.rectify.fields import TOOL_FIELDS
+from ccfallback.rectify.rule import Refusal
 from tests.rectify.drafts import (
     BETAS,
     FULL,
@@ -45,9 +32,7 @@ from tests.rectify.drafts import (
     tool,
     user,
 )
-from tests.rectify.validity import (
-    faults,
-)
+from tests.rectify.validity import faults
 
 # --- tool_fields ---
 
@@ -159,14 +144,8 @@ def everywhere(name: str) -> dict[str, Any]:
             user(text(name)),
             {"role": "system", "content": [{"type": "tool_addition", "tool": added}]},
             assistant(call("a", name), call("b", "Bash")),
-            user(
-                result("a", [{"type": "tool_reference", "tool_name": name}]),
-                result("b"),
-            ),
-            {
-                "role": "system",
-                "content": [{"type": "tool_removal", "tool": {"name": name}}],
-            },
+            user(result("a", [{"type": "tool_reference", "tool_name": name}]), result("b")),
+            {"role": "system", "content": [{"type": "tool_removal", "tool": {"name": name}}]},
         ],
         "tools": [tool("Bash"), tool(name), {"type": "web_search_20250305", "name": "web_search"}],
         "tool_choice": {"type": "tool", "name": name},

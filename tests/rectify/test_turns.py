@@ -1,37 +1,17 @@
 """The order of a conversation, and what its messages contain."""
 
-from itertools import (
-    pairwise,
-)
-from typing import (
-    Any,
-)
+from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import (
-    assume,
-    given,
-    settings,
-)
-from hypothesis import (
-    strategies as st,
-)
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from ccfallback.config.quirks import (
-    Quirks,
-)
-from ccfallback.messages.body import (
-    Body,
-)
-from ccfallback.rectify import (
-    attempt,
-)
-from ccfallback.rectify.rule import (
-    Refusal,
-)
-from ccfallback.wire.openai.request import (
-    to_openai,
-)
+from ccfallback.config.quirks import Quirks
+from ccfallback.messages.body import Body
+from ccfallback.rectify import attempt
+from ccfallback.rectify.rule import Refusal
+from ccfallback.wire.openai.request import to_openai
 from tests.rectify.drafts import (
     BETAS,
     CAPTURED,
@@ -62,12 +42,8 @@ from tests.rectify.drafts import (
     tool,
     user,
 )
-from tests.rectify.refusals import (
-    REFUSED,
-)
-from tests.rectify.validity import (
-    faults,
-)
+from tests.rectify.refusals import REFUSED
+from tests.rectify.validity import faults
 
 # --- system_role ---
 
