@@ -266,7 +266,7 @@ def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> 
     for provider, state in shown:
         seen = state_of_next(provider, state, now)
         standing = format_standing(provider, state, now)
-        rows.append((provider.name, standing, *_history(seen, now)))
+        rows.append((provider.name, standing, *format_history(seen, now)))
         parts = list(seen.models.items())
         if keys := states_of_keys(provider, state):
             parts += [(f"key {number}", own) for number, own in enumerate(keys, 1)]
@@ -276,12 +276,13 @@ def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> 
             # With one login, the provider's own row says it all.
             parts += [(f"login {name[:6]}", own) for name, own in state.credentials.items()]
         for name, each in parts:
-            rows.append((f"  {name}", format_condition(each, now), *_history(each, now)))
+            rows.append((f"  {name}", format_condition(each, now), *format_history(each, now)))
     header = ("provider", "state", "in a row", "last failure", "last success")
     return Table(rows, header, right=frozenset({2}))
 
 
-def _history(state: BreakerState, now: float) -> tuple[str, str, str]:
+def format_history(state: BreakerState, now: float) -> tuple[str, str, str]:
+    """The failures in a row, the last failure and the last success."""
     failure = format_last(state.last_failure, now)
     if state.reason:
         # A provider that was tripped by hand has a reason but no failure.

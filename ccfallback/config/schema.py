@@ -239,9 +239,7 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
             f"no provider is named {parts[1]}",
             did_you_mean(parts[1], names) or "`ccfallback providers list` shows all names",
         )
-    raise ConfigError(
-        f"{key} is not set: there is no such key", did_you_mean(key, sorted(known)) or show
-    )
+    raise ConfigError(f"there is no key {key}", did_you_mean(key, sorted(known)) or show)
 
 
 def dotted_keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_the_first_key_of_an_empty_file(
         ("providers.on", "did you mean one?"),
         ("providers.two.api_key", "providers.two.api_key is not set"),
         ("providers.two.retyr", "did you mean providers.two.retry?"),
-        ("nosuch.key", "there is no such key"),
+        ("nosuch.key", "there is no key nosuch.key"),
     ],
 )
 def test_a_key_without_a_value_is_an_error(ccf: Run, key: str, said: str) -> None:

@@ -28,6 +28,13 @@ def listed(ran: Ran) -> list[str]:
     return [provider["name"] for provider in ran.json["providers"]]
 
 
+def test_a_cooldown_by_hand_is_not_a_failure_of_the_provider(ccf: Run) -> None:
+    assert ccf("breaker", "trip", "two", "--for", "10m").code == 0
+    rows = [line.split(maxsplit=2) for line in ccf("providers", "show", "two").out.splitlines()]
+    assert ["last", "failure", "put in cooldown by hand"] in rows
+    assert all(len(row) > 1 for row in rows), "a key without a value"
+
+
 def test_the_list_has_the_promised_shape(ccf: Run) -> None:
     ran = ccf("providers", "list", "--json")
     assert ran.json == {

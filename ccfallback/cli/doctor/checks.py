@@ -396,7 +396,7 @@ def roots(context: DoctorContext) -> Iterator[Finding]:
             )
     counted = [f"{each.name}: {each.added}" for each in trusted.sources if not each.problem]
     yield good(
-        "roots", f"authorities that count, each place with what it adds: {'; '.join(counted)}"
+        "roots", f"trusted certificate authorities, by where they come from: {'; '.join(counted)}"
     )
 
 

@@ -147,13 +147,13 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.UNKNOWN_AUTHORITY: "its certificate is from an authority that is not known here, as "
     "behind a company's TLS inspection or at a server of your own: get the authority's "
     "certificate (PEM) and `ccfallback config set network.ca_file PATH`; `ccfallback doctor` "
-    "lists the authorities that count",
+    "lists the authorities that are trusted",
     Trouble.CERTIFICATE: "the certificate itself is wrong, and no trusted authority changes that: "
     "check the clock of this machine and the host name {host}; otherwise the operator of the "
     "server has to replace it",
     Trouble.OWN_MACHINE: "the provider was not reached because of this machine: check its outgoing "
     "proxy (HTTPS_PROXY, ALL_PROXY, network.proxy), its firewall and its limits (`ulimit -n`)",
-    Trouble.UNREACHABLE: "is {host} right, is it up, and does this machine get there? "
+    Trouble.UNREACHABLE: "check that {host} is right, up, and reachable from this machine: "
     "`{set} --base-url URL`",
     Trouble.SLOW: "try again; if it is always this slow, give it more time in `timeouts`",
     Trouble.LIMIT: "key and address are right; its limit is used up for now",

@@ -9,7 +9,6 @@ import typer
 
 from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
-from ccfallback.cli.phrases import format_last
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Aws, Google, KeySource, Provider
 from ccfallback.config.options import options, to_table
@@ -44,6 +43,7 @@ def show_one(
     """Show everything about one provider."""
     from ccfallback.cli.breaker import (
         format_condition,
+        format_history,
         format_standing,
         health_json,
         state_of_next,
@@ -76,7 +76,7 @@ def show_one(
     }
 
     def table() -> Table:
-        unset: tuple[Any, ...] = (None, {}, to_table(Aws()), to_table(Google()))
+        unset: tuple[Any, ...] = (None, {}, [], to_table(Aws()), to_table(Google()))
         rows: list[tuple[Cell, Cell]] = [
             (label, _format_value(fact)) for label, fact in facts.items() if fact not in unset
         ]
@@ -87,10 +87,8 @@ def show_one(
             (f"key {number}", format_condition(each, now))
             for number, each in enumerate(states_of_keys(provider, whole), 1)
         )
-        rows.append(("failures in a row", str(state.failures)))
-        failure = format_last(state.last_failure, now)
-        rows.append(("last failure", f"{failure}: {state.reason}" if state.reason else failure))
-        rows.append(("last success", format_last(state.last_success, now)))
+        labels = ("failures in a row", "last failure", "last success")
+        rows.extend(zip(labels, format_history(state, now), strict=True))
         rows.extend(("refuses", f"{each['message']} ({each['model']})") for each in learned)
         rows.extend(
             (f"model {model}", format_condition(each, now)) for model, each in state.models.items()
