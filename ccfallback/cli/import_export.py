@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 import typer
 
-from ccfallback.cli.foreign.programs import PROGRAMS, translate
+from ccfallback.cli.foreign import PROGRAMS, read, translate
 from ccfallback.cli.options import Json
 from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import ConfigBefore, session_of
@@ -74,8 +74,6 @@ def import_(
     A TOML file works too. A plain JSON array of providers, or another program's file (its
     config.json, config.yaml or database), replaces the providers only.
     """
-    from ccfallback.cli.foreign.file import read
-
     if program is not None and program not in PROGRAMS:
         meant = did_you_mean(program, PROGRAMS) or f"use one of {', '.join(PROGRAMS)}"
         raise typer.BadParameter(f"{program} is unknown; {meant}", param_hint="--from")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.cli.foreign.programs import PROGRAMS, Foreign, translate
+from ccfallback.cli.foreign import PROGRAMS, Foreign, translate
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
 from ccfallback.wire import FORMATS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.cli.foreign.file import read
+from ccfallback.cli.foreign import read
 from ccfallback.errors import ConfigError
 
 ROW = {

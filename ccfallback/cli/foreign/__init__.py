@@ -1,1 +1,0 @@
-"""Import the providers of other programs: `file` reads their files, `programs` translates them."""
