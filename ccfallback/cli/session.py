@@ -3,7 +3,6 @@
 A file is read when the command needs it, so that `--help` reads none.
 """
 
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -252,6 +251,8 @@ class ConfigBefore:
 
     def changes(self) -> "Changes | None":
         """What has changed since; `None` if the configuration before did not load."""
+        import tomllib
+
         from ccfallback.config.changes import compare
 
         if self.config is None:
