@@ -22,7 +22,7 @@ from ccfallback.cli.phrases import (
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Provider
 from ccfallback.errors import CcfallbackError
-from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset
+from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset, milliseconds
 from ccfallback.policy.breaker import (
     BY_HAND,
     CLOSED,
@@ -227,15 +227,11 @@ def _state_json(state: BreakerState, now: float) -> dict[str, Any]:
     return {
         "available": phase(state, now) is not Phase.OPEN,
         "consecutiveFailures": state.failures,
-        "lastFailure": _milliseconds(state.last_failure),
-        "lastSuccess": _milliseconds(state.last_success),
-        "cooldownUntil": _milliseconds(state.cooldown_until),
+        "lastFailure": milliseconds(state.last_failure),
+        "lastSuccess": milliseconds(state.last_success),
+        "cooldownUntil": milliseconds(state.cooldown_until),
         "reason": state.reason,
     }
-
-
-def _milliseconds(when: float | None) -> int | None:
-    return None if when is None else round(when * 1000)
 
 
 def format_standing(provider: Provider, state: BreakerState, now: float) -> Cell:

@@ -34,6 +34,7 @@ from ccfallback.events.records import (
     RequestError,
     RequestStart,
     all_printable,
+    milliseconds,
 )
 from ccfallback.words import plural, pluralize
 
@@ -237,7 +238,7 @@ def explain(records: Sequence[Record[Event]]) -> Explanation:
 def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
     match event:
         case RequestStart():
-            it.began = _milliseconds(record)
+            it.began = milliseconds(record.written)
             it.model, it.stream, it.bytes = event.model, event.stream, event.bytes
         case CircuitBreakerSkip() if event.reason == TOO_LONG:
             it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
@@ -256,7 +257,7 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
         case ProviderAttempt():
             candidate = it.candidate(event.provider, event.key)
             candidate.host, candidate.model = event.host, event.model
-            attempt = Attempt(event.attempt or 0, event.reason, _milliseconds(record))
+            attempt = Attempt(event.attempt or 0, event.reason, milliseconds(record.written))
             candidate.attempts.append(attempt)
         case AttemptEnd():
             _end_attempt(it.candidate(event.provider, event.key), event)
@@ -315,7 +316,7 @@ def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
     it.attempts = event.attempts or 0
     it.seconds = None if event.latency is None else event.latency / 1000
     it.ttft = None if event.ttft is None else event.ttft / 1000
-    ended = _milliseconds(record)
+    ended = milliseconds(record.written)
     if it.began is None and ended is not None and event.latency is not None:
         it.began = round(ended - event.latency)
     it.tokens = event.tokens
@@ -380,11 +381,6 @@ def _find_gaps(it: Explanation, records: Sequence[Record[Event]], *, ended: bool
         yield "the beginning: the log was rotated past it"
     if not ended and "info" in levels:
         yield "how it ended: it is in progress, or the server was killed"
-
-
-def _milliseconds(record: Record[Event]) -> int | None:
-    written = record.written
-    return None if written is None else round(written * 1000)
 
 
 def difference(event: RectifierAttempt) -> Difference:

@@ -38,6 +38,11 @@ Duration = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
 """A duration in milliseconds or seconds; the same holds for it."""
 
 
+def milliseconds(seconds: float | None) -> int | None:
+    """Seconds as milliseconds, which scripts and the log get."""
+    return None if seconds is None else round(seconds * 1000)
+
+
 class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     """What happened. Times are Unix milliseconds, `UNSET` members are not written."""
 

@@ -19,6 +19,7 @@ from ccfallback.addresses import address, host_and_port, is_local
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.events import records as events
+from ccfallback.events.records import milliseconds
 from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
@@ -29,7 +30,7 @@ from ccfallback.redact import debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context
 from ccfallback.server.health import LONGEST_MODEL
-from ccfallback.server.record import cut, describe_crash, milliseconds, upstream_text
+from ccfallback.server.record import cut, describe_crash, upstream_text
 from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS

@@ -7,13 +7,13 @@ from msgspec import UNSET
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
+from ccfallback.events.records import milliseconds
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import BLAME, Blame, Outcome
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.record import milliseconds
 from ccfallback.state.store import BreakerId
 
 LONGEST_MODEL: Final = 200

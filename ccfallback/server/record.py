@@ -98,11 +98,6 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def milliseconds(seconds: float | None) -> int | None:
-    """Seconds as milliseconds, which scripts and the log get."""
-    return None if seconds is None else round(seconds * 1000)
-
-
 def describe_crash(error: BaseException) -> str:
     """The type of an exception that no code expected, and its place; its text may be secret."""
     frames = extract_tb(error.__traceback__)

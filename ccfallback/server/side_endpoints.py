@@ -15,6 +15,7 @@ from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.events import records as events
+from ccfallback.events.records import milliseconds
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
@@ -36,7 +37,6 @@ from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver, describe_missing
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.messages import RefusedRequest, read_request
-from ccfallback.server.record import milliseconds
 from ccfallback.server.services import Services
 from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
