@@ -15,7 +15,7 @@ import typer
 
 from ccfallback.cli import import_export
 from ccfallback.cli.console import Table
-from ccfallback.cli.options import Json, ShowKeys, config_for_completion, make_app
+from ccfallback.cli.options import Json, ShowKeys, Yes, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
 from ccfallback.cli.session import ConfigBefore, Session, session_of
 from ccfallback.errors import ConfigError
@@ -220,7 +220,7 @@ def rollback(
         int | None,
         typer.Argument(metavar="N", help="A version of the history; the newest by default."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Restore the configuration before the last change, or version N.

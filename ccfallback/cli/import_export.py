@@ -10,15 +10,13 @@ import msgspec
 import typer
 
 from ccfallback.cli.foreign import PROGRAMS, read, translate
-from ccfallback.cli.options import Json
+from ccfallback.cli.options import Json, Yes
 from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import ConfigBefore, session_of
 from ccfallback.errors import ConfigError
 from ccfallback.words import did_you_mean, pluralize
 
 STREAM: Final = "-"
-
-Yes = Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")]
 
 _BLANKS: Final = b" \t\r\n\x00\xef\xbb\xbf"
 """Bytes that say nothing: white space, a byte order mark, and what a lost write leaves."""

@@ -124,6 +124,9 @@ def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Accepted and ignored.")]
+"""For scripts that expect a confirmation. Nothing asks for one: every change can be undone."""
+
 ShowKeys = Annotated[
     bool, typer.Option("--show-keys", help="Show keys and secret headers unmasked.")
 ]
