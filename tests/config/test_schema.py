@@ -432,9 +432,11 @@ def test_a_key_in_the_file_beats_the_default() -> None:
     assert look_up("server.port", {}, defaults(config)) == 8787
     assert look_up("providers.b.timeouts.idle", {}, defaults(config)) == 180
     assert look_up("providers.b.auth_header", {}, defaults(config)) == "Authorization"
-    for key in ("server.nothing", "network.proxy", "providers.b.api_key"):
+    for key in ("network.proxy", "providers.b.api_key"):
         with pytest.raises(ConfigError, match="is not set"):
             look_up(key, {}, defaults(config))
+    with pytest.raises(ConfigError, match="there is no key"):
+        look_up("server.nothing", {}, defaults(config))
 
 
 def test_keys_name_providers_by_name() -> None:
