@@ -3,8 +3,9 @@
 Source: https://google.aip.dev/auth/4110 and the documentation of `gcloud auth`.
 """
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +22,13 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URL: Final = "https://oauth2.googleapis.com/token"
 LOGIN: Final = "gcloud auth application-default login"
 
+METADATA: Final = "the Google metadata server"
+
 PROGRAM_LIFETIME: Final = 1800.0
 """Seconds for which a token of `gcloud` is used, which does not say when it ends. New ones last an
 hour."""
+
+_PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,127}")
 
 _PROJECT_VARIABLES: Final = (
     "GOOGLE_CLOUD_PROJECT",
@@ -42,7 +47,10 @@ def resolve(provider: Provider, machine: Machine) -> Resolved:
     headers = {}
     if isinstance(quota, str) and quota and is_header_value(quota):
         headers["x-goog-user-project"] = quota
-    credential = replace(found.credential, is_token=True, headers=headers)
+    project = ""
+    if provider.google.project is None and "/projects/" not in provider.base_url:
+        project = find_project(machine, on_google=found.source == METADATA) or ""
+    credential = replace(found.credential, is_token=True, headers=headers, project=project)
     return replace(found, credential=credential)
 
 
@@ -224,27 +232,29 @@ def _from_metadata(machine: Machine) -> Resolved | None:
     token = _ask_metadata(machine, "instance/service-accounts/default/token")
     if token is None:
         return None
-    return resolve_json(token, "the Google metadata server", machine.now())
+    return resolve_json(token, METADATA, machine.now())
 
 
-def find_project(machine: Machine) -> str | None:
-    """The project of the environment, the file, `gcloud` or the machine."""
-    if project := machine.variable(*_PROJECT_VARIABLES):
-        return project
+def find_project(machine: Machine, *, on_google: bool) -> str | None:
+    """The project of the environment, the file or `gcloud`, or with `on_google` of the machine."""
+    return next(filter(_PROJECT.fullmatch, _projects(machine, on_google)), None)
+
+
+def _projects(machine: Machine, on_google: bool) -> Iterator[str]:
+    """What may be the project, in the order of priority."""
+    yield machine.variable(*_PROJECT_VARIABLES)
     try:
         file = read_file(machine)
     except KeyUnavailable:
         file = {}
-    for name in ("project_id", "quota_project_id"):
-        if isinstance(file.get(name), str) and file[name]:
-            return str(file[name])
+    yield from (str(file[name]) for name in ("project_id", "quota_project_id") if name in file)
     if (gcloud := machine.find_program("gcloud")) is not None:
         try:
             output = machine.run((gcloud, "config", "get", "project", "--quiet"), "gcloud")
         except KeyUnavailable:
             pass
         else:
-            if not output.status and (words := output.stdout.decode("utf-8", "replace").split()):
-                return words[0]
-    found = _ask_metadata(machine, "project/project-id")
-    return None if found is None else found.decode("utf-8", "replace").strip() or None
+            if not output.status:
+                yield output.stdout.decode("utf-8", "replace").strip()
+    found = _ask_metadata(machine, "project/project-id") if on_google else None
+    yield (found or b"").decode("utf-8", "replace").strip()

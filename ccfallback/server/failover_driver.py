@@ -242,9 +242,13 @@ class FailoverDriver:
         region = self.body.get("inference_geo")
         if not provider.keeps_region(region):
             raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
+        credential = self._shown = await self._credential(provider)
+        if credential is not None and credential.project:
+            provider = replace(
+                provider, google=replace(provider.google, project=credential.project)
+            )
         if key := wire.missing_key(provider):
             raise CannotSend(f"it needs {key}: set providers.{provider.name}.{key}")
-        credential = self._shown = await self._credential(provider)
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)

@@ -27,3 +27,5 @@ class Credential:
     aws: AwsKeys | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further headers that belong to it, such as `x-goog-user-project`."""
+    project: str = ""
+    """The Google Cloud project that the machine names, if the configuration names none."""

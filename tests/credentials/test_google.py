@@ -1,6 +1,7 @@
 """Application Default Credentials of Google, and logins to Azure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -8,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 import pytest
 
-from ccfallback.config.model import KeySource, Provider
+from ccfallback.config.model import Google, KeySource, Provider
 from ccfallback.credentials import KeyUnavailable, Machine
 from ccfallback.credentials.fetch import FetchFailed, Reply
 from ccfallback.credentials.google import find_project
@@ -16,7 +17,9 @@ from ccfallback.redact import Secret
 from ccfallback.wire.credential import Credential
 from tests.credentials.machine import NOW, FakeMachine, fails, json_reply, prints
 
-GOOGLE = Provider(name="g", base_url="https://g.test", auth="google")
+GOOGLE = Provider(
+    name="g", base_url="https://g.test", auth="google", google=Google(project="my-project")
+)
 AZURE = Provider(name="az", base_url="https://az.test", auth="azure")
 USER = {
     "type": "authorized_user",
@@ -164,7 +167,7 @@ def test_the_metadata_server(machine: FakeMachine) -> None:
 
 def test_the_project(machine: FakeMachine) -> None:
     def project() -> str | None:
-        return find_project(Machine(machine.environ, machine.fetch, lambda: NOW))
+        return find_project(Machine(machine.environ, machine.fetch, lambda: NOW), on_google=True)
 
     assert project() is None
     machine.environ["GCE_METADATA_HOST"] = "127.0.0.1:9"
@@ -176,6 +179,27 @@ def test_the_project(machine: FakeMachine) -> None:
     assert project() == "project-of-file"
     machine.environ["GOOGLE_CLOUD_PROJECT"] = "project-of-variable"
     assert project() == "project-of-variable"
+    machine.environ["GOOGLE_CLOUD_PROJECT"] = "../no/project"
+    assert project() == "project-of-file"
+
+
+@pytest.mark.parametrize(
+    ("configured", "base_url", "found"),
+    [
+        (None, "https://g.test", "p-1"),
+        ("mine", "https://g.test", ""),
+        (None, "https://g.test/v1/projects/p/locations/global", ""),
+    ],
+)
+def test_the_project_is_looked_up_only_if_the_configuration_has_none(
+    machine: FakeMachine, configured: str | None, base_url: str, found: str
+) -> None:
+    machine.environ["GOOGLE_CLOUD_PROJECT"] = "p-1"
+    write_file(machine)
+    machine.answer = give_token
+    google = replace(GOOGLE.google, project=configured)
+    asked = replace(GOOGLE, google=google, base_url=base_url)
+    assert machine.resolve(asked).credential.project == found
 
 
 def test_a_login_to_azure(machine: FakeMachine) -> None:

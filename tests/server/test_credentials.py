@@ -2,14 +2,18 @@
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.credentials import KeyUnavailable
-from ccfallback.server.credentials import Keys
+from ccfallback.credentials.fetch import Reply
+from ccfallback.redact import Secret
+from ccfallback.server.credentials import RENEW_BEFORE, Keys
 from ccfallback.wire.credential import Credential
+from tests.credentials.machine import NOW, FakeMachine, json_reply
 
 
 def provider(key: KeySource) -> Provider:
@@ -57,5 +61,223 @@ def test_an_environment_variable_is_read_each_time(monkeypatch: pytest.MonkeyPat
             await keys.get(asked)
         monkeypatch.setenv("SOME_KEY", "now-set")
         assert await keys.get(asked) == Credential("now-set")
+
+    asyncio.run(story())
+
+
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Login:
+    """A Google login whose tokens are numbered; the token endpoint is the test's."""
+
+    def __init__(self, machine: FakeMachine, lifetime: float = 3600) -> None:
+        text = (
+            '{"type": "authorized_user", "client_id": "c", "client_secret": "canary-1",'
+            ' "refresh_token": "canary-2"}'
+        )
+        machine.write(".config/gcloud/application_default_credentials.json", text)
+        machine.answer = self.answer
+        self.lifetime = lifetime
+        self.count = 0
+        self.status = 200
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.clock = Clock()
+        self.failures: list[str] = []
+        self.keys = Keys(
+            lambda: machine.fetch,
+            environ=machine.environ,
+            clock=self.clock,
+            on_failure=lambda name, error: self.failures.append(f"{name}: {error}"),
+        )
+
+    def answer(self, *_: object) -> Reply:
+        assert self.is_open.wait(20)
+        self.count += 1
+        return json_reply(
+            {"access_token": f"token-{self.count}", "expires_in": self.lifetime}, self.status
+        )
+
+    async def get(self) -> str:
+        found = await self.keys.get(GOOGLE)
+        assert found is not None
+        return found.key
+
+    async def settle(self) -> None:
+        """Wait for the look-ups that are under way."""
+        flights = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        await asyncio.gather(*flights)
+
+
+GOOGLE = Provider(name="g", base_url="https://g.test", auth="google")
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Login:
+    home = tmp_path / "user"
+    home.mkdir()
+    return Login(FakeMachine(home))
+
+
+def test_a_login_is_renewed_five_minutes_before_its_end_behind_the_requests(login: Login) -> None:
+    async def story() -> None:
+        assert [await login.get() for _ in range(3)] == ["token-1"] * 3
+        login.clock.now += 3600 - RENEW_BEFORE - 1
+        assert await login.get() == "token-1"
+        await login.settle()
+        assert login.count == 1
+        login.clock.now += 1
+        login.is_open.clear()
+        # One request starts the renewal, and no request waits for it.
+        assert [await login.get() for _ in range(5)] == ["token-1"] * 5
+        login.is_open.set()
+        await login.settle()
+        assert login.count == 2
+        assert await login.get() == "token-2"
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_requests_wait_together_for_a_login_that_has_ended_in_the_sleep_of_the_machine(
+    login: Login,
+) -> None:
+    async def story() -> None:
+        assert await login.get() == "token-1"
+        login.clock.now += 100_000
+        found = await asyncio.gather(*(login.get() for _ in range(20)))
+        assert found == ["token-2"] * 20
+        assert login.count == 2
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_a_failed_renewal_is_reported_once_and_the_old_credential_is_used(login: Login) -> None:
+    async def story() -> None:
+        await login.get()
+        login.status = 400
+        for _ in range(3):
+            login.clock.now = max(login.clock.now + 40, NOW + 3600 - RENEW_BEFORE)
+            assert await login.get() == "token-1"
+            await login.settle()
+        assert login.count == 4
+        (failure,) = login.failures
+        assert failure.startswith("g: the Google login has expired")
+        login.clock.now = NOW + 3601
+        for _ in range(3):
+            with pytest.raises(KeyUnavailable, match="gcloud auth application-default login"):
+                await login.get()
+        # One more look-up, whose failure the next requests share.
+        assert login.count == 5
+        login.clock.now += 40
+        login.status = 200
+        assert (await login.get()).startswith("token-")
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_an_idle_login_is_not_renewed_again_and_again(login: Login) -> None:
+    """The timer renews a credential that was used; the next one only if it was used as well."""
+    login.lifetime = 0.4
+
+    async def story() -> None:
+        await login.get()
+        deadline = asyncio.get_running_loop().time() + 10
+        while login.count < 2:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        await login.settle()
+        await asyncio.sleep(0.6)
+        assert login.count == 2
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_refusals_at_the_same_time_renew_a_login_once(login: Login) -> None:
+    async def story() -> None:
+        refused = await login.keys.get(GOOGLE)
+        assert await asyncio.gather(*(login.keys.renew(GOOGLE, refused) for _ in range(9))) == (
+            [True] * 9
+        )
+        assert login.count == 2
+        # A request that has shown the old one is told of the new one, without another look-up.
+        assert await login.keys.renew(GOOGLE, refused)
+        # The new one is refused, too: the login is not at fault.
+        assert not await login.keys.renew(GOOGLE, await login.keys.get(GOOGLE))
+        assert login.count == 2
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_a_refused_login_that_a_person_has_to_renew_is_no_longer_used(login: Login) -> None:
+    async def story() -> None:
+        refused = await login.keys.get(GOOGLE)
+        login.status = 400
+        assert await login.keys.renew(GOOGLE, refused), "the next attempt names the command"
+        with pytest.raises(KeyUnavailable, match="application-default login"):
+            await login.keys.get(GOOGLE)
+        assert login.count == 2
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_leaves_does_not_end_the_look_up_of_others(login: Login) -> None:
+    async def story() -> None:
+        login.is_open.clear()
+        first, second = (asyncio.create_task(login.get()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        login.is_open.set()
+        assert await second == "token-1"
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_the_event_loop_does_not_wait_for_a_source(login: Login) -> None:
+    async def story() -> None:
+        login.is_open.clear()
+        waiting = asyncio.create_task(login.get())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        login.is_open.set()
+        assert await waiting == "token-1"
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_a_key_of_the_configuration_is_never_renewed() -> None:
+    async def story() -> None:
+        keys, asked = Keys(), provider(KeySource(literal=Secret("k-1")))
+        assert not await keys.renew(asked, await keys.get(asked))
+        assert not await keys.renew(Provider(name="p", base_url="https://p.test"), None)
+
+    asyncio.run(story())
+
+
+def test_nothing_shows_a_secret(login: Login) -> None:
+    async def story() -> None:
+        found = await login.keys.get(GOOGLE)
+        shown = repr([found, *vars(login.keys).values(), login.keys.describe(GOOGLE)])
+        assert "token-1" not in shown
+        assert "canary" not in shown
+        login.keys.close()
 
     asyncio.run(story())
