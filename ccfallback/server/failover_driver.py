@@ -161,7 +161,7 @@ class FailoverDriver:
         """Make an attempt; another one if the provider's credential had to be renewed."""
         outcome = await self._attempt_once(step)
         if may_have_expired(outcome) and await self.services.keys.renew(step.provider, self._shown):
-            outcome = await self._attempt_once(replace(step, reason=Reason.RENEWED))
+            outcome = await self._attempt_once(Try(step.provider, step.draft, Reason.RENEWED))
         return outcome
 
     async def _attempt_once(self, step: Try) -> Outcome:

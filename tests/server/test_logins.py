@@ -94,7 +94,7 @@ def test_a_refused_login_is_renewed_and_the_turn_stays(
     valid.clear()
     valid.add(f"{CANARY}-2")
     answer = ask(proxy)
-    assert (answer.status_code, answer.headers["x-ccfallback-provider"]) == (200, "cloud")
+    assert answer.headers.get("x-ccfallback-provider") == "cloud", answer.text
     assert [shown_key(request)[-1] for request in cloud.received] == ["1", "1", "2"]
     assert cloud.received[0].header("x-goog-user-project") == "billed"
     assert other.received == []
@@ -130,7 +130,7 @@ def test_a_login_that_is_refused_although_it_is_new_costs_one_more_attempt(
     write_login(machine, f"{tokens.url}/token")
     proxy = running(config(cloud.url, 'auth = "google"', other.url))
     answer = ask(proxy)
-    assert (answer.status_code, answer.headers["x-ccfallback-provider"]) == (200, "other")
+    assert answer.headers.get("x-ccfallback-provider") == "other", answer.text
     assert len(cloud.received) == len(tokens.received) == 2
     assert_silent(proxy)
 
@@ -190,7 +190,7 @@ def test_a_key_command_that_hangs_costs_its_provider_only(
     cloud, other = upstream(scripted.reply("no")), upstream(scripted.reply("well"))
     proxy = running(config(cloud.url, account, other.url))
     answer = ask(proxy)
-    assert (answer.status_code, answer.headers["x-ccfallback-provider"]) == (200, "other")
+    assert answer.headers.get("x-ccfallback-provider") == "other", answer.text
     assert cloud.received == []
     assert_silent(proxy)
 
