@@ -1,10 +1,15 @@
 """Requests that are too long for a provider: they are not sent there."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from ccfallback.config.model import Provider
+from ccfallback.messages.prompt_length import context_sizes
+from ccfallback.policy.learned import LearnedRejection, remember
+from ccfallback.policy.outcome import Outcome, is_prompt_too_long
 
 SLACK: Final = 1.1
 """How many times its context window an estimate may have: the estimate errs on the high side."""
@@ -22,7 +27,80 @@ class TooLong:
     @property
     def message(self) -> str:
         """The refusal in Anthropic's words, by which Claude Code compacts the conversation."""
-        return f"prompt is too long: {self.tokens} tokens > {max(self.windows.values())} maximum"
+        most = max(self.windows.values())
+        return f"prompt is too long: {max(self.tokens, most + 1)} tokens > {most} maximum"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedWindow:
+    """What a refusal has told of a context window, as long as a learned rejection is valid."""
+
+    limit: int
+    """Tokens, as the provider counts them."""
+    refused: int
+    """The estimate of the request that was refused: a longer one would be refused as well."""
+
+    @property
+    def text(self) -> str:
+        """The message of the learned rejection; `parse` reads it."""
+        return f"maximum context length is {self.limit} tokens; refused: {self.refused}"
+
+    @classmethod
+    def parse(cls, text: str) -> "LearnedWindow | None":
+        """The window in the message of a learned rejection; `None` if it has another form."""
+        found = _LEARNED.fullmatch(text)
+        return cls(int(found[1]), int(found[2])) if found else None
+
+    @property
+    def safe_bytes(self) -> float:
+        """The bytes of a body that fits for sure."""
+        return min(SLACK * self.limit, self.refused - 1)
+
+    def is_too_small_for(self, tokens: int) -> bool:
+        """Whether a request of so many tokens, by the estimate, would be refused."""
+        return tokens > SLACK * self.limit or tokens >= self.refused
+
+
+RULE: Final = "context_window"
+"""The name of such rejections, in the place of a rectifier's."""
+
+_LEARNED: Final = re.compile(r"maximum context length is (\d{3,12}) tokens; refused: (\d{1,12})")
+_TOLD: Final = re.compile(
+    r"\b(?:max(?:imum)?[ _](?:context|model|sequence|seq|prompt|input)[ _](?:length|len|size)"
+    r"|context[ _](?:window|length|size|limit))\b\D{0,24}?(\d[\d,]{2,12})\b",
+    re.IGNORECASE,
+)
+"""The window in a refusal that does not give the size of the prompt."""
+_SMALLEST: Final = 256
+"""Tokens; a smaller number in a refusal means something else."""
+
+
+def read_window(outcome: Outcome, tokens: int) -> LearnedWindow | None:
+    """The window that a refusal of a request of so many tokens tells; `None` if it tells none."""
+    if not is_prompt_too_long(outcome):
+        return None
+    sizes = context_sizes(outcome.message)
+    limit = 0 if sizes is None else sizes.limit
+    if sizes is None and (found := _TOLD.search(outcome.message)):
+        limit = int(found[1].replace(",", ""))
+    return LearnedWindow(limit, tokens) if limit >= _SMALLEST else None
+
+
+def learned_window(rejections: Iterable[LearnedRejection]) -> LearnedWindow | None:
+    """The window in the rejections of one provider and model."""
+    found = (LearnedWindow.parse(each.text) for each in rejections if each.rectifier == RULE)
+    return next(filter(None, found), None)
+
+
+def remember_window(
+    rejections: Sequence[LearnedRejection], new: LearnedRejection, now: float
+) -> tuple[LearnedRejection, ...]:
+    """The rejections with a new window in the place of an older one of the same model."""
+    subject = (RULE, new.model, new.fingerprint)
+    others = [
+        each for each in rejections if (each.rectifier, each.model, each.fingerprint) != subject
+    ]
+    return remember(others, new, now)
 
 
 def longest_that_fits(providers: Iterable[Provider]) -> float | None:
@@ -34,11 +112,24 @@ def longest_that_fits(providers: Iterable[Provider]) -> float | None:
     return SLACK * min(windows) if windows else None
 
 
-def find_too_long(providers: Iterable[Provider], tokens: int) -> TooLong:
-    """The providers whose context a request of so many tokens does not fit."""
+def find_too_long(
+    providers: Iterable[Provider],
+    tokens: int,
+    learned: Mapping[str, LearnedWindow] = MappingProxyType({}),
+) -> TooLong:
+    """The providers whose context a request of so many tokens does not fit.
+
+    `learned` are the windows that providers have told, by their names.
+    """
+    providers = tuple(providers)
     windows = {
         each.name: each.context_window
         for each in providers
         if each.context_window is not None and tokens > SLACK * each.context_window
     }
-    return TooLong(tokens, windows)
+    told = {
+        each.name: learned[each.name].limit
+        for each in providers
+        if each.name in learned and learned[each.name].is_too_small_for(tokens)
+    }
+    return TooLong(tokens, {**windows, **told})

@@ -5,7 +5,7 @@ goes wrong in an attempt, the next provider may still be tried.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import isfinite
@@ -21,6 +21,7 @@ from ccfallback.credentials import KeyUnavailable
 from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.messages.body import Body
+from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
@@ -115,6 +116,15 @@ class FailoverDriver:
         """Whether a provider's answer has taught something that has to be saved."""
         return self._repairs.has_learned
 
+    def learned_windows(self, providers: Iterable[Provider]) -> dict[str, LearnedWindow]:
+        """The context windows that providers have told for this model, by their names."""
+        found = {}
+        for provider in providers:
+            window = self._repairs.learned_window(provider)
+            if window is not None:
+                found[provider.name] = window
+        return found
+
     async def run(
         self, providers: Sequence[Provider], is_final: IsFinal, network_wait: float = 0.0
     ) -> AttemptResult | None:
@@ -201,6 +211,7 @@ class FailoverDriver:
             self._log_crash(error)
         try:
             if not result.outcome.ok:
+                await self._repairs.note_window(provider, result.outcome, self.body)
                 result.outcome = await self._repairs.consider(provider, result.outcome)
         except Exception as error:
             # A rectifier that fails finds no repair.

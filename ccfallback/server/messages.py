@@ -1,7 +1,9 @@
 """`POST /v1/messages`, in the order in which things happen."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import Final
 
 from msgspec import UNSET
@@ -13,7 +15,7 @@ from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtoco
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tokens import estimate
 from ccfallback.messages.tools import only_server_tools
-from ccfallback.policy.context_window import find_too_long
+from ccfallback.policy.context_window import LearnedWindow, find_too_long
 from ccfallback.policy.error_response import (
     FITS,
     ErrorResponse,
@@ -164,8 +166,10 @@ class MessagesRequest:
             await self._services.breakers.refresh(self._context.began)
         config = self._context.config
         providers, safe_bytes = self._chain.providers, self._chain.safe_bytes
-        if safe_bytes is not None and len(self._body.raw) > safe_bytes:
-            providers = await self._leave_out_small(providers)
+        learned = self._driver.learned_windows(providers)
+        safe = [each.safe_bytes for each in learned.values()]
+        if len(self._body.raw) > min([*safe, inf if safe_bytes is None else safe_bytes]):
+            providers = await self._leave_out_small(providers, learned)
         result = await self._driver.run(
             providers,
             partial(is_final, rules=config.failover),
@@ -174,13 +178,15 @@ class MessagesRequest:
         self._ttft = self._context.seconds if result else None
         return result
 
-    async def _leave_out_small(self, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
+    async def _leave_out_small(
+        self, providers: tuple[Provider, ...], learned: Mapping[str, LearnedWindow]
+    ) -> tuple[Provider, ...]:
         """The providers whose context window the request fits, as far as that is known."""
         if len(self._body.raw) < LONG:
             tokens = estimate(self._body)
         else:
             tokens = await asyncio.to_thread(estimate, self._body)
-        self._too_long = find_too_long(providers, tokens)
+        self._too_long = find_too_long(providers, tokens, learned)
         for name, window in self._too_long.windows.items():
             self._services.recorder.log(
                 events.CircuitBreakerSkip(provider=name, reason=TOO_LONG),

@@ -13,11 +13,14 @@ from typing import Any, Final, TypeVar
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
-from ccfallback.policy import learned
+from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import estimate
+from ccfallback.policy import context_window, learned
 from ccfallback.policy.breaker import BreakerState
+from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.outcome import Fault, Outcome, is_prompt_too_long
 from ccfallback.rectify import (
     BY_NAME,
     CLIENTS_OWN,
@@ -241,6 +244,27 @@ class Repairs:
             # Nothing is learned anew, so it ends when the lesson would have ended.
             lesson = replace(old, text=new.text) if new.steps else None
             self._change(provider, partial(learned.revise, old=old, new=lesson))
+
+    def learned_window(self, provider: Provider) -> LearnedWindow | None:
+        """The context window that the provider has told for this model."""
+        breakers = self.services.breakers
+        rejections = breakers.quick_state(provider.name).learned
+        if not rejections or provider.primary:
+            return None
+        known = learned.find_valid(rejections, provider, breakers.clock(), self.model)
+        return context_window.learned_window(known)
+
+    async def note_window(self, provider: Provider, outcome: Outcome, body: Body) -> None:
+        """Remember the context window that a refusal tells, so that the next request that does not
+        fit is not sent. Of the length of a prompt the refusal itself is the proof."""
+        if provider.primary or self.is_side or not is_prompt_too_long(outcome):
+            return
+        tokens = await self._run(estimate, body)
+        window = context_window.read_window(outcome, tokens)
+        if window is not None:
+            now = self.services.breakers.clock()
+            new = learned.learn(provider, context_window.RULE, self.model, window.text, now)
+            self._change(provider, partial(context_window.remember_window, new=new, now=now))
 
     def _learn(self, provider: Provider, name: str, text: str) -> None:
         now = self.services.breakers.clock()

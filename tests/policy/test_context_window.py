@@ -1,5 +1,8 @@
 """Requests that are too long for a provider."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,18 @@ from hypothesis import strategies as st
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import estimate
-from ccfallback.policy.context_window import TooLong, find_too_long, longest_that_fits
+from ccfallback.policy.context_window import (
+    RULE,
+    LearnedWindow,
+    TooLong,
+    find_too_long,
+    learned_window,
+    longest_that_fits,
+    read_window,
+    remember_window,
+)
+from ccfallback.policy.learned import learn
+from ccfallback.policy.outcome import Fault, Outcome
 
 
 def provider(name: str, window: int | None) -> Provider:
@@ -47,3 +61,51 @@ def test_a_short_body_of_text_fits_without_an_estimate(texts: list[str], model: 
     messages = [{"role": "user", "content": text} for text in texts]
     body = Body.parse(b"{}").with_members(model=model, messages=messages)
     assert estimate(body) <= len(body.raw)
+
+
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        ("This model's maximum context length is 8192 tokens. However, your messages resulted in"
+         " 9000 tokens.", 8192),
+        ("prompt is too long: 210000 tokens > 200000 maximum", 200000),
+        ("the prompt exceeds the maximum context length of 32,768 tokens", 32768),
+        ("input is too long: max_model_len is 4096", 4096),
+        ("the prompt is longer than the context window (131072)", 131072),
+        ("prompt is too long", None),
+        ("max_tokens: 64000 > 8192", None),
+        ("overloaded", None),
+    ],
+)  # fmt: skip
+def test_a_refusal_tells_the_window(message: str, limit: int | None) -> None:
+    outcome = Outcome(Fault.REQUEST, "400", 400, message)
+    window = read_window(outcome, 9500)
+    assert window == (None if limit is None else LearnedWindow(limit, 9500))
+    assert read_window(Outcome(Fault.OVERLOADED, "529", 529, message), 9500) is None
+
+
+def test_a_learned_window_can_be_stored() -> None:
+    window = LearnedWindow(8192, 9500)
+    assert LearnedWindow.parse(window.text) == window
+    for text in ("", "8192", "maximum context length is x tokens; refused: 3", window.text + "1x"):
+        assert LearnedWindow.parse(text) is None
+    rejection = learn(UNKNOWN, RULE, "claude-x", window.text, 1000.0)
+    assert learned_window([rejection]) == window
+    assert learned_window([replace(rejection, rectifier="max_tokens")]) is None
+    # A newer window of the same model takes its place, and the others stay.
+    other = learn(UNKNOWN, RULE, "claude-y", LearnedWindow(99, 1).text, 1000.0)
+    newer = learn(UNKNOWN, RULE, "claude-x", LearnedWindow(4096, 5000).text, 1000.0)
+    assert remember_window([rejection, other], newer, 1000.0) == (other, newer)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "is_refused"), [(9499, False), (9500, True), (20000, True), (8000, False)]
+)
+def test_what_is_as_long_as_a_refused_request_is_not_sent(tokens: int, is_refused: bool) -> None:
+    learned = {UNKNOWN.name: LearnedWindow(12000, 9500)}
+    found = find_too_long([UNKNOWN], tokens, learned)
+    assert bool(found.windows) is is_refused
+    if is_refused:
+        # Whatever the estimate is, the client reads that it is more than the maximum.
+        asked, most = map(int, re.findall(r"\d+", found.message))
+        assert asked > most == 12000

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ccfallback.simulator import scripted
-from ccfallback.simulator.scripted import Script, ScriptedUpstream
+from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
 from tests.conftest import RunningProxy
 
 WELL = scripted.reply("well")
@@ -184,3 +184,54 @@ def test_a_search_that_no_provider_can_run_is_refused_once_for_all_keys(windows:
     attempts = [each["data"]["provider"] for each in it.proxy.events("provider.attempt")]
     assert attempts == ["anthropic-primary", "small"]
     assert it.small.received == []
+
+
+def test_a_window_that_a_refusal_has_told_is_remembered(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> None:
+    async def small(request: Received, connection: scripted.Connection) -> None:
+        words = "This model's maximum context length is 1000 tokens, your prompt has {} tokens"
+        size = len(request.json["messages"][0]["content"]) // 5
+        refusal = scripted.error(400, "invalid_request_error", words.format(size))
+        await (WELL if size < 1000 else refusal)(request, connection)
+
+    primary, spare, large = upstream(E401), upstream(small), upstream(WELL)
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n'
+        f'[[providers]]\nname = "small"\nbase_url = "{spare.url}"\n'
+        f'[[providers]]\nname = "large"\nbase_url = "{large.url}"\n'
+    )
+    chain = Windows(proxy, primary, spare, large)
+    first = chain.ask(1500)
+    assert first.headers["x-ccfallback-provider"] == "large"
+    # The request after it is as long or longer, as a conversation grows.
+    for words in (1500, 1600):
+        assert chain.ask(words).headers["x-ccfallback-provider"] == "large"
+    assert len(spare.received) == 1
+    (lesson,) = proxy.state["small"]["learned"]
+    assert lesson["rectifier"] == "context_window"
+    skips = [each["data"] for each in proxy.events("circuit_breaker.skip")]
+    assert [each["reason"] for each in skips if each["provider"] == "small"] == ["too-long"] * 2
+    # A request that fits goes there, and so does another model.
+    assert chain.ask(500).headers["x-ccfallback-provider"] == "small"
+    assert chain.ask(1500, model="claude-haiku-4-5").headers["x-ccfallback-provider"] == "large"
+    assert len(spare.received) == 3
+
+
+def test_a_told_window_lets_the_client_compact_at_once(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> None:
+    words = "This model's maximum context length is 1000 tokens, your prompt has 1500 tokens"
+    refusing = upstream(scripted.error(400, "invalid_request_error", words))
+    primary = upstream(E401)
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n'
+        f'[[providers]]\nname = "small"\nbase_url = "{refusing.url}"\n'
+    )
+    chain = Windows(proxy, primary, refusing)
+    for _ in range(2):
+        answer = chain.ask(1500)
+        assert answer.status_code == 400
+        asked, most = map(int, EXACT.search(answer.text).groups())  # type: ignore[union-attr]
+        assert asked > most == 1000
+    assert len(refusing.received) == 1
