@@ -54,6 +54,17 @@ def told(raw: bytes) -> list[str]:
     return [f"{event['type']} {event.get('index', '')}".strip() for event in read(raw)]
 
 
+def test_the_stop_of_a_text_that_has_the_index_of_a_call_waits() -> None:
+    start, *call, delta, stop = stream_of(CALL)
+    _, *text, _, _ = stream_of(TEXT)
+    stream = AnthropicStream([BlockStopHolder()])
+    seen = [told(stream.feed(event)) for event in (start, *call, *text)]
+    assert seen[3] == ["content_block_stop 0"]
+    assert seen[-1] == []
+    assert told(stream.feed(delta))[0] == "content_block_stop 0"
+    assert told(stream.feed(stop)) == ["message_stop"]
+
+
 def test_text_flows_while_the_stops_before_it_wait_for_a_call() -> None:
     stream = AnthropicStream([BlockStopHolder()])
     seen = [told(stream.feed(event)) for event in stream_of(THINKING, TEXT, CALL, TEXT)]
