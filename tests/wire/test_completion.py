@@ -167,3 +167,26 @@ def test_signatures_are_kept_as_digests_and_not_for_ever() -> None:
         stream.feed(ev("content_block_delta", index=0, delta=delta))
     assert len(stream.signatures) == 512
     assert max(map(len, stream.signatures)) < 40
+
+
+def test_an_empty_answer_has_counts() -> None:
+    assert (
+        msgspec.json.decode(passed(start()).partition(b"data: ")[2])["message"]["usage"][
+            "output_tokens"
+        ]
+        == 0
+    )
+    raw = b'{"type":"message","role":"assistant","content":[],"usage":{"input_tokens":3}}'
+    usage = msgspec.json.decode(ANTHROPIC.whole(raw, BODY, FALLBACK).body)["usage"]
+    assert usage == {"input_tokens": 3, "output_tokens": 0}
+
+
+def test_the_input_of_an_earlier_call_is_not_repeated_for_its_index() -> None:
+    """Some gateways number every block alike, and leave out the end of one."""
+    unended = call(0, INPUT).partition(b"event: content_block_stop")[0]
+    plain = call(0, {}, '{"b":2}')
+    whole = call(0, {"c": 3})
+    assert passed(start(input_tokens=1) + unended + plain).count(b'"path"') == 0
+    assert passed(start(input_tokens=1) + whole + plain).count(b"input_json_delta") == 2
+    out = passed(start(input_tokens=1) + unended + call(0, {}) + end(output_tokens=1))
+    assert b"input_json_delta" not in out
