@@ -46,7 +46,9 @@ MAX_ERROR_BODY: Final = 4 * 1024 * 1024
 MAX_ON_LOOP: Final = 1024 * 1024
 """A longer answer is decoded in a thread: meanwhile other requests move on."""
 
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie"})
+_CREDENTIALS: Final = frozenset(
+    {b"authorization", b"x-api-key", b"x-ccf-api-key", b"cookie", b"x-amz-security-token"}
+)
 
 
 T = TypeVar("T")

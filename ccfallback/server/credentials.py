@@ -203,7 +203,7 @@ class Keys:
 
 def _is_static(provider: Provider) -> bool:
     """Whether the credential is a key of the configuration or of the environment, or none."""
-    return provider.key.command is None and (bool(provider.key) or provider.auth == "key")
+    return provider.key.command is None and (provider.auth == "key" or bool(provider.key))
 
 
 def _has_ended(found: Resolved, now: float) -> bool:

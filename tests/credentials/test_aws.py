@@ -1,8 +1,11 @@
 """Credentials of AWS: the order of the sources, and what is said if none has any."""
 
 import base64
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -321,3 +324,54 @@ def test_a_machine_without_a_role_has_no_keys(machine: FakeMachine) -> None:
 )
 def test_the_place_is_named_without_asking(environ: dict[str, str], sign: str, place: str) -> None:
     assert describe_login(provider(sign=sign), environ) == place
+
+
+def install_botocore(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], object]
+) -> list[str | None]:
+    """Put a fake of botocore in the place of the optional extra; returns the profiles."""
+    profiles: list[str | None] = []
+
+    class Session:
+        def __init__(self, profile: str | None) -> None:
+            profiles.append(profile)
+
+        def get_credentials(self) -> object:
+            return answer()
+
+    class BotoCoreError(Exception):
+        pass
+
+    exceptions = SimpleNamespace(BotoCoreError=BotoCoreError, ClientError=KeyError)
+    monkeypatch.setitem(sys.modules, "botocore", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "botocore.session", SimpleNamespace(Session=Session))
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", exceptions)
+    return profiles
+
+
+def test_botocore_gives_the_keys_of_a_login_without_the_cli(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = SimpleNamespace(access_key="AKIDBOTO", secret_key=SECRET, token="t")
+    end = datetime.fromtimestamp(END, UTC)
+    credentials = SimpleNamespace(get_frozen_credentials=lambda: frozen, _expiry_time=end)
+    profiles = install_botocore(monkeypatch, lambda: credentials)
+    machine.write(".aws/config", "[profile work]\nsso_session = corp\n")
+    found = machine.resolve(provider(profile="work"))
+    assert found.credential.aws == AwsKeys("AKIDBOTO", SECRET, "t")
+    assert found.expires_at == END
+    assert profiles == ["work"]
+
+
+def test_an_expired_login_of_botocore_names_the_command(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired() -> object:
+        base: type[Exception] = sys.modules["botocore.exceptions"].BotoCoreError
+        raise type("UnauthorizedSSOTokenError", (base,), {})(SECRET)
+
+    install_botocore(monkeypatch, expired)
+    machine.write(".aws/config", "[profile work]\nsso_session = corp\n")
+    with pytest.raises(KeyUnavailable, match="`aws sso login --profile work`") as caught:
+        machine.resolve(provider(profile="work"))
+    assert SECRET not in str(caught.value)
