@@ -22,6 +22,9 @@ _TARGET: Final = re.compile(
     r"/v1/projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/publishers/anthropic/models/"
     r"(?P<model>[^/:]+):(?P<method>rawPredict|streamRawPredict)(?:\?.*)?"
 )
+_VERSIONS: Final = ("vertex-2023-10-16", "2026-10-21")
+"""The older one, and the one that the newest clients send."""
+
 _UNAUTHENTICATED: Final = (
     "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie "
     "or other valid authentication credential."
@@ -137,7 +140,7 @@ class StrictVertex:
         body = dict(request.json)
         if request.header("anthropic-version") is not None:
             yield "anthropic-version: header is not supported, use anthropic_version"
-        if body.get("anthropic_version") != "vertex-2023-10-16":
+        if body.get("anthropic_version") not in _VERSIONS:
             yield "anthropic_version: Field required"
         if is_count:
             if "@" in body.pop("model", "@"):
