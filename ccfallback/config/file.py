@@ -60,6 +60,15 @@ class Version:
             ) from error
 
 
+_REGION: Final = re.compile(r"[a-z0-9-]{1,63}")
+
+
+def region_of_environment() -> str:
+    """The AWS region that the environment names; empty if it names none."""
+    found = (os.environ.get(name, "") for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+    return next((name for name in found if _REGION.fullmatch(name)), "")
+
+
 class ConfigFile:
     """One configuration file and its history."""
 
@@ -139,6 +148,7 @@ class ConfigFile:
             rectifiers=self._rectifiers,
             source=source,
             text=text if numbered else "",
+            region=region_of_environment(),
         )
 
     def edit(self, change: "Callable[[Document], T]") -> T:

@@ -265,6 +265,8 @@ class Provider:
     )
     timeouts: Timeouts = group(Timeouts, key="timeouts")
     quirks: Quirks = group(Quirks, fallback_only=True)
+    region_here: str = ""
+    """The AWS region of the environment, where neither option nor address names one."""
 
     @property
     def platform(self) -> Platform:
@@ -276,7 +278,7 @@ class Provider:
     @property
     def region(self) -> str:
         """The region of its cloud; empty if that is not known."""
-        return self.aws.region or region_of_host(self.base_url)
+        return self.aws.region or region_of_host(self.base_url) or self.region_here
 
     @property
     def has_credential(self) -> bool:

@@ -54,10 +54,12 @@ def parse(
     rectifiers: Names | None = None,
     source: str = "the configuration",
     text: str = "",
+    region: str = "",
 ) -> Config:
     """The configuration that `table` describes.
 
-    `formats` and `rectifiers` are the names that it may use. For the message, `source` is where the
+    `formats` and `rectifiers` are the names that it may use; `region` is the AWS region of the
+    environment. For the message, `source` is where the
     table came from, and `text` the TOML text that it was parsed from, if there is one. Raises
     `ConfigError` with every fault.
     """
@@ -74,7 +76,7 @@ def parse(
         privacy=root.section("privacy", base.privacy),
         log=root.section("log", base.log),
         network=root.section("network", base.network),
-        providers=_providers(root, formats, timeouts),
+        providers=_providers(root, formats, timeouts, region),
         tokens=_tokens(root),
     )
     root.finish()
@@ -100,7 +102,7 @@ def _primary(root: Reader, base: Provider) -> Provider:
 
 
 def _providers(
-    root: Reader, formats: Mapping[str, FormatDefaults], shared: Timeouts
+    root: Reader, formats: Mapping[str, FormatDefaults], shared: Timeouts, region: str
 ) -> tuple[Provider, ...]:
     providers: list[Provider] = []
     names: set[str] = set()
@@ -111,7 +113,7 @@ def _providers(
         label = named if isinstance(named, str) and named else str(index + 1)
         reader = Reader(table, f"providers.{label}", root.faults, ("providers", index))
         # Other defaults depend on the format.
-        base = Provider(name=label, base_url="")
+        base = Provider(name=label, base_url="", region_here=region)
         implied = implied_format(reader.table, formats) or base.format
         wire_format = reader.get("format", checks.choice(formats), implied)
         defaults = formats[wire_format]

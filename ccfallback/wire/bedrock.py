@@ -36,6 +36,9 @@ _CACHE_METRICS: Final = (
 )
 """The members of a usage object, and what Bedrock's own metrics call them."""
 
+_NO_REGION: Final = "https://bedrock-runtime.amazonaws.com"
+"""The base URL of a provider whose region is not known: nothing is sent there."""
+
 _USER_PROFILE: Final = b"anthropic-user-profile-id"
 
 # --- Errors ---
@@ -320,11 +323,11 @@ class BedrockFormat(MessagesFormat):
     def default_base_url(self, provider: Provider) -> str:
         """The host of the provider's region."""
         region = provider.region
-        return f"https://bedrock-runtime.{region}.amazonaws.com" if region else ""
+        return f"https://bedrock-runtime.{region}.amazonaws.com" if region else _NO_REGION
 
     def missing_key(self, provider: Provider) -> str:
-        """The region, if there is no base URL either."""
-        return "" if provider.base_url else "aws.region"
+        """The region, if nothing names one and the base URL depends on it."""
+        return "aws.region" if provider.base_url == _NO_REGION and not provider.region else ""
 
     def url(self, provider: Provider, model: str, *, stream: bool) -> str:
         """The endpoint of the model, for a stream or a whole answer."""

@@ -200,3 +200,30 @@ def test_a_draft_older_than_the_configuration_is_ignored(tmp_path: Path) -> None
     assert draft.read() is None
     os.utime(config, ns=(1, 1))
     assert draft.read() == "old"
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_address_of_bedrock_follows_from_a_region(
+    file: ConfigFile, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+    file.path.write_text(
+        '[[providers]]\nname = "own"\nformat = "bedrock"\naws.region = "eu-west-1"\n'
+        '[[providers]]\nname = "environment"\nformat = "bedrock"\n'
+        '[[providers]]\nname = "host"\nformat = "bedrock"\n'
+        'base_url = "https://bedrock-runtime.us-west-2.amazonaws.com"\n'
+    )
+    config = file.load()
+    assert [each.region for each in config.providers] == ["eu-west-1", "", "us-west-2"]
+    lacking = config.providers[1]
+    assert FORMATS["bedrock"].missing_key(lacking) == "aws.region"
+    monkeypatch.setenv(variable, "ap-south-1")
+    config = file.load()
+    assert [each.region for each in config.providers] == ["eu-west-1", "ap-south-1", "us-west-2"]
+    assert config.providers[1].base_url == "https://bedrock-runtime.ap-south-1.amazonaws.com"
+    assert config.providers[1].model_for("claude-opus-5-5") == "apac.anthropic.claude-opus-5-5"
+    assert FORMATS["bedrock"].missing_key(config.providers[1]) == ""
+    monkeypatch.setenv(variable, "not a region/../")
+    assert file.load().providers[1].region == ""

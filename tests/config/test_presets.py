@@ -15,6 +15,7 @@ LEAVES = {
     "anthropic": "/v1/messages",
     "openai": "/chat/completions",
     "vertex": ":streamrawpredict",
+    "bedrock": "/model/m/invoke-with-response-stream",
 }
 ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 
@@ -22,7 +23,8 @@ ROWS = [pytest.param(preset, id=name) for name, preset in presets().items()]
 @pytest.mark.parametrize("preset", ROWS)
 def test_a_row_passes_the_checks_of_the_configuration(preset: Preset) -> None:
     assert checks.provider_name(preset.name) == preset.name
-    assert checks.http_url(preset.url(resource="mine")) == preset.url(resource="mine")
+    filled = preset.url(**dict.fromkeys(preset.placeholders, "mine"))
+    assert checks.http_url(filled) == filled
     assert checks.header_name(preset.auth_header) == preset.auth_header
     assert checks.text_map(preset.models) == dict(preset.models)
     assert checks.note(preset.note) == preset.note

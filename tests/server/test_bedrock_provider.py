@@ -139,6 +139,25 @@ def test_the_next_provider_answers_what_bedrock_cannot(
     assert len(bedrock.received) == 1
 
 
+def test_without_a_region_the_request_goes_on_and_the_log_says_what_is_missing(
+    upstream: Callable[..., ScriptedUpstream],
+    running: Callable[[str], RunningProxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    primary, well = upstream(OVERLOADED), upstream(scripted.reply("well"))
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n[[providers]]\nname = "bedrock"\n'
+        'format = "bedrock"\napi_key = "k"\n'
+        f'[[providers]]\nname = "well"\nbase_url = "{well.url}"\napi_key = "k"\n'
+    )
+    assert content_of(ask(proxy, ASK)) == [{"type": "text", "text": "well"}]
+    failures = [each["data"] for each in proxy.events("provider.failure")]
+    reason = next(each["reason"] for each in failures if each["provider"] == "bedrock")
+    assert reason == "it needs aws.region: set providers.bedrock.aws.region"
+
+
 def test_a_prompt_that_is_too_long_makes_the_client_compact(both: Start) -> None:
     proxy, _ = both(
         error(400, "ValidationException", TOO_LONG), primary=error(401, "UnrecognizedClient")
