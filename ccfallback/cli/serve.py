@@ -49,7 +49,6 @@ def serve(
 
     session = session_of(ctx)
     printer = LogPrinter(session.console.with_own_buffer())
-    session.warn_of_missing_config()
     level = None if log_level is None else log_level.value
     keep_freed_blocks()
     # A program that reads our output looks for the address first, so events wait for it.
@@ -57,6 +56,8 @@ def serve(
     backlog = Backlog(_printing(printer, announced), "story")
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_filter(backlog)])
+        # Not before: a look at a file on a disk that hangs would never end.
+        session.warn_of_missing_config()
         url = _bind(proxy, host, port)
 
         def ready() -> None:

@@ -1,14 +1,16 @@
 """The configuration as it is now: reloaded when the file changes, and the last valid one kept."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
-from ccfallback.errors import CcfallbackError
+from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.events import records as events
 from ccfallback.rectify import SWITCHES
 from ccfallback.server.record import Recorder
@@ -61,14 +63,43 @@ class FixedConfig:
         return self._config
 
 
+START_PATIENCE: Final = 15.0
+"""Seconds that a start waits for the disk; a folder on the network may need some."""
+
+
+def _read_at_start(store: ConfigStore) -> tuple[object, Config]:
+    """The version and the content of the file, read in a thread: a disk may hang for ever.
+
+    Raises `ConfigError`.
+    """
+    results: SimpleQueue[tuple[object, Config] | Exception] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            results.put((store.stamp(), store.load()))
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=read, name="config", daemon=True).start()
+    try:
+        found = results.get(timeout=START_PATIENCE)
+    except Empty:
+        raise ConfigError(
+            f"{store.path} can't be read: no answer from the disk for {START_PATIENCE:g} s",
+            "check the disk or the network folder, or name another file with --config",
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
 class LiveConfig:
     """One immutable `Config` at a time."""
 
     def __init__(self, store: ConfigStore, recorder: Recorder) -> None:
         self._store = store
         self._recorder = recorder
-        self._version = store.stamp()
-        self.current = store.load()
+        self._version, self.current = _read_at_start(store)
         self.on_change: list[Callable[[Config], None]] = []
         self.needs_tokens = False
         """Whether other machines reach the server: then it is never without access tokens."""

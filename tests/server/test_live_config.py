@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import httpx
 import pytest
 
 from ccfallback.config.file import ConfigFile
+from ccfallback.config.model import Config, Server
+from ccfallback.errors import ConfigError
+from ccfallback.paths import Paths
+from ccfallback.server import live_config, refresher
+from ccfallback.server.serve import Proxy, run
 from ccfallback.simulator import scripted
 from tests.conftest import Chain, RunningProxy
 
@@ -171,3 +177,72 @@ def test_an_unforeseen_error_while_reading_fails_no_request(
     (record,) = running.proxy.events("config.error")
     assert "MemoryError" in record["message"]
     assert "secret" not in record["message"]
+
+
+class HangingStore:
+    """A configuration on a disk that hangs from some read on, until `release` is set."""
+
+    def __init__(self, path: Path, good_reads: int) -> None:
+        self.path = path
+        self.release = threading.Event()
+        self.hangs = threading.Event()
+        self._good_reads = good_reads
+
+    def is_still(self, _version: object) -> bool:
+        """It may have changed."""
+        return False
+
+    def stamp(self) -> object:
+        """Another version each time."""
+        return object()
+
+    def load(self, *, must_exist: bool = False) -> Config:
+        """The defaults, or nothing."""
+        self._good_reads -= 1
+        if self._good_reads < 0:
+            self.hangs.set()
+            self.release.wait()
+        return Config(server=Server(port=0))
+
+
+def test_a_disk_that_hangs_at_the_start_is_an_error(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_config, "START_PATIENCE", 0.05)
+    store = HangingStore(paths.config, 0)
+    with pytest.raises(ConfigError, match="no answer from the disk") as caught:
+        Proxy(paths, store=store)
+    assert str(paths.config) in caught.value.message
+    assert "--config" in caught.value.hint
+    assert store.hangs.is_set()
+    store.release.set()
+
+
+def test_a_fault_at_the_start_is_raised_from_the_thread(paths: Paths) -> None:
+    paths.config.parent.mkdir()
+    paths.config.write_text("[server]\nprot = 1\n")
+    with pytest.raises(ConfigError, match=r":2: server\.prot: unknown key"):
+        Proxy(paths)
+
+
+def test_a_read_that_hangs_costs_requests_little_and_the_end_nothing(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresher, "PATIENCE", 0.05)
+    store = HangingStore(paths.config, 1)
+    proxy = Proxy(paths, store=store)
+    url = proxy.bind()
+    ready = threading.Event()
+    serving = threading.Thread(target=run, args=(proxy, ready.set), daemon=True)
+    serving.start()
+    assert ready.wait(20)
+    for _ in range(2):
+        # No provider can be reached or is needed: the answer is the server's own.
+        answer = httpx.post(f"{url}/v1/messages", content=b"no JSON", trust_env=False)
+        assert answer.status_code == 400
+    assert store.hangs.is_set()
+    proxy.stop()
+    serving.join(20)
+    assert not serving.is_alive()
+    assert not store.release.is_set()
+    store.release.set()
