@@ -9,6 +9,7 @@ import typer
 
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.phrases import format_duration, format_precise
+from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import journal_reader as reader
@@ -303,6 +304,9 @@ class _Story:
             facts.append(("took", f"{format_precise(it.seconds)}{first}", ""))
         if it.tokens:
             facts.append(("tokens", _tokens(it.tokens), ""))
+        if it.uncounted:
+            label, _, fact = describe_uncounted(it.uncounted).partition(": ")
+            facts.append((label, fact, "dim"))
         if it.client_saw:
             facts.append(("client saw", it.client_saw, ""))
         for label, fact, style in facts:

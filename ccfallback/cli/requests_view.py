@@ -1,6 +1,7 @@
 """Requests as `status` and `top` show them: in a table, and for a script."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ WIDE: Final = 120
 
 KEYS: Final = (
     "provider", "model", "status", "latency", "ttft", "attempts", "inputTokens", "outputTokens",
-    "stream", "error",
+    "stream", "error", "uncounted",
 )  # fmt: skip
 
 _DATE: Final = re.compile(r"-20\d{6}$")
@@ -46,6 +47,20 @@ def request_json(record: End) -> dict[str, Any]:
     data = msgspec.to_builtins(record.data)
     named = {key: data.get(key) for key in KEYS}
     return {"timestamp": record.timestamp, "requestId": record.request_id, **named}
+
+
+def describe_uncounted(counts: Mapping[str, int]) -> str:
+    """That failed attempts, by provider, count for no breaker; empty if there are none."""
+    listed = ", ".join(f"{printable(name)} {count:,}" for name, count in counts.items() if count)
+    return f"not counted: your own network ({listed})" if listed else ""
+
+
+def count_uncounted(records: Sequence[End]) -> Counter[str]:
+    """The failed attempts of requests that count for no breaker, by provider."""
+    found = Counter[str]()
+    for record in records:
+        found.update(record.data.uncounted or {})
+    return found
 
 
 def requests_table(records: Sequence[End], width: int | None) -> Table:

@@ -8,6 +8,7 @@ import typer
 from ccfallback.cli.console import UNWRAPPED, Cell, Table
 from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.phrases import format_count, format_duration, format_latency, format_percent
+from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import session_of
 from ccfallback.words import pluralize
 
@@ -75,6 +76,7 @@ def stats_json(it: "Summary") -> dict[str, Any]:
                 "name": name,
                 "attempts": each.attempts.total(),
                 "failures": each.failures,
+                "uncounted": each.uncounted,
                 "answered": each.answers,
                 **_answers_json(each),
                 "reasons": dict(each.reasons.most_common()),
@@ -121,7 +123,10 @@ def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Tabl
         _attempts_table(it, width, bars),
     ]
     reasons = _reasons_table(it)
-    return [*page, reasons] if reasons.rows else page
+    if reasons.rows:
+        page.append(reasons)
+    note = describe_uncounted({name: each.uncounted for name, each in it.ranked})
+    return [*page, note] if note else page
 
 
 def _headline(it: "Summary", since: str) -> str:

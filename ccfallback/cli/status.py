@@ -24,7 +24,13 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     Exits with 0 if it is up, else with 1.
     """
     from ccfallback.cli.breaker import health_json, health_table
-    from ccfallback.cli.requests_view import latest_requests, request_json, requests_table
+    from ccfallback.cli.requests_view import (
+        count_uncounted,
+        describe_uncounted,
+        latest_requests,
+        request_json,
+        requests_table,
+    )
     from ccfallback.cli.running_server import describe_absence, find_servers, servers_json
     from ccfallback.policy.breaker import CLOSED
 
@@ -49,7 +55,11 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             heads.append(paint(describe_absence(config), "red"))
         head = "\n".join(heads)
         parts: list[Table | str] = [head, health_table(shown, now)]
-        return [*parts, requests_table(requests, session.console.width)] if requests else parts
+        if requests:
+            parts.append(requests_table(requests, session.console.width))
+        if note := describe_uncounted(count_uncounted(requests)):
+            parts.append(note)
+        return parts
 
     session.console.emit(value, page)
     if not servers:

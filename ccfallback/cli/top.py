@@ -21,6 +21,7 @@ from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.phrases import format_duration, format_latency, format_until
 from ccfallback.cli.requests_view import (
     describe_path,
+    describe_uncounted,
     request_json,
     request_row,
     shorten_model,
@@ -220,6 +221,7 @@ def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
                 "state": place.word,
                 "attempts": totals.attempts.total(),
                 "failures": totals.failures,
+                "uncounted": totals.uncounted,
                 "answered": totals.answers,
                 "latency": totals.latency.quantiles(),
             }
@@ -310,7 +312,7 @@ def page(facts: Facts, picture: Picture, bars: Bars) -> list[Table | str]:
     """All of it for a pipe: plain, and nothing cut."""
     parts: list[Table | str] = ["\n".join(cell.text for cell in headline(facts, picture))]
     parts.append(providers_table(facts, picture, None, bars))
-    if lines := list(notes(facts)):
+    if lines := list(notes(facts, picture)):
         parts.append("\n".join(cell.text for cell in lines))
     requests = requests_table(facts, picture, None)
     return [*parts, requests] if requests.rows else parts
@@ -327,7 +329,7 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
         return Text(cell.text, cell.style if colour else "", no_wrap=True, overflow="ellipsis")
 
     lines: list[RenderableType] = [line(cell) for cell in headline(facts, picture)]
-    noted = [line(cell) for cell in notes(facts)]
+    noted = [line(cell) for cell in notes(facts, picture)]
     # Empty lines around the tables, their headers, and the footer.
     room = height - len(lines) - 5
     noted = noted[: max(1, room - FEWEST_REQUESTS - 1)]
@@ -420,7 +422,7 @@ def _provider_row(place: Place, totals: Totals, now: float, *, wide: bool) -> li
     ]
 
 
-def notes(facts: Facts) -> Iterator[Styled]:
+def notes(facts: Facts, picture: Picture) -> Iterator[Styled]:
     """Why providers cool down, and what is unusual about the chain."""
     for place in places(facts):
         name, state = place.provider.name, place.state
@@ -435,6 +437,9 @@ def notes(facts: Facts) -> Iterator[Styled]:
             if phase(each, facts.now) is Phase.OPEN:
                 words = f"! {name} is cooling down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
+    uncounted = {name: each.uncounted for name, each in picture.providers.items()}
+    if note := describe_uncounted(uncounted):
+        yield Styled(f"· {note}", "dim")
     if not facts.config.active:
         yield Styled("✗ no provider is enabled: `ccfallback providers enable`", "red")
     elif not facts.config.has_fallback:

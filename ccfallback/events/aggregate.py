@@ -69,6 +69,8 @@ class ProviderTotals(Generic[D]):
         self.skips = 0
         self.cooldowns = 0
         self.valves = 0
+        self.uncounted = 0
+        """Failed attempts that no breaker counts, because this machine's own network was down."""
         self.answers = 0
         self.latency = latency
         """Of its answers, in milliseconds, as `ttft` is."""
@@ -100,6 +102,7 @@ class ProviderTotals(Generic[D]):
         self.skips += other.skips
         self.cooldowns += other.cooldowns
         self.valves += other.valves
+        self.uncounted += other.uncounted
         self.answers += other.answers
         self.latency.merge(other.latency)
         self.ttft.merge(other.ttft)
@@ -120,6 +123,9 @@ class Totals(Generic[D]):
         """Count an event."""
         if type(event) in _WITHOUT_TOTALS:
             return
+        if isinstance(event, RequestEnd) and event.uncounted:
+            for name, count in event.uncounted.items():
+                self._provider(name).uncounted += count
         match event:
             case ProviderAttempt():
                 provider = self._provider(event.provider)

@@ -194,6 +194,8 @@ class Explanation:
     ttft: float | None = None
     attempts: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
+    uncounted: dict[str, int] = field(default_factory=dict)
+    """Failed attempts, by provider, that no breaker counts: this machine was offline."""
     client_saw: str = ""
     complete: bool = False
     """Whether the client got a whole answer."""
@@ -322,6 +324,7 @@ def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
     it.tokens = event.tokens
     it.complete = isinstance(event, RequestComplete)
     it.stopped = event.client_left and not it.complete
+    it.uncounted = event.uncounted or {}
     answered = not (it.complete or it.stopped) and bool(it.provider)
     forwarded = answered and (it.status or 0) >= 400
     if it.stopped:

@@ -195,6 +195,8 @@ class RequestEnd(Event):
     cache_read_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     stream: bool | None = None
+    uncounted: dict[str, int] | UnsetType = UNSET
+    """Failed attempts that no breaker counts, by provider: this machine's own network was down."""
 
     @property
     def tokens(self) -> dict[str, int]:

@@ -5,7 +5,8 @@ goes wrong in an attempt, the next provider may still be tried.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import isfinite
@@ -25,7 +26,7 @@ from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.outcome import OWN_NETWORK, Fault, Outcome
 from ccfallback.quotes import Quotes
 from ccfallback.redact import debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
@@ -80,6 +81,7 @@ class FailoverDriver:
     max_seconds: float | None = None
     """Seconds that each answer may take, if that is less than the provider's own timeouts."""
     results: list[AttemptResult] = field(default_factory=list)
+    _uncounted: Counter[str] = field(default_factory=Counter)
     """What each attempt came to, in order."""
     sent: int = 0
     """How many upstream requests were made."""
@@ -161,6 +163,15 @@ class FailoverDriver:
             flow.close()
         return next((result for result in self.results if result.outcome is chosen), None)
 
+    def count_uncounted(self, failed: Collection[str]) -> dict[str, int]:
+        """Failed attempts that no breaker counts, by provider: this machine was offline.
+
+        `failed` has the providers whose failure was counted.
+        """
+        faults = ((each.provider.name, each.outcome.fault) for each in self.results)
+        last = (name for name, fault in faults if fault in OWN_NETWORK and name not in failed)
+        return dict(self._uncounted + Counter(last))
+
     async def close(self) -> None:
         """Close every stream that is still open."""
         for result in self.results:
@@ -182,6 +193,7 @@ class FailoverDriver:
         provider, services = step.provider, self.services
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached no provider; only this one counts.
+            self._uncounted.update(result.provider.name for result in self.results)
             self.results.clear()
             self.sent = 0
         elif self.results:

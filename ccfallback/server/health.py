@@ -50,6 +50,8 @@ class RequestHealth:
         self._limits = limits
         self._began: dict[str, float] = {}
         self._slots: dict[str, tuple[BreakerId, ...]] = {}
+        self.failed = set[str]()
+        """The providers whose failure was counted."""
         self.urgent = False
         """Whether a change has to be saved before the response ends."""
 
@@ -144,6 +146,7 @@ class RequestHealth:
         self.urgent = True
 
     def _count_failure(self, provider: Provider, outcome: Outcome, began: float) -> None:
+        self.failed.add(provider.name)
         name, model, credential = provider.name, self._model, self._credential(provider)
         now, limits = self._breakers.clock(), self._limits
         before = self.cooldown_end(provider)

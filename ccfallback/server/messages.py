@@ -346,6 +346,7 @@ class MessagesRequest:
         end.ttft = None if self._ttft is None else round(self._ttft * 1000, 1)
         end.attempts = attempts
         end.stream = self._body.stream
+        end.uncounted = self._driver.count_uncounted(self._health.failed) or UNSET
         if usage is not None:
             end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
             end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write

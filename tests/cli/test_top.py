@@ -228,7 +228,8 @@ def test_each_provider_has_a_word(
 
 
 def note_texts(facts: Any) -> list[str]:
-    return [note.text for note in view.notes(facts)]
+    picture = LiveStats(60).picture(NOW)
+    return [note.text for note in view.notes(facts, picture)]
 
 
 def test_why_providers_cool_down() -> None:
