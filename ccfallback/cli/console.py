@@ -24,6 +24,7 @@ from ccfallback.redact import scrub
 
 if TYPE_CHECKING:
     import rich.table
+    from _typeshed import ReadableBuffer
     from rich.console import RenderableType
 
 PLAIN_WIDTH: Final = 80
@@ -87,13 +88,18 @@ Page = Table | str | Sequence[Table | str]
 class _ClosedStream(io.RawIOBase):
     """Standard output that was closed: nothing can be written to it."""
 
+    _has_failed = False
+
     def writable(self) -> bool:
         """Claim so, because only a write may fail."""
         return True
 
-    def write(self, _data: object, /) -> int:
-        """Fail as a closed descriptor does."""
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Fail as a closed descriptor does, once: Python writes again when it drops the stream."""
+        if not self._has_failed:
+            self._has_failed = True
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return len(memoryview(data))
 
 
 @dataclass(slots=True)
