@@ -181,7 +181,7 @@ def _service(session: Session, config: "Config") -> "Service":
         *("--log-file", str(paths.log.absolute())),
         "serve",
     ]
-    runs_programs = any(provider.key.command is not None for provider in config.active)
+    runs_programs = any(each.key.command or each.auth != "key" for each in config.active)
     variables = {}
     if runs_programs and (path := session.environ.get("PATH", "")):
         # Without it, a service finds programs in the system's folders only.
@@ -196,6 +196,8 @@ def _service(session: Session, config: "Config") -> "Service":
 
 def _warnings(session: Session, config: "Config") -> Iterator[str]:
     """What works in this shell and will not work in a service."""
+    from ccfallback.credentials import LOGIN_VARIABLES
+
     accounts = [account for each in config.active for account in each.accounts]
     variables = {each.key.env: each.name for each in accounts if isinstance(each.key.env, str)}
     if variables:
@@ -205,6 +207,14 @@ def _warnings(session: Session, config: "Config") -> Iterator[str]:
             f"a service does not see the variables of your shell: no key from {names} for "
             f"{join_names(users)}; `ccfallback providers set {users[0]} --api-key-stdin`, or use "
             "api_key_command"
+        )
+    logins = [each.name for each in config.active if each.auth != "key" and not each.key]
+    named = [name for name in LOGIN_VARIABLES if session.environ.get(name)]
+    if logins and named:
+        yield (
+            f"a service does not see {join_names(named)}, which {join_names(logins)} may use here; "
+            "a profile (`--aws-profile`), the files of the login and --google-project work "
+            "everywhere"
         )
     proxies = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     proxy = next((name for name in proxies if session.environ.get(name)), None)

@@ -17,6 +17,13 @@ from ccfallback.credentials.source import Machine, Resolved
 
 __all__ = ["KeyUnavailable", "Machine", "Resolved", "resolve"]
 
+LOGIN_VARIABLES: Final = (
+    *(aws.BEARER_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CONFIG"),
+)
+"""The variables of a shell with which a user most likely chooses a login."""
+
 _LOGINS: Final[Mapping[str, Callable[[Provider, Machine], Resolved]]] = {
     "aws": aws.resolve,
     "google": google.resolve,

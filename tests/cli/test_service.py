@@ -212,6 +212,20 @@ def test_a_service_that_runs_programs_gets_the_path_of_the_shell(
         '[[providers]]\nname = "spare"\nbase_url = "http://x.lan"\napi_key_command = ["pass", "x"]'
     )
     assert f"PATH={os.environ['PATH']}" in ccf("service", "install", "--print").out
+    configure('[[providers]]\nname = "spare"\nbase_url = "http://x.lan"\nauth = "aws"')
+    assert f"PATH={os.environ['PATH']}" in ccf("service", "install", "--print").out
+
+
+def test_a_login_in_variables_gets_a_warning(
+    ccf: Run, control: Control, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    configure('[[providers]]\nname = "cloud"\nbase_url = "http://x.lan"\nauth = "aws"')
+    assert (
+        "does not see AWS_PROFILE, which cloud may use" in ccf("service", "install", "--print").err
+    )
+    configure('[[providers]]\nname = "plain"\nbase_url = "http://x.lan"')
+    assert "AWS_PROFILE" not in ccf("service", "install", "--print").err
 
 
 def test_a_broken_configuration_is_not_installed(

@@ -200,3 +200,22 @@ def assert_silent(proxy: RunningProxy) -> None:
     assert CANARY not in str(proxy.records)
     for path in (proxy.paths.log, proxy.paths.state):
         assert not path.exists() or CANARY not in path.read_text()
+
+
+def test_a_renewal_that_fails_before_the_end_is_logged(
+    machine: FakeMachine, upstream: Start, running: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The login is due for renewal at once.
+    monkeypatch.setattr("ccfallback.server.credentials.RENEW_BEFORE", 3600)
+    monkeypatch.setattr("ccfallback.server.credentials.SHORTEST_USE", 0.0)
+    first, _ = give_tokens()[:2]
+    tokens = upstream(first, scripted.answer(400, CANARY.encode()))
+    cloud = upstream(scripted.reply("well"))
+    write_login(machine, f"{tokens.url}/token")
+    proxy = running(config(cloud.url, 'auth = "google"', cloud.url))
+    assert ask(proxy).status_code == ask(proxy).status_code == 200
+    record = proxy.wait_for("credential.failure")
+    assert (record["level"], record["data"]["provider"]) == ("warn", "cloud")
+    assert LOGIN in record["message"]
+    assert ask(proxy).headers.get("x-ccfallback-provider") == "cloud"
+    assert_silent(proxy)
