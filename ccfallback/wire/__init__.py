@@ -15,11 +15,13 @@ How to add a format
      returns nothing, and `sign` sees method, URL, headers, body and time after all else is made;
    - a stream that is not server-sent events: a `StreamTranslator` takes any bytes.
 
-2. Say what the rest of the program has to know: whether providers take Messages bodies
-   (`speaks_messages`), whether quirks apply (`has_quirks`), which endpoint counts tokens
-   (`counting`) or lists models (`models_url`), which client headers a fallback may see
-   (`client_headers`), and by which bytes an answer in the format is recognized (`answer_mark`,
-   `refusal_mark`).
+2. Say what the rest of the program has to know: which address follows from other options
+   (`default_base_url`), without which option no request can be sent (`missing_key`), whether
+   providers take Messages bodies (`speaks_messages`), whether quirks apply (`has_quirks`), which
+   endpoint counts tokens (`counting`) or lists models (`models_url`), which client headers a
+   fallback may see (`client_headers`), and by which bytes an answer in the format is recognized
+   (`answer_mark`, `refusal_mark`). What is special about one place that serves Claude is a row of
+   `config.platforms`.
 3. Add one object of it to `FORMATS`. Configuration, server, diagnosis and the tests that hold for
    every format find it there. For `drill`, see `ccfallback.simulator`.
 """

@@ -382,6 +382,26 @@ def test_a_preset_says_what_it_needs(
     assert {key: provider[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "key", "cure"),
+    [
+        (("--format", "vertex"), "google.project", ("--google-project", "p")),
+        (
+            ("--base-url", "https://aws-external-anthropic.us-east-1.api.aws"),
+            "headers.anthropic-workspace-id",
+            ("--header", "anthropic-workspace-id=w"),
+        ),
+    ],
+)
+def test_what_a_provider_needs_before_it_can_be_used_is_said(
+    ccf: Run, given: tuple[str, ...], key: str, cure: tuple[str, ...]
+) -> None:
+    ran = ccf("providers", "add", "new", *given)
+    assert ran.code == 0
+    assert f"set providers.new.{key}" in ran.err
+    assert "can't be used yet" not in ccf("providers", "set", "new", *cure).err
+
+
 def test_the_presets_are_listed(ccf: Run) -> None:
     presets = ccf("providers", "presets", "--json").json["presets"]
     known = next(preset for preset in presets if preset["name"] == "openrouter")

@@ -27,6 +27,7 @@ from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
+    from ccfallback.config.model import Provider
     from ccfallback.policy.breaker import BreakerState
 
 
@@ -84,6 +85,19 @@ def add(
     state = ", disabled" if added.disabled else ""
     session.console.say(f"{name} added as {place}{state}; {UNDO}")
     session.say_implied_formats([name])
+    _say_what_is_missing(session, added)
+
+
+def _say_what_is_missing(session: Session, provider: "Provider") -> None:
+    """Say which key a provider needs before any request can be sent to it."""
+    from ccfallback.wire import FORMATS
+
+    key = FORMATS[provider.format].missing_key(provider)
+    if key:
+        session.console.say(
+            f"{provider.name} can't be used yet: set providers.{provider.name}.{key}, "
+            f"with `ccfallback providers set {provider.name}` or `ccfallback config edit`"
+        )
 
 
 @with_provider_options(negatable=True)
@@ -117,6 +131,7 @@ def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) ->
     session.console.say("nothing changed" if same else f"{name} changed; {UNDO}")
     if "base_url" in changes or "format" in changes:
         session.say_implied_formats([name])
+    _say_what_is_missing(session, changed)
 
 
 def move(
