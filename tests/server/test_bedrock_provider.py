@@ -1,5 +1,6 @@
 """A fallback on Bedrock, over real sockets: strict, in frames, and as good as the primary."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -212,6 +213,34 @@ def test_a_signed_request_is_taken_without_a_key(
             trust_env=False,
         )
         assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize(
+    ("sign", "form"),
+    [
+        ("bearer", r"Bearer bedrock-api-key-[A-Za-z0-9+/=]+"),
+        ("sigv4", r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-central-1/bedrock/aws4_.*"),
+    ],
+)
+def test_an_aws_account_is_enough(
+    upstream: Callable[..., ScriptedUpstream],
+    running: Callable[[str], RunningProxy],
+    monkeypatch: pytest.MonkeyPatch,
+    sign: str,
+    form: str,
+) -> None:
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+    primary, bedrock = upstream(OVERLOADED), upstream(BEDROCK.works())
+    proxy = running(
+        f'[primary]\nbase_url = "{primary.url}"\n[[providers]]\nname = "bedrock"\n'
+        f'base_url = "{bedrock.url}"\nformat = "bedrock"\nauth = "aws"\n'
+        f'aws = {{ region = "eu-central-1", sign = "{sign}" }}\n'
+    )
+    assert content_of(ask(proxy, {**ASK, "stream": True})) == list(CONTENT)
+    assert re.fullmatch(form, bedrock.received[0].header("authorization") or "")
+    assert "not-a-real-secret" not in str(proxy.records) + str(proxy.state)
 
 
 def test_tokens_are_counted_by_bedrock_or_estimated(both: Start) -> None:
