@@ -11,8 +11,9 @@ States are made valid where they enter memory, and when the configuration or the
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import chain
 from time import monotonic, time
-from typing import Final
+from typing import Final, TypeVar
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
@@ -21,9 +22,13 @@ from ccfallback.policy.breaker import CLOSED, BreakerState, valid_states, with_f
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, PATIENCE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.state.sections import Entry, Section, Sections
 from ccfallback.state.store import Snapshot, States, StateStore
 
 Change = Callable[[BreakerState], BreakerState]
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
 
 CLOCK_SLACK: Final = 1.0
 """Seconds by which the clock may be set back without any notice of it."""
@@ -59,6 +64,11 @@ class Breakers:
         self._in_flight: dict[object, tuple[str, Change]] = {}
         # Numbers of changes: made so far, up to which a request waits, and saved.
         self._made = self._wanted = self._saved = 0
+        self._sections: Sections = {}
+        # By section and name: entries to write, being written, and read from what the store holds.
+        self._unsaved_entries: dict[tuple[str, str], Entry] = {}
+        self._written_entries: dict[tuple[str, str], Entry] = {}
+        self._read_entries: dict[tuple[str, str], object] = {}
         self._writing: asyncio.Task[None] | None = None
         self._refused = False
         self._noticed = -NOTICE_PAUSE
@@ -126,6 +136,37 @@ class Breakers:
         if instead_of is None:
             self._wanted = self._made
 
+    def entry(self, section: Section[T], key: str) -> T | None:
+        """An entry of a further section of the state."""
+        place = section.name, key
+        entry = self._unsaved_entries.get(place) or self._written_entries.get(place)
+        if entry is not None:
+            found: T | None = entry.value
+            return found
+        if place not in self._read_entries:
+            if len(self._read_entries) >= MOST_PENDING:
+                # The client chooses the names.
+                self._read_entries = {}
+            self._read_entries[place] = section.find(self._sections, key)
+        return self._read_entries[place]  # type: ignore[return-value]  # of this section
+
+    def entries(self, section: Section[T]) -> dict[str, T]:
+        """All entries of a further section, those last written at the end."""
+        found = section.read(self._sections)
+        for each in chain(self._written_entries.values(), self._unsaved_entries.values()):
+            if each.section is section:
+                found.pop(each.key, None)
+                found[each.key] = each.value
+        return found
+
+    def put(self, section: Section[T], key: str, value: T) -> None:
+        """Write an entry of a further section: in memory now, in the store within a second."""
+        place = section.name, key
+        self._unsaved_entries.pop(place, None)
+        self._unsaved_entries[place] = Entry(section, key, value)
+        self._made += 1
+        self._drop_oldest()
+
     def _apply_late(self) -> None:
         late, self._unapplied = self._unapplied, {}
         for name, change in late.values():
@@ -168,17 +209,19 @@ class Breakers:
     async def _write(self) -> None:
         made = self._made
         self._in_flight, self._pending = self._pending, {}
+        self._written_entries, self._unsaved_entries = self._unsaved_entries, {}
+        entries = tuple(self._written_entries.values())
         update = self._combine(self._in_flight.values())
         try:
-            snapshot = await self._executor.run(self._store.update, update)
+            snapshot = await self._executor.run(self._store.update, update, entries)
         except (CcfallbackError, OSError) as error:
-            newer = self._pending
-            older = {key: old for key, old in self._in_flight.items() if key not in newer}
-            self._pending, self._in_flight = {**older, **newer}, {}
+            self._pending = _with_newer(self._in_flight, self._pending)
+            self._unsaved_entries = _with_newer(self._written_entries, self._unsaved_entries)
+            self._in_flight, self._written_entries = {}, {}
             self._drop_oldest()
             self._refuse(str(error))
         else:
-            self._in_flight = {}
+            self._in_flight, self._written_entries = {}, {}
             self._saved = made
             self._take(snapshot)
             self._accept()
@@ -210,6 +253,7 @@ class Breakers:
         """Hold what the store holds, with the changes that it does not hold yet."""
         self._report_set_aside(snapshot)
         self._held = snapshot
+        self._sections, self._read_entries = snapshot.sections, {}
         unsaved = self._combine([*self._in_flight.values(), *self._pending.values()])
         self.states = unsaved(snapshot.states)
 
@@ -241,8 +285,8 @@ class Breakers:
         )
 
     def _drop_oldest(self) -> None:
-        while len(self._pending) > MOST_PENDING:
-            del self._pending[next(iter(self._pending))]
+        _shorten(self._pending)
+        _shorten(self._unsaved_entries)
 
     def _refuse(self, why: str) -> None:
         self._refused = True
@@ -258,3 +302,14 @@ class Breakers:
         if self._refused:
             self._refused = False
             self.recorder.log(events.StateSaved(), "the state is saved again")
+
+
+def _with_newer(older: dict[K, V], newer: dict[K, V]) -> dict[K, V]:
+    """Both, in the order in which they were made."""
+    return {**{key: each for key, each in older.items() if key not in newer}, **newer}
+
+
+def _shorten(kept: dict[K, V]) -> None:
+    """Drop the oldest of too many unsaved changes."""
+    while len(kept) > MOST_PENDING:
+        del kept[next(iter(kept))]

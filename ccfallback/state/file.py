@@ -6,7 +6,7 @@ a `breaker reset` and a failure at the same moment never erase each other.
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from ccfallback.errors import StateError
 from ccfallback.files import Busy
 from ccfallback.policy.breaker import CLOSED, BreakerState, as_last_seen
 from ccfallback.policy.learned import LearnedRejection
+from ccfallback.state.sections import Entry, merge, read_sections
 from ccfallback.state.store import LocalSlots, ProbeSlots, Snapshot, States, Update
 
 VERSION: Final = 1
@@ -54,33 +55,33 @@ class StateFile:
         if held is not None and held.version == version:
             return held
         try:
-            return Snapshot(_parse_states(self._document()), version)
+            return _snapshot(self._document(), version)
         except files.NotRegularFile as error:
-            return Snapshot({}, version, problem=str(error.strerror))
+            return Snapshot(version=version, problem=str(error.strerror))
         except (_CorruptError, OSError) as error:
             if _stays_unreadable(error):
-                return Snapshot({}, version, set_aside=self._move_corrupt())
-            states = {} if held is None else held.states
-            return Snapshot(states, problem=str(getattr(error, "strerror", None) or error))
+                return Snapshot(version=version, set_aside=self._move_corrupt())
+            problem = str(getattr(error, "strerror", None) or error)
+            return replace(held or Snapshot(), version=None, set_aside=None, problem=problem)
 
     def peek(self) -> Snapshot:
         """What the file holds, and why it can't be read; it stays where it is."""
         version = self._watched.look()
         try:
-            return Snapshot(_parse_states(self._document()), version)
+            return _snapshot(self._document(), version)
         except _CorruptError:
-            return Snapshot({}, version, problem="it is not a JSON object")
+            return Snapshot(version=version, problem="it is not a JSON object")
         except OSError as error:
-            return Snapshot({}, version, problem=f"it can't be read: {error.strerror or error}")
+            return Snapshot(version=version, problem=f"it can't be read: {error.strerror or error}")
 
-    def update(self, change: Update) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
         """Change what the file holds now; raises `StateError` if it is locked or can't be written.
 
         Content that cannot be read is set aside first.
         """
         try:
             with files.locked(self.path, self._patience):
-                return self._update(change)
+                return self._update(change, entries)
         except Busy as error:
             raise StateError(error.message, error.hint) from error
         except OSError as error:
@@ -92,7 +93,7 @@ class StateFile:
     def close(self) -> None:
         """Nothing is open between two calls."""
 
-    def _update(self, change: Update) -> Snapshot:
+    def _update(self, change: Update, entries: Iterable[Entry]) -> Snapshot:
         set_aside = None
         # As for a load: scripts write without the lock.
         version = self._watched.look()
@@ -105,14 +106,16 @@ class StateFile:
             document = {}
         before = _parse_states(document)
         after = change(dict(before))
-        if after == before:
-            return Snapshot(before, version, set_aside)
+        sections = merge(read_sections(document), entries)
+        if after == before and not sections:
+            return _snapshot(document, version, set_aside)
         document.setdefault("version", VERSION)
+        document.update(sections)
         document["providers"] = _encode_states(after, document.get("providers"))
         # A response waits for this write, and losing the last state to a power cut does no harm.
         data = msgspec.json.encode(document) + b"\n"
         version = files.replace_atomically(self.path, data, durable=False)
-        return Snapshot(_parse_states(document), version, set_aside)
+        return _snapshot(document, version, set_aside)
 
     def _document(self) -> dict[str, Any]:
         try:
@@ -169,6 +172,12 @@ def _move_aside(path: Path) -> str:
     aside = target.with_name(f"{target.name}.corrupt-{when}")
     os.replace(target, aside)  # noqa: PTH105  (as in files.py)
     return str(aside)
+
+
+def _snapshot(
+    document: Mapping[str, Any], version: object, set_aside: str | None = None
+) -> Snapshot:
+    return Snapshot(_parse_states(document), read_sections(document), version, set_aside)
 
 
 def _parse_states(document: Mapping[str, Any]) -> States:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ccfallback.policy.breaker import BreakerState
+from ccfallback.state.sections import Entry, Sections, merge
 
 States = dict[str, BreakerState]
 """The state of each provider, by its name."""
@@ -30,6 +31,8 @@ class Snapshot:
     """What a store held at one moment."""
 
     states: States = field(default_factory=dict)
+    sections: Sections = field(default_factory=dict)
+    """What else the state holds; see `state.sections`."""
     version: object = None
     """Tells this content from any other; only the store that made it understands it."""
     set_aside: str | None = None
@@ -55,7 +58,7 @@ class ProbeSlots(Protocol):
 
 
 class StateStore(Protocol):
-    """The shared breaker state.
+    """The shared breaker state, and what else the servers and commands share.
 
     `load`, `peek`, `update` and `close` may block, so a server calls them in a thread.
     """
@@ -76,8 +79,8 @@ class StateStore(Protocol):
     def peek(self) -> Snapshot:
         """What the store holds; unreadable content stays where it is."""
 
-    def update(self, change: Update) -> Snapshot:
-        """Apply a change to what the store holds now, and return the result.
+    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
+        """Apply a change to what the store holds now, write the entries, and return the result.
 
         A provider that the result lacks is removed. Raises `StateError`.
         """
@@ -126,9 +129,11 @@ class MemoryStore:
         """What the last update made."""
         return self._snapshot
 
-    def update(self, change: Update) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
         """Apply a change and keep the result."""
-        self._snapshot = Snapshot(change(dict(self._snapshot.states)))
+        before = self._snapshot
+        sections = {**before.sections, **merge(before.sections, entries)}
+        self._snapshot = Snapshot(change(dict(before.states)), sections)
         return self._snapshot
 
     def close(self) -> None:

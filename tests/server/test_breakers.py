@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.refresher import PATIENCE
 from ccfallback.state.file import StateFile
+from ccfallback.state.sections import Entry, Section
 from ccfallback.state.store import Snapshot, Update
 
 HOLDER = """
@@ -64,10 +65,10 @@ class Watched(StateFile):
         self._stop_here()
         return snapshot
 
-    def update(self, change: Update) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
         self.updates += 1
         self._stop_here()
-        return super().update(change)
+        return super().update(change, entries)
 
     def _stop_here(self) -> None:
         self.reached.set()
@@ -347,3 +348,59 @@ def test_a_state_about_another_provider_of_this_name_counts_for_nothing(tmp_path
 
     asyncio.run(story())
     breakers.close()
+
+
+NUMBERS = Section("numbers", parse=int, encode=str, most=2)
+
+
+async def test_entries_of_a_section_are_in_memory_at_once_and_saved_together(scene: Scene) -> None:
+    breakers = scene.breakers
+    breakers.put(NUMBERS, "a", 1)
+    breakers.put(NUMBERS, "b", 2)
+    breakers.put(NUMBERS, "a", 3)
+    assert breakers.entry(NUMBERS, "a") == 3
+    assert breakers.entries(NUMBERS) == {"b": 2, "a": 3}
+    # No request waits for them.
+    await breakers.flush()
+    assert scene.file.updates == 0
+    await breakers.flush(again=True)
+    assert scene.file.updates == 1
+    assert NUMBERS.read(StateFile(scene.file.path).load().sections) == {"b": 2, "a": 3}
+    assert breakers.entry(NUMBERS, "b") == 2
+    assert breakers.entry(NUMBERS, "c") is None
+
+
+async def test_entries_that_could_not_be_saved_are_saved_later(scene: Scene) -> None:
+    breakers = scene.breakers
+    with held_by_another(scene.file.path):
+        breakers.put(NUMBERS, "a", 1)
+        breakers.put(NUMBERS, "b", 1)
+        await breakers.flush(again=True)
+        breakers.put(NUMBERS, "a", 2)
+        assert breakers.entries(NUMBERS) == {"b": 1, "a": 2}
+    await breakers.flush(again=True)
+    assert NUMBERS.read(StateFile(scene.file.path).load().sections) == {"b": 1, "a": 2}
+
+
+async def test_entries_of_another_process_are_seen_beside_those_that_are_not_saved(
+    scene: Scene,
+) -> None:
+    breakers = scene.breakers
+    breakers.put(NUMBERS, "a", 1)
+    other = [Entry(NUMBERS, "a", 8), Entry(NUMBERS, "b", 9)]
+    StateFile(scene.file.path).update(lambda states: states, other)
+    await breakers.refresh()
+    assert breakers.entry(NUMBERS, "a") == 1
+    assert breakers.entry(NUMBERS, "b") == 9
+    StateFile(scene.file.path).update(lambda states: states, [Entry(NUMBERS, "b", 10)])
+    await breakers.refresh()
+    assert breakers.entry(NUMBERS, "b") == 10
+
+
+async def test_what_is_kept_of_sections_has_a_limit(scene: Scene) -> None:
+    for number in range(MOST_PENDING + 10):
+        scene.breakers.put(NUMBERS, str(number), number)
+        assert scene.breakers.entry(NUMBERS, f"unknown {number}") is None
+    assert len(scene.breakers.entries(NUMBERS)) == MOST_PENDING
+    await scene.breakers.flush(again=True)
+    assert list(scene.breakers.entries(NUMBERS).values()) == [MOST_PENDING + 8, MOST_PENDING + 9]
