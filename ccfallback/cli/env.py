@@ -21,6 +21,8 @@ from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
+HINT_HEADERS: Final = "CLAUDE_CODE_GATEWAY_HINT_HEADERS"
+"""With `1`, Claude Code says in headers what class a request has; never sent to a fallback."""
 CUSTOM_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
 TOKEN_HEADER: Final = "x-ccf-api-key"
 
@@ -125,7 +127,7 @@ def variables_for(environ: Mapping[str, str], url: str, token: str | None) -> di
     They hold no credential for Anthropic: the client keeps its own login. The user's own custom
     headers stay, one per line, as Claude Code reads them.
     """
-    variables = {BASE_URL: url}
+    variables = {BASE_URL: url, HINT_HEADERS: environ.get(HINT_HEADERS) or "1"}
     if token is not None:
         others = [line for line in _header_lines(environ) if _header(line)[0] != TOKEN_HEADER]
         variables[CUSTOM_HEADERS] = "\n".join([*others, f"{TOKEN_HEADER}: {token}"])

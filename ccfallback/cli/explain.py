@@ -78,6 +78,7 @@ TIMEOUTS: Final[Mapping[str, str]] = {
 EXCLUDED: Final[Mapping[str, str]] = {
     "disabled": "disabled in the configuration",
     "header": "excluded by a header of the request",
+    "route": "not in the route of the request's class",
     "too-long": "skipped: the request does not fit its context window",
 }
 
@@ -180,7 +181,9 @@ class _Story:
         yield paint(f"Request {it.id}", "bold")
         kind = {True: "stream", False: "whole answer", None: ""}[it.stream]
         size = "" if it.bytes is None else f"{it.bytes / 1000:.1f} kB"
-        facts = (self._day(it.began), it.model or "no model named", kind, size)
+        sender = " ".join(filter(None, (it.request_class, it.agent)))
+        session = it.session and f"session {it.session}"
+        facts = (self._day(it.began), it.model or "no model named", kind, size, sender, session)
         yield from self._text(" · ".join(filter(None, facts)), "", style="dim")
         number = 0
         before = None

@@ -58,7 +58,7 @@ def stats(
 def stats_json(it: "Summary") -> dict[str, Any]:
     """The numbers for `--json`: times in Unix milliseconds, durations in milliseconds."""
     from ccfallback.config.model import PRIMARY_NAME
-    from ccfallback.events.aggregate import BUCKETS
+    from ccfallback.events.aggregate import ANSWERED, BUCKETS, FAILED, LEFT
 
     length = (it.until - it.since) / BUCKETS
     return {
@@ -82,6 +82,16 @@ def stats_json(it: "Summary") -> dict[str, Any]:
                 "reasons": dict(each.reasons.most_common()),
             }
             for name, each in it.ranked
+        ],
+        "classes": [
+            {
+                "name": name,
+                "requests": counts.total(),
+                "answered": counts[ANSWERED],
+                "failed": counts[FAILED],
+                "clientLeft": counts[LEFT],
+            }
+            for name, counts in it.classes
         ],
         "buckets": [
             {
@@ -122,9 +132,7 @@ def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Tabl
         _latency_table(it, width, bars),
         _attempts_table(it, width, bars),
     ]
-    reasons = _reasons_table(it)
-    if reasons.rows:
-        page.append(reasons)
+    page += [table for table in (_classes_table(it), _reasons_table(it)) if table.rows]
     note = describe_uncounted({name: each.uncounted for name, each in it.ranked})
     return [*page, note] if note else page
 
@@ -233,6 +241,18 @@ def _quantiles(totals: "Totals") -> tuple[str, ...]:
         for sketch in (totals.latency, totals.ttft)
         for share in QUANTILES.values()
     )
+
+
+def _classes_table(it: "Summary") -> Table:
+    """How many requests each class had, as Claude Code names the classes."""
+    from ccfallback.events.aggregate import ANSWERED, FAILED
+
+    rows = [
+        (name, *(f"{n:,}" for n in (counts.total(), counts[ANSWERED], counts[FAILED])))
+        for name, counts in it.classes
+    ]
+    header = ("requests by class", "all", "answered", "failed")
+    return Table(rows, header, right=frozenset({1, 2, 3}))
 
 
 def _reasons_table(it: "Summary") -> Table:

@@ -168,6 +168,16 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def names(value: Any) -> tuple[str, ...]:
+    """A list of different names."""
+    wanted = 'a list of different names, such as ["anthropic-primary", "spare"]'
+    if not isinstance(value, list) or not value:
+        raise Expected(wanted)
+    if not all(isinstance(item, str) and item for item in value) or len(set(value)) < len(value):
+        raise Expected(wanted)
+    return tuple(value)
+
+
 def command(value: Any) -> tuple[str, ...]:
     """A program and its arguments."""
     if not isinstance(value, list) or not value or not all(isinstance(a, str) for a in value):

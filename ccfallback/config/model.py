@@ -7,7 +7,7 @@ that follow from the configuration alone are properties here.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ccfallback.config import checks
@@ -28,6 +28,9 @@ PRIMARY_URL: Final = "https://api.anthropic.com"
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 """Log levels, from the most to the least verbose."""
+
+CLASSES: Final = ("main", "subagent", "workflow", "compaction", "auxiliary")
+"""What Claude Code calls the classes of its requests."""
 
 AUTHS: Final = ("key", "aws", "google", "azure")
 """The places where a provider's credential may come from."""
@@ -327,6 +330,26 @@ class Provider:
         return urlsplit(self.base_url).hostname == urlsplit(PRIMARY_URL).hostname
 
 
+def _route(requests: str) -> Any:
+    help = f"the providers of {requests}, in this order; unset: the whole chain"
+    return option(checks.names, None, help)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """`[routes]`: the providers for each class of requests, as Claude Code names the classes."""
+
+    main: tuple[str, ...] | None = _route("the conversation with a person")
+    subagent: tuple[str, ...] | None = _route("subagents")
+    workflow: tuple[str, ...] | None = _route("workflows")
+    compaction: tuple[str, ...] | None = _route("compactions")
+    auxiliary: tuple[str, ...] | None = _route("titles, summaries and other small tasks")
+
+    def get(self, request_class: str) -> tuple[str, ...] | None:
+        """The names of the providers for a class; `None` if its requests take the whole chain."""
+        return getattr(self, request_class) if request_class in CLASSES else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rectifiers:
     """`[rectifier]`: which repairs are allowed."""
@@ -374,6 +397,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "breaker": Breaker,
     "network": Network,
     "timeouts": Timeouts,
+    "routes": Routes,
     "rectifier": Rectifiers,
     "privacy": Privacy,
     "log": Log,
@@ -392,6 +416,7 @@ class Config:
     providers: tuple[Provider, ...] = ()
     failover: Failover = field(default_factory=Failover)
     breaker: Breaker = field(default_factory=Breaker)
+    routes: Routes = field(default_factory=Routes)
     rectifiers: Rectifiers = field(default_factory=Rectifiers)
     privacy: Privacy = field(default_factory=Privacy)
     log: Log = field(default_factory=Log)

@@ -17,6 +17,7 @@ from ccfallback.config.model import (
     KeySource,
     Provider,
     Rectifiers,
+    Routes,
     Timeouts,
     Token,
 )
@@ -67,11 +68,13 @@ def parse(
     root = Reader(table, "", faults)
     base = Config()
     timeouts = root.section("timeouts", base.primary.timeouts)
+    routes = root.below("routes")
     config = Config(
         server=root.section("server", base.server),
         primary=_primary(root, replace(base.primary, timeouts=timeouts)),
         failover=root.section("failover", base.failover),
         breaker=root.section("breaker", base.breaker),
+        routes=routes.fill(base.routes),
         rectifiers=_rectifiers(root.below("rectifier"), rectifiers),
         privacy=root.section("privacy", base.privacy),
         log=root.section("log", base.log),
@@ -79,6 +82,8 @@ def parse(
         providers=_providers(root, formats, timeouts, region),
         tokens=_tokens(root),
     )
+    routes.finish()
+    _check_routes(routes, config)
     root.finish()
     if faults:
         from ccfallback.config.lines import find_line, index_lines
@@ -154,6 +159,17 @@ def _refuse_second_key_source(reader: Reader) -> None:
     given = [row.key for row in options(KeySource) if row.key in reader.table]
     if len(given) > 1:
         reader.fault(given[1], f"both {given[0]} and {given[1]}", "one source for the key")
+
+
+def _check_routes(reader: Reader, config: Config) -> None:
+    """Refuse the names of providers that there are not."""
+    for row in options(Routes):
+        for name in config.routes.get(row.key) or ():
+            if config.provider(name) is None:
+                meant = did_you_mean(name, config.names)
+                known = f"one of {', '.join(config.names)}"
+                expected = f"{known}; {meant}" if meant else known
+                reader.fault(row.key, checks.describe(name), expected)
 
 
 def _rectifiers(reader: Reader, names: Names | None) -> Rectifiers:

@@ -116,6 +116,8 @@ class Totals(Generic[D]):
         self._ttft = ttft
         self.requests = Counter[tuple[str, str, int]]()
         """Requests that ended, by provider, outcome and status."""
+        self.classes = Counter[tuple[str, str]]()
+        """Requests that ended, by class and outcome; without those that have no class."""
         self.refused = 0
         self.providers: dict[str, ProviderTotals[D]] = {}
 
@@ -163,6 +165,8 @@ class Totals(Generic[D]):
         """Add all that another one has counted."""
         for (name, outcome, status), count in other.requests.items():
             _add(self.requests, (name, outcome, status), (REST, outcome, 0), count)
+        for (name, outcome), count in other.classes.items():
+            _add(self.classes, (name, outcome), (REST, outcome), count)
         self.refused += other.refused
         for name, provider in other.providers.items():
             self._provider(name).merge(provider)
@@ -174,6 +178,8 @@ class Totals(Generic[D]):
     def _end(self, event: RequestEnd, outcome: str) -> None:
         key = (event.provider or NO_PROVIDER, outcome, event.status or 0)
         _add(self.requests, key, (REST, outcome, 0))
+        if event.request_class:
+            _add(self.classes, (event.request_class, outcome), (REST, outcome))
 
     def _provider(self, name: str | None) -> ProviderTotals[D]:
         name = name or REST
@@ -295,6 +301,14 @@ class Summary:
         return sorted(
             tried, key=lambda item: (-item[1].answers, -item[1].attempts.total(), item[0])
         )
+
+    @property
+    def classes(self) -> list[tuple[str, Counter[str]]]:
+        """The requests of each class by their outcome, the most frequent class first."""
+        found: dict[str, Counter[str]] = {}
+        for (name, outcome), count in self.total.classes.items():
+            found.setdefault(name, Counter())[outcome] += count
+        return sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))
 
     def parts(self, provider: str | None = None, count: int = BUCKETS) -> list[Part]:
         """The time in `count` parts, which has to divide `BUCKETS`.

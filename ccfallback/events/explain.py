@@ -54,7 +54,7 @@ class Standing(StrEnum):
     SKIPPED = "skipped"
     NOT_NEEDED = "not needed"
     EXCLUDED = "excluded"
-    """It is disabled, or a header of the request excludes it."""
+    """It is disabled, or a header or the route of the request excludes it."""
     IN_PROGRESS = "in progress"
     """The log does not say how it ended."""
     NOT_TRIED = "not tried yet"
@@ -154,7 +154,7 @@ class Candidate:
     model: str = ""
     """The model by the provider's own name."""
     why: str = ""
-    """Why it was excluded or skipped: `disabled`, `header` or `too-long`."""
+    """Why it was excluded or skipped: `disabled`, `header`, `route` or `too-long`."""
     held: Cooldown | None = None
     """The cooldown for which it was skipped."""
     set: Cooldown | None = None
@@ -186,6 +186,11 @@ class Explanation:
     model: str = ""
     stream: bool | None = None
     bytes: int | None = None
+    session: str = ""
+    """A hash of the session's id, as in the log."""
+    request_class: str = ""
+    agent: str = ""
+    """The type of the agent that has sent it."""
     candidates: list[Candidate] = field(default_factory=list)
     provider: str | None = None
     """The provider whose answer the client got."""
@@ -242,6 +247,8 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
         case RequestStart():
             it.began = milliseconds(record.written)
             it.model, it.stream, it.bytes = event.model, event.stream, event.bytes
+            it.session, it.agent = event.session or "", event.agent or ""
+            it.request_class = event.request_class or ""
         case CircuitBreakerSkip() if event.reason == TOO_LONG:
             it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
         case CircuitBreakerSkip():

@@ -26,6 +26,12 @@ CLIENT_LEFT: Final = 499
 TOO_LONG: Final = "too-long"
 """The reason of a skip: the request does not fit the provider's context window."""
 
+DISABLED: Final = "disabled"
+HEADER: Final = "header"
+ROUTE: Final = "route"
+"""Why a provider is not in a request's chain: the configuration disables it, a header of the
+request excludes it, or the route of the request's class does not name it."""
+
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
 
@@ -178,7 +184,12 @@ class RequestStart(Event):
     bytes: Count | None = None
     chain: list[str] = []
     left_out: dict[str, str] = {}
-    """Configured providers that are not in the chain: `disabled` or `header`."""
+    """Configured providers that are not in the chain: `disabled`, `header` or `route`."""
+    session: str | UnsetType = UNSET
+    """A hash of the session's id."""
+    request_class: str | UnsetType = msgspec.field(default=UNSET, name="class")
+    """What Claude Code says that it is: `main`, `subagent`, …; and the type of its agent."""
+    agent: str | UnsetType = UNSET
 
 
 class RequestEnd(Event):
@@ -197,6 +208,7 @@ class RequestEnd(Event):
     stream: bool | None = None
     uncounted: dict[str, int] | UnsetType = UNSET
     """Failed attempts that no breaker counts, by provider: this machine's own network was down."""
+    request_class: str | UnsetType = msgspec.field(default=UNSET, name="class")
 
     @property
     def tokens(self) -> dict[str, int]:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ccfallback.config.model import Config, Provider
+from ccfallback.events.records import DISABLED, HEADER, ROUTE
 from ccfallback.policy.breaker import Limits
 from ccfallback.policy.context_window import longest_that_fits
 from ccfallback.server.context import Context
+from ccfallback.server.hints import NO_HINTS, Hints
 
 SKIP_PRIMARY: Final = b"x-ccf-debug-skip-anthropic"
 """A request header: with the value `1` the request does not go to the primary."""
@@ -26,16 +28,25 @@ class Chain:
     """The bytes of a body that fits every known context window; `None` if none is known."""
 
     @classmethod
-    def build(cls, config: Config, *, without_primary: bool) -> "Chain":
-        """Make the chain of all enabled providers, with or without the primary."""
-        providers = tuple(
-            provider for provider in config.active if not (without_primary and provider.primary)
+    def build(
+        cls, config: Config, *, without_primary: bool = False, request_class: str = ""
+    ) -> "Chain":
+        """Make the chain of all enabled providers, or of those in the route of a class.
+
+        If no provider of a route may be tried, its requests take the whole chain.
+        """
+        excluded = {provider.name: DISABLED for provider in config.chain if provider.disabled}
+        if without_primary:
+            excluded.setdefault(config.primary.name, HEADER)
+        providers = [provider for provider in config.chain if provider.name not in excluded]
+        route = config.routes.get(request_class) or ()
+        routed = sorted(
+            (provider for provider in providers if provider.name in route),
+            key=lambda provider: route.index(provider.name),
         )
-        excluded = {
-            provider.name: "disabled" if provider.disabled else "header"
-            for provider in config.chain
-            if provider not in providers
-        }
+        if routed:
+            excluded |= {each.name: ROUTE for each in providers if each not in routed}
+            providers = routed
         names = [provider.name for provider in providers]
         accounts = tuple(account for provider in providers for account in provider.accounts)
         limits = Limits.from_config(config)
@@ -47,16 +58,19 @@ class Chains:
 
     def __init__(self) -> None:
         self._config: Config | None = None
-        self._chains: dict[bool, Chain] = {}
+        self._chains: dict[tuple[bool, str], Chain] = {}
 
-    def get(self, context: Context) -> Chain:
+    def get(self, context: Context, hints: Hints = NO_HINTS) -> Chain:
         """Return the chain of a request."""
         if context.config is not self._config:
             self._config = context.config
             self._chains = {}
         without_primary = context.first.get(SKIP_PRIMARY) == b"1"
-        chain = self._chains.get(without_primary)
+        key = (without_primary, hints.request_class)
+        chain = self._chains.get(key)
         if chain is None:
-            chain = Chain.build(context.config, without_primary=without_primary)
-            self._chains[without_primary] = chain
+            chain = Chain.build(
+                context.config, without_primary=without_primary, request_class=hints.request_class
+            )
+            self._chains[key] = chain
         return chain

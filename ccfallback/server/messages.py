@@ -43,6 +43,7 @@ from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.health import RequestHealth
+from ccfallback.server.hints import Hints, read_hints
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM
@@ -96,8 +97,10 @@ class Messages(Endpoint):
             self._log_refused(context, refused)
             await send_error(send, context.id, refused.status, refused.kind, refused.message)
             return
-        chain = self._chains.get(context)
-        await MessagesRequest(self._services, context, scope, body, chain).answer(scope, send)
+        hints = read_hints(context.first)
+        chain = self._chains.get(context, hints)
+        request = MessagesRequest(self._services, context, scope, body, chain, hints)
+        await request.answer(scope, send)
 
     def _log_refused(self, context: Context, refused: RefusedRequest) -> None:
         self._services.recorder.log(
@@ -116,12 +119,19 @@ class MessagesRequest:
     """One request and its answer."""
 
     def __init__(
-        self, services: Services, context: Context, scope: Scope, body: Body, chain: Chain
+        self,
+        services: Services,
+        context: Context,
+        scope: Scope,
+        body: Body,
+        chain: Chain,
+        hints: Hints,
     ) -> None:
         self._services = services
         self._context = context
         self._body = body
         self._chain = chain
+        self._hints = hints
         self._health = RequestHealth(
             services.breakers, chain.limits, body.model, context.id, context.hash_credential
         )
@@ -300,7 +310,7 @@ class MessagesRequest:
         return (b"x-ccfallback-attempts", str(self._driver.sent).encode())
 
     def _log_start(self) -> None:
-        body, size = self._body, len(self._body.raw)
+        body, size, hints = self._body, len(self._body.raw), self._hints
         kind = "stream" if body.stream else "whole answer"
         self._services.recorder.log(
             events.RequestStart(
@@ -309,6 +319,9 @@ class MessagesRequest:
                 bytes=size,
                 chain=self._chain.names,
                 left_out=self._chain.excluded,
+                session=hints.session or UNSET,
+                request_class=hints.request_class or UNSET,
+                agent=hints.agent or UNSET,
             ),
             f"{cut(body.model) or 'no model'}, {kind}, {size / 1000:.1f} kB",
             self._context.id,
@@ -347,6 +360,7 @@ class MessagesRequest:
         end.attempts = attempts
         end.stream = self._body.stream
         end.uncounted = self._driver.count_uncounted(self._health.failed) or UNSET
+        end.request_class = self._hints.request_class or UNSET
         if usage is not None:
             end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
             end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write

@@ -21,6 +21,7 @@ from tests.cli.conftest import Run
 
 URL = "http://127.0.0.1:8787"
 PROXY = "http://proxy.example:3128"
+HINTS = {"CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1"}
 TOKEN = 'tok\'en \\ $HOME "x"'
 
 
@@ -54,7 +55,10 @@ def refused(configure: Callable[[str], None]) -> None:
 
 def test_without_a_server_the_configured_address_is_printed(ccf: Run) -> None:
     ran = ccf("env")
-    assert (ran.code, ran.out) == (0, "export ANTHROPIC_BASE_URL=http://127.0.0.1:1\n")
+    assert (ran.code, ran.out) == (
+        0,
+        "export ANTHROPIC_BASE_URL=http://127.0.0.1:1\nexport CLAUDE_CODE_GATEWAY_HINT_HEADERS=1\n",
+    )
     assert "ccfallback serve" in ran.err
 
 
@@ -62,13 +66,13 @@ def test_the_running_server_is_found(ccf: Run, paths: Paths) -> None:
     with listening() as url:
         server_file.write(paths.server, url, 1, "1", 0.0)
         ran = ccf("env", "--json")
-    assert ran.json == {"ANTHROPIC_BASE_URL": url}
+    assert ran.json == {"ANTHROPIC_BASE_URL": url, **HINTS}
     assert ran.err == ""
 
 
 def test_a_server_that_does_not_answer_does_not_count(ccf: Run, paths: Paths) -> None:
     server_file.write(paths.server, "http://127.0.0.1:2", 1, "1", 0.0)
-    assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
+    assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", **HINTS}
 
 
 def test_the_server_is_queried_without_an_outgoing_proxy(
@@ -77,7 +81,7 @@ def test_the_server_is_queried_without_an_outgoing_proxy(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:3")
     with listening() as url:
         server_file.write(paths.server, url, 1, "1", 0.0)
-        assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": url}
+        assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": url, **HINTS}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_the_printed_address_can_be_connected_to(
     ccf: Run, configure: Callable[[str], None], host: str, shown: str
 ) -> None:
     configure(f'[server]\nport = 1\nhost = "{host}"\n')
-    assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": f"http://{shown}:1"}
+    assert ccf("env", "--json").json == {"ANTHROPIC_BASE_URL": f"http://{shown}:1", **HINTS}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,7 @@ def test_the_access_token_is_included(ccf: Run, configure: Callable[[str], None]
     variables = {
         "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
         "ANTHROPIC_CUSTOM_HEADERS": f"x-ccf-api-key: {TOKEN}",
+        **HINTS,
     }
     ran = ccf("env", "--shell", "json")
     assert ran.json == variables
@@ -152,10 +157,17 @@ def test_the_users_own_headers_stay(
 # -- The environment of Claude Code
 
 
-def test_without_a_token_there_is_only_the_address() -> None:
+def test_without_a_token_there_is_no_custom_header() -> None:
     assert variables_for({"ANTHROPIC_CUSTOM_HEADERS": "a: b"}, URL, None) == {
-        "ANTHROPIC_BASE_URL": URL
+        "ANTHROPIC_BASE_URL": URL,
+        **HINTS,
     }
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "1"), ("1", "1"), ("0", "0")])
+def test_the_users_choice_about_hint_headers_stays(before: str, after: str) -> None:
+    name = "CLAUDE_CODE_GATEWAY_HINT_HEADERS"
+    assert variables_for({name: before}, URL, None)[name] == after
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,7 @@ def test_without_a_token_there_is_only_the_address() -> None:
 )
 def test_the_token_is_added_to_existing_headers(before: str, after: str) -> None:
     found = variables_for({"ANTHROPIC_CUSTOM_HEADERS": before}, URL, "t")
-    assert found == {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_CUSTOM_HEADERS": after}
+    assert found == {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_CUSTOM_HEADERS": after, **HINTS}
 
 
 def test_no_login_is_ever_set() -> None:

@@ -45,6 +45,25 @@ def test_the_document(ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch) -
     assert last_hour["requests"] == 10
 
 
+def test_requests_are_counted_by_class(
+    ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccfallback.cli.session.Session.now", lambda self: NOW)
+    ends = [("main", "complete", 200), ("main", "error", 502), ("subagent", "complete", 200)]
+    ends += [("main", "error", 499), ("", "complete", 200)]
+    lines = []
+    for name, how, status in ends:
+        data: dict[str, Any] = {"class": name, "status": status}
+        lines.append(logbook.line(f"request.{how}", NOW - 60, **data))
+    logbook.write(paths.log, lines)
+    counts = {"requests": 3, "answered": 1, "failed": 1, "clientLeft": 1}
+    assert ccf("stats", "--json").json["classes"] == [
+        {"name": "main", **counts},
+        {"name": "subagent", "requests": 1, "answered": 1, "failed": 0, "clientLeft": 0},
+    ]
+    assert "requests by class" in ccf("stats").out
+
+
 def test_an_empty_log_is_reported(ccf: Run) -> None:
     ran = ccf("stats")
     assert (ran.code, ran.out) == (0, "last 24h: no request ended\n")

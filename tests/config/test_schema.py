@@ -58,6 +58,7 @@ honor_reset = true
 max_reset = 21600
 network_wait = 5
 [network]
+[routes]
 [timeouts]
 connect = 10
 first_byte = 30
@@ -294,6 +295,31 @@ def test_a_section_that_is_not_a_table_is_a_fault(section: str, value: Any) -> N
 @pytest.mark.parametrize("value", [5, "x", {}, [5], ["x"], [[]]])
 def test_a_value_that_is_not_a_list_of_tables_is_a_fault(key: str, value: Any) -> None:
     assert all(fault.startswith(key) for fault in faults({key: value}))
+
+
+def test_a_route_names_providers() -> None:
+    table = {**with_provider(), "routes": {"auxiliary": ["b", "anthropic-primary"]}}
+    routes = read(table).routes
+    assert routes.get("auxiliary") == ("b", "anthropic-primary")
+    assert routes.get("main") is None
+    assert routes.get("") is None
+
+
+@pytest.mark.parametrize(
+    ("routes", "fault"),
+    [
+        ({"main": ["bb"]}, 'main: found "bb", expected one of anthropic-primary, b'),
+        ({"main": ["anthropic-primry"]}, "did you mean anthropic-primary?"),
+        ({"main": ["b", "b"]}, "a list of different names"),
+        ({"main": []}, "a list of different names"),
+        ({"main": "b"}, "a list of different names"),
+        ({"subagents": ["b"]}, "subagents: unknown key; did you mean subagent?"),
+    ],
+)
+def test_a_wrong_route_is_refused(routes: dict[str, Any], fault: str) -> None:
+    (found,) = faults({**with_provider(), "routes": routes})
+    assert found.startswith("routes.")
+    assert fault in found
 
 
 def test_all_faults_at_once_and_where_they_are() -> None:

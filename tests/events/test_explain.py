@@ -42,6 +42,13 @@ def start(*chain: str, **left_out: str) -> dict[str, Any]:
     )
 
 
+def test_what_claude_code_says_of_a_request() -> None:
+    event = start("one")
+    event["data"] |= {"class": "subagent", "agent": "Explore", "session": "0a1b2c3d4e5f"}
+    it = explain([event])
+    assert (it.request_class, it.agent, it.session) == ("subagent", "Explore", "0a1b2c3d4e5f")
+
+
 def attempted(provider: str, number: int, second: float, reason: str = "first") -> dict[str, Any]:
     return line(
         "provider.attempt",

@@ -1,10 +1,12 @@
 """The candidate providers for a request."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ccfallback.config.model import Config, Provider
+from ccfallback.config.model import Config, Provider, Routes
 from ccfallback.server.chain import SKIP_PRIMARY, Chains
 from ccfallback.server.context import Context
+from ccfallback.server.hints import NO_HINTS, Hints
 
 CONFIG = Config(
     providers=(
@@ -38,3 +40,36 @@ def test_another_configuration_has_other_chains() -> None:
     chains = Chains()
     chains.get(context(CONFIG))
     assert chains.get(context(Config())).names == ["anthropic-primary"]
+
+
+def routed(*route: str) -> Config:
+    return replace(CONFIG, routes=Routes(auxiliary=route))
+
+
+AUXILIARY = Hints(request_class="auxiliary")
+
+
+def test_a_route_says_which_providers_are_tried_and_in_which_order() -> None:
+    chains, config = Chains(), routed("one", "anthropic-primary")
+    chain = chains.get(context(config), AUXILIARY)
+    assert [provider.name for provider in chain.providers] == chain.names
+    assert chain.names == ["one", "anthropic-primary"]
+    for hints in (NO_HINTS, Hints(request_class="main")):
+        assert chains.get(context(config), hints).names == ["anthropic-primary", "one"]
+
+
+def test_a_provider_that_a_route_does_not_name_is_excluded() -> None:
+    chain = Chains().get(context(routed("off", "one")), AUXILIARY)
+    assert chain.names == ["one"]
+    assert chain.excluded == {"anthropic-primary": "route", "off": "disabled"}
+
+
+def test_a_header_excludes_the_primary_from_a_route_too() -> None:
+    skipping = context(routed("anthropic-primary", "one"), [(SKIP_PRIMARY, b"1")])
+    assert Chains().get(skipping, AUXILIARY).names == ["one"]
+
+
+def test_a_route_without_an_enabled_provider_is_the_whole_chain() -> None:
+    assert Chains().get(context(routed("off")), AUXILIARY).names == ["anthropic-primary", "one"]
+    skipping = context(routed("anthropic-primary"), [(SKIP_PRIMARY, b"1")])
+    assert Chains().get(skipping, AUXILIARY).names == ["one"]
