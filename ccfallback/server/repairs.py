@@ -25,8 +25,8 @@ from ccfallback.rectify import (
     BY_NAME,
     CLIENTS_OWN,
     PLAIN_FORM,
-    doors,
     plain_form,
+    platforms,
     prevent,
     rectify,
     repaired_by_client,
@@ -118,9 +118,9 @@ class Repairs:
         if here.original is not draft:
             prepared, lessons = draft, self._lessons(provider)
             platform = provider.platform.name
-            if platform in doors.DOORS and not provider.primary:
+            if platform in platforms.PLATFORMS and not provider.primary:
                 own_name = provider.model_for(self.model)
-                prepared = await self._run(doors.apply, prepared, platform, own_name)
+                prepared = await self._run(platforms.apply, prepared, platform, own_name)
             if lessons:
                 prepared = await self._run(self._apply, provider, prepared, lessons, here)
             here.original, here.prepared = draft, prepared

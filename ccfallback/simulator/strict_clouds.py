@@ -1,7 +1,7 @@
 """What the strictest cloud refuses of a request, in the cloud's own words.
 
-`rectify.doors` says what is taken out before a request is sent. This is the other side of the same
-facts: it judges what arrives, and names every fault.
+`rectify.platforms` says what is taken out before a request is sent. This is the other side of the
+same facts: it judges what arrives, and names every fault.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,14 +86,14 @@ _SERVER_TOOLS: Final = ("web_search", "web_fetch", "code_execution", "advisor", 
 
 
 def faults(
-    door: str, model: str, body: Mapping[str, Any], betas: Sequence[str] = ()
+    platform: str, model: str, body: Mapping[str, Any], betas: Sequence[str] = ()
 ) -> Iterator[str]:
     """Everything that a cloud refuses in a request for a model, which names the cloud's own id."""
     for name in body:
-        if name not in MEMBERS[door]:
+        if name not in MEMBERS[platform]:
             yield f"{name}: {_EXTRA}"
     for beta in betas:
-        if not beta.startswith(BETAS[door]):
+        if not beta.startswith(BETAS[platform]):
             yield f"invalid beta flag: {beta}"
     for path, name in _names(body):
         for field, prefixes in _UNLOCKED:
@@ -101,13 +101,13 @@ def faults(
                 beta.startswith(tuple(prefixes.split("|"))) for beta in betas
             ):
                 yield f"{path}: {_EXTRA}"
-    yield from _field_faults(door, model, body)
+    yield from _field_faults(platform, model, body)
 
 
-def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[str]:
+def _field_faults(platform: str, model: str, body: Mapping[str, Any]) -> Iterator[str]:
     known = find_name(model)
     family, version = ("", (9, 9)) if known is None else (known.family, known.version)
-    is_runtime = door in _RUNTIME
+    is_runtime = platform in _RUNTIME
     for path, mark in _marks(body):
         if "scope" in mark:
             yield f"{path}.cache_control.ephemeral.scope: {_EXTRA}"
@@ -120,7 +120,9 @@ def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[st
         if "allowed_callers" in tool:
             yield f"{where}.custom.allowed_callers: {_EXTRA}"
         kind = tool.get("type", "custom")
-        if kind.startswith(_SERVER_TOOLS) and not (door in _SEARCH and kind.startswith("web_s")):
+        if kind.startswith(_SERVER_TOOLS) and not (
+            platform in _SEARCH and kind.startswith("web_s")
+        ):
             yield f"{where}: Input tag '{kind}' found using 'type' does not match"
         if kind == "custom" and tool.get("input_schema", {}).get("type") != "object":
             yield f"{where}.custom.input_schema.type: Field required"
@@ -134,7 +136,7 @@ def _field_faults(door: str, model: str, body: Mapping[str, Any]) -> Iterator[st
         yield from _source_faults(f"messages.{index}", message.get("content"))
     if "x-anthropic-billing-header:" in str(body.get("system", "")):
         yield "system: x-anthropic-billing-header is a reserved keyword"
-    knows_effort = door in _KNOWS_EFFORT or family != "haiku" or version >= (5, 0)
+    knows_effort = platform in _KNOWS_EFFORT or family != "haiku" or version >= (5, 0)
     if "effort" in (body.get("output_config") or {}) and not knows_effort:
         yield f"output_config.effort: {_EXTRA}"
     management = body.get("context_management")

@@ -1,8 +1,8 @@
-"""What the clouds that offer Claude refuse of a first-party request, as tables.
+"""What the platforms that offer Claude refuse of a first-party request, as tables.
 
-A cloud is a door to the same models: its API is nearly the first party's, but it answers 400 to a
-field or a beta flag that it does not know. What is known to be refused is taken out before a
-request is sent. A refusal that no table knows is repaired and learned like any other provider's.
+A platform's API is nearly the first party's, but it answers 400 to a field or a beta flag that it
+does not know. What is known to be refused is taken out before a request is sent. A refusal that no
+table knows is repaired and learned like any other provider's.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from ccfallback.rectify.betas import is_used, with_betas, without_idle_betas
 from ccfallback.rectify.fields import KEPT
 from ccfallback.rectify.rule import unknown_field
 
-Doors = frozenset[str]
+Platforms = frozenset[str]
 
-BEDROCK: Final[Doors] = frozenset({"bedrock"})
+BEDROCK: Final[Platforms] = frozenset({"bedrock"})
 """Bedrock's runtime, InvokeModel."""
-MANTLE: Final[Doors] = frozenset({"mantle"})
+MANTLE: Final[Platforms] = frozenset({"mantle"})
 """Bedrock's endpoint of the Messages API."""
-VERTEX: Final[Doors] = frozenset({"vertex"})
-FOUNDRY: Final[Doors] = frozenset({"foundry"})
+VERTEX: Final[Platforms] = frozenset({"vertex"})
+FOUNDRY: Final[Platforms] = frozenset({"foundry"})
 
 _CLOUDS: Final = BEDROCK | MANTLE | VERTEX
-DOORS: Final = _CLOUDS | FOUNDRY
+PLATFORMS: Final = _CLOUDS | FOUNDRY
 """Claude Platform on AWS and Claude on Google Cloud are run by Anthropic and refuse nothing."""
 
 # --- Members of the body ---
@@ -42,11 +42,11 @@ MEMBERS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
 }
-"""The only members of a body that a door takes; a door without a row takes nearly all."""
+"""The only members of a body that a platform takes; a platform without a row takes nearly all."""
 
 # --- Beta flags ---
 
-BETAS: Final[Mapping[str, Doors]] = {
+BETAS: Final[Mapping[str, Platforms]] = {
     "claude-code-20250219": MANTLE | VERTEX,
     # Models from 4.6 on interleave thinking without it.
     "interleaved-thinking-2025-05-14": MANTLE | VERTEX,
@@ -79,11 +79,13 @@ BETAS: Final[Mapping[str, Doors]] = {
     "prompt-caching-scope-2026-01-05": VERTEX,
     "redact-thinking-2026-02-12": VERTEX,
 }
-"""The doors that take a beta flag; a name that ends with `-` is the beginning of several. A flag
-that is not listed is taken by none of the three clouds: flags that no cloud knows come first."""
+"""The platforms that take a beta flag; a name that ends with `-` is the beginning of several.
+
+None of the three clouds takes a flag that is not listed: they learn of new flags last.
+"""
 
 KEEPS_BETAS: Final = FOUNDRY
-"""Doors that take nearly every flag of the first party."""
+"""Platforms that take nearly every flag of the first party."""
 
 REFUSED_BETAS: Final[Mapping[str, tuple[str, ...]]] = {"foundry": ("advisor-tool-", "oauth-")}
 """The flags that they do not take, by their beginnings."""
@@ -101,11 +103,11 @@ RENAMED: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One thing that doors refuse, in words for which a rectifier makes the repair."""
+    """One thing that platforms refuse, in words for which a rectifier makes the repair."""
 
     rectifier: str
     text: str
-    doors: Doors
+    platforms: Platforms
     families: frozenset[str] = frozenset()
     """The families of models that it is about; all if there are none."""
     before: Version | None = None
@@ -136,14 +138,14 @@ _ONLY_SEARCH: Final = (
 )
 
 REFUSED: Final = (
-    Refused("cache_control", unknown_field(("cache_control", "ephemeral", "scope")), DOORS),
+    Refused("cache_control", unknown_field(("cache_control", "ephemeral", "scope")), PLATFORMS),
     Refused(
         "cache_control",
         unknown_field(("cache_control", "ephemeral", "ttl")),
         BEDROCK,
         before=(4, 5),
     ),
-    Refused("output_config", "output_format: use output_config.format instead", DOORS),
+    Refused("output_config", "output_format: use output_config.format instead", PLATFORMS),
     Refused(
         "output_config",
         unknown_field(("output_config", "effort")),
@@ -167,48 +169,48 @@ REFUSED: Final = (
     Refused("media", "image and document sources by url are not supported", _CLOUDS),
     Refused("system_role", _NO_SYSTEM, BEDROCK, _OPUS, (4, 8)),
     Refused("system_role", _NO_SYSTEM, BEDROCK, _SONNET_AND_HAIKU, (5, 5)),
-    Refused("billing_text", "x-anthropic-billing-header is a reserved keyword", DOORS),
+    Refused("billing_text", "x-anthropic-billing-header is a reserved keyword", PLATFORMS),
 )
 
 
-def apply(draft: RequestDraft, door: str, model: str) -> RequestDraft:
-    """The draft without what a door refuses for a model; the same draft if that is nothing.
+def apply(draft: RequestDraft, platform: str, model: str) -> RequestDraft:
+    """The draft without what a platform refuses for a model; the same draft if that is nothing.
 
-    `model` is the door's own name of the model.
+    `model` is the platform's own name of the model.
     """
-    if door not in DOORS:
+    if platform not in PLATFORMS:
         return draft
-    draft = _with_known_members(_with_known_betas(draft, door), door)
+    draft = _with_known_members(_with_known_betas(draft, platform), platform)
     name = find_name(model)
-    rows = (row for row in REFUSED if door in row.doors and row.concerns(name))
+    rows = (row for row in REFUSED if platform in row.platforms and row.concerns(name))
     return prevent(draft, [row.lesson for row in rows])[0]
 
 
-def takes_beta(door: str, beta: str) -> bool:
-    """Whether a door takes a beta flag."""
-    if door in KEEPS_BETAS:
-        return not beta.startswith(REFUSED_BETAS.get(door, ()))
+def takes_beta(platform: str, beta: str) -> bool:
+    """Whether a platform takes a beta flag."""
+    if platform in KEEPS_BETAS:
+        return not beta.startswith(REFUSED_BETAS.get(platform, ()))
     return any(
-        door in doors and (beta == name or (name.endswith("-") and beta.startswith(name)))
-        for name, doors in BETAS.items()
+        platform in platforms and (beta == name or (name.endswith("-") and beta.startswith(name)))
+        for name, platforms in BETAS.items()
     )
 
 
-def _with_known_betas(draft: RequestDraft, door: str) -> RequestDraft:
-    """The draft with the flags that a door takes, under its names for them."""
+def _with_known_betas(draft: RequestDraft, platform: str) -> RequestDraft:
+    """The draft with the flags that a platform takes, under its names for them."""
     kept: list[str] = []
     for beta in draft.betas:
-        names = () if door in KEEPS_BETAS else RENAMED.get(beta, ())
+        names = () if platform in KEEPS_BETAS else RENAMED.get(beta, ())
         kept += [name for name in names if is_used(name, draft.body)] if names else [beta]
-    taken = tuple(beta for beta in dict.fromkeys(kept) if takes_beta(door, beta))
+    taken = tuple(beta for beta in dict.fromkeys(kept) if takes_beta(platform, beta))
     if taken == draft.betas:
         return draft
     needed = tuple(beta for beta in draft.betas if not beta.startswith(NEEDLESS))
     return with_betas(replace(draft, betas=needed), taken)[0]
 
 
-def _with_known_members(draft: RequestDraft, door: str) -> RequestDraft:
-    known = MEMBERS.get(door)
+def _with_known_members(draft: RequestDraft, platform: str) -> RequestDraft:
+    known = MEMBERS.get(platform)
     if known is None:
         return draft
     unknown = [name for name in draft.body.names if name not in known and name not in KEPT]

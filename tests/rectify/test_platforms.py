@@ -11,7 +11,7 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.model_names import find_name
 from ccfallback.messages.system import without_billing
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.rectify import BY_NAME, attempt, doors
+from ccfallback.rectify import BY_NAME, attempt, platforms
 from ccfallback.rectify.rule import Refusal
 from ccfallback.simulator.strict_clouds import faults
 from tests.rectify.drafts import (
@@ -96,52 +96,54 @@ FIRST_PARTY: Final = draft(
 """A request with everything that a first-party client may send."""
 
 
-def sent(made: RequestDraft, door: str) -> dict[str, Any]:
-    """The body as the door's format puts it on the wire."""
+def sent(made: RequestDraft, platform: str) -> dict[str, Any]:
+    """The body as the platform's format puts it on the wire."""
     body = members(made)
-    if door != "mantle":
+    if platform != "mantle":
         body.pop("model")
-    if door == "bedrock":
+    if platform == "bedrock":
         body.pop("stream", None)
         body["anthropic_beta"] = list(made.betas)
     return body
 
 
-def found(before: RequestDraft, door: str, model: str) -> list[str]:
-    made = doors.apply(before, door, model)
-    return list(faults(door, model, sent(made, door), made.betas))
+def found(before: RequestDraft, platform: str, model: str) -> list[str]:
+    made = platforms.apply(before, platform, model)
+    return list(faults(platform, model, sent(made, platform), made.betas))
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("door", CLOUDS)
-def test_what_the_client_sends_is_accepted_at_once(door: str, model: str) -> None:
+@pytest.mark.parametrize("platform", CLOUDS)
+def test_what_the_client_sends_is_accepted_at_once(platform: str, model: str) -> None:
     for before in captured():
-        assert found(RequestDraft(without_billing(before.body), before.betas), door, model) == []
+        assert (
+            found(RequestDraft(without_billing(before.body), before.betas), platform, model) == []
+        )
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("door", CLOUDS)
-def test_everything_that_a_client_may_send_is_accepted_at_once(door: str, model: str) -> None:
-    assert list(faults(door, model, sent(FIRST_PARTY, door), FIRST_PARTY.betas))
-    assert found(FIRST_PARTY, door, model) == []
+@pytest.mark.parametrize("platform", CLOUDS)
+def test_everything_that_a_client_may_send_is_accepted_at_once(platform: str, model: str) -> None:
+    assert list(faults(platform, model, sent(FIRST_PARTY, platform), FIRST_PARTY.betas))
+    assert found(FIRST_PARTY, platform, model) == []
 
 
 @given(body=conversations(), betas=st.lists(st.sampled_from(FIRST_PARTY.betas), unique=True))
 def test_any_conversation_is_taken(body: dict[str, Any], betas: list[str]) -> None:
     before = RequestDraft(Body.parse(msgspec.json.encode(body)), tuple(betas))
-    made = doors.apply(before, "bedrock", "us.anthropic.claude-opus-5-5")
+    made = platforms.apply(before, "bedrock", "us.anthropic.claude-opus-5-5")
     assert not [
         fault
         for fault in faults("bedrock", "claude-opus-5-5", sent(made, "bedrock"), made.betas)
         # A field without its flag is the client's own fault.
         if not fault.endswith("Extra inputs are not permitted")
     ]
-    again = doors.apply(made, "bedrock", "us.anthropic.claude-opus-5-5")
+    again = platforms.apply(made, "bedrock", "us.anthropic.claude-opus-5-5")
     assert (again.body.raw, again.betas) == (made.body.raw, made.betas)
 
 
 def test_what_a_door_takes_stays() -> None:
-    made = doors.apply(FIRST_PARTY, "bedrock", "us.anthropic.claude-opus-5-5")
+    made = platforms.apply(FIRST_PARTY, "bedrock", "us.anthropic.claude-opus-5-5")
     body = members(made)
     assert body["context_management"] == {"edits": [{"type": "clear_tool_uses_20250919"}]}
     assert body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
@@ -163,7 +165,7 @@ def test_a_flag_and_its_field_go_together() -> None:
         betas=("context-management-2025-06-27", "advanced-tool-use-2025-11-20"),
         context_management={"edits": [{"type": "clear_thinking_20251015"}]},
     )
-    made = doors.apply(clearing, "bedrock", "claude-opus-5-5")
+    made = platforms.apply(clearing, "bedrock", "claude-opus-5-5")
     assert made.betas == ()
     assert "context_management" not in made.body
     compacting = draft(
@@ -171,7 +173,7 @@ def test_a_flag_and_its_field_go_together() -> None:
         compaction={"type": "auto"},
         context_management={"edits": [{"type": "clear_tool_uses_20250919"}]},
     )
-    made = doors.apply(compacting, "bedrock", "claude-opus-5-5")
+    made = platforms.apply(compacting, "bedrock", "claude-opus-5-5")
     assert "compaction" in made.body
     assert "context_management" not in made.body
     assert made.betas == ("compact-2026-09-04",)
@@ -180,8 +182,8 @@ def test_a_flag_and_its_field_go_together() -> None:
 def test_examples_of_tools_go_with_their_own_flag() -> None:
     tool = {"name": "a", "input_schema": {"type": "object"}, "input_examples": [{}]}
     before = draft(betas=("advanced-tool-use-2025-11-20",), tools=[tool])
-    for door, betas in (("vertex", ("tool-examples-2025-10-29",)), ("bedrock", ())):
-        made = doors.apply(before, door, "claude-opus-5-5")
+    for platform, betas in (("vertex", ("tool-examples-2025-10-29",)), ("bedrock", ())):
+        made = platforms.apply(before, platform, "claude-opus-5-5")
         assert made.betas == betas
         assert ("input_examples" in members(made)["tools"][0]) is bool(betas)
 
@@ -195,33 +197,35 @@ def test_the_system_role_stays_for_models_that_know_it() -> None:
         ("us.anthropic.claude-opus-4-6-v1", True),
         ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", False),
     ):
-        made = doors.apply(before, "bedrock", model)
+        made = platforms.apply(before, "bedrock", model)
         roles = [message["role"] for message in members(made)["messages"]]
         assert ("system" not in roles) is folded, model
 
 
 def test_foundry_takes_nearly_the_first_partys_flags() -> None:
-    made = doors.apply(FIRST_PARTY, "foundry", "claude-opus-5-5")
+    made = platforms.apply(FIRST_PARTY, "foundry", "claude-opus-5-5")
     assert set(BETAS) <= set(made.betas)
-    assert not doors.takes_beta("foundry", "advisor-tool-2026-03-01")
+    assert not platforms.takes_beta("foundry", "advisor-tool-2026-03-01")
     assert not any("scope" in fault for fault in faults("mantle", "m", members(made)))
 
 
 def test_no_door_changes_nothing() -> None:
-    for door in ("", "first-party"):
-        assert doors.apply(FIRST_PARTY, door, "claude-opus-5-5") is FIRST_PARTY
+    for platform in ("", "first-party"):
+        assert platforms.apply(FIRST_PARTY, platform, "claude-opus-5-5") is FIRST_PARTY
 
 
-@pytest.mark.parametrize("door", sorted(doors.DOORS))
-def test_a_plain_request_is_left_alone(door: str) -> None:
+@pytest.mark.parametrize("platform", sorted(platforms.PLATFORMS))
+def test_a_plain_request_is_left_alone(platform: str) -> None:
     before = draft(HI, system="Be brief.", stream=True)
-    assert doors.apply(before, door, "claude-opus-5-5") is before
+    assert platforms.apply(before, platform, "claude-opus-5-5") is before
 
 
-@pytest.mark.parametrize("row", doors.REFUSED, ids=lambda row: f"{row.rectifier}: {row.text[:50]}")
-def test_every_row_leads_to_a_repair(row: doors.Refused) -> None:
+@pytest.mark.parametrize(
+    "row", platforms.REFUSED, ids=lambda row: f"{row.rectifier}: {row.text[:50]}"
+)
+def test_every_row_leads_to_a_repair(row: platforms.Refused) -> None:
     assert row.rectifier in BY_NAME
-    assert row.doors <= doors.DOORS
+    assert row.platforms <= platforms.PLATFORMS
     special = {
         "context_management cannot be used with compaction": draft(
             compaction={}, context_management={}
@@ -239,15 +243,15 @@ def test_every_row_leads_to_a_repair(row: doors.Refused) -> None:
 def test_server_tools_stay_where_there_are_no_others() -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
     before = draft(tools=[search], tool_choice={"type": "tool", "name": "web_search"})
-    assert doors.apply(before, "bedrock", "claude-opus-5-5") is before
+    assert platforms.apply(before, "bedrock", "claude-opus-5-5") is before
     both = draft(
         tools=[search, {"name": "a", "input_schema": {"type": "object"}}],
         tool_choice={"type": "tool", "name": "web_search"},
     )
-    made = members(doors.apply(both, "bedrock", "claude-opus-5-5"))
+    made = members(platforms.apply(both, "bedrock", "claude-opus-5-5"))
     assert [tool["name"] for tool in made["tools"]] == ["a"]
     assert "tool_choice" not in made
-    assert doors.apply(both, "vertex", "claude-opus-5-5").body.raw == both.body.raw
+    assert platforms.apply(both, "vertex", "claude-opus-5-5").body.raw == both.body.raw
 
 
 @pytest.mark.parametrize(
