@@ -56,7 +56,9 @@ def test_a_body_that_does_not_decode_is_refused(encoding: bytes) -> None:
         read(receiving(body(b"nonsense")), encoding=encoding)
 
 
-@pytest.mark.parametrize("junk", [b"x", b"\0", gzip.compress(b"more")])
+@pytest.mark.parametrize(
+    "junk", [b"x", b"\0", gzip.compress(b"more")], ids=["text", "null", "member"]
+)
 @pytest.mark.parametrize("cut", [False, True])
 def test_junk_behind_a_compressed_body_is_refused(junk: bytes, cut: bool) -> None:
     packed = gzip.compress(b"hello")
