@@ -1,6 +1,11 @@
-"""The architecture: what each package may import, which packages are pure, and no import cycles."""
+"""The architecture: what each package may import, which packages are pure, and no import cycles.
+
+Also: no file of the project holds the markers of an unresolved merge.
+"""
 
 import ast
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -218,3 +223,33 @@ def test_only_wire_compares_the_name_of_a_format(module: str) -> None:
         if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
             words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
             assert not words & set(FORMATS), f"{module}:{node.lineno}: {ast.unparse(node)}"
+
+
+MERGE_MARKER: Final = re.compile(rb"^(?:<{7}|>{7}|\|{7}|={7})(?: .*)?\r?$", re.MULTILINE)
+NOT_OURS: Final = frozenset({"__pycache__", "build", "dist", "htmlcov"})
+"""Folders that .gitignore names, besides hidden folders."""
+
+
+def project_files() -> Iterator[Path]:
+    """The files of the project: the check works without git, too."""
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [
+            name
+            for name in folders
+            if name == ".ci" or not (name.startswith(".") or name in NOT_OURS)
+        ]
+        yield from (Path(folder, name) for name in files)
+
+
+@pytest.mark.parametrize("line", ["<<<<<<< house", "=======", ">>>>>>> 1a2b", "||||||| base"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_merge_marker_is_found(line: str, end: str) -> None:
+    assert MERGE_MARKER.search(f"text\n{line}{end}".encode())
+    assert not MERGE_MARKER.search(f"text\n {line}{end}======== {line}{end}".encode())
+
+
+def test_no_file_holds_merge_markers() -> None:
+    files = set(project_files())
+    assert {ROOT / "README.md", ROOT / ".ci" / "run", Path(__file__)} <= files
+    marked = [path for path in files if MERGE_MARKER.search(path.read_bytes())]
+    assert not marked, f"unresolved merge in {', '.join(map(str, marked))}"
