@@ -16,6 +16,7 @@ from ccfallback.config.model import Timeouts
 from ccfallback.http1 import ConnectionLost, Deadline, DeadlineExceeded
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import PING as PING_EVENT
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.server.client import KeepAlive
 from ccfallback.server.response import (
@@ -131,7 +132,7 @@ def test_every_cut_of_a_stream_gives_the_same_events(cuts: list[int]) -> None:
     chunks = [data[a:b] for a, b in pairwise(places)]
     begun, sent, outcome = read(event_stream(*chunks))
     assert begun + b"".join(sent) == data
-    assert outcome == Outcome(Fault.NONE, status=200)
+    assert outcome == Outcome(Fault.NONE, status=200, usage=Usage(12, 7))
 
 
 def test_the_commit_point_is_the_first_content() -> None:
@@ -201,7 +202,7 @@ def test_what_goes_wrong_after_the_commit_point_tears_the_answer(
     chunks: Sequence[Chunk], fault: Fault, reason: str
 ) -> None:
     _, _, outcome = read(event_stream(START + BLOCK, *chunks, timeouts=Timeouts(idle=0.01)))
-    assert outcome == Outcome(fault, reason)
+    assert outcome == Outcome(fault, reason, usage=Usage(12, 0))
 
 
 def test_events_before_an_error_still_reach_the_client() -> None:
@@ -279,7 +280,8 @@ def test_an_unforeseen_exception_tears_an_answer_that_has_begun(
         raise AssertionError("nothing is left to be sent")
 
     outcome = asyncio.run(stream.relay(send))
-    assert outcome == Outcome(Fault.TORN, "internal error: RuntimeError")
+    reason = "internal error: RuntimeError"
+    assert outcome == Outcome(Fault.TORN, reason, usage=Usage(12, 0))
     assert isinstance(stream.crash, RuntimeError)
 
 
