@@ -90,6 +90,14 @@ def seconds(low: float, high: float) -> Check[float]:
     return check
 
 
+def share(value: Any) -> float:
+    """A share of a whole."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        raise Expected("a number from 0 to 1, such as 0.9")
+    return float(value)
+
+
 def table(value: Any) -> Mapping[str, Any]:
     """A table with any content."""
     if not isinstance(value, Mapping):
@@ -138,6 +146,18 @@ def choice(names: Iterable[str]) -> Check[str]:
         if not isinstance(value, str) or value not in allowed:
             raise Expected("one of " + ", ".join(f'"{name}"' for name in allowed))
         return value
+
+    return check
+
+
+def choices(names: Iterable[str]) -> Check[tuple[str, ...]]:
+    """A list of some of the names."""
+    allowed = tuple(names)
+
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(item in allowed for item in value):
+            raise Expected("a list of any of " + ", ".join(f'"{name}"' for name in allowed))
+        return tuple(value)
 
     return check
 

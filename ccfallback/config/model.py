@@ -102,6 +102,28 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """`[quota]`: what follows from how far the windows of the primary's plan are used."""
+
+    switch_at: float = option(
+        checks.share,
+        1.0,
+        "from this utilization on the primary is skipped until the window resets; "
+        "1.0: only when it refuses",
+    )
+    spare_from: float = option(
+        checks.share,
+        1.0,
+        "from this utilization on requests of `spare_classes` go to the fallbacks first",
+    )
+    spare_classes: tuple[str, ...] = option(
+        checks.choices(CLASSES),
+        ["subagent", "workflow", "auxiliary"],
+        "the classes of requests that are spared",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
     """Where the keys of a provider come from; at most one of the options is set."""
 
@@ -395,6 +417,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "primary": Provider,
     "failover": Failover,
     "breaker": Breaker,
+    "quota": Quota,
     "network": Network,
     "timeouts": Timeouts,
     "routes": Routes,
@@ -416,6 +439,7 @@ class Config:
     providers: tuple[Provider, ...] = ()
     failover: Failover = field(default_factory=Failover)
     breaker: Breaker = field(default_factory=Breaker)
+    quota: Quota = field(default_factory=Quota)
     routes: Routes = field(default_factory=Routes)
     rectifiers: Rectifiers = field(default_factory=Rectifiers)
     privacy: Privacy = field(default_factory=Privacy)

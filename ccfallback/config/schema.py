@@ -74,6 +74,7 @@ def parse(
         primary=_primary(root, replace(base.primary, timeouts=timeouts)),
         failover=root.section("failover", base.failover),
         breaker=root.section("breaker", base.breaker),
+        quota=root.section("quota", base.quota),
         routes=routes.fill(base.routes),
         rectifiers=_rectifiers(root.below("rectifier"), rectifiers),
         privacy=root.section("privacy", base.privacy),
