@@ -115,13 +115,18 @@ def read_sections(path: Path, machine: Machine) -> Mapping[str, Mapping[str, str
     parser = RawConfigParser(strict=False, delimiters="=", default_section="\0")
     try:
         parser.read_string(text)
-        return {
-            " ".join(shlex.split(section)): dict(parser.items(section))
-            for section in parser.sections()
-        }
+        return {_section_name(name): dict(parser.items(name)) for name in parser.sections()}
     except (Error, ValueError):
         # The message of the parser quotes the line.
         raise KeyUnavailable(f"the file of AWS ({path}) can't be read: it is malformed") from None
+
+
+def _section_name(header: str) -> str:
+    """The name in a header, without its quotes; AWS itself skips one whose quotes do not match."""
+    try:
+        return " ".join(shlex.split(header))
+    except ValueError:
+        return header
 
 
 def find_keys(profile: str | None, machine: Machine) -> Resolved:
@@ -144,10 +149,11 @@ def find_keys(profile: str | None, machine: Machine) -> Resolved:
     for look in (_from_container, _from_machine):
         if (found := look(machine)) is not None:
             return found
-    raise failure or _nothing_found(name, settings, machine)
+    # Without any profile, a failure of the CLI says only that.
+    raise _nothing_found(name, settings)
 
 
-def _nothing_found(name: str, settings: Mapping[str, str], machine: Machine) -> KeyUnavailable:
+def _nothing_found(name: str, settings: Mapping[str, str]) -> KeyUnavailable:
     if settings.keys() & _LOGIN_KEYS:
         return KeyUnavailable(
             f"AWS profile {name} needs the AWS CLI, or `pip install 'ccfallback[aws]'`"

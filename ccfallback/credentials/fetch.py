@@ -41,6 +41,19 @@ class Fetch(Protocol):
         """Send a request; `direct` goes around outgoing proxies."""
 
 
+def no_fetch(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    *,
+    seconds: float = SECONDS,
+    direct: bool = False,
+) -> Reply:
+    """A `Fetch` for what needs no network: it reaches nothing."""
+    raise FetchFailed("no network")
+
+
 class Fetcher:
     """Sends requests in the same way as the server: with its trusted roots and outgoing proxies."""
 

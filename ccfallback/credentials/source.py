@@ -66,6 +66,9 @@ class Machine:
         """The text of a file; `None` if there is none. Raises `KeyUnavailable`."""
         try:
             if not path.is_file():
+                if path.is_fifo() or path.is_dir():
+                    # A pipe might never be written to, and can be read only once.
+                    raise KeyUnavailable(f"{what} ({path}) is not a file")
                 return None
             with path.open("rb") as file:
                 return file.read(MOST_FILE).decode("utf-8-sig")

@@ -1,6 +1,7 @@
 import os
 import stat
 from collections.abc import Callable
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -506,3 +507,60 @@ def test_the_account_of_a_provider_is_set_by_flags(ccf: Run) -> None:
     assert ran.code == 1
     assert 'expected one of "key", "aws", "google", "azure"' in ran.err
     assert ccf("config", "get", "providers.aws.aws.region").out == "eu-central-1\n"
+
+
+def test_the_name_of_a_preset_is_enough_where_the_machine_knows_the_rest(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--aws-region REGION" in ccf("providers", "add", "bedrock").err
+    monkeypatch.setenv("AWS_REGION", "ap-south-1")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "mine")
+    added = ccf("providers", "add", "bedrock", "--json").json["provider"]
+    assert added["base_url"] == "https://bedrock-runtime.ap-south-1.amazonaws.com"
+    assert added["auth"] == "aws"
+    # An option has priority, and a name that is no preset is only a name.
+    given = ("--preset", "vertex", "--google-project", "other")
+    assert ccf("providers", "add", "g", *given, "--json").json["provider"]["google"]["project"] == (
+        "other"
+    )
+    ran = ccf("providers", "add", "vertex")
+    assert "its settings are those of the preset vertex" in ran.err
+    shown = ccf("providers", "show", "vertex", "--json").json["provider"]
+    assert shown["google"]["project"] == "mine"
+    assert ccf("providers", "add", "no-preset").code == 2
+
+
+def test_the_region_of_the_profile_is_enough_for_a_preset(ccf: Run, home: Path) -> None:
+    folder = home / ".aws"
+    folder.mkdir(parents=True)
+    (folder / "config").write_text("[profile work]\nregion = eu-north-1\n")
+    ran = ccf("providers", "add", "bedrock-mantle", "--aws-profile", "work", "--json")
+    expected = "https://bedrock-mantle.eu-north-1.api.aws/anthropic"
+    assert ran.json["provider"]["base_url"] == expected
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "platform"),
+    [
+        ("bedrock-mantle", ("--aws-region", "us-east-1"), "mantle"),
+        ("foundry", (), "foundry"),
+        ("claude-google-cloud", ("--google-project", "p"), "claude-google-cloud"),
+        ("bedrock", ("--aws-region", "us-east-1"), None),
+        ("deepseek", (), None),
+    ],
+)
+def test_a_preset_behind_a_gateway_keeps_its_platform(
+    ccf: Run, preset: str, given: tuple[str, ...], platform: str | None
+) -> None:
+    address = ("--base-url", "https://gateway.example.com/anthropic")
+    added = ccf("providers", "add", "new", "--preset", preset, *address, *given, "--json")
+    assert added.code == 0, added.err
+    assert added.json["provider"].get("platform") == platform
+
+
+def test_a_login_replaces_the_key(ccf: Run) -> None:
+    ccf("providers", "add", "az", "--base-url", "http://127.0.0.1:9", "--api-key-env", "K")
+    ccf("providers", "set", "az", "--auth", "azure")
+    assert "Azure login" in ccf("providers", "list").out
+    ccf("providers", "set", "az", "--auth", "aws", "--api-key-env", "K")
+    assert "$K" in ccf("providers", "list").out

@@ -1,6 +1,7 @@
 """Credentials of AWS: the order of the sources, and what is said if none has any."""
 
 import base64
+import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -227,6 +228,61 @@ def test_garbage_of_the_cli_is_named_and_not_shown(
     with pytest.raises(KeyUnavailable, match=said) as caught:
         machine.resolve(provider(profile="work"))
     assert SECRET not in str(caught.value)
+
+
+def test_a_cli_without_credentials_and_profile_is_no_reason(machine: FakeMachine) -> None:
+    machine.install("aws", "sys.exit(253)")
+    with pytest.raises(KeyUnavailable, match="no AWS credentials"):
+        machine.resolve(provider())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff[profile work]\r\nregion = eu-west-1\r\n",
+        "[profile work]\nregion=eu-west-1\nunknown_key = [1, 2\ns3 =\n  max_queue_size = 10\n",
+        "[profile bob's]\nregion = us-east-1\n[profile work]\nregion = eu-west-1\n",
+        "[profile 'work']\nregion = eu-west-1\n# [\n; note\n",
+        "[profile a]\nsource_profile = b\n[profile b]\nsource_profile = a\n"
+        "[profile work]\nsource_profile = work\nregion = eu-west-1\nregion = eu-west-1\n",
+    ],
+)
+def test_odd_files_are_read_as_aws_reads_them(machine: FakeMachine, text: str) -> None:
+    machine.write(".aws/config", text)
+    machine.write(".aws/credentials", STATIC.join(("[work]\n", "[bob's]\n")))
+    found = machine.resolve(provider(profile="work")).credential.aws
+    assert found is not None
+    assert (found.access_key_id, found.region) == ("AKIDFILE", "eu-west-1")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes in the file system")
+def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(machine: FakeMachine) -> None:
+    pipe = machine.home / "pipe"
+    os.mkfifo(pipe)
+    machine.environ["AWS_SHARED_CREDENTIALS_FILE"] = str(pipe)
+    with pytest.raises(KeyUnavailable, match=r"pipe.* is not a file"):
+        machine.resolve(provider())
+    machine.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    with pytest.raises(KeyUnavailable, match="no AWS credentials"):
+        machine.resolve(provider())
+    machine.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(pipe)
+    with pytest.raises(KeyUnavailable, match=r"pipe.* is not a file"):
+        machine.resolve(Provider(name="g", base_url="https://a.test", auth="google"))
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="needs a user whom permissions stop"
+)
+def test_a_home_that_cannot_be_read_is_named(machine: FakeMachine) -> None:
+    machine.write(".aws/credentials", "[default]\n" + STATIC)
+    (machine.home / ".aws").chmod(0)
+    try:
+        with pytest.raises(KeyUnavailable, match=r"\.aws.* can't be read"):
+            machine.resolve(provider())
+        machine.environ |= {"AWS_ACCESS_KEY_ID": "AKIDENV", "AWS_SECRET_ACCESS_KEY": SECRET}
+        assert key_id(machine, provider(region="eu-west-1")) == "AKIDENV"
+    finally:
+        (machine.home / ".aws").chmod(0o700)
 
 
 def test_a_malformed_file_is_named_and_not_quoted(machine: FakeMachine) -> None:

@@ -4,7 +4,7 @@ Every command makes one edit of the file, so it happens as a whole or not at all
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
     changes_from,
     complete_from_preset,
+    find_on_machine,
     preset_names,
     read_key,
     refuse_several_keys,
@@ -21,7 +22,8 @@ from ccfallback.cli.providers.options import (
 from ccfallback.cli.providers.show import describe
 from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.checks import clean_key
-from ccfallback.config.model import PRIMARY_NAME
+from ccfallback.config.model import PRIMARY_NAME, KeySource
+from ccfallback.config.options import options
 from ccfallback.errors import CcfallbackError
 from ccfallback.words import pluralize
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from ccfallback.config.edit import Document
     from ccfallback.config.model import Provider
     from ccfallback.policy.breaker import BreakerState
+
+_KEYS: Final = frozenset(row.key for row in options(KeySource))
+"""The options that say where a provider's key is."""
 
 
 @with_provider_options(negatable=False)
@@ -61,8 +66,12 @@ def add(
     refuse_several_keys(given)
     changes = changes_from(given, removing=False)
     has_key = any(given[name] for name in ("api_key", "api_key_env", "api_key_stdin"))
+    if preset is None and not changes.keys() & {"base_url", "format"} and name in preset_names(""):
+        preset = name
     if preset is not None:
-        changes = complete_from_preset(changes, preset, fill or (), has_key=has_key)
+        changes = complete_from_preset(
+            changes, preset, fill or (), has_key=has_key, look_up=find_on_machine
+        )
     elif fill:
         raise typer.BadParameter("it is for a --preset", param_hint="--fill")
     elif "base_url" not in changes and not _has_own_address(changes.get("format")):
@@ -84,6 +93,8 @@ def add(
     place = f"fallback {config.providers.index(added) + 1} of {len(config.providers)}"
     state = ", disabled" if added.disabled else ""
     session.console.say(f"{name} added as {place}{state}; {UNDO}")
+    if preset == name:
+        session.console.say(f"its settings are those of the preset {preset}")
     session.say_implied_formats([name])
     _say_what_is_missing(session, added)
 
@@ -116,6 +127,9 @@ def set_(ctx: typer.Context, name: Name, as_json: Json = False, **given: Any) ->
     changes = changes_from(given, removing=True)
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
+    elif changes.get("auth", "key") != "key" and not changes.keys() & _KEYS:
+        # A key has priority over a login, so the login would not be used.
+        changes |= dict.fromkeys(_KEYS)
 
     def write(document: "Document") -> None:
         change_provider(document, name, ProviderChanges(changes))

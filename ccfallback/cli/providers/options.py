@@ -1,7 +1,9 @@
 """The options of `providers add` and `providers set`, made from the rows of the option table."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
+from time import time
 from typing import Annotated, Any, Final
 
 import typer
@@ -165,14 +167,38 @@ _FILLED_BY: Final = {
 }
 """Placeholders of presets that are options of a provider."""
 
+_ON_MACHINE: Final = frozenset({"region", "project"})
+"""Placeholders of presets that this machine may know."""
+
+
+def find_on_machine(part: str, profile: str | None) -> str:
+    """The AWS region or the Google Cloud project that this machine names; empty if it has none."""
+    from ccfallback.credentials import KeyUnavailable, Machine, aws, google
+    from ccfallback.credentials.fetch import no_fetch
+
+    machine = Machine(os.environ, no_fetch, time)
+    try:
+        if part == "region":
+            return aws.find_region(profile, machine)
+        return google.find_project(machine, on_google=False) or ""
+    except KeyUnavailable:
+        return ""
+
 
 def complete_from_preset(
-    changes: dict[str, Any], name: str, fill: Iterable[str] = (), *, has_key: bool = False
+    changes: dict[str, Any],
+    name: str,
+    fill: Iterable[str] = (),
+    *,
+    has_key: bool = False,
+    look_up: Callable[[str, str | None], str] = lambda _part, _profile: "",
 ) -> dict[str, Any]:
     """Changes completed with what a preset knows; what was given has priority.
 
-    `fill` holds the `NAME=VALUE` of placeholders; `has_key` says that a key is given.
+    `fill` holds the `NAME=VALUE` of placeholders; `has_key` says that a key is given. `look_up`
+    finds the region or project that is missing; it gets the AWS profile too.
     """
+    from ccfallback.config.platforms import OTHER, find_platform
     from ccfallback.config.presets import fill_in, placeholders, presets
 
     preset = presets().get(name)
@@ -196,6 +222,10 @@ def complete_from_preset(
     missing = [
         part for part in placeholders(*known.values(), *headers.values()) if part not in values
     ]
+    for part in _ON_MACHINE.intersection(missing):
+        if value := look_up(part, changes.get("aws.profile")):
+            values[part] = value
+            missing.remove(part)
     if missing:
         flags = {row.path: f"{row.flag} {row.metavar}" for row in ROWS}
         ways = [flags.get(_FILLED_BY.get(part, ""), f"--fill {part}=…") for part in missing]
@@ -205,6 +235,13 @@ def complete_from_preset(
             hint += f", or the whole URL, as in --base-url {example}"
         raise ConfigError(f"{preset.title} needs your {' and '.join(missing)}", hint)
     known = {key: fill_in(value, values) for key, value in known.items()}
+    platform = find_platform(
+        preset.format, fill_in(preset.base_url, dict.fromkeys(preset.placeholders, "x"))
+    )
+    address = changes.get("base_url", "")
+    if platform is not OTHER and address and find_platform(preset.format, address) is not platform:
+        # A gateway's address does not tell it.
+        known["platform"] = platform.name
     if auth != "key":
         known["auth"] = auth
     known["auth_header"] = preset.auth_header if auth == "key" else "Authorization"
