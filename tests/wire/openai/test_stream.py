@@ -555,47 +555,44 @@ SHAPES = st.recursive(
 )
 
 
-@st.composite
-def odd_chunks(draw: st.DrawFn) -> Any:
-    """JSON that looks a little like a chunk."""
-    call = st.fixed_dictionaries(
-        {},
-        optional={
-            "index": st.integers(0, 2) | SHAPES,
-            "id": st.sampled_from(["a", "b", ""]) | SHAPES,
-            "function": st.fixed_dictionaries(
-                {},
-                optional={
-                    "name": st.sampled_from(["A", "B", ""]) | SHAPES,
-                    "arguments": st.sampled_from(["{", "}", "{}", '"a":1', '{"a":1}', " "])
-                    | SHAPES,
-                },
-            ),
-        },
-    )
-    delta = st.fixed_dictionaries(
-        {},
-        optional={
-            "content": TEXTS | SHAPES,
-            "reasoning": TEXTS | SHAPES,
-            "tool_calls": st.lists(call, max_size=3) | SHAPES,
-            "refusal": SHAPES,
-            "reasoning_details": SHAPES,
-        },
-    )
-    choice = st.fixed_dictionaries(
-        {"delta": delta},
-        optional={"finish_reason": st.sampled_from(["stop", "length", None]) | SHAPES},
-    )
-    return draw(
-        st.fixed_dictionaries({"choices": st.just([draw(choice)]) | SHAPES})
-        | SHAPES
-        | st.fixed_dictionaries({"choices": st.lists(choice, max_size=2), "usage": SHAPES})
-    )
+ODD_CALLS = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.integers(0, 2) | SHAPES,
+        "id": st.sampled_from(["a", "b", ""]) | SHAPES,
+        "function": st.fixed_dictionaries(
+            {},
+            optional={
+                "name": st.sampled_from(["A", "B", ""]) | SHAPES,
+                "arguments": st.sampled_from(["{", "}", "{}", '"a":1', '{"a":1}', " "]) | SHAPES,
+            },
+        ),
+    },
+)
+ODD_DELTAS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": TEXTS | SHAPES,
+        "reasoning": TEXTS | SHAPES,
+        "tool_calls": st.lists(ODD_CALLS, max_size=3) | SHAPES,
+        "refusal": SHAPES,
+        "reasoning_details": SHAPES,
+    },
+)
+ODD_CHOICES = st.fixed_dictionaries(
+    {"delta": ODD_DELTAS},
+    optional={"finish_reason": st.sampled_from(["stop", "length", None]) | SHAPES},
+)
+ODD_CHUNKS = (
+    st.fixed_dictionaries({"choices": st.lists(ODD_CHOICES, min_size=1, max_size=1) | SHAPES})
+    | SHAPES
+    | st.fixed_dictionaries({"choices": st.lists(ODD_CHOICES, max_size=2), "usage": SHAPES})
+)
+"""JSON that looks a little like a chunk."""
 
 
 @settings(max_examples=120, deadline=None)
-@given(values=st.lists(odd_chunks(), max_size=6), tags=st.booleans(), done=st.booleans())
+@given(values=st.lists(ODD_CHUNKS, max_size=6), tags=st.booleans(), done=st.booleans())
 def test_odd_chunks_break_no_grammar(values: list[Any], tags: bool, done: bool) -> None:
     stream = b"".join(line(value) for value in values) + (DONE if done else b"")
     translated = translate(stream, think_tags=tags)
