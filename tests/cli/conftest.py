@@ -52,10 +52,12 @@ def own_files(paths: Paths, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def ccf(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """Runs a command in this process."""
+def ccf(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process, with `given` on its standard input."""
 
-    def run(*arguments: str) -> Ran:
+    def run(*arguments: str, given: str = "") -> Ran:
+        piped = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", piped)
         with pytest.raises(SystemExit) as left:
             main(arguments)
         captured = capfdbinary.readouterr()
@@ -68,7 +70,10 @@ def ccf(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 
 @pytest.fixture
 def ccf_process() -> Run:
-    """Runs a command in its own process, with `given` on its standard input."""
+    """Runs a command in its own process, with `given` on its standard input.
+
+    It takes 30 times as long as `ccf`.
+    """
 
     def run(*arguments: str, given: str = "", **environ: str) -> Ran:
         done = subprocess.run(

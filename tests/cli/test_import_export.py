@@ -48,7 +48,7 @@ def test_stdin_and_stdout(ccf_process: Run, ccf: Run) -> None:
     assert exported(ccf) == msgspec.json.decode(before)
 
 
-def test_a_plain_array_replaces_the_providers_only(ccf: Run, ccf_process: Run) -> None:
+def test_a_plain_array_replaces_the_providers_only(ccf: Run) -> None:
     ccf("config", "set", "server.port", "9000")
     plain = [
         {
@@ -65,7 +65,7 @@ def test_a_plain_array_replaces_the_providers_only(ccf: Run, ccf_process: Run) -
         {"name": "four", "baseUrl": "https://four.example", "apiKey": None, "headers": {}},
     ]
     given = msgspec.json.encode(plain).decode()
-    assert ccf_process("config", "import", "-", given=given).code == 0
+    assert ccf("config", "import", "-", given=given).code == 0
     assert exported(ccf) == {
         "server": {"port": 9000},
         "providers": [
@@ -85,9 +85,9 @@ def test_a_plain_array_replaces_the_providers_only(ccf: Run, ccf_process: Run) -
     }
 
 
-def test_toml_comes_in_with_its_comments(ccf_process: Run, paths: Paths) -> None:
+def test_toml_comes_in_with_its_comments(ccf: Run, paths: Paths) -> None:
     given = "# theirs\n[server]\nport = 9001\n"
-    assert ccf_process("config", "import", "-", given=given).code == 0
+    assert ccf("config", "import", "-", given=given).code == 0
     assert paths.config.read_text() == given
 
 
@@ -108,9 +108,9 @@ def test_toml_comes_in_with_its_comments(ccf_process: Run, paths: Paths) -> None
         "[[[",
     ],
 )
-def test_a_bad_import_changes_nothing(ccf_process: Run, paths: Paths, given: str) -> None:
+def test_a_bad_import_changes_nothing(ccf: Run, paths: Paths, given: str) -> None:
     before = paths.config.read_bytes()
-    ran = ccf_process("config", "import", "-", given=given)
+    ran = ccf("config", "import", "-", given=given)
     assert ran.code == 1
     assert "bug" not in ran.err
     assert paths.config.read_bytes() == before
@@ -122,9 +122,9 @@ def test_a_missing_file_is_reported(ccf: Run) -> None:
     assert "can't be read" in ran.err
 
 
-def test_import_and_reset_mend_a_broken_file(ccf: Run, ccf_process: Run, paths: Paths) -> None:
+def test_import_and_reset_mend_a_broken_file(ccf: Run, paths: Paths) -> None:
     paths.config.write_text("[server")
-    assert ccf_process("config", "import", "-", given='{"server": {"port": 1}}').code == 0
+    assert ccf("config", "import", "-", given='{"server": {"port": 1}}').code == 0
     paths.config.write_text("[server")
     assert ccf("config", "reset").code == 0
     assert paths.config.read_text() == CLEARED
@@ -142,10 +142,10 @@ router_settings: {num_retries: 2}
 """
 
 
-def test_another_program_s_file_replaces_the_providers_only(ccf: Run, ccf_process: Run) -> None:
+def test_another_program_s_file_replaces_the_providers_only(ccf: Run) -> None:
     ccf("config", "set", "server.port", "9000")
     before = exported(ccf)
-    ran = ccf_process("config", "import", "--from", "litellm", "-", "--json", given=LITELLM)
+    ran = ccf("config", "import", "--from", "litellm", "-", "--json", given=LITELLM)
     assert ran.code == 0
     assert ran.json["providers"] == ["openai"]
     assert "router_settings" in ran.json["left_out"][0]
@@ -159,11 +159,9 @@ def test_another_program_s_file_replaces_the_providers_only(ccf: Run, ccf_proces
 
 
 @pytest.mark.parametrize("given", ["a: [", "{}", '{"model_list": []}', LITELLM.replace("s:", "x")])
-def test_another_program_s_bad_file_changes_nothing(
-    ccf_process: Run, paths: Paths, given: str
-) -> None:
+def test_another_program_s_bad_file_changes_nothing(ccf: Run, paths: Paths, given: str) -> None:
     before = paths.config.read_bytes()
-    ran = ccf_process("config", "import", "--from", "litellm", "-", given=given)
+    ran = ccf("config", "import", "--from", "litellm", "-", given=given)
     assert ran.code == 1
     assert "bug" not in ran.err
     assert paths.config.read_bytes() == before
@@ -225,23 +223,23 @@ def test_anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize("given", ["", " \n\t\n", "\ufeff", "\x00" * 512])
 @pytest.mark.parametrize("program", [(), ("--from", "litellm")])
 def test_an_empty_import_is_refused_and_says_what_clears(
-    ccf_process: Run, paths: Paths, given: str, program: tuple[str, ...]
+    ccf: Run, paths: Paths, given: str, program: tuple[str, ...]
 ) -> None:
     before = paths.config.read_bytes()
-    ran = ccf_process("config", "import", *program, "-", given=given)
+    ran = ccf("config", "import", *program, "-", given=given)
     assert ran.code == 1
     assert "nothing to import: the input is empty" in ran.err
     assert "config reset" in ran.err
     assert paths.config.read_bytes() == before
 
 
-def test_an_import_says_what_it_removes(ccf_process: Run, ccf: Run) -> None:
+def test_an_import_says_what_it_removes(ccf: Run) -> None:
     ccf("tokens", "add")
-    ran = ccf_process("config", "import", "-", given="[]")
+    ran = ccf("config", "import", "-", given="[]")
     assert ran.code == 0
     assert "0 providers imported, 2 removed: one, two; " in ran.err
     ccf("config", "rollback")
-    ran = ccf_process("config", "import", "-", given='{"server": {"port": 1}}')
+    ran = ccf("config", "import", "-", given='{"server": {"port": 1}}')
     assert "2 removed: one, two, 1 access token removed; " in ran.err
     ccf("config", "rollback")
     ran = ccf("config", "reset")
@@ -271,11 +269,11 @@ def test_a_faulty_import_blames_the_imported_file(
     assert paths.config.read_bytes() == before
 
 
-def test_an_open_server_without_tokens_is_reported(ccf: Run, ccf_process: Run) -> None:
+def test_an_open_server_without_tokens_is_reported(ccf: Run) -> None:
     ccf("tokens", "add")
     ccf("config", "set", "server.host", "0.0.0.0")
     for command in (("reset",), ("import", "-"), ("set", "tokens", "[]")):
-        ran = ccf_process("config", *command, given='{"server": {"host": "0.0.0.0"}}')
+        ran = ccf("config", *command, given='{"server": {"host": "0.0.0.0"}}')
         assert ran.code == 0
         assert "keeps requiring the last tokens" in ran.err
         assert ("`serve` will not start" in ran.err) is (command != ("reset",))
@@ -284,9 +282,9 @@ def test_an_open_server_without_tokens_is_reported(ccf: Run, ccf_process: Run) -
     assert "keeps requiring" not in ccf("config", "set", "server.port", "1").err
 
 
-def test_an_old_backup_without_formats_is_understood(ccf_process: Run, ccf: Run) -> None:
+def test_an_old_backup_without_formats_is_understood(ccf: Run) -> None:
     url = "https://openrouter.ai/api/v1/chat/completions"
     given = f'[{{"name": "openrouter", "baseUrl": "{url}", "apiKey": "sk-or-0123456789"}}]'
-    ran = ccf_process("config", "import", "-", given=given)
+    ran = ccf("config", "import", "-", given=given)
     assert "openrouter: taken as the OpenAI format (from the URL)" in ran.err
     assert ccf("providers", "show", "openrouter", "--json").json["provider"]["format"] == "openai"

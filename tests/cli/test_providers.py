@@ -171,18 +171,16 @@ def test_a_key_comes_through_a_pipe(ccf_process: Run) -> None:
     assert shown["provider"]["api_key"] == "piped-key-1234567"
 
 
-def test_an_empty_pipe_holds_no_key(ccf_process: Run) -> None:
-    ran = ccf_process(
-        "providers", "add", "new", "--base-url", "http://x.example", "--api-key-stdin"
-    )
+def test_an_empty_pipe_holds_no_key(ccf: Run) -> None:
+    ran = ccf("providers", "add", "new", "--base-url", "http://x.example", "--api-key-stdin")
     assert ran.code == 1
     assert "standard input" in ran.err
 
 
-def test_no_key_is_prompted_for_in_a_pipe(ccf_process: Run) -> None:
-    ran = ccf_process("providers", "add", "new", "--base-url", "https://new.example", given="x\n")
+def test_no_key_is_prompted_for_in_a_pipe(ccf: Run) -> None:
+    ran = ccf("providers", "add", "new", "--base-url", "https://new.example", given="x\n")
     assert ran.code == 0
-    shown = ccf_process("providers", "show", "new", "--json").json["provider"]
+    shown = ccf("providers", "show", "new", "--json").json["provider"]
     assert shown["api_key"] is None
 
 
@@ -464,12 +462,10 @@ def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
     assert "nothing to forget" in ccf("providers", "forget", "two").err
 
 
-def test_what_is_pasted_is_cleaned(ccf: Run, ccf_process: Run, paths: Paths) -> None:
+def test_what_is_pasted_is_cleaned(ccf: Run, paths: Paths) -> None:
     ccf("providers", "add", "a", "--base-url", " https://a.example/v1 ", "--api-key", '"sk-1"')
     given = "export OPENAI_API_KEY=sk-2\n"
-    ccf_process(
-        "providers", "add", "b", "--base-url", "https://b.example", "--api-key-stdin", given=given
-    )
+    ccf("providers", "add", "b", "--base-url", "https://b.example", "--api-key-stdin", given=given)
     text = paths.config.read_text()
     for line in ('base_url = "https://a.example/v1"', 'api_key = "sk-1"', 'api_key = "sk-2"'):
         assert line in text

@@ -65,12 +65,12 @@ def test_a_token_can_be_named_in_every_way(ccf: Run, configure: Configure, which
     assert left(ccf) == ["", "phone"]
 
 
-def test_a_token_may_come_from_stdin(ccf_process: Run, ccf: Run, configure: Configure) -> None:
+def test_a_token_may_come_from_stdin(ccf: Run, configure: Configure) -> None:
     configure(THREE)
     given = "a-token-of-the-phone\nshort\n"
-    assert ccf_process("tokens", "remove", "-", given=given).code == 0
+    assert ccf("tokens", "remove", "-", given=given).code == 0
     assert left(ccf) == ["laptop"]
-    assert ccf_process("tokens", "remove", "-").code == 1
+    assert ccf("tokens", "remove", "-").code == 1
 
 
 def test_the_removal_of_the_last_token_is_announced(ccf: Run, configure: Configure) -> None:
