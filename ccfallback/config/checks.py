@@ -98,6 +98,14 @@ def share(value: Any) -> float:
     return float(value)
 
 
+def dollars(value: Any) -> float:
+    """An amount of US dollars."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1_000_000:
+        raise Expected("an amount of US dollars from 0 to 1000000")
+    return float(value)
+
+
 def table(value: Any) -> Mapping[str, Any]:
     """A table with any content."""
     if not isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ccfallback.config import checks
 from ccfallback.config.options import group, option
 from ccfallback.config.platforms import (
+    FIRST_PARTY,
     LONG_CONTEXT,
     OTHER,
     PLATFORMS,
@@ -213,6 +214,48 @@ class Google:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """`cap` of a provider: from so many US dollars on it is skipped until the period ends."""
+
+    day: float | None = option(
+        checks.dollars, None, "US dollars that it may cost a day.", flag="--cap-day USD"
+    )
+    month: float | None = option(
+        checks.dollars, None, "US dollars that it may cost a month.", flag="--cap-month USD"
+    )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a cap at all."""
+        return self.day is not None or self.month is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """`prices` of a provider: US dollars for a million tokens, before the built-in list."""
+
+    input: float | None = option(checks.dollars, None, "tokens of the prompt that no cache holds")
+    output: float | None = option(checks.dollars, None, "tokens of the answer")
+    cache_read: float | None = option(checks.dollars, None, "tokens that a cache holds")
+    cache_write: float | None = option(
+        checks.dollars, None, "tokens that enter a cache for 5 minutes"
+    )
+    cache_write_1h: float | None = option(
+        checks.dollars, None, "tokens that enter a cache for an hour"
+    )
+
+    @property
+    def given(self) -> Mapping[str, float | None]:
+        """The prices by the names of their keys."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a price at all."""
+        return any(price is not None for price in self.given.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """`[[providers]]`: an upstream with a name. `[primary]` is one too."""
 
@@ -285,6 +328,8 @@ class Provider:
         "The tokens that a request and its answer may have together.",
         flag="--context-window N",
     )
+    cap: Cap = group(Cap, key="cap")
+    prices: Prices = group(Prices, key="prices")
     inference_geo: tuple[str, ...] = option(
         checks.texts, [], "The regions of `inference_geo` that it keeps.", fallback_only=True
     )
@@ -304,6 +349,11 @@ class Provider:
     def region(self) -> str:
         """The region of its cloud; empty if that is not known."""
         return self.aws.region or region_of_host(self.base_url) or self.region_here
+
+    @property
+    def is_first_party(self) -> bool:
+        """Whether Anthropic itself runs it, so that its own prices and options are valid there."""
+        return self.primary or self.platform.name in FIRST_PARTY
 
     @property
     def has_credential(self) -> bool:

@@ -45,7 +45,7 @@ class Option:
     """Whether the primary does not have it."""
     field: str = ""
     kind: type = str
-    """The type of a value: str, int, bool, or Mapping."""
+    """The type of a value: str, int, float, bool, or Mapping."""
     path: str = ""
     """The dotted key, seen from the table that `options` was asked about."""
 
@@ -196,7 +196,7 @@ def scrub_values(value: Any) -> Any:
 def _kind(annotation: Any) -> type:
     """The type of an option's values, from the annotation of its field."""
     parts = [get_origin(part) or part for part in (annotation, *get_args(annotation))]
-    return next((kind for kind in (bool, int, Mapping) if kind in parts), str)
+    return next((kind for kind in (bool, int, float, Mapping) if kind in parts), str)
 
 
 class Reader:

@@ -54,6 +54,9 @@ class Platform:
     """Ids that follow no rule."""
     required_headers: tuple[str, ...] = ()
     """Headers without which it refuses every request."""
+    regional: str = ""
+    """What shows that a region is promised, for which the platform takes more: the `model` id, the
+    `location` of the provider, or that it has an `address`. Empty if all places cost the same."""
     serves_claude: bool = True
     """Whether its models are Claude, which reads the thinking that Claude signed elsewhere."""
 
@@ -86,6 +89,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
             "bedrock",
             "Amazon Bedrock",
             "bedrock",
+            regional="model",
             dated="{geography}.anthropic.{name}-{date}-v1:0",
             undated="{geography}.anthropic.{name}",
             exceptions={
@@ -100,6 +104,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
             re.compile(r"bedrock-mantle\.[a-z0-9-]+\.api\.aws"),
             dated="anthropic.{name}",
             undated="anthropic.{name}",
+            regional="address",
         ),
         Platform(
             "claude-platform-aws",
@@ -113,6 +118,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
             "Google Vertex AI",
             "vertex",
             dated="{name}@{date}",
+            regional="location",
             exceptions={"claude-3-5-sonnet": "{name}-v2@{date}"},
         ),
         Platform(
@@ -131,6 +137,9 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
     )
 }
 """Every platform by its name."""
+
+FIRST_PARTY: Final = frozenset({"anthropic", "claude-platform-aws", "claude-google-cloud"})
+"""The platforms that Anthropic itself runs."""
 
 
 @lru_cache(maxsize=512)

@@ -91,6 +91,13 @@ class Usage:
     output_tokens: int | None = None
     cache_read: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
+    """The part of `cache_write` that is kept for an hour, not for 5 minutes."""
+    web_searches: int | None = None
+    speed: str = ""
+    """`fast` if the answer came in the fast mode; empty if the upstream does not say."""
+    region: str = ""
+    """Where the model ran, if the upstream says."""
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -107,6 +114,14 @@ class Usage:
             count = value.get(key)
             if type(count) is int and 0 <= count < MOST_TOKENS:
                 setattr(self, name, count)
+        for key, member, name in _USAGE_PARTS:
+            part = value.get(key)
+            count = part.get(member) if isinstance(part, dict) else None
+            if type(count) is int and 0 <= count < MOST_TOKENS:
+                setattr(self, name, count)
+        for key, name in _USAGE_WORDS:
+            if isinstance(word := value.get(key), str):
+                setattr(self, name, word[:_LONGEST_WORD])
 
 
 _USAGE_KEYS: Final = (
@@ -115,6 +130,12 @@ _USAGE_KEYS: Final = (
     ("cache_read", "cache_read_input_tokens"),
     ("cache_write", "cache_creation_input_tokens"),
 )
+_USAGE_PARTS: Final = (
+    ("cache_creation", "ephemeral_1h_input_tokens", "cache_write_1h"),
+    ("server_tool_use", "web_search_requests", "web_searches"),
+)
+_USAGE_WORDS: Final = (("speed", "speed"), ("inference_geo", "region"))
+_LONGEST_WORD: Final = 32
 
 
 def estimate(body: Body) -> int:

@@ -1,0 +1,341 @@
+"""What an answer costs, and when a provider has spent all that it may.
+
+Money is a whole number of nano-dollars (a billion of them are a dollar), so that a sum is the sum
+of its parts. Prices are pico-dollars a token: a dollar for a million tokens is a million of them.
+"""
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import ceil
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ccfallback.config.model import Cap, Provider
+from ccfallback.messages.model_names import find_name
+from ccfallback.messages.tokens import Usage
+
+NANO: Final = 1_000_000_000
+"""Nano-dollars in a dollar."""
+
+_PICO_A_TOKEN: Final = 1_000_000
+_MEMBERS: Final = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+_HOUR_TO_MINUTES: Final = 1.6
+"""The price of an hour in the cache by that of 5 minutes: twice and 1.25 times the input."""
+
+_GPT: Final = re.compile(r"(gpt-\d+(?:\.\d+)?(?:-[a-z]+)*?)(?:-\d{4}-?\d\d-?\d\d)?")
+
+# --- Prices ---
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pico-dollars a token; `None` is unknown."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+
+    @classmethod
+    def read(cls, dollars: Mapping[str, Any]) -> "Rates":
+        """The rates in a table of dollars for a million tokens; others than prices are ignored."""
+        given = ((name, dollars.get(name)) for name in _MEMBERS)
+        return cls(**{n: round(p * _PICO_A_TOKEN) for n, p in given if p is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one model costs."""
+
+    rates: Rates
+    threshold: int | None = None
+    """The longest prompt, in tokens, for which `rates` are valid."""
+    above: Rates = field(default_factory=Rates)
+    """The rates of a request with a longer prompt."""
+
+    def rates_for(self, prompt_tokens: int) -> Rates:
+        """The rates of a request with so many tokens in its prompt."""
+        is_long = self.threshold is not None and prompt_tokens > self.threshold
+        return self.above if is_long else self.rates
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """List prices of models."""
+
+    date: str = ""
+    """When they were checked."""
+    models: Mapping[str, Price] = field(default_factory=dict)
+    web_search: int = 0
+    """Nano-dollars for one search."""
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> "PriceTable":
+        """The table in the form of `config/prices.toml`."""
+        models = {}
+        for row in table["prices"]:
+            above = row.get("above", {})
+            price = Price(Rates.read(row), above.get("prompt"), Rates.read(above))
+            models.update(dict.fromkeys(row["models"], price))
+        return cls(str(table["date"]), models, round(table["web_search"] * NANO / 1000))
+
+    def find(self, model: str) -> Price | None:
+        """The price of a model under whatever name a provider gives it; `None` if unknown."""
+        return self.models.get(price_name(model))
+
+
+@lru_cache(maxsize=512)
+def price_name(model: str) -> str:
+    """The name by which the table knows a model: `claude-opus-4-5`, `gpt-5.6`.
+
+    Every platform has its own form: `us.anthropic.claude-opus-4-5-20251101-v1:0`,
+    `claude-opus-4-5@20251101`, `anthropic/claude-opus-4.5`, `claude-opus-4-5[1m]`.
+    """
+    model = model.strip().lower()
+    claude = find_name(re.sub(r"(?<=\d)\.(?=\d)", "-", model))
+    if claude is not None:
+        return f"claude-{claude.family}-{claude.version[0]}-{claude.version[1]}"
+    found = _GPT.fullmatch(model.rpartition("/")[2])
+    return found[1] if found else model
+
+
+def percent_of_place(provider: Provider, model: str) -> int:
+    """What a platform takes for a model, in percent of the list price.
+
+    Amazon Bedrock and Google Vertex AI charge more where a region is promised, from 4.5 on; `model`
+    is the platform's own id.
+    """
+    name, regional = find_name(model), provider.platform.regional
+    if name is None or name.version < (4, 5) or not regional:
+        return 100
+    if "us-gov" in model or provider.region.startswith("us-gov"):
+        return 120
+    if regional == "model":
+        return 100 if "global." in model else 110
+    if regional == "location":
+        host = urlsplit(provider.base_url).hostname or ""
+        own_host = host.endswith("googleapis.com") and host != "aiplatform.googleapis.com"
+        return 110 if own_host or provider.google.location != "global" else 100
+    return 110
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer is billed for."""
+
+    usage: Usage
+    model: str
+    """By the provider's own name."""
+    region: object = None
+    """The `inference_geo` of the request."""
+    is_fast: bool = False
+    """Whether the request asks for the fast mode."""
+
+
+def cost(work: Work, provider: Provider, table: PriceTable) -> int | None:
+    """The list price of an answer in nano-dollars; `None` if a price in it is unknown.
+
+    The provider's own `prices` have priority, and nothing is added to them.
+    """
+    usage, percent = work.usage, 100 * 100
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    price = table.find(work.model)
+    rates = Rates() if price is None else price.rates_for(usage.prompt_tokens or 0)
+    if provider.prices.is_set:
+        rates = _own_rates(provider, rates)
+    else:
+        speed = usage.speed or ("fast" if work.is_fast and provider.is_first_party else "")
+        region = usage.region or (work.region if provider.is_first_party else None)
+        percent = percent_of_place(provider, work.model) * (200 if speed == "fast" else 100)
+        percent = percent * 110 // 100 if region == "us" else percent
+    written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
+    counts = (
+        (usage.input_tokens, rates.input),
+        (usage.output_tokens, rates.output),
+        (usage.cache_read or 0, rates.cache_read),
+        (max(0, written - hour), rates.cache_write),
+        (hour, rates.cache_write_1h),
+    )
+    total = 0
+    for tokens, rate in counts:
+        if tokens and rate is None:
+            return None
+        total += tokens * (rate or 0)
+    nano = (total * percent + 5_000_000) // 10_000_000
+    return nano + (usage.web_searches or 0) * table.web_search
+
+
+def _own_rates(provider: Provider, listed: Rates) -> Rates:
+    """The rates of a provider's `prices`; what it does not give is as listed.
+
+    Where nothing is listed either, tokens of the cache cost as much as any other of the prompt.
+    """
+    own, prices = provider.prices, Rates.read(provider.prices.given)
+    hour = prices.cache_write_1h
+    if hour is None and prices.cache_write is not None:
+        hour = round(prices.cache_write * _HOUR_TO_MINUTES)
+    prices = replace(prices, cache_write_1h=hour)
+    merged = {name: getattr(prices, name) for name in _MEMBERS}
+    is_listed = listed.input is not None
+    for name in _MEMBERS:
+        if merged[name] is None:
+            merged[name] = getattr(listed, name)
+        if merged[name] is None and name.startswith("cache") and not is_listed:
+            merged[name] = None if own.input is None else prices.input
+    return Rates(**merged)
+
+
+# --- Estimates ---
+
+
+CHARACTERS_A_TOKEN: Final = 4
+"""Of an answer whose tokens were not counted; Anthropic's own gateway estimates it like that."""
+
+TYPICAL_ANSWER: Final = 4096
+"""Tokens for which a request reserves money at most, although its limit may be higher."""
+
+
+def complete_usage(usage: Usage, *, prompt_tokens: int, written: int, is_whole: bool) -> Usage:
+    """The counts of an answer, with estimates for what the upstream has not counted.
+
+    `prompt_tokens` is an estimate, `written` the bytes of content that have come. The count of an
+    answer that is not whole is that of its beginning.
+    """
+    estimated = ceil(written / CHARACTERS_A_TOKEN)
+    output = usage.output_tokens
+    if output is None or not is_whole:
+        output = max(output or 0, estimated)
+    prompt = usage.input_tokens
+    return replace(
+        usage, input_tokens=prompt_tokens if prompt is None else prompt, output_tokens=output
+    )
+
+
+# --- Caps ---
+
+NEAR: Final = (0.95, 0.75)
+"""The shares of a cap from which on the client gets a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Nano-dollars that a provider has cost."""
+
+    day: int = 0
+    month: int = 0
+
+    def plus(self, nano: int) -> "Spent":
+        """With another cost in both."""
+        return Spent(self.day + nano, self.month + nano)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One cap of a provider, and how far it is used up; money in nano-dollars."""
+
+    provider: str
+    period: str
+    """`day` or `month`."""
+    cap: int
+    spent: int
+    until: float
+    """When the period ends, in Unix seconds."""
+    reserved: int = 0
+    """What requests in flight may cost."""
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the provider is skipped: even without a further request it may be reached."""
+        return self.spent + self.reserved >= self.cap
+
+    @property
+    def left(self) -> int:
+        """What may still be spent."""
+        return max(0, self.cap - self.spent)
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent: 1 is all."""
+        return self.spent / self.cap if self.cap else 1.0
+
+    @property
+    def sentence(self) -> str:
+        """The cap for a person: `the cap of $5.00 a day is reached`."""
+        return f"{self.provider} has reached its cap of {dollars(self.cap)} a {self.period}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The share that calls for a warning; `None` if the cap is far, or reached."""
+        if self.share >= 1:
+            return None
+        return next((share for share in NEAR if self.share >= share), None)
+
+
+def limits(
+    name: str, cap: Cap, spent: Spent, ends: tuple[float, float], reserved: int = 0
+) -> tuple[Limit, ...]:
+    """The caps of a provider; `ends` are those of the day and of the month."""
+    rows = (("day", cap.day, spent.day, ends[0]), ("month", cap.month, spent.month, ends[1]))
+    return tuple(
+        Limit(name, period, round(most * NANO), used, end, reserved)
+        for period, most, used, end in rows
+        if most is not None
+    )
+
+
+def binding(found: tuple[Limit, ...]) -> Limit | None:
+    """The reached cap that ends last; `None` if none is reached."""
+    reached = [limit for limit in found if limit.is_reached]
+    return max(reached, key=lambda limit: limit.until) if reached else None
+
+
+class Reservations:
+    """What requests in flight may cost, by provider, learned from what the last ones did cost."""
+
+    _REMEMBERED: Final = 16
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+        self._ratios: dict[str, deque[float]] = {}
+
+    def held(self, provider: str) -> int:
+        """The sum of a provider's reservations in nano-dollars."""
+        return self._held.get(provider, 0)
+
+    def reserve(self, provider: str, estimate: int) -> int:
+        """Reserve for a request; returns how much, for `release`."""
+        amount = round(estimate * max(self._ratios.get(provider, (1.0,))))
+        self._held[provider] = self.held(provider) + amount
+        return amount
+
+    def release(self, provider: str, amount: int) -> None:
+        """The request is over."""
+        self._held[provider] = max(0, self.held(provider) - amount)
+
+    def learn(self, provider: str, estimate: int, actual: int) -> None:
+        """Compare an estimate with what the answer did cost; a cache makes it cheaper."""
+        if estimate > 0:
+            ratios = self._ratios.setdefault(provider, deque(maxlen=self._REMEMBERED))
+            ratios.append(max(0.01, actual / estimate))
+
+
+def estimate_cost(
+    prompt_tokens: int, max_tokens: int, work: Work, provider: Provider, table: PriceTable
+) -> int:
+    """About what a request may cost in nano-dollars, before it is sent; 0 if no price is known."""
+    answer = min(max_tokens or TYPICAL_ANSWER, TYPICAL_ANSWER)
+    usage = Usage(input_tokens=prompt_tokens, output_tokens=answer)
+    return cost(replace(work, usage=usage), provider, table) or 0
+
+
+def dollars(nano: int) -> str:
+    """An amount for a person: `$12.30`, `$0.42`, `$0.0031`, `$0.00`."""
+    amount = nano / NANO
+    if 0 < abs(amount) < 0.01:
+        return f"${amount:.4f}" if abs(amount) >= 0.0001 else "<$0.0001"
+    return f"${amount:,.2f}"
