@@ -19,6 +19,8 @@ NO_ACCOUNT = {
     "auth": "key",
     "aws": {"profile": None, "region": None, "sign": "bearer"},
     "google": {"project": None, "location": "global"},
+    "cap": {"day": None, "month": None},
+    "prices": dict.fromkeys(("input", "output", "cache_read", "cache_write", "cache_write_1h")),
 }
 KEY = "sk-abcdefghijklmnopqrstuvwxyz"
 
@@ -560,3 +562,14 @@ def test_a_login_replaces_the_key(ccf: Run) -> None:
     assert "Azure login" in ccf("providers", "list").out
     ccf("providers", "set", "az", "--auth", "aws", "--api-key-env", "K")
     assert "$K" in ccf("providers", "list").out
+
+
+def test_caps_and_prices_are_shown_in_dollars(ccf: Run) -> None:
+    assert ccf("providers", "set", "two", "--cap-day", "5", "--cap-month", "60.5").code == 0
+    assert ccf("config", "set", "providers.two.prices.input", "0.25").code == 0
+    shown = ccf("providers", "show", "two").out
+    assert "day = $5.00, month = $60.50" in shown
+    assert "input = $0.25" in shown
+    found = msgspec.json.decode(ccf("providers", "show", "two", "--json").out)["provider"]
+    assert found["cap"] == {"day": 5.0, "month": 60.5}
+    assert ccf("config", "set", "providers.two.cap.day", "-1").code == 1

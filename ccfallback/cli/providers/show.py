@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Aws, Google, KeySource, Provider
+from ccfallback.config.model import Aws, Cap, Google, KeySource, Prices, Provider
 from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
 
@@ -76,9 +76,11 @@ def show_one(
     }
 
     def table() -> Table:
-        unset: tuple[Any, ...] = (None, {}, [], to_table(Aws()), to_table(Google()))
+        unset: tuple[Any, ...] = (None, {}, [], *map(to_table, (Aws(), Google(), Cap(), Prices())))
         rows: list[tuple[Cell, Cell]] = [
-            (label, _format_value(fact)) for label, fact in facts.items() if fact not in unset
+            (label, _format_value(fact, _UNITS.get(label, "{:g} s")))
+            for label, fact in facts.items()
+            if fact not in unset
         ]
         if not provider.key:
             rows.append(("key", key_source(provider, session.environ)))
@@ -110,16 +112,20 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     session_of(ctx).console.emit({"presets": shown}, lambda: Table(rows, header))
 
 
-def _format_value(fact: Any) -> str:
-    """A value of the configuration on one line."""
+_UNITS: Final = {"cap": "${:.2f}", "prices": "${:g}"}
+"""How the numbers of an option are written, if they are not seconds."""
+
+
+def _format_value(fact: Any, number: str) -> str:
+    """A value of the configuration on one line; `number` is the form of its numbers."""
     match fact:
         case bool():
             return "yes" if fact else "no"
         case float():
-            return f"{fact:g} s"
+            return number.format(fact)
         case dict():
             given = (item for item in fact.items() if item[1] is not None)
-            return ", ".join(f"{name} = {_format_value(item)}" for name, item in given)
+            return ", ".join(f"{name} = {_format_value(item, number)}" for name, item in given)
         case list():
             return " ".join(map(str, fact))
         case _:
