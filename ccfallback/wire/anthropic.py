@@ -219,7 +219,8 @@ class AnthropicStream:
     def _note_delta(self, place: int, raw: bytes) -> None:
         completion = self._completion
         assert completion is not None
-        completion.written += max(1, len(raw) - DELTA_BYTES)
+        # Without its end, which an event has or lacks by the way in which the stream was cut.
+        completion.written += max(1, len(raw.rstrip(b"\r\n")) - DELTA_BYTES)
         if completion.inputs and b'"input_json_delta"' in raw:
             index = _EVENT.decode(data_of(raw)).index
             if completion.note_input(index):

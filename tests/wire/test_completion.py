@@ -100,6 +100,12 @@ def test_missing_and_zero_counts_are_estimated(
     assert 60 < usage["output_tokens"] < 200
 
 
+@given(size=st.integers(1, 400), words=st.text("ab", min_size=100, max_size=140))
+def test_the_estimate_does_not_depend_on_the_cuts(size: int, words: str) -> None:
+    raw = start() + text(0, words) + end()
+    assert passed(raw, size) == passed(raw)
+
+
 def test_counts_that_come_at_the_end_replace_the_estimate() -> None:
     raw = start(input_tokens=0) + text(0, "hi") + end(input_tokens=5, output_tokens=7)
     stream = ANTHROPIC.stream(BODY, FALLBACK)
