@@ -18,6 +18,7 @@ One place for what `wire`, `rectify` and `policy` all have to know of a request 
 - `tools`: `ToolNames` and ids that every provider takes, tools that a conversation adds, removes
   or loads (`tools_after_changes`, `with_all_loaded`), and the notes `available_note`,
   `INTERRUPTED` and `NO_RESULT`.
+- `server_tools`: what a conversation says of tools that Anthropic ran, in words.
 - `json_schema`: where a schema contains schemas (`subschemas`, `map_subschemas`, `rewrite`).
 - `media`: kind and size of an image.
 - `errors`: an upstream's error of any shape, and our own.

@@ -30,6 +30,11 @@ def string(value: object, key: str) -> str:
     return found if isinstance(found, str) else ""
 
 
+def not_blank(value: object) -> str:
+    """A text with letters in it; empty for any other value."""
+    return value if isinstance(value, str) and value and not value.isspace() else ""
+
+
 def role_of(message: object) -> str:
     """A message's role; empty if it has none."""
     role = message.get("role") if isinstance(message, dict) else None

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY
 from ccfallback.messages.model_names import ClaudeName, Version, find_name
+from ccfallback.messages.tools import only_server_tools
+from ccfallback.messages.turns import kind_of
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.rectify import prevent
@@ -130,12 +133,17 @@ class Refused:
 _OPUS: Final = frozenset({"opus"})
 _SONNET_AND_HAIKU: Final = frozenset({"sonnet", "haiku"})
 _NO_SYSTEM: Final = "messages.*.role: Input should be 'user' or 'assistant'"
-_NO_SERVER_TOOLS: Final = (
-    "server tools web_search, web_fetch, code_execution, advisor, mcp_toolset are not supported"
-)
-_ONLY_SEARCH: Final = (
-    "server tools web_fetch, code_execution, advisor, mcp_toolset are not supported"
-)
+SERVER_TOOLS: Final = ("web_search", "web_fetch", "code_execution", "advisor", "mcp_toolset")
+MISSING_TOOLS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("bedrock", "mantle"), SERVER_TOOLS),
+    "vertex": tuple(kind for kind in SERVER_TOOLS if kind != "web_search"),
+}
+"""The server tools that a platform does not run, by the beginnings of their types."""
+
+
+def _no_server_tools(platform: str) -> str:
+    return f"server tools {', '.join(MISSING_TOOLS[platform])} are not supported"
+
 
 REFUSED: Final = (
     Refused("cache_control", unknown_field(("cache_control", "ephemeral", "scope")), PLATFORMS),
@@ -162,8 +170,8 @@ REFUSED: Final = (
     Refused("tool_fields", unknown_field(("tools", ANY, "eager_input_streaming")), BEDROCK),
     Refused("tool_fields", unknown_field(("tools", ANY, "allowed_callers")), _CLOUDS),
     Refused("tool_fields", unknown_field(("tools", ANY, "input_examples")), BEDROCK),
-    Refused("server_tools", _NO_SERVER_TOOLS, BEDROCK | MANTLE),
-    Refused("server_tools", _ONLY_SEARCH, VERTEX),
+    Refused("server_tools", _no_server_tools("bedrock"), BEDROCK | MANTLE),
+    Refused("server_tools", _no_server_tools("vertex"), VERTEX),
     Refused("extra_fields", unknown_field(("service_tier",)), VERTEX),
     Refused("extra_fields", unknown_field(("tags",)), MANTLE | VERTEX),
     Refused("media", "image and document sources by url are not supported", _CLOUDS),
@@ -184,6 +192,15 @@ def apply(draft: RequestDraft, platform: str, model: str) -> RequestDraft:
     name = find_name(model)
     rows = (row for row in REFUSED if platform in row.platforms and row.concerns(name))
     return prevent(draft, [row.lesson for row in rows])[0]
+
+
+def runs_no_tool(platform: str, body: Body) -> bool:
+    """Whether a request asks for nothing but server tools, and a platform runs none of them."""
+    kinds = MISSING_TOOLS.get(platform)
+    if kinds is None or kind_of(body.get("tool_choice")) == "none":
+        return False
+    tools = only_server_tools(body)
+    return bool(tools) and all(kind_of(tool).startswith(kinds) for tool in tools)
 
 
 def takes_beta(platform: str, beta: str) -> bool:

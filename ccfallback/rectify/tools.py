@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ccfallback.messages import json_schema
 from ccfallback.messages.edit import ANY, without
+from ccfallback.messages.server_tools import in_words
 from ccfallback.messages.system import with_tool_changes_made
 from ccfallback.messages.tools import (
     LONGEST_DESCRIPTION,
@@ -28,6 +29,7 @@ from ccfallback.messages.turns import (
     map_messages,
     places,
     string,
+    without_empty_messages,
 )
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.fields import TOOL_FIELDS
@@ -353,10 +355,13 @@ def _refused_server_tools(refusal: Refusal) -> tuple[str, ...]:
 
 
 def _without_server_tools(draft: RequestDraft, kinds: tuple[str, ...]) -> Repaired | None:
-    """Remove these tools; if there are no others, the request makes no sense without them."""
-    tools = _tools(draft)
+    """Remove these tools, and say in words what they did before.
+
+    If there are no other tools, the request makes no sense without them.
+    """
+    tools, messages = _tools(draft), draft.body.messages
     kept = [tool for tool in tools if is_custom(tool) or not kind_of(tool).startswith(kinds)]
-    if not kept:
+    if tools and not kept:
         return None
     body = draft.body if len(kept) == len(tools) else draft.body.with_items("tools", kept)
     choice = body.get("tool_choice")
@@ -364,8 +369,12 @@ def _without_server_tools(draft: RequestDraft, kinds: tuple[str, ...]) -> Repair
         string(tool, "name") for tool in kept
     }:
         body = body.without("tool_choice")
-    changed = describe(len(tools) - len(kept), "server tool", "removed")
-    return repaired(draft, body, changed)
+    changed = [describe(len(tools) - len(kept), "server tool", "removed")]
+    said = map_messages(messages, in_words(kinds))
+    if not is_same(said, messages):
+        body = body.with_items("messages", without_empty_messages(said))
+        changed.append("earlier calls of server tools said in words")
+    return repaired(draft, body, *changed)
 
 
 FIELDS: Final[tuple[Rule[Any], ...]] = (Rule("tool_fields", _refused_fields, _without_fields),)

@@ -28,6 +28,7 @@ from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
 from ccfallback.policy.outcome import OWN_NETWORK, Fault, Outcome
 from ccfallback.quotes import Quotes
+from ccfallback.rectify import platforms
 from ccfallback.redact import debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context
@@ -265,6 +266,8 @@ class FailoverDriver:
         region = self.body.get("inference_geo")
         if not provider.keeps_region(region):
             raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
+        if not provider.primary and platforms.runs_no_tool(provider.platform.name, self.body):
+            raise CannotSend("it runs none of the tools that are asked for", Fault.REQUEST)
         credential = self._shown = await self._credential(provider)
         if credential is not None and credential.project:
             provider = replace(

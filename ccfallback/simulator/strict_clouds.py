@@ -134,6 +134,7 @@ def _field_faults(platform: str, model: str, body: Mapping[str, Any]) -> Iterato
         if "output_config" in message and is_runtime:
             yield f"messages.{index}.output_config: {_EXTRA}"
         yield from _source_faults(f"messages.{index}", message.get("content"))
+        yield from _server_faults(platform, f"messages.{index}", message.get("content"))
     if "x-anthropic-billing-header:" in str(body.get("system", "")):
         yield "system: x-anthropic-billing-header is a reserved keyword"
     knows_effort = platform in _KNOWS_EFFORT or family != "haiku" or version >= (5, 0)
@@ -150,6 +151,21 @@ def _field_faults(platform: str, model: str, body: Mapping[str, Any]) -> Iterato
                     f"context_management.edits.{index}: Input tag '{kind}' found using 'type'"
                     " does not match any of the expected tags"
                 )
+
+
+def _server_faults(platform: str, path: str, content: Any) -> Iterator[str]:
+    """Calls and results of tools that the cloud does not run, and citations of such results."""
+    for index, block in enumerate(content if isinstance(content, list) else ()):
+        kind, name = block.get("type", ""), block.get("name", "")
+        is_search = name == "web_search" or kind == "web_search_tool_result"
+        is_result = kind.endswith("_tool_result") and not kind.startswith("tool_search")
+        is_call = kind in ("server_tool_use", "mcp_tool_use") and "tool_search" not in name
+        if (is_call or is_result) and not (is_search and platform in _SEARCH):
+            yield f"{path}.content.{index}: Input tag '{kind}' found using 'type' does not match"
+        for citation in block.get("citations") or ():
+            cited = citation.get("type", "")
+            if cited == "web_search_result_location" and platform not in _SEARCH:
+                yield f"{path}.content.{index}.citations: Input tag '{cited}' does not match"
 
 
 def _source_faults(path: str, content: Any) -> Iterator[str]:

@@ -282,3 +282,74 @@ def test_an_id_names_family_and_version(model: str, family: str, version: tuple[
 @pytest.mark.parametrize("model", ["", "gpt-5.6", "claude", "notclaude-opus-5", "claude-next"])
 def test_other_ids_name_none(model: str) -> None:
     assert find_name(model) is None
+
+
+SEARCHED: Final = (
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}},
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": [{"type": "web_search_result", "title": "T", "url": "https://a.test/"}],
+    },
+    text(
+        "Found.",
+        citations=[{"type": "web_search_result_location", "url": "https://a.test/"}],
+    ),
+)
+ADVISED: Final = (
+    {"type": "server_tool_use", "id": "srvtoolu_2", "name": "advisor", "input": {}},
+    {
+        "type": "advisor_tool_result",
+        "tool_use_id": "srvtoolu_2",
+        "content": {"type": "advisor_result", "text": "Test it first."},
+    },
+)
+RAN: Final = (
+    {"type": "server_tool_use", "id": "srvtoolu_3", "name": "bash_code_execution", "input": {}},
+    {
+        "type": "bash_code_execution_tool_result",
+        "tool_use_id": "srvtoolu_3",
+        "content": {"type": "bash_code_execution_result", "stdout": "42", "return_code": 0},
+    },
+    {"type": "mcp_tool_use", "id": "m", "name": "look", "server_name": "s", "input": {"a": 1}},
+    {"type": "mcp_tool_result", "tool_use_id": "m", "content": "seen"},
+)
+
+
+@pytest.mark.parametrize("platform", CLOUDS)
+@pytest.mark.parametrize("used", [SEARCHED, ADVISED, RAN, (*SEARCHED, *ADVISED, *RAN)])
+def test_what_server_tools_did_before_is_said_in_words(platform: str, used: Any) -> None:
+    before = draft(HI, assistant(*used), user(text("on")))
+    before_faults = list(faults(platform, "claude-opus-5-5", sent(before, platform)))
+    assert before_faults or (platform == "vertex" and used is SEARCHED)
+    assert found(before, platform, "claude-opus-5-5") == []
+    made = str(members(platforms.apply(before, platform, "claude-opus-5-5"))["messages"])
+    for block, words in ((ADVISED[1], "Test it first."), (RAN[1], "42"), (SEARCHED[1], "a.test")):
+        assert (words in made) is (block in used)
+
+
+def test_vertex_keeps_its_own_searches() -> None:
+    before = draft(HI, assistant(*SEARCHED, *ADVISED), user(text("on")))
+    made = members(platforms.apply(before, "vertex", "claude-opus-5-5"))
+    assert made["messages"][1]["content"][:3] == list(SEARCHED)
+    alone = draft(HI, assistant(*SEARCHED), user(text("on")))
+    assert platforms.apply(alone, "vertex", "claude-opus-5-5") is alone
+
+
+def test_a_request_for_server_tools_alone_goes_to_platforms_that_have_one_of_them() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    fetch = {"type": "web_fetch_20250910", "name": "web_fetch"}
+    own = {"name": "Bash", "input_schema": {"type": "object"}}
+
+    def refusing(*tools: Any, **more: Any) -> set[str]:
+        body = draft(HI, tools=list(tools), **more).body
+        names = (*platforms.PLATFORMS, "claude-platform-aws", "")
+        return {name for name in names if platforms.runs_no_tool(name, body)}
+
+    assert (
+        refusing(search) == refusing(search, tool_choice={"type": "any"}) == {"bedrock", "mantle"}
+    )
+    assert refusing(fetch) == {"bedrock", "mantle", "vertex"}
+    assert refusing(search, fetch) == {"bedrock", "mantle"}
+    assert refusing(search, own) == refusing() == set()
+    assert refusing(search, tool_choice={"type": "none"}) == set()

@@ -140,6 +140,23 @@ def test_the_next_provider_answers_what_bedrock_cannot(
     assert len(bedrock.received) == 1
 
 
+def test_a_request_for_a_server_tool_alone_is_not_sent_there(
+    both: Start, upstream: Callable[..., ScriptedUpstream]
+) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+    well = upstream(scripted.reply("found"))
+    last = f'[[providers]]\nname = "well"\nbase_url = "{well.url}"\napi_key = "k"\n'
+    proxy, bedrock = both(BEDROCK.works(), last=last)
+    assert content_of(ask(proxy, {**ASK, "tools": [search]})) == [{"type": "text", "text": "found"}]
+    assert well.received[0].json["tools"] == [search]
+    well.script(OVERLOADED)
+    found = content_of(ask(proxy, {**ASK, "tools": [search]}))
+    assert found[-1]["content"]["error_code"] == "unavailable"
+    assert bedrock.received == []
+    # Its breaker is not concerned: other requests go there.
+    assert ask(proxy, ASK).headers["x-ccfallback-provider"] == "bedrock"
+
+
 def test_without_a_region_the_request_goes_on_and_the_log_says_what_is_missing(
     upstream: Callable[..., ScriptedUpstream],
     running: Callable[[str], RunningProxy],

@@ -17,9 +17,17 @@ import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import decode_json
+from ccfallback.messages.server_tools import server_tool_words
 from ccfallback.messages.thinking import read_envelope
 from ccfallback.messages.tools import NO_RESULT, ToolNames, available_note
-from ccfallback.messages.turns import blocks_of, kind_of, last_index, objects_in, reminder
+from ccfallback.messages.turns import (
+    blocks_of,
+    kind_of,
+    last_index,
+    not_blank,
+    objects_in,
+    reminder,
+)
 from ccfallback.wire.openai.answer import SIGNED_CALL
 from ccfallback.wire.openai.tools import provider_tool_id
 
@@ -72,11 +80,6 @@ def text_part(text: str) -> Part:
 def is_text(part: Part) -> bool:
     """Whether a part is text, not an attachment."""
     return bool(part["type"] == "text")
-
-
-def not_blank(value: object) -> str:
-    """A text with letters in it; empty for any other value."""
-    return value if isinstance(value, str) and value and not value.isspace() else ""
 
 
 def _with_cache_mark(part: Part, block: Block) -> Part:
@@ -312,53 +315,6 @@ def _reasoning_details(block: Block) -> list[Any]:
 def _reminders(parts: list[Part]) -> list[Part]:
     """The parts of a system message as parts of a user's turn."""
     return [{**part, "text": reminder(part["text"])} if is_text(part) else part for part in parts]
-
-
-# Tools that Anthropic ran
-
-
-def server_tool_words(block: Block) -> str:
-    """The call or result of a tool that Anthropic ran in words; empty for any other block."""
-    kind, name = kind_of(block), not_blank(block.get("name"))
-    if kind == "server_tool_use":
-        return _call_words(name, block)
-    if kind == "mcp_tool_use":
-        return _call_words(
-            ".".join(filter(None, (not_blank(block.get("server_name")), name))), block
-        )
-    if not kind.endswith("_tool_result"):
-        return ""
-    content = block.get("content")
-    items = [content] if isinstance(content, dict) else blocks_of(content)
-    lines = [line for item in items for line in _result_lines(item)]
-    if block.get("is_error") is True:
-        lines.insert(0, "Error:")
-    return "\n".join([f"[{kind.removesuffix('_tool_result')} result]", *lines])
-
-
-def _call_words(name: str, block: Block) -> str:
-    given = block.get("input")
-    tool_input = given if isinstance(given, dict) else {}
-    brief = not_blank(tool_input.get("query")) or not_blank(tool_input.get("url"))
-    words = f'"{brief}"' if brief else _arguments(tool_input) if tool_input else ""
-    return f"[{' '.join(filter(None, (name or 'tool', words)))}]"
-
-
-def _result_lines(item: Block) -> list[str]:
-    """What can be read in one result: a page found, a text, the output of a program."""
-    title, url = not_blank(item.get("title")), not_blank(item.get("url"))
-    found = [f"- {title} ({url})" if title and url else f"- {title or url}"] if title or url else []
-    readable = ("text", "stdout", "stderr", "error_code", "content")
-    found += [text for key in readable if (text := not_blank(item.get(key)))]
-    page = item.get("content")
-    if isinstance(page, dict):
-        # The page of a fetch is a document.
-        found += filter(None, (not_blank(page.get("title")), not_blank(_source(page).get("data"))))
-    references = objects_in(item.get("tool_references"))
-    found += [available_note(each.get("tool_name")) for each in references]
-    if item.get("return_code"):
-        found.append(f"return code {item['return_code']}")
-    return found
 
 
 def _arguments(value: object) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.assemble import to_message
+from ccfallback.messages.server_tools import server_tool_words
 from ccfallback.messages.thinking import mark
-from ccfallback.wire.openai.history import server_tool_words, to_parts
+from ccfallback.wire.openai.history import to_parts
 
 from .asked import assistant, brief, call, image, result, system, text, told, user
 from .upstream import DONE, NOT_THINKING, calls, chunk, piece, translate
