@@ -14,6 +14,14 @@ FILE: Final = Path(__file__).with_name("presets.toml")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
 
+FILLED_BY: Final = {
+    "region": "aws.region",
+    "project": "google.project",
+    "location": "google.location",
+}
+"""Placeholders that are options of a provider, and the dotted key of each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """What the `[[providers]]` table of a well-known provider holds."""

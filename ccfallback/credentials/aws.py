@@ -35,7 +35,7 @@ MACHINE_TOKEN_SECONDS: Final = "21600"
 _CONTAINER_HOSTS: Final = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 """The hosts, besides loopback, to which the token of a container may go without TLS."""
 
-_LOGIN_KEYS: Final = frozenset(
+LOGIN_KEYS: Final = frozenset(
     {"role_arn", "sso_session", "sso_start_url", "login_session", "web_identity_token_file"}
 )
 """The settings of a profile whose keys only AWS's own code can get."""
@@ -88,27 +88,32 @@ def profile_name(profile: str | None, machine: Machine) -> str:
 
 def read_profile(name: str, machine: Machine) -> Mapping[str, str]:
     """The settings and keys of a profile in both files; empty if neither has it."""
-    folder = machine.home / ".aws"
     settings: dict[str, str] = {}
-    for variable, file, sections in (
-        ("AWS_CONFIG_FILE", "config", _config_sections(name)),
-        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", (name,)),
-    ):
-        path = machine.variable(variable)
-        place = Path(path).expanduser() if path else folder / file
+    for place, sections in zip(files(machine), (_config_sections(name), (name,)), strict=True):
         tables = read_sections(place, machine)
         for section in sections:
             settings |= tables.get(section, {})
     return settings
 
 
+def files(machine: Machine) -> tuple[Path, Path]:
+    """The paths of AWS's settings and of its keys."""
+    folder = machine.home / ".aws"
+    return (
+        machine.path("AWS_CONFIG_FILE") or folder / "config",
+        machine.path("AWS_SHARED_CREDENTIALS_FILE") or folder / "credentials",
+    )
+
+
 def _config_sections(name: str) -> tuple[str, ...]:
     return ("default", "profile default") if name == "default" else (f"profile {name}",)
 
 
-def read_sections(path: Path, machine: Machine) -> Mapping[str, Mapping[str, str]]:
-    """The tables of one of AWS's files, by their names. Raises `KeyUnavailable`."""
-    text = machine.read(path, "the file of AWS")
+def read_sections(
+    path: Path, machine: Machine, what: str = "the file of AWS"
+) -> Mapping[str, Mapping[str, str]]:
+    """The tables of an INI file such as AWS's, by their names. Raises `KeyUnavailable`."""
+    text = machine.read(path, what)
     if text is None:
         return {}
     # `[default]` is a profile like any other.
@@ -118,7 +123,7 @@ def read_sections(path: Path, machine: Machine) -> Mapping[str, Mapping[str, str
         return {_section_name(name): dict(parser.items(name)) for name in parser.sections()}
     except (Error, ValueError):
         # The message of the parser quotes the line.
-        raise KeyUnavailable(f"the file of AWS ({path}) can't be read: it is malformed") from None
+        raise KeyUnavailable(f"{what} ({path}) can't be read: it is malformed") from None
 
 
 def _section_name(header: str) -> str:
@@ -154,7 +159,7 @@ def find_keys(profile: str | None, machine: Machine) -> Resolved:
 
 
 def _nothing_found(name: str, settings: Mapping[str, str]) -> KeyUnavailable:
-    if settings.keys() & _LOGIN_KEYS:
+    if settings.keys() & LOGIN_KEYS:
         return KeyUnavailable(
             f"AWS profile {name} needs the AWS CLI, or `pip install 'ccfallback[aws]'`"
         )
@@ -182,7 +187,7 @@ def from_variables(machine: Machine) -> Resolved | None:
 
 def _from_profile(name: str, settings: Mapping[str, str], machine: Machine) -> Resolved | None:
     """Static keys of a profile, or those that its `credential_process` prints."""
-    if settings.keys() & _LOGIN_KEYS:
+    if settings.keys() & LOGIN_KEYS:
         return None
     source = f"AWS profile {name}"
     if (found := _static_keys(settings, source)) is not None:
@@ -253,7 +258,7 @@ def _expired(name: str, command: str) -> KeyUnavailable:
 
 def _from_botocore(name: str, settings: Mapping[str, str], machine: Machine) -> Resolved | None:
     """The keys that botocore gives, if the optional extra `aws` is installed."""
-    if not settings.keys() & _LOGIN_KEYS and not machine.variable("AWS_WEB_IDENTITY_TOKEN_FILE"):
+    if not settings.keys() & LOGIN_KEYS and not machine.variable("AWS_WEB_IDENTITY_TOKEN_FILE"):
         return None
     try:
         # Only here: its import takes 0.3 s, and most users do not have it.

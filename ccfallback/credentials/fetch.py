@@ -58,10 +58,14 @@ class Fetcher:
     """Sends requests in the same way as the server: with its trusted roots and outgoing proxies."""
 
     def __init__(
-        self, load_trust: Callable[[], ssl.SSLContext], find_proxy: Callable[[str], str | None]
+        self,
+        load_trust: Callable[[], ssl.SSLContext],
+        find_proxy: Callable[[str], str | None],
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._load_trust = load_trust
         self._find_proxy = find_proxy
+        self._most_bytes = most_bytes
 
     def __call__(
         self,
@@ -97,7 +101,7 @@ class Fetcher:
                 found = bytearray()
                 for part in response.iter_bytes():
                     found += part
-                    if len(found) > MOST_BYTES or monotonic() > until:
+                    if len(found) > self._most_bytes or monotonic() > until:
                         raise FetchFailed("the answer is too long or too slow")
                 return Reply(response.status_code, bytes(found))
         except httpx.TimeoutException:

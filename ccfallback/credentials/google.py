@@ -30,7 +30,7 @@ hour."""
 
 _PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,127}")
 
-_PROJECT_VARIABLES: Final = (
+PROJECT_VARIABLES: Final = (
     "GOOGLE_CLOUD_PROJECT",
     "ANTHROPIC_VERTEX_PROJECT_ID",
     "GCLOUD_PROJECT",
@@ -56,17 +56,18 @@ def resolve(provider: Provider, machine: Machine) -> Resolved:
 
 def find_file(machine: Machine) -> tuple[Path, bool]:
     """The path of the file with the credentials, and whether a variable names it."""
-    named = machine.variable("GOOGLE_APPLICATION_CREDENTIALS")
-    if named:
-        return Path(named).expanduser(), True
-    folder = machine.variable("CLOUDSDK_CONFIG")
-    if folder:
-        place = Path(folder)
-    elif sys.platform == "win32":
-        place = Path(machine.variable("APPDATA") or machine.home) / "gcloud"
-    else:
-        place = machine.home / ".config" / "gcloud"
-    return place / "application_default_credentials.json", False
+    if named := machine.path("GOOGLE_APPLICATION_CREDENTIALS"):
+        return named, True
+    return find_folder(machine) / "application_default_credentials.json", False
+
+
+def find_folder(machine: Machine) -> Path:
+    """The folder of `gcloud`'s own files."""
+    if folder := machine.path("CLOUDSDK_CONFIG"):
+        return folder
+    if sys.platform == "win32":
+        return (machine.path("APPDATA") or machine.home) / "gcloud"
+    return machine.home / ".config" / "gcloud"
 
 
 def read_file(machine: Machine) -> Mapping[str, Any]:
@@ -242,7 +243,7 @@ def find_project(machine: Machine, *, on_google: bool) -> str | None:
 
 def _projects(machine: Machine, on_google: bool) -> Iterator[str]:
     """What may be the project, in the order of priority."""
-    yield machine.variable(*_PROJECT_VARIABLES)
+    yield machine.variable(*PROJECT_VARIABLES)
     try:
         file = read_file(machine)
     except KeyUnavailable:

@@ -54,6 +54,12 @@ class Machine:
         home = self.variable("HOME", "USERPROFILE")
         return Path(home) if home else Path("~").expanduser()
 
+    def path(self, variable: str) -> Path | None:
+        """The path in a variable; `None` if it is not set. A `~` is the home directory."""
+        value = self.variable(variable)
+        is_in_home = value == "~" or value.startswith("~/")
+        return self.home / value[2:] if is_in_home else Path(value) if value else None
+
     def find_program(self, name: str) -> str | None:
         """The path of an installed program."""
         return which(name, path=self.environ.get("PATH"))
@@ -173,7 +179,9 @@ def read_time(value: Any, now: float, *, is_local: bool = False) -> float | None
 def _read_iso(text: str, is_local: bool) -> float | None:
     # Python takes at most six digits after the point, and Go programs write nine.
     try:
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.strip()))
+        # Old versions of the AWS CLI write `UTC` for `Z`.
+        text = re.sub(r"UTC$", "Z", text.strip())
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
         if moment.tzinfo is None:
             moment = moment.astimezone() if is_local else moment.replace(tzinfo=UTC)
         return moment.timestamp()

@@ -49,6 +49,8 @@ def own_files(paths: Paths, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CCFALLBACK_LOG_FILE", str(paths.log))
     for name in ("NO_COLOR", "SHELL", "_CCFALLBACK_COMPLETE"):
         monkeypatch.delenv(name, raising=False)
+    # What runs on this machine is not part of a test.
+    monkeypatch.setattr("ccfallback.cli.providers.local_servers.PORTS", ())
 
 
 @pytest.fixture

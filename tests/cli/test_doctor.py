@@ -641,7 +641,10 @@ def test_a_client_whose_address_has_a_path(
     assert "/v1/v1/messages" in sick("client")["message"]
 
 
-@pytest.mark.parametrize("cloud", ["BEDROCK", "VERTEX", "FOUNDRY"])
+@pytest.mark.parametrize(
+    "cloud",
+    ["BEDROCK", "VERTEX", "FOUNDRY", "MANTLE", "ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD"],
+)
 def test_a_client_that_goes_to_a_cloud_instead(
     ccf: Run, configured: Any, monkeypatch: pytest.MonkeyPatch, port: int, cloud: str
 ) -> None:

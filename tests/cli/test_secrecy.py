@@ -20,6 +20,7 @@ READING = (
     "providers show anthropic-primary",
     "providers show anthropic",
     "providers test",
+    "providers discover",
     "breaker status",
     "explain",
     "logs tail -n 500",

@@ -24,6 +24,7 @@ from ccfallback.cli.doctor.context import (
 )
 from ccfallback.cli.env import BASE_URL, find_capturing_proxy, find_tokens, leads_to
 from ccfallback.cli.phrases import format_ago, format_ahead, format_latency, join_names
+from ccfallback.cli.providers.findings import PLACES
 from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
 from ccfallback.policy.breaker import CLOSED, Limits, Phase, as_available, phase, valid_states
@@ -43,9 +44,6 @@ CLOCK_SLACK: Final = 60.0
 
 SHORT_TOKEN: Final = 16
 """Characters; a shorter access token may be guessed."""
-
-CLOUDS: Final = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-"""Variables with which Claude Code ignores its base URL."""
 
 POINT_HERE: Final = '`ccfallback run`, or in the shell of Claude Code: `eval "$(ccfallback env)"`'
 
@@ -528,7 +526,7 @@ def client(context: DoctorContext) -> Iterator[Finding]:
         is_environment = decisive is context.sources[0]
         yield warning("client", message, POINT_HERE if is_environment else remedy)
         return
-    for name in CLOUDS:
+    for name in (place.switch for place in PLACES):
         if context.client.get(name, "").lower() in ("1", "true", "yes", "on"):
             message = f"{name} is set: Claude Code goes there and ignores {BASE_URL}"
             yield error("client", message, f"unset {name}")

@@ -1,10 +1,11 @@
 """`ccfallback providers`: view, change and test the chain.
 
-Each command is a function in `show`, `edit` or `test`, and one line below, in the order of help.
+Each command is a function in `show`, `edit`, `discover` or `test`, and one line below, in the order
+of help.
 """
 
 from ccfallback.cli.options import make_app
-from ccfallback.cli.providers import edit, show, test
+from ccfallback.cli.providers import discover, edit, show, test
 
 app = make_app(
     name="providers",
@@ -16,9 +17,13 @@ app.command("list", epilog="Example: ccfallback providers list --json")(show.lis
 app.command("show", epilog="Example: ccfallback providers show openrouter")(show.show_one)
 app.command(
     "add",
-    epilog="Example: ccfallback providers add deepseek --preset deepseek\n"
+    epilog="Example: ccfallback providers add bedrock\n"
+    "ccfallback providers add deepseek --api-key-env DEEPSEEK_API_KEY\n"
     "ccfallback providers add mine --base-url http://localhost:1234/v1",
 )(edit.add)
+app.command("discover", epilog="Example: ccfallback providers discover --add-all")(
+    discover.discover
+)
 app.command("test", epilog="Example: ccfallback providers test openrouter")(test.run)
 app.command("presets", epilog="Example: ccfallback providers presets")(show.list_presets)
 app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.set_)

@@ -12,8 +12,7 @@ from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
     changes_from,
-    complete_from_preset,
-    find_on_machine,
+    complete_here,
     preset_names,
     read_key,
     refuse_several_keys,
@@ -60,25 +59,30 @@ def add(
     as_json: Json = False,
     **given: Any,
 ) -> None:
-    """Add a provider to the chain."""
+    """Add a provider to the chain.
+
+    The name of a preset needs no --preset. What a preset leaves open, such as region, project or
+    login, is taken from this machine: variables, and the files of AWS, gcloud, az and Claude Code.
+    """
     from ccfallback.config.edit import ProviderChanges, add_provider, require_free_name
+    from ccfallback.config.presets import presets
 
     refuse_several_keys(given)
     changes = changes_from(given, removing=False)
+    session = session_of(ctx)
+    # Before the prompt for a key: the user should not type one in vain.
+    require_free_name(name, session.config(may_be_missing=True).names)
     has_key = any(given[name] for name in ("api_key", "api_key_env", "api_key_stdin"))
-    if preset is None and not changes.keys() & {"base_url", "format"} and name in preset_names(""):
+    remarks: list[str] = []
+    if preset is None and not changes.keys() & {"base_url", "format"} and name in presets():
         preset = name
     if preset is not None:
-        changes = complete_from_preset(
-            changes, preset, fill or (), has_key=has_key, look_up=find_on_machine
-        )
+        changes, remarks = complete_here(session, changes, preset, fill or (), has_key=has_key)
+        has_key = has_key or any(key.startswith("api_key") for key in changes)
     elif fill:
         raise typer.BadParameter("it is for a --preset", param_hint="--fill")
     elif "base_url" not in changes and not _has_own_address(changes.get("format")):
         raise typer.BadParameter("give --base-url, or a --preset that knows it")
-    session = session_of(ctx)
-    # Before the prompt for a key: the user should not type one in vain.
-    require_free_name(name, session.config(may_be_missing=True).names)
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
     elif not has_key and "auth" not in changes and session.console.interactive:
@@ -92,6 +96,8 @@ def add(
     session.console.emit_result({"provider": describe(added)})
     place = f"fallback {config.providers.index(added) + 1} of {len(config.providers)}"
     state = ", disabled" if added.disabled else ""
+    for remark in remarks:
+        session.console.say(remark)
     session.console.say(f"{name} added as {place}{state}; {UNDO}")
     if preset == name:
         session.console.say(f"its settings are those of the preset {preset}")

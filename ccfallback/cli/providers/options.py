@@ -1,10 +1,8 @@
 """The options of `providers add` and `providers set`, made from the rows of the option table."""
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping
-from time import time
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +13,9 @@ from ccfallback.config.options import Option, options
 from ccfallback.config.quirks import Quirks
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.words import did_you_mean
+
+if TYPE_CHECKING:
+    from ccfallback.cli.providers.findings import Finding
 
 ROWS = tuple(row for row in options(Provider, deep=True) if row.flag)
 
@@ -160,46 +161,45 @@ def preset_names(incomplete: str) -> list[str]:
     return [name for name in presets() if name.startswith(incomplete)]
 
 
-_FILLED_BY: Final = {
-    "region": "aws.region",
-    "project": "google.project",
-    "location": "google.location",
-}
-"""Placeholders of presets that are options of a provider."""
+def complete_here(
+    session: Session,
+    changes: dict[str, Any],
+    name: str,
+    fill: Iterable[str],
+    *,
+    has_key: bool,
+) -> tuple[dict[str, Any], list[str]]:
+    """As `complete_from_preset`, with what this machine knows; and what that is, in words."""
+    from ccfallback.cli.providers.facts import read_facts
+    from ccfallback.cli.providers.findings import complete, describe_values
+    from ccfallback.config.presets import presets
 
-_ON_MACHINE: Final = frozenset({"region", "project"})
-"""Placeholders of presets that this machine may know."""
+    preset = presets().get(name)
+    if preset is None:
+        return complete_from_preset(changes, name), []
+    own = _pairs(fill, "--fill", "=", removing=False)
+    facts = read_facts(session.environ, session.now)
+    found = complete(preset, facts, changes, own, has_key=has_key)
+    return settings(found), describe_values(found)
 
 
-def find_on_machine(part: str, profile: str | None) -> str:
-    """The AWS region or the Google Cloud project that this machine names; empty if it has none."""
-    from ccfallback.credentials import KeyUnavailable, Machine, aws, google
-    from ccfallback.credentials.fetch import no_fetch
-
-    machine = Machine(os.environ, no_fetch, time)
-    try:
-        if part == "region":
-            return aws.find_region(profile, machine)
-        return google.find_project(machine, on_google=False) or ""
-    except KeyUnavailable:
-        return ""
+def settings(finding: "Finding") -> dict[str, Any]:
+    """The settings of the provider that a finding means: its own, and those of its preset."""
+    fill = [f"{name}={value}" for name, value in finding.fill.items()]
+    return complete_from_preset(
+        dict(finding.given), finding.preset.name, fill, has_key=finding.has_key
+    )
 
 
 def complete_from_preset(
-    changes: dict[str, Any],
-    name: str,
-    fill: Iterable[str] = (),
-    *,
-    has_key: bool = False,
-    look_up: Callable[[str, str | None], str] = lambda _part, _profile: "",
+    changes: dict[str, Any], name: str, fill: Iterable[str] = (), *, has_key: bool = False
 ) -> dict[str, Any]:
     """Changes completed with what a preset knows; what was given has priority.
 
-    `fill` holds the `NAME=VALUE` of placeholders; `has_key` says that a key is given. `look_up`
-    finds the region or project that is missing; it gets the AWS profile too.
+    `fill` holds the `NAME=VALUE` of placeholders; `has_key` says that a key is given.
     """
     from ccfallback.config.platforms import OTHER, find_platform
-    from ccfallback.config.presets import fill_in, placeholders, presets
+    from ccfallback.config.presets import FILLED_BY, fill_in, placeholders, presets
 
     preset = presets().get(name)
     if preset is None:
@@ -218,17 +218,13 @@ def complete_from_preset(
     known = {key: value for key, value in known.items() if key not in changes}
     headers = {**preset.headers, **changes.get("headers", {})}
     values = {"location": "global", **_pairs(fill, "--fill", "=", removing=False)}
-    values |= {part: changes[key] for part, key in _FILLED_BY.items() if key in changes}
+    values |= {part: changes[key] for part, key in FILLED_BY.items() if key in changes}
     missing = [
         part for part in placeholders(*known.values(), *headers.values()) if part not in values
     ]
-    for part in _ON_MACHINE.intersection(missing):
-        if value := look_up(part, changes.get("aws.profile")):
-            values[part] = value
-            missing.remove(part)
     if missing:
         flags = {row.path: f"{row.flag} {row.metavar}" for row in ROWS}
-        ways = [flags.get(_FILLED_BY.get(part, ""), f"--fill {part}=…") for part in missing]
+        ways = [flags.get(FILLED_BY.get(part, ""), f"--fill {part}=…") for part in missing]
         hint = f"give {' and '.join(ways)}"
         if set(missing) <= set(preset.placeholders) and "base_url" in known:
             example = preset.url(**{key: f"my-{key}" for key in preset.placeholders})
