@@ -98,8 +98,8 @@ def test_the_health_of_each_key_is_shown(ccf: Run, lived: RunningProxy) -> None:
     assert [(each["key"], each["available"]) for each in spare["keys"]] == [(1, False), (2, True)]
     table = ccf("breaker", "status", "spare").out
     assert [line.split()[:4] for line in table.splitlines()[-2:]] == [
-        ["key", "1", "back", "in"],
-        ["key", "2", "available", "0"],
+        ["key", "1", "cooling", "down"],
+        ["key", "2", "ready", "0"],
     ]
     assert "key 1" in ccf("providers", "show", "spare").out
     assert ccf("status", "--json").json["providers"][1]["available"] is True
