@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def test_an_unknown_provider_gets_nothing_that_some_providers_refuse() -> None:
 
 
 ONE_MORE_ROW = """
-import sys
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from ccfallback.config import checks, model
 from ccfallback.config.options import option
@@ -78,19 +80,41 @@ class Provider(model.Provider):
 
 model.Provider = model.SECTIONS["primary"] = Provider
 from ccfallback.cli import main
-main(sys.argv[1:])
+
+for line in sys.__stdin__:
+    words, given = json.loads(line)
+    sys.stdin = io.StringIO(given)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    with suppress(SystemExit), redirect_stdout(shown), redirect_stderr(shown):
+        main(words)
+    print(json.dumps(shown.buffer.getvalue().decode()), flush=True)
 """
+"""Runs the commands that it reads, each as JSON on a line: the words, and the standard input."""
 
 
-def test_a_new_option_is_one_row(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
+@pytest.fixture
+def with_one_more_row(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Runs a command of a program with one more option, and returns what it prints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ONE_MORE_ROW],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
 
-    def ccf(*arguments: str, given: str = "") -> str:
-        command = [sys.executable, "-c", ONE_MORE_ROW, "--config", str(config), *arguments]
-        done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=60, check=False
-        )
-        return done.stdout + done.stderr
+        def run(*arguments: str, given: str = "") -> str:
+            words = ("--config", str(tmp_path / "config.toml"), *arguments)
+            stdin.write(msgspec.json.encode((words, given)) + b"\n")
+            stdin.flush()
+            return msgspec.json.decode(stdout.readline(), type=str)
+
+        yield run
+
+
+def test_a_new_option_is_one_row(tmp_path: Path, with_one_more_row: Callable[..., str]) -> None:
+    config, ccf = tmp_path / "config.toml", with_one_more_row
 
     def colour(*arguments: str) -> Any:
         return msgspec.json.decode(ccf(*arguments).partition("\n")[0])["provider"]["colour"]
