@@ -361,6 +361,12 @@ class Provider:
         return bool(self.key) or self.auth != "key"
 
     @property
+    def has_static_key(self) -> bool:
+        """Whether its credential is a key of the configuration or of the environment, or none; if
+        not, a login or a program gives it, and it may expire."""
+        return self.key.command is None and (self.auth == "key" or bool(self.key))
+
+    @property
     def accounts(self) -> tuple["Provider", ...]:
         """This provider with each of its keys, in the order in which they are tried."""
         keys = self.key.each

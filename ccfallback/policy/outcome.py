@@ -16,6 +16,12 @@ from ccfallback.messages.errors import STOP_FAILURE, UpstreamError
 from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.tokens import Usage
 
+CLOCK_SLACK: Final = 300.0
+"""Seconds by which this machine's clock may differ from a provider's."""
+
+CLOCK_IS: Final = "this machine's clock is"
+"""How a reason names a wrong clock."""
+
 
 class Fault(StrEnum):
     """Why an attempt failed."""
@@ -185,6 +191,13 @@ _BODY_PATH: Final = re.compile(
 """A place in the request's body. What is wrong there is the request's own fault."""
 
 _OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
+_MODEL_QUOTA: Final = re.compile(
+    # Google Cloud; OpenAI and Groq.
+    r"per_base_model\b|\bbase model: ?\w"
+    r"|\brate limit reached for (?:model )?\S+ in organization",
+    re.IGNORECASE,
+)
+"""Words about the quota of one model."""
 _BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
 
 
@@ -222,7 +235,9 @@ def classify(
         fault in (Fault.UPSTREAM, Fault.THROTTLED) and _mentions_overload(error)
     ):
         fault = Fault.OVERLOADED
-    elif fault is Fault.THROTTLED and reset_hints.only_model_window_rejected(headers):
+    elif fault is Fault.THROTTLED and (
+        reset_hints.only_model_window_rejected(headers) or _MODEL_QUOTA.search(error.message)
+    ):
         fault = Fault.MODEL_THROTTLED
     until, source = _hint(fault, headers, error, now) or (None, "")
     return Outcome(
@@ -234,6 +249,18 @@ def classify(
         until=until,
         hint=source,
     )
+
+
+def describe_clock(headers: Mapping[str, str], now: float) -> str:
+    """How wrong this machine's clock is by the `date` of a response; empty if it is right.
+
+    A signature or a token whose time is off by more than a few minutes is refused.
+    """
+    there = reset_hints.retry_after(headers.get("date"), now)
+    if there is None or abs(there - now) <= CLOCK_SLACK:
+        return ""
+    way = "behind" if there > now else "ahead of"
+    return f"{CLOCK_IS} {round(abs(there - now) / 60)} min {way} the provider's"
 
 
 def _is_about_the_account(error: UpstreamError) -> bool:

@@ -22,7 +22,7 @@ from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.policy.outcome import Fault, Outcome, classify
+from ccfallback.policy.outcome import Fault, Outcome, classify, describe_clock
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
@@ -208,11 +208,14 @@ class Attempt:
         headers, now = text_headers(response.headers), self._services.breakers.clock()
         refusal = self._wire.refusal(status, headers, raw, now)
         outcome = classify(refusal.status, headers, refusal.error, now=now)
+        reason = f"{status} {await self._kind(refusal.error)}".rstrip()
+        if status in (401, 403) and not self._provider.has_static_key:
+            reason = "; ".join(filter(None, (reason, describe_clock(headers, now))))
         # The format says what the status means; the status itself is the upstream's own.
         outcome = outcome.but(
             fault=self._login_fault(status) or outcome.fault,
             status=status,
-            reason=self._scrub(f"{status} {await self._kind(refusal.error)}".rstrip()),
+            reason=self._scrub(reason),
             until=outcome.until if refusal.until is None else refusal.until,
             hint=outcome.hint if refusal.until is None else refusal.hint,
         )

@@ -83,7 +83,7 @@ class Keys:
 
     async def get(self, provider: Provider) -> Credential | None:
         """Return the provider's own credential, if it has one. Raises `KeyUnavailable`."""
-        if _is_static(provider):
+        if provider.has_static_key:
             key = find_key(provider.key, self._environ)
             return None if key is None else Credential(key.reveal())
         entry = self._entry(provider)
@@ -104,7 +104,7 @@ class Keys:
         The source is asked once, however many requests were refused at the same time. The other
         attempt has another credential, or says which login a person has to renew.
         """
-        if refused is None or _is_static(provider):
+        if refused is None or provider.has_static_key:
             return False
         entry, now = self._entry(provider), self._clock()
         if entry.found is not None and entry.found.credential != refused:
@@ -199,11 +199,6 @@ class Keys:
         entry.timer = None
         if entry.was_used:
             self._start(provider, entry)
-
-
-def _is_static(provider: Provider) -> bool:
-    """Whether the credential is a key of the configuration or of the environment, or none."""
-    return provider.key.command is None and (provider.auth == "key" or bool(provider.key))
 
 
 def _has_ended(found: Resolved, now: float) -> bool:

@@ -10,13 +10,16 @@ from ccfallback.cli.doctor.diagnosis import (
     remedy,
     trouble,
 )
-from ccfallback.config.model import Provider
+from ccfallback.config.model import KeySource, Provider
 from ccfallback.messages.errors import read_error
-from ccfallback.policy.outcome import Fault, Outcome, classify
+from ccfallback.policy.outcome import CLOCK_IS, Fault, Outcome, classify
 
 PLAIN = Provider(name="spare", base_url="https://user:pw@api.example.com/v1?key=in-the-query")
 OPENAI = replace(PLAIN, format="openai", auth_header="Authorization")
 MODEL = "claude-sonnet-5-5"
+
+
+LOGIN = Provider(name="p", base_url="https://a.test", auth="aws")
 
 
 def refused(status: int, body: str, provider: Provider = PLAIN) -> Evidence:
@@ -78,6 +81,16 @@ def ended(fault: Fault, reason: str = "", *, sent: bool = True) -> Evidence:
         (ended(Fault.MODEL_FAILED, "200 failed_stop_reason"), Trouble.MODEL_FAILED),
         (refused(401, '{"error":{"message":"invalid api key"}}'), Trouble.KEY_REFUSED),
         (refused(403, "forbidden"), Trouble.KEY_REFUSED),
+        (refused(403, "forbidden", LOGIN), Trouble.LOGIN_REFUSED),
+        (refused(401, "expired", replace(LOGIN, key=KeySource(env="K"))), Trouble.KEY_REFUSED),
+        (
+            Evidence(
+                LOGIN,
+                MODEL,
+                Outcome(Fault.ACCOUNT, f"403 permission_error; {CLOCK_IS} 9 min behind", 403),
+            ),
+            Trouble.CLOCK,
+        ),
         (refused(403, '{"error":{"message":"your credit balance is 0"}}'), Trouble.CREDIT),
         (refused(402, "payment required"), Trouble.CREDIT),
         (refused(429, "slow down"), Trouble.LIMIT),

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.messages.errors import read_error
-from ccfallback.policy.outcome import Fault, Outcome, classify, fault_of_status, is_prompt_too_long
+from ccfallback.messages.errors import UpstreamError, read_error
+from ccfallback.policy.outcome import (
+    Fault,
+    Outcome,
+    classify,
+    describe_clock,
+    fault_of_status,
+    is_prompt_too_long,
+)
 
 NOW = 1_700_000_000.0
 
@@ -247,3 +254,45 @@ def test_the_reason_holds_no_content(kind: str, message: str, bare: bool) -> Non
     outcome = meaning(500, msgspec.json.encode({"type": kind, "error": error}))
     assert len(outcome.reason) < 80
     assert outcome.reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (
+            "Quota exceeded for aiplatform.googleapis.com/"
+            "online_prediction_input_tokens_per_minute_per_base_model with base model: "
+            "anthropic-claude-opus-5-5. Please submit a quota increase request.",
+            Fault.MODEL_THROTTLED,
+        ),
+        (
+            "Rate limit reached for gpt-5.6 in organization org-1 on tokens per min (TPM)",
+            Fault.MODEL_THROTTLED,
+        ),
+        (
+            "Rate limit reached for model `llama-3.3` in organization `org` service tier `free`",
+            Fault.MODEL_THROTTLED,
+        ),
+        ("Quota exceeded for requests per minute per region", Fault.THROTTLED),
+        ("Rate limit reached for requests", Fault.THROTTLED),
+        ("Too many tokens, please wait before trying again.", Fault.THROTTLED),
+    ],
+)
+def test_a_quota_of_one_model_concerns_that_model(message: str, fault: Fault) -> None:
+    error = UpstreamError("rate_limit_error", message)
+    assert classify(429, {}, error, now=0.0).fault is fault
+
+
+@pytest.mark.parametrize(
+    ("date", "words"),
+    [
+        ("Sat, 28 Nov 2026 12:12:00 GMT", "this machine's clock is 12 min behind the provider's"),
+        ("Sat, 28 Nov 2026 11:30:00 GMT", "this machine's clock is 30 min ahead of the provider's"),
+        ("Sat, 28 Nov 2026 12:04:59 GMT", ""),
+        ("yesterday", ""),
+        (None, ""),
+    ],
+)
+def test_a_wrong_clock_is_told_from_the_date_of_a_response(date: str | None, words: str) -> None:
+    headers = {} if date is None else {"date": date}
+    assert describe_clock(headers, 1_795_867_200.0) == words

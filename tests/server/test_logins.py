@@ -135,6 +135,24 @@ def test_a_login_that_is_refused_although_it_is_new_costs_one_more_attempt(
     assert_silent(proxy)
 
 
+def test_a_refusal_because_of_a_wrong_clock_says_so(
+    machine: FakeMachine, upstream: Start, running: Run
+) -> None:
+    late = {"date": "Sat, 01 Jan 2000 00:00:00 GMT"}
+    refused = scripted.error(403, "permission_error", "Signature expired", headers=late)
+    tokens, cloud, other = upstream(*give_tokens()), upstream(refused), upstream(refused)
+    write_login(machine, f"{tokens.url}/token")
+    proxy = running(config(cloud.url, 'auth = "google"', other.url))
+    assert "min ahead of the provider's" in ask(proxy).text
+    reasons = {
+        each["data"]["provider"]: each["data"]["reason"]
+        for each in proxy.events("provider.failure")
+    }
+    assert "this machine's clock is" in reasons["cloud"]
+    # No key and no login: the clock has nothing to do with it.
+    assert reasons["other"] == "403 permission_error"
+
+
 def test_an_expired_login_is_named_in_the_error_and_in_the_log(
     machine: FakeMachine, upstream: Start, running: Run
 ) -> None:

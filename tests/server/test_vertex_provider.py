@@ -10,7 +10,7 @@ import pytest
 from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
-from ccfallback.simulator.scripted_vertex import StrictVertex
+from ccfallback.simulator.scripted_vertex import StrictVertex, error
 from tests.conftest import RunningProxy
 from tests.rectify.drafts import BETAS, captured
 
@@ -93,6 +93,24 @@ def test_tokens_are_counted_there(place: Place) -> None:
     assert place.strict.refused == []
     assert answer.json() == {"input_tokens": 42}
     assert "x-ccfallback-estimate" not in answer.headers
+
+
+def test_a_quota_of_one_model_leaves_the_others(place: Place) -> None:
+    used_up = error(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests_per_base_model "
+        "with base model: anthropic-claude-opus. Please submit a quota increase request.",
+    )
+    place.strict.model = lambda request: (
+        used_up if "opus" in request.target else scripted.reply(ANSWER)
+    )
+    for _ in range(4):
+        assert place.post({**ASK, "model": "claude-opus-5-5"}).status_code != 200
+    assert place.post(ASK).headers["x-ccfallback-provider"] == "google"
+    cooldowns = [each["data"] for each in place.proxy.events("circuit_breaker.cooldown")]
+    models = {each.get("model") for each in cooldowns if each["provider"] == "google"}
+    assert models == {"claude-opus-5-5"}
 
 
 def test_a_model_that_is_not_enabled_is_unknown_and_others_are_served(place: Place) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ccfallback.addresses import bare_url
 from ccfallback.config.model import Provider, mapped_model
 from ccfallback.config.presets import presets
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.outcome import CLOCK_IS, Fault, Outcome
 from ccfallback.rectify.fields import least_limit
 from ccfallback.rectify.rule import Refusal
 from ccfallback.wire import FORMATS, recognize_answer, recognize_refusal
@@ -36,6 +36,9 @@ class Trouble(StrEnum):
     NO_LOGIN = "no-login"
     """There is no login, or it has expired."""
     KEY_REFUSED = "key-refused"
+    LOGIN_REFUSED = "login-refused"
+    CLOCK = "clock"
+    """The credential is refused because this machine's clock is wrong."""
     CREDIT = "credit"
     WRONG_PATH = "wrong-path"
     WRONG_FORMAT = "wrong-format"
@@ -132,6 +135,10 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.NO_LOGIN: "{login}",
     Trouble.KEY_REFUSED: "give it another key: `{set} --api-key-stdin`; if the key is right, "
     "another --auth-header than {auth_header} may be",
+    Trouble.LOGIN_REFUSED: "check that the account of the {auth} login may use the model, and that "
+    "project and region are right; the README names the permissions (The same Claude elsewhere)",
+    Trouble.CLOCK: "set the clock of this machine, as with `sudo timedatectl set-ntp true`: "
+    "the provider refuses what was signed at another time",
     Trouble.CREDIT: "check credit, plan and permissions of the account at the provider",
     Trouble.WRONG_PATH: "there is nothing at {endpoint}: `{set} --base-url URL`, or "
     "`{set} --format {other}` if that is what it speaks",
@@ -214,7 +221,10 @@ def trouble(evidence: Evidence) -> Trouble:
     if status in (400, 422) and _is_other(recognize_refusal(evidence.body), evidence):
         return Trouble.WRONG_FORMAT
     if status in (401, 403) and not _CREDIT.search(outcome.message):
-        return Trouble.KEY_REFUSED
+        if CLOCK_IS in outcome.reason:
+            return Trouble.CLOCK
+        is_login = evidence.provider.auth != "key" and not evidence.provider.has_static_key
+        return Trouble.LOGIN_REFUSED if is_login else Trouble.KEY_REFUSED
     return _TROUBLE_BY_FAULT[outcome.fault]
 
 
@@ -226,6 +236,7 @@ def remedy(evidence: Evidence) -> str:
         name=provider.name,
         set=f"ccfallback providers set {provider.name}",
         auth_header=provider.auth_header,
+        auth={"aws": "AWS"}.get(provider.auth, provider.auth.capitalize()),
         other=_other_format(evidence),
         endpoint=bare_url(wire.url(provider, provider.model_for(evidence.model), stream=True)),
         host=urlsplit(provider.base_url).netloc.rpartition("@")[2],
