@@ -169,7 +169,7 @@ class ConfigFile:
             except TOMLKitError:
                 raise self._syntax_error("it can be read, but not edited by a program") from None
             if document.text != start:
-                self._write(before, document.text)
+                self._write(before, _with_line_ends_like(text, document.text))
             return result
 
     def replace(self, text: str) -> bool:
@@ -330,6 +330,14 @@ class ConfigFile:
         return ConfigError(
             f"{source or self.path}: not valid TOML: {why}", "fix it with `ccfallback config edit`"
         )
+
+
+def _with_line_ends_like(before: str, after: str) -> str:
+    """The text `after`, with the line ends of Windows if every line of `before` has them."""
+    windows = before.count("\r\n")
+    if not windows or windows != before.count("\n"):
+        return after
+    return after.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
 def _content(version: Version) -> bytes | None:

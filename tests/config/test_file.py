@@ -90,6 +90,29 @@ def test_an_edit_keeps_comments(file: ConfigFile) -> None:
     assert file.load().log.level == "warn"
 
 
+@pytest.mark.parametrize("last", ["\r\n", ""])
+def test_an_edit_keeps_the_line_ends_of_windows(file: ConfigFile, last: str) -> None:
+    text = '# of mine\r\n[log] # this\r\nlevel = "info"\r\n\r\n[server]\r\nport = 1'
+    file.path.write_bytes((text + last).encode())
+
+    def change(document: Document) -> None:
+        level(document, "debug")
+        set_key(document, "log.backups", 2)
+        set_key(document, "breaker.max_cooldown", 60)
+        document.insert("tokens", 0, {"token": "a-token-that-is-long-enough"})
+
+    file.edit(change)
+    data = file.path.read_bytes()
+    assert data.count(b"\n") == data.count(b"\r\n") > text.count("\n") + 3
+    assert data.startswith(b'# of mine\r\n[log] # this\r\nlevel = "debug"\r\n')
+
+
+def test_an_edit_leaves_mixed_line_ends_as_they_are(file: ConfigFile) -> None:
+    file.path.write_bytes(b'# of mine\r\n[log]\nlevel = "info"\r\n')
+    file.edit(partial(level, value="debug"))
+    assert file.path.read_bytes() == b'# of mine\r\n[log]\nlevel = "debug"\r\n'
+
+
 def test_an_edit_returns_what_the_change_returns(file: ConfigFile) -> None:
     assert file.edit(lambda document: 7) == 7
     assert not file.path.exists()
