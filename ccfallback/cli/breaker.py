@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from ccfallback.cli.console import Cell, Styled, Table
+from ccfallback.cli.console import WIDE, Cell, Styled, Table
 from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
 from ccfallback.cli.phrases import (
     format_ahead,
@@ -18,6 +18,7 @@ from ccfallback.cli.phrases import (
     format_last,
     format_until,
     join_names,
+    shorten_model,
 )
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Provider
@@ -60,7 +61,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
         if not names or provider.name in names
     ]
     value = {"providers": [health_json(each, state, now) for each, state in shown]}
-    session.console.emit(value, lambda: health_table(shown, now))
+    session.console.emit(value, lambda: health_table(shown, now, session.console.width))
 
 
 @app.command("reset", epilog="Example: ccfallback breaker reset openrouter")
@@ -234,36 +235,55 @@ def _state_json(state: BreakerState, now: float) -> dict[str, Any]:
     }
 
 
-def format_standing(provider: Provider, state: BreakerState, now: float) -> Cell:
-    """Whether requests may go to a provider, in a few words."""
+def is_narrow(width: int | None) -> bool:
+    """Whether a terminal of that width, if it is one, has room for short words only."""
+    return width is not None and width < WIDE
+
+
+def format_standing(
+    provider: Provider, state: BreakerState, now: float, *, short: bool = False
+) -> Cell:
+    """Whether requests may go to a provider, in a few words, or with `short` in even fewer."""
     if provider.disabled:
         return Styled("disabled", "dim")
-    return format_condition(state_of_next(provider, state, now), now)
+    return format_condition(state_of_next(provider, state, now), now, short=short)
 
 
-def format_condition(state: BreakerState, now: float) -> Styled:
-    """Whether a breaker lets requests through, in a few words."""
+def format_condition(state: BreakerState, now: float, *, short: bool = False) -> Styled:
+    """Whether a breaker lets requests through, in a few words, or with `short` in even fewer."""
     match phase(state, now):
         case Phase.OPEN:
-            until = format_until(state.cooldown_until or now, now)
-            return Styled(f"cooling down {until}", "red")
+            until = state.cooldown_until or now
+            left = f", {format_duration(until - now)}" if short else f" {format_until(until, now)}"
+            return Styled(f"cooling down{left}", "red")
         case Phase.HALF_OPEN:
             return Styled("probing", "yellow")
     models = [model for model, each in state.models.items() if phase(each, now) is Phase.OPEN]
     if not models:
         return Styled("ready", "green")
-    which = models[0] if len(models) == 1 else pluralize(len(models), "model")
+    count = pluralize(len(models), "model")
+    if short:
+        return Styled(f"{count} cooling down", "yellow")
+    which = models[0] if len(models) == 1 else count
     return Styled(f"cooling down for {which}", "yellow")
 
 
-def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> Table:
-    """Providers, each with its keys, the models that have failed and the logins it refused."""
+def health_table(
+    shown: Sequence[tuple[Provider, BreakerState]], now: float, width: int | None
+) -> Table:
+    """Providers, each with its keys, the models that have failed and the logins it refused.
+
+    `width` is the terminal's, `None` where there is none.
+    """
+    short = is_narrow(width)
     rows: list[Sequence[Cell]] = []
     for provider, state in shown:
         seen = state_of_next(provider, state, now)
-        standing = format_standing(provider, state, now)
+        standing = format_standing(provider, state, now, short=short)
         rows.append((provider.name, standing, *format_history(seen, now)))
-        parts = list(seen.models.items())
+        parts = [
+            (shorten_model(name) if short else name, each) for name, each in seen.models.items()
+        ]
         if keys := states_of_keys(provider, state):
             parts += [(f"key {number}", own) for number, own in enumerate(keys, 1)]
         elif len(state.credentials) > 1 or any(
@@ -272,9 +292,11 @@ def health_table(shown: Sequence[tuple[Provider, BreakerState]], now: float) -> 
             # With one login, the provider's own row says it all.
             parts += [(f"login {name[:6]}", own) for name, own in state.credentials.items()]
         for name, each in parts:
-            rows.append((f"  {name}", format_condition(each, now), *format_history(each, now)))
-    header = ("provider", "state", "in a row", "last failure", "last success")
-    return Table(rows, header, right=frozenset({2}))
+            condition = format_condition(each, now, short=short)
+            rows.append((f"  {name}", condition, *format_history(each, now)))
+    success = "succeeded" if short else "last success"
+    header = ("provider", "state", "in a row", "last failure", success)
+    return Table(rows, header, right=frozenset({2}), whole=frozenset({1}))
 
 
 def format_history(state: BreakerState, now: float) -> tuple[str, str, str]:

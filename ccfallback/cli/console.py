@@ -397,6 +397,9 @@ def _size(stream: TextIO) -> tuple[int, int]:
 # -- Tables
 
 LONGEST_CELL: Final = 400
+WIDE: Final = 110
+"""Columns from which on a terminal has room for everything about a provider on one line."""
+
 UNWRAPPED: Final = 20
 """Columns with no longer cells than this never wrap; columns with longer cells make room."""
 
@@ -426,8 +429,13 @@ def draw_table(
     widths = [max(len(cell.text) for cell in cells) for cells in zip(*rows, strict=True)]
     if columns is not None and not table.header and not cut:
         rows = _wrap_rows(rows, widths, columns)
+    limit = UNWRAPPED
+    free = [width for number, width in enumerate(widths) if number not in table.whole]
+    if columns and free and max(free) <= limit and sum(widths) + 2 * len(widths) > columns + 2:
+        # Otherwise no column makes room, and the last one is cropped.
+        limit = max(free) - 1
     for number, width in enumerate(widths):
-        short = width <= UNWRAPPED or number in table.whole
+        short = width <= limit or number in table.whole
         title = table.header[number] if table.header else ""
         side: Literal["left", "right"] = "right" if number in table.right else "left"
         drawn.add_column(title, justify=side, overflow="fold", no_wrap=short)

@@ -15,6 +15,7 @@ PLAIN_BARS: Final = ".:-=+*#@"
 """For streams whose encoding has no block characters."""
 
 _DAY: Final = 86400.0
+_DATE: Final = re.compile(r"-20\d{6}$")
 _COMMAND: Final = re.compile(r"`[^`]*`")
 _NO_BREAK_SPACE: Final = "\xa0"
 
@@ -98,6 +99,11 @@ def format_percent(share: float | None) -> str:
         shown = min(max(shown, 0.1), 99.9)
         return f"{shown:.1f} %"
     return f"{shown:.0f} %"
+
+
+def shorten_model(model: str) -> str:
+    """A model's name without what most names share: `opus-5-5`, `sonnet-4-5`."""
+    return _DATE.sub("", model.removeprefix("claude-"))
 
 
 def join_names(names: Sequence[str], word: str = "and") -> str:

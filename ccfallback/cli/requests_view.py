@@ -1,6 +1,5 @@
 """Requests as `status` and `top` show them: in a table, and for a script."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -34,8 +33,6 @@ KEYS: Final = (
     "stream", "error", "uncounted",
 )  # fmt: skip
 
-_DATE: Final = re.compile(r"-20\d{6}$")
-
 
 def latest_requests(path: Path, count: int) -> list[End]:
     """The last requests that ended, the newest first."""
@@ -66,7 +63,8 @@ def count_uncounted(records: Sequence[End]) -> Counter[str]:
 def requests_table(records: Sequence[End], width: int | None) -> Table:
     """Requests as a table, for a terminal of that width if it goes to one."""
     if width is not None and width < WIDE:
-        return Table([request_row(record) for record in records], HEADER, RIGHT)
+        header = (*HEADER[:-1], "out")
+        return Table([request_row(record) for record in records], header, RIGHT)
     rows = [(*request_row(record), *_more(record)) for record in records]
     return Table(rows, (*HEADER, *MORE), RIGHT)
 
@@ -99,11 +97,6 @@ def _more(record: End) -> tuple[str, str]:
 
 def _text(value: object) -> str:
     return "-" if value is None else printable(str(value))
-
-
-def shorten_model(model: str) -> str:
-    """A model's name without what most names share: `opus-5-5`, `sonnet-4-5`."""
-    return _DATE.sub("", model.removeprefix("claude-"))
 
 
 def describe_path(it: Explanation, numbers: Mapping[str, str]) -> tuple[str, str]:

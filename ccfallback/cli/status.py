@@ -54,7 +54,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         if not servers:
             heads.append(paint(describe_absence(config), "red"))
         head = "\n".join(heads)
-        parts: list[Table | str] = [head, health_table(shown, now)]
+        parts: list[Table | str] = [head, health_table(shown, now, session.console.width)]
         if requests:
             parts.append(requests_table(requests, session.console.width))
         if note := describe_uncounted(count_uncounted(requests)):

@@ -15,16 +15,20 @@ import typer
 from ccfallback import __version__
 from ccfallback.cli import keyboard
 from ccfallback.cli.breaker import format_condition, health_json, state_of_next
-from ccfallback.cli.console import Cell, Styled, Table, draw_table
+from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
-from ccfallback.cli.phrases import format_duration, format_latency, format_until
+from ccfallback.cli.phrases import (
+    format_duration,
+    format_latency,
+    format_until,
+    shorten_model,
+)
 from ccfallback.cli.requests_view import (
     describe_path,
     describe_uncounted,
     request_json,
     request_row,
-    shorten_model,
     tried_json,
 )
 from ccfallback.cli.running_server import (
@@ -53,9 +57,6 @@ SHORTEST_INTERVAL: Final = 0.1
 
 SERVER_WAIT: Final = 0.3
 """Seconds for the server's answer; keys wait as long."""
-
-WIDE: Final = 110
-"""Columns from which on there is room for everything."""
 
 BAR_COUNTS: Final = (24, 16, 12, 8, 6, 4)
 """Lengths that a sparkline may have; each divides the parts of the window."""
@@ -406,9 +407,9 @@ def _provider_row(place: Place, totals: Totals, now: float, *, wide: bool) -> li
     sign, style = STATES[place.word]
     words = place.word
     if place.word not in ("serving", "disabled"):
-        words = format_condition(state, now).text
+        words = format_condition(state, now, short=not wide).text
     if place.word == "open" and not wide:
-        words = "cooling down"
+        words = "cooling down"  # The notes below the table say until when.
     p50 = totals.latency.quantile(0.5)
     quiet = "dim" if provider.disabled else ""
     return [

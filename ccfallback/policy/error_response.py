@@ -207,14 +207,16 @@ def _sentence(
     parts = []
     for name, why in reasons.items():
         until = cooling.get(name, 0.0)
-        back = f", back in {_span(until - now)}" if until > now else ""
+        back = f", back in {format_wait(until - now)}" if until > now else ""
         parts.append(f"{name} ({why}{back})")
     if len(failures) > 1 and all(failure.outcome.fault in OWN_NETWORK for failure in failures):
         parts.append("this machine seems to be offline")
     return "All providers failed: " + "; ".join(parts) if parts else "No provider is enabled"
 
 
-def _span(seconds: float) -> str:
+def format_wait(seconds: float) -> str:
+    """A time to wait, rounded up: `30 s`, `50 min`, `1.5 h`."""
+    seconds = round(seconds, 3)  # The difference of two large times is not exact.
     if seconds < 90:
         return f"{ceil(seconds)} s"
     if seconds < 5400:

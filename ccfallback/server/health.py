@@ -11,6 +11,7 @@ from ccfallback.events.records import milliseconds
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
+from ccfallback.policy.error_response import format_wait
 from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import BLAME, Blame, Outcome
 from ccfallback.server.breakers import Breakers
@@ -186,7 +187,8 @@ class RequestHealth:
                 reason=outcome.reason,
                 hint=outcome.hint or None,
             ),
-            f"{what}: cooling down for {seconds:.0f} s after {count}, last with {outcome.reason}",
+            f"{what}: cooling down for {format_wait(seconds)} after {count}, "
+            f"last with {outcome.reason}",
             self._id,
         )
 
@@ -196,7 +198,7 @@ class RequestHealth:
         of_model = (for_model.cooldown_until or 0.0) > (own.cooldown_until or 0.0)
         state = for_model if of_model else own
         left = until - self._breakers.clock()
-        when = f" for another {left:.0f} s" if left > 0 else ""
+        when = f" for another {format_wait(left)}" if left > 0 else ""
         self._breakers.recorder.log(
             events.CircuitBreakerSkip(
                 provider=provider.name,

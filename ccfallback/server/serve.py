@@ -157,8 +157,10 @@ class Proxy:
         urls = [provider.base_url for provider in config.active]
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
-            ready()
-            await self._server.serve(sockets=[self._socket])
+            # A program that has read the address may stop the server at once.
+            with self._server.capture_signals():
+                ready()
+                await self._server.serve(sockets=[self._socket])
         finally:
             flusher.cancel()
             preparing.cancel()

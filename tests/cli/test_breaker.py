@@ -8,6 +8,7 @@ import pytest
 
 from ccfallback.paths import Paths
 from ccfallback.simulator import scripted
+from tests.cli.conftest import NOW as SCREEN_NOW
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 
@@ -79,6 +80,21 @@ def test_the_table_of_the_status(ccf: Run) -> None:
     assert "529 overloaded_error" in out
     assert "2 h ago" in out
     assert "claude-x" in out
+
+
+def test_a_narrow_terminal_has_room_for_the_state(
+    paths: Paths, ccf_screen: Callable[..., str]
+) -> None:
+    tripped = {**FAILING, "cooldownUntil": (SCREEN_NOW + 7200) * 1000}
+    paths.state.parent.mkdir(parents=True, exist_ok=True)
+    for_model = {"models": {"claude-opus-5-5-20260101": tripped}}
+    providers = {"one": tripped, "two": for_model}
+    paths.state.write_bytes(msgspec.json.encode({"version": 1, "providers": providers}))
+    for command in (("breaker", "status"), ("providers", "list"), ("status",)):
+        screen = ccf_screen(*command, columns=80)
+        assert "cooling down, 2 h" in screen
+        assert "1 model cooling down" in screen
+        assert max(map(len, screen.splitlines())) <= 80
 
 
 def test_an_unknown_name_fails(ccf: Run) -> None:

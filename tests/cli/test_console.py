@@ -8,8 +8,9 @@ import threading
 
 import msgspec
 import pytest
+from rich.console import Console as Screen
 
-from ccfallback.cli.console import Console, Styled, Table
+from ccfallback.cli.console import Console, Styled, Table, draw_table
 
 pty = pytest.importorskip("pty")
 
@@ -118,3 +119,12 @@ def test_a_blocked_thread_does_not_block_the_exit() -> None:
 def test_a_stream_without_a_file_keeps_its_buffer() -> None:
     console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {})
     assert console.with_own_buffer() is console
+
+
+def test_a_table_of_short_cells_that_does_not_fit_wraps_the_longest() -> None:
+    table = Table([("a" * 12, "b" * 20, "c" * 19)], ("one", "two", "three"))
+    screen = io.StringIO()
+    Screen(file=screen, width=50).print(draw_table(table, colour=False, columns=50))
+    lines = screen.getvalue().splitlines()
+    assert "".join(line[14:31].strip() for line in lines[1:]) == "b" * 20
+    assert lines[1].endswith("c" * 19)

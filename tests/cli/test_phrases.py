@@ -117,3 +117,16 @@ def test_words_and_commands_stay_whole() -> None:
     assert phrases.wrap_text(text, None) == text
     path = "/a/very-long/path/" * 5
     assert phrases.wrap_text(f"see {path} there", 20).split("\n") == ["see", path, "there"]
+
+
+@pytest.mark.parametrize(
+    ("model", "short"),
+    [
+        ("claude-sonnet-4-5-20250929", "sonnet-4-5"),
+        ("claude-opus-5-5", "opus-5-5"),
+        ("gpt-x-12345678", "gpt-x-12345678"),
+        ("", ""),
+    ],
+)
+def test_a_model_name_is_shortened(model: str, short: str) -> None:
+    assert phrases.shorten_model(model) == short

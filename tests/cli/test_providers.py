@@ -410,6 +410,12 @@ def test_the_presets_are_listed(ccf: Run) -> None:
     assert "deepseek" in ccf("providers", "presets").out
 
 
+def test_no_url_of_a_preset_is_split(ccf: Run, ccf_screen: Callable[..., str]) -> None:
+    presets = ccf("providers", "presets", "--json").json["presets"]
+    shown = ccf_screen("providers", "presets", columns=80).split()
+    assert {preset["key_url"] or "none" for preset in presets} <= set(shown)
+
+
 def test_only_the_given_options_of_a_provider_change(ccf: Run) -> None:
     given = ("--retry", "3", "--header", "X-A=1", "--quirk", "max_output_tokens=8192")
     changed = ccf("providers", "set", "two", *given, "--position", "1", "--json").json["provider"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.cli.requests_view import describe_path, shorten_model, tried_json
+from ccfallback.cli.requests_view import describe_path, tried_json
 from ccfallback.events.explain import Explanation, explain
 from ccfallback.events.records import decode
 from tests.cli import logbook
@@ -129,16 +129,3 @@ def test_the_providers_that_were_tried() -> None:
         ("old", "answered", 1),
     ]
     assert tried[1]["results"] == ["529 overloaded_error"]
-
-
-@pytest.mark.parametrize(
-    ("model", "short"),
-    [
-        ("claude-sonnet-4-5-20250929", "sonnet-4-5"),
-        ("claude-opus-5-5", "opus-5-5"),
-        ("gpt-x-12345678", "gpt-x-12345678"),
-        ("", ""),
-    ],
-)
-def test_a_model_name_is_shortened(model: str, short: str) -> None:
-    assert shorten_model(model) == short

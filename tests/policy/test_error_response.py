@@ -15,6 +15,7 @@ from ccfallback.policy.error_response import (
     ErrorResponse,
     Failure,
     exhausted_response,
+    format_wait,
     no_fallback_response,
     search_unavailable,
 )
@@ -73,6 +74,14 @@ def test_the_envelope_lists_how_each_provider_failed() -> None:
 def test_the_message_names_a_skipped_provider() -> None:
     message = verdict([failure("a", BUSY)], {"b": NOW + 7200}).message
     assert "b (cooling down after earlier failures, back in 2.0 h)" in message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (30.0000002, "30 s"), (89.9, "90 s"), (90, "2 min"), (3000, "50 min")],
+)
+def test_a_time_to_wait_is_rounded_up(seconds: float, text: str) -> None:
+    assert format_wait(seconds) == text
 
 
 def test_two_unreachable_providers_mean_that_this_machine_is_offline() -> None:

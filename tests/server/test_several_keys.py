@@ -166,7 +166,7 @@ def test_the_log_numbers_the_keys(keyed: Start) -> None:
     ]
     (skip,) = it.proxy.events("circuit_breaker.skip")
     assert (skip["data"]["provider"], skip["data"]["key"]) == ("keyed", 1)
-    assert skip["message"].startswith("keyed key 1 is skipped")
+    assert skip["message"] == "keyed key 1 is skipped: it is cooling down for another 30 min"
 
 
 def test_a_single_key_has_no_number(keyed: Start) -> None:

@@ -1,6 +1,7 @@
 """A stream that is open when the server is to stop: drained, cut, or left to the next server."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -157,3 +158,30 @@ def test_a_restart_takes_the_port_of_a_server_that_was_killed_in_a_stream(
         with serving(paths, url.rpartition(":")[2]) as (_, again):
             answer = httpx.post(f"{again}/v1/messages", json={**ASK, "stream": False})
             assert answer.json()["content"][0]["text"] == "from the next one"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_from_its_announcement_on(
+    paths: Paths, upstream: Callable[..., ScriptedUpstream], number: signal.Signals
+) -> None:
+    configure(paths, upstream(scripted.reply("never asked")))
+    code = f"""
+import os
+from ccfallback.paths import resolve
+from ccfallback.server.serve import Proxy, run
+
+proxy = Proxy(resolve())
+proxy.bind(port=0)
+run(proxy, lambda: os.kill(os.getpid(), {int(number)}))
+"""
+    environ = {
+        **os.environ,
+        "CCFALLBACK_CONFIG": str(paths.config),
+        "CCFALLBACK_STATE": str(paths.state),
+        "CCFALLBACK_LOG_FILE": str(paths.log),
+    }
+    done = subprocess.run([sys.executable, "-c", code], timeout=20, check=False, env=environ)
+    assert done.returncode == 0
+    assert server_file.read(paths.server) is None
+    events = [msgspec.json.decode(line)["event"] for line in paths.log.read_bytes().splitlines()]
+    assert events[-1] == "server.stop"

@@ -22,17 +22,21 @@ def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = 
     value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
 
     def table() -> Table:
-        from ccfallback.cli.breaker import format_standing
+        from ccfallback.cli.breaker import format_standing, is_narrow
         from ccfallback.policy.breaker import CLOSED
 
         states, now = session.states(config), session.now()
+        short = is_narrow(session.console.width)
         rows: list[tuple[Cell, ...]] = []
         for position, provider in enumerate(config.chain):
             shown = key_source(provider, session.environ, in_clear=show_keys)
-            state = format_standing(provider, states.get(provider.name, CLOSED), now)
+            own = states.get(provider.name, CLOSED)
+            state = format_standing(provider, own, now, short=short)
             place = str(position) if position else ""
-            rows.append((place, provider.name, provider.format, host(provider), shown, state))
-        return Table(rows, ("", "name", "format", "where", "key", "state"))
+            wire = () if short else (provider.format,)
+            rows.append((place, provider.name, *wire, host(provider), shown, state))
+        header = ("", "name", *(() if short else ("format",)), "where", "key", "state")
+        return Table(rows, header, whole=frozenset({len(header) - 1}))
 
     session.console.emit(value, table)
 
@@ -104,12 +108,22 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the providers that need only a key."""
     from ccfallback.config.presets import presets
 
+    console = session_of(ctx).console
     rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
     shown = [asdict(preset) for preset in presets().values()]
     for each in shown:
         each["model_mapping"] = each.pop("models")
     header = ("name", "format", "endpoint", "get a key at")
-    session_of(ctx).console.emit({"presets": shown}, lambda: Table(rows, header))
+
+    def table() -> Table:
+        from ccfallback.cli.breaker import is_narrow
+
+        if not is_narrow(console.width):
+            return Table(rows, header)
+        # A split URL can't be copied; `--json` has the endpoints too.
+        return Table([(*row[:2], row[3]) for row in rows], (*header[:2], header[3]))
+
+    console.emit({"presets": shown}, table)
 
 
 _UNITS: Final = {"cap": "${:.2f}", "prices": "${:g}"}
