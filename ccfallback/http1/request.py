@@ -5,9 +5,10 @@ what the peer takes for another header or for the next request must not be an ou
 """
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from string import ascii_letters, digits
 from typing import Final, NamedTuple
 
 from ccfallback.http1.errors import LocalProtocolError
@@ -24,10 +25,11 @@ ONE_WRITE: Final = 64 * 1024
 """A piece of a body up to this length is copied behind the bytes before it, so that all leave in
 one write."""
 
-_TOKEN: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
-_HEAD: Final = re.compile(
-    rb"(?:%b [^\x00-\x20\x7f]++ HTTP/1\.1|HTTP/1\.1 \d{3} [\x20-\x7e]*+)\r\n"
-    rb"(?:%b:[^\x00\r\n]*+\r\n)*+\r\n" % (_TOKEN, _TOKEN)
+_TOKEN: Final = b"!#$%&'*+-.^_`|~" + (digits + ascii_letters).encode()
+"""The characters of a method and of a header's name (RFC 9110, 5.6.2)."""
+
+_START: Final = re.compile(
+    rb"[%b]+ [^\x00-\x20\x7f]+ HTTP/1\.1|HTTP/1\.1 \d{3} [\x20-\x7e]*" % re.escape(_TOKEN)
 )
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -78,40 +80,38 @@ class RequestEncoder:
         self._stream = None if isinstance(content, bytes) else content
         self._length: int | None = None
         self._chunked = False
-        lines = self._read_headers(request)
-        self._frame_body(request.method, lines)
+        host: tuple[bytes, bytes] | None = None
+        headers: Headers = []
+        for header in request.headers:
+            if len(header[0]) in _SPECIAL_LENGTHS:
+                name = header[0].lower()
+                if name == b"host":
+                    if host is not None:
+                        raise LocalProtocolError("two host headers")
+                    host = header
+                    continue
+                self._check_framing(name, header[1])
+            headers.append(header)
+        headers.insert(0, host or (b"host", _host(request.origin)))
+        self._frame_body(request.method, headers)
+        start = b"%b %b HTTP/1.1" % (request.method.encode(), request.target)
         try:
-            self.head = encode_head(lines)
+            self.head = encode_head(start, headers)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
 
-    def _read_headers(self, request: Request) -> list[bytes]:
-        host = b""
-        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.target), host]
-        for header in request.headers:
-            name, value = header
-            if b":" in name:
-                raise LocalProtocolError("illegal character in the name of a header")
-            if len(name) in _SPECIAL_LENGTHS:
-                match name.lower():
-                    case b"host":
-                        if host:
-                            raise LocalProtocolError("two host headers")
-                        host = b": ".join(header)
-                        continue
-                    case b"content-length":
-                        if self._length is not None or not value.isdigit():
-                            raise LocalProtocolError("illegal content-length")
-                        self._length = int(value)
-                    case b"transfer-encoding":
-                        if self._chunked or value.lower() != b"chunked":
-                            raise LocalProtocolError("unknown transfer-encoding")
-                        self._chunked = True
-            lines.append(b": ".join(header))
-        lines[1] = host or _host_header(request.origin)
-        return lines
+    def _check_framing(self, name: bytes, value: bytes) -> None:
+        """Take notice of a header that says where the body ends."""
+        if name == b"content-length":
+            if self._length is not None or not value.isdigit():
+                raise LocalProtocolError("illegal content-length")
+            self._length = int(value)
+        elif name == b"transfer-encoding":
+            if self._chunked or value.lower() != b"chunked":
+                raise LocalProtocolError("unknown transfer-encoding")
+            self._chunked = True
 
-    def _frame_body(self, method: str, lines: list[bytes]) -> None:
+    def _frame_body(self, method: str, headers: Headers) -> None:
         """Check the body against what the headers say of it, and add what they leave open."""
         if self._chunked and self._length is not None:
             raise LocalProtocolError("content-length next to transfer-encoding")
@@ -120,13 +120,13 @@ class RequestEncoder:
         if body is None:
             if not is_framed:
                 self._chunked = True
-                lines.append(b"transfer-encoding: chunked")
+                headers.append((b"transfer-encoding", b"chunked"))
         elif self._chunked:
             self.body = _encode_chunk(body) + _encode_chunk(b"") if body else _encode_chunk(b"")
         elif self._length is not None and self._length != len(body):
             raise LocalProtocolError("the body is not as long as its content-length")
         elif not is_framed and (body or method in _WITH_BODY):
-            lines.append(b"content-length: %d" % len(body))
+            headers.append((b"content-length", b"%d" % len(body)))
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The pieces of a streamed body, as they are sent."""
@@ -145,21 +145,29 @@ class RequestEncoder:
             raise LocalProtocolError("the body is shorter than its content-length")
 
 
-def encode_head(lines: Sequence[bytes]) -> bytes:
-    """Join the lines of a head, of a request or a response. Raises `ValueError`."""
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
+def encode_head(start: bytes, headers: Headers) -> bytes:
+    """The head of a request or a response; `start` is its first line. Raises `ValueError`."""
+    head = b"\r\n".join([start, *map(b": ".join, headers), b"", b""])
+    names = b"".join([name for name, _ in headers])
     # A line break inside a header would still look like a head: one with another line.
-    breaks = len(lines) + 1
-    if _HEAD.fullmatch(head) is None or head.count(b"\r") != breaks or head.count(b"\n") != breaks:
+    breaks = len(headers) + 2
+    if (
+        names.translate(None, _TOKEN)
+        or b"\n: " in head
+        or b"\0" in head
+        or head.count(b"\r") != breaks
+        or head.count(b"\n") != breaks
+        or _START.fullmatch(start) is None
+    ):
         raise ValueError("illegal character in a head")
     return head
 
 
 @lru_cache(maxsize=512)
-def _host_header(origin: Origin) -> bytes:
+def _host(origin: Origin) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     port = "" if origin.port == PORTS.get(origin.scheme) else f":{origin.port}"
-    return f"host: {host}{port}".encode()
+    return f"{host}{port}".encode()
 
 
 def _encode_chunk(piece: bytes) -> bytes:

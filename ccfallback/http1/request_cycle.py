@@ -203,23 +203,20 @@ class RequestCycle:
         # A client that gets its response needs no leave to send the body.
         self._expects_continue = False
         self._left, self._chunked = None, False
-        lines = [_status_line(status)]
-        for header in headers:
-            if header[0] in _FRAMING:
-                raise RuntimeError("the connection decides how a response is framed")
-            if header[0] == b"content-length":
-                self._left = int(header[1])
-            lines.append(b": ".join(header))
-        if not self.keep_alive:
-            lines.append(b"connection: close")
+        given = dict(headers)
+        if not _FRAMING.isdisjoint(given):
+            raise RuntimeError("the connection decides how a response is framed")
+        if b"content-length" in given:
+            self._left = int(given[b"content-length"])
+        framing: Headers = [] if self.keep_alive else [(b"connection", b"close")]
         if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             self._left = 0
         elif self._left is None and self.scope["http_version"] != "1.0":
             # In HTTP/1.0, a body without a length ends with the connection.
             self._chunked = True
-            lines.append(b"transfer-encoding: chunked")
+            framing.append((b"transfer-encoding", b"chunked"))
         try:
-            self._head = encode_head(lines)
+            self._head = encode_head(_status_line(status), [*headers, *framing])
         except ValueError as error:
             raise RuntimeError(str(error)) from None
         self.state = STARTED

@@ -560,13 +560,9 @@ class ServerProtocol(asyncio.Protocol):
     def _send_refusal(self, status: int, message: str) -> None:
         """Send an error; close when the client has stopped sending, or soon."""
         headers, body = self._refuse_with(status, message)
-        lines = [
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
-            *(b": ".join(header) for header in headers),
-            b"content-length: %d" % len(body),
-            b"connection: close",
-        ]
-        self.transport.write(encode_head(lines) + body)
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
+        framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self.transport.write(encode_head(start, [*headers, *framing]) + body)
         if not self.transport.can_write_eof():
             self.close()
             return
