@@ -82,8 +82,9 @@ class FailoverDriver:
     max_seconds: float | None = None
     """Seconds that each answer may take, if that is less than the provider's own timeouts."""
     results: list[AttemptResult] = field(default_factory=list)
-    _uncounted: Counter[str] = field(default_factory=Counter)
     """What each attempt came to, in order."""
+    _unreached: list[str] = field(default_factory=list)
+    """The provider of each attempt in the rounds that reached none."""
     sent: int = 0
     """How many upstream requests were made."""
     quotes: Quotes = field(init=False, repr=False)
@@ -136,6 +137,7 @@ class FailoverDriver:
         A cancellation closes the failover loop, which frees what it had reserved.
         """
         self._candidates = providers
+        keys = self.services.keys
         flow = failover(
             RequestDraft(self.body, self._betas),
             providers,
@@ -151,15 +153,18 @@ class FailoverDriver:
             while True:
                 match step:
                     case Try():
-                        outcome: Outcome | None = await self._attempt(step)
+                        provider, end = step.provider, await self._attempt(step)
+                        if may_have_expired(end) and await keys.renew(provider, self._shown):
+                            end = await self._attempt(Try(provider, step.draft, Reason.RENEWED))
+                        outcome: Outcome | None = end
                     case Wait(seconds):
                         await self.services.pause(seconds)
                         outcome = None
                     case _:
                         assert_never(step)
                 step = flow.send(outcome)
-        except StopIteration as end:
-            chosen: Outcome | None = end.value
+        except StopIteration as stop:
+            chosen: Outcome | None = stop.value
         finally:
             flow.close()
         return next((result for result in self.results if result.outcome is chosen), None)
@@ -169,9 +174,9 @@ class FailoverDriver:
 
         `failed` has the providers whose failure was counted.
         """
-        faults = ((each.provider.name, each.outcome.fault) for each in self.results)
-        last = (name for name, fault in faults if fault in OWN_NETWORK and name not in failed)
-        return dict(self._uncounted + Counter(last))
+        faults = [(each.provider.name, each.outcome.fault) for each in self.results]
+        last = [name for name, fault in faults if fault in OWN_NETWORK and name not in failed]
+        return dict(Counter([*self._unreached, *last])) if last or self._unreached else {}
 
     async def close(self) -> None:
         """Close every stream that is still open."""
@@ -180,13 +185,6 @@ class FailoverDriver:
                 await result.stream.aclose()
 
     async def _attempt(self, step: Try) -> Outcome:
-        """Make an attempt; another one if the provider's credential had to be renewed."""
-        outcome = await self._attempt_once(step)
-        if may_have_expired(outcome) and await self.services.keys.renew(step.provider, self._shown):
-            outcome = await self._attempt_once(Try(step.provider, step.draft, Reason.RENEWED))
-        return outcome
-
-    async def _attempt_once(self, step: Try) -> Outcome:
         """Make one attempt, and log how it begins and ends. Raises nothing but cancellation.
 
         An exception that no code expected is a failure of this attempt: the next provider is tried.
@@ -194,7 +192,7 @@ class FailoverDriver:
         provider, services = step.provider, self.services
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached no provider; only this one counts.
-            self._uncounted.update(result.provider.name for result in self.results)
+            self._unreached += [result.provider.name for result in self.results]
             self.results.clear()
             self.sent = 0
         elif self.results:
@@ -263,12 +261,14 @@ class FailoverDriver:
             wire = wire.counting
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
-        region = self.body.get("inference_geo")
-        if not provider.keeps_region(region):
-            raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
-        if not provider.primary and platforms.runs_no_tool(provider.platform.name, self.body):
-            raise CannotSend("it runs none of the tools that are asked for", Fault.REQUEST)
-        credential = self._shown = await self._credential(provider)
+        if not provider.primary:
+            if not provider.keeps_region(self.body.get("inference_geo")):
+                raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
+            if platforms.runs_no_tool(provider.platform.name, self.body):
+                raise CannotSend("it runs none of the tools that are asked for", Fault.REQUEST)
+        credential: Credential | None = None
+        if provider.has_credential:
+            credential = self._shown = await self._credential(provider)
         if credential is not None and credential.project:
             provider = replace(
                 provider, google=replace(provider.google, project=credential.project)
@@ -298,7 +298,8 @@ class FailoverDriver:
                 events.RequestReduced(provider=provider.name, omitted=list(omitted)),
                 f"{provider.name} can't get all of the request: without {', '.join(omitted)}",
             )
-        request = wire.sign(request, provider, credential, services.breakers.clock())
+        if credential is not None:
+            request = wire.sign(request, provider, credential, services.breakers.clock())
         return Attempt(
             services,
             context,
