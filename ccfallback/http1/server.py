@@ -78,7 +78,6 @@ _CHECKED: Final = frozenset({b"content-length", b"expect", b"transfer-encoding",
 """Request headers that the connection reads itself."""
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
 """Request headers with which a client offers another protocol."""
-_BLANKS: Final = frozenset({b" ", b"\t"})
 _MAX_DIGITS: Final = 18
 """Digits of a `content-length`."""
 _OTHER_PROTOCOLS: Final = (b" RTSP/1.0", b" ICE/1.0")
@@ -340,9 +339,8 @@ class ServerProtocol(asyncio.Protocol):
             self._count(len(name) + len(value))
         if self._state is HEAD:
             name = name.lower()
-            if value[-1:] in _BLANKS:
-                # The parser leaves the white space behind a value.
-                value = value.rstrip(b" \t")
+            # The parser leaves the white space behind a value.
+            value = value.rstrip(b" \t")
             if name in _CHECKED:
                 self._check_header(name, value)
             self._headers.append((name, value))

@@ -35,9 +35,11 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     length = headers.get(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise TooLarge
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-    if encoding not in (*WINDOW_BITS, "identity"):
-        raise BadEncoding(encoding[:20])
+    encoding = "identity"
+    if (given := headers.get(b"content-encoding")) is not None:
+        encoding = given.decode("latin-1").strip().lower()
+        if encoding not in (*WINDOW_BITS, "identity"):
+            raise BadEncoding(encoding[:20])
     parts: list[bytes] = []
     size = 0
     while True:

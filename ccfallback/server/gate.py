@@ -170,12 +170,12 @@ def _are_allowed_hosts(values: list[str], config: Config, scope: Scope) -> bool:
     if len(values) > 1:
         # Two servers might each take another one (RFC 9112, 3.2).
         return False
-    if all(_parse_host(value)[1] for value in values):
+    host, is_own = _parse_host(values[0])
+    if is_own:
         return True
     own = scope.get("server") or ("", None)
     names = {config.server.host, own[0], *config.server.allowed_hosts}
-    allowed = {name.strip("[]").lower() for name in names if name}
-    return all(loopback or host in allowed for host, loopback in map(_parse_host, values))
+    return host in {name.strip("[]").lower() for name in names if name}
 
 
 @lru_cache(maxsize=64)

@@ -84,6 +84,8 @@ def end_to_end(headers: RawHeaders) -> HeaderList:
 def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
     """The headers that a `connection` header calls hop-by-hop."""
     named: frozenset[bytes] = frozenset()
+    if b"connection" not in dict(headers):
+        return named
     for key, value in headers:
         if key == b"connection" and value.lower() not in _USUAL_CONNECTION:
             named |= {token.strip().lower() for token in value.split(b",")}
@@ -110,10 +112,12 @@ def request_headers(
         headers = _for_primary(client, credentials is not None, tokens)
     else:
         headers = [*added, *_for_fallback(client, allowed)]
-    if has_body and all(name != b"content-type" for name, _ in headers):
+    if has_body and b"content-type" not in dict(headers):
         headers.append((b"content-type", b"application/json"))
-    vias = [value for name, value in client if name == b"via"]
-    headers.append((b"via", b", ".join([*vias, via.encode("latin-1")])))
+    entry = via.encode("latin-1")
+    if b"via" in dict(client):
+        entry = b", ".join([*(value for name, value in client if name == b"via"), entry])
+    headers.append((b"via", entry))
     if credentials is None and not provider.headers:
         return headers
     own = {
@@ -148,6 +152,8 @@ def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> HeaderList:
 
 def client_betas(client: RawHeaders) -> tuple[str, ...]:
     """The flags of the `anthropic-beta` headers, in their order."""
+    if b"anthropic-beta" not in dict(client):
+        return ()
     values = [value for name, value in client if name == b"anthropic-beta"]
     return _flags(b",".join(values).decode("latin-1"))
 
@@ -194,13 +200,15 @@ def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool)
     The body's length is left to the server that sends it. The encoding is dropped if the body was
     `decoded` here.
     """
-    kept = [
-        pair
-        for pair in end_to_end(upstream)
-        if pair[0] not in _REWRITTEN_IN_RESPONSES
-        and not is_own_header(pair[0])
-        and (provider.primary or pair[0] in _FROM_FALLBACKS)
-    ]
+    kept = end_to_end(upstream)
+    if provider.primary:
+        kept = [
+            pair
+            for pair in kept
+            if pair[0] not in _REWRITTEN_IN_RESPONSES and not is_own_header(pair[0])
+        ]
+    else:
+        kept = [pair for pair in kept if pair[0] in _FROM_FALLBACKS]
     if decoded:
         kept = [pair for pair in kept if pair[0] != b"content-encoding"]
     # One check of all values together: hardly ever is one of them unsendable.
