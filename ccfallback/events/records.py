@@ -213,13 +213,13 @@ class RequestEnd(Event):
     @property
     def tokens(self) -> dict[str, int]:
         """The tokens that are known, by kind."""
-        counts = {
-            "input": self.input_tokens,
-            "output": self.output_tokens,
-            "cache_read": self.cache_read_tokens,
-            "cache_write": self.cache_write_tokens,
-        }
-        return {kind: count for kind, count in counts.items() if count is not None}
+        counts = (
+            ("input", self.input_tokens),
+            ("output", self.output_tokens),
+            ("cache_read", self.cache_read_tokens),
+            ("cache_write", self.cache_write_tokens),
+        )
+        return {kind: count for kind, count in counts if count is not None}
 
     @property
     def client_left(self) -> bool:

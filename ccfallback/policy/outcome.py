@@ -57,6 +57,9 @@ class Fault(StrEnum):
     TORN = "torn"
     """The answer broke after the commit point."""
 
+    # Tables of faults are looked into several times a request; that of `Enum` is Python code.
+    __hash__ = str.__hash__
+
 
 class Blame(Enum):
     """The breaker that counts an outcome as a failure."""

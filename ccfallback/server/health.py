@@ -113,7 +113,9 @@ class RequestHealth:
             self._breakers.slots.release(self._slots.pop(label))
         if outcome is None or (outcome.ok and not outcome.complete):
             return
-        began = self._began.get(label, self._breakers.clock())
+        began = self._began.get(label)
+        if began is None:
+            began = self._breakers.clock()
         if outcome.ok:
             self._count_success(provider, began)
         elif BLAME[outcome.fault] is not Blame.NONE:
@@ -121,9 +123,10 @@ class RequestHealth:
 
     def _count_success(self, provider: Provider, began: float) -> None:
         name, model, now = provider.name, self._model, self._breakers.clock()
-        was_open = self.cooldown_end(provider) is not None
+        own, for_model = self._states(provider)
+        was_open = own.cooldown_until is not None or for_model.cooldown_until is not None
         # A breaker that was opened by hand has no failures.
-        clean = not was_open and all(state.failures == 0 for state in self._states(provider))
+        clean = not (was_open or own.failures or for_model.failures)
         # Clean for this credential, so that nothing is kept for it.
         credential = "" if clean else self._credential(provider)
 

@@ -7,6 +7,8 @@ a request's CPU, which is why it is not asked for a path that is a route by itse
 would take another 2%.
 """
 
+from collections.abc import Awaitable
+
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,17 +27,17 @@ from ccfallback.server.side_endpoints import (
 )
 
 
-class _Routes(Router):
+class _Routes:
     """Starlette's router, with a quick way to the routes without parameters."""
 
     def __init__(self, routes: list[Route], default: ASGIApp) -> None:
         # The default is for what no route matches: `OPTIONS *`, or a path with an escaped line end.
-        super().__init__(routes, redirect_slashes=False, default=default)
+        self._router = Router(routes, redirect_slashes=False, default=default)
         self._plain = {route.path: route.app for route in routes if "{" not in route.path}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        await self._plain.get(scope["path"], super().__call__)(scope, receive, send)
+        return self._plain.get(scope["path"], self._router)(scope, receive, send)
 
 
 def create_app(services: Services) -> App:

@@ -157,12 +157,12 @@ class Upstreams:
         """What is wrong with the files and variables that the user named. Reads files."""
         return [*self._roots.find_problems(), *self._proxies.find_problems()]
 
-    async def send(self, request: UpstreamRequest) -> Response:
+    def send(self, request: UpstreamRequest) -> Awaitable[Response]:
         """Send a request and return the response, whose body is still to be read.
 
-        Raises `HTTPError`.
+        Raises `HTTPError`, from the call or from what it returns.
         """
-        return await self.transport(request.url).send(request)
+        return self.transport(request.url).send(request)
 
     def transport(self, url: str) -> "Transport":
         """The transport for requests to `url`. Raises `InvalidProxy`."""
@@ -201,10 +201,10 @@ class DirectTransport:
     def __init__(self, load_trust: "LoadTrust | None" = None) -> None:
         self._pool = ConnectionPool(load_ssl_context=load_trust or TrustedRoots().load)
 
-    async def send(self, request: UpstreamRequest) -> Response:
+    def send(self, request: UpstreamRequest) -> Awaitable[Response]:
         """Send a request and return the response, whose body is still to be read."""
         origin, target = _locate(request.url)
-        return await self._pool.send(
+        return self._pool.send(
             Request(
                 origin, request.method, request.target or target, request.headers, request.content
             ),
