@@ -22,6 +22,7 @@ from ccfallback.events.explain import (
     Standing,
     explain,
 )
+from ccfallback.events.records import QUOTA
 from ccfallback.words import pluralize
 
 app = make_app()
@@ -80,6 +81,7 @@ EXCLUDED: Final[Mapping[str, str]] = {
     "header": "excluded by a header of the request",
     "route": "not in the route of the request's class",
     "too-long": "skipped: the request does not fit its context window",
+    "quota": "skipped, to be tried after the others",
 }
 
 
@@ -217,7 +219,9 @@ class _Story:
             shown = standing if bar else standing.rstrip()
             yield f"{head}  {paint(shown, style)}" + (f"  {paint(bar, style)}" if bar else "")
         if candidate.held is not None:
-            yield from self._text(self._describe_held(candidate.held), MARGIN)
+            is_quota = candidate.why == QUOTA
+            describe = self._describe_quota if is_quota else self._describe_held
+            yield from self._text(describe(candidate.held), MARGIN)
         where = candidate.host and f"at {candidate.host}"
         mapped = candidate.model not in ("", self._it.model)
         model = f"as {candidate.model}" if mapped else ""
@@ -281,6 +285,10 @@ class _Story:
         until = "" if held.until is None else f" until {self._time(held.until)}"
         times = f", {_failures(held.failures)}" if held.failures else ""
         return f"cooling down{model}{since}{until}{times}{why}"
+
+    def _describe_quota(self, held: Cooldown) -> str:
+        until = "" if held.until is None else f", until {self._time(held.until)}"
+        return f"{held.reason}{until}"
 
     def _describe_started(self, cooldown: Cooldown) -> str:
         model = f" for {cooldown.model}" if cooldown.model else ""

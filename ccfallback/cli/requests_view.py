@@ -159,7 +159,7 @@ def _describe_turn(candidate: Candidate, numbers: Mapping[str, str]) -> str:
         case Standing.SKIPPED if candidate.held and candidate.held.probe:
             why = "probing" if numbers else "probed by another request"
         case Standing.SKIPPED:
-            why = "cooling down"
+            why = candidate.why or "cooling down"
         case _:
             return ""
     return f"{name} ({why})" if why else name

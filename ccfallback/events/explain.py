@@ -14,6 +14,7 @@ from msgspec import UnsetType
 
 from ccfallback.config.model import PRIMARY_NAME, label
 from ccfallback.events.records import (
+    QUOTA,
     TOO_LONG,
     AttemptEnd,
     AttemptFailure,
@@ -154,9 +155,10 @@ class Candidate:
     model: str = ""
     """The model by the provider's own name."""
     why: str = ""
-    """Why it was excluded or skipped: `disabled`, `header`, `route` or `too-long`."""
+    """Why it was excluded or skipped: `disabled`, `header`, `route`, `quota` or `too-long`."""
     held: Cooldown | None = None
-    """The cooldown for which it was skipped."""
+    """The cooldown for which it was skipped; for `quota` the plan's window, and what of it is used
+    as the reason."""
     set: Cooldown | None = None
     """The cooldown that this request started."""
     recovered: bool = False
@@ -251,6 +253,12 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
             it.request_class = event.request_class or ""
         case CircuitBreakerSkip() if event.reason == TOO_LONG:
             it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
+        case CircuitBreakerSkip() if event.reason == QUOTA:
+            held = Cooldown(event.cooldown_until, reason=event.why or "")
+            skipped = Candidate(
+                event.provider, Standing.SKIPPED, event.key or 0, why=QUOTA, held=held
+            )
+            it.candidates.append(skipped)
         case CircuitBreakerSkip():
             held = Cooldown(
                 event.cooldown_until,

@@ -26,6 +26,9 @@ CLIENT_LEFT: Final = 499
 TOO_LONG: Final = "too-long"
 """The reason of a skip: the request does not fit the provider's context window."""
 
+QUOTA: Final = "quota"
+"""The reason of a skip: a window of the primary's plan is used too far for this request."""
+
 DISABLED: Final = "disabled"
 HEADER: Final = "header"
 ROUTE: Final = "route"
@@ -321,6 +324,37 @@ class CircuitBreakerSkip(Event):
     since: Count | None = None
     probe: bool = False
     """Whether the cooldown is over and another request probes the provider."""
+    why: str | UnsetType = UNSET
+    """What `quota` means here, in a few words; then the provider is tried after the others."""
+
+
+@named("quota.reading", level="debug")
+class QuotaReading(Event):
+    """An answer of the primary says how far the windows of its plan are used."""
+
+    provider: str = ""
+    key: Count | UnsetType = UNSET
+    login: str | None = None
+    """The hash of the credential."""
+    status: str | None = None
+    utilization: dict[str, float] = {}
+    """By window; 1 is all of it."""
+
+
+@named("quota.switch")
+class QuotaSwitch(Event):
+    """A window of the primary's plan moves requests to the fallbacks, or back to the primary."""
+
+    provider: str = ""
+    key: Count | UnsetType = UNSET
+    login: str | None = None
+    """The hash of the credential."""
+    window: str = ""
+    to: str = ""
+    """`fallbacks` or `primary`."""
+    utilization: float | None = None
+    until: Count | None = None
+    """When the window resets."""
 
 
 @named("circuit_breaker.cooldown", level="warn")

@@ -160,6 +160,11 @@ def only_model_window_rejected(headers: Mapping[str, str]) -> bool:
     return _MODEL_CLAIM.fullmatch(claim) is not None
 
 
+def any_window_rejected(headers: Mapping[str, str]) -> bool:
+    """Whether a window of a subscription, or all of it, is used up."""
+    return headers.get(f"{UNIFIED}status") == "rejected" or "rejected" in _windows(headers).values()
+
+
 def retry_after(value: str | None, now: float) -> float | None:
     """When a `retry-after` header says to come back: seconds or an HTTP date (RFC 9110, 10.2.3)."""
     if value is None:

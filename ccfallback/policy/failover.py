@@ -130,6 +130,8 @@ class Visit:
     refused: Outcome | None = None
     """The first refusal of the request itself."""
     retries: int = 0
+    has_paused: bool = False
+    """Whether it was tried again after a burst of requests."""
     is_over: bool = False
     """Whether it has failed in a way that no other key changes."""
 
@@ -240,7 +242,8 @@ def try_provider(
     """All attempts of one request at one provider with one key, with repairs and retries.
 
     The visit goes on from what was done with the keys before. If a repaired request is refused as
-    well, the outcome is the first refusal.
+    well, the outcome is the first refusal. A provider with several keys waits for no burst to end:
+    the next key can be tried at once.
     """
     while True:
         outcome = yield Try(provider, visit.draft, reason)
@@ -259,6 +262,10 @@ def try_provider(
         ):
             visit.retries += 1
             yield Wait(backoff(visit.retries))
+            reason = Reason.RETRY
+        elif outcome.pause is not None and not visit.has_paused and not provider.key.number:
+            visit.has_paused = True
+            yield Wait(outcome.pause)
             reason = Reason.RETRY
         else:
             return outcome

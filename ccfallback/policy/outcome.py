@@ -126,6 +126,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """The reset hint: when the upstream expects to serve again, in Unix seconds."""
     hint: str = ""
     """The source of the reset hint: the name of a header, or `message`."""
+    pause: float | None = None
+    """Seconds after which the same provider is tried once more; see `burst_pause`."""
     complete: bool = True
     """False for a stream that has only begun."""
     usage: Usage | None = None
@@ -140,6 +142,9 @@ class Outcome(msgspec.Struct, frozen=True):
         """The outcome with other values for some fields."""
         return msgspec.structs.replace(self, **changes)
 
+
+LONGEST_BURST: Final = 3.0
+"""Seconds; see `burst_pause`."""
 
 _TEMPORARY: Final = frozenset(
     {Fault.THROTTLED, Fault.MODEL_THROTTLED, Fault.OVERLOADED, Fault.UPSTREAM}
@@ -264,6 +269,19 @@ def describe_clock(headers: Mapping[str, str], now: float) -> str:
         return ""
     way = "behind" if there > now else "ahead of"
     return f"{CLOCK_IS} {round(abs(there - now) / 60)} min {way} the provider's"
+
+
+def burst_pause(outcome: Outcome, headers: Mapping[str, str], now: float) -> float | None:
+    """The seconds after which a throttled request is worth another attempt at the same provider.
+
+    A throttle that ends within `LONGEST_BURST` and rejects no window of a plan is a burst: to wait
+    costs less than to move the conversation. `None` if it is anything else.
+    """
+    is_throttled = outcome.fault is Fault.THROTTLED or outcome.status == 429
+    if not is_throttled or outcome.until is None or reset_hints.any_window_rejected(headers):
+        return None
+    seconds = outcome.until - now
+    return seconds if 0 < seconds <= LONGEST_BURST else None
 
 
 def _is_about_the_account(error: UpstreamError) -> bool:

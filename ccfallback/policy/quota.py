@@ -6,7 +6,7 @@ Unix seconds, passed in; a utilization of 1 is all of a window, and it may be mo
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from math import isfinite
 from typing import Any, Final, NamedTuple, TypeVar
@@ -309,7 +309,7 @@ def add_reading(old: Reading | None, new: Reading, rules: Quota) -> Reading:
     for name, window in old.windows.items():
         end = window_end(name, window)
         if end is not None and end <= new.at:
-            if _kept_away(window, old):
+            if keeps_away(window, old):
                 back, back_seconds = end, _spread(window, end)
         elif name not in new.windows and not (is_plan and length(name) and not family(name)):
             windows[name] = window
@@ -455,20 +455,36 @@ def decide(
     Paid usage is not part of the plan and decides nothing. If several windows are used too far,
     the one that resets last decides.
     """
-    skip: list[Decision] = []
     spare: list[Decision] = []
-    for name, window in reading.windows.items():
-        if name == OVERAGE or not _concerns(name, model) or age(name, window, now) is not window:
-            continue
-        used = window.utilization
-        until = window_end(name, window)
-        if _is_over(used, rules.switch_at, window.switched):
-            skip.append(Decision(Action.SKIP, name, used or 0.0, until))
-        elif request_class in rules.spare_classes and _is_over(
-            used, rules.spare_from, window.spared
-        ):
-            spare.append(Decision(Action.SPARE, name, used or 0.0, until))
+    skip = [
+        decision
+        for name, decision in switched_windows(reading, rules, now).items()
+        if _concerns(name, model)
+    ]
+    if not skip and request_class in rules.spare_classes:
+        spare = [
+            Decision(Action.SPARE, name, window.utilization or 0.0, window_end(name, window))
+            for name, window in _plan_windows(reading, now)
+            if _concerns(name, model)
+            and _is_over(window.utilization, rules.spare_from, window.spared)
+        ]
     return max(skip or spare or [USE], key=lambda each: each.until or 0.0)
+
+
+def switched_windows(reading: Reading, rules: Quota, now: float) -> dict[str, Decision]:
+    """The windows that are used so far that requests which they concern skip the primary."""
+    return {
+        name: Decision(Action.SKIP, name, window.utilization or 0.0, window_end(name, window))
+        for name, window in _plan_windows(reading, now)
+        if _is_over(window.utilization, rules.switch_at, window.switched)
+    }
+
+
+def _plan_windows(reading: Reading, now: float) -> Iterator[tuple[str, Window]]:
+    """The windows of the plan whose period has not ended."""
+    for name, window in reading.windows.items():
+        if name != OVERAGE and age(name, window, now) is window:
+            yield name, window
 
 
 def _concerns(name: str, model: str) -> bool:
@@ -493,7 +509,8 @@ def refused_until(reading: Reading, now: float) -> float | None:
 # -- Return
 
 
-def _kept_away(window: Window, reading: Reading) -> bool:
+def keeps_away(window: Window, reading: Reading) -> bool:
+    """Whether requests go elsewhere because of a window, until it resets."""
     return window.switched or (window.status == REJECTED and not reading.uses_overage)
 
 
@@ -507,11 +524,21 @@ def returns(reading: Reading, now: float) -> tuple[float, float] | None:
     back, seconds = reading.back, reading.back_seconds
     for name, window in reading.windows.items():
         end = window_end(name, window)
-        if end is not None and end <= now and end > (back or 0.0) and _kept_away(window, reading):
+        if end is not None and end <= now and end > (back or 0.0) and keeps_away(window, reading):
             back, seconds = end, _spread(window, end)
     if back is None or not back <= now < back + seconds:
         return None
     return back, seconds
+
+
+def returned_by(reading: Reading) -> float:
+    """From when on no session of this login has to wait until others have returned."""
+    ends = [
+        window_end(name, window) or 0.0
+        for name, window in reading.windows.items()
+        if keeps_away(window, reading)
+    ]
+    return max([*ends, reading.back or 0.0]) + RETURN_SECONDS
 
 
 def may_return(

@@ -22,7 +22,13 @@ from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.policy.outcome import Fault, Outcome, classify, describe_clock
+from ccfallback.policy.outcome import (
+    Fault,
+    Outcome,
+    burst_pause,
+    classify,
+    describe_clock,
+)
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
@@ -219,6 +225,8 @@ class Attempt:
             until=outcome.until if refusal.until is None else refusal.until,
             hint=outcome.hint if refusal.until is None else refusal.hint,
         )
+        if not self._is_side:
+            outcome = outcome.but(pause=burst_pause(outcome, headers, now))
         return self._result(outcome, response, raw)
 
     async def _read_whole(self, response: UpstreamResponse, start: bytes) -> AttemptResult:
@@ -299,7 +307,8 @@ class Attempt:
             # Without the upstream's own words: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
             until = None if outcome.fault is Fault.UPSTREAM else outcome.until
-        outcome = outcome.but(reason=self._scrub(reason), until=until, usage=usage)
+        pause = None if self._is_side else burst_pause(outcome, headers, now)
+        outcome = outcome.but(reason=self._scrub(reason), until=until, pause=pause, usage=usage)
         return self._result(outcome, response, raw)
 
     def _login_fault(self, status: int) -> Fault | None:

@@ -244,6 +244,8 @@ class FailoverDriver:
             finally:
                 # The client may leave while the quotes are looked for.
                 self._log_failure(result, attempt, text)
+        if provider.primary:
+            self.services.quotas.note(provider, result.headers, self.context)
 
     def _log_crash(self, error: Exception) -> str:
         """Log an exception that no code expected, and return the words for it."""

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
-from ccfallback.events.records import CLIENT_LEFT, TOO_LONG
+from ccfallback.events.records import CLIENT_LEFT, QUOTA, TOO_LONG, milliseconds
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tokens import estimate
@@ -180,6 +180,7 @@ class MessagesRequest:
         safe = [each.safe_bytes for each in learned.values()]
         if len(self._body.raw) > min([*safe, inf if safe_bytes is None else safe_bytes]):
             providers = await self._leave_out_small(providers, learned)
+        providers = self._arrange_by_quota(providers)
         result = await self._driver.run(
             providers,
             partial(is_final, rules=config.failover),
@@ -204,6 +205,25 @@ class MessagesRequest:
                 self._context.id,
             )
         return tuple(each for each in providers if each.name not in self._too_long.windows)
+
+    def _arrange_by_quota(self, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
+        """The providers, with those last that the plan's windows want to be spared."""
+        arranged, moved = self._services.quotas.arrange(
+            providers, self._context, self._hints, self._body.model
+        )
+        for provider, why, until in moved:
+            self._services.recorder.log(
+                events.CircuitBreakerSkip(
+                    provider=provider.name,
+                    key=provider.key.number or UNSET,
+                    cooldown_until=milliseconds(until),
+                    reason=QUOTA,
+                    why=why,
+                ),
+                f"{provider.label} is tried after the others: {why}",
+                self._context.id,
+            )
+        return arranged
 
     async def _relay(self, result: AttemptResult, send: Send) -> None:
         """Send the beginning of a stream, the commit point, and then all that follows."""

@@ -15,6 +15,7 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.credentials import Keys
 from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.quotas import Quotas
 from ccfallback.server.record import Recorder
 from ccfallback.server.upstream import Upstreams
 
@@ -27,6 +28,7 @@ class Services:
     breakers: Breakers
     recorder: Recorder
     upstreams: Upstreams
+    quotas: Quotas = field(init=False)
     keys: Keys = field(default_factory=Keys)
     logins: RefusedLogins = field(default_factory=RefusedLogins)
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
@@ -39,6 +41,9 @@ class Services:
     """This process in a `via` header: a request that already carries it has come back in a loop."""
     listener: Address | None = None
     """The address on which this server listens; `None` before it does."""
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.breakers)
 
     @property
     def via(self) -> str:

@@ -54,3 +54,8 @@ QUOTAS: Final = Section("quotas", _parse, _encode, most=32)
 def quota_key(fingerprint: str, credential: str) -> str:
     """The name of a login's entry: the server it is for, and the hash of its credential."""
     return f"{fingerprint}/{credential}"
+
+
+def login(key: str) -> str:
+    """The hash of the credential in an entry's name; empty if the configuration has the key."""
+    return key.partition("/")[2]

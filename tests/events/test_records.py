@@ -54,10 +54,10 @@ def test_a_member_of_the_wrong_type_counts_as_missing() -> None:
 
 
 def test_an_event_of_another_version_is_unknown_and_may_have_a_provider() -> None:
-    record = decode(b'{"event":"quota.switch","message":"m","data":{"provider":"p","x":[1]}}')
+    record = decode(b'{"event":"quota.future","message":"m","data":{"provider":"p","x":[1]}}')
     assert record is not None
     assert (record.event, record.message, record.data) == (
-        "quota.switch", "m", UnknownEvent(provider="p"),
+        "quota.future", "m", UnknownEvent(provider="p"),
     )  # fmt: skip
 
 
