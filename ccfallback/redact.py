@@ -21,6 +21,11 @@ _KEY_LIKE: Final = re.compile(
 )
 _OPAQUE: Final = re.compile(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
+_SIGNED: Final = re.compile(
+    r"(?i)\b(x-(?:amz|goog)-(?:signature|security-token)\s*[=:]\s*)[^&\s\"',;]+"
+    r"|\b((?:signature|sig)=)[\w%+/=-]{16,}"
+)
+"""What makes a signed URL or request valid."""
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 _PATH_SECRET: Final = re.compile(
     r"(?<=/)(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -180,6 +185,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
         text = quotes.replace(text, spans, "***")
     for secret in known:
         text = text.replace(secret, "***")
+    text = _SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)
     return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
 
 

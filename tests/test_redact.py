@@ -201,3 +201,19 @@ def test_a_shell_reads_every_header_as_one_word(value: str) -> None:
     words = shlex.split(debug_curl("https://h/", [(b"x-a", value.encode("latin-1"))]))
     assert len(words) == 9
     assert words[-1] == "@request.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("?X-Amz-Signature=0a1b2c&X-Amz-Date=1", "?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("x-amz-security-token: IQoJb3Jp%2F== is old", "x-amz-security-token:*** is old"),
+        ("X-Goog-Signature=00ff&x=1", "X-Goog-Signature=***&x=1"),
+        ("?sv=1&sig=abcDEF123%2Babcdef0%3D&se=2", "?sv=1&sig=***&se=2"),
+        ("SignedHeaders=host, Signature=0123456789abcdef0", "SignedHeaders=host, Signature=***"),
+        ("messages.1.content.0.signature: Invalid `signature`", None),
+        ("signature=bad", None),
+    ],
+)
+def test_what_makes_a_signed_url_valid_is_masked(text: str, shown: str | None) -> None:
+    assert scrub(text).replace(": ***", ":***") == (shown or text)
