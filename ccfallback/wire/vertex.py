@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.wire.anthropic import CountTokensFormat, MessagesFormat
-from ccfallback.wire.format import WireRefusal
+from ccfallback.wire.format import Unconvertible, WireRefusal
 from ccfallback.wire.headers import PLAIN_HEADERS
 
 VERSION: Final = "vertex-2023-10-16"
@@ -86,6 +86,8 @@ class VertexFormat(MessagesFormat):
 
     def url(self, provider: Provider, model: str, *, stream: bool) -> str:
         """The endpoint of a model."""
+        if not model.strip():
+            raise Unconvertible("it names no model")
         method = "streamRawPredict" if stream else "rawPredict"
         return self._url(provider, f"{quote(model, safe='@')}:{method}")
 

@@ -11,6 +11,7 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.outcome import Fault, Outcome, classify, is_prompt_too_long
 from ccfallback.wire import FORMATS, recognize_refusal
 from ccfallback.wire.credential import Credential
+from ccfallback.wire.format import Unconvertible
 
 HOST = "https://aiplatform.googleapis.com"
 PLACE = "/v1/projects/my-project/locations/global"
@@ -69,6 +70,12 @@ def test_the_endpoint_of_a_model(base: str, url: str) -> None:
 )
 def test_a_model_is_one_segment_of_the_path(model: str, segment: str) -> None:
     assert WIRE.url(PROVIDER, model, stream=False) == f"{HOST}{MODELS}/{segment}:rawPredict"
+
+
+@pytest.mark.parametrize("model", ["", " ", "[1m]"])
+def test_a_request_without_a_model_is_not_sent(model: str) -> None:
+    with pytest.raises(Unconvertible):
+        WIRE.url(PROVIDER, PROVIDER.model_for(model), stream=True)
 
 
 def test_a_query_of_the_base_url_is_kept() -> None:
@@ -135,7 +142,7 @@ def google(code: int, status: str, message: str = "m", *details: Any) -> dict[st
 def outcome(status: int, value: Any) -> Outcome:
     found = WIRE.refusal(status, {}, msgspec.json.encode(value), 1000.0)
     judged = classify(found.status, {}, found.error, now=1000.0)
-    return replace(judged, status=status, until=found.until or judged.until)
+    return judged.but(status=status, until=found.until or judged.until)
 
 
 NOT_ENABLED = (
