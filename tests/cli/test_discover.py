@@ -298,6 +298,34 @@ def test_an_expired_login_names_the_command_that_renews_it(
     assert (row["problem"], row["remedy"]) == (problem, remedy)
 
 
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("aws sso login --profile work", "aws sso login --profile work"),
+        (f"renew --token {CANARY} --now", "renew --token canar…ary7 --now"),
+        ("renew 'open", None),
+        (["renew"], None),
+    ],
+)
+def test_claude_codes_own_command_renews_keys_that_have_expired(
+    machine: Machine, found: Callable[..., dict[str, Any]], setting: Any, remedy: str | None
+) -> None:
+    expired = f"{KEYS}expiration = 2025-11-24T13:00:00Z\nregion = us-east-1\n"
+    machine.write(".aws/credentials", expired)
+    machine.claude(awsAuthRefresh=setting)
+    row = found()["bedrock"]
+    assert (row["problem"], row["remedy"]) == ("its keys have expired", remedy)
+
+
+def test_control_characters_reach_no_terminal(ccf: Run, machine: Machine) -> None:
+    machine.write(".aws/credentials", KEYS.replace("work", "w\x1b[31m") + "region = us-east-1\n")
+    machine.set(AWS_PROFILE="w\x1b[31m")
+    machine.claude(env={"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "\x1b[31m"})
+    ran = ccf("providers", "discover")
+    assert ran.code == 0
+    assert "\x1b" not in ran.out + ran.err
+
+
 def test_a_login_that_renews_itself_has_not_expired(
     machine: Machine, found: Callable[..., dict[str, Any]]
 ) -> None:

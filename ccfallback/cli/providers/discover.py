@@ -73,7 +73,7 @@ def discover(
         proposals = _choose([*add, *(more or ())], proposals)
     if add or add_all:
         added = _add(session, proposals)
-    value = {
+    value: dict[str, Any] = {
         "providers": [describe(each, session) for each in proposals],
         "added": added,
         "notes": _notes(facts),
@@ -83,10 +83,11 @@ def discover(
         session.console.say(f"{join_names(added)} added; {UNDO}" if added else "nothing to add")
     else:
         session.console.emit(value, lambda: _page(session, proposals))
-    for line in [
-        *_remarks(session, proposals, added, is_adding=bool(add or add_all)),
-        *_notes(facts),
-    ]:
+    lines = [*_remarks(session, proposals, added, is_adding=bool(add or add_all))]
+    lines += [f"! {note}" for note in value["notes"]]
+    if lines and session.console.is_terminal and not as_json:
+        session.console.say("")
+    for line in lines:
         session.console.say(line)
 
 
@@ -272,12 +273,12 @@ def _remarks(
 
     for proposal in proposals:
         finding, name = proposal.finding, proposal.name
+        if finding.problem:
+            yield f"{name}: {finding.problem}{run(finding)}"
         if proposal.in_chain:
             if is_adding:
                 yield f"{name} is in the chain already"
             continue
-        if finding.problem:
-            yield f"{name}: {finding.problem}{run(finding)}"
         if finding.missing:
             known = " ".join(map(quote, add_options(proposal) or ()))
             options = " ".join(filter(None, (name, known, *finding.missing)))
@@ -295,11 +296,11 @@ def _notes(facts: "Facts") -> list[str]:
     from ccfallback.cli.providers.findings import switches_on
 
     past = [
-        f"! Claude Code goes to {name} by itself, and not through ccfallback, while "
+        f"Claude Code goes to {name} by itself, and not through ccfallback, while "
         f"{value.source.removeprefix('$')} is set"
         for name, value in switches_on(facts)
     ]
-    return [*past, *(f"! {problem}" for problem in facts.unreadable)]
+    return [*past, *facts.unreadable]
 
 
 # -- What is added

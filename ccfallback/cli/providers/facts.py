@@ -4,6 +4,7 @@ Only files are read. No program is run and nothing is sent.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ccfallback.cli.doctor.context import MANAGED
 from ccfallback.credentials import KeyUnavailable, Machine, aws, google
 from ccfallback.credentials.fetch import no_fetch
 from ccfallback.credentials.source import decode_table
+from ccfallback.redact import mask_arguments
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Facts:
     export_command: str = field(default="", repr=False)
     """The program that gives Claude Code AWS credentials: its setting `awsCredentialExport`."""
     refresh_command: str = field(default="", repr=False)
-    """The program that renews them: its setting `awsAuthRefresh`."""
+    """The program that renews them: its setting `awsAuthRefresh`, without its secrets."""
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """AWS profiles by name, with their settings and keys."""
     sessions: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -70,12 +72,13 @@ class Facts:
     """Why files could not be read."""
 
     def variable(self, *names: str) -> Value | None:
-        """The first of these variables that is set: in the environment, or by Claude Code."""
-        for name in names:
-            if value := self.environ.get(name, "").strip():
-                return Value(value, f"${name}")
-        found = (self.claude[name] for name in names if name in self.claude)
-        return next((value for value in found if value.text), None)
+        """The first of these variables that is set: in the environment, or by Claude Code.
+
+        A value with control characters, which a terminal would obey, counts as none.
+        """
+        found = [Value(self.environ.get(name, "").strip(), f"${name}") for name in names]
+        found += (self.claude[name] for name in names if name in self.claude)
+        return next((value for value in found if value.text and value.text.isprintable()), None)
 
     def is_on(self, name: str) -> Value | None:
         """The variable, if it is a switch that is on, as Claude Code reads switches."""
@@ -110,7 +113,7 @@ def read_facts(
         environ=environ,
         claude=claude,
         export_command=_text(settings, "awsCredentialExport"),
-        refresh_command=_text(settings, "awsAuthRefresh"),
+        refresh_command=_mask_command(_text(settings, "awsAuthRefresh")),
         profiles=profiles,
         sessions=sessions,
         logins={name: reader.aws_login(table) for name, table in profiles.items()},
@@ -137,6 +140,17 @@ def _variables(settings: Mapping[str, Any], path: str) -> dict[str, Value]:
 def _text(table: Mapping[str, Any], name: str) -> str:
     value = table.get(name)
     return value.strip() if isinstance(value, str) else ""
+
+
+def _mask_command(text: str) -> str:
+    """A command for a message; empty if it can't be shown."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return ""
+    masked = mask_arguments(words)
+    text = text if masked == words else " ".join(masked)
+    return text if text.isprintable() else ""
 
 
 class _Reader:
@@ -187,7 +201,7 @@ class _Reader:
                 sessions[name] = table
         for name, table in keys.items():
             profiles[name] = {**profiles.get(name, {}), **table}
-        return profiles, sessions
+        return {name: table for name, table in profiles.items() if name.isprintable()}, sessions
 
     def aws_login(self, profile: Mapping[str, str]) -> Mapping[str, Any]:
         """The cached login of a profile; empty if it has none."""

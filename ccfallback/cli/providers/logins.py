@@ -38,7 +38,7 @@ def read_key(name: str, value: Value) -> Login:
     if value.is_exported:
         return Login(value.source, given={"api_key_env": name})
     file = value.source.partition(" in ")[2]
-    note = f"adding it copies the key from {file}"
+    note = f"its key is copied from {file}"
     return Login(value.source, given={"api_key": value.text}, note=note)
 
 
