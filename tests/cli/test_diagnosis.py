@@ -200,3 +200,18 @@ def test_each_model_that_a_mapping_leads_to_is_tested_once(
 ) -> None:
     provider = replace(PLAIN, model_mapping=mapping)
     assert models_for(provider, asked, ASKED_FOR) == expected
+
+
+def test_the_remedy_for_a_missing_key_fits_its_place() -> None:
+    for key, words in (
+        (KeySource(env="K"), "export K where the server is started"),
+        (KeySource(command=("pass", "secret-name")), "run pass yourself and check"),
+        (KeySource(), "--api-key-env VARIABLE"),
+    ):
+        provider = replace(PLAIN, key=key)
+        outcome = Outcome(Fault.ACCOUNT, "no key: there is none")
+        said = remedy(Evidence(provider, MODEL, outcome, sent=False))
+        assert words in said
+        assert "secret-name" not in said
+    outcome = Outcome(Fault.ACCOUNT, "403 permission_error", 403)
+    assert "the AWS login may use the model" in remedy(Evidence(LOGIN, MODEL, outcome))

@@ -237,16 +237,9 @@ def fallbacks(context: DoctorContext) -> Iterator[Finding]:
         )
 
 
-LOGIN_REMEDIES: Final = {
-    "aws": "`aws sso login` or `aws configure` for its profile, or AWS_BEARER_TOKEN_BEDROCK",
-    "google": "`gcloud auth application-default login`",
-    "azure": "`az login`, or give the provider an api_key",
-}
-"""What to do about a login that is missing, by the `auth` of the provider."""
-
-
 def keys(context: DoctorContext) -> Iterator[Finding]:
     """Whether the key of every enabled provider can be found."""
+    from ccfallback.cli.doctor.diagnosis import key_remedy
     from ccfallback.credentials import KeyUnavailable, resolve
     from ccfallback.server.failover_driver import describe_missing
     from ccfallback.server.upstream import Upstreams
@@ -263,7 +256,7 @@ def keys(context: DoctorContext) -> Iterator[Finding]:
                 resolve(account, context.session.environ, fetch=fetch)
             except KeyUnavailable as fault:
                 what = describe_missing(account, fault)
-                remedy = f"`{fault.command}`" if fault.command else _key_remedy(account, command)
+                remedy = f"`{fault.command}`" if fault.command else key_remedy(account)
                 missing.append((f"{account.label} has {what}", remedy))
         # Each key that is missing is an error, unless the provider has another.
         report = error if len(missing) == len(accounts) else warning
@@ -277,16 +270,6 @@ def keys(context: DoctorContext) -> Iterator[Finding]:
             yield error("keys", message, f"`{command}`, or --api-key-env VARIABLE")
     if ready:
         yield good("keys", f"{join_names(ready)} {'has a key' if len(ready) == 1 else 'have keys'}")
-
-
-def _key_remedy(provider: "Provider", command: str) -> str:
-    source = provider.key
-    if not source:
-        return LOGIN_REMEDIES[provider.auth]
-    if source.env is not None:
-        return f"export {source.env} where the server is started, or `{command}`"
-    program = (source.command or ("",))[0]
-    return f"run {program} yourself and check that it prints the key, or `{command}`"
 
 
 def needs_key(provider: "Provider") -> bool:

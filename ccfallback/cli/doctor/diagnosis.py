@@ -131,7 +131,7 @@ _TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
 
 _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.NONE: "",
-    Trouble.NO_KEY: "put the key where the configuration looks for it, or `{set} --api-key-stdin`",
+    Trouble.NO_KEY: "{key}",
     Trouble.NO_LOGIN: "{login}",
     Trouble.KEY_REFUSED: "give it another key: `{set} --api-key-stdin`; if the key is right, "
     "another --auth-header than {auth_header} may be",
@@ -169,6 +169,13 @@ _REMEDIES: Final[Mapping[Trouble, str]] = {
     Trouble.REFUSED: "see what it says; `ccfallback providers show {name}` shows its configuration",
     Trouble.BROKEN: "try again; if that does not help, look at the provider's status page",
 }
+
+LOGIN_REMEDIES: Final = {
+    "aws": "`aws sso login` or `aws configure` for its profile, or AWS_BEARER_TOKEN_BEDROCK",
+    "google": "`gcloud auth application-default login`",
+    "azure": "`az login`, or give the provider an api_key",
+}
+"""What to do about a login that is missing, by the `auth` of the provider."""
 
 _MODEL_UNKNOWN: Final = re.compile(
     r"\bmodels?\b.{0,160}?(?:not[ _](?:found|exist|available|supported|a valid)|n't exist"
@@ -244,7 +251,20 @@ def remedy(evidence: Evidence) -> str:
         model=evidence.model,
         mapping=_suggested_mapping(evidence),
         login=_login_remedy(evidence),
+        key=key_remedy(provider),
     )
+
+
+def key_remedy(provider: Provider) -> str:
+    """What to do about a credential that is missing where the configuration looks for it."""
+    source, command = provider.key, f"ccfallback providers set {provider.name} --api-key-stdin"
+    if not source and provider.auth in LOGIN_REMEDIES:
+        return LOGIN_REMEDIES[provider.auth]
+    if source.env is not None:
+        return f"export {source.env} where the server is started, or `{command}`"
+    if source.command is not None:
+        return f"run {source.command[0]} yourself and check that it prints the key, or `{command}`"
+    return f"`{command}`, or --api-key-env VARIABLE"
 
 
 def _login_remedy(evidence: Evidence) -> str:
