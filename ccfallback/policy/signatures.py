@@ -16,6 +16,11 @@ from ccfallback.messages.thinking import signature_digest
 MOST: Final = 8192
 """The number of signatures remembered: the latest."""
 
+RULE: Final = "foreign_signatures"
+"""The name of the rejection that a platform's refusal of foreign thinking teaches."""
+
+LESSON: Final = "thinking that another provider signed"
+
 MOST_SAVED: Final = 2048
 """The number of fallbacks' signatures that survive a restart."""
 
@@ -59,13 +64,17 @@ class SignatureOrigins:
         """Whether a provider that reads Claude's signatures reads those of this signer."""
         return signer in self._sharing and not self._apart & {signer, provider}
 
-    def separate(self, provider: str) -> None:
-        """From now on, a provider gets its own signatures only: it has refused another one's."""
-        self._apart.add(provider)
+    def separate(self, provider: str, *, apart: bool = True) -> None:
+        """Note whether a provider gets its own signatures only: it has refused another one's."""
+        (self._apart.add if apart else self._apart.discard)(provider)
+
+    def is_apart(self, provider: str) -> bool:
+        """Whether a provider gets its own signatures only."""
+        return provider in self._apart
 
     def knows_others_than(self, provider: str) -> bool:
-        """Whether another provider has signed anything; if not, no lookup is needed."""
-        return len(self._signers) > self._counts[provider]
+        """Whether another provider may have signed anything; if not, no lookup is needed."""
+        return provider in self._apart or len(self._signers) > self._counts[provider]
 
     def to_save(self) -> Mapping[str, str]:
         """The part that must survive a restart; unknown signatures count as Claude's."""

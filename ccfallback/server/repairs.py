@@ -15,7 +15,7 @@ from ccfallback.config.model import Provider
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import estimate
-from ccfallback.policy import context_window, learned
+from ccfallback.policy import context_window, learned, signatures
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
@@ -116,6 +116,7 @@ class Repairs:
         """Repair a draft before sending it, where the provider is known to refuse it."""
         here = self._repairs_at(provider)
         if here.original is not draft:
+            self._recall_signatures(provider)
             prepared, lessons = draft, self._lessons(provider)
             platform = provider.platform.name
             if platform in platforms.PLATFORMS and not provider.primary:
@@ -188,6 +189,8 @@ class Repairs:
             )
             if each.name == FOREIGN_SIGNATURE:
                 self.services.signatures.separate(provider.name)
+                if may_learn and provider.shares_signatures:
+                    self._learn(provider, signatures.RULE, signatures.LESSON)
             if lesson is not None and each.name != PLAIN_FORM:
                 self._learn(provider, each.name, lesson)
         if may_learn:
@@ -244,6 +247,16 @@ class Repairs:
             # Nothing is learned anew, so it ends when the lesson would have ended.
             lesson = replace(old, text=new.text) if new.steps else None
             self._change(provider, partial(learned.revise, old=old, new=lesson))
+
+    def _recall_signatures(self, provider: Provider) -> None:
+        """Note whether a platform of Claude is known to refuse foreign thinking, of any model."""
+        if provider.primary or self.is_side or not provider.shares_signatures:
+            return
+        breakers = self.services.breakers
+        rejections = breakers.quick_state(provider.name).learned
+        known = learned.find_valid(rejections, provider, breakers.clock()) if rejections else ()
+        apart = any(each.rectifier == signatures.RULE for each in known)
+        self.services.signatures.separate(provider.name, apart=apart)
 
     def learned_window(self, provider: Provider) -> LearnedWindow | None:
         """The context window that the provider has told for this model."""

@@ -28,6 +28,9 @@ class Signers(Protocol):
     def signer(self, signature: str) -> str | None:
         """The name of the provider that signed it; `None` if that is not known."""
 
+    def is_apart(self, provider: str) -> bool:
+        """Whether a provider gets its own signatures only, because it refuses all others."""
+
     def is_shared(self, signer: str, provider: str) -> bool:
         """Whether a provider that reads Claude's signatures reads those of this signer."""
 
@@ -60,18 +63,21 @@ def without_foreign_thinking(body: Body, provider: Provider, signers: Signers | 
 
     That is thinking with this proxy's mark or another provider's signature, unless Claude made it
     and the provider serves Claude; and for the primary also unsigned thinking. A signature of
-    unknown origin stays: it is Anthropic's.
+    unknown origin is Anthropic's: it stays, unless the provider refuses those.
     """
     if signers is None or not signers.knows_others_than(provider.name):
         return without_own_thinking(body, unsigned=provider.primary)
     known, reads_claude = signers, provider.shares_signatures
+    is_apart = reads_claude and not provider.primary and signers.is_apart(provider.name)
     is_never_theirs = is_own_or_unsigned if provider.primary else is_own
 
     def is_foreign(signature: object) -> bool:
         if is_never_theirs(signature):
             return True
         signer = known.signer(signature) if isinstance(signature, str) else None
-        if signer is None or signer == provider.name:
+        if signer is None:
+            return is_apart
+        if signer == provider.name:
             return False
         return not (reads_claude and known.is_shared(signer, provider.name))
 

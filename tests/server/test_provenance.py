@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Received, ScriptedUpstream
 from tests.conftest import Chain, RunningProxy
 
 
@@ -81,3 +82,45 @@ def test_the_signer_of_an_interrupted_answer_is_remembered(chain: Callable[..., 
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [block]}]
     httpx.post(url, json={**ask, "messages": [*history, {"role": "user", "content": "go on"}]})
     assert b"foreign" not in running.primary.received[-1].body
+
+
+def test_a_platform_that_refuses_foreign_thinking_is_known_after_a_restart(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
+) -> None:
+    def route(request: Received) -> scripted.Script:
+        if b'"genuine"' not in request.body:
+            return thinks("its own")
+        words = "messages.1.content.0: Invalid `signature` in `thinking` block"
+        return scripted.error(400, "invalid_request_error", words)
+
+    primary, cloud = upstream(scripted.error(529, "overloaded_error")), upstream()
+    cloud.route = route
+    config = (
+        f'[primary]\nbase_url = "{primary.url}"\n[[providers]]\nname = "cloud"\n'
+        f'base_url = "{cloud.url}"\nplatform = "mantle"\napi_key = "k"\n'
+    )
+    history = [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "genuine"},
+                {"type": "text", "text": "t"},
+            ],
+        },
+        {"role": "user", "content": "go on"},
+    ]
+    ask = {"model": "claude-opus-5-5", "max_tokens": 9, "messages": history}
+
+    def attempts(proxy: RunningProxy) -> int:
+        before = len(cloud.received)
+        answer = httpx.post(f"{proxy.url}/v1/messages", json=ask, timeout=30)
+        assert answer.headers["x-ccfallback-provider"] == "cloud", answer.text
+        return len(cloud.received) - before
+
+    first = running(config)
+    assert [attempts(first), attempts(first)] == [2, 1]
+    (lesson,) = first.state["cloud"]["learned"]
+    assert lesson["rectifier"] == "foreign_signatures"
+    first.stop()
+    assert attempts(running(config)) == 1
