@@ -25,7 +25,6 @@ import asyncio
 import os
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
@@ -144,6 +143,15 @@ class _Refused(Exception):
 class ServerProtocol(asyncio.Protocol):
     """A connection from a client, whose requests `app` answers."""
 
+    # A dictionary of so many attributes would take more than a kilobyte.
+    __slots__ = (
+        "_addresses", "_answering", "_app", "_expects_continue", "_head_size", "_headers",
+        "_is_chunked", "_is_counting", "_is_read_paused", "_late_refusal", "_limit",
+        "_offers_upgrade", "_parser", "_read", "_reading", "_refuse_with", "_server", "_stall",
+        "_state", "_timer", "_unread", "_unsent", "_url", "_waiting", "_writable", "deadline",
+        "is_gone", "is_write_paused", "loop", "on_gone", "transport",
+    )  # fmt: skip
+
     def __init__(
         self,
         app: App,
@@ -168,7 +176,8 @@ class ServerProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport
         self._is_read_paused = False
         self.is_write_paused = False
-        self._writable = asyncio.Event()
+        self._writable: asyncio.Event | None = None
+        """Set when the loop has written; `None` before it first had enough to write."""
         self._addresses: tuple[Any, Any] = (None, None)
         """The server's address and the client's."""
         self._parser: httptools.HttpRequestParser | None = self._make_parser()
@@ -182,7 +191,7 @@ class ServerProtocol(asyncio.Protocol):
         """The request whose body is arriving, or else the last one."""
         self._answering: RequestCycle | None = None
         """The request that is being answered, or else was answered last."""
-        self._waiting: deque[RequestCycle] = deque()
+        self._waiting: list[RequestCycle] = []
         """The requests that wait for the response before theirs."""
         # The request that is being read.
         self._state = WAITING
@@ -194,7 +203,7 @@ class ServerProtocol(asyncio.Protocol):
         self._late_refusal: tuple[int, str] | None = None
         """How to refuse what follows the last request, as soon as that is answered."""
         self._read = b""
-        """What the loop read last."""
+        """What the loop read last, while it may hold a part of a head."""
         self._unread = 0
         """Bytes that arrived since a head, a piece of a body or a request was complete."""
         self._head_size = 0
@@ -236,13 +245,14 @@ class ServerProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The loop has enough to write."""
         self.is_write_paused = True
-        self._writable.clear()
+        self._writable = asyncio.Event()
         self._watch_client()
 
     def resume_writing(self) -> None:
         """The loop has written."""
         self.is_write_paused = False
-        self._writable.set()
+        if self._writable is not None:
+            self._writable.set()
         if self._stall is not None:
             self._stall.stop()
 
@@ -276,6 +286,8 @@ class ServerProtocol(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse_malformed(error)
         else:
+            if self._state is not HEAD:
+                self._read = b""
             if self._unread > MAX_HEAD:
                 self._refuse(431, "Request head is too long")
 
@@ -464,7 +476,8 @@ class ServerProtocol(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the loop has written."""
-        await self._writable.wait()
+        if self._writable is not None:
+            await self._writable.wait()
 
     def response_complete(self) -> None:
         """A response was sent: start the next request, or wait for one."""
@@ -473,7 +486,7 @@ class ServerProtocol(asyncio.Protocol):
             return
         self.resume_reading()
         if self._waiting:
-            self._start(self._waiting.popleft())
+            self._start(self._waiting.pop(0))
             return
         if self._late_refusal is not None:
             self._send_refusal(*self._late_refusal)

@@ -5,7 +5,6 @@ its commit point, or with a fault. So another provider may still be tried.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -83,7 +82,7 @@ class AttemptResult:
     timeout_seconds: float | None = None
     sent: bool = True
     """Whether an upstream request was made at all."""
-    signatures: deque[str] = field(default_factory=deque)
+    signatures: list[str] = field(default_factory=list)
     """Digests of the signatures of thinking in the answer."""
 
     @property

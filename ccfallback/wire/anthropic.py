@@ -5,7 +5,6 @@ event that is not JSON all look like an answer from outside.
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final
@@ -151,7 +150,7 @@ class AnthropicStream:
         self.finished = False
         self.error: UpstreamError | None = None
         self.usage = Usage() if completion is None else completion.usage
-        self.signatures: deque[str] = deque(maxlen=MAX_SIGNATURES)
+        self.signatures: list[str] = []
 
     @property
     def stopped(self) -> bool:
@@ -295,6 +294,7 @@ class AnthropicStream:
             return
         if signature:
             self.signatures.append(signature_digest(signature))
+            del self.signatures[:-MAX_SIGNATURES]
 
     def _read_unknown(self, data: bytes) -> _Event | None:
         """Read an event of another shape than Anthropic's: any JSON passes, except errors."""
@@ -394,8 +394,8 @@ class MessagesFormat(WireFormat):
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
         signed = (block.signed for block in message.content)
-        digests = (signature_digest(signature) for signature in signed if signature)
-        whole.signatures = deque(digests, MAX_SIGNATURES)
+        digests = [signature_digest(signature) for signature in signed if signature]
+        whole.signatures = digests[-MAX_SIGNATURES:]
         if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
             whole.body = complete_message(raw, client_body, whole.usage)
         return whole

@@ -11,7 +11,6 @@ then:
 
 import re
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -55,7 +54,7 @@ class StreamTranslator(Protocol):
     error: UpstreamError | None
     """The error that the stream reported, or what is wrong with the stream itself."""
     usage: Usage
-    signatures: deque[str]
+    signatures: list[str]
     """Digests of the last signatures of the thinking that has come out."""
 
     @property
@@ -78,7 +77,7 @@ class Whole:
     error: UpstreamError | None = None
     """Why it is not an answer; `None` if it is one."""
     usage: Usage = field(default_factory=Usage)
-    signatures: deque[str] = field(default_factory=deque)
+    signatures: list[str] = field(default_factory=list)
 
 
 class Unconvertible(Exception):

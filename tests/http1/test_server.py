@@ -505,3 +505,20 @@ async def test_the_longest_idle_connection_is_closed_to_make_room() -> None:
     server.close()
     await until(lambda: not state.connections)
     assert not limit.idle
+
+
+async def test_a_connection_keeps_nothing_of_a_body_that_the_app_has_read() -> None:
+    kept: list[bool] = []
+    body = b"x" * 5000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["body"]
+        connection = scope[CONNECTION_KEY]
+        values = [getattr(connection, name) for name in type(connection).__slots__]
+        kept.append(any(body[:1000] in each for each in values if isinstance(each, bytes)))
+        await send(start())
+        await send(piece(b"done"))
+
+    sent = POST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") % len(body) + body
+    assert (await answer_to(app, sent)).endswith(b"\r\n4\r\ndone\r\n0\r\n\r\n")
+    assert kept == [False]

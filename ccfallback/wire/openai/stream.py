@@ -7,7 +7,6 @@ nothing. A missing end is never made up.
 A whole completion goes through the same reducer, as a single delta.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -303,7 +302,7 @@ class OpenAIStream(Reducer):
             self._tags = ThinkTags(lacks_start=True)
         self.heard = False
         self.started = False
-        self.signatures: deque[str] = deque()
+        self.signatures: list[str] = []
         self._splitter = LineSplitter()
         self._data: list[bytes] = []
         """The lines of an event whose data is not JSON line by line."""
