@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccfallback.cli.providers import facts as facts_module
 from ccfallback.cli.providers import local_servers
+from ccfallback.cli.providers.logins import read_short_term_key
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.presets import presets
 from ccfallback.paths import Paths
@@ -416,6 +420,26 @@ def test_a_short_term_bedrock_key_tells_region_and_end(
     row = found()["bedrock"]
     assert row["found"] == ["$AWS_BEARER_TOKEN_BEDROCK", f"region {region}"]
     assert row["problem"] == problem
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["Date", "Credential", "Expires"]), st.text()))
+def test_no_bedrock_key_is_too_strange(text: str, query: dict[str, str]) -> None:
+    names = {f"X-Amz-{name}": value.encode("utf-8", "replace") for name, value in query.items()}
+    encoded = b64encode(f"host/?{urlencode(names)}".encode()).decode()
+    for key in (text, "bedrock-api-key-" + text, "bedrock-api-key-" + encoded):
+        found = read_short_term_key(key)
+        assert found is None or isinstance(found[1], float)
+
+
+def test_a_key_that_the_configuration_does_not_take_ends_nothing(
+    ccf: Run, machine: Machine, found: Callable[..., dict[str, Any]]
+) -> None:
+    machine.set(DEEPSEEK_API_KEY=CANARY)
+    machine.claude(env={"ZAI_API_KEY": "ключ"})
+    assert found()["zai"]["problem"] == "what was found can't be a setting of a provider"
+    ran = ccf("providers", "discover", "--add-all", "--json")
+    assert (ran.code, ran.json["added"]) == (0, ["deepseek"])
+    assert ccf("providers", "discover", "--add", "zai").code == 1
 
 
 def test_claude_codes_own_program_for_credentials_is_taken(

@@ -35,11 +35,13 @@ class Proposal:
     """The provider of the chain that it is already."""
     position: int | None = None
     """Its position among the fallbacks; `None` at the end."""
+    is_valid: bool = True
+    """Whether the configuration takes its settings."""
 
     @property
     def can_be_added(self) -> bool:
         """Whether all that is needed is known."""
-        return not self.in_chain and not self.finding.missing
+        return self.is_valid and not self.in_chain and not self.finding.missing
 
 
 def discover(
@@ -50,10 +52,10 @@ def discover(
     ] = None,
     more: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="More names for --add.", hidden=True),
+        typer.Argument(metavar="NAME", help="More names for --add.", hidden=True),
     ] = None,
     add_all: Annotated[
-        bool, typer.Option("--add-all", help="Add everything that was found.")
+        bool, typer.Option("--add-all", help="Add all that was found and is complete.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +133,15 @@ def place_all(findings: "Iterable[Finding]", session: Session, config: Config) -
     names = {*config.names}
     proposals = []
     for finding in findings:
-        provider = _provider(finding, session)
+        try:
+            provider = _provider(finding, session)
+        except ConfigError:
+            # The message is about a file that does not exist.
+            problem = "what was found can't be a setting of a provider"
+            proposals.append(
+                Proposal(replace(finding, problem=problem, renew=""), finding.name, is_valid=False)
+            )
+            continue
         known = next((each.name for each in config.providers if _is_same(each, provider)), "")
         if known:
             proposals.append(Proposal(finding, known, in_chain=known))
@@ -160,7 +170,10 @@ def _rank(provider: Provider) -> int:
 
 
 def _provider(finding: "Finding", session: Session) -> Provider | None:
-    """The provider that a finding would be; `None` if something is missing."""
+    """The provider that a finding would be; `None` if something is missing.
+
+    Raises `ConfigError` if the configuration does not take it.
+    """
     from ccfallback.config.edit import Document, ProviderChanges, add_provider
 
     if finding.missing:
@@ -315,6 +328,8 @@ def _choose(names: Sequence[str], proposals: Sequence[Proposal]) -> list[Proposa
                 f"nothing was found by the name {name}",
                 did_you_mean(name, known) or "`ccfallback providers discover` lists what was found",
             )
+        if not known[name].is_valid:
+            raise ConfigError(f"{name} can't be added: {known[name].finding.problem}")
         if missing := known[name].finding.missing:
             options = " ".join([name, *(add_options(known[name]) or ()), *missing])
             raise ConfigError(

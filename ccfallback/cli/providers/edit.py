@@ -38,7 +38,9 @@ _KEYS: Final = frozenset(row.key for row in options(KeySource))
 @with_provider_options(negatable=False)
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name of your choice, or of a preset.")
+    ],
     preset: Annotated[
         str | None,
         typer.Option(

@@ -101,7 +101,7 @@ def _bedrock_key(value: Value, facts: Facts) -> Login:
     if value.is_exported:
         # The login to AWS looks at the variable first.
         login = replace(login, given={})
-    found = _read_short_term_key(value.text)
+    found = read_short_term_key(value.text)
     if found is None:
         return login
     region, end = found
@@ -114,7 +114,7 @@ def _bedrock_key(value: Value, facts: Facts) -> Login:
 _KEY_START: Final = "bedrock-api-key-"
 
 
-def _read_short_term_key(key: str) -> tuple[str, float] | None:
+def read_short_term_key(key: str) -> tuple[str, float] | None:
     """The region and the end of a short-term Bedrock key; `None` for any other key."""
     if not key.startswith(_KEY_START):
         return None
