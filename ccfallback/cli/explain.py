@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_duration, format_precise
+from ccfallback.cli.phrases import format_count, format_duration, format_precise
 from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
@@ -18,6 +18,7 @@ from ccfallback.events.explain import (
     Candidate,
     Cooldown,
     Explanation,
+    Failback,
     Repair,
     Standing,
     explain,
@@ -218,6 +219,9 @@ class _Story:
             bar = self._draw_bar(candidate)
             shown = standing if bar else standing.rstrip()
             yield f"{head}  {paint(shown, style)}" + (f"  {paint(bar, style)}" if bar else "")
+        failback = self._it.failback
+        if failback is not None and failback.provider == candidate.provider:
+            yield from self._text(_describe_failback(failback), MARGIN)
         if candidate.held is not None:
             is_quota = candidate.why == QUOTA
             describe = self._describe_quota if is_quota else self._describe_held
@@ -397,6 +401,23 @@ def _result(attempt: Attempt, *, stream: bool) -> str:
         length = format_precise(attempt.timeout_seconds)
         return f"{words} within {length} (the {attempt.timeout} timeout)"
     return f"{attempt.result or 'failed'}{after}"
+
+
+def _describe_failback(it: Failback) -> str:
+    """Why a session stays with a fallback, or leaves it."""
+    if it.decision == "stay":
+        age = "" if it.age is None else f", {format_duration(it.age)} old"
+        price = f" would re-read about {format_count(it.tokens)} tokens" if it.tokens else ""
+        back = f"; going back to {it.other}{price or ' would find a cold cache'}"
+        return f"stayed with {it.provider}: its cache is warm{age}{back}"
+    pause = "" if it.age is None else f" of {format_duration(it.age)}"
+    reasons = {
+        "pause": f"its cache is cold after a pause{pause}",
+        "compacted": "the conversation was compacted, so no cache holds it",
+        "warm-cache": "the cache here is still warm",
+        "unavailable": "it is not available",
+    }
+    return f"came from {it.other}: {reasons.get(it.reason, it.reason)}"
 
 
 def _failures(failures: int) -> str:

@@ -408,6 +408,21 @@ class Provider:
         return urlsplit(self.base_url).hostname == urlsplit(PRIMARY_URL).hostname
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failback:
+    """`[failback]`: when a session that a fallback has served goes back to the primary."""
+
+    mode: str = option(
+        checks.choice(("auto", "eager", "cache")),
+        "auto",
+        "as soon as the primary is available (eager), when that costs nothing (cache), or eager "
+        "for the login of a plan and cache for all else (auto)",
+    )
+    cache_ttl: float = option(
+        checks.seconds(0, _DAY), 300, "the seconds that a provider's prompt cache lives"
+    )
+
+
 def _route(requests: str) -> Any:
     help = f"the providers of {requests}, in this order; unset: the whole chain"
     return option(checks.names, None, help)
@@ -476,6 +491,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "quota": Quota,
     "network": Network,
     "timeouts": Timeouts,
+    "failback": Failback,
     "routes": Routes,
     "rectifier": Rectifiers,
     "privacy": Privacy,
@@ -496,6 +512,7 @@ class Config:
     failover: Failover = field(default_factory=Failover)
     breaker: Breaker = field(default_factory=Breaker)
     quota: Quota = field(default_factory=Quota)
+    failback: Failback = field(default_factory=Failback)
     routes: Routes = field(default_factory=Routes)
     rectifiers: Rectifiers = field(default_factory=Rectifiers)
     privacy: Privacy = field(default_factory=Privacy)

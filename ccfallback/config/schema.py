@@ -75,6 +75,7 @@ def parse(
         failover=root.section("failover", base.failover),
         breaker=root.section("breaker", base.breaker),
         quota=root.section("quota", base.quota),
+        failback=root.section("failback", base.failback),
         routes=routes.fill(base.routes),
         rectifiers=_rectifiers(root.below("rectifier"), rectifiers),
         privacy=root.section("privacy", base.privacy),

@@ -23,6 +23,8 @@ from ccfallback.events.records import (
     CircuitBreakerReset,
     CircuitBreakerSkip,
     Event,
+    FailbackReturn,
+    FailbackStay,
     ProviderAttempt,
     ProviderFailure,
     ProviderSuccess,
@@ -144,6 +146,24 @@ class Cooldown:
 
 
 @dataclass(slots=True)
+class Failback:
+    """What was decided about a session that a fallback had served."""
+
+    decision: str
+    """`stay` or `return`."""
+    provider: str
+    """The provider that was tried first therefore."""
+    other: str
+    """The provider that it did not go back to, or that it left."""
+    reason: str
+    """`warm-cache`, `pause`, `compacted` or `unavailable`."""
+    age: float | None = None
+    """Seconds since the last answer of the fallback."""
+    tokens: int | None = None
+    """The tokens of the prompt that `other` would have to read anew, if that is known."""
+
+
+@dataclass(slots=True)
 class Candidate:
     """A provider, once for each time that its turn came."""
 
@@ -193,6 +213,7 @@ class Explanation:
     request_class: str = ""
     agent: str = ""
     """The type of the agent that has sent it."""
+    failback: Failback | None = None
     candidates: list[Candidate] = field(default_factory=list)
     provider: str | None = None
     """The provider whose answer the client got."""
@@ -271,6 +292,12 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
             )
             skipped = Candidate(event.provider, Standing.SKIPPED, event.key or 0, held=held)
             it.candidates.append(skipped)
+        case FailbackStay():
+            it.failback = Failback(
+                "stay", event.provider, event.first, "warm-cache", event.age, event.tokens
+            )
+        case FailbackReturn():
+            it.failback = Failback("return", event.provider, event.left, event.reason, event.age)
         case ProviderAttempt():
             candidate = it.candidate(event.provider, event.key)
             candidate.host, candidate.model = event.host, event.model

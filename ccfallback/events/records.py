@@ -385,6 +385,31 @@ class CircuitBreakerReset(Event):
     by: str = ""
 
 
+@named("failback.stay")
+class FailbackStay(Event):
+    """A session stays with the fallback that has its prompt in a warm cache."""
+
+    provider: str = ""
+    first: str = ""
+    """The provider that it would go to otherwise."""
+    age: Duration | None = None
+    """Seconds since the last answer of the fallback."""
+    tokens: Count | None = None
+    """The tokens that the other provider would have to read anew; missing if unknown."""
+
+
+@named("failback.return")
+class FailbackReturn(Event):
+    """A session leaves the fallback that has served it."""
+
+    provider: str = ""
+    """The provider that it goes to."""
+    left: str = ""
+    reason: str = ""
+    """`pause`, `compacted`, `warm-cache` (of the provider that it goes to) or `unavailable`."""
+    age: Duration | None = None
+
+
 @named("safety_valve.triggered", level="warn")
 class SafetyValveTriggered(Event):
     """A provider is tried although it cools down, because no other is left."""

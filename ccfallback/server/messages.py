@@ -25,6 +25,8 @@ from ccfallback.policy.error_response import (
 )
 from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault
+from ccfallback.policy.route import arrange
+from ccfallback.server.affinity import RequestSession, keeps_caches
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.chain import Chain, Chains
 from ccfallback.server.client import (
@@ -140,6 +142,11 @@ class MessagesRequest:
         self._driver = FailoverDriver(services, context, self._health, body, query=query)
         self._ttft: float | None = None
         self._too_long = FITS
+        self._session: RequestSession | None = None
+        if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
+            self._session = RequestSession(
+                services.sessions, services.breakers, context, hints, body
+            )
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
@@ -180,14 +187,19 @@ class MessagesRequest:
         safe = [each.safe_bytes for each in learned.values()]
         if len(self._body.raw) > min([*safe, inf if safe_bytes is None else safe_bytes]):
             providers = await self._leave_out_small(providers, learned)
-        providers = self._arrange_by_quota(providers)
+        providers = self._arrange(providers)
         result = await self._driver.run(
             providers,
             partial(is_final, rules=config.failover),
             config.breaker.network_wait,
         )
         self._ttft = self._context.seconds if result else None
+        if self._session is not None and result is not None and result.outcome.ok:
+            self._session.remember(result.provider, result.usage)
         return result
+
+    def _is_available(self, provider: Provider) -> bool:
+        return self._health.cooldown_end(provider) is None
 
     async def _leave_out_small(
         self, providers: tuple[Provider, ...], learned: Mapping[str, LearnedWindow]
@@ -206,9 +218,20 @@ class MessagesRequest:
             )
         return tuple(each for each in providers if each.name not in self._too_long.windows)
 
-    def _arrange_by_quota(self, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
-        """The providers, with those last that the plan's windows want to be spared."""
-        arranged, moved = self._services.quotas.arrange(
+    def _arrange(self, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
+        """The providers in the order in which they are tried."""
+        spared = self._find_spared(providers)
+        first = next((each for each in providers if each.label not in spared), None)
+        session = self._session
+        is_away = session is not None and first is not None and session.is_away(first)
+        if not (spared or is_away):
+            return providers
+        decide = session.decide if session is not None and is_away else None
+        return arrange(providers, self._is_available, put_last=spared, decide=decide).providers
+
+    def _find_spared(self, providers: tuple[Provider, ...]) -> dict[str, str]:
+        """The providers that the plan's windows want to be spared, by label, and why."""
+        _, moved = self._services.quotas.arrange(
             providers, self._context, self._hints, self._body.model
         )
         for provider, why, until in moved:
@@ -223,7 +246,7 @@ class MessagesRequest:
                 f"{provider.label} is tried after the others: {why}",
                 self._context.id,
             )
-        return arranged
+        return {each.provider.label: each.why for each in moved}
 
     async def _relay(self, result: AttemptResult, send: Send) -> None:
         """Send the beginning of a stream, the commit point, and then all that follows."""
@@ -377,6 +400,8 @@ class MessagesRequest:
         end.status = status
         end.latency = round(latency * 1000, 1)
         end.ttft = None if self._ttft is None else round(self._ttft * 1000, 1)
+        if error is None and result is not None and self._session is not None:
+            self._session.remember(result.provider, usage)
         end.attempts = attempts
         end.stream = self._body.stream
         end.uncounted = self._driver.count_uncounted(self._health.failed) or UNSET

@@ -9,6 +9,7 @@ from time import time
 from ccfallback.addresses import Address
 from ccfallback.events.aggregate import Totals, metric_totals
 from ccfallback.events.distributions import Histogram
+from ccfallback.policy.affinity import Sessions
 from ccfallback.policy.learned import PlainFormRefusals
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.server.breakers import Breakers
@@ -33,6 +34,7 @@ class Services:
     logins: RefusedLogins = field(default_factory=RefusedLogins)
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
     plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
+    sessions: Sessions = field(default_factory=Sessions)
     totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before another attempt."""

@@ -14,6 +14,7 @@ from ccfallback.events.explain import (
     Cooldown,
     Difference,
     Explanation,
+    Failback,
     Repair,
     Standing,
 )
@@ -302,3 +303,39 @@ def test_a_stop_before_the_answer() -> None:
     tried = Candidate("one", Standing.STOPPED, attempts=[Attempt(1, "first", 0)])
     text = "\n".join(story_lines(Explanation("r", candidates=[tried], seconds=2.0), None, plain))
     assert "one  was being tried; you stopped it after 2.00 s" in text
+
+
+@pytest.mark.parametrize(
+    ("failback", "words"),
+    [
+        (
+            Failback("stay", "bedrock", "anthropic-primary", "warm-cache", 120.0, 148_000),
+            "stayed with bedrock: its cache is warm, 2 min old; going back to anthropic-primary "
+            "would re-read about 148k tokens",
+        ),
+        (
+            Failback("stay", "bedrock", "anthropic-primary", "warm-cache"),
+            "stayed with bedrock: its cache is warm; going back to anthropic-primary would find a "
+            "cold cache",
+        ),
+        (
+            Failback("return", "bedrock", "spare", "pause", 360.0),
+            "came from spare: its cache is cold after a pause of 6 min",
+        ),
+        (
+            Failback("return", "bedrock", "spare", "warm-cache", 60.0),
+            "came from spare: the cache here is still warm",
+        ),
+        (Failback("return", "bedrock", "spare", "later"), "came from spare: later"),
+    ],
+)
+def test_why_a_session_stays_or_goes_back(failback: Failback, words: str) -> None:
+    candidates = [Candidate("bedrock", Standing.ANSWERED), Candidate("spare", Standing.NOT_NEEDED)]
+    it = Explanation("x", candidates=candidates, failback=failback)
+    lines = story_lines(it, None, lambda text, _: text)
+    assert [line.strip() for line in lines].count(words) == 1
+
+
+def test_what_claude_code_says_of_a_request_is_shown() -> None:
+    it = Explanation("x", model="m", session="0a1b2c", request_class="subagent", agent="Explore")
+    assert story_lines(it, None, lambda text, _: text)[1] == "m · subagent Explore · session 0a1b2c"

@@ -58,6 +58,9 @@ honor_reset = true
 max_reset = 21600
 network_wait = 5
 [network]
+[failback]
+mode = "auto"
+cache_ttl = 300
 [routes]
 [timeouts]
 connect = 10

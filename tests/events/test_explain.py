@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.events.explain import Difference, Explanation, Standing, difference
+from ccfallback.events.explain import Difference, Explanation, Failback, Standing, difference
 from ccfallback.events.explain import explain as explain_records
 from ccfallback.events.records import RectifierAttempt, all_printable, record_from
 
@@ -40,13 +40,6 @@ def start(*chain: str, **left_out: str) -> dict[str, Any]:
         chain=list(chain),
         leftOut=left_out,
     )
-
-
-def test_what_claude_code_says_of_a_request() -> None:
-    event = start("one")
-    event["data"] |= {"class": "subagent", "agent": "Explore", "session": "0a1b2c3d4e5f"}
-    it = explain([event])
-    assert (it.request_class, it.agent, it.session) == ("subagent", "Explore", "0a1b2c3d4e5f")
 
 
 def attempted(provider: str, number: int, second: float, reason: str = "first") -> dict[str, Any]:
@@ -454,3 +447,33 @@ def test_a_nonsensical_difference_is_not_an_error(data: dict[str, Any]) -> None:
     assert bool(it.words) == any(
         (it.removed, it.added, it.rewritten, it.betas, it.counts, it.renamed, it.quirks)
     )
+
+
+def test_what_claude_code_says_of_a_request() -> None:
+    event = start("one")
+    event["data"] |= {"class": "subagent", "agent": "Explore", "session": "0a1b2c3d4e5f"}
+    it = explain([event])
+    assert (it.request_class, it.agent, it.session) == ("subagent", "Explore", "0a1b2c3d4e5f")
+
+
+@pytest.mark.parametrize(
+    ("event", "decision", "other"),
+    [
+        (
+            line("failback.stay", provider="one", first="two", age=120.0, tokens=148_000),
+            ("stay", "one", "two", "warm-cache", 120.0, 148_000),
+            Standing.NOT_NEEDED,
+        ),
+        (
+            line("failback.return", provider="one", left="two", reason="pause", age=400.0),
+            ("return", "one", "two", "pause", 400.0, None),
+            Standing.NOT_NEEDED,
+        ),
+    ],
+)
+def test_what_was_decided_about_a_session(
+    event: dict[str, Any], decision: tuple[Any, ...], other: Standing
+) -> None:
+    it = explain([start("two", "one"), event, attempted("one", 1, 0.0), success("one", 1, 0.1)])
+    assert it.failback == Failback(*decision)
+    assert [(each.provider, each.standing) for each in it.candidates][1:] == [("two", other)]

@@ -1,0 +1,163 @@
+"""Sessions that stay with a fallback whose cache is warm, over real sockets."""
+
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ccfallback.simulator import scripted
+from tests.conftest import Chain, RunningProxy
+
+ASK: dict[str, Any] = {
+    "model": "claude-x",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "hello " * 1000}],
+}
+BUSY = scripted.error(529, "overloaded_error")
+PRIMARY, FALLBACK = "anthropic-primary", "fallback1"
+
+
+def post(running: Chain | RunningProxy, session: str = "one", **more: Any) -> str | None:
+    """Send a request of a session; returns the name of the provider that answered."""
+    headers = {"x-claude-code-session-id": session} if session else {}
+    headers |= {f"x-claude-code-{k.replace('_', '-')}": v for k, v in more.pop("hint", {}).items()}
+    headers |= more.pop("headers", {})
+    response = httpx.post(f"{running.url}/v1/messages", json={**ASK, **more}, headers=headers)
+    assert response.status_code == 200
+    provider: str | None = response.headers.get("x-ccfallback-provider")
+    return provider
+
+
+def decisions(running: Chain, event: str) -> list[dict[str, Any]]:
+    return [record["data"] for record in running.proxy.events(event)]
+
+
+@pytest.fixture
+def once_down(chain: Callable[..., Chain]) -> Callable[..., Chain]:
+    """Starts a chain whose primary fails once, and then works."""
+
+    def start(mode: str = "cache", ttl: float = 300, more: str = "") -> Chain:
+        more += f'[failback]\nmode = "{mode}"\ncache_ttl = {ttl}\n'
+        return chain(
+            [BUSY, scripted.reply("p")], scripted.reply("f"), scripted.reply("2"), more=more
+        )
+
+    return start
+
+
+def test_a_session_stays_with_a_warm_fallback(once_down: Callable[..., Chain]) -> None:
+    running = once_down()
+    assert [post(running) for _ in range(3)] == [FALLBACK] * 3
+    running.proxy.wait_for("request.complete", 3)
+    stays = decisions(running, "failback.stay")
+    assert [(each["provider"], each["first"]) for each in stays] == [(FALLBACK, PRIMARY)] * 2
+    assert all(each["age"] < 300 and each["tokens"] > 0 for each in stays)
+    # Another session is a new one, another agent has a conversation of its own, another model a
+    # cache of its own.
+    assert post(running, "two") == PRIMARY
+    assert post(running, hint={"agent_id": "a1"}) == PRIMARY
+    assert post(running, model="claude-y") == PRIMARY
+    assert post(running, hint={"request_class": "auxiliary"}) == PRIMARY
+    assert post(running) == FALLBACK
+
+
+def test_a_session_goes_back_after_a_pause(once_down: Callable[..., Chain]) -> None:
+    running = once_down(ttl=0)
+    assert [post(running), post(running)] == [FALLBACK, PRIMARY]
+    running.proxy.wait_for("request.complete", 2)
+    (back,) = decisions(running, "failback.return")
+    assert (back["provider"], back["left"], back["reason"]) == (PRIMARY, FALLBACK, "pause")
+
+
+def test_a_session_goes_back_after_a_compaction(once_down: Callable[..., Chain]) -> None:
+    running = once_down()
+    short = [{"role": "user", "content": "hello"}]
+    assert [post(running), post(running, messages=short)] == [FALLBACK, PRIMARY]
+    other = once_down()
+    hint = {"context_compacted": "1"}
+    assert [post(other, "two"), post(other, "two", hint=hint)] == [FALLBACK, PRIMARY]
+    other.proxy.wait_for("request.complete", 2)
+    assert [each["reason"] for each in decisions(other, "failback.return")] == ["compacted"]
+
+
+def test_a_session_goes_back_to_a_warm_primary_once(chain: Callable[..., Chain]) -> None:
+    ok = scripted.reply("p")
+    running = chain(
+        [ok, BUSY, ok, BUSY, ok], scripted.reply("f"), more='[failback]\nmode="cache"\n'
+    )
+    names = [post(running) for _ in range(6)]
+    assert names == [PRIMARY, FALLBACK, PRIMARY, FALLBACK, FALLBACK, FALLBACK]
+    running.proxy.wait_for("request.complete", 6)
+    assert [each["reason"] for each in decisions(running, "failback.return")] == ["warm-cache"]
+
+
+def test_a_fallback_that_cools_down_is_left(once_down: Callable[..., Chain]) -> None:
+    running = once_down()
+    assert post(running) == FALLBACK
+    state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
+    now = round(time() * 1000)
+    failed = {"consecutiveFailures": 3, "lastFailure": now, "cooldownUntil": now + 25_000}
+    state["providers"][FALLBACK] = failed
+    running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
+    assert post(running) == PRIMARY
+    running.proxy.wait_for("request.complete", 2)
+    assert [each["reason"] for each in decisions(running, "failback.return")] == ["unavailable"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "headers", "after"),
+    [
+        ("auto", {"authorization": "Bearer sk-ant-oat-dummy"}, PRIMARY),
+        ("auto", {"x-api-key": "sk-ant-api-dummy"}, FALLBACK),
+        ("auto", {}, FALLBACK),
+        ("eager", {"x-api-key": "sk-ant-api-dummy"}, PRIMARY),
+        ("cache", {"authorization": "Bearer sk-ant-oat-dummy"}, FALLBACK),
+    ],
+)
+def test_a_plan_login_goes_back_at_once_by_default(
+    once_down: Callable[..., Chain], mode: str, headers: dict[str, str], after: str
+) -> None:
+    running = once_down(mode)
+    assert [post(running, headers=headers) for _ in range(2)] == [FALLBACK, after]
+
+
+def test_a_client_without_sessions_has_them_by_its_first_words(
+    once_down: Callable[..., Chain],
+) -> None:
+    running = once_down()
+    assert post(running, "") == FALLBACK
+    more = [*ASK["messages"], {"role": "assistant", "content": "f"}]
+    assert post(running, "", messages=[*more, {"role": "user", "content": "go on"}]) == FALLBACK
+    assert post(running, "", system="be kind") == PRIMARY
+
+
+def test_a_client_without_sessions_goes_back_at_once_by_default(
+    once_down: Callable[..., Chain],
+) -> None:
+    running = once_down("auto")
+    assert [post(running, "") for _ in range(2)] == [FALLBACK, PRIMARY]
+
+
+def test_a_restart_does_not_move_a_session(
+    once_down: Callable[..., Chain], running: Callable[[str], RunningProxy]
+) -> None:
+    before = once_down()
+    assert post(before) == FALLBACK
+    config = before.proxy.paths.config.read_text()
+    before.proxy.stop()
+    (saved,) = msgspec.json.decode(before.proxy.paths.state.read_bytes())["sessions"].values()
+    assert saved["provider"] == FALLBACK
+    assert "hello" not in str(saved)
+    assert post(running(config)) == FALLBACK
+
+
+def test_a_session_that_was_always_at_the_primary_is_not_in_the_state(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(scripted.reply("p"), scripted.reply("f"), more='[failback]\nmode="cache"\n')
+    assert [post(running) for _ in range(2)] == [PRIMARY] * 2
+    running.proxy.stop()
+    assert b"sessions" not in running.proxy.paths.state.read_bytes()
