@@ -208,9 +208,11 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
             for v in versions
         ]
     }
-    rows = [(str(v.number), format_ago(v.time, session.now()), str(v.path)) for v in versions]
+    rows = [(str(v.number), format_ago(v.time, session.now()), v.path.name) for v in versions]
     shown = Table(rows, ("version", "replaced", "file"))
     session.console.emit(value, lambda: shown if rows else "no earlier versions yet")
+    if rows:
+        session.console.say(f"the files are in {versions[0].path.parent}")
 
 
 @app.command("rollback", epilog="Example: ccfallback config rollback")

@@ -67,6 +67,16 @@ def test_rollback_mends_a_broken_file(ccf: Run, paths: Paths) -> None:
     assert "one" in paths.config.read_text()
 
 
+def test_the_history_is_listed_with_its_folder(ccf: Run, paths: Paths) -> None:
+    for port in ("1", "2", "3"):
+        ccf("config", "set", "server.port", port)
+    ran = ccf("config", "history")
+    assert ran.err == f"the files are in {paths.config}.history\n"
+    listed = [line.split()[-1] for line in ran.out.splitlines()[1:]]
+    versions = ccf("config", "history", "--json").json["versions"]
+    assert listed == [Path(version["path"]).name for version in versions] != []
+
+
 def test_rollback_without_a_history_says_so(ccf: Run) -> None:
     ran = ccf("config", "rollback")
     assert ran.code == 1
