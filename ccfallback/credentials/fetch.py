@@ -1,6 +1,7 @@
 """A small HTTP client for token endpoints and metadata servers, for use in threads."""
 
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -11,6 +12,10 @@ MOST_BYTES: Final = 64 * 1024
 
 SECONDS: Final = 10.0
 """How long an answer may take unless the caller says otherwise."""
+
+
+SLACK: Final = 1.0
+"""Seconds more for what is done before the request: the first one loads the HTTP client."""
 
 
 class FetchFailed(Exception):
@@ -78,6 +83,36 @@ class Fetcher:
         direct: bool = False,
     ) -> Reply:
         """Send a request and read the whole answer. Raises `FetchFailed`."""
+        answers: list[Reply | FetchFailed] = []
+
+        def send() -> None:
+            try:
+                answers.append(self._send(method, url, headers, body, seconds, direct))
+            except FetchFailed as error:
+                answers.append(error)
+            except Exception as error:
+                answers.append(FetchFailed(f"no answer: {type(error).__name__}"))
+
+        # In a thread of its own, because nothing else bounds name resolution and slow headers.
+        thread = threading.Thread(target=send, name="fetch", daemon=True)
+        thread.start()
+        thread.join(seconds + SLACK)
+        if not answers:
+            raise FetchFailed(f"no answer within {seconds:g} s")
+        answer = answers[0]
+        if isinstance(answer, FetchFailed):
+            raise answer
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        seconds: float,
+        direct: bool,
+    ) -> Reply:
         # Imported here, because commands that need no network start without it.
         import httpx
 

@@ -1,5 +1,6 @@
 """Application Default Credentials of Google, and logins to Azure."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from ccfallback.config.model import Google, KeySource, Provider
 from ccfallback.credentials import KeyUnavailable, Machine
-from ccfallback.credentials.fetch import FetchFailed, Reply
+from ccfallback.credentials.fetch import Fetcher, FetchFailed, Reply
 from ccfallback.credentials.google import find_project
 from ccfallback.redact import Secret
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.wire.credential import Credential
 from tests.credentials.machine import NOW, FakeMachine, fails, json_reply, prints
 
@@ -245,3 +248,20 @@ def test_azure_without_its_program(machine: FakeMachine) -> None:
 def test_a_fetch_says_nothing_of_its_target() -> None:
     assert "canary" not in repr(Reply(200, b"canary"))
     assert str(FetchFailed("no answer")) == "no answer"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        scripted.hang,
+        scripted.raw(b"HTTP/1.1 200 OK\r\nx: ", b"y", pause=0.02, forever=True),
+        scripted.raw(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b"y", pause=0.02, forever=True
+        ),
+    ],
+    ids=["nothing", "slow headers", "slow body"],
+)
+def test_a_server_that_never_answers_is_given_up(script: scripted.Script) -> None:
+    fetch = Fetcher(ssl.create_default_context, lambda _url: None)
+    with ScriptedUpstream([script]) as server, pytest.raises(FetchFailed, match=r"within|too slow"):
+        fetch("GET", f"{server.url}/token", {}, seconds=0.3)
