@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "drill": "Test the configured chain against every known fault, offline.",
     "env": "Print the lines that point Claude Code at the server.",
     "status": "Show whether the proxy is up, provider health and recent requests.",
+    "quota": "Show the windows of the primary's plan: used, resets, forecast.",
     "top": "Watch providers and requests live.",
     "stats": "Count requests, failures, latency and tokens of each provider.",
     "statusline": "Print one line for Claude Code's status line.",

@@ -331,11 +331,16 @@ class Console:
 
     def sparkline(self, values: Sequence[float | None]) -> str:
         """Values over time as a sparkline, in characters that the stream's encoding has."""
+        return draw_sparkline(values, BARS if self.has_blocks else PLAIN_BARS)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether the stream's encoding has block characters."""
         try:
             BARS.encode(self.stdout.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
-            return draw_sparkline(values, PLAIN_BARS)
-        return draw_sparkline(values)
+            return False
+        return True
 
     @contextmanager
     def screen(self) -> Iterator[Show]:

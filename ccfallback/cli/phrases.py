@@ -74,6 +74,11 @@ def format_since(when: float, now: float, zone: tzinfo | None = None) -> str:
     return f"since {_clock(when, now - when, zone)} ({format_duration(now - when)})"
 
 
+def format_clock(when: float, now: float, zone: tzinfo | None = None) -> str:
+    """The time of day of something ahead, with the date if it is a day or more away: `14:20`."""
+    return _clock(when, when - now, zone)
+
+
 def _clock(when: float, distance: float, zone: tzinfo | None) -> str:
     """The time of day, with the date if it is a day or more away."""
     form = "%b %d %H:%M" if distance >= _DAY else "%H:%M"

@@ -24,6 +24,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     Exits with 0 if it is up, else with 1.
     """
     from ccfallback.cli.breaker import health_json, health_table
+    from ccfallback.cli.quota import read_reports, reports_json, window_lines
     from ccfallback.cli.requests_view import (
         count_uncounted,
         describe_uncounted,
@@ -37,12 +38,14 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     session = session_of(ctx)
     config, problem = session.config_in_use(needs_server=False)
     states, now = session.states(config), session.now()
+    quotas = read_reports(session.store.peek(), config, now)
     servers = find_servers(session.paths, config)
     shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
         **servers_json(servers),
         "providers": [health_json(each, state, now) for each, state in shown],
+        "quotas": reports_json(quotas),
         "requests": [request_json(record) for record in requests],
         "troubles": [problem] if problem else [],
     }
@@ -55,6 +58,9 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             heads.append(paint(describe_absence(config), "red"))
         head = "\n".join(heads)
         parts: list[Table | str] = [head, health_table(shown, now, session.console.width)]
+        lines = window_lines(quotas, now, session.console.has_blocks)
+        if windows := "\n".join(paint(*each) for each in lines):
+            parts.append(windows)
         if requests:
             parts.append(requests_table(requests, session.console.width))
         if note := describe_uncounted(count_uncounted(requests)):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ccfallback import paths as places
-from ccfallback.cli.phrases import format_ahead
+from ccfallback.cli.phrases import format_ahead, format_clock
 from ccfallback.cli.running_server import (
     RunningServer,
     find_private_servers,
@@ -50,6 +50,15 @@ MOST_RECORDS: Final = 200
 """Records that are read from the end of the log, however long it is."""
 
 
+class Window(msgspec.Struct, rename="camel"):
+    """A window of the primary's plan."""
+
+    window: str
+    utilization: float | None = None
+    resets_at: float | None = None
+    full_at: float | None = None
+
+
 class StatusLine(msgspec.Struct):
     """The line, and what it says in parts."""
 
@@ -59,6 +68,14 @@ class StatusLine(msgspec.Struct):
     """The provider that the next request is sent to."""
     cooling: list[dict[str, str | int]]
     text: str
+    windows: list[Window] = []
+    """The windows of the primary's plan, if an answer has told them."""
+
+
+class PlanUse(msgspec.Struct):
+    """The windows of the login that was used last."""
+
+    windows: list[Window] = []
 
 
 class Health(msgspec.Struct, rename="camel"):
@@ -68,6 +85,7 @@ class Health(msgspec.Struct, rename="camel"):
     available: bool = False
     disabled: bool = False
     cooldown_until: float | None = None
+    quota: PlanUse | None = None
 
 
 class _Model(msgspec.Struct):
@@ -97,7 +115,9 @@ def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> Statu
         return StatusLine(running=False, url=None, serving=None, cooling=[], text=text)
     now, model = time(), model_name(given)
     until = model_cooldowns(paths, model) if model else {}
-    serving, cooling = judge(enabled_providers(server.page), until, now)
+    chain = enabled_providers(server.page)
+    serving, cooling = judge(chain, until, now)
+    windows = next((each.quota.windows for each in chain if each.quota is not None), [])
     remarks = [last_request(paths, serving, now)]
     if server.is_private:
         remarks.append(f"up for `run` only (pid {server.pid}, port {urlsplit(server.url).port})")
@@ -108,7 +128,13 @@ def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> Statu
         url=server.url,
         serving=serving,
         cooling=[{"name": name, "until": round(end * 1000)} for name, end in cooling],
-        text=format_line(serving, cooling, [remark for remark in remarks if remark], now),
+        text=" · ".join(
+            [
+                format_line(serving, cooling, [remark for remark in remarks if remark], now),
+                *format_windows(windows, now),
+            ]
+        ),
+        windows=windows,
     )
 
 
@@ -152,6 +178,19 @@ def format_line(
         head = f"{'!' if cooling or remarks else '✓'} {serving}"
     parts = [f"{name} back {format_ahead(end, now)}" for name, end in cooling]
     return " · ".join([f"ccfallback {head}", *parts, *remarks])
+
+
+def format_windows(windows: Sequence[Window], now: float) -> list[str]:
+    """How far the windows of the whole plan are used, and when one will be full."""
+    parts = []
+    for each in windows:
+        if each.utilization is None or not each.window.isalnum() or each.window == "overage":
+            continue
+        full = (each.full_at or 0.0) / 1000
+        is_soon = full > now and (each.resets_at is None or full * 1000 < each.resets_at)
+        ahead = f", full at {format_clock(full, now)}" if is_soon else ""
+        parts.append(f"{each.window} {each.utilization * 100:.0f} %{ahead}")
+    return parts
 
 
 def model_name(given: bytes) -> str:

@@ -24,6 +24,7 @@ from ccfallback.cli.phrases import (
     format_until,
     shorten_model,
 )
+from ccfallback.cli.quota import read_reports, reports_json, window_lines
 from ccfallback.cli.requests_view import (
     describe_path,
     describe_uncounted,
@@ -46,6 +47,7 @@ from ccfallback.events.distributions import QuantileSketch
 from ccfallback.events.live import LiveStats, Picture, Request
 from ccfallback.events.records import decode
 from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, phase, valid_states
+from ccfallback.policy.quota_report import QuotaReport
 from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
@@ -114,6 +116,10 @@ class Facts:
     now: float
     problems: Sequence[str] = ()
     """What could not be read, in words."""
+    quotas: Sequence[QuotaReport] = ()
+    """The windows of the primary's plan, for each login."""
+    blocks: bool = True
+    """Whether bars can be drawn with block characters."""
 
 
 class _Viewer:
@@ -145,7 +151,15 @@ class _Viewer:
             self._log_problem(),
         ]
         states = valid_states(state.states, self._config, now)
-        facts = Facts(self._config, states, servers, now, [each for each in problems if each])
+        facts = Facts(
+            self._config,
+            states,
+            servers,
+            now,
+            [each for each in problems if each],
+            read_reports(state, self._config, now),
+            session.console.has_blocks,
+        )
         return facts, self._live.picture(now)
 
     def close(self) -> None:
@@ -230,6 +244,7 @@ def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
     return {
         **servers_json(facts.servers),
         "troubles": list(facts.problems),
+        "quotas": reports_json(facts.quotas),
         "window": {
             "since": round(picture.since * 1000),
             "until": round(picture.until * 1000),
@@ -438,6 +453,7 @@ def notes(facts: Facts, picture: Picture) -> Iterator[Styled]:
             if phase(each, facts.now) is Phase.OPEN:
                 words = f"! {name} is cooling down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
+    yield from window_lines(facts.quotas, facts.now, facts.blocks)
     uncounted = {name: each.uncounted for name, each in picture.providers.items()}
     if note := describe_uncounted(uncounted):
         yield Styled(f"· {note}", "dim")

@@ -434,7 +434,7 @@ class Decision(NamedTuple):
         used = f"{title(self.window)} is {self.utilization * 100:.0f} % used"
         return {
             Action.USE: "",
-            Action.SPARE: f"the {used}, and the rest is kept for other requests",
+            Action.SPARE: f"the {used}, and the rest is kept for the others",
             Action.SKIP: f"the {used}",
         }[self.action]
 

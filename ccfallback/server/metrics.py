@@ -129,7 +129,18 @@ FAILED: Final = Metric("ccfallback_breaker_failures", "Consecutive failures.")
 LEFT: Final = Metric("ccfallback_cooldown_seconds", "The rest of the cooldown; 0: none.")
 ENABLED: Final = Metric("ccfallback_provider_enabled", "1: enabled, 0: disabled.")
 
-GAUGES: Final = (INFO, STARTED, STATE, FAILED, LEFT, ENABLED)
+USED: Final = Metric(
+    "ccfallback_quota_utilization",
+    "How far a window of the primary's plan is used, by the hash of the login; 1 is all of it.",
+    ("provider", "login", "window"),
+)
+RESETS: Final = Metric(
+    "ccfallback_quota_reset_time_seconds",
+    "When a window of the primary's plan resets, in Unix seconds.",
+    ("provider", "login", "window"),
+)
+
+GAUGES: Final = (INFO, STARTED, STATE, FAILED, LEFT, ENABLED, USED, RESETS)
 
 PROCESS: Final = (
     "process_cpu_seconds_total",
@@ -210,6 +221,13 @@ class Collector:
             found[FAILED][label] = state.failures
             found[LEFT][label] = max(0.0, (state.cooldown_until or 0.0) - now)
             found[ENABLED][label] = 0 if provider.disabled else 1
+        for report in services.quotas.reports(config):
+            for window in report.windows:
+                labels = (config.primary.name, report.login, window.window)
+                if window.utilization is not None:
+                    found[USED][labels] = window.utilization
+                if window.resets_at is not None:
+                    found[RESETS][labels] = window.resets_at / 1000
         return found
 
 

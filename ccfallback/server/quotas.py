@@ -9,17 +9,18 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from ccfallback.config.model import Provider, Quota
+from ccfallback.config.model import Config, Provider, Quota
 from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.messages.reset_hints import UNIFIED
 from ccfallback.policy import quota
 from ccfallback.policy.fingerprints import fingerprint
 from ccfallback.policy.quota import Action, Reading
+from ccfallback.policy.quota_report import QuotaReport, make_reports
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context
 from ccfallback.server.hints import Hints
-from ccfallback.state.quotas import QUOTAS, login, quota_key
+from ccfallback.state.quotas import QUOTAS, login, quota_key, readings_for
 from ccfallback.wire.headers import RawHeaders, text_headers
 
 SAME_SECONDS: Final = 5.0
@@ -138,6 +139,11 @@ class Quotas:
             return None
         why = "its plan is usable again, and sessions return to it one after the other"
         return Moved(provider, why, since + seconds)
+
+    def reports(self, config: Config) -> list[QuotaReport]:
+        """The windows of each login of the primary, the one that was read last first."""
+        readings = readings_for(self._breakers.entries(QUOTAS), fingerprint(config.primary))
+        return make_reports(readings, config.quota, self._breakers.clock())
 
     def _log_reading(self, provider: Provider, key: str, reading: Reading, request: str) -> None:
         recorder = self._breakers.recorder

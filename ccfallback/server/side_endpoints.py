@@ -332,14 +332,20 @@ class HealthPage(Endpoint):
         for provider in context.config.chain:
             state = provider_state(provider, services.breakers.state(provider.name), now)
             available = not provider.disabled and phase(state, now) is not Phase.OPEN
-            providers.append(
-                {
-                    "name": provider.name,
-                    "available": available,
-                    "disabled": provider.disabled,
-                    "cooldownUntil": milliseconds(state.cooldown_until),
+            entry: dict[str, object] = {
+                "name": provider.name,
+                "available": available,
+                "disabled": provider.disabled,
+                "cooldownUntil": milliseconds(state.cooldown_until),
+            }
+            if provider.primary and (reports := services.quotas.reports(context.config)):
+                # Of the login that was used last; without its hash, which is for its owner.
+                entry["quota"] = {
+                    "readAt": reports[0].read_at,
+                    "action": reports[0].action,
+                    "windows": reports[0].windows,
                 }
-            )
+            providers.append(entry)
         page = {
             "status": "ok",
             "version": __version__,

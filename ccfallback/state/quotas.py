@@ -1,5 +1,6 @@
 """The readings of the primary's plan windows in the state, by the login that they are of."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +55,11 @@ QUOTAS: Final = Section("quotas", _parse, _encode, most=32)
 def quota_key(fingerprint: str, credential: str) -> str:
     """The name of a login's entry: the server it is for, and the hash of its credential."""
     return f"{fingerprint}/{credential}"
+
+
+def readings_for(entries: Mapping[str, Reading], fingerprint: str) -> dict[str, Reading]:
+    """The readings of a server's logins, by the hash of the credential."""
+    return {login(key): each for key, each in entries.items() if key.startswith(f"{fingerprint}/")}
 
 
 def login(key: str) -> str:

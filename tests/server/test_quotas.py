@@ -143,7 +143,7 @@ def test_classes_are_spared_and_the_main_conversation_is_not(plan: Start) -> Non
     assert it.ask(x_claude_code_request_class="main") == PRIMARY
     assert it.ask() == PRIMARY
     skip = it.proxy.events("circuit_breaker.skip")[0]["data"]
-    assert "kept for other requests" in skip["why"]
+    assert "kept for the others" in skip["why"]
     assert it.proxy.events("quota.switch") == []
 
 
