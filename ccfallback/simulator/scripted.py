@@ -58,6 +58,8 @@ class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the next response besides its own."""
 
     async def write(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -67,7 +69,8 @@ class Connection:
     async def head(self, status: int, headers: Mapping[str, str]) -> None:
         """Send a status line and headers."""
         lines = [f"HTTP/1.1 {status} Scripted"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in {**headers, **self.more}.items()]
+        self.more = {}
         await self.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     async def chunk(self, data: bytes) -> None:
@@ -266,6 +269,16 @@ def reply(content: Iterable[Mapping[str, Any]] | str, *, stop_reason: str = "end
         await (stream(events_of(body)) if streamed else answer(200, body))(request, connection)
 
     return script
+
+
+def with_more_headers(script: Script, headers: Mapping[str, str]) -> Script:
+    """The same response with more headers."""
+
+    async def send(request: Received, connection: Connection) -> None:
+        connection.more = dict(headers)
+        await script(request, connection)
+
+    return send
 
 
 def events_of(body: bytes) -> list[bytes]:

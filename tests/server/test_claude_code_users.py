@@ -135,6 +135,59 @@ def test_the_limit_of_one_login_does_not_concern_another_one(tmp_path: Path, bot
     assert len(of_the_first) == 1
 
 
+def test_a_plan_that_fills_up_moves_its_own_login_only(tmp_path: Path, both: Start) -> None:
+    proxy, primary, _ = both()
+    config = proxy.paths.config
+    config.write_text(f"[quota]\nswitch_at = 0.9\n{config.read_text()}")
+    reset = str(int(time()) + 3 * 3600)
+    written = tmp_path / "work" / "hello.txt"
+    good = writes_a_file(written)
+    used = iter([0.5, 0.95, *[1.0] * 50])
+
+    def unified(status: str, utilization: float) -> dict[str, str]:
+        facts = {"status": status, "5h-status": status, "5h-utilization": str(utilization)}
+        facts |= {"representative-claim": "five_hour", "reset": reset, "5h-reset": reset}
+        return {f"anthropic-ratelimit-unified-{name}": value for name, value in facts.items()}
+
+    def route(request: Received) -> Script:
+        is_first = FIRST_LOGIN in str(request.headers)
+        utilization = next(used) if is_first else 0.2
+        if utilization >= 1:
+            headers = {**unified("rejected", utilization), "retry-after": str(3 * 3600)}
+            return scripted.error(429, "rate_limit_error", headers=headers)
+        return scripted.with_more_headers(good(request), unified("allowed", utilization))
+
+    primary.route = route
+    for user in (FIRST_LOGIN, SECOND_LOGIN, FIRST_LOGIN, SECOND_LOGIN):
+        before = len(served_by(proxy))
+        result = run_claude(proxy.url, tmp_path, credentials=login(user))
+        assert result["is_error"] is False
+        assert_written(tmp_path)
+        written.unlink()
+        providers = served_by(proxy)[before:]
+        if user == SECOND_LOGIN:
+            assert set(providers) == {PRIMARY}
+        elif before:
+            assert set(providers) == {"spare"}
+        else:
+            # The second answer says that 95 % of the window are used.
+            assert providers[:2] == [PRIMARY, PRIMARY]
+            assert set(providers[2:]) <= {"spare"}
+    (switch,) = proxy.events("quota.switch")
+    assert (switch["data"]["window"], switch["data"]["to"]) == ("5h", "fallbacks")
+    # As when another machine has used up the plan: the primary refuses, and nothing is lost.
+    config.write_text(config.read_text().replace("0.9", "1.0"))
+    before = len(served_by(proxy))
+    for user in (FIRST_LOGIN, SECOND_LOGIN):
+        assert run_claude(proxy.url, tmp_path, credentials=login(user))["is_error"] is False
+        assert_written(tmp_path)
+        written.unlink()
+    assert set(served_by(proxy)[before:]) == {"spare", PRIMARY}
+    # Older versions send two requests at once, which are both refused.
+    assert len([each for each in primary.received if FIRST_LOGIN in str(each.headers)]) in (3, 4)
+    assert not proxy.events("request.error")
+
+
 def test_a_local_model_has_time_to_read_the_prompt(
     tmp_path: Path,
     upstream: Callable[..., ScriptedUpstream],
