@@ -534,6 +534,19 @@ def test_foundry_takes_its_address_from_claude_codes_variable(
     assert found()["foundry"]["command"].endswith("--auth azure --fill resource=mine")
 
 
+def test_the_key_in_a_url_is_not_printed(
+    ccf: Run, machine: Machine, chain: Callable[[], list[Any]]
+) -> None:
+    url = f"https://gateway.example/bedrock?key={CANARY}"
+    machine.set(AWS_BEARER_TOKEN_BEDROCK=CANARY, AWS_REGION="us-east-1")
+    machine.set(ANTHROPIC_BEDROCK_BASE_URL=url)
+    ran = ccf("providers", "discover")
+    assert "ccfallback providers discover --add bedrock" in ran.out
+    added = ccf("providers", "discover", "--add", "bedrock")
+    assert CANARY not in ran.out + ran.err + added.out + added.err
+    assert [each.base_url for each in chain()] == [url]
+
+
 # -- Local servers
 
 

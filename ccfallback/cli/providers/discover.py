@@ -15,7 +15,7 @@ from ccfallback.cli.providers.options import ROWS, settings
 from ccfallback.cli.session import Session, session_of
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import ConfigError
-from ccfallback.redact import scrub
+from ccfallback.redact import mask_url, scrub
 from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ def add_options(proposal: Proposal) -> list[str] | None:
     """The options of `providers add` for it; `None` if no option gives it, or would show a key."""
     finding = proposal.finding
     rows = {row.path: row for row in ROWS if row.key != "api_key"}
-    if not finding.given.keys() <= rows.keys():
+    url = finding.given.get("base_url", "")
+    if not finding.given.keys() <= rows.keys() or mask_url(url) != url:
         return None
     preset = finding.preset.name
     # With a URL, a name is only a name.
