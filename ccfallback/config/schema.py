@@ -91,10 +91,11 @@ def parse(
         from ccfallback.config.lines import find_line, index_lines
 
         lines = index_lines(text)
+        located = [replace(fault, line=find_line(lines, fault.place)) for fault in faults]
         raise ConfigError(
             "" if len(faults) == 1 else f"{source} has {pluralize(len(faults), 'fault')}",
             "fix it with `ccfallback config edit`",
-            faults=[replace(fault, line=find_line(lines, fault.place)) for fault in faults],
+            faults=sorted(located, key=lambda fault: fault.line or 0),
             source=source,
         )
     return config

@@ -75,6 +75,13 @@ def test_a_faulty_file_is_an_error_that_names_it_and_the_place(
     assert caught.value.hint
 
 
+def test_several_faults_are_listed_in_the_order_of_their_lines(file: ConfigFile) -> None:
+    file.path.write_text('[server]\nprot = 1\nport = "x"\n[[providers]]\nbase_url = "ftp://x"\n')
+    with pytest.raises(ConfigError) as refused:
+        file.load()
+    assert [fault.line for fault in refused.value.faults] == [2, 3, 4, 5]
+
+
 def test_a_folder_in_its_place_is_an_error(file: ConfigFile) -> None:
     file.path.mkdir()
     with pytest.raises(ConfigError, match="can't be"):
