@@ -16,6 +16,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import httpx
@@ -36,6 +37,7 @@ from ccfallback.http1 import (
     RemoteProtocolError,
     Request,
 )
+from ccfallback.http1.connection import clock
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.outgoing import InvalidProxy, OutgoingProxies
 from ccfallback.server.trust import TrustedRoots
@@ -62,6 +64,9 @@ _PROXY_PASSWORD: Final = re.compile(r"^407\b|^Requested|password", re.IGNORECASE
 _LIMITS: Final = httpx.Limits(
     max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0
 )
+_LONGEST_SLEEP: Final = 60.0
+"""Seconds of sleep after which pooled connections are given up: as long as they may be idle."""
+
 MOST_PROXIES: Final = 8
 """Outgoing proxies whose connections are kept."""
 
@@ -228,13 +233,18 @@ class ProxiedTransport:
     """httpx's transport, through an outgoing proxy.
 
     A request is sent again on another connection where the upstream had closed a pooled one
-    without answering a byte: it had not seen the request.
+    without answering a byte: it had not seen the request. httpx measures by a clock that stops
+    while the machine sleeps, so connections from before a sleep are given up.
     """
 
     def __init__(self, proxy: str, load_trust: "LoadTrust | None" = None) -> None:
         self._proxy = proxy
         self._load_trust = load_trust or TrustedRoots().load
         self._pool: httpx.AsyncHTTPTransport | None = None
+        self._former: list[httpx.AsyncHTTPTransport] = []
+        """Pools from before a sleep, which are closed when there are no users."""
+        self._slept = _slept_seconds()
+        """When the pool was made."""
         self._users = 0
         """Requests that are being sent, and responses that are not closed."""
         self._on_closed: Callable[[], object] | None = None
@@ -303,6 +313,10 @@ class ProxiedTransport:
         await self._open()
 
     async def _open(self) -> httpx.AsyncHTTPTransport:
+        slept = _slept_seconds()
+        if self._pool is not None and slept - self._slept > _LONGEST_SLEEP:
+            self._former.append(self._pool)
+            self._pool = None
         if self._pool is None:
             # Loading takes long enough to hold up every stream.
             context = await asyncio.to_thread(self._load_trust)
@@ -311,6 +325,7 @@ class ProxiedTransport:
                     # An https:// proxy shows a certificate of its own.
                     proxy = httpx.Proxy(self._proxy, ssl_context=_for_proxy(self._proxy, context))
                     self._pool = httpx.AsyncHTTPTransport(context, proxy=proxy, limits=_LIMITS)
+                    self._slept = slept
                 except (ValueError, httpx.InvalidURL) as error:
                     raise InvalidProxy(
                         "the outgoing proxy is not a URL that can be used"
@@ -325,11 +340,19 @@ class ProxiedTransport:
 
     async def _end_use(self) -> None:
         self._users -= 1
-        if not self._users and self._on_closed is not None:
-            await self.aclose()
+        if not self._users:
+            if self._on_closed is not None:
+                await self.aclose()
+            else:
+                await self._close_former()
+
+    async def _close_former(self) -> None:
+        while self._former:
+            await self._former.pop().aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._close_former()
         if self._pool is not None:
             await self._pool.aclose()
         if self._on_closed is not None:
@@ -337,6 +360,12 @@ class ProxiedTransport:
 
 
 Transport = DirectTransport | ProxiedTransport
+
+
+def _slept_seconds() -> float:
+    """A number of seconds that grows by as much as the machine sleeps."""
+    return clock() - monotonic()
+
 
 LoadTrust = Callable[[], ssl.SSLContext]
 """Returns the TLS context for upstreams. It may take a while, so a thread calls it."""

@@ -3,10 +3,12 @@
 import asyncio
 import random
 import socket
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,9 @@ from ccfallback.http1 import (
     LocalProtocolError,
     RemoteDisconnected,
     RemoteProtocolError,
+    connection,
 )
+from ccfallback.http1 import pool as pool_module
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.upstream import describe_error
 from tests.network import (
@@ -594,6 +598,42 @@ async def test_an_expired_connection_is_not_used_even_if_no_timer_ran() -> None:
         time.sleep(0.1)
         await ask(pool, upstream.url)
         assert upstream.connections == 2
+
+
+async def test_a_connection_from_before_a_sleep_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
+        await ask(pool, upstream.url)
+        before = connection.clock()
+        # The clock of the loop, and so its timers, stand still while the machine sleeps.
+        for module in (connection, pool_module):
+            monkeypatch.setattr(module, "clock", lambda: before + 3600)
+        await ask(pool, upstream.url)
+        await ask(pool, upstream.url)
+        assert upstream.connections == 2
+
+
+@pytest.mark.skipif(not hasattr(time, "clock_gettime"), reason="the clocks are those of POSIX")
+@pytest.mark.parametrize(
+    ("platform", "clocks", "chosen"),
+    [
+        ("linux", ["CLOCK_BOOTTIME", "CLOCK_MONOTONIC"], "CLOCK_BOOTTIME"),
+        ("darwin", ["CLOCK_MONOTONIC"], "CLOCK_MONOTONIC"),
+        ("freebsd", ["CLOCK_MONOTONIC"], None),
+    ],
+)
+def test_the_clock_counts_the_sleep_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, platform: str, clocks: list[str], chosen: str | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    for name in clocks:
+        monkeypatch.setattr(time, name, name, raising=False)
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: clock)
+    monkeypatch.setattr(time, "monotonic", lambda: None)
+    choose: Callable[[], Callable[[], Any]] = connection._choose_clock
+    assert choose()() == chosen
 
 
 async def test_closing_the_pool_closes_idle_connections_and_fails_the_others() -> None:

@@ -5,6 +5,7 @@ import errno
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 
 import httpx
@@ -21,11 +22,13 @@ from ccfallback.http1 import (
     RemoteProtocolError,
 )
 from ccfallback.policy.outcome import Fault
+from ccfallback.server import upstream as module
 from ccfallback.server.upstream import (
     DirectTransport,
     InvalidURL,
     ProxiedTransport,
     ProxyError,
+    Response,
     Transport,
     UpstreamRequest,
     Upstreams,
@@ -217,15 +220,50 @@ async def test_a_pooled_connection_through_a_proxy_may_be_closed_meanwhile() -> 
         await upstreams.aclose()
 
 
+@pytest.mark.parametrize("is_answering", [False, True], ids=["idle", "busy"])
+async def test_after_a_sleep_no_connection_through_a_proxy_is_used_again(
+    monkeypatch: pytest.MonkeyPatch, is_answering: bool
+) -> None:
+    requests: list[int] = []
+
+    async def answer(peer: Peer) -> None:
+        # The network forgot the first connection: nothing closes it, and nothing arrives on it.
+        await peer.request()
+        requests.append(peer.number)
+        await peer.send(OK)
+        while await peer.reader.read(1000):
+            pass
+
+    slept = 0.0
+    monkeypatch.setattr(module, "clock", lambda: time.monotonic() + slept)
+    async with RawUpstream(answer) as proxy:
+        upstreams = Upstreams(Network(proxy=proxy.url))
+        transport = upstreams.transport("http://provider.test/v1")
+        first = await transport.send(POST)
+        if not is_answering:
+            await read_all(first)
+        slept = 3600.0
+        second = await asyncio.wait_for(transport.send(POST), 10)
+        if is_answering:
+            await read_all(first)
+        await read_all(second)
+        assert requests == [1, 2]
+        await upstreams.aclose()
+
+
 POST = UpstreamRequest("http://provider.test/v1", [], b"hello", 5)
 
 
 async def ask(upstreams: Upstreams) -> bytes:
-    response = await upstreams.send(POST)
+    body = await read_all(await upstreams.send(POST))
+    await upstreams.aclose()
+    return body
+
+
+async def read_all(response: Response) -> bytes:
     body = await response.read()
     assert not await response.read()
     await response.aclose()
-    await upstreams.aclose()
     return body
 
 
