@@ -138,7 +138,7 @@ def test_a_body_over_the_bound_leaves_no_word(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_can_not_be_read_leaves_no_word() -> None:
-    deep = msgspec.Raw(b"[" * 5000 + b"]" * 5000)
+    deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)
     assert Quotes(Body({"messages": deep}, b"")).remove("some words") == LEFT_OUT
 
 
