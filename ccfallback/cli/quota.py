@@ -106,20 +106,20 @@ def windows_table(report: QuotaReport, now: float, blocks: bool) -> Table:
 
 
 def window_lines(reports: Sequence[QuotaReport], now: float, blocks: bool) -> Iterator[Styled]:
-    """A line for each window, for a page that shows more than windows."""
+    """A short line for each window, for a page that shows more than windows."""
     for report in reports:
-        of = f" of login {report.login[:6]}" if len(reports) > 1 and report.login else ""
+        whose = f"login {report.login[:6]} " if len(reports) > 1 and report.login else ""
         for each in report.windows:
-            resets, ahead = _describe_times(each, now)
-            words = [f"resets {resets}"] if resets != "-" else []
-            words += [ahead] if ahead != "-" else []
             used = _draw_used(each, blocks)
-            yield Styled(
-                ", ".join([f"{each.title}{of} {used.text}", *words]),
-                "" if used.style == "green" else used.style,
-            )
+            words = [f"{whose}{each.window} {used.text}"]
+            if each.resets_at is not None:
+                words.append(f"resets {format_clock(each.resets_at / 1000, now)}")
+            _, ahead = _describe_times(each, now)
+            words += [ahead] if ahead != "-" else []
+            yield Styled(", ".join(words), "" if used.style == "green" else used.style)
         if report.why:
-            yield Styled(_describe_action(report, now), "yellow")
+            kind = "all requests" if report.action == "skip" else ", ".join(report.spared)
+            yield Styled(f"{whose}fallbacks first{_until(report, now)}: {kind}", "yellow")
 
 
 def describe_policy(report: QuotaReport, rules: "Quota", now: float) -> Iterator[str]:
@@ -149,8 +149,11 @@ def describe_policy(report: QuotaReport, rules: "Quota", now: float) -> Iterator
 
 def _describe_action(report: QuotaReport, now: float) -> str:
     kind = "all" if report.action == "skip" else join_names(report.spared)
-    until = "" if report.until is None else f" until {format_clock(report.until / 1000, now)}"
-    return f"{kind} requests go to the fallbacks first{until}: {report.why}"
+    return f"{kind} requests go to the fallbacks first{_until(report, now)}: {report.why}"
+
+
+def _until(report: QuotaReport, now: float) -> str:
+    return "" if report.until is None else f" until {format_clock(report.until / 1000, now)}"
 
 
 def _draw_used(window: WindowReport, blocks: bool) -> Styled:

@@ -76,6 +76,8 @@ class PlanUse(msgspec.Struct):
     """The windows of the login that was used last."""
 
     windows: list[Window] = []
+    action: str = ""
+    """`skip` if the primary is tried after the fallbacks."""
 
 
 class Health(msgspec.Struct, rename="camel"):
@@ -116,6 +118,7 @@ def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> Statu
     now, model = time(), model_name(given)
     until = model_cooldowns(paths, model) if model else {}
     chain = enabled_providers(server.page)
+    chain.sort(key=lambda each: each.quota is not None and each.quota.action == "skip")
     serving, cooling = judge(chain, until, now)
     windows = next((each.quota.windows for each in chain if each.quota is not None), [])
     remarks = [last_request(paths, serving, now)]

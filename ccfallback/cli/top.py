@@ -303,10 +303,11 @@ def places(facts: Facts) -> list[Place]:
     """The chain. The first provider that can be tried is `serving`, if there is a server."""
     found: list[Place] = []
     serving = not facts.servers
+    is_spared = bool(facts.quotas) and facts.quotas[0].action == "skip"
     for number, provider in enumerate(facts.config.chain, 1):
         state = state_of_next(provider, facts.states.get(provider.name, CLOSED), facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
-        if word == "closed" and not serving:
+        if word == "closed" and not serving and not (provider.primary and is_spared):
             word, serving = "serving", True
         found.append(Place(number, provider, state, word))
     return found

@@ -111,8 +111,7 @@ def test_status_and_top_show_the_windows(
     keep(paths, "0123456789abcdef", rising(time.time(), Quota(), last=0.5))
     for command in ("status", "top"):
         out = ccf(command).out
-        assert "5-hour window" in out, command
-        assert "50 %, resets in" in out, command
+        assert "5h █████░░░░░  50 %, resets " in out, command
         (login,) = ccf(command, "--json").json["quotas"]
         assert login["windows"][0]["utilization"] == 0.5
 
@@ -148,3 +147,18 @@ def test_the_health_page_and_the_metrics_tell_the_windows(
     labels = 'login="0123456789abcdef",provider="anthropic-primary",window="5h"'
     assert f"ccfallback_quota_utilization{{{labels}}} 0.82" in page
     assert f"ccfallback_quota_reset_time_seconds{{{labels}}}" in page
+
+
+def test_a_primary_that_is_skipped_for_its_plan_does_not_serve(
+    paths: Paths, running: Callable[[str], object], ccf: Run
+) -> None:
+    rules = Quota(switch_at=0.5)
+    keep(paths, "0123456789abcdef", rising(time.time(), rules))
+    running(
+        "[server]\nport = 0\n[quota]\nswitch_at = 0.5\n"
+        '[[providers]]\nname = "spare"\nbase_url = "http://127.0.0.1:9"\napi_key = "k"\n'
+    )
+    assert ccf("statusline", "--json").json["serving"] == "spare"
+    words = {each["name"]: each["state"] for each in ccf("top", "--json").json["providers"]}
+    assert words["anthropic-primary"] == "closed"
+    assert "fallbacks first until" in ccf("top").out
