@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from ccfallback.cli import main
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
 from ccfallback.state.file import StateFile
@@ -118,6 +119,21 @@ def test_from_the_threshold_on_the_primary_comes_after_the_fallbacks(plan: Start
     skip = it.proxy.events("circuit_breaker.skip")[0]["data"]
     assert (skip["reason"], skip["why"]) == ("quota", "the 5-hour window is 92 % used")
     assert skip["cooldownUntil"] > time.time() * 1000
+
+
+def test_explain_says_why_the_primary_was_not_first(
+    plan: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    it = plan(answer(unified(w5h=0.92)), rules="switch_at = 0.9")
+    assert [it.ask(), it.ask()] == [PRIMARY, SPARE]
+    it.proxy.stop()
+    paths = it.proxy.paths
+    files = ["--config", paths.config, "--state", paths.state, "--log-file", paths.log]
+    with pytest.raises(SystemExit):
+        main([*map(str, files), "explain", "--last"])
+    out = capfd.readouterr().out
+    assert "skipped, to be tried after the others" in out
+    assert "the 5-hour window is 92 % used, until" in out
 
 
 def test_another_login_goes_on_with_the_primary(plan: Start) -> None:
