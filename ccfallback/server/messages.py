@@ -231,7 +231,7 @@ class MessagesRequest:
 
     def _find_spared(self, providers: tuple[Provider, ...]) -> dict[str, str]:
         """The providers that the plan's windows want to be spared, by label, and why."""
-        _, moved = self._services.quotas.arrange(
+        moved = self._services.quotas.find_moved(
             providers, self._context, self._hints, self._body.model
         )
         for provider, why, until in moved:

@@ -87,31 +87,27 @@ class Quotas:
         self._log_reading(provider, key, new, context.id)
         self._log_switch(provider, key, reading, rules, context.id)
 
-    def arrange(
+    def find_moved(
         self, providers: tuple[Provider, ...], context: Context, hints: Hints, model: str
-    ) -> tuple[tuple[Provider, ...], list[Moved]]:
-        """The providers in the order in which they are tried, and those that were moved to its end.
+    ) -> list[Moved]:
+        """The primary, or the keys of it, that come after the other providers.
 
         If nothing is configured and no login was refused lately, this costs nothing.
         """
         if len(providers) == 1:
-            return providers, []
+            return []
         now = self._breakers.clock()
         if self._returning_until is None:
             readings = self._breakers.entries(QUOTAS).values()
             self._returning_until = max(map(quota.returned_by, readings), default=0.0)
         if now >= self._returning_until and not quota.is_active(context.config.quota):
-            return providers, []
+            return []
         found = (
             self._find_reason(provider, context, hints, model, now)
             for provider in providers
             if provider.primary
         )
-        moved = [each for each in found if each is not None]
-        if not moved:
-            return providers, []
-        last = tuple(each.provider for each in moved)
-        return (*(each for each in providers if each not in last), *last), moved
+        return [each for each in found if each is not None]
 
     def _find_reason(
         self, provider: Provider, context: Context, hints: Hints, model: str, now: float
