@@ -180,7 +180,8 @@ class Breakers:
 
     def hurry(self) -> None:
         """Start to save the changes, so that a later `flush` waits less."""
-        if self._pending and not self._refused and (self._writing is None or self._writing.done()):
+        has_changes = self._pending or self._unsaved_entries
+        if has_changes and not self._refused and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write())
 
     async def flush(self, *, again: bool = False) -> None:

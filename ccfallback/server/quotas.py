@@ -80,8 +80,12 @@ class Quotas:
         new = quota.read_quota(text_headers(found), now)
         if new is None:
             return
-        reading = quota.add_reading(self._breakers.entry(QUOTAS, key), new, rules)
+        old = self._breakers.entry(QUOTAS, key)
+        reading = quota.add_reading(old, new, rules)
         self._breakers.put(QUOTAS, key, reading)
+        if old is None or _shown(old) != _shown(reading):
+            # A person who looks now sees it.
+            self._breakers.hurry()
         if self._returning_until is not None:
             self._returning_until = max(self._returning_until, quota.returned_by(reading))
         self._log_reading(provider, key, new, context.id)
@@ -193,6 +197,14 @@ class Quotas:
                 message,
                 request,
             )
+
+
+def _shown(reading: Reading) -> list[tuple[str, str, float | None]]:
+    """What a person sees of the windows."""
+    return [
+        (name, each.status, None if each.utilization is None else round(each.utilization, 2))
+        for name, each in reading.windows.items()
+    ]
 
 
 def _key(provider: Provider, context: Context) -> str:

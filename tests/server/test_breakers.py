@@ -370,6 +370,15 @@ async def test_entries_of_a_section_are_in_memory_at_once_and_saved_together(sce
     assert breakers.entry(NUMBERS, "c") is None
 
 
+async def test_entries_that_a_person_wants_to_see_are_written_in_a_hurry(scene: Scene) -> None:
+    scene.breakers.put(NUMBERS, "a", 1)
+    scene.breakers.hurry()
+    await scene.until_reached()
+    await scene.breakers.flush(again=True)
+    assert scene.file.updates == 1
+    assert NUMBERS.read(StateFile(scene.file.path).load().sections) == {"a": 1}
+
+
 async def test_entries_that_could_not_be_saved_are_saved_later(scene: Scene) -> None:
     breakers = scene.breakers
     with held_by_another(scene.file.path):
