@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final, Generic, TypeVar
 
 from ccfallback.messages.body import Body
@@ -108,8 +108,14 @@ def trigger(rules: Iterable[Rule[Any]], draft: RequestDraft, refusal: Refusal) -
 
 def says(*forms: str) -> Callable[[Refusal], re.Match[str] | None]:
     """A match for refusals whose text has one of these forms (regular expressions)."""
-    pattern = re.compile("|".join(forms))
-    return lambda refusal: pattern.search(refusal.text)
+    form = "|".join(forms)
+    return lambda refusal: _pattern(form).search(refusal.text)
+
+
+@cache
+def _pattern(form: str) -> re.Pattern[str]:
+    """The expression, compiled for the first refusal: to compile all of them slows each start."""
+    return re.compile(form)
 
 
 def names_field(path: Path, *forms: str) -> Callable[[Refusal], bool]:

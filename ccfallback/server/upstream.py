@@ -20,7 +20,6 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 import httpx
-from socksio.exceptions import SOCKSError
 
 from ccfallback.config.model import Network
 from ccfallback.credentials.fetch import Fetch, Fetcher
@@ -260,6 +259,9 @@ class ProxiedTransport:
             raise
 
     async def _send(self, request: UpstreamRequest) -> httpx.Response:
+        # Few servers have an outgoing proxy, and it takes time and memory to load this.
+        from socksio.exceptions import SOCKSError
+
         _locate(request.url)
         pool = await self._open()
         has_connected = is_proxy_reached = False
