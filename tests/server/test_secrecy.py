@@ -243,7 +243,7 @@ def test_no_file_has_characters_that_a_terminal_would_obey(chain: Callable[..., 
     [
         # Before any attempt, and within one.
         ("ccfallback.server.messages.read_request", 500, "Internal error: RuntimeError"),
-        ("ccfallback.server.credentials.find_key", 502, "internal error: RuntimeError"),
+        ("ccfallback.server.failover_driver.adapt_body", 502, "internal error: RuntimeError"),
     ],
 )
 def test_an_internal_error_is_logged_with_its_place_and_without_its_text(
