@@ -145,8 +145,8 @@ class ServerProtocol(asyncio.Protocol):
 
     # A dictionary of so many attributes would take more than a kilobyte.
     __slots__ = (
-        "_addresses", "_answering", "_app", "_expects_continue", "_head_size", "_headers",
-        "_is_chunked", "_is_counting", "_is_read_paused", "_late_refusal", "_limit",
+        "_addresses", "_allowed", "_answering", "_app", "_expects_continue", "_head_size",
+        "_headers", "_is_chunked", "_is_counting", "_is_read_paused", "_late_refusal", "_limit",
         "_offers_upgrade", "_parser", "_read", "_reading", "_refuse_with", "_server", "_stall",
         "_state", "_timer", "_unread", "_unsent", "_url", "_waiting", "_writable", "deadline",
         "is_gone", "is_write_paused", "loop", "on_gone", "transport",
@@ -186,6 +186,9 @@ class ServerProtocol(asyncio.Protocol):
         self._unsent = 0
         """The bytes that waited for the client when that limit began."""
         self._timer = Timer(self._time_out)
+        self._allowed: float | None = None
+        """Seconds until more has to arrive, by what was read last: 0 if nothing has to, `None` if
+        the timer stays as it is."""
         # The requests.
         self._reading: RequestCycle | None = None
         """The request whose body is arriving, or else the last one."""
@@ -269,6 +272,7 @@ class ServerProtocol(asyncio.Protocol):
         parser = self._parser
         if self._state is REFUSED or parser is None or self.transport.is_closing():
             return
+        self._allowed = None
         continues_head = self._state is HEAD
         if self._state is WAITING:
             self._expect_head()
@@ -286,6 +290,10 @@ class ServerProtocol(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse_malformed(error)
         else:
+            if self._allowed:
+                self._timer.set(self._allowed)
+            elif self._allowed is not None:
+                self._timer.stop()
             if self._state is not HEAD:
                 self._read = b""
             if self._unread > MAX_HEAD:
@@ -411,7 +419,7 @@ class ServerProtocol(asyncio.Protocol):
         self._state = BODY
         self._limit.idle.pop(self, None)
         self._unread = self._head_size = 0
-        self._timer.set(BODY_SECONDS)
+        self._allowed = BODY_SECONDS
         if before is None or before.is_complete:
             self._start(cycle)
         else:
@@ -423,7 +431,7 @@ class ServerProtocol(asyncio.Protocol):
         if self._reading is not None:
             self._reading.feed(body)
         self._unread = self._head_size = 0
-        self._timer.set(BODY_SECONDS)
+        self._allowed = BODY_SECONDS
 
     def on_message_complete(self) -> None:
         """End a request: the next one may start."""
@@ -437,9 +445,9 @@ class ServerProtocol(asyncio.Protocol):
         self._unread = 0
         if cycle is not None and cycle.is_complete:
             # It was answered before it had arrived as a whole.
-            self._timer.set(IDLE_SECONDS)
+            self._allowed = IDLE_SECONDS
         else:
-            self._timer.stop()
+            self._allowed = 0.0
 
     def _check_version(self, version: str) -> None:
         if version != "1.0":
@@ -449,7 +457,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def _expect_head(self) -> None:
         self._state = HEAD
-        self._timer.set(HEAD_SECONDS)
+        self._allowed = HEAD_SECONDS
 
     def _start(self, cycle: RequestCycle) -> None:
         self._answering = cycle
