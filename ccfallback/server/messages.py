@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from math import inf
 from typing import Final
 
 from msgspec import UNSET
@@ -182,10 +181,12 @@ class MessagesRequest:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh(self._context.began)
         config = self._context.config
-        providers, safe_bytes = self._chain.providers, self._chain.safe_bytes
+        providers = self._chain.providers
         learned = self._driver.learned_windows(providers)
         safe = [each.safe_bytes for each in learned.values()]
-        if len(self._body.raw) > min([*safe, inf if safe_bytes is None else safe_bytes]):
+        if self._chain.safe_bytes is not None:
+            safe.append(self._chain.safe_bytes)
+        if safe and len(self._body.raw) > min(safe):
             providers = await self._leave_out_small(providers, learned)
         providers = self._arrange(providers)
         result = await self._driver.run(

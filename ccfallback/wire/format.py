@@ -96,9 +96,12 @@ class WireRefusal:
     """Where the reset hint was found: the name of a header, or `message`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WireRequest:
-    """One request to an upstream. Its `repr` shows neither key nor content."""
+    """One request to an upstream, never changed. Its `repr` shows neither key nor content.
+
+    Not frozen, because every request makes one: a frozen dataclass takes twice as long to make.
+    """
 
     url: str = field(repr=False)
     headers: HeaderList = field(repr=False)
