@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "quota": "Show the windows of the primary's plan: used, resets, forecast.",
     "top": "Watch providers and requests live.",
     "stats": "Count requests, failures, latency and tokens of each provider.",
+    "spend": "Show what the answers have cost, and what is left of caps.",
     "statusline": "Print one line for Claude Code's status line.",
     "providers": "Show and change the chain of providers.",
     "breaker": "Show, reset and trip the circuit breakers.",

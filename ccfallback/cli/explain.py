@@ -83,6 +83,7 @@ EXCLUDED: Final[Mapping[str, str]] = {
     "route": "not in the route of the request's class",
     "too-long": "skipped: the request does not fit its context window",
     "quota": "skipped, to be tried after the others",
+    "spend-cap": "skipped: it has reached its cap of money",
 }
 
 

@@ -24,6 +24,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     Exits with 0 if it is up, else with 1.
     """
     from ccfallback.cli.breaker import health_json, health_table
+    from ccfallback.cli.caps import describe_reached, find_limits, limit_json
     from ccfallback.cli.quota import read_reports, reports_json, window_lines
     from ccfallback.cli.requests_view import (
         count_uncounted,
@@ -40,6 +41,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     states, now = session.states(config), session.now()
     quotas = read_reports(session.store.peek(), config, now)
     servers = find_servers(session.paths, config)
+    limits = find_limits(session.paths.state, config, now)
     shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
@@ -47,6 +49,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         "providers": [health_json(each, state, now) for each, state in shown],
         "quotas": reports_json(quotas),
         "requests": [request_json(record) for record in requests],
+        "caps": [limit_json(limit) for limit in limits],
         "troubles": [problem] if problem else [],
     }
 
@@ -61,6 +64,8 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         lines = window_lines(quotas, now, session.console.has_blocks)
         if windows := "\n".join(paint(*each) for each in lines):
             parts.append(windows)
+        if reached := describe_reached(limits, now):
+            parts.append("\n".join(paint(f"✗ {each}", "red") for each in reached))
         if requests:
             parts.append(requests_table(requests, session.console.width))
         if note := describe_uncounted(count_uncounted(requests)):

@@ -15,6 +15,7 @@ import typer
 from ccfallback import __version__
 from ccfallback.cli import keyboard
 from ccfallback.cli.breaker import format_condition, health_json, state_of_next
+from ccfallback.cli.caps import describe_reached, find_limits, limit_json
 from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table
 from ccfallback.cli.logs import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
@@ -52,6 +53,8 @@ from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from ccfallback.policy.spend import Limit
 
 app = make_app()
 
@@ -120,6 +123,8 @@ class Facts:
     """The windows of the primary's plan, for each login."""
     blocks: bool = True
     """Whether bars can be drawn with block characters."""
+    limits: "Sequence[Limit]" = ()
+    """The caps of providers, and what is spent of them."""
 
 
 class _Viewer:
@@ -159,6 +164,7 @@ class _Viewer:
             [each for each in problems if each],
             read_reports(state, self._config, now),
             session.console.has_blocks,
+            find_limits(session.paths.state, self._config, now),
         )
         return facts, self._live.picture(now)
 
@@ -245,6 +251,7 @@ def _top_json(facts: Facts, picture: Picture) -> dict[str, Any]:
         **servers_json(facts.servers),
         "troubles": list(facts.problems),
         "quotas": reports_json(facts.quotas),
+        "caps": [limit_json(limit) for limit in facts.limits],
         "window": {
             "since": round(picture.since * 1000),
             "until": round(picture.until * 1000),
@@ -455,6 +462,8 @@ def notes(facts: Facts, picture: Picture) -> Iterator[Styled]:
                 words = f"! {name} is cooling down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
     yield from window_lines(facts.quotas, facts.now, facts.blocks)
+    for reached in describe_reached(facts.limits, facts.now):
+        yield Styled(f"✗ {reached}", "red")
     uncounted = {name: each.uncounted for name, each in picture.providers.items()}
     if note := describe_uncounted(uncounted):
         yield Styled(f"· {note}", "dim")

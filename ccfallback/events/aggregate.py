@@ -77,6 +77,8 @@ class ProviderTotals(Generic[D]):
         self.ttft = ttft
         self.tokens = Counter[str]()
         """`input`, `output`, `cache_read`, `cache_write`."""
+        self.dollars = 0.0
+        """What its answers have cost, as far as prices are known."""
 
     @property
     def failures(self) -> int:
@@ -104,6 +106,7 @@ class ProviderTotals(Generic[D]):
         self.valves += other.valves
         self.uncounted += other.uncounted
         self.answers += other.answers
+        self.dollars += other.dollars
         self.latency.merge(other.latency)
         self.ttft.merge(other.ttft)
 
@@ -176,6 +179,8 @@ class Totals(Generic[D]):
         return sum(count for key, count in self.requests.items() if key[1] == outcome)
 
     def _end(self, event: RequestEnd, outcome: str) -> None:
+        if event.cost:
+            self._provider(event.provider).dollars += event.cost
         key = (event.provider or NO_PROVIDER, outcome, event.status or 0)
         _add(self.requests, key, (REST, outcome, 0))
         if event.request_class:

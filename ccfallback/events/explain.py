@@ -15,6 +15,7 @@ from msgspec import UnsetType
 from ccfallback.config.model import PRIMARY_NAME, label
 from ccfallback.events.records import (
     QUOTA,
+    SPEND_CAP,
     TOO_LONG,
     AttemptEnd,
     AttemptFailure,
@@ -36,6 +37,7 @@ from ccfallback.events.records import (
     RequestEnd,
     RequestError,
     RequestStart,
+    SpendCap,
     all_printable,
     milliseconds,
 )
@@ -272,6 +274,8 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
             it.model, it.stream, it.bytes = event.model, event.stream, event.bytes
             it.session, it.agent = event.session or "", event.agent or ""
             it.request_class = event.request_class or ""
+        case SpendCap():
+            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=SPEND_CAP))
         case CircuitBreakerSkip() if event.reason == TOO_LONG:
             it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
         case CircuitBreakerSkip() if event.reason == QUOTA:

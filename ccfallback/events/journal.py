@@ -41,8 +41,11 @@ class Backlog(Generic[T]):
     lets items gather, because each time it wakes up it takes the interpreter from the event loop.
     """
 
-    def __init__(self, consume: Callable[[list[T]], None], name: str) -> None:
-        """`consume` is called in the thread; it must not raise."""
+    def __init__(
+        self, consume: Callable[[list[T]], None], name: str, gather: float = GATHER
+    ) -> None:
+        """`consume` is called in the thread; it must not raise. `gather` is in seconds."""
+        self._gather = gather
         self._consume = consume
         self._waiting: deque[T] = deque()
         self._woken = False
@@ -90,7 +93,7 @@ class Backlog(Generic[T]):
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            self._no_gathering.wait(GATHER)
+            self._no_gathering.wait(self._gather)
             # In this order: an item that is put from here on wakes the thread again.
             self._wake.clear()
             self._woken = False

@@ -35,6 +35,9 @@ ROUTE: Final = "route"
 """Why a provider is not in a request's chain: the configuration disables it, a header of the
 request excludes it, or the route of the request's class does not name it."""
 
+SPEND_CAP: Final = "spend-cap"
+"""The reason of a skip: the provider has cost as much as it may."""
+
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
 
@@ -42,6 +45,9 @@ SIDE_LEVEL: Final = "debug"
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 """A count, a status, or a moment in milliseconds. Any other number is missing after it was read:
 a sum of it might be more than JSON, a chart or a clock can hold."""
+
+Dollars = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+"""US dollars; the same holds for it."""
 
 Duration = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
 """A duration in milliseconds or seconds; the same holds for it."""
@@ -208,6 +214,10 @@ class RequestEnd(Event):
     output_tokens: Count | None = None
     cache_read_tokens: Count | None = None
     cache_write_tokens: Count | None = None
+    cost: Dollars | None = None
+    """US dollars; 0 if a plan pays, and `None` if the price is unknown."""
+    cache: Duration | None = None
+    """The share of the prompt that the provider's cache held, from 0 to 1."""
     stream: bool | None = None
     uncounted: dict[str, int] | UnsetType = UNSET
     """Failed attempts that no breaker counts, by provider: this machine's own network was down."""
@@ -450,6 +460,26 @@ class RectifierApplied(Event):
     rectifier: str = ""
     changed: str = ""
     learned: bool = False
+
+
+@named("spend.cap")
+class SpendCap(Event):
+    """A provider is skipped: it has cost as much as it may. Money is in US dollars."""
+
+    provider: str = ""
+    period: str = ""
+    """`day` or `month`."""
+    cap: Dollars | None = None
+    spent: Dollars | None = None
+    reserved: Dollars | None = None
+    """What requests in flight may cost."""
+    until: Count | None = None
+    """When the period ends."""
+
+
+@named("ledger.error", level="error")
+class LedgerFailed(Event):
+    """The ledger can't be written; costs are kept in memory."""
 
 
 @named("request.debug_curl", level="debug")

@@ -106,6 +106,12 @@ class Usage:
             return None
         return self.input_tokens + (self.cache_read or 0) + (self.cache_write or 0)
 
+    @property
+    def cache_share(self) -> float | None:
+        """The share of the prompt that was read from a cache; `None` if it is unknown."""
+        prompt = self.prompt_tokens
+        return round((self.cache_read or 0) / prompt, 3) if prompt else None
+
     def take(self, value: object) -> None:
         """Take over the counts of a usage object; a later count replaces an earlier one."""
         if not isinstance(value, dict):

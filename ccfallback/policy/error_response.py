@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from ccfallback.policy.outcome import (
     Outcome,
     is_prompt_too_long,
 )
+from ccfallback.policy.spend import Limit, dollars
 
 FITS: Final = TooLong()
 
@@ -108,6 +109,77 @@ def exhausted_response(
         model=model,
         attempts=attempts,
     )
+
+
+UNIFIED_STATUS: Final = b"anthropic-ratelimit-unified-status"
+
+_PERIODS: Final = {"day": "daily", "month": "monthly"}
+
+_NEXT: Final = 2
+"""Seconds until a request in flight may have ended for less than was reserved for it."""
+
+
+def spend_cap_response(
+    limit: Limit, failures: Sequence[Failure], *, when: str, now: float, request_id: str
+) -> ErrorResponse:
+    """No provider is left that may cost anything; `limit` is the first cap that ends.
+
+    Claude Code shows the message of this error as it is, and stops the turn. It tries again if
+    only requests in flight have reserved what is left. `when` is the end of the cap for a person.
+    """
+    reached = (
+        f"{dollars(limit.spent)} of the cap of {dollars(limit.cap)} a {limit.period} are spent"
+    )
+    message = f"{limit.provider} may not cost any more: {reached}; it is back at {when}"
+    if failures:
+        names = {each.provider.label: each.outcome.reason for each in failures}
+        message += "; " + ", ".join(f"{name} failed: {why}" for name, why in names.items())
+    if limit.left:
+        message = f"{limit.provider} is busy: requests in flight may cost all that its cap allows"
+        headers = ((b"retry-after", str(_NEXT).encode()),)
+        return _response(429, "rate_limit_error", message, request_id, headers)
+    left = max(1, ceil(limit.until - now))
+    return _response(
+        429,
+        "billing_error",
+        message,
+        request_id,
+        (
+            (b"retry-after", str(left).encode()),
+            (b"x-should-retry", b"false"),
+            (UNIFIED_STATUS, b"rejected"),
+            *_unified(
+                reset=round(limit.until),
+                overage_reset=round(limit.until),
+                overage_utilization=1,
+                overage_surpassed_threshold=1,
+                overage_period=_PERIODS[limit.period],
+                overage_disabled_reason="org_spend_cap_reached",
+            ),
+        ),
+    )
+
+
+def spend_warning(limit: Limit) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, by which Claude Code says that a cap is near."""
+    return [
+        (UNIFIED_STATUS, b"allowed_warning"),
+        *_unified(
+            representative_claim="overage",
+            overage_status="allowed_warning",
+            overage_utilization=f"{min(floor(limit.share * 100), 99) / 100:.2f}",
+            overage_surpassed_threshold=limit.threshold,
+            reset=round(limit.until),
+            overage_reset=round(limit.until),
+        ),
+    ]
+
+
+def _unified(**values: object) -> list[tuple[bytes, bytes]]:
+    return [
+        (f"anthropic-ratelimit-unified-{name.replace('_', '-')}".encode(), str(value).encode())
+        for name, value in values.items()
+    ]
 
 
 def search_unavailable(body: Body, request_id: str) -> ErrorResponse:

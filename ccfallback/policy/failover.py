@@ -91,6 +91,9 @@ class Health(Protocol):
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried. Changes nothing."""
 
+    def is_capped(self, provider: Provider) -> bool:
+        """Whether it has cost as much as it may, so that not even the safety valve tries it."""
+
     def cooldown_until(self, provider: Provider) -> float:
         """When its cooldown ends, in Unix seconds."""
 
@@ -213,7 +216,7 @@ def candidates(
     busy: list[Provider] = []
     cooling: list[Provider] = []
     for provider in providers:
-        if _is_over(provider, visits):
+        if _is_over(provider, visits) or health.is_capped(provider):
             continue
         match health.admission(provider):
             case Admission.OPEN:
@@ -224,9 +227,9 @@ def candidates(
             case Admission.COOLING:
                 cooling.append(provider)
     for provider in busy:
-        if not _is_over(provider, visits):
+        if not _is_over(provider, visits) and not health.is_capped(provider):
             yield provider, Reason.BUSY_PROBE
-    cooling = [provider for provider in cooling if not _is_over(provider, visits)]
+    cooling = [p for p in cooling if not _is_over(p, visits) and not health.is_capped(p)]
     if cooling:
         yield min(cooling, key=health.cooldown_until), Reason.SAFETY_VALVE
 

@@ -270,9 +270,7 @@ class Limit:
 
     @property
     def threshold(self) -> float | None:
-        """The share that calls for a warning; `None` if the cap is far, or reached."""
-        if self.share >= 1:
-            return None
+        """The share that calls for a warning; `None` if the cap is far."""
         return next((share for share in NEAR if self.share >= share), None)
 
 

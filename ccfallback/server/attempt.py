@@ -90,6 +90,16 @@ class AttemptResult:
         """What the attempt has cost so far, as far as the upstream says."""
         return self.outcome.usage if self.stream is None else self.stream.usage
 
+    @property
+    def written(self) -> int:
+        """About how many bytes of content the answer has so far."""
+        return len(self.body) if self.stream is None else self.stream.written
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the answer has come."""
+        return self.outcome.ok and (self.stream is None or self.stream.ended)
+
 
 class Attempt:
     """One upstream HTTP exchange. Its `repr` shows no key and no content."""

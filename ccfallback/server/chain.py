@@ -26,6 +26,8 @@ class Chain:
     limits: Limits
     safe_bytes: float | None
     """The bytes of a body that fits every known context window; `None` if none is known."""
+    has_cap: bool = False
+    """Whether a provider in it has a cap."""
 
     @classmethod
     def build(
@@ -50,7 +52,8 @@ class Chain:
         names = [provider.name for provider in providers]
         accounts = tuple(account for provider in providers for account in provider.accounts)
         limits = Limits.from_config(config)
-        return cls(accounts, names, excluded, limits, longest_that_fits(providers))
+        has_cap = any(provider.cap.is_set for provider in providers)
+        return cls(accounts, names, excluded, limits, longest_that_fits(providers), has_cap)
 
 
 class Chains:

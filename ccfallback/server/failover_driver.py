@@ -344,6 +344,12 @@ class FailoverDriver:
             return replace(own, non_streaming=self._share)
         return own
 
+    @property
+    def current_provider(self) -> Provider | None:
+        """The provider of the attempt that is being made, or that was when the client left."""
+        step = self._current[0]
+        return None if step is None else step.provider
+
     def find_slow_provider(self) -> tuple[Provider, Outcome] | None:
         """The provider to blame if the client has left, and why: it has used up most of its time.
 

@@ -14,6 +14,7 @@ from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.error_response import format_wait
 from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import BLAME, Blame, Outcome
+from ccfallback.server.bill import Bill
 from ccfallback.server.breakers import Breakers
 from ccfallback.state.store import BreakerId
 
@@ -42,9 +43,12 @@ class RequestHealth:
         model: str,
         request_id: str,
         credential: FindCredential = lambda _provider: "",
+        bill: Bill | None = None,
     ) -> None:
+        """`bill` is there if a provider of the request has a cap."""
         self._breakers = breakers
         self._find_credential = credential
+        self._bill = bill
         self._credentials: dict[str, str] = {}
         self._model = model[:LONGEST_MODEL]
         self._id = request_id
@@ -69,6 +73,10 @@ class RequestHealth:
             return Admission.COOLING if self._is_cooling(provider) else Admission.BUSY
         return Admission.OPEN
 
+    def is_capped(self, provider: Provider) -> bool:
+        """Whether the provider may not cost any more."""
+        return self._bill is not None and self._bill.is_capped(provider)
+
     def cooldown_until(self, provider: Provider) -> float:
         """When the provider's cooldown for this model ends; 0 if it has none."""
         return self.cooldown_end(provider) or 0.0
@@ -87,6 +95,8 @@ class RequestHealth:
         """Remember when the attempts at the provider began, and take its probe slots."""
         name, now = provider.name, self._breakers.clock()
         self._began[provider.label] = now
+        if self._bill is not None:
+            self._bill.reserve(provider)
         if self.cooldown_end(provider) is None:
             return
         half_open = self._half_open(provider)
@@ -116,6 +126,8 @@ class RequestHealth:
         began = self._began.get(label)
         if began is None:
             began = self._breakers.clock()
+        if self._bill is not None and not outcome.ok and outcome.usage is None:
+            self._bill.release(provider)
         if outcome.ok:
             self._count_success(provider, began)
         elif BLAME[outcome.fault] is not Blame.NONE:

@@ -27,6 +27,7 @@ from ccfallback.policy.outcome import Fault
 from ccfallback.policy.route import arrange
 from ccfallback.server.affinity import RequestSession, keeps_caches
 from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.bill import Bill
 from ccfallback.server.chain import Chain, Chains
 from ccfallback.server.client import (
     EVENTS,
@@ -133,8 +134,14 @@ class MessagesRequest:
         self._body = body
         self._chain = chain
         self._hints = hints
+        self._bill = Bill(services, context, body, hints)
         self._health = RequestHealth(
-            services.breakers, chain.limits, body.model, context.id, context.hash_credential
+            services.breakers,
+            chain.limits,
+            body.model,
+            context.id,
+            context.hash_credential,
+            self._bill if chain.has_cap else None,
         )
         query = scope["query_string"].decode("latin-1")
         self._client: ServerProtocol = scope[CONNECTION_KEY]
@@ -146,6 +153,7 @@ class MessagesRequest:
             self._session = RequestSession(
                 services.sessions, services.breakers, context, hints, body
             )
+        self._is_charged = False
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
@@ -158,6 +166,8 @@ class MessagesRequest:
                     await self._relay(result, send)
                 if self._health.urgent or self._driver.has_learned:
                     await self._services.breakers.flush()
+            # Before the client has all of the answer, so that it is not lost with the server.
+            await self._charge(result)
             # Outside of the block: once the last piece is sent the connection's next request may
             # begin, and if the client leaves then, it does not leave this one.
             await self._finish(result or self._own_answer(), send)
@@ -167,19 +177,44 @@ class MessagesRequest:
                 self._remember_signer(result)
             elif (slow := self._driver.find_slow_provider()) is not None:
                 self._health.settle(*slow)
+            await self._charge(result)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent or self._driver.has_learned:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
             message = "the server is stopping"
+            await self._charge(result)
             self._log_end(result, 503, error="server stopping", message=message)
             raise
         finally:
+            self._bill.close()
             await self._driver.close()
+
+    async def _charge(self, result: AttemptResult | None) -> None:
+        """Put what the request has cost into the ledger, once."""
+        if self._is_charged:
+            return
+        self._is_charged = True
+        try:
+            for each in self._driver.results:
+                if each is result:
+                    if each.outcome.ok or each.stream is not None:
+                        await self._bill.charge(each, is_answer=True)
+                elif each.outcome.usage is not None and each.outcome.usage.prompt_tokens:
+                    await self._bill.charge(each, is_answer=False)
+            if result is None and (waiting := self._driver.current_provider) is not None:
+                self._bill.charge_prompt(waiting)
+        except Exception as error:
+            # The ledger lacks a row, but the client gets its answer.
+            self._services.recorder.log(
+                events.ServerError(), describe_crash(error), self._context.id
+            )
 
     async def _try_providers(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh(self._context.began)
+        if self._chain.has_cap:
+            await self._services.spending.refresh()
         config = self._context.config
         providers = self._chain.providers
         learned = self._driver.learned_windows(providers)
@@ -315,6 +350,8 @@ class MessagesRequest:
             self._driver.failures,
         )
         primary = next((r for r in reversed(results) if r.provider.primary), None)
+        if self._bill.capped:
+            return self._bill.refusal(failures)
         if not config.has_fallback and not self._too_long.windows:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
@@ -348,6 +385,8 @@ class MessagesRequest:
             headers.append((b"content-type", f"{media_type}{charset}".encode()))
         headers.append((b"x-ccfallback-provider", result.provider.name.encode()))
         headers.append(self._attempts_header())
+        if self._chain.has_cap:
+            headers += self._bill.warning(result)
         return headers
 
     def _attempts_header(self) -> tuple[bytes, bytes]:
@@ -410,6 +449,8 @@ class MessagesRequest:
         if usage is not None:
             end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
             end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write
+            end.cache = usage.cache_share
+        end.cost = self._bill.cost
         if told and isinstance(end, events.RequestError):
             end.told = told
         # A client disconnect is not an error.

@@ -44,7 +44,7 @@ ProviderCounts = ProviderTotals[Histogram]
 Read = Callable[[Totals[Histogram]], Values]
 
 
-def _by_provider(read: Callable[[ProviderCounts], int]) -> Read:
+def _by_provider(read: Callable[[ProviderCounts], float]) -> Read:
     """A count of each provider."""
     return lambda totals: {(name,): read(each) for name, each in totals.providers.items()}
 
@@ -106,6 +106,10 @@ COUNTERS: Final[Mapping[Metric, Read]] = {
         "Tokens of answered requests.",
         ("provider", "kind"),
     ): _by_label(lambda each: each.tokens),
+    Metric(
+        "ccfallback_cost_dollars_total",
+        "US dollars that answers have cost, as far as prices are known.",
+    ): _by_provider(lambda each: each.dollars),
     Metric(
         "ccfallback_refused_total",
         "Requests that were refused for their token, host or origin.",

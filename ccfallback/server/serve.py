@@ -51,6 +51,7 @@ from ccfallback.server.refresher import PATIENCE
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.services import Services
+from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
 
@@ -102,12 +103,15 @@ class Proxy:
             breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
             recorder=self.recorder,
             upstreams=upstreams,
+            spending=Spending(paths.state, self.recorder, clock),
             keys=Keys(upstreams.make_fetch, on_failure=self._log_failed_renewal),
             logins=RefusedLogins(),
             pause=pause,
         )
         self.services.breakers.configure(live.current)
         live.on_change.append(self.services.breakers.configure)
+        self.services.spending.configure(live.current)
+        live.on_change.append(self.services.spending.configure)
         self.recorder.count = self.services.totals.count
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
@@ -151,6 +155,7 @@ class Proxy:
         self._server = _Server(_uvicorn_config(self.services))
         await self.services.breakers.refresh()
         await self._load_signatures()
+        await self.services.spending.refresh(PATIENCE)
         self._log_start(config, await asyncio.to_thread(self.services.upstreams.find_problems))
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_regularly())
@@ -172,6 +177,7 @@ class Proxy:
                 # While a call is running, `_run_on_disk` would skip the last ones.
                 await asyncio.wait([self._disk_call], timeout=PATIENCE)
             await self._save_signatures()
+            await asyncio.to_thread(self.services.spending.close)
             await self.services.upstreams.aclose()
             await self._run_on_disk(self._withdraw_address)
             self._disk.close()

@@ -18,6 +18,7 @@ from ccfallback.server.credentials import Keys
 from ccfallback.server.live_config import LiveConfig
 from ccfallback.server.quotas import Quotas
 from ccfallback.server.record import Recorder
+from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 
 
@@ -35,6 +36,7 @@ class Services:
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
     plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
     sessions: Sessions = field(default_factory=Sessions)
+    spending: Spending = field(default_factory=Spending)
     totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before another attempt."""

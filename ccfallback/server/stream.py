@@ -176,6 +176,11 @@ class EventStream:
         self.usage = translator.usage
         self.signatures = translator.signatures
 
+    @property
+    def written(self) -> int:
+        """About how many bytes of content have come."""
+        return self._translator.written
+
     async def begin(self, start: bytes | None = None) -> bytes:
         """Read up to the commit point and return the events. Raises one of `READ_ERRORS`.
 

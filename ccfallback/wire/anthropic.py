@@ -142,6 +142,7 @@ class AnthropicStream:
         self._needs_start = completion is not None
         """Whether an event of content would come before the start of the message."""
         self._marks: list[Mark] = []
+        self._written = 0
         self._ending = False
         """Whether a `message_delta` has come."""
         self.heard = False
@@ -151,6 +152,11 @@ class AnthropicStream:
         self.error: UpstreamError | None = None
         self.usage = Usage() if completion is None else completion.usage
         self.signatures: list[str] = []
+
+    @property
+    def written(self) -> int:
+        """About how many bytes of content have come."""
+        return max(0, self._written)
 
     @property
     def stopped(self) -> bool:
@@ -196,6 +202,7 @@ class AnthropicStream:
             event = read(raw)
             if event is _DELTA and not self._needs_start:
                 self.heard = self.started = True
+                self._written += len(raw) - DELTA_BYTES
                 if self._completion is not None:
                     self._note_delta(place, raw)
                 continue

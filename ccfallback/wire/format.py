@@ -58,6 +58,10 @@ class StreamTranslator(Protocol):
     """Digests of the last signatures of the thinking that has come out."""
 
     @property
+    def written(self) -> int:
+        """About how many bytes of content have come."""
+
+    @property
     def stopped(self) -> bool:
         """Whether a stop reason has arrived, even if it has not come out. What may still follow
         does not belong to the answer."""

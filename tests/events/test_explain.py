@@ -197,6 +197,13 @@ def test_a_provider_that_is_too_small_is_skipped_without_a_cooldown() -> None:
     assert (small.why, small.held) == ("too-long", None)
 
 
+def test_a_provider_that_has_reached_its_cap_is_skipped() -> None:
+    capped = line("spend.cap", provider="a", period="day", cap=5.0, spent=5.1)
+    story = explain([start("a", "b"), capped, attempted("b", 1, 0.1), success("b", 1, 0.2)])
+    first = story.candidates[0]
+    assert (first.provider, first.standing, first.why) == ("a", Standing.SKIPPED, "spend-cap")
+
+
 def test_a_repair_belongs_to_the_refusal_it_is_for() -> None:
     it = explain(
         [

@@ -97,6 +97,9 @@ class FakeHealth:
     now: float = 0.0
     """The clock of the driver."""
 
+    def is_capped(self, _provider: Provider) -> bool:
+        return False
+
     def admission(self, provider: Provider) -> Admission:
         return self.admissions.get(short(provider), Admission.OPEN)
 

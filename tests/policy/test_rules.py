@@ -64,6 +64,9 @@ class Turn:
     def of(self, name: str) -> BreakerState:
         return self.states.get(name, CLOSED)
 
+    def is_capped(self, _provider: Provider) -> bool:
+        return False
+
     def admission(self, provider: Provider) -> Admission:
         limits = Limits.from_config(self.rules)
         known = self.of(provider.name)

@@ -237,7 +237,7 @@ def test_a_cap_of_zero_is_always_reached() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent", "threshold"), [(3.7, None), (3.75, 0.75), (4.7, 0.75), (4.75, 0.95), (5.0, None)]
+    ("spent", "threshold"), [(3.7, None), (3.75, 0.75), (4.7, 0.75), (4.75, 0.95), (5.0, 0.95)]
 )
 def test_a_cap_that_is_near_calls_for_a_warning(spent: float, threshold: float | None) -> None:
     (limit,) = limits("p", Cap(day=5.0), Spent(round(spent * NANO)), (1.0, 2.0))

@@ -223,6 +223,9 @@ CASES = cases()
 class Open:
     """Every provider may be tried."""
 
+    def is_capped(self, _provider: Provider) -> bool:
+        return False
+
     def admission(self, _provider: Provider) -> Admission:
         return Admission.OPEN
 

@@ -57,6 +57,9 @@ class OpenHealth:
         self.settled: list[tuple[str, Outcome | None]] = []
         self.usages: list[Usage | None] = []
 
+    def is_capped(self, _provider: Provider) -> bool:
+        return False
+
     def admission(self, _provider: Provider) -> Admission:
         return Admission.OPEN
 

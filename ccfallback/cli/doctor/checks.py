@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ccfallback import __version__, files
 from ccfallback.addresses import bare_url, is_loopback
+from ccfallback.cli.doctor.caps import caps
 from ccfallback.cli.doctor.context import (
     DoctorContext,
     Finding,
@@ -586,6 +587,7 @@ CHECKS: Final[tuple[Callable[[DoctorContext], Iterable[Finding]], ...]] = (
     fallbacks,
     keys,
     cooldowns,
+    caps,
     clock,
     port,
     client,

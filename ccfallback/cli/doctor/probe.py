@@ -77,6 +77,10 @@ class ClosedBreakers:
         """Every provider may be tried."""
         return Admission.OPEN
 
+    def is_capped(self, provider: Provider) -> bool:
+        """A test is worth a fraction of a cent."""
+        return False
+
     def cooldown_until(self, _provider: Provider) -> float:
         """No provider is cooling down."""
         return 0.0

@@ -72,6 +72,11 @@ class Reducer:
         self._signed_call: Mapping[str, Any] | None = None
         """What the thinking before the next call keeps of it."""
 
+    @property
+    def written(self) -> int:
+        """How many bytes of content have come."""
+        return max(0, self._blocks.size + self._hidden)
+
     def take_whole(self, chunk: Chunk, choice: Choice, message: Delta) -> bytes:
         """The events of a whole completion; none if it is empty, which sets `error`."""
         self._id = chunk.id
@@ -260,8 +265,7 @@ class Reducer:
         else:
             self._stop_sequence = None
         thinking = answer.take_usage(self.usage, self._counts)
-        sent = self._blocks.size + self._hidden
-        usage = answer.client_usage(self.usage, thinking, self._client_body, sent)
+        usage = answer.client_usage(self.usage, thinking, self._client_body, self.written)
         self._blocks.end(reason, self._stop_sequence, usage)
         self.complete = self.finished = True
 

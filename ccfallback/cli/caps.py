@@ -1,0 +1,73 @@
+"""The caps of providers as commands show them: what is spent, what is left, and until when."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccfallback.cli.phrases import format_until
+
+if TYPE_CHECKING:
+    from ccfallback.config.model import Config
+    from ccfallback.policy.spend import Limit
+
+
+def find_limits(state: Path, config: "Config", now: float) -> "list[Limit]":
+    """The caps of all enabled providers. Without a cap, or with an unreadable ledger, none."""
+    capped = [provider for provider in config.active if provider.cap.is_set]
+    if not capped:
+        return []
+    from ccfallback.policy.spend import limits
+    from ccfallback.state import ledger
+
+    sums = ledger.Sums()
+    try:
+        sums.add(ledger.read(ledger.ledger_path(state, ledger.month_of(now)))[0])
+    except OSError:
+        return []
+    ends = ledger.period_ends(now)
+    return [
+        limit
+        for provider in capped
+        for limit in limits(provider.name, provider.cap, sums.spent(provider.name, now), ends)
+    ]
+
+
+def describe_reached(limits: "Iterable[Limit]", now: float) -> list[str]:
+    """A sentence for each cap that is reached."""
+    return [
+        f"{limit.provider} has reached its cap of {_amount(limit)}: skipped "
+        f"{format_until(limit.until, now)}"
+        for limit in limits
+        if limit.is_reached
+    ]
+
+
+def describe_cap(limit: "Limit", now: float) -> str:
+    """A cap with what is spent of it."""
+    from ccfallback.policy.spend import dollars
+
+    if limit.is_reached:
+        return describe_reached([limit], now)[0]
+    spent = f"{limit.provider} has cost {dollars(limit.spent)} of {_amount(limit)}"
+    return f"{spent}, {dollars(limit.left)} left {format_until(limit.until, now)}"
+
+
+def limit_json(limit: "Limit") -> dict[str, Any]:
+    """A cap for `--json`: US dollars, Unix milliseconds."""
+    from ccfallback.state.ledger import to_dollars
+
+    return {
+        "provider": limit.provider,
+        "period": limit.period,
+        "cap": to_dollars(limit.cap),
+        "spent": to_dollars(limit.spent),
+        "left": to_dollars(limit.left),
+        "reached": limit.is_reached,
+        "until": round(limit.until * 1000),
+    }
+
+
+def _amount(limit: "Limit") -> str:
+    from ccfallback.policy.spend import dollars
+
+    return f"{dollars(limit.cap)} a {limit.period}"

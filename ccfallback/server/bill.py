@@ -1,0 +1,197 @@
+"""What one request costs, and what it may cost while it is in flight."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from math import ceil
+from typing import Final
+
+from ccfallback.config.model import Provider
+from ccfallback.events import records as events
+from ccfallback.events.records import milliseconds
+from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
+from ccfallback.policy.error_response import (
+    UNIFIED_STATUS,
+    ErrorResponse,
+    Failure,
+    spend_cap_response,
+    spend_warning,
+)
+from ccfallback.policy.spend import (
+    Limit,
+    Work,
+    binding,
+    complete_usage,
+    cost,
+    dollars,
+    estimate_cost,
+)
+from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.client_credentials import LOGIN_TOKEN, login_token
+from ccfallback.server.context import Context
+from ccfallback.server.hints import Hints
+from ccfallback.server.record import cut
+from ccfallback.server.services import Services
+from ccfallback.state.ledger import Row, to_dollars
+from ccfallback.wire.headers import find
+
+LONG: Final = 32 * 1024
+"""The bytes of a body from which on its tokens are estimated in a thread."""
+
+
+class Bill:
+    """What one request costs, and what it may cost while it is in flight."""
+
+    def __init__(self, services: Services, context: Context, body: Body, hints: Hints) -> None:
+        self._spending = services.spending
+        self._recorder = services.recorder
+        self._context = context
+        self._body = body
+        self._hints = hints
+        self._held: dict[str, tuple[int, int]] = {}
+        """By provider, what is reserved, and the estimate that this comes from."""
+        self.capped: dict[str, Limit] = {}
+        """The caps for which a provider was skipped."""
+        self.cost: float | None = None
+        """What the answer has cost in dollars, once it is `charge`d."""
+
+    def is_capped(self, provider: Provider) -> bool:
+        """Whether the provider may not cost any more."""
+        if not provider.cap.is_set or self.is_plan(provider):
+            return False
+        limit = binding(self._spending.limits(provider))
+        if limit is None:
+            return False
+        if provider.name not in self.capped:
+            self._log_cap(limit)
+        self.capped[provider.name] = limit
+        return True
+
+    def reserve(self, provider: Provider) -> None:
+        """Count what the request may cost there as spent, until it is over."""
+        if not provider.cap.is_set or provider.name in self._held or self.is_plan(provider):
+            return
+        tokens = ceil(len(self._body.raw) / BYTES_A_TOKEN)
+        work, limit = self._work(Usage(), provider), self._body.max_tokens
+        guess = estimate_cost(tokens, limit, work, provider, self._spending.table)
+        amount = self._spending.reservations.reserve(provider.name, guess)
+        self._held[provider.name] = (amount, guess)
+
+    def release(self, provider: Provider) -> None:
+        """Give back what is reserved at a provider."""
+        if provider.name in self._held:
+            amount, _ = self._held.pop(provider.name)
+            self._spending.reservations.release(provider.name, amount)
+
+    async def charge(self, result: AttemptResult, *, is_answer: bool) -> None:
+        """Put what an attempt has cost into the ledger, whether or not it is the answer."""
+        found, is_whole = result.usage or Usage(), result.is_whole and is_answer
+        prompt = 0
+        if found.input_tokens is None:
+            long = len(self._body.raw) >= LONG
+            prompt = await asyncio.to_thread(estimate, self._body) if long else estimate(self._body)
+        self._put(
+            result.provider,
+            complete_usage(found, prompt_tokens=prompt, written=result.written, is_whole=is_whole),
+            is_estimate=not is_whole or found.input_tokens is None,
+            is_answer=is_answer,
+        )
+
+    def charge_prompt(self, provider: Provider) -> None:
+        """Charge an attempt that the client gave up before it had an answer."""
+        usage = Usage(ceil(len(self._body.raw) / BYTES_A_TOKEN), 0)
+        self._put(provider, usage, is_estimate=True, is_answer=False)
+
+    def _put(self, provider: Provider, usage: Usage, *, is_estimate: bool, is_answer: bool) -> None:
+        spending, work = self._spending, self._work(usage, provider)
+        nano = cost(work, provider, spending.table)
+        plan = self.is_plan(provider)
+        if provider.name in self._held and nano is not None and not is_estimate:
+            spending.reservations.learn(provider.name, self._held[provider.name][1], nano)
+        written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
+        listed = to_dollars(nano)
+        row = Row(
+            at=spending.clock(),
+            provider=provider.name,
+            model=cut(self._body.model),
+            mapped="" if work.model == self._body.model else cut(work.model),
+            input=usage.input_tokens or 0,
+            output=usage.output_tokens or 0,
+            cache_read=usage.cache_read or 0,
+            cache_write=max(0, written - hour),
+            cache_write_1h=hour,
+            cost=0.0 if plan else listed,
+            listed=listed if plan else None,
+            plan=plan,
+            estimated=is_estimate,
+            session=self._hints.session,
+            request_class=self._hints.request_class,
+        )
+        if is_answer:
+            self.cost = row.cost
+        spending.put(row)
+        self.release(provider)
+
+    def refusal(self, failures: Sequence[Failure]) -> ErrorResponse:
+        """The answer to a request for which no provider is left that may cost anything."""
+        limit = min(self.capped.values(), key=lambda each: each.until)
+        now = self._spending.clock()
+        return spend_cap_response(
+            limit, failures, when=format_moment(limit.until), now=now, request_id=self._context.id
+        )
+
+    def warning(self, result: AttemptResult) -> list[tuple[bytes, bytes]]:
+        """Headers by which the client warns its user that a cap is near; none while it is far."""
+        provider = result.provider
+        if self.is_plan(provider) or find(result.headers, UNIFIED_STATUS) is not None:
+            return []
+        near = [each for each in self._spending.limits(provider) if each.threshold is not None]
+        return spend_warning(max(near, key=lambda each: each.share)) if near else []
+
+    def close(self) -> None:
+        """Give back all that is still reserved."""
+        for name, (amount, _) in self._held.items():
+            self._spending.reservations.release(name, amount)
+        self._held.clear()
+
+    def is_plan(self, provider: Provider) -> bool:
+        """Whether a plan pays for the request there, and not its tokens."""
+        if provider.has_credential:
+            own = provider.key.literal
+            return own is not None and own.reveal().startswith(LOGIN_TOKEN.decode())
+        return provider.primary and login_token(self._context.headers) is not None
+
+    def _work(self, usage: Usage, provider: Provider) -> Work:
+        body = self._body
+        return Work(
+            usage,
+            provider.model_for(body.model),
+            region=body.get("inference_geo"),
+            is_fast=body.get("speed") == "fast",
+        )
+
+    def _log_cap(self, limit: Limit) -> None:
+        self._recorder.log(
+            events.SpendCap(
+                provider=limit.provider,
+                period=limit.period,
+                cap=to_dollars(limit.cap) or 0.0,
+                spent=to_dollars(limit.spent) or 0.0,
+                reserved=to_dollars(limit.reserved) or 0.0,
+                until=milliseconds(limit.until),
+            ),
+            f"{limit.provider} is skipped: {describe(limit)}",
+            self._context.id,
+        )
+
+
+def describe(limit: Limit) -> str:
+    """A reached cap in words: what is spent, and what others in flight may still cost."""
+    text = f"{dollars(limit.spent)} of its cap of {dollars(limit.cap)} a {limit.period} are spent"
+    return f"{text}, and requests in flight may cost the rest" if limit.left else text
+
+
+def format_moment(at: float) -> str:
+    """A moment by this machine's calendar, for a person: `Nov 29 00:00`."""
+    return datetime.fromtimestamp(at).strftime("%b %d %H:%M")

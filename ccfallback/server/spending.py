@@ -1,0 +1,189 @@
+"""The money of the running server: writes the ledger, and keeps the sums that caps need.
+
+A request only puts a row in a queue. A thread appends the rows to the file of the month, and then
+reads what this server and others have appended: the sums in memory are those of the file and of the
+rows that are not in it yet. While the disk refuses rows they wait in memory, and count all the
+same.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, time
+from typing import Final
+
+from ccfallback import files
+from ccfallback.config import prices
+from ccfallback.config.model import Config, Provider
+from ccfallback.events import records as events
+from ccfallback.events.journal import SECONDS_BETWEEN_NOTICES, Backlog, Journal
+from ccfallback.policy.spend import Limit, PriceTable, Reservations, Spent, limits
+from ccfallback.server.record import Recorder
+from ccfallback.state import ledger
+from ccfallback.state.ledger import Row, Sums
+
+GATHER: Final = 0.002
+"""Seconds in which rows gather to a batch: a kill loses only those of requests that end now."""
+
+MOST_UNSAVED: Final = 10_000
+"""Rows that wait while the disk refuses them; then the oldest are dropped, and count on."""
+
+UNBOUNDED: Final = 1 << 62
+"""The ledger is not rotated: each month has a file."""
+
+REFRESH_SECONDS: Final = 0.25
+"""How long a request waits for what other servers have spent."""
+
+
+class Spending:
+    """The ledger of this server, and what each provider has cost."""
+
+    def __init__(
+        self,
+        state: Path | None = None,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        """Without the path of the state, nothing is written."""
+        self._state = state
+        self._recorder = recorder
+        self.clock = clock
+        self.reservations = Reservations()
+        self._table: PriceTable | None = None
+        self._backlog: Backlog[Row] | None = None
+        self._journal: Journal | None = None
+        self._unsaved: list[Row] = []
+        self._unread: list[Row] = []
+        """Rows that are in the file, and not in the sum of what was read of it."""
+        self._wants_sums = False
+        """Whether a provider has a cap; without one, nothing is read."""
+        self._month = ""
+        self._offset = 0
+        self._size = 0
+        """The bytes of the file when it was read."""
+        self._saved, self._waiting = Sums(), Sums()
+        self._memory = threading.Lock()
+        """Held for moments, so that a sum never counts a row twice."""
+        self._disk = threading.Lock()
+        self._noticed: float | None = None
+
+    @property
+    def table(self) -> PriceTable:
+        """The built-in prices."""
+        if self._table is None:
+            self._table = PriceTable.read(prices.load())
+        return self._table
+
+    def put(self, row: Row) -> None:
+        """Take a row for the ledger. Never waits."""
+        if self._state is None:
+            return
+        if self._backlog is None:
+            self._backlog = Backlog(self._write, "ledger", GATHER)
+        if row.cost:
+            with self._memory:
+                self._waiting.add([row])
+        self._backlog.put(row)
+
+    def spent(self, provider: str) -> Spent:
+        """What a provider has cost this day and this month."""
+        now = self.clock()
+        with self._memory:
+            saved, waiting = self._saved.spent(provider, now), self._waiting.spent(provider, now)
+        return Spent(saved.day + waiting.day, saved.month + waiting.month)
+
+    def limits(self, provider: Provider) -> tuple[Limit, ...]:
+        """The caps of a provider; none for most."""
+        if not provider.cap.is_set:
+            return ()
+        name = provider.name
+        ends = ledger.period_ends(self.clock())
+        held = self.reservations.held(name)
+        return limits(name, provider.cap, self.spent(name), ends, held)
+
+    async def refresh(self, seconds: float = REFRESH_SECONDS) -> None:
+        """Read what other servers have appended, if there is anything; briefly at most."""
+        if not self._wants_sums:
+            return
+        path = self._path(ledger.month_of(self.clock()))
+        stamp = files.stamp(path)
+        size = 0 if stamp is None else stamp[1]
+        if size == self._size and path.stem.endswith(self._month):
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._write, [])))
+        except TimeoutError:
+            pass
+
+    def configure(self, config: Config) -> None:
+        """Keep sums from now on if a provider has a cap."""
+        wants = any(provider.cap.is_set for provider in config.chain)
+        if wants and not self._wants_sums:
+            # Nothing of the file counts yet.
+            self._month, self._offset, self._size = "", 0, -1
+        self._wants_sums = wants
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        if self._backlog is not None and self._backlog.close() and self._journal is not None:
+            self._journal.close()
+
+    def flush(self) -> bool:
+        """Wait until all rows are written or refused."""
+        return self._backlog is None or self._backlog.flush()
+
+    def _write(self, rows: list[Row]) -> None:
+        """Append rows to the file, and read what is new in it; in a thread."""
+        with self._disk:
+            self._unsaved = (self._unsaved + rows)[-MOST_UNSAVED:]
+            try:
+                self._append()
+                if self._wants_sums:
+                    self._catch_up()
+            except OSError as error:
+                self._notice(error)
+
+    def _append(self) -> None:
+        for month in sorted({ledger.month_of(row.at) for row in self._unsaved}):
+            path = self._path(month)
+            if self._journal is None or self._journal.path != path:
+                if self._journal is not None:
+                    self._journal.close()
+                self._journal = Journal(path, UNBOUNDED, 0)
+            part = [row for row in self._unsaved if ledger.month_of(row.at) == month]
+            self._journal.write(ledger.encode(part))
+            self._unsaved = [row for row in self._unsaved if ledger.month_of(row.at) != month]
+            if self._wants_sums:
+                self._unread += part
+            else:
+                with self._memory:
+                    self._waiting.add(part, -1)
+
+    def _catch_up(self) -> None:
+        month = ledger.month_of(self.clock())
+        offset = self._offset if month == self._month else 0
+        path = self._path(month)
+        rows, end, size = ledger.read(path, offset)
+        with self._memory:
+            if offset == 0 or end < offset:
+                self._saved.clear()
+            self._saved.add(rows)
+            self._waiting.add(self._unread, -1)
+        self._unread = []
+        # Not the file's size now: another server may have appended since.
+        self._month, self._offset, self._size = month, end, size
+
+    def _path(self, month: str) -> Path:
+        assert self._state is not None, "without it there are no rows"
+        return ledger.ledger_path(self._state, month)
+
+    def _notice(self, error: Exception) -> None:
+        now = monotonic()
+        if self._noticed is None or now - self._noticed >= SECONDS_BETWEEN_NOTICES:
+            self._noticed = now
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            message = f"the ledger can't be written, costs are kept in memory: {why}"
+            if self._recorder is not None:
+                self._recorder.log(events.LedgerFailed(), message)

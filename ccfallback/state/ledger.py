@@ -1,0 +1,160 @@
+"""The ledger: what each answer has cost, one JSON line each, in a file for each month.
+
+The files lie next to the state file. Servers only append, so two servers on one state neither lose
+nor double a line. A line that a crash has torn is skipped. Days and months are those of this
+machine's calendar.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ccfallback import files
+from ccfallback.policy.spend import NANO, Spent
+
+_DIGITS: Final = 9
+"""Decimal digits of a dollar: nano-dollars."""
+
+
+class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """What one answer was, and has cost. No content and no secret."""
+
+    at: float
+    """Unix seconds."""
+    provider: str
+    model: str = ""
+    """The model that the client asked for."""
+    mapped: str = ""
+    """The provider's own name of it, if that is another."""
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    """Tokens that entered a cache for 5 minutes."""
+    cache_write_1h: int = msgspec.field(default=0, name="cacheWrite1h")
+    """Tokens that entered a cache for an hour."""
+    cost: float | None
+    """US dollars; `None` if the price is unknown."""
+    listed: float | None = None
+    """The list price of an answer that a plan has paid for."""
+    plan: bool = False
+    estimated: bool = False
+    """Whether the answer was torn or abandoned, so that its tokens are estimated."""
+    session: str = ""
+    """A hash."""
+    request_class: str = msgspec.field(default="", name="class")
+
+    @property
+    def nano(self) -> int:
+        """The cost in nano-dollars; 0 if it is unknown."""
+        return round(self.cost * NANO) if self.cost else 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether its cost is unknown; an answer that a plan pays for costs nothing."""
+        return self.cost is None
+
+
+def to_dollars(nano: int | None) -> float | None:
+    """Nano-dollars as the ledger writes them."""
+    return None if nano is None else round(nano / NANO, _DIGITS)
+
+
+def month_of(at: float) -> str:
+    """The month that a moment lies in, as the names of files have it: `2026-11`."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m")
+
+
+def day_of(at: float) -> str:
+    """The day that a moment lies in: `2026-11-28`."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d")
+
+
+def period_ends(at: float) -> tuple[float, float]:
+    """When the day and the month of a moment end, in Unix seconds.
+
+    By the calendar, because a day on which the clock changes is not 24 hours long.
+    """
+    now = datetime.fromtimestamp(at)
+    midnight = datetime.fromordinal(now.toordinal() + 1)
+    first = datetime(now.year + now.month // 12, now.month % 12 + 1, 1)
+    return midnight.timestamp(), first.timestamp()
+
+
+def ledger_path(state: Path, month: str) -> Path:
+    """The file of a month, next to the state file."""
+    return state.with_name(f"spend-{month}.jsonl")
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(Row)
+
+
+def encode(rows: list[Row]) -> bytes:
+    """Rows as lines of a file."""
+    return b"".join(_ENCODER.encode(row) + b"\n" for row in rows)
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Row], int, int]:
+    """The whole lines of a file from an offset on, where the next line begins, and what was read.
+
+    A missing file has no lines. Raises `OSError`.
+    """
+    try:
+        files.require_regular(path)
+        with path.open("rb") as file:
+            if offset > file.seek(0, os.SEEK_END):
+                # A person has replaced the file.
+                offset = 0
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], 0, 0
+    whole = data[: data.rfind(b"\n") + 1]
+    return list(_decode(whole)), offset + len(whole), offset + len(data)
+
+
+def _decode(lines: bytes) -> Iterator[Row]:
+    for line in lines.splitlines():
+        try:
+            yield _DECODER.decode(line)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            # Torn, or a person has edited it.
+            continue
+
+
+def rows_since(state: Path, start: float) -> Iterator[Row]:
+    """All rows from a moment on, the oldest month first. Raises `OSError`."""
+    pattern = ledger_path(state, "[0-9][0-9][0-9][0-9]-[0-9][0-9]").name
+    first = ledger_path(state, month_of(start)).name
+    for path in sorted(state.parent.glob(pattern)):
+        if path.name >= first:
+            yield from (row for row in read(path)[0] if row.at >= start)
+
+
+class Sums:
+    """Nano-dollars by provider and by day or month."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], int] = {}
+
+    def add(self, rows: list[Row], sign: int = 1) -> None:
+        """Add the cost of rows; with the sign -1, subtract it."""
+        for row in rows:
+            if nano := row.nano:
+                for period in (day_of(row.at), month_of(row.at)):
+                    key = (period, row.provider)
+                    self._sums[key] = self._sums.get(key, 0) + sign * nano
+
+    def spent(self, provider: str, at: float) -> Spent:
+        """What a provider has cost in the day and month of a moment."""
+        found = (self._sums.get((period, provider), 0) for period in (day_of(at), month_of(at)))
+        return Spent(*found)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sums.clear()

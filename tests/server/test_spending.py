@@ -1,0 +1,491 @@
+"""The ledger and the caps of a running server."""
+
+import asyncio
+import os
+import random
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ccfallback.config.model import Cap, Config, Provider
+from ccfallback.paths import Paths
+from ccfallback.server.spending import Spending
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Connection, Hangup, Received, Script, ScriptedUpstream
+from ccfallback.state import ledger
+from ccfallback.state.ledger import Row
+from tests.conftest import RunningProxy
+from tests.server.test_crash import kill, obey_modes, words_for
+from tests.server.test_serve import start
+
+KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "30"))
+
+ASK = {
+    "model": "claude-opus-5",
+    "max_tokens": 10,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+# 10,000 tokens of the prompt and 2,000 of the answer, at $5 and $25 a million.
+EACH = 0.1
+UNIFIED = "anthropic-ratelimit-unified-"
+
+Upstream = Callable[..., ScriptedUpstream]
+Run = Callable[[str], RunningProxy]
+
+
+def counted(**counts: Any) -> Script:
+    """A good answer with these counts, as a stream or whole."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        message = scripted.message("hello", model=request.json["model"])
+        message["usage"] = {"input_tokens": 10_000, "output_tokens": 2000, **counts}
+        body = msgspec.json.encode(message)
+        if request.json.get("stream"):
+            await scripted.stream(scripted.events_of(body))(request, connection)
+        else:
+            await scripted.answer(200, body)(request, connection)
+
+    return script
+
+
+def ask(url: str, *, key: str = "sk-ant-api03-a", **more: Any) -> httpx.Response:
+    headers = more.pop("headers", {})
+    if key.startswith("sk-ant-oat"):
+        headers["authorization"] = f"Bearer {key}"
+    else:
+        headers["x-api-key"] = key
+    return httpx.post(f"{url}/v1/messages", json={**ASK, **more}, headers=headers, timeout=30)
+
+
+def rows(proxy: RunningProxy, count: int = 1) -> list[Row]:
+    """The rows of the ledger, as soon as there are so many."""
+    proxy._background.proxy.services.spending.flush()
+    found = list(ledger.rows_since(proxy.paths.state, 0.0))
+    assert len(found) == count
+    return found
+
+
+def config_of(primary: ScriptedUpstream, /, *fallbacks: ScriptedUpstream, **more: str) -> str:
+    """A configuration; `more` has lines for the table of a provider."""
+    text = f'[primary]\nbase_url = "{primary.url}"\n{more.get("primary", "")}\n'
+    for number, each in enumerate(fallbacks, 1):
+        name = f"fallback{number}"
+        text += f'[[providers]]\nname = "{name}"\nbase_url = "{each.url}"\napi_key = "k"\n'
+        text += f"{more.get(name, '')}\n"
+    return text
+
+
+# --- The ledger ---
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_a_row_of_the_ledger(upstream: Upstream, running: Run, stream: bool) -> None:
+    usage = {
+        "cache_read_input_tokens": 50_000,
+        "cache_creation_input_tokens": 3000,
+        "cache_creation": {"ephemeral_5m_input_tokens": 1000, "ephemeral_1h_input_tokens": 2000},
+    }
+    proxy = running(config_of(upstream(counted(**usage))))
+    headers = {"x-claude-code-session-id": "s-1", "x-claude-code-request-class": "subagent"}
+    assert ask(proxy.url, stream=stream, headers=headers).status_code == 200
+    (row,) = rows(proxy)
+    # 0.05 + 0.05 + 50,000 reads 0.025 + 1000 writes 0.00625 + 2000 for an hour 0.02.
+    assert row.cost == pytest.approx(0.15125, abs=1e-9)
+    assert (row.provider, row.model, row.mapped) == ("anthropic-primary", "claude-opus-5", "")
+    assert (row.input, row.output, row.cache_read) == (10_000, 2000, 50_000)
+    assert (row.cache_write, row.cache_write_1h) == (1000, 2000)
+    assert (row.plan, row.estimated, row.request_class) == (False, False, "subagent")
+    assert len(row.session) == 12
+    end = proxy.wait_for("request.complete")["data"]
+    assert end["cost"] == pytest.approx(0.15125)
+    assert end["cache"] == pytest.approx(50 / 63, abs=0.001)
+    assert abs(row.at - time.time()) < 60
+    path = ledger.ledger_path(proxy.paths.state, ledger.month_of(row.at))
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"hi" not in path.read_bytes()
+    assert b"sk-ant" not in path.read_bytes()
+
+
+def test_a_plan_pays_for_its_own_answers(upstream: Upstream, running: Run) -> None:
+    proxy = running(config_of(upstream(counted())))
+    ask(proxy.url, key="sk-ant-oat01-secret")
+    (row,) = rows(proxy)
+    assert (row.cost, row.plan) == (0.0, True)
+    assert row.listed == pytest.approx(EACH)
+    assert proxy.wait_for("request.complete")["data"]["cost"] == 0.0
+
+
+def test_an_unknown_price_is_written_as_unknown(upstream: Upstream, running: Run) -> None:
+    proxy = running(config_of(upstream(counted())))
+    ask(proxy.url, model="claude-opus-99")
+    (row,) = rows(proxy)
+    assert row.cost is None
+    assert proxy.wait_for("request.complete")["data"]["cost"] is None
+    path = ledger.ledger_path(proxy.paths.state, ledger.month_of(row.at))
+    assert msgspec.json.decode(path.read_bytes())["cost"] is None
+
+
+def test_a_fallback_is_billed_by_its_own_model_and_prices(upstream: Upstream, running: Run) -> None:
+    lines = 'model_mapping = { "*" = "some/model" }\nprices = { input = 1.0, output = 2.0 }'
+    primary = upstream(scripted.error(529, "overloaded_error"))
+    proxy = running(config_of(primary, upstream(counted()), fallback1=lines))
+    ask(proxy.url)
+    (row,) = rows(proxy)
+    assert (row.provider, row.mapped) == ("fallback1", "some/model")
+    assert row.cost == pytest.approx(0.014)
+
+
+def test_a_torn_answer_costs_its_prompt_and_what_came(upstream: Upstream, running: Run) -> None:
+    body = msgspec.json.encode(scripted.message("partial text " * 40))
+    events = [event for event in scripted.events_of(body) if b"message_" not in event[:20]]
+    start_event = scripted.events_of(body)[0].replace(b'"input_tokens":12', b'"input_tokens":9000')
+
+    async def cut(_request: Received, connection: Connection) -> None:
+        raise Hangup
+
+    torn = scripted.stream([start_event, *events[:2]], cut)
+    proxy = running(config_of(upstream(torn)))
+    with pytest.raises(httpx.HTTPError):
+        ask(proxy.url, stream=True)
+    proxy.wait_for("request.error")
+    (row,) = rows(proxy)
+    assert row.estimated
+    assert row.input == 9000
+    # 520 characters are 130 tokens.
+    assert 100 <= row.output <= 150
+
+
+def test_an_abandoned_answer_costs_its_prompt(upstream: Upstream, running: Run) -> None:
+    arrived = threading.Event()
+
+    async def wait(_request: Received, connection: Connection) -> None:
+        arrived.set()
+        await connection.silence()
+
+    proxy = running(config_of(upstream(wait)))
+    long = [{"role": "user", "content": "a word or two " * 500}]
+    client = httpx.Client()
+    thread = threading.Thread(target=leave_when, args=(client, arrived))
+    thread.start()
+    with pytest.raises(httpx.HTTPError):
+        client.post(f"{proxy.url}/v1/messages", json={**ASK, "messages": long}, timeout=20)
+    thread.join()
+    proxy.wait_for("request.error")
+    (row,) = rows(proxy)
+    assert row.estimated
+    assert row.input > 1500
+    assert row.output == 0
+
+
+def leave_when(client: httpx.Client, event: threading.Event) -> None:
+    assert event.wait(10)
+    client.close()
+
+
+def test_two_servers_on_one_state_neither_lose_nor_double(upstream: Upstream, paths: Paths) -> None:
+    provider = Provider(name="p", base_url="http://x", cap=Cap(day=100.0))
+    config = Config(providers=(provider,))
+    one, two = Spending(paths.state), Spending(paths.state)
+    for each in (one, two):
+        each.configure(config)
+
+    async def story() -> None:
+        for number in range(200):
+            (one, two)[number % 2].put(Row(at=time.time(), provider="p", cost=0.01))
+        assert one.flush()
+        assert two.flush()
+        for each in (one, two):
+            await each.refresh(5.0)
+            assert each.spent("p").day == 2_000_000_000
+            assert each.spent("p").month == 2_000_000_000
+
+    asyncio.run(story())
+    one.close()
+    two.close()
+    assert len(list(ledger.rows_since(paths.state, 0.0))) == 200
+    # And a third one that starts later.
+    late = Spending(paths.state)
+    late.configure(config)
+    asyncio.run(late.refresh(5.0))
+    assert late.spent("p").day == 2_000_000_000
+
+
+def test_a_torn_line_and_foreign_lines_are_skipped(paths: Paths) -> None:
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    good = ledger.encode([Row(at=time.time(), provider="p", cost=1.0)])
+    path.write_bytes(good + b'{"at":"x"}\n[]\n\xff\n' + good + good[:20])
+    spending = Spending(paths.state)
+    spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
+    spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    assert spending.flush()
+    assert spending.spent("p").day == 3_000_000_000
+    spending.close()
+    assert len(list(ledger.rows_since(paths.state, 0.0))) == 3
+
+
+def test_sums_follow_the_calendar(paths: Paths) -> None:
+    now = datetime(2026, 11, 30, 23, 59).timestamp()
+    clock = [now]
+    spending = Spending(paths.state, clock=lambda: clock[0])
+    spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
+    for at, dollars in ((now - 86400, 1.0), (now, 2.0)):
+        spending.put(Row(at=at, provider="p", cost=dollars))
+    assert spending.flush()
+    spent = spending.spent("p")
+    assert (spent.day, spent.month) == (2_000_000_000, 3_000_000_000)
+    clock[0] = datetime(2026, 12, 1, 0, 1).timestamp()
+    spending.put(Row(at=clock[0], provider="p", cost=4.0))
+    spent = spending.spent("p")
+    assert (spent.day, spent.month) == (4_000_000_000, 4_000_000_000)
+    assert spending.flush()
+    assert spending.spent("p") == spent
+    spending.close()
+    names = sorted(path.name for path in paths.state.parent.glob("spend-*"))
+    assert names == ["spend-2026-11.jsonl", "spend-2026-12.jsonl"]
+
+
+def test_while_the_disk_refuses_rows_they_count_and_are_written_later(paths: Paths) -> None:
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    path.mkdir(parents=True)
+    spending = Spending(paths.state)
+    spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
+    spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    assert spending.flush()
+    assert spending.spent("p").day == 1_000_000_000
+    path.rmdir()
+    spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    assert spending.flush()
+    assert spending.spent("p").day == 2_000_000_000
+    spending.close()
+    assert len(list(ledger.rows_since(paths.state, 0.0))) == 2
+
+
+# --- Caps ---
+
+
+def assert_refused(response: httpx.Response, until: float, period: str) -> None:
+    assert response.status_code == 429
+    headers = response.headers
+    assert headers["x-should-retry"] == "false"
+    assert 0 < int(headers["retry-after"]) <= 31 * 86400
+    told = {k.removeprefix(UNIFIED): v for k, v in headers.items() if k.startswith(UNIFIED)}
+    assert told == {
+        "status": "rejected",
+        "reset": str(round(until)),
+        "overage-reset": str(round(until)),
+        "overage-utilization": "1",
+        "overage-surpassed-threshold": "1",
+        "overage-period": period,
+        "overage-disabled-reason": "org_spend_cap_reached",
+    }
+    error = response.json()["error"]
+    assert error["type"] == "billing_error"
+    assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(("period", "name"), [("day", "daily"), ("month", "monthly")])
+def test_a_provider_that_has_reached_its_cap_is_skipped(
+    upstream: Upstream, running: Run, period: str, name: str
+) -> None:
+    primary, fallback = upstream(scripted.error(529, "overloaded_error")), upstream(counted())
+    proxy = running(config_of(primary, fallback, fallback1=f"cap = {{ {period} = 0.15 }}"))
+    assert ask(proxy.url).status_code == 200
+    assert ask(proxy.url).status_code == 200
+    until = ledger.period_ends(time.time())[0 if period == "day" else 1]
+    refused = ask(proxy.url)
+    assert_refused(refused, until, name)
+    assert "fallback1" in refused.json()["error"]["message"]
+    assert len(fallback.received) == 2
+    event = proxy.wait_for("spend.cap")["data"]
+    assert (event["provider"], event["period"], event["cap"]) == ("fallback1", period, 0.15)
+    assert event["spent"] == pytest.approx(0.2)
+    assert event["until"] == round(until * 1000)
+
+
+def test_the_safety_valve_does_not_open_a_cap(upstream: Upstream, running: Run) -> None:
+    primary = upstream(scripted.error(500, "api_error"))
+    fallback = upstream(counted(), scripted.error(500, "api_error"))
+    proxy = running(config_of(primary, fallback, fallback1="cap = { day = 0.05 }"))
+    assert ask(proxy.url).status_code == 200
+    for _ in range(5):
+        assert ask(proxy.url).status_code == 429
+    assert len(fallback.received) == 1
+
+
+def test_another_fallback_serves_while_one_is_capped(upstream: Upstream, running: Run) -> None:
+    primary, one, two = upstream(scripted.error(529, "o")), upstream(counted()), upstream(counted())
+    proxy = running(config_of(primary, one, two, fallback1="cap = { day = 0.05 }"))
+    served = [ask(proxy.url).headers["x-ccfallback-provider"] for _ in range(3)]
+    assert served == ["fallback1", "fallback2", "fallback2"]
+
+
+def test_a_plan_login_is_never_capped(upstream: Upstream, running: Run) -> None:
+    proxy = running(config_of(upstream(counted()), primary="cap = { day = 0.05 }"))
+    for _ in range(3):
+        assert ask(proxy.url, key="sk-ant-oat01-a").status_code == 200
+    assert ask(proxy.url).status_code == 200
+    assert ask(proxy.url).status_code == 429
+    assert ask(proxy.url, key="sk-ant-oat01-a").status_code == 200
+
+
+def test_an_answer_near_the_cap_warns(upstream: Upstream, running: Run) -> None:
+    proxy = running(config_of(upstream(counted()), primary="cap = { day = 0.41 }"))
+    answers = [ask(proxy.url) for _ in range(5)]
+    assert [each.status_code for each in answers] == [200, 200, 200, 200, 200]
+    assert f"{UNIFIED}status" not in answers[2].headers
+    warned = answers[3].headers
+    until = str(round(ledger.period_ends(time.time())[0]))
+    told = {k.removeprefix(UNIFIED): v for k, v in warned.items() if k.startswith(UNIFIED)}
+    assert told == {
+        "status": "allowed_warning",
+        "representative-claim": "overage",
+        "overage-status": "allowed_warning",
+        "overage-utilization": "0.97",
+        "overage-surpassed-threshold": "0.95",
+        "reset": until,
+        "overage-reset": until,
+    }
+    assert ask(proxy.url).status_code == 429
+
+
+def test_forty_requests_at_once_stay_within_one_request_of_the_cap(
+    upstream: Upstream, running: Run
+) -> None:
+    # The prompt is about as long as the upstream counts it: 10,000 tokens, and 2,000 of an answer.
+    slow = scripted.in_a_moment(counted())
+    proxy = running(config_of(upstream(slow), primary="cap = { day = 1.0 }"))
+    prompt = [{"role": "user", "content": "word " * 7300}]
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(
+            pool.map(lambda _: ask(proxy.url, messages=prompt, max_tokens=2000), range(40))
+        )
+    assert {each.status_code for each in answers} == {200, 429}
+    served = sum(each.status_code == 200 for each in answers)
+    assert served * EACH <= 1.0 + EACH
+    busy = [each for each in answers if each.status_code == 429]
+    # What is reserved is not spent: the client tries again.
+    assert any(each.headers.get("retry-after") == "2" for each in busy)
+    assert proxy._background.proxy.services.spending.reservations.held("anthropic-primary") == 0
+
+
+def test_a_failed_attempt_gives_back_what_it_reserved(upstream: Upstream, running: Run) -> None:
+    primary, fallback = upstream(scripted.error(500, "api_error")), upstream(counted())
+    more = "cap = { day = 1.0 }"
+    proxy = running(config_of(primary, fallback, primary=more, fallback1=more))
+    assert ask(proxy.url).status_code == 200
+    reservations = proxy._background.proxy.services.spending.reservations
+    assert [reservations.held(each) for each in ("anthropic-primary", "fallback1")] == [0, 0]
+
+
+def test_a_cap_survives_a_restart(upstream: Upstream, paths: Paths) -> None:
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text(config_of(upstream(counted()), primary="cap = { day = 0.05 }"))
+    for status in (200, 429):
+        process, url = start(paths, "--port", "0")
+        try:
+            assert ask(url).status_code == status
+        finally:
+            process.terminate()
+            process.wait(20)
+            kill(process)
+
+
+# --- Crashes ---
+
+
+def keep_asking(url: str, ended: threading.Event, answered: list[str]) -> None:
+    while not ended.is_set():
+        try:
+            response = ask(url)
+        except httpx.HTTPError:
+            return
+        if response.status_code == 200:
+            answered.append(url)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_a_kill_loses_at_most_the_requests_in_flight(upstream: Upstream, paths: Paths) -> None:
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text(config_of(upstream(counted())))
+    clients, answered = 4, list[str]()
+    for lives in range(1, KILLS + 1):
+        process, url = start(paths, "--port", "0")
+        ended = threading.Event()
+        threads = [
+            threading.Thread(target=keep_asking, args=(url, ended, answered))
+            for _ in range(clients)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(random.uniform(0.02, 0.3))
+        kill(process)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        found = list(ledger.rows_since(paths.state, 0.0))
+        # None twice, and of each life at most those of the requests that ended at that moment.
+        assert len(answered) - clients * lives <= len(found) <= len(answered) + clients * lives
+        assert {row.cost for row in found} <= {EACH}
+
+
+def serves_without_ledger(paths: Paths, **how: Any) -> None:
+    """Answers as ever, and says once what it can't write."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "ccfallback", *words_for(paths), "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **how,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip().partition("=")[2]
+            assert url, process.communicate(timeout=20)
+            assert [ask(url).status_code for _ in range(3)] == [200, 200, 429]
+            process.terminate()
+            out, err = process.communicate(timeout=20)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+    assert (out + err).count("ledger can't be written") == 1
+
+
+def capped(paths: Paths, upstream: Upstream) -> None:
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text(config_of(upstream(counted()), primary="cap = { day = 0.15 }"))
+
+
+def test_a_full_disk_costs_no_turn(paths: Paths, upstream: Upstream) -> None:
+    resource = pytest.importorskip("resource", reason="limits the size of files as POSIX does")
+    capped(paths, upstream)
+
+    def no_space() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+    serves_without_ledger(paths, preexec_fn=no_space)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
+def test_a_read_only_folder_costs_no_turn(paths: Paths, upstream: Upstream) -> None:
+    capped(paths, upstream)
+    folder = paths.config.parent
+    folder.chmod(0o500)
+    try:
+        serves_without_ledger(paths, preexec_fn=obey_modes)
+    finally:
+        folder.chmod(0o700)
