@@ -7,14 +7,16 @@ first: if no proxy can be started, it runs without one.
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
+from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.options import make_app
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
@@ -32,6 +34,9 @@ NOT_FOUND: Final = 127
 
 FOR_THE_CHILD: Final = ("SIGINT", "SIGQUIT")
 """Signals that the terminal sends to the child itself, so we ignore them."""
+
+LOOKS: Final = 5
+"""How often the log is read for the ends of all requests."""
 
 FORWARDED: Final = ("SIGTERM", "SIGHUP")
 
@@ -53,7 +58,7 @@ def run(
         typer.Argument(metavar="CMD", help="The command; `claude` if none is given."),
     ] = None,
 ) -> None:
-    """Run Claude Code through the proxy.
+    """Run Claude Code through the proxy, and say at the end how its requests went.
 
     Uses the running server, or starts one that stops with the command. Put `--` before a command
     that starts with an option.
@@ -63,9 +68,14 @@ def run(
     session.console.as_json = False
     argv = _with_default(command or ())
     program = _find_program(session, argv[0])
+    summary: list[str] = []
     with ExitStack() as stack:
-        environ = {**session.environ, **_proxy_variables(session, stack)}
+        environ = {**session.environ, **_proxy_variables(session, stack, summary.append)}
         code = supervise([program, *argv[1:]], environ)
+    for line in filter(None, summary):
+        # A closed terminal does not change the exit code of the command.
+        with suppress(OSError, ClosedPipe):
+            session.console.say(f"ccfallback: {line}")
     raise typer.Exit(code)
 
 
@@ -96,8 +106,13 @@ def _find_program(session: Session, name: str) -> str:
     raise typer.Exit(NOT_FOUND)
 
 
-def _proxy_variables(session: Session, stack: ExitStack) -> Mapping[str, str]:
-    """The variables that send the child to a proxy; empty if there can be no proxy."""
+def _proxy_variables(
+    session: Session, stack: ExitStack, report: Callable[[str], None]
+) -> Mapping[str, str]:
+    """The variables that send the child to a proxy; empty if there can be no proxy.
+
+    When `stack` is closed, `report` gets a line about the child's requests.
+    """
     from ccfallback.cli.env import loopback_exemptions, variables_for
     from ccfallback.cli.running_server import find_registered_url, find_server_url
     from ccfallback.config.model import Config
@@ -107,7 +122,11 @@ def _proxy_variables(session: Session, stack: ExitStack) -> Mapping[str, str]:
         session.warn_of_missing_config()
         config = Config() if session.is_config_missing else session.config_in_use().config
         token = config.tokens[0].token.reveal() if config.tokens else None
-        url = find_server_url(session.paths, config) or stack.enter_context(_own_proxy(session))
+        url = find_server_url(session.paths, config)
+        if url is None:
+            url = stack.enter_context(_own_proxy(session, report))
+        else:
+            stack.enter_context(_reading_log(session, report))
     except (CcfallbackError, OSError) as error:
         running = find_registered_url(session.paths)
         if running is None:
@@ -124,11 +143,36 @@ def _warn(session: Session, error: Exception) -> None:
 
 
 @contextmanager
-def _own_proxy(session: Session) -> Iterator[str]:
+def _reading_log(session: Session, report: Callable[[str], None]) -> Iterator[None]:
+    """Reports on the requests that a running server logs meanwhile."""
+    from ccfallback.events.journal_reader import Follower
+    from ccfallback.events.records import decode
+    from ccfallback.events.tally import Tally
+
+    tally, log = Tally(), Follower(session.paths.log)
+    with closing(log):
+        yield
+        with suppress(OSError):
+            for _ in range(LOOKS):
+                for line in log.look():
+                    record = decode(line)
+                    if record is not None and not record.is_side:
+                        tally.count(record.data)
+                if tally.requests >= tally.begun:
+                    break
+                # The server may not have written the end of the last one yet.
+                sleep(0.1)
+    report(tally.describe(shared=True))
+
+
+@contextmanager
+def _own_proxy(session: Session, report: Callable[[str], None]) -> Iterator[str]:
     """A proxy for this run, which writes to the log and prints nothing."""
+    from ccfallback.events.tally import Tally
     from ccfallback.server.serve import BackgroundProxy
 
-    proxy = BackgroundProxy(session.paths, private=True)
+    tally = Tally()
+    proxy = BackgroundProxy(session.paths, private=True, count=tally.count)
     proxy.__enter__()
     try:
         yield proxy.url
@@ -137,6 +181,7 @@ def _own_proxy(session: Session) -> Iterator[str]:
             proxy.stop()
         except CcfallbackError as error:
             session.console.say(f"ccfallback: {error.message}; {error.hint}")
+        report(tally.describe())
 
 
 def supervise(argv: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -190,6 +190,16 @@ class Proxy:
             f"the credential of {provider} can't be renewed and ends soon: {error}",
         )
 
+    def also_count(self, count: Callable[[events.Event], None]) -> None:
+        """Give `count` every event but those of side endpoints, whatever level is logged."""
+        totals = self.services.totals
+
+        def count_both(event: events.Event) -> None:
+            totals.count(event)
+            count(event)
+
+        self.recorder.count = count_both
+
     def stop(self) -> None:
         """Ask a running server to stop; safe from any thread."""
         if self._server is not None:
@@ -389,8 +399,12 @@ class BackgroundProxy:
         log_level: str | None = None,
         listeners: Sequence[Listener] = (),
         private: bool = False,
+        count: Callable[[events.Event], None] | None = None,
     ) -> None:
+        """`count` gets every event but those of side endpoints, whatever level is logged."""
         self.proxy = Proxy(paths, log_level=log_level, listeners=listeners, private=private)
+        if count is not None:
+            self.proxy.also_count(count)
         self.url = self.proxy.bind("127.0.0.1" if private else None, port=0)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()

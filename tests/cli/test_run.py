@@ -1,6 +1,7 @@
 """`run`: the child gets the proxy in its environment, and nothing else changes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from ccfallback.simulator import scripted
 from ccfallback.state import server_file
 from tests.cli.conftest import Run
 from tests.cli.test_env import listening
+from tests.conftest import Chain
 
 Configure = Callable[[str], None]
 
@@ -59,7 +61,9 @@ def test_without_a_server_a_private_proxy_serves_quietly(
         "print(urllib.request.urlopen(urllib.request.Request(url, body)).read().decode())\n"
     )
     ran = ccf_process("run", sys.executable, str(script))
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    wait = r"ccfallback: 1 request, none lost, longest wait \d+\.\d s\n"
+    assert re.fullmatch(wait, ran.err)
     assert '"Hello"' in ran.out
     assert "request.complete" in paths.log.read_text()
     assert not paths.server.exists()
@@ -102,6 +106,28 @@ def test_the_proxy_of_another_run_is_not_used(ccf: Run, paths: Paths, configure:
         server_file.write(paths.private_server(1), url, 1, "1", 0.0)
         ran = ccf("run", "--", *show("ANTHROPIC_BASE_URL"))
     assert ran.out.strip() not in (url, "None")
+
+
+def test_the_requests_at_a_running_server_are_counted(
+    ccf_process: Run,
+    chain: Callable[..., Chain],
+    paths: Paths,
+    configure: Configure,
+    tmp_path: Path,
+) -> None:
+    running = chain(scripted.error(529, "overloaded_error"), scripted.reply("Hello"))
+    server_file.write(paths.server, running.url, os.getpid(), "1", 0.0)
+    script = tmp_path / "client.py"
+    script.write_text(
+        "import os, sys, urllib.request\n"
+        "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
+        'body = b\'{"model":"m","max_tokens":1,"messages":[]}\'\n'
+        "urllib.request.urlopen(urllib.request.Request(url, body)).read()\n"
+        "sys.exit(7)\n"
+    )
+    ran = ccf_process("run", sys.executable, str(script))
+    assert ran.code == 7
+    assert "ccfallback: 1 request, 1 by fallback1, none lost, longest wait " in ran.err
 
 
 def test_all_words_after_the_command_belong_to_it(ccf: Run) -> None:
