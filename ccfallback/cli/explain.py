@@ -409,6 +409,7 @@ def _describe_failback(it: Failback) -> str:
     if it.decision == "stay":
         age = "" if it.age is None else f", {format_duration(it.age)} old"
         price = f" would re-read about {format_count(it.tokens)} tokens" if it.tokens else ""
+        price += f", about ${it.cost:.2f}" if it.cost else ""
         back = f"; going back to {it.other}{price or ' would find a cold cache'}"
         return f"stayed with {it.provider}: its cache is warm{age}{back}"
     pause = "" if it.age is None else f" of {format_duration(it.age)}"

@@ -163,6 +163,8 @@ class Failback:
     """Seconds since the last answer of the fallback."""
     tokens: int | None = None
     """The tokens of the prompt that `other` would have to read anew, if that is known."""
+    cost: float | None = None
+    """US dollars that this would cost, if that is known."""
 
 
 @dataclass(slots=True)
@@ -298,7 +300,13 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
             it.candidates.append(skipped)
         case FailbackStay():
             it.failback = Failback(
-                "stay", event.provider, event.first, "warm-cache", event.age, event.tokens
+                "stay",
+                event.provider,
+                event.first,
+                "warm-cache",
+                event.age,
+                event.tokens,
+                event.cost,
             )
         case FailbackReturn():
             it.failback = Failback("return", event.provider, event.left, event.reason, event.age)

@@ -406,6 +406,8 @@ class FailbackStay(Event):
     """Seconds since the last answer of the fallback."""
     tokens: Count | None = None
     """The tokens that the other provider would have to read anew; missing if unknown."""
+    cost: Dollars | None = None
+    """US dollars that this would cost; missing if unknown, or if a plan pays."""
 
 
 @named("failback.return")

@@ -23,6 +23,7 @@ from ccfallback.policy.affinity import (
     decide,
     hash_conversation,
 )
+from ccfallback.server.bill import Bill
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import LOGIN_TOKEN
 from ccfallback.server.context import Context
@@ -47,9 +48,16 @@ class RequestSession:
     """The session of one request."""
 
     def __init__(
-        self, sessions: Sessions, breakers: Breakers, context: Context, hints: Hints, body: Body
+        self,
+        sessions: Sessions,
+        breakers: Breakers,
+        context: Context,
+        hints: Hints,
+        body: Body,
+        bill: Bill,
     ) -> None:
         self._sessions = sessions
+        self._bill = bill
         self._breakers = breakers
         self._context = context
         self._size = len(body.raw)
@@ -102,14 +110,17 @@ class RequestSession:
         return self._sessions.get(self._key) or self._breakers.entry(SAVED, self._key)
 
     def _log_stay(self, decision: Stay) -> None:
-        tokens = decision.tokens
-        reading = f"; {decision.first} would read {tokens} tokens anew" if tokens else ""
+        tokens, first = decision.tokens, decision.first
+        cost = self._bill.rereading(tokens, first.partition(" ")[0])
+        reading = f"; {first} would read {tokens} tokens anew" if tokens else ""
+        reading += f", about ${cost:.2f}" if cost else ""
         self._breakers.recorder.log(
             events.FailbackStay(
                 provider=decision.provider,
-                first=decision.first,
+                first=first,
                 age=round(decision.age, 3),
                 tokens=tokens or None,
+                cost=cost,
             ),
             f"the session stays with {decision.provider}: its cache is warm, "
             f"{decision.age:.0f} s old{reading}",

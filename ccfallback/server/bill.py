@@ -133,6 +133,17 @@ class Bill:
         spending.put(row)
         self.release(provider)
 
+    def rereading(self, tokens: int, name: str) -> float | None:
+        """The dollars for which a provider would write a prompt into its cache.
+
+        `None` if its price is unknown, or if a plan pays for it.
+        """
+        provider = self._context.config.provider(name)
+        if provider is None or not tokens or self.is_plan(provider):
+            return None
+        work = self._work(Usage(0, 0, 0, tokens), provider)
+        return to_dollars(cost(work, provider, self._spending.table))
+
     def refusal(self, failures: Sequence[Failure]) -> ErrorResponse:
         """The answer to a request for which no provider is left that may cost anything."""
         limit = min(self.capped.values(), key=lambda each: each.until)

@@ -151,7 +151,7 @@ class MessagesRequest:
         self._session: RequestSession | None = None
         if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
             self._session = RequestSession(
-                services.sessions, services.breakers, context, hints, body
+                services.sessions, services.breakers, context, hints, body, self._bill
             )
         self._is_charged = False
 

@@ -314,6 +314,11 @@ def test_a_stop_before_the_answer() -> None:
             "would re-read about 148k tokens",
         ),
         (
+            Failback("stay", "bedrock", "anthropic-primary", "warm-cache", 120.0, 148_000, 0.925),
+            "stayed with bedrock: its cache is warm, 2 min old; going back to anthropic-primary "
+            "would re-read about 148k tokens, about $0.93",
+        ),
+        (
             Failback("stay", "bedrock", "anthropic-primary", "warm-cache"),
             "stayed with bedrock: its cache is warm; going back to anthropic-primary would find a "
             "cold cache",

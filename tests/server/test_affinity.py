@@ -64,6 +64,19 @@ def test_a_session_stays_with_a_warm_fallback(once_down: Callable[..., Chain]) -
     assert post(running) == FALLBACK
 
 
+def test_a_session_that_stays_knows_what_going_back_would_cost(
+    once_down: Callable[..., Chain],
+) -> None:
+    running = once_down()
+    key = {"x-api-key": "sk-ant-api-dummy"}
+    for _ in range(2):
+        assert post(running, model="claude-opus-5", headers=key) == FALLBACK
+    running.proxy.wait_for("request.complete", 2)
+    (stay,) = decisions(running, "failback.stay")
+    # A write into the cache costs $6.25 a million tokens.
+    assert stay["cost"] == pytest.approx(stay["tokens"] * 6.25e-6)
+
+
 def test_a_session_goes_back_after_a_pause(once_down: Callable[..., Chain]) -> None:
     running = once_down(ttl=0)
     assert [post(running), post(running)] == [FALLBACK, PRIMARY]
