@@ -197,7 +197,11 @@ def test_an_expired_login_of_a_credential_process_names_the_command(machine: Fak
         machine.resolve(provider(profile="work"))
 
 
-def test_a_login_without_the_cli_names_what_is_missing(machine: FakeMachine) -> None:
+def test_a_login_without_the_cli_names_what_is_missing(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("botocore", "botocore.session", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
     machine.write(".aws/config", "[profile work]\nsso_session = corp\n")
     with pytest.raises(KeyUnavailable, match=r"needs the AWS CLI, or `pip install"):
         machine.resolve(provider(profile="work"))
