@@ -81,7 +81,7 @@ def requests(login: str, seed: int) -> Iterator[Request]:
 
 
 def outages(seed: int) -> list[tuple[float, float]]:
-    """When the primary is down for everybody."""
+    """When the primary is down."""
     random = Random(seed)
     found = []
     for day in range(5):

@@ -164,7 +164,7 @@ a description, the properties of the input as Anthropic documents them, and the 
 def with_own_schema(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A tool that Anthropic defines and the client runs, as a custom tool with a schema.
 
-    `None` if it is no such tool.
+    `None` for any other tool.
     """
     if is_custom(tool) or is_server_tool(tool):
         return None

@@ -1,4 +1,4 @@
-"""Other programs' provider lists: what is carried over, and what is said to be left out."""
+"""Other programs' provider lists: what is imported, and what is reported as not imported."""
 
 from typing import Any
 
@@ -214,7 +214,7 @@ def test_long_names_stay_valid_and_unique() -> None:
 
 
 def taken_over(program: str, found: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], str]:
-    """The providers by their names, in order, and what was left out."""
+    """The providers by their names, in order, and what was not imported."""
     foreign = translate(program, found)
     by_name = {provider.pop("name"): provider for provider in foreign.providers}
     return by_name, "\n".join(foreign.omitted)

@@ -522,7 +522,7 @@ def test_the_name_of_a_preset_is_enough_where_the_machine_knows_the_rest(
     added = ccf("providers", "add", "bedrock", "--json").json["provider"]
     assert added["base_url"] == "https://bedrock-runtime.ap-south-1.amazonaws.com"
     assert added["auth"] == "aws"
-    # An option has priority, and a name that is no preset is only a name.
+    # An option has priority, and any other name than a preset's is only a name.
     given = ("--preset", "vertex", "--google-project", "other")
     assert ccf("providers", "add", "g", *given, "--json").json["provider"]["google"]["project"] == (
         "other"

@@ -1,4 +1,4 @@
-"""`providers test`: who is asked, what is shown, and what it leaves alone."""
+"""`providers test`: which providers it tests, what it shows, and what it does not change."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Access tokens: made once, shown once, taken back by any name they have."""
+"""Access tokens: made once, shown once, removed by any name they have."""
 
 import re
 from collections.abc import Callable

@@ -275,7 +275,7 @@ def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(machine: Fake
 
 
 @pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="needs a user whom permissions stop"
+    sys.platform == "win32" or os.geteuid() == 0, reason="needs a user other than root"
 )
 def test_a_home_that_cannot_be_read_is_named(machine: FakeMachine) -> None:
     machine.write(".aws/credentials", "[default]\n" + STATIC)

@@ -258,7 +258,7 @@ IN_BODIES: list[tuple[Any, float | None]] = [
     ({"error": {"details": [{"metadata": {"quotaResetTimeStamp": "2023-11-14T22:14:50Z"}}]}}, 90),
     ({"resetAfter": 90}, 90),
     ({"limitResetDelay": 90}, 90),
-    # The later of two, a time in the past, a time that is no time, and other members.
+    # The later of two, a time in the past, an invalid time, and other members.
     ({"resets_in_seconds": 90, "retry_after": 5}, 90),
     ({"resets_at": NOW - 5}, None),
     ({"resets_at": True, "retry_after": None, "reset_time": "soon"}, None),

@@ -166,7 +166,7 @@ def test_a_flapping_primary_moves_a_session_twice_an_hour_at_most(
     for pause, is_up in requests:
         now += pause
         client.ask(now, primary_is_up=is_up)
-    # The first failure is no return, so it comes on top.
+    # The first failure does not count as a return, so it comes on top.
     assert len(client.moves) <= 2 * (now // RETURN_PAUSE + 1) + 1
     returns = client.moves[1::2]
     for earlier, later in pairwise(returns):

@@ -108,8 +108,8 @@ RETRY = [
     ("one of them only busy", [KEY, BUSY], {}, ()),
     ("one of them back soon", [KEY, BURST], {"b": NOW + 30}, ((b"retry-after", b"30"),)),
     ("hopeless, but one is back soon", [KEY], {"c": NOW + 30}, ((b"retry-after", b"30"),)),
-    ("hopeless, but one is left out for minutes", [KEY], {"c": NOW + 300}, ()),
-    ("hopeless, and one is left out for hours", [KEY], {"c": NOW + 3 * HOUR},
+    ("hopeless, but one cools down for minutes", [KEY], {"c": NOW + 300}, ()),
+    ("hopeless, and one cools down for hours", [KEY], {"c": NOW + 3 * HOUR},
      ((b"x-should-retry", b"false"),)),
     ("no provider was tried", [], {}, ()),
 ]  # fmt: skip

@@ -350,7 +350,7 @@ ROWS = (
     Row("the safety valve takes the key that is back first", "a=500 b=500 k2=ok",
         "a first, b failover, k2 safety-valve", "ok", "a=500 b=500 k2=ok", chain="akb",
         admissions={"k1": COOLING, "k2": COOLING}, until={"k1": 9.0, "k2": 5.0}),
-    Row("the safety valve is no reason to ask a provider again that failed itself",
+    Row("the safety valve does not try a provider again that has failed",
         "a=500 k2=529 b=500", "a first, k2 failover, b failover", None, "a=500 k2=529 b=500",
         chain="akb", admissions={"k1": COOLING}, until={"k1": 9.0}),
     Row("the safety valve takes a cooling key of a provider that refused another",

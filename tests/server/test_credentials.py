@@ -211,7 +211,7 @@ def test_refusals_at_the_same_time_renew_a_login_once(login: Login) -> None:
             [True] * 9
         )
         assert login.count == 2
-        # A request that has shown the old one is told of the new one, without another look-up.
+        # A request that has shown the old one gets the new one, without another look-up.
         assert await login.keys.renew(GOOGLE, refused)
         # The new one is refused, too: the login is not at fault.
         assert not await login.keys.renew(GOOGLE, await login.keys.get(GOOGLE))

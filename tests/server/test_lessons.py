@@ -1,4 +1,4 @@
-"""What is learned from a refusal, from whom, and for how long, over real sockets."""
+"""What is learned from a refusal, by which provider, and for how long, over real sockets."""
 
 from collections.abc import Callable
 from dataclasses import replace

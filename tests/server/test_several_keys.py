@@ -236,7 +236,7 @@ def test_the_final_error_names_each_key(keyed: Start) -> None:
 
 
 def test_the_client_waits_for_a_key_that_is_back_soon(keyed: Start) -> None:
-    """The other key is refused for good, but that is no reason to give up."""
+    """The other key is refused for good, but the request does not fail."""
     soon = scripted.error(429, "rate_limit_error", headers={"retry-after": "20"})
     it = keyed(E401)
     it.script(first=soon, second=E401)

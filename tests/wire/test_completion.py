@@ -188,7 +188,7 @@ def test_an_empty_answer_has_counts() -> None:
 
 
 def test_the_input_of_an_earlier_call_is_not_repeated_for_its_index() -> None:
-    """Some gateways number every block alike, and leave out the end of one."""
+    """Some gateways number every block alike, and send no end of one."""
     unended = call(0, INPUT).partition(b"event: content_block_stop")[0]
     plain = call(0, {}, '{"b":2}')
     whole = call(0, {"c": 3})

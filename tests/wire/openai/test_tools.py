@@ -176,7 +176,7 @@ def test_a_provider_that_knows_no_forced_choice_gets_auto(choice: Any) -> None:
         # Claude Code's web search: there is nothing else that could be called.
         ([SEARCH], {"type": "auto"}),
         ([SEARCH], None),
-        # A tool whose schema nobody else knows.
+        # A tool whose schema only its provider knows.
         (
             [tool("Read"), {"type": "abacus_20270101", "name": "abacus"}],
             {"type": "tool", "name": "abacus"},
