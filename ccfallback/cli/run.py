@@ -58,10 +58,10 @@ def run(
         typer.Argument(metavar="CMD", help="The command; `claude` if none is given."),
     ] = None,
 ) -> None:
-    """Run Claude Code through the proxy, and say at the end how its requests went.
+    """Run Claude Code through the proxy.
 
-    Uses the running server, or starts one that stops with the command. Put `--` before a command
-    that starts with an option.
+    Uses the running server, or starts one that stops with the command; the last line says
+    how the requests went. Put `--` before a command that starts with an option.
     """
     session = session_of(ctx)
     # All following words belong to the command, even `--json`.

@@ -28,7 +28,7 @@ from tests.conftest import RunningProxy
 from tests.server.test_crash import kill, obey_modes, words_for
 from tests.server.test_serve import start
 
-KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "30"))
+KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "10"))
 
 ASK = {
     "model": "claude-opus-5",
@@ -175,22 +175,21 @@ def test_an_abandoned_answer_costs_its_prompt(upstream: Upstream, running: Run) 
 
     proxy = running(config_of(upstream(wait)))
     long = [{"role": "user", "content": "a word or two " * 500}]
-    client = httpx.Client()
-    thread = threading.Thread(target=leave_when, args=(client, arrived))
-    thread.start()
-    with pytest.raises(httpx.HTTPError):
-        client.post(f"{proxy.url}/v1/messages", json={**ASK, "messages": long}, timeout=20)
-    thread.join()
+
+    async def leave_once_it_has_arrived() -> None:
+        async with httpx.AsyncClient() as client:
+            url = f"{proxy.url}/v1/messages"
+            asking = asyncio.create_task(client.post(url, json={**ASK, "messages": long}))
+            assert await asyncio.to_thread(arrived.wait, 10)
+            asking.cancel()
+            await asyncio.wait([asking])
+
+    asyncio.run(leave_once_it_has_arrived())
     proxy.wait_for("request.error")
     (row,) = rows(proxy)
     assert row.estimated
     assert row.input > 1500
     assert row.output == 0
-
-
-def leave_when(client: httpx.Client, event: threading.Event) -> None:
-    assert event.wait(10)
-    client.close()
 
 
 def test_two_servers_on_one_state_neither_lose_nor_double(upstream: Upstream, paths: Paths) -> None:
