@@ -47,6 +47,9 @@ class Rates:
         return cls(**{n: round(p * _PICO_A_TOKEN) for n, p in given if p is not None})
 
 
+_UNKNOWN: Final = Rates()
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What one model costs."""
@@ -145,7 +148,7 @@ def cost(work: Work, provider: Provider, table: PriceTable) -> int | None:
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     price = table.find(work.model)
-    rates = Rates() if price is None else price.rates_for(usage.prompt_tokens or 0)
+    rates = _UNKNOWN if price is None else price.rates_for(usage.prompt_tokens or 0)
     if provider.prices.is_set:
         rates = _own_rates(provider, rates)
     else:
@@ -206,6 +209,8 @@ def complete_usage(usage: Usage, *, prompt_tokens: int, written: int, is_whole: 
     `prompt_tokens` is an estimate, `written` the bytes of content that have come. The count of an
     answer that is not whole is that of its beginning.
     """
+    if is_whole and usage.input_tokens is not None and usage.output_tokens is not None:
+        return usage
     estimated = ceil(written / CHARACTERS_A_TOKEN)
     output = usage.output_tokens
     if output is None or not is_whole:
