@@ -208,8 +208,8 @@ def test_a_restart_gets_the_same_port_at_once(
     process.stdout.close()
 
 
-def goes_on_from_memory(paths: Paths, **how: Any) -> None:
-    """It answers, counts and stops in good order, and says once what it can't write."""
+def output_of_server(paths: Paths, use: Callable[[str], None], **how: Any) -> str:
+    """What a server prints that starts, is used at its URL, and stops in good order."""
     with subprocess.Popen(
         [sys.executable, "-m", "ccfallback", *words_for(paths), "serve", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -221,19 +221,29 @@ def goes_on_from_memory(paths: Paths, **how: Any) -> None:
             assert process.stdout is not None
             url = process.stdout.readline().strip().partition("=")[2]
             assert url, process.communicate(timeout=20)
-            for _ in range(5):
-                response = httpx.post(f"{url}/v1/messages", json=ASK, timeout=10)
-                assert response.status_code == 200
-            # The third failure began a cooldown, in memory alone.
-            assert response.headers["x-ccfallback-attempts"] == "1"
+            use(url)
             process.terminate()
             out, err = process.communicate(timeout=20)
             assert process.returncode == 0
         finally:
             # Else a failure above would wait for a server that is never stopped.
             process.kill()
-    assert (out + err).count("can't be saved") == 1
-    assert (out + err).count("log can't be written") == 1
+    return str(out + err)
+
+
+def goes_on_from_memory(paths: Paths, **how: Any) -> None:
+    """It answers and counts, and says once what it can't write."""
+
+    def use(url: str) -> None:
+        for _ in range(5):
+            response = httpx.post(f"{url}/v1/messages", json=ASK, timeout=10)
+            assert response.status_code == 200
+        # The third failure began a cooldown, in memory alone.
+        assert response.headers["x-ccfallback-attempts"] == "1"
+
+    printed = output_of_server(paths, use, **how)
+    assert printed.count("can't be saved") == 1
+    assert printed.count("log can't be written") == 1
 
 
 def test_a_full_disk_does_not_stop_the_proxy(

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -25,7 +24,7 @@ from ccfallback.simulator.scripted import Connection, Hangup, Received, Script, 
 from ccfallback.state import ledger
 from ccfallback.state.ledger import Row
 from tests.conftest import RunningProxy
-from tests.server.test_crash import kill, obey_modes, words_for
+from tests.server.test_crash import kill, obey_modes, output_of_server
 from tests.server.test_serve import start
 
 KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "10"))
@@ -440,25 +439,12 @@ def test_a_kill_loses_at_most_the_requests_in_flight(upstream: Upstream, paths: 
 
 
 def serves_without_ledger(paths: Paths, **how: Any) -> None:
-    """Answers as ever, and says once what it can't write."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "ccfallback", *words_for(paths), "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **how,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip().partition("=")[2]
-            assert url, process.communicate(timeout=20)
-            assert [ask(url).status_code for _ in range(3)] == [200, 200, 429]
-            process.terminate()
-            out, err = process.communicate(timeout=20)
-            assert process.returncode == 0
-        finally:
-            process.kill()
-    assert (out + err).count("ledger can't be written") == 1
+    """It answers as ever, and says once what it can't write."""
+
+    def use(url: str) -> None:
+        assert [ask(url).status_code for _ in range(3)] == [200, 200, 429]
+
+    assert output_of_server(paths, use, **how).count("ledger can't be written") == 1
 
 
 def capped(paths: Paths, upstream: Upstream) -> None:
