@@ -1,4 +1,4 @@
-"""Server-sent events, as far as the two formats use them (WHATWG HTML, 9.2).
+"""Server-sent events, as far as the formats use them (WHATWG HTML, 9.2).
 
 `EventSplitter` cuts a byte stream into whole events and keeps their bytes as they are, so that
 an unchanged event can go on unchanged. `data_of` reads what an event carries.
