@@ -120,26 +120,46 @@ class Journal:
         self.path = path
         self.max_bytes = max_bytes
         self.backups = backups
+        self.kept = 0
+        """How many lines of the last write, if that has failed, are in the file all the same."""
         self._descriptor: int | None = None
+        self._end = -1
+        """The size of the file after the last write; -1 if there was none."""
         self._torn = False
         self._is_stream = False
 
     def write(self, lines: bytes) -> None:
         """Append whole lines at once; the file is rotated first if they would not fit."""
+        self.kept = 0
         descriptor = self._current()
-        if self._is_full(os.fstat(descriptor).st_size, lines):
+        size = os.fstat(descriptor).st_size
+        if self._is_full(size, lines):
             self._rotate(lines)
             descriptor = self._current()
-        if self._torn:
-            lines = b"\n" + lines
+            size = os.fstat(descriptor).st_size
+        if size != self._end and not self._is_stream:
+            # Another process has written, and may have been killed in the middle of a line.
+            self._torn = self._has_half_line(descriptor, size)
+        added = b"\n" if self._torn else b""
+        lines = added + lines
         written = 0
         try:
             while written < len(lines):
                 written += os.write(descriptor, lines[written:])
         except OSError:
             self._torn = not self._take_back(descriptor, lines[:written])
+            self.kept = lines[len(added) : written].count(b"\n")
             raise
         self._torn = False
+        self._end = size + len(lines)
+
+    @staticmethod
+    def _has_half_line(descriptor: int, size: int) -> bool:
+        """Whether a file of that size ends within a line."""
+        if not size:
+            return False
+        os.lseek(descriptor, size - 1, os.SEEK_SET)
+        return os.read(descriptor, 1) != b"\n"
 
     @staticmethod
     def _take_back(descriptor: int, written: bytes) -> bool:
@@ -183,14 +203,7 @@ class Journal:
             raise files.NotRegularFile(self.path, mode)
         self._descriptor = descriptor
         self._is_stream = not stat.S_ISREG(mode)
-        if self._is_stream:
-            self._torn = False
-            return descriptor
-        # The previous process may have been killed in the middle of a line.
-        end = os.lseek(descriptor, 0, os.SEEK_END)
-        if end:
-            os.lseek(descriptor, end - 1, os.SEEK_SET)
-        self._torn = end > 0 and os.read(descriptor, 1) != b"\n"
+        self._torn, self._end = False, -1
         return descriptor
 
     def _is_full(self, size: int, lines: bytes) -> bool:
@@ -285,7 +298,7 @@ class JournalWriter:
         try:
             self._journal.write(lines)
         except OSError as error:
-            self._lost += lines.count(b"\n")
+            self._lost += lines.count(b"\n") - self._journal.kept
             now = time.monotonic()
             due = self._noticed is None or now - self._noticed >= SECONDS_BETWEEN_NOTICES
             if due and self._on_error is not None:

@@ -153,13 +153,25 @@ class Spending:
                     self._journal.close()
                 self._journal = Journal(path, UNBOUNDED, 0)
             part = [row for row in self._unsaved if ledger.month_of(row.at) == month]
-            self._journal.write(ledger.encode(part))
-            self._unsaved = [row for row in self._unsaved if ledger.month_of(row.at) != month]
-            if self._wants_sums:
-                self._unread += part
-            else:
-                with self._memory:
-                    self._waiting.add(part, -1)
+            written = 0
+            try:
+                self._journal.write(ledger.encode(part))
+                written = len(part)
+            except OSError:
+                # Where the disk became full, the first of them are in the file.
+                written = self._journal.kept
+                raise
+            finally:
+                self._note_written(part[:written])
+
+    def _note_written(self, rows: list[Row]) -> None:
+        found = set(map(id, rows))
+        self._unsaved = [row for row in self._unsaved if id(row) not in found]
+        if self._wants_sums:
+            self._unread += rows
+        else:
+            with self._memory:
+                self._waiting.add(rows, -1)
 
     def _catch_up(self) -> None:
         month = ledger.month_of(self.clock())

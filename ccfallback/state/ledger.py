@@ -1,15 +1,16 @@
 """The ledger: what each answer has cost, one JSON line each, in a file for each month.
 
 The files lie next to the state file. Servers only append, so two servers on one state neither lose
-nor double a line. A line that a crash has torn is skipped. Days and months are those of this
-machine's calendar.
+nor double a line. What a crash has left of a line is skipped, and never the line after it. Days and
+months are those of this machine's calendar.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,12 +20,19 @@ from ccfallback.policy.spend import NANO, Spent
 _DIGITS: Final = 9
 """Decimal digits of a dollar: nano-dollars."""
 
+_BEGIN: Final = re.compile(rb'(?=\{"at":)')
+"""Where a row begins, and nothing else: within a string its quotes would have backslashes."""
+
+Moment = Annotated[float, msgspec.Meta(ge=86_400, lt=253_370_764_800)]
+"""Unix seconds that every calendar has: from 1970-01-02 to the year 9999."""
+
+Dollars = Annotated[float, msgspec.Meta(gt=-1e9, lt=1e9)]
+
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """What one answer was, and has cost. No content and no secret."""
 
-    at: float
-    """Unix seconds."""
+    at: Moment
     provider: str
     model: str = ""
     """The model that the client asked for."""
@@ -37,9 +45,9 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """Tokens that entered a cache for 5 minutes."""
     cache_write_1h: int = msgspec.field(default=0, name="cacheWrite1h")
     """Tokens that entered a cache for an hour."""
-    cost: float | None
+    cost: Dollars | None
     """US dollars; `None` if the price is unknown."""
-    listed: float | None = None
+    listed: Dollars | None = None
     """The list price of an answer that a plan has paid for."""
     plan: bool = False
     estimated: bool = False
@@ -120,11 +128,19 @@ def read(path: Path, offset: int = 0) -> tuple[list[Row], int, int]:
 
 def _decode(lines: bytes) -> Iterator[Row]:
     for line in lines.splitlines():
-        try:
-            yield _DECODER.decode(line)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            # Torn, or a person has edited it.
-            continue
+        row = _decode_row(line)
+        if row is not None:
+            yield row
+        else:
+            # Torn, or a person has edited it. The row of another server may follow half of one.
+            yield from filter(None, map(_decode_row, _BEGIN.split(line)))
+
+
+def _decode_row(line: bytes) -> Row | None:
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
 
 
 def rows_since(state: Path, start: float) -> Iterator[Row]:

@@ -151,6 +151,17 @@ def test_half_a_line_of_a_killed_process_damages_no_other_line(path: Path) -> No
     assert numbers(path) == [0, 1]
 
 
+def test_half_a_line_of_another_process_damages_no_line_of_one_that_goes_on(path: Path) -> None:
+    log = Journal(path, 1000, 1)
+    log.write(line(0))
+    for number in (1, 2):
+        with path.open("ab") as killed:
+            killed.write(line(9) + b'{"n":')
+        log.write(line(number))
+    log.close()
+    assert numbers(path) == [0, 9, 1, 9, 2]
+
+
 def test_half_a_line_on_a_full_disk_damages_no_other_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
