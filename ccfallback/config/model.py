@@ -1,12 +1,14 @@
 """The configuration: frozen dataclasses whose fields are the rows of the option table.
 
 The server swaps one `Config` for the next, and a request ends under the one it began with. Facts
-that follow from the configuration alone are properties here.
+that follow from the configuration alone are properties here, found out once where every request
+asks for them: what has such properties has no slots.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -124,7 +126,7 @@ class Quota:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeySource:
     """Where the keys of a provider come from; at most one of the options is set."""
 
@@ -213,7 +215,7 @@ class Google:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cap:
     """`cap` of a provider: from so many US dollars on it is skipped until the period ends."""
 
@@ -224,13 +226,13 @@ class Cap:
         checks.dollars, None, "US dollars that it may cost a month.", flag="--cap-month USD"
     )
 
-    @property
+    @cached_property
     def is_set(self) -> bool:
         """Whether there is a cap at all."""
         return self.day is not None or self.month is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Prices:
     """`prices` of a provider: US dollars for a million tokens, before the built-in list."""
 
@@ -247,15 +249,15 @@ class Prices:
     @property
     def given(self) -> Mapping[str, float | None]:
         """The prices by the names of their keys."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    @property
+    @cached_property
     def is_set(self) -> bool:
         """Whether there is a price at all."""
         return any(price is not None for price in self.given.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Provider:
     """`[[providers]]`: an upstream with a name. `[primary]` is one too."""
 
@@ -338,7 +340,7 @@ class Provider:
     region_here: str = ""
     """The AWS region of the environment, where neither option nor address names one."""
 
-    @property
+    @cached_property
     def platform(self) -> Platform:
         """The platform that serves its models: the configured one, or what format and host say."""
         if self.platform_name is not None:
@@ -350,17 +352,17 @@ class Provider:
         """The region of its cloud; empty if that is not known."""
         return self.aws.region or region_of_host(self.base_url) or self.region_here
 
-    @property
+    @cached_property
     def is_first_party(self) -> bool:
         """Whether Anthropic itself runs it, so that its own prices and options are valid there."""
         return self.primary or self.platform.name in FIRST_PARTY
 
-    @property
+    @cached_property
     def has_credential(self) -> bool:
         """Whether it has a credential of its own; if not, the primary gets the client's."""
         return bool(self.key) or self.auth != "key"
 
-    @property
+    @cached_property
     def has_static_key(self) -> bool:
         """Whether its credential is a key of the configuration or of the environment, or none; if
         not, a login or a program gives it, and it may expire."""
@@ -374,7 +376,7 @@ class Provider:
             return (self,)
         return tuple(replace(self, key=key) for key in keys)
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Its name, with the number of the key if that is one of several: `spare key 2`.
 
@@ -382,7 +384,7 @@ class Provider:
         """
         return label(self.name, self.key.number)
 
-    @property
+    @cached_property
     def shares_signatures(self) -> bool:
         """Whether it serves Claude, whose signatures of thinking are valid wherever Claude is."""
         return self.primary or self.platform.serves_claude
@@ -500,7 +502,7 @@ SECTIONS: Final[Mapping[str, type]] = {
 """The tables of the file; `[[providers]]` and `[[tokens]]` are lists of tables."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -520,7 +522,7 @@ class Config:
     network: Network = field(default_factory=Network)
     tokens: tuple[Token, ...] = ()
 
-    @property
+    @cached_property
     def chain(self) -> tuple[Provider, ...]:
         """The primary and all fallbacks in the order they are tried, disabled ones included."""
         return (self.primary, *self.providers)
@@ -530,17 +532,17 @@ class Config:
         """The name of each provider in the chain."""
         return [provider.name for provider in self.chain]
 
-    @property
+    @cached_property
     def active(self) -> tuple[Provider, ...]:
         """The chain without disabled providers."""
         return tuple(provider for provider in self.chain if not provider.disabled)
 
-    @property
+    @cached_property
     def has_fallback(self) -> bool:
         """Whether a fallback is enabled."""
         return any(not provider.disabled for provider in self.providers)
 
-    @property
+    @cached_property
     def cooldowns(self) -> bool:
         """Whether a provider may cool down: never the only one that is enabled."""
         return len(self.active) > 1

@@ -127,6 +127,11 @@ class Journal:
         """The size of the file after the last write; -1 if there was none."""
         self._torn = False
         self._is_stream = False
+        self._name = str(path)
+        self._identity = (0, 0)
+        """Inode and device of the open file."""
+        self._is_quick: bool | None = None
+        """Whether the file lies on a disk of this machine; `None` before it was opened."""
 
     def write(self, lines: bytes) -> None:
         """Append whole lines at once; the file is rotated first if they would not fit."""
@@ -161,6 +166,32 @@ class Journal:
         os.lseek(descriptor, size - 1, os.SEEK_SET)
         return os.read(descriptor, 1) != b"\n"
 
+    def append_quickly(self, line: bytes) -> bool:
+        """Append a short line on an event loop, where the file is open on a disk of this machine.
+
+        The system takes the line into its memory, so it waits for no disk. False if the file has to
+        be opened or mended first, or takes no more: then `write` in a thread. Never rotates.
+        """
+        descriptor = self._descriptor
+        if descriptor is None or self._torn or not self._is_quick:
+            return False
+        written = 0
+        try:
+            named = os.stat(self._name)  # noqa: PTH116  (as in `files.stamp`)
+            if (named.st_ino, named.st_dev) != self._identity:
+                return False
+            size = named.st_size
+            if size != self._end and self._has_half_line(descriptor, size):
+                return False
+            written = os.write(descriptor, line)
+        except OSError:
+            return False
+        if written < len(line):
+            self._torn = not self._take_back(descriptor, line[:written])
+            return False
+        self._end = size + written
+        return True
+
     @staticmethod
     def _take_back(descriptor: int, written: bytes) -> bool:
         """Remove the half line that a full disk has taken; False if it stays.
@@ -190,20 +221,23 @@ class Journal:
         """The file that has the log's name now; another process may have created it."""
         if self._descriptor is not None:
             with suppress(OSError):
-                ours, named = os.fstat(self._descriptor), self.path.stat()
-                if (ours.st_ino, ours.st_dev) == (named.st_ino, named.st_dev):
+                named = self.path.stat()
+                if (named.st_ino, named.st_dev) == self._identity:
                     return self._descriptor
             self.close()
         files.make_folder(self.path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | files.BINARY | files.NONBLOCKING
         descriptor = os.open(self.path, flags, files.PRIVATE_FILE)
-        mode = os.fstat(descriptor).st_mode
+        found = os.fstat(descriptor)
+        self._identity, mode = (found.st_ino, found.st_dev), found.st_mode
         if stat.S_ISBLK(mode):
             os.close(descriptor)
             raise files.NotRegularFile(self.path, mode)
         self._descriptor = descriptor
         self._is_stream = not stat.S_ISREG(mode)
         self._torn, self._end = False, -1
+        if self._is_quick is None:
+            self._is_quick = not self._is_stream and files.is_local(self.path)
         return descriptor
 
     def _is_full(self, size: int, lines: bytes) -> bool:

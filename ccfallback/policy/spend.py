@@ -13,6 +13,8 @@ from math import ceil
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ccfallback.config.model import Cap, Provider
 from ccfallback.messages.model_names import find_name
 from ccfallback.messages.tokens import Usage
@@ -112,8 +114,9 @@ def percent_of_place(provider: Provider, model: str) -> int:
     Amazon Bedrock and Google Vertex AI charge more where a region is promised, from 4.5 on; `model`
     is the platform's own id.
     """
-    name, regional = find_name(model), provider.platform.regional
-    if name is None or name.version < (4, 5) or not regional:
+    regional = provider.platform.regional
+    name = find_name(model) if regional else None
+    if name is None or name.version < (4, 5):
         return 100
     if "us-gov" in model or provider.region.startswith("us-gov"):
         return 120
@@ -126,8 +129,7 @@ def percent_of_place(provider: Provider, model: str) -> int:
     return 110
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, gc=False):
     """What an answer is billed for."""
 
     usage: Usage
@@ -160,15 +162,16 @@ def cost(work: Work, provider: Provider, table: PriceTable) -> int | None:
     counts = (
         (usage.input_tokens, rates.input),
         (usage.output_tokens, rates.output),
-        (usage.cache_read or 0, rates.cache_read),
+        (usage.cache_read, rates.cache_read),
         (max(0, written - hour), rates.cache_write),
         (hour, rates.cache_write_1h),
     )
     total = 0
     for tokens, rate in counts:
-        if tokens and rate is None:
-            return None
-        total += tokens * (rate or 0)
+        if tokens:
+            if rate is None:
+                return None
+            total += tokens * rate
     nano = (total * percent + 5_000_000) // 10_000_000
     return nano + (usage.web_searches or 0) * table.web_search
 
@@ -333,7 +336,7 @@ def estimate_cost(
     """About what a request may cost in nano-dollars, before it is sent; 0 if no price is known."""
     answer = min(max_tokens or TYPICAL_ANSWER, TYPICAL_ANSWER)
     usage = Usage(input_tokens=prompt_tokens, output_tokens=answer)
-    return cost(replace(work, usage=usage), provider, table) or 0
+    return cost(msgspec.structs.replace(work, usage=usage), provider, table) or 0
 
 
 def dollars(nano: int) -> str:

@@ -31,7 +31,6 @@ from ccfallback.policy.outcome import (
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
-from ccfallback.server.client_credentials import login_token
 from ccfallback.server.context import Context
 from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
@@ -328,7 +327,7 @@ class Attempt:
         provider = self._provider
         if self._is_side or status != 401 or not provider.primary or provider.has_credential:
             return None
-        token = login_token(self._context.headers)
+        token = self._context.login_token
         if token is None:
             return None
         refused = self._services.logins.refused_at(token)

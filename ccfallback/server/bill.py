@@ -28,10 +28,10 @@ from ccfallback.policy.spend import (
     estimate_cost,
 )
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.client_credentials import LOGIN_TOKEN, login_token
+from ccfallback.server.client_credentials import LOGIN_TOKEN
 from ccfallback.server.context import Context
 from ccfallback.server.hints import Hints
-from ccfallback.server.record import cut
+from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.state.ledger import Row, to_dollars
 from ccfallback.wire.headers import find
@@ -54,7 +54,8 @@ class Bill:
         self.capped: dict[str, Limit] = {}
         """The caps for which a provider was skipped."""
         self.cost: float | None = None
-        """What the answer has cost in dollars, once it is `charge`d."""
+        """What the answer has cost in dollars, once the bill is settled."""
+        self._is_settled = False
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether the provider may not cost any more."""
@@ -84,38 +85,63 @@ class Bill:
             amount, _ = self._held.pop(provider.name)
             self._spending.reservations.release(provider.name, amount)
 
-    async def charge(self, result: AttemptResult, *, is_answer: bool) -> None:
-        """Put what an attempt has cost into the ledger, whether or not it is the answer."""
-        found, is_whole = result.usage or Usage(), result.is_whole and is_answer
-        prompt = 0
-        if found.input_tokens is None:
-            long = len(self._body.raw) >= LONG
-            prompt = await asyncio.to_thread(estimate, self._body) if long else estimate(self._body)
-        self._put(
-            result.provider,
-            complete_usage(found, prompt_tokens=prompt, written=result.written, is_whole=is_whole),
-            is_estimate=not is_whole or found.input_tokens is None,
-            is_answer=is_answer,
-        )
+    async def settle(
+        self,
+        results: Sequence[AttemptResult],
+        answer: AttemptResult | None,
+        waiting: Provider | None,
+    ) -> None:
+        """Put what each attempt has cost into the ledger, once, whether or not it is the answer.
 
-    def charge_prompt(self, provider: Provider) -> None:
-        """Charge an attempt that the client gave up before it had an answer."""
-        usage = Usage(ceil(len(self._body.raw) / BYTES_A_TOKEN), 0)
-        self._put(provider, usage, is_estimate=True, is_answer=False)
+        `waiting` is the provider that had not answered yet when the client left. A row that can't
+        be made is missing; the client gets its answer all the same.
+        """
+        if self._is_settled:
+            return
+        self._is_settled = True
+        try:
+            for each in results:
+                usage, is_answer = each.usage, each is answer
+                if is_answer:
+                    if not each.outcome.ok and each.stream is None:
+                        continue
+                elif usage is None or not usage.prompt_tokens:
+                    continue
+                if usage is None:
+                    usage = Usage()
+                is_whole, is_counted = is_answer and each.is_whole, usage.input_tokens is not None
+                if not (is_whole and is_counted and usage.output_tokens is not None):
+                    prompt = 0 if is_counted else await self._estimate()
+                    usage = complete_usage(
+                        usage, prompt_tokens=prompt, written=each.written, is_whole=is_whole
+                    )
+                is_estimate = not (is_whole and is_counted)
+                self._put(each.provider, usage, is_estimate=is_estimate, is_answer=is_answer)
+            if answer is None and waiting is not None:
+                usage = Usage(ceil(len(self._body.raw) / BYTES_A_TOKEN), 0)
+                self._put(waiting, usage, is_estimate=True, is_answer=False)
+        except Exception as error:
+            self._recorder.log(events.ServerError(), describe_crash(error), self._context.id)
+
+    async def _estimate(self) -> int:
+        """About how many tokens the prompt has."""
+        if len(self._body.raw) < LONG:
+            return estimate(self._body)
+        return await asyncio.to_thread(estimate, self._body)
 
     def _put(self, provider: Provider, usage: Usage, *, is_estimate: bool, is_answer: bool) -> None:
-        spending, work = self._spending, self._work(usage, provider)
+        spending, model, work = self._spending, self._body.model, self._work(usage, provider)
         nano = cost(work, provider, spending.table)
         plan = self.is_plan(provider)
-        if provider.name in self._held and nano is not None and not is_estimate:
+        if self._held and provider.name in self._held and nano is not None and not is_estimate:
             spending.reservations.learn(provider.name, self._held[provider.name][1], nano)
         written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
         listed = to_dollars(nano)
         row = Row(
             at=spending.clock(),
             provider=provider.name,
-            model=cut(self._body.model),
-            mapped="" if work.model == self._body.model else cut(work.model),
+            model=cut(model),
+            mapped="" if work.model == model else cut(work.model),
             input=usage.input_tokens or 0,
             output=usage.output_tokens or 0,
             cache_read=usage.cache_read or 0,
@@ -162,16 +188,17 @@ class Bill:
 
     def close(self) -> None:
         """Give back all that is still reserved."""
-        for name, (amount, _) in self._held.items():
-            self._spending.reservations.release(name, amount)
-        self._held.clear()
+        if self._held:
+            for name, (amount, _) in self._held.items():
+                self._spending.reservations.release(name, amount)
+            self._held.clear()
 
     def is_plan(self, provider: Provider) -> bool:
         """Whether a plan pays for the request there, and not its tokens."""
         if provider.has_credential:
             own = provider.key.literal
             return own is not None and own.reveal().startswith(LOGIN_TOKEN.decode())
-        return provider.primary and login_token(self._context.headers) is not None
+        return provider.primary and self._context.login_token is not None
 
     def _work(self, usage: Usage, provider: Provider) -> Work:
         body = self._body

@@ -7,7 +7,7 @@ from typing import Final
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.http1 import Deadline
-from ccfallback.server.client_credentials import hash_credential
+from ccfallback.server.client_credentials import hash_credential, login_token
 from ccfallback.wire.headers import RawHeaders
 
 SCOPE_KEY: Final = "ccfallback"
@@ -40,6 +40,11 @@ class Context:
     def hash_credential(self, provider: Provider) -> str:
         """The hash of the credential that this request shows to a provider."""
         return hash_credential(provider, self.headers, self.tokens)
+
+    @property
+    def login_token(self) -> bytes | None:
+        """The token of a Claude login that the client shows."""
+        return login_token(self.headers) if b"authorization" in self.first else None
 
     @property
     def is_claude_code(self) -> bool:

@@ -40,7 +40,6 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
-from ccfallback.server.client_credentials import login_token
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
@@ -153,7 +152,6 @@ class MessagesRequest:
             self._session = RequestSession(
                 services.sessions, services.breakers, context, hints, body, self._bill
             )
-        self._is_charged = False
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
@@ -167,7 +165,7 @@ class MessagesRequest:
                 if self._health.urgent or self._driver.has_learned:
                     await self._services.breakers.flush()
             # Before the client has all of the answer, so that it is not lost with the server.
-            await self._charge(result)
+            await self._settle_bill(result)
             # Outside of the block: once the last piece is sent the connection's next request may
             # begin, and if the client leaves then, it does not leave this one.
             await self._finish(result or self._own_answer(), send)
@@ -177,38 +175,22 @@ class MessagesRequest:
                 self._remember_signer(result)
             elif (slow := self._driver.find_slow_provider()) is not None:
                 self._health.settle(*slow)
-            await self._charge(result)
+            await self._settle_bill(result)
             self._log_end(result, CLIENT_LEFT, error="client disconnected")
             if self._health.urgent or self._driver.has_learned:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
             message = "the server is stopping"
-            await self._charge(result)
+            await self._settle_bill(result)
             self._log_end(result, 503, error="server stopping", message=message)
             raise
         finally:
             self._bill.close()
             await self._driver.close()
 
-    async def _charge(self, result: AttemptResult | None) -> None:
-        """Put what the request has cost into the ledger, once."""
-        if self._is_charged:
-            return
-        self._is_charged = True
-        try:
-            for each in self._driver.results:
-                if each is result:
-                    if each.outcome.ok or each.stream is not None:
-                        await self._bill.charge(each, is_answer=True)
-                elif each.outcome.usage is not None and each.outcome.usage.prompt_tokens:
-                    await self._bill.charge(each, is_answer=False)
-            if result is None and (waiting := self._driver.current_provider) is not None:
-                self._bill.charge_prompt(waiting)
-        except Exception as error:
-            # The ledger lacks a row, but the client gets its answer.
-            self._services.recorder.log(
-                events.ServerError(), describe_crash(error), self._context.id
-            )
+    async def _settle_bill(self, result: AttemptResult | None) -> None:
+        driver = self._driver
+        await self._bill.settle(driver.results, result, driver.current_provider)
 
     async def _try_providers(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
@@ -338,7 +320,7 @@ class MessagesRequest:
     def _remember_refused_login(self, result: AttemptResult) -> None:
         """Remember that the client knows of its login's refusal, if it was there to read it."""
         if result.outcome.fault is Fault.LOGIN and not self._client.is_gone:
-            token = login_token(self._context.headers)
+            token = self._context.login_token
             if token is not None:
                 self._services.logins.remember(token)
 

@@ -29,7 +29,7 @@ Moment = Annotated[float, msgspec.Meta(ge=86_400, lt=253_370_764_800)]
 Dollars = Annotated[float, msgspec.Meta(gt=-1e9, lt=1e9)]
 
 
-class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """What one answer was, and has cost. No content and no secret."""
 
     at: Moment

@@ -270,6 +270,63 @@ def test_while_the_disk_refuses_rows_they_count_and_are_written_later(paths: Pat
     assert len(list(ledger.rows_since(paths.state, 0.0))) == 2
 
 
+def opened(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Spending:
+    """A ledger without caps whose file is open, with one row in it."""
+    monkeypatch.setattr("ccfallback.files.is_local", lambda _path: True)
+    spending = Spending(paths.state)
+    spending.put(Row(at=time.time(), provider="first", cost=1.0))
+    assert spending.flush()
+    return spending
+
+
+def providers(paths: Paths) -> list[str]:
+    return [row.provider for row in ledger.rows_since(paths.state, 0.0)]
+
+
+def test_a_row_is_in_the_open_file_at_once(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    spending = opened(paths, monkeypatch)
+    spending.put(Row(at=time.time(), provider="second", cost=1.0))
+    assert providers(paths) == ["first", "second"]
+    next_month = ledger.period_ends(time.time())[1]
+    spending.put(Row(at=next_month, provider="third", cost=1.0))
+    assert spending.flush()
+    spending.put(Row(at=next_month, provider="fourth", cost=1.0))
+    assert providers(paths) == ["first", "second", "third", "fourth"]
+    assert len(list(paths.state.parent.glob("spend-*"))) == 2
+    spending.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file can't be moved there")
+def test_a_row_follows_when_a_person_has_moved_the_file(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending = opened(paths, monkeypatch)
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    path.rename(path.with_name("old"))
+    spending.put(Row(at=time.time(), provider="second", cost=1.0))
+    assert spending.flush()
+    assert providers(paths) == ["second"]
+    spending.close()
+
+
+def test_a_row_of_which_the_disk_takes_half_is_written_once(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending = opened(paths, monkeypatch)
+    write, halves = os.write, [20]
+
+    def write_half(descriptor: int, data: bytes) -> int:
+        return write(descriptor, data[: halves.pop()] if halves and b"second" in data else data)
+
+    monkeypatch.setattr(os, "write", write_half)
+    spending.put(Row(at=time.time(), provider="second", cost=1.0))
+    assert spending.flush()
+    spending.close()
+    assert providers(paths) == ["first", "second"]
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    assert path.read_bytes().count(b"\n") == 2
+
+
 # --- Caps ---
 
 
