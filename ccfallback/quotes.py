@@ -159,33 +159,43 @@ def find(text: str, content: bytes, run: int) -> list[tuple[int, int]]:
     `content` is folded, with NUL bytes between its parts. Raises `TooMuch`.
     """
     spans: list[tuple[int, int]] = []
+    # Hardly any text quotes anything, so at first only its letters are looked at.
+    if not text.isascii() or any(_runs(fold(text), content, run)):
+        letters, places = _fold_parts((letter, at, at + 1) for at, letter in enumerate(text))
+        spans += ((places[low][0], places[high][1]) for low, high in _runs(letters, content, run))
+    if _ESCAPE.search(text):
+        letters, places = _fold_parts(_decode(text))
+        spans += ((places[low][0], places[high][1]) for low, high in _runs(letters, content, run))
+    return spans
+
+
+def _runs(letters: bytes, content: bytes, run: int) -> Iterator[tuple[int, int]]:
+    """The first and the last index of each run of letters that stands in the content.
+
+    Raises `TooMuch`.
+    """
     steps = 0
-    # Any run of this length in the content has a whole block in it, if it is cut into blocks.
+    # Any run of this length has a whole block in it, if the letters are cut into blocks.
     size = (run + 1) // 2
-    for letters, places in _forms(text):
-        grams: dict[bytes, list[int]] = {}
-        for at in range(len(letters) - size + 1):
-            grams.setdefault(letters[at : at + size], []).append(at)
-        hits = [
-            at for at in range(0, len(content) - size + 1, size) if content[at : at + size] in grams
-        ]
-        for at in hits:
-            for place in grams[content[at : at + size]]:
-                low, high = 0, size
-                while place > low < at and letters[place - low - 1] == content[at - low - 1]:
-                    low += 1
-                while (
-                    place + high < len(letters)
-                    and at + high < len(content)
-                    and letters[place + high] == content[at + high]
-                ):
-                    high += 1
-                steps += low + high
-                if low + high >= run:
-                    spans.append((places[place - low][0], places[place + high - 1][1]))
+    for place in range(0, len(letters) - size + 1, size):
+        block = letters[place : place + size]
+        at = content.find(block)
+        while at >= 0:
+            low, high = 0, size
+            while place > low < at and letters[place - low - 1] == content[at - low - 1]:
+                low += 1
+            while (
+                place + high < len(letters)
+                and at + high < len(content)
+                and letters[place + high] == content[at + high]
+            ):
+                high += 1
+            if low + high >= run:
+                yield place - low, place + high - 1
+            steps += low + high
             if steps > MOST_STEPS:
                 raise TooMuch
-    return spans
+            at = content.find(block, at + 1)
 
 
 def replace(text: str, spans: Iterable[tuple[int, int]], mark: str) -> str:
@@ -200,13 +210,6 @@ def replace(text: str, spans: Iterable[tuple[int, int]], mark: str) -> str:
 
 Form = tuple[bytes, list[tuple[int, int]]]
 """The letters of a text, and for each of its bytes the part of the text that it comes from."""
-
-
-def _forms(text: str) -> Iterator[Form]:
-    """A text as it is, and with its escapes decoded if it has any."""
-    yield _fold_parts((letter, at, at + 1) for at, letter in enumerate(text))
-    if _ESCAPE.search(text):
-        yield _fold_parts(_decode(text))
 
 
 def _fold_parts(parts: Iterable[tuple[str, int, int]]) -> Form:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -31,6 +32,9 @@ MOST_WAITING: Final = 10_000
 GATHER: Final = 0.01
 """Seconds in which items gather to a batch."""
 
+BUSY: Final = 0.05
+"""The same while one batch follows the other."""
+
 T = TypeVar("T")
 
 
@@ -38,14 +42,19 @@ class Backlog(Generic[T]):
     """A queue, and a thread that empties it in batches.
 
     To put an item never waits, neither for a disk nor for a terminal that is held. The thread
-    lets items gather, because each time it wakes up it takes the interpreter from the event loop.
+    lets items gather, the longer the more often they come, because each time it wakes up it takes
+    the interpreter from the event loop.
     """
 
     def __init__(
-        self, consume: Callable[[list[T]], None], name: str, gather: float = GATHER
+        self,
+        consume: Callable[[list[T]], None],
+        name: str,
+        gather: float = GATHER,
+        busy: float = BUSY,
     ) -> None:
-        """`consume` is called in the thread; it must not raise. `gather` is in seconds."""
-        self._gather = gather
+        """`consume` is called in the thread; it must not raise. The times are in seconds."""
+        self._gather, self._busy = gather, busy
         self._consume = consume
         self._waiting: deque[T] = deque()
         self._woken = False
@@ -91,9 +100,11 @@ class Backlog(Generic[T]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        ended = -inf
         while True:
             self._wake.wait()
-            self._no_gathering.wait(self._gather)
+            is_busy = time.monotonic() - ended < self._busy
+            self._no_gathering.wait(self._busy if is_busy else self._gather)
             # In this order: an item that is put from here on wakes the thread again.
             self._wake.clear()
             self._woken = False
@@ -104,6 +115,7 @@ class Backlog(Generic[T]):
                 batch.append(self._waiting.popleft())
             if batch:
                 self._consume(batch)
+                ended = time.monotonic()
                 with self._condition:
                     self._done += len(batch)
                     self._condition.notify_all()

@@ -2,15 +2,17 @@
 
 The store is the truth and memory is a cache of it. Each change applies to memory at once and to
 whatever the store holds when it is written, so a `breaker reset` and a failure at the same moment
-never erase each other. A failure is saved before its response ends; a success that only changes a
-timestamp may wait a second. While the store refuses writes, one request waits briefly, the others
-do not wait, and the changes are kept in memory until the store accepts them.
+never erase each other. Before its response ends, every other process can see a failure; the disk
+has it within a second, and a success that only changes a timestamp may wait as long. While the
+store refuses writes, one request waits briefly, the others do not wait, and the changes are kept in
+memory until the store accepts them.
 
 States are made valid where they enter memory, and when the configuration or the clock changes.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import chain
 from time import monotonic, time
 from typing import Final, TypeVar
@@ -70,6 +72,7 @@ class Breakers:
         self._written_entries: dict[tuple[str, str], Entry] = {}
         self._read_entries: dict[tuple[str, str], object] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._syncing: asyncio.Future[None] | None = None
         self._refused = False
         self._noticed = -NOTICE_PAUSE
         self.recorder = recorder
@@ -201,6 +204,16 @@ class Breakers:
                     await asyncio.shield(self._writing)
         except TimeoutError:
             self._refuse("the disk does not answer")
+
+    async def sync(self) -> None:
+        """Make what was saved survive a crash of the machine, as far as the store can."""
+        if not self._store.is_unsynced:
+            return
+        if self._syncing is None or self._syncing.done():
+            self._syncing = self._executor.run(self._store.sync)
+        with suppress(CcfallbackError, OSError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.shield(self._syncing)
 
     def close(self) -> None:
         """End the thread, even if it hangs, and close the store."""

@@ -100,7 +100,9 @@ class Proxy:
         upstreams = Upstreams(live.current.network)
         self.services = Services(
             live=live,
-            breakers=Breakers(open_store(paths, patience=LOCK_SECONDS), self.recorder, clock),
+            breakers=Breakers(
+                open_store(paths, patience=LOCK_SECONDS, synced_later=True), self.recorder, clock
+            ),
             recorder=self.recorder,
             upstreams=upstreams,
             spending=Spending(paths.state, self.recorder, clock),
@@ -171,6 +173,7 @@ class Proxy:
             preparing.cancel()
             self.services.keys.close()
             await self.services.breakers.flush(again=True)
+            await self.services.breakers.sync()
             self.services.breakers.close()
             self.services.live.close()
             if self._disk_call is not None:
@@ -254,6 +257,7 @@ class Proxy:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.services.breakers.flush(again=True)
+            await self.services.breakers.sync()
             await self._save_signatures()
             await self._run_on_disk(self._restore_address)
 

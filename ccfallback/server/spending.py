@@ -84,7 +84,7 @@ class Spending:
         if self._state is None or self._append_quickly(row):
             return
         if self._backlog is None:
-            self._backlog = Backlog(self._write, "ledger", GATHER)
+            self._backlog = Backlog(self._write, "ledger", GATHER, GATHER)
         if row.cost:
             with self._memory:
                 self._waiting.add([row])

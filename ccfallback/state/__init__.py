@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from ccfallback.state.store import StateStore
 
 
-def open_store(paths: "Paths", *, patience: float = 10.0) -> "StateStore":
+def open_store(
+    paths: "Paths", *, patience: float = 10.0, synced_later: bool = False
+) -> "StateStore":
     """The store that keeps the breaker state of an installation.
 
-    `patience` is how many seconds an update waits for another process.
+    `patience` is how many seconds an update waits for another process. With `synced_later` the
+    caller syncs the store within a second after an update.
     """
     from ccfallback.state.file import StateFile
 
-    return StateFile(paths.state, patience=patience)
+    return StateFile(paths.state, patience=patience, synced_later=synced_later)
 
 
 class _Model(msgspec.Struct, rename="camel"):

@@ -31,11 +31,17 @@ _LATEST_MS: Final = 253_402_300_800_000
 class StateFile:
     """The state in one JSON file; a `StateStore`.
 
-    An update waits up to `patience` seconds for the lock that another process holds.
+    An update waits up to `patience` seconds for the lock that another process holds. If the state
+    is `synced_later`, an update leaves the disk to `sync`, which is called within a second: when
+    the machine crashes before, the state is that of the last `sync`.
     """
 
-    def __init__(self, path: Path, *, patience: float = 10.0) -> None:
+    def __init__(self, path: Path, *, patience: float = 10.0, synced_later: bool = False) -> None:
         self.path = path
+        self._synced_later = synced_later
+        self.is_unsynced = False
+        self._last: tuple[object, dict[str, Any], States] = (None, {}, {})
+        """The version of the file that was written last, its content, and the states in that."""
         self.slots: ProbeSlots = LocalSlots()
         self._watched = files.WatchedFile(path)
         self._patience = patience
@@ -90,6 +96,12 @@ class StateFile:
                 "check the permissions of the file and its folder, and the free space on the disk",
             ) from error
 
+    def sync(self) -> None:
+        """Bring the last update to the disk. Raises `Busy` or `OSError`."""
+        with files.locked(self.path, self._patience):
+            files.sync(self.path)
+        self.is_unsynced = False
+
     def close(self) -> None:
         """Nothing is open between two calls."""
 
@@ -97,25 +109,36 @@ class StateFile:
         set_aside = None
         # As for a load: scripts write without the lock.
         version = self._watched.look()
-        try:
-            document = self._document()
-        except (_CorruptError, OSError) as error:
-            if not _stays_unreadable(error):
-                raise
-            set_aside = _move_aside(self.path)
-            document = {}
-        before = _parse_states(document)
+        last, document, before = self._last
+        if version is None or version != last:
+            try:
+                document = self._document()
+            except (_CorruptError, OSError) as error:
+                if not _stays_unreadable(error):
+                    raise
+                set_aside = _move_aside(self.path)
+                document = {}
+            before = _parse_states(document)
         after = change(dict(before))
         sections = merge(read_sections(document), entries)
         if after == before and not sections:
-            return _snapshot(document, version, set_aside)
-        document.setdefault("version", VERSION)
-        document.update(sections)
-        document["providers"] = _encode_states(after, document.get("providers"))
-        # A response waits for this write, and losing the last state to a power cut does no harm.
+            return Snapshot(before, read_sections(document), version, set_aside)
+        document = {"version": VERSION, **document, **sections}
+        document["providers"] = tables = _encode_states(after, document.get("providers"), before)
+        # From what a reader finds, because times are rounded.
+        after = {
+            name: before[name]
+            if state is before.get(name)
+            else _parse_provider(tables[_text(name)])
+            for name, state in after.items()
+        }
         data = msgspec.json.encode(document) + b"\n"
-        version = files.replace_atomically(self.path, data, durable=False)
-        return _snapshot(document, version, set_aside)
+        # A response waits for this write.
+        later = self._synced_later and files.keep_synced(self.path)
+        version = files.replace_atomically(self.path, data, durable=False, synced=not later)
+        self.is_unsynced = self.is_unsynced or later
+        self._last = version, document, after
+        return Snapshot(after, read_sections(document), version, set_aside)
 
     def _document(self) -> dict[str, Any]:
         try:
@@ -123,12 +146,13 @@ class StateFile:
         except FileNotFoundError:
             return {}
         try:
-            document = msgspec.json.decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            raise _CorruptError from None
-        if not isinstance(document, dict):
-            raise _CorruptError
-        return document
+            return _decode(data)
+        except _CorruptError:
+            try:
+                return _decode(files.read_kept(self.path))
+            except OSError:
+                pass
+            raise
 
     def _move_corrupt(self) -> str | None:
         """Set a corrupt file aside, unless another process has already replaced it."""
@@ -153,6 +177,16 @@ def set_aside_files(path: Path) -> list[Path]:
 
 class _CorruptError(Exception):
     """The file is not a JSON object."""
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise _CorruptError from None
+    if not isinstance(document, dict):
+        raise _CorruptError
+    return document
 
 
 def _stays_unreadable(error: Exception) -> bool:
@@ -258,12 +292,20 @@ def _parse_learned(value: Any) -> tuple[LearnedRejection, ...]:
     return tuple(found)
 
 
-def _encode_states(states: Mapping[str, BreakerState], existing: Any) -> dict[str, Any]:
-    """The states as the file holds them, with the unknown keys of the `existing` tables."""
+def _encode_states(
+    states: Mapping[str, BreakerState], existing: Any, known: Mapping[str, BreakerState]
+) -> dict[str, Any]:
+    """The states as the file holds them, with the unknown keys of the `existing` tables.
+
+    Those tables are of the `known` states, and stay as they are where nothing has changed.
+    """
     before = _mapping(existing)
     tables = {}
     for name, state in states.items():
         old = _mapping(before.get(name))
+        if old and state is known.get(name):
+            tables[name] = old
+            continue
         parts: dict[str, Any] = {}
         if state.credentials:
             old_parts = _mapping(old.get("credentials"))

@@ -60,7 +60,7 @@ class ProbeSlots(Protocol):
 class StateStore(Protocol):
     """The shared breaker state, and what else the servers and commands share.
 
-    `load`, `peek`, `update` and `close` may block, so a server calls them in a thread.
+    `load`, `peek`, `update`, `sync` and `close` may block, so a server calls them in a thread.
     """
 
     @property
@@ -84,6 +84,12 @@ class StateStore(Protocol):
 
         A provider that the result lacks is removed. Raises `StateError`.
         """
+
+    is_unsynced: bool
+    """Whether a crash of the machine would undo updates: then call `sync` within a second."""
+
+    def sync(self) -> None:
+        """Make updates survive a crash of the machine. Raises `CcfallbackError` or `OSError`."""
 
     def close(self) -> None:
         """Release whatever the store keeps open."""
@@ -116,6 +122,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.slots: ProbeSlots = LocalSlots()
         self._snapshot = Snapshot()
+        self.is_unsynced = False
 
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether no update came after this snapshot."""
@@ -135,6 +142,9 @@ class MemoryStore:
         sections = {**before.sections, **merge(before.sections, entries)}
         self._snapshot = Snapshot(change(dict(before.states)), sections)
         return self._snapshot
+
+    def sync(self) -> None:
+        """Nothing of it would survive."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -310,14 +310,26 @@ def test_a_backlog_keeps_the_order_and_loses_nothing() -> None:
     assert waiting.close()
 
 
-def test_items_that_come_together_are_consumed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_that_come_together_are_consumed_together() -> None:
     batches: list[list[Item]] = []
-    monkeypatch.setattr(journal, "GATHER", 60)
-    waiting = Backlog(batches.append, "test")
+    waiting = Backlog(batches.append, "test", gather=60)
     for number in range(3):
         waiting.put({"number": number})
     assert waiting.flush()
     assert [len(batch) for batch in batches] == [3]
+    assert waiting.close()
+
+
+def test_items_gather_longer_while_batches_follow_each_other() -> None:
+    batches: list[list[Item]] = []
+    waiting = Backlog(batches.append, "test", gather=0, busy=60)
+    waiting.put({"number": 0})
+    assert waiting.flush()
+    for number in range(3):
+        waiting.put({"number": number})
+    assert len(batches) == 1
+    assert waiting.flush()
+    assert [len(batch) for batch in batches] == [1, 3]
     assert waiting.close()
 
 

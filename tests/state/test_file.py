@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,100 @@ def test_a_corrupt_file_that_cannot_be_moved_reads_as_empty(
     snapshot = file.load()
     assert snapshot.states == {}
     assert snapshot.set_aside is None
+
+
+# --- Synced later ---
+
+
+@pytest.fixture
+def lazy(tmp_path: Path) -> StateFile:
+    """A file with one update that is on the disk, and one that is not."""
+    StateFile(tmp_path / "state.json").update(lambda _: {"first": CLOSED})
+    file = StateFile(tmp_path / "state.json", synced_later=True)
+    file.update(lambda states: {**states, "second": CLOSED})
+    return file
+
+
+def kept(file: StateFile) -> Path:
+    return file.path.with_name(".state.json.synced")
+
+
+def crash(file: StateFile, monkeypatch: pytest.MonkeyPatch, left: bytes) -> None:
+    """What a power cut leaves of a file that was not synced."""
+    file.path.write_bytes(left)
+    monkeypatch.setattr(files, "_booted", lambda: time.time() + 60)
+
+
+def test_an_update_waits_for_the_disk_only_when_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    file = StateFile(tmp_path / "state.json", synced_later=True)
+    file.update(lambda _: {"first": CLOSED})
+    # There was nothing that could be kept.
+    assert len(calls) == 1
+    assert not file.is_unsynced
+    file.update(lambda states: {**states, "second": CLOSED})
+    assert len(calls) == 1
+    assert file.is_unsynced
+    assert set(StateFile(file.path).load().states) == {"first", "second"}
+    file.sync()
+    assert len(calls) > 1
+    assert not file.is_unsynced
+    assert not kept(file).exists()
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 300, b'{"version":1,"providers":{"fir'])
+def test_after_a_crash_the_state_is_that_of_the_last_sync(
+    lazy: StateFile, monkeypatch: pytest.MonkeyPatch, left: bytes
+) -> None:
+    lazy.update(lambda states: {**states, "third": CLOSED})
+    crash(lazy, monkeypatch, left)
+    file = StateFile(lazy.path, synced_later=True)
+    assert set(file.load().states) == {"first"}
+    assert file.load().set_aside is None
+    file.update(lambda states: {**states, "fourth": CLOSED})
+    file.sync()
+    assert set(StateFile(lazy.path).load().states) == {"first", "fourth"}
+    assert not kept(lazy).exists()
+
+
+def test_a_file_that_a_person_has_broken_is_set_aside_all_the_same(lazy: StateFile) -> None:
+    lazy.path.write_bytes(b"no JSON")
+    snapshot = lazy.load()
+    assert snapshot.states == {}
+    assert snapshot.set_aside is not None
+
+
+def test_after_a_sync_a_crash_does_no_harm(
+    lazy: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy.sync()
+    crash(lazy, monkeypatch, lazy.path.read_bytes())
+    assert set(StateFile(lazy.path).load().states) == {"first", "second"}
+
+
+def test_a_server_leaves_what_another_one_has_kept(lazy: StateFile) -> None:
+    other = StateFile(lazy.path, synced_later=True)
+    other.update(lambda states: {**states, "third": CLOSED})
+    assert set(StateFile(kept(lazy)).load().states) == {"first"}
+    lazy.sync()
+    assert not kept(lazy).exists()
+    other.sync()
+    assert set(StateFile(lazy.path).load().states) == {"first", "second", "third"}
+
+
+def test_without_second_names_an_update_is_synced_at_once(
+    lazy: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    lazy.sync()
+    monkeypatch.setattr(os, "link", refuse)
+    lazy.update(lambda _: {})
+    assert not lazy.is_unsynced
 
 
 def test_half_a_surrogate_pair_does_not_fail(file: StateFile) -> None:
