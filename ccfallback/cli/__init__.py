@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "statusline": "Print one line for Claude Code's status line.",
     "providers": "Show and change the chain of providers.",
     "breaker": "Show, reset and trip the circuit breakers.",
+    "requests": "List requests from the log, newest first.",
     "explain": "Explain what happened to one request, attempt by attempt.",
     "logs": "Read the log.",
     "tokens": "Create and revoke access tokens.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from ccfallback.cli.console import WIDE, Cell, Styled, Table
+from ccfallback.cli.console import WIDE, Cell, Styled, Table, drop_columns
 from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
 from ccfallback.cli.phrases import (
     format_ahead,
@@ -296,7 +296,8 @@ def health_table(
             rows.append((f"  {name}", condition, *format_history(each, now)))
     success = "succeeded" if short else "last success"
     header = ("provider", "state", "in a row", "last failure", success)
-    return Table(rows, header, right=frozenset({2}), whole=frozenset({1}))
+    table = Table(rows, header, right=frozenset({2}), whole=frozenset({1}))
+    return drop_columns(table, ("succeeded", "last failure", "in a row"), width, ("last failure",))
 
 
 def format_history(state: BreakerState, now: float) -> tuple[str, str, str]:

@@ -408,6 +408,9 @@ WIDE: Final = 110
 UNWRAPPED: Final = 20
 """Columns with no longer cells than this never wrap; columns with longer cells make room."""
 
+NARROWEST: Final = 14
+"""Columns that a column of sentences needs at least."""
+
 
 def draw_table(
     table: Table, *, colour: bool, cut: bool = False, columns: int | None = None
@@ -451,10 +454,40 @@ def draw_table(
     return drawn
 
 
+def drop_columns(
+    table: Table, less_needed: Sequence[str], width: int | None, wrapping: Sequence[str] = ()
+) -> Table:
+    """The table with as many columns as fit a terminal of that width; `less_needed` go first.
+
+    Columns named in `wrapping` may become as narrow as `NARROWEST`.
+    """
+    header, kept = table.header, list(range(len(table.header)))
+    cells = [[_text(cell) for cell in column] for column in zip(header, *table.rows, strict=True)]
+    sizes = [max(map(len, column)) for column in cells]
+    sizes = [
+        min(size, NARROWEST) if name in wrapping else size
+        for name, size in zip(header, sizes, strict=True)
+    ]
+    for name in less_needed:
+        if width is None or sum(sizes[at] + 2 for at in kept) - 2 <= width:
+            break
+        kept = [at for at in kept if header[at] != name]
+    return Table(
+        [[row[at] for at in kept] for row in table.rows],
+        [header[at] for at in kept],
+        frozenset(place for place, at in enumerate(kept) if at in table.right),
+        frozenset(place for place, at in enumerate(kept) if at in table.whole),
+    )
+
+
+def _text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Styled) else cell
+
+
 def align_table(table: Table) -> str:
     """The table as plain text, in aligned columns."""
     table = _clean(table)
-    rows = [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in table.rows]
+    rows = [[_text(cell) for cell in row] for row in table.rows]
     if table.header:
         rows.insert(0, list(table.header))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -12,7 +12,8 @@ import typer
 
 from ccfallback.cli.console import Console
 from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
-from ccfallback.cli.session import session_of
+from ccfallback.cli.session import require_logged, session_of
+from ccfallback.errors import CcfallbackError
 from ccfallback.events.records import ProviderSuccess, Record, RequestComplete, decode
 from ccfallback.printable import escape_json, printable
 
@@ -114,6 +115,13 @@ def tail(
         console.say(f"no log yet at {path}; {wait}")
     end = reader.mark(path)
     found = reader.tail(path, count, keep, end)
+    if not found and count and not follow:
+        if provider is not None:
+            require_logged(provider, session)
+        if request is not None and reader.find_request(path, request) is None:
+            raise CcfallbackError(
+                f"the log has no request {request}", "`ccfallback requests` lists those it has"
+            )
     if as_json and not raw:
         # The lines as they are: an event of another version may have members that we don't know.
         console.emit({"records": [msgspec.Raw(line) for _, line in found]}, str)

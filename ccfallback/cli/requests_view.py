@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.cli.console import Cell, Styled, Table
+from ccfallback.cli.console import Cell, Styled, Table, drop_columns
 from ccfallback.cli.logs import level_sign, local_time, short_id
 from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events.explain import Candidate, Explanation, Standing
@@ -27,6 +27,9 @@ STOPPED: Final = "stopped by you"
 """What became of a request whose client left: most often a person has pressed Esc."""
 
 WIDE: Final = 120
+
+LESS_NEEDED: Final = ("first", "out", "attempts", "took", "provider")
+"""Columns that a narrow terminal can do without, in the order in which they go."""
 
 KEYS: Final = (
     "provider", "model", "status", "latency", "ttft", "attempts", "inputTokens", "outputTokens",
@@ -64,7 +67,8 @@ def requests_table(records: Sequence[End], width: int | None) -> Table:
     """Requests as a table, for a terminal of that width if it goes to one."""
     if width is not None and width < WIDE:
         header = (*HEADER[:-1], "out")
-        return Table([request_row(record) for record in records], header, RIGHT)
+        whole = Table([request_row(record) for record in records], header, RIGHT)
+        return drop_columns(whole, LESS_NEEDED, width)
     rows = [(*request_row(record), *_more(record)) for record in records]
     return Table(rows, (*HEADER, *MORE), RIGHT)
 

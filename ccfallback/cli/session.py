@@ -297,3 +297,12 @@ def require(names: Iterable[str], known: Iterable[str]) -> None:
         f"no provider is named {' or '.join(missing)}",
         did_you_mean(missing[0], known) or "`ccfallback providers list` shows all names",
     )
+
+
+def require_logged(name: str, session: Session) -> None:
+    """Raise `ProviderNotFound` for a name that is not in the chain; the log had nothing about it.
+
+    Without a configuration that loads, every name may be right.
+    """
+    with suppress(ConfigError):
+        require([name], session.config(may_be_missing=True).names)

@@ -9,8 +9,10 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
@@ -293,6 +295,10 @@ _SEVERAL_ATTEMPTS: Final = re.compile(rb'"attempts?":(?!0|1[,}])\d')
 _FAILURE: Final = re.compile(rb'"event":"provider\.(?:failure|timeout)"')
 _ANY_REQUEST: Final = re.compile(rb'"event":"(?:request|provider|auth)\.')
 _END: Final = re.compile(rb'"event":"request\.(?:complete|error)"')
+_START_OR_END: Final = re.compile(rb'"event":"request\.(?:start|complete|error)"')
+
+LONGEST_REQUEST: Final = 3600.0
+"""Seconds before the end of a request in which its start is looked for."""
 
 
 class Found(NamedTuple):
@@ -329,6 +335,45 @@ def latest_ends(path: Path) -> Iterator[Record[RequestEnd]]:
     for record, _ in backwards(path, matching=_END):
         if isinstance(record.data, RequestEnd) and not record.is_side:
             yield cast("Record[RequestEnd]", record)
+
+
+@dataclass(slots=True)
+class Ended:
+    """A request that ended, and what its start says of it, unless the log has lost that."""
+
+    end: Record[RequestEnd]
+    start: RequestStart | None = None
+
+
+def ended_requests(path: Path) -> Iterator[Ended]:
+    """The requests that ended, the newest first; not those of side endpoints."""
+    waiting: deque[Ended] = deque()
+    sought: dict[str | None, Ended] = {}
+    for record, _ in backwards(path, matching=_START_OR_END):
+        if record.is_side:
+            continue
+        if isinstance(record.data, RequestEnd):
+            found = Ended(cast("Record[RequestEnd]", record))
+            # A client may give several requests the same id: an older start is not the newer's.
+            sought[record.request_id] = found
+            waiting.append(found)
+        elif own := sought.pop(record.request_id, None):
+            assert isinstance(record.data, RequestStart)
+            own.start = record.data
+        while waiting and not _may_start_before(waiting[0], record, sought):
+            first = waiting.popleft()
+            if sought.get(first.end.request_id) is first:
+                del sought[first.end.request_id]
+            yield first
+    yield from waiting
+
+
+def _may_start_before(it: Ended, record: Record[Event], sought: Mapping[str | None, Ended]) -> bool:
+    """Whether the start of a request may be further back in the log than this record."""
+    if sought.get(it.end.request_id) is not it:
+        return False
+    ended, now = it.end.written, record.written
+    return ended is None or now is None or now > ended - LONGEST_REQUEST
 
 
 def request_records(path: Path, request: str) -> list[Record[Event]]:
