@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -22,13 +22,16 @@ from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
-    from ccfallback.config.file import Version
+    from ccfallback.config.file import ConfigFile, Version
 
 app = make_app(
     name="config",
     help="View, change and undo the configuration.",
     epilog="Example: ccfallback config get server.port",
 )
+
+MOST_LINES: Final = 3
+"""Differences that the history lists for a version."""
 
 EDITORS: Final = ("VISUAL", "EDITOR")
 
@@ -196,23 +199,129 @@ def edit(ctx: typer.Context) -> None:
     session.say_open_door(written_before.config)
 
 
+@app.command("unset", epilog="Example: ccfallback config unset timeouts.first_byte")
+def unset(ctx: typer.Context, key: Key, as_json: Json = False) -> None:
+    """Remove one key, so that its default applies again."""
+    from ccfallback.config.edit import unset_key
+    from ccfallback.config.schema import defaults, require_key
+
+    session = session_of(ctx)
+    require_key(key, session.config_file.table(), defaults(session.config()))
+    changed = session.edit(lambda document: unset_key(document, key))
+    session.console.emit_result({"key": key, "changed": changed})
+    session.console.say(f"{key} unset; {UNDO}" if changed else f"nothing changed: {key} is not set")
+
+
 @app.command("history", epilog="Example: ccfallback config history")
 def history(ctx: typer.Context, as_json: Json = False) -> None:
-    """List the versions that `rollback` can bring back, newest first."""
+    """List the versions that `rollback` can bring back, newest first.
+
+    With each one, the command that wrote it and what that changed.
+    """
     session = session_of(ctx)
     session.require_config_file()
-    versions = session.config_file.history()
+    file = session.config_file
+    kept = file.versions()
+    steps = {
+        version.number: _changes(before, version)
+        for version, before in zip(kept, [*kept[1:], None], strict=True)
+    }
+    shown = file.history()
+    current = [version for version in kept if version not in shown]
     value = {
         "versions": [
-            {"number": v.number, "replaced": round(v.time * 1000), "path": str(v.path)}
-            for v in versions
+            {
+                "number": v.number,
+                "replaced": round(v.time * 1000),
+                "path": str(v.path),
+                "by": v.by or None,
+                "changes": steps[v.number],
+            }
+            for v in shown
         ]
     }
-    rows = [(str(v.number), format_ago(v.time, session.now()), v.path.name) for v in versions]
-    shown = Table(rows, ("version", "replaced", "file"))
-    session.console.emit(value, lambda: shown if rows else "no earlier versions yet")
-    if rows:
-        session.console.say(f"the files are in {versions[0].path.parent}")
+    rows = [
+        (
+            str(v.number),
+            "now" if v in current else format_ago(v.time, session.now()),
+            v.by or "-",
+            _summary(steps[v.number]),
+        )
+        for v in kept
+    ]
+    table = Table(rows, ("version", "replaced", "by", "what it changed"))
+    session.console.emit(value, lambda: table if shown else "no earlier versions yet")
+    if shown:
+        session.console.say(
+            f"`ccfallback config diff N` compares; the files are in {kept[0].path.parent}"
+        )
+
+
+@app.command("diff", epilog="Example: ccfallback config diff 3")
+def diff(
+    ctx: typer.Context,
+    number: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="N", help="A version of the history; by default what `rollback` would restore."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what has changed since version N; secrets are masked."""
+    session = session_of(ctx)
+    session.require_config_file()
+    chosen, _ = _choose_version(session.config_file, number)
+    changes = _changes(chosen, None, session.config_file.table())
+    if changes is None:
+        raise ConfigError(f"version {chosen.number} is not valid TOML", f"it is {chosen.path}")
+    session.console.emit(
+        {"version": chosen.number, "changes": changes},
+        lambda: "\n".join(changes) or _SAME,
+    )
+
+
+_SAME: Final = "only comments or the form of the file differ"
+
+
+def _changes(
+    before: "Version | None", after: "Version | None", table: dict[str, Any] | None = None
+) -> list[str] | None:
+    """The lines that lead from one version to the next; `None` if one of them is not TOML."""
+    import tomllib
+
+    from ccfallback.config.changes import compare
+
+    try:
+        old, new = ({} if v is None else tomllib.loads(v.text()) for v in (before, after))
+    except (ConfigError, ValueError, RecursionError):
+        return None
+    return list(compare(old, new if table is None else table).lines)
+
+
+def _summary(lines: list[str] | None) -> str:
+    if lines is None:
+        return "not valid TOML"
+    more = f" and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
+    return ", ".join(lines[:MOST_LINES]) + more if lines else "comments only"
+
+
+def _choose_version(file: "ConfigFile", number: int | None) -> "tuple[Version, list[Version]]":
+    """A version of the history, and the newer ones that are skipped: they would not load."""
+    versions = file.versions()
+    if not versions:
+        raise ConfigError("there is no earlier version", "every change keeps the version before it")
+    if number is None:
+        chosen, skipped = file.last_other()
+        if chosen is None:
+            raise ConfigError(
+                "no earlier version loads", "fix the file with `ccfallback config edit`"
+            )
+        return chosen, skipped
+    found = next((version for version in versions if version.number == number), None)
+    if found is None:
+        raise ConfigError(f"there is no version {number}", "`ccfallback config history` lists them")
+    return found, []
 
 
 @app.command("rollback", epilog="Example: ccfallback config rollback")
@@ -231,23 +340,7 @@ def rollback(
     """
     session = session_of(ctx)
     file = session.config_file
-    versions = file.versions()
-    if not versions:
-        raise ConfigError("there is no earlier version", "every change keeps the version before it")
-    skipped: list[Version] = []
-    if number is None:
-        chosen, skipped = file.last_other()
-        if chosen is None:
-            raise ConfigError(
-                "no earlier version loads", "fix the file with `ccfallback config edit`"
-            )
-    else:
-        found = next((version for version in versions if version.number == number), None)
-        if found is None:
-            raise ConfigError(
-                f"there is no version {number}", "`ccfallback config history` lists them"
-            )
-        chosen = found
+    chosen, skipped = _choose_version(file, number)
     before = ConfigBefore(session)
     try:
         changed = file.restore(chosen)

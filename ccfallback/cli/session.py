@@ -39,6 +39,8 @@ class Session:
     console: Console
     environ: Mapping[str, str]
     located: Paths | None = None
+    command: str = ""
+    """The words of the command, without arguments and options: `providers add`."""
     _names_config: bool = False
     _in_use_is_partial: bool = False
 
@@ -65,7 +67,7 @@ class Session:
         from ccfallback.config.file import ConfigFile
         from ccfallback.wire import FORMATS
 
-        return ConfigFile(self.paths.config, FORMATS, rectifier_names)
+        return ConfigFile(self.paths.config, FORMATS, rectifier_names, self.command)
 
     def config(self, *, may_be_missing: bool = False) -> "Config":
         """The current configuration. Without a file, the defaults.
@@ -284,6 +286,7 @@ def session_of(ctx: typer.Context) -> Session:
     """The session that a command runs in."""
     session = ctx.find_root().obj
     assert isinstance(session, Session)
+    session.command = ctx.command_path.partition(" ")[2]
     return session
 
 

@@ -447,13 +447,7 @@ def set_key(document: Document, key: str, value: Any) -> None:
         parsed[last] = value
         document.text = parsed.as_string()
         return
-    head, *below = path
-    index = None
-    if head in ("providers", "tokens"):
-        names = list(index_by_name(document.tables(head)))
-        if below[:1] not in [[name] for name in names]:
-            raise ConfigError(f"there is no {'.'.join(path)}", "see `ccfallback config show`")
-        index = names.index(below.pop(0))
+    head, index, below = _find_table(document, path)
 
     def edit(table: Any) -> None:
         for part in [*below, None]:
@@ -466,3 +460,41 @@ def set_key(document: Document, key: str, value: Any) -> None:
         table[last] = value
 
     document.change(head, index, edit)
+
+
+def unset_key(document: Document, key: str) -> bool:
+    """Remove a dotted key, with a table that is empty then; False if it is not in the document."""
+    *path, last = split_key(key)
+    if not path or (path[0] in ("providers", "tokens") and len(path) == 1):
+        command = f"`ccfallback {path[0]} remove`" if path else "name one of its keys"
+        raise ConfigError(f"{key} is more than one key", command)
+    if path[0] not in tomllib.loads(document.text):
+        return False
+    head, index, below = _find_table(document, path)
+    before = document.text
+
+    def edit(table: Any) -> None:
+        places = [table]
+        for part in below:
+            table = table.get(part) if isinstance(table, Mapping) else None
+            places.append(table)
+        if not isinstance(table, MutableMapping) or last not in table:
+            return
+        del table[last]
+        for part, place in zip(reversed(below), reversed(places[:-1]), strict=True):
+            if not place[part]:
+                del place[part]
+
+    document.change(head, index, edit)
+    return document.text != before
+
+
+def _find_table(document: Document, path: Sequence[str]) -> tuple[str, int | None, list[str]]:
+    """The section or list of a key, the index in the list, and the tables below that."""
+    head, *below = path
+    if head not in ("providers", "tokens"):
+        return head, None, below
+    names = list(index_by_name(document.tables(head)))
+    if below[:1] not in [[name] for name in names]:
+        raise ConfigError(f"there is no {'.'.join(path)}", "see `ccfallback config show`")
+    return head, names.index(below[0]), below[1:]

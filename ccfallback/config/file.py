@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MOST_VERSIONS: Final = 50
 
+BY_HAND: Final = "edited by hand"
+
 CLEARED: Final = "# Everything is at its default.\n"
 """What is written instead of an empty file, which looks like the moment in which an editor has
 emptied the file to write it anew."""
@@ -49,6 +51,14 @@ class Version:
     time: float
     """When it was last in use, as far as known, in Unix seconds."""
 
+    @property
+    def by(self) -> str:
+        """What wrote it, such as `providers remove` or `BY_HAND`; empty if that is not known."""
+        try:
+            return files.read_regular(_note(self.path)).decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
     def text(self) -> str:
         """The text. Raises `ConfigError` if it cannot be read."""
         try:
@@ -58,6 +68,11 @@ class Version:
                 f"version {self.number} can't be read",
                 "`ccfallback config history` lists the others",
             ) from error
+
+
+def _note(version: Path) -> Path:
+    """The file that says what wrote a version."""
+    return version.with_suffix(".by")
 
 
 _REGION: Final = re.compile(r"[a-z0-9-]{1,63}")
@@ -77,14 +92,17 @@ class ConfigFile:
         path: Path,
         formats: Mapping[str, FormatDefaults],
         rectifiers: Callable[[], Iterable[str]],
+        writer: str = "",
     ) -> None:
         """`formats` and `rectifiers` are the names that the configuration may use.
 
-        `rectifiers` is only called for a file that switches one.
+        `rectifiers` is only called for a file that switches one. `writer` is the command that the
+        history names for what is written.
         """
         self.path = path
         self._formats = formats
         self._rectifiers = rectifiers
+        self._writer = writer
         self._watched = files.WatchedFile(path)
 
     def stamp(self) -> Stamp | None:
@@ -250,19 +268,23 @@ class ConfigFile:
         self.check(after)
         self._keep(before.encode() if isinstance(before, str) else before or b"")
         files.replace_atomically(self.path, after.encode())
-        self._keep(after.encode())
+        self._keep(after.encode(), self._writer)
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes, by: str = BY_HAND) -> None:
         """Keep a text as the newest version, unless it is that already."""
         versions = self.versions()
         if versions and _content(versions[0]) == data:
             os.utime(versions[0].path)
             return
         number = versions[0].number + 1 if versions else 1
-        files.replace_atomically(self._history / f"{number:06d}.toml", data)
+        path = self._history / f"{number:06d}.toml"
+        if data and by:
+            files.replace_atomically(_note(path), f"{by}\n".encode(), durable=False)
+        files.replace_atomically(path, data)
         # Besides the current text.
         for version in versions[MOST_VERSIONS:]:
             version.path.unlink(missing_ok=True)
+            _note(version.path).unlink(missing_ok=True)
 
     def _keep_loaded(self, data: bytes) -> None:
         """Keep a text that has just loaded. Does nothing where the folder is read-only."""

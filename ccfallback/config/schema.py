@@ -250,10 +250,20 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
                 break
         if found is not None:
             return found
+    require_key(key, table, defaults)
+    raise ConfigError(f"{key} is not set", "`ccfallback config show` prints what is set")
+
+
+def require_key(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a key that neither the file's `table` nor any default has."""
+    parts = split_key(key)
     known = {*dotted_keys(table), *dotted_keys(defaults)}
     show = "`ccfallback config show` prints what is set"
-    if ".".join(parts) in known:
-        raise ConfigError(f"{key} is not set", show)
+    maps = [row.key for row in options(Provider) if row.separators]
+    # Any text may be the name of a header or a model.
+    lead = ".".join(parts[:-1])
+    if ".".join(parts) in known or (lead in known and lead.rpartition(".")[2] in maps):
+        return
     names = sorted(index_by_name(defaults.get("providers", [])))
     if parts[0] == "providers" and len(parts) > 1 and parts[1] not in names:
         raise ProviderNotFound(

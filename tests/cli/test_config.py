@@ -67,14 +67,132 @@ def test_rollback_mends_a_broken_file(ccf: Run, paths: Paths) -> None:
     assert "one" in paths.config.read_text()
 
 
-def test_the_history_is_listed_with_its_folder(ccf: Run, paths: Paths) -> None:
-    for port in ("1", "2", "3"):
-        ccf("config", "set", "server.port", port)
+def test_the_history_names_commands_and_changes(
+    ccf: Run, configure: Configure, paths: Paths
+) -> None:
+    ccf("providers", "add", "one", "--base-url", "http://one.test", "--api-key", "sk-secret-1234")
+    configure(paths.config.read_text() + "[server]\nport = 9000\n")
+    ccf("config", "set", "providers.one.api_key", "sk-other-secret-5678")
+    ccf("config", "unset", "server.port")
+    listed = [
+        (version["number"], version["by"], version["changes"])
+        for version in ccf("config", "history", "--json").json["versions"]
+    ]
+    key, *others = listed
+    assert key[:2] == (4, "config set")
+    assert key[2][0].startswith("~ one.api_key ")
+    assert others == [
+        (3, "edited by hand", ["~ server.port 8787 → 9000"]),
+        (2, "providers add", ["+ one"]),
+        (1, None, []),
+    ]
     ran = ccf("config", "history")
-    assert ran.err == f"the files are in {paths.config}.history\n"
-    listed = [line.split()[-1] for line in ran.out.splitlines()[1:]]
-    versions = ccf("config", "history", "--json").json["versions"]
-    assert listed == [Path(version["path"]).name for version in versions] != []
+    assert ran.out.splitlines()[1].split() == [
+        "5",
+        "now",
+        "config",
+        "unset",
+        "~",
+        "server.port",
+        "9000",
+        "→",
+        "8787",
+    ]
+    assert f"{paths.config}.history" in ran.err
+    kept = "".join(path.read_text() for path in (paths.config.parent).rglob("*.by"))
+    assert "secret" not in ran.out + kept
+
+
+def test_a_version_that_is_not_toml_is_listed(ccf: Run, paths: Paths) -> None:
+    ccf("config", "set", "server.port", "1")
+    paths.config.write_text("[[[")
+    ccf("config", "rollback")
+    rows = ccf("config", "history").out.splitlines()
+    assert [row for row in rows if "not valid TOML" in row]
+    assert rows[1].split()[1:4] == ["now", "config", "rollback"]
+
+
+def test_diff_is_what_has_changed_since(ccf: Run, paths: Paths) -> None:
+    add = ("providers", "add", "one", "--base-url", "http://one.test")
+    ccf(*add, "--api-key", "sk-secret-1234")
+    ccf("config", "set", "server.port", "9000")
+    ccf("config", "set", "providers.one.api_key", "sk-other-secret-5678")
+    ran = ccf("config", "diff")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("~ one.api_key ")
+    assert ran.out.count("\n") == 1
+    assert "secret" not in ccf("config", "diff", "1").out + ran.out
+    assert ccf("config", "diff", "2", "--json").json["changes"][1:] == ["~ server.port 8787 → 9000"]
+    assert ccf("config", "diff", "1").out.splitlines() == ["+ one", "~ server.port 8787 → 9000"]
+    paths.config.write_text("# a comment\n" + paths.config.read_text())
+    ccf("config", "validate")
+    assert ccf("config", "diff", "4").out == "only comments or the form of the file differ\n"
+    ran = ccf("config", "diff", "77")
+    assert (ran.code, "there is no version 77" in ran.err) == (1, True)
+
+
+def test_diff_without_a_history_says_so(ccf: Run) -> None:
+    assert "there is no earlier version" in ccf("config", "diff").err
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "left"),
+    [
+        (
+            "[server]\nport = 1\nhost = 'localhost'\n",
+            "server.port",
+            "[server]\nhost = 'localhost'\n",
+        ),
+        ("# top\n[server] # c\nport = 1\n", "server.port", "# top\n[server] # c\n"),
+        (
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\nretry = 2\n",
+            "providers.a.retry",
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\n",
+        ),
+        (
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\ntimeouts = {idle = 5}\n",
+            "providers.a.timeouts.idle",
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\n",
+        ),
+        (
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\n"
+            "model_mapping = {'claude-x.5' = 'm', '*' = 'n'}\n",
+            "providers.a.model_mapping.claude-x.5",
+            "[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\nmodel_mapping = { '*' = 'n'}\n",
+        ),
+        ("[primary]\nretry = 1\n", "providers.anthropic-primary.retry", "[primary]\n"),
+    ],
+)
+def test_unset_removes_one_key(
+    ccf: Run, paths: Paths, configure: Configure, text: str, key: str, left: str
+) -> None:
+    configure(text)
+    assert ccf("config", "unset", key, "--json").json == {"key": key, "changed": True}
+    assert paths.config.read_text() == left
+    again = ccf("config", "unset", key)
+    assert (again.code, "nothing changed" in again.err) == (0, True)
+    ccf("config", "rollback")
+    assert paths.config.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("server.prot", "did you mean server.port?"),
+        ("providers.a", "providers remove"),
+        ("server", "name one of its keys"),
+        ("providers.b.retry", "no provider is named b"),
+        ("providers.a.base_url", "nothing was changed"),
+    ],
+)
+def test_unset_refuses_what_is_not_one_optional_key(
+    ccf: Run, paths: Paths, configure: Configure, key: str, words: str
+) -> None:
+    configure("[[providers]]\nname = 'a'\nbase_url = 'http://a.test'\n")
+    ran = ccf("config", "unset", key)
+    assert ran.code == 1
+    assert words in ran.err.replace("was not changed", "nothing was changed")
+    assert "base_url" in paths.config.read_text()
 
 
 def test_rollback_without_a_history_says_so(ccf: Run) -> None:
