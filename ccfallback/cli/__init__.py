@@ -13,6 +13,8 @@ from typing import Final, NoReturn
 
 COMMANDS: Final = {
     "serve": "Run the proxy in the foreground until Ctrl-C.",
+    "stop": "Stop the running server.",
+    "restart": "Restart the running server, at the same address.",
     "run": "Run Claude Code through the proxy.",
     "demo": "Send one request past a failing primary, all on this machine.",
     "drill": "Test the configured chain against every known fault, offline.",

@@ -42,8 +42,18 @@ def serve(
         None, min=0, max=65535, metavar="PORT", help="The port; 0 picks a free one."
     ),
     log_level: Level | None = typer.Option(None, metavar="LEVEL", help="How much is logged."),
+    background: bool = typer.Option(
+        False, "-d", "--background", help="Return when it runs; `ccfallback stop` stops it."
+    ),
 ) -> None:
     """Run the proxy in the foreground until Ctrl-C."""
+    given = (("--host", host), ("--port", port), ("--log-level", log_level and log_level.value))
+    options = [word for name, value in given if value is not None for word in (name, str(value))]
+    if background:
+        from ccfallback.cli.background import start
+
+        start(session_of(ctx), options)
+        return
     from ccfallback.server.process import keep_freed_blocks, set_start_aside
     from ccfallback.server.serve import Proxy, run
 
@@ -56,6 +66,7 @@ def serve(
     backlog = Backlog(_printing(printer, announced), "story")
     try:
         proxy = Proxy(session.paths, log_level=level, listeners=[_filter(backlog)])
+        proxy.options = tuple(options)
         # Not before: a look at a file on a disk that hangs would never end.
         session.warn_of_missing_config()
         url = _bind(proxy, host, port)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ccfallback.cli.background import server_argv
 from ccfallback.cli.console import ExitCode, Table
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.phrases import join_names
@@ -86,8 +87,8 @@ def install(
         if started and (changed or not manager.is_active()):
             if manager.is_active():
                 # launchd does not load the file of a service that it has already loaded.
-                _run_all(session, manager.stop_commands)
-            _run_all(session, manager.start_commands)
+                manager.run_each(manager.stop_commands)
+            manager.run_each(manager.start_commands)
         console.emit_result({**value, "changed": changed, "started": started})
         if started:
             console.say(f"{manager.path} {'installed' if changed else 'unchanged'}; it is running")
@@ -110,7 +111,7 @@ def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
     existed = manager.path.exists()
     reachable = manager.is_reachable()
     if reachable and (existed or manager.is_active()):
-        _run_all(session, manager.stop_commands)
+        manager.run_each(manager.stop_commands)
     manager.path.unlink(missing_ok=True)
     if existed and manager.name == "systemd":
         _clean_up_systemd(manager, Path.home())
@@ -159,6 +160,83 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
+@app.command("start", epilog="Example: ccfallback service start")
+def start(ctx: typer.Context, as_json: Json = False) -> None:
+    """Start the installed service."""
+    session, manager = _installed(ctx)
+    was_active = manager.is_active()
+    if not was_active:
+        manager.run_each(manager.resume_commands)
+    session.console.emit_result(
+        {"manager": manager.name, "active": True, "changed": not was_active}
+    )
+    session.console.say("it runs already" if was_active else "the service is running")
+
+
+@app.command("stop", epilog="Example: ccfallback service stop")
+def stop(ctx: typer.Context, as_json: Json = False) -> None:
+    """Stop the service, until `start` or the next login."""
+    session, manager = _installed(ctx)
+    was_active = manager.is_active()
+    if was_active:
+        manager.run_each(manager.halt_commands)
+    session.console.emit_result({"manager": manager.name, "active": False, "changed": was_active})
+    session.console.say("the service has stopped" if was_active else "it does not run")
+
+
+@app.command("restart", epilog="Example: ccfallback service restart")
+def restart(ctx: typer.Context, as_json: Json = False) -> None:
+    """Restart the service; answers may finish first."""
+    session, manager = _installed(ctx)
+    # launchd can only restart what it has loaded.
+    commands = manager.restart_commands if manager.is_active() else manager.resume_commands
+    manager.run_each(commands)
+    session.console.emit_result({"manager": manager.name, "active": True, "changed": True})
+    session.console.say("the service has been restarted")
+
+
+@app.command("logs", epilog="Example: ccfallback service logs -f")
+def logs(
+    ctx: typer.Context,
+    count: Annotated[
+        int, typer.Option("-n", "--lines", min=0, metavar="N", help="How many lines.")
+    ] = 20,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Keep printing new lines.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the last lines of the service's log.
+
+    They are those of `ccfallback logs tail`, which has filters.
+    """
+    from ccfallback.cli.logs import Format, tail
+
+    session, manager = _installed(ctx)
+    tail(ctx, count, follow, None, None, None, None, None, Format.PRETTY, as_json)
+    if manager.name == "systemd" and not manager.is_active():
+        session.console.say(f"it does not run; why: `journalctl --user -u {UNIT} -n 20`")
+
+
+def _installed(ctx: typer.Context) -> "tuple[Session, Manager]":
+    """The session, and the manager; raises `CcfallbackError` if nothing is installed."""
+    session = session_of(ctx)
+    manager = _manager(session)
+    if not manager.path.exists():
+        raise CcfallbackError("the service is not installed", "`ccfallback service install`")
+    return session, manager
+
+
+def manager_of_server(session: Session) -> "Manager | None":
+    """The manager that runs the server with these files, if one does."""
+    with suppress(CcfallbackError, OSError):
+        manager = _manager(session)
+        text = manager.path.read_text("utf-8")
+        if str(session.paths.state.absolute()) in text and manager.is_active():
+            return manager
+    return None
+
+
 def _manager(session: Session) -> "Manager":
     """The service manager of this system."""
     if sys.platform == "darwin":
@@ -173,14 +251,7 @@ def _manager(session: Session) -> "Manager":
 
 def _service(session: Session, config: "Config") -> "Service":
     """The server of this command line, independent of working directory and shell."""
-    paths = session.paths
-    argv = [
-        *(sys.executable, "-m", "ccfallback"),
-        *("--config", str(paths.config.absolute())),
-        *("--state", str(paths.state.absolute())),
-        *("--log-file", str(paths.log.absolute())),
-        "serve",
-    ]
+    argv = server_argv(session, ())
     runs_programs = any(each.key.command or each.auth != "key" for each in config.active)
     variables = {}
     if runs_programs and (path := session.environ.get("PATH", "")):
@@ -225,17 +296,6 @@ def _warnings(session: Session, config: "Config") -> Iterator[str]:
         )
     if config.server.port == 0:
         yield "server.port is 0: the address changes with every start"
-
-
-def _run_all(session: Session, commands: Sequence[Sequence[str]]) -> None:
-    """Run commands of the manager; raises if one fails."""
-    for command in commands:
-        complaint = run_command(command, session.environ)
-        if complaint is not None:
-            raise CcfallbackError(
-                f"`{shlex.join(command)}` failed: {complaint}",
-                "run it yourself to see more; `ccfallback doctor` checks the rest",
-            )
 
 
 def run_command(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
@@ -286,11 +346,26 @@ class Manager:
     start_commands: Sequence[Sequence[str]]
     """They load the file and start the service."""
     stop_commands: Sequence[Sequence[str]]
-    """They stop the service, while the file still exists."""
+    """They stop the service for good, while the file still exists."""
+    resume_commands: Sequence[Sequence[str]]
+    """They start the installed service."""
+    halt_commands: Sequence[Sequence[str]]
+    """They stop it until it is started, or the user logs in again."""
+    restart_commands: Sequence[Sequence[str]]
     reach_command: Sequence[str]
     """Succeeds if the manager takes commands from this session."""
     active_command: Sequence[str]
     """Succeeds if the service is running."""
+
+    def run_each(self, commands: Sequence[Sequence[str]]) -> None:
+        """Run commands; raises `CcfallbackError` if one fails."""
+        for command in commands:
+            complaint = run_command(command, self.environ)
+            if complaint is not None:
+                raise CcfallbackError(
+                    f"`{shlex.join(command)}` failed: {complaint}",
+                    "run it yourself to see more; `ccfallback doctor` checks the rest",
+                )
 
     def is_reachable(self) -> bool:
         """Whether the manager takes commands from this session."""
@@ -317,6 +392,9 @@ def systemd(environ: Mapping[str, str], home: Path) -> Manager:
             (*control, "restart", UNIT),
         ),
         stop_commands=((*control, "disable", "--now", UNIT),),
+        resume_commands=((*control, "start", UNIT),),
+        halt_commands=((*control, "stop", UNIT),),
+        restart_commands=((*control, "restart", UNIT),),
         reach_command=(*control, "show", "--property=Version"),
         active_command=(*control, "is-active", "--quiet", UNIT),
     )
@@ -333,6 +411,9 @@ def launchd(environ: Mapping[str, str], home: Path) -> Manager:
         render=launchd_agent,
         start_commands=(("launchctl", "bootstrap", domain, str(path)),),
         stop_commands=(("launchctl", "bootout", f"{domain}/{LABEL}"),),
+        resume_commands=(("launchctl", "bootstrap", domain, str(path)),),
+        halt_commands=(("launchctl", "bootout", f"{domain}/{LABEL}"),),
+        restart_commands=(("launchctl", "kickstart", "-k", f"{domain}/{LABEL}"),),
         reach_command=("launchctl", "print", domain),
         active_command=("launchctl", "print", f"{domain}/{LABEL}"),
     )

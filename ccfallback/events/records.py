@@ -108,6 +108,13 @@ class ServerStart(Event):
     """What is wrong with proxy variables and files of certificates that the user named."""
 
 
+@named("server.drain")
+class ServerDrain(Event):
+    """The server stops accepting requests, and lets so many answers finish."""
+
+    answers: Count = 0
+
+
 @named("server.stop")
 class ServerStop(Event):
     """The server has stopped."""

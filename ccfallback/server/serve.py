@@ -54,6 +54,7 @@ from ccfallback.server.services import Services
 from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
+from ccfallback.words import pluralize
 
 DRAIN_SECONDS: Final = 30
 FLUSH_SECONDS: Final = 1.0
@@ -122,6 +123,8 @@ class Proxy:
         self.url = ""
         self.everywhere = ""
         """The bound address, if that is every interface."""
+        self.options: tuple[str, ...] = ()
+        """The options of the command line, which are published with the address."""
 
     def bind(self, host: str | None = None, port: int | None = None) -> str:
         """Bind the address and return it as a URL; connections queue from now on.
@@ -154,7 +157,7 @@ class Proxy:
         )
         self.recorder.sink = self._writer
         self._publish_address()
-        self._server = _Server(_uvicorn_config(self.services))
+        self._server = _Server(_uvicorn_config(self.services), self._log_drain)
         await self.services.breakers.refresh()
         await self._load_signatures()
         await self.services.spending.refresh(PATIENCE)
@@ -236,6 +239,11 @@ class Proxy:
         message = "; ".join([f"listening on {self.url}; the chain: {chain}", *problems])
         self.recorder.log(event, message)
 
+    def _log_drain(self, answers: int) -> None:
+        finish = f"finishing {pluralize(answers, 'answer')} ({DRAIN_SECONDS} s at most)"
+        message = f"{finish}; a second Ctrl-C or SIGTERM stops at once"
+        self.recorder.log(events.ServerDrain(answers=answers), message)
+
     def _log_open_files(self) -> None:
         """Warn of files with keys or requests in them that other users can open."""
         for path in (self._paths.config, self._paths.state, self._paths.log):
@@ -306,6 +314,7 @@ class Proxy:
                 os.getpid(),
                 __version__,
                 self.services.started,
+                self.options,
                 patience=LOCK_SECONDS,
             )
 
@@ -316,6 +325,17 @@ class Proxy:
 
 class _Server(uvicorn.Server):
     """uvicorn, but that a signal ends it with the exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, on_drain: Callable[[int], None]) -> None:
+        """`on_drain` gets the number of answers that a stop has to wait for."""
+        super().__init__(config)
+        self._on_drain = on_drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting connections, and let answers finish."""
+        if (answers := len(self.server_state.tasks)) and not self.force_exit:
+            self._on_drain(answers)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

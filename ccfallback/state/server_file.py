@@ -29,6 +29,8 @@ class ServerInfo:
     version: str
     started: float
     """Unix seconds."""
+    options: tuple[str, ...] = ()
+    """The options that `serve` was given: a restart needs them again."""
 
 
 class _Document(msgspec.Struct):
@@ -36,13 +38,21 @@ class _Document(msgspec.Struct):
     pid: int
     version: str
     started: int
+    options: tuple[str, ...] = ()
 
 
 def write(
-    path: Path, url: str, pid: int, version: str, started: float, *, patience: float = 10.0
+    path: Path,
+    url: str,
+    pid: int,
+    version: str,
+    started: float,
+    options: tuple[str, ...] = (),
+    *,
+    patience: float = 10.0,
 ) -> None:
     """Publish this server; the server that started last replaces earlier ones."""
-    document = _Document(url=url, pid=pid, version=version, started=round(started * 1000))
+    document = _Document(url, pid, version, round(started * 1000), options)
     with files.locked(_lock(path), patience):
         files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
@@ -53,7 +63,9 @@ def read(path: Path) -> ServerInfo | None:
         document = msgspec.json.decode(files.read_regular(path), type=_Document)
     except (OSError, ValueError, RecursionError):
         return None
-    return ServerInfo(document.url, document.pid, document.version, document.started / 1000)
+    return ServerInfo(
+        document.url, document.pid, document.version, document.started / 1000, document.options
+    )
 
 
 def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
@@ -68,7 +80,7 @@ def remove_stale(paths: Iterable[Path]) -> None:
     """Delete the files of servers that were killed: nothing listens at their addresses."""
     for path in paths:
         found = read(path)
-        if found is None or _refuses(found.url):
+        if found is None or refuses(found.url):
             with suppress(OSError):
                 path.unlink()
 
@@ -78,7 +90,8 @@ def _lock(path: Path) -> Path:
     return path.with_name("server.json")
 
 
-def _refuses(url: str) -> bool:
+def refuses(url: str) -> bool:
+    """Whether nothing listens at an address of this machine."""
     try:
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 80)

@@ -23,7 +23,8 @@ from ccfallback.cli.service import (
     systemd_unit,
 )
 from ccfallback.paths import Paths
-from tests.cli.conftest import Run
+from tests.cli import logbook
+from tests.cli.conftest import NOW, Run
 
 Configure = Callable[[str], None]
 
@@ -37,6 +38,8 @@ echo "$*" >> {folder}/record
 case "$2" in
   is-active) test -e {folder}/active ;;
   restart) : > {folder}/active ;;
+  start) : > {folder}/active ;;
+  stop) rm -f {folder}/active ;;
   disable) rm -f {folder}/active {wants}/ccfallback.service ;;
   enable) mkdir -p {wants} && ln -sf ../ccfallback.service {wants}/ccfallback.service ;;
   {broken}) echo "it is $2 that fails" >&2; exit 3 ;;
@@ -354,3 +357,33 @@ def test_the_variables_of_trusted_certificates_are_passed_on(
     assert f"Environment=NODE_EXTRA_CA_CERTS={tmp_path}/company.pem\n" in unit
     assert "Environment=SSL_CERT_FILE=/etc/own.pem\n" in unit
     assert "SSL_CERT_DIR" not in unit
+
+
+def test_start_stop_and_restart_of_the_installed_service(
+    ccf: Run, control: Control, unit: Path
+) -> None:
+    for verb in ("start", "stop", "restart", "logs"):
+        ran = ccf("service", verb)
+        assert (ran.code, "not installed" in ran.err) == (1, True)
+    ccf("service", "install")
+    control.commands()
+    assert ccf("service", "start", "--json").json["changed"] is False
+    assert control.commands() == []
+    assert ccf("service", "restart").code == 0
+    assert control.commands() == ["restart ccfallback.service"]
+    assert ccf("service", "stop", "--json").json["changed"] is True
+    assert control.commands() == ["stop ccfallback.service"]
+    assert ccf("service", "stop", "--json").json["changed"] is False
+    assert ccf("service", "start", "--json").json["changed"] is True
+    assert control.commands() == ["start ccfallback.service"]
+    control.breaks("restart")
+    ran = ccf("service", "restart")
+    assert (ran.code, "restart" in ran.err) == (1, True)
+
+
+def test_logs_are_those_of_the_log(ccf: Run, control: Control, unit: Path, paths: Paths) -> None:
+    ccf("service", "install")
+    logbook.write(paths.log, logbook.answered(NOW, "one", 1000.0))
+    assert ccf("service", "logs", "-n", "1").out.count("\n") == 2
+    ccf("service", "stop")
+    assert "journalctl" in ccf("service", "logs").err
