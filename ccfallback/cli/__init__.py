@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Final, NoReturn
 
 COMMANDS: Final = {
+    "init": "Set up a chain from what this machine has, and test it.",
     "serve": "Run the proxy in the foreground until Ctrl-C.",
     "stop": "Stop the running server.",
     "restart": "Restart the running server, at the same address.",

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
+from shlex import quote
+from shutil import which
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 
 import msgspec
@@ -114,6 +117,8 @@ class Console:
     files: str = ""
     """The options that locate our files, as the user gave them. Commands that a message suggests
     need the same options."""
+    program: str = "ccfallback"
+    """What the user has to type to run us."""
 
     @classmethod
     def for_process(cls, *, as_json: bool = False) -> "Console":
@@ -128,7 +133,7 @@ class Console:
             # Print "?" for a character that the terminal can't show, instead of failing.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
                 reconfigure(errors="replace")
-        return cls(stdin, stdout, stderr, os.environ, as_json)
+        return cls(stdin, stdout, stderr, os.environ, as_json, program=find_program())
 
     # -- Data, on stdout
 
@@ -233,10 +238,9 @@ class Console:
         self.stderr.flush()
 
     def add_file_options(self, text: str) -> str:
-        """The text with our `files` options in each of our commands that it quotes."""
-        if not self.files:
-            return text
-        return _OUR_COMMAND.sub(lambda found: f"{found[0]} {self.files}", text)
+        """The text with each of our commands that it quotes as the user has to type it."""
+        words = " ".join(filter(None, (self.program, self.files)))
+        return _OUR_COMMAND.sub(lambda found: found[0].replace("ccfallback", words), text)
 
     def fail(self, message: str, hint: str = "") -> int:
         """Say why the command failed, in one line; returns the exit code."""
@@ -378,6 +382,14 @@ class Console:
         with screen.capture() as drawn:
             screen.print(draw_table(table, colour=colour, columns=self.width))
         self.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
+
+
+def find_program() -> str:
+    """The name of this program, or its path if the name alone does not find it."""
+    started = Path(sys.argv[0])
+    if started.stem != "ccfallback" or which("ccfallback") is not None:
+        return "ccfallback"
+    return quote(str(started.absolute()))
 
 
 def _is_terminal(stream: TextIO) -> bool:

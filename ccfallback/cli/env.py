@@ -94,7 +94,9 @@ def env(
         console.say("no server is running yet; start it with `ccfallback serve`")
     if console.is_terminal:
         command, place = PERMANENT[language]
-        console.say(f"to set this in every new session, put {command} into {place}")
+        # The console completes a command between backticks.
+        line = console.add_file_options(f"`{command}`").strip("`")
+        console.say(f"to set this in every new session, put {line} into {place}")
 
 
 def _assign(shell: Shell, name: str, value: str) -> str:

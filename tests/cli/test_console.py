@@ -5,6 +5,7 @@ import os
 import select
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -128,3 +129,30 @@ def test_a_table_of_short_cells_that_does_not_fit_wraps_the_longest() -> None:
     lines = screen.getvalue().splitlines()
     assert "".join(line[14:31].strip() for line in lines[1:]) == "b" * 20
     assert lines[1].endswith("c" * 19)
+
+
+def test_a_suggested_command_is_one_that_can_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ccfallback.cli.console import find_program
+
+    program = tmp_path / "a b" / "ccfallback"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_program() == f"'{program}'"
+    console = Console(io.StringIO(), io.StringIO(), io.StringIO(), {}, program=find_program())
+    assert console.add_file_options("try `ccfallback env`, ccfallback is here") == (
+        f"try `'{program}' env`, ccfallback is here"
+    )
+    console.files = "--state s"
+    assert console.add_file_options('eval "$(ccfallback env)"') == (
+        f"eval \"$('{program}' --state s env)\""
+    )
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert find_program() == "ccfallback"
+    monkeypatch.setattr("sys.argv", ["/x/ccfallback/__main__.py"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_program() == "ccfallback"

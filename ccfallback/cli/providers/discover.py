@@ -247,6 +247,11 @@ def describe(proposal: Proposal, session: Session) -> dict[str, Any]:
     }
 
 
+def describe_found(proposal: Proposal) -> str:
+    """What speaks for it, in a few words."""
+    return ", ".join(_found(proposal.finding))
+
+
 def _found(finding: "Finding") -> Iterable[str]:
     if finding.credential:
         yield finding.credential
@@ -261,7 +266,7 @@ def _page(session: Session, proposals: Sequence[Proposal]) -> Page:
             "Presets of providers that need only a key: ccfallback providers presets"
         )
     rows: list[tuple[Cell, ...]] = [
-        (each.name, ", ".join(_found(each.finding)), _state(each)) for each in proposals
+        (each.name, describe_found(each), _state(each)) for each in proposals
     ]
     parts: list[Table | str] = [Table(rows, ("name", "found", "state"))]
     commands = [text for each in proposals if (text := command(each, session))]
