@@ -182,7 +182,7 @@ class Journal:
         """Append a short line on an event loop, where the file is open on a disk of this machine.
 
         The system takes the line into its memory, so it waits for no disk. False if the file has to
-        be opened or mended first, or takes no more: then `write` in a thread. Never rotates.
+        be opened or repaired first, or takes no more: then `write` in a thread. Never rotates.
         """
         descriptor = self._descriptor
         if descriptor is None or self._torn or not self._is_quick:
