@@ -44,7 +44,7 @@ EVERYTHING_BELOW: Final = frozenset(
 IMPURE: Final = frozenset(
     {"asyncio", "anyio", "time", "random", "os", "pathlib", "logging", "socket"}
 )
-HEAVY: Final = frozenset({"httpx", "starlette", "uvicorn"})
+HEAVY: Final = frozenset({"httpx", "starlette"})
 
 
 @dataclass(frozen=True)

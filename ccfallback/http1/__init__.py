@@ -1,8 +1,8 @@
 """HTTP/1.1 over asyncio and httptools; it knows nothing of this product.
 
 A client: `ConnectionPool.send` takes a `Request` to an `Origin` and returns a `Response`, or raises
-an `HTTPError`. A server: `ServerProtocol`, which a server such as uvicorn creates for each
-connection, lets an ASGI application answer. `Deadline` limits single waits and raises
+an `HTTPError`. A `Server` accepts connections; a `ServerProtocol` for each of them lets
+an ASGI application answer. `Deadline` limits single waits and raises
 `DeadlineExceeded`; many waits share its one timer.
 
 No limit of a head, of framing or of time can be switched off.
@@ -18,6 +18,7 @@ from ccfallback.http1.errors import (
     RemoteDisconnected,
     RemoteProtocolError,
 )
+from ccfallback.http1.listener import Server
 from ccfallback.http1.pool import ConnectionPool, Response
 from ccfallback.http1.request import Headers, Origin, Request
 from ccfallback.http1.request_cycle import App, Message, Receive, Scope, Send
@@ -27,5 +28,6 @@ __all__ = [
     "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLimit",
     "ConnectionLost", "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
     "LocalProtocolError", "Message", "Origin", "Receive", "RemoteDisconnected",
-    "RemoteProtocolError", "Request", "Response", "Scope", "Send", "ServerProtocol", "Timer",
+    "RemoteProtocolError", "Request", "Response", "Scope", "Send", "Server", "ServerProtocol",
+    "Timer",
 ]  # fmt: skip

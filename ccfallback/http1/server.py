@@ -31,12 +31,13 @@ from enum import Enum, auto
 from functools import lru_cache
 from http import HTTPStatus
 from time import monotonic
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
 
 from ccfallback.http1.deadline import Deadline, Timer
+from ccfallback.http1.listener import Server
 from ccfallback.http1.request import Headers, encode_head
 from ccfallback.http1.request_cycle import STARTED, App, RequestCycle
 
@@ -86,16 +87,6 @@ _END_OF_LINE: Final = max(map(len, _OTHER_PROTOCOLS)) + 2
 
 Refuse = Callable[[int, str], tuple[Headers, bytes]]
 """Called with status and message when a request is refused; returns headers and body to send."""
-
-
-class ServerState(Protocol):
-    """What all connections of a server share; uvicorn's `ServerState` is one."""
-
-    total_requests: int
-    connections: set[Any]
-    """The open connections; the server calls `shutdown` on each when it stops."""
-    tasks: set["asyncio.Task[None]"]
-    """The tasks that answer requests."""
 
 
 class ConnectionLimit:
@@ -155,7 +146,7 @@ class ServerProtocol(asyncio.Protocol):
     def __init__(
         self,
         app: App,
-        server: ServerState,
+        server: Server,
         refuse: Refuse,
         limit: ConnectionLimit,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -489,7 +480,6 @@ class ServerProtocol(asyncio.Protocol):
 
     def response_complete(self) -> None:
         """A response was sent: start the next request, or wait for one."""
-        self._server.total_requests += 1
         if self.transport.is_closing():
             return
         self.resume_reading()

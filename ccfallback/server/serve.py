@@ -1,19 +1,7 @@
-"""Run the proxy: used by `serve`, `demo` and `drill`, and by the tests.
-
-uvicorn accepts connections, and drains them when the server stops. Where its documented interface
-does not suffice, this module uses:
-
-- `Config(http=…)` with a function where a class is expected, which is called with the keyword
-  arguments of uvicorn's protocols, and the `ServerState` among them: see `http1.server` for why.
-- `Server.capture_signals` and `Server.handle_exit`, overridden: uvicorn raises SIGTERM again after
-  the shutdown, so that the exit code would not be 0, and ends at once only for a second SIGINT.
-- `Server.should_exit` and `force_exit`, which have no methods that set them.
-- the names of its loggers, to silence them.
-"""
+"""Run the proxy: used by `serve`, `demo` and `drill`, and by the tests."""
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -21,12 +9,9 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from time import time
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
-import uvicorn
 from msgspec import UNSET
-from uvicorn.server import ServerState
 
 from ccfallback import __version__, files
 from ccfallback.addresses import Address, is_loopback
@@ -35,7 +20,7 @@ from ccfallback.credentials import KeyUnavailable
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
-from ccfallback.http1 import ConnectionLimit, Headers, ServerProtocol
+from ccfallback.http1 import ConnectionLimit, Headers, Server, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
@@ -118,7 +103,7 @@ class Proxy:
         self.recorder.count = self.services.totals.count
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
-        self._server: _Server | None = None
+        self._server = Server(self._log_drain)
         self._checking: asyncio.Task[None] | None = None
         self.url = ""
         self.everywhere = ""
@@ -157,7 +142,6 @@ class Proxy:
         )
         self.recorder.sink = self._writer
         self._publish_address()
-        self._server = _Server(_uvicorn_config(self.services), self._log_drain)
         await self.services.breakers.refresh()
         await self._load_signatures()
         await self.services.spending.refresh(PATIENCE)
@@ -168,9 +152,14 @@ class Proxy:
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
             # A program that has read the address may stop the server at once.
-            with self._server.capture_signals():
+            with _stop_on_signals(self._server):
                 ready()
-                await self._server.serve(sockets=[self._socket])
+                await self._server.serve(
+                    self._socket,
+                    _make_protocols(self.services, self._server),
+                    backlog=BACKLOG,
+                    drain_seconds=DRAIN_SECONDS,
+                )
         finally:
             flusher.cancel()
             preparing.cancel()
@@ -208,8 +197,7 @@ class Proxy:
 
     def stop(self) -> None:
         """Ask a running server to stop; safe from any thread."""
-        if self._server is not None:
-            self._server.should_exit = True
+        self._server.stop()
 
     def _apply_config(self, config: Config) -> None:
         self.recorder.set_level(self._log_level or config.log.level)
@@ -323,47 +311,26 @@ class Proxy:
             server_file.remove(self._address_file, os.getpid(), patience=LOCK_SECONDS)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but that a signal ends it with the exit code 0."""
+@contextlib.contextmanager
+def _stop_on_signals(server: Server) -> Iterator[None]:
+    """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def __init__(self, config: uvicorn.Config, on_drain: Callable[[int], None]) -> None:
-        """`on_drain` gets the number of answers that a stop has to wait for."""
-        super().__init__(config)
-        self._on_drain = on_drain
+    def stop(*_: object) -> None:
+        server.stop(force=server.is_stopping)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting connections, and let answers finish."""
-        if (answers := len(self.server_state.tasks)) and not self.force_exit:
-            self._on_drain(answers)
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM for as long as the server runs."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal lets streams finish, a second one does not."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _uvicorn_config(services: Services) -> uvicorn.Config:
-    for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
-        # A dropped stream is a decision here, not an error; the rest has log events already.
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.CRITICAL + 1)
-        logger.propagate = False
-
+def _make_protocols(services: Services, server: Server) -> Callable[[], ServerProtocol]:
+    """A function that creates the protocol of a connection."""
     app = create_app(services)
     limit = ConnectionLimit(most_clients(raise_file_limit()))
 
@@ -375,28 +342,8 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         headers = [JSON, (b"ccr-request-id", given.encode())]
         return headers, envelope.encode(kind, message, given)
 
-    def create_protocol(
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> ServerProtocol:
-        return ServerProtocol(app, server_state, refuse, limit, _loop)
-
-    return uvicorn.Config(
-        app,
-        http=create_protocol,  # type: ignore[arg-type]  # a function that creates a protocol will do
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        interface="asgi3",
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        backlog=BACKLOG,
-    )
+    loop = asyncio.get_running_loop()
+    return lambda: ServerProtocol(app, server, refuse, limit, loop)
 
 
 def run(proxy: Proxy, ready: Callable[[], None] = lambda: None) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from uvicorn.server import ServerState
-
 from ccfallback.config.model import Privacy, Provider
 from ccfallback.errors import ConfigError
 from ccfallback.http1 import (
@@ -21,6 +19,7 @@ from ccfallback.http1 import (
     Request,
     Scope,
     Send,
+    Server,
     ServerProtocol,
 )
 from ccfallback.http1.request import RequestEncoder
@@ -231,7 +230,7 @@ def request(data: bytes) -> None:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        wire, state = Wire(), ServerState()
+        wire, state = Wire(), Server()
         client = ServerProtocol(app, state, lambda status, message: ([], b""), ConnectionLimit(100))
         client.connection_made(wire)
         for piece in pieces:

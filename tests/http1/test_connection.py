@@ -253,7 +253,7 @@ async def test_an_answer_that_does_not_wait_for_the_body_is_delivered(
 
     seen = asyncio.Event()
     async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
-        for _ in range(20):
+        for _ in range(8):
             seen.clear()
             given = {"whole": b"a" * IN_FLIGHT, "endless": endless(), "stuck": stuck()}
             response = await pool.send(post(upstream.url, given[content]))

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-from uvicorn.server import ServerState
 
 from ccfallback.http1 import (
     CONNECTION_KEY,
@@ -18,6 +17,7 @@ from ccfallback.http1 import (
     Receive,
     Scope,
     Send,
+    Server,
     ServerProtocol,
 )
 from ccfallback.http1 import server as protocol
@@ -53,7 +53,7 @@ def saying(*messages: Message) -> App:
 @asynccontextmanager
 async def connected_to(app: App) -> AsyncIterator[Streams]:
     """A connection whose requests go to `app`."""
-    state = ServerState()
+    state = Server()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: ServerProtocol(app, state, lambda *_: ([], b""), ConnectionLimit(100)),
@@ -316,7 +316,7 @@ async def test_a_head_is_counted_as_a_whole_however_it_is_cut(
         refused.append(status)
         return [], b""
 
-    connection = ServerProtocol(app, ServerState(), refuse, ConnectionLimit(100))
+    connection = ServerProtocol(app, Server(), refuse, ConnectionLimit(100))
     wire = Wire()
     connection.connection_made(wire)
     for part in parts:
@@ -480,7 +480,7 @@ async def test_a_slow_reader_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_longest_idle_connection_is_closed_to_make_room() -> None:
-    state = ServerState()
+    state = Server()
     limit = ConnectionLimit(3)
     app = saying(start(200, (b"content-length", b"2")), piece(b"ok"))
     server = await asyncio.get_running_loop().create_server(

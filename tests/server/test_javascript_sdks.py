@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,25 +85,41 @@ def install(npm: str, folder: Path) -> str:
     return next(iter(done.stderr.decode(errors="replace").splitlines()), "it does not say why")
 
 
-def run_script(
-    packages: Path, name: str, url: str, asks: list[Any], headers: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """What a client made of the answers to these requests, which have these headers too."""
-    done = subprocess.run(
-        [
-            "node",
-            str(packages / f"{name}.mjs"),
-            msgspec.json.encode([url, asks, headers or {}]).decode(),
-        ],
-        cwd=packages,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    results: list[dict[str, Any]] = msgspec.json.decode(done.stdout)
-    return results
+RunScript = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def run_script(packages: Path) -> Iterator[RunScript]:
+    """What a client makes of the answers to requests, which have the given headers too.
+
+    One process of each client serves all tests, because its start takes most of the time.
+    """
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as stack:
+
+        def run(
+            name: str, url: str, asks: list[Any], headers: Mapping[str, str] | None = None
+        ) -> list[dict[str, Any]]:
+            if name not in processes:
+                processes[name] = stack.enter_context(
+                    subprocess.Popen(
+                        ["node", str(packages / f"{name}.mjs")],
+                        cwd=packages,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                    )
+                )
+            process = processes[name]
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(msgspec.json.encode([url, asks, headers or {}]) + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            assert line, "the client has ended; see its stderr"
+            results: list[dict[str, Any]] = msgspec.json.decode(line)
+            return results
+
+        yield run
 
 
 def asks(names: Iterable[str]) -> list[dict[str, Any]]:
@@ -234,10 +251,12 @@ def without_signatures(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, An
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_typescript_sdk_accepts_every_stream(name: str, packages: Path, source: Start) -> None:
+def test_the_typescript_sdk_accepts_every_stream(
+    name: str, run_script: RunScript, source: Start
+) -> None:
     format, script = SOURCES[name]
     proxy = source(format, by_name(script))
-    results = run_script(packages, "anthropic_sdk", proxy.url, asks(names_for(name)))
+    results = run_script("anthropic_sdk", proxy.url, asks(names_for(name)))
     for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
         assert "error" not in result, (asked, result["error"])
         expected = without_signatures(content)
@@ -263,12 +282,12 @@ def bytes_of(source: str, content: Content) -> bytes:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_typescript_sdk_accepts_the_streams_that_claude_code_gets(
-    name: str, packages: Path, source: Start
+    name: str, run_script: RunScript, source: Start
 ) -> None:
     format, script = SOURCES[name]
     proxy = source(format, by_name(script))
     claude = {"user-agent": "claude-cli/2.1.332 (external, cli)", "x-app": "cli"}
-    results = run_script(packages, "anthropic_sdk", proxy.url, asks(names_for(name)), claude)
+    results = run_script("anthropic_sdk", proxy.url, asks(names_for(name)), claude)
     for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
         assert "error" not in result, (asked, result["error"])
         # Only the message counts: the stops of blocks may come later, for Claude Code alone.
@@ -292,10 +311,10 @@ def assert_blocks_come_one_after_the_other(order: list[list[Any]], blocks: int) 
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_ai_sdk_accepts_every_stream(name: str, packages: Path, source: Start) -> None:
+def test_the_ai_sdk_accepts_every_stream(name: str, run_script: RunScript, source: Start) -> None:
     format, script = SOURCES[name]
     proxy = source(format, by_name(script))
-    results = run_script(packages, "ai_sdk", proxy.url, asks(names_for(name)))
+    results = run_script("ai_sdk", proxy.url, asks(names_for(name)))
     for result, (asked, content) in zip(results, names_for(name).items(), strict=True):
         assert result["errors"] == [], asked
         assert [as_anthropic(part) for part in result["content"]] == without_signatures(content)
@@ -324,23 +343,23 @@ def as_anthropic(part: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("client", ["anthropic_sdk", "ai_sdk"])
 @pytest.mark.parametrize("name", ["primary", "anthropic", "openai"])
 def test_a_torn_stream_is_an_error_for_both_clients(
-    name: str, client: str, packages: Path, source: Start
+    name: str, client: str, run_script: RunScript, source: Start
 ) -> None:
     format, _ = SOURCES[name]
     chunks = scripted_openai.chunks_of([TEXT]) if format == "openai" else events_of([TEXT])
     torn = scripted.stream(chunks[:5] if format != "openai" else chunks[:2], then=scripted.close)
     proxy = source(format, lambda _: torn)
-    (result,) = run_script(packages, client, proxy.url, asks(["text"]))
+    (result,) = run_script(client, proxy.url, asks(["text"]))
     assert result.get("errors") or result.get("error")
     assert result["text"]
 
 
 @pytest.mark.parametrize("client", ["anthropic_sdk", "ai_sdk"])
 def test_both_clients_understand_the_final_error(
-    client: str, packages: Path, source: Start
+    client: str, run_script: RunScript, source: Start
 ) -> None:
     proxy = source("openai", lambda _: scripted_openai.error(503, "unavailable"))
-    (result,) = run_script(packages, client, proxy.url, asks(["text"]))
+    (result,) = run_script(client, proxy.url, asks(["text"]))
     said = result["errors"][0] if client == "ai_sdk" else result["error"]["text"]
     assert "All providers failed" in said
     if client == "anthropic_sdk":
