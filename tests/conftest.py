@@ -3,13 +3,16 @@
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
@@ -61,6 +64,23 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_trust() -> Iterator[None]:
+    """The httpx clients of tests share one TLS context.
+
+    Each would take 20 ms of CPU to load the same certificates, which none needs on loopback.
+    """
+    create = httpx.create_ssl_context
+    load = cache(create)
+
+    def share(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        return load() if verify is True and cert is None else create(verify, cert, trust_env)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", share)
+        yield
 
 
 @pytest.fixture(autouse=True)
