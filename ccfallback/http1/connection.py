@@ -155,6 +155,10 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait_for_reader()
+        return self.take()
+
+    def take(self) -> bytes:
+        """All of the body that waits for its reader."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0

@@ -212,6 +212,18 @@ class Response:
             self._pool.keep(connection)
         return data
 
+    def take_whole(self) -> bytes | None:
+        """The whole rest of the body if it has arrived already; `None` if not."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        if not connection.is_complete:
+            return None
+        data = connection.take()
+        self._connection = None
+        self._pool.keep(connection)
+        return data
+
     async def aclose(self) -> None:
         """Keep the connection where the response is complete, else close it at once."""
         connection = self._connection

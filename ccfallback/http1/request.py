@@ -81,22 +81,21 @@ class RequestEncoder:
         self._length: int | None = None
         self._chunked = False
         host: tuple[bytes, bytes] | None = None
-        headers: Headers = []
-        for header in request.headers:
-            if len(header[0]) in _SPECIAL_LENGTHS:
-                name = header[0].lower()
-                if name == b"host":
-                    if host is not None:
-                        raise LocalProtocolError("two host headers")
-                    host = header
-                    continue
+        for header in [each for each in request.headers if len(each[0]) in _SPECIAL_LENGTHS]:
+            name = header[0].lower()
+            if name != b"host":
                 self._check_framing(name, header[1])
-            headers.append(header)
-        headers.insert(0, host or (b"host", _host(request.origin)))
+            elif host is not None:
+                raise LocalProtocolError("two host headers")
+            else:
+                host = header
+        if host is None:
+            headers = [(b"host", _host(request.origin)), *request.headers]
+        else:
+            headers = [host, *(each for each in request.headers if each is not host)]
         self._frame_body(request.method, headers)
-        start = b"%b %b HTTP/1.1" % (request.method.encode(), request.target)
         try:
-            self.head = encode_head(start, headers)
+            self.head = encode_head(_request_line(request.method, request.target), headers)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
 
@@ -148,19 +147,29 @@ class RequestEncoder:
 def encode_head(start: bytes, headers: Headers) -> bytes:
     """The head of a request or a response; `start` is its first line. Raises `ValueError`."""
     head = b"\r\n".join([start, *map(b": ".join, headers), b"", b""])
-    names = b"".join([name for name, _ in headers])
     # A line break inside a header would still look like a head: one with another line.
     breaks = len(headers) + 2
     if (
-        names.translate(None, _TOKEN)
+        b"".join([name for name, _ in headers]).translate(None, _TOKEN)
         or b"\n: " in head
         or b"\0" in head
         or head.count(b"\r") != breaks
         or head.count(b"\n") != breaks
-        or _START.fullmatch(start) is None
+        or not _is_start(start)
     ):
         raise ValueError("illegal character in a head")
     return head
+
+
+@lru_cache(maxsize=256)
+def _is_start(start: bytes) -> bool:
+    """Whether the first line of a head is well-formed; the same few are sent again and again."""
+    return _START.fullmatch(start) is not None
+
+
+@lru_cache(maxsize=256)
+def _request_line(method: str, target: bytes) -> bytes:
+    return b"%b %b HTTP/1.1" % (method.encode(), target)
 
 
 @lru_cache(maxsize=512)

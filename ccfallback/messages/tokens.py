@@ -5,7 +5,6 @@ The estimate errs a little on the high side: if it is too low, the client overfl
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass
 from math import ceil
 from string import ascii_letters, digits
 from typing import Any, Final
@@ -83,8 +82,7 @@ _UNREAD: Final = frozenset(
 """Members that the model does not read as text."""
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct, gc=False):
     """The token counts of an answer, as Anthropic counts them; `None` means not reported."""
 
     input_tokens: int | None = None
@@ -116,31 +114,30 @@ class Usage:
         """Take over the counts of a usage object; a later count replaces an earlier one."""
         if not isinstance(value, dict):
             return
-        for name, key in _USAGE_KEYS:
-            count = value.get(key)
-            if type(count) is int and 0 <= count < MOST_TOKENS:
-                setattr(self, name, count)
-        for key, member, name in _USAGE_PARTS:
-            part = value.get(key)
-            count = part.get(member) if isinstance(part, dict) else None
-            if type(count) is int and 0 <= count < MOST_TOKENS:
-                setattr(self, name, count)
-        for key, name in _USAGE_WORDS:
-            if isinstance(word := value.get(key), str):
-                setattr(self, name, word[:_LONGEST_WORD])
+        for key, given in value.items():
+            if type(given) is int:
+                if (name := _USAGE_KEYS.get(key)) and 0 <= given < MOST_TOKENS:
+                    setattr(self, name, given)
+            elif isinstance(given, dict) and key in _USAGE_PARTS:
+                member, name = _USAGE_PARTS[key]
+                count = given.get(member)
+                if type(count) is int and 0 <= count < MOST_TOKENS:
+                    setattr(self, name, count)
+            elif isinstance(given, str) and (name := _USAGE_WORDS.get(key)):
+                setattr(self, name, given[:_LONGEST_WORD])
 
 
-_USAGE_KEYS: Final = (
-    ("input_tokens", "input_tokens"),
-    ("output_tokens", "output_tokens"),
-    ("cache_read", "cache_read_input_tokens"),
-    ("cache_write", "cache_creation_input_tokens"),
-)
-_USAGE_PARTS: Final = (
-    ("cache_creation", "ephemeral_1h_input_tokens", "cache_write_1h"),
-    ("server_tool_use", "web_search_requests", "web_searches"),
-)
-_USAGE_WORDS: Final = (("speed", "speed"), ("inference_geo", "region"))
+_USAGE_KEYS: Final = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+}
+_USAGE_PARTS: Final = {
+    "cache_creation": ("ephemeral_1h_input_tokens", "cache_write_1h"),
+    "server_tool_use": ("web_search_requests", "web_searches"),
+}
+_USAGE_WORDS: Final = {"speed": "speed", "inference_geo": "region"}
 _LONGEST_WORD: Final = 32
 
 

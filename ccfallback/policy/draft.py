@@ -13,9 +13,12 @@ from ccfallback.messages.body import Body
 SAME_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestDraft:
-    """A request to a provider, as repairs change it. Never mutated."""
+    """A request to a provider, as repairs change it. Never mutated.
+
+    Not frozen, because every request makes one: a frozen dataclass takes twice as long to make.
+    """
 
     body: Body
     betas: tuple[str, ...] = ()

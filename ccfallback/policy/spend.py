@@ -219,7 +219,7 @@ def complete_usage(usage: Usage, *, prompt_tokens: int, written: int, is_whole: 
     if output is None or not is_whole:
         output = max(output or 0, estimated)
     prompt = usage.input_tokens
-    return replace(
+    return msgspec.structs.replace(
         usage, input_tokens=prompt_tokens if prompt is None else prompt, output_tokens=output
     )
 

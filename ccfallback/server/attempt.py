@@ -151,7 +151,7 @@ class Attempt:
         except HTTPError as error:
             return self._failure(*describe_error(error), response)
         finally:
-            if response is not None and not keep_open:
+            if response is not None and not keep_open and not response.is_over:
                 await response.aclose()
         return result
 
@@ -175,7 +175,10 @@ class Attempt:
             return self._failure(Fault.UPSTREAM, f"invalid status {status}")
         if status >= 300:
             return await self._read_refusal(response)
-        kind, start = await self._read_start(response)
+        whole = response.take_whole()
+        if whole is not None and kind_of_start(whole) is BodyKind.JSON:
+            return await self._take_whole(response, whole)
+        kind, start = await self._read_start(response, whole)
         if kind is BodyKind.UNKNOWN:
             is_stream = media_type == EVENT_STREAM or (
                 self._body.stream and "json" not in media_type and "html" not in media_type
@@ -185,10 +188,15 @@ class Attempt:
         read = self._read_stream if is_stream else self._read_whole
         return await read(response, start)
 
-    async def _read_start(self, response: UpstreamResponse) -> tuple[BodyKind, bytes]:
-        """Read until the body shows what it is, which its type may say wrongly."""
+    async def _read_start(
+        self, response: UpstreamResponse, whole: bytes | None
+    ) -> tuple[BodyKind, bytes]:
+        """Read until the body shows what it is, which its type may say wrongly.
+
+        `whole` is all of it, if it has arrived already.
+        """
         timeouts = self._timeouts
-        chunk = await response.read_within(*timeouts.next_read())
+        chunk = await response.read_within(*timeouts.next_read()) if whole is None else whole
         timeouts.note(chunk)
         if (kind := kind_of_start(chunk)) is not None:
             return kind, chunk
@@ -244,7 +252,10 @@ class Attempt:
 
     async def _take_whole(self, response: UpstreamResponse, raw: bytes) -> AttemptResult:
         raw = raw.removeprefix(BOM)
-        whole = await _off_loop(self._wire.whole, raw, self._body, self._provider)
+        if len(raw) <= MAX_ON_LOOP:
+            whole = self._wire.whole(raw, self._body, self._provider)
+        else:
+            whole = await asyncio.to_thread(self._wire.whole, raw, self._body, self._provider)
         if whole.error is not None:
             return await self._not_an_answer(response, whole.error, raw)
         body = whole.body

@@ -299,8 +299,9 @@ class Breakers:
         )
 
     def _drop_oldest(self) -> None:
-        _shorten(self._pending)
-        _shorten(self._unsaved_entries)
+        if max(len(self._pending), len(self._unsaved_entries)) > MOST_PENDING:
+            _shorten(self._pending)
+            _shorten(self._unsaved_entries)
 
     def _refuse(self, why: str) -> None:
         self._refused = True

@@ -122,11 +122,12 @@ class FailoverDriver:
 
     def learned_windows(self, providers: Iterable[Provider]) -> dict[str, LearnedWindow]:
         """The context windows that providers have told for this model, by their names."""
-        found = {}
+        quick_state, found = self.services.breakers.quick_state, {}
         for provider in providers:
-            window = self._repairs.learned_window(provider)
-            if window is not None:
-                found[provider.name] = window
+            if quick_state(provider.name).learned:
+                window = self._repairs.learned_window(provider)
+                if window is not None:
+                    found[provider.name] = window
         return found
 
     async def run(
@@ -174,6 +175,8 @@ class FailoverDriver:
 
         `failed` has the providers whose failure was counted.
         """
+        if not self._unreached and len(self.results) == 1 and self.results[0].outcome.ok:
+            return {}
         faults = [(each.provider.name, each.outcome.fault) for each in self.results]
         last = [name for name, fault in faults if fault in OWN_NETWORK and name not in failed]
         return dict(Counter([*self._unreached, *last])) if last or self._unreached else {}
@@ -438,16 +441,14 @@ class FailoverDriver:
 
     def _end_data(self, result: AttemptResult) -> dict[str, Any]:
         """The fields that every event at the end of an attempt has."""
-        data: dict[str, Any] = {
+        return {
             "provider": result.provider.name,
             "key": result.provider.key.number or UNSET,
             "attempt": len(self.results),
             "status": result.status,
             "ms": round(result.seconds * 1000, 1),
+            "prevented": self._repairs.learned_for(result.provider) or UNSET,
         }
-        if repairs := self._repairs.learned_for(result.provider):
-            data["prevented"] = repairs
-        return data
 
     def _log(self, event: events.Event, message: str) -> None:
         self.services.recorder.log(event, message, self.context.id, self._level)

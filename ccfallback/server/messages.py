@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import Final
 
 from msgspec import UNSET
@@ -200,12 +201,12 @@ class MessagesRequest:
         config = self._context.config
         providers = self._chain.providers
         learned = self._driver.learned_windows(providers)
-        safe = [each.safe_bytes for each in learned.values()]
-        if self._chain.safe_bytes is not None:
-            safe.append(self._chain.safe_bytes)
-        if safe and len(self._body.raw) > min(safe):
-            providers = await self._leave_out_small(providers, learned)
-        providers = self._arrange(providers)
+        if learned or self._chain.safe_bytes is not None:
+            safe = [self._chain.safe_bytes or inf, *(each.safe_bytes for each in learned.values())]
+            if len(self._body.raw) > min(safe):
+                providers = await self._leave_out_small(providers, learned)
+        if self._session is not None or self._services.quotas.may_move(self._context.config):
+            providers = self._arrange(providers)
         result = await self._driver.run(
             providers,
             partial(is_final, rules=config.failover),
@@ -426,8 +427,10 @@ class MessagesRequest:
             self._session.remember(result.provider, usage)
         end.attempts = attempts
         end.stream = self._body.stream
-        end.uncounted = self._driver.count_uncounted(self._health.failed) or UNSET
-        end.request_class = self._hints.request_class or UNSET
+        if uncounted := self._driver.count_uncounted(self._health.failed):
+            end.uncounted = uncounted
+        if self._hints.request_class:
+            end.request_class = self._hints.request_class
         if usage is not None:
             end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
             end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write

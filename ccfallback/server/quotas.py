@@ -91,21 +91,22 @@ class Quotas:
         self._log_reading(provider, key, new, context.id)
         self._log_switch(provider, key, reading, rules, context.id)
 
-    def find_moved(
-        self, providers: tuple[Provider, ...], context: Context, hints: Hints, model: str
-    ) -> list[Moved]:
-        """The primary, or the keys of it, that come after the other providers.
-
-        If nothing is configured and no login was refused lately, this costs nothing.
+    def may_move(self, config: Config) -> bool:
+        """Whether any provider may come after the others: something is configured for that, or a
+        login was refused lately.
         """
-        if len(providers) == 1:
-            return []
-        now = self._breakers.clock()
         if self._returning_until is None:
             readings = self._breakers.entries(QUOTAS).values()
             self._returning_until = max(map(quota.returned_by, readings), default=0.0)
-        if now >= self._returning_until and not quota.is_active(context.config.quota):
+        return self._breakers.clock() < self._returning_until or quota.is_active(config.quota)
+
+    def find_moved(
+        self, providers: tuple[Provider, ...], context: Context, hints: Hints, model: str
+    ) -> list[Moved]:
+        """The primary, or the keys of it, that come after the other providers."""
+        if len(providers) == 1 or not self.may_move(context.config):
             return []
+        now = self._breakers.clock()
         found = (
             self._find_reason(provider, context, hints, model, now)
             for provider in providers

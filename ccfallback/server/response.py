@@ -3,6 +3,7 @@
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from ccfallback.http1 import Deadline, DeadlineExceeded, HTTPError
@@ -44,11 +45,13 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = response.headers
         media_type, encoding = _content_headers(response.headers)
-        self.media_type = media_type.partition(";")[0].strip().lower()
+        self.media_type = _bare_type(media_type)
         self._response = response
         self._watch = watch
         encoding = encoding.strip().lower() or "identity"
         self.decoded = encoding != "identity"
+        self.is_over = False
+        """Whether the connection is given back already."""
         self._inflate: _Inflate | None = None
         if self.decoded:
             if encoding not in WINDOW_BITS:
@@ -70,6 +73,12 @@ class UpstreamResponse:
         if self._response.is_ready:
             return self._response.read()
         return self._watch.wait(self._response.read(), timeout, seconds)
+
+    def take_whole(self) -> bytes | None:
+        """The whole rest of the body if it has arrived already and is short; `None` if not."""
+        whole = None if self.decoded else self._response.take_whole()
+        self.is_over = whole is not None
+        return whole
 
     async def read_all(self, timeout: str, seconds: float) -> bytes:
         """Return the whole body; no read may take longer than `seconds`."""
@@ -144,6 +153,12 @@ class _Inflate:
             chunk = await self._response.read()
             self._slices.extend(chunk[i : i + SLICE] for i in range(0, len(chunk), SLICE))
         return self._slices.popleft() if self._slices else b""
+
+
+@lru_cache(maxsize=64)
+def _bare_type(value: str) -> str:
+    """A media type without parameters, in lower case."""
+    return value.partition(";")[0].strip().lower()
 
 
 def _content_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:

@@ -121,6 +121,9 @@ class Response(Protocol):
     async def read(self) -> bytes:
         """All of the body that has arrived since the last time; empty at its end."""
 
+    def take_whole(self) -> bytes | None:
+        """The whole rest of the body if it has arrived already; `None` if not."""
+
     async def aclose(self) -> None:
         """Keep the connection where the response is complete, else close it at once."""
 
@@ -403,6 +406,10 @@ class ProxiedResponse:
         except httpx.HTTPError as error:
             raise translate_error(error) from error
         return b""
+
+    def take_whole(self) -> bytes | None:
+        """httpx does not tell what has arrived."""
+        return None
 
     async def aclose(self) -> None:
         """Keep or close the connection, as httpx does."""

@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import ClassVar, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
@@ -73,15 +75,14 @@ class StreamTranslator(Protocol):
         """The remaining events, at the end of the upstream's stream."""
 
 
-@dataclass(slots=True)
-class Whole:
+class Whole(msgspec.Struct):
     """A whole answer, translated."""
 
     body: bytes
     error: UpstreamError | None = None
     """Why it is not an answer; `None` if it is one."""
-    usage: Usage = field(default_factory=Usage)
-    signatures: list[str] = field(default_factory=list)
+    usage: Usage = msgspec.field(default_factory=Usage)
+    signatures: list[str] = []
 
 
 class Unconvertible(Exception):

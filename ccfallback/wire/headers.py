@@ -56,8 +56,11 @@ _FROM_FALLBACKS: Final = frozenset(
 """A fallback's response headers that the client may see. Its rate limits are those of another
 account."""
 
-_REWRITTEN_IN_RESPONSES: Final = frozenset({b"content-length", b"ccr-request-id"})
-"""Response headers that are written anew."""
+_NOT_FOR_CLIENTS: Final = HOP_BY_HOP | {b"content-length", b"ccr-request-id"}
+"""The primary's response headers that are of one connection, or written anew."""
+
+_OUR_RESPONSES: Final = b"x-ccfallback-"
+"""The start of the response headers that this proxy sets."""
 
 
 def find(headers: RawHeaders, name: bytes) -> str | None:
@@ -77,19 +80,16 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def end_to_end(headers: RawHeaders) -> HeaderList:
     """The headers without hop-by-hop ones, those named by a `connection` header included."""
     lowered = [(key.lower(), value) for key, value in headers]
-    dropped = HOP_BY_HOP | _named_by_connection(lowered)
+    dropped = _with_named_by_connection(HOP_BY_HOP, lowered)
     return [pair for pair in lowered if pair[0] not in dropped]
 
 
-def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    """The headers that a `connection` header calls hop-by-hop."""
-    named: frozenset[bytes] = frozenset()
-    if b"connection" not in dict(headers):
-        return named
+def _with_named_by_connection(names: frozenset[bytes], headers: RawHeaders) -> frozenset[bytes]:
+    """Some names, and those of the headers that a `connection` header calls hop-by-hop."""
     for key, value in headers:
         if key == b"connection" and value.lower() not in _USUAL_CONNECTION:
-            named |= {token.strip().lower() for token in value.split(b",")}
-    return named
+            names |= {token.strip().lower() for token in value.split(b",")}
+    return names
 
 
 def request_headers(
@@ -128,7 +128,7 @@ def request_headers(
 
 
 def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> HeaderList:
-    dropped = _NOT_FOR_UPSTREAMS | _named_by_connection(client)
+    dropped = _with_named_by_connection(_NOT_FOR_UPSTREAMS, client)
     if has_key:
         dropped |= CREDENTIALS
     headers = [pair for pair in client if pair[0] not in dropped and not pair[0].startswith(_OURS)]
@@ -152,10 +152,8 @@ def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> HeaderList:
 
 def client_betas(client: RawHeaders) -> tuple[str, ...]:
     """The flags of the `anthropic-beta` headers, in their order."""
-    if b"anthropic-beta" not in dict(client):
-        return ()
     values = [value for name, value in client if name == b"anthropic-beta"]
-    return _flags(b",".join(values).decode("latin-1"))
+    return _flags(b",".join(values).decode("latin-1")) if values else ()
 
 
 @lru_cache(maxsize=64)
@@ -191,7 +189,7 @@ def is_sendable(value: bytes) -> bool:
 
 def is_own_header(name: bytes) -> bool:
     """Whether a response header is one that this proxy sets, so that an upstream's is dropped."""
-    return name == b"ccr-request-id" or name.startswith(b"x-ccfallback-")
+    return name == b"ccr-request-id" or name.startswith(_OUR_RESPONSES)
 
 
 def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool) -> HeaderList:
@@ -200,15 +198,17 @@ def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool)
     The body's length is left to the server that sends it. The encoding is dropped if the body was
     `decoded` here.
     """
-    kept = end_to_end(upstream)
+    lowered = [(key.lower(), value) for key, value in upstream]
     if provider.primary:
+        dropped = _with_named_by_connection(_NOT_FOR_CLIENTS, lowered)
         kept = [
             pair
-            for pair in kept
-            if pair[0] not in _REWRITTEN_IN_RESPONSES and not is_own_header(pair[0])
+            for pair in lowered
+            if pair[0] not in dropped and not pair[0].startswith(_OUR_RESPONSES)
         ]
     else:
-        kept = [pair for pair in kept if pair[0] in _FROM_FALLBACKS]
+        dropped = _with_named_by_connection(frozenset(), lowered)
+        kept = [pair for pair in lowered if pair[0] in _FROM_FALLBACKS and pair[0] not in dropped]
     if decoded:
         kept = [pair for pair in kept if pair[0] != b"content-encoding"]
     # One check of all values together: hardly ever is one of them unsendable.

@@ -34,6 +34,9 @@ class ScriptedResponse:
         assert chunk is not None
         return chunk
 
+    def take_whole(self) -> None:
+        """Nothing has arrived before it is read."""
+
     async def aclose(self) -> None:
         """Note that the connection is given back."""
         self.closed = True
