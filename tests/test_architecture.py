@@ -44,7 +44,7 @@ EVERYTHING_BELOW: Final = frozenset(
 IMPURE: Final = frozenset(
     {"asyncio", "anyio", "time", "random", "os", "pathlib", "logging", "socket"}
 )
-HEAVY: Final = frozenset({"httpx", "starlette"})
+HEAVY: Final = frozenset({"httpx"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ TABLE: Final = {
     "events": Row(frozenset({"config.model", *SHARED})),
     "server": Row(
         EVERYTHING_BELOW,
-        frozenset({"msgspec", "prometheus_client", "uvloop", "httptools", "socksio", *HEAVY}),
+        frozenset(
+            {"certifi", "msgspec", "prometheus_client", "uvloop", "httptools", "socksio", *HEAVY}
+        ),
         awaits=True,
     ),
     "simulator": Row(

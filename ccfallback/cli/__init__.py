@@ -1,6 +1,6 @@
 """The command line: where every command starts, and where every error ends.
 
-A command computes a value and passes it to the console; it never prints and never exits. `root.run`
+A command computes a value and passes it to the console; it never prints and never exits. `exits`
 alone turns what it raises into one line and an exit code. Modules are imported only when they are
 needed, because the user is waiting.
 """
@@ -59,10 +59,17 @@ def _run(argv: Sequence[str] | None) -> int:
 
         return print_status_line(os.environ)
     from ccfallback.cli.console import Console
-    from ccfallback.cli.root import run
     from ccfallback.cli.session import Session
 
     # Decided before anything can fail, because the error has to be JSON, too.
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     console = Console.for_process(as_json=as_json)
-    return run(arguments, Session(console=console, environ=os.environ))
+    session = Session(console=console, environ=os.environ)
+    if "serve" in arguments:
+        from ccfallback.cli import serving
+
+        if (server := serving.parse(arguments)) is not None:
+            return serving.run(session, server)
+    from ccfallback.cli.root import run
+
+    return run(arguments, session)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ccfallback.cli.console import ClosedPipe, ExitCode
-from ccfallback.cli.logs import LogPrinter
+from ccfallback.cli.log_lines import LogPrinter
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError

@@ -10,7 +10,7 @@ from typing import Any, Final
 import typer
 
 from ccfallback.cli.console import Cell, Styled, Table, drop_columns
-from ccfallback.cli.logs import local_time
+from ccfallback.cli.log_lines import local_time
 from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
 from ccfallback.cli.phrases import shorten_model
 from ccfallback.cli.requests_view import (

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.cli.console import Cell, Styled, Table, drop_columns
-from ccfallback.cli.logs import level_sign, local_time, short_id
+from ccfallback.cli.log_lines import level_sign, local_time, short_id
 from ccfallback.cli.phrases import format_count, format_latency, join_names
 from ccfallback.events.explain import Candidate, Explanation, Standing
 from ccfallback.events.journal_reader import latest_ends

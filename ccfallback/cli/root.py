@@ -9,10 +9,10 @@ import typer
 
 from ccfallback import __version__
 from ccfallback.cli import COMMANDS, completions
-from ccfallback.cli.console import ClosedPipe, ExitCode
+from ccfallback.cli.console import ExitCode
+from ccfallback.cli.exits import run_safely
 from ccfallback.cli.options import Group, keep_lines, make_app
 from ccfallback.cli.session import Session, session_of
-from ccfallback.errors import CcfallbackError
 
 
 class LazyCommands(Group):
@@ -74,31 +74,11 @@ def root(
 
 def run(arguments: Sequence[str], session: Session) -> int:
     """Run a command; returns its exit code, and turns each kind of error into one."""
-    console = session.console
-    try:
+
+    def call() -> object:
         completions.enable(session.environ)
-        code = typer.main.get_command(app).main(
+        return typer.main.get_command(app).main(
             list(arguments), prog_name="ccfallback", standalone_mode=False, obj=session
         )
-        console.flush()
-    except ClosedPipe:
-        return ExitCode.DONE
-    except SystemExit as leaving:
-        # typer treats a closed pipe as a failure.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            console.abandon()
-            return ExitCode.DONE
-        raise
-    except (KeyboardInterrupt, typer.Abort):
-        if console.interactive:
-            console.say("")  # So that the shell's prompt starts on a new line.
-        return ExitCode.INTERRUPTED
-    except CcfallbackError as error:
-        return console.report(error)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # typer's usage errors share no class that is public.
-            return console.fail_usage(error)
-        if session.environ.get("CCFALLBACK_DEBUG"):
-            raise
-        return console.fail_unexpectedly(error)
-    return code if isinstance(code, int) else ExitCode.DONE
+
+    return run_safely(call, session, interrupts=(KeyboardInterrupt, typer.Abort))

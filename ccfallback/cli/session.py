@@ -11,8 +11,6 @@ from shlex import quote
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import typer
-
 from ccfallback import paths as places
 from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Console
@@ -21,6 +19,8 @@ from ccfallback.paths import Paths
 from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
+    import typer
+
     from ccfallback.config.changes import Changes
     from ccfallback.config.edit import Document
     from ccfallback.config.file import ConfigFile
@@ -282,7 +282,7 @@ def rectifier_names() -> list[str]:
     return list(SWITCHES)
 
 
-def session_of(ctx: typer.Context) -> Session:
+def session_of(ctx: "typer.Context") -> Session:
     """The session that a command runs in."""
     session = ctx.find_root().obj
     assert isinstance(session, Session)

@@ -17,7 +17,7 @@ from ccfallback.cli import keyboard
 from ccfallback.cli.breaker import format_condition, health_json, state_of_next
 from ccfallback.cli.caps import describe_reached, find_limits, limit_json
 from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table
-from ccfallback.cli.logs import local_time, short_id
+from ccfallback.cli.log_lines import local_time, short_id
 from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.phrases import (
     format_duration,

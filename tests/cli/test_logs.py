@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.cli.console import Console
-from ccfallback.cli.logs import LogPrinter
+from ccfallback.cli.log_lines import LogPrinter
 from ccfallback.events.records import record_from
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run

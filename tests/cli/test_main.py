@@ -132,7 +132,7 @@ def test_root_options_apply_to_every_command(
     assert 'name = "p"' in config.read_text()
 
 
-HEAVY = {"pydantic", "rich", "httpx", "starlette", "anyio", "ccfallback.cli.serve"}
+HEAVY = {"pydantic", "rich", "httpx", "anyio", "ccfallback.cli.serve"}
 
 IMPORTED = """
 import sys

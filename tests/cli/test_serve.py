@@ -5,9 +5,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import httpx
+import pytest
 
+from ccfallback.cli import serving
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
@@ -86,3 +89,79 @@ def test_a_server_on_all_interfaces_says_so(paths: Paths, configure: Configure) 
             process.kill()
     port = url.rpartition(":")[2]
     assert f"listens on 0.0.0.0:{port} (all interfaces); here: {url};" in said.decode()
+
+
+NOT_NEEDED = {"typer", "click", "rich", "pydantic", "httpx", "tomlkit", "http.client"}
+"""What would stay in memory for as long as the server runs, and serves few."""
+
+
+def test_a_server_has_loaded_nothing_that_it_does_not_need(paths: Paths) -> None:
+    code = f"""
+import sys
+from ccfallback.cli import main, serving
+from ccfallback.server import serve
+def stop(session, proxy, url):
+    print(sorted({NOT_NEEDED!r} & set(sys.modules)))
+    proxy.stop()
+serving._announce = stop
+main(["--config", {str(paths.config)!r}, "--state", {str(paths.state)!r}, "--log-file",
+      {str(paths.log)!r}, "serve", "--port", "0"])
+"""
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text('[primary]\nbase_url = "http://127.0.0.1:9"\n')
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout[:3]) == (0, "[]\n"), (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("serve", {}),
+        ("--config c.toml serve --port 0", {"config": "c.toml", "port": 0}),
+        (
+            "--state s --log-file l serve --host ::1 --log-level debug --port 65535",
+            {"state": "s", "log_file": "l", "host": "::1", "log_level": "debug", "port": 65535},
+        ),
+    ],
+)
+def test_the_usual_form_is_understood_as_typer_understands_it(
+    line: str, expected: dict[str, Any]
+) -> None:
+    parsed = serving.parse(line.split())
+    assert parsed is not None
+    config, state, log_file = (path and str(path) for path in parsed.files)
+    found = {
+        "config": config, "state": state, "log_file": log_file, "host": parsed.host,
+        "port": parsed.port, "log_level": parsed.log_level,
+    }  # fmt: skip
+    assert {name: value for name, value in found.items() if value is not None} == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "status",
+        "--config serve",
+        "--config c",
+        "serve --port",
+        "serve --port x",
+        "serve --port 65536",
+        "serve --port -1",
+        "serve --port ٣",
+        "serve --log-level loud",
+        "serve --port=0",
+        "serve --port 1 --port 2",
+        "serve serve",
+        "serve --help",
+        "serve --config c",
+        "serve --background",
+        "--host a serve",
+        "serve --host --port",
+        "serve extra",
+    ],
+)
+def test_everything_else_is_left_to_typer(line: str) -> None:
+    assert serving.parse(line.split()) is None

@@ -237,15 +237,3 @@ def test_a_proxy_that_fails_to_start_raises_in_the_thread_that_waits_for_it(path
     proxy.proxy.services.breakers.close()
     with pytest.raises(ServeError):
         proxy.__enter__()
-
-
-def test_the_server_does_not_load_the_command_line_of_httpx() -> None:
-    code = "import sys, ccfallback.server.serve; print({'rich', 'pygments'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_pygments_can_be_imported_after_the_server() -> None:
-    code = "import ccfallback.server.serve, pygments.lexers, httpx; print(httpx.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccfallback.config.model import Network
 from ccfallback.http1 import (
@@ -18,22 +20,23 @@ from ccfallback.http1 import (
     ConnectTimeout,
     HTTPError,
     LocalProtocolError,
+    Origin,
     RemoteDisconnected,
     RemoteProtocolError,
 )
 from ccfallback.policy.outcome import Fault
-from ccfallback.server import upstream as module
+from ccfallback.server import proxied as module
+from ccfallback.server import trust
+from ccfallback.server.proxied import ProxiedTransport, Transport, translate_error
 from ccfallback.server.upstream import (
     DirectTransport,
     InvalidURL,
-    ProxiedTransport,
     ProxyError,
     Response,
-    Transport,
     UpstreamRequest,
     Upstreams,
     describe_error,
-    translate_error,
+    locate,
 )
 from tests.network import Peer, RawUpstream
 
@@ -267,17 +270,57 @@ async def read_all(response: Response) -> bytes:
     return body
 
 
+HOSTS = st.one_of(
+    st.sampled_from(["a.example", "localhost", "127.0.0.1", "10.0.0.256", "01.2.3.4", "A"]),
+    st.text("ab1.-_", min_size=1, max_size=9),
+    st.integers(0, 2**33).map(
+        lambda number: ".".join(str(number >> 8 * n & 511) for n in range(4))
+    ),
+)
+PATHS = st.lists(st.text("aZ9_~:=&+,;@.-%2/ é", max_size=6), max_size=4).map("/".join)
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "ftp"]),
+    HOSTS,
+    st.sampled_from(["", ":80", ":443", ":8443", ":080", ":65535", ":65536", ":x", ":"]),
+    PATHS,
+    st.sampled_from(["", "?", "?a=b&c", "?a/..?b", "#x"]),
+)
+def test_a_plain_url_leads_where_httpx_says(
+    scheme: str, host: str, port: str, path: str, query: str
+) -> None:
+    url = f"{scheme}://{host}{port}/{path}{query}"
+    locate.cache_clear()
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        expected = None
+    else:
+        usual = {"http": 80, "https": 443}.get(parsed.scheme)
+        host = parsed.raw_host.decode()
+        target = parsed.raw_path
+        expected = (
+            (Origin(parsed.scheme, host, parsed.port or usual), target) if usual and host else None
+        )
+    if expected is None:
+        with pytest.raises(InvalidURL):
+            locate(url)
+    else:
+        assert locate(url) == expected
+
+
 async def test_the_trusted_certificates_are_read_once_in_a_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads: list[int] = []
-    create = httpx.create_ssl_context
+    create = trust.create_context
 
-    def noted(*, trust_env: bool) -> ssl.SSLContext:
+    def noted() -> ssl.SSLContext:
         threads.append(threading.get_ident())
-        return create(trust_env=trust_env)
+        return create()
 
-    monkeypatch.setattr(httpx, "create_ssl_context", noted)
+    monkeypatch.setattr(trust, "create_context", noted)
     threads.clear()
     upstreams = Upstreams()
     both = [upstreams.prepare(["https://a.test", "http://b.test"]) for _ in range(2)]

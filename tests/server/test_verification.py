@@ -11,7 +11,8 @@ import ccfallback
 from ccfallback.config.schema import parse
 from ccfallback.errors import ConfigError
 from ccfallback.http1 import ConnectError
-from ccfallback.server.upstream import ProxiedTransport, UpstreamRequest, Upstreams, describe_error
+from ccfallback.server.proxied import ProxiedTransport
+from ccfallback.server.upstream import UpstreamRequest, Upstreams, describe_error
 from ccfallback.wire import FORMATS
 from tests.network import OK, Certificates, Peer, RawUpstream, always
 
