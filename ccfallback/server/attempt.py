@@ -32,6 +32,7 @@ from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
 from ccfallback.server.context import Context
+from ccfallback.server.hints import read_hints
 from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
 from ccfallback.server.services import Services
@@ -341,7 +342,8 @@ class Attempt:
         token = self._context.login_token
         if token is None:
             return None
-        refused = self._services.logins.refused_at(token)
+        session = read_hints(self._context.first).session
+        refused = self._services.logins.refused_at(token, session)
         if refused is None:
             return Fault.LOGIN
         # A request from before the client could know says nothing new about the primary.

@@ -14,28 +14,46 @@ from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
 LOGIN_TOKEN: Final = b"sk-ant-oat"
 """The beginning of every token of a Claude login."""
 
+REFRESH_SECONDS: Final = 60.0
+"""How long a client may take to come back with a refreshed login."""
+
 
 class RefusedLogins:
     """Login tokens that the primary has refused; only their hashes are kept, in memory.
 
     Claude Code answers the first refusal of a token by refreshing its login, so the client has to
-    see that one.
+    see that one. If the new token of the same session is refused as well, refreshing does not help,
+    and the client would give up.
     """
 
     _MOST: Final = 256
 
     def __init__(self) -> None:
         self._refused: OrderedDict[bytes, float] = OrderedDict()
+        """When the client saw a refusal of a token, or of any token of a session."""
 
-    def refused_at(self, token: bytes) -> float | None:
-        """When the client saw that the token was refused, by the monotonic clock."""
-        return self._refused.get(sha256(token).digest())
+    def refused_at(self, token: bytes, session: str) -> float | None:
+        """When the client saw this refusal, by the monotonic clock; `None` if it has not yet."""
+        at = self._refused.get(sha256(token).digest())
+        if at is None and session:
+            at = self._refused.get(session.encode())
+            if at is not None and monotonic() - at > REFRESH_SECONDS:
+                return None
+        return at
 
-    def remember(self, token: bytes) -> None:
+    def remember(self, token: bytes, session: str) -> None:
         """Remember that the client has got the refusal of a token."""
         self._refused.setdefault(sha256(token).digest(), monotonic())
-        if len(self._refused) > self._MOST:
+        if session:
+            self._refused[session.encode()] = monotonic()
+        while len(self._refused) > self._MOST:
             self._refused.popitem(last=False)
+
+    def forget(self, headers: RawHeaders, session: str) -> None:
+        """Forget the refusal of the token in a client's headers: the primary has accepted it."""
+        if self._refused and (token := login_token(headers)) is not None:
+            self._refused.pop(sha256(token).digest(), None)
+            self._refused.pop(session.encode(), None)
 
 
 def login_token(headers: RawHeaders) -> bytes | None:

@@ -295,6 +295,8 @@ class MessagesRequest:
             self._log_end(None, answer.status, error=answer.kind, message=answer.message, told=told)
             return
         self._remember_signer(answer)
+        if answer.outcome.ok and answer.provider.primary:
+            self._services.logins.forget(self._context.headers, self._hints.session)
         status, stream = answer.status or 200, answer.stream
         if stream is None:
             await send_whole(send, status, self._headers(answer), answer.body)
@@ -323,7 +325,7 @@ class MessagesRequest:
         if result.outcome.fault is Fault.LOGIN and not self._client.is_gone:
             token = self._context.login_token
             if token is not None:
-                self._services.logins.remember(token)
+                self._services.logins.remember(token, self._hints.session)
 
     def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets if no provider has answered."""

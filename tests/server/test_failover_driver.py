@@ -322,9 +322,24 @@ def test_a_refusal_that_the_client_has_not_seen_is_not_remembered() -> None:
     for _ in range(2):
         ran = run(whole(b"", 401), headers=(login,), logins=logins)
         assert ran.results[0].outcome.fault is Fault.LOGIN
-    logins.remember(b"sk-ant-oat-dummy")
+    logins.remember(b"sk-ant-oat-dummy", "")
     ran = run(whole(b"", 401), headers=(login,), logins=logins)
     assert ran.results[0].outcome.fault is Fault.ACCOUNT
+
+
+def test_a_refreshed_login_that_is_refused_too_goes_to_the_next_provider() -> None:
+    logins = RefusedLogins()
+    logins.remember(b"sk-ant-oat-old", "session")
+    assert logins.refused_at(b"sk-ant-oat-new", "session") is not None
+    assert logins.refused_at(b"sk-ant-oat-new", "another") is None
+    assert logins.refused_at(b"sk-ant-oat-new", "") is None
+
+
+def test_a_login_that_was_accepted_since_may_be_refused_for_the_first_time_again() -> None:
+    logins, token = RefusedLogins(), b"sk-ant-oat-dummy"
+    logins.remember(token, "session")
+    logins.forget([(b"authorization", b"Bearer " + token)], "session")
+    assert logins.refused_at(token, "session") is None
 
 
 def test_no_secret_is_in_a_reason_or_in_a_record() -> None:

@@ -80,9 +80,7 @@ class Question:
 
 
 HTML: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
-STREAM_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
-)
+STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
@@ -190,7 +188,7 @@ def events(question: Question, usage: Usage) -> Events:
     text, calls = content[0]["text"], content[1:]
     if question.format == "openai":
         return _openai_events(text, calls, usage)
-    start = {
+    start: dict[str, Any] = {
         "id": f"msg_{question.word}",
         "type": "message",
         "role": "assistant",

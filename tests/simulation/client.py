@@ -149,11 +149,17 @@ class Login:
     person: str
     is_plan: bool
     generation: int = 0
+    renewals: int = 0
+
+    def renew(self, generation: int) -> None:
+        """Get a new token, of the newest generation."""
+        self.generation = generation
+        self.renewals += 1
 
     def headers(self) -> str:
         """What a request shows."""
         if self.is_plan:
-            token = f"sk-ant-oat-CANARY-{self.person}-g{self.generation}"
+            token = f"sk-ant-oat-CANARY-{self.person}-g{self.generation}-{self.renewals}"
             return f"authorization: Bearer {token}\r\nanthropic-beta: oauth-2025-04-20\r\n"
         return f"x-api-key: sk-ant-CANARY-{self.person}\r\n"
 
@@ -248,8 +254,9 @@ class Client:
             if retry is None:
                 return None
             if view.status == 401 and self.login.is_plan:
+                # Goes on if the person stops the turn.
+                self.login.renew(self.current_generation())
                 await asyncio.sleep(1.0)
-                self.login.generation = self.current_generation()
             if view.status in (400, 422):
                 edits += 1
             if retry.wait:
@@ -356,9 +363,7 @@ def _read(request: Request, connection: ClientConnection) -> tuple[ClientView, l
     return _read_stream(raw, stream=stream, is_complete=connection.is_complete)
 
 
-def _read_stream(
-    raw: bytes, *, stream: bool, is_complete: bool
-) -> tuple[ClientView, list[Block]]:
+def _read_stream(raw: bytes, *, stream: bool, is_complete: bool) -> tuple[ClientView, list[Block]]:
     blocks: dict[int, Block] = {}
     finished: list[Block] = []
     stopped = overloaded = False

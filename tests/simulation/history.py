@@ -74,6 +74,7 @@ class History:
         self._undo: list[Callable[[], None]] = []
         self._happening: set[asyncio.Task[None]] = set()
         self._ports: list[int] = [PORT]
+        self._clients: list[Client] = []
 
     @property
     def digest(self) -> str:
@@ -173,6 +174,7 @@ class History:
         """A session: its turns at their times, one after the other."""
         chance = Random(self.script.seed * 131 + int(session["name"][1:]))
         client = self._client(session, chance)
+        self._clients.append(client)
         for number, turn in enumerate(session["turns"]):
             await _sleep_until(float(turn["at"]))
             await self._take_turn(client, f"{session['name']}t{number}", turn)
@@ -221,7 +223,7 @@ class History:
             ]
         self.trace("the quiet hour begins")
         calm = {"steps": 0, "agents": 0}
-        clients = [self._client(each, Random(1)) for each in self.script.sessions]
+        clients = sorted(self._clients, key=lambda each: each.session)
         began = NOW.elapsed
         for number in range(5):
             await _sleep_until(began + QUIET * number / 5)

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from ccfallback.config.model import Config
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase, phase
 from ccfallback.server.record import Record
@@ -15,8 +14,8 @@ from ccfallback.state import ledger
 from tests.simulation.client import Request, Turn
 from tests.simulation.history import History
 from tests.simulation.machine import Run
-from tests.simulation.providers import PRIMARY, Exchange, SimulatedProvider
-from tests.simulation.seams import EPOCH, NOW
+from tests.simulation.providers import PRIMARY, Exchange
+from tests.simulation.seams import NOW
 
 Invariant = Callable[[History], Iterator[str]]
 
@@ -88,9 +87,7 @@ def _is_enabled(history: History, name: str, began: float, ended: float) -> bool
     return all(name in on for start, end, on in spans if start <= ended and end >= began - 2.0)
 
 
-def _overlaps(
-    history: History, kind: str, began: float, ended: float, before: float = 0.0
-) -> bool:
+def _overlaps(history: History, kind: str, began: float, ended: float, before: float = 0.0) -> bool:
     return any(
         each.kind == kind and each.began <= ended and each.ended >= began - before
         for each in history.troubles
@@ -107,8 +104,7 @@ def _exchanges(history: History, turn: Turn, request: Request) -> list[Exchange]
         each
         for provider in history.providers.values()
         for each in provider.exchanges
-        if each.question.conversation == turn.name
-        and request.began <= each.began <= request.ended
+        if each.question.conversation == turn.name and request.began <= each.began <= request.ended
     ]
 
 
@@ -191,7 +187,9 @@ def each_request_ends_once(history: History) -> Iterator[str]:
     started: set[str] = set()
     for run in history.machine.runs:
         starts = Counter(r.request_id for _, r in run.records if r.event == "request.start")
-        ends = Counter(r.request_id for _, r in run.records if isinstance(r.data, events.RequestEnd))
+        ends = Counter(
+            r.request_id for _, r in run.records if isinstance(r.data, events.RequestEnd)
+        )
         started.update(each for each in starts if each)
         for name, count in starts.items():
             if count != 1 or (ends[name] != 1 and not (run.was_killed and not ends[name])):

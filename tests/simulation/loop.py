@@ -11,9 +11,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVarTuple
 
 from tests.simulation.seams import NOW
+
+Ts = TypeVarTuple("Ts")
 
 
 class Process:
@@ -73,7 +75,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return NOW.elapsed
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Run a callback after those that are ready."""
         handle = asyncio.Handle(callback, args, self, context)
@@ -83,16 +85,22 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     call_soon_threadsafe = call_soon  # There are no threads.
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any,
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:  # fmt: skip
+    ) -> asyncio.TimerHandle:
         """Run a callback in some seconds."""
         return self.call_at(NOW.elapsed + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any,
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:  # fmt: skip
+    ) -> asyncio.TimerHandle:
         """Run a callback at a time of this loop."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._count += 1
@@ -180,7 +188,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # of the C class
                 with suppress(Exception):
-                    task.get_coro().close()  # type: ignore[union-attr]  # it is a coroutine
+                    task.get_coro().close()
         self.tasks.clear()
 
     # -- Sockets

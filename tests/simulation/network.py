@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from tests.simulation.loop import PROCESS, Process, SimulatedLoop, in_process
 
@@ -42,8 +42,8 @@ OPEN: Final = Door()
 class Socket:
     """A socket of the simulated network."""
 
-    numbers = count(FIRST_NUMBER)
-    open: dict[int, "Socket"] = {}
+    numbers: "ClassVar[count[int]]" = count(FIRST_NUMBER)
+    open: ClassVar[dict[int, "Socket"]] = {}
 
     def __init__(self, *_: Any, address: Address = ("127.0.0.1", 0)) -> None:
         self.number = next(Socket.numbers)

@@ -95,9 +95,9 @@ class SimulatedProvider:
             memory = 0.0
             if remembers:
                 memory = kind.memory if not NOW.jumped or kind.memory == 330.0 else 22000.0
-            if not kind.harmless and event["at"] < ended:
-                if event["at"] + event["for"] + memory > began:
-                    return False
+            begins, ends = event["at"] < ended, event["at"] + event["for"] + memory
+            if not kind.harmless and begins and ends > began:
+                return False
         return True
 
     def plan(self, raw: bytes, headers: Mapping[bytes, bytes]) -> tuple[str, Plan, Question]:
@@ -120,9 +120,7 @@ class SimulatedProvider:
             return "", healthy(moment), question
         name, event = found
         kind: Kind = KINDS[name]
-        moment = Moment(
-            question, usage, moment.first, moment.gap, moment.chance, event
-        )
+        moment = Moment(question, usage, moment.first, moment.gap, moment.chance, event)
         return name, (kind.plan or healthy)(moment), question
 
     def _has_expired(self, headers: Mapping[bytes, bytes]) -> bool:

@@ -36,6 +36,9 @@ MACHINE: Final[dict[str, float]] = {
 }
 """What can happen to the machine, and how often."""
 
+WEATHERS: Final = ("mixed", "drift")
+"""Mixed: everything. Drift: all providers are well, and their latencies change."""
+
 EDITS: Final = ("disable", "reverse", "timeouts", "failback", "broken", "empty", "same")
 
 
@@ -134,7 +137,7 @@ def _make_sessions(chance: Random, hours: float) -> list[dict[str, Any]]:
     """People who work for a while: turns with pauses, tools, agents and second thoughts."""
     sessions = []
     for number in range(1 + int(chance.random() * 2.4)):
-        turns = []
+        turns: list[dict[str, Any]] = []
         now = between(chance, 5.0, 1200.0)
         while now < hours * 3600.0 and len(turns) < 8 * hours + 4:
             turns.append(
@@ -183,7 +186,7 @@ def _make_weather(chance: Random, hours: float, names: Sequence[str]) -> Event:
 def _make_storm(chance: Random, hours: float, names: Sequence[str]) -> list[Event]:
     """Everybody fails at about the same time."""
     at = chance.random() * hours * 3600.0
-    found = []
+    found: list[Event] = []
     for name in names:
         event = dict(_make_weather(chance, hours, [name]))
         if event["provider"] != name and KINDS[str(event["kind"])].primary_only:

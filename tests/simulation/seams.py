@@ -80,7 +80,7 @@ def install() -> None:
     if hasattr(time, "tzset"):
         time.tzset()
     if not hasattr(time, "CLOCK_BOOTTIME"):
-        time.CLOCK_BOOTTIME = 7  # type: ignore[attr-defined]  # macOS has none
+        setattr(time, "CLOCK_BOOTTIME", 7)  # noqa: B010  # macOS has none
     _replace(
         time,
         time=lambda: NOW.wall,
@@ -95,7 +95,9 @@ def install() -> None:
         getrandbits=lambda count: NOW.chance.getrandbits(count),
         uniform=lambda low, high: low + (high - low) * NOW.chance.random(),
     )
-    _replace(secrets, token_hex=lambda count=32: f"{NOW.chance.getrandbits(8 * count):0{2*count}x}")
+    _replace(
+        secrets, token_hex=lambda count=32: f"{NOW.chance.getrandbits(8 * count):0{2 * count}x}"
+    )
     _replace(os, urandom=lambda count: NOW.chance.getrandbits(8 * count).to_bytes(count, "big"))
     _install_product()
 

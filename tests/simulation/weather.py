@@ -256,9 +256,7 @@ KINDS: Final[dict[str, Kind]] = {
     "cut": Kind(_broken(lambda e: [e.opening + e.text], (0.2, RESET)), weight=2),
     "cut-in-call": Kind(_broken(lambda e: [e.opening + e.text, e.text_end + e.call], (0.2, CLOSE))),
     "cut-after-call": Kind(
-        _broken(
-            lambda e: [e.opening + e.text, e.text_end + e.call, e.call_end], (0.2, RESET)
-        ),
+        _broken(lambda e: [e.opening + e.text, e.text_end + e.call, e.call_end], (0.2, RESET)),
         weight=2,
     ),
     "ends-early": Kind(_broken(lambda e: [e.opening + e.text], (0.2, b"0\r\n\r\n"))),
