@@ -98,7 +98,11 @@ class InlineBacklog(Generic[T]):
     """A `Backlog` without a thread."""
 
     def __init__(
-        self, consume: Callable[[list[T]], None], _name: str, gather: float = 0.01
+        self,
+        consume: Callable[[list[T]], None],
+        _name: str,
+        gather: float = 0.01,
+        _busy: float = 0.05,
     ) -> None:
         self._consume = consume
         self._gather = gather
