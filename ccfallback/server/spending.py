@@ -93,6 +93,8 @@ class Spending:
     def _append_quickly(self, row: Row) -> bool:
         if (
             self._wants_sums
+            # Those that the disk has refused come first.
+            or self._unsaved
             or not self._opened <= row.at < self._until
             # It may wait for a disk while the thread writes.
             or not self._disk.acquire(blocking=False)
@@ -145,7 +147,11 @@ class Spending:
 
     def close(self) -> None:
         """Write what waits, then end."""
-        if self._backlog is not None and self._backlog.close() and self._journal is not None:
+        if self._backlog is None or not self._backlog.close():
+            return
+        if self._unsaved:
+            self._write([])
+        if self._journal is not None:
             self._journal.close()
 
     def flush(self) -> bool:
