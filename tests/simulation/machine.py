@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,34 +28,6 @@ of a history is pauses, in which there is nothing."""
 PORT: Final = 8787
 
 States = dict[str, BreakerState]
-
-
-class Server(serve._Server):
-    """uvicorn, which is told to stop and does not look every moment whether it was."""
-
-    _news: asyncio.Event | None = None
-    _is_stopped = False
-
-    @property
-    def should_exit(self) -> bool:
-        """Whether it is to stop."""
-        return self._is_stopped
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        self._is_stopped = value
-        if value and self._news is not None:
-            self._news.set()
-
-    async def main_loop(self) -> None:
-        """Wait until it is to stop."""
-        self._news = asyncio.Event()
-        await self._news.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """There are no signals."""
-        yield
 
 
 @dataclass

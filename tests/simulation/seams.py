@@ -4,6 +4,7 @@
 `monotonic` when they are imported. It is for a process that does nothing else.
 """
 
+import contextlib
 import os
 import random
 import secrets
@@ -122,7 +123,11 @@ def _install_product() -> None:
     from ccfallback.server import serve
     from tests.simulation import machine
 
-    _replace(serve, _Server=machine.Server, FLUSH_SECONDS=machine.FLUSH_SECONDS)
+    _replace(
+        serve,
+        _stop_on_signals=lambda _: contextlib.nullcontext(),
+        FLUSH_SECONDS=machine.FLUSH_SECONDS,
+    )
 
 
 def _replace(owner: Any, **names: Callable[..., Any] | Any) -> None:
