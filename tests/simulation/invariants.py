@@ -331,8 +331,8 @@ def _parts(name: str, state: BreakerState) -> Iterator[tuple[str, BreakerState]]
     yield name, state
     for model, of_model in state.models.items():
         yield f"{name} {model}", of_model
-    for number, own in enumerate(state.credentials.values()):
-        yield f"{name} key {number}", own
+    for credential, own in state.credentials.items():
+        yield f"{name} key {credential}", own
 
 
 def half_open_places_are_free(history: History) -> Iterator[str]:
