@@ -53,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["statusline"]:
+    if arguments == ["statusline"] or arguments[:-1] == ["statusline", "--then"]:
         # Claude Code runs this after every message: parsing would take longer than the answer.
         from ccfallback.cli.statusline_view import run as print_status_line
 
-        return print_status_line(os.environ)
+        return print_status_line(os.environ, *arguments[2:])
     from ccfallback.cli.console import Console
     from ccfallback.cli.session import Session
 

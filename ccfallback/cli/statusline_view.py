@@ -9,15 +9,16 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
-from time import time
-from typing import Final
+from time import monotonic, time
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ccfallback import paths as places
-from ccfallback.cli.phrases import format_ahead, format_clock
+from ccfallback.cli.phrases import format_clock
 from ccfallback.cli.running_server import (
     RunningServer,
     find_private_servers,
@@ -37,6 +38,22 @@ SERVER_WAIT: Final = 0.3
 
 LONGEST_INPUT: Final = 1 << 20
 """Bytes of the input that are kept; the rest is read and dropped."""
+
+NAME: Final = "ccfallback"
+
+WIDEST: Final = 60
+"""Columns of the line."""
+
+GREEN: Final = "32"
+YELLOW: Final = "33"
+RED: Final = "31"
+DIM: Final = "2"
+
+THEN_SECONDS: Final = 2.0
+"""How long the program of `--then` may take."""
+
+MOST_LEDGER: Final = 2 << 20
+"""Bytes from the end of the ledger that are read: some ten thousand answers."""
 
 BASE_URL: Final = "ANTHROPIC_BASE_URL"
 
@@ -59,6 +76,14 @@ class Window(msgspec.Struct, rename="camel"):
     full_at: float | None = None
 
 
+class Part(NamedTuple):
+    """A piece of the line, and its colour; of two, the one with the lower `rank` matters more."""
+
+    text: str
+    colour: str = ""
+    rank: int = 0
+
+
 class StatusLine(msgspec.Struct):
     """The line, and what it says in parts."""
 
@@ -70,6 +95,8 @@ class StatusLine(msgspec.Struct):
     text: str
     windows: list[Window] = []
     """The windows of the primary's plan, if an answer has told them."""
+    cost_today: float | None = msgspec.field(default=None, name="costToday")
+    """US dollars; `None` without an answer today."""
 
 
 class PlanUse(msgspec.Struct):
@@ -100,45 +127,134 @@ class _Input(msgspec.Struct):
     model: _Model = msgspec.field(default_factory=_Model)
 
 
-def run(environ: Mapping[str, str]) -> int:
-    """Print the line; a closed pipe does not matter."""
-    line = status_line(places.resolve(environ=environ), environ, read_input()).text
+def run(environ: Mapping[str, str], then: str = "") -> int:
+    """Print the line, after that of the command `then`; a closed pipe does not matter."""
     with suppress(OSError):
-        os.write(1, f"{line}\n".encode())
+        os.write(1, f"{make(environ, then)}\n".encode())
     return 0
 
 
+def make(environ: Mapping[str, str], then: str = "", paths: Paths | None = None) -> str:
+    """The line, in colour where Claude Code or a terminal shows it."""
+    paths = paths or places.resolve(environ=environ)
+    given = read_input()
+    other = Other(then, given) if then else None
+    parts = describe(paths, environ, given).parts
+    shows_colour = given.lstrip().startswith(b"{") or _is_terminal(1)
+    line = join(parts, colour=shows_colour and not environ.get("NO_COLOR"))
+    return line if other is None else other.join(line)
+
+
 def status_line(paths: Paths, environ: Mapping[str, str], given: bytes) -> StatusLine:
-    """The line; `given` is the input from Claude Code."""
+    """What the line says; `given` is the input from Claude Code."""
+    found = describe(paths, environ, given)
+    found.line.text = join(found.parts)
+    return found.line
+
+
+class Described(NamedTuple):
+    """The line in parts."""
+
+    line: StatusLine
+    parts: list[Part]
+
+
+def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Described:
+    """What is worth a place on the line."""
     here = environ.get(BASE_URL, "")
     server = _find_server(paths, here)
     if server is None:
-        text = f"ccfallback ✗ down: {_remedy(here)}"
-        return StatusLine(running=False, url=None, serving=None, cooling=[], text=text)
+        line = StatusLine(running=False, url=None, serving=None, cooling=[], text="")
+        return Described(line, [Part(f"✗ down: {_remedy(here)}", RED)])
     now, model = time(), model_name(given)
     until = model_cooldowns(paths, model) if model else {}
     chain = enabled_providers(server.page)
     chain.sort(key=lambda each: each.quota is not None and each.quota.action == "skip")
     serving, cooling = judge(chain, until, now)
     windows = next((each.quota.windows for each in chain if each.quota is not None), [])
+    cost = cost_today(paths, now)
     remarks = [last_request(paths, serving, now)]
     if server.is_private:
-        remarks.append(f"up for `run` only (pid {server.pid}, port {urlsplit(server.url).port})")
+        remarks.append("for `run` only")
     if not is_same_server(here, server.url):
-        remarks.append(_where(here))
-    return StatusLine(
+        remarks.insert(0, _where(here))
+    parts = [
+        *format_line(serving, cooling, [remark for remark in remarks if remark], now),
+        *format_windows(windows, now),
+        *([Part(f"${cost:.2f} today", rank=4)] if cost else []),
+    ]
+    line = StatusLine(
         running=True,
         url=server.url,
         serving=serving,
         cooling=[{"name": name, "until": round(end * 1000)} for name, end in cooling],
-        text=" · ".join(
-            [
-                format_line(serving, cooling, [remark for remark in remarks if remark], now),
-                *format_windows(windows, now),
-            ]
-        ),
+        text="",
         windows=windows,
+        cost_today=cost,
     )
+    return Described(line, parts)
+
+
+def join(parts: Sequence[Part], *, colour: bool = False) -> str:
+    """As many parts as there is room for, the important ones first; the first is always there."""
+    kept = list(parts)
+    while len(kept) > 1 and _width(kept) > WIDEST:
+        # Of parts that matter equally, the last goes.
+        kept.remove(max(reversed(kept[1:]), key=lambda part: part.rank))
+    first, *others = kept
+    room = WIDEST - len(NAME) - 1
+    head = first.text if len(first.text) <= room else first.text[: room - 1] + "…"
+    shown = [first._replace(text=head), *others]
+    return f"{NAME} " + " · ".join(_paint(part) if colour else part.text for part in shown)
+
+
+def _width(parts: Sequence[Part]) -> int:
+    return len(NAME) + 1 + sum(len(part.text) + 3 for part in parts) - 3
+
+
+def _paint(part: Part) -> str:
+    return f"\x1b[{part.colour}m{part.text}\x1b[0m" if part.colour else part.text
+
+
+class Other:
+    """The line of another program, which gets the same input, and runs while ours is made."""
+
+    def __init__(self, command: str, given: bytes) -> None:
+        import subprocess
+
+        self._given = given
+        self._end = monotonic() + THEN_SECONDS
+        self._process = subprocess.Popen(
+            command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=os.name == "posix",
+        )
+
+    def join(self, line: str) -> str:
+        """Its output with our line at the end of its last one; ours alone if it fails."""
+        import subprocess
+
+        try:
+            left = max(0.0, self._end - monotonic())
+            output, _ = self._process.communicate(self._given, left)
+        except subprocess.TimeoutExpired:
+            self._stop()
+            return line
+        text = output.decode("utf-8", "replace").rstrip()
+        return f"{text} · {line}" if text and self._process.returncode == 0 else line
+
+    def _stop(self) -> None:
+        """End it, with the processes that it has started."""
+        import signal
+
+        with suppress(OSError):
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
 
 
 def enabled_providers(page: Mapping[str, object]) -> list[Health]:
@@ -172,28 +288,70 @@ def judge(
 
 def format_line(
     serving: str | None, cooling: list[tuple[str, float]], remarks: Sequence[str], now: float
-) -> str:
-    """The text of the line."""
+) -> list[Part]:
+    """Which provider serves, which one is back first, and what else there is to say."""
     if serving is None:
         # The safety valve: the one whose cooldown ends first is tried even now.
         head = "✗ all providers are cooling down" if cooling else "✗ no provider is enabled"
+        parts = [Part(head, RED)]
+    elif cooling or remarks:
+        parts = [Part(f"! {serving}", YELLOW)]
     else:
-        head = f"{'!' if cooling or remarks else '✓'} {serving}"
-    parts = [f"{name} back {format_ahead(end, now)}" for name, end in cooling]
-    return " · ".join([f"ccfallback {head}", *parts, *remarks])
+        parts = [Part(f"✓ {serving}", GREEN)]
+    parts += [Part(remark, YELLOW, 1) for remark in remarks]
+    if cooling:
+        name, end = min(cooling, key=lambda each: each[1])
+        parts.insert(1, Part(f"{name} back {format_clock(end, now)}", DIM, 2))
+    return parts
 
 
-def format_windows(windows: Sequence[Window], now: float) -> list[str]:
-    """How far the windows of the whole plan are used, and when one will be full."""
-    parts = []
-    for each in windows:
+def format_windows(windows: Sequence[Window], now: float) -> list[Part]:
+    """How much of the plan's windows is left, the scarcest first, and when one will be full."""
+    parts: list[Part] = []
+    for each in sorted(windows, key=lambda window: -(window.utilization or 0.0)):
         if each.utilization is None or not each.window.isalnum() or each.window == "overage":
             continue
         full = (each.full_at or 0.0) / 1000
         is_soon = full > now and (each.resets_at is None or full * 1000 < each.resets_at)
-        ahead = f", full at {format_clock(full, now)}" if is_soon else ""
-        parts.append(f"{each.window} {each.utilization * 100:.0f} %{ahead}")
+        ahead = f", full {format_clock(full, now)}" if is_soon else ""
+        left = max(0.0, 1 - each.utilization)
+        colour = RED if left <= 0.1 else YELLOW if left <= 0.25 or is_soon else ""
+        rank = 3 if not parts else 5
+        parts.append(Part(f"{each.window} {left * 100:.0f} % left{ahead}", colour, rank))
     return parts
+
+
+class _Cost(msgspec.Struct):
+    """What we need of a row of the ledger."""
+
+    at: float
+    cost: float | None = None
+
+
+def cost_today(paths: Paths, now: float) -> float | None:
+    """The dollars that answers have cost since midnight; `None` without an answer."""
+    today = datetime.fromtimestamp(now)
+    midnight = today.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    path = paths.state.with_name(f"spend-{today:%Y-%m}.jsonl")
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_LEDGER))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    total = None
+    for line in reversed(lines):
+        try:
+            row = _COST.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        if row.at < midnight:
+            break
+        total = (total or 0.0) + (row.cost or 0.0)
+    return total
+
+
+_COST: Final = msgspec.json.Decoder(_Cost)
 
 
 def model_name(given: bytes) -> str:
@@ -215,7 +373,7 @@ def last_request(paths: Paths, serving: str | None, now: float) -> str:
         if not now - RECENT < (record.written or 0.0) <= now:
             return ""
         if isinstance(end, RequestError):
-            return "" if end.client_left else "the last request failed, `ccfallback explain` why"
+            return "" if end.client_left else "last request failed: `ccfallback explain`"
         if end.provider and end.provider.isprintable() and end.provider != serving:
             return f"last answer by {end.provider}"
         return ""
@@ -239,7 +397,7 @@ def read_input(descriptor: int = 0) -> bytes:
 
     def read() -> None:
         try:
-            while not os.isatty(descriptor) and (piece := os.read(descriptor, 65536)):
+            while not _is_terminal(descriptor) and (piece := os.read(descriptor, 65536)):
                 if len(pieces) * 65536 < LONGEST_INPUT:
                     pieces.append(piece)
         except OSError:
@@ -249,6 +407,13 @@ def read_input(descriptor: int = 0) -> bytes:
     reader.start()
     reader.join(STDIN_WAIT)
     return b"".join(pieces)
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
 
 
 def _find_server(paths: Paths, here: str) -> RunningServer | None:
@@ -262,13 +427,13 @@ def _find_server(paths: Paths, here: str) -> RunningServer | None:
 
 def _remedy(here: str) -> str:
     if _is_loopback(_host(here)):
-        return "Claude Code can't reach it, `ccfallback serve` starts it"
-    return "`ccfallback serve` starts it"
+        return "`ccfallback serve -d` starts it again"
+    return "`ccfallback serve -d` starts it"
 
 
 def _where(here: str) -> str:
     host = _host(here)
-    return f"this session goes to {host}" if host else "this session does not use it"
+    return f"this session goes to {host}" if host else "this session bypasses it"
 
 
 def _host(url: str) -> str:

@@ -124,12 +124,12 @@ def test_readings_of_another_server_do_not_count(
     assert ccf("quota", "--json").json["logins"] == []
 
 
-def test_the_status_line_says_how_far_windows_are_used() -> None:
+def test_the_status_line_says_how_much_of_windows_is_left() -> None:
     soon, reset = round((NOW + 1800) * 1000), round((NOW + 3600) * 1000)
     full = Window("5h", 0.82, reset, soon)
     later = Window("7d", 0.31, reset, reset + 1)
-    assert format_windows([full, later], NOW)[1] == "7d 31 %"
-    assert format_windows([full], NOW)[0].startswith("5h 82 %, full at ")
+    assert format_windows([full, later], NOW)[1].text == "7d 69 % left"
+    assert format_windows([full], NOW)[0].text.startswith("5h 18 % left, full ")
     assert format_windows([Window("7d_opus", 0.9), Window("5h"), Window("overage", 1.0)], NOW) == []
 
 

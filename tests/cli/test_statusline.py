@@ -1,9 +1,12 @@
 """The line for Claude Code's status line: its parts first, then the whole program."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -14,9 +17,14 @@ from hypothesis import strategies as st
 
 from ccfallback.cli.statusline_view import (
     Health,
+    Part,
+    Window,
+    cost_today,
     enabled_providers,
     format_line,
+    format_windows,
     is_same_server,
+    join,
     judge,
     last_request,
     model_name,
@@ -85,20 +93,22 @@ TIMES = st.none() | st.integers(0, 2**70) | st.floats(0, allow_infinity=False)
     st.dictionaries(st.text(), st.floats(allow_nan=False)),
 )
 def test_any_page_gives_one_line(facts: list[dict[str, Any]], until: dict[str, float]) -> None:
-    line = format_line(*judge(chain(*facts), until, NOW), [], NOW)
+    line = join(format_line(*judge(chain(*facts), until, NOW), [], NOW))
     assert line.splitlines() == [line]
+    assert len(line) <= 60
 
 
 @pytest.mark.parametrize(
     ("serving", "cooling", "remarks", "begins", "ends"),
     [
         ("a", [], [], "ccfallback ✓ a", "a"),
-        ("b", [("a", NOW + 240)], [], "ccfallback ! b · a back in 4 min, ", ""),
+        ("b", [("a", NOW + 240)], [], "ccfallback ! b · a back ", ""),
+        ("b", [("x", NOW + 9000), ("a", NOW + 240)], [], "ccfallback ! b · a back ", ""),
         (
             None,
             [("a", NOW + 9)],
             [],
-            "ccfallback ✗ all providers are cooling down · a back in 9 s",
+            "ccfallback ✗ all providers are cooling down · a back ",
             "",
         ),
         (None, [], [], "ccfallback ✗ no provider is enabled", "enabled"),
@@ -112,7 +122,7 @@ def test_the_line(
     begins: str,
     ends: str,
 ) -> None:
-    line = format_line(serving, cooling, remarks, NOW)
+    line = join(format_line(serving, cooling, remarks, NOW))
     assert line.startswith(begins)
     assert line.endswith(ends)
     assert "\n" not in line
@@ -126,7 +136,7 @@ def test_the_line(
         (logbook.answered(NOW - 3600, "b", 900.0), ""),
         (logbook.answered(NOW + 3600, "b", 900.0), ""),
         (logbook.answered(NOW - 5, "b\x1b[2J", 900.0), ""),
-        ([logbook.unanswered(NOW - 5)], "the last request failed, `ccfallback explain` why"),
+        ([logbook.unanswered(NOW - 5)], "last request failed: `ccfallback explain`"),
         ([logbook.unanswered(NOW - 5, 499)], ""),
         ([*logbook.answered(NOW - 9, "b", 9.0), *logbook.answered(NOW - 5, "a", 9.0)], ""),
         (
@@ -186,17 +196,21 @@ def test_two_names_of_one_server(one: str, other: str, same: bool) -> None:
 
 def test_down_says_what_to_do(ccf_process: Run, configure: Callable[[str], None]) -> None:
     configure("[server]\nport = 1\n")
-    ran = ccf_process("statusline", given="{}")
+    ran = ccf_process("statusline", given="{}", NO_COLOR="1")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == "ccfallback ✗ down: `ccfallback serve` starts it\n"
+    assert ran.out == "ccfallback ✗ down: `ccfallback serve -d` starts it\n"
 
 
 def test_up_says_which_provider_serves_this_model(
-    ccf_process: Run, paths: Paths, running: Callable[[str], RunningProxy]
+    ccf_process: Run,
+    paths: Paths,
+    running: Callable[[str], RunningProxy],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proxy = running('[[providers]]\nname = "one"\nbase_url = "http://127.0.0.1:9"\napi_key = "k"\n')
     known = {"models": {"m": {"consecutiveFailures": 3, "cooldownUntil": 4e12}}}
     given = '{"model":{"id":"m"}}'
+    monkeypatch.setenv("NO_COLOR", "1")
     line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
     assert line == "ccfallback ✓ anthropic-primary\n"
     known["models"]["m"]["cooldownUntil"] = (time() + 100) * 1000
@@ -204,9 +218,9 @@ def test_up_says_which_provider_serves_this_model(
         msgspec.json.encode({"version": 1, "providers": {"anthropic-primary": known}})
     )
     line = ccf_process("statusline", given=given, ANTHROPIC_BASE_URL=proxy.url).out
-    assert line.startswith("ccfallback ! one · anthropic-primary back in 2 min, ")
+    assert line.startswith("ccfallback ! one · anthropic-primary back ")
     line = ccf_process("statusline", given='{"model":{"id":"other"}}').out
-    assert line == "ccfallback ! anthropic-primary · this session does not use it\n"
+    assert line == "ccfallback ! anthropic-primary · this session bypasses it\n"
 
 
 @pytest.mark.parametrize("given", ["", "nonsense", "[" * 10_000, "x" * 3_000_000])
@@ -257,6 +271,118 @@ def test_the_whole_command_does_the_same(ccf: Run, configure: Callable[[str], No
     ran = ccf("statusline", "--json")
     assert (ran.code, ran.json["running"], ran.json["serving"]) == (0, False, None)
     assert ran.json["text"].startswith("ccfallback ✗ down")
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ([Part("✓ a"), Part("5h 57 % left", "", 3)], "ccfallback ✓ a · 5h 57 % left"),
+        ([Part(f"✓ {'x' * 80}")], f"ccfallback ✓ {'x' * 46}…"),
+        (
+            # The money goes before the window, and that before the way back.
+            [Part("! one"), Part(f"{'b' * 14} back 14:04", "", 2), Part("5h 3 % left", "", 3),
+             Part("$12.34 today", "", 4)],
+            f"ccfallback ! one · {'b' * 14} back 14:04 · 5h 3 % left",
+        ),
+        (
+            [Part("! one"), Part(f"{'b' * 30} back 14:04", "", 2), Part("5h 3 % left", "", 3),
+             Part("$1 today", "", 4)],
+            f"ccfallback ! one · {'b' * 30} back 14:04",
+        ),
+        ([Part("! one"), Part("b" * 90, "", 1)], "ccfallback ! one"),
+    ],
+)  # fmt: skip
+def test_what_matters_less_makes_room(parts: list[Part], line: str) -> None:
+    assert join(parts) == line
+    assert len(line) <= 60
+
+
+def test_the_scarcest_window_comes_first() -> None:
+    windows = [
+        Window("7d", 0.12),
+        Window("5h", 0.93, (NOW + 9000) * 1000, (NOW + 600) * 1000),
+        Window("overage", 1.0),
+    ]
+    parts = format_windows(windows, NOW)
+    assert [part.text.partition(",")[0] for part in parts] == ["5h 7 % left", "7d 88 % left"]
+    assert ", full " in parts[0].text
+    assert [part.colour for part in parts] == ["31", ""]
+
+
+def test_the_cost_is_that_of_today(paths: Paths) -> None:
+    assert cost_today(paths, NOW) is None
+    now = time()
+    rows: list[dict[str, Any]] = [
+        {"at": now - 90_000, "cost": 7.0},
+        {"at": now, "cost": 0.25},
+        {"at": now, "cost": None},
+        {"at": now, "cost": 1.0},
+    ]
+    paths.state.parent.mkdir(parents=True, exist_ok=True)
+    ledger = paths.state.with_name(f"spend-{datetime.fromtimestamp(now):%Y-%m}.jsonl")
+    lines = [msgspec.json.encode({"provider": "one", **row}) for row in rows]
+    ledger.write_bytes(b"torn\n" + b"\n".join(lines) + b"\n{")
+    assert cost_today(paths, now) == 1.25
+
+
+def test_it_has_colour_for_claude_code_only(
+    ccf_process: Run, running: Callable[[str], RunningProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", running("").url)
+    assert ccf_process("statusline", given="{}").out == (
+        "ccfallback \x1b[32m✓ anthropic-primary\x1b[0m\n"
+    )
+    assert ccf_process("statusline").out == "ccfallback ✓ anthropic-primary\n"
+    assert "\x1b" not in ccf_process("statusline", given="{}", NO_COLOR="1").out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell as POSIX has it")
+@pytest.mark.parametrize(
+    ("command", "before"),
+    [
+        ("cat", '{"cwd":"/x"} · '),
+        ("printf 'one\\ntwo\\n\\n'", "one\ntwo · "),
+        ("true", ""),
+        ("echo no; exit 3", ""),
+        ("/nowhere/at/all", ""),
+        ("sleep 60 & sleep 60", ""),
+    ],
+)
+def test_another_line_is_joined(
+    ccf_process: Run, configure: Callable[[str], None], command: str, before: str
+) -> None:
+    configure("[server]\nport = 1\n")
+    ran = ccf_process("statusline", "--then", command, given='{"cwd":"/x"}', NO_COLOR="1")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == f"{before}ccfallback ✗ down: `ccfallback serve -d` starts it\n"
+    if before:
+        whole = ccf_process("--state", "s", "statusline", "--then", command, given='{"cwd":"/x"}')
+        assert whole.out.startswith(before)
+
+
+def test_install_prints_a_setting_that_works_from_anywhere(
+    ccf: Run, home: Path, tmp_path: Path
+) -> None:
+    def command(*more: str) -> str:
+        found = msgspec.json.decode(ccf("statusline", "--install", *more).out)
+        assert found["statusLine"]["type"] == "command"
+        return str(found["statusLine"]["command"])
+
+    plain = f"{shlex.quote(sys.executable)} -m ccfallback statusline"
+    assert command() == plain
+    done = subprocess.run(
+        command(), shell=True, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"ccfallback ")
+    assert command("--then", "my line") == f"{plain} --then 'my line'"
+    settings = home / ".claude" / "settings.json"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text('{"statusLine": {"type": "command", "command": "npx ccusage"}}')
+    assert command() == f"{plain} --then 'npx ccusage'"
+    settings.write_text(msgspec.json.encode({"statusLine": {"command": plain}}).decode())
+    assert command() == plain
+    settings.write_text("[[[")
+    assert command() == plain
 
 
 LOADED = """
