@@ -478,6 +478,24 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """`[notify]`: how the user is told that a session moves to a fallback, and back."""
+
+    command: tuple[str, ...] | None = option(
+        checks.command,
+        None,
+        "a program and its arguments; it gets the facts as JSON and as variables",
+        mask=mask_arguments,
+    )
+    bell: bool = option(checks.boolean, False, "ring the bell of the terminal")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is to be done."""
+        return self.bell or self.command is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """`[[tokens]]`: an access token. With any of them, clients must send one."""
 
@@ -497,6 +515,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "routes": Routes,
     "rectifier": Rectifiers,
     "privacy": Privacy,
+    "notify": Notify,
     "log": Log,
 }
 """The tables of the file; `[[providers]]` and `[[tokens]]` are lists of tables."""
@@ -518,6 +537,7 @@ class Config:
     routes: Routes = field(default_factory=Routes)
     rectifiers: Rectifiers = field(default_factory=Rectifiers)
     privacy: Privacy = field(default_factory=Privacy)
+    notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     network: Network = field(default_factory=Network)
     tokens: tuple[Token, ...] = ()

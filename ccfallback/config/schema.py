@@ -79,6 +79,7 @@ def parse(
         routes=routes.fill(base.routes),
         rectifiers=_rectifiers(root.below("rectifier"), rectifiers),
         privacy=root.section("privacy", base.privacy),
+        notify=root.section("notify", base.notify),
         log=root.section("log", base.log),
         network=root.section("network", base.network),
         providers=_providers(root, formats, timeouts, region),

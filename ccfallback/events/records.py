@@ -162,6 +162,11 @@ class LogError(Event):
     """The log can't be written."""
 
 
+@named("notify.error", level="warn")
+class NotifyError(Event):
+    """The command of `[notify]` failed."""
+
+
 @named("files.open", level="warn")
 class FilesOpen(Event):
     """Other users can open a file that is private."""

@@ -440,9 +440,23 @@ class MessagesRequest:
         end.cost = self._bill.cost
         if told and isinstance(end, events.RequestError):
             end.told = told
+        if error is None and name is not None and self._context.config.notify.is_on:
+            self._notify(name)
         # A client disconnect is not an error.
         level = "info" if end.client_left else None
         self._services.recorder.log(end, text, self._context.id, level)
+
+    def _notify(self, provider: str) -> None:
+        hints, first = self._hints, self._chain.names[0]
+        # Other classes may have providers of their own, which is not a failover.
+        if hints.request_class not in ("", "main"):
+            return
+        failed = (each for each in self._driver.failures if each.provider.name == first)
+        cooling = first in self._cooldowns()
+        reason = next((each.outcome.reason for each in failed), "cooling down" if cooling else "")
+        self._services.notices.see(
+            self._context.config, hints.session, self._context.id, provider, first, reason
+        )
 
     def _log_torn(self, result: AttemptResult) -> None:
         outcome, provider = result.outcome, result.provider

@@ -164,6 +164,7 @@ class Proxy:
             flusher.cancel()
             preparing.cancel()
             self.services.keys.close()
+            self.services.notices.close()
             await self.services.breakers.flush(again=True)
             await self.services.breakers.sync()
             self.services.breakers.close()

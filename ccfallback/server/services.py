@@ -16,6 +16,7 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.credentials import Keys
 from ccfallback.server.live_config import LiveConfig
+from ccfallback.server.notices import Notices
 from ccfallback.server.quotas import Quotas
 from ccfallback.server.record import Recorder
 from ccfallback.server.spending import Spending
@@ -31,6 +32,7 @@ class Services:
     recorder: Recorder
     upstreams: Upstreams
     quotas: Quotas = field(init=False)
+    notices: Notices = field(init=False)
     keys: Keys = field(default_factory=Keys)
     logins: RefusedLogins = field(default_factory=RefusedLogins)
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
@@ -48,6 +50,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.breakers)
+        self.notices = Notices(self.recorder)
 
     @property
     def via(self) -> str:
