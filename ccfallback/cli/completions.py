@@ -220,6 +220,11 @@ ENVIRONMENT: Final = (
     Entry("CCFALLBACK_STATE", "The breaker state; --state takes precedence."),
     Entry("CCFALLBACK_LOG_FILE", "The log; --log-file takes precedence."),
     Entry("CCFALLBACK_DEBUG", "If set, an unexpected error shows its traceback."),
+    Entry(
+        "CCFALLBACK_EVENT, CCFALLBACK_MESSAGE, CCFALLBACK_PROVIDER, CCFALLBACK_INSTEAD_OF, "
+        "CCFALLBACK_REASON, CCFALLBACK_SESSION, CCFALLBACK_REQUEST",
+        "Set for the command of notify.command: failover or recovery, and its facts.",
+    ),
     Entry("NO_COLOR", "If set, the output has no colours."),
     Entry("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "How to reach providers; see network.proxy."),
 )
