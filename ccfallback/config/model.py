@@ -479,7 +479,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
-    """`[notify]`: how the user is told that a session moves to a fallback, and back."""
+    """`[notify]`: notices for the user that a session moves to a fallback, and back."""
 
     command: tuple[str, ...] | None = option(
         checks.command,
