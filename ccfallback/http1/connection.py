@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final, cast
 
 from ccfallback.http1.errors import ConnectionLost, HTTPError, RemoteDisconnected
-from ccfallback.http1.request import HIGH_WATER, ONE_WRITE, Origin, RequestEncoder
+from ccfallback.http1.request import HIGH_WATER, Origin, RequestEncoder, in_writes
 from ccfallback.http1.response import ResponseParser
 
 
@@ -137,10 +137,9 @@ class Connection(asyncio.Protocol):
         if request.body is None:
             transport.write(request.head)
             await self._upload(request.pieces())
-        elif len(request.body) <= ONE_WRITE:
-            transport.write(request.head + request.body)
         else:
-            transport.writelines([request.head, request.body])
+            for data in in_writes(request.head, request.body):
+                transport.write(data)
         while response.status is None:
             if self._error is not None:
                 raise self._error

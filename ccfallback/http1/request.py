@@ -25,6 +25,17 @@ ONE_WRITE: Final = 64 * 1024
 """A piece of a body up to this length is copied behind the bytes before it, so that all leave in
 one write."""
 
+
+def in_writes(before: bytes, body: bytes, after: bytes = b"") -> list[bytes]:
+    """What to write to a transport, one after the other: a large body is not copied.
+
+    `writelines` would do the same, but asyncio's own never pauses the writer from Python 3.12.0 to
+    3.12.8 and 3.13.1, and fails on a connection that is closing (CVE-2024-12254).
+    """
+    pieces = [before, body, after] if len(body) > ONE_WRITE else [b"%b%b%b" % (before, body, after)]
+    return [piece for piece in pieces if piece]
+
+
 _TOKEN: Final = b"!#$%&'*+-.^_`|~" + (digits + ascii_letters).encode()
 """The characters of a method and of a header's name (RFC 9110, 5.6.2)."""
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from ccfallback.http1.request import HIGH_WATER, ONE_WRITE, Headers, encode_head
+from ccfallback.http1.request import HIGH_WATER, Headers, encode_head, in_writes
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -238,11 +238,7 @@ class RequestCycle:
             self._left -= len(body)
             if self._left < 0 or (is_last and self._left):
                 raise RuntimeError("the body is not as long as its content-length")
-        if len(body) > ONE_WRITE:
-            self._connection.transport.writelines(
-                [piece for piece in (before, body, after) if piece]
-            )
-        elif data := b"%b%b%b" % (before, body, after):
+        for data in in_writes(before, body, after):
             self._connection.transport.write(data)
 
     def _wake(self) -> None:
