@@ -119,7 +119,7 @@ def may_probe_early(state: BreakerState, now: float) -> bool:
     if until is None or began is None or until <= now or state.reason == BY_HAND:
         return False
     last = max(began, state.last_failure or began, state.probed or began)
-    return until - began > EARLY and now - last >= EARLY
+    return now - last >= EARLY
 
 
 def note_probe(state: BreakerState, *, model: str, credential: str, now: float) -> BreakerState:
@@ -219,7 +219,7 @@ def count_failure(
     of_model = blame is Blame.MODEL
     shared_part = state.models.get(model, CLOSED) if of_model else state
     own_part = own.models.get(model, CLOSED) if of_model else own
-    began_last = max(shared_part.cooldown_began or -1.0, own_part.cooldown_began or -1.0)
+    began_last = max(shared_part.cooldown_began or 0.0, own_part.cooldown_began or 0.0)
     is_new = began > began_last
     may_open = limits.cooldowns and is_new
     if credential and outcome.fault in OF_ACCOUNT:
@@ -253,8 +253,7 @@ def _open(
         until = max(until, min(outcome.until, now + limits.max_reset))
     if until <= now:
         return state
-    if phase(state, now) is Phase.OPEN and state.cooldown_until is not None:
-        until = max(until, state.cooldown_until)
+    until = max(until, state.cooldown_until or 0.0)
     return replace(state, cooldown_until=until, cooldown_began=now)
 
 
@@ -408,7 +407,7 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
     if until is not None and until - now > limits.horizon:
         until = began = None
     if began is not None and began > now:
-        until = now + (until - began) if until is not None and until > began else until
+        until = None if until is None else now + max(until - began, 0.0)
         began = now
     if until is not None and began is not None:
         until = min(until, began + limits.horizon)

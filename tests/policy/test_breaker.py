@@ -362,3 +362,34 @@ def test_a_success_older_than_the_last_failure_does_not_close_the_breaker() -> N
     late = count_success(state, model="m", began=NOW + 900, now=NOW + 950)
     assert (late.failures, late.last_failure) == (2, NOW + 1000)
     assert late.last_success == NOW + 950
+
+
+def test_what_began_together_with_the_cooldown_was_in_flight() -> None:
+    state = fail(failures(2), Outcome(Fault.UPSTREAM, until=NOW + 5000), now=NOW + 4000)
+    again = fail(state, Outcome(Fault.UPSTREAM, until=NOW + 9000), now=NOW + 4005, began=NOW + 4000)
+    assert again.cooldown_until == state.cooldown_until
+    answered = count_success(state, model="m", began=NOW + 4000, now=NOW + 4005)
+    assert answered.cooldown_until == state.cooldown_until
+
+
+def test_an_old_answer_leaves_the_time_of_the_last_success() -> None:
+    state = BreakerState(failures=1, last_failure=NOW, last_success=NOW - 1)
+    assert count_success(state, model="m", began=NOW - 9, now=NOW - 5).last_success == NOW - 1
+
+
+@pytest.mark.parametrize(
+    ("ahead", "seconds"), [(100.0, 0.0), (LIMITS.horizon, 0.0), (LIMITS.horizon + 1, None)]
+)
+def test_a_past_event_in_the_future_was_now_at_the_latest(
+    ahead: float, seconds: float | None
+) -> None:
+    state = BreakerState(last_failure=NOW + ahead, last_success=NOW + ahead, probed=NOW + ahead)
+    found = with_possible_times(state, NOW, LIMITS)
+    when = None if seconds is None else NOW + seconds
+    assert (found.last_failure, found.last_success, found.probed) == (when, when, when)
+
+
+def test_a_cooldown_that_ends_before_it_begins_is_over() -> None:
+    state = BreakerState(cooldown_began=NOW + 100, cooldown_until=NOW + 50)
+    found = with_possible_times(state, NOW, LIMITS)
+    assert found.cooldown_until == NOW

@@ -30,6 +30,7 @@ from ccfallback.redact import Secret
 
 NOW = 1_000_000.0
 LIMITS = Limits()
+LESSONS = (LearnedRejection("media", "m", "no images", NOW + 60),)
 
 
 def fail(
@@ -39,20 +40,30 @@ def fail(
     *,
     now: float = NOW,
     until: float | None = None,
+    began: float | None = None,
+    model: str = "m",
 ) -> BreakerState:
     return count_failure(
         state,
         Outcome(fault, str(fault), until=until),
-        model="m",
+        model=model,
         credential=credential,
-        began=now,
+        began=now if began is None else began,
         now=now,
         limits=LIMITS,
     )
 
 
-def succeed(state: BreakerState, credential: str, now: float) -> BreakerState:
-    return count_success(state, model="m", credential=credential, began=now, now=now)
+def succeed(
+    state: BreakerState,
+    credential: str,
+    now: float,
+    *,
+    model: str = "m",
+    began: float | None = None,
+) -> BreakerState:
+    began = now if began is None else began
+    return count_success(state, model=model, credential=credential, began=began, now=now)
 
 
 def phases(state: BreakerState, credential: str, now: float = NOW) -> set[Phase]:
@@ -118,8 +129,54 @@ def test_the_last_failure_of_a_credential_outlives_its_recovery() -> None:
 
 def test_a_success_in_flight_does_not_close_the_breaker_of_a_credential() -> None:
     state = fail(CLOSED, until=NOW + 18000)
-    late = count_success(state, model="m", credential="home", began=NOW - 5, now=NOW + 1)
+    late = succeed(state, "home", NOW + 1, began=NOW - 5)
     assert Phase.OPEN in phases(late, "home", NOW + 1)
+    assert phases(late, "work", NOW + 1) == {Phase.CLOSED}
+
+
+def test_an_old_answer_leaves_a_failure_with_its_credential() -> None:
+    state = fail(CLOSED, Fault.ACCOUNT)
+    state = succeed(state, "home", NOW - 1)
+    assert as_seen(state, "home").failures == 1
+    assert as_seen(state, "work").failures == 0
+
+
+def test_a_failure_in_flight_does_not_lengthen_the_cooldown_of_a_credential() -> None:
+    state = fail(CLOSED, until=NOW + 100)
+    state = fail(state, now=NOW + 1, began=NOW - 1, until=NOW + 18000)
+    assert as_seen(state, "home").cooldown_until == NOW + 100
+    assert as_seen(state, "home").failures == 2
+
+
+def test_an_answer_of_one_model_leaves_the_cooldown_of_another_with_the_credential() -> None:
+    state = fail(CLOSED, Fault.MODEL_THROTTLED, model="other", until=NOW + 18000)
+    state = succeed(fail(state, Fault.ACCOUNT), "home", NOW + 5)
+    assert as_seen(state, "home").failures == 0
+    assert phase(as_seen(state, "home").models["other"], NOW + 5) is Phase.OPEN
+    assert "other" not in as_seen(state, "work").models
+
+
+def test_a_recovered_credential_leaves_what_was_learned() -> None:
+    state = replace(fail(CLOSED), learned=LESSONS)
+    assert as_seen(state, "home").learned == LESSONS
+    assert succeed(state, "home", NOW + 1).learned == LESSONS
+
+
+@pytest.mark.parametrize("faults", [MIXED[:2], MIXED[1:]])
+def test_a_credential_sees_the_reason_of_the_last_failure(faults: tuple[Fault, ...]) -> None:
+    state = CLOSED
+    for number, fault in enumerate(faults):
+        state = fail(state, fault, now=NOW + number)
+    seen = as_seen(state, "home")
+    assert seen.reason == str(faults[-1])
+    assert seen.last_failure == NOW + len(faults) - 1
+
+
+def test_a_credential_sees_the_last_success_of_any() -> None:
+    state = succeed(fail(CLOSED, until=NOW + 18000), "home", NOW + 5, began=NOW - 1)
+    assert as_seen(state, "home").last_success == NOW + 5
+    state = succeed(state, "work", NOW + 9)
+    assert as_seen(state, "home").last_success == NOW + 9
 
 
 def test_the_shown_state_is_that_of_the_credential_used_last() -> None:
@@ -127,6 +184,23 @@ def test_the_shown_state_is_that_of_the_credential_used_last() -> None:
     assert as_last_seen(state).cooldown_until == NOW + 18000
     assert as_last_seen(succeed(state, "work", NOW + 9)).cooldown_until is None
     assert as_last_seen(fail(state, credential="work", now=NOW + 9)).cooldown_until is None
+
+
+def test_the_shown_state_without_credentials_is_that_of_the_provider() -> None:
+    state = fail(CLOSED, Fault.UPSTREAM)
+    assert as_last_seen(state) == state
+
+
+def test_a_failure_of_a_model_counts_as_use_of_a_credential() -> None:
+    state = fail(fail(CLOSED, until=NOW + 3600), Fault.MODEL_THROTTLED, "work", now=NOW + 5)
+    assert as_last_seen(state).models["m"].failures == 1
+    assert as_last_seen(state).cooldown_until is None
+
+
+def test_an_answer_of_the_same_credential_leaves_its_cooldown_in_view() -> None:
+    state = fail(CLOSED, Fault.MODEL_THROTTLED, until=NOW + 18000)
+    state = succeed(state, "home", NOW + 9, model="other")
+    assert as_last_seen(state).models["m"].cooldown_until == NOW + 18000
 
 
 def test_of_too_many_credentials_the_longest_unused_is_dropped() -> None:
@@ -151,6 +225,24 @@ def test_a_long_cooldown_is_probed_every_quarter_of_an_hour() -> None:
     assert not may_probe_early(probed, NOW + 1e3 + EARLY - 1)
     assert may_probe_early(probed, NOW + 1e3 + EARLY)
     assert not may_probe_early(probed, NOW + 18000)
+
+
+def test_an_early_probe_of_a_model_puts_off_the_next_one_of_that_model() -> None:
+    state = CLOSED
+    for model in ("m", "other"):
+        state = fail(state, Fault.MODEL_THROTTLED, model=model, until=NOW + 18000)
+    probed = note_probe(state, model="m", credential="home", now=NOW + EARLY).credentials["home"]
+    assert not may_probe_early(probed.models["m"], NOW + 2 * EARLY - 1)
+    assert may_probe_early(probed.models["m"], NOW + 2 * EARLY)
+    assert may_probe_early(probed.models["other"], NOW + EARLY)
+
+
+def test_a_cooldown_without_a_beginning_is_probed_after_its_last_failure() -> None:
+    state = BreakerState(last_failure=NOW, cooldown_until=NOW + 18000)
+    assert not may_probe_early(state, NOW + EARLY - 1)
+    assert may_probe_early(state, NOW + EARLY)
+    later = replace(state, cooldown_began=NOW - 800, last_failure=NOW)
+    assert not may_probe_early(later, NOW + EARLY - 1)
 
 
 def test_a_failed_early_probe_puts_off_the_next_one() -> None:
@@ -184,7 +276,7 @@ def config(**more: object) -> Config:
 
 
 OPEN = fail(fail(CLOSED, Fault.OVERLOADED), Fault.THROTTLED, until=NOW + 18000)
-LEARNED = replace(OPEN, learned=(LearnedRejection("media", "m", "no images", NOW + 60),))
+LEARNED = replace(OPEN, learned=LESSONS)
 
 
 def marked(before: Config) -> dict[str, BreakerState]:
@@ -212,6 +304,20 @@ def test_another_mapping_closes_the_breakers_of_that_model_only() -> None:
     found = valid_states(marked(config()), mapped, NOW)["a"]
     assert not found.models
     assert found.credentials == OPEN.credentials
+
+
+def test_another_mapping_closes_the_breaker_of_that_model_for_each_credential() -> None:
+    state = with_fingerprints(fail(CLOSED, Fault.MODEL_THROTTLED), config().providers[0])
+    found = valid_states({"a": state}, config(model_mapping={"m": "other"}), NOW)["a"]
+    assert not found.credentials["home"].models
+
+
+def test_each_model_gets_a_fingerprint() -> None:
+    provider = config().providers[0]
+    state = with_fingerprints(fail(CLOSED, Fault.OVERLOADED), provider)
+    state = with_fingerprints(fail(state, Fault.OVERLOADED, model="other"), provider)
+    assert all(of_model.about is not None for of_model in state.models.values())
+    assert with_fingerprints(OPEN, None) == OPEN
 
 
 @pytest.mark.parametrize("change", [{}, {"retry": 3}, {"model_mapping": {"x": "y"}}])

@@ -1,0 +1,1 @@
+"""Mutation testing: whether a test notices each small change of the code that decides."""

@@ -1,0 +1,60 @@
+"""The modules that mutation testing looks at, and the mutants that change nothing one could see."""
+
+from typing import Final
+
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "policy/affinity": ("policy/test_affinity.py", "policy/test_week.py"),
+    "policy/breaker": ("policy",),
+    "policy/context_window": ("policy/test_context_window.py",),
+    "policy/error_response": ("policy/test_error_response.py",),
+    "policy/failover": ("policy/test_failover.py", "policy/test_rules.py"),
+    "policy/fingerprints": ("policy/test_fingerprints.py",),
+    "policy/learned": ("policy/test_learned.py",),
+    "policy/outcome": ("policy/test_outcome.py", "policy/test_rules.py"),
+    "policy/quota": ("policy/test_quota.py",),
+    "policy/quota_report": ("policy/test_quota.py",),
+    "policy/route": ("policy/test_route.py",),
+    "policy/signatures": ("policy/test_signatures.py",),
+    "policy/spend": ("policy/test_spend.py",),
+    "server/attempt": (
+        "server/test_stream.py",
+        "server/test_rules.py",
+        "server/test_messages.py",
+        "server/test_logins.py",
+        "server/test_broken_conversations.py",
+        "server/test_openai_provider.py",
+        "server/test_secrecy.py",
+    ),
+    "server/failover_driver": (
+        "server/test_failover_driver.py",
+        "server/test_rules.py",
+        "server/test_several_keys.py",
+        "server/test_lessons.py",
+        "server/test_logins.py",
+        "server/test_offline.py",
+    ),
+    "server/health": (
+        "server/test_health.py",
+        "server/test_breaker_events.py",
+        "server/test_rules.py",
+    ),
+    "server/response": ("server/test_stream.py", "server/test_messages.py", "server/test_rules.py"),
+    "server/stream": (
+        "server/test_stream.py",
+        "server/test_rules.py",
+        "server/test_openai_provider.py",
+    ),
+    "wire/filters": ("wire/test_filters.py",),
+}
+"""The tests that judge each module."""
+
+HARMLESS: Final = (
+    ("policy/*", r"\b0\.0 → 1\.0$", "no time of a real clock lies in the first second of 1970"),
+    ("*", r"('utf-8|'surrogatepass|'replace|'backslashreplace)' → ", "bytes to be hashed"),
+    ("*", r"suppress\(.*\) → suppress\(", "a set of exceptions has no order"),
+    ("policy/breaker", r"as_last_seen: '' → '~'", "no credential has either as its hash"),
+    ("policy/breaker", r"_merge\(models\[name\], of_model\) →", "a view needs no fingerprint"),
+    ("policy/breaker", r"began > now → began >= now", "with equal times nothing is corrected"),
+    ("policy/breaker", r"when <= now → when < now", "with equal times nothing is corrected"),
+)
+"""(modules, the change as a regular expression, why no test can or should notice it)."""
