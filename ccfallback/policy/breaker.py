@@ -407,7 +407,7 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
     if until is not None and until - now > limits.horizon:
         until = began = None
     if began is not None and began > now:
-        until = None if until is None else now + max(until - began, 0.0)
+        until = None if until is None else min(until, now + max(until - began, 0.0))
         began = now
     if until is not None and began is not None:
         until = min(until, began + limits.horizon)

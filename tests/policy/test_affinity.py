@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
 from ccfallback.policy.affinity import (
+    LONGEST_BEGINNING,
     MOST_PROVIDERS,
     RETURN_PAUSE,
     Cause,
@@ -56,6 +57,7 @@ def test_it_stays_while_the_cache_is_warm() -> None:
     [
         (moved(age=TTL), 1000, b"one", Cause.PAUSE),
         (moved(age=-5.0), 1000, b"one", Cause.PAUSE),
+        (moved(primary=0.0), 1000, b"one", Cause.WARM),
         (moved(), 500, b"one", Cause.COMPACTED),
         (moved(), 1000, b"two", Cause.COMPACTED),
         (moved(primary=TTL - 1), 1000, b"one", Cause.WARM),
@@ -222,8 +224,9 @@ def test_all_requests_of_a_conversation_have_one_hash() -> None:
         body("be rude", HELLO),
         body("be kind", {"role": "user", "content": "hey"}),
         body("be kindhello", {"role": "user", "content": ""}),
+        body("be kind"),
     ]
-    assert len({first, *map(hash_conversation, others)}) == 4
+    assert len({first, *map(hash_conversation, others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -240,3 +243,18 @@ def test_all_requests_of_a_conversation_have_one_hash() -> None:
 )
 def test_any_body_has_a_hash(raw: bytes) -> None:
     assert len(hash_conversation(Body.parse(raw))) == 12
+
+
+def test_a_session_keeps_what_an_answer_does_not_tell() -> None:
+    later = moved().after("primary", NOW, size=2000, tokens=0, compacted=b"")
+    assert (later.tokens, later.compacted) == (148_000, b"one")
+    newer = moved().after("primary", NOW, size=2000, tokens=5, compacted=b"two")
+    assert (newer.tokens, newer.compacted) == (5, b"two")
+
+
+def test_a_conversation_whose_first_turn_is_too_long_has_its_own_hash() -> None:
+    def long_turn(mark: str) -> dict[str, object]:
+        return {"role": "user", "content": mark + "x" * LONGEST_BEGINNING}
+
+    first, second = body("s", long_turn("a")), body("s", long_turn("b"))
+    assert hash_conversation(first) != hash_conversation(second)

@@ -109,3 +109,19 @@ def test_what_is_as_long_as_a_refused_request_is_not_sent(tokens: int, is_refuse
         # Whatever the estimate is, the client reads that it is more than the maximum.
         asked, most = map(int, re.findall(r"\d+", found.message))
         assert asked > most == 12000
+
+
+def test_a_body_that_is_shorter_than_a_window_fits_it() -> None:
+    assert longest_that_fits(CHAIN) == pytest.approx(1100)
+    assert LearnedWindow(1000, 5000).safe_bytes == pytest.approx(1100)
+    assert LearnedWindow(1000, 900).safe_bytes == 899
+
+
+def test_the_refusal_of_a_short_prompt_still_exceeds_its_maximum() -> None:
+    message = TooLong(900, {"a": 1000}).message
+    assert message == "prompt is too long: 1001 tokens > 1000 maximum"
+
+
+@pytest.mark.parametrize(("tokens", "is_refused"), [(1100, False), (1101, True)])
+def test_a_learned_window_may_be_exceeded_by_a_tenth(tokens: int, is_refused: bool) -> None:
+    assert LearnedWindow(1000, 9999).is_too_small_for(tokens) is is_refused

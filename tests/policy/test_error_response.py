@@ -1,5 +1,6 @@
 """The error that the client gets when no provider could answer."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ccfallback.config.model import Provider
+from ccfallback.config.model import KeySource, Provider
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
+from ccfallback.policy.context_window import TooLong
 from ccfallback.policy.error_response import (
     ErrorResponse,
     Failure,
@@ -20,6 +23,7 @@ from ccfallback.policy.error_response import (
     search_unavailable,
 )
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.redact import Secret
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -29,6 +33,7 @@ CREDIT = Outcome(Fault.ACCOUNT, "400 invalid_request_error", 400)
 BUSY = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
 QUOTA = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 3 * HOUR)
 BURST = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 30)
+EDGE = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 900)
 DOWN = Outcome(Fault.TRANSPORT, "connection refused")
 OFFLINE = Outcome(Fault.UNREACHABLE, "no name resolution")
 TOO_LONG = Outcome(Fault.REQUEST, "400", 400, "Your prompt is too long: 9 tokens > 8 maximum")
@@ -40,9 +45,18 @@ def failure(provider: str, outcome: Outcome) -> Failure:
 
 
 def verdict(
-    failures: Sequence[Failure], cooling: Mapping[str, float] | None = None
+    failures: Sequence[Failure],
+    cooling: Mapping[str, float] | None = None,
+    too_long: TooLong | None = None,
 ) -> ErrorResponse:
-    return exhausted_response(failures, cooling or {}, model="m", request_id="id", now=NOW)
+    return exhausted_response(
+        failures,
+        cooling or {},
+        model="m",
+        request_id="id",
+        now=NOW,
+        too_long=too_long or TooLong(),
+    )
 
 
 def error_of(verdict: ErrorResponse) -> dict[str, Any]:
@@ -78,7 +92,17 @@ def test_the_message_names_a_skipped_provider() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "1 s"), (30.0000002, "30 s"), (89.9, "90 s"), (90, "2 min"), (3000, "50 min")],
+    [
+        (0.2, "1 s"),
+        (30.0000002, "30 s"),
+        (30.001, "31 s"),
+        (89.9, "90 s"),
+        (90, "2 min"),
+        (3000, "50 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (36000, "10.0 h"),
+    ],
 )
 def test_a_time_to_wait_is_rounded_up(seconds: float, text: str) -> None:
     assert format_wait(seconds) == text
@@ -112,6 +136,10 @@ RETRY = [
     ("hopeless, and one cools down for hours", [KEY], {"c": NOW + 3 * HOUR},
      ((b"x-should-retry", b"false"),)),
     ("no provider was tried", [], {}, ()),
+    ("a window of just a quarter of an hour", [EDGE], {"c": NOW + 900},
+     ((b"x-should-retry", b"false"),)),
+    ("a window of less than that", [replace(EDGE, until=NOW + 899)], {}, ()),
+    ("back right now", [BUSY], {"a": NOW}, ()),
 ]  # fmt: skip
 
 
@@ -141,6 +169,7 @@ def test_a_413_of_a_fallback_means_that_the_prompt_is_too_long() -> None:
 
 
 E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+A_MINUTE = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529, until=NOW + 60)
 LATE = Outcome(Fault.TIMEOUT, "first_byte timeout")
 DOWN_FOR_HOURS = Outcome(Fault.UPSTREAM, "503 api_error", 503, until=NOW + 3 * HOUR)
 
@@ -153,6 +182,8 @@ ROOM_SOON: list[tuple[str, list[Outcome], dict[str, float], int | None]] = [
     ("the primary was skipped, and is back in a minute", [TOO_LONG], {"z": NOW + 60}, 60),
     ("another fallback failed", [QUOTA, TOO_LONG, E500], {"a": NOW + 3 * HOUR}, 5),
     ("the first that is back counts", [LATE, TOO_LONG, LATE], {"a": NOW + 30, "c": NOW + 9}, 9),
+    ("the primary's limit is over in a minute", [A_MINUTE, TOO_LONG], {}, 5),
+    ("the primary is back right now", [TOO_LONG], {"z": NOW}, None),
     ("the primary is skipped for minutes", [TOO_LONG], {"z": NOW + 61}, None),
     ("the primary failed, and cools down for minutes", [E500, TOO_LONG], {"a": NOW + 300}, None),
     ("the primary says that it is down for hours", [DOWN_FOR_HOURS, TOO_LONG], {}, None),
@@ -248,3 +279,43 @@ def test_a_search_that_no_provider_can_run_is_an_unavailable_result(
     assert (found["type"], found["tool_use_id"]) == (result, call["id"])
     assert found["content"] == {"type": f"{result}_error", "error_code": "unavailable"}
     assert message["stop_reason"] == "end_turn"
+    assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "m")
+    assert re.fullmatch("msg_[0-9a-zA-Z]{24}", message["id"])
+    assert re.fullmatch("srvtoolu_[0-9a-zA-Z]{24}", call["id"])
+    assert call["input"] == {}
+    assert message["usage"]["output_tokens"] == 0
+    assert message["usage"]["input_tokens"] > 0
+    assert answer.kind == "search_unavailable"
+
+
+def test_a_prompt_that_fits_no_context_is_refused_in_anthropics_words() -> None:
+    too_long = TooLong(6000, {"b": 1000, "c": 5000})
+    given = verdict([], too_long=too_long)
+    assert (given.status, given.kind) == (400, "invalid_request_error")
+    assert given.message == "prompt is too long: 6000 tokens > 5000 maximum"
+    waiting = verdict([failure("a", BUSY)], too_long=too_long)
+    assert (waiting.status, waiting.headers) == (502, ((b"retry-after", b"5"),))
+    assert "c (6000 tokens do not fit its 5000)" in waiting.message
+
+
+def test_a_provider_whose_context_is_too_small_is_not_waited_for() -> None:
+    given = verdict([failure("b", BUSY)], {"b": NOW + 9}, TooLong(6000, {"b": 1000}))
+    assert given.status == 400
+
+
+def test_an_attempt_with_one_of_several_keys_names_it() -> None:
+    several = Provider(name="b", base_url="", key=KeySource(literals=(Secret("x"), Secret("y"))))
+    first = several.accounts[0]
+    [attempt] = error_of(verdict([Failure(first, KEY)]))["attempts"]
+    assert attempt["key"] == first.key.number == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("", "web_search"), ("web_fetch_x", "web_fetch"), ("other", "web_search")]
+)
+def test_a_missing_search_is_named_by_its_tool(name: str, kind: str) -> None:
+    tool = {"type": "web_search_20250305", **({"name": name} if name else {})}
+    body = Body.parse(msgspec.json.encode({"model": "m", "tools": [tool], "messages": []}))
+    call, found = msgspec.json.decode(search_unavailable(body, "ccr-1").body)["content"]
+    assert call["name"] == (name or "web_search")
+    assert found["type"] == f"{kind}_tool_result"

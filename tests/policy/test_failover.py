@@ -25,6 +25,7 @@ from ccfallback.policy.failover import (
     failover,
     is_answer,
     is_final,
+    is_offline,
 )
 from ccfallback.policy.outcome import OF_ACCOUNT, Fault, Outcome
 from ccfallback.redact import Secret
@@ -638,3 +639,42 @@ def test_half_of_the_backoff_is_jitter() -> None:
     assert backoff_seconds(1, lambda: 0.0) == 0.25
     assert backoff_seconds(1, lambda: 1.0) == 0.5
     assert backoff_seconds(3, lambda: 0.5) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("faults", "is_known_online", "offline"),
+    [
+        ((), False, False),
+        (("no-route",), False, False),
+        (("no-route", "no-connect"), False, True),
+        (("no-route", "no-connect"), True, False),
+        (("no-proxy",), False, True),
+        (("no-proxy",), True, False),
+    ],
+)
+def test_when_this_machine_is_offline(
+    faults: tuple[str, ...], is_known_online: bool, offline: bool
+) -> None:
+    hosts = (replace(A, base_url="https://a.test"), replace(B, base_url="https://b.test"))
+    unreachable = [(host, OUTCOMES[f]) for host, f in zip(hosts, faults, strict=False)]
+    assert is_offline(unreachable, is_known_online=is_known_online) is offline
+
+
+def test_one_host_that_fails_in_two_ways_shows_a_fault_of_this_machine() -> None:
+    first = replace(A, base_url="https://a.test")
+    unreachable = [(first, OUTCOMES["no-route"]), (first, OUTCOMES["no-proxy"])]
+    assert is_offline(unreachable, is_known_online=False)
+    assert not is_offline(unreachable[:1] * 2, is_known_online=False)
+
+
+def test_an_error_that_the_client_handles_waits_for_the_other_keys() -> None:
+    keys = replace(A, key=KeySource(literals=(Secret("x"), Secret("y")))).accounts
+    final = partial(is_final, rules=Failover(statuses=frozenset()))
+    refused = OUTCOMES["401"]
+    flow = conversation((*keys, B), FakeHealth(), final=final)
+    transcript, result, _ = play(flow, {"a1": [refused], "a2": [refused]})
+    assert len(transcript) == 2
+    assert result is refused
+    flow = conversation(keys, FakeHealth(), final=final)
+    _, result, _ = play(flow, {"a1": [refused], "a2": [refused]})
+    assert result is refused

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
-from ccfallback.policy.fingerprints import fingerprint, hash_keys
+from ccfallback.policy.fingerprints import fingerprint, hash_keys, hash_text
 from ccfallback.redact import Secret
 
 PROVIDER = Provider(
@@ -82,3 +82,7 @@ def test_a_key_is_known_by_its_hash() -> None:
     assert all(len(each) == 16 for each in literals)
     # A variable that is not set is a key as well: the empty one.
     assert hash_keys(KeySource(env=("X", "Y")), {"X": "x"})[0] == literals[0]
+
+
+def test_the_hash_of_a_credential_is_that_of_older_state_files() -> None:
+    assert hash_text(b"sk-first") == "861e9aa93ffe2d76"

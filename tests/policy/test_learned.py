@@ -37,6 +37,7 @@ def test_a_rejection_is_valid_for_a_day() -> None:
     rejections = remember((), lesson(), NOW)
     assert find_valid(rejections, PROVIDER, NOW + LIFE - 1) == rejections
     assert find_valid(rejections, PROVIDER, NOW + LIFE) == ()
+    assert find_valid((), PROVIDER, NOW) == ()
 
 
 def test_a_rejection_with_a_time_from_a_wrong_clock_is_not_valid() -> None:
@@ -103,6 +104,14 @@ def test_a_refused_plain_form_is_remembered_for_a_while() -> None:
     assert not refusals.holds(replace(PROVIDER, format="openai"), "claude-opus", NOW)
     assert not refusals.holds(PROVIDER, "claude-opus", NOW + PAUSE)
     assert not refusals.holds(PROVIDER, "claude-opus", NOW - 10 * PAUSE)
-    for number in range(MOST):
+    for number in range(MOST - 1):
         refusals.add(PROVIDER, f"m{number}", NOW)
+    assert refusals.holds(PROVIDER, "claude-opus", NOW)
+    # What is refused again is the newest.
+    refusals.add(PROVIDER, "claude-opus", NOW)
+    refusals.add(PROVIDER, "another", NOW)
+    assert refusals.holds(PROVIDER, "claude-opus", NOW)
+    assert not refusals.holds(PROVIDER, "m0", NOW)
+    for number in range(MOST):
+        refusals.add(PROVIDER, f"n{number}", NOW)
     assert not refusals.holds(PROVIDER, "claude-opus", NOW)
