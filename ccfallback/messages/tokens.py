@@ -13,6 +13,7 @@ import msgspec
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.media import image_size
+from ccfallback.messages.pdf import read_pdf
 from ccfallback.messages.tools import called_names, is_custom
 from ccfallback.messages.turns import kind_of, string
 
@@ -29,10 +30,16 @@ PER_MESSAGE: Final = 4
 TOOL_USE: Final = 28
 """Tokens around a call's name and input."""
 TOOL_RESULT: Final = 14
-TOOLS_AT_ALL: Final = 350
-"""Tokens of the instructions that come with tools, whatever their number; before 4.5."""
-TOOLS_FROM_4_5: Final = 490
-TOOLS_FROM_4_7: Final = 320
+TOOLS_AT_ALL: Final = (
+    ((5, 0), 354, 474),
+    ((4, 8), 290, 410),
+    ((4, 7), 675, 804),
+    ((4, 5), 497, 589),
+    ((4, 0), 313, 315),
+    ((0, 0), 346, 313),
+)
+"""(from this version on, tokens of the instructions that come with tools, and where the model has
+to call one): as Anthropic's documentation of tool use says."""
 FORMAT_AT_ALL: Final = 130
 """Tokens of the instructions that come with a schema for the answer."""
 DEFINED_TOOLS: Final = {"bash_": 230, "text_editor_": 740, "memory_": 1060, "computer_": 740}
@@ -43,12 +50,15 @@ LARGEST_IMAGE: Final = 4784
 IMAGE: Final = 1600
 """Tokens of an image of unknown size."""
 PAGE: Final = 1600
-"""Tokens of a page of a PDF, without its text."""
+"""Tokens of a page of a PDF as an image; its text comes on top."""
+TEXT_OF_PAGE: Final = 700
+"""Tokens of a page's text that cannot be read. Anthropic's documentation says 1,500 to 3,000 a
+page, by how dense it is."""
+LETTERS_A_TOKEN: Final = 4
 UNKNOWN_DOCUMENT: Final = 2000
 """Tokens of a PDF whose pages cannot be counted."""
 
 _MODEL: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
-_PAGE: Final = re.compile(rb"/Type\s*/Page(?!s)")
 
 _PATTERNS: Final[tuple[tuple[float, tuple[bytes, ...]], ...]] = (
     (1.05, (b" a", b".a", b"na", b"0a")),  # a word
@@ -148,8 +158,9 @@ def estimate(body: Body) -> int:
     total = _content(body.get("system"))
     if tools := _loaded_tools(body):
         total += sum(map(_tool, tools))
-        fixed = TOOLS_FROM_4_5 if version >= (4, 5) else TOOLS_AT_ALL
-        fixed = TOOLS_FROM_4_7 if version >= (4, 7) else fixed
+        choice = kind_of(body.get("tool_choice"))
+        row = next(row for row in TOOLS_AT_ALL if version >= row[0])
+        fixed = row[2 if choice in ("any", "tool") else 1]
     config = body.get("output_config")
     schema = config.get("format") if isinstance(config, dict) else None
     if isinstance(schema := schema or body.get("output_format"), dict):
@@ -232,8 +243,11 @@ def _pages(data: Any) -> float:
         raw = b64decode(data) if isinstance(data, str) else b""
     except ValueError:
         raw = b""
-    pages = len(_PAGE.findall(raw))
-    return pages * PAGE if pages else UNKNOWN_DOCUMENT
+    pages, letters = read_pdf(raw)
+    if not pages:
+        return UNKNOWN_DOCUMENT
+    text = pages * TEXT_OF_PAGE if letters is None else letters / LETTERS_A_TOKEN
+    return pages * PAGE + text
 
 
 def _image(source: Any) -> float:

@@ -18,9 +18,7 @@ from ccfallback.messages.tokens import (
     PAGE,
     PER_MESSAGE,
     REQUEST,
-    TOOLS_AT_ALL,
-    TOOLS_FROM_4_5,
-    TOOLS_FROM_4_7,
+    TEXT_OF_PAGE,
     UNKNOWN_DOCUMENT,
     Usage,
     estimate,
@@ -87,7 +85,7 @@ def test_documents() -> None:
 def test_tools_cost_something_at_all() -> None:
     tool = {"name": "Bash", "description": "d" * 300, "input_schema": {"type": "object"}}
     with_one = estimate(body(tools=[tool]))
-    assert with_one > TOOLS_AT_ALL
+    assert with_one > 346
     assert estimate(body(tools=[tool, tool])) > with_one
     assert estimate(body(tools=[])) == 1
 
@@ -174,7 +172,8 @@ def test_a_count_that_no_reader_can_hold_is_ignored(count: object) -> None:
 def test_the_pages_of_a_pdf_are_counted() -> None:
     pdf = b"%PDF-1.4 << /Type /Pages >> << /Type /Page >> << /Type/Page >>"
     source = {"type": "base64", "data": b64encode(pdf).decode()}
-    assert content({"type": "document", "source": source}) == 2 * PAGE + AROUND
+    expected = 2 * (PAGE + TEXT_OF_PAGE) + AROUND
+    assert content({"type": "document", "source": source}) == expected
     for source in ({"type": "url", "url": "x"}, {"type": "file", "file_id": "x"}):
         assert content({"type": "document", "source": source}) == UNKNOWN_DOCUMENT + AROUND
 
@@ -191,9 +190,12 @@ def test_what_a_model_adds_depends_on_its_version() -> None:
     tool = {"name": "A", "description": "d" * 280, "input_schema": {}}
     models = ("claude-opus-4-1", "claude-opus-4-5")
     older, newer = (estimate(body(model=model, tools=[tool])) for model in models)
-    assert newer - older == TOOLS_FROM_4_5 - TOOLS_AT_ALL
-    assert estimate(body(model="claude-sonnet-5-5", tools=[tool])) < newer < TOOLS_FROM_4_5 + 150
-    assert TOOLS_FROM_4_7 < TOOLS_FROM_4_5
+    assert newer - older == 497 - 313
+    demanded = estimate(body(model=models[1], tools=[tool], tool_choice={"type": "any"}))
+    assert demanded - newer == 589 - 497
+    assert estimate(body(model="claude-sonnet-5-5", tools=[tool])) < newer
+    unknown = estimate(body(model="other", tools=[tool], tool_choice={"type": "tool", "name": "A"}))
+    assert older - unknown == 0
     said = [{"role": "user", "content": "word " * 1000}]
     dense = estimate(body(model="claude-opus-5-5", messages=said))
     assert dense > 1.1 * estimate(body(model="claude-sonnet-4-5-20250929", messages=said))
