@@ -30,7 +30,7 @@ PER_MESSAGE: Final = 4
 TOOL_USE: Final = 28
 """Tokens around a call's name and input."""
 TOOL_RESULT: Final = 14
-TOOLS_AT_ALL: Final = (
+TOOLS_AT_ALL: Final[tuple[tuple[tuple[int, int], int, int], ...]] = (
     ((5, 0), 354, 474),
     ((4, 8), 290, 410),
     ((4, 7), 675, 804),
@@ -159,8 +159,8 @@ def estimate(body: Body) -> int:
     if tools := _loaded_tools(body):
         total += sum(map(_tool, tools))
         choice = kind_of(body.get("tool_choice"))
-        row = next(row for row in TOOLS_AT_ALL if version >= row[0])
-        fixed = row[2 if choice in ("any", "tool") else 1]
+        _, offered, demanded = next(row for row in TOOLS_AT_ALL if version >= row[0])
+        fixed = demanded if choice in ("any", "tool") else offered
     config = body.get("output_config")
     schema = config.get("format") if isinstance(config, dict) else None
     if isinstance(schema := schema or body.get("output_format"), dict):

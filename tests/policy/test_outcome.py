@@ -1,16 +1,21 @@
 """What an answer means, as a table."""
 
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.policy.outcome import (
+    CLOCK_SLACK,
+    LONGEST_BURST,
     Fault,
     Outcome,
+    burst_pause,
     classify,
     describe_clock,
     fault_of_status,
@@ -296,3 +301,60 @@ def test_a_quota_of_one_model_concerns_that_model(message: str, fault: Fault) ->
 def test_a_wrong_clock_is_told_from_the_date_of_a_response(date: str | None, words: str) -> None:
     headers = {} if date is None else {"date": date}
     assert describe_clock(headers, 1_795_867_200.0) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (CLOCK_SLACK, ""),
+        (-CLOCK_SLACK, ""),
+        (CLOCK_SLACK + 1, "5 min behind the provider's"),
+        (-3600.0, "60 min ahead of the provider's"),
+    ],
+)
+def test_a_clock_may_be_off_by_a_few_minutes(seconds: float, words: str) -> None:
+    there = format_datetime(datetime.fromtimestamp(NOW + seconds, UTC), usegmt=True)
+    assert describe_clock({"date": there}, NOW).endswith(words)
+    assert bool(describe_clock({"date": there}, NOW)) == bool(words)
+
+
+THROTTLED = Outcome(Fault.THROTTLED, status=429, until=NOW + 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "headers", "seconds"),
+    [
+        (THROTTLED, {}, 2.0),
+        (replace(THROTTLED, until=NOW + LONGEST_BURST), {}, LONGEST_BURST),
+        (replace(THROTTLED, until=NOW + LONGEST_BURST + 0.01), {}, None),
+        (replace(THROTTLED, until=NOW + 0.5), {}, 0.5),
+        (replace(THROTTLED, until=NOW), {}, None),
+        (replace(THROTTLED, until=None), {}, None),
+        (replace(THROTTLED, status=200), {}, 2.0),
+        (replace(THROTTLED, fault=Fault.MODEL_THROTTLED), {}, 2.0),
+        (replace(THROTTLED, fault=Fault.OVERLOADED, status=529), {}, None),
+        (replace(THROTTLED, fault=Fault.TIMEOUT, status=None), {}, None),
+        (THROTTLED, {f"{UNIFIED}status": "rejected"}, None),
+        (THROTTLED, {f"{UNIFIED}5h-status": "rejected"}, None),
+        (THROTTLED, {f"{UNIFIED}status": "allowed"}, 2.0),
+    ],
+)
+def test_only_a_short_burst_is_waited_for(
+    outcome: Outcome, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert burst_pause(outcome, headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [(200, Fault.ACCOUNT), (299, Fault.ACCOUNT), (300, Fault.UPSTREAM), (199, Fault.UPSTREAM)],
+)
+def test_the_type_of_an_error_counts_inside_a_good_status(status: int, fault: Fault) -> None:
+    error = UpstreamError("authentication_error", "said no")
+    assert classify(status, {}, error, now=NOW).fault is fault
+
+
+def test_an_error_without_a_type_inside_a_good_status_is_the_providers() -> None:
+    assert classify(200, {}, UpstreamError("", "said no"), now=NOW).fault is Fault.UPSTREAM
+    given = classify(400, {}, UpstreamError("overloaded_error", "said no"), now=NOW)
+    assert (given.fault, given.hint) == (Fault.OVERLOADED, "")
