@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +23,14 @@ from ccfallback.policy.quota import (
     current_windows,
     decide,
     forecast,
+    is_active,
     may_return,
     read_quota,
     refused_until,
+    returned_by,
     returns,
 )
+from ccfallback.policy.quota_report import make_reports
 
 NOW = 1_795_000_000.0
 HOUR = 3600.0
@@ -493,3 +497,149 @@ def test_sessions_return_one_after_the_other_if_the_use_falls() -> None:
 def test_nothing_returns_where_nothing_was_skipped() -> None:
     found = windows(w5h=0.5)
     assert returns(found, NOW + HOUR) is None
+
+
+# -- At the edges
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("0", 0.0), ("1e9", None), ("999999999.5", 999999999.5), ("-0.1", None)]
+)
+def test_a_number_has_a_sensible_size(value: str, number: float | None) -> None:
+    found = read_quota(unified({"status": "allowed", "5h-utilization": value}), NOW)
+    assert found is not None
+    window = found.windows.get("5h")
+    assert (None if window is None else window.utilization) == number
+
+
+def test_one_senseless_header_hides_no_other_of_its_group() -> None:
+    found = quota_of({"overage-in-use": "perhaps", "overage-group": "eng", "overage-scope": "<x>"})
+    assert found.overage == Overage(group="eng")
+
+
+def test_a_refusal_is_the_window_that_says_so_not_the_claim() -> None:
+    values = {
+        "status": "rejected",
+        "representative-claim": "five_hour",
+        "5h-utilization": "0.5",
+        "7d-status": "rejected",
+    }
+    found = quota_of(values)
+    assert found.windows["5h"].status == ""
+    assert found.windows["7d"].status == "rejected"
+
+
+def test_a_window_of_one_model_leaves_those_of_the_plan() -> None:
+    both = windows(w5h=0.4, w7d=0.2)
+    found = add_reading(both, windows(NOW + 1, w7d_opus=0.5), SWITCH)
+    assert set(found.windows) == {"5h", "7d", "7d_opus"}
+
+
+def test_a_window_ends_at_the_moment_of_its_reset() -> None:
+    found = add_reading(windows(w5h=0.95), windows(NOW + HOUR, NOW + 9 * HOUR, w7d=0.2), SWITCH)
+    assert set(found.windows) == {"7d"}
+
+
+@pytest.mark.parametrize(
+    ("switch", "spare", "active"),
+    [(1.0, 1.0, False), (0.9, 1.0, True), (1.0, 0.9, True), (0.9, 0.9, True)],
+)
+def test_without_thresholds_nothing_is_decided(switch: float, spare: float, active: bool) -> None:
+    assert is_active(Quota(switch_at=switch, spare_from=spare)) is active
+
+
+def test_a_decision_says_its_reason() -> None:
+    used = after(0.95)
+    assert decide(used, SWITCH, NOW + 1).why == "the 5-hour window is 95 % used"
+    spare = Quota(spare_from=0.5)
+    found = decide(after(0.6, rules=spare), spare, NOW + 1, request_class="subagent")
+    assert found.why.startswith("the 5-hour window is 60 % used, and")
+    assert decide(after(0.1), SWITCH, NOW + 1).why == ""
+
+
+def test_a_forecast_needs_a_fifth_of_the_window() -> None:
+    # An hour of a 5-hour window is looked at; its ends count.
+    def use(*points: tuple[float, float]) -> Window:
+        return Window(NOW, points[-1][1], points=tuple((NOW + at, used) for at, used in points))
+
+    steps = (-HOUR, -0.6 * HOUR, -0.3 * HOUR, 0.0)
+    found = forecast("5h", use(*((at, 0.3 + 0.2 * at / HOUR) for at in steps)), NOW)
+    assert found is not None
+    assert found.full_at == pytest.approx(NOW + 3.5 * HOUR)
+    assert found.at_reset is None
+    early = use((-HOUR - 1, 0.1), *((at, 0.3 + 0.2 * at / HOUR) for at in steps[1:]))
+    assert forecast("5h", early, NOW) is None
+    assert forecast("5h", use(*((at, 0.3 - 0.2 * at / HOUR) for at in steps)), NOW) is None
+    assert forecast("5h", use(*((at, 1.0 + 0.2 * at / HOUR) for at in steps)), NOW) is None
+    # Ten minutes of readings are enough, and three percent.
+    short = [(-600.0, 0.0), (-400.0, 0.01), (-200.0, 0.02), (0.0, 0.03)]
+    assert forecast("5h", use(*short), NOW) is not None
+    assert forecast("5h", use((-599.0, 0.0), *short[1:]), NOW) is None
+    assert forecast("5h", use((-600.0, 0.001), *short[1:]), NOW) is None
+
+
+def test_all_have_returned_some_time_after_the_last_reset() -> None:
+    switched = after(0.95)
+    end = switched.windows["5h"].reset
+    assert end is not None
+    assert returned_by(switched) == end + quota.RETURN_SECONDS
+    assert returned_by(after(0.1)) == quota.RETURN_SECONDS
+    back = msgspec.structs.replace(after(0.1), back=NOW)
+    assert returned_by(back) == NOW + quota.RETURN_SECONDS
+    assert returned_by(msgspec.structs.replace(switched, back=NOW)) == end + quota.RETURN_SECONDS
+
+
+# -- What is reported
+
+
+def test_a_report_says_what_the_policy_does() -> None:
+    older = windows(NOW - 60, w5h=0.2)
+    values = {
+        "status": "allowed_warning",
+        "representative-claim": "five_hour",
+        "7d_opus-utilization": "0.3",
+        "7d-utilization": "0.25",
+        "5h-utilization": "0.95",
+        "5h-reset": RESET,
+        "5h-status": "allowed_warning",
+        "overage-status": "allowed",
+        "upgrade-paths": "max, team",
+        "fallback": "available",
+    }
+    rules = Quota(switch_at=0.9, spare_from=0.2, spare_classes=("subagent",))
+    newer = add_reading(None, quota_of(values), rules)
+    report, other = make_reports({"old": older, "new": newer}, rules, NOW + 1)
+    assert (report.login, other.login) == ("new", "old")
+    assert report.read_at == NOW * 1000
+    assert (report.status, report.claim, report.fallback) == ("allowed_warning", "5h", "available")
+    assert [each.window for each in report.windows] == ["5h", "7d", "7d_opus", "overage"]
+    first = report.windows[0]
+    assert (first.title, first.utilization, first.status) == (
+        "5-hour window",
+        0.95,
+        "allowed_warning",
+    )
+    assert (first.resets_at, first.read_at) == ((NOW + HOUR) * 1000, NOW * 1000)
+    assert (first.full_at, first.utilization_at_reset) == (None, None)
+    assert report.windows[1].resets_at is None
+    assert (report.action, report.spared) == ("skip", [])
+    assert report.until == (NOW + HOUR) * 1000
+    assert report.why == "the 5-hour window is 95 % used"
+    assert report.refused_until is None
+    assert not report.paid
+    assert report.upgrade_paths == ["max", "team"]
+    # The other one only spares.
+    assert (other.action, other.spared) == ("use", ["subagent"])
+
+
+def test_a_report_says_since_when_the_plan_refuses_and_when_a_window_is_full() -> None:
+    reading = quota_of({"5h-status": "rejected", "5h-reset": RESET, "status": "rejected"})
+    [report] = make_reports({"a": reading}, Quota(), NOW)
+    assert report.refused_until == (NOW + HOUR) * 1000
+    assert (report.action, report.until, report.why) == ("use", None, "")
+    window, now = history(lambda at: 0.1 + 0.1 * at / HOUR)
+    [report] = make_reports({"a": Reading(at=now, windows={"5h": window})}, Quota(), now)
+    [shown] = report.windows
+    assert shown.full_at is not None
+    assert shown.full_at / 1000 == pytest.approx(NOW + 9 * HOUR, rel=0.1)
+    assert shown.utilization_at_reset == pytest.approx(0.5, rel=0.1)

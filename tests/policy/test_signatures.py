@@ -141,3 +141,36 @@ def test_only_signatures_that_are_not_claudes_need_saving() -> None:
     assert set(found.to_save().values()) == {"two"}
     found.separate("aws")
     assert set(found.to_save().values()) == {"two", "aws"}
+
+
+def test_only_what_a_fallback_signs_has_to_be_saved() -> None:
+    found = SignatureOrigins()
+    assert not found.changed
+    found.remember(digests(1), "anthropic-primary", primary=True)
+    found.remember(digests(2)[1:], "cloud", primary=False, shared=True)
+    assert not found.changed
+    found.remember(digests(1), "one", primary=False)
+    assert not found.changed, "it is known already"
+    found.remember(digests(3)[2:], "one", primary=False)
+    assert found.changed
+
+
+def test_what_is_forgotten_does_not_count() -> None:
+    found = SignatureOrigins()
+    found.remember(digests(1), "two", primary=False)
+    found.remember(digests(MOST), "one", primary=False)
+    assert not found.knows_others_than("one")
+    found.remember(map(signature_digest, ["a", "b"]), "two", primary=False)
+    assert found.signer("0") is None
+    assert found.signer("2") == "one"
+    found.remember(map(signature_digest, map(str, range(MOST, 2 * MOST))), "two", primary=False)
+    assert not found.knows_others_than("two")
+
+
+def test_a_provider_that_refuses_foreign_thinking_is_apart() -> None:
+    found = SignatureOrigins()
+    found.separate("cloud")
+    assert found.is_apart("cloud")
+    assert not found.is_apart("other")
+    found.separate("cloud", apart=False)
+    assert not found.is_apart("cloud")

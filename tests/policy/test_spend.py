@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ccfallback.config import prices
-from ccfallback.config.model import Cap, Google, Prices, Provider
+from ccfallback.config.model import Aws, Cap, Google, Prices, Provider
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.spend import (
     NANO,
@@ -21,7 +21,9 @@ from ccfallback.policy.spend import (
     complete_usage,
     cost,
     dollars,
+    estimate_cost,
     limits,
+    percent_of_place,
     price_name,
 )
 
@@ -287,3 +289,86 @@ def test_reservations_follow_what_requests_do_cost() -> None:
 )
 def test_an_amount_is_written_as_a_person_reads_it(nano: int, text: str) -> None:
     assert dollars(nano) == text
+
+
+def test_a_table_is_read_with_its_prices_for_long_prompts() -> None:
+    rates = {"input": 1, "output": 2, "cache_read": 0.1, "cache_write": 1.25, "cache_write_1h": 2}
+    above = {key: 2 * value for key, value in rates.items()}
+    row = {"models": ["a", "b"], **rates, "above": {"prompt": 200_000, **above}}
+    raw = {"date": "2026-11-28", "web_search": 10.0, "prices": [row]}
+    table = PriceTable.read(raw)
+    assert (table.date, table.web_search) == ("2026-11-28", NANO // 100)
+    for name in ("a", "b"):
+        price = table.find(name)
+        assert price is not None
+        assert price.rates_for(200_000).input == 1_000_000
+        assert price.rates_for(200_001).input == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "percent"),
+    [
+        (GOV, "anthropic.claude-opus-5", 120),
+        (BEDROCK, "us-gov.anthropic.claude-opus-5", 120),
+        (replace(MANTLE, aws=Aws(region="us-gov-west-1")), "anthropic.claude-opus-5", None),
+        (replace(VERTEX, base_url="https://europe-west1-aiplatform.googleapis.com"),
+         "claude-opus-5", 110),
+        (replace(VERTEX, base_url="https://proxy.example.com"), "claude-opus-5", None),
+    ],
+)  # fmt: skip
+def test_a_promised_region_costs_more(provider: Provider, model: str, percent: int | None) -> None:
+    listed = percent_of_place(provider, model)
+    assert listed == percent if percent else listed in (100, 110, 120)
+
+
+@pytest.mark.parametrize("missing", ["input_tokens", "output_tokens"])
+def test_without_one_of_its_counts_an_answer_has_no_cost(missing: str) -> None:
+    counts = {"input_tokens": 10, "output_tokens": 10}
+    del counts[missing]
+    assert cost(Work(Usage(**counts), "claude-opus-5"), ANTHROPIC, TABLE) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Usage(input_tokens=7), (7, 25)),
+        (Usage(output_tokens=9), (50, 9)),
+        (Usage(), (50, 25)),
+        (Usage(input_tokens=7, output_tokens=9), (7, 9)),
+    ],
+)
+def test_what_a_whole_answer_does_not_count_is_estimated(
+    given: Usage, expected: tuple[int, int]
+) -> None:
+    found = complete_usage(given, prompt_tokens=50, written=100, is_whole=True)
+    assert (found.input_tokens, found.output_tokens) == expected
+
+
+def test_what_is_left_of_a_cap() -> None:
+    [limit] = limits("a", Cap(day=5.0), Spent(2 * NANO, 9 * NANO), (100.0, 200.0))
+    assert limit.left == 3 * NANO
+    assert replace(limit, spent=6 * NANO).left == 0
+    assert limit.sentence == "a has reached its cap of $5.00 a day"
+    assert replace(limit, cap=0).share == 1.0
+    assert Spent(1, 10).plus(5) == Spent(6, 15)
+
+
+def test_a_request_reserves_for_a_typical_answer() -> None:
+    work = Work(Usage(), "claude-opus-4-5")
+    price = TABLE.find("claude-opus-4-5")
+    assert price is not None
+    rates = price.rates_for(1000)
+    assert rates.input is not None
+    assert rates.output is not None
+    for asked, answer in ((100, 100), (0, 4096), (64_000, 4096)):
+        nano = estimate_cost(1000, asked, work, ANTHROPIC, TABLE)
+        assert nano == (1000 * rates.input + answer * rates.output) // 1000
+    assert estimate_cost(1000, 100, Work(Usage(), "unknown"), ANTHROPIC, TABLE) == 0
+
+
+def test_an_estimate_of_nothing_teaches_nothing() -> None:
+    held = Reservations()
+    held.learn("a", 0, 100)
+    assert held.reserve("a", 1000) == 1000
+    held.learn("a", 1, 2)
+    assert held.reserve("a", 1000) == 2000
