@@ -18,6 +18,7 @@ from ccfallback.messages.body import Body
 from ccfallback.messages.sse import PING as PING_EVENT
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.quotes import QUOTE
 from ccfallback.server.client import KeepAlive
 from ccfallback.server.response import (
     MAX_EMPTY,
@@ -26,7 +27,7 @@ from ccfallback.server.response import (
     BrokenResponse,
     UpstreamResponse,
 )
-from ccfallback.server.stream import EMPTY, AttemptTimeouts, EventStream
+from ccfallback.server.stream import EMPTY, END_SECONDS, AttemptTimeouts, EventStream
 from ccfallback.simulator import scripted
 from ccfallback.wire.anthropic import AnthropicStream
 from ccfallback.wire.openai.stream import OpenAIStream
@@ -116,6 +117,7 @@ def read(stream: EventStream) -> tuple[bytes, list[bytes], Outcome]:
 
     async def send(message: Any) -> None:
         assert message["more_body"]
+        assert message["type"] == "http.response.body"
         sent.append(message["body"])
 
     async def story() -> tuple[bytes, Outcome]:
@@ -388,3 +390,106 @@ def test_endless_encoded_bytes_without_content_are_refused() -> None:
     empty = gzip.compress(b"", mtime=0) * 4096
     with pytest.raises(BrokenResponse, match="without content"):
         asyncio.run(response(*[empty] * 99, encoding="gzip").read_all("idle", 30))
+
+
+@pytest.mark.parametrize(
+    ("given", "is_total", "expected"),
+    [
+        (Timeouts(non_streaming=10, idle=90), True, ("non_streaming", 10.0)),
+        (Timeouts(non_streaming=600, idle=90), True, ("idle", 90.0)),
+        (Timeouts(non_streaming=10, idle=90), False, ("idle", 90.0)),
+    ],
+)
+def test_a_whole_answer_may_take_its_share_of_the_time(
+    given: Timeouts, is_total: bool, expected: tuple[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: 100.0)
+    timeouts = AttemptTimeouts(given, 0, is_stream=False, is_total=is_total)
+    assert timeouts.next_read() == expected
+
+
+def test_the_timeouts_of_a_stream_by_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: now)
+    timeouts = AttemptTimeouts(Timeouts(first_byte=10, silence=20, idle=90), 0)
+    assert timeouts.head() == ("first_byte", 10)
+    now += 4
+    assert timeouts.next_read() == ("first_byte", 6)
+    timeouts.note(b": alive\n")
+    assert timeouts.next_read() == ("first_content", 26)
+    translator = AnthropicStream()
+    assert timeouts.next_read(translator) == ("first_content", 26)
+    translator.feed(START + BLOCK)
+    assert timeouts.next_read(translator) == ("idle", 90)
+    translator.feed(b"".join(EVENTS[2:-1]))
+    assert timeouts.next_read(translator) == ("end", END_SECONDS)
+    now += 2
+    assert timeouts.next_read(translator) == ("end", END_SECONDS - 2)
+
+
+def test_the_end_is_waited_for_anew_after_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: now)
+    stream = event_stream(b"".join(EVENTS[:-2]), EVENTS[-2], EVENTS[-1])
+    timeouts = stream._timeouts
+    timeouts.stopped = 1.0
+    read(stream)
+    assert timeouts.stopped is None or timeouts.stopped >= now
+
+
+def test_what_comes_before_an_error_in_one_read_after_the_stop_reason_is_sent() -> None:
+    begun, sent, outcome = read(event_stream(START + BLOCK, b"".join(EVENTS[2:]) + OVERLOADED))
+    assert begun + b"".join(sent) == b"".join(EVENTS)
+    assert outcome.ok
+
+
+def test_pings_shorten_the_wait_of_an_answer_that_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.SHORTEST_STALL", 0.05)
+    stream = event_stream(START + BLOCK, PING, PING, None, timeouts=Timeouts(idle=60))
+    begun, _, outcome = read(stream)
+    assert begun == START + BLOCK
+    assert outcome.fault is Fault.TIMEOUT
+
+
+def test_no_ping_follows_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.PING_SECONDS", 0.01)
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["body"])
+
+    async def story() -> None:
+        stream = event_stream(START + BLOCK, TEXT, *REST)
+        await stream.begin()
+        await stream.relay(send)
+        sent.clear()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(story())
+    assert not sent
+
+
+def test_the_silence_is_measured_from_the_last_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    restarted: list[float] = []
+
+    class Watched(KeepAlive):
+        def restart(self) -> None:
+            restarted.append(1.0)
+            super().restart()
+
+    monkeypatch.setattr("ccfallback.server.stream.KeepAlive", Watched)
+    _, sent, _ = read(event_stream(START + BLOCK, TEXT, *REST))
+    assert len(restarted) == len(sent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("k" * (QUOTE - 1), "k" * (QUOTE - 1)), ("k" * QUOTE, "of an unknown type")]
+)
+def test_a_long_unknown_type_of_an_error_is_not_repeated(kind: str, shown: str) -> None:
+    error = b'event: error\ndata: {"type":"error","error":{"type":"%b"}}\n\n' % kind.encode()
+    stream = event_stream(START + BLOCK, TEXT + error)
+    _, _, outcome = read(stream)
+    assert outcome.reason == f"error in the stream: {shown}"
+    assert stream.written > 0
