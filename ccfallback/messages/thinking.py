@@ -25,6 +25,8 @@ _DIGEST: Final = 32
 _QUOTED_MARK: Final = b'"' + _MARK.encode()
 _THINKING: Final = b'"thinking"'
 
+_KINDS: Final = ("thinking", "redacted_thinking")
+
 _KEY: Final = re.compile(rb'"messages"\s*:\s*')
 
 _PLACEHOLDER: Final = msgspec.Raw(msgspec.json.encode([text_block(NO_CONTENT)]))
@@ -137,12 +139,14 @@ def _surely_has_none(body: Body, is_foreign: IsForeign) -> bool:
         messages = _GLANCE.decode(body.member("messages"))
     except UNREADABLE:
         return False
-    return not any(
-        _is_foreign_block(block, is_foreign)
+    thoughts = [
+        block
         for message in messages
         if isinstance(message.content, list)
         for block in message.content
-    )
+        if block.type in _KINDS
+    ]
+    return not any(_is_foreign_block(block, is_foreign) for block in thoughts)
 
 
 def _splice(raw: bytes, before: bytes, after: bytes) -> bytes | None:

@@ -287,8 +287,11 @@ class FailoverDriver:
         if draft.betas != self._betas:
             client_headers = with_betas(client_headers, draft.betas)
         try:
+            upstream_body = await self._repairs.run_aside(
+                adapt_body, provider, draft.body, context.config.privacy, services.signatures
+            )
             request = wire.prepare(
-                adapt_body(provider, draft.body, context.config.privacy, services.signatures),
+                upstream_body,
                 client_headers,
                 provider,
                 credential,

@@ -121,9 +121,9 @@ class Repairs:
             platform = provider.platform.name
             if platform in platforms.PLATFORMS and not provider.primary:
                 own_name = provider.model_for(self.model)
-                prepared = await self._run(platforms.apply, prepared, platform, own_name)
+                prepared = await self.run_aside(platforms.apply, prepared, platform, own_name)
             if lessons:
-                prepared = await self._run(self._apply, provider, prepared, lessons, here)
+                prepared = await self.run_aside(self._apply, provider, prepared, lessons, here)
             here.original, here.prepared = draft, prepared
         assert here.prepared is not None
         return here.prepared
@@ -140,7 +140,7 @@ class Repairs:
         if not rules.enabled or here.prepared is None or not self._may_repair(provider, outcome):
             return outcome
         refusal = Refusal(outcome.status or 0, outcome.message, outcome.code)
-        found = await self._run(self._find, provider, refusal, here)
+        found = await self.run_aside(self._find, provider, refusal, here)
         if found is None:
             return outcome
         name, repaired, before = found
@@ -154,7 +154,7 @@ class Repairs:
                 provider=provider.name,
                 rectifier=name,
                 changed=repaired.changed,
-                **await self._run(difference, before, repaired.draft),
+                **await self.run_aside(difference, before, repaired.draft),
                 error=error,
             ),
             f"{provider.name} refused the request ({error}); "
@@ -272,7 +272,7 @@ class Repairs:
         fit is not sent. Of the length of a prompt the refusal itself is the proof."""
         if provider.primary or self.is_side or not is_prompt_too_long(outcome):
             return
-        tokens = await self._run(estimate, body)
+        tokens = await self.run_aside(estimate, body)
         window = context_window.read_window(outcome, tokens)
         if window is not None:
             now = self.services.breakers.clock()
@@ -363,7 +363,7 @@ class Repairs:
             here = self._providers[provider.name] = _ProviderRepairs()
         return here
 
-    async def _run(self, function: Callable[..., T], *args: Any) -> T:
+    async def run_aside(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may walk the whole body, in a thread if that takes long."""
         if self.is_large:
             return await asyncio.to_thread(function, *args)
