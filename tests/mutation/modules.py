@@ -62,6 +62,8 @@ HARMLESS: Final = (
     ("policy/outcome", r"there > now → there >= now", "equal clocks are not described"),
     ("policy/learned", r"(each\.until|until) <= now \+", "two clocks never agree to the moment"),
     ("policy/fingerprints", r"(hash_key: '' →|'surrogateescape' →)", "an unset key, by any name"),
+    ("server/health", r"0\.0 → 1\.0$|: '' → '~'$", "as for the policy"),
+    ("server/health", r"__init__: False → True", "a response saves once more"),
     ("server/stream", r"(begin: 0 → 1|size > MAX_WHOLE →)", "a limit of megabytes, by a byte"),
     ("server/stream", r"next_read: left < self\.idle → left <=", "equal times, by another name"),
     ("server/stream", r"relay: 'idle' →", "after the commit point no timeout is named"),

@@ -1,15 +1,17 @@
 """What the log says of breakers: skips, cooldowns and recoveries, each with its numbers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import pytest
 
 from ccfallback.config.model import Config, KeySource, Provider
+from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Limits
 from ccfallback.policy.failover import Admission
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import hash_credential
 from ccfallback.server.health import RequestHealth
@@ -36,8 +38,13 @@ class Story:
         self.breakers = Breakers(MemoryStore(), recorder, lambda: self.now)
         self.breakers.configure(Config(primary=A))
 
-    def request(self, login: str = "home") -> RequestHealth:
-        return RequestHealth(self.breakers, Limits(), "m", "id", credential=lambda _provider: login)
+    def request(self, login: str = "home", **more: Any) -> RequestHealth:
+        return RequestHealth(
+            self.breakers, Limits(), "m", "id", credential=lambda _provider: login, **more
+        )
+
+    def sentence(self) -> str:
+        return self.records[-1].message
 
     def run(self, outcome: Outcome, login: str = "home") -> None:
         request = self.request(login)
@@ -171,3 +178,162 @@ def test_a_credential_is_identified_by_what_the_provider_receives(
     assert before != hash_credential(by_variable, bearer)
     keyless = Provider(name="c", base_url="https://c.test")
     assert hash_credential(keyless, bearer) == ""
+
+
+# -- The sentences, keys and models of the records
+
+
+OVERLOADED = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
+ONE, TWO = Provider(
+    name="k",
+    base_url="https://k.test",
+    key=KeySource(literals=(Secret("first"), Secret("second"))),
+).accounts
+
+
+def test_each_sentence_says_what_happens_to_the_provider(story: Story) -> None:
+    story.run(QUOTA)
+    assert story.sentence() == (
+        "a: cooling down for 2.0 h after 1 failure, last with 429 rate_limit_error"
+    )
+    story.now += 60
+    assert story.request().admission(A) is Admission.COOLING
+    assert story.sentence() == "a is skipped: it is cooling down for another 2.0 h"
+    story.now += 7200
+    story.run(WELL)
+    assert story.sentence() == "a answers again"
+
+
+def test_the_sentences_of_one_model_name_it(story: Story) -> None:
+    for _ in range(3):
+        story.run(OVERLOADED)
+    assert story.sentence().startswith("a for m: cooling down for 30 s after 3 failures in a row")
+    assert story.request().admission(A) is Admission.COOLING
+    (said,) = story.said("skip")
+    assert (said["model"], said["reason"], said["failures"]) == ("m", "529 overloaded_error", 3)
+    assert said["probe"] is False
+
+
+def test_a_busy_probe_has_no_time_left(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 30
+    probing = story.request()
+    assert probing.admission(A) is Admission.OPEN
+    probing.begin(A)
+    assert story.request().admission(A) is Admission.BUSY
+    assert story.sentence() == "a is skipped: it is being probed by another request"
+    (said,) = story.said("skip")
+    assert (said["probe"], said.get("model")) == (True, None)
+
+
+def test_the_skip_of_the_longer_cooldown_is_told(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.run(Outcome(Fault.MODEL_THROTTLED, "429 rate_limit_error", 429, until=NOW + 3600))
+    assert story.request().admission(A) is Admission.COOLING
+    (said,) = story.said("skip")
+    assert (said["model"], said["reason"]) == ("m", "429 rate_limit_error")
+    assert said["cooldownUntil"] == round((NOW + 3600) * 1000)
+
+
+def test_records_name_the_key_where_there_are_several(story: Story) -> None:
+    story.run(QUOTA)
+    assert "key" not in story.said("cooldown")[0]
+    story.records.clear()
+    story.breakers.configure(
+        Config(primary=A, providers=(replace(ONE, key=ONE.key.whole or ONE.key),))
+    )
+    request = story.request("hash-of-the-first")
+    request.begin(ONE)
+    request.settle(ONE, QUOTA)
+    assert request.failed == {"k"}
+    assert request.urgent
+    assert request.admission(ONE) is Admission.COOLING
+    assert story.request("hash-of-the-second").admission(TWO) is Admission.OPEN
+    story.now += 7201
+    again = story.request("hash-of-the-first")
+    again.begin(ONE)
+    again.settle(ONE, WELL)
+    for event in ("cooldown", "skip", "reset"):
+        (said,) = story.said(event)
+        assert (said["provider"], said["key"]) == ("k", 1)
+
+
+def test_the_only_provider_does_not_wait_but_its_keys_do(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    alone = RequestHealth(story.breakers, Limits(cooldowns=False), "m", "id")
+    assert alone.admission(A) is Admission.OPEN
+
+
+def test_a_probe_of_one_login_does_not_block_another(story: Story) -> None:
+    story.run(QUOTA, "home")
+    story.run(QUOTA, "work")
+    story.now += 901
+    home, work = story.request("home"), story.request("work")
+    assert home.admission(A) is Admission.OPEN
+    home.begin(A)
+    assert work.admission(A) is Admission.OPEN
+    work.begin(A)
+    assert story.request("home").admission(A) is Admission.COOLING
+
+
+def test_a_clean_answer_leaves_nothing_to_save(story: Story) -> None:
+    request = story.request()
+    request.begin(A)
+    request.settle(A, WELL)
+    assert not request.urgent
+    assert not request.failed
+    failed = story.request()
+    failed.begin(A)
+    failed.settle(A, Outcome(Fault.REQUEST, "400", 400))
+    assert not failed.urgent
+    assert not failed.failed
+    story.run(E500)
+    after_failure = story.request()
+    after_failure.begin(A)
+    after_failure.settle(A, WELL)
+    assert after_failure.urgent
+    assert story.breakers.quick_state("a").failures == 0
+
+
+class FakeBill:
+    """Notes what is reserved and released."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.capped = False
+
+    def is_capped(self, provider: Provider) -> bool:
+        return self.capped
+
+    def reserve(self, provider: Provider) -> None:
+        self.calls.append("reserve")
+
+    def release(self, provider: Provider) -> None:
+        self.calls.append("release")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "calls"),
+    [
+        (E500, ["reserve", "release"]),
+        (WELL, ["reserve"]),
+        (E500.but(usage=Usage(input_tokens=5)), ["reserve"]),
+        (None, ["reserve"]),
+        (Outcome(Fault.NONE, status=200, complete=False), ["reserve"]),
+    ],
+)
+def test_what_a_failure_did_not_cost_is_released(
+    story: Story, outcome: Outcome | None, calls: list[str]
+) -> None:
+    bill = FakeBill()
+    request = story.request(bill=bill)
+    request.begin(A)
+    request.settle(A, outcome)
+    assert bill.calls == calls
+    assert not request.is_capped(A)
+    bill.capped = True
+    assert request.is_capped(A)
+    assert not story.request().is_capped(A)
