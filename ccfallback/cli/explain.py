@@ -65,6 +65,7 @@ REASONS: Final[Mapping[str, str]] = {
     "rectified": "tried again, repaired",
     "renewed": "tried again with a renewed credential",
     "busy-probe": "tried while another request probes it: no other was left",
+    "more-time": "tried again with all of the configured time: no other has answered",
     "safety-valve": "tried although it is cooling down: no other was left",
     "network-back": "tried again: no provider could be reached a moment ago",
 }
@@ -400,7 +401,8 @@ def _result(attempt: Attempt, *, stream: bool) -> str:
     if attempt.timeout and attempt.timeout_seconds is not None:
         words = TIMEOUTS.get(attempt.timeout, f"{attempt.timeout} timeout")
         length = format_precise(attempt.timeout_seconds)
-        return f"{words} within {length} (the {attempt.timeout} timeout)"
+        why = attempt.timeout_why or f"the {attempt.timeout} timeout"
+        return f"{words} within {length} ({why})"
     return f"{attempt.result or 'failed'}{after}"
 
 

@@ -99,6 +99,11 @@ class Timeouts:
     first_byte: float = option(_WAIT, 30.0, "until the first event of a stream")
     non_streaming: float = option(_WAIT, 600.0, "until the headers of an answer in one piece")
     idle: float = option(_WAIT, 90.0, "between two reads of an answer that has begun")
+    adaptive: bool = option(
+        checks.boolean, True, "give a provider less than `first_byte` if it usually is much quicker"
+    )
+    is_patient: bool = field(default=True, compare=False)
+    """False if `first_byte` is configured: then it is the limit everywhere. Not an option."""
     silence: float = 300.0
     """From the first byte to the first content, while only pings arrive. Claude Code waits as long.
     Not an option."""

@@ -67,7 +67,7 @@ def parse(
     faults: list[ConfigFault] = []
     root = Reader(table, "", faults)
     base = Config()
-    timeouts = root.section("timeouts", base.primary.timeouts)
+    timeouts = _timeouts(root, base.primary.timeouts)
     routes = root.below("routes")
     config = Config(
         server=root.section("server", base.server),
@@ -104,10 +104,20 @@ def parse(
 
 def _primary(root: Reader, base: Provider) -> Provider:
     reader = root.below("primary")
-    primary = reader.fill(base, primary=True)
+    primary = reader.fill(base, primary=True, skip=["timeouts"])
+    primary = replace(primary, timeouts=_timeouts(reader, base.timeouts))
     _refuse_second_key_source(reader)
     reader.finish()
     return primary
+
+
+def _timeouts(reader: Reader, base: Timeouts) -> Timeouts:
+    """The timeouts of a table, with `base` where it sets none."""
+    timeouts = reader.section("timeouts", base)
+    table = reader.table.get("timeouts")
+    if isinstance(table, Mapping) and "first_byte" in table:
+        timeouts = replace(timeouts, is_patient=False)
+    return timeouts
 
 
 def _providers(
@@ -130,11 +140,12 @@ def _providers(
         if not idle_is_set and defaults.idle_timeout is not None:
             limits = replace(shared, idle=defaults.idle_timeout)
         base = replace(base, format=wire_format, auth_header=defaults.auth_header, timeouts=limits)
-        skip = ["format"]
+        skip = ["format", "timeouts"]
         if "base_url" not in reader.table and defaults.default_base_url(base) is not None:
             skip.append("base_url")
         provider = reader.fill(base, skip=skip)
-        if not provider.base_url and len(skip) > 1:
+        provider = replace(provider, timeouts=_timeouts(reader, base.timeouts))
+        if not provider.base_url and "base_url" in skip:
             provider = replace(provider, base_url=defaults.default_base_url(provider) or "")
         _refuse_second_key_source(reader)
         if provider.name == PRIMARY_NAME:

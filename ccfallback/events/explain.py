@@ -120,6 +120,8 @@ class Attempt:
     timeout: str = ""
     """The timeout that expired, and its length in seconds."""
     timeout_seconds: float | None = None
+    timeout_why: str = ""
+    """What that length follows from, if it is not the configured one."""
     reset_at: int | None = None
     """When the provider expects to be back, and the header that holds that time."""
     reset_hint: str = ""
@@ -348,6 +350,7 @@ def _end_attempt(candidate: Candidate, event: AttemptEnd) -> None:
     if event.attempt is None and isinstance(event, AttemptFailure):
         candidate.standing = Standing.BROKE_OFF
         attempt.ok, attempt.fault, attempt.result = False, event.fault, event.reason
+        _note_timeout(attempt, event)
         return
     attempt.seconds = None if event.ms is None else event.ms / 1000
     attempt.status = event.status
@@ -358,10 +361,15 @@ def _end_attempt(candidate: Candidate, event: AttemptEnd) -> None:
         case ProviderFailure():
             attempt.said = event.error or ""
             attempt.reset_at, attempt.reset_hint = event.until, event.hint or ""
-        case ProviderTimeout():
-            attempt.timeout, attempt.timeout_seconds = event.timeout or "", event.seconds
+    _note_timeout(attempt, event)
     if isinstance(event, AttemptFailure):
         attempt.fault, attempt.result = event.fault, event.reason
+
+
+def _note_timeout(attempt: Attempt, event: AttemptEnd) -> None:
+    if isinstance(event, ProviderTimeout):
+        attempt.timeout, attempt.timeout_seconds = event.timeout or "", event.seconds
+        attempt.timeout_why = event.why or ""
 
 
 def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:

@@ -328,6 +328,8 @@ class ProviderTimeout(AttemptFailure):
     timeout: str | None = None
     """The option that sets the timeout, and its value."""
     seconds: Duration | None = None
+    why: str | UnsetType = UNSET
+    """What the value follows from, if it is not the configured one."""
 
 
 @named("circuit_breaker.skip")

@@ -51,6 +51,8 @@ class Reason(StrEnum):
     BUSY_PROBE = "busy-probe"
     """Another request is probing the provider, but no other candidate is left."""
     SAFETY_VALVE = "safety-valve"
+    MORE_TIME = "more-time"
+    """The provider was given up sooner than configured, but no other candidate has answered."""
     NETWORK_BACK = "network-back"
     """All hosts were unreachable a moment ago; perhaps this machine is online again."""
 
@@ -135,6 +137,8 @@ class Visit:
     retries: int = 0
     has_paused: bool = False
     """Whether it was tried again after a burst of requests."""
+    hurried: Provider | None = None
+    """The provider, with the key that was used, if it was given up sooner than configured."""
     is_over: bool = False
     """Whether it has failed in a way that no other key changes."""
 
@@ -209,6 +213,8 @@ def candidates(
 ) -> Iterator[tuple[Provider, Reason]]:
     """The admitted providers in order, then the busy ones, then the one that cools down soonest.
 
+    Before that last one, those that were given up sooner than configured get another attempt.
+
     This is lazy because `admission` and `visits` may change before it is a provider's turn: a
     provider that fails with one key, for another reason than the key, is skipped with the others.
     """
@@ -229,6 +235,9 @@ def candidates(
     for provider in busy:
         if not _is_over(provider, visits) and not health.is_capped(provider):
             yield provider, Reason.BUSY_PROBE
+    for visit in tuple(visits.values()):
+        if visit.hurried is not None and not health.is_capped(visit.hurried):
+            yield visit.hurried, Reason.MORE_TIME
     cooling = [p for p in cooling if not _is_over(p, visits) and not health.is_capped(p)]
     if cooling:
         yield min(cooling, key=health.cooldown_until), Reason.SAFETY_VALVE
@@ -252,6 +261,7 @@ def try_provider(
         outcome = yield Try(provider, visit.draft, reason)
         assert outcome is not None, "the driver sends the outcome of each attempt"
         visit.is_over = outcome.fault not in OF_ACCOUNT
+        visit.hurried = provider if outcome.is_hasty else None
         if outcome.fault is Fault.REQUEST:
             visit.refused = visit.refused or outcome
             repaired = repair(provider, visit.draft, outcome, visit.used)

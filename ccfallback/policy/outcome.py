@@ -128,6 +128,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """The source of the reset hint: the name of a header, or `message`."""
     pause: float | None = None
     """Seconds after which the same provider is tried once more; see `burst_pause`."""
+    is_hasty: bool = False
+    """Whether a limit that is shorter than the configured one has ended the attempt."""
     complete: bool = True
     """False for a stream that has only begun."""
     usage: Usage | None = None

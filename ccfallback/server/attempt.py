@@ -21,6 +21,7 @@ from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
+from ccfallback.policy.latency import Learned
 from ccfallback.policy.outcome import (
     Fault,
     Outcome,
@@ -80,6 +81,8 @@ class AttemptResult:
     timeout: str | None = None
     """The timeout that ended the attempt, by name, and its length in seconds."""
     timeout_seconds: float | None = None
+    timeout_why: str = ""
+    """What that length follows from, if not from the configuration."""
     sent: bool = True
     """Whether an upstream request was made at all."""
     signatures: list[str] = field(default_factory=list)
@@ -118,8 +121,11 @@ class Attempt:
         query: str = "",
         is_side: bool = False,
         is_total: bool = False,
+        learned: Learned | None = None,
     ) -> None:
         self.request = request
+        self.waited: float | None = None
+        """Seconds until the first byte of a 2xx."""
         self._services = services
         self._context = context
         self._is_side = is_side
@@ -131,8 +137,14 @@ class Attempt:
         self._quotes = quotes
         self._query = query
         self._limits = limits
+        self.learned = learned
+        """What earlier answers say about the timeouts."""
         self._timeouts = AttemptTimeouts(
-            limits, len(request.body), is_stream=self._body.stream, is_total=is_total
+            limits,
+            len(request.body),
+            is_stream=self._body.stream,
+            is_total=is_total,
+            learned=learned,
         )
 
     async def make(self) -> AttemptResult:
@@ -199,6 +211,7 @@ class Attempt:
         timeouts = self._timeouts
         chunk = await response.read_within(*timeouts.next_read()) if whole is None else whole
         timeouts.note(chunk)
+        self.waited = monotonic() - timeouts.began
         if (kind := kind_of_start(chunk)) is not None:
             return kind, chunk
         start = BodyStart()
@@ -378,6 +391,11 @@ class Attempt:
         result = self._failure(Fault.TIMEOUT, f"{late.timeout} timeout")
         result.timeout = late.timeout
         result.timeout_seconds = since_began.get(late.timeout, late.seconds)
+        if late.timeout == "idle":
+            result.timeout_why = timeouts.idle_why
+        elif late.timeout == "first_byte" and timeouts.first_byte_why:
+            result.timeout_why = timeouts.first_byte_why
+            result.outcome = result.outcome.but(is_hasty=True)
         return result
 
     async def _kind(self, error: UpstreamError) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from math import isfinite
+from math import inf, isfinite
 from random import random
 from time import monotonic
 from typing import Any, Final, assert_never
@@ -26,6 +26,7 @@ from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
 from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
+from ccfallback.policy.latency import Digest, Learned
 from ccfallback.policy.outcome import OWN_NETWORK, Fault, Outcome
 from ccfallback.quotes import Quotes
 from ccfallback.rectify import platforms
@@ -36,6 +37,7 @@ from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.record import cut, describe_crash, upstream_text
 from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.server.services import Services
+from ccfallback.server.stream import EventStream
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
@@ -47,6 +49,9 @@ SHARE_OF_THE_TIME: Final = 0.6
 
 MOST_OF_THE_TIME: Final = 0.6
 """If the client leaves after this much of a provider's time, the provider was too slow."""
+
+UNHURRIED: Final = (Reason.BUSY_PROBE, Reason.SAFETY_VALVE, Reason.MORE_TIME)
+"""Attempts for which no better candidate is left: they get all of the configured time."""
 
 DEFAULT_FIRST_BYTE: Final = Timeouts().first_byte
 
@@ -100,6 +105,8 @@ class FailoverDriver:
     """The attempt that is being made, and when it began by the monotonic clock."""
     _shown: Credential | None = field(default=None, repr=False)
     """The provider's own credential that the last attempt showed."""
+    _digest: Digest | None = field(default=None, repr=False)
+    """How long the current provider has taken to answer until now."""
 
     def __post_init__(self) -> None:
         self._betas = client_betas(self.context.headers)
@@ -181,6 +188,11 @@ class FailoverDriver:
         last = [name for name, fault in faults if fault in OWN_NETWORK and name not in failed]
         return dict(Counter([*self._unreached, *last])) if last or self._unreached else {}
 
+    def note_rhythm(self, stream: EventStream) -> None:
+        """Learn how often the provider that answers sends pings, at the end of its stream."""
+        if self._digest is not None and stream.gap is not None:
+            self._digest.note_gap(stream.gap, self.services.breakers.clock())
+
     async def close(self) -> None:
         """Close every stream that is still open."""
         for result in self.results:
@@ -234,6 +246,8 @@ class FailoverDriver:
 
     async def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
         provider, outcome = step.provider, result.outcome
+        if self._digest is not None and attempt is not None:
+            self._note_latency(self._digest, attempt, result)
         if outcome.ok:
             self._log_success(result)
             self._repairs.confirm(provider)
@@ -249,6 +263,14 @@ class FailoverDriver:
                 self._log_failure(result, attempt, text)
         if provider.primary:
             self.services.quotas.note(provider, result.headers, self.context)
+
+    def _note_latency(self, digest: Digest, attempt: Attempt, result: AttemptResult) -> None:
+        """Learn how long the provider takes until the first event."""
+        if result.outcome.ok and attempt.waited is not None:
+            now = self.services.breakers.clock()
+            digest.note_answer(attempt.waited, len(attempt.request.body), now)
+        elif result.outcome.is_hasty and attempt.learned is not None:
+            digest.note_late(attempt.learned.first_byte)
 
     def _log_crash(self, error: Exception) -> str:
         """Log an exception that no code expected, and return the words for it."""
@@ -315,11 +337,12 @@ class FailoverDriver:
             wire,
             draft,
             request,
-            self.timeouts(provider),
+            self.timeouts(step.provider),
             self.quotes,
             query=self.query,
             is_side=self.counts_tokens,
             is_total=self._share is not None,
+            learned=self._find_learned(step),
         )
 
     async def _credential(self, provider: Provider) -> Credential | None:
@@ -335,9 +358,7 @@ class FailoverDriver:
         of that time, so that another one can still answer.
         """
         own = provider.timeouts
-        if own.first_byte == DEFAULT_FIRST_BYTE and (
-            is_local(provider.base_url) or self._is_last(provider)
-        ):
+        if own.first_byte == DEFAULT_FIRST_BYTE and own.is_patient and self._has_time(provider):
             own = _patient(own)
         if self.max_seconds is not None:
             return Timeouts(
@@ -349,6 +370,25 @@ class FailoverDriver:
         if self._share is not None and self._share < own.non_streaming:
             return replace(own, non_streaming=self._share)
         return own
+
+    def _find_learned(self, step: Try) -> Learned | None:
+        """What the provider's earlier answers say about the timeouts of an attempt at it."""
+        provider, own = step.provider, step.provider.timeouts
+        if not (own.adaptive and self.body.stream) or self.counts_tokens:
+            self._digest = None
+            return None
+        model = self.body.model[:LONGEST_MODEL]
+        self._digest = self.services.latencies.find(provider, model)
+        learned = self._digest.learned(self.services.breakers.clock())
+        if learned is not None and (step.reason in UNHURRIED or self._has_time(provider)):
+            return learned._replace(first_byte=inf)
+        return learned
+
+    def _has_time(self, provider: Provider) -> bool:
+        """Whether nothing is gained if an attempt at the provider is given up soon."""
+        if self._is_last(provider):
+            return True
+        return provider.timeouts.is_patient and is_local(provider.base_url)
 
     @property
     def current_provider(self) -> Provider | None:
@@ -425,10 +465,13 @@ class FailoverDriver:
         after = f"after {result.seconds:.2f} s"
         event: events.AttemptFailure
         if result.timeout is not None:
+            why = result.timeout_why
             event = events.ProviderTimeout(
-                **data, timeout=result.timeout, seconds=result.timeout_seconds
+                **data, timeout=result.timeout, seconds=result.timeout_seconds, why=why or UNSET
             )
-            message = f"{name} was too slow: {outcome.reason} {after}"
+            message = f"{name} was too slow: {outcome.reason} {after}" + (
+                f" ({why})" if why else ""
+            )
         else:
             event = events.ProviderFailure(
                 **data, error=text, until=milliseconds(outcome.until), hint=outcome.hint or None

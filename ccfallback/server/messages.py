@@ -276,6 +276,8 @@ class MessagesRequest:
             await send(start)
             await send({"type": "http.response.body", "body": result.body, "more_body": True})
             outcome = await result.stream.relay(send)
+            if outcome.ok:
+                self._driver.note_rhythm(result.stream)
         finally:
             # Without an outcome if the client has left: that counts for nothing, and still costs.
             self._health.settle(result.provider, outcome, result.usage)
@@ -460,17 +462,22 @@ class MessagesRequest:
 
     def _log_torn(self, result: AttemptResult) -> None:
         outcome, provider = result.outcome, result.provider
-        is_timeout = outcome.fault is Fault.TIMEOUT
-        kind = events.ProviderTimeout if is_timeout else events.ProviderFailure
+        late = None if result.stream is None else result.stream.late
+        why = result.stream.late_why if result.stream is not None else ""
+        kind = events.ProviderFailure if late is None else events.ProviderTimeout
+        event = kind(
+            provider=provider.name,
+            key=provider.key.number or UNSET,
+            status=result.status,
+            fault=str(outcome.fault),
+            reason=outcome.reason,
+        )
+        if late is not None and isinstance(event, events.ProviderTimeout):
+            event.timeout, event.seconds, event.why = late.timeout, late.seconds, why or UNSET
         self._services.recorder.log(
-            kind(
-                provider=provider.name,
-                key=provider.key.number or UNSET,
-                status=result.status,
-                fault=str(outcome.fault),
-                reason=outcome.reason,
-            ),
-            f"{provider.label} broke off after the answer had begun: {outcome.reason}",
+            event,
+            f"{provider.label} broke off after the answer had begun: {outcome.reason}"
+            + (f" ({why})" if why else ""),
             self._context.id,
         )
         message = "the connection is dropped, so that the client tries again"

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from ccfallback.events.journal import Journal, JournalWriter
 from ccfallback.http1 import ConnectionLimit, Headers, Server, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
+from ccfallback.policy.latency import Digest
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client import JSON
 from ccfallback.server.client_credentials import RefusedLogins
@@ -39,10 +40,14 @@ from ccfallback.server.services import Services
 from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
+from ccfallback.state.latencies import LATENCIES
 from ccfallback.words import pluralize
 
 DRAIN_SECONDS: Final = 30
 FLUSH_SECONDS: Final = 1.0
+LATENCY_SECONDS: Final = 60.0
+"""How often the durations of answers are saved; losing the last ones does no harm."""
+
 LOCK_SECONDS: Final = 1.0
 """How long the server waits for a file that another process has locked, before it goes on from
 memory and tries again later."""
@@ -143,6 +148,8 @@ class Proxy:
         self.recorder.sink = self._writer
         self._publish_address()
         await self.services.breakers.refresh()
+        for about, kept in self.services.breakers.entries(LATENCIES).items():
+            self.services.latencies.digests[about] = Digest.from_json(kept)
         await self._load_signatures()
         await self.services.spending.refresh(PATIENCE)
         self._log_start(config, await asyncio.to_thread(self.services.upstreams.find_problems))
@@ -165,6 +172,7 @@ class Proxy:
             preparing.cancel()
             self.services.keys.close()
             self.services.notices.close()
+            self._keep_latencies()
             await self.services.breakers.flush(again=True)
             await self.services.breakers.sync()
             self.services.breakers.close()
@@ -250,9 +258,18 @@ class Proxy:
         message = f"the log can't be written, going on without: {error.strerror or error}"
         self.recorder.announce(events.LogError(), message)
 
+    def _keep_latencies(self) -> None:
+        breakers = self.services.breakers
+        for about, kept in self.services.latencies.take_changed(breakers.clock()).items():
+            breakers.put(LATENCIES, about, kept)
+
     async def _flush_regularly(self) -> None:
+        kept = monotonic()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
+            if monotonic() - kept >= LATENCY_SECONDS:
+                kept = monotonic()
+                self._keep_latencies()
             await self.services.breakers.flush(again=True)
             await self.services.breakers.sync()
             await self._save_signatures()

@@ -10,6 +10,7 @@ from ccfallback.addresses import Address
 from ccfallback.events.aggregate import Totals, metric_totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.policy.affinity import Sessions
+from ccfallback.policy.latency import Latencies
 from ccfallback.policy.learned import PlainFormRefusals
 from ccfallback.policy.signatures import SignatureOrigins
 from ccfallback.server.breakers import Breakers
@@ -38,6 +39,7 @@ class Services:
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
     plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
     sessions: Sessions = field(default_factory=Sessions)
+    latencies: Latencies = field(default_factory=Latencies)
     spending: Spending = field(default_factory=Spending)
     totals: Totals[Histogram] = field(default_factory=metric_totals)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

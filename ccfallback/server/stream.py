@@ -12,6 +12,7 @@ from typing import Final
 from ccfallback.config.model import Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Send
 from ccfallback.messages.errors import KNOWN_KINDS, STOP_FAILURE, UpstreamError
+from ccfallback.policy.latency import Learned
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.quotes import QUOTE
 from ccfallback.redact import scrub
@@ -48,17 +49,22 @@ _PINGS: Final = (b":", b"event: ping", b"event:ping")
 
 
 class AttemptTimeouts:
-    """The timeouts of one attempt, which begins now: a provider's own, and more for a long body."""
+    """The timeouts of one attempt, which begins now: a provider's own, and more for a long body.
+
+    What its earlier answers allow replaces the time until the first event if that is less.
+    """
 
     __slots__ = (
         "_end",
-        "_gap",
         "_is_stream",
         "_last_ping",
         "_longest",
+        "_rhythm",
         "began",
         "first_byte",
+        "first_byte_why",
         "first_content",
+        "gap",
         "has_begun",
         "idle",
         "non_streaming",
@@ -66,10 +72,22 @@ class AttemptTimeouts:
     )
 
     def __init__(
-        self, timeouts: Timeouts, body_bytes: int, *, is_stream: bool = True, is_total: bool = False
+        self,
+        timeouts: Timeouts,
+        body_bytes: int,
+        *,
+        is_stream: bool = True,
+        is_total: bool = False,
+        learned: Learned | None = None,
     ) -> None:
         self.began = monotonic()
         self.first_byte = timeouts.first_byte + body_bytes / BYTES_A_SECOND
+        self.first_byte_why = ""
+        """What `first_byte` follows from, if not from the configuration."""
+        if learned is not None:
+            longer = max(0.0, body_bytes - learned.body_bytes)
+            if (seconds := learned.first_byte + longer / BYTES_A_SECOND) < self.first_byte:
+                self.first_byte, self.first_byte_why = seconds, learned.why
         self.first_content = self.first_byte + timeouts.silence
         self._longest = self.idle = timeouts.idle
         self.non_streaming = timeouts.non_streaming
@@ -81,8 +99,9 @@ class AttemptTimeouts:
         self.stopped: float | None = None
         """When nothing but the end of an answer began to be missing."""
         self._last_ping: float | None = None
-        self._gap: float | None = None
+        self.gap: float | None = None
         """The longest gap between two pings."""
+        self._rhythm = None if learned is None else learned.gap
 
     def head(self) -> tuple[str, float]:
         """The timeout of the response's head."""
@@ -118,10 +137,20 @@ class AttemptTimeouts:
         if chunk.startswith(_PINGS):
             now = monotonic()
             if self._last_ping is not None:
-                gap = now - self._last_ping
-                self._gap = gap if self._gap is None else max(self._gap, gap)
-                self.idle = min(self._longest, max(SHORTEST_STALL, MISSED_PINGS * self._gap))
+                self.gap = max(self.gap or 0.0, now - self._last_ping)
+            if self.gap is not None or self._rhythm is not None:
+                gap = max(self.gap or 0.0, self._rhythm or 0.0)
+                self.idle = min(self._longest, max(SHORTEST_STALL, MISSED_PINGS * gap))
             self._last_ping = now
+
+    @property
+    def idle_why(self) -> str:
+        """What `idle` follows from, if not from the configuration."""
+        gap = max(self.gap or 0.0, self._rhythm or 0.0)
+        if self.idle == self._longest:
+            return ""
+        whose = "its" if gap == self.gap else "its usual"
+        return f"{whose} longest gap between pings is {gap:.1f} s"
 
 
 class EventStream:
@@ -143,6 +172,7 @@ class EventStream:
         "ended",
         "error",
         "failure",
+        "late",
         "raw",
         "signatures",
         "usage",
@@ -165,6 +195,8 @@ class EventStream:
         self._secrets = secrets
         """Lists what must not be logged, if the stream quotes it."""
         self.ended = False
+        self.late: DeadlineExceeded | None = None
+        """The timeout that ended the stream after the commit point."""
         self.crash: Exception | None = None
         """An exception that no code expected and that tore the answer."""
         self.failure = ""
@@ -175,6 +207,16 @@ class EventStream:
         """The upstream's own bytes, if `begin` has found no answer in them."""
         self.usage = translator.usage
         self.signatures = translator.signatures
+
+    @property
+    def gap(self) -> float | None:
+        """The longest gap between two pings; `None` if there were fewer."""
+        return self._timeouts.gap
+
+    @property
+    def late_why(self) -> str:
+        """What the timeout that ended the stream follows from, if not from the configuration."""
+        return self._timeouts.idle_why if self.late and self.late.timeout == "idle" else ""
 
     @property
     def written(self) -> int:
@@ -305,6 +347,7 @@ class EventStream:
     def _interruption(self, error: Exception) -> Outcome:
         match error:
             case DeadlineExceeded():
+                self.late = error
                 fault, reason = Fault.TIMEOUT, "stream stalled"
             case BrokenResponse():
                 fault, reason = Fault.TORN, f"stream broken: {error}"

@@ -536,3 +536,21 @@ def test_a_name_or_token_twice_is_named_wherever_it_is() -> None:
         read({"providers": names})
     with pytest.raises(ConfigError, match="the same token twice"):
         read({"tokens": [{"token": token} for token in ("x-1", "y-1", "x-1")]})
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "is_patient"),
+    [
+        ({}, {}, True),
+        ({"idle": 9}, {}, True),
+        ({"first_byte": 30}, {}, False),
+        ({}, {"first_byte": 30}, False),
+        ({"first_byte": 9}, {"idle": 9}, False),
+    ],
+)
+def test_a_first_byte_timeout_that_is_set_holds_everywhere(
+    shared: dict[str, Any], own: dict[str, Any], is_patient: bool
+) -> None:
+    config = read({"timeouts": shared, "primary": {"timeouts": own}, **with_provider(timeouts=own)})
+    assert config.providers[0].timeouts.is_patient == is_patient
+    assert config.primary.timeouts.is_patient == is_patient

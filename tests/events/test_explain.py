@@ -239,6 +239,7 @@ def test_the_timeout_that_fired_is_named() -> None:
         reason="first_byte timeout",
         timeout="first_byte",
         seconds=0.8,
+        why="its answers are quick",
     )
     cooling = line(
         "circuit_breaker.cooldown",
@@ -254,6 +255,7 @@ def test_the_timeout_that_fired_is_named() -> None:
     )
     (one,) = explain([start("one"), attempted("one", 1, 0.1), late, cooling]).candidates
     assert (one.attempts[0].timeout, one.attempts[0].timeout_seconds) == ("first_byte", 0.8)
+    assert one.attempts[0].timeout_why == "its answers are quick"
     assert one.set is not None
     assert (one.set.seconds, one.set.failures) == (30.0, 1)
 

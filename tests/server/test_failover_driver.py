@@ -4,6 +4,7 @@ import asyncio
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
+from time import time
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.events.records import (
     Event,
+    ProviderAttempt,
     ProviderFailure,
     ProviderTimeout,
     RequestReduced,
@@ -20,7 +22,9 @@ from ccfallback.events.records import (
 from ccfallback.http1 import ConnectionLost
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
+from ccfallback.policy import latency
 from ccfallback.policy.failover import Admission, is_final
+from ccfallback.policy.latency import Latencies
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
@@ -99,6 +103,7 @@ def run(
     headers: tuple[tuple[bytes, bytes], ...] = (),
     level: str = "info",
     logins: RefusedLogins | None = None,
+    latencies: Latencies | None = None,
     **members: Any,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
@@ -118,6 +123,7 @@ def run(
             upstreams=upstreams,
             keys=Keys(),
             logins=logins or RefusedLogins(),
+            latencies=latencies or Latencies(),
             pause=lambda _: asyncio.sleep(0),
         )
         context = Context("id", Config(), headers, frozenset())
@@ -473,6 +479,103 @@ def test_any_byte_of_a_body_ends_the_wait_for_the_first_byte(sign: bytes) -> Non
     patient = Provider(name="one", base_url="https://one.test", timeouts=limits)
     ran = run(events(sign, None), providers=(patient,), stream=True)
     assert ran.event(ProviderTimeout).timeout == "first_content"
+
+
+def known(*providers: Provider, answers: int = 50) -> Latencies:
+    """What is known of providers that have always answered at once."""
+    latencies = Latencies()
+    for provider in providers:
+        for _ in range(answers):
+            latencies.find(provider, "m").note_answer(0.01, 100, time())
+    return latencies
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that has always answered at once has to go on so."""
+    monkeypatch.setattr(latency, "SHORTEST", 0.05)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_provider_that_is_usually_quick_is_given_up_early() -> None:
+    latencies = known(PRIMARY, FALLBACK)
+    providers = (PRIMARY, FALLBACK)
+    ran = run(None, events(*EVENTS), providers=providers, stream=True, latencies=latencies)
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "two"
+    event = ran.event(ProviderTimeout)
+    assert event.timeout == "first_byte"
+    assert event.seconds is not None
+    assert event.seconds < 1
+    assert event.why == (
+        "the shortest limit, for its p99 of 0.1 s over 50 answers"
+        if event.seconds == 0.05
+        else "4 \N{MULTIPLICATION SIGN} its p99 of 0.1 s over 50 answers"
+    )
+    learned = latencies.find(PRIMARY, "m").learned(time())
+    assert learned is not None
+    assert learned.first_byte > event.seconds
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_turn_is_not_lost_because_a_provider_was_given_up_early() -> None:
+    latencies, failure = known(PRIMARY), ScriptedResponse([b"{}"], 500, [JSON])
+    ran = run(
+        None,
+        failure,
+        events(*EVENTS),
+        providers=(PRIMARY, FALLBACK),
+        stream=True,
+        latencies=latencies,
+    )
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "one"
+    reasons = [each.data.reason for each in ran.records if isinstance(each.data, ProviderAttempt)]
+    assert reasons == ["first", "failover", "more-time"]
+
+
+LOCAL = Provider(name="one", base_url="http://127.0.0.1:9", primary=True)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    ("provider", "others", "stream"),
+    [
+        (PRIMARY, (), True),
+        (PRIMARY, (FALLBACK,), False),
+        (LOCAL, (FALLBACK,), True),
+        (replace(PRIMARY, timeouts=Timeouts(adaptive=False)), (FALLBACK,), True),
+    ],
+    ids=["the last candidate", "a whole answer", "a local address", "switched off"],
+)
+def test_these_attempts_keep_all_of_the_configured_time(
+    provider: Provider, others: tuple[Provider, ...], stream: bool
+) -> None:
+    # A first byte that comes late.
+    response = LateResponse(EVENTS if stream else [MESSAGE], 200, [SSE if stream else JSON])
+    ran = run(response, providers=(provider, *others), stream=stream, latencies=known(provider))
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "one"
+
+
+class LateResponse(ScriptedResponse):
+    """A response whose first byte comes later than the learned limit."""
+
+    async def read(self) -> bytes:
+        """Return the next chunk."""
+        if not self.reads:
+            await asyncio.sleep(0.3)
+        return await super().read()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_an_answer_teaches_how_long_its_first_byte_took() -> None:
+    latencies = Latencies()
+    run(events(*EVENTS), stream=True, latencies=latencies)
+    run(whole(), latencies=latencies)
+    run(ScriptedResponse([b"{}"], 500, [JSON]), stream=True, latencies=latencies)
+    (digest,) = latencies.digests.values()
+    assert sum(buckets.total() for buckets in digest.times.values()) == 1
 
 
 @pytest.mark.parametrize("response", [None, whole(), events()])

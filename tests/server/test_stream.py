@@ -17,6 +17,7 @@ from ccfallback.http1 import ConnectionLost, Deadline, DeadlineExceeded
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import PING as PING_EVENT
 from ccfallback.messages.tokens import Usage
+from ccfallback.policy.latency import Learned
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.quotes import QUOTE
 from ccfallback.server.client import KeepAlive
@@ -253,6 +254,25 @@ def test_a_long_body_may_take_longer_until_the_first_event() -> None:
     assert (timeouts.first_byte, timeouts.first_content) == (12, 17)
 
 
+@pytest.mark.parametrize(
+    ("body_bytes", "configured", "expected", "why"),
+    [
+        (1_000, 30, 9.2, "usually quick"),
+        (100_000, 30, 9.2, "usually quick"),
+        (150_000, 30, 11.2, "usually quick"),
+        (150_000, 5, 11, ""),
+        (1_000, 5, 5.04, ""),
+    ],
+)
+def test_a_provider_that_is_usually_quicker_gets_less_time(
+    body_bytes: int, configured: float, expected: float, why: str
+) -> None:
+    learned = Learned(9.2, 100_000, "usually quick", None)
+    timeouts = AttemptTimeouts(Timeouts(first_byte=configured), body_bytes, learned=learned)
+    assert timeouts.first_byte == pytest.approx(expected)
+    assert timeouts.first_byte_why == why
+
+
 @pytest.mark.parametrize("rest", [[b"more"], [CUT], [None]])
 def test_draining_never_fails_and_closes_the_response(rest: Sequence[Chunk]) -> None:
     upstream = ScriptedResponse(rest)
@@ -358,6 +378,32 @@ def test_a_stream_that_misses_its_pings_has_stalled(
         now += gap
         timeouts.note(ping)
     assert timeouts.idle == idle
+
+
+@pytest.mark.parametrize(
+    ("usual", "gaps", "idle", "why"),
+    [
+        (6.0, [], 24, "its usual longest gap between pings is 6.0 s"),
+        (6.0, [1], 24, "its usual longest gap between pings is 6.0 s"),
+        (6.0, [10], 40, "its longest gap between pings is 10.0 s"),
+        (1.0, [], 20, "its usual longest gap between pings is 1.0 s"),
+        (50.0, [], 90, ""),
+    ],
+)
+def test_a_stream_with_one_ping_is_held_to_the_rhythm_of_earlier_streams(
+    usual: float, gaps: list[float], idle: float, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: now)
+    timeouts = AttemptTimeouts(Timeouts(), 0, learned=Learned(8.0, 0, "", usual))
+    timeouts.note(TEXT)
+    assert timeouts.idle == 90
+    timeouts.note(PING)
+    for gap in gaps:
+        now += gap
+        timeouts.note(PING)
+    assert timeouts.idle == idle
+    assert timeouts.idle_why == why
 
 
 def test_a_whole_answer_that_comes_as_a_stream_has_no_first_byte_timeout() -> None:
