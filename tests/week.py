@@ -8,7 +8,7 @@ Every request is decided by the program's own policy and priced by its own table
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -124,9 +124,8 @@ class Week:
         """Send a request where the policy says."""
         figures = self.figures.setdefault(request.login, Figures())
         before = self.sessions.get(request.session)
-        for provider in arrange(
-            CHAIN, lambda each: self._is_open(each, request), decide=self._decide(request)
-        ).providers:
+        closed = {each.label: "cooling-down" for each in CHAIN if not self._is_open(each, request)}
+        for provider in arrange(CHAIN, closed, decide=self._decide(request)):
             if not self._is_open(provider, request):
                 continue
             if provider.primary and self._is_down(request):
@@ -145,7 +144,7 @@ class Week:
         if not is_kept or session is None or session.provider == PRIMARY_NAME:
             return None
 
-        def choose(available: Sequence[str]) -> Decision | None:
+        def choose(available: Sequence[str], _: Mapping[str, str]) -> Decision | None:
             size = 4 * request.tokens
             decision = decide(session, available, request.at, size=size, compacted=b"", ttl=TTL)
             if isinstance(decision, Return) and decision.cause is Cause.WARM:

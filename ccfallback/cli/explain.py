@@ -88,6 +88,14 @@ EXCLUDED: Final[Mapping[str, str]] = {
 }
 
 
+UNAVAILABLE: Final[Mapping[str, str]] = {
+    "cooling-down": "it is cooling down",
+    "spend-cap": "it has reached its cap of money",
+    "too-long": "the request does not fit its context window",
+    "disabled": "it is disabled",
+}
+
+
 @app.command("explain", epilog="Example: ccfallback explain k3f9x2a")
 def explain_command(
     ctx: typer.Context,
@@ -415,11 +423,12 @@ def _describe_failback(it: Failback) -> str:
         back = f"; going back to {it.other}{price or ' would find a cold cache'}"
         return f"stayed with {it.provider}: its cache is warm{age}{back}"
     pause = "" if it.age is None else f" of {format_duration(it.age)}"
+    why = f"it is not available ({it.why})" if it.why else "it is not available"
     reasons = {
         "pause": f"its cache is cold after a pause{pause}",
         "compacted": "the conversation was compacted, so no cache holds it",
         "warm-cache": "the cache here is still warm",
-        "unavailable": "it is not available",
+        "unavailable": UNAVAILABLE.get(it.why, why),
     }
     return f"came from {it.other}: {reasons.get(it.reason, it.reason)}"
 

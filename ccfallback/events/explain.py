@@ -167,6 +167,8 @@ class Failback:
     """The tokens of the prompt that `other` would have to read anew, if that is known."""
     cost: float | None = None
     """US dollars that this would cost, if that is known."""
+    why: str = ""
+    """Why `other` is not available, such as `cooling-down` or `spend-cap`."""
 
 
 @dataclass(slots=True)
@@ -311,7 +313,14 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
                 event.cost,
             )
         case FailbackReturn():
-            it.failback = Failback("return", event.provider, event.left, event.reason, event.age)
+            it.failback = Failback(
+                "return",
+                event.provider,
+                event.left,
+                event.reason,
+                event.age,
+                why=event.why or "",
+            )
         case ProviderAttempt():
             candidate = it.candidate(event.provider, event.key)
             candidate.host, candidate.model = event.host, event.model

@@ -35,6 +35,9 @@ ROUTE: Final = "route"
 """Why a provider is not in a request's chain: the configuration disables it, a header of the
 request excludes it, or the route of the request's class does not name it."""
 
+COOLING: Final = "cooling-down"
+"""Why a session leaves a provider: its breaker is open."""
+
 SPEND_CAP: Final = "spend-cap"
 """The reason of a skip: the provider has cost as much as it may."""
 
@@ -433,6 +436,8 @@ class FailbackReturn(Event):
     left: str = ""
     reason: str = ""
     """`pause`, `compacted`, `warm-cache` (of the provider that it goes to) or `unavailable`."""
+    why: str | UnsetType = UNSET
+    """Why that fallback is not available: `cooling-down`, `spend-cap`, `too-long`, `disabled`, …"""
     age: Duration | None = None
 
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +40,8 @@ MOST_PROVIDERS: Final = 4
 
 RETURN_PAUSE: Final = 3600.0
 """Seconds from one return to a warm cache to the next."""
+
+NO_REASONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 LONGEST_BEGINNING: Final = 1 << 18
 """Bytes of the messages in which the first turn of a conversation is looked for."""
@@ -115,6 +118,8 @@ class Return(msgspec.Struct, frozen=True):
     cause: Cause
     age: float
     """Seconds since its last answer at the provider that it leaves."""
+    why: str = ""
+    """Why that provider is not available: a word for the log."""
 
 
 Decision = Stay | Return
@@ -128,11 +133,13 @@ def decide(
     size: int,
     compacted: bytes,
     ttl: float,
+    unavailable: Mapping[str, str] = NO_REASONS,
 ) -> Decision | None:
     """Decide about the next request of a session; `None` if it has not moved away.
 
-    `available` has the names of the providers that may be tried now, in their order. The request
-    has `size` bytes and says `compacted`; a cache lives `ttl` seconds.
+    `available` has the names of the providers that may be tried now, in their order, and
+    `unavailable` why others may not. The request has `size` bytes and says `compacted`; a cache
+    lives `ttl` seconds.
     """
     if not available or session.provider == available[0]:
         return None
@@ -140,7 +147,8 @@ def decide(
     is_compacted = compacted not in (b"", session.compacted) or 2 * size <= session.size
     cause = _find_cause(session, available, now, ttl, is_compacted=is_compacted)
     if cause is not None:
-        return Return(first, session.provider, cause, age)
+        why = unavailable.get(session.provider, "") if cause is Cause.UNAVAILABLE else ""
+        return Return(first, session.provider, cause, age, why)
     return Stay(session.provider, first, age, session.tokens)
 
 

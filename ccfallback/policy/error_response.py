@@ -1,6 +1,6 @@
 """The error that the client gets when no provider could answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Final
@@ -23,7 +23,7 @@ from ccfallback.policy.outcome import (
     Outcome,
     is_prompt_too_long,
 )
-from ccfallback.policy.spend import Limit, dollars
+from ccfallback.policy.spend import Limit
 
 FITS: Final = TooLong()
 
@@ -73,22 +73,33 @@ def exhausted_response(
     request_id: str,
     now: float,
     too_long: TooLong = FITS,
+    capped: Collection[Limit] = (),
 ) -> ErrorResponse:
-    """All providers failed, or were skipped because the request is `too_long` for them.
+    """All providers failed, or were skipped: the request is `too_long`, or they are `capped`.
 
     `cooling` holds when each cooldown ends, by the provider's label.
     """
+    reached = {each.provider: each.until for each in capped if not each.left}
+    cooling = {
+        label: until for label, until in cooling.items() if label.partition(" ")[0] not in reached
+    }
     refusal = _too_long_refusal(failures, too_long)
     roomy_in = _back_soon(failures, cooling, too_long, now)
     if refusal is not None and roomy_in is None:
         return _response(400, "invalid_request_error", refusal, request_id)
+    ends = {**cooling, **reached}
+    if capped and (not (failures or cooling) or _is_hopeless(failures, cooling, now, capped)):
+        message = _sentence("The spend cap is reached", failures, ends, too_long, capped, now)
+        # A shorter cooldown is that of a provider that was tried, and needs a person.
+        back = min((until for until in ends.values() if until - now >= HOURS), default=0.0)
+        return _spend_cap_response(message, capped, back, now, request_id)
     headers: list[tuple[bytes, bytes]] = []
-    left = [until - now for until in cooling.values() if until > now]
+    left = [until - now for until in ends.values() if until > now]
     if refusal is not None and roomy_in is not None:
         left = [roomy_in]
     if left and min(left) <= SOON:
         headers.append((b"retry-after", str(max(1, ceil(min(left)))).encode()))
-    elif _is_hopeless(failures, cooling, now):
+    elif _is_hopeless(failures, cooling, now, capped):
         headers.append((b"x-should-retry", b"false"))
     attempts = [
         {
@@ -99,7 +110,7 @@ def exhausted_response(
         }
         for failure in failures
     ]
-    message = _sentence(failures, cooling, too_long, now)
+    message = _sentence("All providers failed", failures, ends, too_long, capped, now)
     return _response(
         502,
         "fallback_exhausted",
@@ -115,41 +126,34 @@ UNIFIED_STATUS: Final = b"anthropic-ratelimit-unified-status"
 
 _PERIODS: Final = {"day": "daily", "month": "monthly"}
 
-_NEXT: Final = 2
+_IN_FLIGHT: Final = 10
 """Seconds until a request in flight may have ended for less than was reserved for it."""
 
 
-def spend_cap_response(
-    limit: Limit, failures: Sequence[Failure], *, when: str, now: float, request_id: str
+def _spend_cap_response(
+    message: str, capped: Collection[Limit], back: float, now: float, request_id: str
 ) -> ErrorResponse:
-    """No provider is left that may cost anything; `limit` is the first cap that ends.
+    """No provider is left that may cost anything, until one is `back` or its cap ends.
 
     Claude Code shows the message of this error as it is, and stops the turn. It tries again if
-    only requests in flight have reserved what is left. `when` is the end of the cap for a person.
+    only requests in flight have reserved what is left.
     """
-    reached = (
-        f"{dollars(limit.spent)} of the cap of {dollars(limit.cap)} a {limit.period} are spent"
-    )
-    message = f"{limit.provider} may not cost any more: {reached}; it is back at {when}"
-    if failures:
-        names = {each.provider.label: each.outcome.reason for each in failures}
-        message += "; " + ", ".join(f"{name} failed: {why}" for name, why in names.items())
-    if limit.left:
-        message = f"{limit.provider} is busy: requests in flight may cost all that its cap allows"
-        headers = ((b"retry-after", str(_NEXT).encode()),)
+    if any(limit.left for limit in capped):
+        headers = ((b"retry-after", str(_IN_FLIGHT).encode()),)
         return _response(429, "rate_limit_error", message, request_id, headers)
-    left = max(1, ceil(limit.until - now))
+    limit = min(capped, key=lambda each: each.until)
+    back = min(back or limit.until, limit.until)
     return _response(
         429,
         "billing_error",
         message,
         request_id,
         (
-            (b"retry-after", str(left).encode()),
+            (b"retry-after", str(max(1, ceil(back - now))).encode()),
             (b"x-should-retry", b"false"),
             (UNIFIED_STATUS, b"rejected"),
             *_unified(
-                reset=round(limit.until),
+                reset=round(back),
                 overage_reset=round(limit.until),
                 overage_utilization=1,
                 overage_surpassed_threshold=1,
@@ -250,12 +254,21 @@ def _back_soon(
     return min(left) if left and min(left) <= SOON else None
 
 
-def _is_hopeless(failures: Sequence[Failure], cooling: Mapping[str, float], now: float) -> bool:
-    """Whether every failure needs a person or hours of waiting."""
+def _is_hopeless(
+    failures: Sequence[Failure],
+    cooling: Mapping[str, float],
+    now: float,
+    capped: Collection[Limit] = (),
+) -> bool:
+    """Whether every failure needs a person or hours of waiting.
+
+    What requests in flight have reserved of a cap may be free in a moment.
+    """
     tried = {failure.provider.label for failure in failures}
     skipped = [until - now for name, until in cooling.items() if name not in tried]
+    skipped += [0.0 for limit in capped if limit.left]
     return (
-        bool(failures)
+        (bool(failures) or bool(capped))
         and all(_takes_long(failure.outcome, now) for failure in failures)
         and all(left >= HOURS for left in skipped)
     )
@@ -268,10 +281,16 @@ def _takes_long(outcome: Outcome, now: float) -> bool:
 
 
 def _sentence(
-    failures: Sequence[Failure], cooling: Mapping[str, float], too_long: TooLong, now: float
+    verdict: str,
+    failures: Sequence[Failure],
+    cooling: Mapping[str, float],
+    too_long: TooLong,
+    capped: Collection[Limit],
+    now: float,
 ) -> str:
     """How each provider failed, and when it is back: one line for a person."""
     reasons = {failure.provider.label: failure.outcome.reason for failure in failures}
+    reasons |= {limit.provider: limit.sentence for limit in capped}
     for name, window in too_long.windows.items():
         reasons[name] = f"{too_long.tokens} tokens do not fit its {window}"
     for name in cooling:
@@ -283,7 +302,7 @@ def _sentence(
         parts.append(f"{name} ({why}{back})")
     if len(failures) > 1 and all(failure.outcome.fault in OWN_NETWORK for failure in failures):
         parts.append("this machine seems to be offline")
-    return "All providers failed: " + "; ".join(parts) if parts else "No provider is enabled"
+    return f"{verdict}: {'; '.join(parts)}" if parts else "No provider is enabled"
 
 
 def format_wait(seconds: float) -> str:

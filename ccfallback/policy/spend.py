@@ -202,8 +202,9 @@ def _own_rates(provider: Provider, listed: Rates) -> Rates:
 CHARACTERS_A_TOKEN: Final = 4
 """Of an answer whose tokens were not counted; Anthropic's own gateway estimates it like that."""
 
-TYPICAL_ANSWER: Final = 4096
-"""Tokens for which a request reserves money at most, although its limit may be higher."""
+LEAST_ANSWER: Final = 4096
+MOST_ANSWER: Final = 32_000
+"""Tokens of an answer for which a request reserves money at least, and at most."""
 
 
 def complete_usage(usage: Usage, *, prompt_tokens: int, written: int, is_whole: bool) -> Usage:
@@ -273,8 +274,11 @@ class Limit:
 
     @property
     def sentence(self) -> str:
-        """The cap for a person: `the cap of $5.00 a day is reached`."""
-        return f"{self.provider} has reached its cap of {dollars(self.cap)} a {self.period}"
+        """How far the cap is reached, for a person: by what is spent, or by what others reserve."""
+        text = f"{dollars(self.spent)} of its cap of {dollars(self.cap)} a {self.period} are spent"
+        if self.left:
+            return f"{text}, and requests in flight may cost the rest"
+        return text
 
     @property
     def threshold(self) -> float | None:
@@ -301,21 +305,28 @@ def binding(found: tuple[Limit, ...]) -> Limit | None:
 
 
 class Reservations:
-    """What requests in flight may cost, by provider, learned from what the last ones did cost."""
+    """What requests in flight may cost, by provider.
+
+    It is learned from what the last answers of the same model did cost. Before some are known, the
+    whole of an estimate is reserved, which is an upper one.
+    """
 
     _REMEMBERED: Final = 16
+    _LEAST_KNOWN: Final = 4
 
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
-        self._ratios: dict[str, deque[float]] = {}
+        self._ratios: dict[tuple[str, str], deque[float]] = {}
 
     def held(self, provider: str) -> int:
         """The sum of a provider's reservations in nano-dollars."""
         return self._held.get(provider, 0)
 
-    def reserve(self, provider: str, estimate: int) -> int:
+    def reserve(self, provider: str, model: str, estimate: int) -> int:
         """Reserve for a request; returns how much, for `release`."""
-        amount = round(estimate * max(self._ratios.get(provider, (1.0,))))
+        ratios = self._ratios.get((provider, model), ())
+        ratio = max(ratios, default=1.0)
+        amount = round(estimate * (ratio if len(ratios) >= self._LEAST_KNOWN else max(ratio, 1.0)))
         self._held[provider] = self.held(provider) + amount
         return amount
 
@@ -323,20 +334,28 @@ class Reservations:
         """The request is over."""
         self._held[provider] = max(0, self.held(provider) - amount)
 
-    def learn(self, provider: str, estimate: int, actual: int) -> None:
+    def learn(self, provider: str, model: str, estimate: int, actual: int) -> None:
         """Compare an estimate with what the answer did cost; a cache makes it cheaper."""
         if estimate > 0:
-            ratios = self._ratios.setdefault(provider, deque(maxlen=self._REMEMBERED))
+            ratios = self._ratios.setdefault((provider, model), deque(maxlen=self._REMEMBERED))
             ratios.append(max(0.01, actual / estimate))
 
 
 def estimate_cost(
     prompt_tokens: int, max_tokens: int, work: Work, provider: Provider, table: PriceTable
 ) -> int:
-    """About what a request may cost in nano-dollars, before it is sent; 0 if no price is known."""
-    answer = min(max_tokens or TYPICAL_ANSWER, TYPICAL_ANSWER)
-    usage = Usage(input_tokens=prompt_tokens, output_tokens=answer)
-    return cost(msgspec.structs.replace(work, usage=usage), provider, table) or 0
+    """What a request may cost in nano-dollars, before it is sent; 0 if no price is known.
+
+    That is with a long answer, and a prompt that enters a cache.
+    """
+    answer = min(max(max_tokens, LEAST_ANSWER), MOST_ANSWER)
+    prompts = (
+        Usage(prompt_tokens, answer),
+        Usage(0, answer, cache_write=prompt_tokens),
+        Usage(0, answer, cache_write=prompt_tokens, cache_write_1h=prompt_tokens),
+    )
+    works = (msgspec.structs.replace(work, usage=usage) for usage in prompts)
+    return max(cost(each, provider, table) or 0 for each in works)
 
 
 def dollars(nano: int) -> str:

@@ -4,9 +4,10 @@ They are kept in memory. The state has those that a fallback has served, so that
 none of them to a cold cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ccfallback.config.model import PRIMARY_NAME, Config, Provider
@@ -39,9 +40,13 @@ CAUSES: Final = {
     Cause.PAUSE: "its cache is cold after a pause of {age:.0f} s",
     Cause.COMPACTED: "the conversation was compacted, so no cache holds it",
     Cause.WARM: "the cache of {to} is warm",
-    Cause.UNAVAILABLE: "it is not available",
+    Cause.UNAVAILABLE: "it is not available ({why})",
 }
 """Why a session leaves a fallback, in words."""
+
+
+GONE: Final = "not in the configuration"
+"""Why a provider is not available if nothing else says it."""
 
 
 class RequestSession:
@@ -72,7 +77,7 @@ class RequestSession:
         session = self._find()
         return session is not None and session.provider not in (first.name, PRIMARY_NAME)
 
-    def decide(self, available: Sequence[str]) -> Decision | None:
+    def decide(self, available: Sequence[str], unavailable: Mapping[str, str]) -> Decision | None:
         """Decide whether the session stays where it is; log what was decided."""
         session, now = self._find(), self._breakers.clock()
         if session is None:
@@ -84,6 +89,7 @@ class RequestSession:
             size=self._size,
             compacted=self._compacted,
             ttl=self._context.config.failback.cache_ttl,
+            unavailable=unavailable,
         )
         match decision:
             case Stay():
@@ -128,12 +134,15 @@ class RequestSession:
         )
 
     def _log_return(self, decision: Return) -> None:
-        why = CAUSES[decision.cause].format(age=decision.age, to=decision.provider)
+        why = CAUSES[decision.cause].format(
+            age=decision.age, to=decision.provider, why=decision.why or GONE
+        )
         self._breakers.recorder.log(
             events.FailbackReturn(
                 provider=decision.provider,
                 left=decision.left,
                 reason=str(decision.cause),
+                why=decision.why or UNSET,
                 age=round(decision.age, 3),
             ),
             f"the session leaves {decision.left} for {decision.provider}: {why}",

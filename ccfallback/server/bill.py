@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from math import ceil
 from typing import Final
 
@@ -11,20 +10,13 @@ from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
-from ccfallback.policy.error_response import (
-    UNIFIED_STATUS,
-    ErrorResponse,
-    Failure,
-    spend_cap_response,
-    spend_warning,
-)
+from ccfallback.policy.error_response import UNIFIED_STATUS, spend_warning
 from ccfallback.policy.spend import (
     Limit,
     Work,
     binding,
     complete_usage,
     cost,
-    dollars,
     estimate_cost,
 )
 from ccfallback.server.attempt import AttemptResult
@@ -49,8 +41,8 @@ class Bill:
         self._context = context
         self._body = body
         self._hints = hints
-        self._held: dict[str, tuple[int, int]] = {}
-        """By provider, what is reserved, and the estimate that this comes from."""
+        self._held: dict[str, tuple[int, int, str]] = {}
+        """By provider, what is reserved, the estimate that this comes from, and its model."""
         self.capped: dict[str, Limit] = {}
         """The caps for which a provider was skipped."""
         self.cost: float | None = None
@@ -76,14 +68,13 @@ class Bill:
         tokens = ceil(len(self._body.raw) / BYTES_A_TOKEN)
         work, limit = self._work(Usage(), provider), self._body.max_tokens
         guess = estimate_cost(tokens, limit, work, provider, self._spending.table)
-        amount = self._spending.reservations.reserve(provider.name, guess)
-        self._held[provider.name] = (amount, guess)
+        amount = self._spending.reservations.reserve(provider.name, work.model, guess)
+        self._held[provider.name] = (amount, guess, work.model)
 
     def release(self, provider: Provider) -> None:
         """Give back what is reserved at a provider."""
         if provider.name in self._held:
-            amount, _ = self._held.pop(provider.name)
-            self._spending.reservations.release(provider.name, amount)
+            self._spending.reservations.release(provider.name, self._held.pop(provider.name)[0])
 
     async def settle(
         self,
@@ -134,7 +125,8 @@ class Bill:
         nano = cost(work, provider, spending.table)
         plan = self.is_plan(provider)
         if self._held and provider.name in self._held and nano is not None and not is_estimate:
-            spending.reservations.learn(provider.name, self._held[provider.name][1], nano)
+            _, guess, of_model = self._held[provider.name]
+            spending.reservations.learn(provider.name, of_model, guess, nano)
         written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
         listed = to_dollars(nano)
         row = Row(
@@ -170,14 +162,6 @@ class Bill:
         work = self._work(Usage(0, 0, 0, tokens), provider)
         return to_dollars(cost(work, provider, self._spending.table))
 
-    def refusal(self, failures: Sequence[Failure]) -> ErrorResponse:
-        """The answer to a request for which no provider is left that may cost anything."""
-        limit = min(self.capped.values(), key=lambda each: each.until)
-        now = self._spending.clock()
-        return spend_cap_response(
-            limit, failures, when=format_moment(limit.until), now=now, request_id=self._context.id
-        )
-
     def warning(self, result: AttemptResult) -> list[tuple[bytes, bytes]]:
         """Headers by which the client warns its user that a cap is near; none while it is far."""
         provider = result.provider
@@ -189,7 +173,7 @@ class Bill:
     def close(self) -> None:
         """Give back all that is still reserved."""
         if self._held:
-            for name, (amount, _) in self._held.items():
+            for name, (amount, *_) in self._held.items():
                 self._spending.reservations.release(name, amount)
             self._held.clear()
 
@@ -219,17 +203,6 @@ class Bill:
                 reserved=to_dollars(limit.reserved) or 0.0,
                 until=milliseconds(limit.until),
             ),
-            f"{limit.provider} is skipped: {describe(limit)}",
+            f"{limit.provider} is skipped: {limit.sentence}",
             self._context.id,
         )
-
-
-def describe(limit: Limit) -> str:
-    """A reached cap in words: what is spent, and what others in flight may still cost."""
-    text = f"{dollars(limit.spent)} of its cap of {dollars(limit.cap)} a {limit.period} are spent"
-    return f"{text}, and requests in flight may cost the rest" if limit.left else text
-
-
-def format_moment(at: float) -> str:
-    """A moment by this machine's calendar, for a person: `Nov 29 00:00`."""
-    return datetime.fromtimestamp(at).strftime("%b %d %H:%M")

@@ -10,7 +10,14 @@ from msgspec import UNSET
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
-from ccfallback.events.records import CLIENT_LEFT, QUOTA, TOO_LONG, milliseconds
+from ccfallback.events.records import (
+    CLIENT_LEFT,
+    COOLING,
+    QUOTA,
+    SPEND_CAP,
+    TOO_LONG,
+    milliseconds,
+)
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tokens import estimate
@@ -217,9 +224,6 @@ class MessagesRequest:
             self._session.remember(result.provider, result.usage)
         return result
 
-    def _is_available(self, provider: Provider) -> bool:
-        return self._health.cooldown_end(provider) is None
-
     async def _leave_out_small(
         self, providers: tuple[Provider, ...], learned: Mapping[str, LearnedWindow]
     ) -> tuple[Provider, ...]:
@@ -245,11 +249,23 @@ class MessagesRequest:
         is_away = session is not None and first is not None and session.is_away(first)
         if not (spared or is_away):
             return providers
-        decide = session.decide if session is not None and is_away else None
-        return arrange(providers, self._is_available, put_last=spared, decide=decide).providers
+        if session is None or not is_away:
+            return arrange(providers, {}, put_last=spared)
+        unavailable = self._find_unavailable(providers)
+        return arrange(providers, unavailable, put_last=spared, decide=session.decide)
 
-    def _find_spared(self, providers: tuple[Provider, ...]) -> dict[str, str]:
-        """The providers that the plan's windows want to be spared, by label, and why."""
+    def _find_unavailable(self, providers: tuple[Provider, ...]) -> dict[str, str]:
+        """Why providers can't be tried now: by label, or by name outside of `providers`."""
+        found = {**self._chain.excluded, **dict.fromkeys(self._too_long.windows, TOO_LONG)}
+        for each in providers:
+            if self._health.is_capped(each):
+                found[each.label] = SPEND_CAP
+            elif self._health.cooldown_end(each) is not None:
+                found[each.label] = COOLING
+        return found
+
+    def _find_spared(self, providers: tuple[Provider, ...]) -> set[str]:
+        """The labels of the providers that the plan's windows want to be spared."""
         moved = self._services.quotas.find_moved(
             providers, self._context, self._hints, self._body.model
         )
@@ -265,7 +281,7 @@ class MessagesRequest:
                 f"{provider.label} is tried after the others: {why}",
                 self._context.id,
             )
-        return {each.provider.label: each.why for each in moved}
+        return {each.provider.label for each in moved}
 
     async def _relay(self, result: AttemptResult, send: Send) -> None:
         """Send the beginning of a stream, the commit point, and then all that follows."""
@@ -337,9 +353,8 @@ class MessagesRequest:
             self._driver.failures,
         )
         primary = next((r for r in reversed(results) if r.provider.primary), None)
-        if self._bill.capped:
-            return self._bill.refusal(failures)
-        if not config.has_fallback and not self._too_long.windows:
+        capped = self._bill.capped.values()
+        if not config.has_fallback and not self._too_long.windows and not capped:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
             return no_fallback_response(failures, self._context.id, "the primary was not tried")
@@ -350,6 +365,7 @@ class MessagesRequest:
             request_id=self._context.id,
             now=self._services.breakers.clock(),
             too_long=self._too_long,
+            capped=capped,
         )
         if error.status == 502 and primary is not None and primary.status == 404:
             return primary

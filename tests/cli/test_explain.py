@@ -332,6 +332,18 @@ def test_a_stop_before_the_answer() -> None:
             Failback("return", "bedrock", "spare", "warm-cache", 60.0),
             "came from spare: the cache here is still warm",
         ),
+        (
+            Failback("return", "bedrock", "spare", "unavailable", 60.0, why="spend-cap"),
+            "came from spare: it has reached its cap of money",
+        ),
+        (
+            Failback("return", "bedrock", "spare", "unavailable", 60.0, why="route"),
+            "came from spare: it is not available (route)",
+        ),
+        (
+            Failback("return", "bedrock", "spare", "unavailable", 60.0),
+            "came from spare: it is not available",
+        ),
         (Failback("return", "bedrock", "spare", "later"), "came from spare: later"),
     ],
 )

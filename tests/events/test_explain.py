@@ -478,6 +478,13 @@ def test_what_claude_code_says_of_a_request() -> None:
             ("return", "one", "two", "pause", 400.0, None),
             Standing.NOT_NEEDED,
         ),
+        (
+            line(
+                "failback.return", provider="one", left="two", reason="unavailable", why="disabled"
+            ),
+            ("return", "one", "two", "unavailable", None, None, None, "disabled"),
+            Standing.NOT_NEEDED,
+        ),
     ],
 )
 def test_what_was_decided_about_a_session(

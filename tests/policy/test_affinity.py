@@ -91,6 +91,15 @@ def test_a_fallback_that_is_not_available_is_left() -> None:
     assert decision == Return("primary", "fallback", Cause.UNAVAILABLE, 60.0)
 
 
+def test_a_fallback_that_is_left_says_why() -> None:
+    why = {"fallback": "spend-cap", "primary": "cooling-down"}
+    left = decide(moved(), ("other",), NOW, size=1, compacted=b"", ttl=TTL, unavailable=why)
+    assert left == Return("other", "fallback", Cause.UNAVAILABLE, 60.0, "spend-cap")
+    paused = decide(moved(age=400), BOTH, NOW, size=1, compacted=b"", ttl=TTL, unavailable=why)
+    assert isinstance(paused, Return)
+    assert (paused.cause, paused.why) == (Cause.PAUSE, "")
+
+
 def test_nothing_is_decided_where_it_would_go_anyway() -> None:
     assert ask(moved(), ("fallback", "other")) is None
     assert ask(moved(), ()) is None
@@ -112,7 +121,7 @@ NAMES = ("primary", "fallback", "other")
     compacted=st.sampled_from([b"", b"one", b"two"]),
     ttl=st.floats(0, 5000),
 )
-def test_it_never_stays_without_a_provider_nor_longer_than_its_cache(
+def test_it_never_stays_later_than_the_rule_says(
     served: dict[str, float],
     returned: float | None,
     available: list[str],
@@ -131,6 +140,10 @@ def test_it_never_stays_without_a_provider_nor_longer_than_its_cache(
         assert 0 <= decision.age < ttl
         assert size > 500
         assert compacted != b"two"
+        primary = served.get(available[0])
+        is_warm = primary is not None and 0 <= NOW - primary < ttl
+        # The provider that is first is warm only if it has taken the session back a moment ago.
+        assert not is_warm or (returned is not None and 0 <= NOW - returned < RETURN_PAUSE)
     else:
         assert decision.provider == available[0]
         assert decision.left == session.provider

@@ -23,6 +23,7 @@ from ccfallback.policy.error_response import (
     search_unavailable,
 )
 from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.spend import NANO, Limit
 from ccfallback.redact import Secret
 
 NOW = 1_700_000_000.0
@@ -57,6 +58,85 @@ def verdict(
         now=NOW,
         too_long=too_long or TooLong(),
     )
+
+
+def limit(name: str, *, spent: float = 5.0, reserved: float = 0.0, ends: float = 9.0) -> Limit:
+    """A cap of $5.00 a day, which ends in so many hours."""
+    amounts = (round(spent * NANO), NOW + ends * HOUR, round(reserved * NANO))
+    return Limit(name, "day", 5 * NANO, *amounts)
+
+
+CAPPED = limit("b")
+RESERVED = limit("c", spent=4.0, reserved=1.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cooling", "capped", "status", "headers"),
+    [
+        # Nothing but caps, or a primary that is refused for hours or by what a person has to mend.
+        (None, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
+        (KEY, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
+        (CREDIT, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
+        (
+            QUOTA,
+            {"a": 3 * HOUR},
+            [CAPPED],
+            429,
+            {"x-should-retry": "false", "retry-after": "10800"},
+        ),
+        (None, {"a": 2 * HOUR}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "7200"}),
+        (None, {"b": 20.0}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
+        (KEY, {}, [limit("b", ends=0.01)], 429, {"x-should-retry": "false", "retry-after": "36"}),
+        # The primary is back in a moment, so Claude Code tries again.
+        (BUSY, {}, [CAPPED], 502, {}),
+        (DOWN, {}, [CAPPED], 502, {}),
+        (BURST, {"a": 30.0}, [CAPPED], 502, {"retry-after": "30"}),
+        (BUSY, {"a": 30.0}, [CAPPED], 502, {"retry-after": "30"}),
+        (BUSY, {"a": 30.0, "b": 10.0}, [CAPPED], 502, {"retry-after": "30"}),
+        (None, {"a": 45.0}, [CAPPED], 502, {"retry-after": "45"}),
+        (BUSY, {}, [limit("b", ends=0.01)], 502, {"retry-after": "36"}),
+        # What is reserved may be free in a moment.
+        (None, {}, [RESERVED], 429, {"retry-after": "10"}),
+        (None, {}, [CAPPED, RESERVED], 429, {"retry-after": "10"}),
+        (QUOTA, {"a": 3 * HOUR}, [RESERVED], 502, {}),
+        (BUSY, {}, [CAPPED, RESERVED], 502, {}),
+    ],
+)
+def test_a_cap_ends_the_turn_only_if_nothing_else_is_back_soon(
+    outcome: Outcome | None,
+    cooling: dict[str, float],
+    capped: list[Limit],
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    given = exhausted_response(
+        [] if outcome is None else [failure("a", outcome)],
+        {name: NOW + seconds for name, seconds in cooling.items()},
+        model="m",
+        request_id="id",
+        now=NOW,
+        capped=capped,
+    )
+    assert given.status == status
+    told = {name.decode(): value.decode() for name, value in given.headers}
+    assert {
+        name: told[name] for name in told if name in ("retry-after", "x-should-retry")
+    } == headers
+    assert ("anthropic-ratelimit-unified-status" in told) == (told.get("x-should-retry") == "false")
+    kinds = {429: ("billing_error", "rate_limit_error"), 502: ("fallback_exhausted",)}
+    assert given.kind in kinds[status]
+    for each in capped:
+        assert f"{each.provider} (${each.spent / NANO:.2f} of its cap of $5.00 a day are spent" in (
+            given.message
+        )
+    if outcome is not None:
+        assert f"a ({outcome.reason}" in given.message
+
+
+def test_a_prompt_that_is_too_long_is_compacted_rather_than_refused_for_a_cap() -> None:
+    refused = [failure("c", TOO_LONG)]
+    given = exhausted_response(refused, {}, model="m", request_id="i", now=NOW, capped=[CAPPED])
+    assert (given.status, given.kind) == (400, "invalid_request_error")
 
 
 def error_of(verdict: ErrorResponse) -> dict[str, Any]:

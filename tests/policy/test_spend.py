@@ -256,7 +256,7 @@ def test_forty_requests_at_once_exceed_a_cap_by_less_than_one_of_them() -> None:
         return limit.is_reached
 
     while len(held) < 40 and not is_reached():
-        held.append(reservations.reserve("p", each))
+        held.append(reservations.reserve("p", "m", each))
     assert len(held) == 4
     for amount in held:
         spent += each
@@ -268,13 +268,33 @@ def test_forty_requests_at_once_exceed_a_cap_by_less_than_one_of_them() -> None:
 
 def test_reservations_follow_what_requests_do_cost() -> None:
     reservations = Reservations()
-    assert reservations.reserve("p", 100) == 100
-    for _ in range(20):
-        reservations.learn("p", 100, 20)
-    assert reservations.reserve("p", 100) == 20
-    reservations.learn("p", 100, 250)
-    assert reservations.reserve("p", 100) == 250
-    assert reservations.reserve("other", 100) == 100
+    assert reservations.reserve("p", "m", 100) == 100
+    for _ in range(3):
+        reservations.learn("p", "m", 100, 20)
+        # Too few to trust.
+        assert reservations.reserve("p", "m", 100) == 100
+    reservations.learn("p", "m", 100, 20)
+    assert reservations.reserve("p", "m", 100) == 20
+    reservations.learn("p", "m", 100, 250)
+    assert reservations.reserve("p", "m", 100) == 250
+    assert reservations.reserve("p", "another model", 100) == 100
+    assert reservations.reserve("other", "m", 100) == 100
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "answer"), [(0, 4096), (10, 4096), (20_000, 20_000), (128_000, 32_000)]
+)
+def test_the_first_estimate_of_a_model_is_an_upper_one(max_tokens: int, answer: int) -> None:
+    guess = estimate_cost(10_000, max_tokens, Work(Usage(), "claude-opus-5"), ANTHROPIC, TABLE)
+    # The prompt as it enters a cache for an hour, at $10, and the answer at $25 a million.
+    assert guess == 10_000 * 10_000 + answer * 25_000
+    for used in (Usage(10_000, answer), Usage(0, answer, 10_000), Usage(0, answer, 0, 10_000)):
+        found = cost(Work(used, "claude-opus-5"), ANTHROPIC, TABLE)
+        assert found is not None
+        assert found <= guess
+    unknown = Work(Usage(), "some/model")
+    assert estimate_cost(10_000, max_tokens, unknown, ROUTER, TABLE) == 0
+    assert estimate_cost(1000, max_tokens, unknown, OWN, TABLE) == 4_000_000 + answer * 6000
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,37 @@ def test_a_fallback_that_cools_down_is_left(once_down: Callable[..., Chain]) -> 
     running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
     assert post(running) == PRIMARY
     running.proxy.wait_for("request.complete", 2)
-    assert [each["reason"] for each in decisions(running, "failback.return")] == ["unavailable"]
+    (left,) = decisions(running, "failback.return")
+    assert (left["reason"], left["why"]) == ("unavailable", "cooling-down")
+
+
+def test_a_fallback_that_is_disabled_or_gone_is_left(once_down: Callable[..., Chain]) -> None:
+    running = once_down()
+    assert post(running) == FALLBACK
+    path = running.proxy.paths.config
+    name = f'name = "{FALLBACK}"'
+    path.write_text(path.read_text().replace(name, f"{name}\ndisabled = true"))
+    assert post(running) == PRIMARY
+    running.proxy.wait_for("request.complete", 2)
+    (left,) = decisions(running, "failback.return")
+    assert (left["reason"], left["why"]) == ("unavailable", "disabled")
+
+
+def test_a_fallback_that_the_prompt_does_not_fit_any_more_is_left(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(
+        [BUSY, scripted.reply("p")], scripted.reply("f"), more='[failback]\nmode = "cache"\n'
+    )
+    path = running.proxy.paths.config
+    name = f'name = "{FALLBACK}"'
+    path.write_text(path.read_text().replace(name, f"{name}\ncontext_window = 4000"))
+    assert post(running) == FALLBACK
+    longer = [{"role": "user", "content": "hello " * 20_000}]
+    assert post(running, messages=longer) == PRIMARY
+    running.proxy.wait_for("request.complete", 2)
+    (left,) = decisions(running, "failback.return")
+    assert (left["reason"], left["why"]) == ("unavailable", "too-long")
 
 
 @pytest.mark.parametrize(

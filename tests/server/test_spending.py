@@ -354,14 +354,16 @@ def assert_refused(response: httpx.Response, until: float, period: str) -> None:
 def test_a_provider_that_has_reached_its_cap_is_skipped(
     upstream: Upstream, running: Run, period: str, name: str
 ) -> None:
-    primary, fallback = upstream(scripted.error(529, "overloaded_error")), upstream(counted())
+    primary, fallback = upstream(scripted.error(403, "permission_error")), upstream(counted())
     proxy = running(config_of(primary, fallback, fallback1=f"cap = {{ {period} = 0.15 }}"))
     assert ask(proxy.url).status_code == 200
     assert ask(proxy.url).status_code == 200
     until = ledger.period_ends(time.time())[0 if period == "day" else 1]
     refused = ask(proxy.url)
     assert_refused(refused, until, name)
-    assert "fallback1" in refused.json()["error"]["message"]
+    message = refused.json()["error"]["message"]
+    assert f"fallback1 ($0.20 of its cap of $0.15 a {period} are spent" in message
+    assert "anthropic-primary (403 permission_error" in message
     assert len(fallback.received) == 2
     event = proxy.wait_for("spend.cap")["data"]
     assert (event["provider"], event["period"], event["cap"]) == ("fallback1", period, 0.15)
@@ -375,8 +377,71 @@ def test_the_safety_valve_does_not_open_a_cap(upstream: Upstream, running: Run) 
     proxy = running(config_of(primary, fallback, fallback1="cap = { day = 0.05 }"))
     assert ask(proxy.url).status_code == 200
     for _ in range(5):
-        assert ask(proxy.url).status_code == 429
+        refused = ask(proxy.url)
+        assert refused.status_code == 502
+        assert "fallback1 ($0.10 of its cap of $0.05 a day" in refused.json()["error"]["message"]
     assert len(fallback.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (scripted.error(529, "overloaded_error"), {}),
+        (scripted.error(500, "api_error"), {}),
+        (scripted.html(502), {}),
+        (scripted.close, {}),
+        (scripted.error(503, "api_error", headers={"retry-after": "20"}), {"retry-after": "20"}),
+        (
+            scripted.error(429, "rate_limit_error", headers={"retry-after": "40"}),
+            {"retry-after": "40"},
+        ),
+    ],
+)
+def test_a_primary_that_is_back_in_a_moment_is_waited_for_although_the_rest_is_capped(
+    upstream: Upstream, running: Run, script: Script, told: dict[str, str]
+) -> None:
+    primary, fallback = upstream(script), upstream(counted())
+    proxy = running(config_of(primary, fallback, fallback1="cap = { day = 0.05 }"))
+    assert ask(proxy.url).headers["x-ccfallback-provider"] == "fallback1"
+    refused = ask(proxy.url)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (502, "fallback_exhausted")
+    assert "x-should-retry" not in refused.headers
+    assert f"{UNIFIED}status" not in refused.headers
+    wait = {name: refused.headers[name] for name in ("retry-after",) if name in refused.headers}
+    assert wait.keys() == told.keys()
+    assert all(0 < int(wait[name]) <= int(told[name]) for name in told)
+    # And as soon as it is back, it answers.
+    primary.script(counted())
+    if not told:
+        assert ask(proxy.url).headers["x-ccfallback-provider"] == "anthropic-primary"
+
+
+@pytest.mark.parametrize(
+    ("script", "lines", "seconds"),
+    [
+        (scripted.error(401, "authentication_error"), "", None),
+        (scripted.error(402, "billing_error"), "", None),
+        (scripted.error(400, "invalid_request_error", "Your credit balance is too low"), "", None),
+        (scripted.error(429, "rate_limit_error", headers={"retry-after": "2000"}), "", 2000),
+        (counted(), "disabled = true", None),
+    ],
+)
+def test_a_primary_that_is_refused_for_long_leaves_the_spend_cap(
+    upstream: Upstream, running: Run, script: Script, lines: str, seconds: float | None
+) -> None:
+    one, two = upstream(counted()), upstream(counted())
+    more = dict.fromkeys(("fallback1", "fallback2"), "cap = { day = 0.05 }")
+    proxy = running(config_of(upstream(script), one, two, primary=lines, **more))
+    served = [ask(proxy.url).headers["x-ccfallback-provider"] for _ in range(2)]
+    assert served == ["fallback1", "fallback2"]
+    refused = ask(proxy.url)
+    assert refused.json()["error"]["type"] == "billing_error"
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+    until = ledger.period_ends(time.time())[0]
+    assert refused.headers[f"{UNIFIED}overage-reset"] == str(round(until))
+    # A primary that is back before the cap ends is waited for.
+    back = until if seconds is None else min(until, time.time() + seconds)
+    assert float(refused.headers[f"{UNIFIED}reset"]) == pytest.approx(back, abs=60)
 
 
 def test_another_fallback_serves_while_one_is_capped(upstream: Upstream, running: Run) -> None:
@@ -415,24 +480,55 @@ def test_an_answer_near_the_cap_warns(upstream: Upstream, running: Run) -> None:
     assert ask(proxy.url).status_code == 429
 
 
+@pytest.mark.parametrize(
+    ("words", "max_tokens", "usage", "each"),
+    [
+        (7300, 2000, {}, EACH),
+        # A long answer, and a prompt that enters a cache for an hour.
+        (
+            7300,
+            8000,
+            {
+                "input_tokens": 0,
+                "output_tokens": 8000,
+                "cache_creation_input_tokens": 10_000,
+                "cache_creation": {"ephemeral_1h_input_tokens": 10_000},
+            },
+            0.3,
+        ),
+        # More than was asked for.
+        (1, 10, {"input_tokens": 10, "output_tokens": 4000}, 0.10005),
+    ],
+)
 def test_forty_requests_at_once_stay_within_one_request_of_the_cap(
-    upstream: Upstream, running: Run
+    upstream: Upstream,
+    running: Run,
+    words: int,
+    max_tokens: int,
+    usage: dict[str, Any],
+    each: float,
 ) -> None:
-    # The prompt is about as long as the upstream counts it: 10,000 tokens, and 2,000 of an answer.
-    slow = scripted.in_a_moment(counted())
-    proxy = running(config_of(upstream(slow), primary="cap = { day = 1.0 }"))
-    prompt = [{"role": "user", "content": "word " * 7300}]
+    # The first burst of all: nothing is known of what the model's answers cost.
+    primary = upstream(scripted.in_a_moment(counted(**usage)))
+    proxy = running(config_of(primary, primary="cap = { day = 1.0 }"))
+    prompt = [{"role": "user", "content": "word " * words}]
     with ThreadPoolExecutor(40) as pool:
         answers = list(
-            pool.map(lambda _: ask(proxy.url, messages=prompt, max_tokens=2000), range(40))
+            pool.map(lambda _: ask(proxy.url, messages=prompt, max_tokens=max_tokens), range(40))
         )
-    assert {each.status_code for each in answers} == {200, 429}
-    served = sum(each.status_code == 200 for each in answers)
-    assert served * EACH <= 1.0 + EACH
-    busy = [each for each in answers if each.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    served = [answer for answer in answers if answer.status_code == 200]
+    assert len(served) * each <= 1.0 + each
     # What is reserved is not spent: the client tries again.
-    assert any(each.headers.get("retry-after") == "2" for each in busy)
-    assert proxy._background.proxy.services.spending.reservations.held("anthropic-primary") == 0
+    assert any(answer.headers.get("retry-after") == "10" for answer in answers)
+    spending = proxy._background.proxy.services.spending
+    assert spending.reservations.held("anthropic-primary") == 0
+    # In the end all of the cap can be used, and not more than it.
+    total = len(served) * each
+    while (answer := ask(proxy.url, messages=prompt, max_tokens=max_tokens)).status_code == 200:
+        total += each
+    assert answer.json()["error"]["type"] == "billing_error"
+    assert 1.0 <= round(total, 6) <= 1.0 + each
 
 
 def test_a_failed_attempt_gives_back_what_it_reserved(upstream: Upstream, running: Run) -> None:
@@ -455,6 +551,26 @@ def test_a_cap_survives_a_restart(upstream: Upstream, paths: Paths) -> None:
             process.terminate()
             process.wait(20)
             kill(process)
+
+
+@pytest.mark.parametrize("mode", ["cache", "auto"])
+def test_a_session_leaves_a_fallback_that_has_reached_its_cap(
+    upstream: Upstream, running: Run, mode: str
+) -> None:
+    primary = upstream(scripted.error(529, "overloaded_error"), counted())
+    text = config_of(primary, upstream(counted()), fallback1="cap = { day = 0.05 }")
+    proxy = running(f'[failback]\nmode = "{mode}"\n{text}')
+    session = {"x-claude-code-session-id": "s-1"}
+    served = [ask(proxy.url, headers=dict(session)) for _ in range(3)]
+    names = [answer.headers["x-ccfallback-provider"] for answer in served]
+    assert names == ["fallback1", "anthropic-primary", "anthropic-primary"]
+    proxy.wait_for("request.complete", 3)
+    # It does not say that the session stays with a provider that is skipped then.
+    assert proxy.events("failback.stay") == []
+    (left,) = proxy.events("failback.return")
+    assert left["data"]["reason"] == "unavailable"
+    assert left["data"]["why"] == "spend-cap"
+    assert left["message"].endswith("it is not available (spend-cap)")
 
 
 # --- Crashes ---
