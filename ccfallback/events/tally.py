@@ -21,8 +21,10 @@ class Tally:
         """Answers by provider."""
         self.longest = 0.0
         """The longest wait for the first content, or for a whole answer, in seconds."""
-        self.cost: float | None = None
-        """US dollars; `None` if no answer has a price."""
+        self.cost = 0.0
+        """US dollars, as far as prices are known; what a plan pays costs nothing."""
+        self.unpriced = 0
+        """Answers whose price is unknown."""
         self.sessions: set[str] = set()
 
     def count(self, event: Event) -> None:
@@ -39,11 +41,10 @@ class Tally:
             name = event.provider or REST
             self.answers[name if len(self.answers) < MOST_NAMES else REST] += 1
             self.longest = max(self.longest, (wait or 0.0) / 1000)
+            self.unpriced += event.cost is None
         elif event.status == 429 or (event.status or 0) >= 500:
             self.lost += 1
-        cost = getattr(event, "cost", None)
-        if isinstance(cost, int | float):
-            self.cost = (self.cost or 0.0) + cost
+        self.cost += event.cost or 0.0
 
     def describe(self, *, shared: bool = False) -> str:
         """The line; empty if there was no request.
@@ -65,8 +66,12 @@ class Tally:
         ]
         if self.answers:
             facts.append(f"longest wait {_seconds(self.longest)}")
-        if self.cost is not None:
-            facts.append(f"about ${self.cost:.2f}")
+        if self.cost:
+            facts.append(f"about ${self.cost:,.2f}" if self.cost >= 0.005 else "less than $0.01")
+        if self.unpriced:
+            is_all = self.unpriced == self.answers.total()
+            which = "" if is_all else f" of {pluralize(self.unpriced, 'answer')}"
+            facts.append(f"price{which} unknown")
         return ", ".join(facts)
 
 

@@ -234,9 +234,11 @@ async def _open_primary(
     if query:
         url += ("&" if "?" in url else "?") + query
     parts = urlsplit(url)
+    breakers = services.breakers
+    account = usable_account(provider, breakers.state(provider.name), breakers.clock())
     request = UpstreamRequest(
         url,
-        await _pass_through_headers(services, context, provider),
+        await _pass_through_headers(services, context, account),
         _body_chunks(receive) if _has_body(context) else b"",
         provider.timeouts.connect,
         method=scope["method"],
@@ -256,6 +258,7 @@ async def _open_primary(
     if not 100 <= response.status < 600:
         await response.aclose()
         raise PrimaryUnavailable(f"it answered with the invalid status {response.status}")
+    services.quotas.note(account, response.headers, context)
     try:
         yield response
     finally:
@@ -276,9 +279,7 @@ async def _pass_through_headers(
     services: Services, context: Context, provider: Provider
 ) -> list[tuple[bytes, bytes]]:
     try:
-        breakers = services.breakers
-        account = usable_account(provider, breakers.state(provider.name), breakers.clock())
-        credential = await services.keys.get(account)
+        credential = await services.keys.get(provider)
     except KeyUnavailable as error:
         raise PrimaryUnavailable(describe_missing(provider, error)) from None
     headers = FORMATS[provider.format].headers(

@@ -29,7 +29,8 @@ MODEL: Final = "claude-opus-4-5"
 MOST_TURNS: Final = 20
 CLIENT: Final = {"user-agent": "claude-cli/2.1.330 (external, cli)", "x-app": "cli"}
 KEY: Final = {"x-api-key": "drill-key"}
-LOGIN: Final = {"authorization": "Bearer sk-ant-oat-drill"}
+TOKEN: Final = "sk-ant-oat-drill"
+"""The login of the client, if it has one."""
 QUESTION: Final = {"role": "user", "content": "Read /one.txt and /two.txt."}
 TOOLS: Final = [
     {
@@ -123,7 +124,9 @@ class Task:
     url: str
     login: bool
     pause: Callable[[float], Awaitable[None]]
-    after_request: Callable[[], None] = lambda: None
+    after_request: Callable[[ClientView], None] = lambda _: None
+    token: str = TOKEN
+    """The login, if it has one instead of a key."""
     seen: list[ClientView] = field(default_factory=list)
     """Every request of every turn."""
     answered_by: list[str] = field(default_factory=list)
@@ -157,7 +160,7 @@ class Task:
         stream = True
         while True:
             view, content = await self._request(stream=stream)
-            self.after_request()
+            self.after_request(view)
             seen.append(view)
             self.seen.append(view)
             # A tool whose call was complete has run, whatever came afterwards.
@@ -183,7 +186,7 @@ class Task:
                 "POST",
                 f"{self.url}/v1/messages?beta=true",
                 json=body,
-                headers={**CLIENT, **(LOGIN if self.login else KEY)},
+                headers={**CLIENT, **self._credential()},
             ) as response:
                 self._count(response)
                 async for chunk in response.aiter_bytes():
@@ -194,6 +197,9 @@ class Task:
         if response.status_code != 200:
             return _read_refusal(response, raw, stream=stream), []
         return _read_answer(response, raw, stream=stream)
+
+    def _credential(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"} if self.login else KEY
 
     def _count(self, response: httpx.Response) -> None:
         self.attempts.append(int(response.headers.get("x-ccfallback-attempts", "0")))

@@ -22,7 +22,15 @@ from typing import Any, Final
 
 import httpx
 
-from ccfallback.config.model import Config, KeySource, Network, Provider, Timeouts
+from ccfallback.config.model import (
+    Cap,
+    Config,
+    KeySource,
+    Network,
+    Prices,
+    Provider,
+    Timeouts,
+)
 from ccfallback.events.records import ProviderTimeout
 from ccfallback.paths import Paths
 from ccfallback.redact import Secret
@@ -31,8 +39,11 @@ from ccfallback.server.serve import Proxy
 from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator.claude_code import ClientView, Ending, Task
 from ccfallback.simulator.faults import (
+    CAPPED,
     FAULTS,
+    OTHER_TOKEN,
     SPECIAL_FAULTS,
+    TASK_FAULTS,
     Ends,
     Place,
     ScriptedFault,
@@ -45,6 +56,9 @@ AT_ONCE: Final = 12
 
 PATIENCE: Final = (1.0, 5.0, 25.0)
 """The factor of the shortened timeouts, from the first run of a task to the last."""
+
+DEAR: Final = Prices(input=10_000.0, output=10_000.0)
+"""Prices by which the shortest answer costs more than a cent."""
 
 SHRINK: Final = 90.0
 SHORTEST: Final = 0.4
@@ -62,11 +76,13 @@ class DrillCase:
     """The provider that has the fault."""
     cut: frozenset[int] = frozenset()
     """The providers that cannot be reached meanwhile."""
+    is_everywhere: bool = False
+    """Whether all providers have the fault."""
 
     def has_survivor(self, length: int) -> bool:
         """Whether a provider works, in a chain of that length."""
         faulty = set() if self.fault.ends is Ends.WELL else {self.at}
-        return len(self.cut | faulty) < length
+        return not self.is_everywhere and len(self.cut | faulty) < length
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +110,7 @@ def drill_cases(config: Config) -> Iterator[DrillCase]:
     """Every task.
 
     The first provider of the chain has each fault; then the second one, while the first cannot be
-    reached; then each provider is the only one that can be reached.
+    reached; then each provider is the only one that can be reached; then all have reached a cap.
     """
     chain = config.active
     for fault in _possible_faults(chain[0]):
@@ -107,10 +123,12 @@ def drill_cases(config: Config) -> Iterator[DrillCase]:
     for position, provider in enumerate(chain if len(chain) > 1 else ()):
         others = frozenset(range(len(chain))) - {position}
         yield DrillCase(f"{provider.name}/alone", refused, min(others), others)
+    if len(chain) > 1:
+        yield DrillCase(CAPPED.id, CAPPED, 0, is_everywhere=True)
 
 
 def _possible_faults(provider: Provider) -> tuple[ScriptedFault, ...]:
-    return (*FAULTS, *SPECIAL_FAULTS.get(provider.format, ()))
+    return (*FAULTS, *TASK_FAULTS, *SPECIAL_FAULTS.get(provider.format, ()))
 
 
 STOP_SECONDS: Final = 10.0
@@ -261,10 +279,13 @@ class DrillServer:
         chain = []
         for position, provider in enumerate(user.active):
             place, script = Place.THERE, SCRIPTED_FORMATS[provider.format].works()
+            has_fault = (position == case.at or case.is_everywhere) and not self.is_over
             if position in case.cut:
                 place = Place.REFUSED
-            elif position == case.at and not self.is_over:
+            elif has_fault:
                 place, script = case.fault.place, case.fault.script(provider.format)
+            if has_fault and case.fault.cap is not None:
+                provider = replace(provider, cap=Cap(day=case.fault.cap), prices=DEAR)
             self.assign(position, script)
             url = self.unreachable.url(place, self.upstreams[position])
             # A primary without a key gets the client's, which is not a real one either.
@@ -308,11 +329,17 @@ class DrillServer:
         url = proxy.bind("127.0.0.1", 0)
         ready = asyncio.Event()
         serving = asyncio.create_task(proxy.serve(ready.set))
-        task = Task(client, url, self.case.fault.login, self._pause, self._after_request)
+        fault = self.case.fault
+        task = Task(client, url, fault.login, self._pause, self._after_request)
+        tasks = [task]
+        if fault.other_login:
+            other = Task(client, url, fault.login, self._pause, self._after_request, OTHER_TOKEN)
+            tasks.append(other)
         try:
             await ready.wait()
             began = monotonic()
-            await task.run()
+            for each in tasks:
+                await each.run()
             seconds = monotonic() - began
         finally:
             if ready.is_set():
@@ -321,16 +348,17 @@ class DrillServer:
                 serving.cancel()
             with suppress(asyncio.CancelledError):
                 await serving
-        return self._report(task, seconds)
+        return self._report(tasks, seconds)
 
     async def _pause(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.skipped += seconds
         await asyncio.sleep(0)
 
-    def _after_request(self) -> None:
+    def _after_request(self, view: ClientView) -> None:
         """Where no provider works, the fault is over by the client's next attempt."""
-        self.is_over = self.is_over or not self.case.has_survivor(len(self.upstreams))
+        if view.ending is not Ending.ANSWERED and not self.case.has_survivor(len(self.upstreams)):
+            self.is_over = True
 
     def _listen(self, record: Record) -> None:
         event = record.data
@@ -350,8 +378,9 @@ class DrillServer:
         assert provider is not None
         return provider
 
-    def _report(self, task: Task, seconds: float) -> Report:
+    def _report(self, tasks: Sequence[Task], seconds: float) -> Report:
         case, chain = self.case, self.config.active
+        task, *others = tasks
         longer = sum(
             _full_seconds(self._provider(name).timeouts, timeout) - shortened
             for name, timeout, shortened in self.timeouts
@@ -361,15 +390,17 @@ class DrillServer:
             id=case.id,
             about=case.fault.about,
             at=chain[case.at].name,
-            lost=not task.done and not may_fail,
+            lost=not (task.done or may_fail) or not all(each.done for each in others),
             answered=task.done,
             provider=(task.answered_by[-1] or None) if task.answered_by and task.done else None,
-            attempts=sum(task.attempts),
-            requests=len(task.seen),
+            attempts=sum(sum(each.attempts) for each in tasks),
+            requests=sum(len(each.seen) for each in tasks),
             seconds=round(seconds, 3),
             configured_seconds=round(seconds + longer + sum(self.waits), 3),
             waited=round(sum(self.waits), 3),
-            client_sees=_summarize(task.seen, done=task.done, waited=sum(self.waits)),
+            client_sees="; with another login ".join(
+                _summarize(each.seen, done=each.done, waited=sum(self.waits)) for each in tasks
+            ),
         )
 
 

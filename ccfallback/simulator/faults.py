@@ -34,6 +34,9 @@ from ccfallback.simulator.scripted_format import (
 
 MakeScript = Callable[[ScriptedFormat], Script]
 
+OTHER_TOKEN: Final = "sk-ant-oat-drill-other"
+"""A second login of the client."""
+
 UNKNOWN_HOST: Final = "x" * 64
 """A name that is too long for the DNS, so that no server is asked for it."""
 
@@ -124,6 +127,10 @@ class ScriptedFault:
     """From the primary it is an answer, not a fault."""
     waits: bool = False
     """Only a timeout may notice it."""
+    other_login: bool = False
+    """It spares a second login, which the client has afterwards."""
+    cap: float | None = None
+    """The US dollars that the provider may cost; one answer costs more than a cent."""
 
     def script(self, format_name: str) -> Script:
         """How a provider of that format fails."""
@@ -134,6 +141,35 @@ def _refuse(
     status: int, reason: Reason, message: str = "scripted", headers: Mapping[str, str] | None = None
 ) -> MakeScript:
     return lambda wire: wire.refuse(status, reason, message, headers)
+
+
+def _refuse_later(
+    status: int, reason: Reason, headers: Mapping[str, str], before: Mapping[str, str]
+) -> MakeScript:
+    """An answer with the headers `before`, and from then on a refusal."""
+
+    def make(wire: ScriptedFormat) -> Script:
+        answer = scripted.with_more_headers(wire.works(), before)
+        refuse = wire.refuse(status, reason, headers=headers)
+        return _choose(wire.has_results, refuse, answer)
+
+    return make
+
+
+def _refuse_all_but(token: str, headers: Mapping[str, str]) -> MakeScript:
+    """A refusal of every login but one."""
+    return lambda wire: _choose(
+        lambda request: token in (request.header("authorization") or ""),
+        wire.works(),
+        wire.refuse(429, Reason.RATE_LIMIT, headers=headers),
+    )
+
+
+def _choose(holds: Callable[[Received], bool], script: Script, otherwise: Script) -> Script:
+    async def choose(request: Received, connection: Connection) -> None:
+        await (script if holds(request) else otherwise)(request, connection)
+
+    return choose
 
 
 def _page(status: int) -> MakeScript:
@@ -210,6 +246,15 @@ _WINDOW: Final = {
     "anthropic-ratelimit-unified-5h-status": "rejected",
     "anthropic-ratelimit-unified-5h-reset": "4102444800",
     "retry-after": "14400",
+}
+_NEARLY_FULL: Final = {
+    "anthropic-ratelimit-unified-status": "allowed_warning",
+    "anthropic-ratelimit-unified-representative-claim": "five_hour",
+    "anthropic-ratelimit-unified-reset": "4102444800",
+    "anthropic-ratelimit-unified-5h-status": "allowed_warning",
+    "anthropic-ratelimit-unified-5h-utilization": "0.99",
+    "anthropic-ratelimit-unified-5h-reset": "4102444800",
+    "anthropic-ratelimit-unified-5h-surpassed-threshold": "0.9",
 }
 _OPUS: Final = {
     "anthropic-ratelimit-unified-status": "rejected",
@@ -356,6 +401,19 @@ _ODD: Final = (
     ScriptedFault("closes-idle", "closes idle connections without announcement",
         lambda wire: scripted.in_sequence(wire.works(), scripted.close), ends=Ends.WELL),
 )
+
+TASK_FAULTS: Final = (
+    ScriptedFault("window-fills", "the usage of a subscription is used up within the task",
+        _refuse_later(429, Reason.RATE_LIMIT, _WINDOW, before=_NEARLY_FULL), ends=_LASTS),
+    ScriptedFault("window-of-one-login", "the usage of one login is used up, not that of another",
+        _refuse_all_but(OTHER_TOKEN, _WINDOW), ends=_LASTS, login=True, other_login=True),
+    ScriptedFault("cap", "it reaches its cap of money within the task", cap=0.01, ends=_LASTS),
+)
+"""Faults that only show over a task, and not in each answer."""
+
+CAPPED: Final = ScriptedFault(
+    "cap/all", "every provider has reached its cap of money", cap=0.0, ends=_LASTS)
+"""A fault of all providers at once."""
 # fmt: on
 
 FAULTS: Final[tuple[ScriptedFault, ...]] = (*_STATUSES, *_CONNECTIONS, *_NO_ANSWERS, *_TORN, *_ODD)
@@ -427,5 +485,6 @@ SPECIAL_FAULTS: Final[Mapping[str, tuple[ScriptedFault, ...]]] = {
 """Faults that only providers of one wire format can have, by the format."""
 
 BY_ID: Final[Mapping[str, ScriptedFault]] = {
-    fault.id: fault for fault in (*FAULTS, *chain.from_iterable(SPECIAL_FAULTS.values()))
+    fault.id: fault
+    for fault in (*FAULTS, *TASK_FAULTS, *chain.from_iterable(SPECIAL_FAULTS.values()))
 }

@@ -12,9 +12,20 @@ from ccfallback.events.records import (
 from ccfallback.events.tally import Tally
 
 
-def answer(provider: str, latency: float = 900.0, ttft: float | None = None) -> Event:
+def answer(
+    provider: str,
+    latency: float = 900.0,
+    ttft: float | None = None,
+    *,
+    cost: float | None = 0.0,
+) -> Event:
     return RequestComplete(
-        provider=provider, status=200, latency=latency, ttft=ttft, stream=ttft is not None
+        provider=provider,
+        status=200,
+        latency=latency,
+        ttft=ttft,
+        stream=ttft is not None,
+        cost=cost,
     )
 
 
@@ -26,6 +37,7 @@ def told(*events: Event, shared: bool = False) -> str:
 
 
 MAIN = "anthropic-primary"
+GOOD = "none lost, longest wait 0.9 s"
 LOST = RequestError(status=502, error="fallback_exhausted")
 
 
@@ -44,6 +56,24 @@ LOST = RequestError(status=502, error="fallback_exhausted")
         ([RequestError(status=499)], "1 request, none lost"),
         ([RequestError(status=400), RequestError(status=401)], "2 requests, none lost"),
         ([answer(MAIN, 240_000.0)], "1 request, none lost, longest wait 4 min"),
+        (
+            [answer(MAIN, cost=0.4), answer("bedrock", cost=0.021), answer(MAIN)],
+            "3 requests, 1 by bedrock, none lost, longest wait 0.9 s, about $0.42",
+        ),
+        ([answer(MAIN, cost=12.0)] * 103, f"103 requests, {GOOD}, about $1,236.00"),
+        ([answer(MAIN, cost=0.0001)], f"1 request, {GOOD}, less than $0.01"),
+        ([answer(MAIN, cost=None)], f"1 request, {GOOD}, price unknown"),
+        ([answer(MAIN, cost=None)] * 2, f"2 requests, {GOOD}, price unknown"),
+        (
+            [answer(MAIN, cost=0.42), answer(MAIN, cost=None)],
+            f"2 requests, {GOOD}, about $0.42, price of 1 answer unknown",
+        ),
+        (
+            [answer(MAIN), *[answer(MAIN, cost=None)] * 2],
+            f"3 requests, {GOOD}, price of 2 answers unknown",
+        ),
+        # What was spent on an answer that you stopped.
+        ([RequestError(status=499, cost=0.05)], "1 request, none lost, about $0.05"),
     ],
 )
 def test_the_line(events: list[Event], line: str) -> None:

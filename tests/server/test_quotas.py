@@ -109,6 +109,54 @@ def test_every_answer_of_the_primary_is_read_and_kept_for_its_login(plan: Start)
     assert "sk-ant" not in it.proxy.paths.state.read_text()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/messages/count_tokens", 200),
+        ("GET", "/v1/models", 200),
+        ("GET", "/v1/models/claude-x", 404),
+        ("GET", "/api/oauth/usage", 200),
+        ("POST", "/api/event_logging/batch", 200),
+        ("POST", "/v1/files", 429),
+    ],
+)
+def test_every_other_answer_of_the_primary_is_read_too(
+    plan: Start, method: str, path: str, status: int
+) -> None:
+    body = b'{"input_tokens":5,"data":[]}'
+    it = plan(
+        scripted.answer(status, body, headers=unified(w5h=0.5)),
+        scripted.answer(status, body),
+        scripted.answer(status, body, headers=unified(w5h=0.75)),
+        rules="switch_at = 0.7",
+    )
+    for login in (LOGIN, OTHER, LOGIN):
+        httpx.request(
+            method,
+            it.proxy.url + path,
+            content=b'{"model":"claude-x","messages":[]}' if method == "POST" else None,
+            headers={"authorization": f"Bearer {login}"},
+        )
+    readings = [each["data"] for each in it.proxy.events("quota.reading")]
+    assert [each["utilization"] for each in readings] == [{"5h": 0.5}, {"5h": 0.75}]
+    it.primary.script(WELL)
+    assert [it.ask(LOGIN), it.ask(OTHER)] == [SPARE, PRIMARY]
+
+
+def test_the_windows_that_a_key_s_answer_tells_are_those_of_that_key(plan: Start) -> None:
+    it = plan(
+        scripted.answer(200, b"{}", headers=unified(w5h=0.9)),
+        rules="switch_at = 0.7",
+        keys='api_keys = ["key-one", "key-two"]',
+    )
+    httpx.get(f"{it.proxy.url}/v1/models")
+    (reading,) = it.proxy.events("quota.reading")
+    assert reading["data"]["key"] == 1
+    it.primary.script(WELL)
+    assert it.ask() == PRIMARY
+    assert it.primary.received[-1].header("x-api-key") == "key-two"
+
+
 def test_from_the_threshold_on_the_primary_comes_after_the_fallbacks(plan: Start) -> None:
     it = plan(answer(unified(w5h=0.92)), rules="switch_at = 0.9")
     assert [it.ask(), it.ask(), it.ask()] == [PRIMARY, SPARE, SPARE]

@@ -10,7 +10,15 @@ from ccfallback.config.model import Config, Failover, KeySource, Provider
 from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator import drill as module
 from ccfallback.simulator.drill import Report, drill
-from ccfallback.simulator.faults import BY_ID, FAULTS, SPECIAL_FAULTS, Ends, ScriptedFault
+from ccfallback.simulator.faults import (
+    BY_ID,
+    CAPPED,
+    FAULTS,
+    SPECIAL_FAULTS,
+    TASK_FAULTS,
+    Ends,
+    ScriptedFault,
+)
 from ccfallback.simulator.scripted import Connection, Received, Script
 from ccfallback.simulator.scripted_format import ScriptedFormat
 from ccfallback.wire import FORMATS
@@ -58,7 +66,7 @@ def test_no_turn_is_lost_while_one_provider_of_five_lives(monkeypatch: pytest.Mo
 def no_turn_is_lost(chain: Config, faults: Sequence[ScriptedFault]) -> None:
     reports = run(chain)
     assert [report.id for report in reports.values() if report.lost] == []
-    for fault in faults:
+    for fault in (*faults, *TASK_FAULTS):
         if fault.fallback_only:
             continue
         report = reports[fault.id]
@@ -67,7 +75,7 @@ def no_turn_is_lost(chain: Config, faults: Sequence[ScriptedFault]) -> None:
         assert report.provider == ("anthropic-primary" if well else chain.providers[0].name)
         # Beyond what the fault itself costs: the client's one restart, and nothing else.
         assert report.waited <= 1.0
-        assert report.requests <= 3
+        assert report.requests <= 3 * (1 + fault.other_login)
     first = chain.providers[0]
     for special in SPECIAL_FAULTS.get(first.format, ()):
         assert reports[f"{first.name}/{special.id}"].attempts >= 2
@@ -75,11 +83,45 @@ def no_turn_is_lost(chain: Config, faults: Sequence[ScriptedFault]) -> None:
         assert reports[f"{provider.name}/alone"].provider == provider.name
 
 
+@pytest.mark.parametrize("names", [("openai",), ("anthropic", "bedrock", "vertex")])
+def test_what_shows_over_a_task_moves_it_when_it_happens(
+    monkeypatch: pytest.MonkeyPatch, names: Sequence[str]
+) -> None:
+    monkeypatch.setattr(module, "FAULTS", [BY_ID["refused"]])
+    chain = config(*names)
+    reports = run(chain)
+    first, second = chain.providers[0].name, chain.providers[-1 if len(names) == 1 else 1].name
+    # Its first answer comes from the provider itself, and the second from the next one.
+    for each, provider in (("window-fills", first), ("cap", first), (f"{first}/cap", second)):
+        assert reports[each].provider == provider, each
+        assert not reports[each].lost
+    assert reports["window-fills"].attempts == 3
+    assert reports["cap"].attempts == 2
+    assert (reports["cap"].client_sees, reports["cap"].waited) == ("the answer", 0)
+    if len(names) > 1:
+        # The first provider is unreachable, the second one answers once.
+        assert (reports[f"{first}/cap"].requests, reports[f"{first}/cap"].waited) == (2, 0)
+    # The other login has its two answers at once, the first one has a refusal before them.
+    login = reports["window-of-one-login"]
+    assert (login.provider, login.attempts, login.requests) == (first, 5, 4)
+    assert login.client_sees == "the answer; with another login the answer"
+    everywhere = reports[CAPPED.id]
+    assert (everywhere.lost, everywhere.answered, everywhere.attempts) == (False, False, 0)
+    assert everywhere.client_sees.startswith(
+        "429 The spend cap is reached: anthropic-primary ($0.00"
+    )
+
+
 def test_a_lone_provider_is_tried_again_or_its_refusal_is_forwarded() -> None:
     reports = run(Config())
     assert not any(report.lost for report in reports.values())
     told = {report.id for report in reports.values() if not report.answered}
-    assert told == {"400-billing", "402", "403", "429-hours", "429-window", "429-model"}
+    of_money_and_windows = {"window-fills", "window-of-one-login", "cap"}
+    assert told == {
+        *("400-billing", "402", "403", "429-hours", "429-window", "429-model"),
+        *of_money_and_windows,
+    }
+    assert "spend cap" in reports["cap"].client_sees
     assert all(BY_ID[id_].ends is Ends.LASTS for id_ in told)
     assert reports["hang"].configured_seconds > 30 > reports["hang"].seconds
 
@@ -104,7 +146,9 @@ def test_a_machine_too_busy_for_the_timeouts_is_not_the_chains_fault(
     monkeypatch.setattr(module, "LONGEST", 1e-6)
     monkeypatch.setattr(module, "PATIENCE", (1, 2, 1e6))
     chain = config("openai", "anthropic")
-    for id_, report in run(chain).items():
+    reports = run(chain)
+    del reports[CAPPED.id]
+    for id_, report in reports.items():
         alone = id_.endswith("/alone")
         assert not report.lost
         assert report.provider == (report.id.split("/")[0] if alone else expected(id_, chain))

@@ -9,7 +9,15 @@ import pytest
 
 from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import SCRIPTED_FORMATS
-from ccfallback.simulator.faults import BY_ID, FAULTS, SPECIAL_FAULTS, Ends, Place, ScriptedFault
+from ccfallback.simulator.faults import (
+    BY_ID,
+    FAULTS,
+    SPECIAL_FAULTS,
+    TASK_FAULTS,
+    Ends,
+    Place,
+    ScriptedFault,
+)
 from ccfallback.simulator.scripted import Connection, Hangup, Received
 from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, Part, Reason
 from ccfallback.wire import FORMATS
@@ -125,7 +133,8 @@ def test_what_breaks_in_its_first_read_fails_over_because_nothing_was_sent(
 
 
 def test_every_fault_has_its_own_id_and_a_line_about_it() -> None:
-    faults = [*FAULTS, *(fault for special in SPECIAL_FAULTS.values() for fault in special)]
+    special = [fault for faults in SPECIAL_FAULTS.values() for fault in faults]
+    faults = [*FAULTS, *TASK_FAULTS, *special]
     assert len(BY_ID) == len(faults)
     assert all(fault.about and len(fault.about) <= 60 for fault in faults)
     assert {fault.place for fault in FAULTS} == set(Place)
