@@ -204,6 +204,12 @@ class Journal:
         self._end = size + written
         return True
 
+    @property
+    def position(self) -> int:
+        """Where the last write ended in the file, which is open."""
+        assert self._descriptor is not None, "something was written"
+        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
     @staticmethod
     def _take_back(descriptor: int, written: bytes) -> bool:
         """Remove the half line that a full disk has taken; False if it stays.

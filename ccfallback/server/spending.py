@@ -92,19 +92,33 @@ class Spending:
 
     def _append_quickly(self, row: Row) -> bool:
         if (
-            self._wants_sums
             # Those that the disk has refused come first.
-            or self._unsaved
+            self._unsaved
             or not self._opened <= row.at < self._until
             # It may wait for a disk while the thread writes.
             or not self._disk.acquire(blocking=False)
         ):
             return False
         try:
-            journal = self._journal
-            return journal is not None and journal.append_quickly(ledger.encode([row]))
+            journal, line = self._journal, ledger.encode([row])
+            if journal is None or not journal.append_quickly(line):
+                return False
+            if self._wants_sums:
+                self._count_appended(row, journal, len(line))
+            return True
         finally:
             self._disk.release()
+
+    def _count_appended(self, row: Row, journal: Journal, size: int) -> None:
+        """Count a row at the end of the file: as read, if all before it is, else until it is."""
+        end, is_month = journal.position, journal.path == self._path(self._month)
+        with self._memory:
+            if is_month and self._offset == self._size == end - size:
+                self._saved.add([row])
+                self._offset = self._size = end
+            else:
+                self._waiting.add([row])
+                self._unread.append(row)
 
     def spent(self, provider: str) -> Spent:
         """What a provider has cost this day and this month."""

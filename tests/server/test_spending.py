@@ -576,39 +576,66 @@ def test_a_session_leaves_a_fallback_that_has_reached_its_cap(
 # --- Crashes ---
 
 
-def keep_asking(url: str, ended: threading.Event, answered: list[str]) -> None:
+def keep_asking(url: str, model: str, ended: threading.Event, answered: list[str]) -> None:
     while not ended.is_set():
         try:
-            response = ask(url)
+            response = ask(url, model=model)
         except httpx.HTTPError:
             return
         if response.status_code == 200:
-            answered.append(url)
+            answered.append(model)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-def test_a_kill_loses_at_most_the_requests_in_flight(upstream: Upstream, paths: Paths) -> None:
+@pytest.mark.parametrize("cap", ["", "cap = { day = 1e6 }"], ids=["no-cap", "cap"])
+def test_a_kill_loses_at_most_the_requests_in_flight(
+    upstream: Upstream, paths: Paths, cap: str
+) -> None:
     paths.config.parent.mkdir(parents=True)
-    paths.config.write_text(config_of(upstream(counted())))
-    clients, answered = 4, list[str]()
-    for lives in range(1, KILLS + 1):
-        process, url = start(paths, "--port", "0")
-        ended = threading.Event()
-        threads = [
-            threading.Thread(target=keep_asking, args=(url, ended, answered))
-            for _ in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        time.sleep(random.uniform(0.02, 0.3))
-        kill(process)
-        ended.set()
-        for thread in threads:
-            thread.join()
-        found = list(ledger.rows_since(paths.state, 0.0))
-        # None twice, and of each life at most those of the requests that ended at that moment.
-        assert len(answered) - clients * lives <= len(found) <= len(answered) + clients * lives
-        assert {row.cost for row in found} <= {EACH}
+    paths.config.write_text(config_of(upstream(counted()), primary=cap))
+    clients, ever = 4, threading.Event()
+    # One server lives on, while another one on the same state is killed again and again.
+    living, url_of_living = start(paths, "--port", "0")
+    served_by_living, answered = list[str](), list[str]()
+    asking = threading.Thread(
+        target=keep_asking, args=(url_of_living, "claude-opus-4-8", ever, served_by_living)
+    )
+    asking.start()
+    try:
+        for lives in range(1, KILLS + 1):
+            process, url = start(paths, "--port", "0")
+            ended, before = threading.Event(), len(answered)
+            threads = [
+                threading.Thread(target=keep_asking, args=(url, "claude-opus-5", ended, answered))
+                for _ in range(clients)
+            ]
+            for thread in threads:
+                thread.start()
+            wanted = before + random.randint(1, 20)
+            while len(answered) < wanted:
+                time.sleep(0.001)
+            time.sleep(random.uniform(0, 0.01))
+            kill(process)
+            ended.set()
+            for thread in threads:
+                thread.join()
+            found = list(ledger.rows_since(paths.state, 0.0))
+            rows_of_killed = sum(row.model == "claude-opus-5" for row in found)
+            # Of each life at most those of the requests that ended at that moment.
+            assert abs(len(answered) - rows_of_killed) <= clients * lives
+            assert {row.cost for row in found} == {EACH}
+    finally:
+        ever.set()
+        asking.join()
+        living.terminate()
+        assert living.wait(20) == 0
+        kill(living)
+    models = [row.model for row in ledger.rows_since(paths.state, 0.0)]
+    # None of the living one's rows is missing, and none is there twice.
+    assert models.count("claude-opus-4-8") == len(served_by_living) > 0
+    lost = len(answered) - models.count("claude-opus-5")
+    figures = f"{len(answered)} answers, {lost} rows fewer, {len(served_by_living)} kept"
+    sys.stdout.write(f"{KILLS} kills, {figures}\n")
 
 
 def serves_without_ledger(paths: Paths, **how: Any) -> None:
