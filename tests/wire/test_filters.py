@@ -17,7 +17,13 @@ from ccfallback.messages.sse import EventSplitter, data_of
 from ccfallback.simulator import SCRIPTED_FORMATS, scripted
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
-from ccfallback.wire.filters import BlockStopHolder, ToolRenamer, rename_tools
+from ccfallback.wire.filters import (
+    BlockStopHolder,
+    Mark,
+    ToolRenamer,
+    TooMuchHeld,
+    rename_tools,
+)
 from tests.wire.test_anthropic import CUTS, GOOD, cut
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
@@ -278,3 +284,56 @@ def test_stops_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> No
         stream.feed(ev("content_block_stop", index=0, padding="x" * 100))
     assert stream.error is not None
     assert stream.feed(ev("message_delta", delta={"stop_reason": "end_turn"})) == b""
+
+
+def start(place: int, index: int, block: str = "text") -> Mark:
+    return Mark(place, "content_block_start", index, block)
+
+
+def stop(place: int, index: int) -> Mark:
+    return Mark(place, "content_block_stop", index)
+
+
+def edited(holder: BlockStopHolder, *events: bytes, marks: list[Mark]) -> list[bytes]:
+    found = list(events)
+    holder.edit(found, marks, complete=False)
+    return found
+
+
+def test_a_second_block_with_the_same_index_ends_the_first_before_it_starts() -> None:
+    holder = BlockStopHolder()
+    held = edited(holder, b"start0", b"stop0", marks=[start(0, 0), stop(1, 0)])
+    assert held == [b"start0", b""]
+    again = edited(holder, b"start0 again", marks=[start(0, 0)])
+    assert again == [b"stop0start0 again"]
+    # Another index releases nothing.
+    assert edited(holder, b"stop0", b"start1", marks=[stop(0, 0), start(1, 1)]) == [b"", b"start1"]
+
+
+def test_the_end_of_the_message_releases_what_was_held() -> None:
+    holder = BlockStopHolder()
+    edited(holder, b"start0", b"stop0", marks=[start(0, 0), stop(1, 0)])
+    end = edited(holder, b"delta", marks=[Mark(0, "message_delta")])
+    assert end == [b"stop0delta"]
+    assert edited(holder, b"stop", marks=[Mark(0, "message_stop")]) == [b"stop"]
+
+
+def test_what_is_released_no_longer_counts_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.wire.filters.MAX_HELD", 10)
+    holder = BlockStopHolder()
+    for _ in range(3):
+        edited(holder, b"0123456789", marks=[stop(0, 0)])
+        call = edited(holder, b"call", b"end", marks=[start(0, 1, "tool_use"), stop(1, 1)])
+        assert call == [b"call", b"0123456789end"]
+    edited(holder, b"0123456789", marks=[stop(0, 0)])
+    with pytest.raises(TooMuchHeld):
+        edited(holder, b"x", marks=[stop(0, 0)])
+
+
+def test_only_a_call_that_starts_is_renamed() -> None:
+    raw = sse.json_event({"type": "content_block_stop", "content_block": CALL})
+    text = sse.json_event({"type": "content_block_start", "content_block": TEXT})
+    events = [raw, text]
+    renamer = ToolRenamer({"Read": "read"})
+    renamer.edit(events, [Mark(0, "content_block_stop", 0, "tool_use"), start(1, 1)], complete=True)
+    assert events == [raw, text]
