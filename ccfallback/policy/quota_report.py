@@ -64,7 +64,6 @@ def make_report(login: str, reading: Reading, rules: Quota, now: float) -> Quota
     """The report on a login at a moment."""
     main = quota.decide(reading, rules, now)
     spare = quota.decide(reading, rules, now, request_class=(*rules.spare_classes, "")[0])
-    shown = main if main.action is Action.SKIP else spare
     return QuotaReport(
         login=login,
         read_at=_milliseconds(reading.at),
@@ -76,8 +75,8 @@ def make_report(login: str, reading: Reading, rules: Quota, now: float) -> Quota
         ],
         action=str(main.action),
         spared=list(rules.spare_classes) if spare.action is Action.SPARE else [],
-        why=shown.why,
-        until=None if shown.until is None else _milliseconds(shown.until),
+        why=spare.why,
+        until=_optional(spare.until),
         refused_until=_optional(quota.refused_until(reading, now)),
         paid=reading.uses_overage,
         overage=reading.overage,

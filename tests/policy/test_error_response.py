@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_limit
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from ccfallback.policy.error_response import (
     format_wait,
     no_fallback_response,
     search_unavailable,
+    spend_cap_response,
+    spend_warning,
 )
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.policy.spend import NANO, Limit
@@ -399,3 +402,62 @@ def test_a_missing_search_is_named_by_its_tool(name: str, kind: str) -> None:
     call, found = msgspec.json.decode(search_unavailable(body, "ccr-1").body)["content"]
     assert call["name"] == (name or "web_search")
     assert found["type"] == f"{kind}_tool_result"
+
+
+LIMIT = Limit("b", "day", cap=5 * NANO, spent=6 * NANO, until=NOW + 3600.4)
+
+
+def test_a_reached_cap_stops_the_turn_in_words_that_the_client_shows() -> None:
+    given = spend_cap_response(LIMIT, [], when="midnight", now=NOW, request_id="id")
+    assert (given.status, given.kind) == (429, "billing_error")
+    assert given.message == (
+        "b may not cost any more: $6.00 of the cap of $5.00 a day are spent; it is back at midnight"
+    )
+    unified = "anthropic-ratelimit-unified-"
+    assert {name.decode(): value.decode() for name, value in given.headers} == {
+        "retry-after": "3601",
+        "x-should-retry": "false",
+        f"{unified}status": "rejected",
+        f"{unified}reset": str(round(NOW + 3600)),
+        f"{unified}overage-reset": str(round(NOW + 3600)),
+        f"{unified}overage-utilization": "1",
+        f"{unified}overage-surpassed-threshold": "1",
+        f"{unified}overage-period": "daily",
+        f"{unified}overage-disabled-reason": "org_spend_cap_reached",
+    }
+
+
+def test_a_reached_cap_names_what_failed_besides() -> None:
+    failures = [failure("a", BUSY), failure("c", DOWN)]
+    given = spend_cap_response(LIMIT, failures, when="midnight", now=NOW, request_id="id")
+    assert given.message.endswith(
+        "back at midnight; a failed: 529 overloaded_error, c failed: connection refused"
+    )
+    ended = replace_limit(LIMIT, until=NOW - 5)
+    headers = spend_cap_response(ended, [], when="", now=NOW, request_id="id").headers
+    assert dict(headers)[b"retry-after"] == b"1"
+
+
+def test_what_requests_in_flight_have_reserved_is_waited_for() -> None:
+    busy = replace_limit(LIMIT, spent=4 * NANO, reserved=2 * NANO)
+    given = spend_cap_response(busy, [failure("a", BUSY)], when="", now=NOW, request_id="id")
+    assert (given.status, given.kind) == (429, "rate_limit_error")
+    assert given.headers == ((b"retry-after", b"2"),)
+    assert given.message.startswith("b is busy")
+
+
+@pytest.mark.parametrize(
+    ("spent", "shown", "threshold"), [(0.8, "0.80", "0.75"), (0.999, "0.99", "0.95")]
+)
+def test_a_cap_that_is_near_is_told_in_headers(spent: float, shown: str, threshold: str) -> None:
+    limit = replace_limit(LIMIT, spent=round(spent * 5 * NANO))
+    unified = "anthropic-ratelimit-unified-"
+    assert {name.decode(): value.decode() for name, value in spend_warning(limit)} == {
+        f"{unified}status": "allowed_warning",
+        f"{unified}representative-claim": "overage",
+        f"{unified}overage-status": "allowed_warning",
+        f"{unified}overage-utilization": shown,
+        f"{unified}overage-surpassed-threshold": threshold,
+        f"{unified}reset": str(round(NOW + 3600)),
+        f"{unified}overage-reset": str(round(NOW + 3600)),
+    }
