@@ -202,17 +202,25 @@ def from_text(text: str, current: Mapping[str, Any], source: str = "the file") -
             # The start of an array of objects is never TOML.
             why = _json_fault(text) if _JSON.match(text) else f"as TOML, {other}"
             raise _refusal(source, f"neither JSON nor TOML: {why}") from None
-        if not table:
-            raise ConfigError(
-                f"nothing to import: {source} sets nothing",
-                "to clear the configuration, use `ccfallback config reset`",
-            ) from None
+        if not any(table.values()):
+            raise _nothing_in(source) from None
         return text
     if isinstance(found, list):
+        if not all(isinstance(entry, dict) for entry in found):
+            raise _refusal(source, "an array of something else than providers")
         found = {**current, "providers": [_from_plain(entry) for entry in found]}
-    if not isinstance(found, dict):
+    elif not isinstance(found, dict):
         raise _refusal(source, "neither a JSON object nor an array of providers")
+    elif current and not any(found.values()):
+        raise _nothing_in(source)
     return to_toml(found)
+
+
+def _nothing_in(source: str) -> ConfigError:
+    return ConfigError(
+        f"nothing to import: {source} sets nothing",
+        "to clear the configuration, use `ccfallback config reset`",
+    )
 
 
 def _json_fault(text: str) -> str:
@@ -226,10 +234,8 @@ def _json_fault(text: str) -> str:
     return "as JSON, it is malformed"
 
 
-def _from_plain(entry: Any) -> Any:
+def _from_plain(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A provider of a plain array, its keys from `baseUrl` to `base_url`, without empty values."""
-    if not isinstance(entry, Mapping):
-        return entry
     return {
         _CAPITAL.sub(lambda letter: f"_{letter[0].lower()}", key): value
         for key, value in entry.items()

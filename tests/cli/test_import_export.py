@@ -214,7 +214,7 @@ def test_null_is_not_set() -> None:
     assert tomllib.loads(from_text(given, {}, "backup")) == {"server": {"host": "x"}}
 
 
-@pytest.mark.parametrize("text", ["5", "null", "what", '"text"'])
+@pytest.mark.parametrize("text", ["5", "null", "what", '"text"', "[null]", "[[]]", '["a", {}]'])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         from_text(text, {}, "backup")
@@ -231,6 +231,18 @@ def test_an_empty_import_is_refused_and_says_what_clears(
     assert "nothing to import: the input is empty" in ran.err
     assert "config reset" in ran.err
     assert paths.config.read_bytes() == before
+
+
+@pytest.mark.parametrize("given", ["{}", '{"providers": []}', '{"server": null}', "# only this"])
+def test_an_import_that_sets_nothing_changes_nothing(ccf: Run, paths: Paths, given: str) -> None:
+    before = paths.config.read_bytes()
+    ran = ccf("config", "import", "-", given=given)
+    assert ran.code == 1
+    assert "nothing to import: the input sets nothing" in ran.err
+    assert paths.config.read_bytes() == before
+    # The export of an empty configuration comes back as it was.
+    paths.config.write_text("")
+    assert ccf("config", "import", "-", given="{}").code == 0
 
 
 def test_an_import_says_what_it_removes(ccf: Run) -> None:
