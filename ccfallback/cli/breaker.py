@@ -20,8 +20,8 @@ from ccfallback.cli.phrases import (
     join_names,
     shorten_model,
 )
-from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Provider
+from ccfallback.cli.session import Session, require, session_of
+from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
 from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset, milliseconds
 from ccfallback.policy.breaker import (
@@ -82,6 +82,17 @@ def reset(
     before = session.states(config)
     chosen = list(dict.fromkeys(names)) if names else list(dict.fromkeys([*chain, *before]))
     require(chosen, [*chain, *before])
+    cleared = clear_breakers(session, config, chosen)
+    unchanged = [name for name in chosen if name not in cleared]
+    session.console.emit_result({"reset": cleared, "unchanged": unchanged})
+    if cleared:
+        session.console.say(f"{join_names(cleared)} reset; the next request may be sent there")
+    else:
+        session.console.say("nothing to reset: there are no failures")
+
+
+def clear_breakers(session: Session, config: Config, chosen: Sequence[str]) -> list[str]:
+    """Clear failures and cooldowns; returns the names of the providers that had any."""
     cleared: list[str] = []
 
     def clear(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
@@ -101,12 +112,7 @@ def reset(
         session.record(
             config, CircuitBreakerReset(provider=name, by="cli"), f"{name} was reset by hand"
         )
-    unchanged = [name for name in chosen if name not in cleared]
-    session.console.emit_result({"reset": cleared, "unchanged": unchanged})
-    if cleared:
-        session.console.say(f"{join_names(cleared)} reset; the next request may be sent there")
-    else:
-        session.console.say("nothing to reset: there are no failures")
+    return cleared
 
 
 @app.command("trip", epilog="Example: ccfallback breaker trip openrouter --for 10m")
@@ -127,6 +133,18 @@ def trip(
     config = session.say_config_in_use()
     chosen = list(dict.fromkeys(names))
     require(chosen, config.names)
+    until = trip_breakers(session, config, chosen, seconds)
+    session.console.emit_result({"tripped": chosen, "cooldownUntil": round(until * 1000)})
+    session.console.say(
+        f"{join_names(chosen)}: cooling down, back {format_ahead(until, session.now())}; "
+        f"`ccfallback breaker reset {' '.join(chosen)}` ends it"
+    )
+    if not config.cooldowns:
+        session.console.say("it is used all the same: it is the only provider enabled")
+
+
+def trip_breakers(session: Session, config: Config, chosen: Sequence[str], seconds: float) -> float:
+    """Put providers in cooldown; returns its end. Raises `CcfallbackError` if it is too long."""
     limits = Limits.from_config(config)
     if seconds > limits.horizon:
         # A later time would be taken for the mistake of a wrong clock.
@@ -160,13 +178,7 @@ def trip(
             ),
             f"{name}: cooling down for {format_duration(seconds)}, {BY_HAND}",
         )
-    session.console.emit_result({"tripped": chosen, "cooldownUntil": round(until * 1000)})
-    session.console.say(
-        f"{join_names(chosen)}: cooling down, back {format_ahead(until, now)}; "
-        f"`ccfallback breaker reset {' '.join(chosen)}` ends it"
-    )
-    if not config.cooldowns:
-        session.console.say("it is used all the same: it is the only provider enabled")
+    return until
 
 
 def _is_clear(state: BreakerState) -> bool:

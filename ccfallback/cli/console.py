@@ -425,9 +425,16 @@ NARROWEST: Final = 14
 
 
 def draw_table(
-    table: Table, *, colour: bool, cut: bool = False, columns: int | None = None
+    table: Table,
+    *,
+    colour: bool,
+    cut: bool = False,
+    columns: int | None = None,
+    selected: int | None = None,
 ) -> "rich.table.Table":
     """The table for rich to draw; cells that don't fit wrap, or with `cut` end in an ellipsis.
+
+    The row `selected` is drawn in reverse.
 
     In a table without a header, `columns` is the width of the screen; commands are not split then.
     """
@@ -456,13 +463,14 @@ def draw_table(
         limit = max(free) - 1
     for number, width in enumerate(widths):
         short = width <= limit or number in table.whole
-        title = table.header[number] if table.header else ""
+        title = Text(table.header[number] if table.header else "", no_wrap=cut)
         side: Literal["left", "right"] = "right" if number in table.right else "left"
         drawn.add_column(title, justify=side, overflow="fold", no_wrap=short)
     # The settings of a cell override those of its column.
     own: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if cut else {}
-    for row in rows:
-        drawn.add_row(*(Text(text, style if colour else "", **own) for text, style in row))
+    for number, row in enumerate(rows):
+        cells = (Text(text, style if colour else "", **own) for text, style in row)
+        drawn.add_row(*cells, style="reverse" if number == selected else None)
     return drawn
 
 

@@ -5,11 +5,12 @@ time. A signal that would kill the process becomes an exit, so that the screen i
 """
 
 import os
+import re
 import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any, Final, Protocol, TextIO
@@ -20,7 +21,27 @@ SUSPEND: Final = "\x1a"
 END: Final = "\x04"
 """Ctrl-D; also what a terminal that is gone gives."""
 
-_ESCAPE: Final = "\x1b"
+NAMES: Final = {
+    "\r": "enter", "\n": "enter", "\x1b": "esc",
+    "\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left",
+    "\x1bOA": "up", "\x1bOB": "down", "\x1bOC": "right", "\x1bOD": "left",
+    "\x1b[5~": "pgup", "\x1b[6~": "pgdn",
+    "\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home", "\x1b[7~": "home",
+    "\x1b[F": "end", "\x1bOF": "end", "\x1b[4~": "end", "\x1b[8~": "end",
+}  # fmt: skip
+"""The names of keys that send more than a letter, or none that can be shown."""
+
+CONSOLE_NAMES: Final = {
+    "H": "up", "P": "down", "M": "right", "K": "left", "I": "pgup", "Q": "pgdn",
+    "G": "home", "O": "end",
+}  # fmt: skip
+"""The same for the second of two letters that a console of Windows sends."""
+
+_KEY: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b|[^\x1b]", re.DOTALL)
+"""One key as a terminal sends it (ECMA-48, 5.4)."""
+
+CONSOLE_LOOK: Final = 0.02
+"""Seconds between two looks at the console of Windows, which wakes nobody."""
 
 
 class Keys(Protocol):
@@ -29,8 +50,14 @@ class Keys(Protocol):
     available: bool
     """Whether keys can be read at all."""
 
-    def wait(self, seconds: float) -> str:
-        """The next keys; none if the time is over or the window was resized."""
+    def wait(self, seconds: float) -> Sequence[str]:
+        """The next keys, by name or letter; none if the time is over or the window was resized."""
+
+
+def split_keys(text: str) -> list[str]:
+    """The keys that a terminal has sent; those without a name or a letter are dropped."""
+    found = [NAMES.get(each[0], each[0]) for each in _KEY.finditer(text)]
+    return [key for key in found if not key.startswith("\x1b")]
 
 
 class NoKeys:
@@ -38,15 +65,45 @@ class NoKeys:
 
     available = False
 
-    def wait(self, seconds: float) -> str:
+    def wait(self, seconds: float) -> Sequence[str]:
         """No keys, after that time."""
         time.sleep(max(0.0, seconds))
         return ""
 
 
+class ConsoleKeys:
+    """The keys of a console of Windows; `console` is the module `msvcrt`."""
+
+    available = True
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+
+    def wait(self, seconds: float) -> Sequence[str]:
+        """The next keys; none if the time is over."""
+        end = time.monotonic() + seconds
+        while not self._console.kbhit():
+            left = end - time.monotonic()
+            if left <= 0:
+                return ""
+            time.sleep(min(CONSOLE_LOOK, left))
+        keys = []
+        while self._console.kbhit():
+            letter = self._console.getwch()
+            if letter in ("\x00", "\xe0"):
+                keys.append(CONSOLE_NAMES.get(self._console.getwch(), ""))
+            else:
+                keys.append(NAMES.get(letter, letter))
+        return [key for key in keys if key]
+
+
 def read_keys(stdin: TextIO) -> AbstractContextManager[Keys]:
     """A context in which keys can be read at once; without keys if `stdin` is not a terminal."""
-    return nullcontext(NoKeys()) if sys.platform == "win32" else _terminal_keys(stdin)
+    if sys.platform == "win32":
+        import msvcrt
+
+        return nullcontext(ConsoleKeys(msvcrt) if _is_terminal(stdin) else NoKeys())
+    return _terminal_keys(stdin)
 
 
 def suspend() -> None:
@@ -89,7 +146,7 @@ if sys.platform != "win32":
             self._descriptor = descriptor
             self._resizes = resizes
 
-        def wait(self, seconds: float) -> str:
+        def wait(self, seconds: float) -> Sequence[str]:
             """The next keys; none if the time is over or the window was resized."""
             given = [each for each in (self._descriptor, self._resizes) if each is not None]
             ready, _, _ = select.select(given, [], [], max(0.0, seconds))
@@ -101,8 +158,7 @@ if sys.platform != "win32":
                 pressed = os.read(self._descriptor, 4096).decode(errors="replace")
             except OSError:
                 return END
-            # An arrow key or the mouse sends several characters, none of which was typed.
-            return "" if pressed.startswith(_ESCAPE) else pressed or END
+            return split_keys(pressed) if pressed else END
 
     @contextmanager
     def _resizes() -> Iterator[int]:

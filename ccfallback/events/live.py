@@ -43,6 +43,11 @@ class Request:
         return cast("Record[RequestEnd]", last) if isinstance(last.data, RequestEnd) else None
 
     @property
+    def id(self) -> str:
+        """Its whole id."""
+        return self.records[0].request_id or ""
+
+    @property
     def began(self) -> float:
         """When its first record was written, in Unix seconds; 0 if it does not say."""
         return self.records[0].written or 0.0

@@ -34,7 +34,7 @@ def test_a_key_is_read_before_the_end_of_the_line(tty: Terminal, stdin: io.TextI
     with keyboard.read_keys(stdin) as pressed:
         assert pressed.available
         tty.press("q")
-        assert pressed.wait(PATIENCE) == "q"
+        assert pressed.wait(PATIENCE) == ["q"]
     assert "q" not in tty.shown
 
 
@@ -44,21 +44,52 @@ def test_without_a_key_the_wait_ends_in_time(stdin: io.TextIOWrapper) -> None:
         assert pressed.wait(-1) == ""
 
 
-@pytest.mark.parametrize("sequence", ["\x1b[A", "\x1bOq", "\x1b[<0;3;4M", "\x1b"])
-def test_arrow_keys_and_the_mouse_are_ignored(
-    tty: Terminal, stdin: io.TextIOWrapper, sequence: str
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        ("\x1b[A\x1bOB", ["up", "down"]),
+        ("\x1b[5~\x1b[6~\x1b[Hx", ["pgup", "pgdn", "home", "x"]),
+        ("\r", ["enter"]),
+        ("\x1b", ["esc"]),
+        ("ü\x7f", ["ü", "\x7f"]),
+        # What has no name is dropped whole: the mouse, a function key, a shifted arrow.
+        ("\x1b[<0;3;4Ma\x1bOq\x1b[1;2Ab", ["a", "b"]),
+    ],
+)
+def test_keys_have_names(
+    tty: Terminal, stdin: io.TextIOWrapper, typed: str, keys: list[str]
 ) -> None:
     with keyboard.read_keys(stdin) as pressed:
-        tty.press(sequence)
-        assert pressed.wait(PATIENCE) == ""
+        tty.press(typed)
+        assert pressed.wait(PATIENCE) == keys
+
+
+class Console:
+    """What `msvcrt` gives of a console of Windows."""
+
+    def __init__(self, letters: str) -> None:
+        self.letters = list(letters)
+
+    def kbhit(self) -> bool:
+        return bool(self.letters)
+
+    def getwch(self) -> str:
+        return self.letters.pop(0)
+
+
+def test_the_console_of_windows_has_the_same_keys() -> None:
+    pressed = keyboard.ConsoleKeys(Console("a\xe0H\x00P\r\x1b\xe0?\x1aq"))
+    assert pressed.available
+    assert pressed.wait(0) == ["a", "up", "down", "enter", "esc", keyboard.SUSPEND, "q"]
+    assert pressed.wait(0.01) == ""
 
 
 def test_ctrl_z_is_a_key_and_ctrl_d_the_end(tty: Terminal, stdin: io.TextIOWrapper) -> None:
     with keyboard.read_keys(stdin) as pressed:
         tty.press("\x1a")
-        assert pressed.wait(PATIENCE) == keyboard.SUSPEND
+        assert pressed.wait(PATIENCE) == [keyboard.SUSPEND]
         tty.press("\x04")
-        assert pressed.wait(PATIENCE) == keyboard.END
+        assert list(pressed.wait(PATIENCE)) == [keyboard.END]
 
 
 def test_a_resize_ends_the_wait(stdin: io.TextIOWrapper) -> None:
@@ -71,7 +102,7 @@ def test_a_resize_ends_the_wait(stdin: io.TextIOWrapper) -> None:
 def test_a_terminal_that_is_gone_is_the_end(stdin: io.TextIOWrapper, tty: Terminal) -> None:
     with keyboard.read_keys(stdin) as pressed:
         tty.close()
-        assert pressed.wait(PATIENCE) == keyboard.END
+        assert list(pressed.wait(PATIENCE)) == [keyboard.END]
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)

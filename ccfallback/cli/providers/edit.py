@@ -261,10 +261,23 @@ def disable(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
 
 
 def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
+    names = list(dict.fromkeys(names))
+    changed = switch_providers(session, names, disabled=disabled)
+    word = "disabled" if disabled else "enabled"
+    unchanged = [name for name in names if name not in changed]
+    session.console.emit_result({word: changed, "unchanged": unchanged})
+    if unchanged:
+        verb = "was" if len(unchanged) == 1 else "were"
+        session.console.say(f"{join_names(unchanged)} {verb} already {word}; nothing to change")
+    if changed:
+        session.console.say(f"{join_names(changed)} {word}; {UNDO}")
+
+
+def switch_providers(session: Session, names: list[str], *, disabled: bool) -> list[str]:
+    """Disable or enable providers; returns the names of those that were not so already."""
     from ccfallback.config.edit import ProviderChanges, change_provider
 
     before = session.config(may_be_missing=True)
-    names = list(dict.fromkeys(names))
     require(names, before.names)
     changed = [
         provider.name
@@ -278,11 +291,4 @@ def _switch(session: Session, names: list[str], *, disabled: bool) -> None:
 
     if changed:
         session.edit(switch)
-    word = "disabled" if disabled else "enabled"
-    unchanged = [name for name in names if name not in changed]
-    session.console.emit_result({word: changed, "unchanged": unchanged})
-    if unchanged:
-        verb = "was" if len(unchanged) == 1 else "were"
-        session.console.say(f"{join_names(unchanged)} {verb} already {word}; nothing to change")
-    if changed:
-        session.console.say(f"{join_names(changed)} {word}; {UNDO}")
+    return changed
