@@ -41,7 +41,7 @@ _KEY: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b|[^\x1b]", re.DOTA
 """One key as a terminal sends it (ECMA-48, 5.4)."""
 
 CONSOLE_LOOK: Final = 0.02
-"""Seconds between two looks at the console of Windows, which wakes nobody."""
+"""Seconds between two looks at the console of Windows, which sends no signal for a key."""
 
 
 class Keys(Protocol):
