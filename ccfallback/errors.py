@@ -15,19 +15,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from ccfallback.error_codes import ErrorCode
+
 
 class CcfallbackError(Exception):
     """Something that a user can fix. Only the command line prints it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    code: ErrorCode | None = None
+    """The code that `ccfallback help` explains, if it needs more than a line."""
+
+    def __init__(self, message: str, hint: str = "", *, code: ErrorCode | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code or self.code
 
     @property
     def lines(self) -> list[str]:
         """The lines to print: what is wrong and what to do."""
-        return [f"{self.message}; {self.hint}" if self.hint else self.message]
+        return [self._with_hint(self.message)]
+
+    def _with_hint(self, message: str) -> str:
+        line = f"{message}; {self.hint}" if self.hint else message
+        return line if self.code is None else self.code.mark(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,13 @@ class ConfigError(CcfallbackError):
     """
 
     def __init__(
-        self, heading: str, hint: str = "", *, faults: Sequence[ConfigFault] = (), source: str = ""
+        self,
+        heading: str,
+        hint: str = "",
+        *,
+        faults: Sequence[ConfigFault] = (),
+        source: str = "",
+        code: ErrorCode | None = None,
     ) -> None:
         self.heading = heading
         self.faults = tuple(faults)
@@ -67,18 +83,20 @@ class ConfigError(CcfallbackError):
         message = heading or faults[0].locate(source)
         if faults and heading:
             message = f"{heading}: {'; '.join(self._listed)}"
-        super().__init__(message, hint)
+        super().__init__(message, hint, code=code)
 
     @property
     def lines(self) -> list[str]:
         """The lines to print; several faults have a line each."""
         if len(self.faults) < 2:
             return super().lines
-        return [f"{self.heading}; {self.hint}", *self._listed]
+        return [self._with_hint(self.heading), *self._listed]
 
 
 class StateError(CcfallbackError):
     """The state file can't be written."""
+
+    code = ErrorCode.UNWRITABLE_STATE
 
 
 class ProviderNotFound(CcfallbackError):
@@ -91,3 +109,5 @@ class ServeError(CcfallbackError):
 
 class PortTaken(ServeError):
     """Another program listens at the server's address."""
+
+    code = ErrorCode.PORT_TAKEN

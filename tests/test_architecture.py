@@ -22,7 +22,17 @@ ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "ccfallback"
 
 SHARED: Final = frozenset(
-    {"addresses", "errors", "files", "paths", "printable", "quotes", "redact", "words"}
+    {
+        "addresses",
+        "error_codes",
+        "errors",
+        "files",
+        "paths",
+        "printable",
+        "quotes",
+        "redact",
+        "words",
+    }
 )
 """Single modules at the top of the package."""
 
@@ -62,7 +72,10 @@ class Row:
 
 TABLE: Final = {
     "messages": Row(frozenset(), pure=True),
-    "policy": Row(frozenset({"messages", "config.model", "config.quirks", "addresses"}), pure=True),
+    "policy": Row(
+        frozenset({"messages", "config.model", "config.quirks", "addresses", "error_codes"}),
+        pure=True,
+    ),
     "config": Row(frozenset({"messages", *SHARED}), frozenset({"msgspec", "tomlkit"})),
     "credentials": Row(
         frozenset({"config.model", "config.checks", "wire.aws", "wire.credential", *SHARED}),

@@ -1,4 +1,4 @@
-"""The README describes every feature, and its examples work."""
+"""README and help pages describe every feature, and their examples work."""
 
 import os
 import re
@@ -17,10 +17,13 @@ import pytest
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS, completions
+from ccfallback.cli.console import EXIT_MEANINGS
+from ccfallback.cli.help import commands, topics
+from ccfallback.cli.help.man import render_all
+from ccfallback.cli.help.markup import Entries, Entry, Heading, Items, plain, sentence
 from ccfallback.cli.root import app
 from ccfallback.config import schema
-from ccfallback.config.model import SECTIONS, Config, Provider, Token
+from ccfallback.config.model import SECTIONS, Provider, Token
 from ccfallback.config.options import Option, options
 from ccfallback.config.presets import presets
 from ccfallback.config.quirks import Quirks
@@ -30,6 +33,7 @@ from ccfallback.server import routes as server
 from ccfallback.server.metrics import COUNTERS, GAUGES, HISTOGRAMS, PROCESS
 from ccfallback.simulator import scripted
 from ccfallback.wire import FORMATS
+from tests import pictures
 from tests.conftest import Chain
 
 ROOT = Path(__file__).parent.parent
@@ -38,38 +42,36 @@ README = (ROOT / "README.md").read_text("utf-8")
 SOURCES = sorted((ROOT / "ccfallback").rglob("*.py"))
 
 
-def section(title: str) -> str:
-    """The text of the README under a heading, up to the next heading of the same level."""
-    return README.split(f"\n{title}\n")[1].split(f"\n{title.split()[0]} ")[0]
+PAGES = {name: topics.source(name) for name in topics.TOPICS}
+"""The text of each help page, as written."""
+
+ENTRIES = {
+    name: [
+        Entry(plain(entry.term), entry.text)
+        for block in topics.read(name)
+        if isinstance(block, Entries)
+        for entry in block.entries
+    ]
+    for name in topics.TOPICS
+}
+"""What each help page explains, with the tables of the program."""
+
+TEXTS = {"README": README, **PAGES}
 
 
-COMMAND_TABLE = section("## Commands")
-
-
-@pytest.mark.parametrize("row", options(Quirks), ids=lambda row: row.key)
-def test_the_table_of_quirks_is_that_of_the_program(row: Option) -> None:
-    default = "none" if row.default is None else f"`{msgspec.json.encode(row.default).decode()}`"
-    assert f"| `{row.key}` | {default} | {row.help} |" in README
-
-
-@pytest.mark.parametrize(
-    "row", [row for row in options(Provider, deep=True) if row.flag], ids=lambda row: row.path
-)
-def test_the_commands_have_every_flag_of_a_provider(row: Option) -> None:
-    line = next(line for line in COMMAND_TABLE.splitlines() if line.startswith("| `providers add"))
-    assert re.search(rf"{row.flag.partition('/')[0]}\b", line)
-
-
-@pytest.mark.parametrize("name", SWITCHES)
-def test_every_repair_is_documented(name: str) -> None:
-    assert f"`{name}`" in section("### Repairs")
+def terms(page: str) -> set[str]:
+    """The terms that a page explains, and what it calls code."""
+    words: set[str] = set()
+    for term, text in ENTRIES[page]:
+        words |= {term, *term.split(", "), *re.findall(r"`([^`]+)`", text)}
+    return words
 
 
 def leaves() -> list[tuple[tuple[str, ...], Any]]:
     found: list[tuple[tuple[str, ...], Any]] = []
 
     def walk(path: tuple[str, ...], command: Any) -> None:
-        below = completions.commands(command)
+        below = commands.below(command)
         for name, one in below.items():
             walk((*path, name), one)
         if not below:
@@ -79,48 +81,101 @@ def leaves() -> list[tuple[tuple[str, ...], Any]]:
     return found
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_documented(name: str) -> None:
-    assert f"| `{name}" in COMMAND_TABLE
+# -- The README
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 14_000
 
 
 @pytest.mark.parametrize("path", [path for path, _ in leaves()], ids=" ".join)
-def test_every_subcommand_is_documented(path: tuple[str, ...]) -> None:
-    rows = [line for line in COMMAND_TABLE.splitlines() if line.startswith(f"| `{path[0]}")]
+def test_the_readme_names_every_command(path: tuple[str, ...]) -> None:
+    table = README.split("## Everyday commands")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if re.search(rf"`{path[0]}\b", line)]
     assert re.search(rf"\b{path[-1]}\b", "\n".join(rows))
 
 
-def test_no_other_command_is_documented() -> None:
-    known = {path for path, _ in leaves()}
-    named = {path[0] for path in known}
-    for line in COMMAND_TABLE.splitlines():
-        if row := re.match(r"\| `(\w+)", line):
-            assert row[1] in named, line
+def test_the_readme_names_every_topic() -> None:
+    table = README.split("| topic | contents |")[1].split("\n\n")[0]
+    assert sorted(
+        re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.M)))
+    ) == (sorted(topics.TOPICS))
 
 
-def block_under(title: str) -> str:
-    return section(title).split("```toml\n")[1].split("```")[0]
+def test_the_readme_names_every_section_of_the_configuration() -> None:
+    assert [name for name in SECTIONS if f"`[{name}]`" not in README] == []
 
 
-def test_the_configuration_in_the_readme_loads() -> None:
-    table = tomllib.loads(block_under("## Configuration"))
+@pytest.mark.parametrize("text", [README, PAGES["config"]], ids=["README", "config"])
+def test_the_examples_of_the_configuration_load(text: str) -> None:
+    table = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
     names = SWITCHES
     config = schema.parse(table, formats=FORMATS, rectifiers=lambda: names)
     assert [provider.name for provider in config.providers] == ["spare"]
-
-
-def test_the_configuration_in_the_readme_is_the_default_one() -> None:
-    table = tomllib.loads(block_under("## Configuration"))
     del table["providers"], table["tokens"]
     assert schema.parse(table, formats=FORMATS) == schema.parse({}, formats=FORMATS)
-    assert isinstance(schema.parse({}, formats=FORMATS), Config)
 
 
-def test_every_config_key_is_documented() -> None:
-    block = section("## Configuration")
-    keys = {*SECTIONS, *(row.key for row in options(*SECTIONS.values(), Token, deep=True))}
-    assert {"port", "max_cooldown", "first_byte", "billing_header", "proxy", "note"} <= keys
-    assert {key for key in keys if not re.search(rf"\b{key}\b", block)} == set()
+def test_the_pictures_are_up_to_date() -> None:
+    assert pictures.redraw(README) == README, "run `python -m tests.pictures`"
+    assert README.count("<!-- picture: ") == len(pictures.COMMANDS) == 2
+
+
+# -- The help pages
+
+
+def test_the_page_of_the_configuration_has_every_key_with_its_flag() -> None:
+    rows = options(*SECTIONS.values(), Provider, Token, deep=True)
+    assert {"port", "max_cooldown", "first_byte", "billing_header", "note"} <= {r.key for r in rows}
+    for row in rows:
+        if row not in options(Quirks):
+            texts = [text for term, text in ENTRIES["config"] if term.split(" = ")[0] == row.path]
+            assert any(row.flag.partition("/")[0] in text for text in texts), row.path
+    titles = [block.text for block in topics.read("config") if isinstance(block, Heading)]
+    assert {f"[{name}]" for name in SECTIONS} | {"[[providers]]", "[[tokens]]"} <= set(titles)
+
+
+@pytest.mark.parametrize("row", options(Quirks), ids=lambda row: row.key)
+def test_every_quirk_is_explained(row: Option) -> None:
+    default = "" if row.default is None else f" = {msgspec.json.encode(row.default).decode()}"
+    assert Entry(f"{row.key}{default}", sentence(row.help)) in ENTRIES["providers"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_listed(name: str) -> None:
+    texts = [text for term, text in ENTRIES["providers"] if term == name]
+    assert texts[0].startswith(presets()[name].title)
+
+
+def test_every_repair_is_explained_and_no_other() -> None:
+    assert sorted(term for term, _ in ENTRIES["repairs"]) == sorted(SWITCHES)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_is_explained_with_its_data(event: str) -> None:
+    text = dict(ENTRIES["log"])[f"{event} ({EVENTS[event].level})"]
+    assert len(text.split("Data: ")[0]) > 10
+    for field in msgspec.structs.fields(EVENTS[event]):
+        assert f"`{field.encode_name}`" in text
+
+
+def test_the_metrics_are_those_that_exist() -> None:
+    known = (*COUNTERS, *HISTOGRAMS, *GAUGES)
+    explained = dict(ENTRIES["metrics"])
+    assert list(explained) == [metric.name for metric in known]
+    for metric in known:
+        about, _, labels = explained[metric.name].partition(" Labels: ")
+        assert about == metric.help
+        assert re.findall(r"`(\w+)`", labels) == list(metric.labels)
+    listed = {
+        name for block in topics.read("metrics") if isinstance(block, Items) for name in block.texts
+    }
+    assert {f"`{name}`" for name in PROCESS} <= listed
+    queries = PAGES["metrics"].split("```promql")[1]
+    names = {metric.name for metric in known}
+    assert {
+        name.removesuffix("_bucket") for name in re.findall(r"ccfallback_\w+", queries)
+    } <= names
 
 
 def routes() -> list[str]:
@@ -137,23 +192,13 @@ def routes() -> list[str]:
     return [*app.exact, *(f"{folder}/" for folder in (*app.members, *app.below))]
 
 
-def test_every_route_is_documented() -> None:
-    table = section("## HTTP")
+def test_every_route_is_explained() -> None:
     found = routes()
     assert "/v1/messages" in found
+    explained = {word.removeprefix("GET ").removeprefix("POST ") for word in terms("http")}
     for path in found:
-        assert path == "/" or path in table
-    assert "`GET /`" in table
-
-
-@pytest.mark.parametrize("event", EVENTS)
-def test_every_event_is_documented(event: str) -> None:
-    assert f"`{event}`" in section("## Log")
-
-
-def test_no_other_event_is_documented() -> None:
-    rows = [line.split("|")[1] for line in section("## Log").splitlines() if line.startswith("| `")]
-    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", " ".join(rows))) == set(EVENTS)
+        folder = path != "/" and path.endswith("/")
+        assert any(each.startswith(path) if folder else each == path for each in explained), path
 
 
 @cache
@@ -164,47 +209,48 @@ def variables() -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(variables()))
-def test_every_variable_is_documented(name: str) -> None:
-    assert f"`{name}`" in section("## Files")
+def test_every_variable_is_explained(name: str) -> None:
+    assert name in terms("env")
 
 
 def test_the_manual_has_every_variable_of_ours() -> None:
-    page = completions.render_man_page()
-    assert {name for name in variables() if name.startswith("CCFALLBACK_")} <= {
-        name for name in variables() if name in page
-    }
+    page = render_all()["man1/ccfallback.1"]
+    ours = {name for name in variables() if name.startswith("CCFALLBACK_")}
+    assert len(ours) >= 4
+    assert [name for name in ours if name not in page] == []
 
 
-def test_every_preset_is_listed() -> None:
-    listed = subprocess.run(
-        [sys.executable, "-m", "ccfallback", "providers", "presets", "--json"],
-        capture_output=True,
-        check=True,
-        timeout=20,
-    )
-    names = [preset["name"] for preset in msgspec.json.decode(listed.stdout)["presets"]]
-    assert sorted(names) == sorted(presets())
+def test_every_exit_code_is_explained() -> None:
+    for code, meaning in EXIT_MEANINGS.items():
+        assert dict(ENTRIES["exit-codes"])[str(int(code))] == meaning
 
 
-def test_the_links_of_the_contents_work() -> None:
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in README.splitlines()
-        if line.startswith("#")
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+@pytest.mark.parametrize("page", PAGES)
+def test_the_topics_and_commands_that_pages_name_exist(page: str) -> None:
+    known = {path[: len(path) - end] for path, _ in leaves() for end in (0, 1)}
+    for topic in re.findall(r"`ccfallback help ([a-z][a-z-]+)`", PAGES[page]):
+        assert topic in topics.TOPICS
+    for line in re.findall(r"`ccfallback ([a-z][^`]*)`", PAGES[page]):
+        words = tuple(line.split()[:2])
+        assert words in known or words[:1] in known, line
 
 
-RUN = re.findall(r"<!-- run -->\n```sh\n(.*?)```", README, re.DOTALL)
+# -- The examples
+
+RUN = [
+    script
+    for text in TEXTS.values()
+    for script in re.findall(r"<!-- run -->\n```sh\n(.*?)```", text, re.DOTALL)
+]
 
 
 def test_many_examples_are_run() -> None:
-    assert len(RUN) >= 6
+    assert len(RUN) >= 4
 
 
 def shell_lines() -> list[str]:
-    """Every command line of ours in the README."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    """Every command line of ours in the README and the help pages."""
+    blocks = re.findall(r"```sh\n(.*?)```", "\n".join(TEXTS.values()), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("ccfallback ")]
 
@@ -260,14 +306,6 @@ def test_the_examples_run(
     assert answer.status_code == 200
     started.proxy.stop()
     assert shell(script, started.proxy.paths.log).strip()
-
-
-def test_the_documented_metrics_are_those_that_exist() -> None:
-    section = README.split("## Metrics")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ", section, re.MULTILINE)
-    listed = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
-    assert listed == {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS, *GAUGES)}
-    assert all(f"`{name}`" in section for name in PROCESS)
 
 
 def test_the_changelog_has_this_version() -> None:

@@ -35,11 +35,41 @@ COMMANDS: Final = {
     "config": "View, change and undo the configuration.",
     "doctor": "Find what is wrong, and show what to do about it.",
     "service": "Run the server as a user service (systemd or launchd).",
+    "completion": "Print the completion script of a shell.",
+    "help": "Explain a topic, a command or an error code.",
 }
 """The modules with an `app`, which are named like their commands, in the order of the help.
 
-The summaries are repeated here so that `--help` imports none of the modules; a test compares them.
+The summaries are repeated here so that completion imports none of the modules; a test compares
+them.
 """
+
+HELP: Final = {
+    "Start": {
+        "demo, init": "See a failover, offline; set up a chain.",
+        "run": "Run Claude Code through the proxy.",
+        "serve, stop, restart": "Run the proxy, also in the background.",
+        "env, service": "Point Claude Code at it; start it at login.",
+    },
+    "Watch": {
+        "status, top": "Is it up, how are the providers; also live.",
+        "requests, explain": "The latest requests; what happened to one.",
+        "stats, spend, quota": "Failures, latency, money, plan windows.",
+        "logs, statusline": "The log; one line for Claude Code's status line.",
+    },
+    "Chain": {
+        "providers": "Add, test, change and order the providers.",
+        "breaker": "See and reset failures and cooldowns.",
+        "drill": "Test the chain against every known fault.",
+    },
+    "Settings": {
+        "config, tokens": "The settings, with undo; access tokens.",
+        "doctor": "Find what is wrong, and what to do about it.",
+        "completion, help": "Complete in your shell; topics and errors.",
+    },
+}
+"""What `ccfallback --help` says, in groups. It fits a screen of 24 lines, so related commands share
+a row."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

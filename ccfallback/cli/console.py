@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 import msgspec
 
 from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import CcfallbackError
 from ccfallback.printable import escape_json, is_printable, printable
 from ccfallback.redact import scrub
@@ -56,6 +57,14 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     INTERRUPTED = 130
+
+
+EXIT_MEANINGS: Final[Mapping[ExitCode, str]] = {
+    ExitCode.DONE: "Success.",
+    ExitCode.FAILED: "Failure; one line on stderr says what failed, why, and what to do.",
+    ExitCode.USAGE: "Wrong usage.",
+    ExitCode.INTERRUPTED: "Interrupted.",
+}
 
 
 class ClosedPipe(Exception):
@@ -248,7 +257,7 @@ class Console:
 
     def report(self, error: CcfallbackError) -> int:
         """Say why the command failed: in one line, or with a line for each fault."""
-        self._emit_error(error.message, error.hint)
+        self._emit_error(error.message, error.hint, error.code)
         first, *others = (" ".join(line.split()) for line in error.lines)
         self.say(f"ccfallback: {first}")
         for line in others:
@@ -261,9 +270,12 @@ class Console:
             where = f"{error.filename}: " if error.filename else ""
             return self.fail(f"{where}{error.strerror}", "check the path and its permissions")
         kind = type(error).__name__
-        return self.fail(
-            f"{kind}: {scrub(str(error))}" if str(error) else kind,
-            "this is a bug; CCFALLBACK_DEBUG=1 shows where",
+        return self.report(
+            CcfallbackError(
+                f"{kind}: {scrub(str(error))}" if str(error) else kind,
+                "this is a bug; CCFALLBACK_DEBUG=1 shows where",
+                code=ErrorCode.BUG,
+            )
         )
 
     def fail_usage(self, error: Any) -> int:
@@ -272,10 +284,11 @@ class Console:
         error.show(self.stderr)
         return ExitCode.USAGE
 
-    def _emit_error(self, message: str, hint: str) -> None:
+    def _emit_error(self, message: str, hint: str, code: ErrorCode | None = None) -> None:
         if self.as_json:
             error = {"error": {"message": message, "hint": self.add_file_options(hint)}}
-            self.write_bytes(escape_json(msgspec.json.encode(error)) + b"\n")
+            more = {} if code is None else {"code": code}
+            self.write_bytes(escape_json(msgspec.json.encode(error | more)) + b"\n")
 
     def _write_error(self, error: OSError) -> CcfallbackError:
         self.abandon()

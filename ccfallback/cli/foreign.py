@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from ccfallback.config.model import PRIMARY_NAME, PRIMARY_URL
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 from ccfallback.words import pluralize
 
@@ -136,7 +137,8 @@ _READERS: Final[Mapping[str, Callable[["Connection"], object]]] = {
 
 
 def _refusal(program: str, why: str) -> ConfigError:
-    return ConfigError(f"the file {why}", f"check that it is {program}'s own file")
+    hint = f"check that it is {program}'s own file"
+    return ConfigError(f"the file {why}", hint, code=ErrorCode.BAD_IMPORT)
 
 
 # -- What the files mean: providers as `[[providers]]` tables. Best effort: what cannot be carried
@@ -531,5 +533,6 @@ def translate(program: str, found: object) -> Foreign:
         raise ConfigError(
             f"the file has no provider of {program} that can be imported{why}",
             "check that it is that program's own file",
+            code=ErrorCode.BAD_IMPORT,
         )
     return foreign

@@ -13,6 +13,7 @@ from ccfallback.cli.foreign import PROGRAMS, read, translate
 from ccfallback.cli.options import Json, Yes
 from ccfallback.cli.phrases import UNDO
 from ccfallback.cli.session import ConfigBefore, session_of
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 from ccfallback.words import did_you_mean, pluralize
 
@@ -82,6 +83,7 @@ def import_(
         raise ConfigError(
             "nothing to import: the input is empty",
             "to clear the configuration, use `ccfallback config reset`",
+            code=ErrorCode.BAD_IMPORT,
         )
     text = "" if program is not None else _decode(file, data)
     before = ConfigBefore(session)
@@ -102,7 +104,10 @@ def import_(
         session.config_file.check(new, source, numbered=new == text.removeprefix("\ufeff"))
     except ConfigError as error:
         hint = "nothing was changed; fix the file, and import it again"
-        raise ConfigError(error.heading, hint, faults=error.faults, source=source) from None
+        code = ErrorCode.BAD_IMPORT
+        raise ConfigError(
+            error.heading, hint, faults=error.faults, source=source, code=code
+        ) from None
     changed = session.config_file.replace(new)
     names = [provider.name for provider in session.config().providers]
     removed = _find_removed(before)
@@ -220,6 +225,7 @@ def _nothing_in(source: str) -> ConfigError:
     return ConfigError(
         f"nothing to import: {source} sets nothing",
         "to clear the configuration, use `ccfallback config reset`",
+        code=ErrorCode.BAD_IMPORT,
     )
 
 
@@ -244,4 +250,8 @@ def _from_plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(source: str, why: str) -> ConfigError:
-    return ConfigError(f"{source} is {why}", "`ccfallback config export` shows the form")
+    return ConfigError(
+        f"{source} is {why}",
+        "`ccfallback config export` shows the form",
+        code=ErrorCode.BAD_IMPORT,
+    )

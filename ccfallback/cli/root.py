@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS, completions
+from ccfallback.cli import COMMANDS, HELP, completions
 from ccfallback.cli.console import ExitCode
 from ccfallback.cli.exits import run_safely
 from ccfallback.cli.options import Group, keep_lines, make_app
@@ -31,21 +31,31 @@ class LazyCommands(Group):
         build = typer.main.get_group if found.info.name else typer.main.get_command
         return build(found)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write one screen, without importing a command."""
+        lines = [f"Usage: {ctx.command_path} [OPTIONS] COMMAND [ARGS]...", _SUMMARY, ""]
+        for group, rows in HELP.items():
+            for number, (names, text) in enumerate(rows.items()):
+                lines.append(f"{'' if number else group:<10}{names:<22}{text}")
+            lines.append("")
+        lines += ["Options: --config, --state, --log-file PATH (`help files`), --version, --help"]
+        lines += ["Example: ccfallback help config"]
+        formatter.write("\n".join(lines) + "\n")
 
+
+_SUMMARY: Final = "Keep Claude Code working whatever happens to its API."
 
 app = make_app(
     cls=LazyCommands,
-    help="Keep Claude Code working whatever happens to its API.",
+    help=_SUMMARY,
     no_args_is_help=False,
 )
 
 
 @app.callback(
-    epilog=keep_lines("Example: ccfallback serve\nccfallback providers add --help"),
+    epilog=keep_lines(
+        "Example: ccfallback run\nccfallback help config\nccfallback providers add --help"
+    ),
     invoke_without_command=True,
 )
 def root(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ccfallback import files
 from ccfallback.config.model import Config
 from ccfallback.config.schema import FormatDefaults, parse
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 from ccfallback.files import Busy, Stamp
 
@@ -350,7 +351,9 @@ class ConfigFile:
 
     def _syntax_error(self, why: str, source: str = "") -> ConfigError:
         return ConfigError(
-            f"{source or self.path}: not valid TOML: {why}", "fix it with `ccfallback config edit`"
+            f"{source or self.path}: not valid TOML: {why}",
+            "fix it with `ccfallback config edit`",
+            code=ErrorCode.BROKEN_CONFIG,
         )
 
 

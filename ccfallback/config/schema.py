@@ -22,6 +22,7 @@ from ccfallback.config.model import (
     Token,
 )
 from ccfallback.config.options import Reader, options, scrub_values, to_table
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError, ConfigFault, ProviderNotFound
 from ccfallback.redact import Secret
 from ccfallback.words import did_you_mean, pluralize
@@ -98,6 +99,7 @@ def parse(
             "fix it with `ccfallback config edit`",
             faults=sorted(located, key=lambda fault: fault.line or 0),
             source=source,
+            code=ErrorCode.BROKEN_CONFIG,
         )
     return config
 

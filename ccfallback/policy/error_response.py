@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.config.model import Provider
+from ccfallback.error_codes import ErrorCode
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.assemble import to_events
 from ccfallback.messages.body import Body
@@ -62,7 +63,7 @@ def no_fallback_response(failures: Sequence[Failure], request_id: str, why: str)
     last = failures[-1].outcome.reason if failures else why
     hint = "add one with `ccfallback providers add`"
     message = f"Primary API failed and no fallbacks configured: {last}; {hint}"
-    return _response(502, "proxy_error", message, request_id)
+    return _response(502, "proxy_error", message, request_id, ErrorCode.NO_FALLBACK)
 
 
 def exhausted_response(
@@ -86,7 +87,8 @@ def exhausted_response(
     refusal = _too_long_refusal(failures, too_long)
     roomy_in = _back_soon(failures, cooling, too_long, now)
     if refusal is not None and roomy_in is None:
-        return _response(400, "invalid_request_error", refusal, request_id)
+        code = ErrorCode.PROMPT_TOO_LONG
+        return _response(400, "invalid_request_error", refusal, request_id, code)
     ends = {**cooling, **reached}
     if capped and (not (failures or cooling) or _is_hopeless(failures, cooling, now, capped)):
         message = _sentence("The spend cap is reached", failures, ends, too_long, capped, now)
@@ -116,6 +118,7 @@ def exhausted_response(
         "fallback_exhausted",
         message,
         request_id,
+        ErrorCode.ALL_FAILED,
         tuple(headers),
         model=model,
         attempts=attempts,
@@ -140,7 +143,8 @@ def _spend_cap_response(
     """
     if any(limit.left for limit in capped):
         headers = ((b"retry-after", str(_IN_FLIGHT).encode()),)
-        return _response(429, "rate_limit_error", message, request_id, headers)
+        code = ErrorCode.CAP_REACHED
+        return _response(429, "rate_limit_error", message, request_id, code, headers)
     limit = min(capped, key=lambda each: each.until)
     back = min(back or limit.until, limit.until)
     return _response(
@@ -148,6 +152,7 @@ def _spend_cap_response(
         "billing_error",
         message,
         request_id,
+        ErrorCode.CAP_REACHED,
         (
             (b"retry-after", str(max(1, ceil(back - now))).encode()),
             (b"x-should-retry", b"false"),
@@ -320,8 +325,9 @@ def _response(
     kind: str,
     message: str,
     request_id: str,
+    code: ErrorCode,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     **more: Any,
 ) -> ErrorResponse:
-    body = envelope.encode(kind, message, request_id, **more)
+    body = envelope.encode(kind, code.mark(message), request_id, code=code, **more)
     return ErrorResponse(status, headers, body, kind, message)

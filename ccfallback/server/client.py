@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ccfallback.error_codes import ErrorCode
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol, Timer
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.sse import PING
@@ -149,8 +150,16 @@ async def send_json(send: Send, value: Any, headers: RawHeaders = ()) -> None:
 
 
 async def send_error(
-    send: Send, request_id: str, status: int, kind: str, message: str, headers: RawHeaders = ()
+    send: Send,
+    request_id: str,
+    status: int,
+    kind: str,
+    message: str,
+    code: ErrorCode,
+    headers: RawHeaders = (),
 ) -> None:
     """Send an error in Anthropic's envelope."""
-    body = envelope.encode(kind, message, request_id)
+    # Clients know the error of a missing token by its exact form.
+    more = {} if code is ErrorCode.INVALID_TOKEN else {"code": code}
+    body = envelope.encode(kind, code.mark(message), request_id, **more)
     await send_whole(send, status, [JSON, *headers], body)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import ClassVar
 
+from ccfallback.error_codes import ErrorCode
 from ccfallback.http1 import Receive, Scope, Send
 from ccfallback.server.client import send_error
 from ccfallback.server.context import SCOPE_KEY, Context
@@ -26,7 +27,8 @@ class Endpoint(ABC):
             allowed = ", ".join(self.methods)
             allow = [(b"allow", allowed.encode())]
             message = f"Use {allowed} here"
-            return send_error(send, context.id, 405, "invalid_request_error", message, allow)
+            code = ErrorCode.UNKNOWN_PATH
+            return send_error(send, context.id, 405, "invalid_request_error", message, code, allow)
         return self.answer(context, scope, receive, send)
 
     @abstractmethod

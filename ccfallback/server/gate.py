@@ -14,6 +14,7 @@ from typing import Final
 
 from ccfallback.addresses import is_loopback
 from ccfallback.config.model import Config
+from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY, App, Message, Receive, Scope, Send
 from ccfallback.server.client import send_error, send_whole
@@ -25,6 +26,9 @@ from ccfallback.wire.headers import RawHeaders, bare_credential, find
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
 _GUARDED: Final = ("/v1/", "/api/", "/metrics")
+
+Refusal = tuple[int, str, str, ErrorCode]
+"""Status, kind, message and code of an error."""
 
 
 def request_id(given: bytes | None = None) -> str:
@@ -64,11 +68,13 @@ class Gate:
         try:
             refusal = self._find_loop(context) or self._check(scope, context)
             if refusal is not None:
-                status, kind, message = refusal
+                status, kind, message, code = refusal
                 self._services.recorder.log(
-                    events.AuthFailure(path=cut(scope["path"]), status=status), message, context.id
+                    events.AuthFailure(path=cut(scope["path"]), status=status),
+                    f"{message} [{code}]",
+                    context.id,
                 )
-                await send_error(response, context.id, status, kind, message)
+                await send_error(response, context.id, status, kind, message, code)
             elif scope["method"] == "OPTIONS" and response.cors_origin:
                 await send_whole(response, 204, _preflight(context.headers), b"")
             else:
@@ -82,34 +88,39 @@ class Gate:
             self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
         return self._tokens
 
-    def _find_loop(self, context: Context) -> tuple[int, str, str] | None:
+    def _find_loop(self, context: Context) -> Refusal | None:
         """Return an error if the request has passed this proxy before (RFC 9110, 7.6.3)."""
         if b"via" not in context.first:
             return None
         own = self._services.instance.encode()
         if any(name == b"via" and own in value for name, value in context.headers):
             message = "Request loop: a provider's address leads back to this proxy"
-            return 502, "proxy_error", message
+            return 502, "proxy_error", message, ErrorCode.REQUEST_LOOP
         return None
 
-    def _check(self, scope: Scope, context: Context) -> tuple[int, str, str] | None:
-        """Return status, kind and message of the error for a request that is not allowed."""
+    def _check(self, scope: Scope, context: Context) -> Refusal | None:
+        """Return the error for a request that is not allowed."""
         config, headers = context.config, context.headers
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if not _are_allowed_hosts(hosts, config, scope):
-            return 403, "permission_error", "This Host is not served here (server.allowed_hosts)"
+            message = "This Host is not served here (server.allowed_hosts)"
+            return 403, "permission_error", message, ErrorCode.FOREIGN_HOST
         origin = context.header(b"origin")
-        if origin is not None and not _is_allowed_origin(origin, hosts, config):
-            return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
-        if origin is None and _is_sent_by_other_page(context.first):
-            # A page gets no Origin on the images and links that it loads.
-            return 403, "permission_error", "Web pages may not call here (server.allowed_origins)"
+        # A page gets no Origin on the images and links that it loads.
+        if (
+            _is_sent_by_other_page(context.first)
+            if origin is None
+            else not _is_allowed_origin(origin, hosts, config)
+        ):
+            message = "Web pages may not call here (server.allowed_origins)"
+            return 403, "permission_error", message, ErrorCode.FOREIGN_PAGE
         if scope["method"] == "OPTIONS" and origin in config.server.allowed_origins:
             # The gate itself answers it.
             return None
         guarded = scope["path"].startswith(_GUARDED)
         if guarded and context.tokens and not has_token(headers, context.tokens):
-            return 401, "authentication_error", "Invalid or missing x-ccf-api-key"
+            message = "Invalid or missing x-ccf-api-key"
+            return 401, "authentication_error", message, ErrorCode.INVALID_TOKEN
         return None
 
     def _cors_origin(self, context: Context) -> bytes | None:
@@ -124,7 +135,7 @@ class Gate:
         self._services.recorder.log(events.ServerError(), describe_crash(error), context.id)
         if not response.started:
             message = f"Internal error: {type(error).__name__}"
-            await send_error(response, context.id, 500, "api_error", message)
+            await send_error(response, context.id, 500, "api_error", message, ErrorCode.INTERNAL)
 
 
 class _Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.addresses import is_host, is_loopback
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import PortTaken, ServeError
 
 BACKLOG: Final = 2048
@@ -46,6 +47,7 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
         raise ServeError(
             f"{host} can be reached by other machines, and no access token is configured",
             "add one with `ccfallback tokens add`, or listen on 127.0.0.1",
+            code=ErrorCode.NEEDS_TOKENS,
         )
     return address
 

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import UNSET
 
 from ccfallback.config.model import Provider
+from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.events.records import (
     CLIENT_LEFT,
@@ -65,11 +66,16 @@ LONG: Final = 32 * 1024
 class RefusedRequest(Exception):
     """The request gets an error of our own before any provider is tried."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, code: ErrorCode) -> None:
         super().__init__(message)
+        self.code = code
         self.status = status
         self.kind = kind
         self.message = message
+
+    async def send(self, send: Send, context: Context) -> None:
+        """Answer the request with the error."""
+        await send_error(send, context.id, self.status, self.kind, self.message, self.code)
 
 
 async def read_request(context: Context, receive: Receive) -> Body:
@@ -79,12 +85,13 @@ async def read_request(context: Context, receive: Receive) -> Body:
         return Body.parse(await read_body(receive, context.first, limit))
     except TooLarge:
         message = f"Request body is over the limit of {limit} bytes"
-        raise RefusedRequest(413, "request_too_large", message) from None
+        code = ErrorCode.BODY_TOO_LARGE
+        raise RefusedRequest(413, "request_too_large", message, code) from None
     except BadEncoding as error:
         message = f"Request body is not readable as {error}"
     except NotAnObject:
         message = "Request body must be a JSON object"
-    raise RefusedRequest(400, "invalid_request_error", message)
+    raise RefusedRequest(400, "invalid_request_error", message, ErrorCode.UNREADABLE_BODY)
 
 
 class Messages(Endpoint):
@@ -104,7 +111,7 @@ class Messages(Endpoint):
             return
         except RefusedRequest as refused:
             self._log_refused(context, refused)
-            await send_error(send, context.id, refused.status, refused.kind, refused.message)
+            await refused.send(send, context)
             return
         hints = read_hints(context.first)
         chain = self._chains.get(context, hints)

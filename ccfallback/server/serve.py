@@ -17,6 +17,7 @@ from ccfallback import __version__, files
 from ccfallback.addresses import Address, is_loopback
 from ccfallback.config.model import Config
 from ccfallback.credentials import KeyUnavailable
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.events import records as events
 from ccfallback.events.journal import Journal, JournalWriter
@@ -358,7 +359,8 @@ def _make_protocols(services: Services, server: Server) -> Callable[[], ServerPr
         services.recorder.log(events.ClientRefused(status=status), message, given)
         kind = REFUSAL_KINDS.get(status, "invalid_request_error")
         headers = [JSON, (b"ccr-request-id", given.encode())]
-        return headers, envelope.encode(kind, message, given)
+        code = ErrorCode.MALFORMED_HTTP
+        return headers, envelope.encode(kind, code.mark(message), given, code=code)
 
     loop = asyncio.get_running_loop()
     return lambda: ServerProtocol(app, server, refuse, limit, loop)

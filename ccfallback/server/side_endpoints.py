@@ -14,6 +14,7 @@ from ccfallback import __version__
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Provider
 from ccfallback.credentials import KeyUnavailable
+from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
@@ -110,7 +111,7 @@ class CountTokens(Endpoint):
         except ClientGone:
             return
         except RefusedRequest as refused:
-            await send_error(send, context.id, refused.status, refused.kind, refused.message)
+            await refused.send(send, context)
             return
         count = (b"x-ccfallback-attempts", str(driver.sent).encode())
         if result is None:
@@ -135,7 +136,7 @@ class PassThrough(Endpoint):
             await pass_through(self._services, context, scope, receive, send)
         except PrimaryUnavailable as error:
             message = f"The primary API could not be reached: {error}"
-            await send_error(send, context.id, 502, "proxy_error", message)
+            await send_error(send, context.id, 502, "proxy_error", message, ErrorCode.NO_FALLBACK)
 
 
 class Models(PassThrough):
@@ -166,7 +167,8 @@ class Models(PassThrough):
             return
         found = next((model for model in models if model["id"] == wanted), None)
         if found is None:
-            await send_error(send, context.id, 404, "not_found_error", f"model: {wanted}")
+            code, message = ErrorCode.UNKNOWN_PATH, f"model: {wanted}"
+            await send_error(send, context.id, 404, "not_found_error", message, code)
         else:
             await send_json(send, found)
 
@@ -213,7 +215,8 @@ async def pass_through(
     except InvalidURL as error:
         # Nothing has been sent: the request could not even be built.
         message = f"With this target the primary's address is no URL: {error}"
-        await send_error(send, context.id, 400, "invalid_request_error", message)
+        code = ErrorCode.UNKNOWN_PATH
+        await send_error(send, context.id, 400, "invalid_request_error", message, code)
     except (ClientGone, HTTPError):
         return
 
@@ -363,4 +366,5 @@ class NotFound(Endpoint):
     async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 404."""
         message = f"Nothing is served at {scope['path'][:200]}"
-        await send_error(send, context.id, 404, "not_found_error", message)
+        code = ErrorCode.UNKNOWN_PATH
+        await send_error(send, context.id, 404, "not_found_error", message, code)

@@ -1,6 +1,5 @@
-"""The files in `completions/`: the scripts of the shells and the man page."""
+"""The scripts of the shells in `completions/`; `test_man.py` is about the man pages there."""
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -9,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ccfallback import __version__
-from ccfallback.cli import COMMANDS, completions
+from ccfallback.cli import completions
+from tests.cli.conftest import Run
 
 FOLDER = Path(__file__).parents[2] / "completions"
-PAGE = FOLDER / completions.MAN_PAGE
 
 
 @pytest.mark.parametrize("shell", completions.SCRIPTS)
@@ -28,7 +26,8 @@ def test_all_files_can_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "completions"
     folder.mkdir()
     completions.write_all(folder)
-    assert {path.name for path in folder.iterdir()} == {path.name for path in FOLDER.iterdir()}
+    made, kept = ({path.relative_to(top) for path in top.rglob("*")} for top in (folder, FOLDER))
+    assert made == kept
 
 
 @pytest.fixture
@@ -89,49 +88,29 @@ def test_fish_completes() -> None:
     assert done.stdout.decode().split() == ["two"]
 
 
+@pytest.mark.parametrize("shell", completions.SCRIPTS)
+def test_the_script_of_a_shell_is_printed(ccf: Run, shell: str) -> None:
+    script = completions.render_script(shell)
+    assert ccf("completion", shell).out == script
+    assert ccf("completion", shell, "--json").json == {"shell": shell, "script": script}
+
+
+def test_an_unknown_shell_is_a_wrong_usage(ccf: Run) -> None:
+    ran = ccf("completion", "tcsh")
+    assert (ran.code, ran.out) == (2, "")
+    assert "powershell" in ran.err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.usefixtures("program")
+def test_bash_completes_topics_and_the_commands_below_commands() -> None:
+    assert complete_in_bash("help", "exit") == ["exit-codes"]
+    assert complete_in_bash("help", "providers", "sh") == ["show"]
+    assert complete_in_bash("completion", "f") == ["fish"]
+
+
 @pytest.mark.parametrize(("shell", "name"), [("zsh", "_ccfallback"), ("bash", "ccfallback.bash")])
 def test_the_shells_accept_the_scripts(shell: str, name: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
     subprocess.run([shell, "-n", FOLDER / name], check=True)
-
-
-# -- The man page
-
-
-def test_the_man_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == completions.render_man_page(), (
-        "run `python -m ccfallback.cli.completions`"
-    )
-
-
-def test_the_man_page_has_this_version_and_every_command() -> None:
-    page = completions.render_man_page()
-    assert f'"ccfallback {__version__}"' in page
-    for name in COMMANDS:
-        assert f"\n.SS ccfallback {name} " in page
-
-
-def test_no_text_of_the_man_page_is_a_roff_request() -> None:
-    known = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".nf", ".fi", ".RS", ".RE"}
-    lines = completions.render_man_page().splitlines()
-    assert {line.split()[0] for line in lines if line.startswith(".")} <= known
-    assert not [line for line in lines if line.startswith("'")]
-
-
-@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
-def test_groff_has_no_warnings() -> None:
-    ran = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-ww", PAGE], capture_output=True, check=True, timeout=30
-    )
-    assert ran.stderr == b""
-    plain = re.sub(r".\x08|\x1b\[\d+m", "", ran.stdout.decode())
-    assert "--api-key-stdin" in plain
-
-
-@pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
-def test_mandoc_complains_only_of_the_missing_date() -> None:
-    ran = subprocess.run(
-        ["mandoc", "-Tlint", PAGE], capture_output=True, check=False, text=True, timeout=30
-    )
-    assert [line for line in ran.stdout.splitlines() if "missing date" not in line] == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from ccfallback.cli import completions
+from ccfallback.cli.help import commands
 from ccfallback.cli.root import app
 from tests.cli.conftest import Run
 
@@ -16,7 +16,7 @@ ROOT: Any = typer.main.get_command(app)
 
 def below(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
-    for name, one in completions.commands(command).items():
+    for name, one in commands.below(command).items():
         yield from below(one, *path, name)
 
 
@@ -27,7 +27,7 @@ every_command = pytest.mark.parametrize("path", EVERY, ids=lambda path: " ".join
 
 @every_command
 def test_help_starts_with_a_sentence_that_fits_a_line(path: tuple[str, ...]) -> None:
-    summary = completions.summary(EVERY[path])
+    summary = commands.summary(EVERY[path])
     assert summary[0].isupper()
     assert len(summary) <= 67, summary
 
@@ -35,7 +35,7 @@ def test_help_starts_with_a_sentence_that_fits_a_line(path: tuple[str, ...]) -> 
 @every_command
 def test_every_argument_and_option_has_a_description(path: tuple[str, ...]) -> None:
     command = EVERY[path]
-    for entry in (*completions.arguments(command), *completions.options(command)):
+    for entry in (*commands.arguments(command), *commands.options(command)):
         assert entry.text.rstrip("]").endswith(".") or "[" in entry.text, entry
 
 
@@ -54,7 +54,7 @@ def test_help_fits_80_columns_except_for_examples(
 def parse(words: list[str]) -> None:
     """Parse a command line without running it."""
     command, name = ROOT, "ccfallback"
-    while children := completions.commands(command):
+    while children := commands.below(command):
         name = words.pop(0)
         command = children[name]
     if "--help" not in words:
@@ -63,7 +63,7 @@ def parse(words: list[str]) -> None:
 
 @every_command
 def test_examples_parse(path: tuple[str, ...]) -> None:
-    examples = completions.examples(EVERY[path])
+    examples = commands.examples(EVERY[path])
     assert examples
     for example in examples:
         line = example.removeprefix('eval "$(').removesuffix(')"').split("|")[-1]
@@ -77,7 +77,7 @@ def test_examples_parse(path: tuple[str, ...]) -> None:
 
 def test_the_man_page_shows_choices_defaults_and_what_is_required() -> None:
     def terms(*path: str) -> dict[str, str]:
-        return dict(completions.options(EVERY[path]))
+        return dict(commands.options(EVERY[path]))
 
     assert terms("logs", "tail")["-n, --lines N"].endswith("[default: 20]")
     assert "pretty or json. [default: pretty]" in terms("logs", "tail")["--format FORMAT"]
@@ -87,10 +87,10 @@ def test_the_man_page_shows_choices_defaults_and_what_is_required() -> None:
 
 
 def test_the_synopsis_shows_what_is_required() -> None:
-    assert completions.usage(ROOT) == ["[OPTIONS]", "COMMAND ..."]
-    assert completions.usage(EVERY["breaker", "trip"]) == ["[OPTIONS]", "NAME..."]
-    assert completions.usage(EVERY["breaker", "status"]) == ["[OPTIONS]", "[NAME...]"]
-    assert completions.usage(EVERY["config", "set"]) == ["[OPTIONS]", "KEY", "VALUE"]
+    assert commands.usage(ROOT) == ["[OPTIONS]", "COMMAND ..."]
+    assert commands.usage(EVERY["breaker", "trip"]) == ["[OPTIONS]", "NAME..."]
+    assert commands.usage(EVERY["breaker", "status"]) == ["[OPTIONS]", "[NAME...]"]
+    assert commands.usage(EVERY["config", "set"]) == ["[OPTIONS]", "KEY", "VALUE"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from ccfallback import __version__
 from ccfallback.cli import COMMANDS
-from ccfallback.cli.completions import summary
+from ccfallback.cli.help.commands import summary
 from ccfallback.cli.root import LazyCommands
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
@@ -42,7 +42,7 @@ def test_a_fault_of_the_config_is_one_line_with_file_line_key_and_expectation(
     assert (ran.code, ran.out) == (1, "")
     fault = "providers.a.auth_headr: unknown key; did you mean auth_header?"
     fix = "fix it with `ccfallback config edit`"
-    assert ran.err == f"ccfallback: {paths.config}:5: {fault}; {fix}\n"
+    assert ran.err == f"ccfallback: {paths.config}:5: {fault}; {fix} [CCF-E201]\n"
 
 
 def test_each_of_several_faults_has_a_line(

@@ -22,7 +22,6 @@ from ccfallback.policy.error_response import (
     format_wait,
     no_fallback_response,
     search_unavailable,
-    spend_cap_response,
     spend_warning,
 )
 from ccfallback.policy.outcome import Fault, Outcome
@@ -156,7 +155,8 @@ def test_the_envelope_lists_how_each_provider_failed() -> None:
         "error": {
             "type": "fallback_exhausted",
             "message": "All providers failed: a (529 overloaded_error);"
-            " b (connection refused, back in 2 min)",
+            " b (connection refused, back in 2 min) [CCF-E107]",
+            "code": "CCF-E107",
             "model": "m",
             "attempts": [
                 {"provider": "a", "status": 529, "error": "529 overloaded_error"},
@@ -165,7 +165,7 @@ def test_the_envelope_lists_how_each_provider_failed() -> None:
         },
     }
     assert given.kind == "fallback_exhausted"
-    assert given.message == error_of(given)["message"]
+    assert f"{given.message} [CCF-E107]" == error_of(given)["message"]
 
 
 def test_the_message_names_a_skipped_provider() -> None:
@@ -242,6 +242,7 @@ def test_a_prompt_that_is_too_long_for_a_fallback_lets_the_client_compact() -> N
     assert error_of(given) == {
         "type": "invalid_request_error",
         "message": "prompt is too long: 9 tokens > 8 maximum",
+        "code": "CCF-E108",
     }
     assert given.headers == ()
 
@@ -305,7 +306,8 @@ def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
     assert given.message.startswith(
         "Primary API failed and no fallbacks configured: connection refused"
     )
-    assert error_of(given) == {"type": "proxy_error", "message": given.message}
+    message = f"{given.message} [CCF-E106]"
+    assert error_of(given) == {"type": "proxy_error", "message": message, "code": "CCF-E106"}
 
 
 def test_without_any_attempt_the_error_names_the_given_reason() -> None:
@@ -407,12 +409,15 @@ def test_a_missing_search_is_named_by_its_tool(name: str, kind: str) -> None:
 LIMIT = Limit("b", "day", cap=5 * NANO, spent=6 * NANO, until=NOW + 3600.4)
 
 
+def capped(limit: Limit) -> ErrorResponse:
+    return exhausted_response([], {}, model="m", request_id="id", now=NOW, capped=[limit])
+
+
 def test_a_reached_cap_stops_the_turn_in_words_that_the_client_shows() -> None:
-    given = spend_cap_response(LIMIT, [], when="midnight", now=NOW, request_id="id")
+    given = capped(LIMIT)
     assert (given.status, given.kind) == (429, "billing_error")
-    assert given.message == (
-        "b may not cost any more: $6.00 of the cap of $5.00 a day are spent; it is back at midnight"
-    )
+    assert given.message.startswith("The spend cap is reached: b (")
+    assert error_of(given)["message"] == f"{given.message} [CCF-E109]"
     unified = "anthropic-ratelimit-unified-"
     assert {name.decode(): value.decode() for name, value in given.headers} == {
         "retry-after": "3601",
@@ -425,25 +430,15 @@ def test_a_reached_cap_stops_the_turn_in_words_that_the_client_shows() -> None:
         f"{unified}overage-period": "daily",
         f"{unified}overage-disabled-reason": "org_spend_cap_reached",
     }
-
-
-def test_a_reached_cap_names_what_failed_besides() -> None:
-    failures = [failure("a", BUSY), failure("c", DOWN)]
-    given = spend_cap_response(LIMIT, failures, when="midnight", now=NOW, request_id="id")
-    assert given.message.endswith(
-        "back at midnight; a failed: 529 overloaded_error, c failed: connection refused"
-    )
     ended = replace_limit(LIMIT, until=NOW - 5)
-    headers = spend_cap_response(ended, [], when="", now=NOW, request_id="id").headers
-    assert dict(headers)[b"retry-after"] == b"1"
+    assert dict(capped(ended).headers)[b"retry-after"] == b"1"
 
 
 def test_what_requests_in_flight_have_reserved_is_waited_for() -> None:
-    busy = replace_limit(LIMIT, spent=4 * NANO, reserved=2 * NANO)
-    given = spend_cap_response(busy, [failure("a", BUSY)], when="", now=NOW, request_id="id")
+    given = capped(replace_limit(LIMIT, spent=4 * NANO, reserved=2 * NANO))
     assert (given.status, given.kind) == (429, "rate_limit_error")
-    assert given.headers == ((b"retry-after", b"2"),)
-    assert given.message.startswith("b is busy")
+    assert given.headers == ((b"retry-after", b"10"),)
+    assert error_of(given)["code"] == "CCF-E109"
 
 
 @pytest.mark.parametrize(
