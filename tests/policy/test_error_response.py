@@ -185,6 +185,7 @@ def test_the_message_names_a_skipped_provider() -> None:
         (5399, "90 min"),
         (5400, "1.5 h"),
         (36000, "10.0 h"),
+        (3600 * 3000, "3000.0 h"),
     ],
 )
 def test_a_time_to_wait_is_rounded_up(seconds: float, text: str) -> None:
@@ -363,7 +364,7 @@ def test_a_search_that_no_provider_can_run_is_an_unavailable_result(
     assert (call["type"], call["name"]) == ("server_tool_use", tool["name"])
     assert (found["type"], found["tool_use_id"]) == (result, call["id"])
     assert found["content"] == {"type": f"{result}_error", "error_code": "unavailable"}
-    assert message["stop_reason"] == "end_turn"
+    assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", None)
     assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "m")
     assert re.fullmatch("msg_[0-9a-zA-Z]{24}", message["id"])
     assert re.fullmatch("srvtoolu_[0-9a-zA-Z]{24}", call["id"])
@@ -442,7 +443,8 @@ def test_what_requests_in_flight_have_reserved_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent", "shown", "threshold"), [(0.8, "0.80", "0.75"), (0.999, "0.99", "0.95")]
+    ("spent", "shown", "threshold"),
+    [(0.8, "0.80", "0.75"), (0.999, "0.99", "0.95"), (1.2, "0.99", "0.95")],
 )
 def test_a_cap_that_is_near_is_told_in_headers(spent: float, shown: str, threshold: str) -> None:
     limit = replace_limit(LIMIT, spent=round(spent * 5 * NANO))
