@@ -458,3 +458,11 @@ def test_a_cap_that_is_near_is_told_in_headers(spent: float, shown: str, thresho
         f"{unified}reset": str(round(NOW + 3600)),
         f"{unified}overage-reset": str(round(NOW + 3600)),
     }
+
+
+def test_the_first_cap_that_ends_is_named_in_the_headers() -> None:
+    later = replace_limit(LIMIT, provider="c", period="month", until=NOW + 7200)
+    given = exhausted_response([], {}, model="m", request_id="i", now=NOW, capped=[later, LIMIT])
+    headers = dict(given.headers)
+    assert headers[b"retry-after"] == b"3601"
+    assert headers[b"anthropic-ratelimit-unified-overage-period"] == b"daily"
