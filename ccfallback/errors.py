@@ -12,8 +12,8 @@ are data (`policy.outcome.Outcome`), because the chain decides by them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
+from typing import NamedTuple
 
 from ccfallback.error_codes import ErrorCode
 
@@ -40,8 +40,7 @@ class CcfallbackError(Exception):
         return line if self.code is None else self.code.mark(line)
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFault:
+class ConfigFault(NamedTuple):
     """One thing wrong with a configuration."""
 
     key: str

@@ -81,8 +81,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(128 + 2)
 
 
+def _import_msgspec_alone() -> None:
+    """Import msgspec without `typing_extensions`, which it prefers to `typing` where it finds it.
+
+    Python has had all of that since 3.11, and the import takes longer than msgspec's own.
+    """
+    if "msgspec" in sys.modules or "typing_extensions" in sys.modules:
+        return
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # marks a missing module
+    try:
+        import msgspec  # noqa: F401  # to have it loaded this way
+    finally:
+        del sys.modules["typing_extensions"]
+
+
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _import_msgspec_alone()
     if arguments == ["statusline"] or arguments[:-1] == ["statusline", "--then"]:
         # Claude Code runs this after every message: parsing would take longer than the answer.
         from ccfallback.cli.statusline_view import run as print_status_line

@@ -93,7 +93,7 @@ def parse(
         from ccfallback.config.lines import find_line, index_lines
 
         lines = index_lines(text)
-        located = [replace(fault, line=find_line(lines, fault.place)) for fault in faults]
+        located = [fault._replace(line=find_line(lines, fault.place)) for fault in faults]
         raise ConfigError(
             "" if len(faults) == 1 else f"{source} has {pluralize(len(faults), 'fault')}",
             "fix it with `ccfallback config edit`",
@@ -166,6 +166,8 @@ def implied_format(table: Mapping[str, Any], formats: Mapping[str, FormatDefault
     if "format" in table or not isinstance(url, str):
         return None
     path = re.split("[?#]", url.strip())[0].rstrip("/").lower()
+    if "/" not in path.partition("://")[2]:
+        return None
     found = (
         name for name, each in formats.items() if each.endpoint and path.endswith(each.endpoint)
     )

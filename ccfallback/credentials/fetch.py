@@ -1,11 +1,13 @@
 """A small HTTP client for token endpoints and metadata servers, for use in threads."""
 
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import ssl
 
 MOST_BYTES: Final = 64 * 1024
 """A longer answer is not a token."""
@@ -64,7 +66,7 @@ class Fetcher:
 
     def __init__(
         self,
-        load_trust: Callable[[], ssl.SSLContext],
+        load_trust: "Callable[[], ssl.SSLContext]",
         find_proxy: Callable[[str], str | None],
         most_bytes: int = MOST_BYTES,
     ) -> None:
@@ -113,7 +115,9 @@ class Fetcher:
         seconds: float,
         direct: bool,
     ) -> Reply:
-        # Imported here, because commands that need no network start without it.
+        # Imported here, because commands that need no network start without them.
+        import ssl
+
         import httpx
 
         try:

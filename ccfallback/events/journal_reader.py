@@ -12,10 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
+
+import msgspec
 
 from ccfallback import files
 from ccfallback.events.records import Event, Record, RequestEnd, RequestStart, decode
@@ -337,8 +338,7 @@ def latest_ends(path: Path) -> Iterator[Record[RequestEnd]]:
             yield cast("Record[RequestEnd]", record)
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(msgspec.Struct):
     """A request that ended, and what its start says of it, unless the log has lost that."""
 
     end: Record[RequestEnd]

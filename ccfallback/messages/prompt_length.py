@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from ccfallback.messages.patterns import lazy_re
+
 _MARKER: Final = "prompt is too long"
-_ANTHROPIC_WORDS: Final = re.compile(
+_ANTHROPIC_WORDS: Final = lazy_re(
     r"prompt is too long: \d+ tokens > \d+ maximum"
     r"|input length and `?max_tokens`? exceed context limit: \d+ \+ \d+ > \d+"
 )
@@ -51,7 +53,7 @@ _TOO_MUCH: Final = (
 )
 _NEAR: Final = r"(?:(?![.;!?] )[^\n]){0,90}?"
 
-_TOO_LONG: Final = re.compile(
+_TOO_LONG: Final = lazy_re(
     rf"{_INPUT}{_NEAR}{_TOO_MUCH}|{_TOO_MUCH}{_NEAR}{_INPUT}"
     # Words that mean it without saying that it is too much.
     r"|maximum (?:context|prompt|input) (?:length|size)|\bonly supports up to\b"
@@ -61,16 +63,16 @@ _TOO_LONG: Final = re.compile(
     re.IGNORECASE,
 )
 
-_ANSWER: Final = re.compile(
+_ANSWER: Final = lazy_re(
     r"max_?(?:new_|completion_|output_)?tokens\b|\bmax (?:new |completion |output )?tokens\b"
     r"|\b(?:output|completion) tokens\b|budget_?tokens\b",
     re.IGNORECASE,
 )
 """Names of the answer's limit. A text about it asks for a shorter answer."""
 
-_MESSAGE_TOKENS: Final = re.compile(r"\bexceed(?:s|ed)? max message tokens\b", re.IGNORECASE)
+_MESSAGE_TOKENS: Final = lazy_re(r"\bexceed(?:s|ed)? max message tokens\b", re.IGNORECASE)
 
-_OTHER: Final = re.compile(
+_OTHER: Final = lazy_re(
     # A throttle names its limits too.
     r"\bper[ -](?:minute|min|hour|day|second|month)\b|/min\b|\b[TR]P[MD]\b|please wait|rate.?limit"
     r"|\b(?:hourly|daily|weekly|monthly)\b|\bconcurren\w+|\bquota\b|\bbalance\b|\bcredits?\b",
@@ -78,14 +80,14 @@ _OTHER: Final = re.compile(
 )
 """Words of refusals that end with time or money."""
 
-_MEDIA: Final = re.compile(
+_MEDIA: Final = lazy_re(
     r"\b(?:images?|pictures?|pixels?|audio|video|pdfs?|files?|documents?|pages?|bytes|[KM]i?B)\b",
     re.IGNORECASE,
 )
 """A refusal that names an attachment, and no tokens, is about the attachment."""
-_TOKENS: Final = re.compile(r"\btokens\b", re.IGNORECASE)
+_TOKENS: Final = lazy_re(r"\btokens\b", re.IGNORECASE)
 
-_PATH: Final = re.compile(r"(?:^|[\s'\"`(])(?:messages|tools|system|thinking|metadata)(?:\.|\[)\w")
+_PATH: Final = lazy_re(r"(?:^|[\s'\"`(])(?:messages|tools|system|thinking|metadata)(?:\.|\[)\w")
 """A place in the body: the refusal is about what stands there."""
 
 _LEAST_ANSWER: Final = 1024
@@ -99,7 +101,7 @@ _MAX: Final = rf"(?P<limit>{_SIZE})"
 _CONTEXT: Final = rf"maximum context length is {_MAX}"
 
 _COUNTS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    lazy_re(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
         # Anthropic
         rf"input length and `?max_tokens`? exceed context limit: {_IN} \+ {_OUT} > {_MAX}",
@@ -138,13 +140,13 @@ _COUNTS: Final = tuple(
 )
 """The numbers in a refusal; the first that fits counts."""
 
-_OUTPUT: Final = re.compile(
+_OUTPUT: Final = lazy_re(
     rf"{_OUT} in (?:the|your) completion|['`]?max_(?:completion_)?tokens['`]? is too large: "
     rf"(?P<vllm>{_SIZE})"
 )
 
 _PARTS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    lazy_re(pattern, re.IGNORECASE)
     for pattern in (
         rf"\b{_IN} (?:tokens? (?:of|from|in|for) (?:the |your )?)?(?:input|prompt|messages?)\b",
         rf"\b{_OUT} (?:tokens? (?:of|from|in|for) (?:the |your )?)?(?:output|completion|answer)\b",
@@ -153,7 +155,7 @@ _PARTS: Final = tuple(
 )
 """Prompt, answer and window, wherever the sentence has them."""
 
-_NUMBER: Final = re.compile(r"(?<![\w.,-])\d{1,3}(?:,\d{3})+(?![\w,])|(?<![\w.-])\d{3,15}(?![\w-])")
+_NUMBER: Final = lazy_re(r"(?<![\w.,-])\d{1,3}(?:,\d{3})+(?![\w,])|(?<![\w.-])\d{3,15}(?![\w-])")
 
 
 @dataclass(frozen=True, slots=True)

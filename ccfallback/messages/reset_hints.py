@@ -10,14 +10,16 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
+from ccfallback.messages.patterns import lazy_re
+
 UNIFIED: Final = "anthropic-ratelimit-unified-"
-_MODEL_WINDOW: Final = re.compile(r"7d_oi|overage|(?:7d|seven_day)_\w+")
-_MODEL_CLAIM: Final = re.compile(r"overage|seven_day_\w+")
-_REGAIN: Final = re.compile(
+_MODEL_WINDOW: Final = lazy_re(r"7d_oi|overage|(?:7d|seven_day)_\w+")
+_MODEL_CLAIM: Final = lazy_re(r"overage|seven_day_\w+")
+_REGAIN: Final = lazy_re(
     r"regain access on (\d{4}-\d{2}-\d{2})(?: at (\d{2}:\d{2}))?", re.IGNORECASE
 )
-_CAPITAL: Final = re.compile(r"(?<=[a-z])([A-Z])")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
+_CAPITAL: Final = lazy_re(r"(?<=[a-z])([A-Z])")
+_DURATION: Final = lazy_re(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
 _UNITS: Final[Mapping[str, float]] = {
     "ms": 0.001,
     "s": 1.0,
@@ -30,11 +32,9 @@ _UNITS: Final[Mapping[str, float]] = {
 TEMPORARY: Final = frozenset({402, 429, *range(500, 600)})
 """Statuses of errors that may end at a certain time."""
 
-_MOMENTS: Final = re.compile(
-    r"(?:quota|limit|usage)?_?resets?(?:_?(?:at|on|time|date|time_?stamp))?"
-)
+_MOMENTS: Final = lazy_re(r"(?:quota|limit|usage)?_?resets?(?:_?(?:at|on|time|date|time_?stamp))?")
 """Members that say when: `resets_at`, `reset_time`, `quotaResetTimeStamp`."""
-_WAITS: Final = re.compile(
+_WAITS: Final = lazy_re(
     r"(?:(?:quota|limit|usage)_?resets?_?(?:delay|in|after)|resets?_(?:in|after|delay)|retry_?(?:after|delay|in))"
     r"(?:_?(?P<unit>ms|milliseconds|s|secs?|seconds))?|resets?_(?P<alone>ms|milliseconds|seconds)"
 )

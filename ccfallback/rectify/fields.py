@@ -22,6 +22,7 @@ from ccfallback.messages.effort import (
     without_empty_config,
 )
 from ccfallback.messages.output_format import with_current_format, with_schema_in_words
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.prompt_length import ContextSizes, context_sizes
 from ccfallback.messages.system import without_billing
 from ccfallback.messages.turns import kind_of
@@ -45,9 +46,7 @@ _ABOUT_FLAGS: Final = says(r"anthropic[-_]beta|beta (?:flag|header|feature)s?\b"
 _REFUSED: Final = says(
     r"unexpected|unsupported|unknown|unrecognized|invalid|not (?:supported|allowed|permitted|valid)"
 )
-_KNOWN: Final = re.compile(
-    r"(?:supported|allowed|valid|accepted|expected|available) (?:\w+ ){0,2}are"
-)
+_KNOWN: Final = lazy_re(r"(?:supported|allowed|valid|accepted|expected|available) (?:\w+ ){0,2}are")
 _LOGIN: Final = "oauth-"
 """Without this flag the login itself is refused."""
 
@@ -222,13 +221,13 @@ def _without_fields(draft: RequestDraft, paths: list[Path]) -> Repaired | None:
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _NAME: Final = r"\b(?:temperature|top_p|top_k)\b"
-_ONE: Final = re.compile(
+_ONE: Final = lazy_re(
     r"unsupported (?:value|parameter)s?:? (?P<first>temperature|top_p|top_k)\b"
     r"|\binvalid (?P<second>temperature|top_p|top_k): only 1(?:\.0)? is allowed"
     r"|\b(?P<third>temperature|top_p|top_k)(?: parameter)? (?:is|are) (?:not supported|unsupported)"
     r"|not support(?: the)? (?P<fourth>temperature|top_p|top_k)\b"
 )
-_PARAMETER: Final = re.compile(
+_PARAMETER: Final = lazy_re(
     r"unsupported (?:value|parameter)s?:? (?P<first>stop|stop_sequences|parallel_tool_calls|user)\b"
     r"|\b(?P<second>parallel_tool_calls|stop_sequences)(?: parameter)? is not supported"
     r"|not support(?: the)? (?P<third>parallel_tool_calls|stop_sequences)\b"
@@ -295,7 +294,7 @@ def _without_parameters(draft: RequestDraft, named: list[str]) -> Repaired | Non
 _LIMIT: Final = r"\bmax_(?:completion_|output_)?tokens\b"
 _MOST: Final = r"(?P<most>\d[\d,]{0,11})"
 _LIMITS: Final = tuple(
-    re.compile(pattern)
+    lazy_re(pattern)
     for pattern in (
         rf"{_LIMIT}: \d[\d,]* > {_MOST},? which is the maximum",
         rf"{_LIMIT}.{{0,40}}too (?:large|high|big).{{0,80}}supports at most {_MOST}\b",
@@ -384,7 +383,7 @@ def _within_context(draft: RequestDraft, sizes: ContextSizes) -> Repaired | None
     return _shorten_answer(draft, room) if LEAST_ANSWER <= room < draft.body.max_tokens else None
 
 
-_LOWER_BOUND: Final = re.compile(r"\b(?:prompt|input) contains at least \d")
+_LOWER_BOUND: Final = lazy_re(r"\b(?:prompt|input) contains at least \d")
 
 
 def _sizes_at_least(refusal: Refusal) -> ContextSizes | None:

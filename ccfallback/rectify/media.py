@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.turns import Block, content_list, kind_of, string, text_block, with_content
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import (
@@ -21,11 +22,11 @@ from ccfallback.rectify.rule import (
     repaired_messages,
 )
 
-_BYTES: Final = re.compile(r"> ?(\d{4,10}) bytes|maximum of (\d{4,10}) bytes")
-_MEGABYTES: Final = re.compile(r"exceeds (?:the )?(\d{1,3})(?:\.0)? ?mb\b")
-_PIXELS: Final = re.compile(r"\b(\d{3,6}) pixels\b")
+_BYTES: Final = lazy_re(r"> ?(\d{4,10}) bytes|maximum of (\d{4,10}) bytes")
+_MEGABYTES: Final = lazy_re(r"exceeds (?:the )?(\d{1,3})(?:\.0)? ?mb\b")
+_PIXELS: Final = lazy_re(r"\b(\d{3,6}) pixels\b")
 
-_NOTE: Final = re.compile(r"\[(?:image|document) removed: ")
+_NOTE: Final = lazy_re(r"\[(?:image|document) removed: ")
 
 _MANY: Final = 20
 """A request with more images is a many-image request, for which the API has other limits."""
@@ -45,7 +46,7 @@ class _Medium:
 
 def _says(*forms: str) -> Callable[[Refusal], re.Match[str] | None]:
     """A match in the text or the code of a refusal."""
-    pattern = re.compile("|".join(forms))
+    pattern = lazy_re("|".join(forms))
     return lambda refusal: pattern.search(f"{refusal.text} {refusal.code}".strip())
 
 

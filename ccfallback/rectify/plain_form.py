@@ -5,7 +5,6 @@ what newer clients send. If the provider accepts it, the following requests find
 are needed; see `rectify.narrowing`.
 """
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -14,6 +13,7 @@ from ccfallback.messages import json_schema
 from ccfallback.messages.body import Body
 from ccfallback.messages.media import base64_data
 from ccfallback.messages.output_format import with_schema_in_words
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.system import without_billing, without_system_messages
 from ccfallback.messages.thinking import without_thoughts
@@ -59,7 +59,7 @@ _FEATURE: Final = (
     r"|parameter|schema|grammar|format|stream|system|role|thinking|reasoning|cach|stop|prefill"
     r"|feature|beta|content|message|logprob|temperature)"
 )
-_ABOUT_REQUEST: Final = re.compile(
+_ABOUT_REQUEST: Final = lazy_re(
     # OpenRouter, which has no endpoint for a request
     rf"no endpoints? found that (?:support|can handle)|support\w*(?: \w+){{0,3}} {_FEATURE}"
     rf"|{_FEATURE}\w*(?: \w+){{0,3}} (?:is |are )?(?:not|un)[ -]?(?:supported|implemented|allowed)"
@@ -72,7 +72,7 @@ _ABOUT_REQUEST: Final = re.compile(
     r"|\bjinja|\btemplate\b|raise_exception|minja|failed to (?:parse|apply|convert|generate)"
     r"|\bgrammar\b|\bmmproj\b|is not iterable|not callable|has no attribute|\bundefined\b"
 )
-_NOT_ABOUT_REQUEST: Final = re.compile(
+_NOT_ABOUT_REQUEST: Final = lazy_re(
     r"\bmodels? (?:\S+ ){0,4}(?:not (?:found|exist|supported|available|loaded)"
     r"|does ?n[o.]?t exist|do not (?:have|exist)|unknown|is unavailable)"
     r"|(?:unknown|invalid|unsupported|no such|missing) model\b|model_not_found"

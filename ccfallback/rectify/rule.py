@@ -12,15 +12,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY, Path
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.turns import kind_of, places, role_of
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.betas import without_idle_betas
 
 T = TypeVar("T")
 
-_NOISE: Final = re.compile(r"[`'\"\u2018\u2019\u201c\u201d]")
-_SPACE: Final = re.compile(r"\s+")
-_DIGITS: Final = re.compile(r"\d+")
+_NOISE: Final = lazy_re(r"[`'\"\u2018\u2019\u201c\u201d]")
+_SPACE: Final = lazy_re(r"\s+")
+_DIGITS: Final = lazy_re(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def says(*forms: str) -> Callable[[Refusal], re.Match[str] | None]:
 @cache
 def _pattern(form: str) -> re.Pattern[str]:
     """The expression, compiled for the first refusal: to compile all of them slows each start."""
-    return re.compile(form)
+    return lazy_re(form)
 
 
 def names_field(path: Path, *forms: str) -> Callable[[Refusal], bool]:
@@ -177,11 +178,11 @@ _NAME: Final = r"[a-z_*][\w*-]{0,63}"
 _PATH: Final = rf"{_NAME}(?:(?:\.|/|\[)[\w*-]{{1,64}}\]?){{0,{_MOST_STEPS}}}"
 _EXTRA: Final = r"(?:extra|additional) (?:input|field)s?(?: is| are)? not (?:permitted|allowed)"
 
-_HINT: Final = re.compile(r"not (?:permitted|allowed)|\bun[a-z]+\b|is not supported|extraneous")
+_HINT: Final = lazy_re(r"not (?:permitted|allowed)|\bun[a-z]+\b|is not supported|extraneous")
 """Every wording contains one of these."""
 
 _WORDINGS: Final = tuple(
-    re.compile(pattern)
+    lazy_re(pattern)
     for pattern in (
         # Anthropic, Bedrock, pydantic
         rf"(?<![\w.])(?P<path>{_PATH}):? {_EXTRA}",
@@ -209,7 +210,7 @@ _WORDINGS: Final = tuple(
 
 _ROOTS: Final = frozenset({"body", "request", "__root__", "#", "msg", "message", "error"})
 """First steps that lead to the request itself, or only look like a step."""
-_STEPS: Final = re.compile(r"[./\[\], ]+")
+_STEPS: Final = lazy_re(r"[./\[\], ]+")
 
 
 def refused_paths(text: str) -> tuple[Path, ...]:
@@ -248,11 +249,11 @@ def _steps(path: str) -> Path:
 
 
 _STEP: Final = r"(?:\.| ?-> ?)"
-_PLACE: Final = re.compile(
+_PLACE: Final = lazy_re(
     rf"\bmessages{_STEP}(\d+){_STEP}content{_STEP}(\d+)"
     rf"((?:{_STEP}(?:content{_STEP}\d+|[a-z_]+))*)"
 )
-_INNER: Final = re.compile(rf"{_STEP}content{_STEP}(\d+)")
+_INNER: Final = lazy_re(rf"{_STEP}content{_STEP}(\d+)")
 
 
 def named_places(text: str) -> frozenset[tuple[int, ...]]:
@@ -272,7 +273,7 @@ def named_places(text: str) -> frozenset[tuple[int, ...]]:
 
 # --- What a repair did ---
 
-_MEMBER_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_MEMBER_NAME: Final = lazy_re(r"[a-z][a-z0-9_-]{0,63}")
 """The name of a member, a flag or a type of block; anything else may be content."""
 
 _ROLES: Final = ("user", "assistant", "system")

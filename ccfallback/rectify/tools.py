@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ccfallback.messages import json_schema
 from ccfallback.messages.edit import ANY, without
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.server_tools import in_words
 from ccfallback.messages.system import with_tool_changes_made
 from ccfallback.messages.tools import (
@@ -53,7 +54,7 @@ def _tools(draft: RequestDraft) -> list[Any]:
 # --- Fields ---
 
 _DEFERRED: Final = "defer_loading"
-_FIELD: Final = re.compile(
+_FIELD: Final = lazy_re(
     r"\b(?P<field>input_examples|defer_loading|eager_input_streaming|allowed_callers)"
     r"(?: \w+){0,2} (?:is|are) (?:not|un)"
     r"|(?:does not|doesnt|not) support (?P<named>input_examples|defer_loading"
@@ -113,7 +114,7 @@ _FORM: Final = (
     r"(?:should match pattern|does not match pattern|at most \d{1,3} character|string too long"
     r"|regular expression pattern|length less than or equal to \d{1,3})"
 )
-_LIMIT: Final = re.compile(
+_LIMIT: Final = lazy_re(
     r"\{1, ?(\d{1,3})\}|at most (\d{1,3}) character|maximum length (?:of )?(\d{1,3})\b"
     r"|length less than or equal to (\d{1,3})\b"
 )
@@ -219,14 +220,14 @@ def _with_stubs(draft: RequestDraft, _found: object) -> Repaired | None:
 
 # --- Number and descriptions ---
 
-_COUNT: Final = re.compile(
+_COUNT: Final = lazy_re(
     r"\btools?\b.{0,20}array too long\b.{0,60}maximum length (?P<expected>\d{1,4})"
     r"|(?:at most|up to|more than|maximum (?:number )?of|limit (?:is|of)|limited to)"
     r" (?P<most>\d{1,4}) (?:tools?|functions?)\b(?! results?| calls?)"
     r"|\btoo many (?:tools|functions)\b(?! calls?)(?:.{0,40}(?:maximum|limit|at most)\D{0,10}"
     r"(?P<limit>\d{1,4}))?"
 )
-_DESCRIPTION: Final = re.compile(
+_DESCRIPTION: Final = lazy_re(
     r"\bdescription\b.{0,20}(?:string )?too long\b(?:.{0,60}maximum length (?:of )?"
     r"(?P<expected>\d{2,6}))?"
     r"|\bdescription\b.{0,60}(?:at most|longer than|no more than|less than or equal to|limit of"
@@ -266,14 +267,14 @@ def _with_short_descriptions(draft: RequestDraft, longest: int) -> Repaired | No
 
 # --- Schemas ---
 
-_KEYWORD: Final = re.compile(
+_KEYWORD: Final = lazy_re(
     r"unknown name \"?(?P<unknown>[$\w]+)\"? at '?(?:request\.)?tools\b"
     r"|keywords? [\"'`]?(?P<keyword>[$\w]+)[\"'`]? (?:is|are) not (?:supported|permitted|allowed)"
     r"|schema for function .*[\"'`](?P<function>[$\w]+)[\"'`] is not (?:permitted|supported)",
     re.IGNORECASE,
 )
-_INDEX: Final = re.compile(r"\btools(?:\.| ?-> ?)(\d{1,5})\b")
-_FOR_TOOL: Final = re.compile(r"(?:for function|for tool) [\"'`]?([\w.-]+)")
+_INDEX: Final = lazy_re(r"\btools(?:\.| ?-> ?)(\d{1,5})\b")
+_FOR_TOOL: Final = lazy_re(r"(?:for function|for tool) [\"'`]?([\w.-]+)")
 _SAYS_INVALID: Final = says(
     r"input_schema\b.*(?:json schema is invalid|is (?:not valid|invalid)|input should be)",
     r"json schema is invalid",
@@ -345,7 +346,7 @@ def _with_schemas(
 
 # --- Tools that the provider would have to run ---
 
-_SERVER_TOOLS: Final = re.compile(r"\bserver tools (?P<kinds>\w+(?:, \w+){0,9}) are not supported")
+_SERVER_TOOLS: Final = lazy_re(r"\bserver tools (?P<kinds>\w+(?:, \w+){0,9}) are not supported")
 
 
 def _refused_server_tools(refusal: Refusal) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ left over from a server that was killed, so readers also ask the server itself.
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,8 +19,7 @@ CONNECT_SECONDS: Final = 0.2
 """How long to wait for a port of this machine; one that is free refuses at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
+class ServerInfo(NamedTuple):
     """A server, as it described itself when it started."""
 
     url: str

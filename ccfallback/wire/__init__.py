@@ -22,25 +22,45 @@ How to add a format
    fallback may see (`client_headers`), and by which bytes an answer in the format is recognized
    (`answer_mark`, `refusal_mark`). What is special about one place that serves Claude is a row of
    `config.platforms`.
-3. Add one object of it to `FORMATS`. Configuration, server, diagnosis and the tests that hold for
+3. Add its name to `FORMATS`. Configuration, server, diagnosis and the tests that hold for
    every format find it there. For `drill`, see `ccfallback.simulator`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Final
 
-from ccfallback.wire.anthropic import ANTHROPIC
-from ccfallback.wire.bedrock import BEDROCK
 from ccfallback.wire.format import WireFormat
-from ccfallback.wire.openai import OPENAI
-from ccfallback.wire.vertex import VERTEX
 
-FORMATS: Final[Mapping[str, WireFormat]] = {
-    "anthropic": ANTHROPIC,
-    "openai": OPENAI,
-    "vertex": VERTEX,
-    "bedrock": BEDROCK,
-}
+
+class _Formats(Mapping[str, WireFormat]):
+    """The formats by their names; each is loaded when it is first used."""
+
+    def __init__(self, *names: str) -> None:
+        """A format is the object of its name, in capitals, in the module of its name."""
+        self._names = dict.fromkeys(names)
+        self._loaded: dict[str, WireFormat] = {}
+
+    def __getitem__(self, name: str) -> WireFormat:
+        found = self._loaded.get(name)
+        if found is None:
+            if name not in self._names:
+                raise KeyError(name)
+            module = import_module(f"{__name__}.{name}")
+            found = self._loaded[name] = getattr(module, name.upper())
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+
+FORMATS: Final = _Formats("anthropic", "openai", "vertex", "bedrock")
 """Every format by its name in the configuration."""
 
 

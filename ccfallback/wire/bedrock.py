@@ -18,6 +18,7 @@ import msgspec
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, decode_json
 from ccfallback.messages.errors import UpstreamError, read_error
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.sse import MAX_EVENT_BYTES, event
 from ccfallback.wire.anthropic import AnthropicStream, MessagesFormat
 from ccfallback.wire.completion import Completion
@@ -77,7 +78,7 @@ _TYPES: Final[Mapping[int, str]] = {
 }
 """The type of an error by the model's own status."""
 
-_ABOUT_THE_MODEL: Final = re.compile(
+_ABOUT_THE_MODEL: Final = lazy_re(
     r"on-demand throughput|model identifier is invalid|access to the model|model access"
     r"|model (?:id|version|arn)\b.{0,80}\b(?:not (?:found|supported|exist)|end of its life|invalid)"
     r"|not (?:available|supported) in (?:this|the|your) region",
@@ -132,7 +133,7 @@ class _Typed(msgspec.Struct, gc=False):
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _TYPED: Final = msgspec.json.Decoder(_Typed)
-_TYPE: Final = re.compile(r"[a-z_]{1,64}")
+_TYPE: Final = lazy_re(r"[a-z_]{1,64}")
 _STOP: Final = b'{"type":"message_stop"}'
 
 
@@ -276,10 +277,8 @@ def _without_metrics(data: bytes) -> tuple[bytes, Mapping[str, Any]]:
 
 # --- Requests ---
 
-_ENDPOINT: Final = re.compile(
-    r"/model/[^/]+/(?:invoke|invoke-with-response-stream|count-tokens)/?$"
-)
-_GEOGRAPHY: Final = re.compile(r"[a-z]{2,6}(?:-gov)?\.(?=anthropic\.)")
+_ENDPOINT: Final = lazy_re(r"/model/[^/]+/(?:invoke|invoke-with-response-stream|count-tokens)/?$")
+_GEOGRAPHY: Final = lazy_re(r"[a-z]{2,6}(?:-gov)?\.(?=anthropic\.)")
 """What makes the id of an inference profile of a model's own id."""
 
 
@@ -317,8 +316,8 @@ class BedrockFormat(MessagesFormat):
         (b"accept", b"application/json"),
         (b"x-amzn-bedrock-accept", b"application/json"),
     )
-    answer_mark = re.compile(rb":message-type\x07")
-    refusal_mark = re.compile(rb'^\s*\{\s*"(?:message|Message|__type)"\s*:')
+    answer_mark = lazy_re(rb":message-type\x07")
+    refusal_mark = lazy_re(rb'^\s*\{\s*"(?:message|Message|__type)"\s*:')
 
     def default_base_url(self, provider: Provider) -> str:
         """The host of the provider's region."""

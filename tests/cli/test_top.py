@@ -259,12 +259,12 @@ def test_a_server_that_is_down_and_what_could_not_be_read() -> None:
 
 
 def test_every_server_has_a_line_and_its_requests() -> None:
-    for_run = replace(UP, url="http://127.0.0.1:4000", page={**UP.page, "pid": 8}, is_private=True)
+    for_run = UP._replace(url="http://127.0.0.1:4000", page={**UP.page, "pid": 8}, is_private=True)
     both = replace(facts(), servers=[UP, for_run])
     lines = [cell.text for cell in view.headline(both, picture())]
     assert "✓ up at http://127.0.0.1:8787, pid 7" in lines[0]
     assert "✓ up for `run` at http://127.0.0.1:4000, pid 8" in lines[1]
-    younger = replace(UP, page={**UP.page, "uptime": 1})
+    younger = UP._replace(page={**UP.page, "uptime": 1})
     assert len(view.in_progress(replace(facts(), servers=[younger, for_run]), picture())) == 1
 
 

@@ -157,11 +157,11 @@ def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
 
 def key_source(provider: Provider, environ: Mapping[str, str], *, in_clear: bool = False) -> str:
     """Where the credentials come from, in a few words."""
-    from ccfallback.credentials import describe_login
-
     if provider.key:
         return ", ".join(_key_source(each, in_clear=in_clear) for each in provider.key.each)
     if provider.auth != "key":
+        from ccfallback.credentials import describe_login
+
         return describe_login(provider, environ)
     return "the client's own" if provider.primary else "none"
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import UpstreamError, error_of, plain_text
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.prompt_length import (
     prompt_too_long_with_sizes,
     says_answer_too_long,
@@ -67,11 +68,15 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
 
 _STATUS_OF_MESSAGE: Final = (
     # Groq refuses a request that is too large for this minute with 413.
-    ((413,), re.compile(r"tokens per minute|\bTPM\b"), 429),
+    ((413,), lazy_re(r"tokens per minute|\bTPM\b"), 429),
     # Gemini and xAI refuse a wrong key as an invalid request.
-    ((400,), re.compile(r"api key (?:not valid|expired)|(?:incorrect|invalid) api key", re.I), 401),
+    (
+        (400,),
+        lazy_re(r"api key (?:not valid|expired)|(?:incorrect|invalid) api key", re.I),
+        401,
+    ),
     # Refused content says nothing about the account.
-    ((403,), re.compile(r"moderation|flagged|content (?:policy|filter)", re.I), 400),
+    ((403,), lazy_re(r"moderation|flagged|content (?:policy|filter)", re.I), 400),
 )
 
 _NOT_TOO_LONG: Final = frozenset({401, 402, 404, 429})
@@ -200,14 +205,14 @@ def _page(status: int, body: bytes) -> str:
 _RATE_LIMIT: Final = "x-ratelimit-reset"
 _LIMITS: Final = ("requests", "tokens")
 
-_WAIT: Final = re.compile(
+_WAIT: Final = lazy_re(
     r"(?:try again|retry|resets?|available again) (?:in|after):? ?"
     r"((?:\d{1,9}(?:\.\d{1,9})? ?(?:ms|milliseconds?|s|seconds?|m|minutes?|h|hours?|d|days?)\b ?"
     r"|\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d)(?=\d))+)",
     re.IGNORECASE,
 )
-_UNIT: Final = re.compile(r"(ms|[smhd])[a-z]*")
-_DATE: Final = re.compile(
+_UNIT: Final = lazy_re(r"(ms|[smhd])[a-z]*")
+_DATE: Final = lazy_re(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d{1,9})? ?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d)?"
 )
 _CHINA: Final = timezone(timedelta(hours=8))
