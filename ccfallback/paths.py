@@ -1,6 +1,7 @@
 """The paths of all files: from an option, else from a variable, else the system's default."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -55,22 +56,41 @@ def _choose(option: Path | None, variable: str | None) -> Path | None:
     return Path(variable).expanduser() if variable else None
 
 
-# platformdirs is imported only for a default: the import takes longer than the rest of this module.
-
-
 def _default_config() -> Path:
-    from platformdirs import user_config_path
+    folder = _linux_folder("XDG_CONFIG_HOME", ".config")
+    if folder is None:
+        from platformdirs import user_config_path
 
-    return user_config_path(APP) / "config.toml"
+        folder = user_config_path(APP)
+    return folder / "config.toml"
 
 
 def _default_state() -> Path:
-    from platformdirs import user_state_path
+    folder = _linux_folder("XDG_STATE_HOME", ".local/state")
+    if folder is None:
+        from platformdirs import user_state_path
 
-    return user_state_path(APP) / "state.json"
+        folder = user_state_path(APP)
+    return folder / "state.json"
 
 
 def _default_log() -> Path:
-    from platformdirs import user_log_path
+    folder = _linux_folder("XDG_STATE_HOME", ".local/state")
+    if folder is None:
+        from platformdirs import user_log_path
 
-    return user_log_path(APP) / "ccfallback.jsonl"
+        return user_log_path(APP) / "ccfallback.jsonl"
+    return folder / "log" / "ccfallback.jsonl"
+
+
+def _linux_folder(variable: str, usual: str) -> Path | None:
+    """Our folder on Linux, as platformdirs says it, whose import takes longer than this module.
+
+    `None` on other systems, and where the environment is unusual.
+    """
+    home, named = os.environ.get("HOME", ""), os.environ.get(variable, "")
+    if sys.platform != "linux" or "ANDROID_ROOT" in os.environ or not home.startswith("/"):
+        return None
+    if named and (not named.startswith("/") or named != named.strip()):
+        return None
+    return (Path(named) if named else Path(home, usual)) / APP

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from ccfallback.paths import resolve
@@ -36,3 +37,19 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_server_file_is_next_to_the_state(tmp_path: Path) -> None:
     assert resolve(state=tmp_path / "s.json", environ={}).server == tmp_path / "server.json"
+
+
+@pytest.mark.parametrize("home", ["/home/a", "/", "relative"])
+@pytest.mark.parametrize("named", [None, "", "/xdg", "/with space", "relative", " ", "/x "])
+def test_the_defaults_are_those_of_platformdirs(
+    monkeypatch: pytest.MonkeyPatch, home: str, named: str | None
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+        if named is not None:
+            monkeypatch.setenv(variable, named)
+    paths = resolve(environ={})
+    assert paths.config.parent == platformdirs.user_config_path("ccfallback")
+    assert paths.state.parent == platformdirs.user_state_path("ccfallback")
+    assert paths.log.parent == platformdirs.user_log_path("ccfallback")

@@ -115,6 +115,12 @@ def _run(argv: Sequence[str] | None) -> int:
 
         if (server := serving.parse(arguments)) is not None:
             return serving.run(session, server)
+    if arguments[:2] == ["providers", "list"] and set(arguments[2:]) <= {"--json"}:
+        # Scripts ask for the chain, and parsing would take as long as the rest.
+        from ccfallback.cli.chain import print_chain
+        from ccfallback.cli.exits import run_safely
+
+        return run_safely(lambda: print_chain(session), session)
     from ccfallback.cli.root import run
 
     return run(arguments, session)

@@ -23,8 +23,8 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     Exits with 0 if it is up, else with 1.
     """
-    from ccfallback.cli.breaker import health_json, health_table
     from ccfallback.cli.caps import describe_reached, find_limits, limit_json
+    from ccfallback.cli.health import health_json, health_table
     from ccfallback.cli.quota import read_reports, reports_json, window_lines
     from ccfallback.cli.requests_view import (
         count_uncounted,

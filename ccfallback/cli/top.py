@@ -10,8 +10,8 @@ from typing import Any, Final
 import typer
 
 from ccfallback.cli import keyboard
-from ccfallback.cli.breaker import health_json
 from ccfallback.cli.caps import find_limits, limit_json
+from ccfallback.cli.health import health_json
 from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.quota import read_reports, reports_json
 from ccfallback.cli.requests_view import request_json, tried_json

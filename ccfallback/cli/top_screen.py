@@ -8,14 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ccfallback.cli.breaker import (
-    clear_breakers,
-    format_condition,
-    format_history,
-    format_standing,
-    trip_breakers,
-)
+from ccfallback.cli.breaker import clear_breakers, trip_breakers
 from ccfallback.cli.console import Cell, Styled, Table, align_table
+from ccfallback.cli.health import format_condition, format_history, format_standing
 from ccfallback.cli.phrases import format_duration, format_latency
 from ccfallback.cli.session import Session
 from ccfallback.cli.top_view import Facts, Look, Row, frame, places, rows, totals

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ccfallback import __version__
-from ccfallback.cli.breaker import format_condition, state_of_next
 from ccfallback.cli.caps import describe_reached
 from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table, drop_columns
+from ccfallback.cli.health import format_condition, state_of_next
 from ccfallback.cli.log_lines import local_time, short_id
 from ccfallback.cli.phrases import (
     format_duration,

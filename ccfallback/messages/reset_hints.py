@@ -6,7 +6,6 @@ Headers count first, then members of the error's body, then words.
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -172,6 +171,9 @@ def retry_after(value: str | None, now: float) -> float | None:
     seconds = _number(value)
     if seconds is not None:
         return now + seconds
+    # Here, because few answers have such a date, and the import takes longer than this module.
+    from email.utils import parsedate_to_datetime
+
     try:
         when = parsedate_to_datetime(value)
     except (TypeError, ValueError):

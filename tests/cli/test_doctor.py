@@ -548,7 +548,7 @@ def test_secrets_that_others_can_read(ccf: Run, sick: Sick, configured: Any, pat
     configured()
     assert ccf("providers", "disable", "spare").code == 0
     assert ccf("providers", "enable", "spare").code == 0
-    (version, *_) = sorted(paths.config.with_name("config.toml.history").iterdir())
+    (version, *_) = sorted(paths.config.with_name("config.toml.history").glob("*.toml"))
     for path in (paths.config, version):
         path.chmod(0o644)
         finding = sick("permissions")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ccfallback.cli.chain import describe
 from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
@@ -18,7 +19,6 @@ from ccfallback.cli.providers.options import (
     refuse_several_keys,
     with_provider_options,
 )
-from ccfallback.cli.providers.show import describe
 from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.checks import clean_key
 from ccfallback.config.model import PRIMARY_NAME, KeySource

@@ -1,51 +1,29 @@
 """`providers list` and `providers show`: the providers of the chain, and their health."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import typer
 
+from ccfallback.cli import chain
+from ccfallback.cli.chain import describe, key_source
 from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.session import require, session_of
-from ccfallback.config.model import Aws, Cap, Google, KeySource, Prices, Provider
-from ccfallback.config.options import options, to_table
-from ccfallback.config.quirks import Quirks
+from ccfallback.config.model import Aws, Cap, Google, Prices
+from ccfallback.config.options import to_table
 
 
 def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """List the chain in the order in which providers are tried."""
-    session = session_of(ctx)
-    config = session.say_config_in_use()
-    value = {"providers": [describe(each, in_clear=show_keys) for each in config.chain]}
-
-    def table() -> Table:
-        from ccfallback.cli.breaker import format_standing, is_narrow
-        from ccfallback.policy.breaker import CLOSED
-
-        states, now = session.states(config), session.now()
-        short = is_narrow(session.console.width)
-        rows: list[tuple[Cell, ...]] = []
-        for position, provider in enumerate(config.chain):
-            shown = key_source(provider, session.environ, in_clear=show_keys)
-            own = states.get(provider.name, CLOSED)
-            state = format_standing(provider, own, now, short=short)
-            place = str(position) if position else ""
-            wire = () if short else (provider.format,)
-            rows.append((place, provider.name, *wire, host(provider), shown, state))
-        header = ("", "name", *(() if short else ("format",)), "where", "key", "state")
-        return Table(rows, header, whole=frozenset({len(header) - 1}))
-
-    session.console.emit(value, table)
+    chain.print_chain(session_of(ctx), in_clear=show_keys)
 
 
 def show_one(
     ctx: typer.Context, name: Name, as_json: Json = False, show_keys: ShowKeys = False
 ) -> None:
     """Show everything about one provider."""
-    from ccfallback.cli.breaker import (
+    from ccfallback.cli.health import (
         format_condition,
         format_history,
         format_standing,
@@ -116,7 +94,7 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     header = ("name", "format", "endpoint", "get a key at")
 
     def table() -> Table:
-        from ccfallback.cli.breaker import is_narrow
+        from ccfallback.cli.health import is_narrow
 
         if not is_narrow(console.width):
             return Table(rows, header)
@@ -144,34 +122,3 @@ def _format_value(fact: Any, number: str) -> str:
             return " ".join(map(str, fact))
         case _:
             return str(fact)
-
-
-def describe(provider: Provider, *, in_clear: bool = False) -> dict[str, Any]:
-    """A provider with the key names of the configuration, and the quirks that are set."""
-    table = to_table(provider, masked=not in_clear)
-    rows = options(Quirks)
-    quirks = {row.key: table.pop(row.key) for row in rows}
-    changed = {row.key: quirks[row.key] for row in rows if quirks[row.key] != row.default}
-    return {"name": table.pop("name"), "primary": provider.primary, **table, "quirks": changed}
-
-
-def key_source(provider: Provider, environ: Mapping[str, str], *, in_clear: bool = False) -> str:
-    """Where the credentials come from, in a few words."""
-    if provider.key:
-        return ", ".join(_key_source(each, in_clear=in_clear) for each in provider.key.each)
-    if provider.auth != "key":
-        from ccfallback.credentials import describe_login
-
-        return describe_login(provider, environ)
-    return "the client's own" if provider.primary else "none"
-
-
-def _key_source(key: KeySource, *, in_clear: bool) -> str:
-    if key.literal is not None:
-        return key.literal.reveal() if in_clear else key.literal.masked()
-    return f"from {key.command[0]}" if key.command is not None else f"${key.env}"
-
-
-def host(provider: Provider) -> str:
-    """The host and port of a provider, for a table."""
-    return urlsplit(provider.base_url).netloc
