@@ -72,6 +72,21 @@ HELP: Final = {
 a row."""
 
 
+SUMMARY: Final = "Keep Claude Code working whatever happens to its API."
+
+
+def format_help(command: str = "ccfallback") -> str:
+    """What `--help` prints: one screen."""
+    lines = [f"Usage: {command} [OPTIONS] COMMAND [ARGS]...", SUMMARY, ""]
+    for group, rows in HELP.items():
+        for number, (names, text) in enumerate(rows.items()):
+            lines.append(f"{'' if number else group:<10}{names:<22}{text}")
+        lines.append("")
+    lines += ["Options: --config, --state, --log-file PATH (`help files`), --version, --help"]
+    lines += ["Example: ccfallback help config", ""]
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     try:
@@ -97,6 +112,15 @@ def _import_msgspec_alone() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--help"], ["-h"]) and sys.stdout is not None:
+        try:
+            sys.stdout.write(format_help())
+            sys.stdout.flush()
+        except OSError:
+            # The usual way, below, reports it.
+            pass
+        else:
+            return 0
     _import_msgspec_alone()
     if arguments == ["statusline"] or arguments[:-1] == ["statusline", "--then"]:
         # Claude Code runs this after every message: parsing would take longer than the answer.

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS, HELP, completions
+from ccfallback.cli import COMMANDS, SUMMARY, completions, format_help
 from ccfallback.cli.console import ExitCode
 from ccfallback.cli.exits import run_safely
 from ccfallback.cli.options import Group, keep_lines, make_app
@@ -33,21 +33,12 @@ class LazyCommands(Group):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write one screen, without importing a command."""
-        lines = [f"Usage: {ctx.command_path} [OPTIONS] COMMAND [ARGS]...", _SUMMARY, ""]
-        for group, rows in HELP.items():
-            for number, (names, text) in enumerate(rows.items()):
-                lines.append(f"{'' if number else group:<10}{names:<22}{text}")
-            lines.append("")
-        lines += ["Options: --config, --state, --log-file PATH (`help files`), --version, --help"]
-        lines += ["Example: ccfallback help config"]
-        formatter.write("\n".join(lines) + "\n")
+        formatter.write(format_help(ctx.command_path))
 
-
-_SUMMARY: Final = "Keep Claude Code working whatever happens to its API."
 
 app = make_app(
     cls=LazyCommands,
-    help=_SUMMARY,
+    help=SUMMARY,
     no_args_is_help=False,
 )
 

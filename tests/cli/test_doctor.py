@@ -761,7 +761,7 @@ def test_the_commands_of_a_remedy_name_the_same_files(
     assert finding["remedy"] == f"`ccfallback --config '{other}' providers enable off`"
     (client,) = [each for each in checks if each["id"] == "client"]
     assert f"""`eval "$(ccfallback --config '{other}' env)"`""" in client["remedy"]
-    ran = ccf("--config", str(other), "config", "get", "nothing", "--json")
+    ran = ccf("--config", str(other), "config", "get", "zzz", "--json")
     assert ran.json["error"]["hint"].startswith(f"`ccfallback --config '{other}' config show`")
     assert f"`ccfallback --config '{other}' config show`" in ran.err
 

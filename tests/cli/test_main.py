@@ -160,7 +160,19 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
         [sys.executable, "-c", IMPORTED, "--help"], capture_output=True, check=True, text=True
     )
     assert "status" in ran.stdout
-    assert not {f"ccfallback.cli.{name}" for name in COMMANDS} & set(ran.stderr.split())
+    commands = {f"ccfallback.cli.{name}" for name in COMMANDS}
+    assert not {*HEAVY, "typer", "msgspec", *commands} & set(ran.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("-h",), ("providers", "list"), ("providers", "list", "--json")]
+)
+@pytest.mark.usefixtures("two_providers")
+def test_what_is_printed_without_typer_is_what_typer_prints(
+    ccf: Run, paths: Paths, arguments: tuple[str, ...]
+) -> None:
+    # With an option of the root command, typer parses the command line.
+    assert ccf(*arguments) == ccf("--config", str(paths.config), *arguments)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
