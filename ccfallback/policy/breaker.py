@@ -220,7 +220,9 @@ def count_failure(
     shared_part = state.models.get(model, CLOSED) if of_model else state
     own_part = own.models.get(model, CLOSED) if of_model else own
     began_last = max(shared_part.cooldown_began or 0.0, own_part.cooldown_began or 0.0)
-    is_new = began > began_last
+    ends = max(shared_part.cooldown_until or 0.0, own_part.cooldown_until or 0.0)
+    # An answer that broke off shows how the provider is now, however long ago it began.
+    is_new = began > began_last or (outcome.fault in AT_ONCE and ends <= now)
     may_open = limits.cooldowns and is_new
     if credential and outcome.fault in OF_ACCOUNT:
         may_open = is_new and (limits.cooldowns or has_others)

@@ -156,6 +156,19 @@ def test_failures_in_flight_count_but_do_not_extend_the_cooldown() -> None:
     assert later.last_failure == began + 5
 
 
+def test_an_answer_that_breaks_off_after_the_cooldown_opens_the_breaker_again() -> None:
+    cooling = failures(3)
+    until = cooling.cooldown_until
+    assert until is not None
+    torn = fail(cooling, Outcome(Fault.TORN), now=until + 5, began=NOW - 60)
+    assert torn.cooldown_until == until + 5 + 30
+    assert fail(torn, Outcome(Fault.TORN), now=until + 6, began=NOW - 60).cooldown_until == (
+        torn.cooldown_until
+    )
+    # A refusal is as old as its request.
+    assert fail(cooling, now=until + 5, began=NOW - 60).cooldown_until == until
+
+
 def test_many_failures_at_once_open_the_breaker_once() -> None:
     state = CLOSED
     for number in range(26):

@@ -53,7 +53,8 @@ class Request:
     id: str = ""
     provider: str = ""
     first_byte: float | None = None
-    login: int = 0
+    attempts: int = 0
+    """Upstream requests that were made for it."""
     raw: bytes = field(default=b"", repr=False)
 
 
@@ -67,6 +68,11 @@ class Turn:
     outcome: str = ""
     requests: list[Request] = field(default_factory=list)
     answer: str = ""
+
+    @property
+    def person(self) -> str:
+        """Whose turn it is."""
+        return self.name[:2]
 
 
 class ClientConnection(asyncio.Protocol):
@@ -240,7 +246,7 @@ class Client:
         seen: list[ClientView] = []
         stream, edits = True, 0
         while True:
-            request = Request(turn.name, NOW.elapsed, stream, login=self.login.generation)
+            request = Request(turn.name, NOW.elapsed, stream)
             turn.requests.append(request)
             view, content = await self._send(request, messages, agent_id, edits)
             seen.append(view)
@@ -294,6 +300,7 @@ class Client:
             request.ended = NOW.elapsed
             request.id = connection.headers.get(b"ccr-request-id", b"").decode()
             request.provider = connection.headers.get(b"x-ccfallback-provider", b"").decode()
+            request.attempts = int(connection.headers.get(b"x-ccfallback-attempts", b"0"))
             request.raw = connection.raw
             transport.close()
         view, content = _read(request, connection)

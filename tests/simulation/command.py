@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     # What was imported is never collected.
     gc.freeze()
+    gc.set_threshold(50_000)
     began, cpu = perf_counter(), process_time()
     first, _, last = chosen.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)

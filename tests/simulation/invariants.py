@@ -36,7 +36,7 @@ def no_turn_is_lost(history: History) -> Iterator[str]:
     """A person sees no error while one enabled provider is well, and not cooling down."""
     for turn in history.turns:
         if turn.outcome == "lost" and not _was_offline(history, turn.began, turn.ended):
-            well = _settled(history, turn.began, turn.ended)
+            well = _settled(history, turn, turn.began, turn.ended)
             if well:
                 endings = [f"{r.ending} {r.status or ''}".strip() for r in turn.requests]
                 yield f"turn {turn.name} at {turn.began:.1f} is lost, {well} was well: {endings}"
@@ -48,7 +48,7 @@ def no_request_fails_in_vain(history: History) -> Iterator[str]:
         for request in turn.requests:
             if request.ending in ("answered", "aborted") or _is_excused(history, turn, request):
                 continue
-            well = _settled(history, request.began, request.ended)
+            well = _settled(history, turn, request.began, request.ended)
             if well:
                 yield (
                     f"request {request.id} of {turn.name} at {request.began:.1f} ended "
@@ -60,7 +60,9 @@ def no_request_is_slow(history: History) -> Iterator[str]:
     """While a provider is well, an answer takes as long as the faults that it met, and 2 s."""
     for turn in history.turns:
         for request in turn.requests:
-            if request.ending != "answered" or not _settled(history, request.began, request.ended):
+            if request.ending != "answered" or not _settled(
+                history, turn, request.began, request.ended
+            ):
                 continue
             took, allowed = request.ended - request.began, _allowed(history, turn, request)
             if took > allowed:
@@ -70,12 +72,70 @@ def no_request_is_slow(history: History) -> Iterator[str]:
                 )
 
 
-def _settled(history: History, began: float, ended: float) -> list[str]:
+def every_request_tries_someone(history: History) -> Iterator[str]:
+    """Whatever cools down: a request is never refused before a provider was asked."""
+    for turn in history.turns:
+        for request in turn.requests:
+            is_unsent = request.status == 502 and not request.attempts
+            if is_unsent and not _was_offline(history, request.began, request.ended):
+                yield f"request {request.id} of {turn.name} at {request.began:.1f} was not sent"
+
+
+def torn_answers_are_dropped(history: History) -> Iterator[str]:
+    """What is not whole never ends as if it were, and no error is sent within a stream."""
+    for turn in history.turns:
+        for request in turn.requests:
+            if request.ending in ("ended early", "malformed", "error event"):
+                yield f"request {request.id} of {turn.name}: {request.ending}"
+
+
+def a_torn_answer_costs_one_request(history: History) -> Iterator[str]:
+    """The client's next try goes to another provider than the one that broke off."""
+    for turn in history.turns:
+        for first, second in pairwise(turn.requests):
+            is_torn = first.ending == second.ending == "dropped" and first.provider
+            soon = second.began - first.ended < 5.0
+            if is_torn and first.provider == second.provider and soon:
+                well = _settled(history, turn, first.began, second.ended)
+                if well and not _overlaps(history, "disk", first.began, second.ended):
+                    yield f"{turn.name} at {first.began:.1f} was torn twice by {first.provider}"
+
+
+def the_primary_is_first(history: History) -> Iterator[str]:
+    """While the primary is well for a login, it answers, where nothing is said for staying away."""
+    edits = {event.get("what") for event in history.script.events}
+    mode = history.script.config.get("failback", {}).get("mode", "auto")
+    plans = {each["name"]: each["is_plan"] for each in history.script.sessions}
+    for turn in history.turns:
+        if "failback" in edits or mode == "cache" or (mode == "auto" and not plans[turn.person]):
+            continue
+        for request in turn.requests:
+            began, ended = request.began, request.ended
+            if request.ending != "answered" or request.provider in ("", PRIMARY):
+                continue
+            if PRIMARY not in _settled(history, turn, began, ended):
+                continue
+            if _was_offline(history, began, ended) or _overlaps(history, "disk", began, ended):
+                continue
+            at_once = [
+                other
+                for each in history.turns
+                for other in each.requests
+                if other is not request and other.began <= ended and other.ended >= began - 1.0
+            ]
+            if not at_once:
+                yield (
+                    f"request {request.id} of {turn.name} at {began:.1f} was answered "
+                    f"by {request.provider}"
+                )
+
+
+def _settled(history: History, turn: Turn, began: float, ended: float) -> list[str]:
     """The enabled providers that were well all the time, and long enough before."""
     return [
         name
         for name, provider in history.providers.items()
-        if provider.was_well(began, ended, remembers=True)
+        if provider.was_well(began, ended, turn.person, remembers=True)
         and _is_enabled(history, name, began, ended)
         and not _overlaps(history, f"trip {name}", began, ended, before=2.0)
     ]
@@ -358,6 +418,8 @@ def everything_is_well_in_the_end(history: History) -> Iterator[str]:
                 for key, part in _parts(name, state):
                     if phase(part, NOW.wall) is Phase.OPEN and name == PRIMARY:
                         yield f"{key} is open in the end"
+                if name == PRIMARY and state.failures:
+                    yield f"{name} has {state.failures} failures in the end"
 
 
 def nothing_grows(history: History) -> Iterator[str]:
@@ -398,6 +460,10 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     no_turn_is_lost,
     no_request_fails_in_vain,
     no_request_is_slow,
+    every_request_tries_someone,
+    torn_answers_are_dropped,
+    a_torn_answer_costs_one_request,
+    the_primary_is_first,
     no_tool_runs_twice,
     answers_are_right,
     nothing_leaks,

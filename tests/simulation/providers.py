@@ -61,13 +61,14 @@ class SimulatedProvider:
         """Where it listens."""
         return (f"198.51.100.{self.number + 1}", 443)
 
-    def weather(self) -> tuple[str, Mapping[str, Any]] | None:
-        """The kind of weather that a request meets now."""
+    def weather(self, shown: bytes = b"") -> tuple[str, Mapping[str, Any]] | None:
+        """The kind of weather that a request meets now; some concerns one person's login only."""
         return next(
             (
                 (str(event["kind"]), event)
                 for event in reversed(self.events)
                 if event["at"] <= NOW.elapsed < event["at"] + event["for"]
+                and ("person" not in event or f"CANARY-{event['person']}".encode() in shown)
                 and (event.get("share", 1.0) >= 1.0 or self.chance.random() < event["share"])
             ),
             None,
@@ -85,8 +86,8 @@ class SimulatedProvider:
             return socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return None
 
-    def was_well(self, began: float, ended: float, *, remembers: bool = False) -> bool:
-        """Whether it had nothing but harmless weather; with `remembers`, no cooldown of it either.
+    def was_well(self, began: float, ended: float, person: str, *, remembers: bool = False) -> bool:
+        """Whether it had nothing but harmless weather for a person; with `remembers`, no cooldown.
 
         A clock that is wrong may make a time that it has told lie hours away.
         """
@@ -96,7 +97,8 @@ class SimulatedProvider:
             if remembers:
                 memory = kind.memory if not NOW.jumped or kind.memory == 330.0 else 22000.0
             begins, ends = event["at"] < ended, event["at"] + event["for"] + memory
-            if not kind.harmless and begins and ends > began:
+            is_anothers = event.get("person", person) != person
+            if not kind.harmless and not is_anothers and begins and ends > began:
                 return False
         return True
 
@@ -115,7 +117,7 @@ class SimulatedProvider:
         if self._has_expired(headers):
             body = error_body(self.format, "authentication_error", "OAuth token has expired")
             return "expired-login", Plan([(0.1, whole(401, body))], 401), question
-        found = self.weather()
+        found = self.weather(headers.get(b"authorization", b"") + headers.get(b"x-api-key", b""))
         if found is None:
             return "", healthy(moment), question
         name, event = found

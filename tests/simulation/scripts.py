@@ -92,7 +92,7 @@ def make(seed: int, hours: float, weather: str = "mixed") -> Script:
     if chance.random() < 0.3:
         config["failback"] = {"mode": pick(chance, ("eager", "cache", "auto"))}
     if chance.random() < 0.2:
-        config["breaker"] = {"max_cooldown": pick(chance, (20, 60, 120))}
+        config["breaker"] = {"max_cooldown": pick(chance, (20, 60, 120)), "max_reset": 3600}
     config["providers"] = providers
     script = Script(seed, hours, config, _make_sessions(chance, hours), weather=weather)
     everyone = [PRIMARY, *names]
@@ -178,6 +178,8 @@ def _make_weather(chance: Random, hours: float, names: Sequence[str]) -> Event:
         "provider": provider,
         "for": between(chance, 20.0, KINDS[kind].longest),
     }
+    if provider == PRIMARY and KINDS[kind].is_of_account and chance.random() < 0.6:
+        event["person"] = "s0"
     if chance.random() < 0.3:
         event["share"] = round(0.2 + 0.6 * chance.random(), 2)
     return event

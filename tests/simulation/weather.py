@@ -57,6 +57,8 @@ class Kind:
     """Seconds for which the cooldown that it has caused may last after it."""
     unknown_name: bool = False
     primary_only: bool = False
+    is_of_account: bool = False
+    """It may concern one person's login only."""
 
 
 def healthy(moment: Moment, stretch: float = 1.0, media_type: bytes = b"") -> Plan:
@@ -102,7 +104,8 @@ def _busy(status: int, kind: str) -> MakePlan:
 def _lie(moment: Moment) -> Plan:
     """A refusal that asks for much more, or less, time than it takes."""
     body = answers.error_body(moment.question.format, "rate_limit_error", "come back later")
-    wait = int(moment.left * 10) if moment.chance < 0.5 else 0
+    chance = moment.chance
+    wait = int(moment.left * (100 if chance < 0.2 else 10 if chance < 0.6 else 0))
     return Plan([(moment.first, whole(429, body, headers={"retry-after": str(wait)}))], 429)
 
 
@@ -234,10 +237,14 @@ KINDS: Final[dict[str, Kind]] = {
     "error-503": Kind(_busy(503, "api_error")),
     "burst-529": Kind(_error(529, "overloaded_error", "Overloaded"), weight=3, longest=600),
     "burst-429": Kind(_busy(429, "rate_limit_error"), weight=2, longest=600),
-    "lie-429": Kind(_lie, longest=900, memory=9300),
-    "quota": Kind(_quota(1.0), primary_only=True, longest=7200),
-    "quota-lie": Kind(_quota(3.0), primary_only=True, longest=1800, memory=5700),
-    "expired-401": Kind(_error(401, "authentication_error", "invalid x-api-key"), longest=3600),
+    "lie-429": Kind(_lie, longest=900, memory=22000),
+    "quota": Kind(_quota(1.0), primary_only=True, is_of_account=True, longest=7200),
+    "quota-lie": Kind(
+        _quota(3.0), primary_only=True, is_of_account=True, longest=1800, memory=5700
+    ),
+    "expired-401": Kind(
+        _error(401, "authentication_error", "invalid x-api-key"), is_of_account=True, longest=3600
+    ),
     "forbidden-403": Kind(_error(403, "permission_error", "not allowed"), longest=3600),
     "unpaid-402": Kind(_error(402, "billing_error", "payment required"), longest=3600),
     "unpaid-400": Kind(
