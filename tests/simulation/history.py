@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
+from ccfallback.errors import ConfigError
 from ccfallback.server.record import Record
 from tests.simulation.client import Client, Login, Turn
 from tests.simulation.disk import DISK
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.machine import PORT, Machine, Run, no_route, set_disk
+from tests.simulation.machine import PORT, Machine, no_route, set_disk
 from tests.simulation.network import OPEN, Door, Network
 from tests.simulation.providers import PRIMARY, SimulatedProvider, open_provider
 from tests.simulation.scripts import Event, Script
@@ -289,7 +290,7 @@ class History:
             self._trouble("down", event["for"])
             self.machine.kill(run)
             await asyncio.sleep(event["for"])
-            self._start_again()
+            await self._start_again()
 
     async def _restart(self, event: Event) -> None:
         run = self.machine.running(PORT)
@@ -298,17 +299,29 @@ class History:
             self.troubles.append(trouble)
             await self.machine.stop(run)
             await asyncio.sleep(event["for"])
-            self._start_again()
+            await self._start_again()
             trouble.ended = NOW.elapsed
 
-    def _start_again(self) -> Run | None:
-        return self.machine.start() if self.machine.running(PORT) is None else None
+    async def _start_again(self) -> None:
+        """Start the server, as a service manager does: until it starts."""
+        trouble = Trouble("long down", NOW.elapsed, 1e12)
+        while self.machine.running(PORT) is None:
+            try:
+                self.machine.start()
+            except ConfigError:
+                if trouble not in self.troubles:
+                    self.troubles.append(trouble)
+                await asyncio.sleep(5.0)
+        trouble.ended = NOW.elapsed
 
     async def _second_server(self, event: Event) -> None:
         port = PORT + 1
         if self.machine.running(port) is not None:
             return
-        run = self.machine.start(port)
+        try:
+            run = self.machine.start(port)
+        except ConfigError:
+            return
         await asyncio.sleep(1.0)
         self._ports.append(port)
         await asyncio.sleep(event["for"])

@@ -35,7 +35,11 @@ PATIENCE: Final = 1.5
 def no_turn_is_lost(history: History) -> Iterator[str]:
     """A person sees no error while one enabled provider is well, and not cooling down."""
     for turn in history.turns:
-        if turn.outcome == "lost" and not _was_offline(history, turn.began, turn.ended):
+        if turn.outcome == "lost" and not (
+            _was_offline(history, turn.began, turn.ended)
+            # A server whose configuration is broken does not start.
+            or _overlaps(history, "long down", turn.began, turn.ended)
+        ):
             well = _settled(history, turn, turn.began, turn.ended)
             if well:
                 endings = [f"{r.ending} {r.status or ''}".strip() for r in turn.requests]
@@ -336,11 +340,15 @@ class BreakerWatch:
 
     def __init__(self) -> None:
         self._last: dict[tuple[int, str], tuple[float, BreakerState]] = {}
+        self._resets: dict[str, float] = {}
+        """When an answer has closed a breaker, by provider."""
 
     def __call__(self, history: History, record: Record) -> None:
         """A record was written."""
         if isinstance(record.data, events.CircuitBreakerCooldown):
             self._check_length(history, record.data)
+        if isinstance(record.data, events.CircuitBreakerReset):
+            self._resets[record.data.provider] = NOW.elapsed
         if isinstance(record.data, events.RequestEnd):
             for run in history.machine.runs:
                 if run.ended is None:
@@ -380,6 +388,7 @@ class BreakerWatch:
             edits = any(t.kind in ("edit", "clock") and t.began >= at - 0.001
                         for t in history.troubles)  # fmt: skip
             answered = (state.last_success or 0.0) > (before.last_success or 0.0)
+            answered = answered or self._resets.get(key[1].partition(" ")[0], -1.0) >= at
             if not (by_hand or edits or answered):
                 history.violations.append(
                     f"breakers_follow_the_diagram: {key[1]} closed at {NOW.elapsed:.1f} "

@@ -77,6 +77,8 @@ class Machine:
         context = in_process(process)
         proxy = context.run(serve.Proxy, self.paths)
         run = Run(process, proxy, port, NOW.elapsed)
+        # A server that starts with an empty configuration has the primary alone.
+        self._note_enabled(frozenset(each.name for each in proxy.services.live.current.active))
 
         def note(record: Record) -> None:
             run.records.append((NOW.elapsed, record))
@@ -149,7 +151,11 @@ class Machine:
         enabled = {p["name"] for p in self.config["providers"] if not p.get("disabled")}
         if not self.config.get("primary", {}).get("disabled"):
             enabled.add(PRIMARY)
-        self.enabled.append((NOW.elapsed, frozenset(enabled)))
+        self._note_enabled(frozenset(enabled))
+
+    def _note_enabled(self, names: frozenset[str]) -> None:
+        if not self.enabled or self.enabled[-1][1] != names:
+            self.enabled.append((NOW.elapsed, names))
 
     def edit(self, what: str, event: Mapping[str, Any]) -> None:
         """Change the configuration file."""
