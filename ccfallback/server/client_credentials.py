@@ -49,11 +49,13 @@ class RefusedLogins:
         while len(self._refused) > self._MOST:
             self._refused.popitem(last=False)
 
-    def forget(self, headers: RawHeaders, session: str) -> None:
-        """Forget the refusal of the token in a client's headers: the primary has accepted it."""
+    def forget(self, headers: RawHeaders) -> None:
+        """Forget the refusal of the token in a client's headers: the primary has accepted it.
+
+        That of its session ends by itself: a primary may accept some requests and refuse others.
+        """
         if self._refused and (token := login_token(headers)) is not None:
             self._refused.pop(sha256(token).digest(), None)
-            self._refused.pop(session.encode(), None)
 
 
 def login_token(headers: RawHeaders) -> bytes | None:

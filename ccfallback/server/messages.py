@@ -321,7 +321,7 @@ class MessagesRequest:
             return
         self._remember_signer(answer)
         if answer.outcome.ok and answer.provider.primary:
-            self._services.logins.forget(self._context.headers, self._hints.session)
+            self._services.logins.forget(self._context.headers)
         status, stream = answer.status or 200, answer.stream
         if stream is None:
             await send_whole(send, status, self._headers(answer), answer.body)

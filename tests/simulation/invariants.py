@@ -29,6 +29,10 @@ PATIENCE: Final = 1.5
 """Seconds for which a disk may hold a request up, each time that it is needed."""
 
 
+SILENCE: Final = 95.0
+"""Seconds that a connection which was cut without a word may cost."""
+
+
 # -- Turns
 
 
@@ -207,6 +211,10 @@ def _allowed(history: History, turn: Turn, request: Request) -> float:
     disk = any(t.kind == "disk" and t.seconds and t.began <= ended and t.ended + t.seconds >= began
                for t in history.troubles)  # fmt: skip
     waits = PATIENCE * (3 + tries) if disk else 0.0
+    # A connection that was cut without a word, perhaps while it was kept for the next request.
+    silent = any(t.kind in ("sleep", "offline") and began - 75.0 <= t.began <= ended
+                 for t in history.troubles)  # fmt: skip
+    waits += SILENCE if silent else 0.0
     return MARGIN + seconds + sum(failed) + BACKOFF * max(0, tries - 1) + lost + waits
 
 
