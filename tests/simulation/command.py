@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ from tests.simulation.history import History
 from tests.simulation.scripts import Script
 from tests.simulation.seams import perf_counter, process_time
 from tests.simulation.shrinking import shrink
+
+PROGRESS: Final = 250
+"""Histories after which a long run says how far it is."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,12 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         total = _share(parts, lambda part: work(make(part)))
     else:
         total = work(make(seeds))
-    _say(
-        f"{total['histories']} histories of {total['hours'] / total['histories']:g} hours, "
-        f"{total['requests']} requests of {total['turns']} turns, {total['faults']} faults met, "
-        f"{total['lost']} turns lost where no provider was well, "
-        f"{total['failed']} histories with violations"
-    )
+    _say(_summarize(total))
     _say(f"{perf_counter() - began:.0f} s, {process_time() - cpu:.0f} s of CPU in this process")
     return 1 if total["failed"] else 0
 
@@ -90,7 +89,18 @@ def run(
                 _say(f"    {violation}")
             if shrinks:
                 _say(_shrunk(script, done).write())
+        if total["histories"] % PROGRESS == 0:
+            _say(f"so far: {_summarize(total)}")
     return total
+
+
+def _summarize(total: Counter[str]) -> str:
+    return (
+        f"{total['histories']} histories of {total['hours'] / total['histories']:g} hours, "
+        f"{total['requests']} requests of {total['turns']} turns, {total['faults']} faults met, "
+        f"{total['lost']} turns lost where no provider was well, "
+        f"{total['failed']} histories with violations"
+    )
 
 
 def happen(script: Script, *, keep: bool = False) -> History:
