@@ -6,6 +6,7 @@ Each violation comes with its script, shrunk: keep it in a file for --replay.
 import argparse
 import gc
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Final
 import msgspec
 
 from tests.simulation import history, invariants, scripts
+from tests.simulation.broken import LINES
 from tests.simulation.history import History
 from tests.simulation.scripts import Script
 from tests.simulation.seams import perf_counter, process_time
@@ -36,7 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trace", action="store_true", help="print all that happens")
     parser.add_argument("--digests", action="store_true", help="print the hash of each trace")
     parser.add_argument("--no-shrink", action="store_true", help="print no scripts")
+    parser.add_argument("--first", action="store_true", help="stop at the first violation")
+    parser.add_argument("--break", dest="broken", choices=LINES, help="break a line on purpose")
+    parser.add_argument(
+        "--broken", dest="prove", nargs="*", choices=LINES, help="prove that broken lines are found"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.prove is not None:
+        return prove(chosen.prove or LINES)
     # What was imported is never collected.
     gc.freeze()
     gc.set_threshold(50_000)
@@ -56,7 +65,8 @@ def main(arguments: Sequence[str]) -> int:
             todo,
             trace=chosen.trace,
             digests=chosen.digests,
-            shrinks=not chosen.no_shrink,
+            shrinks=not (chosen.no_shrink or chosen.first or chosen.broken),
+            first=chosen.first,
         )
 
     if chosen.replay:
@@ -72,7 +82,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(
-    todo: Iterable[Script], *, trace: bool = False, digests: bool = False, shrinks: bool = True
+    todo: Iterable[Script],
+    *,
+    trace: bool = False,
+    digests: bool = False,
+    shrinks: bool = True,
+    first: bool = False,
 ) -> Counter[str]:
     """Run scripts, and count what happened in all of them."""
     total: Counter[str] = Counter()
@@ -89,9 +104,27 @@ def run(
                 _say(f"    {violation}")
             if shrinks:
                 _say(_shrunk(script, done).write())
+            if first:
+                break
         if total["histories"] % PROGRESS == 0:
             _say(f"so far: {_summarize(total)}")
     return total
+
+
+def prove(names: Iterable[str]) -> int:
+    """Break each of these lines, and see its seed fail; 1 if one does not."""
+    missed = 0
+    for name in names:
+        line = LINES[name]
+        where = ["--seeds", str(line.seed), "--hours", f"{line.hours:g}", "--no-shrink"]
+        command = [sys.executable, "-m", "tests.simulation", *where]
+        broken = subprocess.run([*command, "--break", name], capture_output=True, text=True)
+        whole = subprocess.run(command, capture_output=True, text=True)
+        is_found = f" {line.invariant}: " in broken.stdout and whole.returncode == 0
+        missed += not is_found
+        verdict = f"violates {line.invariant}" if is_found else "IS NOT FOUND"
+        _say(f"{name}: seed {line.seed} of {line.hours:g} hours {verdict}")
+    return 1 if missed else 0
 
 
 def _summarize(total: Counter[str]) -> str:

@@ -192,7 +192,7 @@ def _drip(moment: Moment) -> Plan:
 def _drift(moment: Moment) -> Plan:
     """Latency that grows to several times the usual, and comes back."""
     spent = (NOW.elapsed - float(moment.event["at"])) / float(moment.event["for"])
-    most = float(moment.event.get("most", 8.0))
+    most = float(moment.event.get("most", 3.5))
     return healthy(moment, 1.0 + (most - 1.0) * (1.0 - abs(2.0 * spent - 1.0)))
 
 
