@@ -83,12 +83,30 @@ class Spending:
         """Take a row for the ledger. Never waits."""
         if self._state is None or self._append_quickly(row):
             return
-        if self._backlog is None:
-            self._backlog = Backlog(self._write, "ledger", GATHER, GATHER)
         if row.cost:
             with self._memory:
                 self._waiting.add([row])
+        if self._journal is None and self._append_first(row):
+            return
+        if self._backlog is None:
+            self._backlog = Backlog(self._write, "ledger", GATHER, GATHER)
         self._backlog.put(row)
+
+    def _append_first(self, row: Row) -> bool:
+        """Append the first row of this process at once, if its disk is one of this machine."""
+        path, is_unread = self._path(ledger.month_of(row.at)), self._wants_sums and not self._month
+        if is_unread or not files.is_local(path) or not self._disk.acquire(blocking=False):
+            return False
+        try:
+            self._unsaved.append(row)
+            self._append()
+        except OSError:
+            self._unsaved.pop()
+            return False
+        else:
+            return True
+        finally:
+            self._disk.release()
 
     def _append_quickly(self, row: Row) -> bool:
         if (
@@ -161,7 +179,7 @@ class Spending:
 
     def close(self) -> None:
         """Write what waits, then end."""
-        if self._backlog is None or not self._backlog.close():
+        if self._backlog is not None and not self._backlog.close():
             return
         if self._unsaved:
             self._write([])

@@ -621,8 +621,10 @@ def test_a_kill_loses_at_most_the_requests_in_flight(
                 thread.join()
             found = list(ledger.rows_since(paths.state, 0.0))
             rows_of_killed = sum(row.model == "claude-opus-5" for row in found)
-            # Of each life at most those of the requests that ended at that moment.
-            assert abs(len(answered) - rows_of_killed) <= clients * lives
+            # Requests in flight may have left a row and got no answer. An answer without a row is
+            # rare: one that ended while a thread of its server read what the other had appended.
+            spare = lives if cap else 0
+            assert len(answered) - spare <= rows_of_killed <= len(answered) + clients * lives
             assert {row.cost for row in found} == {EACH}
     finally:
         ever.set()
