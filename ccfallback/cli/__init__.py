@@ -5,6 +5,7 @@ alone turns what it raises into one line and an exit code. Modules are imported 
 needed, because the user is waiting.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,9 @@ HELP: Final = {
 a row."""
 
 
+OBJECTS: Final = 50_000
+"""New objects after which the garbage collector runs in a command; `serve` sets its own number."""
+
 SUMMARY: Final = "Keep Claude Code working whatever happens to its API."
 
 
@@ -89,6 +93,9 @@ def format_help(command: str = "ccfallback") -> str:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    if argv is None:
+        # Imports make many objects and no garbage: looking for it would be 5% of a command.
+        gc.set_threshold(OBJECTS)
     try:
         sys.exit(_run(argv))
     except KeyboardInterrupt:
