@@ -1,11 +1,14 @@
-"""`ccfallback drill`: would any fault of a provider of this chain lose a turn?"""
+"""`ccfallback drill`: would any fault of a provider of this chain lose a turn?
 
-from typing import TYPE_CHECKING, Any
+With `--live`, the providers themselves are asked; see `live_check`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ccfallback.cli.console import Cell, ExitCode, Styled, Table
-from ccfallback.cli.options import Json, make_app
+from ccfallback.cli.options import AnyNames, Json, make_app
 from ccfallback.cli.phrases import format_duration
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
@@ -20,14 +23,37 @@ if TYPE_CHECKING:
 app = make_app()
 
 
-@app.command("drill", epilog="Example: ccfallback drill")
-def drill(ctx: typer.Context, as_json: Json = False) -> None:
+@app.command("drill", epilog="Example: ccfallback drill\nccfallback drill --live")
+def drill(
+    ctx: typer.Context,
+    names: AnyNames = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Send one small real request to each (named) provider."),
+    ] = False,
+    primary: Annotated[
+        bool,
+        typer.Option("--primary", help="With --live: also ask providers with the login of a plan."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Test the configured chain against every known fault, offline.
 
     Exit 1 if a turn is lost. The upstreams are embedded: no key is read, nothing leaves this
     machine, and the state and the log are not touched. Names, formats, order, timeouts and rules
     come from the configuration.
+
+    With --live, each provider gets one real request in the shape of Claude Code's: tools, thinking,
+    betas, a system turn, an image. All together costs about a cent. What a provider refuses is
+    learned, and `status`, `statusline` and `doctor` show the result. Exit 1 if one is not ready.
     """
+    if live:
+        from ccfallback.cli.live_check import run as check
+
+        check(session_of(ctx), names or (), primary=primary)
+        return
+    if names or primary:
+        raise typer.BadParameter("NAME and --primary are for --live", ctx=ctx)
     from dataclasses import asdict
 
     from ccfallback.simulator.drill import drill as run

@@ -24,6 +24,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     Exits with 0 if it is up, else with 1.
     """
     from ccfallback.cli.caps import describe_reached, find_limits, limit_json
+    from ccfallback.cli.chain_check import chain_summary, describe_check, summary_json
     from ccfallback.cli.health import health_json, health_table
     from ccfallback.cli.quota import read_reports, reports_json, window_lines
     from ccfallback.cli.requests_view import (
@@ -39,9 +40,11 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     session = session_of(ctx)
     config, problem = session.config_in_use(needs_server=False)
     states, now = session.states(config), session.now()
-    quotas = read_reports(session.store.peek(), config, now)
+    snapshot = session.store.peek()
+    quotas = read_reports(snapshot, config, now)
     servers = find_servers(session.paths, config)
     limits = find_limits(session.paths.state, config, now)
+    check = chain_summary(snapshot.sections, config)
     shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
     value = {
@@ -49,6 +52,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         "providers": [health_json(each, state, now) for each, state in shown],
         "quotas": reports_json(quotas),
         "requests": [request_json(record) for record in requests],
+        "check": summary_json(check),
         "caps": [limit_json(limit) for limit in limits],
         "troubles": [problem] if problem else [],
     }
@@ -66,6 +70,10 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             parts.append(windows)
         if reached := describe_reached(limits, now):
             parts.append("\n".join(paint(f"✗ {each}", "red") for each in reached))
+        if check is not None:
+            style = "yellow" if check.failed else "green"
+            failed = f"; not ready: {', '.join(check.failed)}" if check.failed else ""
+            parts.append(paint(describe_check(check, now) + failed, style))
         if requests:
             parts.append(requests_table(requests, session.console.width))
         if note := describe_uncounted(count_uncounted(requests)):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ccfallback import paths as places
+from ccfallback.cli.chain_check import describe_check
 from ccfallback.cli.phrases import format_clock
 from ccfallback.cli.running_server import (
     RunningServer,
@@ -29,6 +30,7 @@ from ccfallback.events.journal_reader import backwards
 from ccfallback.events.records import RequestEnd, RequestError
 from ccfallback.paths import Paths
 from ccfallback.state import model_cooldowns
+from ccfallback.state.checks import Summary, quick_summary
 
 STDIN_WAIT: Final = 0.2
 """Seconds for the input from Claude Code, which it writes before we start."""
@@ -181,6 +183,7 @@ def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Describe
     parts = [
         *format_line(serving, cooling, [remark for remark in remarks if remark], now),
         *format_windows(windows, now),
+        *format_check(quick_summary(paths, [each.name for each in chain]), now),
         *([Part(f"${cost:.2f} today", rank=4)] if cost else []),
     ]
     line = StatusLine(
@@ -193,6 +196,14 @@ def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Describe
         cost_today=cost,
     )
     return Described(line, parts)
+
+
+def format_check(summary: Summary | None, now: float) -> list[Part]:
+    """What the last real requests have shown of the chain."""
+    if summary is None:
+        return []
+    text = describe_check(summary, now)
+    return [Part(text, YELLOW, rank=2) if summary.failed else Part(text, rank=4)]
 
 
 def join(parts: Sequence[Part], *, colour: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from ccfallback.addresses import is_host
+from ccfallback.messages.reset_hints import duration
 from ccfallback.printable import printable
 from ccfallback.redact import Secret
 
@@ -88,6 +89,14 @@ def seconds(low: float, high: float) -> Check[float]:
         return float(value)
 
     return check
+
+
+def period(value: Any) -> str:
+    """A time such as 24h, of ten minutes to 31 days."""
+    length = duration(value) if isinstance(value, str) else None
+    if length is None or not 600 <= length <= 31 * 86400:
+        raise Expected('a time from "10m" to "744h", such as "24h"')
+    return str(value).strip()
 
 
 def share(value: Any) -> float:

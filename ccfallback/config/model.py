@@ -24,6 +24,7 @@ from ccfallback.config.platforms import (
     region_of_host,
 )
 from ccfallback.config.quirks import Quirks
+from ccfallback.messages.reset_hints import duration
 from ccfallback.redact import Secret, mask, mask_arguments, mask_each, mask_headers, mask_url
 
 PRIMARY_NAME: Final = "anthropic-primary"
@@ -79,6 +80,20 @@ class Breaker:
     network_wait: float = option(
         checks.seconds(0, 300), 5.0, "how long a request waits for this machine's own network"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainCheck:
+    """`[check]`: whether a running server checks the providers itself, as `drill --live` does."""
+
+    every: str | None = option(
+        checks.period, None, "how often, such as 24h; unset: never. The login of a plan is not used"
+    )
+
+    @property
+    def seconds(self) -> float | None:
+        """How often in seconds; `None` for never."""
+        return None if self.every is None else duration(self.every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -514,6 +529,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "failover": Failover,
     "breaker": Breaker,
     "quota": Quota,
+    "check": ChainCheck,
     "network": Network,
     "timeouts": Timeouts,
     "failback": Failback,
@@ -537,6 +553,7 @@ class Config:
     providers: tuple[Provider, ...] = ()
     failover: Failover = field(default_factory=Failover)
     breaker: Breaker = field(default_factory=Breaker)
+    check: ChainCheck = field(default_factory=ChainCheck)
     quota: Quota = field(default_factory=Quota)
     failback: Failback = field(default_factory=Failback)
     routes: Routes = field(default_factory=Routes)

@@ -75,6 +75,7 @@ def parse(
         primary=_primary(root, replace(base.primary, timeouts=timeouts)),
         failover=root.section("failover", base.failover),
         breaker=root.section("breaker", base.breaker),
+        check=root.section("check", base.check),
         quota=root.section("quota", base.quota),
         failback=root.section("failback", base.failback),
         routes=routes.fill(base.routes),

@@ -498,6 +498,16 @@ class SpendCap(Event):
     """When the period ends."""
 
 
+@named("chain.check")
+class ChainCheck(Event):
+    """This server has checked the providers, because it was time."""
+
+    ready: Count | None = None
+    """How many have answered."""
+    failed: list[str] = []
+    cost: Dollars | None = None
+
+
 @named("ledger.error", level="error")
 class LedgerFailed(Event):
     """The ledger can't be written; costs are kept in memory."""

@@ -26,6 +26,7 @@ from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.policy.latency import Digest
 from ccfallback.server.breakers import Breakers
+from ccfallback.server.check import Checker
 from ccfallback.server.client import JSON
 from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.credentials import Keys
@@ -156,6 +157,8 @@ class Proxy:
         self._log_start(config, await asyncio.to_thread(self.services.upstreams.find_problems))
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_regularly())
+        checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
+        checking = asyncio.create_task(checker.run())
         urls = [provider.base_url for provider in config.active]
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
@@ -170,6 +173,7 @@ class Proxy:
                 )
         finally:
             flusher.cancel()
+            checking.cancel()
             preparing.cancel()
             self.services.keys.close()
             self.services.notices.close()

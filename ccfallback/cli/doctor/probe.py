@@ -17,11 +17,10 @@ from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider, label
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.messages.body import UNREADABLE, Body
-from ccfallback.messages.tokens import Usage
-from ccfallback.policy.failover import Admission, is_answer
-from ccfallback.policy.outcome import Fault, Outcome
+from ccfallback.policy.failover import is_answer
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
+from ccfallback.server.check import OnlyCaps, most_informative
 from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
@@ -68,30 +67,6 @@ class Probe:
     def label(self) -> str:
         """The provider's name, and the number of the key that was tested."""
         return label(self.provider, self.key)
-
-
-class ClosedBreakers:
-    """Breakers that admit every request and count nothing; a `policy.failover.Health`."""
-
-    def admission(self, _provider: Provider) -> Admission:
-        """Every provider may be tried."""
-        return Admission.OPEN
-
-    def is_capped(self, provider: Provider) -> bool:
-        """A test is worth a fraction of a cent."""
-        return False
-
-    def cooldown_until(self, _provider: Provider) -> float:
-        """No provider is cooling down."""
-        return 0.0
-
-    def begin(self, provider: Provider) -> None:
-        """Take no probe slot."""
-
-    def settle(
-        self, provider: Provider, outcome: Outcome | None, usage: Usage | None = None
-    ) -> None:
-        """Count nothing."""
 
 
 def probe(
@@ -143,7 +118,7 @@ class _Prober:
     ) -> None:
         self._config = config
         self._tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
-        self._login = _find_login(environ, self._tokens)
+        self._login = find_login(environ, self._tokens)
         self._listener = listener
         self._upstreams = Upstreams(config.network)
         self._keys = Keys(self._upstreams.make_fetch, environ=environ)
@@ -163,17 +138,17 @@ class _Prober:
         services = self._services(records)
         context = Context("probe", self._config, self._headers(provider), self._tokens)
         driver = FailoverDriver(
-            services, context, ClosedBreakers(), _question(model), max_seconds=ANSWER_SECONDS
+            services, context, OnlyCaps(), _question(model), max_seconds=ANSWER_SECONDS
         )
         try:
             await driver.run([provider], is_answer)
-            result = _most_informative(driver.results)
+            result = most_informative(driver.results)
         finally:
             await driver.close()
-        evidence = _collect_evidence(provider, model, result)
+        evidence = collect_evidence(provider, model, result)
         if trouble(evidence) is Trouble.UNKNOWN_MODEL:
             models = await self._list_models(services, context, provider)
-            evidence = _collect_evidence(provider, model, result, models)
+            evidence = collect_evidence(provider, model, result, models)
         errors = (getattr(record.data, "error", None) for record in reversed(records))
         error = next((text for text in errors if text), "")
         message = result.outcome.reason + (f": {error}" if error else "")
@@ -227,7 +202,7 @@ class _Prober:
         return _model_names(body)
 
 
-def _find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> HeaderList:
+def find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> HeaderList:
     """The client's own credentials in the environment, unless they are access tokens."""
     found = []
     for variable, header, scheme in (
@@ -247,17 +222,10 @@ def _question(model: str) -> Body:
     return Body.parse(msgspec.json.encode(body))
 
 
-def _most_informative(results: Sequence[AttemptResult]) -> AttemptResult:
-    """The last result; of several refusals the first, because a repair led to the others."""
-    last = results[-1]
-    if last.outcome.fault is not Fault.REQUEST:
-        return last
-    return next(result for result in results if result.outcome.fault is Fault.REQUEST)
-
-
-def _collect_evidence(
+def collect_evidence(
     provider: Provider, model: str, result: AttemptResult, known_models: Sequence[str] = ()
 ) -> Evidence:
+    """What a request to a provider has shown, for a diagnosis."""
     return Evidence(
         provider=provider,
         model=model,

@@ -86,14 +86,14 @@ def probe_providers(
             config,
             questions,
             environ=session.environ,
-            listener=_listener(session, config),
+            listener=find_listener(session, config),
             on_result=show_result,
         )
     finally:
         session.console.progress("")
 
 
-def _listener(session: Session, config: "Config") -> Any:
+def find_listener(session: Session, config: "Config") -> Any:
     """The address of our own server, to which no provider may lead."""
     from ccfallback.addresses import address
     from ccfallback.cli.running_server import configured_url, find_server_url
