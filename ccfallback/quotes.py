@@ -108,21 +108,22 @@ class Quotes:
         """All strings in a value, folded."""
         waiting = [value]
         while waiting:
-            match waiting.pop():
-                case str(text):
-                    yield from _pieces(text)
-                case list(items):
-                    waiting += items
-                case {"type": "base64", "data": _, **rest}:
-                    self._names |= set(map(str, rest))
-                case dict(members):
-                    self._names |= set(members)
-                    for key, each in members.items():
-                        if key == "input" and isinstance(each, dict):
-                            # The model has made up the names of these as well.
-                            waiting += each
-                        if key not in _VOCABULARY or not isinstance(each, str):
-                            waiting.append(each)
+            found = waiting.pop()
+            if isinstance(found, str):
+                yield _fold_in_pieces(found)
+            elif isinstance(found, list):
+                waiting += found
+            elif isinstance(found, dict):
+                if found.get("type") == "base64" and "data" in found:
+                    self._names.update(found.keys() - {"type", "data"})
+                    continue
+                self._names.update(found)
+                for key, each in found.items():
+                    if key == "input" and isinstance(each, dict):
+                        # The model has made up the names of these as well.
+                        waiting += each
+                    if key not in _VOCABULARY or not isinstance(each, str):
+                        waiting.append(each)
 
 
 def _values(raw: bytes) -> Iterator[Any]:
@@ -138,11 +139,10 @@ def _values(raw: bytes) -> Iterator[Any]:
             raise TooMuch from None
 
 
-def _pieces(text: str) -> Iterator[bytes]:
+def _fold_in_pieces(text: str) -> bytes:
     if len(text) <= PIECE:
-        yield fold(text)
-    else:
-        yield b"".join(fold(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
+        return fold(text)
+    return b"".join(fold(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
 
 
 def fold(text: str) -> bytes:

@@ -128,9 +128,6 @@ class Totals(Generic[D]):
         """Count an event."""
         if type(event) in _WITHOUT_TOTALS:
             return
-        if isinstance(event, RequestEnd) and event.uncounted:
-            for name, count in event.uncounted.items():
-                self._provider(name).uncounted += count
         match event:
             case ProviderAttempt():
                 provider = self._provider(event.provider)
@@ -179,6 +176,9 @@ class Totals(Generic[D]):
         return sum(count for key, count in self.requests.items() if key[1] == outcome)
 
     def _end(self, event: RequestEnd, outcome: str) -> None:
+        if event.uncounted:
+            for name, count in event.uncounted.items():
+                self._provider(name).uncounted += count
         if event.cost:
             self._provider(event.provider).dollars += event.cost
         key = (event.provider or NO_PROVIDER, outcome, event.status or 0)

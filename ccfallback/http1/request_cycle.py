@@ -119,12 +119,14 @@ class RequestCycle:
         self._size += len(piece)
         if self._size > HIGH_WATER:
             self._connection.pause_reading()
-        self._wake()
+        if self._news is not None:
+            self._wake()
 
     def end(self) -> None:
         """The client has sent the whole body."""
         self.is_arriving = False
-        self._wake()
+        if self._news is not None:
+            self._wake()
 
     def disconnect(self) -> None:
         """The client has left."""
@@ -192,7 +194,8 @@ class RequestCycle:
         self._write(message.get("body", b""), is_last=is_last)
         if is_last:
             self.state = COMPLETE
-            self._wake()
+            if self._news is not None:
+                self._wake()
             if not self.keep_alive:
                 self._connection.close()
             self._connection.response_complete()

@@ -43,15 +43,19 @@ class Body:
     A body that is derived from this one shares what is parsed already.
     """
 
-    __slots__ = ("_items", "_members", "_model", "_raw", "_stream", "_values")
+    __slots__ = ("_items", "_members", "_raw", "_values", "model", "stream")
 
     def __init__(self, members: Mapping[str, RawMember], raw: bytes | None = None) -> None:
         self._members = members
         self._raw = raw
         self._values: dict[str, Any] = {}
         self._items: dict[str, list[msgspec.Raw]] = {}
-        self._model: str | None = None
-        self._stream: bool | None = None
+        # Every request is asked for these a dozen times.
+        model = self.get("model")
+        self.model: str = model if isinstance(model, str) else ""
+        """The model that the client asked for; empty if it named none."""
+        self.stream = self.get("stream") is True
+        """Whether the client asked for a stream."""
 
     @classmethod
     def parse(cls, raw: bytes) -> "Body":
@@ -85,17 +89,18 @@ class Body:
 
         Callers share it: it must not be mutated.
         """
-        if key not in self._values:
-            member = self._members.get(key)
-            value = None
-            # If the member is a list of items, its value is there from the start.
-            if isinstance(member, msgspec.Raw):
-                try:
-                    value = _decode(member)
-                except UNREADABLE:
-                    value = None
-            self._values[key] = value
-        return self._values[key]
+        values = self._values
+        if key in values:
+            return values[key]
+        member, value = self._members.get(key), None
+        # If the member is a list of items, its value is there from the start.
+        if isinstance(member, msgspec.Raw):
+            try:
+                value = _decode(member)
+            except UNREADABLE:
+                value = None
+        values[key] = value
+        return value
 
     def member(self, key: str) -> bytes:
         """A member's own bytes; empty if it is missing."""
@@ -156,21 +161,6 @@ class Body:
         for mine, its in ((self._values, body._values), (self._items, body._items)):
             its.update((key, each) for key, each in mine.items() if key not in changed)
         return body
-
-    @property
-    def model(self) -> str:
-        """The model that the client asked for; empty if it named none."""
-        if self._model is None:
-            model = self.get("model")
-            self._model = model if isinstance(model, str) else ""
-        return self._model
-
-    @property
-    def stream(self) -> bool:
-        """Whether the client asked for a stream."""
-        if self._stream is None:
-            self._stream = self.get("stream") is True
-        return self._stream
 
     @property
     def messages(self) -> list[Any]:

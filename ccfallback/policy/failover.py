@@ -192,15 +192,18 @@ def failover(
                         counts = outcome is not None and (outcome.ok or not final)
                         usage = None if outcome is None else outcome.usage
                         health.settle(provider, outcome if counts else None, usage)
-                    is_known_online |= outcome is not None and shows_online(provider, outcome)
+                    if outcome is not None and (unreachable or not final):
+                        is_known_online |= shows_online(provider, outcome)
                 if final:
                     return outcome
             if held is not None:
                 return held[1]
         finally:
-            offline = is_offline(unreachable, is_known_online=is_known_online)
-            for provider, outcome in unreachable:
-                health.settle(provider, None if offline else outcome)
+            offline = False
+            if unreachable:
+                offline = is_offline(unreachable, is_known_online=is_known_online)
+                for provider, outcome in unreachable:
+                    health.settle(provider, None if offline else outcome)
         left = deadline - clock()
         if not offline or len(unreachable) < tried or left <= 0:
             return None
@@ -262,6 +265,8 @@ def try_provider(
         assert outcome is not None, "the driver sends the outcome of each attempt"
         visit.is_over = outcome.fault not in OF_ACCOUNT
         visit.hurried = provider if outcome.is_hasty else None
+        if outcome.ok:
+            return outcome
         if outcome.fault is Fault.REQUEST:
             visit.refused = visit.refused or outcome
             repaired = repair(provider, visit.draft, outcome, visit.used)
@@ -324,7 +329,7 @@ def is_final(outcome: Outcome, provider: Provider, rules: Failover) -> bool:
     Such an error is a refusal by the primary with a status outside the failover list, unless its
     body shows a fault that the client cannot fix, such as missing credit.
     """
-    if outcome.fault in (Fault.NONE, Fault.LOGIN):
+    if outcome.ok or outcome.fault is Fault.LOGIN:
         return True
     status = outcome.status
     if not provider.primary or status is None or status < 400:

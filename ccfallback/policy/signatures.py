@@ -74,7 +74,7 @@ class SignatureOrigins:
 
     def knows_others_than(self, provider: str) -> bool:
         """Whether another provider may have signed anything; if not, no lookup is needed."""
-        return provider in self._apart or len(self._signers) > self._counts[provider]
+        return provider in self._apart or len(self._signers) > self._counts.get(provider, 0)
 
     def to_save(self) -> Mapping[str, str]:
         """The part that must survive a restart; unknown signatures count as Claude's."""

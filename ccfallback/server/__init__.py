@@ -4,7 +4,7 @@
 |---|---|---|
 | `serve` | runs the process | `listening`, `process`, `services` |
 | `gate`, `routes` | admit a request and find its endpoint | `context`, `endpoint` |
-| `messages` | answers `/v1/messages` | `chain`, `client`, `health`, `client_credentials` |
+| `messages` | answers `/v1/messages` | `chain`, `client`, `health`, `bill` |
 | `side_endpoints`, `metrics` | answer everything else | |
 | `failover_driver` | makes the attempts of one request | `repairs`, `credentials` |
 | `attempt`, `stream` | make one attempt, and relay its stream | `response` |

@@ -7,11 +7,12 @@ its commit point, or with a fault. So another provider may still be tried.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from time import monotonic
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
 
 from ccfallback.config.model import Provider, Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
@@ -60,17 +61,19 @@ _CREDENTIALS: Final = frozenset(
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class AttemptResult:
-    """What an attempt came to, with its answer: whole, or a stream at its commit point."""
+class AttemptResult(msgspec.Struct, eq=False):
+    """What an attempt came to, with its answer: whole, or a stream at its commit point.
+
+    A struct, because every request makes one. Its `repr` shows no content.
+    """
 
     provider: Provider
     outcome: Outcome
     seconds: float
     status: int | None = None
     """The status of the response; `None` if there is none that could be passed on."""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: list[tuple[bytes, bytes]] = []
+    body: bytes = b""
     """All of the body, or the events before the commit point."""
     decoded: bool = False
     """Whether `body` differs from the upstream's bytes because it was decompressed."""
@@ -85,8 +88,11 @@ class AttemptResult:
     """What that length follows from, if not from the configuration."""
     sent: bool = True
     """Whether an upstream request was made at all."""
-    signatures: list[str] = field(default_factory=list)
+    signatures: list[str] = []
     """Digests of the signatures of thinking in the answer."""
+
+    def __repr__(self) -> str:
+        return f"AttemptResult({self.provider.name!r}, {self.outcome!r})"
 
     @property
     def usage(self) -> Usage | None:
@@ -190,6 +196,7 @@ class Attempt:
             return await self._read_refusal(response)
         whole = response.take_whole()
         if whole is not None and kind_of_start(whole) is BodyKind.JSON:
+            self.waited = monotonic() - self._timeouts.began
             return await self._take_whole(response, whole)
         kind, start = await self._read_start(response, whole)
         if kind is BodyKind.UNKNOWN:

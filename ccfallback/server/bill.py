@@ -102,7 +102,7 @@ class Bill:
                     usage = Usage()
                 is_whole, is_counted = is_answer and each.is_whole, usage.input_tokens is not None
                 if not (is_whole and is_counted and usage.output_tokens is not None):
-                    prompt = 0 if is_counted else await self._estimate()
+                    prompt = 0 if is_counted else await estimate_tokens(self._body)
                     usage = complete_usage(
                         usage, prompt_tokens=prompt, written=each.written, is_whole=is_whole
                     )
@@ -113,12 +113,6 @@ class Bill:
                 self._put(waiting, usage, is_estimate=True, is_answer=False)
         except Exception as error:
             self._recorder.log(events.ServerError(), describe_crash(error), self._context.id)
-
-    async def _estimate(self) -> int:
-        """About how many tokens the prompt has."""
-        if len(self._body.raw) < LONG:
-            return estimate(self._body)
-        return await asyncio.to_thread(estimate, self._body)
 
     def _put(self, provider: Provider, usage: Usage, *, is_estimate: bool, is_answer: bool) -> None:
         spending, model, work = self._spending, self._body.model, self._work(usage, provider)
@@ -206,3 +200,10 @@ class Bill:
             f"{limit.provider} is skipped: {limit.sentence}",
             self._context.id,
         )
+
+
+async def estimate_tokens(body: Body) -> int:
+    """About how many tokens the prompt has; a thread estimates a long one."""
+    if len(body.raw) < LONG:
+        return estimate(body)
+    return await asyncio.to_thread(estimate, body)

@@ -221,7 +221,7 @@ class Breakers:
         self._store.close()
 
     async def _write(self) -> None:
-        made = self._made
+        made, config = self._made, self._config
         self._in_flight, self._pending = self._pending, {}
         self._written_entries, self._unsaved_entries = self._unsaved_entries, {}
         entries = tuple(self._written_entries.values())
@@ -237,7 +237,8 @@ class Breakers:
         else:
             self._in_flight, self._written_entries = {}, {}
             self._saved = made
-            self._take(snapshot)
+            # The update has made them valid for the configuration of that time.
+            self._take(snapshot, are_valid=config is self._config)
             self._accept()
 
     def _is_current(self) -> bool:
@@ -263,20 +264,22 @@ class Breakers:
             self._take(snapshot)
         return True
 
-    def _take(self, snapshot: Snapshot) -> None:
+    def _take(self, snapshot: Snapshot, *, are_valid: bool = False) -> None:
         """Hold what the store holds, with the changes that it does not hold yet."""
         self._report_set_aside(snapshot)
         self._held = snapshot
         self._sections, self._read_entries = snapshot.sections, {}
-        unsaved = self._combine([*self._in_flight.values(), *self._pending.values()])
-        self.states = unsaved(snapshot.states)
+        unsaved = [*self._in_flight.values(), *self._pending.values()]
+        self.states = self._combine(unsaved, are_valid=are_valid)(snapshot.states)
 
-    def _combine(self, changes: Iterable[tuple[str, Change]]) -> Callable[[States], States]:
+    def _combine(
+        self, changes: Iterable[tuple[str, Change]], *, are_valid: bool = False
+    ) -> Callable[[States], States]:
         """All changes as one, to the valid part of what a store holds. Runs in the thread too."""
         made, config = tuple(changes), self._config
 
         def apply(states: States) -> States:
-            states = valid_states(states, config, self._clock())
+            states = dict(states) if are_valid else valid_states(states, config, self._clock())
             for name, change in made:
                 states[name] = self._apply(name, states.get(name, CLOSED), change)
             return states

@@ -60,6 +60,8 @@ PATIENT_FIRST_BYTE: Final = 280.0
 a long prompt slowly, and at the last candidate. Claude Code waits 300 s."""
 
 
+_BACKOFF: Final = partial(backoff_seconds, random=random)
+
 _EXPIRED: Final = re.compile(r"expired|UnrecognizedClient", re.IGNORECASE)
 """Found in the code or type of a refusal if a credential has expired."""
 
@@ -152,7 +154,7 @@ class FailoverDriver:
             self.health,
             is_final=is_final,
             repair=self._repairs.repair,
-            backoff=partial(backoff_seconds, random=random),
+            backoff=_BACKOFF,
             network_wait=network_wait,
             clock=monotonic,
         )
@@ -175,7 +177,10 @@ class FailoverDriver:
             chosen: Outcome | None = stop.value
         finally:
             flow.close()
-        return next((result for result in self.results if result.outcome is chosen), None)
+        for result in self.results:
+            if result.outcome is chosen:
+                return result
+        return None
 
     def count_uncounted(self, failed: Collection[str]) -> dict[str, int]:
         """Failed attempts that no breaker counts, by provider: this machine was offline.
@@ -456,8 +461,10 @@ class FailoverDriver:
         )
 
     def _log_success(self, result: AttemptResult) -> None:
-        message = f"{result.provider.label} answers after {result.seconds:.2f} s"
-        self._log(events.ProviderSuccess(**self._end_data(result)), message)
+        self._log(
+            events.ProviderSuccess(**self._end_data(result)),
+            f"{result.provider.label} answers after {result.seconds:.2f} s",
+        )
 
     def _log_failure(self, result: AttemptResult, attempt: Attempt | None, text: str) -> None:
         outcome, name, data = result.outcome, result.provider.label, self._end_data(result)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 from math import inf
-from typing import Final
 
 from msgspec import UNSET
 
@@ -21,7 +20,6 @@ from ccfallback.events.records import (
 )
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
-from ccfallback.messages.tokens import estimate
 from ccfallback.messages.tools import only_server_tools
 from ccfallback.policy.context_window import LearnedWindow, find_too_long
 from ccfallback.policy.error_response import (
@@ -36,7 +34,7 @@ from ccfallback.policy.outcome import Fault
 from ccfallback.policy.route import arrange
 from ccfallback.server.affinity import RequestSession, keeps_caches
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.bill import Bill
+from ccfallback.server.bill import Bill, estimate_tokens
 from ccfallback.server.chain import Chain, Chains
 from ccfallback.server.client import (
     EVENTS,
@@ -58,9 +56,6 @@ from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM
 from ccfallback.wire.headers import response_headers
-
-LONG: Final = 32 * 1024
-"""The bytes of a body from which on its tokens are estimated in a thread."""
 
 
 class RefusedRequest(Exception):
@@ -204,8 +199,8 @@ class MessagesRequest:
             await self._driver.close()
 
     async def _settle_bill(self, result: AttemptResult | None) -> None:
-        driver = self._driver
-        await self._bill.settle(driver.results, result, driver.current_provider)
+        waiting = self._driver.current_provider if result is None else None
+        await self._bill.settle(self._driver.results, result, waiting)
 
     async def _try_providers(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
@@ -219,7 +214,7 @@ class MessagesRequest:
             safe = [self._chain.safe_bytes or inf, *(each.safe_bytes for each in learned.values())]
             if len(self._body.raw) > min(safe):
                 providers = await self._leave_out_small(providers, learned)
-        if self._session is not None or self._services.quotas.may_move(self._context.config):
+        if self._session is not None or self._services.quotas.may_move(config):
             providers = self._arrange(providers)
         result = await self._driver.run(
             providers,
@@ -235,10 +230,7 @@ class MessagesRequest:
         self, providers: tuple[Provider, ...], learned: Mapping[str, LearnedWindow]
     ) -> tuple[Provider, ...]:
         """The providers whose context window the request fits, as far as that is known."""
-        if len(self._body.raw) < LONG:
-            tokens = estimate(self._body)
-        else:
-            tokens = await asyncio.to_thread(estimate, self._body)
+        tokens = await estimate_tokens(self._body)
         self._too_long = find_too_long(providers, tokens, learned)
         for name, window in self._too_long.windows.items():
             self._services.recorder.log(
@@ -319,14 +311,17 @@ class MessagesRequest:
             told = {name.decode(): value.decode() for name, value in answer.headers}
             self._log_end(None, answer.status, error=answer.kind, message=answer.message, told=told)
             return
-        self._remember_signer(answer)
+        if answer.signatures:
+            self._remember_signer(answer)
         if answer.outcome.ok and answer.provider.primary:
             self._services.logins.forget(self._context.headers)
         status, stream = answer.status or 200, answer.stream
         if stream is None:
             await send_whole(send, status, self._headers(answer), answer.body)
-            self._remember_refused_login(answer)
-            error = None if answer.outcome.ok else answer.outcome.reason
+            error = None
+            if not answer.outcome.ok:
+                self._remember_refused_login(answer)
+                error = answer.outcome.reason
             self._log_end(answer, status, error=error)
         elif answer.outcome.ok:
             await send({"type": "http.response.body", "body": b""})

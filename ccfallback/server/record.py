@@ -46,6 +46,8 @@ class Recorder:
         self.listeners: list[Listener] = []
         self.count: Callable[[Event], None] | None = None
         """Is given every event but those of side endpoints, whatever level is logged."""
+        self._moment, self._timestamp = -1, ""
+        """The millisecond of the last record, and as text: several records share one."""
 
     def set_level(self, level: str) -> None:
         """Drop records below this level from now on."""
@@ -67,7 +69,10 @@ class Recorder:
             self.count(event)
         if level not in self._wanted:
             return
-        record: Record = LogRecord(timestamp(time()), level, event.name, message, request_id, event)
+        moment = int(time() * 1000)
+        if moment != self._moment:
+            self._moment, self._timestamp = moment, timestamp(moment)
+        record: Record = LogRecord(self._timestamp, level, event.name, message, request_id, event)
         if self.sink is not None:
             self.sink.put(record)
         for listener in self.listeners:
@@ -75,19 +80,14 @@ class Recorder:
 
     def announce(self, event: Event, message: str) -> None:
         """Tell the listeners about an event that the log itself can't take."""
-        record: Record = LogRecord(timestamp(time()), event.level, event.name, message, None, event)
+        now = timestamp(int(time() * 1000))
+        record: Record = LogRecord(now, event.level, event.name, message, None, event)
         for listener in self.listeners:
             listener(record)
 
 
-def timestamp(seconds: float) -> str:
+def timestamp(milliseconds: int) -> str:
     """A moment as ISO 8601 in UTC, to the millisecond."""
-    return _millisecond(int(seconds * 1000))
-
-
-@lru_cache(maxsize=8)
-def _millisecond(milliseconds: int) -> str:
-    """A millisecond as text, kept because several records share it."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_second(seconds)}.{rest:03}Z"
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
@@ -70,19 +72,18 @@ class _PendingRepair:
         return LearnedRejection(self.name, "", text, 0.0) if text else None
 
 
-@dataclass(slots=True)
-class _ProviderRepairs:
-    """The repairs of the request at one provider."""
+class _ProviderRepairs(msgspec.Struct, eq=False):
+    """The repairs of the request at one provider. A struct, because every request makes one."""
 
     original: RequestDraft | None = None
     """The draft that was prepared last, as it came."""
     prepared: RequestDraft | None = None
     """The same draft after what is known of the provider was applied to it."""
-    applied: list[LearnedRejection] = field(default_factory=list)
+    applied: list[LearnedRejection] = []
     """The lessons that have changed it."""
-    names: list[str] = field(default_factory=list)
+    names: list[str] = []
     """The repairs that were made after refusals, in order."""
-    pending: list[_PendingRepair] = field(default_factory=list)
+    pending: list[_PendingRepair] = []
     found: tuple[str, RequestDraft] | None = None
     """The next repair, found and not yet asked for."""
     lesson: LearnedRejection | None = None
@@ -174,7 +175,9 @@ class Repairs:
         """Log and learn the repairs: the provider has answered the request as it is now."""
         here = self._repairs_at(provider)
         may_learn = not provider.primary and not self.is_side
-        confirmed, here.pending = here.pending, []
+        confirmed = here.pending
+        if confirmed:
+            here.pending = []
         for each in confirmed:
             lesson = each.repaired.lesson if may_learn else None
             self._log(

@@ -50,11 +50,10 @@ class Services:
     listener: Address | None = None
     """The address on which this server listens; `None` before it does."""
 
+    via: str = field(init=False)
+    """This proxy's entry in a `via` header (RFC 9110, 7.6.3)."""
+
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.breakers)
         self.notices = Notices(self.recorder)
-
-    @property
-    def via(self) -> str:
-        """This proxy's entry in a `via` header (RFC 9110, 7.6.3)."""
-        return f"1.1 {self.instance}"
+        self.via = f"1.1 {self.instance}"

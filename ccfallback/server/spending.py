@@ -118,7 +118,7 @@ class Spending:
         ):
             return False
         try:
-            journal, line = self._journal, ledger.encode([row])
+            journal, line = self._journal, ledger.encode_row(row)
             if journal is None or not journal.append_quickly(line):
                 return False
             if self._wants_sums:

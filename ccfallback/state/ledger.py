@@ -102,9 +102,14 @@ _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Row)
 
 
+def encode_row(row: Row) -> bytes:
+    """A row as a line of a file."""
+    return _ENCODER.encode(row) + b"\n"
+
+
 def encode(rows: list[Row]) -> bytes:
     """Rows as lines of a file."""
-    return b"".join(_ENCODER.encode(row) + b"\n" for row in rows)
+    return b"".join(map(encode_row, rows))
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Row], int, int]:

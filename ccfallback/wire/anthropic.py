@@ -400,8 +400,7 @@ class MessagesFormat(WireFormat):
         failed = None if provider.primary else stop_failure(_text(message.stop_reason))
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
-        signed = (block.signed for block in message.content)
-        digests = [signature_digest(signature) for signature in signed if signature]
+        digests = [signature_digest(found) for each in message.content if (found := each.signed)]
         whole.signatures = digests[-MAX_SIGNATURES:]
         if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
             whole.body = complete_message(raw, client_body, whole.usage)
