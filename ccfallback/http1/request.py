@@ -32,8 +32,10 @@ def in_writes(before: bytes, body: bytes, after: bytes = b"") -> list[bytes]:
     `writelines` would do the same, but asyncio's own never pauses the writer from Python 3.12.0 to
     3.12.8 and 3.13.1, and fails on a connection that is closing (CVE-2024-12254).
     """
-    pieces = [before, body, after] if len(body) > ONE_WRITE else [b"%b%b%b" % (before, body, after)]
-    return [piece for piece in pieces if piece]
+    if len(body) > ONE_WRITE:
+        return [piece for piece in (before, body, after) if piece]
+    whole = b"%b%b%b" % (before, body, after)
+    return [whole] if whole else []
 
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~" + (digits + ascii_letters).encode()

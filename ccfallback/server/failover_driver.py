@@ -363,7 +363,9 @@ class FailoverDriver:
         of that time, so that another one can still answer.
         """
         own = provider.timeouts
-        if own.first_byte == DEFAULT_FIRST_BYTE and own.is_patient and self._has_time(provider):
+        # Only a stream has a first byte to wait for.
+        is_default = self.body.stream and own.is_patient and own.first_byte == DEFAULT_FIRST_BYTE
+        if is_default and self._has_time(provider):
             own = _patient(own)
         if self.max_seconds is not None:
             return Timeouts(
@@ -391,9 +393,9 @@ class FailoverDriver:
 
     def _has_time(self, provider: Provider) -> bool:
         """Whether nothing is gained if an attempt at the provider is given up soon."""
-        if self._is_last(provider):
+        if provider.timeouts.is_patient and is_local(provider.base_url):
             return True
-        return provider.timeouts.is_patient and is_local(provider.base_url)
+        return self._is_last(provider)
 
     @property
     def current_provider(self) -> Provider | None:
@@ -430,8 +432,8 @@ class FailoverDriver:
 
     def _is_last(self, provider: Provider) -> bool:
         """Whether every other candidate was tried for this request."""
-        tried = {result.provider.name for result in self.results}
-        return all(each.name in tried or each.name == provider.name for each in self._candidates)
+        tried = {provider.name, *[result.provider.name for result in self.results]}
+        return tried.issuperset([each.name for each in self._candidates])
 
     def _log_attempt(self, step: Try) -> None:
         name, label = step.provider.name, step.provider.label

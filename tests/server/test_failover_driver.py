@@ -638,6 +638,7 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     config = Config(primary=replace(Config().primary, disabled=True), providers=(own, *more))
     driver = object.__new__(FailoverDriver)
     driver.context = Context("x", config, [], frozenset())
+    driver.body = Body.parse(b'{"stream":true}')
     driver.results = []
     driver._candidates = (own, *more)
     driver.max_seconds = driver._share = None
