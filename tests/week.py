@@ -105,6 +105,10 @@ class Figures:
     """How often a session changed its provider."""
     failed: int = 0
     """Attempts at the primary while it was down."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Answers by provider."""
+    while_full: Counter[str] = field(default_factory=Counter)
+    """The part of them while the plan's window was full."""
     warm_returns: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -182,6 +186,8 @@ class Week:
         nano = cost(Work(usage, model), provider, TABLE)
         assert nano is not None
         figures.dollars += 0.0 if is_plan else nano / NANO
+        figures.answers[provider.name] += 1
+        figures.while_full[provider.name] += FULL[0] <= request.at % DAY < FULL[1]
         figures.reads += read
         figures.writes += request.tokens - read
         size = 4 * request.tokens
