@@ -44,25 +44,33 @@ def test_the_running_server_is_used(ccf: Run, paths: Paths) -> None:
     assert "ANTHROPIC_BASE_URL" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("model", "end"), [("claude-opus-5", r"about \$0\.42"), ("m", "price unknown")]
+)
 def test_without_a_server_a_private_proxy_serves_quietly(
     ccf_process: Run,
     upstream: Callable[..., scripted.ScriptedUpstream],
     configure: Configure,
     paths: Paths,
     tmp_path: Path,
+    model: str,
+    end: str,
 ) -> None:
-    server = upstream(scripted.reply("Hello"))
+    # At $5 and $25 a million tokens.
+    usage = {"input_tokens": 34_000, "output_tokens": 10_000}
+    answer = msgspec.json.encode({**scripted.message("Hello"), "usage": usage})
+    server = upstream(scripted.answer(200, answer))
     configure(f'[server]\nport = 1\n[primary]\nbase_url = "{server.url}"\n')
     script = tmp_path / "client.py"
     script.write_text(
         "import os, urllib.request\n"
         "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
-        'body = b\'{"model":"m","max_tokens":1,"messages":[]}\'\n'
+        f'body = b\'{{"model":"{model}","max_tokens":1,"messages":[]}}\'\n'
         "print(urllib.request.urlopen(urllib.request.Request(url, body)).read().decode())\n"
     )
     ran = ccf_process("run", sys.executable, str(script))
     assert ran.code == 0
-    wait = r"ccfallback: 1 request, none lost, longest wait \d+\.\d s\n"
+    wait = rf"ccfallback: 1 request, none lost, longest wait \d+\.\d s, {end}\n"
     assert re.fullmatch(wait, ran.err)
     assert '"Hello"' in ran.out
     assert "request.complete" in paths.log.read_text()
