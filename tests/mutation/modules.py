@@ -40,6 +40,7 @@ HARMLESS: Final = (
     ("*", r"suppress\(.*\) → suppress\(", "a set of exceptions has no order"),
     ("policy/*", r"get\('[a-z-]+', ''\)|: '' → '~'$", "neither word means anything"),
     ("policy/quota", r"-?1e-09|LEAST_RISE - 1e", "against the rounding of decimal fractions"),
+    ("policy/quota", r"_time: .*(0|ABSURD)", "the first second of 1970, and one beyond all sense"),
     ("policy/quota_report", r"1000000000\.0 →", "only to sort windows without a length last"),
     ("policy/spend", r"cost: 5000000 →|cost: 0 → 1$", "less than a nano-dollar"),
     ("policy/failover", r"tried \+= 1 → tried -= 1", "only whether it is 0 counts"),

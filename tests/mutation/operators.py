@@ -147,6 +147,8 @@ def arguments(node: ast.AST, at: Surroundings) -> Replacements:
         case ast.Call(args=[first, second, *rest]):
             if isinstance(first, ast.Starred) or isinstance(second, ast.Starred):
                 return []
+            if ast.dump(first) == ast.dump(second):
+                return []
             return [ast.Call(node.func, [second, first, *rest], node.keywords)]
     return []
 

@@ -643,3 +643,73 @@ def test_a_report_says_since_when_the_plan_refuses_and_when_a_window_is_full() -
     assert shown.full_at is not None
     assert shown.full_at / 1000 == pytest.approx(NOW + 9 * HOUR, rel=0.1)
     assert shown.utilization_at_reset == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("used", "switched"),
+    [((0.89,), False), ((0.9,), True), ((0.9, 0.86), True), ((0.9, 0.85), False)],
+)
+def test_a_switch_is_kept_down_to_the_lower_threshold(
+    used: tuple[float, ...], switched: bool
+) -> None:
+    assert after(*used).windows["5h"].switched is switched
+    spare = Quota(spare_from=0.9)
+    assert after(*used, rules=spare).windows["5h"].spared is switched
+    assert not after(*used, rules=Quota()).windows["5h"].switched
+
+
+def test_a_claim_or_word_that_is_not_safe_is_as_good_as_none() -> None:
+    found = quota_of({"representative-claim": "<x>", "status": "<y>", "upgrade-paths": "a,<b>,c"})
+    assert (found.claim, found.status, found.upgrade_paths) == ("", "", ("a", "c"))
+    many = quota_of({"upgrade-paths": ",".join(f"p{number}" for number in range(12))})
+    assert many.upgrade_paths == tuple(f"p{number}" for number in range(8))
+    assert quota.title("overage") == "paid usage"
+    assert quota.title("other") == "window other"
+
+
+def test_the_number_of_windows_has_a_limit() -> None:
+    values = {f"{number}h-utilization": "0.5" for number in range(1, 60)}
+    assert len(quota_of(values).windows) == quota._MOST_WINDOWS
+
+
+def test_a_refused_claim_counts_beside_windows_that_are_allowed() -> None:
+    values = {
+        "status": "rejected",
+        "representative-claim": "five_hour",
+        "7d-status": "allowed",
+    }
+    assert quota_of(values).windows["5h"].status == "rejected"
+
+
+def test_a_window_of_a_model_ends_at_its_reset_too() -> None:
+    old = windows(w7d_opus=0.95)
+    found = add_reading(old, windows(NOW + HOUR, NOW + 9 * HOUR, w5h=0.2), SWITCH)
+    assert set(found.windows) == {"5h"}
+
+
+def test_a_window_of_another_model_spares_nothing() -> None:
+    rules = Quota(spare_from=0.5)
+    reading = add_reading(None, windows(w7d_opus=0.7), rules)
+    given = {"request_class": "subagent"}
+    assert decide(reading, rules, NOW, model="claude-opus-5", **given).action is Action.SPARE
+    assert decide(reading, rules, NOW, model="claude-sonnet-5", **given).action is Action.USE
+
+
+def test_readings_are_thinned_out_and_old_ones_forgotten() -> None:
+    spacing = 5 * HOUR * quota.LOOK_BACK / (quota.MOST_POINTS - 2)
+    found = windows(NOW, NOW + 5 * HOUR, w5h=0.1)
+    for number in range(1, 4):
+        at = NOW + number * spacing / 2
+        found = add_reading(found, windows(at, NOW + 5 * HOUR, w5h=0.1 + number / 100), Quota())
+    times = [at - NOW for at, _ in found.windows["5h"].points]
+    assert times == pytest.approx([0, spacing, 1.5 * spacing], abs=1)
+    for number in range(60):
+        at = NOW + 2 * spacing + number * 1.01 * spacing
+        found = add_reading(found, windows(at, NOW + 5 * HOUR, w5h=0.2 + number / 100), Quota())
+    points = found.windows["5h"].points
+    assert len(points) <= quota.MOST_POINTS
+    assert points[0][0] >= points[-1][0] - HOUR
+    assert points[1][0] - points[0][0] == pytest.approx(1.01 * spacing, abs=1)
+    # A clock that was set back takes later readings away.
+    earlier = add_reading(found, windows(NOW + HOUR / 2, NOW + 5 * HOUR, w5h=0.9), Quota())
+    assert all(at <= NOW + HOUR / 2 for at, _ in earlier.windows["5h"].points)
