@@ -1,6 +1,8 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
 from collections.abc import Callable, Mapping
+from math import inf
+from time import monotonic
 from typing import ClassVar, Final
 
 from msgspec import UNSET
@@ -44,8 +46,13 @@ class RequestHealth:
         request_id: str,
         credential: FindCredential = lambda _provider: "",
         bill: Bill | None = None,
+        arrived: float = inf,
     ) -> None:
-        """`bill` is there if a provider of the request has a cap."""
+        """`bill` is there if a provider of the request has a cap.
+
+        `arrived` is when the request came in, by the monotonic clock.
+        """
+        self._arrived = arrived
         self._breakers = breakers
         self._find_credential = credential
         self._bill = bill
@@ -71,6 +78,9 @@ class RequestHealth:
         if any(self._breakers.slots.is_taken(each) for each in self._half_open(provider)):
             self._log_skip(provider, "is being probed by another request")
             return Admission.COOLING if self._is_cooling(provider) else Admission.BUSY
+        if self._was_cooling(provider):
+            self._log_skip(provider, "was cooling down when the request came in")
+            return Admission.BUSY
         return Admission.OPEN
 
     def is_capped(self, provider: Provider) -> bool:
@@ -274,6 +284,14 @@ class RequestHealth:
 
     def _is_cooling(self, provider: Provider) -> bool:
         return self.cooldown_until(provider) > self._breakers.clock()
+
+    def _was_cooling(self, provider: Provider) -> bool:
+        """Whether its cooldown has ended while the request waited for other providers in vain.
+
+        Such a request does not probe while one is left that has not failed.
+        """
+        now, waited = self._breakers.clock(), monotonic() - self._arrived
+        return now - waited < self.cooldown_until(provider) <= now
 
     def _half_open(self, provider: Provider) -> list[BreakerId]:
         phases = self._phases(provider).items()

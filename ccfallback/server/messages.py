@@ -151,6 +151,7 @@ class MessagesRequest:
             context.id,
             context.hash_credential,
             self._bill if chain.has_cap else None,
+            context.began,
         )
         query = scope["query_string"].decode("latin-1")
         self._client: ServerProtocol = scope[CONNECTION_KEY]

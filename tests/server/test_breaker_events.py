@@ -1,6 +1,7 @@
 """What the log says of breakers: skips, cooldowns and recoveries, each with its numbers."""
 
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -70,6 +71,18 @@ def test_a_cooldown_says_how_long_and_why(story: Story) -> None:
     assert (said["seconds"], said["failures"], said["reason"]) == (30, 3, "500 api_error")
     assert said.get("model") is None
     assert said.get("hint") is None
+
+
+def test_a_cooldown_that_ends_while_a_request_waits_for_others_still_puts_it_off(
+    story: Story,
+) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 31
+    assert story.request(arrived=monotonic() - 5).admission(A) is Admission.BUSY
+    assert "was cooling down when the request came in" in story.sentence()
+    assert story.request(arrived=monotonic()).admission(A) is Admission.OPEN
+    assert story.request().admission(A) is Admission.OPEN
 
 
 def test_a_cooldown_by_a_hint_names_the_hint(story: Story) -> None:

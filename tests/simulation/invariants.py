@@ -103,7 +103,8 @@ def a_torn_answer_costs_one_request(history: History) -> Iterator[str]:
         for first, second in pairwise(turn.requests):
             is_torn = first.ending == second.ending == "dropped" and first.provider
             soon = second.began - first.ended < 5.0
-            if is_torn and first.provider == second.provider and soon:
+            killed = _overlaps(history, "down", first.began, second.ended)
+            if is_torn and first.provider == second.provider and soon and not killed:
                 well = _settled(history, turn, first.began, second.ended)
                 if well and not _overlaps(history, "disk", first.began, second.ended):
                     yield f"{turn.name} at {first.began:.1f} was torn twice by {first.provider}"

@@ -49,3 +49,8 @@ def test_a_seed_has_the_same_trace_on_every_run() -> None:
 def test_the_scripts_of_former_failures_pass() -> None:
     assert SCRIPTS
     simulate("--no-shrink", "--replay", *map(str, SCRIPTS))
+
+
+def test_lines_that_are_broken_on_purpose_are_found() -> None:
+    found = simulate("--broken", "drop-after-commit", "credential-stripping", "ledger-row-once")
+    assert found.count(" violates ") == 3
