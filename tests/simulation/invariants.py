@@ -179,7 +179,8 @@ def _exchanges(history: History, turn: Turn, request: Request) -> list[Exchange]
 
 def _is_excused(history: History, turn: Turn, request: Request) -> bool:
     began, ended = request.began, request.ended
-    if _was_offline(history, began, ended) or _overlaps(history, "down", began, ended, before=1.0):
+    down = any(_overlaps(history, each, began, ended, before=1.0) for each in ("down", "long down"))
+    if down or _was_offline(history, began, ended):
         return True
     if any(run.began <= ended and (run.ended or 1e12) >= began and run.port != 8787
            and (run.ended or 1e12) <= ended + 1.0 for run in history.machine.runs):  # fmt: skip
