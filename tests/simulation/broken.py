@@ -58,8 +58,7 @@ LINES: Final[dict[str, BrokenLine]] = {
         "    if credential and outcome.fault in OF_ACCOUNT:\n",
         "    if False:\n",
         "the_primary_is_first",
-        83,
-        8.0,
+        1237,
     ),
     "credential-stripping": BrokenLine(
         "ccfallback.wire.headers",
