@@ -57,6 +57,7 @@ HARMLESS: Final = (
     ("server/attempt", r"size > MAX_WHOLE →|_read_start: timeouts\.note", "as for a stream"),
     ("server/health", r"0\.0 → 1\.0$|: '' → '~'$", "as for the policy"),
     ("server/health", r"__init__: False → True", "a response saves once more"),
+    ("server/stream", r"(note|idle_why): 0\.0 → 1\.0", "below the shortest stall, gaps are alike"),
     ("server/stream", r"(begin: 0 → 1|size > MAX_WHOLE →)", "a limit of megabytes, by a byte"),
     ("server/stream", r"next_read: left < self\.idle → left <=", "equal times, by another name"),
     ("server/stream", r"relay: 'idle' →", "after the commit point no timeout is named"),

@@ -539,3 +539,59 @@ def test_a_long_unknown_type_of_an_error_is_not_repeated(kind: str, shown: str) 
     _, _, outcome = read(stream)
     assert outcome.reason == f"error in the stream: {shown}"
     assert stream.written > 0
+
+
+def test_a_stall_says_which_rhythm_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccfallback.server.stream.SHORTEST_STALL", 0.05)
+    stream = event_stream(START + BLOCK, PING, PING, None, timeouts=Timeouts(idle=60))
+    assert (stream.gap, stream.late, stream.late_why) == (None, None, "")
+    read(stream)
+    assert stream.gap is not None
+    assert stream.late is not None
+    assert stream.late.timeout == "idle"
+    assert stream.late_why == "its longest gap between pings is 0.0 s"
+    plain = event_stream(START + BLOCK, None, timeouts=Timeouts(idle=0.02))
+    read(plain)
+    assert (plain.gap, plain.late_why) == (None, "")
+    whole = event_stream(*EVENTS)
+    read(whole)
+    assert (whole.late, whole.late_why) == (None, "")
+
+
+def test_an_answer_that_its_model_breaks_off_is_torn_by_the_model() -> None:
+    def chunk(**choice: Any) -> bytes:
+        value = {"choices": [{"index": 0, "delta": {}, **choice}]}
+        return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+    stream = EventStream(
+        response(chunk(delta={"content": "a"}), chunk(finish_reason="abort")),
+        OpenAIStream(Body.parse(b'{"model":"m","stream":true}')),
+        AttemptTimeouts(Timeouts(), 0),
+        whole=False,
+        secrets=tuple,
+    )
+    assert read(stream)[2].fault is Fault.MODEL_TORN
+    torn = event_stream(START + BLOCK, TEXT + OVERLOADED)
+    assert read(torn)[2].fault is Fault.TORN
+    assert torn.error is not None
+    assert torn.error.type == "overloaded_error"
+
+
+def test_an_error_in_the_read_of_the_stop_reason_hides_no_event() -> None:
+    last = b"".join(EVENTS[2:-1])
+    begun, sent, outcome = read(event_stream(START + BLOCK, last + OVERLOADED))
+    assert begun + b"".join(sent) == START + BLOCK + last
+    assert outcome.ok
+
+
+def test_draining_reads_all_that_follows() -> None:
+    upstream = ScriptedResponse([b"a", b"b"])
+    stream = EventStream(
+        UpstreamResponse(upstream, Deadline()),
+        AnthropicStream(),
+        AttemptTimeouts(Timeouts(), 0),
+        whole=False,
+        secrets=tuple,
+    )
+    asyncio.run(stream.drain())
+    assert (upstream.reads, upstream.closed) == (3, True)
