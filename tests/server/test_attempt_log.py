@@ -2,26 +2,31 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
 
-from ccfallback.config.model import Config, KeySource, Provider, Timeouts
+from ccfallback.addresses import address
+from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.events.records import (
+    SIDE_LEVEL,
     ProviderAttempt,
     ProviderFailure,
     ProviderSuccess,
     ProviderTimeout,
     RequestDebugCurl,
+    SafetyValveTriggered,
+    ServerError,
 )
-from ccfallback.http1 import ConnectionLost
+from ccfallback.http1 import ConnectionLost, ConnectTimeout
 from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
-from ccfallback.policy.failover import Reason, Try
+from ccfallback.policy.failover import Admission, Reason, Try, is_final
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
@@ -255,3 +260,208 @@ def test_a_torn_connection_is_logged_without_words_of_an_upstream() -> None:
     assert (failed["fault"], failed["reason"]) == ("transport", "connection broken")
     assert failed["error"] == ""
     assert failed.get("status") is None
+
+
+@dataclass
+class Driven:
+    """A driver after its run."""
+
+    driver: FailoverDriver
+    chosen: AttemptResult | None
+    records: list[Record]
+    upstreams: ScriptedUpstreams
+
+    @property
+    def reasons(self) -> list[str]:
+        return [result.outcome.reason for result in self.driver.results]
+
+
+def drive(
+    *responses: ScriptedResponse | Exception | None,
+    providers: tuple[Provider, ...] = (PRIMARY, FALLBACK),
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    members: dict[str, Any] | None = None,
+    change: Callable[[Services], None] = lambda _services: None,
+    health: OpenHealth | None = None,
+    network_wait: float = 0.0,
+    level: str = "info",
+    **more: Any,
+) -> Driven:
+    """Run a driver against scripted responses; `change` prepares its services."""
+    upstreams = ScriptedUpstreams(*responses)
+
+    async def main() -> Driven:
+        recorder, records = Recorder(None, level), list[Record]()
+        recorder.listeners.append(records.append)
+        breakers = Breakers(MemoryStore(), recorder)
+        services = Services(
+            live=LiveConfig(FixedConfig(Config()), recorder),
+            breakers=breakers,
+            recorder=recorder,
+            upstreams=upstreams,
+            keys=Keys(),
+            logins=RefusedLogins(),
+            pause=lambda _: asyncio.sleep(0),
+        )
+        change(services)
+        raw = msgspec.json.encode({"model": "m", "messages": [], **(members or {})})
+        context = Context("id", Config(), headers, frozenset())
+        body = Body.parse(raw)
+        driver = FailoverDriver(services, context, health or OpenHealth(), body, **more)
+        final = partial(is_final, rules=Failover())
+        chosen = await driver.run(providers, final, network_wait)
+        await driver.close()
+        breakers.close()
+        return Driven(driver, chosen, records, upstreams)
+
+    return asyncio.run(main())
+
+
+def test_what_was_sent_is_counted() -> None:
+    ran = drive(whole(b"", 500), whole())
+    assert ran.driver.sent == 2
+    assert ran.driver.current_provider is None
+    assert not ran.driver.has_learned
+    missing = replace(PRIMARY, key=KeySource(env="NOT_SET"))
+    assert drive(whole(), providers=(missing, FALLBACK)).driver.sent == 1
+
+
+def test_the_state_is_saved_before_the_next_attempt_only() -> None:
+    calls: list[int] = []
+
+    def count(services: Services) -> None:
+        services.breakers.hurry = lambda: calls.append(1)  # type: ignore[method-assign]
+
+    drive(whole(), change=count)
+    assert not calls
+    drive(whole(b"", 500), whole(), change=count)
+    assert len(calls) == 1
+
+
+def test_a_round_without_a_network_is_counted_apart() -> None:
+    gone = [ConnectTimeout(""), ConnectTimeout("")]
+    ran = drive(*gone, whole(), network_wait=5.0)
+    assert ran.chosen is not None
+    assert len(ran.driver.results) == ran.driver.sent == 1
+    assert ran.driver.count_uncounted(()) == {"one": 1, "two": 1}
+    reasons = [each["reason"] for each in data(ran.records, ProviderAttempt)]
+    assert reasons == ["first", "failover", "network-back"]
+
+
+def test_a_repair_that_worked_is_learned() -> None:
+    words = "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens"
+    refused = whole(refusal(400, "invalid_request_error", message=words), 400)
+    ran = drive(refused, whole(), providers=(FALLBACK,), members={"max_tokens": 64000})
+    assert ran.driver.has_learned
+    assert b"8192" in bytes(ran.upstreams.requests[1].content)  # type: ignore[arg-type]
+
+
+def test_only_the_primarys_answers_tell_a_quota() -> None:
+    noted: list[str] = []
+
+    def note(services: Services) -> None:
+        services.quotas.note = (  # type: ignore[method-assign]
+            lambda provider, *_: noted.append(provider.name)
+        )
+
+    drive(whole(b"", 500), whole(), change=note)
+    assert noted == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "more", "reason", "fault"),
+    [
+        (
+            replace(FALLBACK, format="openai"),
+            {"counts_tokens": True},
+            "it counts no tokens",
+            Fault.REQUEST,
+        ),
+        (FALLBACK, {"listens": True}, "its address is this proxy itself", Fault.ACCOUNT),
+        (
+            replace(FALLBACK, format="openai"),
+            {
+                "members": {
+                    "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+                    "tool_choice": {"type": "tool", "name": "web_search"},
+                }
+            },
+            "its format can't express it: ",
+            Fault.REQUEST,
+        ),
+    ],
+    ids=["counting", "itself", "format"],
+)
+def test_why_an_attempt_cannot_be_made(
+    provider: Provider, more: dict[str, Any], reason: str, fault: Fault
+) -> None:
+    def listen(services: Services) -> None:
+        if more.get("listens"):
+            services.listener = address(provider.base_url)
+
+    given = {key: value for key, value in more.items() if key != "listens"}
+    ran = drive(providers=(provider,), change=listen, level="debug", **given)
+    (result,) = ran.driver.results
+    assert result.outcome.reason.startswith(reason)
+    assert result.outcome.fault is fault
+    assert not result.sent
+    assert not data(ran.records, ServerError)
+
+
+def test_only_the_primary_gets_the_query() -> None:
+    ran = drive(whole(b"", 500), whole(), query="beta=true")
+    assert [request.url for request in ran.upstreams.requests] == [
+        "https://one.test/v1/messages?beta=true",
+        "https://two.test/v1/messages",
+    ]
+
+
+def test_a_count_of_tokens_is_logged_at_its_own_level() -> None:
+    ran = drive(whole(b'{"input_tokens":3}'), counts_tokens=True, level="debug")
+    assert {record.level for record in ran.records} == {SIDE_LEVEL}
+
+
+def test_the_safety_valve_says_which_cooldown_it_ignores() -> None:
+    class Cooling(OpenHealth):
+        def admission(self, _provider: Provider) -> Admission:
+            return Admission.COOLING
+
+        def cooldown_until(self, _provider: Provider) -> float:
+            return 2_000_000_000.0
+
+    ran = drive(whole(), providers=(PRIMARY,), health=Cooling())
+    (valve,) = data(ran.records, SafetyValveTriggered)
+    assert (valve["provider"], valve["cooldownUntil"]) == ("one", 2_000_000_000_000)
+    assert ran.records[0].message == (
+        "no other provider is left: trying one although it is cooling down"
+    )
+
+
+def test_the_time_of_an_attempt_is_logged_in_milliseconds() -> None:
+    ran = drive(whole())
+    (answered,) = data(ran.records, ProviderSuccess)
+    assert answered["ms"] == round(ran.driver.results[0].seconds * 1000, 1)
+
+
+def test_a_log_that_fails_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(FailoverDriver, "_log_success", fail)
+    ran = drive(whole())
+    assert ran.chosen is not None
+    assert len(data(ran.records, ServerError)) == 1
+
+
+def test_a_crash_before_an_attempt_is_sent_is_none_of_the_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("ccfallback.server.failover_driver.adapt_body", fail)
+    ran = drive(providers=(PRIMARY,))
+    (result,) = ran.driver.results
+    assert not result.sent
+    assert 0 <= result.seconds < 60
+    assert result.outcome.reason.startswith("internal error")
