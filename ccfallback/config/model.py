@@ -469,7 +469,7 @@ class Routes:
 class Rectifiers:
     """`[rectifier]`: which repairs are allowed."""
 
-    enabled: bool = option(checks.boolean, True, "repair refused requests at all")
+    enabled: bool = option(checks.boolean, True, "whether refused requests are repaired")
     off: frozenset[str] = frozenset()
     """The names that are set to false."""
 

@@ -113,7 +113,7 @@ class ServerStart(Event):
 
 @named("server.drain")
 class ServerDrain(Event):
-    """The server stops accepting requests, and lets so many answers finish."""
+    """The server stops accepting requests, and lets the answers under way finish."""
 
     answers: Count = 0
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_there_are_pages_for_commands_files_and_everything_else() -> None:
     assert len(PAGES) == 1 + len(TOPICS)
     assert {path.split("/")[0] for path in PAGES} == {"man1", "man5", "man7"}
     assert "man5/ccfallback-config.5" in PAGES
+
+
+def test_a_wheel_installs_every_page_and_script() -> None:
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))
+    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    installed = {Path(path).name for path in shared}
+    assert {path.name for path in FOLDER.iterdir()} - installed == {"ccfallback.ps1"}
+    assert shared["completions/man5"] == "share/man/man5"
 
 
 def test_the_first_page_has_this_version_and_every_command() -> None:
