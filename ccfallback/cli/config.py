@@ -369,7 +369,10 @@ def rollback(
 
 def _open_editor(session: Session, text: str) -> str:
     """The text after the user has edited it, in a file that only the user can read."""
-    command = next((session.environ[name] for name in EDITORS if session.environ.get(name)), "vi")
+    command = next((session.environ[name] for name in EDITORS if session.environ.get(name)), "")
+    if not command and not session.console.interactive:
+        raise ConfigError("there is no terminal for an editor", "set EDITOR, or edit the file")
+    command = command or "vi"
     with tempfile.TemporaryDirectory(prefix="ccfallback-") as folder:
         copy = Path(folder) / "config.toml"
         handle = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

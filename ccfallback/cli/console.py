@@ -46,6 +46,13 @@ ANSI: Final[Mapping[str, str]] = {
 _OUR_COMMAND: Final = re.compile(r"(?:`|\$\()ccfallback(?= )")
 """The start of one of our commands in a message."""
 
+_LIBRARY_WORDS: Final = (
+    (re.compile(r"^Value error, "), ""),
+    (re.compile(r"^Input should be a valid integer, .*"), "it is not a whole number"),
+    (re.compile(r"^(No such option: -\d.*)"), r"\1; write `--` before a value with a minus"),
+)
+"""Words of libraries in usage errors, and ours for them."""
+
 Show = Callable[[Callable[[tuple[int, int]], "RenderableType"]], None]
 """Takes a function that draws a frame of a given number of columns and lines."""
 
@@ -162,7 +169,7 @@ class Console:
                 self.write(gap)
                 self._draw(part)
             else:
-                self.write(gap + align_table(part))
+                self.write(gap + align_table(part, self.paint if self.colour else None))
 
     def emit_result(self, value: Any) -> None:
         """Print the result of a change, with `--json` only; `say` tells people about it."""
@@ -280,6 +287,9 @@ class Console:
 
     def fail_usage(self, error: Any) -> int:
         """Say what is wrong with the command line, in typer's words; returns the exit code."""
+        for wrong, right in _LIBRARY_WORDS:
+            if isinstance(getattr(error, "message", None), str):
+                error.message = wrong.sub(right, error.message)
         self._emit_error(error.format_message(), "see `ccfallback --help`")
         error.show(self.stderr)
         return ExitCode.USAGE
@@ -327,7 +337,9 @@ class Console:
     @property
     def colour(self) -> bool:
         """Whether stdout may be coloured."""
-        return self.has_screen and not self.environ.get("NO_COLOR")
+        forced = self.environ.get("FORCE_COLOR") or self.environ.get("CLICOLOR_FORCE")
+        wanted = forced not in ("0", "", None) or self.has_screen
+        return wanted and not self.environ.get("NO_COLOR")
 
     @property
     def width(self) -> int | None:
@@ -517,20 +529,23 @@ def _text(cell: Cell) -> str:
     return cell.text if isinstance(cell, Styled) else cell
 
 
-def align_table(table: Table) -> str:
-    """The table as plain text, in aligned columns."""
+def align_table(table: Table, paint: Callable[[str, str], str] | None = None) -> str:
+    """The table as text in aligned columns; with `paint`, its styles are applied."""
     table = _clean(table)
-    rows = [[_text(cell) for cell in row] for row in table.rows]
+    rows = [
+        [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
+        for row in table.rows
+    ]
     if table.header:
-        rows.insert(0, list(table.header))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if number in table.right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+        rows.insert(0, [Styled(title, "bold") for title in table.header])
+    widths = [max(len(cell.text) for cell in column) for column in zip(*rows, strict=True)]
+
+    def draw(number: int, cell: Styled) -> str:
+        gap = " " * (widths[number] - len(cell.text))
+        text = paint(*cell) if paint is not None else cell.text
+        return gap + text if number in table.right else text + gap
+
+    lines = ("  ".join(draw(*each) for each in enumerate(row)).rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)
 
 

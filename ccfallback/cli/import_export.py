@@ -43,9 +43,14 @@ def export(
     if file == STREAM:
         session.console.write_bytes(data)
         return
-    replace_atomically(Path(file), data)
-    session.console.emit_result({"path": file})
-    session.console.say(f"{file} written, with keys in clear; only you can read it")
+    path = Path(file)
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {path.absolute().parent}", "create it first")
+    existed = path.exists()
+    replace_atomically(path, data)
+    session.console.emit_result({"path": file, "overwritten": existed})
+    verb = "overwritten" if existed else "written"
+    session.console.say(f"{file} {verb}, with keys in clear; only you can read it")
 
 
 def import_(
@@ -206,7 +211,12 @@ def from_text(text: str, current: Mapping[str, Any], source: str = "the file") -
         except (ValueError, RecursionError) as other:
             # The start of an array of objects is never TOML.
             why = _json_fault(text) if _JSON.match(text) else f"as TOML, {other}"
-            raise _refusal(source, f"neither JSON nor TOML: {why}") from None
+            message = f"neither JSON nor TOML: {why}"
+            if source.endswith((".yaml", ".yml")):
+                raise ConfigError(
+                    f"{source} is {message}", "if it is LiteLLM's, import it with `--from litellm`"
+                ) from None
+            raise _refusal(source, message) from None
         if not any(table.values()):
             raise _nothing_in(source) from None
         return text

@@ -84,6 +84,8 @@ def tail(
             printer.print([record])
 
     path = session.paths.log
+    if path.is_dir():
+        raise CcfallbackError(f"{path} is a folder", "name the file of the log")
     if not path.exists():
         wait = "waiting for it" if follow else "`ccfallback serve` writes it"
         console.say(f"no log yet at {path}; {wait}")

@@ -60,7 +60,7 @@ def root(
     log_file: Path | None = typer.Option(
         None, "--log-file", metavar="PATH", help="The log. [env: CCFALLBACK_LOG_FILE]"
     ),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    version: bool = typer.Option(False, "-V", "--version", help="Print the version and exit."),
 ) -> None:
     """Keep Claude Code working whatever happens to its API."""
     session = session_of(ctx)

@@ -292,13 +292,20 @@ def http_url(value: Any) -> str:
     # Even a malformed URL may hold a real password, or a real key in its query.
     hide = isinstance(value, str) and any(sign in value for sign in "@?")
     if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
-        raise Expected(wanted, hide=hide)
+        is_broken = isinstance(value, str) and bool(value.strip())
+        raise Expected(f"{wanted} without a space in it" if is_broken else wanted, hide=hide)
     url = value.strip()
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, scheme = parts.hostname, parts.scheme
     except ValueError:
         raise Expected(wanted, hide=hide) from None
+    try:
+        _ = parts.port
+    except ValueError:
+        raise Expected(f"{wanted} with a port from 1 to 65535", hide=hide) from None
+    if scheme in ("http", "https") and not host:
+        raise Expected(f"{wanted} with a host", hide=hide)
     if parts.username is not None or parts.password is not None:
         raise Expected(f"{wanted} without a name or password in it", hide=True)
     if parts.scheme not in ("http", "https") or not host:

@@ -18,11 +18,12 @@ _REGAIN: Final = lazy_re(
     r"regain access on (\d{4}-\d{2}-\d{2})(?: at (\d{2}:\d{2}))?", re.IGNORECASE
 )
 _CAPITAL: Final = lazy_re(r"(?<=[a-z])([A-Z])")
-_DURATION: Final = lazy_re(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
+_DURATION: Final = lazy_re(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d|w)?")
 _UNITS: Final[Mapping[str, float]] = {
     "ms": 0.001,
     "s": 1.0,
     "m": 60.0,
+    "min": 60.0,
     "h": 3600.0,
     "d": 86400.0,
     "w": 604800.0,

@@ -1,7 +1,7 @@
 """`providers list` and `providers show`: the providers of the chain, and their health."""
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,7 @@ from ccfallback.cli.options import Json, Name, ShowKeys
 from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Aws, Cap, Google, Prices
 from ccfallback.config.options import to_table
+from ccfallback.errors import CcfallbackError
 
 
 def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
@@ -82,13 +83,26 @@ def show_one(
     session.console.emit({"provider": value}, table)
 
 
-def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
+def list_presets(
+    ctx: typer.Context,
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="Only those that contain it.")] = "",
+    as_json: Json = False,
+) -> None:
     """List the providers that need only a key."""
     from ccfallback.config.presets import presets
 
     console = session_of(ctx).console
-    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in presets().values()]
-    shown = [asdict(preset) for preset in presets().values()]
+    wanted = [
+        preset
+        for preset in presets().values()
+        if any(word.lower() in text.lower() for text in (preset.name, preset.title, preset.format))
+    ]
+    if not wanted:
+        raise CcfallbackError(
+            f"no preset contains {word}", "`ccfallback providers presets` lists all of them"
+        )
+    rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in wanted]
+    shown = [asdict(preset) for preset in wanted]
     for each in shown:
         each["model_mapping"] = each.pop("models")
     header = ("name", "format", "endpoint", "get a key at")
