@@ -31,7 +31,7 @@ def print_chain(session: Session, *, in_clear: bool = False) -> None:
             shown = key_source(provider, session.environ, in_clear=in_clear)
             own = states.get(provider.name, CLOSED)
             state = format_standing(provider, own, now, short=short)
-            place = str(position) if position else ""
+            place = str(position) if position else "-"
             wire = () if short else (provider.format,)
             rows.append((place, provider.name, *wire, host(provider), shown, state))
         header = ("", "name", *(() if short else ("format",)), "where", "key", "state")

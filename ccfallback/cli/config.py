@@ -222,10 +222,12 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
     session.require_config_file()
     file = session.config_file
     kept = file.versions()
-    steps = {
-        version.number: _changes(before, version)
-        for version, before in zip(kept, [*kept[1:], None], strict=True)
-    }
+    steps: dict[int, list[str] | None] = {}
+    before: Version | None = None
+    for version in reversed(kept):
+        steps[version.number] = _changes(before, version)
+        if steps[version.number] is not None:
+            before = version
     shown = file.history()
     current = [version for version in kept if version not in shown]
     value = {

@@ -233,7 +233,8 @@ class Console:
 
     def say(self, message: str) -> None:
         """Print a message for the user."""
-        message = self.add_file_options(message)
+        # An argument that a message quotes may hold a sequence that a terminal would obey.
+        message = self.add_file_options("\n".join(map(printable, message.split("\n"))))
         try:
             self.stderr.write(wrap_text(message, _columns(self.stderr)) + "\n")
             self.stderr.flush()

@@ -3,13 +3,13 @@
 With `--live`, the providers themselves are asked; see `live_check`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ccfallback.cli.console import Cell, ExitCode, Styled, Table
 from ccfallback.cli.options import AnyNames, Json, make_app
-from ccfallback.cli.phrases import format_duration
+from ccfallback.cli.phrases import format_duration, wrap_text
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
 from ccfallback.words import pluralize
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ccfallback.simulator.drill import Report
 
 app = make_app()
+
+PLAIN: Final = "the answer"
+"""What Claude Code sees where it notices nothing."""
 
 
 @app.command("drill", epilog="Example: ccfallback drill\nccfallback drill --live")
@@ -35,6 +38,7 @@ def drill(
         bool,
         typer.Option("--primary", help="With --live: also ask providers with the login of a plan."),
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for every fault.")] = False,
     as_json: Json = False,
 ) -> None:
     """Test the configured chain against every known fault, offline.
@@ -82,18 +86,39 @@ def drill(
         "chain": [{"name": each.name, "format": each.format} for each in config.active],
         "faults": [asdict(report) for report in reports],
     }
-    console.emit(value, lambda: _table(config, reports))
+    console.emit(value, lambda: _page(config, reports, console.width, everything=verbose))
     console.say(_summary(config, reports))
     if lost:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _table(config: "Config", reports: "Sequence[Report]") -> Table:
-    """The faults of the first provider, and the lost turns of the others."""
+def _page(
+    config: "Config", reports: "Sequence[Report]", width: int | None, *, everything: bool
+) -> list[Table | str]:
+    """The faults of the first provider, and the lost turns of the others.
+
+    Those that Claude Code would not have noticed are only named, unless `everything` is wanted.
+    """
     first = config.active[0].name
     shown = [each for each in reports if each.lost or (each.at == first and "/" not in each.id)]
-    rows = [(each.id, _client_sees(each), each.provider or "-", _took(each)) for each in shown]
-    return Table(rows, ("fault", "Claude Code sees", "answered by", "took"))
+    plain = [] if everything else [each.id for each in shown if _is_unnoticed(each)]
+    rows = [
+        (each.id, _client_sees(each), each.provider or "-", _took(each))
+        for each in shown
+        if each.id not in plain or each.lost
+    ]
+    page: list[Table | str] = []
+    if plain:
+        names = wrap_text(", ".join(plain), width)
+        page.append(f"✓ Claude Code gets the answer after {len(plain)} faults:\n{names}")
+    if rows:
+        page.append(Table(rows, ("fault", "Claude Code sees", "answered by", "would take")))
+    return page
+
+
+def _is_unnoticed(report: "Report") -> bool:
+    """Whether Claude Code would have got the answer, with nothing to say about it."""
+    return not report.lost and report.client_sees == PLAIN
 
 
 def _client_sees(report: "Report") -> Cell:

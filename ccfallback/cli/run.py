@@ -122,6 +122,11 @@ def _proxy_variables(
         session.warn_of_missing_config()
         config = Config() if session.is_config_missing else session.config_in_use().config
         token = config.tokens[0].token.reveal() if config.tokens else None
+        if not config.has_fallback and session.console.interactive:
+            session.console.say(
+                "ccfallback: no fallback yet, so nothing helps when Anthropic fails; "
+                "`ccfallback init` finds one"
+            )
         url = find_server_url(session.paths, config)
         if url is None:
             url = stack.enter_context(_own_proxy(session, report))

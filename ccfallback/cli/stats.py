@@ -170,9 +170,9 @@ def _requests_table(it: "Summary", width: int | None, bars: Bars) -> Table:
 def _latency_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     """How fast each provider answered."""
     rows = [(name, *_quantiles(each)) for name, each in it.ranked]
-    header = ("latency of", "p50", "p95", "p99", "ttft p50", "p95", "p99")
+    header = ("latency", "p50", "p95", "p99", "ttft p50", "p95", "p99")
     lines = [(name, _mean_latency) for name, _ in it.ranked]
-    return _with_bars(it, rows, header, lines, lambda _: "latency", width, bars)
+    return _with_bars(it, rows, header, lines, lambda _: "over time", width, bars)
 
 
 def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
@@ -186,9 +186,9 @@ def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
         )
         for name, each in it.ranked
     ]
-    header = ("attempts at", "all", "failed", "answers", "tokens in", "out")
+    header = ("attempts", "all", "failed", "answers", "tokens in", "out")
     lines = [(name, _count_failed) for name, _ in it.ranked]
-    return _with_bars(it, rows, header, lines, lambda _: "failed", width, bars)
+    return _with_bars(it, rows, header, lines, lambda _: "failed over time", width, bars)
 
 
 def _with_bars(

@@ -1,5 +1,6 @@
 """Mistakes of a user: each gets a sentence that says what is wrong, and changes nothing."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,29 @@ def test_colour_may_be_forced_in_a_pipe(ccf: Run, monkeypatch: pytest.MonkeyPatc
     assert painted.replace("\x1b[0m", "") == plain
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in ccf("breaker", "status").out
+
+
+def test_a_message_does_not_obey_what_it_quotes(ccf: Run) -> None:
+    ran = ccf("config", "get", "\x1b[31mserver.prot\x07")
+    assert ran.code == 1
+    assert not set(ran.err) & {"\x1b", "\x07"}
+    assert "server.prot" in ran.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal as POSIX has it")
+def test_a_run_without_a_fallback_says_so_to_a_person(ccf: Run) -> None:
+    from tests.cli.terminal import PATIENCE, started, terminal
+
+    for has_fallback in (False, True):
+        with terminal() as tty, started(tty, "run", "--", "echo", "done") as process:
+            tty.wait_for(lambda shown: "done" in shown)
+            assert process.wait(PATIENCE) == 0
+            assert ("no fallback yet" in tty.shown) is not has_fallback
+        ccf("providers", "add", "a", "--base-url", "http://a.test")
+    assert "no fallback yet" not in ccf("run", "--", "true").err
+
+
+def test_the_first_column_of_the_chain_is_never_empty(ccf: Run) -> None:
+    ccf("providers", "add", "a", "--base-url", "http://a.test")
+    rows = ccf("providers", "list").out.splitlines()[1:]
+    assert [row.split()[:2] for row in rows] == [["-", "anthropic-primary"], ["1", "a"]]
