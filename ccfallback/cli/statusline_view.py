@@ -176,10 +176,8 @@ def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Describe
     windows = next((each.quota.windows for each in chain if each.quota is not None), [])
     cost = cost_today(paths, now)
     remarks = [last_request(paths, serving, now)]
-    if server.is_private:
-        remarks.append("for `run` only")
     if not is_same_server(here, server.url):
-        remarks.insert(0, _where(here))
+        remarks.insert(0, "up for `run` only" if server.is_private else _where(here))
     parts = [
         *format_line(serving, cooling, [remark for remark in remarks if remark], now),
         *format_windows(windows, now),
