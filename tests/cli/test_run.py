@@ -70,11 +70,7 @@ def test_without_a_server_a_private_proxy_serves_quietly(
     )
     ran = ccf_process("run", sys.executable, str(script))
     assert ran.code == 0
-<<<<<<< HEAD
     wait = rf"ccfallback: 1 request, none lost, longest wait \d+\.\d s, {end}\n"
-=======
-    wait = r"ccfallback: 1 request, none lost, longest wait \d+\.\d s, price unknown\n"
->>>>>>> 250f6b9 (Show the proxy of a run on the status line within 60 columns, and follow the price in the last line of run)
     assert re.fullmatch(wait, ran.err)
     assert '"Hello"' in ran.out
     assert "request.complete" in paths.log.read_text()
