@@ -164,21 +164,19 @@ def _signal(info: ServerInfo) -> None:
 
 
 def _has_left(session: Session, info: ServerInfo) -> bool:
-    """Whether the server has written everything and withdrawn its address."""
-    registered = server_file.read(session.paths.server)
-    is_registered = registered is not None and registered.pid == info.pid
-    return (not is_registered and server_file.refuses(info.url)) or not _is_alive(info.pid)
-
-
-def _is_alive(pid: int) -> bool:
+    """Whether the server has written everything and withdrawn its address, or is gone."""
+    is_silent = server_file.refuses(info.url)
     if sys.platform == "win32":
-        # There, signal 0 would end the process.
+        # There, a signal ends the process at once, and signal 0 would do so as well.
+        return is_silent
+    registered = server_file.read(session.paths.server)
+    if is_silent and (registered is None or registered.pid != info.pid):
         return True
     try:
-        os.kill(pid, 0)
+        os.kill(info.pid, 0)
     except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def find_unregistered(session: Session) -> RunningServer | None:

@@ -247,7 +247,7 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
             str(v.number),
             "now" if v in current else format_ago(v.time, session.now()),
             v.by or "-",
-            _summary(steps[v.number]),
+            _summary(steps[v.number], is_first=v is kept[-1]),
         )
         for v in kept
     ]
@@ -301,9 +301,11 @@ def _changes(
     return list(compare(old, new if table is None else table).lines)
 
 
-def _summary(lines: list[str] | None) -> str:
+def _summary(lines: list[str] | None, *, is_first: bool) -> str:
     if lines is None:
         return "not valid TOML"
+    if is_first and not lines:
+        return "-"
     more = f" and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
     return ", ".join(lines[:MOST_LINES]) + more if lines else "comments only"
 

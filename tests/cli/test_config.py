@@ -99,6 +99,8 @@ def test_the_history_names_commands_and_changes(
         "8787",
     ]
     assert f"{paths.config}.history" in ran.err
+    # Before the first change there was nothing.
+    assert ran.out.splitlines()[-1].split()[-1] == "-"
     kept = "".join(path.read_text() for path in (paths.config.parent).rglob("*.by"))
     assert "secret" not in ran.out + kept
 
