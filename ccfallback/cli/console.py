@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from shlex import quote
-from shutil import which
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 
 import msgspec
@@ -413,9 +411,13 @@ class Console:
 def find_program() -> str:
     """The name of this program, or its path if the name alone does not find it."""
     started = Path(sys.argv[0])
-    if started.stem != "ccfallback" or which("ccfallback") is not None:
+    if started.stem != "ccfallback":
         return "ccfallback"
-    return quote(str(started.absolute()))
+    # Imported here, because `shutil` takes longer to load than most of what a command needs.
+    from shlex import quote
+    from shutil import which
+
+    return "ccfallback" if which("ccfallback") else quote(str(started.absolute()))
 
 
 def _is_terminal(stream: TextIO) -> bool:
