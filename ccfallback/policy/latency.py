@@ -1,6 +1,6 @@
 """How long providers take until the first event of an answer, and the timeouts that follow.
 
-A `Digest` counts the answers of the last hours of one provider and model by how long they took, in
+A `Digest` counts the answers of the last day of one provider and model by how long they took, in
 buckets that grow by a constant ratio. So its size is bounded, and an answer costs almost nothing.
 """
 
@@ -15,8 +15,9 @@ from ccfallback.policy.fingerprints import fingerprint
 LEAST_ANSWERS: Final = 20
 """Fewer answers than these say nothing about a provider."""
 
-WINDOW: Final = 24
-"""The hours that count; the current one is the last of them."""
+SLOT: Final = 4 * 3600.0
+WINDOW: Final = 6
+"""How many slots of so many seconds count; the current one is the last of them."""
 
 SHARE: Final = 0.99
 FACTOR: Final = 4.0
@@ -32,7 +33,6 @@ Less at first, because a provider that hangs costs the limit again with each pro
 USUAL_BYTES: Final = 50_000.0
 """A body of this length is read within `SHORTEST`."""
 
-_HOUR: Final = 3600.0
 _STEPS: Final = 20.0
 """Buckets for a factor of e: a bucket is 5 % wide."""
 
@@ -80,9 +80,9 @@ class Digest:
 
     def __init__(self) -> None:
         self.times: dict[int, Buckets] = {}
-        """By hour: the answers by how long their first event took."""
+        """By slot: the answers by how long their first event took."""
         self.gaps: dict[int, Buckets] = {}
-        """By hour: the streams by their longest gap between two pings."""
+        """By slot: the streams by their longest gap between two pings."""
         self.mean_bytes = 0.0
         self._raised = 0.0
         """The limit is at least this, for as many further answers as `_raised_for`."""
@@ -204,25 +204,25 @@ class Latencies:
         return {about: digest.to_json(now) for about, digest in changed.items()}
 
 
-def _count(hours: dict[int, Buckets], seconds: float, now: float) -> None:
-    hour = int(now / _HOUR)
-    buckets = hours.get(hour)
+def _count(slots: dict[int, Buckets], seconds: float, now: float) -> None:
+    slot = int(now / SLOT)
+    buckets = slots.get(slot)
     if buckets is None:
-        for old in [each for each in hours if not hour - WINDOW < each <= hour]:
-            del hours[old]
-        buckets = hours[hour] = Counter()
+        for old in [each for each in slots if not slot - WINDOW < each <= slot]:
+            del slots[old]
+        buckets = slots[slot] = Counter()
     buckets[int(log(min(max(seconds, _SMALLEST), _LARGEST)) * _STEPS // 1)] += 1
 
 
-def _quantile(hours: Mapping[int, Buckets], now: float) -> tuple[float | None, int]:
-    """The duration that `SHARE` of the last hours' do not exceed, and how many there are.
+def _quantile(slots: Mapping[int, Buckets], now: float) -> tuple[float | None, int]:
+    """The duration that `SHARE` of those in the window do not exceed, and how many there are.
 
     It is rounded up to the end of a bucket. `None` if there are too few.
     """
-    hour = int(now / _HOUR)
+    slot = int(now / SLOT)
     total: Buckets = Counter()
-    for each, buckets in hours.items():
-        if hour - WINDOW < each <= hour:
+    for each, buckets in slots.items():
+        if slot - WINDOW < each <= slot:
             total.update(buckets)
     count = total.total()
     if count < LEAST_ANSWERS:
@@ -236,21 +236,21 @@ def _quantile(hours: Mapping[int, Buckets], now: float) -> tuple[float | None, i
     return exp((bucket + 1) / _STEPS), count
 
 
-def _to_json(hours: Mapping[int, Buckets], now: float) -> dict[str, dict[str, int]]:
-    hour = int(now / _HOUR)
+def _to_json(slots: Mapping[int, Buckets], now: float) -> dict[str, dict[str, int]]:
+    slot = int(now / SLOT)
     return {
         str(each): {str(bucket): count for bucket, count in buckets.items()}
-        for each, buckets in hours.items()
-        if hour - WINDOW < each <= hour
+        for each, buckets in slots.items()
+        if slot - WINDOW < each <= slot
     }
 
 
 def _from_json(value: Any) -> dict[int, Buckets]:
-    hours: dict[int, Buckets] = {}
+    slots: dict[int, Buckets] = {}
     lowest, highest = (round(log(end) * _STEPS) for end in (_SMALLEST, _LARGEST))
-    for hour, buckets in list(value.items())[-WINDOW:]:
+    for slot, buckets in list(value.items())[-WINDOW:]:
         counts = {int(bucket): int(count) for bucket, count in buckets.items()}
         if any(not lowest - 1 <= each <= highest or n < 1 for each, n in counts.items()):
             raise ValueError("a bucket that there is not")
-        hours[int(hour)] = Counter(counts)
-    return hours
+        slots[int(slot)] = Counter(counts)
+    return slots

@@ -14,6 +14,7 @@ from ccfallback.config.model import KeySource, Provider, Timeouts
 from ccfallback.policy.latency import (
     LEAST_ANSWERS,
     SHORTEST,
+    SLOT,
     USUAL_BYTES,
     WINDOW,
     Digest,
@@ -73,14 +74,14 @@ def test_bodies_that_are_usually_long_are_part_of_the_limit() -> None:
 
 def test_answers_of_yesterday_do_not_count() -> None:
     made = digest(*[1.0] * 50)
-    assert made.learned(NOW + (WINDOW - 1) * HOUR) is not None
-    assert made.learned(NOW + WINDOW * HOUR) is None
+    assert made.learned(NOW + (WINDOW - 1) * SLOT) is not None
+    assert made.learned(NOW + WINDOW * SLOT) is None
 
 
 def test_a_clock_that_is_set_back_forgets_what_lies_in_the_future() -> None:
     made = digest(*[1.0] * 50)
     assert made.learned(NOW) is not None
-    assert made.learned(NOW - 2 * HOUR) is None
+    assert made.learned(NOW - SLOT) is None
 
 
 def test_timeouts_raise_the_limit_until_a_slower_provider_gets_through() -> None:
