@@ -365,7 +365,7 @@ class FailoverDriver:
         own = provider.timeouts
         # Only a stream has a first byte to wait for.
         is_default = self.body.stream and own.is_patient and own.first_byte == DEFAULT_FIRST_BYTE
-        if is_default and self._has_time(provider):
+        if is_default and (is_local(provider.base_url) or self._is_last(provider)):
             own = _patient(own)
         if self.max_seconds is not None:
             return Timeouts(
@@ -386,16 +386,27 @@ class FailoverDriver:
             return None
         model = self.body.model[:LONGEST_MODEL]
         self._digest = self.services.latencies.find(provider, model)
-        learned = self._digest.learned(self.services.breakers.clock())
-        if learned is not None and (step.reason in UNHURRIED or self._has_time(provider)):
+        now = self.services.breakers.clock()
+        learned = self._digest.learned(now)
+        if learned is None:
+            return None
+        if (
+            step.reason in UNHURRIED
+            or (own.is_patient and is_local(provider.base_url))
+            or not self._has_alternative(provider, now)
+        ):
             return learned._replace(first_byte=inf)
         return learned
 
-    def _has_time(self, provider: Provider) -> bool:
-        """Whether nothing is gained if an attempt at the provider is given up soon."""
-        if provider.timeouts.is_patient and is_local(provider.base_url):
-            return True
-        return self._is_last(provider)
+    def _has_alternative(self, provider: Provider, now: float) -> bool:
+        """Whether another candidate was not tried yet and is not cooling down."""
+        tried = {result.provider.name for result in self.results}
+        return any(
+            each.name not in tried
+            and each.name != provider.name
+            and self.health.cooldown_until(each) <= now
+            for each in self._candidates
+        )
 
     @property
     def current_provider(self) -> Provider | None:

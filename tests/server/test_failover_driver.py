@@ -60,6 +60,7 @@ class OpenHealth:
     def __init__(self) -> None:
         self.settled: list[tuple[str, Outcome | None]] = []
         self.usages: list[Usage | None] = []
+        self.cooling: dict[str, float] = {}
 
     def is_capped(self, _provider: Provider) -> bool:
         return False
@@ -67,8 +68,8 @@ class OpenHealth:
     def admission(self, _provider: Provider) -> Admission:
         return Admission.OPEN
 
-    def cooldown_until(self, _provider: Provider) -> float:
-        return 0.0
+    def cooldown_until(self, provider: Provider) -> float:
+        return self.cooling.get(provider.name, 0.0)
 
     def begin(self, provider: Provider) -> None:
         """Reserve nothing."""
@@ -104,10 +105,12 @@ def run(
     level: str = "info",
     logins: RefusedLogins | None = None,
     latencies: Latencies | None = None,
+    cooling: dict[str, float] | None = None,
     **members: Any,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
     upstreams, health = ScriptedUpstreams(*responses), OpenHealth()
+    health.cooling = cooling or {}
     records: list[Record] = []
     given = {"model": "m", "messages": [], "stream": stream, **members}
     body = Body.parse(msgspec.json.encode(given))
@@ -555,6 +558,16 @@ def test_these_attempts_keep_all_of_the_configured_time(
     # A first byte that comes late.
     response = LateResponse(EVENTS if stream else [MESSAGE], 200, [SSE if stream else JSON])
     ran = run(response, providers=(provider, *others), stream=stream, latencies=known(provider))
+    assert ran.chosen is not None
+    assert ran.chosen.provider.name == "one"
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_provider_is_not_hurried_while_all_others_cool_down() -> None:
+    response = LateResponse(EVENTS, 200, [SSE])
+    chain, latencies = (PRIMARY, FALLBACK), known(PRIMARY)
+    cooling = {"two": time() + 60}
+    ran = run(response, providers=chain, stream=True, latencies=latencies, cooling=cooling)
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "one"
 
