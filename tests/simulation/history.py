@@ -219,7 +219,7 @@ class History:
         """The quiet hour: no weather any more, and a turn now and then."""
         for provider in self.providers.values():
             provider.events = [
-                {**e, "for": min(e["for"], max(0.0, NOW.elapsed - e["at"]))}
+                {**e, "for": min(e["for"], max(0.0, NOW.elapsed - e["at"])), "told": e["for"]}
                 for e in provider.events
             ]
         self.trace("the quiet hour begins")

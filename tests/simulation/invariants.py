@@ -37,14 +37,14 @@ SILENCE: Final = 95.0
 
 
 def no_turn_is_lost(history: History) -> Iterator[str]:
-    """A person sees no error while one enabled provider is well, and not cooling down."""
+    """A person sees no error while one enabled provider is well, even if it is cooling down."""
     for turn in history.turns:
         if turn.outcome == "lost" and not (
             _was_offline(history, turn.began, turn.ended)
             # A server whose configuration is broken does not start.
             or _overlaps(history, "long down", turn.began, turn.ended)
         ):
-            well = _settled(history, turn, turn.began, turn.ended)
+            well = _settled(history, turn, turn.began, turn.ended, remembers=False)
             if well:
                 endings = [f"{r.ending} {r.status or ''}".strip() for r in turn.requests]
                 yield f"turn {turn.name} at {turn.began:.1f} is lost, {well} was well: {endings}"
@@ -139,12 +139,14 @@ def the_primary_is_first(history: History) -> Iterator[str]:
                 )
 
 
-def _settled(history: History, turn: Turn, began: float, ended: float) -> list[str]:
-    """The enabled providers that were well all the time, and long enough before."""
+def _settled(
+    history: History, turn: Turn, began: float, ended: float, *, remembers: bool = True
+) -> list[str]:
+    """The enabled providers that were well all the time; with `remembers`, long enough before."""
     return [
         name
         for name, provider in history.providers.items()
-        if provider.was_well(began, ended, turn.person, remembers=True)
+        if provider.was_well(began, ended, turn.person, remembers=remembers)
         and _is_enabled(history, name, began, ended)
         and not _overlaps(history, f"trip {name}", began, ended, before=2.0)
     ]

@@ -96,6 +96,8 @@ class SimulatedProvider:
             memory = 0.0
             if remembers:
                 memory = kind.memory if not NOW.jumped or kind.memory == 330.0 else 22000.0
+                # What it has told of its end was meant before the quiet hour cut it short.
+                memory += event.get("told", event["for"]) - event["for"]
             begins, ends = event["at"] < ended, event["at"] + event["for"] + memory
             is_anothers = event.get("person", person) != person
             if not kind.harmless and not is_anothers and begins and ends > began:
