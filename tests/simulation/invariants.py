@@ -339,9 +339,13 @@ def _had(history: History, kind: str) -> bool:
 
 
 def _disk_at(history: History, request: Request) -> bool:
-    """Whether rows of then may have been lost: the disk refused them until a kill."""
-    killed = any(run.was_killed for run in history.machine.runs)
-    return killed and _had(history, "disk") and request.ended > 0
+    """Whether rows of then may be lost: the disk refused them until their server's end."""
+    ends = [run.ended for run in history.machine.runs if run.ended is not None]
+    return any(
+        each.kind == "disk" and each.began <= end <= each.ended and each.began <= request.ended
+        for each in history.troubles
+        for end in ends
+    )
 
 
 # -- Breakers
