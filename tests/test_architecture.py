@@ -54,7 +54,7 @@ EVERYTHING_BELOW: Final = frozenset(
 IMPURE: Final = frozenset(
     {"asyncio", "anyio", "time", "random", "os", "pathlib", "logging", "socket"}
 )
-HEAVY: Final = frozenset({"httpx"})
+HEAVY: Final = frozenset({"httpx", "starlette", "uvicorn"})
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ TABLE: Final = {
     ),
     "wire": Row(frozenset({"messages", "config.model", "config.quirks"}), pure=True),
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
-    "http1": Row(frozenset(), frozenset({"httptools"}), awaits=True),
+    "http1": Row(frozenset(), frozenset({"httptools", "uvicorn"}), awaits=True),
     "state": Row(frozenset({"policy", *SHARED})),
     "events": Row(frozenset({"config.model", *SHARED})),
     "server": Row(

@@ -1,10 +1,12 @@
 """The server: it accepts connections at a socket, and lets responses end when it stops."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any, Final
+
+import uvicorn
 
 _TICK: Final = 0.01
 """Seconds between two looks at what is still open, after the server was stopped."""
@@ -31,7 +33,7 @@ class Server:
         self._is_forced |= force
         if self._loop is not None:
             # The loop may have ended.
-            with suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def serve(
@@ -45,16 +47,19 @@ class Server:
         """Accept connections until `stop`; then wait for the responses under way, but not longer
         than `drain_seconds`."""
         self._loop = asyncio.get_running_loop()
-        listener = await self._loop.create_server(create_protocol, sock=sock, backlog=backlog)
-        if not self.is_stopping:
-            await self._stopping.wait()
-        listener.close()
-        sock.close()
+        if self.is_stopping:
+            self._stopping.set()
+        await _Uvicorn(
+            create_protocol, self._stopping, lambda: self._drain(drain_seconds), backlog
+        ).serve([sock])
+
+    async def _drain(self, seconds: float) -> None:
         if self.tasks and not self._is_forced:
             self._on_drain(len(self.tasks))
-        until = self._loop.time() + drain_seconds
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         while (self.connections or self.tasks) and not self._is_forced:
-            if self._loop.time() > until:
+            if loop.time() > until:
                 for task in self.tasks:
                     task.cancel()
                 return
@@ -62,3 +67,59 @@ class Server:
             for connection in list(self.connections):
                 connection.shutdown()
             await asyncio.sleep(_TICK)
+
+
+async def _leave_to_protocol(_scope: object, _receive: object, _send: object) -> None:
+    """The application that uvicorn wants to know; the protocol has its own."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, but that it wakes when it is stopped, where it would look every 0.1 s whether it is,
+    and leaves signals to the caller, because it repeats SIGTERM, so that the exit code is not 0.
+
+    A function is passed as `Config(http=…)`, where a class is expected: it is called with the
+    arguments of uvicorn's protocols.
+    """
+
+    def __init__(
+        self,
+        create_protocol: Callable[[], asyncio.Protocol],
+        stopping: asyncio.Event,
+        drain: Callable[[], Any],
+        backlog: int,
+    ) -> None:
+        def create(**_: object) -> asyncio.Protocol:
+            return create_protocol()
+
+        super().__init__(
+            uvicorn.Config(
+                _leave_to_protocol,
+                http=create,  # type: ignore[arg-type]  # a function that creates a protocol will do
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                interface="asgi3",
+                proxy_headers=False,
+                backlog=backlog,
+            )
+        )
+        self._stopping = stopping
+        self._drain = drain
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Wait for the stop."""
+        await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, and wait for the responses under way."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or ():
+            sock.close()
+        await self._drain()

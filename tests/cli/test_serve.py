@@ -91,7 +91,7 @@ def test_a_server_on_all_interfaces_says_so(paths: Paths, configure: Configure) 
     assert f"listens on 0.0.0.0:{port} (all interfaces); here: {url};" in said.decode()
 
 
-NOT_NEEDED = {"typer", "click", "rich", "pydantic", "httpx", "tomlkit", "http.client"}
+NOT_NEEDED = {"typer", "rich", "pydantic", "httpx", "tomlkit"}
 """What would stay in memory for as long as the server runs, and serves few."""
 
 
