@@ -275,6 +275,7 @@ class Proxy:
             if monotonic() - kept >= LATENCY_SECONDS:
                 kept = monotonic()
                 self._keep_latencies()
+            self.services.spending.retry()
             await self.services.breakers.flush(again=True)
             await self.services.breakers.sync()
             await self._save_signatures()

@@ -4,7 +4,8 @@ Where no provider has a cap and the month's file is open on a disk of this machi
 appends its row itself, which costs less than a thread that is woken for it. Else it only puts the
 row in a queue. A thread appends those to the file, and then reads what this server and others have
 appended: the sums in memory are those of the file and of the rows that are not in it yet. While the
-disk refuses rows they wait in memory, and count all the same.
+disk refuses rows they wait in memory, and count all the same; `retry` has them written later, also
+if no request follows.
 """
 
 import asyncio
@@ -53,9 +54,12 @@ class Spending:
         self.clock = clock
         self.reservations = Reservations()
         self._table: PriceTable | None = None
-        self._backlog: Backlog[Row] | None = None
+        self._backlog: Backlog[Row | None] | None = None
+        """`None` has the rows written that wait."""
         self._journal: Journal | None = None
         self._unsaved: list[Row] = []
+        self._refused = False
+        """Whether the disk has refused the last write, and nothing has asked for another."""
         self._unread: list[Row] = []
         """Rows that are in the file, and not in the sum of what was read of it."""
         self._wants_sums = False
@@ -89,7 +93,7 @@ class Spending:
         if self._journal is None and self._append_first(row):
             return
         if self._backlog is None:
-            self._backlog = Backlog(self._write, "ledger", GATHER, GATHER)
+            self._backlog = Backlog(self._consume, "ledger", GATHER, GATHER)
         self._backlog.put(row)
 
     def _append_first(self, row: Row) -> bool:
@@ -186,9 +190,21 @@ class Spending:
         if self._journal is not None:
             self._journal.close()
 
+    def retry(self) -> None:
+        """Have the thread write the rows that the disk has refused, if there are any. Never waits.
+
+        While the disk hangs, nothing is asked for twice.
+        """
+        if self._refused and self._backlog is not None:
+            self._refused = False
+            self._backlog.put(None)
+
     def flush(self) -> bool:
         """Wait until all rows are written or refused."""
         return self._backlog is None or self._backlog.flush()
+
+    def _consume(self, rows: list[Row | None]) -> None:
+        self._write([row for row in rows if row is not None])
 
     def _write(self, rows: list[Row]) -> None:
         """Append rows to the file, and read what is new in it; in a thread."""
@@ -199,6 +215,7 @@ class Spending:
                 if self._wants_sums:
                     self._catch_up()
             except OSError as error:
+                self._refused = True
                 self._notice(error)
 
     def _append(self) -> None:

@@ -270,6 +270,43 @@ def test_while_the_disk_refuses_rows_they_count_and_are_written_later(paths: Pat
     assert len(list(ledger.rows_since(paths.state, 0.0))) == 2
 
 
+def test_refused_rows_are_written_when_the_disk_is_well_although_nobody_asks(
+    upstream: Upstream, running: Run, paths: Paths
+) -> None:
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    path.mkdir(parents=True)
+    proxy = running(config_of(upstream(counted())))
+    for _ in range(2):
+        assert ask(proxy.url).status_code == 200
+    spending = proxy._background.proxy.services.spending
+    assert spending.flush()
+    assert len(spending._unsaved) == 2
+    path.rmdir()
+    deadline = time.monotonic() + 30
+    while spending._unsaved and time.monotonic() < deadline:
+        time.sleep(0.02)
+    rows(proxy, 2)
+
+
+def test_a_retry_writes_once_and_is_not_asked_for_twice(paths: Paths) -> None:
+    path = ledger.ledger_path(paths.state, ledger.month_of(time.time()))
+    path.mkdir(parents=True)
+    spending = Spending(paths.state)
+    spending.retry()
+    spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    assert spending.flush()
+    spending.retry()
+    assert spending.flush()
+    assert len(spending._unsaved) == 1
+    path.rmdir()
+    spending.retry()
+    spending.retry()
+    assert spending.flush()
+    assert providers(paths) == ["p"]
+    spending.close()
+    assert providers(paths) == ["p"]
+
+
 def opened(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Spending:
     """A ledger without caps whose file is open, with one row in it."""
     monkeypatch.setattr("ccfallback.files.is_local", lambda _path: True)

@@ -13,7 +13,7 @@ from ccfallback.server.record import Record
 from ccfallback.state import ledger
 from tests.simulation.client import Request, Turn
 from tests.simulation.history import History
-from tests.simulation.machine import Run
+from tests.simulation.machine import FLUSH_SECONDS, Run
 from tests.simulation.providers import PRIMARY, Exchange
 from tests.simulation.seams import NOW
 
@@ -339,10 +339,17 @@ def _had(history: History, kind: str) -> bool:
 
 
 def _disk_at(history: History, request: Request) -> bool:
-    """Whether rows of then may be lost: the disk refused them until their server's end."""
-    ends = [run.ended for run in history.machine.runs if run.ended is not None]
+    """Whether rows of then may be lost: the disk refused them until their server's end.
+
+    A server that is killed soon after that may not have tried again.
+    """
+    ends = [
+        run.ended - (FLUSH_SECONDS + PATIENCE if run.was_killed else 0.0)
+        for run in history.machine.runs
+        if run.ended is not None and run.ended >= request.ended
+    ]
     return any(
-        each.kind == "disk" and each.began <= end <= each.ended and each.began <= request.ended
+        each.kind == "disk" and each.began <= request.ended <= each.ended and end <= each.ended
         for each in history.troubles
         for end in ends
     )
