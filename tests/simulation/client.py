@@ -257,11 +257,12 @@ class Client:
                 # A tool whose call was complete has run, whatever came afterwards.
                 return content
             retry = self._next_try(seen)
+            if view.status == 401 and self.login.is_plan:
+                # Goes on if the person stops the turn, and after the last try for the next turn.
+                self.login.renew(self.current_generation())
             if retry is None:
                 return None
             if view.status == 401 and self.login.is_plan:
-                # Goes on if the person stops the turn.
-                self.login.renew(self.current_generation())
                 await asyncio.sleep(1.0)
             if view.status in (400, 422):
                 edits += 1

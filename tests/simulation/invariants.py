@@ -45,9 +45,27 @@ def no_turn_is_lost(history: History) -> Iterator[str]:
             or _overlaps(history, "long down", turn.began, turn.ended)
         ):
             well = _settled(history, turn, turn.began, turn.ended, remembers=False)
-            if well:
+            rested = _settled(history, turn, turn.began, turn.ended)
+            if rested or (well and not _were_kept_from(history, turn, well)):
                 endings = [f"{r.ending} {r.status or ''}".strip() for r in turn.requests]
                 yield f"turn {turn.name} at {turn.began:.1f} is lost, {well} was well: {endings}"
+
+
+def _were_kept_from(history: History, turn: Turn, well: list[str]) -> bool:
+    """Whether other providers had each request, by the rules, while those that were well cool down.
+
+    The safety valve tries one only, whose cooldown ends first. A torn answer can't move on.
+    """
+    valves = {
+        record.request_id
+        for run in history.machine.runs
+        for _, record in run.records
+        if isinstance(record.data, events.SafetyValveTriggered) and record.data.provider not in well
+    }
+    return all(
+        each.id in valves or (each.ending == "dropped" and each.provider not in ("", *well))
+        for each in turn.requests
+    )
 
 
 def no_request_fails_in_vain(history: History) -> Iterator[str]:
@@ -57,6 +75,9 @@ def no_request_fails_in_vain(history: History) -> Iterator[str]:
             if request.ending in ("answered", "aborted") or _is_excused(history, turn, request):
                 continue
             well = _settled(history, turn, request.began, request.ended)
+            if PRIMARY in well and _has_expired(history, turn, request):
+                # Another request has told the client already; this one goes on to the fallbacks.
+                well.remove(PRIMARY)
             if well:
                 yield (
                     f"request {request.id} of {turn.name} at {request.began:.1f} ended "
@@ -126,6 +147,8 @@ def the_primary_is_first(history: History) -> Iterator[str]:
                 continue
             if _was_offline(history, began, ended) or _overlaps(history, "disk", began, ended):
                 continue
+            if _may_be_silent(history, began, ended):
+                continue
             at_once = [
                 other
                 for each in history.turns
@@ -179,6 +202,14 @@ def _exchanges(history: History, turn: Turn, request: Request) -> list[Exchange]
     ]
 
 
+def _has_expired(history: History, turn: Turn, request: Request) -> bool:
+    """Whether the primary refused the login of a request, because it has expired."""
+    return any(
+        each.provider == PRIMARY and each.weather == "expired-login"
+        for each in _exchanges(history, turn, request)
+    )
+
+
 def _is_excused(history: History, turn: Turn, request: Request) -> bool:
     began, ended = request.began, request.ended
     down = any(_overlaps(history, each, began, ended, before=1.0) for each in ("down", "long down"))
@@ -215,11 +246,16 @@ def _allowed(history: History, turn: Turn, request: Request) -> float:
     disk = any(t.kind == "disk" and t.seconds and t.began <= ended and t.ended + t.seconds >= began
                for t in history.troubles)  # fmt: skip
     waits = PATIENCE * (3 + tries) if disk else 0.0
-    # A connection that was cut without a word, perhaps while it was kept for the next request.
-    silent = any(t.kind in ("sleep", "offline") and began - 75.0 <= t.began <= ended
-                 for t in history.troubles)  # fmt: skip
-    waits += SILENCE if silent else 0.0
+    waits += SILENCE if _may_be_silent(history, began, ended) else 0.0
     return MARGIN + seconds + sum(failed) + BACKOFF * max(0, tries - 1) + lost + waits
+
+
+def _may_be_silent(history: History, began: float, ended: float) -> bool:
+    """Whether a connection was cut without a word, perhaps while it was kept for a request."""
+    return any(
+        each.kind in ("sleep", "offline") and began - 75.0 <= each.began <= ended
+        for each in history.troubles
+    )
 
 
 # -- What the client and the providers see
