@@ -114,7 +114,8 @@ def torn_answers_are_dropped(history: History) -> Iterator[str]:
     """What is not whole never ends as if it were, and no error is sent within a stream."""
     for turn in history.turns:
         for request in turn.requests:
-            if request.ending in ("ended early", "malformed", "error event"):
+            is_torn = request.ending in ("ended early", "malformed", "error event")
+            if is_torn and not _is_handed_on(history, turn, request):
                 yield f"request {request.id} of {turn.name}: {request.ending}"
 
 
@@ -179,6 +180,16 @@ def _is_enabled(history: History, name: str, began: float, ended: float) -> bool
     changes = history.machine.enabled
     spans = [(a[0], b[0], a[1]) for a, b in pairwise([*changes, (1e12, frozenset[str]())])]
     return all(name in on for start, end, on in spans if start <= ended and end >= began - 2.0)
+
+
+def _is_handed_on(history: History, turn: Turn, request: Request) -> bool:
+    """Whether the client gets what the primary said, whatever it is, as there is no fallback."""
+    names = (name for name in history.providers if name != PRIMARY)
+    return (
+        request.provider == PRIMARY
+        and not any(_is_enabled(history, name, request.began, request.ended) for name in names)
+        and not any(each.plan.commits for each in _exchanges(history, turn, request))
+    )
 
 
 def _overlaps(history: History, kind: str, began: float, ended: float, before: float = 0.0) -> bool:
