@@ -31,6 +31,8 @@ class Fault(StrEnum):
     """The upstream refuses this request; another provider may accept it."""
     LOGIN = "login"
     """A login token has expired; the client refreshes it when it sees the error."""
+    OLD_LOGIN = "old-login"
+    """The same, and the client sees the error of another request with it: the next try is well."""
     ACCOUNT = "account"
     """The key, the credit or a permission: a person has to act."""
     THROTTLED = "throttled"
@@ -77,6 +79,7 @@ BLAME: Final[Mapping[Fault, Blame]] = {
     Fault.NONE: Blame.NONE,
     Fault.REQUEST: Blame.NONE,
     Fault.LOGIN: Blame.NONE,
+    Fault.OLD_LOGIN: Blame.NONE,
     Fault.ACCOUNT: Blame.PROVIDER,
     Fault.THROTTLED: Blame.PROVIDER,
     Fault.MODEL_THROTTLED: Blame.MODEL,
@@ -107,7 +110,7 @@ enough."""
 
 PASSING: Final = frozenset(
     {Fault.OVERLOADED, Fault.UPSTREAM, Fault.TRANSPORT, Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT}
-    | {Fault.OWN_MACHINE, Fault.TIMEOUT, Fault.MODEL_FAILED}
+    | {Fault.OWN_MACHINE, Fault.TIMEOUT, Fault.MODEL_FAILED, Fault.OLD_LOGIN}
 )
 """Faults that end by themselves, and soon."""
 

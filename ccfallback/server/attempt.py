@@ -367,7 +367,7 @@ class Attempt:
         if refused is None:
             return Fault.LOGIN
         # A request from before the client could know says nothing new about the primary.
-        return Fault.REQUEST if self._context.began < refused else None
+        return Fault.OLD_LOGIN if self._context.began < refused else None
 
     def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:
         return AttemptResult(

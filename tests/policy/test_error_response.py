@@ -33,6 +33,7 @@ HOUR = 3600.0
 
 KEY = Outcome(Fault.ACCOUNT, "401 authentication_error", 401)
 CREDIT = Outcome(Fault.ACCOUNT, "400 invalid_request_error", 400)
+RENEWED = Outcome(Fault.OLD_LOGIN, "401 authentication_error", 401)
 BUSY = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529)
 QUOTA = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 3 * HOUR)
 BURST = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429, until=NOW + 30)
@@ -219,6 +220,8 @@ RETRY = [
     ("hopeless, but one cools down for minutes", [KEY], {"c": NOW + 300}, ()),
     ("hopeless, and one cools down for hours", [KEY], {"c": NOW + 3 * HOUR},
      ((b"x-should-retry", b"false"),)),
+    ("a login that the client renews", [RENEWED], {"b": NOW + 3 * HOUR}, ()),
+    ("such a login, and no credit", [RENEWED, CREDIT], {}, ()),
     ("no provider was tried", [], {}, ()),
     ("a window of just a quarter of an hour", [EDGE], {"c": NOW + 900},
      ((b"x-should-retry", b"false"),)),

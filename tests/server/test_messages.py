@@ -312,6 +312,22 @@ def test_login_refusals_at_the_same_instant_do_not_open_the_breaker(
     assert "anthropic-primary" not in running.proxy.state
 
 
+def test_old_logins_are_tried_again_although_the_fallback_is_gone_for_hours(
+    chain: Callable[..., Chain],
+) -> None:
+    refused = scripted.error(401, "authentication_error")
+    gone = scripted.error(429, "rate_limit_error", headers={"retry-after": "9000"})
+    running = chain(together(3, refused), gone)
+    login = {"authorization": "Bearer sk-ant-oat-dummy"}
+    with ThreadPoolExecutor(3) as pool:
+        pending = [pool.submit(ask, running, headers=login) for _ in range(3)]
+        answers = [answer.result() for answer in pending]
+    assert sorted(answer.status_code for answer in answers) == [401, 502, 502]
+    assert all("x-should-retry" not in answer.headers for answer in answers)
+    # A request that begins when the client knows has no such excuse.
+    assert ask(running, headers=login).headers["x-should-retry"] == "false"
+
+
 def test_model_names_are_mapped_and_nothing_else_changes(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
 ) -> None:

@@ -112,6 +112,7 @@ _TROUBLE_BY_FAULT: Final[Mapping[Fault, Trouble]] = {
     Fault.NONE: Trouble.NONE,
     Fault.REQUEST: Trouble.REFUSED,
     Fault.LOGIN: Trouble.KEY_REFUSED,
+    Fault.OLD_LOGIN: Trouble.KEY_REFUSED,
     Fault.ACCOUNT: Trouble.CREDIT,
     Fault.THROTTLED: Trouble.LIMIT,
     Fault.MODEL_THROTTLED: Trouble.LIMIT,
