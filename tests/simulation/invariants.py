@@ -32,6 +32,9 @@ PATIENCE: Final = 1.5
 SILENCE: Final = 95.0
 """Seconds that a connection which was cut without a word may cost."""
 
+FIRST_COOLDOWN: Final = 30.0
+"""Seconds that a provider cools down after a timeout."""
+
 
 # -- Turns
 
@@ -148,7 +151,8 @@ def the_primary_is_first(history: History) -> Iterator[str]:
                 continue
             if _was_offline(history, began, ended) or _overlaps(history, "disk", began, ended):
                 continue
-            if _may_be_silent(history, began, ended):
+            if _may_be_silent(history, began - SILENCE - FIRST_COOLDOWN, ended):
+                # A request that waited for a cut connection in vain has opened the breaker.
                 continue
             at_once = [
                 other
@@ -167,12 +171,15 @@ def _settled(
     history: History, turn: Turn, began: float, ended: float, *, remembers: bool = True
 ) -> list[str]:
     """The enabled providers that were well all the time; with `remembers`, long enough before."""
+    # A clock that is set back comes to the time of a cooldown once more.
+    back = sum(max(0.0, -each.seconds) for each in history.troubles
+               if each.kind == "clock" and each.began <= ended)  # fmt: skip
     return [
         name
         for name, provider in history.providers.items()
         if provider.was_well(began, ended, turn.person, remembers=remembers)
         and _is_enabled(history, name, began, ended)
-        and not _overlaps(history, f"trip {name}", began, ended, before=2.0)
+        and not _overlaps(history, f"trip {name}", began, ended, before=2.0 + back)
     ]
 
 
