@@ -380,11 +380,14 @@ def money_adds_up(history: History) -> Iterator[str]:
                 continue
             if any(0 <= end - request.ended < 0.1 for end in killed) or _disk_at(history, request):
                 continue
-            for each in _exchanges(history, turn, request):
-                usage = each.plan.usage
-                if usage is None or each.provider != request.provider or not each.is_sent:
-                    continue
-                if not rows[each.provider, usage.input, usage.output]:
+            sent = [
+                (each.provider, each.plan.usage.input, each.plan.usage.output)
+                for each in _exchanges(history, turn, request)
+                if each.plan.usage and each.provider == request.provider and each.is_sent
+            ]
+            # Where the same provider was tried again, what it had sent before did not arrive.
+            for key in sent[-1:]:
+                if not rows[key]:
                     yield f"the answer to {request.id} of {turn.name} is not in the ledger"
 
 

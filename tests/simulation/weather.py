@@ -238,7 +238,8 @@ KINDS: Final[dict[str, Kind]] = {
     "burst-529": Kind(_error(529, "overloaded_error", "Overloaded"), weight=3, longest=600),
     "burst-429": Kind(_busy(429, "rate_limit_error"), weight=2, longest=600),
     "lie-429": Kind(_lie, longest=900, memory=22000),
-    "quota": Kind(_quota(1.0), primary_only=True, is_of_account=True, longest=7200),
+    # Not the 330 s of a kind that tells no time: to a clock that is wrong it ends later.
+    "quota": Kind(_quota(1.0), primary_only=True, is_of_account=True, longest=7200, memory=331),
     "quota-lie": Kind(
         _quota(3.0), primary_only=True, is_of_account=True, longest=1800, memory=5700
     ),
