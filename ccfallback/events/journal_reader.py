@@ -208,20 +208,26 @@ def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
 def _pieces(path: Path) -> list[_Piece]:
     """The files of the log, newest first.
 
-    Rotation only moves a file to a higher number, so looking upwards misses none. A file that
-    moves meanwhile is seen twice and recognised by its inode.
+    Rotation only moves a file to a higher number, so looking upwards misses none, as long as it
+    goes on with the numbers that have come meanwhile. A file that moves is seen twice and
+    recognised by its inode.
     """
     found: dict[int, _Piece] = {}
-    numbers = rotations(path)
-    for number in sorted({0, 1, *numbers, *(number + 1 for number in numbers)}):
-        try:
-            info = numbered(path, number).stat()
-        except OSError:
-            continue
-        # A pipe or a device would block, or never end.
-        if not stat.S_ISREG(info.st_mode):
-            continue
-        found.setdefault(info.st_ino, _Piece(info.st_ino, number, info.st_mtime_ns))
+    beyond = 0
+    while True:
+        listed = [0, *rotations(path)]
+        numbers = {number for low in listed for number in (low, low + 1) if number >= beyond}
+        for number in sorted(numbers):
+            try:
+                info = numbered(path, number).stat()
+            except OSError:
+                continue
+            # A pipe or a device would block, or never end.
+            if stat.S_ISREG(info.st_mode):
+                found.setdefault(info.st_ino, _Piece(info.st_ino, number, info.st_mtime_ns))
+        if max(listed) < beyond or not numbers:
+            break
+        beyond = max(numbers) + 1
     return list(found.values())
 
 
