@@ -14,7 +14,13 @@ from ccfallback.policy.fingerprints import fingerprint
 from ccfallback.wire import FORMATS
 from tests.cli.conftest import Ran, Run
 
-TIMEOUTS = {"connect": 10.0, "first_byte": 30.0, "non_streaming": 600.0, "idle": 90.0}
+TIMEOUTS = {
+    "connect": 10.0,
+    "first_byte": 30.0,
+    "non_streaming": 600.0,
+    "idle": 90.0,
+    "adaptive": True,
+}
 NO_ACCOUNT = {
     "auth": "key",
     "aws": {"profile": None, "region": None, "sign": "bearer"},

@@ -1,6 +1,7 @@
 """Application Default Credentials of Google, and logins to Azure."""
 
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +123,11 @@ def test_a_malformed_file_is_named_and_not_quoted(machine: FakeMachine, text: st
     assert "canary" not in str(caught.value)
 
 
-def test_every_other_file_is_left_to_gcloud(machine: FakeMachine) -> None:
+def test_every_other_file_is_left_to_gcloud(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if google-auth were not installed.
+    monkeypatch.setitem(sys.modules, "google.auth", None)
     write_file(machine, type="service_account")
     with pytest.raises(KeyUnavailable, match="'service_account' need gcloud"):
         machine.resolve(GOOGLE)

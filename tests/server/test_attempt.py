@@ -260,7 +260,7 @@ def test_a_request_from_before_its_login_was_refused_says_nothing_new() -> None:
             return 1e18
 
     (result,) = run(whole(b"", 401), headers=(LOGIN,), logins=Later()).results
-    assert result.outcome.fault is Fault.REQUEST
+    assert result.outcome.fault is Fault.OLD_LOGIN
 
 
 def test_a_connection_that_takes_too_long_is_a_timeout() -> None:

@@ -276,6 +276,9 @@ def test_a_hanging_disk_delays_no_other_request(
 
     def hanging(call: Callable[..., Any]) -> Callable[..., Any]:
         def hang(*arguments: Any) -> Any:
+            if isinstance(arguments[0], Journal) and arguments[0].path.name.startswith("spend"):
+                # The ledger: the system takes its first row into memory, for no disk.
+                return call(*arguments)
             hangs.set()
             assert goes_on.wait(30)
             return call(*arguments)
