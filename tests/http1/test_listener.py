@@ -52,7 +52,7 @@ async def connected(port: int, sent: bytes = b"") -> AsyncIterator[asyncio.Strea
 
 
 class Held:
-    """An application that answers when it is told to."""
+    """An application that answers once `go_on` is set."""
 
     def __init__(self) -> None:
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()

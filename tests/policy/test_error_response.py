@@ -76,7 +76,7 @@ RESERVED = limit("c", spent=4.0, reserved=1.0)
 @pytest.mark.parametrize(
     ("outcome", "cooling", "capped", "status", "headers"),
     [
-        # Nothing but caps, or a primary that is refused for hours or by what a person has to mend.
+        # Nothing but caps, or a primary that is refused for hours or until a person acts.
         (None, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
         (KEY, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),
         (CREDIT, {}, [CAPPED], 429, {"x-should-retry": "false", "retry-after": "32400"}),

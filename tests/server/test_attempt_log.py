@@ -1,4 +1,4 @@
-"""What the driver of a request says of its attempts, and whom it blames."""
+"""What the log says of a request's attempts, and which provider is blamed."""
 
 import asyncio
 from collections.abc import Callable

@@ -372,7 +372,7 @@ def money_adds_up(history: History) -> Iterator[str]:
     )
     for key, count in rows.items():
         if count > told[key]:
-            yield f"{key} stands {count} times in the ledger and was told {told[key]} times"
+            yield f"{key} is {count} times in the ledger and was counted {told[key]} times"
     killed = [run.ended for run in history.machine.runs if run.was_killed and run.ended]
     for turn in history.turns:
         for request in turn.requests:

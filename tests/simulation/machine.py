@@ -202,7 +202,7 @@ class Machine:
         self._change(open_)
 
     def garble_state(self) -> None:
-        """A state file that nobody can read."""
+        """A state file that can't be read."""
         self.paths.state.write_bytes(b'{"version": 1, "providers": {"anthropic-pri')
         self.by_hand.append((NOW.elapsed, "garble"))
 

@@ -110,7 +110,7 @@ class Transport(asyncio.Transport):
         self.arriving = 0
         """Deliveries that are under way to this side."""
         self.is_cut = False
-        """What is written is lost, and nobody says so."""
+        """What is written is lost, and no error shows it."""
         self._closing = False
         self._is_lost = False
         self._is_paused = False
@@ -224,7 +224,7 @@ class Transport(asyncio.Transport):
 
 
 class Listener:
-    """A server's socket; `asyncio.Server` for whoever created it."""
+    """A server's socket, in the place of `asyncio.Server`."""
 
     def __init__(self, network: "Network", factory: Callable[[], Any], sock: Socket) -> None:
         self._network = network
