@@ -1,11 +1,11 @@
 """The money of the running server: writes the ledger, and keeps the sums that caps need.
 
-Where no provider has a cap and the month's file is open on a disk of this machine, a request
-appends its row itself, which costs less than a thread that is woken for it. Else it only puts the
-row in a queue. A thread appends those to the file, and then reads what this server and others have
-appended: the sums in memory are those of the file and of the rows that are not in it yet. While the
-disk refuses rows they wait in memory, and count all the same; `retry` has them written later, also
-if no request follows.
+On a disk of this machine a request appends its row itself, which costs less than a thread that is
+woken for it; the first row of a process opens the month's file for that. Else, and while the thread
+writes, it only puts the row in a queue. The thread appends those to the file, and then reads what
+this server and others have appended: the sums in memory are those of the file and of the rows that
+are not in it yet. While the disk refuses rows they wait in memory, and count all the same; `retry`
+has them written later, also if no request follows.
 """
 
 import asyncio

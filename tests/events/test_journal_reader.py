@@ -217,6 +217,24 @@ def test_writing_and_following_at_once(path: Path) -> None:
     writer.join()
 
 
+def test_files_that_rotate_several_times_while_they_are_listed_are_found(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, 0, 9)
+    listing, waiting = journal_reader.rotations, [(9, 18), (18, 21)]
+
+    def late(path: Path) -> list[int]:
+        found = listing(path)
+        if waiting:
+            write(path, *waiting.pop(0))
+        return found
+
+    monkeypatch.setattr(journal_reader, "rotations", late)
+    # What was written after the newest file was looked at may be missing, but nothing before.
+    assert list(all_lines(path))[:18] == lines(0, 18)
+    assert not waiting
+
+
 def test_overlong_lines_cost_no_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_reader, "LONGEST_LINE", 64)
     path.write_bytes(line(1) + b"x" * 1000 + b"\n" + line(2))
