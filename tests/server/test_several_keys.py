@@ -147,6 +147,7 @@ def test_the_state_knows_keys_by_a_hash_and_holds_no_secret(keyed: Start) -> Non
     assert len(credentials) == 2
     cooling = [each["cooldownUntil"] is not None for each in credentials.values()]
     assert sorted(cooling) == [False, True]
+    it.proxy.stop()
     written = it.proxy.paths.state.read_text() + it.proxy.paths.log.read_text()
     assert FIRST not in written
     assert SECOND not in written
