@@ -22,10 +22,10 @@ from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState, valid_states, with_fingerprints
 from ccfallback.server.record import Recorder
-from ccfallback.server.refresher import NOTICE_PAUSE, PATIENCE, Refresher
+from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.sections import Entry, Section, Sections
-from ccfallback.state.store import Snapshot, States, StateStore
+from ccfallback.state.store import PATIENCE, Snapshot, States, StateStore
 
 Change = Callable[[BreakerState], BreakerState]
 K = TypeVar("K")
@@ -64,8 +64,8 @@ class Breakers:
         """Take over what other processes had written when a request arrived (monotonic clock)."""
         self._pending: dict[object, tuple[str, Change]] = {}
         self._in_flight: dict[object, tuple[str, Change]] = {}
-        # Numbers of changes: made so far, up to which a request waits, and saved.
-        self._made = self._wanted = self._saved = 0
+        # Numbers of changes: made, up to which a request waits, saved, and tried to save last.
+        self._made = self._wanted = self._saved = self._batch = 0
         self._sections: Sections = {}
         # By section and name: entries to write, being written, and read from what the store holds.
         self._unsaved_entries: dict[tuple[str, str], Entry] = {}
@@ -195,7 +195,7 @@ class Breakers:
         """
         wanted = self._made if again else self._wanted
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE if again else self._store.patience):
                 while self._saved < wanted and (again or not self._refused):
                     again = False
                     if self._writing is None or self._writing.done():
@@ -203,7 +203,7 @@ class Breakers:
                     # A client that disconnects must not cancel the write.
                     await asyncio.shield(self._writing)
         except TimeoutError:
-            self._refuse("the disk does not answer")
+            self._refuse(f"{self._store.name} does not answer")
 
     async def sync(self) -> None:
         """Make what was saved survive a crash of the machine, as far as the store can."""
@@ -221,28 +221,33 @@ class Breakers:
         self._store.close()
 
     async def _write(self) -> None:
-        made, config = self._made, self._config
-        self._in_flight, self._pending = self._pending, {}
-        self._written_entries, self._unsaved_entries = self._unsaved_entries, {}
+        config = self._config
+        if not self._in_flight and not self._written_entries:
+            # Else the last write has failed and is repeated as it was: perhaps the store has it.
+            self._batch = self._made
+            self._in_flight, self._pending = self._pending, {}
+            self._written_entries, self._unsaved_entries = self._unsaved_entries, {}
         entries = tuple(self._written_entries.values())
         update = self._combine(self._in_flight.values())
         try:
-            snapshot = await self._executor.run(self._store.update, update, entries)
+            snapshot = await self._executor.run(self._store.update, update, entries, self._batch)
         except (CcfallbackError, OSError) as error:
-            self._pending = _with_newer(self._in_flight, self._pending)
-            self._unsaved_entries = _with_newer(self._written_entries, self._unsaved_entries)
-            self._in_flight, self._written_entries = {}, {}
-            self._drop_oldest()
             self._refuse(str(error))
         else:
             self._in_flight, self._written_entries = {}, {}
-            self._saved = made
+            self._saved = self._batch
             # The update has made them valid for the configuration of that time.
             self._take(snapshot, are_valid=config is self._config)
             self._accept()
 
     def _is_current(self) -> bool:
-        return self._held is not None and self._store.is_current(self._held)
+        if self._held is not None and self._store.is_current(self._held):
+            return True
+        known = self._store.known()
+        if known is None:
+            return False
+        self._take(known)
+        return True
 
     def _load(self) -> tuple[int, Snapshot]:
         """The number of saved changes and the content of the store. Runs in the thread."""
@@ -269,7 +274,9 @@ class Breakers:
         self._report_set_aside(snapshot)
         self._held = snapshot
         self._sections, self._read_entries = snapshot.sections, {}
-        unsaved = [*self._in_flight.values(), *self._pending.values()]
+        unsaved = [*self._pending.values()]
+        if snapshot.batch != self._batch:
+            unsaved[:0] = self._in_flight.values()
         self.states = self._combine(unsaved, are_valid=are_valid)(snapshot.states)
 
     def _combine(
@@ -298,7 +305,7 @@ class Breakers:
 
     def _report_late(self) -> None:
         self._report_failure(
-            "the state can't be read, going on from memory: no answer from the disk"
+            f"the state can't be read, going on from memory: no answer from {self._store.name}"
         )
 
     def _drop_oldest(self) -> None:
@@ -320,11 +327,6 @@ class Breakers:
         if self._refused:
             self._refused = False
             self.recorder.log(events.StateSaved(), "the state is saved again")
-
-
-def _with_newer(older: dict[K, V], newer: dict[K, V]) -> dict[K, V]:
-    """Both, in the order in which they were made."""
-    return {**{key: each for key, each in older.items() if key not in newer}, **newer}
 
 
 def _shorten(kept: dict[K, V]) -> None:

@@ -7,12 +7,9 @@ from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.state.store import PATIENCE
 
 T = TypeVar("T")
-
-PATIENCE: Final = 1.5
-"""Seconds that a request waits for a store: longer than for a lock, but shorter than for a network
-folder that hangs."""
 
 NOTICE_PAUSE: Final = 60.0
 """Seconds between two log records about a store that fails."""

@@ -35,7 +35,6 @@ from ccfallback.server.listening import BACKLOG, find_listen_address, listen
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.process import most_clients, raise_file_limit
 from ccfallback.server.record import Listener, Recorder
-from ccfallback.server.refresher import PATIENCE
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.services import Services
@@ -43,6 +42,7 @@ from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
 from ccfallback.state.latencies import LATENCIES
+from ccfallback.state.store import PATIENCE
 from ccfallback.words import pluralize
 
 DRAIN_SECONDS: Final = 30

@@ -6,7 +6,7 @@ implements the same protocols and is chosen in `state.open_store`.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.state.sections import Entry, Sections, merge
@@ -16,6 +16,11 @@ States = dict[str, BreakerState]
 
 Update = Callable[[States], States]
 """A pure change of all states: a store may run it again if another process wrote meanwhile."""
+
+
+PATIENCE: Final = 1.5
+"""Seconds that a request waits for a file: longer than for a lock, but shorter than for a network
+folder that hangs."""
 
 
 class BreakerId(NamedTuple):
@@ -37,6 +42,8 @@ class Snapshot:
     """Tells this content from any other; only the store that made it understands it."""
     set_aside: str | None = None
     """Where the store moved content that it could not read, if it just did."""
+    batch: int = 0
+    """The number of the last batch of this process that is in it, if the store counts them."""
     problem: str | None = None
     """Why nothing could be read; then the states are those that were held before."""
 
@@ -57,15 +64,48 @@ class ProbeSlots(Protocol):
         """Give back the slots that `take` returned."""
 
 
+class ProbePlaces(Protocol):
+    """The probe slots of several servers: one of them at a time may probe a half-open breaker.
+
+    Both methods may block. A place that its holder does not give back, because it has died, is free
+    after some seconds.
+    """
+
+    def take(self, breakers: Iterable[BreakerId]) -> bool:
+        """Take all of these for this server; False, and none is taken, if another has one.
+
+        While the others can't be reached, this server takes what it wants.
+        """
+
+    def release(self, breakers: Iterable[BreakerId]) -> None:
+        """Give back what `take` has taken; the others are skipped."""
+
+
 class StateStore(Protocol):
     """The shared breaker state, and what else the servers and commands share.
 
     `load`, `peek`, `update`, `sync` and `close` may block, so a server calls them in a thread.
     """
 
+    name: str
+    """What it is, in a message: `the disk`."""
+    patience: float
+    """How many seconds a request may wait for it."""
+
     @property
     def slots(self) -> ProbeSlots:
-        """The probe slots, shared by all users of this state."""
+        """The probe slots of this process."""
+
+    @property
+    def places(self) -> ProbePlaces | None:
+        """Those of all servers; `None` if no other server uses this state."""
+
+    @property
+    def problem(self) -> str:
+        """Why it can't be reached since a while; empty if it can. Returns at once."""
+
+    def known(self) -> Snapshot | None:
+        """What it holds, as far as this is known without waiting; `None` if only `load` tells."""
 
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether the store still holds this. Returns at once: False if it would have to wait."""
@@ -79,10 +119,12 @@ class StateStore(Protocol):
     def peek(self) -> Snapshot:
         """What the store holds; unreadable content stays where it is."""
 
-    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = (), batch: int = 0) -> Snapshot:
         """Apply a change to what the store holds now, write the entries, and return the result.
 
-        A provider that the result lacks is removed. Raises `StateError`.
+        A provider that the result lacks is removed. Raises `StateError`. An update that has failed
+        may be repeated with the same number of its `batch`, and is then applied once, even if only
+        its confirmation was lost.
         """
 
     is_unsynced: bool
@@ -121,8 +163,16 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.slots: ProbeSlots = LocalSlots()
+        self.places = None
+        self.name = "the memory"
+        self.patience = PATIENCE
+        self.problem = ""
         self._snapshot = Snapshot()
         self.is_unsynced = False
+
+    def known(self) -> Snapshot:
+        """What the last update made."""
+        return self._snapshot
 
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether no update came after this snapshot."""
@@ -136,7 +186,7 @@ class MemoryStore:
         """What the last update made."""
         return self._snapshot
 
-    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = (), batch: int = 0) -> Snapshot:
         """Apply a change and keep the result."""
         before = self._snapshot
         sections = {**before.sections, **merge(before.sections, entries)}

@@ -17,10 +17,9 @@ from ccfallback.config.model import Config, Provider
 from ccfallback.policy.breaker import CLOSED, BreakerState, open_by_hand
 from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
-from ccfallback.server.refresher import PATIENCE
 from ccfallback.state.file import StateFile
 from ccfallback.state.sections import Entry, Section
-from ccfallback.state.store import Snapshot, Update
+from ccfallback.state.store import PATIENCE, Snapshot, Update
 
 HOLDER = """
 import sys
@@ -65,10 +64,10 @@ class Watched(StateFile):
         self._stop_here()
         return snapshot
 
-    def update(self, change: Update, entries: Iterable[Entry] = ()) -> Snapshot:
+    def update(self, change: Update, entries: Iterable[Entry] = (), batch: int = 0) -> Snapshot:
         self.updates += 1
         self._stop_here()
-        return super().update(change, entries)
+        return super().update(change, entries, batch)
 
     def _stop_here(self) -> None:
         self.reached.set()
