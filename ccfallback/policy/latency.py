@@ -101,6 +101,9 @@ class Digest:
             _SIZE_WEIGHT if self.mean_bytes else 1.0
         )
         self.changed = True
+        if self._learned is None:
+            # A limit that is not known yet is looked for with each answer.
+            self._fresh_until = 0.0
         if self._raised_for:
             self._raised_for -= 1
             self._fresh_until = self._fresh_until if self._raised_for else 0.0

@@ -5,7 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,9 +45,10 @@ def body(scene: str, size: int = 2000) -> bytes:
     return (head + whole * turns + filler + end).encode()
 
 
-def request(content: bytes, path: str = "/v1/messages") -> bytes:
-    """The bytes of a request."""
-    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in HEADERS.items())]
+def request(content: bytes, more: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a request, with more headers perhaps."""
+    headers = {**HEADERS, **(more or {})}
+    lines = ["POST /v1/messages HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, f"content-length: {len(content)}", "", ""]).encode() + content
 
 

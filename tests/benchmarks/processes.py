@@ -86,9 +86,9 @@ def start(
     return Program(process)
 
 
-def wait_for(port: int) -> None:
+def wait_for(port: int, seconds: float = 15.0) -> None:
     """Return when the port accepts connections."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + seconds
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

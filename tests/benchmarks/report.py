@@ -1,8 +1,9 @@
 """What was measured, as a table, as bars and as JSON; and two of them side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -100,6 +101,66 @@ def table(figures: Sequence[Figure]) -> str:
         first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
     return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
+
+
+def medians(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
+    """Each figure's median over several runs."""
+    by_name: dict[str, list[Figure]] = {}
+    for figure in (figure for run in runs for figure in run):
+        by_name.setdefault(figure.name, []).append(figure)
+    found = []
+    for same in by_name.values():
+        values = {name: median(each.values[name] for each in same) for name in same[0].values}
+        ratios = [each.times_nginx for each in same if each.times_nginx is not None]
+        times = median(ratios) if ratios else None
+        found.append(replace(same[0], values=values, times_nginx=times))
+    return found
+
+
+SUMMARY: Final = {
+    "added p50, 2 kB": "added to a request of 2 kB (p50)",
+    "added p50, 1 MB": "of 1 MB",
+    "added p50, 2 kB, failover after a 429": "of 2 kB, failover after a 429",
+    "CPU a request, 2 kB, 16 at once": "CPU of a request, 2 kB",
+    "event age p50, 64 streams of 100 events a second": "an event of a stream arrives after",
+    "start to first answer": "start to first answer",
+    "memory, idle": "memory",
+}
+"""The figures in the README, and what they are called there."""
+
+
+def summary(figures: Sequence[Figure], machine: Mapping[str, Any], runs: int) -> str:
+    """The main figures as a Markdown table, and what they were measured on."""
+    chosen = [(name, each) for each in figures if (name := SUMMARY.get(each.name))]
+    subjects = [
+        each for each in ("ccfallback", "nginx") if any(each in f.values for _, f in chosen)
+    ]
+    rows = [[name, *(_with_unit(each, one) for one in subjects)] for name, each in chosen]
+    rows.insert(0, ["", *subjects])
+    of = f"median of {runs} runs, " if runs > 1 else ""
+    return f"{markdown(rows)}\n\n({of}{machine['cpu']}, Python {machine['python']})"
+
+
+def _with_unit(figure: Figure, subject: str) -> str:
+    value = figure.values.get(subject)
+    return "" if value is None else f"{shown(value)} {figure.unit}".strip()
+
+
+def definitions(figures: Sequence[Figure]) -> str:
+    """All figures as a list of definitions, as the help page has them."""
+    found = []
+    for figure in figures:
+        text = _with_unit(figure, "ccfallback")
+        if nginx := _with_unit(figure, "nginx"):
+            text += f"; nginx {nginx}, ratio {shown(figure.times_nginx)}"
+        found.append(f"{figure.name}\n: {text}.")
+    return "\n\n".join(found)
 
 
 def plot(figures: Sequence[Figure]) -> str:

@@ -49,12 +49,13 @@ def event(name: str, data: str) -> bytes:
     return f"event: {name}\ndata: {data}\n\n".encode()
 
 
-ANTHROPIC_BEFORE: Final = event(
+MESSAGE_START: Final = event(
     "message_start",
     '{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m",'
     '"content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":500,'
     '"output_tokens":1}}}',
-) + event(
+)
+ANTHROPIC_BEFORE: Final = MESSAGE_START + event(
     "content_block_start",
     '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}',
 )

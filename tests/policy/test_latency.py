@@ -122,6 +122,14 @@ def test_a_provider_that_is_quick_again_gets_the_old_limit_again() -> None:
     assert limit(made) == SHORTEST
 
 
+def test_a_limit_is_known_as_soon_as_enough_answers_have_come() -> None:
+    made = Digest()
+    for _ in range(LEAST_ANSWERS):
+        assert made.learned(NOW) is None
+        made.note_answer(1.0, 1000, NOW)
+    assert made.learned(NOW) is not None
+
+
 def test_the_gap_between_pings_is_learned_from_streams() -> None:
     made = Digest()
     for _ in range(LEAST_ANSWERS):
