@@ -3,7 +3,8 @@
     HTTPError
     ├── LocalProtocolError      the request is not valid HTTP/1.1; nothing was sent
     ├── ConnectError            no connection could be made: name, address or TLS
-    │   └── ConnectTimeout      not within the time allowed
+    │   ├── ConnectTimeout      not within the time allowed
+    │   └── TrustUnavailable    the trusted certificates can't be read
     ├── ConnectionLost          the connection failed during an exchange, or was aborted
     └── RemoteProtocolError     what arrived is not a valid response
         └── RemoteDisconnected  the connection closed before the response was complete
@@ -26,6 +27,10 @@ class ConnectError(HTTPError):
 
 class ConnectTimeout(ConnectError):
     """No connection could be made within the time allowed."""
+
+
+class TrustUnavailable(ConnectError):
+    """The trusted certificates can't be read from this machine's disk."""
 
 
 class ConnectionLost(HTTPError):

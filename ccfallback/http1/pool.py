@@ -15,6 +15,7 @@ from ccfallback.http1.connection import Connection, clock
 from ccfallback.http1.errors import ConnectError, ConnectionLost, RemoteProtocolError
 from ccfallback.http1.request import Headers, Origin, Request, RequestEncoder
 from ccfallback.http1.response import ResponseParser
+from ccfallback.http1.trust import Trust
 
 
 class ConnectionPool:
@@ -36,9 +37,7 @@ class ConnectionPool:
             ssl_context.check_hostname and ssl_context.verify_mode is ssl.CERT_REQUIRED
         ):
             raise ValueError("an upstream's certificate is always verified")
-        self._ssl_context = ssl_context
-        self._load_ssl_context = load_ssl_context
-        self._loading: asyncio.Task[ssl.SSLContext] | None = None
+        self.trust = Trust(load_ssl_context, ssl_context)
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
         self._connections: set[Connection] = set()
@@ -58,8 +57,8 @@ class ConnectionPool:
     async def send(self, request: Request, connect_timeout: float | None = None) -> "Response":
         """Send a request and return the response, whose body is still to be read.
 
-        `connect_timeout` limits name, TCP and TLS together. Other waits have no limit here: the
-        caller cancels them. Raises `HTTPError`.
+        `connect_timeout` limits name, TCP and TLS together, and the wait for the TLS context
+        before. Other waits have no limit here: the caller cancels them. Raises `HTTPError`.
         """
         encoder = RequestEncoder(request)
         while True:
@@ -80,20 +79,6 @@ class ConnectionPool:
             else:
                 return Response(connection, parser, self)
 
-    async def load_trust(self) -> ssl.SSLContext:
-        """The context for TLS. Raises `ConnectError` where it cannot be loaded.
-
-        Loading takes long enough to hold up every stream, so a thread does it, once.
-        """
-        if self._ssl_context is None:
-            if self._loading is None or self._loading.done():
-                self._loading = asyncio.create_task(asyncio.to_thread(self._load_ssl_context))
-            try:
-                self._ssl_context = await asyncio.shield(self._loading)
-            except OSError as error:
-                raise ConnectError(f"the trusted certificates: {error}") from error
-        return self._ssl_context
-
     def retire(self, on_closed: Callable[[], object]) -> None:
         """Keep no connection from now on; call `on_closed` when the last exchange is over."""
         self._max_idle = 0
@@ -106,8 +91,7 @@ class ConnectionPool:
     async def aclose(self) -> None:
         """Close every connection; exchanges that are under way fail."""
         self._is_closed = True
-        if self._loading is not None:
-            self._loading.cancel()
+        self.trust.close()
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -148,7 +132,7 @@ class ConnectionPool:
 
     async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
         connection = Connection(origin, self._forget)
-        tls = await self.load_trust() if origin.scheme == "https" else None
+        tls = await self.trust.get(timeout) if origin.scheme == "https" else None
         await connect(connection, tls, timeout)
         if self._is_closed:
             connection.abort()

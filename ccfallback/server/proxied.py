@@ -20,6 +20,7 @@ from ccfallback.http1 import (
     LocalProtocolError,
     RemoteDisconnected,
     RemoteProtocolError,
+    Trust,
 )
 from ccfallback.http1.connection import clock
 from ccfallback.server.outgoing import InvalidProxy
@@ -56,7 +57,7 @@ class ProxiedTransport:
 
     def __init__(self, proxy: str, load_trust: "LoadTrust | None" = None) -> None:
         self._proxy = proxy
-        self._load_trust = load_trust or TrustedRoots().load
+        self._trust = Trust(load_trust or TrustedRoots().load)
         self._pool: httpx.AsyncHTTPTransport | None = None
         self._former: list[httpx.AsyncHTTPTransport] = []
         """Pools from before a sleep, which are closed when there are no users."""
@@ -81,7 +82,7 @@ class ProxiedTransport:
         from socksio.exceptions import SOCKSError
 
         locate(request.url)
-        pool = await self._open()
+        pool = await self._open(request.connect_timeout)
         has_connected = is_proxy_reached = False
         stream: Any = None
 
@@ -132,14 +133,13 @@ class ProxiedTransport:
         """Load the trusted certificates."""
         await self._open()
 
-    async def _open(self) -> httpx.AsyncHTTPTransport:
+    async def _open(self, timeout: float | None = None) -> httpx.AsyncHTTPTransport:
         slept = _slept_seconds()
         if self._pool is not None and slept - self._slept > _LONGEST_SLEEP:
             self._former.append(self._pool)
             self._pool = None
         if self._pool is None:
-            # Loading takes long enough to hold up every stream.
-            context = await asyncio.to_thread(self._load_trust)
+            context = await self._trust.get(timeout)
             if self._pool is None:
                 try:
                     # An https:// proxy shows a certificate of its own.
@@ -172,6 +172,7 @@ class ProxiedTransport:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        self._trust.close()
         await self._close_former()
         if self._pool is not None:
             await self._pool.aclose()

@@ -149,18 +149,13 @@ class Proxy:
         )
         self.recorder.sink = self._writer
         self._publish_address()
-        await self.services.breakers.refresh()
-        for about, kept in self.services.breakers.entries(LATENCIES).items():
-            self.services.latencies.digests[about] = Digest.from_json(kept)
-        await self._load_signatures()
-        await self.services.spending.refresh(PATIENCE)
-        self._log_start(config, await asyncio.to_thread(self.services.upstreams.find_problems))
+        urls = [provider.base_url for provider in config.active]
+        preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
+        await self._read_files(config)
         self._log_open_files()
         flusher = asyncio.create_task(self._flush_regularly())
         checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
         checking = asyncio.create_task(checker.run())
-        urls = [provider.base_url for provider in config.active]
-        preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         try:
             # A program that has read the address may stop the server at once.
             with _stop_on_signals(self._server):
@@ -192,6 +187,19 @@ class Proxy:
             self._disk.close()
             self.recorder.log(events.ServerStop(), "stopped")
             self._writer.close()
+
+    async def _read_files(self, config: Config) -> None:
+        """Read what requests will need, and log the start; a disk that hangs delays it briefly."""
+        finding = asyncio.create_task(asyncio.to_thread(self.services.upstreams.find_problems))
+        await asyncio.gather(
+            self.services.breakers.refresh(),
+            self._load_signatures(),
+            self.services.spending.open(PATIENCE),
+            asyncio.wait([finding], timeout=PATIENCE),
+        )
+        for about, kept in self.services.breakers.entries(LATENCIES).items():
+            self.services.latencies.digests[about] = Digest.from_json(kept)
+        self._log_start(config, finding.result() if finding.done() else [])
 
     def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:
         self.recorder.log(

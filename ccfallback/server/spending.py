@@ -1,16 +1,17 @@
 """The money of the running server: writes the ledger, and keeps the sums that caps need.
 
 On a disk of this machine a request appends its row itself, which costs less than a thread that is
-woken for it; the first row of a process opens the month's file for that. Else, and while the thread
-writes, it only puts the row in a queue. The thread appends those to the file, and then reads what
-this server and others have appended: the sums in memory are those of the file and of the rows that
-are not in it yet. While the disk refuses rows they wait in memory, and count all the same; `retry`
-has them written later, also if no request follows.
+woken for it; the server's start opens the month's file for that, and a new month the thread. Else,
+and while the thread writes, the request only puts the row in a queue. The thread appends those to
+the file, and then reads what this server and others have appended: the sums in memory are those of
+the file and of the rows that are not in it yet. While the disk refuses rows they wait in memory,
+and count all the same; `retry` has them written later, also if no request follows.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import monotonic, time
@@ -90,27 +91,9 @@ class Spending:
         if row.cost:
             with self._memory:
                 self._waiting.add([row])
-        if self._journal is None and self._append_first(row):
-            return
         if self._backlog is None:
             self._backlog = Backlog(self._consume, "ledger", GATHER, GATHER)
         self._backlog.put(row)
-
-    def _append_first(self, row: Row) -> bool:
-        """Append the first row of this process at once, if its disk is one of this machine."""
-        path, is_unread = self._path(ledger.month_of(row.at)), self._wants_sums and not self._month
-        if is_unread or not files.is_local(path) or not self._disk.acquire(blocking=False):
-            return False
-        try:
-            self._unsaved.append(row)
-            self._append()
-        except OSError:
-            self._unsaved.pop()
-            return False
-        else:
-            return True
-        finally:
-            self._disk.release()
 
     def _append_quickly(self, row: Row) -> bool:
         if (
@@ -167,11 +150,22 @@ class Spending:
         size = 0 if stamp is None else stamp[1]
         if size == self._size and path.stem.endswith(self._month):
             return
-        try:
+        await self._wait(seconds, self._write)
+
+    async def open(self, seconds: float) -> None:
+        """Open the month's file, and read it if a provider has a cap; briefly at most.
+
+        Without a state nothing is opened.
+        """
+        if self._state is not None:
+            await self._wait(seconds, self._prepare)
+
+    @staticmethod
+    async def _wait(seconds: float, call: Callable[[], None]) -> None:
+        """Have a thread make a call, which goes on if it takes longer than these seconds."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._write, [])))
-        except TimeoutError:
-            pass
+                await asyncio.shield(asyncio.create_task(asyncio.to_thread(call)))
 
     def configure(self, config: Config) -> None:
         """Keep sums from now on if a provider has a cap."""
@@ -186,7 +180,7 @@ class Spending:
         if self._backlog is not None and not self._backlog.close():
             return
         if self._unsaved:
-            self._write([])
+            self._write()
         if self._journal is not None:
             self._journal.close()
 
@@ -206,10 +200,17 @@ class Spending:
     def _consume(self, rows: list[Row | None]) -> None:
         self._write([row for row in rows if row is not None])
 
-    def _write(self, rows: list[Row]) -> None:
+    def _prepare(self) -> None:
+        # The first row reports what is wrong with the file.
+        with self._disk, suppress(OSError):
+            self._open(self.clock()).write(b"")
+            if self._wants_sums:
+                self._catch_up()
+
+    def _write(self, rows: Sequence[Row] = ()) -> None:
         """Append rows to the file, and read what is new in it; in a thread."""
         with self._disk:
-            self._unsaved = (self._unsaved + rows)[-MOST_UNSAVED:]
+            self._unsaved = [*self._unsaved, *rows][-MOST_UNSAVED:]
             try:
                 self._append()
                 if self._wants_sums:
@@ -220,24 +221,27 @@ class Spending:
 
     def _append(self) -> None:
         for month in sorted({ledger.month_of(row.at) for row in self._unsaved}):
-            path = self._path(month)
-            if self._journal is None or self._journal.path != path:
-                if self._journal is not None:
-                    self._journal.close()
-                self._journal = Journal(path, UNBOUNDED, 0)
             part = [row for row in self._unsaved if ledger.month_of(row.at) == month]
-            written = 0
+            journal, written = self._open(part[0].at), 0
             try:
-                self._journal.write(ledger.encode(part))
+                journal.write(ledger.encode(part))
                 written = len(part)
-                self._opened = part[0].at
-                self._until = ledger.period_ends(self._opened)[1]
             except OSError:
                 # Where the disk became full, the first of them are in the file.
-                written = self._journal.kept
+                written = journal.kept
                 raise
             finally:
                 self._note_written(part[:written])
+
+    def _open(self, at: float) -> Journal:
+        """The file of the month in which a moment lies."""
+        path = self._path(ledger.month_of(at))
+        if self._journal is None or self._journal.path != path:
+            if self._journal is not None:
+                self._journal.close()
+            self._journal = Journal(path, UNBOUNDED, 0)
+        self._opened, self._until = at, ledger.period_ends(at)[1]
+        return self._journal
 
     def _note_written(self, rows: list[Row]) -> None:
         found = set(map(id, rows))

@@ -29,6 +29,7 @@ from ccfallback.http1 import (
     RemoteDisconnected,
     RemoteProtocolError,
     Request,
+    TrustUnavailable,
 )
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.outgoing import InvalidProxy, OutgoingProxies
@@ -212,7 +213,7 @@ class DirectTransport:
 
     async def prepare(self) -> None:
         """Load the trusted certificates."""
-        await self._pool.load_trust()
+        await self._pool.trust.get()
 
     def retire(self, on_closed: Callable[[], object]) -> None:
         """Close each connection as soon as its exchange is over."""
@@ -236,6 +237,8 @@ def describe_error(error: Exception) -> tuple[Fault, str]:
             return Fault.OWN_MACHINE, "the outgoing proxy refuses this machine's name or password"
         case ProxyUnreachable():
             return Fault.OWN_MACHINE, "the outgoing proxy can't be reached"
+        case TrustUnavailable():
+            return Fault.OWN_MACHINE, f"this machine can't read its trusted certificates: {error}"
         case InvalidProxy():
             return Fault.TRANSPORT, str(error)
     for cause in _causes(error):

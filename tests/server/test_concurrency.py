@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 from itertools import cycle
 from typing import Any
 
@@ -14,10 +15,12 @@ import msgspec
 import pytest
 
 from ccfallback.events.journal import Journal
-from ccfallback.server import breakers
+from ccfallback.server import breakers, refresher, serve
+from ccfallback.server.trust import TrustedRoots
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script
 from ccfallback.state.file import StateFile
+from ccfallback.state.ledger import rows_since
 from tests.conftest import Chain
 from tests.server.test_metrics import scraped
 
@@ -276,15 +279,13 @@ def test_a_hanging_disk_delays_no_other_request(
 
     def hanging(call: Callable[..., Any]) -> Callable[..., Any]:
         def hang(*arguments: Any) -> Any:
-            if isinstance(arguments[0], Journal) and arguments[0].path.name.startswith("spend"):
-                # The ledger: the system takes its first row into memory, for no disk.
-                return call(*arguments)
             hangs.set()
             assert goes_on.wait(30)
             return call(*arguments)
 
         return hang
 
+    spending = running.proxy._background.proxy.services.spending
     # So long that the request whose failure is being written surely waits for it.
     monkeypatch.setattr(breakers, "PATIENCE", 60.0)
     monkeypatch.setattr(StateFile, "update", hanging(update))
@@ -301,6 +302,41 @@ def test_a_hanging_disk_delays_no_other_request(
                 answer = httpx.post(f"{running.url}/v1/messages", json=asked)
                 assert "meanwhile" in answer.text
             assert not failing.done()
+            # The system took their rows into the file that the start has opened.
+            assert spending._backlog is None
         finally:
             goes_on.set()
         assert failing.result().headers["x-ccfallback-provider"] == "fallback1"
+
+
+def test_a_server_starts_and_answers_although_its_disk_hangs(
+    chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def hang(*_: Any) -> Any:
+        assert goes_on.wait(30)
+        return []
+
+    monkeypatch.setattr(serve, "PATIENCE", 0.05)
+    monkeypatch.setattr(refresher, "PATIENCE", 0.05)
+    monkeypatch.setattr(Journal, "write", partialmethod(_after, goes_on, Journal.write))
+    monkeypatch.setattr(StateFile, "load", partialmethod(_after, goes_on, StateFile.load))
+    monkeypatch.setattr(TrustedRoots, "find_problems", hang)
+    try:
+        running = chain(scripted.reply("meanwhile"))
+        for _ in range(3):
+            answer = httpx.post(f"{running.url}/v1/messages", json={"model": "m", "messages": []})
+            assert "meanwhile" in answer.text
+        assert not list(rows_since(running.proxy.paths.state, 0.0))
+    finally:
+        goes_on.set()
+    running.proxy.wait_for("request.complete", 3)
+    running.proxy._background.proxy.services.spending.flush()
+    assert len(list(rows_since(running.proxy.paths.state, 0.0))) == 3
+
+
+def _after(self: Any, goes_on: threading.Event, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call of a method when the disk goes on."""
+    assert goes_on.wait(30)
+    return call(self, *arguments)

@@ -94,7 +94,7 @@ LINES: Final[dict[str, BrokenLine]] = {
         "[row for row in self._unsaved if id(row) not in found]",
         "list(self._unsaved)",
         "money_adds_up",
-        1,
+        12,
     ),
     "half-line-taken-back": BrokenLine(
         "ccfallback.events.journal",

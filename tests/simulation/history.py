@@ -26,6 +26,9 @@ from tests.simulation.seams import NOW
 QUIET: Final = 3600.0
 """Seconds without weather at the end."""
 
+START_PATIENCE: Final = 2.0
+"""Seconds that a server may need for its start while the disk is slow."""
+
 TRACED: Final = frozenset(
     {
         "provider.attempt", "provider.success", "provider.failure", "provider.timeout",
@@ -246,8 +249,10 @@ class History:
 
     # -- What happens to the machine
 
-    def _trouble(self, kind: str, length: float, seconds: float = 0.0) -> None:
-        self.troubles.append(Trouble(kind, NOW.elapsed, NOW.elapsed + length, seconds))
+    def _trouble(self, kind: str, length: float, seconds: float = 0.0) -> Trouble:
+        trouble = Trouble(kind, NOW.elapsed, NOW.elapsed + length, seconds)
+        self.troubles.append(trouble)
+        return trouble
 
     async def _go_offline(self, event: Event) -> None:
         self._trouble("offline", event["for"])
@@ -287,22 +292,20 @@ class History:
     async def _kill(self, event: Event) -> None:
         run = self.machine.running(PORT)
         if run is not None:
-            self._trouble("down", event["for"])
+            down = self._trouble("down", event["for"])
             self.machine.kill(run)
             await asyncio.sleep(event["for"])
-            await self._start_again()
+            await self._start_again(down)
 
     async def _restart(self, event: Event) -> None:
         run = self.machine.running(PORT)
         if run is not None:
-            trouble = Trouble("down", NOW.elapsed, 1e12)
-            self.troubles.append(trouble)
+            down = self._trouble("down", 1e12)
             await self.machine.stop(run)
             await asyncio.sleep(event["for"])
-            await self._start_again()
-            trouble.ended = NOW.elapsed
+            await self._start_again(down)
 
-    async def _start_again(self) -> None:
+    async def _start_again(self, down: Trouble) -> None:
         """Start the server, as a service manager does: until it starts."""
         trouble = Trouble("long down", NOW.elapsed, 1e12)
         while self.machine.running(PORT) is None:
@@ -313,6 +316,8 @@ class History:
                     self.troubles.append(trouble)
                 await asyncio.sleep(5.0)
         trouble.ended = NOW.elapsed
+        # A disk that does not answer holds the start up, but not for long.
+        down.ended = NOW.elapsed + min(DISK.delay, START_PATIENCE)
 
     async def _second_server(self, event: Event) -> None:
         port = PORT + 1

@@ -32,6 +32,9 @@ PATIENCE: Final = 1.5
 SILENCE: Final = 95.0
 """Seconds that a connection which was cut without a word may cost."""
 
+CONNECT: Final = 10.0
+"""Seconds that an attempt waits for a connection, and for the certificates before."""
+
 FIRST_COOLDOWN: Final = 30.0
 """Seconds that a provider cools down after a timeout."""
 
@@ -239,6 +242,8 @@ def _is_excused(history: History, turn: Turn, request: Request) -> bool:
         return True
     if any(t.kind == "sleep" and began <= t.began <= ended for t in history.troubles):
         return True
+    if request.ending != "refused" and _lacks_trust(history, began, ended):
+        return True
     if request.status == 401:
         # A login's first refusal is the client's to answer.
         return True
@@ -265,7 +270,19 @@ def _allowed(history: History, turn: Turn, request: Request) -> float:
                for t in history.troubles)  # fmt: skip
     waits = PATIENCE * (3 + tries) if disk else 0.0
     waits += SILENCE if _may_be_silent(history, began, ended) else 0.0
+    waits += CONNECT if _lacks_trust(history, began, ended) else 0.0
     return MARGIN + seconds + sum(failed) + BACKOFF * max(0, tries - 1) + lost + waits
+
+
+def _lacks_trust(history: History, began: float, ended: float) -> bool:
+    """Whether a server still reads its trusted certificates from a slow disk."""
+    return any(
+        each.kind == "disk" and each.began <= run.began <= each.ended
+        and run.began <= ended and began <= run.began + each.seconds
+        for run in history.machine.runs
+        for each in history.troubles
+        if each.seconds
+    )  # fmt: skip
 
 
 def _may_be_silent(history: History, began: float, ended: float) -> bool:
