@@ -1,4 +1,4 @@
-"""The caps of providers as commands show them: what is spent, what is left, and until when."""
+"""Caps as commands show them: what is spent, what is left, and until when."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def find_limits(state: Path, config: "Config", now: float) -> "list[Limit]":
-    """The caps of all enabled providers. Without a cap, or with an unreadable ledger, none."""
-    capped = [provider for provider in config.active if provider.cap.is_set]
+    """The caps of enabled providers and of tokens; none without, or with an unreadable ledger."""
+    capped = [(each.name, "", each.cap) for each in config.active if each.cap.is_set]
+    capped += [("", each.label, each.cap) for each in config.tokens if each.cap.is_set]
     if not capped:
         return []
-    from ccfallback.policy.spend import limits
+    from ccfallback.policy.spend import limits, token_account
     from ccfallback.state import ledger
 
     sums = ledger.Sums()
@@ -27,16 +28,18 @@ def find_limits(state: Path, config: "Config", now: float) -> "list[Limit]":
     ends = ledger.period_ends(now)
     return [
         limit
-        for provider in capped
-        for limit in limits(provider.name, provider.cap, sums.spent(provider.name, now), ends)
+        for name, token, cap in capped
+        for limit in limits(
+            name, cap, sums.spent(name or token_account(token), now), ends, token=token
+        )
     ]
 
 
 def describe_reached(limits: "Iterable[Limit]", now: float) -> list[str]:
     """A sentence for each cap that is reached."""
     return [
-        f"{limit.provider} has reached its cap of {_amount(limit)}: skipped "
-        f"{format_until(limit.until, now)}"
+        f"{limit.title} has reached its cap of {_amount(limit)}: "
+        f"{'refused' if limit.token else 'skipped'} {format_until(limit.until, now)}"
         for limit in limits
         if limit.is_reached
     ]
@@ -48,7 +51,7 @@ def describe_cap(limit: "Limit", now: float) -> str:
 
     if limit.is_reached:
         return describe_reached([limit], now)[0]
-    spent = f"{limit.provider} has cost {dollars(limit.spent)} of {_amount(limit)}"
+    spent = f"{limit.title} has cost {dollars(limit.spent)} of {_amount(limit)}"
     return f"{spent}, {dollars(limit.left)} left {format_until(limit.until, now)}"
 
 
@@ -57,7 +60,8 @@ def limit_json(limit: "Limit") -> dict[str, Any]:
     from ccfallback.state.ledger import to_dollars
 
     return {
-        "provider": limit.provider,
+        "provider": limit.provider or None,
+        "token": limit.token or None,
         "period": limit.period,
         "cap": to_dollars(limit.cap),
         "spent": to_dollars(limit.spent),

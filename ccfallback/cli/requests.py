@@ -21,6 +21,7 @@ from ccfallback.cli.requests_view import (
     request_row,
 )
 from ccfallback.cli.session import require_logged, session_of
+from ccfallback.cli.tokens import token_names
 from ccfallback.config.model import CLASSES
 from ccfallback.events.journal_reader import Ended, ended_requests
 from ccfallback.events.records import RequestComplete
@@ -44,7 +45,7 @@ STATUSES: Final[dict[str, Keep]] = {
 _NUMBER: Final = re.compile(r"([1-5])(\d\d|xx)")
 
 LESS_NEEDED: Final = (
-    "session", "first", "class", "out", "result", "attempts", "model", "took",
+    "session", "token", "first", "class", "out", "result", "attempts", "model", "took",
 )  # fmt: skip
 """Columns that a narrow terminal can do without, in the order in which they go."""
 
@@ -77,6 +78,13 @@ def requests(
     session_id: str | None = typer.Option(
         None, "--session", metavar="ID", help="Only one session, by the beginning of its id here."
     ),
+    token: str | None = typer.Option(
+        None,
+        "--token",
+        metavar="NOTE",
+        help="Only requests with one access token, by its note or the hash that is logged.",
+        autocompletion=token_names,
+    ),
     as_json: Json = False,
 ) -> None:
     """List requests from the log, newest first.
@@ -99,6 +107,8 @@ def requests(
         wanted.append(lambda it: _class(it) == request_class)
     if session_id is not None:
         wanted.append(lambda it: (_session(it) or "").startswith(session_id))
+    if token is not None:
+        wanted.append(lambda it: _token(it) == token)
     recent = _until(start, session.paths.log)
     found = list(islice((it for it in recent if all(keep(it) for keep in wanted)), count))
     if not found and provider is not None:
@@ -144,6 +154,11 @@ def _session(it: Ended) -> str | None:
     return given if isinstance(given, str) else None
 
 
+def _token(it: Ended) -> str | None:
+    given = it.end.data.token
+    return given if isinstance(given, str) else None
+
+
 def _json(it: Ended) -> dict[str, Any]:
     agent = it.start and it.start.agent
     return {
@@ -152,6 +167,7 @@ def _json(it: Ended) -> dict[str, Any]:
         "cache": it.end.data.cache,
         "class": _class(it),
         "session": _session(it),
+        "token": _token(it),
         "agent": agent if isinstance(agent, str) else None,
     }
 
@@ -164,8 +180,14 @@ def _nothing(wanted: list[Keep], since: str | None) -> str:
 
 def _table(found: list[Ended], now: float, width: int | None) -> Table:
     """The requests; a narrow terminal gets fewer columns."""
-    header = (*HEADER[:-1], "out", "model", "class", "session", "result")
-    whole = Table([_row(it, now) for it in found], header, RIGHT)
+    by_token = any(_token(it) for it in found)
+    header = [*HEADER[:-1], "out", "model", "class", "session", "result"]
+    rows = [_row(it, now) for it in found]
+    if by_token:
+        header.insert(-1, "token")
+        for row, it in zip(rows, found, strict=True):
+            row.insert(-1, printable(_token(it) or "") or "-")
+    whole = Table(rows, header, RIGHT)
     return drop_columns(whole, LESS_NEEDED, width)
 
 

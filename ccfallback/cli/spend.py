@@ -33,6 +33,7 @@ class By(StrEnum):
     PROVIDER = "provider"
     MODEL = "model"
     SESSION = "session"
+    TOKEN = "token"
 
 
 @dataclass(slots=True)
@@ -168,6 +169,8 @@ def _key(row: "Row", by: By) -> str:
             return row.mapped or row.model
         case By.SESSION:
             return row.session
+        case By.TOKEN:
+            return row.token
 
 
 def _order(groups: dict[str, Total], by: By) -> list[tuple[str, Total]]:

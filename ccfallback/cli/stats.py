@@ -10,9 +10,12 @@ from ccfallback.cli.options import Json, make_app, parse_duration
 from ccfallback.cli.phrases import format_count, format_duration, format_latency, format_percent
 from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import session_of
+from ccfallback.printable import printable
 from ccfallback.words import pluralize
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from ccfallback.events.aggregate import Part, ProviderTotals, Summary
     from ccfallback.events.distributions import QuantileSketch
 
@@ -93,6 +96,18 @@ def stats_json(it: "Summary") -> dict[str, Any]:
             }
             for name, counts in it.classes
         ],
+        "accessTokens": [
+            {
+                "token": name,
+                "requests": each.outcomes.total(),
+                "answered": each.outcomes[ANSWERED],
+                "failed": each.outcomes[FAILED],
+                "clientLeft": each.outcomes[LEFT],
+                "tokens": _tokens_json(each.tokens),
+                "cost": round(each.dollars, 6),
+            }
+            for name, each in it.access_tokens
+        ],
         "buckets": [
             {
                 "start": round((it.since + number * length) * 1000),
@@ -106,16 +121,19 @@ def stats_json(it: "Summary") -> dict[str, Any]:
 
 
 def _answers_json(totals: "Totals") -> dict[str, Any]:
-    tokens = totals.tokens
     return {
         "latency": totals.latency.quantiles(),
         "ttft": totals.ttft.quantiles(),
-        "tokens": {
-            "input": tokens["input"],
-            "output": tokens["output"],
-            "cacheRead": tokens["cache_read"],
-            "cacheWrite": tokens["cache_write"],
-        },
+        "tokens": _tokens_json(totals.tokens),
+    }
+
+
+def _tokens_json(tokens: "Counter[str]") -> dict[str, int]:
+    return {
+        "input": tokens["input"],
+        "output": tokens["output"],
+        "cacheRead": tokens["cache_read"],
+        "cacheWrite": tokens["cache_write"],
     }
 
 
@@ -132,7 +150,8 @@ def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Tabl
         _latency_table(it, width, bars),
         _attempts_table(it, width, bars),
     ]
-    page += [table for table in (_classes_table(it), _reasons_table(it)) if table.rows]
+    more = (_classes_table(it), _access_tokens_table(it), _reasons_table(it))
+    page += [table for table in more if table.rows]
     note = describe_uncounted({name: each.uncounted for name, each in it.ranked})
     return [*page, note] if note else page
 
@@ -253,6 +272,25 @@ def _classes_table(it: "Summary") -> Table:
     ]
     header = ("requests by class", "all", "answered", "failed")
     return Table(rows, header, right=frozenset({1, 2, 3}))
+
+
+def _access_tokens_table(it: "Summary") -> Table:
+    """How many requests came with each access token, and what they have cost."""
+    from ccfallback.events.aggregate import ANSWERED, FAILED
+
+    rows = [
+        (
+            printable(name),
+            *(f"{n:,}" for n in (each.outcomes.total(), each.outcomes[ANSWERED])),
+            f"{each.outcomes[FAILED]:,}",
+            format_count(each.tokens.total() - each.tokens["output"]),
+            format_count(each.tokens["output"]),
+            f"${each.dollars:,.2f}",
+        )
+        for name, each in it.access_tokens
+    ]
+    header = ("requests by token", "all", "answered", "failed", "tokens in", "out", "cost")
+    return Table(rows, header, right=frozenset(range(1, len(header))))
 
 
 def _reasons_table(it: "Summary") -> Table:

@@ -10,12 +10,15 @@ from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, config_for_completion, make_app
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.session import session_of
+from ccfallback.config.model import Cap
+from ccfallback.config.options import options
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
     from ccfallback.config.model import Token
+    from ccfallback.policy.spend import Limit
 
 app = make_app(
     name="tokens", help="Create and revoke access tokens.", epilog="Example: ccfallback tokens list"
@@ -25,6 +28,8 @@ PREFIX: Final = "ccf-"
 """Tells users, and scanners for leaked secrets, what the token is for."""
 
 STDIN: Final = "-"
+
+_DAY, _MONTH = options(Cap)
 
 
 def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -36,35 +41,78 @@ def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @app.command("list", epilog="Example: ccfallback tokens list")
 def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
-    """List the access tokens, masked."""
+    """List the access tokens, masked, with what is left of their caps.
+
+    The log, `ccfallback stats` and `ccfallback spend --by token` name a token by its note, and one
+    without a note by a hash.
+    """
+    from ccfallback.cli.caps import find_limits, limit_json
+
     session = session_of(ctx)
-    tokens = session.say_config_in_use().tokens
-    rows = [(number, token.note, token.token.masked()) for number, token in enumerate(tokens, 1)]
-    names = ("number", "note", "token")
-    value = {"tokens": [dict(zip(names, row, strict=True)) for row in rows]}
-    shown = Table([tuple(map(str, row)) for row in rows], ("", "note", "token"))
+    config = session.say_config_in_use()
+    limits: dict[str, list[Limit]] = {}
+    for limit in find_limits(session.paths.state, config, session.now()):
+        limits.setdefault(limit.token, []).append(limit)
+    found = [
+        {
+            "number": number,
+            "note": token.note,
+            "token": token.token.masked(),
+            "label": token.label,
+            "caps": [limit_json(limit) for limit in limits.get(token.label, ())],
+        }
+        for number, token in enumerate(config.tokens, 1)
+    ]
+    left = {each: ", ".join(map(_describe_left, limits.get(each, ()))) for each in limits}
+    rows = [
+        (str(each["number"]), token.note, token.token.masked(), left.get(token.label, "-"))
+        for each, token in zip(found, config.tokens, strict=True)
+    ]
+    header = ("", "note", "token", "left of its cap")
+    size = len(header) if any(token.cap.is_set for token in config.tokens) else 3
     session.console.emit(
-        value,
-        lambda: shown if rows else "no tokens: every client that reaches the proxy may use it",
+        {"tokens": found},
+        lambda: (
+            Table([row[:size] for row in rows], header[:size])
+            if rows
+            else "no tokens: every client that reaches the proxy may use it"
+        ),
     )
 
 
-@app.command("add", epilog="Example: ccfallback tokens add --note laptop")
+def _describe_left(limit: "Limit") -> str:
+    from ccfallback.policy.spend import dollars
+
+    return f"{dollars(limit.left)} of {dollars(limit.cap)} a {limit.period}"
+
+
+@app.command("add", epilog="Example: ccfallback tokens add --note laptop --cap-day 5")
 def add(
     ctx: typer.Context,
     note: str = typer.Option(
         "", "--note", metavar="TEXT", help="Who or what uses it, such as laptop."
     ),
+    cap_day: Annotated[
+        float | None, typer.Option(_DAY.flag, metavar=_DAY.metavar, help=_DAY.help)
+    ] = None,
+    cap_month: Annotated[
+        float | None, typer.Option(_MONTH.flag, metavar=_MONTH.metavar, help=_MONTH.help)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Create an access token and print it, only this once."""
+    """Create an access token and print it, only this once.
+
+    When its cap is reached, its requests are refused until the day or month ends.
+    """
     from ccfallback.config.edit import add_token
 
     session = session_of(ctx)
     token = PREFIX + token_urlsafe(32)
-    session.edit(lambda document: add_token(document, token, note))
+    given = {_DAY.key: cap_day, _MONTH.key: cap_month}
+    cap = {key: value for key, value in given.items() if value is not None}
+    session.edit(lambda document: add_token(document, token, note, cap))
     tokens = session.config().tokens
-    value = {"token": token, "note": note, "number": len(tokens)}
+    value = {"token": token, "note": note, "number": len(tokens), "cap": cap}
     session.console.emit(value, lambda: token)
     say = session.console.say
     say(f"token added; it is not shown again; {UNDO}")

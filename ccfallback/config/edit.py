@@ -418,9 +418,12 @@ def _merge(table: MutableMapping[str, Any], key: str, items: Mapping[str, str]) 
         del table[key]
 
 
-def add_token(document: Document, token: str, note: str) -> None:
+def add_token(
+    document: Document, token: str, note: str, cap: Mapping[str, float] | None = None
+) -> None:
     """Add an access token after the others."""
-    table = {"token": token, "note": note} if note else {"token": token}
+    given = {"token": token, "note": note, "cap": dict(cap or {})}
+    table = {key: value for key, value in given.items() if value}
     document.insert("tokens", len(document.tables("tokens")), table)
 
 

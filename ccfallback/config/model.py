@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -237,7 +238,8 @@ class Google:
 
 @dataclass(frozen=True, kw_only=True)
 class Cap:
-    """`cap` of a provider: from so many US dollars on it is skipped until the period ends."""
+    """`cap` of a provider or a token: from so many US dollars on, the provider is skipped until the
+    period ends, or for a token every provider whose answers cost money."""
 
     day: float | None = option(
         checks.dollars, None, "US dollars that it may cost a day.", flag="--cap-day USD"
@@ -515,12 +517,25 @@ class Notify:
         return self.bell or self.command is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Token:
     """`[[tokens]]`: an access token. With any of them, clients must send one."""
 
     token: Secret = option(checks.secret, None, "the token", required="an access token", mask=mask)
     note: str = option(checks.note, "", "whose token it is")
+    cap: Cap = group(Cap, key="cap")
+    is_note_shared: bool = False
+    """Whether another token has the same note. Not an option."""
+
+    @cached_property
+    def label(self) -> str:
+        """Its name in log, ledger and metrics: the note, or a short hash if that is not enough."""
+        secret = self.token.reveal()
+        digest = f"token-{sha256(f'access token {secret}'.encode()).hexdigest()[:8]}"
+        note = self.note.strip()
+        if not note or secret in note:
+            return digest
+        return f"{note} ({digest})" if self.is_note_shared else note
 
 
 SECTIONS: Final[Mapping[str, type]] = {

@@ -5,6 +5,7 @@ by its name, a token by its number; the primary's name means `[primary]`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -213,7 +214,8 @@ def _tokens(root: Reader) -> tuple[Token, ...]:
         known.add(token.token)
         tokens.append(token)
         reader.finish()
-    return tuple(tokens)
+    notes = Counter(token.note.strip() for token in tokens)
+    return tuple(replace(each, is_note_shared=notes[each.note.strip()] > 1) for each in tokens)
 
 
 def _tables(root: Reader, key: str) -> list[Any]:

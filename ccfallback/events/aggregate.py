@@ -111,6 +111,22 @@ class ProviderTotals(Generic[D]):
         self.ttft.merge(other.ttft)
 
 
+class TokenTotals:
+    """What happened to the requests with one access token."""
+
+    def __init__(self) -> None:
+        self.outcomes = Counter[str]()
+        self.tokens = Counter[str]()
+        """Of the answers: `input`, `output`, `cache_read`, `cache_write`."""
+        self.dollars = 0.0
+
+    def merge(self, other: "TokenTotals") -> None:
+        """Add all that another one has counted."""
+        self.outcomes.update(other.outcomes)
+        self.tokens.update(other.tokens)
+        self.dollars += other.dollars
+
+
 class Totals(Generic[D]):
     """Counts events; `latency` and `ttft` make what counts durations."""
 
@@ -123,6 +139,8 @@ class Totals(Generic[D]):
         """Requests that ended, by class and outcome; without those that have no class."""
         self.refused = 0
         self.providers: dict[str, ProviderTotals[D]] = {}
+        self.access_tokens: dict[str, TokenTotals] = {}
+        """By the label of the access token; empty without any."""
 
     def count(self, event: Event) -> None:
         """Count an event."""
@@ -170,6 +188,8 @@ class Totals(Generic[D]):
         self.refused += other.refused
         for name, provider in other.providers.items():
             self._provider(name).merge(provider)
+        for name, token in other.access_tokens.items():
+            self._access_token(name).merge(token)
 
     def ended(self, outcome: str) -> int:
         """How many requests ended like that."""
@@ -183,8 +203,19 @@ class Totals(Generic[D]):
             self._provider(event.provider).dollars += event.cost
         key = (event.provider or NO_PROVIDER, outcome, event.status or 0)
         _add(self.requests, key, (REST, outcome, 0))
+        if event.token:
+            token = self._access_token(event.token)
+            token.outcomes[outcome] += 1
+            token.dollars += event.cost or 0.0
+            if outcome == ANSWERED:
+                token.tokens.update(event.tokens)
         if event.request_class:
             _add(self.classes, (event.request_class, outcome), (REST, outcome))
+
+    def _access_token(self, name: str) -> TokenTotals:
+        if name not in self.access_tokens and len(self.access_tokens) >= MOST_NAMES:
+            name = REST
+        return self.access_tokens.setdefault(name, TokenTotals())
 
     def _provider(self, name: str | None) -> ProviderTotals[D]:
         name = name or REST
@@ -314,6 +345,12 @@ class Summary:
         for (name, outcome), count in self.total.classes.items():
             found.setdefault(name, Counter())[outcome] += count
         return sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))
+
+    @property
+    def access_tokens(self) -> list[tuple[str, TokenTotals]]:
+        """The totals of each access token, the most frequent one first."""
+        found = self.total.access_tokens.items()
+        return sorted(found, key=lambda item: (-item[1].outcomes.total(), item[0]))
 
     def parts(self, provider: str | None = None, count: int = BUCKETS) -> list[Part]:
         """The time in `count` parts, which has to divide `BUCKETS`.

@@ -214,6 +214,8 @@ class RequestStart(Event):
     request_class: str | UnsetType = msgspec.field(default=UNSET, name="class")
     """What Claude Code says that it is: `main`, `subagent`, …; and the type of its agent."""
     agent: str | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+    """The label of the client's access token, if there are any: a note or a hash."""
 
 
 class RequestEnd(Event):
@@ -237,6 +239,8 @@ class RequestEnd(Event):
     uncounted: dict[str, int] | UnsetType = UNSET
     """Failed attempts that no breaker counts, by provider: this machine's own network was down."""
     request_class: str | UnsetType = msgspec.field(default=UNSET, name="class")
+    token: str | UnsetType = UNSET
+    """The label of the client's access token."""
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -485,9 +489,12 @@ class RectifierApplied(Event):
 
 @named("spend.cap")
 class SpendCap(Event):
-    """A provider is skipped: it has cost as much as it may. Money is in US dollars."""
+    """A provider is skipped: it, or the client's token, has cost as much as it may. Money is in US
+    dollars."""
 
     provider: str = ""
+    token: str | UnsetType = UNSET
+    """The label of the token whose cap it is; missing for the provider's own."""
     period: str = ""
     """`day` or `month`."""
     cap: Dollars | None = None

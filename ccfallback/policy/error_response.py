@@ -89,7 +89,7 @@ def exhausted_response(
     if refusal is not None and roomy_in is None:
         code = ErrorCode.PROMPT_TOO_LONG
         return _response(400, "invalid_request_error", refusal, request_id, code)
-    ends = {**cooling, **reached}
+    ends = {**cooling, **{each.title: each.until for each in capped if not each.left}}
     if capped and (not (failures or cooling) or _is_hopeless(failures, cooling, now, capped)):
         message = _sentence("The spend cap is reached", failures, ends, too_long, capped, now)
         # A shorter cooldown is that of a provider that was tried, and needs a person.
@@ -295,7 +295,7 @@ def _sentence(
 ) -> str:
     """How each provider failed, and when it is back: one line for a person."""
     reasons = {failure.provider.label: failure.outcome.reason for failure in failures}
-    reasons |= {limit.provider: limit.sentence for limit in capped}
+    reasons |= {limit.title: limit.sentence for limit in capped}
     for name, window in too_long.windows.items():
         reasons[name] = f"{too_long.tokens} tokens do not fit its {window}"
     for name in cooling:

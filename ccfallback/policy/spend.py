@@ -233,7 +233,7 @@ NEAR: Final = (0.95, 0.75)
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Nano-dollars that a provider has cost."""
+    """Nano-dollars that a provider, or the requests with a token, have cost."""
 
     day: int = 0
     month: int = 0
@@ -245,9 +245,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One cap of a provider, and how far it is used up; money in nano-dollars."""
+    """One cap, and how far it is used up; money in nano-dollars."""
 
     provider: str
+    """The provider that it concerns; empty where it is a token's that concerns all alike."""
     period: str
     """`day` or `month`."""
     cap: int
@@ -256,6 +257,13 @@ class Limit:
     """When the period ends, in Unix seconds."""
     reserved: int = 0
     """What requests in flight may cost."""
+    token: str = ""
+    """The label of the token whose cap it is; empty for a cap of the provider itself."""
+
+    @property
+    def title(self) -> str:
+        """What has the cap, for a person."""
+        return f"token {self.token}" if self.token else self.provider
 
     @property
     def is_reached(self) -> bool:
@@ -286,13 +294,23 @@ class Limit:
         return next((share for share in NEAR if self.share >= share), None)
 
 
+def token_account(label: str) -> str:
+    """The name under which the ledger sums up a token; no provider can have it."""
+    return f"token:{label}"
+
+
 def limits(
-    name: str, cap: Cap, spent: Spent, ends: tuple[float, float], reserved: int = 0
+    name: str,
+    cap: Cap,
+    spent: Spent,
+    ends: tuple[float, float],
+    reserved: int = 0,
+    token: str = "",
 ) -> tuple[Limit, ...]:
-    """The caps of a provider; `ends` are those of the day and of the month."""
+    """The caps of a provider, or those of a token at it; `ends` are of the day and of the month."""
     rows = (("day", cap.day, spent.day, ends[0]), ("month", cap.month, spent.month, ends[1]))
     return tuple(
-        Limit(name, period, round(most * NANO), used, end, reserved)
+        Limit(name, period, round(most * NANO), used, end, reserved, token)
         for period, most, used, end in rows
         if most is not None
     )
@@ -305,7 +323,7 @@ def binding(found: tuple[Limit, ...]) -> Limit | None:
 
 
 class Reservations:
-    """What requests in flight may cost, by provider.
+    """What requests in flight may cost, by provider and by token.
 
     It is learned from what the last answers of the same model did cost. Before some are known, the
     whole of an estimate is reserved, which is an upper one.
@@ -318,21 +336,23 @@ class Reservations:
         self._held: dict[str, int] = {}
         self._ratios: dict[tuple[str, str], deque[float]] = {}
 
-    def held(self, provider: str) -> int:
-        """The sum of a provider's reservations in nano-dollars."""
-        return self._held.get(provider, 0)
+    def held(self, account: str) -> int:
+        """The sum of the reservations of a provider or `token_account` in nano-dollars."""
+        return self._held.get(account, 0)
 
-    def reserve(self, provider: str, model: str, estimate: int) -> int:
-        """Reserve for a request; returns how much, for `release`."""
+    def reserve(self, provider: str, model: str, estimate: int, *also: str) -> int:
+        """Reserve for a request, in other accounts `also`; returns how much, for `release`."""
         ratios = self._ratios.get((provider, model), ())
         ratio = max(ratios, default=1.0)
         amount = round(estimate * (ratio if len(ratios) >= self._LEAST_KNOWN else max(ratio, 1.0)))
-        self._held[provider] = self.held(provider) + amount
+        for account in (provider, *also):
+            self._held[account] = self.held(account) + amount
         return amount
 
-    def release(self, provider: str, amount: int) -> None:
+    def release(self, provider: str, amount: int, *also: str) -> None:
         """The request is over."""
-        self._held[provider] = max(0, self.held(provider) - amount)
+        for account in (provider, *also):
+            self._held[account] = max(0, self.held(account) - amount)
 
     def learn(self, provider: str, model: str, estimate: int, actual: int) -> None:
         """Compare an estimate with what the answer did cost; a cache makes it cheaper."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
+from msgspec import UNSET
+
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
@@ -18,6 +20,7 @@ from ccfallback.policy.spend import (
     complete_usage,
     cost,
     estimate_cost,
+    token_account,
 )
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.client_credentials import LOGIN_TOKEN
@@ -41,6 +44,11 @@ class Bill:
         self._context = context
         self._body = body
         self._hints = hints
+        self._token = context.token
+        label = "" if self._token is None else self._token.label
+        self._account = (token_account(label),) if label else ()
+        self.has_token_cap = self._token is not None and self._token.cap.is_set
+        """Whether the token of the request has a cap."""
         self._held: dict[str, tuple[int, int, str]] = {}
         """By provider, what is reserved, the estimate that this comes from, and its model."""
         self.capped: dict[str, Limit] = {}
@@ -51,9 +59,9 @@ class Bill:
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether the provider may not cost any more."""
-        if not provider.cap.is_set or self.is_plan(provider):
+        if not self._may_be_capped(provider):
             return False
-        limit = binding(self._spending.limits(provider))
+        limit = binding(self._spending.limits(provider, self._token))
         if limit is None:
             return False
         if provider.name not in self.capped:
@@ -63,18 +71,20 @@ class Bill:
 
     def reserve(self, provider: Provider) -> None:
         """Count what the request may cost there as spent, until it is over."""
-        if not provider.cap.is_set or provider.name in self._held or self.is_plan(provider):
+        if provider.name in self._held or not self._may_be_capped(provider):
             return
         tokens = ceil(len(self._body.raw) / BYTES_A_TOKEN)
         work, limit = self._work(Usage(), provider), self._body.max_tokens
         guess = estimate_cost(tokens, limit, work, provider, self._spending.table)
-        amount = self._spending.reservations.reserve(provider.name, work.model, guess)
+        reserve = self._spending.reservations.reserve
+        amount = reserve(provider.name, work.model, guess, *self._account)
         self._held[provider.name] = (amount, guess, work.model)
 
     def release(self, provider: Provider) -> None:
         """Give back what is reserved at a provider."""
         if provider.name in self._held:
-            self._spending.reservations.release(provider.name, self._held.pop(provider.name)[0])
+            amount, *_ = self._held.pop(provider.name)
+            self._spending.reservations.release(provider.name, amount, *self._account)
 
     async def settle(
         self,
@@ -139,6 +149,7 @@ class Bill:
             estimated=is_estimate,
             session=self._hints.session,
             request_class=self._hints.request_class,
+            token="" if self._token is None else self._token.label,
         )
         if is_answer:
             self.cost = row.cost
@@ -161,15 +172,19 @@ class Bill:
         provider = result.provider
         if self.is_plan(provider) or find(result.headers, UNIFIED_STATUS) is not None:
             return []
-        near = [each for each in self._spending.limits(provider) if each.threshold is not None]
+        limits = self._spending.limits(provider, self._token)
+        near = [each for each in limits if each.threshold is not None]
         return spend_warning(max(near, key=lambda each: each.share)) if near else []
 
     def close(self) -> None:
         """Give back all that is still reserved."""
         if self._held:
             for name, (amount, *_) in self._held.items():
-                self._spending.reservations.release(name, amount)
+                self._spending.reservations.release(name, amount, *self._account)
             self._held.clear()
+
+    def _may_be_capped(self, provider: Provider) -> bool:
+        return (provider.cap.is_set or self.has_token_cap) and not self.is_plan(provider)
 
     def is_plan(self, provider: Provider) -> bool:
         """Whether a plan pays for the request there, and not its tokens."""
@@ -188,16 +203,18 @@ class Bill:
         )
 
     def _log_cap(self, limit: Limit) -> None:
+        of_token = f"{limit.title}: " if limit.token else ""
         self._recorder.log(
             events.SpendCap(
                 provider=limit.provider,
+                token=limit.token or UNSET,
                 period=limit.period,
                 cap=to_dollars(limit.cap) or 0.0,
                 spent=to_dollars(limit.spent) or 0.0,
                 reserved=to_dollars(limit.reserved) or 0.0,
                 until=milliseconds(limit.until),
             ),
-            f"{limit.provider} is skipped: {limit.sentence}",
+            f"{limit.provider} is skipped: {of_token}{limit.sentence}",
             self._context.id,
         )
 

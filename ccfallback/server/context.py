@@ -5,7 +5,9 @@ from math import isfinite
 from time import monotonic
 from typing import Final
 
-from ccfallback.config.model import Config, Provider
+from msgspec import UNSET, UnsetType
+
+from ccfallback.config.model import Config, Provider, Token
 from ccfallback.http1 import Deadline
 from ccfallback.server.client_credentials import hash_credential, login_token
 from ccfallback.wire.headers import RawHeaders
@@ -26,6 +28,8 @@ class Context:
     """When the head of the request was complete, by the monotonic clock."""
     watch: Deadline = field(default_factory=Deadline, repr=False)
     """Limits how long the upstreams take."""
+    token: Token | None = field(default=None, repr=False)
+    """The access token that the client shows; `None` where none is asked for."""
     first: dict[bytes, bytes] = field(init=False, repr=False)
     """The first value of each header."""
 
@@ -65,6 +69,11 @@ class Context:
         except ValueError:
             return None
         return seconds if seconds > 0 and isfinite(seconds) else None
+
+    @property
+    def token_label(self) -> str | UnsetType:
+        """The label of the access token that the client shows, for the log."""
+        return UNSET if self.token is None else self.token.label
 
     @property
     def seconds(self) -> float:

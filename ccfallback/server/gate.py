@@ -5,7 +5,7 @@ becomes an error response instead of a traceback.
 """
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from hmac import compare_digest
 from random import getrandbits
@@ -13,7 +13,7 @@ from time import time
 from typing import Final
 
 from ccfallback.addresses import is_loopback
-from ccfallback.config.model import Config
+from ccfallback.config.model import Config, Token
 from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY, App, Message, Receive, Scope, Send
@@ -118,9 +118,11 @@ class Gate:
             # The gate itself answers it.
             return None
         guarded = scope["path"].startswith(_GUARDED)
-        if guarded and context.tokens and not has_token(headers, context.tokens):
-            message = "Invalid or missing x-ccf-api-key"
-            return 401, "authentication_error", message, ErrorCode.INVALID_TOKEN
+        if guarded and context.tokens:
+            context.token = find_token(headers, config.tokens)
+            if context.token is None:
+                message = "Invalid or missing x-ccf-api-key"
+                return 401, "authentication_error", message, ErrorCode.INVALID_TOKEN
         return None
 
     def _cors_origin(self, context: Context) -> bytes | None:
@@ -163,14 +165,15 @@ class _Response:
         self.started = True
 
 
-def has_token(headers: RawHeaders, tokens: frozenset[bytes]) -> bool:
-    """Whether a request has one of the access tokens; takes the same time for any wrong one."""
-    found = False
+def find_token(headers: RawHeaders, tokens: Sequence[Token]) -> Token | None:
+    """The access token that a request shows, if any; takes the same time for any wrong one."""
+    found = None
     for name, value in headers:
         if name in (b"x-ccf-api-key", b"authorization", b"x-api-key"):
             shown = bare_credential(value)
             for token in tokens:
-                found |= compare_digest(shown, token)
+                if compare_digest(shown, token.token.reveal().encode("latin-1")):
+                    found = found or token
     return found
 
 

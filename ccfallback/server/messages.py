@@ -120,6 +120,7 @@ class Messages(Endpoint):
                 latency=round(context.seconds * 1000, 1),
                 attempts=0,
                 error=refused.kind,
+                token=context.token_label,
             ),
             f"refused with {refused.status}: {refused.message}",
             context.id,
@@ -144,13 +145,14 @@ class MessagesRequest:
         self._chain = chain
         self._hints = hints
         self._bill = Bill(services, context, body, hints)
+        self._has_cap = chain.has_cap or self._bill.has_token_cap
         self._health = RequestHealth(
             services.breakers,
             chain.limits,
             body.model,
             context.id,
             context.hash_credential,
-            self._bill if chain.has_cap else None,
+            self._bill if self._has_cap else None,
             context.began,
         )
         query = scope["query_string"].decode("latin-1")
@@ -206,7 +208,7 @@ class MessagesRequest:
     async def _try_providers(self) -> AttemptResult | None:
         if self._services.breakers.is_stale(self._context.began):
             await self._services.breakers.refresh(self._context.began)
-        if self._chain.has_cap:
+        if self._has_cap:
             await self._services.spending.refresh()
         config = self._context.config
         providers = self._chain.providers
@@ -391,7 +393,7 @@ class MessagesRequest:
             headers.append((b"content-type", f"{media_type}{charset}".encode()))
         headers.append((b"x-ccfallback-provider", result.provider.name.encode()))
         headers.append(self._attempts_header())
-        if self._chain.has_cap:
+        if self._has_cap:
             headers += self._bill.warning(result)
         return headers
 
@@ -411,6 +413,7 @@ class MessagesRequest:
                 session=hints.session or UNSET,
                 request_class=hints.request_class or UNSET,
                 agent=hints.agent or UNSET,
+                token=self._context.token_label,
             ),
             f"{cut(body.model) or 'no model'}, {kind}, {size / 1000:.1f} kB",
             self._context.id,
@@ -449,6 +452,7 @@ class MessagesRequest:
         if error is None and result is not None and self._session is not None:
             self._session.remember(result.provider, usage)
         end.attempts = attempts
+        end.token = self._context.token_label
         end.stream = self._body.stream
         if uncounted := self._driver.count_uncounted(self._health.failed):
             end.uncounted = uncounted

@@ -1,8 +1,8 @@
 """`GET /metrics`: what was counted since the start, and how things are now, for Prometheus.
 
 prometheus-client writes the page. It is imported at the first scrape, so that a server without
-Prometheus neither starts later nor grows for it. Labels are names of providers and fixed words,
-never anything that a client chooses.
+Prometheus neither starts later nor grows for it. Labels are names of providers, notes of access
+tokens and fixed words, never anything that a client chooses.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import __version__
 from ccfallback.config.model import Config
-from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, Totals
+from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, TokenTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Receive, Scope, Send
 from ccfallback.policy.breaker import Phase, phase
@@ -54,6 +54,15 @@ def _by_label(read: Callable[[ProviderCounts], Mapping[str, int]]) -> Read:
     return lambda totals: {
         (name, label): count
         for name, each in totals.providers.items()
+        for label, count in read(each).items()
+    }
+
+
+def _by_token(read: Callable[[TokenTotals], Mapping[str, int]]) -> Read:
+    """Counts of each access token, by a second label."""
+    return lambda totals: {
+        (name, label): count
+        for name, each in totals.access_tokens.items()
         for label, count in read(each).items()
     }
 
@@ -115,6 +124,21 @@ COUNTERS: Final[Mapping[Metric, Read]] = {
         "Requests that were refused for their token, host or origin.",
         (),
     ): lambda totals: {(): totals.refused},
+    Metric(
+        "ccfallback_access_token_requests_total",
+        "Requests that ended, by the access token of the client: answered, failed or client_left.",
+        ("token", "outcome"),
+    ): _by_token(lambda each: each.outcomes),
+    Metric(
+        "ccfallback_access_token_tokens_total",
+        "Tokens of answered requests, by the access token of the client.",
+        ("token", "kind"),
+    ): _by_token(lambda each: each.tokens),
+    Metric(
+        "ccfallback_access_token_cost_dollars_total",
+        "US dollars that requests with an access token have cost, as far as prices are known.",
+        ("token",),
+    ): lambda totals: {(name,): each.dollars for name, each in totals.access_tokens.items()},
 }
 
 HISTOGRAMS: Final[Mapping[Metric, Callable[[ProviderCounts], Histogram]]] = {
@@ -204,8 +228,10 @@ class Collector:
         services, config = self._services, self._services.live.current
         totals = services.totals
         known = {provider.name for provider in config.chain} | {NO_PROVIDER}
+        known_labels = {"provider": known, "token": {token.label for token in config.tokens}}
         for metric, count in COUNTERS.items():
-            yield _family("counter", metric, _select_providers(count(totals), known))
+            of_metric = known_labels.get(metric.labels[0], set()) if metric.labels else set()
+            yield _family("counter", metric, _select(count(totals), of_metric))
         providers = {name: each for name, each in totals.providers.items() if name in known}
         for metric, read in HISTOGRAMS.items():
             histograms = {name: read(each) for name, each in providers.items()}
@@ -235,8 +261,8 @@ class Collector:
         return found
 
 
-def _select_providers(counts: Values, known: set[str]) -> Values:
-    """The counts of configured providers; with labels, only those above 0."""
+def _select(counts: Values, known: set[str]) -> Values:
+    """The counts of configured providers or tokens; with labels, only those above 0."""
     return {
         labels: count
         for labels, count in counts.items()

@@ -19,10 +19,17 @@ from typing import Final
 
 from ccfallback import files
 from ccfallback.config import prices
-from ccfallback.config.model import Config, Provider
+from ccfallback.config.model import Cap, Config, Provider, Token
 from ccfallback.events import records as events
 from ccfallback.events.journal import SECONDS_BETWEEN_NOTICES, Backlog, Journal
-from ccfallback.policy.spend import Limit, PriceTable, Reservations, Spent, limits
+from ccfallback.policy.spend import (
+    Limit,
+    PriceTable,
+    Reservations,
+    Spent,
+    limits,
+    token_account,
+)
 from ccfallback.server.record import Recorder
 from ccfallback.state import ledger
 from ccfallback.state.ledger import Row, Sums
@@ -41,7 +48,7 @@ REFRESH_SECONDS: Final = 0.25
 
 
 class Spending:
-    """The ledger of this server, and what each provider has cost."""
+    """The ledger of this server, and what each provider and each token has cost."""
 
     def __init__(
         self,
@@ -64,7 +71,7 @@ class Spending:
         self._unread: list[Row] = []
         """Rows that are in the file, and not in the sum of what was read of it."""
         self._wants_sums = False
-        """Whether a provider has a cap; without one, nothing is read."""
+        """Whether there is a cap; without one, nothing is read."""
         self._opened, self._until = inf, 0.0
         """The time in which rows belong to the file that is open."""
         self._month = ""
@@ -125,21 +132,27 @@ class Spending:
                 self._waiting.add([row])
                 self._unread.append(row)
 
-    def spent(self, provider: str) -> Spent:
-        """What a provider has cost this day and this month."""
+    def spent(self, account: str) -> Spent:
+        """What a provider or `token_account` has cost this day and this month."""
         now = self.clock()
         with self._memory:
-            saved, waiting = self._saved.spent(provider, now), self._waiting.spent(provider, now)
+            saved, waiting = self._saved.spent(account, now), self._waiting.spent(account, now)
         return Spent(saved.day + waiting.day, saved.month + waiting.month)
 
-    def limits(self, provider: Provider) -> tuple[Limit, ...]:
-        """The caps of a provider; none for most."""
-        if not provider.cap.is_set:
-            return ()
-        name = provider.name
-        ends = ledger.period_ends(self.clock())
-        held = self.reservations.held(name)
-        return limits(name, provider.cap, self.spent(name), ends, held)
+    def limits(self, provider: Provider, token: Token | None = None) -> tuple[Limit, ...]:
+        """The caps of a provider and of the token of a request; none for most."""
+        found: tuple[Limit, ...] = ()
+        if provider.cap.is_set:
+            found += self._limits(provider, provider.cap, provider.name)
+        if token is not None and token.cap.is_set:
+            found += self._limits(provider, token.cap, token_account(token.label), token.label)
+        return found
+
+    def _limits(
+        self, provider: Provider, cap: Cap, account: str, token: str = ""
+    ) -> tuple[Limit, ...]:
+        ends, held = ledger.period_ends(self.clock()), self.reservations.held(account)
+        return limits(provider.name, cap, self.spent(account), ends, held, token)
 
     async def refresh(self, seconds: float = REFRESH_SECONDS) -> None:
         """Read what other servers have appended, if there is anything; briefly at most."""
@@ -168,8 +181,9 @@ class Spending:
                 await asyncio.shield(asyncio.create_task(asyncio.to_thread(call)))
 
     def configure(self, config: Config) -> None:
-        """Keep sums from now on if a provider has a cap."""
-        wants = any(provider.cap.is_set for provider in config.chain)
+        """Keep sums from now on if a provider or a token has a cap."""
+        capped: list[Provider | Token] = [*config.chain, *config.tokens]
+        wants = any(each.cap.is_set for each in capped)
         if wants and not self._wants_sums:
             # Nothing of the file counts yet.
             self._month, self._offset, self._size = "", 0, -1

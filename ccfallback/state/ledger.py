@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from ccfallback import files
-from ccfallback.policy.spend import NANO, Spent
+from ccfallback.policy.spend import NANO, Spent, token_account
 
 _DIGITS: Final = 9
 """Decimal digits of a dollar: nano-dollars."""
@@ -55,6 +55,13 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc=F
     session: str = ""
     """A hash."""
     request_class: str = msgspec.field(default="", name="class")
+    token: str = ""
+    """The label of the client's access token."""
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """What its cost counts for: the provider, and the token if there is one."""
+        return (self.provider, token_account(self.token)) if self.token else (self.provider,)
 
     @property
     def nano(self) -> int:
@@ -158,7 +165,7 @@ def rows_since(state: Path, start: float) -> Iterator[Row]:
 
 
 class Sums:
-    """Nano-dollars by provider and by day or month."""
+    """Nano-dollars by provider or `token_account`, and by day or month."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], int] = {}
@@ -168,12 +175,13 @@ class Sums:
         for row in rows:
             if nano := row.nano:
                 for period in (day_of(row.at), month_of(row.at)):
-                    key = (period, row.provider)
-                    self._sums[key] = self._sums.get(key, 0) + sign * nano
+                    for account in row.accounts:
+                        key = (period, account)
+                        self._sums[key] = self._sums.get(key, 0) + sign * nano
 
-    def spent(self, provider: str, at: float) -> Spent:
-        """What a provider has cost in the day and month of a moment."""
-        found = (self._sums.get((period, provider), 0) for period in (day_of(at), month_of(at)))
+    def spent(self, account: str, at: float) -> Spent:
+        """What an account has cost in the day and month of a moment."""
+        found = (self._sums.get((period, account), 0) for period in (day_of(at), month_of(at)))
         return Spent(*found)
 
     def clear(self) -> None:

@@ -163,6 +163,7 @@ def test_a_row_has_no_key_that_names_content() -> None:
     assert names == {
         *("at", "provider", "model", "mapped", "input", "output", "cacheRead", "cacheWrite"),
         *("cacheWrite1h", "cost", "listed", "plan", "estimated", "session", "class"),
+        "token",
     }
 
 

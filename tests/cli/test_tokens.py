@@ -1,6 +1,7 @@
 """Access tokens: made once, shown once, removed by any name they have."""
 
 import re
+import time
 from collections.abc import Callable
 
 import httpx
@@ -8,6 +9,8 @@ import pytest
 
 from ccfallback.paths import Paths
 from ccfallback.simulator import scripted
+from ccfallback.state import ledger
+from ccfallback.state.ledger import Row
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 
@@ -40,9 +43,11 @@ def test_a_token_is_printed_once_and_kept(ccf: Run, paths: Paths) -> None:
     assert f'token = "{token}"' in paths.config.read_text()
     listed = ccf("tokens", "list")
     assert token not in listed.out
-    assert ccf("tokens", "list", "--json").json == {
-        "tokens": [{"number": 1, "note": "laptop", "token": f"{token[:5]}…{token[-4:]}"}]
-    }
+    masked = f"{token[:5]}…{token[-4:]}"
+    assert ccf("tokens", "list", "--json").json["tokens"] == [
+        {"number": 1, "note": "laptop", "token": masked, "label": "laptop", "caps": []}
+    ]
+    assert "left" not in listed.out
 
 
 def test_each_token_is_another(ccf: Run) -> None:
@@ -122,3 +127,83 @@ def test_the_last_token_of_an_open_server_is_not_removed(ccf: Run, configure: Co
     assert len(left(ccf)) == 2
     ccf("config", "set", "server.host", "127.0.0.1")
     assert ccf("tokens", "remove", "1", "2").code == 0
+
+
+def test_a_token_gets_a_cap_as_a_provider_does(ccf: Run, paths: Paths) -> None:
+    added = ccf(
+        "tokens", "add", "--note", "phone", "--cap-day", "5", "--cap-month", "60.5", "--json"
+    )
+    assert added.json["cap"] == {"day": 5.0, "month": 60.5}
+    ccf("tokens", "add", "--note", "laptop")
+    spent = Row(at=time.time(), provider="spare", cost=1.5, token="phone")
+    ledger.ledger_path(paths.state, ledger.month_of(spent.at)).write_bytes(ledger.encode([spent]))
+    phone, laptop = ccf("tokens", "list", "--json").json["tokens"]
+    assert laptop["caps"] == []
+    left = [(each["period"], each["cap"], each["left"]) for each in phone["caps"]]
+    assert left == [("day", 5.0, 3.5), ("month", 60.5, 59.0)]
+    assert [each["provider"] for each in phone["caps"]] == [None, None]
+    assert {each["token"] for each in phone["caps"]} == {"phone"}
+    assert "$3.50 of $5.00 a day, $59.00 of $60.50 a month" in ccf("tokens", "list").out
+    assert "token phone has cost $1.50 of $5.00 a day" in ccf("spend").out
+
+
+@pytest.mark.parametrize("amount", ["-1", "2000000", "much"])
+def test_a_cap_that_is_no_amount_adds_no_token(ccf: Run, amount: str) -> None:
+    assert ccf("tokens", "add", "--cap-day", amount).code in (1, 2)
+    assert ccf("tokens", "list", "--json").json == {"tokens": []}
+
+
+def test_a_cap_can_be_changed_by_the_number_of_the_token(ccf: Run) -> None:
+    ccf("tokens", "add", "--note", "phone", "--cap-day", "5")
+    assert ccf("config", "set", "tokens.1.cap.day", "7.5").code == 0
+    (phone,) = ccf("tokens", "list", "--json").json["tokens"]
+    assert [each["cap"] for each in phone["caps"]] == [7.5]
+    # An export and an import keep it.
+    exported = ccf("config", "export").out
+    assert ccf("config", "reset", "--yes").code == 0
+    assert ccf("config", "import", "-", given=exported).code == 0
+    assert [each["cap"] for each in ccf("tokens", "list", "--json").json["tokens"][0]["caps"]] == [
+        7.5
+    ]
+
+
+def test_every_command_says_that_the_cap_of_a_token_is_reached(ccf: Run, paths: Paths) -> None:
+    ccf("tokens", "add", "--note", "phone", "--cap-day", "1")
+    spent = Row(at=time.time(), provider="spare", cost=1.5, token="phone")
+    ledger.ledger_path(paths.state, ledger.month_of(spent.at)).write_bytes(ledger.encode([spent]))
+    sentence = "token phone has reached its cap of $1.00 a day: refused until"
+    for command in ("spend", "status", "top"):
+        assert sentence in ccf(command).out
+    check = next(each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "caps")
+    assert check["severity"] == "warning"
+    assert "config set tokens.N.cap.day" in check["remedy"]
+
+
+def test_requests_and_stats_and_spend_tell_tokens_apart(
+    ccf: Run, chain: Callable[..., Chain]
+) -> None:
+    running = chain(scripted.reply("hello"), more=THREE)
+    for token in ("a-token-of-the-laptop", "a-token-of-the-phone", "a-token-of-the-phone"):
+        asked = httpx.post(
+            f"{running.url}/v1/messages",
+            json={"model": "claude-opus-5", "max_tokens": 9, "messages": []},
+            headers={"x-ccf-api-key": token, "x-api-key": "k"},
+        )
+        assert asked.status_code == 200
+    running.proxy.stop()
+    found = ccf("requests", "--json").json["requests"]
+    assert [each["token"] for each in found] == ["phone", "phone", "laptop"]
+    (only,) = ccf("requests", "--token", "laptop", "--json").json["requests"]
+    assert only["token"] == "laptop"
+    assert "no request is like that" in ccf("requests", "--token", "nobody").out
+    counted = ccf("stats", "--json").json["accessTokens"]
+    assert [(each["token"], each["requests"], each["answered"]) for each in counted] == [
+        ("phone", 2, 2),
+        ("laptop", 1, 1),
+    ]
+    assert counted[0]["tokens"]["output"] == 2 * counted[1]["tokens"]["output"] > 0
+    assert counted[0]["cost"] == pytest.approx(2 * counted[1]["cost"])
+    assert "requests by token" in ccf("stats").out
+    spent = ccf("spend", "--by", "token", "--json").json["groups"]
+    assert [(each["token"], each["answers"]) for each in spent] == [("phone", 2), ("laptop", 1)]
+    assert "phone" in ccf("spend", "--by", "token").out

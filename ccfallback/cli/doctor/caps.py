@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 
 def caps(context: DoctorContext) -> Iterator[Finding]:
-    """Whether a provider has reached its cap; an error if no other is enabled."""
+    """Whether a provider or a token has reached its cap; an error if no provider is left."""
     if context.config is None:
         return
     limits = find_limits(context.session.paths.state, context.config, context.now)
     if not limits:
         return
-    reached = {limit.provider for limit in limits if limit.is_reached}
-    everything = reached == {provider.name for provider in context.config.active}
-    for message in describe_reached(limits, context.now):
-        remedy = "wait, or raise it: `ccfallback providers set NAME --cap-day USD`"
-        yield problem("caps", message, remedy, serious=everything)
+    reached = [limit for limit in limits if limit.is_reached]
+    everything = {each.provider for each in reached if each.provider} == {
+        provider.name for provider in context.config.active
+    }
+    for limit in reached:
+        change = "config set tokens.N.cap.day" if limit.token else "providers set NAME --cap-day"
+        remedy = f"wait, or raise it: `ccfallback {change} USD`"
+        (message,) = describe_reached([limit], context.now)
+        yield problem("caps", message, remedy, serious=everything and not limit.token)
     blind = {each.name: _unpriced(each) for each in context.config.active if each.cap.is_set}
     for name, models in blind.items():
         if models:
