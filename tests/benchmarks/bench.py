@@ -273,11 +273,11 @@ def growth_figures(ours: Subject) -> list[Figure]:
     ]
 
 
-def grown_state() -> bytes:
-    """A state of 1,000 providers, with models and lessons."""
+def grown_state(count: int = 1000) -> bytes:
+    """A state of so many providers, each with five models."""
     model = {"consecutiveFailures": 1, "lastFailure": 1, "lastSuccess": None, "reason": "529"}
     known = {**model, "cooldownUntil": None, "models": {f"model-{n}": model for n in range(5)}}
-    providers = {f"provider-{number}": known for number in range(1000)}
+    providers = {f"provider-{number}": known for number in range(count)}
     return msgspec.json.encode({"version": 1, "providers": providers})
 
 

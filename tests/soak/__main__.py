@@ -7,18 +7,20 @@ with 1 when a turn is lost, an answer is not the one that was asked for, or some
 
 import argparse
 import asyncio
+import math
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from statistics import linear_regression, variance
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -31,6 +33,9 @@ TRIES = 11
 
 RETRIED = frozenset({401, 408, 409, 429, 500, 501, 502, 503, 504, 529})
 RESET_SECONDS = 0.1
+
+SAMPLES = 720
+"""Of the proxy's size."""
 
 WARM_UP = 0.2
 """The share of the time after which growth counts: pools and caches are filled by then."""
@@ -48,6 +53,40 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     providers: Counter[str] = field(default_factory=Counter)
+
+
+class Size(NamedTuple):
+    """How large the proxy was."""
+
+    seconds: float
+    """Since the start."""
+    memory: float
+    """Resident, in MB."""
+    files: int
+    """Open descriptors."""
+
+
+class Slope(NamedTuple):
+    """How the memory changed in the second half of the time."""
+
+    hourly: float
+    """MB an hour."""
+    error: float
+    """The standard error of that."""
+    noise: float
+    """MB by which the samples lie beside the line: their standard deviation."""
+
+
+def slope(sizes: Sequence[Size]) -> Slope:
+    """The line through the second half of the samples."""
+    half = sizes[len(sizes) // 2 :]
+    if len(half) < 3:
+        return Slope(0.0, 0.0, 0.0)
+    hours, memory = [each.seconds / 3600 for each in half], [each.memory for each in half]
+    line = linear_regression(hours, memory)
+    rest = [y - line.intercept - line.slope * x for x, y in zip(hours, memory, strict=True)]
+    noise = math.sqrt(sum(each**2 for each in rest) / (len(rest) - 2))
+    return Slope(line.slope, noise / math.sqrt(variance(hours) * (len(hours) - 1)), noise)
 
 
 @contextmanager
@@ -76,13 +115,14 @@ def address(process: "subprocess.Popen[str]") -> str:
     raise SystemExit("it did not start")
 
 
-def size_of(pid: int) -> tuple[float, int]:
-    """Resident memory in MB and open descriptors; nothing where the system does not say."""
-    root = Path(f"/proc/{pid}")
+def measure_size(pid: int, began: float) -> Size:
+    """How large it is; nothing where the system does not say."""
+    root, seconds = Path(f"/proc/{pid}"), time.monotonic() - began
     if not root.exists():
-        return 0.0, 0
+        return Size(seconds, 0.0, 0)
     match = re.search(r"VmRSS:\s+(\d+)", (root / "status").read_text())
-    return (int(match[1]) / 1024 if match else 0.0), len(list((root / "fd").iterdir()))
+    memory = int(match[1]) / 1024 if match else 0.0
+    return Size(seconds, memory, len(list((root / "fd").iterdir())))
 
 
 def said(response: httpx.Response, body: bytes, *, stream: bool) -> str:
@@ -137,10 +177,11 @@ async def ask(client: httpx.AsyncClient, url: str, seen: Seen, number: int) -> N
 
 async def load(
     url: str, pid: int, state: Path, minutes: float, clients: int
-) -> tuple[Seen, list[Any]]:
+) -> tuple[Seen, list[Size]]:
     """Ask for so long; what was seen, and how large the proxy was meanwhile."""
-    seen, until = Seen(), time.monotonic() + minutes * 60
-    sizes: list[Any] = []
+    seen, began = Seen(), time.monotonic()
+    until = began + minutes * 60
+    sizes: list[Size] = []
 
     async def one(start: int) -> None:
         # Some keep their connection, some come anew each time.
@@ -153,8 +194,8 @@ async def load(
 
     async def watch() -> None:
         while True:
-            sizes.append(size_of(pid))
-            await asyncio.sleep(max(minutes * 60 / 50, 0.2))
+            sizes.append(measure_size(pid, began))
+            await asyncio.sleep(max(minutes * 60 / SAMPLES, 0.2))
 
     async def reset() -> None:
         # As `breaker reset --all` does: else a failing provider is soon skipped.
@@ -167,16 +208,18 @@ async def load(
     watcher.cancel()
     resetter.cancel()
     await asyncio.sleep(2)
-    sizes.append(size_of(pid))
+    sizes.append(measure_size(pid, began))
     return seen, sizes
 
 
-def report(seen: Seen, sizes: list[Any], minutes: float) -> bool:
+def report(seen: Seen, sizes: Sequence[Size], minutes: float) -> bool:
     """Tell what was seen; whether all is well."""
     warm = sizes[int(len(sizes) * WARM_UP)]
     last = sizes[-1]
     # Fragmentation does not count as growth; a leak of a kilobyte a request does.
-    grew = last[0] > warm[0] + max(16.0, seen.requests / 1024) or last[1] > warm[1] + 16
+    grew = last.memory > warm.memory + max(16.0, seen.requests / 1024)
+    grew = grew or last.files > warm.files + 16
+    line, files = slope(sizes), [each.files for each in sizes[len(sizes) // 2 :]]
     times = sorted(seen.seconds) or [0.0]
     lines = [
         f"{minutes:g} min: {seen.requests} requests, {seen.turns} turns, "
@@ -185,8 +228,12 @@ def report(seen: Seen, sizes: list[Any], minutes: float) -> bool:
         f"answered by {dict(seen.providers)}",
         f"seconds a turn: p50 {times[len(times) // 2]:.3f}, "
         f"p99 {times[len(times) * 99 // 100]:.3f}, longest {times[-1]:.3f}",
-        f"memory: {sizes[0][0]:.1f} MB at the start, {warm[0]:.1f} warm, {last[0]:.1f} at the end",
-        f"descriptors: {sizes[0][1]} at the start, {warm[1]} warm, {last[1]} at the end",
+        f"memory: {sizes[0].memory:.1f} MB at the start, {warm.memory:.1f} warm, "
+        f"{last.memory:.1f} at the end",
+        f"memory in the second half: {line.hourly:+.2f} MB an hour, standard error "
+        f"{line.error:.2f}, noise {line.noise:.2f} MB",
+        f"descriptors: {sizes[0].files} at the start, {warm.files} warm, {last.files} at the end, "
+        f"{min(files)} to {max(files)} in the second half",
         f"lost turns: {len(seen.lost)} {seen.lost[:3]}",
         f"wrong answers: {len(seen.wrong)} {seen.wrong[:3]}",
     ]
