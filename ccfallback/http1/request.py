@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from string import ascii_letters, digits
 from typing import Final, NamedTuple
 
@@ -48,10 +49,11 @@ _START: Final = re.compile(
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests say their length even where that is zero (RFC 9110, 8.6)."""
 
-_SPECIAL_LENGTHS: Final = frozenset(
-    {len(b"host"), len(b"content-length"), len(b"transfer-encoding")}
-)
-"""Lengths of the names that need a closer look; few other names have one of these lengths."""
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_SPECIAL: Final = _FRAMING | {b"host"}
+
+_NAME: Final = itemgetter(0)
+_VALUE: Final = itemgetter(1)
 
 
 class Origin(NamedTuple):
@@ -93,24 +95,29 @@ class RequestEncoder:
         self._stream = None if isinstance(content, bytes) else content
         self._length: int | None = None
         self._chunked = False
-        host: tuple[bytes, bytes] | None = None
-        for header in [each for each in request.headers if len(each[0]) in _SPECIAL_LENGTHS]:
-            name = header[0].lower()
-            if name != b"host":
-                self._check_framing(name, header[1])
-            elif host is not None:
-                raise LocalProtocolError("two host headers")
-            else:
-                host = header
-        if host is None:
-            headers = [(b"host", _host(request.origin)), *request.headers]
+        headers = request.headers
+        if _SPECIAL.isdisjoint(map(bytes.lower, map(_NAME, headers))):
+            headers = [(b"host", _host(request.origin)), *headers]
         else:
-            headers = [host, *(each for each in request.headers if each is not host)]
+            headers = self._with_host_first(headers, request.origin)
         self._frame_body(request.method, headers)
         try:
             self.head = encode_head(_request_line(request.method, request.target), headers)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
+
+    def _with_host_first(self, headers: Headers, origin: Origin) -> Headers:
+        """The same headers, with `host` before all others. Takes notice of the framing."""
+        hosts: Headers = []
+        others: Headers = []
+        for header in headers:
+            name = header[0].lower()
+            (hosts if name == b"host" else others).append(header)
+            if name in _FRAMING:
+                self._check_framing(name, header[1])
+        if len(hosts) > 1:
+            raise LocalProtocolError("two host headers")
+        return [*(hosts or [(b"host", _host(origin))]), *others]
 
     def _check_framing(self, name: bytes, value: bytes) -> None:
         """Take notice of a header that says where the body ends."""
@@ -159,19 +166,18 @@ class RequestEncoder:
 
 def encode_head(start: bytes, headers: Headers) -> bytes:
     """The head of a request or a response; `start` is its first line. Raises `ValueError`."""
-    head = b"\r\n".join([start, *map(b": ".join, headers), b"", b""])
-    # A line break inside a header would still look like a head: one with another line.
-    breaks = len(headers) + 2
+    names, values = [*map(_NAME, headers)], b"".join(map(_VALUE, headers))
     if (
-        b"".join([name for name, _ in headers]).translate(None, _TOKEN)
-        or b"\n: " in head
-        or b"\0" in head
-        or head.count(b"\r") != breaks
-        or head.count(b"\n") != breaks
+        b"".join(names).translate(None, _TOKEN)
+        or b"" in names
+        # What follows a line break would look like another header.
+        or b"\r" in values
+        or b"\n" in values
+        or b"\0" in values
         or not _is_start(start)
     ):
         raise ValueError("illegal character in a head")
-    return head
+    return b"\r\n".join([start, *map(b": ".join, headers), b"", b""])
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ took: a connection may be used again only when not one byte came after the end.
 """
 
 from enum import Enum, auto
+from operator import itemgetter
 from typing import Final
 
 import httptools
@@ -31,6 +32,7 @@ MAX_HEAD: Final = 64 * 1024
 
 _BLANK_LINE: Final = b"\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
+_NAME: Final = itemgetter(0)
 _MAX_DIGITS: Final = 18
 """Digits of a `content-length`; `int` refuses some thousands."""
 
@@ -71,6 +73,7 @@ class ResponseParser:
         self.status: int | None = None
         """The status, as soon as the head is complete."""
         self.headers: Headers = []
+        """With lower-case names."""
         self._is_head = is_head
         """Whether the request was HEAD: then no body follows, whatever the head says."""
         self._head_size = 0
@@ -177,31 +180,28 @@ class ResponseParser:
             self.headers.clear()
             self._parser = httptools.HttpResponseParser(self)
             return
-        lengths: list[bytes] = []
-        codings: list[bytes] = []
-        for name, value in self.headers:
-            match name.lower():
-                case b"content-length":
-                    lengths.append(value.strip())
-                case b"transfer-encoding":
-                    codings.append(value.strip().lower())
-        if len(lengths) + len(codings) > 1:
+        names = [*map(_NAME, self.headers)]
+        if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
             self._break("more than one content-length or transfer-encoding")
             return
-        if codings and codings != [b"chunked"]:
+        values = dict(self.headers)
+        length, coding = values.get(b"content-length"), values.get(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != b"chunked":
             self._break("unknown transfer-encoding")
             return
-        if lengths and not (lengths[0].isdigit() and len(lengths[0]) <= _MAX_DIGITS):
-            self._break("illegal content-length")
-            return
+        if length is not None:
+            length = length.strip()
+            if not length.isdigit() or len(length) > _MAX_DIGITS:
+                self._break("illegal content-length")
+                return
         self.status = status
         if self._is_head or status in _WITHOUT_BODY:
             self._finish()
-        elif codings:
+        elif coding is not None:
             self.state = CHUNKED
-        elif lengths:
+        elif length is not None:
             self.state = BY_LENGTH
-            self._length = self._left = int(lengths[0])
+            self._length = self._left = int(length)
             if not self._left:
                 self._finish()
         else:
@@ -259,7 +259,7 @@ class ResponseParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; a trailer is not a header."""
         if self.state is HEAD:
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""

@@ -21,7 +21,7 @@ from ccfallback.server.client import send_error, send_whole
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
-from ccfallback.wire.headers import RawHeaders, bare_credential, find
+from ccfallback.wire.headers import RawHeaders, bare_credential, find, select
 
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
@@ -101,7 +101,7 @@ class Gate:
     def _check(self, scope: Scope, context: Context) -> Refusal | None:
         """Return the error for a request that is not allowed."""
         config, headers = context.config, context.headers
-        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        hosts = [value.decode("latin-1") for _, value in select(headers, b"host".__eq__)]
         if not _are_allowed_hosts(hosts, config, scope):
             message = "This Host is not served here (server.allowed_hosts)"
             return 403, "permission_error", message, ErrorCode.FOREIGN_HOST

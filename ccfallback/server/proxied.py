@@ -201,7 +201,7 @@ class ProxiedResponse:
     def __init__(self, response: httpx.Response, on_closed: Callable[[], Awaitable[None]]) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.status = response.status_code
-        self.headers: Headers = list(response.headers.raw)
+        self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]
         self._response = response
         self._pieces: AsyncIterator[bytes] = response.stream.__aiter__()
         self._on_closed: Callable[[], Awaitable[None]] | None = on_closed

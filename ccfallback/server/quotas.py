@@ -21,14 +21,13 @@ from ccfallback.server.breakers import Breakers
 from ccfallback.server.context import Context
 from ccfallback.server.hints import Hints
 from ccfallback.state.quotas import QUOTAS, login, quota_key, readings_for
-from ccfallback.wire.headers import RawHeaders, text_headers
+from ccfallback.wire.headers import RawHeaders, select, text_headers
 
 SAME_SECONDS: Final = 5.0
 """For so long an answer with the same headers as the one before says nothing new."""
 
 _MOST_LOGINS: Final = 64
 _PREFIX: Final = UNIFIED.encode()
-_LENGTH: Final = len(_PREFIX)
 
 
 class _Last(NamedTuple):
@@ -61,11 +60,7 @@ class Quotas:
 
     def note(self, provider: Provider, headers: RawHeaders, context: Context) -> None:
         """Keep what an answer of the primary says of its plan, if it says anything."""
-        found = [
-            pair
-            for pair in headers
-            if len(pair[0]) > _LENGTH and pair[0][:_LENGTH].lower() == _PREFIX
-        ]
+        found = select(headers, _is_of_plan)
         if not found:
             return
         now, rules = self._breakers.clock(), context.config.quota
@@ -206,6 +201,10 @@ def _shown(reading: Reading) -> list[tuple[str, str, float | None]]:
         (name, each.status, None if each.utilization is None else round(each.utilization, 2))
         for name, each in reading.windows.items()
     ]
+
+
+def _is_of_plan(name: bytes) -> bool:
+    return name.startswith(_PREFIX)
 
 
 def _key(provider: Provider, context: Context) -> str:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final
 
@@ -27,7 +27,6 @@ WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 _UNREADABLE_ENCODINGS: Final = frozenset({"br", "compress", "zstd"})
 """Encodings that we can name; any other name may be a word of the conversation."""
-_LENGTHS: Final = frozenset({len(b"content-type"), len(b"content-encoding")})
 
 
 class BrokenResponse(Exception):
@@ -44,11 +43,14 @@ class UpstreamResponse:
     def __init__(self, response: Response, watch: Deadline) -> None:
         self.status = response.status
         self.headers = response.headers
-        media_type, encoding = _content_headers(response.headers)
-        self.media_type = _bare_type(media_type)
+        # The first of each name.
+        first = dict(reversed(response.headers))
+        self.media_type = _bare_type(first.get(b"content-type", b""))
         self._response = response
         self._watch = watch
-        encoding = encoding.strip().lower() or "identity"
+        encoding = (
+            first.get(b"content-encoding", b"").decode("latin-1").strip().lower() or "identity"
+        )
         self.decoded = encoding != "identity"
         self.is_over = False
         """Whether the connection is given back already."""
@@ -156,18 +158,6 @@ class _Inflate:
 
 
 @lru_cache(maxsize=64)
-def _bare_type(value: str) -> str:
+def _bare_type(value: bytes) -> str:
     """A media type without parameters, in lower case."""
-    return value.partition(";")[0].strip().lower()
-
-
-def _content_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    """Return the first content-type and content-encoding; an upstream may write names in any case.
-
-    Few names have the length of one of these two, so only those are lowered and compared.
-    """
-    found: dict[bytes, str] = {}
-    for key, value in headers:
-        if len(key) in _LENGTHS and (name := key.lower()) not in found:
-            found[name] = value.decode("latin-1")
-    return found.get(b"content-type", ""), found.get(b"content-encoding", "")
+    return value.decode("latin-1").partition(";")[0].strip().lower()

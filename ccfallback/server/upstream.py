@@ -100,7 +100,7 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """The headers, as the upstream spells them."""
+        """The headers, with lower-case names."""
 
     @property
     def is_ready(self) -> bool:

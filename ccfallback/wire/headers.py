@@ -6,8 +6,10 @@ lower-case bytes throughout, as ASGI gives them.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
+from operator import itemgetter
 from typing import Final
 
 from ccfallback.config.model import Provider
@@ -63,6 +65,41 @@ _OUR_RESPONSES: Final = b"x-ccfallback-"
 """The start of the response headers that this proxy sets."""
 
 
+_NAME: Final = itemgetter(0)
+_VALUE: Final = itemgetter(1)
+
+_MOST_NAMES: Final = 100
+"""Headers of a message for whose names a choice is remembered."""
+
+
+def select(headers: RawHeaders, is_wanted: Callable[[bytes], bool]) -> HeaderList:
+    """The headers whose names are wanted, which may depend on nothing but the name.
+
+    The same names come again and again, so that the choice for all of them together is remembered.
+    """
+    names = tuple(map(_NAME, headers))
+    if len(names) > _MOST_NAMES:
+        return [pair for pair in headers if is_wanted(pair[0])]
+    return list(compress(headers, _choose(names, is_wanted)))
+
+
+@lru_cache(maxsize=256)
+def _choose(names: tuple[bytes, ...], is_wanted: Callable[[bytes], bool]) -> tuple[bool, ...]:
+    return tuple(map(is_wanted, names))
+
+
+def _is_end_to_end(name: bytes) -> bool:
+    return name not in HOP_BY_HOP
+
+
+def _may_reach_primary(name: bytes) -> bool:
+    return name not in _NOT_FOR_UPSTREAMS and not name.startswith(_OURS)
+
+
+def _may_reach_client(name: bytes) -> bool:
+    return name not in _NOT_FOR_CLIENTS and not name.startswith(_OUR_RESPONSES)
+
+
 def find(headers: RawHeaders, name: bytes) -> str | None:
     """The first value of a header."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
@@ -79,17 +116,20 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def end_to_end(headers: RawHeaders) -> HeaderList:
     """The headers without hop-by-hop ones, those named by a `connection` header included."""
-    lowered = [(key.lower(), value) for key, value in headers]
-    dropped = _with_named_by_connection(HOP_BY_HOP, lowered)
-    return [pair for pair in lowered if pair[0] not in dropped]
+    return _without_named_by_connection(select(headers, _is_end_to_end), headers)
 
 
-def _with_named_by_connection(names: frozenset[bytes], headers: RawHeaders) -> frozenset[bytes]:
-    """Some names, and those of the headers that a `connection` header calls hop-by-hop."""
-    for key, value in headers:
-        if key == b"connection" and value.lower() not in _USUAL_CONNECTION:
-            names |= {token.strip().lower() for token in value.split(b",")}
-    return names
+def _without_named_by_connection(kept: HeaderList, headers: RawHeaders) -> HeaderList:
+    """The `kept` ones of some headers, without those that a `connection` header names."""
+    if b"connection" not in map(_NAME, headers):
+        return kept
+    named = {
+        token.strip().lower()
+        for key, value in headers
+        if key == b"connection" and value.lower() not in _USUAL_CONNECTION
+        for token in value.split(b",")
+    }
+    return [pair for pair in kept if pair[0] not in named] if named else kept
 
 
 def request_headers(
@@ -128,11 +168,10 @@ def request_headers(
 
 
 def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) -> HeaderList:
-    dropped = _with_named_by_connection(_NOT_FOR_UPSTREAMS, client)
+    headers = _without_named_by_connection(select(client, _may_reach_primary), client)
     if has_key:
-        dropped |= CREDENTIALS
-    headers = [pair for pair in client if pair[0] not in dropped and not pair[0].startswith(_OURS)]
-    if not tokens or has_key:
+        return [pair for pair in headers if pair[0] not in CREDENTIALS]
+    if not tokens:
         return headers
     return [
         (name, value)
@@ -143,16 +182,16 @@ def _for_primary(client: RawHeaders, has_key: bool, tokens: frozenset[bytes]) ->
 
 def _for_fallback(client: RawHeaders, allowed: frozenset[bytes]) -> HeaderList:
     headers: HeaderList = []
-    for name, value in end_to_end(client):
+    for name, value in _without_named_by_connection(select(client, allowed.__contains__), client):
         kept = without_login_beta(value) if name == b"anthropic-beta" else value
-        if name in allowed and kept:
+        if kept:
             headers.append((name, kept))
     return headers
 
 
 def client_betas(client: RawHeaders) -> tuple[str, ...]:
     """The flags of the `anthropic-beta` headers, in their order."""
-    values = [value for name, value in client if name == b"anthropic-beta"]
+    values = [value for _, value in select(client, b"anthropic-beta".__eq__)]
     return _flags(b",".join(values).decode("latin-1")) if values else ()
 
 
@@ -198,20 +237,11 @@ def response_headers(upstream: RawHeaders, provider: Provider, *, decoded: bool)
     The body's length is left to the server that sends it. The encoding is dropped if the body was
     `decoded` here.
     """
-    lowered = [(key.lower(), value) for key, value in upstream]
-    if provider.primary:
-        dropped = _with_named_by_connection(_NOT_FOR_CLIENTS, lowered)
-        kept = [
-            pair
-            for pair in lowered
-            if pair[0] not in dropped and not pair[0].startswith(_OUR_RESPONSES)
-        ]
-    else:
-        dropped = _with_named_by_connection(frozenset(), lowered)
-        kept = [pair for pair in lowered if pair[0] in _FROM_FALLBACKS and pair[0] not in dropped]
+    is_wanted = _may_reach_client if provider.primary else _FROM_FALLBACKS.__contains__
+    kept = _without_named_by_connection(select(upstream, is_wanted), upstream)
     if decoded:
         kept = [pair for pair in kept if pair[0] != b"content-encoding"]
     # One check of all values together: hardly ever is one of them unsendable.
-    if is_sendable(b"".join([value for _, value in kept])):
+    if is_sendable(b"".join(map(_VALUE, kept))):
         return kept
     return [pair for pair in kept if is_sendable(pair[1])]

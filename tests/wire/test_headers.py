@@ -227,7 +227,7 @@ def test_the_login_flag_is_removed_from_the_betas(value: bytes, left: bytes) -> 
 def test_hop_by_hop_headers_are_not_passed_on(
     headers: list[tuple[bytes, bytes]], named: list[bytes]
 ) -> None:
-    listed = (b"Connection", b" , ".join(name.upper() for name in named))
+    listed = (b"connection", b" , ".join(name.upper() for name in named))
     left = names(end_to_end([*headers, listed]))
     assert not left & HOP_BY_HOP
     assert not left & set(named)
@@ -235,7 +235,7 @@ def test_hop_by_hop_headers_are_not_passed_on(
 
 
 UPSTREAM: RawHeaders = (
-    (b"Content-Type", b"text/event-stream"),
+    (b"content-type", b"text/event-stream"),
     (b"content-length", b"5"),
     (b"content-encoding", b"gzip"),
     (b"transfer-encoding", b"chunked"),
