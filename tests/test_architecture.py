@@ -84,7 +84,7 @@ TABLE: Final = {
     "wire": Row(frozenset({"messages", "config.model", "config.quirks"}), pure=True),
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
     "http1": Row(frozenset(), frozenset({"httptools", "uvicorn"}), awaits=True),
-    "state": Row(frozenset({"policy", *SHARED})),
+    "state": Row(frozenset({"policy", *SHARED}), frozenset({"msgspec", "redis"})),
     "events": Row(frozenset({"config.model", *SHARED})),
     "server": Row(
         EVERYTHING_BELOW,

@@ -24,7 +24,6 @@ from ccfallback.server.record import Recorder
 from ccfallback.server.services import Services
 from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
-from ccfallback.state import open_store
 from ccfallback.state.checks import Check
 from ccfallback.words import pluralize
 
@@ -92,7 +91,7 @@ async def _check(
 ) -> tuple[list[Checked], float | None]:
     recorder = Recorder(None)
     upstreams = Upstreams(config.network)
-    breakers = Breakers(open_store(session.paths), recorder, session.now)
+    breakers = Breakers(session.store, recorder, session.now)
     services = Services(
         live=LiveConfig(FixedConfig(config), recorder),
         breakers=breakers,

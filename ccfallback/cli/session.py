@@ -43,6 +43,7 @@ class Session:
     """The words of the command, without arguments and options: `providers add`."""
     _names_config: bool = False
     _in_use_is_partial: bool = False
+    _store: "StateStore | None" = None
 
     def locate(self, config: Path | None, state: Path | None, log: Path | None) -> None:
         """Decide where the files are."""
@@ -191,9 +192,21 @@ class Session:
     @property
     def store(self) -> "StateStore":
         """The store of the breaker state."""
-        from ccfallback.state import open_store
+        if self._store is None:
+            from ccfallback.state import open_store
 
-        return open_store(self.paths)
+            self._store = open_store(self.paths, self._state_url)
+        return self._store
+
+    @property
+    def _state_url(self) -> str:
+        """Where the state is; of a broken configuration, where the last one that loaded says."""
+        file = self.config_file
+        try:
+            return file.load().state.url
+        except ConfigError:
+            version = file.last_good()
+            return "" if version is None else file.check(version.text()).state.url
 
     def states(self, config: "Config") -> "Mapping[str, BreakerState]":
         """The current breaker state, as far as it is about this configuration."""

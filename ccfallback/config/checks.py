@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from ccfallback.addresses import is_host
 from ccfallback.messages.reset_hints import duration
@@ -359,6 +359,36 @@ def proxy_url(value: Any) -> str:
     if not is_known or not host or port == 0:
         raise Expected(wanted, hide=True)
     return f"socks5{url[len('socks') :]}" if parts.scheme == "socks" else url
+
+
+_STATE_QUERY: Final = frozenset(
+    {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+)
+
+
+def state_url(value: Any) -> str:
+    """The URL of a Redis or Valkey server, or an empty text."""
+    wanted = "redis://HOST:PORT/NUMBER or rediss://HOST:PORT/NUMBER"
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
+        raise Expected(wanted, hide=True)
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise Expected(wanted, hide=True) from None
+    database = parts.path.strip("/")
+    if (
+        parts.scheme not in ("redis", "rediss")
+        or not host
+        or port == 0
+        or not (database == "" or (database.isascii() and database.isdigit()))
+        or not _STATE_QUERY.issuperset(parse_qs(parts.query, keep_blank_values=True))
+        or parts.fragment
+    ):
+        raise Expected(wanted, hide=True)
+    return value
 
 
 def file_path(value: Any) -> str:

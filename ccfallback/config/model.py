@@ -108,6 +108,19 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`[state]`: where the state is kept that several servers share."""
+
+    url: str = option(
+        checks.state_url,
+        "",
+        "a Redis or Valkey server that several servers share: redis://HOST:6379/0; "
+        "empty: the state file",
+        mask=mask_url,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """`[timeouts]`: how long an upstream may take, in seconds."""
 
@@ -546,6 +559,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "quota": Quota,
     "check": ChainCheck,
     "network": Network,
+    "state": State,
     "timeouts": Timeouts,
     "failback": Failback,
     "routes": Routes,
@@ -577,6 +591,7 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     network: Network = field(default_factory=Network)
+    state: State = field(default_factory=State)
     tokens: tuple[Token, ...] = ()
 
     @cached_property

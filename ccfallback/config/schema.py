@@ -85,6 +85,7 @@ def parse(
         notify=root.section("notify", base.notify),
         log=root.section("log", base.log),
         network=root.section("network", base.network),
+        state=root.section("state", base.state),
         providers=_providers(root, formats, timeouts, region),
         tokens=_tokens(root),
     )

@@ -1,15 +1,15 @@
 """The loop that tries providers until an outcome should reach the client.
 
-`failover` is a generator: it yields the steps to do (`Try`, `Wait`) and is sent the `Outcome` of
-each attempt. It never awaits, and is given its clock; its driver does the work. The driver closes
-it when the client disconnects, and `finally` releases what it has reserved.
+`failover` is a generator: it yields the steps to do (`Try`, `Wait`, `Ask`), and is sent the
+`Outcome` of each attempt. It never awaits, and is given its clock; its driver does the work. The
+driver closes it when the client disconnects, and `finally` releases what it has reserved.
 
 The primary is the first candidate and the safety valve is the last; every rule below is written
 once and holds for all of them. A provider with several keys is a candidate with each of them: what
 concerns an account moves on to its next key, everything else to the next provider.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
@@ -72,7 +72,14 @@ class Wait:
     seconds: float
 
 
-Step = Try | Wait
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Await what other servers say; then it is known whether a provider may be tried."""
+
+    call: Callable[[], Awaitable[None]]
+
+
+Step = Try | Wait | Ask
 
 Flow = Generator[Step, Outcome | None, Outcome | None]
 """Returns the outcome that the client gets, or `None` if all candidates failed."""
@@ -90,8 +97,8 @@ class Admission(Enum):
 class Health(Protocol):
     """The breakers, as one request uses them."""
 
-    def admission(self, provider: Provider) -> Admission:
-        """Whether the provider may be tried. Changes nothing."""
+    def admission(self, provider: Provider) -> Admission | Ask:
+        """Whether the provider may be tried, or what decides about it. Changes nothing."""
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether it has cost as much as it may, so that not even the safety valve tries it."""
@@ -171,6 +178,9 @@ def failover(
             for provider, reason in candidates(chain, health, visits):
                 if held is not None and held[0] != provider.name:
                     return held[1]
+                if isinstance(reason, Ask):
+                    yield reason
+                    continue
                 back = is_again and tried == 0
                 tried += 1
                 visit = visits.setdefault(provider.name, Visit(draft))
@@ -213,7 +223,7 @@ def failover(
 
 def candidates(
     providers: Iterable[Provider], health: Health, visits: Mapping[str, Visit]
-) -> Iterator[tuple[Provider, Reason]]:
+) -> Iterator[tuple[Provider, Reason | Ask]]:
     """The admitted providers in order, then the busy ones, then the one that cools down soonest.
 
     Before that last one, those that were given up sooner than configured get another attempt.
@@ -227,7 +237,11 @@ def candidates(
     for provider in providers:
         if _is_over(provider, visits) or health.is_capped(provider):
             continue
-        match health.admission(provider):
+        admission = health.admission(provider)
+        if isinstance(admission, Ask):
+            yield provider, admission
+            admission = health.admission(provider)
+        match admission:
             case Admission.OPEN:
                 yield provider, Reason.NEXT_KEY if provider.name in visits else reason
                 reason = Reason.FAILOVER

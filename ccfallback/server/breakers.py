@@ -25,7 +25,7 @@ from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.sections import Entry, Section, Sections
-from ccfallback.state.store import PATIENCE, Snapshot, States, StateStore
+from ccfallback.state.store import PATIENCE, BreakerId, Snapshot, States, StateStore
 
 Change = Callable[[BreakerState], BreakerState]
 K = TypeVar("K")
@@ -47,6 +47,8 @@ class Breakers:
     ) -> None:
         self._store = store
         self.slots = store.slots
+        self.shares_places = store.places is not None
+        """Whether other servers may be probing a breaker; then `take_places` asks them."""
         # One thread: results come back in the order of the calls, and no other blocking work delays
         # them.
         self._executor = SerialExecutor("state")
@@ -169,6 +171,34 @@ class Breakers:
         self._unsaved_entries[place] = Entry(section, key, value)
         self._made += 1
         self._drop_oldest()
+
+    async def take_places(self, breakers: Iterable[BreakerId]) -> bool:
+        """Whether this server may probe these breakers: no other one does.
+
+        While the store can't say it in time, this server decides alone.
+        """
+        places = self._store.places
+        if places is None or self._refused or self._store.problem:
+            return True
+        try:
+            async with asyncio.timeout(self._store.patience):
+                return await self._executor.run(places.take, breakers)
+        except TimeoutError:
+            self._refuse(f"{self._store.name} does not answer")
+            return True
+
+    def release(self, breakers: Iterable[BreakerId]) -> None:
+        """Give back the slots, and the places, that were taken. Never waits."""
+        self.slots.release(breakers)
+        if breakers and self._store.places is not None:
+            self._executor.run(self._store.places.release, breakers)
+
+    def report(self) -> None:
+        """Log that the store can't be reached, once a minute, and that it is back."""
+        if self._store.problem:
+            self._refuse(self._store.problem)
+        elif self._refused and not self._pending and not self._in_flight:
+            self._accept()
 
     def _apply_late(self) -> None:
         late, self._unapplied = self._unapplied, {}

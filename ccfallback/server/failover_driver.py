@@ -25,7 +25,16 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.context_window import LearnedWindow
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.error_response import Failure
-from ccfallback.policy.failover import Health, IsFinal, Reason, Try, Wait, backoff_seconds, failover
+from ccfallback.policy.failover import (
+    Ask,
+    Health,
+    IsFinal,
+    Reason,
+    Try,
+    Wait,
+    backoff_seconds,
+    failover,
+)
 from ccfallback.policy.latency import Digest, Learned
 from ccfallback.policy.outcome import OWN_NETWORK, Fault, Outcome
 from ccfallback.quotes import Quotes
@@ -169,6 +178,9 @@ class FailoverDriver:
                         outcome: Outcome | None = end
                     case Wait(seconds):
                         await self.services.pause(seconds)
+                        outcome = None
+                    case Ask(call):
+                        await call()
                         outcome = None
                     case _:
                         assert_never(step)

@@ -1,6 +1,7 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import ClassVar, Final
@@ -14,7 +15,7 @@ from ccfallback.messages.tokens import Usage
 from ccfallback.policy import breaker
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase
 from ccfallback.policy.error_response import format_wait
-from ccfallback.policy.failover import Admission
+from ccfallback.policy.failover import Admission, Ask
 from ccfallback.policy.outcome import BLAME, Blame, Outcome
 from ccfallback.server.bill import Bill
 from ccfallback.server.breakers import Breakers
@@ -62,12 +63,14 @@ class RequestHealth:
         self._limits = limits
         self._began: dict[str, float] = {}
         self._slots: dict[str, tuple[BreakerId, ...]] = {}
+        self._lost = set[str]()
+        """The providers that another server is probing."""
         self.failed = set[str]()
         """The providers whose failure was counted."""
         self.urgent = False
         """Whether a change has to be saved before the response ends."""
 
-    def admission(self, provider: Provider) -> Admission:
+    def admission(self, provider: Provider) -> Admission | Ask:
         """Whether the provider may be tried for this model now."""
         if self.cooldown_end(provider) is None:
             return Admission.OPEN
@@ -75,13 +78,36 @@ class RequestHealth:
         if Phase.OPEN in phases.values():
             self._log_skip(provider, "is cooling down")
             return Admission.COOLING
-        if any(self._breakers.slots.is_taken(each) for each in self._half_open(provider)):
+        if provider.label in self._slots:
+            return Admission.OPEN
+        half_open = self._half_open(provider)
+        is_lost = provider.label in self._lost
+        if is_lost or any(self._breakers.slots.is_taken(each) for each in half_open):
             self._log_skip(provider, "is being probed by another request")
             return Admission.COOLING if self._is_cooling(provider) else Admission.BUSY
         if self._was_cooling(provider):
             self._log_skip(provider, "was cooling down when the request came in")
             return Admission.BUSY
+        if half_open and self._breakers.shares_places:
+            return Ask(partial(self._take_places, provider, half_open))
         return Admission.OPEN
+
+    async def _take_places(self, provider: Provider, half_open: list[BreakerId]) -> None:
+        """Take the probe slots of a provider for this server, unless another one has them."""
+        label = provider.label
+        self._slots[label] = self._breakers.slots.take(half_open)
+        is_taken = False
+        try:
+            is_taken = await self._breakers.take_places(half_open)
+            # Perhaps another server's probe has failed meanwhile.
+            is_taken = is_taken and Phase.OPEN not in self._phases(provider).values()
+        finally:
+            if not is_taken:
+                self._lost.add(label)
+                self._release(label)
+
+    def _release(self, label: str) -> None:
+        self._breakers.release(self._slots.pop(label, ()))
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether the provider may not cost any more."""
@@ -110,7 +136,8 @@ class RequestHealth:
         if self.cooldown_end(provider) is None:
             return
         half_open = self._half_open(provider)
-        self._slots[provider.label] = self._breakers.slots.take(half_open)
+        if provider.label not in self._slots:
+            self._slots[provider.label] = self._breakers.slots.take(half_open)
         if half_open and self._is_cooling(provider):
             model, credential = self._model, self._credential(provider)
             self._breakers.change(
@@ -129,8 +156,7 @@ class RequestHealth:
         A stream that has only begun releases the slots; it is counted by another call at its end.
         """
         label = provider.label
-        if label in self._slots:
-            self._breakers.slots.release(self._slots.pop(label))
+        self._release(label)
         if outcome is None or (outcome.ok and not outcome.complete):
             return
         began = self._began.get(label)

@@ -165,10 +165,10 @@ class LiveConfig:
             events.ConfigLoad(path=path, providers=names),
             f"configuration read again: {', '.join(names) or 'no provider enabled'}",
         )
-        if (config.server.host, config.server.port) != (before.server.host, before.server.port):
+        if _needs_restart(config) != _needs_restart(before):
             self._recorder.log(
                 events.ConfigLoad(path=path),
-                "the new host or port is used from the next start on",
+                "the new host, port or state.url is used from the next start on",
                 level="warn",
             )
         for changed in self.on_change:
@@ -184,3 +184,8 @@ class LiveConfig:
 
     def _log_error(self, message: str) -> None:
         self._recorder.log(events.ConfigRejected(path=str(self._store.path)), message)
+
+
+def _needs_restart(config: Config) -> tuple[object, ...]:
+    """What is used from the next start on."""
+    return config.server.host, config.server.port, config.state

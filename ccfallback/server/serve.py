@@ -94,7 +94,9 @@ class Proxy:
         self.services = Services(
             live=live,
             breakers=Breakers(
-                open_store(paths, patience=LOCK_SECONDS, synced_later=True), self.recorder, clock
+                open_store(paths, live.current.state.url, patience=LOCK_SECONDS, synced_later=True),
+                self.recorder,
+                clock,
             ),
             recorder=self.recorder,
             upstreams=upstreams,
@@ -285,6 +287,7 @@ class Proxy:
                 self._keep_latencies()
             self.services.spending.retry()
             await self.services.breakers.flush(again=True)
+            self.services.breakers.report()
             await self.services.breakers.sync()
             await self._save_signatures()
             await self._run_on_disk(self._restore_address)

@@ -56,7 +56,7 @@ class ReadOnlyHealth(RequestHealth):
     def admission(self, provider: Provider) -> Admission:
         """Whether the provider may be tried; a running probe does not forbid a count."""
         found = super().admission(provider)
-        return Admission.OPEN if found is Admission.BUSY else found
+        return Admission.COOLING if found is Admission.COOLING else Admission.OPEN
 
     def begin(self, provider: Provider) -> None:
         """Take no half-open place."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ccfallback import files
+from ccfallback.errors import StateError
 
 if TYPE_CHECKING:
     from ccfallback.paths import Paths
@@ -12,16 +13,28 @@ if TYPE_CHECKING:
 
 
 def open_store(
-    paths: "Paths", *, patience: float = 10.0, synced_later: bool = False
+    paths: "Paths", url: str = "", *, patience: float = 10.0, synced_later: bool = False
 ) -> "StateStore":
-    """The store that keeps the breaker state of an installation.
+    """The store that keeps the breaker state of an installation: at the URL, or else in the file.
 
     `patience` is how many seconds an update waits for another process. With `synced_later` the
-    caller syncs the store within a second after an update.
+    caller, a server, syncs the store within a second after an update. Raises `StateError` if the
+    URL can't be used.
     """
     from ccfallback.state.file import StateFile
 
-    return StateFile(paths.state, patience=patience, synced_later=synced_later)
+    file = StateFile(paths.state, patience=patience, synced_later=synced_later)
+    if not url:
+        return file
+    try:
+        from ccfallback.state.redis_store import RedisStore
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise StateError(
+            "[state] url needs the package redis", "pip install 'ccfallback[redis]'"
+        ) from None
+    return RedisStore(url, file, watches=synced_later)
 
 
 class _Model(msgspec.Struct, rename="camel"):

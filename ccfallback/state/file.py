@@ -6,7 +6,7 @@ a `breaker reset` and a failure at the same moment never erase each other.
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,19 @@ class StateFile:
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether the file is still the one that was read; see `WatchedFile.is_still`."""
         return self._watched.is_still(snapshot.version)
+
+    def read_document(self) -> dict[str, Any]:
+        """All that the file says; nothing if it can't be read."""
+        try:
+            return self._document()
+        except (_CorruptError, OSError):
+            return {}
+
+    def replace(self, document: Mapping[str, Any]) -> None:
+        """Put a whole document into the file. Raises `Busy` or `OSError`."""
+        with files.locked(self.path, self._patience):
+            data = msgspec.json.encode(document) + b"\n"
+            files.replace_atomically(self.path, data, durable=False)
 
     def known(self) -> None:
         """Only a look at the file tells what it holds."""

@@ -102,7 +102,7 @@ class StateStore(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why it can't be reached since a while; empty if it can. Returns at once."""
+        """Why it can't be reached now; empty if it can. Returns at once."""
 
     def known(self) -> Snapshot | None:
         """What it holds, as far as this is known without waiting; `None` if only `load` tells."""
@@ -127,8 +127,9 @@ class StateStore(Protocol):
         its confirmation was lost.
         """
 
-    is_unsynced: bool
-    """Whether a crash of the machine would undo updates: then call `sync` within a second."""
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether a crash of the machine would undo updates: then call `sync` within a second."""
 
     def sync(self) -> None:
         """Make updates survive a crash of the machine. Raises `CcfallbackError` or `OSError`."""
