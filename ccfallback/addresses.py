@@ -1,8 +1,9 @@
 """Hosts and ports of URLs, and which of them are this machine."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -67,6 +68,44 @@ def is_host(text: str) -> bool:
         except ValueError:
             return False
     return _HOST_NAME.fullmatch(text) is not None
+
+
+class TrustedProxies:
+    """Reverse proxies that say the truth about their clients."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ip_network(each, strict=False) for each in networks)
+
+    def find_client(self, peer: str, forwarded_for: str) -> str:
+        """The last address of the way here that is not a trusted proxy's; empty if unknown.
+
+        `peer` is the other end of the connection, and `forwarded_for` the addresses before it as
+        `x-forwarded-for` has them: the client may have written all but those that trusted proxies
+        have added at the end. What is not an address there ends the way.
+        """
+        client = _parse_address(peer)
+        for entry in reversed(forwarded_for.split(",")):
+            if client is None or not any(client in network for network in self._networks):
+                break
+            before = _parse_address(entry)
+            if before is None:
+                break
+            client = before
+        return "" if client is None else str(client)
+
+
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address, with a port or without, as proxies and sockets write it."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def is_loopback(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import PurePath
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -134,6 +135,17 @@ def host(value: Any) -> str:
     if not isinstance(value, str) or not is_host(value):
         raise Expected("a host name or an IP address")
     return value
+
+
+def networks(value: Any) -> tuple[str, ...]:
+    """A list of IP addresses and networks."""
+    try:
+        found = texts(value)
+        for each in found:
+            ip_network(each, strict=False)
+    except (Expected, ValueError):
+        raise Expected('a list of IP addresses and networks, such as ["10.0.0.0/8"]') from None
+    return found
 
 
 def note(value: Any) -> str:

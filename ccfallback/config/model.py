@@ -57,6 +57,12 @@ class Server:
         checks.texts, [], "names accepted in Host, besides loopback and `host`"
     )
     allowed_origins: tuple[str, ...] = option(checks.texts, [], "web pages that may call")
+    trusted_proxies: tuple[str, ...] = option(
+        checks.networks,
+        [],
+        "addresses or networks of reverse proxies whose `x-forwarded-for` tells the client's "
+        "address to the log",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

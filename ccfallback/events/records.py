@@ -183,6 +183,8 @@ class AuthFailure(Event):
 
     path: str = ""
     status: Count | None = None
+    client: str | UnsetType = UNSET
+    """As in `RequestStart`."""
 
 
 @named("credential.failure", level="warn")
@@ -216,6 +218,8 @@ class RequestStart(Event):
     agent: str | UnsetType = UNSET
     token: str | UnsetType = UNSET
     """The label of the client's access token, if there are any: a note or a hash."""
+    client: str | UnsetType = UNSET
+    """The address of a client on another machine, or behind a trusted proxy."""
 
 
 class RequestEnd(Event):

@@ -144,9 +144,9 @@ async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) 
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_json(send: Send, value: Any, headers: RawHeaders = ()) -> None:
+async def send_json(send: Send, value: Any, headers: RawHeaders = (), status: int = 200) -> None:
     """Send a value as JSON."""
-    await send_whole(send, 200, [JSON, *headers], msgspec.json.encode(value))
+    await send_whole(send, status, [JSON, *headers], msgspec.json.encode(value))
 
 
 async def send_error(

@@ -28,6 +28,8 @@ class Context:
     """When the head of the request was complete, by the monotonic clock."""
     watch: Deadline = field(default_factory=Deadline, repr=False)
     """Limits how long the upstreams take."""
+    client: str | UnsetType = UNSET
+    """The client's address, unless it is on this machine and no proxy is trusted."""
     token: Token | None = field(default=None, repr=False)
     """The access token that the client shows; `None` where none is asked for."""
     first: dict[bytes, bytes] = field(init=False, repr=False)

@@ -12,7 +12,9 @@ from random import getrandbits
 from time import time
 from typing import Final
 
-from ccfallback.addresses import is_loopback
+from msgspec import UNSET, UnsetType
+
+from ccfallback.addresses import TrustedProxies, is_loopback
 from ccfallback.config.model import Config, Token
 from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
@@ -25,6 +27,8 @@ from ccfallback.wire.headers import RawHeaders, bare_credential, find, select
 
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
+_HERE: Final = ("127.0.0.1", "::1")
+"""The addresses of clients on this machine, which are not logged."""
 _GUARDED: Final = ("/v1/", "/api/", "/metrics")
 
 Refusal = tuple[int, str, str, ErrorCode]
@@ -46,6 +50,7 @@ class Gate:
         self._services = services
         self._config: Config | None = None
         self._tokens: frozenset[bytes] = frozenset()
+        self._proxies: TrustedProxies | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -63,6 +68,8 @@ class Gate:
             watch=scope[CONNECTION_KEY].deadline,
         )
         context.id = request_id(context.first.get(b"ccr-request-id"))
+        if self._proxies or (scope["client"] or _HERE)[0] not in _HERE:
+            context.client = self._find_client(scope, context.headers)
         scope[SCOPE_KEY] = context
         response = _Response(send, context, self._cors_origin(context))
         try:
@@ -70,7 +77,9 @@ class Gate:
             if refusal is not None:
                 status, kind, message, code = refusal
                 self._services.recorder.log(
-                    events.AuthFailure(path=cut(scope["path"]), status=status),
+                    events.AuthFailure(
+                        path=cut(scope["path"]), status=status, client=context.client
+                    ),
                     f"{message} [{code}]",
                     context.id,
                 )
@@ -86,7 +95,17 @@ class Gate:
         if config is not self._config:
             self._config = config
             self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
+            proxies = config.server.trusted_proxies
+            self._proxies = TrustedProxies(proxies) if proxies else None
         return self._tokens
+
+    def _find_client(self, scope: Scope, headers: RawHeaders) -> str | UnsetType:
+        """The address of the client, where there is one to log."""
+        peer = scope["client"][0] if scope["client"] else ""
+        if self._proxies is not None:
+            chain = [value for name, value in headers if name == b"x-forwarded-for"]
+            peer = self._proxies.find_client(peer, b",".join(chain).decode("latin-1"))
+        return peer or UNSET
 
     def _find_loop(self, context: Context) -> Refusal | None:
         """Return an error if the request has passed this proxy before (RFC 9110, 7.6.3)."""

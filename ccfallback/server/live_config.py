@@ -103,6 +103,8 @@ class LiveConfig:
         self.on_change: list[Callable[[Config], None]] = []
         self.needs_tokens = False
         """Whether other machines reach the server: then it is never without access tokens."""
+        self.is_broken = False
+        """Whether the file can't be used, so that the last good configuration is in force."""
         self._noticed = -NOTICE_PAUSE
         self._executor = SerialExecutor("config")
         self._refresher = Refresher(
@@ -140,6 +142,7 @@ class LiveConfig:
 
     def _take(self, loaded: tuple[object, Config | Exception]) -> bool:
         self._version, config = loaded
+        self.is_broken = not isinstance(config, Config)
         if isinstance(config, Config):
             self._replace(config)
         else:

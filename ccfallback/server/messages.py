@@ -414,6 +414,7 @@ class MessagesRequest:
                 request_class=hints.request_class or UNSET,
                 agent=hints.agent or UNSET,
                 token=self._context.token_label,
+                client=self._context.client,
             ),
             f"{cut(body.model) or 'no model'}, {kind}, {size / 1000:.1f} kB",
             self._context.id,

@@ -24,6 +24,7 @@ from ccfallback.server.side_endpoints import (
     Models,
     NotFound,
     PassThrough,
+    ReadyPage,
 )
 
 
@@ -52,6 +53,7 @@ def create_app(services: Services) -> App:
         Route("/api/{path:path}", pass_through),
         Route("/metrics", MetricsPage(services)),
         Route("/health", HealthPage(services)),
+        Route("/ready", ReadyPage(services)),
         Route("/", Home(services)),
     ]
     return Gate(Routes(routes, NotFound(services)), services)

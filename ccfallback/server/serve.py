@@ -113,6 +113,7 @@ class Proxy:
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
         self._server = Server(self._log_drain)
+        self.services.is_draining = lambda: self._server.is_stopping
         self._checking: asyncio.Task[None] | None = None
         self.url = ""
         self.everywhere = ""

@@ -47,6 +47,8 @@ class Services:
     started: float = field(default_factory=time)
     instance: str = field(default_factory=lambda: f"ccfallback-{token_hex(4)}")
     """This process in a `via` header: a request that already carries it has come back in a loop."""
+    is_draining: Callable[[], bool] = lambda: False
+    """Whether the server was asked to stop."""
     listener: Address | None = None
     """The address on which this server listens; `None` before it does."""
 

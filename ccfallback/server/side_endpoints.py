@@ -360,6 +360,35 @@ class HealthPage(Endpoint):
         await send_json(send, page)
 
 
+class ReadyPage(Endpoint):
+    """`/ready`: whether a load balancer should send requests here.
+
+    Cooldowns do not matter: other servers would fail in the same way.
+    """
+
+    methods = ("GET", "HEAD")
+
+    async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        services = self._services
+        reasons = (
+            (services.is_draining(), "draining", "The server stops when its answers have ended"),
+            (
+                services.live.is_broken,
+                "broken-config",
+                "The configuration can't be used and the last good one stays; "
+                "`ccfallback config validate` says why",
+            ),
+            (not context.config.active, "no-provider", "No provider is enabled"),
+        )
+        page: dict[str, object] = {"ready": True, "status": "ready"}
+        for is_given, status, message in reasons:
+            if is_given:
+                page = {"ready": False, "status": status, "message": message}
+                break
+        await send_json(send, page, status=200 if page["ready"] else 503)
+
+
 class NotFound(Endpoint):
     """Every other path."""
 

@@ -42,7 +42,23 @@ _REWRITTEN: Final = frozenset(
 
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
-_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _REWRITTEN | {b"ccr-request-id"}
+_WAY_HERE: Final = frozenset(
+    {
+        b"forwarded",
+        b"x-client-ip",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-server",
+        b"x-original-forwarded-for",
+        b"x-real-ip",
+    }
+)
+"""Request headers in which a reverse proxy before this one tells who the client is."""
+
+_NOT_FOR_UPSTREAMS: Final = HOP_BY_HOP | _REWRITTEN | _WAY_HERE | {b"ccr-request-id"}
 _OURS: Final = b"x-ccf-"
 """The start of the headers that are meant for this proxy."""
 
