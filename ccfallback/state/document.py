@@ -10,9 +10,11 @@ from typing import Any, Final
 from ccfallback.policy.breaker import CLOSED, BreakerState, as_last_seen
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.state.sections import Entry, merge, read_sections
-from ccfallback.state.store import Snapshot, States, Update
+from ccfallback.state.store import States, Update
 
 VERSION: Final = 1
+
+_NOTHING: Final[dict[str, Any]] = {}
 
 _LATEST_MS: Final = 253_402_300_800_000
 """The year 10000; a later time is not one that ccfallback wrote."""
@@ -40,17 +42,16 @@ def apply_update(
     return changed, after
 
 
-def make_snapshot(
-    document: Mapping[str, Any], version: object, set_aside: str | None = None
-) -> Snapshot:
-    """What a document says."""
-    return Snapshot(parse_states(document), read_sections(document), version, set_aside)
+def parse_states(
+    document: Mapping[str, Any], last: Mapping[str, Any] = _NOTHING, known: States = _NOTHING
+) -> States:
+    """The states of all providers in a document.
 
-
-def parse_states(document: Mapping[str, Any]) -> States:
-    """The states of all providers in a document."""
+    `known` are those of the `last` document: what is the same there is not parsed again.
+    """
+    before = _mapping(last.get("providers"))
     return {
-        name: parse_provider(table)
+        name: known[name] if name in known and table == before.get(name) else parse_provider(table)
         for name, table in _mapping(document.get("providers")).items()
         if isinstance(table, dict)
     }

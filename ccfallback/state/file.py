@@ -17,7 +17,7 @@ import msgspec
 from ccfallback import files
 from ccfallback.errors import StateError
 from ccfallback.files import Busy
-from ccfallback.state.document import apply_update, make_snapshot, parse_states
+from ccfallback.state.document import apply_update, parse_states
 from ccfallback.state.sections import Entry, read_sections
 from ccfallback.state.store import PATIENCE, LocalSlots, ProbeSlots, Snapshot, States, Update
 
@@ -36,6 +36,8 @@ class StateFile:
         self.is_unsynced = False
         self._last: tuple[object, dict[str, Any], States] = (None, {}, {})
         """The version of the file that was written last, its content, and the states in that."""
+        self._parsed: tuple[dict[str, Any], States] = ({}, {})
+        """What was read or written last, and the states in it."""
         self.slots: ProbeSlots = LocalSlots()
         self.places = None
         self.name = "the disk"
@@ -75,7 +77,8 @@ class StateFile:
         if held is not None and held.version == version:
             return held
         try:
-            return make_snapshot(self._document(), version)
+            document, states = self._read()
+            return Snapshot(states, read_sections(document), version)
         except files.NotRegularFile as error:
             return Snapshot(version=version, problem=str(error.strerror))
         except (_CorruptError, OSError) as error:
@@ -88,7 +91,8 @@ class StateFile:
         """What the file holds, and why it can't be read; it stays where it is."""
         version = self._watched.look()
         try:
-            return make_snapshot(self._document(), version)
+            document, states = self._read()
+            return Snapshot(states, read_sections(document), version)
         except _CorruptError:
             return Snapshot(version=version, problem="it is not a JSON object")
         except OSError as error:
@@ -126,13 +130,12 @@ class StateFile:
         last, document, before = self._last
         if version is None or version != last:
             try:
-                document = self._document()
+                document, before = self._read()
             except (_CorruptError, OSError) as error:
                 if not _stays_unreadable(error):
                     raise
                 set_aside = _move_aside(self.path)
-                document = {}
-            before = parse_states(document)
+                document, before = {}, {}
         applied = apply_update(document, before, change, entries)
         if applied is None:
             return Snapshot(before, read_sections(document), version, set_aside)
@@ -143,7 +146,14 @@ class StateFile:
         version = files.replace_atomically(self.path, data, durable=False, synced=not later)
         self.is_unsynced = self.is_unsynced or later
         self._last = version, document, after
+        self._parsed = document, after
         return Snapshot(after, read_sections(document), version, set_aside)
+
+    def _read(self) -> tuple[dict[str, Any], States]:
+        """What the file holds, and the states in it."""
+        document = self._document()
+        self._parsed = document, parse_states(document, *self._parsed)
+        return self._parsed
 
     def _document(self) -> dict[str, Any]:
         try:

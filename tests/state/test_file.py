@@ -128,6 +128,25 @@ def test_a_snapshot_is_current_until_another_process_writes(file: StateFile) -> 
     assert not file.is_current(newer)
 
 
+def test_only_the_providers_that_another_process_changed_are_parsed_again(
+    file: StateFile,
+) -> None:
+    file.update(
+        lambda _states: {"a": replace(CLOSED, failures=1), "b": replace(CLOSED, failures=2)}
+    )
+    other = StateFile(file.path)
+    held = other.load()
+    file.update(failing)
+    newer = other.load(held)
+    assert newer.states["a"] == failing({})["a"]
+    assert newer.states["b"] is held.states["b"]
+    assert newer.states == StateFile(file.path).load().states
+    # The first update of a process relies on what it has loaded, too.
+    updated = other.update(lambda states: {**states, "c": CLOSED})
+    assert updated.states["a"] is newer.states["a"]
+    assert updated.states == StateFile(file.path).load().states
+
+
 def test_a_write_by_a_script_without_the_lock_is_noticed(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
