@@ -63,6 +63,13 @@ class NotRegularFile(OSError):
         super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
+class ForeignFile(OSError):
+    """The file holds something else than what is kept under that path: it is left alone."""
+
+    def __init__(self, path: Path, expected: str) -> None:
+        super().__init__(errno.EINVAL, f"it is not {expected}, and is left alone", str(path))
+
+
 def read_regular(path: Path) -> bytes:
     """The content of a regular file.
 

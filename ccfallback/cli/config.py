@@ -245,13 +245,13 @@ def history(ctx: typer.Context, as_json: Json = False) -> None:
     rows = [
         (
             str(v.number),
-            "now" if v in current else format_ago(v.time, session.now()),
             v.by or "-",
             _summary(steps[v.number], is_first=v is kept[-1]),
+            "in use" if v in current else format_ago(v.time, session.now()),
         )
         for v in kept
     ]
-    table = Table(rows, ("version", "replaced", "by", "what it changed"))
+    table = Table(rows, ("version", "written by", "what that changed", "replaced"))
     session.console.emit(value, lambda: table if shown else "no earlier versions yet")
     if shown:
         session.console.say(

@@ -232,7 +232,7 @@ class Console:
     def say(self, message: str) -> None:
         """Print a message for the user."""
         # An argument that a message quotes may hold a sequence that a terminal would obey.
-        message = self.add_file_options("\n".join(map(printable, message.split("\n"))))
+        message = self.add_file_options("\n".join(map(_clean_line, message.split("\n"))))
         try:
             self.stderr.write(wrap_text(message, _columns(self.stderr)) + "\n")
             self.stderr.flush()
@@ -564,6 +564,11 @@ def _wrap_rows(rows: list[list[Styled]], widths: list[int], columns: int) -> lis
         return cell._replace(text=wrap_text(cell.text, room))
 
     return [[wrap(cell) if at == number else cell for at, cell in enumerate(row)] for row in rows]
+
+
+def _clean_line(line: str) -> str:
+    """The line without control characters; its indentation stays."""
+    return " " * (len(line) - len(line.lstrip(" "))) + printable(line)
 
 
 def _clean(table: Table) -> Table:

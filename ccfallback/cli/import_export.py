@@ -35,7 +35,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the whole configuration as JSON, keys in clear."""
-    from ccfallback.files import replace_atomically
+    from ccfallback.files import real, replace_atomically
 
     session = session_of(ctx)
     session.config()
@@ -46,6 +46,8 @@ def export(
     path = Path(file)
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {path.absolute().parent}", "create it first")
+    if real(path) in map(real, session.paths):
+        raise ConfigError(f"{file} is a file of ccfallback itself", "name another one")
     existed = path.exists()
     replace_atomically(path, data)
     session.console.emit_result({"path": file, "overwritten": existed})

@@ -16,6 +16,7 @@ from ccfallback.addresses import address
 from ccfallback.cli.console import Cell, Styled, Table
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.phrases import UNDO, join_names
+from ccfallback.cli.running_server import find_registered_url
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.words import pluralize
@@ -89,7 +90,8 @@ def init(
     added = [each for each in candidates if wanted and each.works is not False]
     if added:
         session.edit(lambda document: _add(document, added))
-    start = _find_start(session)
+    url = find_registered_url(session.paths)
+    start = _find_start(session, is_up=url is not None)
     console.emit_result(
         {
             "config": str(session.paths.config),
@@ -101,7 +103,10 @@ def init(
     )
     for line in _remarks(session, config, candidates, added, wanted=wanted):
         console.say(line)
-    console.say(f"start it with `{start}`")
+    if url is None:
+        console.say(f"start it with `{start}`")
+    else:
+        console.say(f"the server runs at {url}; send Claude Code there with `{start}`")
 
 
 # -- What there is
@@ -280,7 +285,8 @@ def _remarks(
         yield f"the configuration is {session.paths.config}"
 
 
-def _find_start(session: Session) -> str:
-    """The one line that starts Claude Code through the chain."""
-    has_claude = shutil.which("claude", path=session.environ.get("PATH")) is not None
-    return "ccfallback run" if has_claude else "ccfallback serve --background"
+def _find_start(session: Session, *, is_up: bool) -> str:
+    """The one line that starts Claude Code through the chain, or the server where that is down."""
+    if shutil.which("claude", path=session.environ.get("PATH")) is not None:
+        return "ccfallback run"
+    return 'eval "$(ccfallback env)"' if is_up else "ccfallback serve --background"

@@ -95,7 +95,9 @@ def _find_program(session: Session, name: str) -> str:
     if program is not None:
         return program
     if Path(name).parent != Path() and Path(name).exists():
-        session.console.fail(f"{name} can't be run", f"check its permissions: `chmod +x {name}`")
+        is_folder = Path(name).is_dir()
+        what = "it is a folder" if is_folder else "it is not a program, or you may not run it"
+        session.console.fail(f"{name} can't be run: {what}", "name a program after `--`")
         raise typer.Exit(NOT_EXECUTABLE)
     hint = (
         "install Claude Code, or name the command: `ccfallback run -- CMD`"

@@ -29,8 +29,9 @@ def stop(
         other = background.find_unregistered(session)
         if other is not None:
             raise ServeError(
-                f"the server at {other.url} uses other files (pid {other.pid})",
-                f"name them with --state, or `kill {other.pid}`",
+                f"the server at {other.url} (pid {other.pid}) uses another state file, or a later "
+                "server took its place there",
+                f"name the file with --state, or `kill {other.pid}`",
             )
         session.console.emit_result({"stopped": False, "pid": None, "url": None})
         session.console.say("nothing to stop: no server runs")

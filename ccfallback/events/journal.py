@@ -5,6 +5,7 @@ the log sees every line once.
 """
 
 import os
+import re
 import stat
 import threading
 import time
@@ -142,11 +143,24 @@ class Backlog(Generic[T]):
                 self._wake.set()
 
 
-class Journal:
-    """Appends lines to a log file, and rotates it."""
+_HEAD: Final = 65536
+"""Bytes of a file that are searched for a log line before anything is appended to it."""
 
-    def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
+LOG_LINE: Final = re.compile(rb'^[\0\s]*\{.*"(?:timestamp|event)"', re.MULTILINE)
+
+
+class Journal:
+    """Appends lines to a log file, and rotates it.
+
+    A file that holds something, but no line that matches `line`, is another program's: it is left
+    alone.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, backups: int, line: re.Pattern[bytes] | None = None
+    ) -> None:
         self.path = path
+        self._line = line
         self.max_bytes = max_bytes
         self.backups = backups
         self.kept = 0
@@ -268,6 +282,9 @@ class Journal:
         if stat.S_ISBLK(mode):
             os.close(descriptor)
             raise files.NotRegularFile(self.path, mode)
+        if self._line and stat.S_ISREG(mode) and _is_foreign(descriptor, self._line):
+            os.close(descriptor)
+            raise files.ForeignFile(self.path, "a log of ccfallback")
         self._descriptor = descriptor
         self._is_stream = not stat.S_ISREG(mode)
         self._torn, self._end = False, -1
@@ -301,6 +318,12 @@ class Journal:
                 target.replace(numbered(self.path, 1))
             else:
                 target.unlink()
+
+
+def _is_foreign(descriptor: int, line: re.Pattern[bytes]) -> bool:
+    """Whether the beginning of a file is neither blank nor has such a line."""
+    head = os.read(descriptor, _HEAD)
+    return bool(head.strip(b"\0 \t\r\n")) and line.search(head) is None
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)

@@ -10,6 +10,8 @@ from ccfallback.addresses import is_host, is_loopback
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import PortTaken, ServeError
 
+_ANOTHER_HOST: Final = "name one of its addresses with --host, or in server.host"
+
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
 
@@ -38,9 +40,7 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
             raise UnicodeError
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
-        raise ServeError(
-            f"{host} is not an address of this machine", "set server.host in the configuration"
-        ) from None
+        raise ServeError(f"{host} is not an address of this machine", _ANOTHER_HOST) from None
     family, _, _, _, sockaddr = found[0]
     address = ListenAddress(family, sockaddr)
     if address.is_open and not has_tokens:
@@ -65,8 +65,9 @@ def listen(host: str, address: ListenAddress) -> socket.socket:
     except OSError as error:
         listener.close()
         refusal = PortTaken if error.errno == errno.EADDRINUSE else ServeError
+        is_port = error.errno != errno.EADDRNOTAVAIL
         raise refusal(
             f"can't listen on {host} port {port}: {error.strerror}",
-            "take another port with --port, or 0 for a free one",
+            "take another port with --port, or 0 for a free one" if is_port else _ANOTHER_HOST,
         ) from None
     return listener

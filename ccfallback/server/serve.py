@@ -20,7 +20,7 @@ from ccfallback.credentials import KeyUnavailable
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import CcfallbackError, ServeError
 from ccfallback.events import records as events
-from ccfallback.events.journal import Journal, JournalWriter
+from ccfallback.events.journal import LOG_LINE, Journal, JournalWriter
 from ccfallback.http1 import ConnectionLimit, Headers, Server, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
@@ -147,7 +147,7 @@ class Proxy:
         assert self._socket is not None, "bind first"
         config = self.services.live.current
         self._writer = JournalWriter(
-            Journal(self._paths.log, config.log.max_bytes, config.log.backups),
+            Journal(self._paths.log, config.log.max_bytes, config.log.backups, LOG_LINE),
             on_error=self._report_log_failure,
         )
         self.recorder.sink = self._writer

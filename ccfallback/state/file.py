@@ -7,6 +7,7 @@ a `breaker reset` and a failure at the same moment never erase each other.
 import glob
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,7 @@ class StateFile:
         try:
             document, states = self._read()
             return Snapshot(states, read_sections(document), version)
-        except files.NotRegularFile as error:
+        except (files.NotRegularFile, files.ForeignFile) as error:
             return Snapshot(version=version, problem=str(error.strerror))
         except (_CorruptError, OSError) as error:
             if _stays_unreadable(error):
@@ -161,13 +162,16 @@ class StateFile:
         except FileNotFoundError:
             return {}
         try:
-            return _decode(data)
+            document = _decode(data)
         except _CorruptError:
-            try:
+            with suppress(OSError):
                 return _decode(files.read_kept(self.path))
-            except OSError:
-                pass
+            if not _may_be_state(self.path, data):
+                raise files.ForeignFile(self.path, "a state file") from None
             raise
+        if document and not {"version", "providers"}.intersection(document):
+            raise files.ForeignFile(self.path, "a state file")
+        return document
 
     def _move_corrupt(self) -> str | None:
         """Set a corrupt file aside, unless another process has already replaced it."""
@@ -202,6 +206,13 @@ def _decode(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _CorruptError
     return document
+
+
+def _may_be_state(path: Path, data: bytes) -> bool:
+    """Whether a file that is not JSON can be a damaged state rather than another program's file."""
+    if path.suffix in ("", ".json"):
+        return path.suffix == ".json" or data.strip(b"\0 \t\r\n")[:1] in (b"", b"{")
+    return False
 
 
 def _stays_unreadable(error: Exception) -> bool:

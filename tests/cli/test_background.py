@@ -155,4 +155,4 @@ def test_a_server_with_other_files_is_named(
     configure(f"[server]\nport = {proxy.url.rpartition(':')[2]}\n")
     paths.server.unlink(missing_ok=True)
     ran = ccf("stop")
-    assert (ran.code, "other files" in ran.err) == (1, True)
+    assert (ran.code, "another state file" in ran.err) == (1, True)

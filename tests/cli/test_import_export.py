@@ -197,6 +197,16 @@ def test_another_program_s_database_is_read_where_it_is(ccf: Run, tmp_path: Path
 TABLE = {"server": {"port": 1}, "providers": [{"name": "a", "headers": {"X-A": "é"}}]}
 
 
+@pytest.mark.parametrize("name", Paths._fields)
+def test_an_export_never_overwrites_our_own_files(ccf: Run, paths: Paths, name: str) -> None:
+    ccf("config", "set", "server.port", "1")
+    own: Path = getattr(paths, name)
+    before = own.read_bytes() if own.exists() else None
+    ran = ccf("config", "export", str(own))
+    assert (ran.code, "file of ccfallback itself" in ran.err) == (1, True)
+    assert (own.read_bytes() if own.exists() else None) == before
+
+
 def test_an_export_is_imported_as_it_was() -> None:
     assert tomllib.loads(from_text(to_json(TABLE).decode(), {}, "backup")) == TABLE
 

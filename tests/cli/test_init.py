@@ -13,6 +13,7 @@ from ccfallback.simulator.scripted import ScriptedUpstream
 from tests.cli.conftest import Run
 from tests.cli.terminal import started, terminal
 from tests.cli.test_discover import CANARY, Machine, chain, machine
+from tests.conftest import RunningProxy
 
 __all__ = ["chain", "machine"]
 
@@ -74,6 +75,25 @@ def test_the_json_says_the_same(
     assert (ran.json["added"], ran.json["start"]) == (["good"], "ccfallback run")
     assert ran.json["candidates"][0]["hint"]
     assert CANARY not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("program", "start"), [("claude", "ccfallback run"), ("other", 'eval "$(ccfallback env)"')]
+)
+def test_a_server_that_runs_need_not_be_started(
+    ccf: Run,
+    machine: Machine,
+    paths: Paths,
+    running: Callable[[str], RunningProxy],
+    program: str,
+    start: str,
+) -> None:
+    machine.install(program)
+    proxy = running("")
+    ran = ccf("init")
+    said = f"the server runs at {proxy.url}; send Claude Code there with `{start}`"
+    assert ran.err.splitlines()[-1] == said
+    assert ccf("init", "--json").json["start"] == start
 
 
 def test_a_pipe_without_yes_gets_a_proposal_only(

@@ -184,6 +184,8 @@ def test_a_file_that_is_not_executable_gets_another_code(ccf: Run, tmp_path: Pat
     text = tmp_path / "text"
     text.touch()
     assert ccf("run", str(text)).code == 126
+    ran = ccf("run", str(tmp_path))
+    assert (ran.code, "it is a folder" in ran.err) == (126, True)
 
 
 def test_without_a_proxy_the_command_still_runs(ccf: Run, configure: Configure) -> None:

@@ -198,6 +198,26 @@ def test_a_log_that_cannot_be_rotated_grows(path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == line(0) + line(1)
 
 
+@pytest.mark.parametrize("data", [b"[server]\nport = 1\n", b'{"permissions": {}}\n', b"\x7fELF"])
+def test_nothing_is_appended_to_the_file_of_another_program(path: Path, data: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(data)
+    with pytest.raises(files.ForeignFile):
+        Journal(path, 1, 1, journal.LOG_LINE).write(line(1))
+    assert path.read_bytes() == data
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\0\n", b'rn line\n{"timestamp":"2026-11-29T01:00:00Z"}\n']
+)
+def test_a_damaged_log_is_continued(path: Path, data: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(data)
+    Journal(path, 1000, 1, journal.LOG_LINE).write(line(1))
+    assert path.read_bytes() == data + line(1)
+
+
 def test_two_processes_lose_no_line(path: Path) -> None:
     children = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who]) for who in "ab"]
     assert [child.wait() for child in children] == [0, 0]

@@ -212,6 +212,33 @@ def test_a_corrupt_file_is_set_aside(file: StateFile, data: bytes) -> None:
     assert file.load() == Snapshot()
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("config.toml", b"[server]\nport = 1\n"),
+        ("ccfallback.jsonl", b'{"event":"server.start"}\n{"event":"server.stop"}\n'),
+        ("program", b"\x7fELF\x02\x01"),
+        ("notes.txt", b"precious"),
+        ("settings.json", b'{"permissions": {}}'),
+    ],
+)
+def test_the_file_of_another_program_is_left_alone(tmp_path: Path, name: str, data: bytes) -> None:
+    file = StateFile(tmp_path / name)
+    file.path.write_bytes(data)
+    assert "not a state file" in (file.load().problem or "")
+    with pytest.raises(StateError, match="not a state file"):
+        file.update(failing)
+    assert file.path.read_bytes() == data
+    assert set_aside_files(file.path) == []
+
+
+@pytest.mark.parametrize(("name", "data"), [("state", b'{"version":1,"prov'), ("state", b"\0\0")])
+def test_a_damaged_state_may_have_any_plain_name(tmp_path: Path, name: str, data: bytes) -> None:
+    file = StateFile(tmp_path / name)
+    file.path.write_bytes(data)
+    assert set(file.update(failing).states) == {"a"}
+
+
 def test_an_update_sets_a_corrupt_file_aside_too(file: StateFile) -> None:
     file.path.write_bytes(b"{")
     updated = file.update(failing)
