@@ -203,7 +203,7 @@ class Session:
         """Where the state is; of a broken configuration, where the last one that loaded says."""
         file = self.config_file
         try:
-            return file.load().state.url
+            return file.load(keep=False).state.url
         except ConfigError:
             version = file.last_good()
             return "" if version is None else file.check(version.text()).state.url

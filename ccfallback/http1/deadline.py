@@ -38,6 +38,11 @@ class Timer:
         """Whether a wait is under way."""
         return self._due is not None
 
+    @property
+    def left(self) -> float:
+        """How many seconds the wait may still take."""
+        return 0.0 if self._due is None else self._due - self._loop.time()
+
     def set(self, seconds: float) -> None:
         """Start a wait that may take `seconds`."""
         due = self._due = self._loop.time() + seconds
@@ -77,9 +82,11 @@ class Deadline:
     It may be kept for many requests: then all their waits share one timer.
     """
 
-    __slots__ = ("_closed", "_expired", "_loop", "_task", "_timer")
+    __slots__ = ("_closed", "_expired", "_loop", "_task", "_timer", "waited")
 
     def __init__(self) -> None:
+        self.waited = 0.0
+        """How many seconds the last wait took that was cancelled from elsewhere."""
         self._timer: Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -101,6 +108,7 @@ class Deadline:
             # A second cancellation, from elsewhere, must not be swallowed.
             if self._expired and task is not None and task.cancelling() == 1:
                 raise DeadlineExceeded(timeout, seconds) from None
+            self.waited = seconds - timer.left
             raise
         finally:
             self._task = None

@@ -256,7 +256,7 @@ class Attempt:
             reason = "; ".join(filter(None, (reason, describe_clock(headers, now))))
         # The format says what the status means; the status itself is the upstream's own.
         outcome = outcome.but(
-            fault=self._login_fault(status) or outcome.fault,
+            fault=await self._login_fault(status) or outcome.fault,
             status=status,
             reason=self._scrub(reason),
             until=outcome.until if refusal.until is None else refusal.until,
@@ -351,10 +351,10 @@ class Attempt:
         outcome = outcome.but(reason=self._scrub(reason), until=until, pause=pause, usage=usage)
         return self._result(outcome, response, raw)
 
-    def _login_fault(self, status: int) -> Fault | None:
+    async def _login_fault(self, status: int) -> Fault | None:
         """Return what a 401 of the primary means for the login token that the client has sent.
 
-        Only this server knows whether the client has seen a refusal of the token before.
+        Only the servers know whether the client has seen a refusal of the token before.
         """
         provider = self._provider
         if self._is_side or status != 401 or not provider.primary or provider.has_credential:
@@ -362,12 +362,15 @@ class Attempt:
         token = self._context.login_token
         if token is None:
             return None
+        # Another server may have passed a refusal on since this request arrived.
+        await self._services.breakers.refresh()
         session = read_hints(self._context.first).session
         refused = self._services.logins.refused_at(token, session)
         if refused is None:
             return Fault.LOGIN
         # A request from before the client could know says nothing new about the primary.
-        return Fault.OLD_LOGIN if self._context.began < refused else None
+        began = self._services.breakers.clock() - self._context.seconds
+        return Fault.OLD_LOGIN if began < refused else None
 
     def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:
         return AttemptResult(

@@ -164,12 +164,21 @@ class Breakers:
                 found[each.key] = each.value
         return found
 
-    def put(self, section: Section[T], key: str, value: T) -> None:
-        """Write an entry of a further section: in memory now, in the store within a second."""
+    def has(self, section: Section[T]) -> bool:
+        """Whether a further section may have any entry."""
+        return bool(self._sections.get(section.name) or self._unsaved_entries)
+
+    def put(self, section: Section[T], key: str, value: T, *, urgent: bool = False) -> None:
+        """Write an entry of a further section: in memory now, in the store within a second.
+
+        An urgent one is in the store when `flush` returns.
+        """
         place = section.name, key
         self._unsaved_entries.pop(place, None)
         self._unsaved_entries[place] = Entry(section, key, value)
         self._made += 1
+        if urgent:
+            self._wanted = self._made
         self._drop_oldest()
 
     async def take_places(self, breakers: Iterable[BreakerId]) -> bool:

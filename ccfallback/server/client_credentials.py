@@ -1,15 +1,16 @@
 """The credentials that clients send: Claude logins, and what a provider gets to see."""
 
 import os
-from collections import OrderedDict
-from hashlib import sha256
-from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ccfallback.config.model import Provider
 from ccfallback.policy.breaker import BreakerState, Phase, as_available, as_seen, phase
 from ccfallback.policy.fingerprints import hash_key, hash_keys, hash_text
+from ccfallback.state.logins import LOGINS, session_key, token_key
 from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
+
+if TYPE_CHECKING:
+    from ccfallback.server.breakers import Breakers
 
 LOGIN_TOKEN: Final = b"sk-ant-oat"
 """The beginning of every token of a Claude login."""
@@ -19,43 +20,47 @@ REFRESH_SECONDS: Final = 60.0
 
 
 class RefusedLogins:
-    """Login tokens that the primary has refused; only their hashes are kept, in memory.
+    """Login tokens that the primary has refused, for all servers that share the state.
 
     Claude Code answers the first refusal of a token by refreshing its login, so the client has to
     see that one. If the new token of the same session is refused as well, refreshing does not help,
     and the client would give up.
     """
 
-    _MOST: Final = 256
-
-    def __init__(self) -> None:
-        self._refused: OrderedDict[bytes, float] = OrderedDict()
-        """When the client saw a refusal of a token, or of any token of a session."""
+    def __init__(self, breakers: "Breakers") -> None:
+        self._breakers = breakers
 
     def refused_at(self, token: bytes, session: str) -> float | None:
-        """When the client saw this refusal, by the monotonic clock; `None` if it has not yet."""
-        at = self._refused.get(sha256(token).digest())
-        if at is None and session:
-            at = self._refused.get(session.encode())
-            if at is not None and monotonic() - at > REFRESH_SECONDS:
-                return None
-        return at
+        """When the client saw this refusal, in Unix seconds; `None` if it has not yet."""
+        breakers, now = self._breakers, self._breakers.clock()
+        own = breakers.entry(LOGINS, token_key(token))
+        if own:
+            return min(own, now)
+        others = breakers.entry(LOGINS, session_key(session)) if session else None
+        return min(others, now) if others and now - others <= REFRESH_SECONDS else None
 
     def remember(self, token: bytes, session: str) -> None:
-        """Remember that the client has got the refusal of a token."""
-        self._refused.setdefault(sha256(token).digest(), monotonic())
-        if session:
-            self._refused[session.encode()] = monotonic()
-        while len(self._refused) > self._MOST:
-            self._refused.popitem(last=False)
+        """Remember that the client gets the refusal of a token. Save it before the answer ends."""
+        now = self._breakers.clock()
+        for key in (token_key(token), session_key(session) if session else ""):
+            if key:
+                self._breakers.put(LOGINS, key, now, urgent=True)
 
-    def forget(self, headers: RawHeaders) -> None:
-        """Forget the refusal of the token in a client's headers: the primary has accepted it.
+    @property
+    def any(self) -> bool:
+        """Whether there may be anything to forget."""
+        return self._breakers.has(LOGINS)
 
-        That of its session ends by itself: a primary may accept some requests and refuse others.
+    def forget(self, token: bytes | None, session: str = "") -> None:
+        """Forget the refusal of a token: the primary has accepted it, or the client did not see it.
+
+        Without a session, that of its session ends by itself: a primary may accept some requests
+        and refuse others.
         """
-        if self._refused and (token := login_token(headers)) is not None:
-            self._refused.pop(sha256(token).digest(), None)
+        for key in (token_key(token) if token else "", session_key(session) if session else ""):
+            refused = self._breakers.entry(LOGINS, key)
+            if refused:
+                self._breakers.put(LOGINS, key, 0.0)
 
 
 def login_token(headers: RawHeaders) -> bytes | None:

@@ -30,7 +30,7 @@ from ccfallback.policy.error_response import (
     search_unavailable,
 )
 from ccfallback.policy.failover import is_final
-from ccfallback.policy.outcome import Fault
+from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.policy.route import arrange
 from ccfallback.server.affinity import RequestSession, keeps_caches
 from ccfallback.server.attempt import AttemptResult
@@ -54,7 +54,7 @@ from ccfallback.server.health import RequestHealth
 from ccfallback.server.hints import Hints, read_hints
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
-from ccfallback.server.stream import EVENT_STREAM
+from ccfallback.server.stream import EVENT_STREAM, SHORTEST_STALL
 from ccfallback.wire.headers import response_headers
 
 
@@ -194,12 +194,22 @@ class MessagesRequest:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
             message = "the server is stopping"
+            self._count_silence(result)
             await self._settle_bill(result)
             self._log_end(result, 503, error="server stopping", message=message)
             raise
         finally:
             self._bill.close()
             await self._driver.close()
+
+    def _count_silence(self, result: AttemptResult | None) -> None:
+        """Count a stream that has been silent as torn: the client's next try goes elsewhere.
+
+        The server stops and can't wait for it any longer.
+        """
+        if result is None or result.stream is None or self._context.watch.waited < SHORTEST_STALL:
+            return
+        self._health.settle(result.provider, Outcome(Fault.TORN, "silent until the server stopped"))
 
     async def _settle_bill(self, result: AttemptResult | None) -> None:
         waiting = self._driver.current_provider if result is None else None
@@ -289,6 +299,7 @@ class MessagesRequest:
         """Send the beginning of a stream, the commit point, and then all that follows."""
         assert result.stream is not None
         headers, outcome = self._headers(result), None
+        self._context.watch.waited = 0.0
         try:
             start = {"type": "http.response.start", "status": result.status, "headers": headers}
             await send(start)
@@ -316,15 +327,19 @@ class MessagesRequest:
             return
         if answer.signatures:
             self._remember_signer(answer)
-        if answer.outcome.ok and answer.provider.primary:
-            self._services.logins.forget(self._context.headers)
+        if answer.outcome.ok and answer.provider.primary and self._services.logins.any:
+            self._services.logins.forget(self._context.login_token)
         status, stream = answer.status or 200, answer.stream
         if stream is None:
+            refused = self._context.login_token if answer.outcome.fault is Fault.LOGIN else None
+            if refused is not None:
+                # Before the client sends its next request, perhaps to another server.
+                self._services.logins.remember(refused, self._hints.session)
+                await self._services.breakers.flush()
             await send_whole(send, status, self._headers(answer), answer.body)
-            error = None
-            if not answer.outcome.ok:
-                self._remember_refused_login(answer)
-                error = answer.outcome.reason
+            if refused is not None and self._client.is_gone:
+                self._services.logins.forget(refused, self._hints.session)
+            error = None if answer.outcome.ok else answer.outcome.reason
             self._log_end(answer, status, error=error)
         elif answer.outcome.ok:
             await send({"type": "http.response.body", "body": b""})
@@ -342,13 +357,6 @@ class MessagesRequest:
                 primary=provider.primary,
                 shared=provider.shares_signatures,
             )
-
-    def _remember_refused_login(self, result: AttemptResult) -> None:
-        """Remember that the client knows of its login's refusal, if it was there to read it."""
-        if result.outcome.fault is Fault.LOGIN and not self._client.is_gone:
-            token = self._context.login_token
-            if token is not None:
-                self._services.logins.remember(token, self._hints.session)
 
     def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets if no provider has answered."""

@@ -28,7 +28,6 @@ from ccfallback.policy.latency import Digest
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.check import Checker
 from ccfallback.server.client import JSON
-from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.credentials import Keys
 from ccfallback.server.gate import request_id
 from ccfallback.server.listening import BACKLOG, find_listen_address, listen
@@ -102,7 +101,6 @@ class Proxy:
             upstreams=upstreams,
             spending=Spending(paths.state, self.recorder, clock),
             keys=Keys(upstreams.make_fetch, on_failure=self._log_failed_renewal),
-            logins=RefusedLogins(),
             pause=pause,
         )
         self.services.breakers.configure(live.current)

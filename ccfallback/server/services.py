@@ -34,8 +34,8 @@ class Services:
     upstreams: Upstreams
     quotas: Quotas = field(init=False)
     notices: Notices = field(init=False)
+    logins: RefusedLogins = field(init=False)
     keys: Keys = field(default_factory=Keys)
-    logins: RefusedLogins = field(default_factory=RefusedLogins)
     signatures: SignatureOrigins = field(default_factory=SignatureOrigins)
     plain_form_refusals: PlainFormRefusals = field(default_factory=PlainFormRefusals)
     sessions: Sessions = field(default_factory=Sessions)
@@ -57,5 +57,6 @@ class Services:
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.breakers)
+        self.logins = RefusedLogins(self.breakers)
         self.notices = Notices(self.recorder)
         self.via = f"1.1 {self.instance}"

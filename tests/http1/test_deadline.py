@@ -132,3 +132,13 @@ async def test_a_closed_deadline_leaves_no_timer() -> None:
     watch.close()
     await work
     await watch.wait(in_time(), "after", 3600)
+
+
+async def test_a_wait_that_is_cancelled_from_elsewhere_says_how_long_it_was() -> None:
+    deadline = Deadline()
+    waiting = asyncio.create_task(deadline.wait(asyncio.sleep(60), "idle", 60))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert 0.01 < deadline.waited < 60
+    deadline.close()

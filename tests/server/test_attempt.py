@@ -20,6 +20,7 @@ from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.services import Services
 from ccfallback.simulator import scripted
 from tests.server.scripted_upstreams import ScriptedResponse
 from tests.server.test_failover_driver import (
@@ -259,7 +260,10 @@ def test_a_request_from_before_its_login_was_refused_says_nothing_new() -> None:
         def refused_at(self, token: bytes, session: str = "") -> float | None:
             return 1e18
 
-    (result,) = run(whole(b"", 401), headers=(LOGIN,), logins=Later()).results
+    def prepare(services: Services) -> None:
+        services.logins = Later(services.breakers)
+
+    (result,) = run(whole(b"", 401), headers=(LOGIN,), prepare=prepare).results
     assert result.outcome.fault is Fault.OLD_LOGIN
 
 

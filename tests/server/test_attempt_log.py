@@ -31,7 +31,6 @@ from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
 from ccfallback.server.failover_driver import (
@@ -167,7 +166,6 @@ def with_driver(
             recorder=recorder,
             upstreams=ScriptedUpstreams(),
             keys=Keys(),
-            logins=RefusedLogins(),
         )
         raw = msgspec.json.encode({"model": "m", "messages": [], "stream": stream})
         context = Context("id", Config(), (), frozenset())
@@ -300,7 +298,6 @@ def drive(
             recorder=recorder,
             upstreams=upstreams,
             keys=Keys(),
-            logins=RefusedLogins(),
             pause=lambda _: asyncio.sleep(0),
         )
         change(services)

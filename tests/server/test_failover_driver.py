@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import time
@@ -103,7 +104,7 @@ def run(
     stream: bool = False,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     level: str = "info",
-    logins: RefusedLogins | None = None,
+    prepare: Callable[[Services], None] = lambda _services: None,
     latencies: Latencies | None = None,
     cooling: dict[str, float] | None = None,
     **members: Any,
@@ -125,10 +126,10 @@ def run(
             recorder=recorder,
             upstreams=upstreams,
             keys=Keys(),
-            logins=logins or RefusedLogins(),
             latencies=latencies or Latencies(),
             pause=lambda _: asyncio.sleep(0),
         )
+        prepare(services)
         context = Context("id", Config(), headers, frozenset())
         driver = FailoverDriver(services, context, health, body)
         chosen = await driver.run(providers, partial(is_final, rules=Failover()))
@@ -327,27 +328,47 @@ def test_the_first_refusal_of_a_login_is_passed_to_the_client() -> None:
 
 
 def test_a_refusal_that_the_client_has_not_seen_is_not_remembered() -> None:
-    logins, login = RefusedLogins(), (b"authorization", b"Bearer sk-ant-oat-dummy")
-    for _ in range(2):
-        ran = run(whole(b"", 401), headers=(login,), logins=logins)
+    login, token = (b"authorization", b"Bearer sk-ant-oat-dummy"), b"sk-ant-oat-dummy"
+
+    def forget(services: Services) -> None:
+        services.logins.remember(token, "session")
+        services.logins.forget(token, "session")
+
+    for prepare in (lambda _services: None, forget):
+        ran = run(whole(b"", 401), headers=(login,), prepare=prepare)
         assert ran.results[0].outcome.fault is Fault.LOGIN
-    logins.remember(b"sk-ant-oat-dummy", "")
-    ran = run(whole(b"", 401), headers=(login,), logins=logins)
+    ran = run(
+        whole(b"", 401), headers=(login,), prepare=lambda each: each.logins.remember(token, "")
+    )
     assert ran.results[0].outcome.fault is Fault.ACCOUNT
 
 
-def test_a_refreshed_login_that_is_refused_too_goes_to_the_next_provider() -> None:
-    logins = RefusedLogins()
+@pytest.fixture
+def breakers() -> Iterator[Breakers]:
+    made = Breakers(MemoryStore(), Recorder(None))
+    yield made
+    made.close()
+
+
+def test_a_refreshed_login_that_is_refused_too_goes_to_the_next_provider(
+    breakers: Breakers,
+) -> None:
+    logins = RefusedLogins(breakers)
     logins.remember(b"sk-ant-oat-old", "session")
     assert logins.refused_at(b"sk-ant-oat-new", "session") is not None
     assert logins.refused_at(b"sk-ant-oat-new", "another") is None
     assert logins.refused_at(b"sk-ant-oat-new", "") is None
 
 
-def test_a_login_that_was_accepted_since_may_be_refused_for_the_first_time_again() -> None:
-    logins, token = RefusedLogins(), b"sk-ant-oat-dummy"
+def test_a_login_that_was_accepted_since_may_be_refused_for_the_first_time_again(
+    breakers: Breakers,
+) -> None:
+    logins, token = RefusedLogins(breakers), b"sk-ant-oat-dummy"
+    assert not logins.any
     logins.remember(token, "session")
-    logins.forget([(b"authorization", b"Bearer " + token)])
+    assert logins.any
+    logins.forget(token)
+    logins.forget(None)
     assert logins.refused_at(token, "") is None
     assert logins.refused_at(b"sk-ant-oat-new", "session") is not None
 

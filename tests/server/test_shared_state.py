@@ -12,7 +12,7 @@ import pytest
 from ccfallback.paths import Paths
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
-from ccfallback.state.redis_store import RedisStore
+from ccfallback.state.store import StateStore
 from tests.conftest import RunningProxy
 from tests.shared_state import RedisServer, redis_server, until
 
@@ -30,10 +30,12 @@ class Team:
         self.redis = redis
         self.config = config
 
-    def ask(self, number: int, **more: Any) -> httpx.Response:
+    def ask(
+        self, number: int, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
         """A request to one of the servers."""
-        url = f"{self.servers[number].url}/v1/messages"
-        return httpx.post(url, json={**ASKED, **more}, timeout=60, trust_env=False)
+        url, body = f"{self.servers[number].url}/v1/messages", {**ASKED, **more}
+        return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
 
     def provider(self, number: int, **more: Any) -> str:
         """Which provider answers a request to one of the servers."""
@@ -42,15 +44,14 @@ class Team:
         provider: str = response.headers["x-ccfallback-provider"]
         return provider
 
-    def store(self, number: int) -> RedisStore:
-        store = self.servers[number]._background.proxy.services.breakers._store
-        assert isinstance(store, RedisStore)
-        return store
+    @property
+    def stores(self) -> list[StateStore]:
+        """The stores of the servers."""
+        return [each._background.proxy.services.breakers._store for each in self.servers]
 
     def agree(self) -> None:
         """Wait until all know what is in the store."""
-        stores = [self.store(number) for number in range(len(self.servers))]
-        until(lambda: len({store.load().version for store in stores}) == 1)
+        until(lambda: len({str(store.load().version) for store in self.stores}) == 1)
 
 
 @pytest.fixture
@@ -62,10 +63,19 @@ def team(
     """Starts so many servers in front of a primary and fallbacks."""
     with ExitStack() as stack:
 
-        def start(count: int, *upstreams: Any, more: str = "", url: str = "") -> Team:
+        def start(
+            count: int,
+            *upstreams: Any,
+            more: str = "",
+            url: str = "",
+            place: str = "redis",
+            login: bool = False,
+        ) -> Team:
             first, *others = [upstream(*each) for each in upstreams]
-            config = f'[state]\nurl = "{url or redis_server.url}"\n{more}\n'
-            config += f'[primary]\nbase_url = "{first.url}"\napi_key = "key"\n'
+            url = "" if place == "file" else url or redis_server.url
+            key = "" if login else 'api_key = "key"\n'
+            config = f'[state]\nurl = "{url}"\n{more}\n'
+            config += f'[primary]\nbase_url = "{first.url}"\n{key}'
             for number, other in enumerate(others, 1):
                 config += f'[[providers]]\nname = "fallback{number}"\nbase_url = "{other.url}"\n'
                 config += f'api_key = "key-{number}"\n'
@@ -73,9 +83,8 @@ def team(
             for number in range(count):
                 folder = tmp_path / f"server{number}"
                 folder.mkdir()
-                paths = Paths(
-                    folder / "config.toml", folder / "state.json", folder / "log" / "log.jsonl"
-                )
+                state = (tmp_path if place == "file" else folder) / "state.json"
+                paths = Paths(folder / "config.toml", state, folder / "log" / "log.jsonl")
                 paths.config.write_text(config)
                 server = RunningProxy(paths)
                 stack.callback(server.stop)
@@ -94,3 +103,18 @@ def test_a_failure_at_one_server_holds_at_the_others(team: Callable[..., Team]) 
     skips = running.servers[1].events("circuit_breaker.skip")
     assert [skip["data"]["provider"] for skip in skips] == ["anthropic-primary"]
     assert skips[0]["data"]["cooldownUntil"] > 1000 * (time() + 500)
+
+
+LOGIN = {"authorization": "Bearer sk-ant-oat-dummy"}
+
+
+@pytest.mark.parametrize("place", ["file", "redis"])
+def test_a_refused_login_is_known_to_the_server_of_the_next_try(
+    place: str, team: Callable[..., Team]
+) -> None:
+    refused = scripted.error(401, "authentication_error")
+    running = team(2, [refused], [WELL], place=place, login=True)
+    assert running.ask(0, headers=LOGIN).status_code == 401
+    running.agree()
+    second = running.ask(1, headers=LOGIN)
+    assert (second.status_code, second.headers["x-ccfallback-provider"]) == (200, "fallback1")

@@ -21,7 +21,6 @@ from ccfallback.policy.failover import is_answer
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.check import OnlyCaps, most_informative
-from ccfallback.server.client_credentials import RefusedLogins
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
 from ccfallback.server.failover_driver import FailoverDriver
@@ -163,7 +162,6 @@ class _Prober:
             recorder=recorder,
             upstreams=self._upstreams,
             keys=self._keys,
-            logins=RefusedLogins(),
             listener=self._listener,
         )
 
