@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from socket import socket
 from time import monotonic, sleep, time
-from typing import Final
+from typing import Any, Final
 
 from ccfallback import files
 from ccfallback.cli.running_server import (
@@ -29,8 +30,8 @@ from ccfallback.state.server_file import ServerInfo
 START_SECONDS: Final = 30.0
 """How long a start may take; it takes one second, on a machine that has nothing else to do."""
 
-STOP_SECONDS: Final = 40.0
-"""How long a stop may take: answers have 30 s to finish."""
+STOP_SECONDS: Final = 100.0
+"""How long a stop may take: `server.drain_delay` is 60 s at most, and then answers have 30 s."""
 
 LOOK: Final = 0.05
 """Seconds between two looks."""
@@ -87,11 +88,38 @@ def start(session: Session, options: Sequence[str]) -> ServerInfo:
     return running
 
 
-def launch(session: Session, options: Sequence[str]) -> ServerInfo:
+def fetch_listener(session: Session, info: ServerInfo, host: str, port: int) -> socket | None:
+    """The listening socket of a server that will be replaced, if it can give it to the next one.
+
+    `host` and `port` are the address of the next one: at another, it can't use the socket.
+    """
+    if not info.hands_over:
+        return None
+    from ccfallback.server import handover
+    from ccfallback.server.listening import find_listen_address
+
+    found = handover.fetch(info.pid, session.paths.state)
+    if found is None:
+        return None
+    address = find_listen_address(host, port, has_tokens=True)
+    if not address.is_address(found.getsockname()):
+        found.close()
+        return None
+    return found
+
+
+def launch(session: Session, options: Sequence[str], listener: socket | None = None) -> ServerInfo:
     """Start a server in its own session, and wait until it answers.
 
-    Raises `ServeError` with its own words if it ends.
+    It takes over `listener`, the socket of another. Raises `ServeError` with its own words if it
+    ends.
     """
+    inherited: dict[str, Any] = {}
+    if listener is not None:
+        from ccfallback.server.handover import VARIABLE
+
+        number = listener.fileno()
+        inherited = {"pass_fds": (number,), "env": {**os.environ, VARIABLE: str(number)}}
     session.config(may_be_missing=True)
     session.warn_of_missing_config()
     before = server_file.read(session.paths.server)
@@ -109,6 +137,7 @@ def launch(session: Session, options: Sequence[str]) -> ServerInfo:
             # It outlives the terminal.
             start_new_session=sys.platform != "win32",
             creationflags=_DETACHED,
+            **inherited,
         )
     found: list[ServerInfo] = []
 
@@ -135,11 +164,11 @@ def halt(session: Session, info: ServerInfo, *, now: bool = False, wait: bool = 
 
     Without `wait`, returns when its port is free.
     """
-    _signal(info)
+    ask_to_stop(info)
     if now:
         _wait(lambda: server_file.refuses(info.url), STOP_SECONDS)
         with suppress(ServeError):
-            _signal(info)
+            ask_to_stop(info)
     session.console.progress("waiting for answers to finish" if wait else "")
     try:
         is_gone = _has_left if wait else lambda _session, it: server_file.refuses(it.url)
@@ -152,7 +181,8 @@ def halt(session: Session, info: ServerInfo, *, now: bool = False, wait: bool = 
         session.console.progress("")
 
 
-def _signal(info: ServerInfo) -> None:
+def ask_to_stop(info: ServerInfo) -> None:
+    """Ask a server to end when its answers have ended. Raises `ServeError` if there is none."""
     try:
         os.kill(info.pid, signal.SIGTERM)
     except ProcessLookupError:

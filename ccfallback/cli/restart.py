@@ -1,5 +1,7 @@
 """`ccfallback restart`: replace the running server by a new one at the same address."""
 
+from contextlib import nullcontext
+
 import typer
 
 from ccfallback.cli.options import Json, make_app
@@ -13,10 +15,11 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
     """Restart the running server, at the same address.
 
     The new one takes over at once, in the background, with the options of the old one, which
-    finishes its answers. Without a running server, one is started. A configuration that does
-    not load stops nothing.
+    finishes its answers. No connection is refused in between, except on Windows or if the
+    address has changed. Without a running server, one is started. A configuration that does not
+    load stops nothing.
     """
-    from ccfallback.cli import background
+    from ccfallback.cli import background, serving
     from ccfallback.cli.service import manager_of_server
 
     session = session_of(ctx)
@@ -29,6 +32,7 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
         session.console.say(f"{manager.name} has restarted the service")
         return
     options: list[str] = []
+    listener = None
     if old is not None:
         options, port = list(old.options), ["--port", old.url.rpartition(":")[2]]
         at = options.index("--port") if "--port" in options else None
@@ -37,8 +41,21 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
             options[at : at + 2] = port
         elif at is None and config.server.port == 0:
             options += port
-        background.halt(session, old, wait=False)
-    new = background.launch(session, options)
+        parsed = serving.parse(["serve", *options])
+        host, number = (None, None) if parsed is None else (parsed.host, parsed.port)
+        listener = background.fetch_listener(
+            session,
+            old,
+            config.server.host if host is None else host,
+            config.server.port if number is None else number,
+        )
+        if listener is None:
+            background.halt(session, old, wait=False)
+    with listener or nullcontext():
+        new = background.launch(session, options, listener)
+    if old is not None and listener is not None:
+        # Both accept connections until the old one stops.
+        background.ask_to_stop(old)
     session.console.emit_result({"restarted": old is not None, "url": new.url, "pid": new.pid})
     before = "no server ran; one" if old is None else f"pid {old.pid} finishes its answers; the new"
     session.console.say(f"{before} runs in the background at {new.url} (pid {new.pid})")

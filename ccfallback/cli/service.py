@@ -38,7 +38,7 @@ LABEL: Final = "ccfallback.serve"
 PATIENCE: Final = 60.0
 """Seconds that a command of the manager may take; stopping waits for streams."""
 
-STOP_SECONDS: Final = 40
+STOP_SECONDS: Final = 100
 """How long a stop may take: streams have 30 s to finish."""
 
 RESTART_SECONDS: Final = 5
@@ -458,6 +458,9 @@ def systemd_unit(service: Service) -> str:
         "# Status 2 is wrong usage, which a restart does not change.\n"
         "RestartPreventExitStatus=2\n"
         f"TimeoutStopSec={STOP_SECONDS}\n"
+        "# Between two servers systemd keeps the socket, so that no connection is refused.\n"
+        "NotifyAccess=main\n"
+        "FileDescriptorStoreMax=1\n"
         f"UMask={PRIVATE_UMASK:04o}\n"
         "# No core dumps: the memory contains keys.\n"
         "LimitCORE=0\n"

@@ -144,9 +144,10 @@ def _printing(printer: LogPrinter, announced: threading.Event) -> "Callable[[lis
 def _bind(proxy: "Proxy", host: str | None, port: int | None) -> str:
     """Listen on the address; if it is taken, say which program has it."""
     from ccfallback.cli.running_server import describe_server_at, local_url
+    from ccfallback.server import handover
 
     try:
-        return proxy.bind(host, port)
+        return proxy.bind(host, port, inherited=handover.take())
     except PortTaken as error:
         server = proxy.services.live.current.server
         number = port if port is not None else server.port

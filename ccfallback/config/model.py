@@ -63,6 +63,12 @@ class Server:
         "addresses or networks of reverse proxies whose `x-forwarded-for` tells the client's "
         "address to the log",
     )
+    drain_delay: float = option(
+        checks.seconds(0, 60),
+        0.0,
+        "seconds after a stop in which `/ready` answers 503 and requests are still accepted, for a "
+        "load balancer",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

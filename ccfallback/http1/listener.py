@@ -8,6 +8,10 @@ from typing import Any, Final
 
 import uvicorn
 
+PATIENCE: Final = 2.0
+"""Seconds that a client has for the next request on a connection, where another process accepts
+new ones. To close at once would reset a request that is on its way."""
+
 _TICK: Final = 0.01
 """Seconds between two looks at what is still open, after the server was stopped."""
 
@@ -23,6 +27,8 @@ class Server:
         self.tasks: set[asyncio.Task[None]] = set()
         """The tasks that answer requests."""
         self.is_stopping = False
+        self.is_shared = False
+        """Whether another process accepts connections from the same socket."""
         self._is_forced = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -43,29 +49,45 @@ class Server:
         *,
         backlog: int,
         drain_seconds: float,
+        delay: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Accept connections until `stop`; then wait for the responses under way, but not longer
-        than `drain_seconds`."""
+        than `drain_seconds`. Connections are accepted for as many seconds as `delay` returns after
+        the stop, unless another process accepts them."""
         self._loop = asyncio.get_running_loop()
         if self.is_stopping:
             self._stopping.set()
         await _Uvicorn(
-            create_protocol, self._stopping, lambda: self._drain(drain_seconds), backlog
+            create_protocol,
+            self._stopping,
+            lambda: self._linger(delay()),
+            lambda: self._drain(drain_seconds),
+            backlog,
         ).serve([sock])
+
+    async def _linger(self, seconds: float) -> None:
+        """Go on as before for a while, but announce on each connection that it closes."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (0.0 if self.is_shared else seconds)
+        while loop.time() < until and not self._is_forced:
+            for connection in list(self.connections):
+                connection.shutdown(is_patient=True)
+            await asyncio.sleep(_TICK)
 
     async def _drain(self, seconds: float) -> None:
         if self.tasks and not self._is_forced:
             self._on_drain(len(self.tasks))
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        began = loop.time()
         while (self.connections or self.tasks) and not self._is_forced:
-            if loop.time() > until:
+            passed = loop.time() - began
+            if passed > seconds:
                 for task in self.tasks:
                     task.cancel()
                 return
             # Some may have been accepted a moment ago.
             for connection in list(self.connections):
-                connection.shutdown()
+                connection.shutdown(is_patient=self.is_shared and passed < PATIENCE)
             await asyncio.sleep(_TICK)
 
 
@@ -85,6 +107,7 @@ class _Uvicorn(uvicorn.Server):
         self,
         create_protocol: Callable[[], asyncio.Protocol],
         stopping: asyncio.Event,
+        linger: Callable[[], Any],
         drain: Callable[[], Any],
         backlog: int,
     ) -> None:
@@ -105,6 +128,7 @@ class _Uvicorn(uvicorn.Server):
             )
         )
         self._stopping = stopping
+        self._linger = linger
         self._drain = drain
 
     @contextlib.contextmanager
@@ -118,6 +142,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and wait for the responses under way."""
+        await self._linger()
         for server in self.servers:
             server.close()
         for sock in sockets or ():

@@ -250,12 +250,17 @@ class ServerProtocol(asyncio.Protocol):
         if self._stall is not None:
             self._stall.stop()
 
-    def shutdown(self) -> None:
-        """The server stops: close after the response that is under way."""
+    def shutdown(self, *, is_patient: bool = False) -> None:
+        """The server stops: close after the response that is under way.
+
+        With `is_patient`, only after a response that tells the client so: until then, its next
+        request may be on the way.
+        """
         cycle = self._reading
         if cycle is None or cycle.is_complete:
-            self.transport.close()
-        else:
+            if not is_patient:
+                self.transport.close()
+        elif not (is_patient and cycle.state is STARTED):
             cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
@@ -404,7 +409,9 @@ class ServerProtocol(asyncio.Protocol):
                 CONNECTION_KEY: self,
                 ARRIVAL_KEY: monotonic(),
             },
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            keep_alive=(
+                version != "1.0" and parser.should_keep_alive() and not self._server.is_stopping
+            ),
             expects_continue=self._expects_continue and version != "1.0",
         )
         self._state = BODY

@@ -23,6 +23,10 @@ class ListenAddress:
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
 
+    def is_address(self, sockaddr: tuple[Any, ...]) -> bool:
+        """Whether a socket has this address; port 0 stands for any."""
+        return self.sockaddr[0] == sockaddr[0] and self.sockaddr[1] in (0, sockaddr[1])
+
     @property
     def is_open(self) -> bool:
         """Whether other machines can reach it."""
@@ -43,13 +47,18 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
         raise ServeError(f"{host} is not an address of this machine", _ANOTHER_HOST) from None
     family, _, _, _, sockaddr = found[0]
     address = ListenAddress(family, sockaddr)
+    require_tokens(host, address, has_tokens=has_tokens)
+    return address
+
+
+def require_tokens(host: str, address: ListenAddress, *, has_tokens: bool) -> None:
+    """Raise `ServeError` if other machines reach an address and there is no access token."""
     if address.is_open and not has_tokens:
         raise ServeError(
             f"{host} can be reached by other machines, and no access token is configured",
             "add one with `ccfallback tokens add`, or listen on 127.0.0.1",
             code=ErrorCode.NEEDS_TOKENS,
         )
-    return address
 
 
 def listen(host: str, address: ListenAddress) -> socket.socket:

@@ -25,12 +25,19 @@ from ccfallback.http1 import ConnectionLimit, Headers, Server, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.policy.latency import Digest
+from ccfallback.server import handover
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.check import Checker
 from ccfallback.server.client import JSON
 from ccfallback.server.credentials import Keys
 from ccfallback.server.gate import request_id
-from ccfallback.server.listening import BACKLOG, find_listen_address, listen
+from ccfallback.server.listening import (
+    BACKLOG,
+    ListenAddress,
+    find_listen_address,
+    listen,
+    require_tokens,
+)
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.process import most_clients, raise_file_limit
 from ccfallback.server.record import Listener, Recorder
@@ -119,17 +126,35 @@ class Proxy:
         self.options: tuple[str, ...] = ()
         """The options of the command line, which are published with the address."""
 
-    def bind(self, host: str | None = None, port: int | None = None) -> str:
+    def bind(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        inherited: tuple[socket.socket, bool] | None = None,
+    ) -> str:
         """Bind the address and return it as a URL; connections queue from now on.
 
-        Raises `ServeError` where it is taken or unknown, or open to others without a token.
+        `inherited` is a socket from `handover.take`, which is used if it has that address. Raises
+        `ServeError` where the address is taken or unknown, or open to others without a token.
         """
         config = self.services.live.current
         host = host if host is not None else config.server.host
         port = port if port is not None else config.server.port
-        address = find_listen_address(host, port, has_tokens=bool(config.tokens))
+        found, is_unit = inherited or (None, False)
+        if found is not None and is_unit:
+            address = ListenAddress(found.family, found.getsockname())
+            require_tokens(address.sockaddr[0], address, has_tokens=bool(config.tokens))
+        else:
+            address = find_listen_address(host, port, has_tokens=bool(config.tokens))
+        if found is not None and not address.is_address(found.getsockname()):
+            handover.forget()
+            found.close()
+            found = None
         self.services.live.needs_tokens = address.is_open
-        self._socket = listen(host, address)
+        self._socket = found or listen(host, address)
+        if not self._private and not is_unit:
+            handover.keep(self._socket)
         bound = self._socket.getsockname()
         shown = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
         shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
@@ -159,13 +184,14 @@ class Proxy:
         checking = asyncio.create_task(checker.run())
         try:
             # A program that has read the address may stop the server at once.
-            with _stop_on_signals(self._server):
+            with _handle_signals(self._server, self._hand_over):
                 ready()
                 await self._server.serve(
                     self._socket,
                     _make_protocols(self.services, self._server),
                     backlog=BACKLOG,
                     drain_seconds=DRAIN_SECONDS,
+                    delay=lambda: self.services.live.current.server.drain_delay,
                 )
         finally:
             flusher.cancel()
@@ -201,6 +227,17 @@ class Proxy:
         for about, kept in self.services.breakers.entries(LATENCIES).items():
             self.services.latencies.digests[about] = Digest.from_json(kept)
         self._log_start(config, finding.result() if finding.done() else [])
+
+    def _hand_over(self) -> None:
+        """Send the listening socket to the process that has asked for it. Never raises."""
+        assert self._socket is not None, "it serves"
+        try:
+            handover.send(self._socket, self._paths.state)
+        except (OSError, ValueError) as error:
+            why = f"{type(error).__name__}: {error}"
+            self.recorder.log(events.ServerError(), f"the listening socket can't be sent: {why}")
+            return
+        self._server.is_shared = True
 
     def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:
         self.recorder.log(
@@ -337,6 +374,7 @@ class Proxy:
                 __version__,
                 self.services.started,
                 self.options,
+                hands_over=handover.SIGNAL is not None and _is_main_thread() and not self._private,
                 patience=LOCK_SECONDS,
             )
 
@@ -345,17 +383,31 @@ class Proxy:
             server_file.remove(self._address_file, os.getpid(), patience=LOCK_SECONDS)
 
 
+def _is_main_thread() -> bool:
+    """Whether signals may be handled here."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextlib.contextmanager
-def _stop_on_signals(server: Server) -> Iterator[None]:
-    """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams."""
-    if threading.current_thread() is not threading.main_thread():
+def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[None]:
+    """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams.
+
+    On the signal of `handover`, `hand_over` is called in a thread.
+    """
+    if not _is_main_thread():
         yield
         return
 
     def stop(*_: object) -> None:
         server.stop(force=server.is_stopping)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    def start(*_: object) -> None:
+        threading.Thread(target=hand_over, name="handover", daemon=True).start()
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    if handover.SIGNAL is not None:
+        handlers[handover.SIGNAL] = start
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -29,6 +29,8 @@ class ServerInfo(NamedTuple):
     """Unix seconds."""
     options: tuple[str, ...] = ()
     """The options that `serve` was given: a restart needs them again."""
+    hands_over: bool = False
+    """Whether it gives its listening socket to a process that asks for it."""
 
 
 class _Document(msgspec.Struct):
@@ -37,6 +39,7 @@ class _Document(msgspec.Struct):
     version: str
     started: int
     options: tuple[str, ...] = ()
+    hands_over: bool = False
 
 
 def write(
@@ -47,10 +50,11 @@ def write(
     started: float,
     options: tuple[str, ...] = (),
     *,
+    hands_over: bool = False,
     patience: float = 10.0,
 ) -> None:
     """Publish this server; the server that started last replaces earlier ones."""
-    document = _Document(url, pid, version, round(started * 1000), options)
+    document = _Document(url, pid, version, round(started * 1000), options, hands_over)
     with files.locked(_lock(path), patience):
         files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
@@ -62,7 +66,12 @@ def read(path: Path) -> ServerInfo | None:
     except (OSError, ValueError, RecursionError):
         return None
     return ServerInfo(
-        document.url, document.pid, document.version, document.started / 1000, document.options
+        document.url,
+        document.pid,
+        document.version,
+        document.started / 1000,
+        document.options,
+        document.hands_over,
     )
 
 
