@@ -56,6 +56,12 @@ class RedisServer:
         except OSError:
             return False
 
+    def set(self, key: str, value: str) -> None:
+        """Change the configuration."""
+        with socket.create_connection(("127.0.0.1", self.port), SECONDS) as connection:
+            connection.sendall(f"CONFIG SET {key} {value}\r\n".encode())
+            assert connection.recv(100) == b"+OK\r\n"
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -1,37 +1,47 @@
 """Caps as commands show them: what is spent, what is left, and until when."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccfallback.cli.phrases import format_until
 
 if TYPE_CHECKING:
+    from ccfallback.cli.session import Session
     from ccfallback.config.model import Config
     from ccfallback.policy.spend import Limit
 
 
-def find_limits(state: Path, config: "Config", now: float) -> "list[Limit]":
-    """The caps of enabled providers and of tokens; none without, or with an unreadable ledger."""
+def find_limits(session: "Session", config: "Config", now: float) -> "list[Limit]":
+    """The caps of enabled providers and of tokens; none without, or with an unreadable ledger.
+
+    What other servers have spent counts too if they share a state.
+    """
     capped = [(each.name, "", each.cap) for each in config.active if each.cap.is_set]
     capped += [("", each.label, each.cap) for each in config.tokens if each.cap.is_set]
     if not capped:
         return []
-    from ccfallback.policy.spend import limits, token_account
+    from ccfallback.policy.spend import Spent, limits, token_account
     from ccfallback.state import ledger
+    from ccfallback.state.spent import find_spent_elsewhere
 
+    state = session.paths.state
+    sections = session.store.peek().sections if session.store.places is not None else {}
     sums = ledger.Sums()
     try:
         sums.add(ledger.read(ledger.ledger_path(state, ledger.month_of(now)))[0])
     except OSError:
         return []
     ends = ledger.period_ends(now)
+
+    def spent(account: str) -> Spent:
+        own = sums.spent(account, now)
+        others = find_spent_elsewhere(sections, state, account, now)
+        return Spent(own.day + others.day, own.month + others.month)
+
     return [
         limit
         for name, token, cap in capped
-        for limit in limits(
-            name, cap, sums.spent(name or token_account(token), now), ends, token=token
-        )
+        for limit in limits(name, cap, spent(name or token_account(token)), ends, token=token)
     ]
 
 

@@ -42,7 +42,7 @@ def quota(ctx: typer.Context, as_json: Json = False) -> None:
     config, problem = session.config_in_use(needs_server=False)
     snapshot, now = session.store.peek(), session.now()
     reports = read_reports(snapshot, config, now)
-    troubles = [each for each in (problem, snapshot.problem) if each]
+    troubles = [each for each in (problem, session.state_trouble(snapshot)) if each]
     value = {
         "provider": config.primary.name,
         "switchAt": config.quota.switch_at,

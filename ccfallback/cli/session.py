@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ccfallback.config.model import Config
     from ccfallback.events.records import Event
     from ccfallback.policy.breaker import BreakerState
-    from ccfallback.state.store import StateStore
+    from ccfallback.state.store import Snapshot, StateStore
 
 T = TypeVar("T")
 
@@ -218,9 +218,17 @@ class Session:
         snapshot = self.store.load()
         if snapshot.set_aside is not None:
             self.console.say(f"the state file could not be read; it is now {snapshot.set_aside}")
-        elif snapshot.problem is not None:
-            self.console.say(f"the state file could not be read: {snapshot.problem}")
+        elif trouble := self.state_trouble(snapshot):
+            self.console.say(trouble)
         return valid_states(snapshot.states, config, self.now())
+
+    def state_trouble(self, snapshot: "Snapshot") -> str:
+        """What is wrong with the state that was read; empty if nothing is."""
+        if snapshot.problem is None:
+            return ""
+        if self.store.places is None:
+            return f"the state file can't be used: {snapshot.problem}"
+        return f"{snapshot.problem}; this is what this machine's copy says"
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""

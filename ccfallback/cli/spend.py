@@ -133,7 +133,7 @@ def spend(
             f"check the files spend-*.jsonl in {session.paths.state.parent}",
         ) from None
     ordered = _order(groups, by)
-    limits = find_limits(session.paths.state, config, now)
+    limits = find_limits(session, config, now)
     value = {
         "since": round(start * 1000),
         "until": round(now * 1000),

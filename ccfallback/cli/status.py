@@ -42,8 +42,9 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     states, now = session.states(config), session.now()
     snapshot = session.store.peek()
     quotas = read_reports(snapshot, config, now)
+    trouble = session.state_trouble(snapshot)
     servers = find_servers(session.paths, config)
-    limits = find_limits(session.paths.state, config, now)
+    limits = find_limits(session, config, now)
     check = chain_summary(snapshot.sections, config)
     shown = [(each, states.get(each.name, CLOSED)) for each in config.chain]
     requests = latest_requests(session.paths.log, SHOWN)
@@ -54,7 +55,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         "requests": [request_json(record) for record in requests],
         "check": summary_json(check),
         "caps": [limit_json(limit) for limit in limits],
-        "troubles": [problem] if problem else [],
+        "troubles": [each for each in (problem, trouble) if each],
     }
 
     def page() -> "list[Table | str]":

@@ -51,7 +51,7 @@ def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
     session = session_of(ctx)
     config = session.say_config_in_use()
     limits: dict[str, list[Limit]] = {}
-    for limit in find_limits(session.paths.state, config, session.now()):
+    for limit in find_limits(session, config, session.now()):
         limits.setdefault(limit.token, []).append(limit)
     found = [
         {

@@ -87,7 +87,7 @@ class _Viewer:
         servers = find_servers(session.paths, self._config, SERVER_WAIT)
         problems = [
             self._config_problem,
-            f"the state file can't be used: {state.problem}" if state.problem else "",
+            session.state_trouble(state),
             self._log_problem(),
         ]
         states = valid_states(state.states, self._config, now)
@@ -99,7 +99,7 @@ class _Viewer:
             [each for each in problems if each],
             read_reports(state, self._config, now),
             session.console.has_blocks,
-            find_limits(session.paths.state, self._config, now),
+            find_limits(session, self._config, now),
         )
         return facts, self._live.picture(now)
 

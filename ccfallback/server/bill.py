@@ -39,6 +39,7 @@ class Bill:
     """What one request costs, and what it may cost while it is in flight."""
 
     def __init__(self, services: Services, context: Context, body: Body, hints: Hints) -> None:
+        self._services = services
         self._spending = services.spending
         self._recorder = services.recorder
         self._context = context
@@ -79,12 +80,19 @@ class Bill:
         reserve = self._spending.reservations.reserve
         amount = reserve(provider.name, work.model, guess, *self._account)
         self._held[provider.name] = (amount, guess, work.model)
+        self._publish(provider.name)
+
+    def _publish(self, provider: str) -> None:
+        """Let the servers that share a state know what this one has spent and reserved."""
+        if self._spending.publish((provider, *self._account)):
+            self._services.breakers.hurry()
 
     def release(self, provider: Provider) -> None:
         """Give back what is reserved at a provider."""
         if provider.name in self._held:
             amount, *_ = self._held.pop(provider.name)
             self._spending.reservations.release(provider.name, amount, *self._account)
+            self._publish(provider.name)
 
     async def settle(
         self,
@@ -155,6 +163,9 @@ class Bill:
             self.cost = row.cost
         spending.put(row)
         self.release(provider)
+        if self._may_be_capped(provider):
+            # Else it is soon enough when all sums are published, once a second.
+            self._publish(provider.name)
 
     def rereading(self, tokens: int, name: str) -> float | None:
         """The dollars for which a provider would write a prompt into its cache.
@@ -181,6 +192,7 @@ class Bill:
         if self._held:
             for name, (amount, *_) in self._held.items():
                 self._spending.reservations.release(name, amount, *self._account)
+                self._publish(name)
             self._held.clear()
 
     def _may_be_capped(self, provider: Provider) -> bool:

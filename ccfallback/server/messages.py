@@ -179,6 +179,8 @@ class MessagesRequest:
                     await self._services.breakers.flush()
             # Before the client has all of the answer, so that it is not lost with the server.
             await self._settle_bill(result)
+            if self._has_cap and self._services.spending.shared is not None:
+                await self._services.breakers.flush()
             # Outside of the block: once the last piece is sent the connection's next request may
             # begin, and if the client leaves then, it does not leave this one.
             await self._finish(result or self._own_answer(), send)

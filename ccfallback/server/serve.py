@@ -25,6 +25,7 @@ from ccfallback.http1 import ConnectionLimit, Headers, Server, ServerProtocol
 from ccfallback.messages import errors as envelope
 from ccfallback.paths import Paths
 from ccfallback.policy.latency import Digest
+from ccfallback.policy.spend import token_account
 from ccfallback.server import handover
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.check import Checker
@@ -44,10 +45,12 @@ from ccfallback.server.record import Listener, Recorder
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.services import Services
+from ccfallback.server.shared_spending import SharedSpending
 from ccfallback.server.spending import Spending
 from ccfallback.server.upstream import Upstreams
 from ccfallback.state import open_store, server_file, signatures_file
 from ccfallback.state.latencies import LATENCIES
+from ccfallback.state.spent import identify_ledger
 from ccfallback.state.store import PATIENCE
 from ccfallback.words import pluralize
 
@@ -222,6 +225,7 @@ class Proxy:
             self.services.breakers.refresh(),
             self._load_signatures(),
             self.services.spending.open(PATIENCE),
+            self._share_spending(),
             asyncio.wait([finding], timeout=PATIENCE),
         )
         for about, kept in self.services.breakers.entries(LATENCIES).items():
@@ -322,11 +326,24 @@ class Proxy:
                 kept = monotonic()
                 self._keep_latencies()
             self.services.spending.retry()
+            self._publish_spending()
             await self.services.breakers.flush(again=True)
             self.services.breakers.report()
             await self.services.breakers.sync()
             await self._save_signatures()
             await self._run_on_disk(self._restore_address)
+
+    def _publish_spending(self) -> None:
+        config = self.services.live.current
+        accounts = [*config.names, *(token_account(each.label) for each in config.tokens)]
+        self.services.spending.publish(accounts)
+
+    async def _share_spending(self) -> None:
+        """Count what the other servers of a shared state spend."""
+        breakers, spending = self.services.breakers, self.services.spending
+        if breakers.shares_places:
+            ledger = await asyncio.to_thread(identify_ledger, self._paths.state)
+            spending.shared = SharedSpending(breakers, spending.reservations, ledger)
 
     async def _load_signatures(self) -> None:
         origins: dict[str, str] = {}

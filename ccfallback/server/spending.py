@@ -10,7 +10,7 @@ and count all the same; `retry` has them written later, also if no request follo
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -31,6 +31,7 @@ from ccfallback.policy.spend import (
     token_account,
 )
 from ccfallback.server.record import Recorder
+from ccfallback.server.shared_spending import SharedSpending
 from ccfallback.state import ledger
 from ccfallback.state.ledger import Row, Sums
 
@@ -61,6 +62,8 @@ class Spending:
         self._recorder = recorder
         self.clock = clock
         self.reservations = Reservations()
+        self.shared: SharedSpending | None = None
+        """What the servers spend together that share a state."""
         self._table: PriceTable | None = None
         self._backlog: Backlog[Row | None] | None = None
         """`None` has the rows written that wait."""
@@ -71,7 +74,7 @@ class Spending:
         self._unread: list[Row] = []
         """Rows that are in the file, and not in the sum of what was read of it."""
         self._wants_sums = False
-        """Whether there is a cap; without one, nothing is read."""
+        """Whether there is a cap, or a shared state; without one, nothing is read."""
         self._opened, self._until = inf, 0.0
         """The time in which rows belong to the file that is open."""
         self._month = ""
@@ -152,7 +155,20 @@ class Spending:
         self, provider: Provider, cap: Cap, account: str, token: str = ""
     ) -> tuple[Limit, ...]:
         ends, held = ledger.period_ends(self.clock()), self.reservations.held(account)
-        return limits(provider.name, cap, self.spent(account), ends, held, token)
+        spent, shared = self.spent(account), self.shared
+        if shared is not None:
+            others = shared.spent(account)
+            spent = Spent(spent.day + others.day, spent.month + others.month)
+            held += shared.held(account)
+        return limits(provider.name, cap, spent, ends, held, token)
+
+    def publish(self, accounts: Iterable[str]) -> bool:
+        """Let the other servers of a shared state know; whether they do not yet."""
+        is_new = False
+        if self.shared is not None:
+            for account in accounts:
+                is_new |= self.shared.publish(account, self.spent(account))
+        return is_new
 
     async def refresh(self, seconds: float = REFRESH_SECONDS) -> None:
         """Read what other servers have appended, if there is anything; briefly at most."""
@@ -181,9 +197,9 @@ class Spending:
                 await asyncio.shield(asyncio.create_task(asyncio.to_thread(call)))
 
     def configure(self, config: Config) -> None:
-        """Keep sums from now on if a provider or a token has a cap."""
+        """Keep sums from now on if a provider or a token has a cap, or servers share a state."""
         capped: list[Provider | Token] = [*config.chain, *config.tokens]
-        wants = any(each.cap.is_set for each in capped)
+        wants = bool(config.state.url) or any(each.cap.is_set for each in capped)
         if wants and not self._wants_sums:
             # Nothing of the file counts yet.
             self._month, self._offset, self._size = "", 0, -1

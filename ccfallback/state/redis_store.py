@@ -159,6 +159,8 @@ class RedisStore:
         self.problem = ""
         self.slots: ProbeSlots = LocalSlots()
         self.places = _Places(self)
+        self._failed = (-COMMAND_SECONDS, "")
+        """When a command could not reach it, and why."""
         self._id = token_hex(8)
         self._numbers = count(1)
         self._passed: deque[str] = deque(maxlen=MOST_VERSIONS)
@@ -185,13 +187,8 @@ class RedisStore:
         The first call of a server waits for the connection.
         """
         if not self._watches:
-            try:
-                with self._lock:
-                    self._fetch()
-            except StateError as error:
-                self._content = self._read_copy()
-                return self._snapshot(error.message)
-        elif self._watcher is None:
+            return self._load_once()
+        if self._watcher is None:
             self._content = self._read_copy()
             self._watcher = threading.Thread(target=self._watch, name="shared state", daemon=True)
             self._watcher.start()
@@ -199,6 +196,18 @@ class RedisStore:
         if held is not None and self.is_current(held):
             return held
         return self._snapshot(self.problem)
+
+    def _load_once(self) -> Snapshot:
+        """What the store holds, for a command, which does not wait twice for one that hangs."""
+        if monotonic() - self._failed[0] >= COMMAND_SECONDS:
+            try:
+                with self._lock:
+                    self._fetch()
+                return self._snapshot()
+            except StateError as error:
+                self._content = self._read_copy()
+                self._failed = monotonic(), error.message
+        return self._snapshot(self._failed[1])
 
     def peek(self) -> Snapshot:
         """As `load`: nothing unreadable is moved."""

@@ -16,7 +16,7 @@ def caps(context: DoctorContext) -> Iterator[Finding]:
     """Whether a provider or a token has reached its cap; an error if no provider is left."""
     if context.config is None:
         return
-    limits = find_limits(context.session.paths.state, context.config, context.now)
+    limits = find_limits(context.session, context.config, context.now)
     if not limits:
         return
     reached = [limit for limit in limits if limit.is_reached]

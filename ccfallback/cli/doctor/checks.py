@@ -133,9 +133,15 @@ def _make_private(path: Path) -> bool:
 
 def state(context: DoctorContext) -> Iterator[Finding]:
     """Whether the breaker state can be read and written."""
-    path = context.session.paths.state
-    fault = context.session.store.peek().problem
-    if fault is not None:
+    path, store = context.session.paths.state, context.session.store
+    fault = store.peek().problem
+    if store.places is not None:
+        if fault is None:
+            yield good("state", f"{store.name} answers")
+        else:
+            remedy = "start it, or correct it: `ccfallback config set state.url URL`"
+            yield error("state", f"{fault}; each server goes on with what it knows", remedy)
+    elif fault is not None:
         yield error(
             "state",
             f"{path} counts as empty: {fault}",

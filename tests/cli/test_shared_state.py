@@ -1,0 +1,302 @@
+"""Several servers on one Redis: what one of them learns holds at the others, and none waits."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from time import time
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ccfallback.paths import Paths
+from ccfallback.policy.breaker import BreakerState
+from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
+from ccfallback.state import open_store
+from ccfallback.state.store import States, StateStore
+from tests.cli.conftest import Run
+from tests.conftest import RunningProxy
+from tests.shared_state import RedisServer, redis_server, until
+
+__all__ = ["redis_server"]
+
+ASKED = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "question"}]}
+WELL = scripted.reply("answer")
+
+
+class Team:
+    """Servers with the same providers, and with one shared state."""
+
+    def __init__(
+        self, servers: list[RunningProxy], upstreams: list[ScriptedUpstream], redis: RedisServer
+    ) -> None:
+        self.servers = servers
+        self.upstreams = upstreams
+        self.redis = redis
+
+    def ask(
+        self, number: int, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
+        """A request to one of the servers."""
+        url, body = f"{self.servers[number].url}/v1/messages", {**ASKED, **more}
+        return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
+
+    def provider(self, number: int, **more: Any) -> str:
+        """Which provider answers a request to one of the servers."""
+        response = self.ask(number, **more)
+        assert response.status_code == 200, response.text
+        provider: str = response.headers["x-ccfallback-provider"]
+        return provider
+
+    @property
+    def stores(self) -> list[StateStore]:
+        """The stores of the servers."""
+        return [each._background.proxy.services.breakers._store for each in self.servers]
+
+    def command(self) -> StateStore:
+        """The store as a command has it."""
+        return open_store(self.servers[0].paths, self.redis.url)
+
+    def counted(self) -> int:
+        """The failures of the primary that are in the store."""
+        state = self.command().load().states.get("anthropic-primary")
+        return 0 if state is None else state.failures
+
+    def failures(self) -> int:
+        """The failures of the primary that the servers have seen."""
+        return sum(len(server.events("provider.failure")) for server in self.servers)
+
+    def agree(self) -> None:
+        """Wait until all know what is in the store."""
+        until(lambda: len({str(store.load().version) for store in self.stores}) == 1)
+
+
+@pytest.fixture
+def team(
+    tmp_path: Path,
+    redis_server: RedisServer,
+    upstream: Callable[..., ScriptedUpstream],
+) -> Iterator[Callable[..., Team]]:
+    """Starts so many servers in front of a primary and fallbacks."""
+    with ExitStack() as stack:
+
+        def start(
+            count: int,
+            *upstreams: Any,
+            more: str = "",
+            url: str = "",
+            place: str = "redis",
+            login: bool = False,
+            priced: str = "",
+        ) -> Team:
+            made = [upstream(*each) for each in upstreams]
+            first, *others = made
+            url = "" if place == "file" else url or redis_server.url
+            key = "" if login else 'api_key = "key"\n'
+            config = f'[state]\nurl = "{url}"\n{more}\n'
+            config += f'[primary]\nbase_url = "{first.url}"\n{key}{priced}'
+            for number, other in enumerate(others, 1):
+                config += f'[[providers]]\nname = "fallback{number}"\nbase_url = "{other.url}"\n'
+                config += f'api_key = "key-{number}"\n'
+            servers = []
+            for number in range(count):
+                folder = tmp_path / f"server{number}"
+                folder.mkdir()
+                state = (tmp_path if place == "file" else folder) / "state.json"
+                paths = Paths(folder / "config.toml", state, folder / "log" / "log.jsonl")
+                paths.config.write_text(config)
+                server = RunningProxy(paths)
+                stack.callback(server.stop)
+                servers.append(server)
+            return Team(servers, made, redis_server)
+
+        yield start
+
+
+def test_a_failure_at_one_server_holds_at_the_others(team: Callable[..., Team]) -> None:
+    limited = scripted.error(429, "rate_limit_error", headers={"retry-after": "600"})
+    running = team(2, [limited, WELL], [WELL])
+    assert running.provider(0) == "fallback1"
+    running.agree()
+    assert running.provider(1) == "fallback1"
+    skips = running.servers[1].events("circuit_breaker.skip")
+    assert [skip["data"]["provider"] for skip in skips] == ["anthropic-primary"]
+    assert skips[0]["data"]["cooldownUntil"] > 1000 * (time() + 500)
+
+
+LOGIN = {"authorization": "Bearer sk-ant-oat-dummy"}
+
+
+@pytest.mark.parametrize("place", ["file", "redis"])
+def test_a_refused_login_is_known_to_the_server_of_the_next_try(
+    place: str, team: Callable[..., Team]
+) -> None:
+    refused = scripted.error(401, "authentication_error")
+    running = team(2, [refused], [WELL], place=place, login=True)
+    assert running.ask(0, headers=LOGIN).status_code == 401
+    running.agree()
+    second = running.ask(1, headers=LOGIN)
+    assert (second.status_code, second.headers["x-ccfallback-provider"]) == (200, "fallback1")
+
+
+def slow(go_on: threading.Event) -> Script:
+    """A good answer, as soon as it may be given."""
+
+    async def script(request: Received, connection: Connection) -> None:
+        while not go_on.is_set() and not connection.stopping.is_set():
+            await asyncio.sleep(0.005)
+        await WELL(request, connection)
+
+    return script
+
+
+def cool_down(states: States) -> States:
+    """The primary's cooldown has just ended."""
+    now = time()
+    state = BreakerState(
+        failures=3, last_failure=now - 31, cooldown_until=now - 1, cooldown_began=now - 31
+    )
+    return {**states, "anthropic-primary": state}
+
+
+def test_of_five_servers_one_probes_a_provider(team: Callable[..., Team]) -> None:
+    go_on = threading.Event()
+    running = team(5, [slow(go_on)], [WELL])
+    running.command().update(cool_down)
+    running.agree()
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(running.provider, number) for number in range(5)]
+        # All but the probe are answered while that goes on.
+        until(lambda: sum(each.done() for each in asked) == 4)
+        assert len(running.upstreams[0].received) == 1
+        go_on.set()
+        answers = sorted(each.result() for each in asked)
+    assert answers == ["anthropic-primary", *["fallback1"] * 4]
+    running.agree()
+    assert [running.provider(number) for number in range(5)] == ["anthropic-primary"] * 5
+
+
+def test_a_probe_whose_client_leaves_frees_the_provider_for_the_others(
+    team: Callable[..., Team],
+) -> None:
+    go_on = threading.Event()
+    running = team(2, [slow(go_on)], [WELL])
+    running.command().update(cool_down)
+    running.agree()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{running.servers[0].url}/v1/messages", json=ASKED, timeout=0.5, trust_env=False
+        )
+    running.servers[0].wait_for("request.error")
+    go_on.set()
+    until(lambda: running.provider(1) == "anthropic-primary")
+
+
+def test_breakers_are_reset_and_tripped_for_all_servers_by_one_command(
+    team: Callable[..., Team], ccf: Run
+) -> None:
+    running = team(2, [WELL], [WELL])
+    files = [
+        *("--config", str(running.servers[0].paths.config)),
+        *("--state", str(running.servers[0].paths.state)),
+    ]
+    ccf(*files, "breaker", "trip", "anthropic-primary", "--for", "10m")
+    running.agree()
+    assert [running.provider(number) for number in range(2)] == ["fallback1"] * 2
+    shown = msgspec.json.decode(ccf(*files, "breaker", "status", "--json").out)
+    assert shown["providers"][0]["cooldownUntil"] > 1000 * time()
+    ccf(*files, "breaker", "reset", "--all")
+    running.agree()
+    assert [running.provider(number) for number in range(2)] == ["anthropic-primary"] * 2
+
+
+def test_failures_that_several_servers_see_at_once_are_all_counted(
+    team: Callable[..., Team],
+) -> None:
+    running = team(5, [scripted.error(500, "api_error")], [WELL], [WELL])
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(running.provider, [number % 5 for number in range(100)]))
+    assert set(answers) == {"fallback1"}
+    assert running.counted() == running.failures() > 0
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang", "full"])
+def test_without_the_shared_state_no_request_is_lost_and_all_failures_count_in_the_end(
+    team: Callable[..., Team], fault: str
+) -> None:
+    running = team(2, [scripted.error(500, "api_error")], [WELL])
+    for number in range(2):
+        assert running.provider(number) == "fallback1"
+    running.agree()
+    match fault:
+        case "kill":
+            running.redis.kill()
+        case "hang":
+            running.redis.hang()
+        case "full":
+            running.redis.set("maxmemory", "1")
+    for _ in range(4):
+        for number in range(2):
+            assert running.provider(number) == "fallback1"
+    for server in running.servers:
+        server.wait_for("state.error")
+    match fault:
+        case "kill":
+            running.redis.start()
+        case "hang":
+            running.redis.go_on()
+        case "full":
+            running.redis.set("maxmemory", "0")
+    for server in running.servers:
+        server.wait_for("state.saved")
+        # However many requests and seconds it was away.
+        assert len(server.events("state.error")) == 1
+    until(lambda: running.counted() == running.failures())
+    until(lambda: not any(store.problem for store in running.stores))
+    running.agree()
+
+
+def test_servers_that_can_not_log_in_serve_and_say_no_password(
+    team: Callable[..., Team], redis_server: RedisServer, ccf: Run
+) -> None:
+    redis_server.set("requirepass", "a-right-password")
+    url = redis_server.url.replace("//", "//:a-wrong-password@")
+    running = team(1, [WELL], [WELL], url=url)
+    assert running.provider(0) == "anthropic-primary"
+    server = running.servers[0]
+    server.wait_for("state.error")
+    files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
+    said = [
+        *map(str, server.records),
+        httpx.get(f"{server.url}/health", trust_env=False).text,
+        *[
+            result.out + result.err
+            for command in ("config show", "status", "doctor", "breaker reset --all")
+            for result in [ccf(*files, *command.split())]
+        ],
+    ]
+    assert any("it refuses the user or the password" in each for each in said)
+    assert not any("wrong-password" in each for each in said)
+    assert str(redis_server.port) not in said[len(server.records)]
+
+
+PRICED = "prices = { input = 1000000.0, output = 0.0 }\ncap = { day = 100.0 }\n"
+"""A dollar for each token of the prompt."""
+
+
+def test_servers_keep_a_cap_together(team: Callable[..., Team], ccf: Run) -> None:
+    # Each answer costs 12 dollars.
+    running = team(2, [WELL], [WELL], priced=PRICED)
+    answers = [running.provider(number % 2) for number in range(14)]
+    spent = answers.count("anthropic-primary")
+    assert 8 <= spent <= 9
+    assert answers == ["anthropic-primary"] * spent + ["fallback1"] * (14 - spent)
+    for server in running.servers:
+        files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
+        (cap,) = msgspec.json.decode(ccf(*files, "spend", "--json").out)["caps"]
+        assert cap["spent"] == 12.0 * spent
