@@ -198,6 +198,12 @@ class Session:
             self._store = open_store(self.paths, self._state_url)
         return self._store
 
+    def use_state_file(self) -> None:
+        """Go on with the state file, because the shared state can't be used."""
+        from ccfallback.state import open_store
+
+        self._store = open_store(self.paths)
+
     @property
     def _state_url(self) -> str:
         """Where the state is; of a broken configuration, where the last one that loaded says."""

@@ -23,7 +23,7 @@ from itertools import count
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import redis
@@ -138,7 +138,8 @@ class RedisStore:
 
     def __init__(self, url: str, copy: StateFile, *, watches: bool) -> None:
         parts = urlsplit(url)
-        self._secret = parts.password or ""
+        password = parts.password or ""
+        self._secrets = {password, unquote(password)} - {""}
         self.name = f"the shared state at {parts.hostname}:{parts.port or 6379}"
         try:
             self._client = redis.Redis.from_url(
@@ -323,7 +324,9 @@ class RedisStore:
 
     def _hide(self, error: Exception) -> str:
         text = str(error) or type(error).__name__
-        return text.replace(self._secret, "***") if self._secret else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     # -- The watcher
 

@@ -1,6 +1,7 @@
 """Several servers on one Redis: what one of them learns holds at the others, and none waits."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -271,9 +272,11 @@ def test_servers_that_can_not_log_in_serve_and_say_no_password(
     server = running.servers[0]
     server.wait_for("state.error")
     files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
+    health = httpx.get(f"{server.url}/health", trust_env=False).text
+    assert str(redis_server.port) not in health
     said = [
+        health,
         *map(str, server.records),
-        httpx.get(f"{server.url}/health", trust_env=False).text,
         *[
             result.out + result.err
             for command in ("config show", "status", "doctor", "breaker reset --all")
@@ -282,7 +285,6 @@ def test_servers_that_can_not_log_in_serve_and_say_no_password(
     ]
     assert any("it refuses the user or the password" in each for each in said)
     assert not any("wrong-password" in each for each in said)
-    assert str(redis_server.port) not in said[len(server.records)]
 
 
 PRICED = "prices = { input = 1000000.0, output = 0.0 }\ncap = { day = 100.0 }\n"
@@ -300,3 +302,61 @@ def test_servers_keep_a_cap_together(team: Callable[..., Team], ccf: Run) -> Non
         files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
         (cap,) = msgspec.json.decode(ccf(*files, "spend", "--json").out)["caps"]
         assert cap["spent"] == 12.0 * spent
+
+
+def test_without_the_package_commands_and_the_server_say_what_to_install(
+    paths: Paths, ccf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "ccfallback.state.redis_store", raising=False)
+    paths.config.parent.mkdir()
+    paths.config.write_text('[state]\nurl = "redis://:a-password@host.test/0"\n')
+    for command in ("breaker status", "serve --port 0"):
+        ran = ccf(*command.split())
+        assert ran.code == 1
+        assert "pip install 'ccfallback[redis]'" in ran.err
+    checks = msgspec.json.decode(ccf("doctor", "--json").out)["checks"]
+    (state,) = [each for each in checks if each["id"] == "state" and not each["ok"]]
+    assert "pip install 'ccfallback[redis]'" in state["remedy"]
+
+
+def test_the_password_of_the_shared_state_is_masked(paths: Paths, ccf: Run) -> None:
+    ccf("config", "set", "state.url", "rediss://user:a-password@host.test:6380/1")
+    for command in ("config show", "config show --json", "config get state.url", "config history"):
+        ran = ccf(*command.split())
+        assert ran.code == 0
+        assert "a-password" not in ran.out + ran.err
+    assert "host.test:6380/1" in ccf("config", "show").out
+    assert "a-password" in paths.config.read_text()
+    wrong = ccf("config", "set", "state.url", "http://:a-password@host.test")
+    assert wrong.code == 1
+    assert "redis://HOST:PORT/NUMBER" in wrong.err
+    assert "a-password" not in wrong.out + wrong.err
+
+
+def test_commands_show_the_copy_while_the_shared_state_is_away(
+    team: Callable[..., Team], ccf: Run
+) -> None:
+    running = team(1, [scripted.error(500, "api_error")], [WELL])
+    assert running.provider(0) == "fallback1"
+    server = running.servers[0]
+    until(lambda: server.paths.state.exists() and server.state.get("anthropic-primary"))
+    running.redis.kill()
+    files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
+    for command in ("status", "quota"):
+        ran = ccf(*files, command, "--json")
+        troubles = msgspec.json.decode(ran.out)["troubles"]
+        assert any("can't be reached" in each and "copy" in each for each in troubles), command
+    breakers = ccf(*files, "breaker", "status", "--json")
+    shown = msgspec.json.decode(breakers.out)
+    assert shown["providers"][0]["consecutiveFailures"] == 1
+    assert "this is what this machine's copy says" in breakers.err
+    reset = ccf(*files, "breaker", "reset", "--all")
+    assert reset.code == 1
+    assert "can't be reached" in reset.err
+    checks = msgspec.json.decode(ccf(*files, "doctor", "--json").out)["checks"]
+    assert [each["ok"] for each in checks if each["id"] == "state"] == [False]
+    running.redis.start()
+    until(lambda: not running.stores[0].problem)
+    checks = msgspec.json.decode(ccf(*files, "doctor", "--json").out)["checks"]
+    assert [each["ok"] for each in checks if each["id"] == "state"] == [True]

@@ -16,6 +16,7 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import (
     BACKOFF_MAX,
     Admission,
+    Ask,
     Flow,
     IsFinal,
     Reason,
@@ -91,9 +92,11 @@ def short(provider: Provider) -> str:
 class FakeHealth:
     """Breakers with admissions that a test sets; they record every call."""
 
-    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    admissions: dict[str, Admission] = field(default_factory=dict)
     until: Mapping[str, float] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
+    places: dict[str, bool] = field(default_factory=dict)
+    """Whether a half-open provider is free, as only other servers know."""
     settled: list[tuple[str, Outcome | None]] = field(default_factory=list)
     usages: list[Usage | None] = field(default_factory=list)
     now: float = 0.0
@@ -102,8 +105,19 @@ class FakeHealth:
     def is_capped(self, _provider: Provider) -> bool:
         return False
 
-    def admission(self, provider: Provider) -> Admission:
-        return self.admissions.get(short(provider), Admission.OPEN)
+    def admission(self, provider: Provider) -> Admission | Ask:
+        if self.places.get(short(provider)) is None:
+            return self.admissions.get(short(provider), Admission.OPEN)
+        return Ask(self._answer)
+
+    async def _answer(self) -> None:
+        """Other servers are asked by the driver."""
+
+    def asked(self) -> None:
+        """Other servers have said which of the places are free."""
+        for name, is_free in self.places.items():
+            self.admissions[name] = Admission.OPEN if is_free else Admission.BUSY
+        self.places.clear()
 
     def cooldown_until(self, provider: Provider) -> float:
         return self.until[short(provider)]
@@ -185,6 +199,10 @@ def play(
                     transcript.append(f"wait {pause:g}")
                     health.now += pause
                     answer = None
+                case Ask():
+                    transcript.append("ask")
+                    health.asked()
+                    answer = None
             step = flow.send(answer)
     except StopIteration as end:
         assert not any(waiting.values()), f"never asked for: {waiting}"
@@ -214,7 +232,7 @@ class Row:
     settled: str
     """The settled outcome of each provider, in order; `-` for none that counts."""
     chain: str = "ab"
-    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    admissions: dict[str, Admission] = field(default_factory=dict)
     until: Mapping[str, float] = field(default_factory=dict)
     on: frozenset[int] = Failover().statuses
     repairs: bool = False
@@ -690,3 +708,29 @@ def test_an_error_that_the_client_handles_waits_for_the_other_keys() -> None:
     flow = conversation(keys, FakeHealth(), final=final)
     _, result, _ = play(flow, {"a1": [refused], "a2": [refused]})
     assert result is refused
+
+
+@pytest.mark.parametrize(
+    ("is_free", "expected"),
+    [
+        (True, ["ask", "a first"]),
+        (False, ["ask", "b first"]),
+    ],
+)
+def test_a_half_open_provider_is_tried_if_no_other_server_probes_it(
+    is_free: bool, expected: list[str]
+) -> None:
+    health = FakeHealth(places={"a": is_free})
+    script = {"a" if is_free else "b": [OUTCOMES["ok"]]}
+    transcript, result, _ = play(conversation((A, B), health), script, health)
+    assert transcript == expected
+    assert result is OUTCOMES["ok"]
+    assert health.begun == expected[-1][:1].split()
+
+
+def test_a_provider_that_another_server_probes_is_tried_if_no_other_is_left() -> None:
+    health = FakeHealth(places={"a": False})
+    script = {"b": [OUTCOMES["500"]], "a": [OUTCOMES["ok"]]}
+    transcript, result, _ = play(conversation((A, B), health), script, health)
+    assert transcript == ["ask", "b first", "a busy-probe"]
+    assert result is OUTCOMES["ok"]

@@ -19,7 +19,7 @@ from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
 from ccfallback.state.file import StateFile
 from ccfallback.state.sections import Entry, Section
-from ccfallback.state.store import PATIENCE, Snapshot, Update
+from ccfallback.state.store import PATIENCE, BreakerId, MemoryStore, Snapshot, Update
 
 HOLDER = """
 import sys
@@ -412,3 +412,66 @@ async def test_what_is_kept_of_sections_has_a_limit(scene: Scene) -> None:
     assert len(scene.breakers.entries(NUMBERS)) == MOST_PENDING
     await scene.breakers.flush(again=True)
     assert list(scene.breakers.entries(NUMBERS).values()) == [MOST_PENDING + 8, MOST_PENDING + 9]
+
+
+class Places:
+    """Probe places of several servers, which are said when they may be."""
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.calls: list[str] = []
+        self.free = True
+
+    def take(self, breakers: Iterable[BreakerId]) -> bool:
+        self.calls.append("take")
+        assert self.may_go_on.wait(10)
+        return self.free
+
+    def release(self, breakers: Iterable[BreakerId]) -> None:
+        self.calls.append("release")
+
+
+class SharedStore(MemoryStore):
+    """A state that other servers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patience = 0.02
+        self.shared = Places()
+        self.places = self.shared  # type: ignore[assignment]  # others have none
+        self.name = "the shared state"
+
+
+async def test_a_request_waits_briefly_for_the_places_of_other_servers() -> None:
+    store, records, a = SharedStore(), list[Record](), BreakerId("a")
+    recorder = Recorder(None)
+    recorder.listeners.append(records.append)
+    breakers = Breakers(store, recorder)
+    try:
+        assert breakers.shares_places
+        # It does not answer: this server decides alone, and does not ask again.
+        assert await breakers.take_places([a])
+        assert await breakers.take_places([a])
+        assert store.shared.calls == ["take"]
+        assert [record.message for record in records] == [
+            "the state can't be saved, going on from memory: the shared state does not answer"
+        ]
+        store.shared.may_go_on.set()
+        breakers.report()
+        assert records[-1].event == "state.saved"
+        assert await breakers.take_places([a])
+        store.shared.free = False
+        assert not await breakers.take_places([a])
+        breakers.release([a])
+        breakers.release([])
+        store.problem = "it is away"
+        assert await breakers.take_places([a])
+        breakers.report()
+        store.problem = ""
+        breakers.change("a", failed)
+        breakers.report()
+        assert records[-1].event == "state.saved"
+        await breakers.flush(again=True)
+    finally:
+        breakers.close()
+    assert store.shared.calls == ["take", "take", "take", "release"]

@@ -1,6 +1,7 @@
 """Further sections of the state: what is written, what is kept, and what is not understood."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 
 from ccfallback.policy.breaker import CLOSED
 from ccfallback.state.file import StateFile
+from ccfallback.state.redis_store import RedisStore
 from ccfallback.state.sections import Entry, Section
-from ccfallback.state.store import MemoryStore, States, StateStore
+from ccfallback.state.store import BreakerId, MemoryStore, States, StateStore
+from tests.shared_state import RedisServer, redis_server
+
+__all__ = ["redis_server"]
 
 NUMBERS = Section("numbers", parse=int, encode=str, most=3)
 
@@ -20,9 +25,16 @@ def keep(states: States) -> States:
     return states
 
 
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
-    return StateFile(tmp_path / "state.json") if request.param == "file" else MemoryStore()
+@pytest.fixture(params=["file", "memory", "redis", "redis-command"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    made: StateStore = MemoryStore()
+    if request.param != "memory":
+        made = file = StateFile(tmp_path / "state.json")
+        if request.param != "file":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            made = RedisStore(server.url, file, watches=request.param == "redis")
+    yield made
+    made.close()
 
 
 def test_the_last_write_wins_and_the_oldest_entry_goes(store: StateStore) -> None:
@@ -39,6 +51,34 @@ def test_a_change_of_the_providers_keeps_the_sections(store: StateStore) -> None
     after = store.update(lambda states: {**states, "p": CLOSED})
     assert after.states == {"p": CLOSED}
     assert NUMBERS.read(after.sections) == {"a": 1}
+
+
+def test_every_store_keeps_its_promises(store: StateStore) -> None:
+    before = store.load()
+    assert before.states == {}
+    assert before.problem is None
+    assert store.load(before).version == before.version
+    assert store.is_current(before)
+    after = store.update(lambda states: {**states, "a": replace(CLOSED, failures=2)}, batch=1)
+    assert store.is_current(after)
+    assert not store.is_current(before)
+    assert store.peek().states == store.load().states == after.states
+    known = store.known()
+    assert known is None or known.states == after.states
+    # A provider that the result lacks is removed.
+    store.update(lambda _states: {"b": CLOSED}, batch=2)
+    assert store.load(after).states == {"b": CLOSED}
+    place = BreakerId("b")
+    assert store.slots.take([place]) == (place,)
+    assert store.slots.is_taken(place)
+    store.slots.release([place])
+    assert store.places is None or store.places.take([place])
+    if store.is_unsynced:
+        store.sync()
+    assert not store.is_unsynced
+    assert store.patience > 0
+    assert store.name
+    assert store.problem == ""
 
 
 def test_an_entry_that_changes_nothing_is_not_written(tmp_path: Path) -> None:

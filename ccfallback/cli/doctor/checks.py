@@ -135,7 +135,9 @@ def state(context: DoctorContext) -> Iterator[Finding]:
     """Whether the breaker state can be read and written."""
     path, store = context.session.paths.state, context.session.store
     fault = store.peek().problem
-    if store.places is not None:
+    if (unusable := context.state_error) is not None:
+        yield error("state", unusable.message, unusable.hint)
+    elif store.places is not None:
         if fault is None:
             yield good("state", f"{store.name} answers")
         else:

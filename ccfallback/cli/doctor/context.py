@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ccfallback.cli.session import Session
-from ccfallback.errors import ConfigError
+from ccfallback.errors import ConfigError, StateError
 from ccfallback.files import read_regular
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ class DoctorContext:
     """Whether to send a request to each provider."""
     folder: Path = field(default_factory=Path.cwd)
     """Where Claude Code would be started."""
+    state_error: StateError | None = field(default=None, init=False)
+    """Why the shared state can't be used at all: then the state file is looked at."""
+
+    def __post_init__(self) -> None:
+        try:
+            self.session.store.close()
+        except StateError as error:
+            self.state_error = error
+            self.session.use_state_file()
 
     @cached_property
     def _loaded(self) -> "Config | ConfigError":
