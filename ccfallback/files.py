@@ -336,7 +336,7 @@ def is_local(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return False
-    target = real(path)
+    target = os.path.realpath(path)
     best, kind = -1, ""
     for line in lines:
         # "36 35 98:0 /root /mount/point rw - ext4 /dev/sda1 rw"; see proc(5).
@@ -344,10 +344,10 @@ def is_local(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
         fields = mount.split(" ")
         if len(fields) < 5:
             continue
-        point = Path(_MOUNT_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        point = _MOUNT_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])
         # A later mount at the same point hides the earlier one.
-        if target.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), file_system.partition(" ")[0]
+        if f"{target}/".startswith(point.rstrip("/") + "/") and len(point) >= best:
+            best, kind = len(point), file_system.partition(" ")[0]
     return kind in LOCAL_FILE_SYSTEMS
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from ccfallback.cli.help import topics
 from ccfallback.config.model import SECTIONS, Provider, Token
 from ccfallback.config.options import options
-from ccfallback.simulator import scripted
+from ccfallback.simulator import drill, scripted
+from ccfallback.simulator.faults import BY_ID
 from tests.cli.conftest import Run
 from tests.conftest import Chain
 
@@ -78,8 +80,10 @@ def explained() -> set[str]:
 
 
 def test_every_key_that_a_command_prints_is_explained(
-    ccf: Run, chain: Callable[..., Chain]
+    ccf: Run, chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The drill prints the same keys for each fault.
+    monkeypatch.setattr(drill, "FAULTS", [BY_ID["500"], BY_ID["refused"]])
     started = chain(scripted.error(529, "overloaded_error", "Overloaded"), scripted.reply("well"))
     body = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
     answer = httpx.post(f"{started.url}/v1/messages", json=body, trust_env=False)

@@ -26,9 +26,9 @@ def simulate(*arguments: str, hash_seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("first", [1, 51, 101, 151])
+@pytest.mark.parametrize("first", [1, 101])
 def test_nothing_is_violated_in_two_hundred_histories_of_two_hours(first: int) -> None:
-    assert "50 histories" in simulate("--seeds", f"{first}-{first + 49}", "--hours", "2")
+    assert "100 histories" in simulate("--seeds", f"{first}-{first + 99}", "--hours", "2")
 
 
 def test_healthy_providers_with_changing_latencies_never_fail() -> None:
