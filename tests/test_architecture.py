@@ -180,23 +180,23 @@ def test_every_package_has_a_row_in_the_import_table() -> None:
     assert {package(module) for module in IN_PACKAGES} == set(TABLE)
 
 
-@pytest.mark.parametrize("module", IN_PACKAGES)
-def test_a_package_imports_only_what_its_row_allows(module: str) -> None:
-    own = package(module)
-    row = TABLE[own]
-    allowed = row.ours | {own, "__version__"}
-    for name, line in imports(module, typing=True):
-        top, _, rest = name.partition(".")
-        if top == "ccfallback":
-            where = f"{module}:{line} imports {name}"
-            assert any(rest == each or rest.startswith(f"{each}.") for each in allowed), where
-    for name, line in imports(module):
-        top, where = name.partition(".")[0], f"{module}:{line} imports {name}"
-        if top in sys.stdlib_module_names:
-            assert not (row.pure and top in IMPURE), where
-            assert row.awaits or top != "asyncio", where
-        elif top != "ccfallback":
-            assert top in row.others, where
+def test_a_package_imports_only_what_its_row_allows() -> None:
+    for module in IN_PACKAGES:
+        own = package(module)
+        row = TABLE[own]
+        allowed = row.ours | {own, "__version__"}
+        for name, line in imports(module, typing=True):
+            top, _, rest = name.partition(".")
+            if top == "ccfallback":
+                where = f"{module}:{line} imports {name}"
+                assert any(rest == each or rest.startswith(f"{each}.") for each in allowed), where
+        for name, line in imports(module):
+            top, where = name.partition(".")[0], f"{module}:{line} imports {name}"
+            if top in sys.stdlib_module_names:
+                assert not (row.pure and top in IMPURE), where
+                assert row.awaits or top != "asyncio", where
+            elif top != "ccfallback":
+                assert top in row.others, where
 
 
 def test_no_modules_import_each_other() -> None:
@@ -207,37 +207,37 @@ def test_no_modules_import_each_other() -> None:
         pytest.fail(" → ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if not TABLE[package(m)].awaits])
-def test_only_packages_that_serve_await(module: str) -> None:
-    kinds = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node for node in ast.walk(parse(module)) if isinstance(node, kinds)]
+def test_only_packages_that_serve_await() -> None:
+    for module in [m for m in IN_PACKAGES if not TABLE[package(m)].awaits]:
+        kinds = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+        assert not [node for node in ast.walk(parse(module)) if isinstance(node, kinds)], module
 
 
-@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if TABLE[package(m)].pure])
-def test_a_pure_package_does_no_input_or_output(module: str) -> None:
-    assert not calls(module) & {"open", "print", "input", "exec", "eval", "__import__"}
+def test_a_pure_package_does_no_input_or_output() -> None:
+    for module in [m for m in IN_PACKAGES if TABLE[package(m)].pure]:
+        assert not calls(module) & {"open", "print", "input", "exec", "eval", "__import__"}, module
 
 
-@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) != "cli"])
-def test_only_the_command_line_prints(module: str) -> None:
-    assert "print" not in calls(module)
+def test_only_the_command_line_prints() -> None:
+    for module in [m for m in IN_PACKAGES if package(m) != "cli"]:
+        assert "print" not in calls(module), module
 
 
-@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) == "cli"])
-def test_a_command_without_network_starts_quickly(module: str) -> None:
-    names = {name.partition(".")[0] for name, _ in imports(module, inside_functions=False)}
-    assert not names & HEAVY
+def test_a_command_without_network_starts_quickly() -> None:
+    for module in [m for m in IN_PACKAGES if package(m) == "cli"]:
+        names = {name.partition(".")[0] for name, _ in imports(module, inside_functions=False)}
+        assert not names & HEAVY, module
 
 
-@pytest.mark.parametrize("module", [m for m in IN_PACKAGES if package(m) != "wire"])
-def test_only_wire_compares_the_name_of_a_format(module: str) -> None:
-    if module == "cli.foreign":
-        # The configurations of other programs use these words for their own formats.
-        return
-    for node in ast.walk(parse(module)):
-        if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
-            words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
-            assert not words & set(FORMATS), f"{module}:{node.lineno}: {ast.unparse(node)}"
+def test_only_wire_compares_the_name_of_a_format() -> None:
+    for module in [m for m in IN_PACKAGES if package(m) != "wire"]:
+        if module == "cli.foreign":
+            # The configurations of other programs use these words for their own formats.
+            continue
+        for node in ast.walk(parse(module)):
+            if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
+                words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+                assert not words & set(FORMATS), f"{module}:{node.lineno}: {ast.unparse(node)}"
 
 
 MERGE_MARKER: Final = re.compile(rb"^(?:<{7}|>{7}|\|{7}|={7})(?: .*)?\r?$", re.MULTILINE)
