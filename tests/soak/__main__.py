@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from secrets import token_hex
 from statistics import linear_regression, variance
@@ -30,6 +30,9 @@ from ccfallback.state.file import StateFile
 
 TRIES = 11
 """Claude Code's, in all."""
+
+LONGEST_WAIT = 60.0
+"""Seconds of `retry-after` for which it waits; at more, it gives up."""
 
 RETRIED = frozenset({401, 408, 409, 429, 500, 501, 502, 503, 504, 529})
 RESET_SECONDS = 0.1
@@ -53,6 +56,15 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     providers: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Requests without a status, by the kind of the error."""
+
+    def add(self, other: "Seen") -> None:
+        """Add what other clients have seen."""
+        for each in fields(self):
+            mine = getattr(self, each.name)
+            mine += getattr(other, each.name)
+            setattr(self, each.name, mine)
 
 
 class Size(NamedTuple):
@@ -143,21 +155,25 @@ async def ask(client: httpx.AsyncClient, url: str, seen: Seen, number: int) -> N
         "stream": stream,
         "messages": [{"role": "user", "content": f"{filler} say {nonce}"}],
     }
-    began, why = time.monotonic(), ""
+    began, why, told = time.monotonic(), "", 0.0
     for again in range(TRIES):
         if again:
             seen.tried_again += 1
-            await asyncio.sleep(min(0.5 * 2 ** (again - 1), 32))
+            await asyncio.sleep(told or min(0.5 * 2 ** (again - 1), 32))
+            told = 0.0
         seen.requests += 1
         try:
             async with client.stream("POST", f"{url}/v1/messages", json=asked) as response:
                 body = await response.aread()
         except httpx.HTTPError as error:
             why = type(error).__name__
+            seen.errors[why] += 1
             continue
         if response.status_code != 200:
             why = f"{response.status_code} {body[:300]!r}"
-            if response.status_code in RETRIED:
+            told = float(response.headers.get("retry-after", 0))
+            is_final = response.headers.get("x-should-retry") == "false"
+            if response.status_code in RETRIED and not is_final and told <= LONGEST_WAIT:
                 continue
             break
         if int(response.headers["x-ccfallback-attempts"]) > 1:
