@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "config": "View, change and undo the configuration.",
     "doctor": "Find what is wrong, and show what to do about it.",
     "service": "Run the server as a user service (systemd or launchd).",
-    "completion": "Print the completion script of a shell.",
+    "completion": "Print the completion script of a shell, or install it.",
     "help": "Explain a topic, a command or an error code.",
 }
 """The modules with an `app`, which are named like their commands, in the order of the help.
@@ -72,6 +72,9 @@ HELP: Final = {
 """What `ccfallback --help` says, in groups. It fits a screen of 24 lines, so related commands share
 a row."""
 
+
+COMPLETION: Final = "_CCFALLBACK_COMPLETE"
+"""The variable by which the completion script of a shell asks for candidates."""
 
 OBJECTS: Final = 50_000
 """New objects after which the garbage collector runs in a command; `serve` sets its own number."""
@@ -118,6 +121,10 @@ def _import_msgspec_alone() -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    if COMPLETION in os.environ:
+        from ccfallback.cli.candidates import answer
+
+        return answer(os.environ, COMPLETION)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--help"], ["-h"]) and sys.stdout is not None:
         try:

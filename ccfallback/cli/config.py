@@ -14,8 +14,9 @@ import msgspec
 import typer
 
 from ccfallback.cli import import_export
+from ccfallback.cli.candidates import PROVIDER_KEYS
 from ccfallback.cli.console import Table
-from ccfallback.cli.options import Json, ShowKeys, Yes, config_for_completion, make_app
+from ccfallback.cli.options import Json, ShowKeys, Yes, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
 from ccfallback.cli.session import ConfigBefore, Session, session_of
 from ccfallback.errors import ConfigError
@@ -36,15 +37,12 @@ MOST_LINES: Final = 3
 EDITORS: Final = ("VISUAL", "EDITOR")
 
 
-def key_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Keys that start as typed."""
+def key_names() -> list[str]:
+    """For `autocompletion`: all keys."""
+    from ccfallback.config.model import Config
     from ccfallback.config.schema import defaults, dotted_keys
 
-    config = config_for_completion(ctx)
-    if config is None:
-        return []
-    known = {*dotted_keys(defaults(config)), *dotted_keys(ctx.find_root().obj.config_file.table())}
-    return sorted(key for key in known if key.startswith(incomplete))
+    return [*sorted(dotted_keys(defaults(Config()))), PROVIDER_KEYS]
 
 
 Key = Annotated[

@@ -4,18 +4,17 @@ A shell evaluates stdout, so everything else goes to stderr. The rest of the mod
 variables send Claude Code here, and which ones get in the way.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
 import typer
 
 from ccfallback.addresses import address
+from ccfallback.cli.completions import find_shell
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
@@ -114,10 +113,8 @@ def _assign(shell: Shell, name: str, value: str) -> str:
 
 def _default_shell(environ: Mapping[str, str]) -> Shell:
     """The user's shell, as far as the environment tells."""
-    name = PurePath(environ.get("SHELL", "")).stem
-    if (not name and os.name == "nt") or name == "pwsh":
-        return Shell.POWERSHELL
-    return Shell(name) if name in ("zsh", "fish") else Shell.BASH
+    name = find_shell(environ)
+    return Shell(name) if name in (Shell.ZSH, Shell.FISH, Shell.POWERSHELL) else Shell.BASH
 
 
 # -- The environment of Claude Code

@@ -1,19 +1,15 @@
 """The typer apps that all commands are made of, and the options that several commands share.
 
-Completion functions run while the user types: they never raise and never print.
+`autocompletion` of a parameter lists its values for `candidates.json`; it does not run for a Tab.
 """
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ccfallback.cli.session import Session
-
-if TYPE_CHECKING:
-    from ccfallback.config.model import Config
+from ccfallback.cli.candidates import NOTES, PROVIDERS
 
 EXAMPLE = "Example: "
 """The start of each epilog; every line of an epilog is one example."""
@@ -97,29 +93,14 @@ def parse_duration(text: str, option: str) -> float:
     return seconds
 
 
-def config_for_completion(ctx: typer.Context) -> "Config | None":
-    """The configuration, for a completion function; `None` if it does not load."""
-    try:
-        root = ctx.find_root().params
-        session = ctx.find_root().obj
-        if not isinstance(session, Session):
-            return None
-        # In older versions of typer a path is a string until the command itself runs.
-        given = [root.get(name) for name in ("config", "state", "log_file")]
-        session.locate(*(None if path is None else Path(path) for path in given))
-        return session.config(may_be_missing=True)
-    except Exception:  # Commands report a broken configuration, the Tab key does not.
-        return None
+def provider_names() -> list[str]:
+    """For `autocompletion`: the names of providers."""
+    return [PROVIDERS]
 
 
-def provider_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The names of providers that begin as typed and are not on the command line yet."""
-    config = config_for_completion(ctx)
-    if config is None:
-        return []
-    given = ctx.params.get("names") or ()
-    names = config.names
-    return [name for name in names if name.startswith(incomplete) and name not in given]
+def token_names() -> list[str]:
+    """For `autocompletion`: the notes of access tokens."""
+    return [NOTES]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

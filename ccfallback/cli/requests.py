@@ -11,7 +11,7 @@ import typer
 
 from ccfallback.cli.console import Cell, Styled, Table, drop_columns
 from ccfallback.cli.log_lines import local_time
-from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
+from ccfallback.cli.options import Json, make_app, parse_duration, provider_names, token_names
 from ccfallback.cli.phrases import shorten_model
 from ccfallback.cli.requests_view import (
     HEADER,
@@ -21,7 +21,6 @@ from ccfallback.cli.requests_view import (
     request_row,
 )
 from ccfallback.cli.session import require_logged, session_of
-from ccfallback.cli.tokens import token_names
 from ccfallback.config.model import CLASSES
 from ccfallback.events.journal_reader import Ended, ended_requests
 from ccfallback.events.records import RequestComplete

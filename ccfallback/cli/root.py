@@ -8,7 +8,7 @@ from typing import Any, cast
 import typer
 
 from ccfallback import __version__
-from ccfallback.cli import COMMANDS, SUMMARY, completions, format_help
+from ccfallback.cli import COMMANDS, SUMMARY, format_help
 from ccfallback.cli.console import ExitCode
 from ccfallback.cli.exits import run_safely
 from ccfallback.cli.options import Group, keep_lines, make_app
@@ -77,7 +77,6 @@ def run(arguments: Sequence[str], session: Session) -> int:
     """Run a command; returns its exit code, and turns each kind of error into one."""
 
     def call() -> object:
-        completions.enable(session.environ)
         return typer.main.get_command(app).main(
             list(arguments), prog_name="ccfallback", standalone_mode=False, obj=session
         )

@@ -7,7 +7,7 @@ import typer
 
 from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Table
-from ccfallback.cli.options import Json, config_for_completion, make_app
+from ccfallback.cli.options import Json, make_app, token_names
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.session import session_of
 from ccfallback.config.model import Cap
@@ -30,13 +30,6 @@ PREFIX: Final = "ccf-"
 STDIN: Final = "-"
 
 _DAY, _MONTH = options(Cap)
-
-
-def token_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Notes of tokens that start as typed."""
-    config = config_for_completion(ctx)
-    notes = [] if config is None else [token.note for token in config.tokens]
-    return [note for note in notes if note and note.startswith(incomplete)]
 
 
 @app.command("list", epilog="Example: ccfallback tokens list")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from ccfallback.cli.candidates import COMMANDS
 from ccfallback.cli.console import PLAIN_WIDTH
 from ccfallback.cli.help import commands, screen, topics
 from ccfallback.cli.help.markup import Block, Entries, Entry, Heading, Paragraph
@@ -30,16 +31,9 @@ _LESS: Final = "FRX"
 """As git sets it: quit if the page fits the screen, show colours, and leave the page on it."""
 
 
-def words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `help` takes and that starts as typed: topics, commands and codes of errors."""
-    given = ctx.params.get("words") or []
-    try:
-        command = _find_command(given)
-        found = [*commands.below(command)] if command is not None else []
-    except Exception:  # The Tab key never fails.
-        return []
-    names = found if given else [*topics.TOPICS, *found]
-    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+def words() -> list[str]:
+    """For `autocompletion`: topics and commands."""
+    return [*topics.TOPICS, COMMANDS]
 
 
 @app.command(

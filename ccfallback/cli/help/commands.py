@@ -60,7 +60,7 @@ def _metavar(parameter: Any) -> str:
     return metavar
 
 
-def _choices(option: Any) -> list[str]:
+def choices(option: Any) -> list[str]:
     """The values that an enumeration allows; older versions of typer keep them elsewhere."""
     descriptor = getattr(option, "type_descriptor", None)
     members = getattr(descriptor.annotation, "__members__", {}) if descriptor else {}
@@ -77,9 +77,8 @@ def _spelling(option: Any) -> str:
 
 def _meaning(option: Any) -> str:
     text: str = option.help or ""
-    choices = _choices(option)
-    if choices:
-        text = f"{text.rstrip('.')}: {', '.join(choices[:-1])} or {choices[-1]}."
+    if values := choices(option):
+        text = f"{text.rstrip('.')}: {', '.join(values[:-1])} or {values[-1]}."
     if option.required:
         return f"{text} [required]"
     default = getattr(option.default, "value", option.default)

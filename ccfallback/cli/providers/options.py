@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 ROWS = tuple(row for row in options(Provider, deep=True) if row.flag)
 
 
-def quirk_names(incomplete: str) -> list[str]:
-    """Quirks that start as typed, each ready for its value."""
-    return [f"{row.key}=" for row in options(Quirks) if row.key.startswith(incomplete)]
+def quirk_names() -> list[str]:
+    """For `autocompletion`: quirks, each ready for its value."""
+    return [f"{row.key}=" for row in options(Quirks)]
 
 
 def other_parameters(
@@ -154,11 +154,11 @@ def _quirks(items: Iterable[str]) -> dict[str, Any]:
     return {name: parse_value(value) if value else None for name, value in given.items()}
 
 
-def preset_names(incomplete: str) -> list[str]:
-    """Names of presets that start as typed."""
+def preset_names() -> list[str]:
+    """For `autocompletion`: the names of presets."""
     from ccfallback.config.presets import presets
 
-    return [name for name in presets() if name.startswith(incomplete)]
+    return list(presets())
 
 
 def complete_here(
