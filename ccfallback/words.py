@@ -1,10 +1,14 @@
 """Words of messages: counts with their nouns, and the known name that a mistyped one means."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
 ALIKE: Final = 0.6
 """How similar two names must be, from 0 to 1."""
+
+
+_PARTS: Final = re.compile("[._]")
 
 
 def plural(count: int, thing: str) -> str:
@@ -25,7 +29,7 @@ def closest(word: str, known: Iterable[str], alike: float = ALIKE) -> str | None
     names = list(known)
     close = next(iter(get_close_matches(word, names, n=1, cutoff=alike)), None)
     # A part of a name is less similar to it than it looks: `url`, `base_url`.
-    return close or next((name for name in names if word and word in name.split("_")), None)
+    return close or next((name for name in names if word and word in _PARTS.split(name)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -93,7 +93,8 @@ def set_(
     ctx: typer.Context,
     key: Key,
     value: Annotated[
-        str, typer.Argument(help="A TOML value, or plain text; - reads it from stdin.")
+        str,
+        typer.Argument(metavar="VALUE", help="A TOML value, or plain text; - reads it from stdin."),
     ],
     as_json: Json = False,
 ) -> None:
@@ -102,8 +103,12 @@ def set_(
     A value that would not load is not written. Comments stay.
     """
     from ccfallback.config.edit import parse_value, set_key
+    from ccfallback.config.model import SECTIONS
+    from ccfallback.config.schema import defaults, require_key
 
     session = session_of(ctx)
+    if "." not in key and key not in SECTIONS:
+        require_key(key, session.config_file.table(), defaults(session.config(may_be_missing=True)))
     text = session.console.read_input().strip() if value == "-" else value
 
     def write(document: "Document") -> bool:

@@ -47,7 +47,16 @@ _OUR_COMMAND: Final = re.compile(r"(?:`|\$\()ccfallback(?= )")
 _LIBRARY_WORDS: Final = (
     (re.compile(r"^Value error, "), ""),
     (re.compile(r"^Input should be a valid integer, .*"), "it is not a whole number"),
+    (re.compile(r"^Input should be a valid number, .*"), "it is not a number"),
+    (re.compile(r"^Input should be greater than or equal to (.*)"), r"it has to be at least \1"),
+    (re.compile(r"^Input should be less than or equal to (.*)"), r"it has to be at most \1"),
+    (re.compile(r"^Got unexpected extra arguments? \((.*)\)$"), r"Unexpected: \1"),
+    (re.compile(r"^Got unexpected extra argument\(s\) \((.*)\)$"), r"Unexpected: \1"),
     (re.compile(r"^(No such option: -\d.*)"), r"\1; write `--` before a value with a minus"),
+    (
+        re.compile(r"^(No such option: (--config|--state|--log-file))$"),
+        r"\1; it stands before the command: `ccfallback \2 PATH COMMAND`",
+    ),
 )
 """Words of libraries in usage errors, and ours for them."""
 
@@ -289,8 +298,11 @@ class Console:
         for wrong, right in _LIBRARY_WORDS:
             if isinstance(getattr(error, "message", None), str):
                 error.message = wrong.sub(right, error.message)
-        self._emit_error(error.format_message(), "see `ccfallback --help`")
+        example = _example(error)
+        self._emit_error(error.format_message(), example or "see `ccfallback --help`")
         error.show(self.stderr)
+        if example:
+            self.say(example)
         return ExitCode.USAGE
 
     def _emit_error(self, message: str, hint: str, code: ErrorCode | None = None) -> None:
@@ -564,6 +576,15 @@ def _wrap_rows(rows: list[list[Styled]], widths: list[int], columns: int) -> lis
         return cell._replace(text=wrap_text(cell.text, room))
 
     return [[wrap(cell) if at == number else cell for at, cell in enumerate(row)] for row in rows]
+
+
+def _example(error: Any) -> str:
+    """The first example of the command that a usage error is about; empty for the program's."""
+    context = getattr(error, "ctx", None)
+    if context is None or context.parent is None:
+        return ""
+    line: str = (context.command.epilog or "").removeprefix("\b\n").partition("\n")[0]
+    return line
 
 
 def _clean_line(line: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from ccfallback.cli.log_lines import GOOD_EVENTS, LEVELS, Level, LogPrinter
-from ccfallback.cli.options import Json, make_app, parse_duration, provider_names
+from ccfallback.cli.options import Json, make_app, parse_since, provider_names
 from ccfallback.cli.session import require_logged, session_of
 from ccfallback.errors import CcfallbackError
 from ccfallback.events.records import Record, decode
@@ -61,7 +61,7 @@ def tail(
     session = session_of(ctx)
     session.require_config_file()
     console = session.console
-    earliest = None if since is None else session.now() - parse_duration(since, "--since")
+    earliest = None if since is None else session.now() - parse_since(session, since)[0]
     conditions: list[Keep | None] = [
         None if status is None else lambda record: _has_status(record, status),
         None if earliest is None else lambda record: (record.written or 0.0) >= earliest,

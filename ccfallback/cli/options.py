@@ -3,13 +3,17 @@
 `autocompletion` of a parameter lists its values for `candidates.json`; it does not run for a Tab.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ccfallback.cli.candidates import NOTES, PROVIDERS
+from ccfallback.cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 EXAMPLE = "Example: "
 """The start of each epilog; every line of an epilog is one example."""
@@ -38,7 +42,42 @@ def _convert(parameter: Any, process_value: Any, ctx: Any, value: Any) -> Any:
 
 
 class Command(_LazyConversion, TyperCommand):
-    """A command that starts quickly."""
+    """A command that starts quickly, and whose help has the words of its manual page."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after the command's name."""
+        from ccfallback.cli.help import commands
+
+        return commands.usage(self)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options."""
+        from ccfallback.cli.help import commands
+
+        for title, entries in (
+            ("Arguments", commands.arguments(self)),
+            ("Options", [*commands.options(self), commands.HELP_OPTION]),
+        ):
+            if entries:
+                with formatter.section(title):
+                    formatter.write_dl([(entry.term, entry.text) for entry in entries])
+
+
+class BriefCommand(Command):
+    """A command with so many options that its `--help` shows them in groups, on one screen.
+
+    `help COMMAND` and the manual page have every option on its own.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write one screen."""
+        from ccfallback.cli.help import commands
+
+        formatter.write(commands.brief(self, ctx.command_path))
+
+    def format_all(self, ctx: Any, formatter: Any) -> None:
+        """Write the help with every option."""
+        super().format_help(ctx, formatter)
 
 
 class Group(_LazyConversion, TyperGroup):
@@ -49,10 +88,16 @@ class App(typer.Typer):
     """A typer app whose commands start quickly, with examples at the end of their help."""
 
     def command(
-        self, name: str | None = None, *, epilog: str | None = None, **settings: Any
-    ) -> Any:
-        """Register a command, as typer does."""
-        return super().command(name, cls=Command, epilog=keep_lines(epilog), **settings)
+        self,
+        name: str | None = None,
+        *,
+        epilog: str | None = None,
+        brief: bool = False,
+        **settings: Any,
+    ) -> Callable[[F], F]:
+        """Register a command, as typer does; `brief` for one with many options."""
+        cls = BriefCommand if brief else Command
+        return super().command(name, cls=cls, epilog=keep_lines(epilog), **settings)
 
 
 def make_app(
@@ -61,7 +106,7 @@ def make_app(
     cls: type[TyperGroup] = Group,
     epilog: str | None = None,
     **settings: Any,
-) -> typer.Typer:
+) -> App:
     """A typer app with the settings of all ours: plain help, no traceback, no own completion."""
     return App(
         cls=cls,
@@ -91,6 +136,15 @@ def parse_duration(text: str, option: str) -> float:
             f"{text!r} is not a duration; try 90s, 5m, 2h or 1d", param_hint=f"'{option}'"
         )
     return seconds
+
+
+def parse_since(session: Session, text: str) -> tuple[float, str]:
+    """The seconds that `--since` means, and how to say them. A number without a unit is seconds."""
+    seconds = parse_duration(text, "--since")
+    if not text.strip().isdecimal():
+        return seconds, text
+    session.console.say(f"--since {text} is {text} seconds; {text}m is minutes, {text}d days")
+    return seconds, f"{text}s"
 
 
 def provider_names() -> list[str]:

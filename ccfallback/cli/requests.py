@@ -11,7 +11,7 @@ import typer
 
 from ccfallback.cli.console import Cell, Styled, Table, drop_columns
 from ccfallback.cli.log_lines import local_time
-from ccfallback.cli.options import Json, make_app, parse_duration, provider_names, token_names
+from ccfallback.cli.options import Json, make_app, parse_since, provider_names, token_names
 from ccfallback.cli.phrases import shorten_model
 from ccfallback.cli.requests_view import (
     HEADER,
@@ -93,7 +93,10 @@ def requests(
     session = session_of(ctx)
     session.require_config_file()
     console, now = session.console, session.now()
-    start = None if since is None else now - parse_duration(since, "--since")
+    start = None
+    if since is not None:
+        seconds, since = parse_since(session, since)
+        start = now - seconds
     wanted: list[Keep] = []
     if status is not None:
         wanted.append(_parse_status(status))

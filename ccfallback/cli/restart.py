@@ -57,7 +57,9 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
         # Both accept connections until the old one stops.
         background.ask_to_stop(old)
     session.console.emit_result({"restarted": old is not None, "url": new.url, "pid": new.pid})
-    before = "no server ran; one" if old is None else f"pid {old.pid} finishes its answers; the new"
+    before = (
+        "no server ran; one" if old is None else f"pid {old.pid} finishes its answers; the new one"
+    )
     session.console.say(f"{before} runs in the background at {new.url} (pid {new.pid})")
     if old is not None and old.url != new.url:
         session.console.say(f"the address was {old.url}: clients need the new one")

@@ -126,7 +126,7 @@ def uninstall(ctx: typer.Context, as_json: Json = False) -> None:
 
 @app.command("status", epilog="Example: ccfallback service status")
 def status(ctx: typer.Context, as_json: Json = False) -> None:
-    """Show whether the service is installed and running; exit 1 if not."""
+    """Show whether the service is installed and runs."""
     from ccfallback.cli.running_server import find_registered_url
 
     session = session_of(ctx)

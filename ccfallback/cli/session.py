@@ -147,7 +147,7 @@ class Session:
                 raise
             raise ConfigError(
                 f"{self.paths.config} was not changed",
-                "repeat the command with what is expected",
+                "correct it, and repeat the command",
                 faults=error.faults,
             ) from error
         self.say_open_door(before)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ccfallback.cli.console import Cell, Table
-from ccfallback.cli.options import Json, make_app, parse_duration
+from ccfallback.cli.options import Json, make_app, parse_since
 from ccfallback.cli.phrases import format_count, join_names, wrap_text
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
@@ -117,7 +117,8 @@ def spend(
 
     session = session_of(ctx)
     config, now = session.say_config_in_use(needs_server=False), session.now()
-    start = now - parse_duration(since, "--since")
+    seconds, since = parse_since(session, since)
+    start = now - seconds
     groups: dict[str, Total] = {}
     models: set[str] = set()
     total = Total()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from ccfallback.cli.console import UNWRAPPED, Cell, Table
-from ccfallback.cli.options import Json, make_app, parse_duration
+from ccfallback.cli.options import Json, make_app, parse_since
 from ccfallback.cli.phrases import format_count, format_duration, format_latency, format_percent
 from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import session_of
@@ -46,7 +46,8 @@ def stats(
     session = session_of(ctx)
     session.require_config_file()
     now = session.now()
-    start = now - parse_duration(since, "--since")
+    seconds, since = parse_since(session, since)
+    start = now - seconds
     counts = Stats(start, now)
     for line in all_lines(session.paths.log, since=start):
         counts.add(line)

@@ -12,7 +12,7 @@ import typer
 from ccfallback.cli import keyboard
 from ccfallback.cli.caps import find_limits, limit_json
 from ccfallback.cli.health import health_json
-from ccfallback.cli.options import Json, make_app, parse_duration
+from ccfallback.cli.options import Json, make_app, parse_duration, parse_since
 from ccfallback.cli.quota import read_reports, reports_json
 from ccfallback.cli.requests_view import request_json, tried_json
 from ccfallback.cli.running_server import find_servers, servers_json
@@ -49,7 +49,7 @@ def top(
     it prints once and changes nothing.
     """
     session = session_of(ctx)
-    window, pause = parse_duration(since, "--since"), parse_duration(interval, "--interval")
+    window, pause = parse_since(session, since)[0], parse_duration(interval, "--interval")
     if window <= 0 or pause < SHORTEST_INTERVAL:
         wrong = "--since" if window <= 0 else "--interval"
         raise typer.BadParameter("that is too short", param_hint=f"'{wrong}'")

@@ -453,7 +453,7 @@ class MessagesRequest:
         elif result is not None and not message:
             text = f"{name}'s {status} is forwarded after {latency:.2f} s{after}"
         else:
-            text = f"no answer after {latency:.2f} s{after}: {message}"
+            text = f"no answer in {latency:.2f} s{after}: {message}"
         end = events.RequestComplete() if error is None else events.RequestError(error=error)
         end.provider = name
         end.model = cut(self._body.model)

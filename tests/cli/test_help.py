@@ -1,5 +1,6 @@
 """The help of every command: it fits the screen, and its examples work."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -101,3 +102,15 @@ def test_the_nearest_command_is_named(ccf: Run, typed: tuple[str, ...], meant: s
     ran = ccf(*typed)
     assert (ran.code, ran.out) == (2, "")
     assert f"Did you mean '{meant}'" in ran.err
+
+
+@pytest.mark.parametrize("name", ["add", "set"])
+def test_the_help_of_many_options_fits_a_screen_and_lacks_none(ccf: Run, name: str) -> None:
+    lines = ccf("providers", name, "--help").out.splitlines()
+    assert len(lines) <= 23
+    shown = set(re.findall(r"--[a-z-]+", "\n".join(lines)))
+    every = "\n".join(entry.term for entry in commands.options(EVERY["providers", name]))
+    assert shown - {"--help"} == set(re.findall(r"--[a-z-]+", every))
+    full = ccf("help", "providers", name).out
+    assert "The AWS region." in full
+    assert "The AWS region." not in "".join(lines)

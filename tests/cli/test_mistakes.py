@@ -26,6 +26,22 @@ ADD = ("providers", "add", "a", "--base-url")
         (("serve", "--port", "abc"), 2, "'--port': it is not a whole number"),
         (("stats", "--since", "5parsecs"), 2, "is not a duration; try 90s, 5m, 2h or 1d"),
         (("providers", "presets", "nosuch"), 1, "no preset contains nosuch"),
+        (
+            ("providers", "move", "a", "1"),
+            2,
+            "Example: ccfallback providers move openrouter --to 1",
+        ),
+        (("stats", "24h"), 2, "Unexpected: 24h"),
+        (("stats", "24h"), 2, "Example: ccfallback stats --since 7d"),
+        (("logs", "-f"), 2, "Example: ccfallback logs tail -f"),
+        (("requests", "-n", "0"), 2, "it has to be at least 1"),
+        (("serve", "--port", "70000"), 2, "it has to be at most 65535"),
+        (("providers", "add", "x", "--cap-day", "five"), 2, "it is not a number"),
+        (("status", "--config", "x"), 2, "it stands before the command: `ccfallback --config PATH"),
+        (("config", "set", "server.port=1"), 2, "Missing argument 'VALUE'"),
+        (("config", "set", "port", "1"), 1, "there is no key port; did you mean server.port?"),
+        (("config", "get", "port"), 1, "there is no key port; did you mean server.port?"),
+        (("providers", "add", "openruter"), 2, "did you mean openrouter?"),
     ],
 )
 def test_what_is_wrong_is_said(

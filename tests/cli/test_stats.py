@@ -97,3 +97,11 @@ def test_old_lines_with_odd_numbers_break_no_screen(ccf: Run, paths: Paths, odd:
         assert "bug" not in ccf(command, "--json").err
     tokens = ccf("stats", "--json").json["tokens"]
     assert all(0 <= count < 2**53 for count in tokens.values())
+
+
+@pytest.mark.parametrize("command", ["stats", "spend", "requests", "logs tail", "top"])
+def test_a_duration_without_a_unit_is_explained(ccf: Run, command: str) -> None:
+    ran = ccf(*command.split(), "--since", "30")
+    assert ran.err.startswith("--since 30 is 30 seconds; 30m is minutes, 30d days\n")
+    assert "last 30:" not in ran.out
+    assert "seconds;" not in ccf(*command.split(), "--since", "30s").err

@@ -10,7 +10,17 @@ import pytest
 
 from ccfallback.cli import COMMANDS, HELP
 from ccfallback.cli.help import screen, topics
-from ccfallback.cli.help.markup import Block, Code, Entries, Entry, Heading, Items, Paragraph, parse
+from ccfallback.cli.help.markup import (
+    Block,
+    Code,
+    Entries,
+    Entry,
+    Heading,
+    Items,
+    Paragraph,
+    parse,
+    sentence,
+)
 from ccfallback.error_codes import ErrorCode
 from tests.cli.conftest import Run
 
@@ -113,7 +123,7 @@ def test_a_topic_as_json_has_its_text(ccf: Run, name: str) -> None:
 
 
 def test_help_of_a_command_is_that_of_the_command_itself(ccf: Run) -> None:
-    for path in (["serve"], ["providers", "add"], ["logs"], ["logs", "tail"], ["help"]):
+    for path in (["serve"], ["providers", "move"], ["logs"], ["logs", "tail"], ["help"]):
         assert ccf("help", *path).out == ccf(*path, "--help").out
 
 
@@ -232,3 +242,12 @@ def test_without_a_pager_a_page_is_printed(
     assert shown.startswith("ccfallback http: ")
     assert max(map(len, shown.splitlines())) <= 60 or "code" in shown
     assert pager() == ""
+
+
+def test_the_words_of_a_command_may_be_one_argument(ccf: Run) -> None:
+    assert ccf("help", "breaker reset").out == ccf("help", "breaker", "reset").out
+
+
+def test_a_key_at_the_start_of_a_sentence_stays_a_key() -> None:
+    assert sentence("server.host is not loopback") == "server.host is not loopback."
+    assert sentence("the file") == "The file."

@@ -55,7 +55,7 @@ def show_help(
     On a terminal a long page goes through $PAGER (less); not with NO_PAGER set.
     """
     console = session_of(ctx).console
-    given = words or []
+    given = " ".join(words or []).split()
     name = given[0] if len(given) == 1 else ""
     if not given:
         title, blocks = "Topics of ccfallback help", _index()
@@ -133,8 +133,7 @@ def _command_help(ctx: typer.Context, words: list[str]) -> str:
     context = ctx.find_root()
     for name in words:
         context = type(context)(_find_command(words[: words.index(name) + 1]), context, name)
-    text: str = command.get_help(context)
-    return text
+    return commands.full(command, context)
 
 
 def _page(console: "Console", text: str) -> None:

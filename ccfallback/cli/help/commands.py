@@ -1,10 +1,80 @@
 """What there is to say about a command: its usage, its options, its examples."""
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from ccfallback.cli.help.markup import Entry
-from ccfallback.cli.options import EXAMPLE
+from ccfallback.cli.options import EXAMPLE, BriefCommand
+
+_OPTION: Final = re.compile(r"--[a-z-]+")
+
+_TERM: Final = 22
+"""Columns of an option and its value."""
+
+HELP_OPTION: Final = Entry("-h, --help", "Show this message and exit.")
+
+BRIEF: Final[Mapping[str, Mapping[str, str]]] = {
+    "Start": {
+        "--preset PRESET": "A known provider; see `providers presets`.",
+        "--fill NAME=VALUE": "What it leaves open, such as resource=mine.",
+    },
+    "Address": {
+        "--base-url URL": "The base URL, or the endpoint itself.",
+        "--format FORMAT": "anthropic (default), openai, bedrock or vertex.",
+        "--platform PLATFORM": "Who serves Claude, if the address does not tell.",
+        "--header K=V": "A header to send; repeatable.",
+    },
+    "Key": {
+        "--api-key-env VAR": "The variable that holds it; repeatable.",
+        "--api-key-stdin": "Read it from stdin.",
+        "--api-key KEY": "The key itself; `ps` and the history show it.",
+        "--auth-header HEADER": "The header that carries it.",
+    },
+    "Login": {
+        "--auth AUTH": "Instead of a key: aws, google or azure.",
+        "--aws-profile, --aws-region, --aws-sign": "For aws; bearer or sigv4.",
+        "--google-project, --google-location": "For google.",
+    },
+    "Models": {
+        "--map FROM=TO": "The provider's name for a model; repeatable.",
+        "--context-window N": "Tokens of a request and its answer together.",
+        "--quirk K=V": "Such as max_output_tokens=8192; repeatable.",
+    },
+    "Limits": {
+        "--retry N": "More attempts after a 5xx or network error.",
+        "--cap-day USD, --cap-month USD": "What it may cost.",
+    },
+    "Chain": {"--position N": "1 is right after the primary."},
+}
+"""The options of `providers add` and `providers set` in groups; related ones share a row."""
+
+
+def brief(command: Any, path: str) -> str:
+    """The help of a command with many options, on one screen."""
+    left = {_OPTION.findall(entry.term)[0]: entry.term for entry in options(command)}
+    lines = [f"Usage: {path} {' '.join(usage(command))}", summary(command)]
+    for group, rows in BRIEF.items():
+        title = group
+        for term, text in rows.items():
+            found = [left.pop(name, None) for name in _OPTION.findall(term)]
+            if any(found):
+                lines.append(f"{title:<9}{f'{term}  ':<{_TERM}}{text}")
+                title = ""
+    more = f"{', '.join(left.values())}, --help; more: `help {path.partition(' ')[2]}`"
+    lines += [f"{'Other':<9}{more}", f"{EXAMPLE}{examples(command)[-1]}"]
+    return "\n".join(lines) + "\n"
+
+
+def full(command: Any, context: Any) -> str:
+    """The help of a command with each of its options."""
+    formatter = context.make_formatter()
+    if isinstance(command, BriefCommand):
+        command.format_all(context, formatter)
+    else:
+        command.format_help(context, formatter)
+    text: str = formatter.getvalue()
+    return text.rstrip("\n")
 
 
 def usage(command: Any) -> list[str]:

@@ -123,10 +123,14 @@ def _join_entries(blocks: Iterable[Block]) -> Iterator[Block]:
             yield from found
 
 
+_KEY: Final = re.compile(r"[a-z_]+\.[a-z_]")
+
+
 def sentence(text: str) -> str:
-    """A text with a capital letter at the start and a full stop at the end."""
+    """A text with a capital letter at the start and a full stop at the end; a key stays a key."""
+    key = _KEY.match(text) is not None
     ends = text.endswith((".", "…")) or _CODE.fullmatch(text) is not None
-    return text[:1].upper() + text[1:] + ("" if ends else ".")
+    return (text[:1] if key else text[:1].upper()) + text[1:] + ("" if ends else ".")
 
 
 def plain(text: str) -> str:

@@ -19,9 +19,9 @@ class Topic(NamedTuple):
 
 GROUPS: Final[Mapping[str, Mapping[str, Topic]]] = {
     "Settings": {
-        "config": Topic("the configuration: every key, its default and its meaning", 5),
-        "providers": Topic("providers: presets, clouds, logins, the OpenAI format", 7),
-        "files": Topic("the files: configuration, state, log", 5),
+        "config": Topic("every key of the configuration, its default and its meaning", 5),
+        "providers": Topic("presets, clouds, logins, the OpenAI format", 7),
+        "files": Topic("where configuration, state and log are", 5),
         "env": Topic("the environment variables", 7),
     },
     "How it works": {

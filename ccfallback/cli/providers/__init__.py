@@ -17,6 +17,7 @@ app.command("list", epilog="Example: ccfallback providers list --json")(show.lis
 app.command("show", epilog="Example: ccfallback providers show openrouter")(show.show_one)
 app.command(
     "add",
+    brief=True,
     epilog="Example: ccfallback providers add bedrock\n"
     "ccfallback providers add deepseek --api-key-env DEEPSEEK_API_KEY\n"
     "ccfallback providers add mine --base-url http://localhost:1234/v1",
@@ -26,7 +27,9 @@ app.command("discover", epilog="Example: ccfallback providers discover --add-all
 )
 app.command("test", epilog="Example: ccfallback providers test openrouter")(test.run)
 app.command("presets", epilog="Example: ccfallback providers presets")(show.list_presets)
-app.command("set", epilog="Example: ccfallback providers set openrouter --retry 1")(edit.set_)
+app.command("set", brief=True, epilog="Example: ccfallback providers set openrouter --retry 1")(
+    edit.set_
+)
 app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
 app.command("forget", epilog="Example: ccfallback providers forget openrouter")(edit.forget)
 app.command("remove", epilog="Example: ccfallback providers remove openrouter")(edit.remove)

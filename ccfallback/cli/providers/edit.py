@@ -24,7 +24,7 @@ from ccfallback.config.checks import clean_key
 from ccfallback.config.model import PRIMARY_NAME, KeySource
 from ccfallback.config.options import options
 from ccfallback.errors import CcfallbackError
-from ccfallback.words import pluralize
+from ccfallback.words import did_you_mean, pluralize
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
@@ -84,7 +84,10 @@ def add(
     elif fill:
         raise typer.BadParameter("it is for a --preset", param_hint="--fill")
     elif "base_url" not in changes and not _has_own_address(changes.get("format")):
-        raise typer.BadParameter("give --base-url, or a --preset that knows it")
+        meant = did_you_mean(name, presets())
+        raise typer.BadParameter(
+            f"give --base-url, or a --preset that knows it; {meant}".rstrip("; ")
+        )
     if given["api_key_stdin"]:
         changes["api_key"] = read_key(session)
     elif not has_key and "auth" not in changes and session.console.interactive:
