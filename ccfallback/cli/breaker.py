@@ -1,7 +1,6 @@
 """`ccfallback breaker`: show, reset and trip the breakers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import typer
 
@@ -88,7 +87,7 @@ def clear_breakers(session: Session, config: Config, chosen: Sequence[str]) -> l
         # A learned rejection is not a failure: `providers forget` removes those.
         learned = {name: states[name].learned for name in chosen if name in states}
         return kept | {
-            name: replace(CLOSED, learned=rejections)
+            name: BreakerState(learned=rejections)
             for name, rejections in learned.items()
             if rejections
         }

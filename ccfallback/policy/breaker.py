@@ -12,10 +12,13 @@ affected. `as_seen` is how the provider looks to one credential.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.policy.fingerprints import fingerprint
@@ -81,9 +84,14 @@ class Limits:
         return max(self.max_cooldown, self.max_reset)
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerState:
-    """The breaker of a provider, of one model there, or of one credential."""
+_NO_PARTS: Final[Mapping[str, "BreakerState"]] = MappingProxyType({})
+
+
+class BreakerState(msgspec.Struct, frozen=True):
+    """The breaker of a provider, of one model there, or of one credential.
+
+    A struct, because a failure makes ten of them.
+    """
 
     failures: int = 0
     last_failure: float | None = None
@@ -95,8 +103,8 @@ class BreakerState:
     """When a request last probed during the cooldown."""
     about: str | None = None
     """The fingerprint of what this is about; `None` if it is not known."""
-    models: Mapping[str, "BreakerState"] = field(default_factory=lambda: MappingProxyType({}))
-    credentials: Mapping[str, "BreakerState"] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, "BreakerState"] = _NO_PARTS
+    credentials: Mapping[str, "BreakerState"] = _NO_PARTS
     """What concerns one credential only, by its hash."""
     learned: tuple[LearnedRejection, ...] = ()
     """What the provider refuses. Not a failure, so nothing here changes it."""

@@ -382,7 +382,7 @@ class Repairs:
         change: Callable[[tuple[LearnedRejection, ...]], tuple[LearnedRejection, ...]],
     ) -> None:
         def apply(state: BreakerState) -> BreakerState:
-            return replace(state, learned=change(state.learned))
+            return msgspec.structs.replace(state, learned=change(state.learned))
 
         self.has_learned = True
         self.services.breakers.change(provider.name, apply)

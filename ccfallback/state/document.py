@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from ccfallback.policy.breaker import CLOSED, BreakerState, as_last_seen
 from ccfallback.policy.learned import LearnedRejection

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rich.console import Console as Screen
 
 from ccfallback.cli import top_view as view
@@ -127,7 +128,7 @@ ONE = Provider(name="one", base_url="https://one.example")
 TWO = Provider(name="two", base_url="https://two.example", format="openai", disabled=True)
 UP = RunningServer("http://127.0.0.1:8787", {"version": "1.2.3", "uptime": 1080, "pid": 7})
 OPEN = BreakerState(failures=3, cooldown_until=NOW + 240, reason="429 rate_limit_error")
-TRIED = replace(OPEN, cooldown_until=NOW - 1)
+TRIED = structs.replace(OPEN, cooldown_until=NOW - 1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,9 @@
 """The breaker: every tier and boundary, and what holds for any history."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.policy.breaker import (
     BY_HAND,

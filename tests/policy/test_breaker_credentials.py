@@ -1,8 +1,7 @@
 """Breakers of single credentials, early probes, and states about something else than today."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.policy.breaker import (

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from ccfallback.addresses import address
 from ccfallback.config.model import Breaker, Config, Privacy, Provider
@@ -277,7 +278,7 @@ def test_rule_5_max_cooldown_caps_every_tier(count: int, cools: float) -> None:
 
 
 def half_open(count: int = 3) -> BreakerState:
-    return replace(failures(count), cooldown_until=NOW - 1, cooldown_began=NOW - 31)
+    return structs.replace(failures(count), cooldown_until=NOW - 1, cooldown_began=NOW - 31)
 
 
 def test_rule_5_one_request_at_a_time_probes() -> None:

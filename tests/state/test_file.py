@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback import files
 from ccfallback.errors import StateError
@@ -20,7 +20,7 @@ from ccfallback.state.store import Snapshot, States
 
 ADDER = """
 import sys
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from ccfallback.policy.breaker import CLOSED
 from ccfallback.state.file import StateFile

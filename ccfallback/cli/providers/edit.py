@@ -3,7 +3,6 @@
 Every command makes one edit of the file, so it happens as a whole or not at all.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -232,6 +231,8 @@ def forget(ctx: typer.Context, names: Names, as_json: Json = False) -> None:
 
     It is learned again from the next refusal.
     """
+    from msgspec.structs import replace
+
     session = session_of(ctx)
     names = list(dict.fromkeys(names))
     require(names, session.config().names)
