@@ -21,15 +21,15 @@ from ccfallback.http1.errors import (
 )
 from ccfallback.http1.listener import Server
 from ccfallback.http1.pool import ConnectionPool, Response
-from ccfallback.http1.request import Headers, Origin, Request
+from ccfallback.http1.request import FixedHeaders, Headers, Origin, Request
 from ccfallback.http1.request_cycle import App, Message, Receive, Scope, Send
 from ccfallback.http1.server import ARRIVAL_KEY, CONNECTION_KEY, ConnectionLimit, ServerProtocol
 from ccfallback.http1.trust import Trust
 
 __all__ = [
     "ARRIVAL_KEY", "CONNECTION_KEY", "App", "ConnectError", "ConnectTimeout", "ConnectionLimit",
-    "ConnectionLost", "ConnectionPool", "Deadline", "DeadlineExceeded", "HTTPError", "Headers",
-    "LocalProtocolError", "Message", "Origin", "Receive", "RemoteDisconnected",
+    "ConnectionLost", "ConnectionPool", "Deadline", "DeadlineExceeded", "FixedHeaders", "HTTPError",
+    "Headers", "LocalProtocolError", "Message", "Origin", "Receive", "RemoteDisconnected",
     "RemoteProtocolError", "Request", "Response", "Scope", "Send", "Server", "ServerProtocol",
     "Timer", "Trust", "TrustUnavailable",
 ]  # fmt: skip

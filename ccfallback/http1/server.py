@@ -140,7 +140,7 @@ class ServerProtocol(asyncio.Protocol):
         "_headers", "_is_chunked", "_is_counting", "_is_read_paused", "_late_refusal", "_limit",
         "_offers_upgrade", "_parser", "_read", "_reading", "_refuse_with", "_server", "_stall",
         "_state", "_timer", "_unread", "_unsent", "_url", "_waiting", "_writable", "deadline",
-        "is_gone", "is_write_paused", "loop", "on_gone", "transport",
+        "is_gone", "is_write_paused", "loop", "memory", "on_gone", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -164,6 +164,8 @@ class ServerProtocol(asyncio.Protocol):
         """Whether the connection is closed."""
         self.on_gone: Callable[[], None] | None = None
         """What to call when it closes."""
+        self.memory: object = None
+        """What the application keeps from one request to the next."""
         self.transport: asyncio.Transport
         self._is_read_paused = False
         self.is_write_paused = False

@@ -34,7 +34,6 @@ from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
 from ccfallback.server.context import Context
-from ccfallback.server.hints import read_hints
 from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
 from ccfallback.server.services import Services
@@ -364,7 +363,7 @@ class Attempt:
             return None
         # Another server may have passed a refusal on since this request arrived.
         await self._services.breakers.refresh()
-        session = read_hints(self._context.first).session
+        session = self._context.known.hints.session
         refused = self._services.logins.refused_at(token, session)
         if refused is None:
             return Fault.LOGIN

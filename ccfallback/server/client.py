@@ -31,9 +31,13 @@ class BadEncoding(Exception):
     """The request's content-encoding is unknown, or its body does not decode."""
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """Read and decode the request's body. Raises `TooLarge`, `BadEncoding` or `ClientGone`."""
-    length = headers.get(b"content-length")
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], length: bytes | None, limit: int
+) -> bytes:
+    """Read and decode the request's body. Raises `TooLarge`, `BadEncoding` or `ClientGone`.
+
+    `length` is what the client says of it.
+    """
     if length is not None and length.isdigit() and int(length) > limit:
         raise TooLarge
     encoding = "identity"

@@ -9,7 +9,8 @@ from msgspec import UNSET, UnsetType
 
 from ccfallback.config.model import Config, Provider, Token
 from ccfallback.http1 import Deadline
-from ccfallback.server.client_credentials import hash_credential, login_token
+from ccfallback.server.client_credentials import hash_credential
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.wire.headers import RawHeaders
 
 SCOPE_KEY: Final = "ccfallback"
@@ -32,11 +33,17 @@ class Context:
     """The client's address, unless it is on this machine and no proxy is trusted."""
     token: Token | None = field(default=None, repr=False)
     """The access token that the client shows; `None` where none is asked for."""
+    body_length: bytes | None = None
+    """What the client says of the length of the body; not among the `headers`."""
+    known: ClientHeaders = field(init=False, repr=False)
+    """The headers again, with what follows from them."""
     first: dict[bytes, bytes] = field(init=False, repr=False)
     """The first value of each header."""
 
     def __post_init__(self) -> None:
-        self.first = dict(reversed(self.headers))
+        headers = self.headers
+        self.known = headers if isinstance(headers, ClientHeaders) else ClientHeaders(headers)
+        self.first = self.known.first
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header."""
@@ -50,7 +57,7 @@ class Context:
     @property
     def login_token(self) -> bytes | None:
         """The token of a Claude login that the client shows."""
-        return login_token(self.headers) if b"authorization" in self.first else None
+        return self.known.login_token
 
     @property
     def is_claude_code(self) -> bool:

@@ -50,7 +50,7 @@ from ccfallback.server.stream import EventStream
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.headers import client_betas, with_betas
+from ccfallback.wire.headers import RawHeaders, with_betas
 from ccfallback.wire.provider_body import adapt_body
 
 SHARE_OF_THE_TIME: Final = 0.6
@@ -120,7 +120,7 @@ class FailoverDriver:
     """How long the current provider has taken to answer until now."""
 
     def __post_init__(self) -> None:
-        self._betas = client_betas(self.context.headers)
+        self._betas = self.context.known.betas
         timeout = None if self.body.stream else self.context.client_timeout
         self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
         self.quotes = Quotes(self.body)
@@ -322,8 +322,11 @@ class FailoverDriver:
         draft = await self._repairs.prepare(provider, step.draft)
         if draft.quirks is not None:
             provider = replace(provider, quirks=draft.quirks)
-        client_headers = context.headers
-        if draft.betas != self._betas:
+        client_headers: RawHeaders = context.headers
+        sent = None
+        if draft.betas == self._betas:
+            sent = context.known.find_sent(wire, provider, credential, context.tokens)
+        else:
             client_headers = with_betas(client_headers, draft.betas)
         try:
             upstream_body = await self._repairs.run_aside(
@@ -337,6 +340,8 @@ class FailoverDriver:
                 via=services.via,
                 tokens=context.tokens,
                 query=self.query if provider.primary else "",
+                betas=draft.betas,
+                headers=sent,
             )
         except Unconvertible as error:
             raise CannotSend(f"its format can't express it: {error}", Fault.REQUEST) from None
@@ -345,8 +350,12 @@ class FailoverDriver:
                 events.RequestReduced(provider=provider.name, omitted=list(omitted)),
                 f"{provider.name} can't get all of the request: without {', '.join(omitted)}",
             )
-        if credential is not None:
+        if credential is not None and credential.aws is not None:
             request = wire.sign(request, provider, credential, services.breakers.clock())
+        elif sent is None and draft.betas == self._betas:
+            request.headers = context.known.keep_sent(
+                request.headers, wire, provider, credential, context.tokens
+            )
         return Attempt(
             services,
             context,

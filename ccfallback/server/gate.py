@@ -20,10 +20,11 @@ from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.http1 import ARRIVAL_KEY, CONNECTION_KEY, App, Message, Receive, Scope, Send
 from ccfallback.server.client import send_error, send_whole
+from ccfallback.server.client_headers import recall
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
-from ccfallback.wire.headers import RawHeaders, bare_credential, find, select
+from ccfallback.wire.headers import RawHeaders, bare_credential, find
 
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?")
@@ -59,13 +60,16 @@ class Gate:
         live = self._services.live
         arrived = scope[ARRIVAL_KEY]
         config = await live.refresh(arrived) if live.is_stale(arrived) else live.current
+        connection = scope[CONNECTION_KEY]
+        headers, length = recall(connection, scope["headers"])
         context = Context(
             "",
             config,
-            scope["headers"],
+            headers,
             self._access_tokens(config),
             began=arrived,
-            watch=scope[CONNECTION_KEY].deadline,
+            watch=connection.deadline,
+            body_length=length,
         )
         context.id = request_id(context.first.get(b"ccr-request-id"))
         if self._proxies or (scope["client"] or _HERE)[0] not in _HERE:
@@ -120,7 +124,7 @@ class Gate:
     def _check(self, scope: Scope, context: Context) -> Refusal | None:
         """Return the error for a request that is not allowed."""
         config, headers = context.config, context.headers
-        hosts = [value.decode("latin-1") for _, value in select(headers, b"host".__eq__)]
+        hosts = context.known.hosts
         if not _are_allowed_hosts(hosts, config, scope):
             message = "This Host is not served here (server.allowed_hosts)"
             return 403, "permission_error", message, ErrorCode.FOREIGN_HOST

@@ -51,7 +51,7 @@ from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.health import RequestHealth
-from ccfallback.server.hints import Hints, read_hints
+from ccfallback.server.hints import Hints
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM, SHORTEST_STALL
@@ -77,7 +77,8 @@ async def read_request(context: Context, receive: Receive) -> Body:
     """Read the client's body. Raises `RefusedRequest` or `ClientGone`."""
     limit = context.config.server.max_body_bytes
     try:
-        return Body.parse(await read_body(receive, context.first, limit))
+        raw = await read_body(receive, context.first, context.body_length, limit)
+        return Body.parse(raw)
     except TooLarge:
         message = f"Request body is over the limit of {limit} bytes"
         code = ErrorCode.BODY_TOO_LARGE
@@ -108,7 +109,7 @@ class Messages(Endpoint):
             self._log_refused(context, refused)
             await refused.send(send, context)
             return
-        hints = read_hints(context.first)
+        hints = context.known.hints
         chain = self._chains.get(context, hints)
         request = MessagesRequest(self._services, context, scope, body, chain, hints)
         await request.answer(scope, send)

@@ -42,7 +42,7 @@ from ccfallback.server.services import Services
 from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import path_url
-from ccfallback.wire.headers import end_to_end, find, is_own_header, is_sendable, response_headers
+from ccfallback.wire.headers import end_to_end, is_own_header, is_sendable, response_headers
 
 COUNT_SECONDS: Final = 10.0
 """Seconds that a count may take: `/context` waits for 26 of them, and an estimate will do."""
@@ -288,14 +288,15 @@ async def _pass_through_headers(
     headers = FORMATS[provider.format].headers(
         context.headers, provider, credential, via=services.via, tokens=context.tokens
     )
-    unchanged = (b"accept-encoding", b"content-encoding", b"content-length")
+    unchanged = (b"accept-encoding", b"content-encoding")
     headers += [(name, value) for name, value in context.headers if name in unchanged]
+    if context.body_length is not None:
+        headers.append((b"content-length", context.body_length))
     return headers
 
 
 def _has_body(context: Context) -> bool:
-    length = find(context.headers, b"content-length")
-    return length not in (None, "0") or find(context.headers, b"transfer-encoding") is not None
+    return context.body_length not in (None, b"0") or b"transfer-encoding" in context.first
 
 
 async def _body_chunks(receive: Receive) -> AsyncIterator[bytes]:

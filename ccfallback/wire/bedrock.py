@@ -26,7 +26,7 @@ from ccfallback.wire.credential import Credential
 from ccfallback.wire.event_stream import BrokenFrame, Frame, FrameDecoder
 from ccfallback.wire.filters import EventFilter
 from ccfallback.wire.format import StreamTranslator, Unconvertible, Whole, WireRefusal, WireRequest
-from ccfallback.wire.headers import RawHeaders, find
+from ccfallback.wire.headers import HeaderList, RawHeaders, find
 
 VERSION: Final = "bedrock-2023-05-31"
 
@@ -350,12 +350,22 @@ class BedrockFormat(MessagesFormat):
         via: str,
         tokens: frozenset[bytes] = frozenset(),
         query: str = "",
+        betas: tuple[str, ...] | None = None,
+        headers: HeaderList | None = None,
     ) -> WireRequest:
         """The whole request; a header that is a member of the body here goes there."""
         if profile := find(client, _USER_PROFILE):
             body = body.with_members(user_profile_id=profile)
         return super().prepare(
-            body, client, provider, credential, via=via, tokens=tokens, query=query
+            body,
+            client,
+            provider,
+            credential,
+            via=via,
+            tokens=tokens,
+            query=query,
+            betas=betas,
+            headers=headers,
         )
 
     def stream(

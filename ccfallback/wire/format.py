@@ -225,19 +225,25 @@ class WireFormat(ABC):
         via: str,
         tokens: frozenset[bytes] = frozenset(),
         query: str = "",
+        betas: tuple[str, ...] | None = None,
+        headers: HeaderList | None = None,
     ) -> WireRequest:
         """The whole request of an attempt, except for its signature.
 
-        `query` is added to the URL. For the other parameters see `headers` and `request`.
+        `query` is added to the URL. `betas` are those of the `client`, and `headers` those of
+        another request that differs in nothing but its body, where they are known. For the other
+        parameters see `headers` and `request`.
         """
-        upstream_body = self.request(body, provider, client_betas(client))
+        betas = client_betas(client) if betas is None else betas
+        upstream_body = self.request(body, provider, betas)
         url = self.url(provider, body.model, stream=body.stream)
         if query:
             url += ("&" if "?" in url else "?") + query
-        headers = self.headers(
-            client, provider, credential, via=via, tokens=tokens, body=upstream_body
-        )
-        headers.append(UNCOMPRESSED)
+        if headers is None:
+            headers = self.headers(
+                client, provider, credential, via=via, tokens=tokens, body=upstream_body
+            )
+            headers.append(UNCOMPRESSED)
         return WireRequest(url, headers, upstream_body.raw)
 
     def sign(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccfallback.http1 import Headers, LocalProtocolError, Origin, Request
+from ccfallback.http1 import FixedHeaders, Headers, LocalProtocolError, Origin, Request
 from ccfallback.http1.request import RequestEncoder, encode_head
 
 ORIGIN = Origin("http", "up.test", 80)
@@ -197,3 +197,36 @@ def test_an_illegal_header_is_refused(start: bytes, header: tuple[bytes, bytes])
 def test_an_illegal_first_line_is_refused(start: bytes) -> None:
     with pytest.raises(ValueError, match="illegal character"):
         encode_head(start, [(b"host", b"localhost")])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"x-one", b"1"), (b"X-Two", b"\xff ")],
+        [(b"x-one", b"1"), (b"Host", b"elsewhere")],
+        [(b"content-length", b"2")],
+        [(b"transfer-encoding", b"chunked")],
+    ],
+)
+def test_fixed_headers_are_sent_like_others(headers: Headers) -> None:
+    fixed = FixedHeaders(headers)
+    for method, target in (("POST", b"/"), ("POST", b"/other"), ("GET", b"/")):
+        for _ in range(2):
+            sent = encode(method, target, fixed, b"hi")
+            assert sent == encode(method, target, list(headers), b"hi")
+    assert encode("POST", b"/", fixed, pieces(b"hi")) == encode(
+        "POST", b"/", list(headers), pieces(b"hi")
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [(b"x", b"a\r\nb: c"), (b"x", b"\0"), (b"x y", b"a"), (b"", b"")]
+)
+def test_illegal_fixed_headers_are_refused_each_time(header: tuple[bytes, bytes]) -> None:
+    fixed = FixedHeaders([(b"first", b""), header])
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="illegal character"):
+            encode("POST", b"/", fixed, b"hi")
+    with pytest.raises(LocalProtocolError, match="illegal character"):
+        encode("POST", b"/ HTTP/1.1\r\n", FixedHeaders([(b"first", b"")]), b"hi")

@@ -33,7 +33,7 @@ GONE: Message = {"type": "http.disconnect"}
 def read(receive: Receive, limit: int = 100, encoding: bytes | None = None) -> bytes:
     """The body, as the server reads it."""
     headers = [] if encoding is None else [(b"content-encoding", encoding)]
-    return asyncio.run(read_body(receive, dict(headers), limit))
+    return asyncio.run(read_body(receive, dict(headers), None, limit))
 
 
 def test_the_body_is_joined_from_its_pieces() -> None:

@@ -1,0 +1,96 @@
+"""The headers of a client, kept with its connection.
+
+A client sends the same headers with every request, apart from the length of the body. What follows
+from them (flags, hints, the headers of the requests to upstreams) is found once a connection.
+"""
+
+from typing import Final
+
+import msgspec
+
+from ccfallback.config.model import Provider
+from ccfallback.http1 import FixedHeaders, ServerProtocol
+from ccfallback.server.client_credentials import login_token
+from ccfallback.server.hints import read_hints
+from ccfallback.wire.credential import Credential
+from ccfallback.wire.format import WireFormat
+from ccfallback.wire.headers import HeaderList, RawHeaders, client_betas
+
+_LENGTH: Final = b"content-length"
+
+
+class _Sent(msgspec.Struct):
+    """The headers of a request to a provider, and what else they follow from."""
+
+    headers: FixedHeaders
+    wire: WireFormat
+    provider: Provider
+    credential: Credential | None
+    tokens: frozenset[bytes]
+
+
+class ClientHeaders(list[tuple[bytes, bytes]]):
+    """The headers of a request, and what follows from them. Never changed."""
+
+    __slots__ = ("_sent", "betas", "first", "hints", "hosts", "login_token")
+
+    def __init__(self, headers: RawHeaders) -> None:
+        super().__init__(headers)
+        self.first = dict(reversed(self))
+        """The first value of each header."""
+        self.betas = client_betas(self)
+        self.hints = read_hints(self.first)
+        self.hosts = [value.decode("latin-1") for name, value in self if name == b"host"]
+        self.login_token = login_token(self)
+        """The token of a Claude login that the client shows."""
+        self._sent: dict[str, _Sent] = {}
+
+    def find_sent(
+        self,
+        wire: WireFormat,
+        provider: Provider,
+        credential: Credential | None,
+        tokens: frozenset[bytes],
+    ) -> FixedHeaders | None:
+        """The headers of the last request to the provider, if they still are as they were made."""
+        sent = self._sent.get(provider.label)
+        if (
+            sent is None
+            or sent.provider is not provider
+            or sent.wire is not wire
+            or sent.credential != credential
+            or sent.tokens != tokens
+        ):
+            return None
+        return sent.headers
+
+    def keep_sent(
+        self,
+        headers: HeaderList,
+        wire: WireFormat,
+        provider: Provider,
+        credential: Credential | None,
+        tokens: frozenset[bytes],
+    ) -> FixedHeaders:
+        """Keep the headers of a request to a provider for `find_sent`."""
+        fixed = FixedHeaders(headers)
+        self._sent[provider.label] = _Sent(fixed, wire, provider, credential, tokens)
+        return fixed
+
+
+def recall(connection: ServerProtocol, headers: HeaderList) -> tuple[ClientHeaders, bytes | None]:
+    """The headers of a request without the length of its body, and that length.
+
+    They are those of the connection's last request if nothing has changed.
+    """
+    others, length = headers, None
+    for pair in headers:
+        if pair[0] == _LENGTH:
+            length = pair[1]
+            others = headers.copy()
+            others.remove(pair)
+            break
+    known = connection.memory
+    if not isinstance(known, ClientHeaders) or known != others:
+        known = connection.memory = ClientHeaders(others)
+    return known, length

@@ -1,0 +1,56 @@
+"""The headers of a client are kept with its connection, and only as long as they are the same."""
+
+from dataclasses import replace
+from typing import Any
+
+from ccfallback.config.model import Config
+from ccfallback.server.client_headers import ClientHeaders, recall
+from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import Credential
+
+HOST = (b"host", b"localhost")
+BETA = (b"anthropic-beta", b"one, two")
+WIRE, PRIMARY, NONE = FORMATS["anthropic"], Config().primary, frozenset[bytes]()
+
+
+class Kept:
+    """A connection, as far as it keeps something."""
+
+    memory: object = None
+
+
+def test_the_same_headers_are_read_once_a_connection() -> None:
+    connection: Any = Kept()
+    first, length = recall(connection, [HOST, (b"content-length", b"5"), BETA])
+    assert (list(first), length) == ([HOST, BETA], b"5")
+    assert first.betas == ("one", "two")
+    again, length = recall(connection, [HOST, (b"content-length", b"6"), BETA])
+    assert again is first
+    assert length == b"6"
+    without, length = recall(connection, [HOST, BETA])
+    assert without is first
+    assert length is None
+    for other in ([HOST], [HOST, BETA, BETA], [HOST, (b"anthropic-beta", b"one")]):
+        changed, _ = recall(connection, other)
+        assert changed is not first
+        assert list(changed) == other
+
+
+def test_a_login_and_the_hosts_are_those_of_the_headers() -> None:
+    login = ClientHeaders([HOST, (b"authorization", b"Bearer sk-ant-oat01-x"), HOST])
+    assert login.login_token == b"sk-ant-oat01-x"
+    assert login.hosts == ["localhost", "localhost"]
+    assert login.first == dict([HOST, (b"authorization", b"Bearer sk-ant-oat01-x")])
+
+
+def test_what_was_sent_is_used_again_only_if_all_of_its_reasons_are_the_same() -> None:
+    client, key = ClientHeaders([HOST]), Credential("a-key")
+    assert client.find_sent(WIRE, PRIMARY, key, NONE) is None
+    sent = client.keep_sent([(b"x-api-key", b"a-key")], WIRE, PRIMARY, key, NONE)
+    assert client.find_sent(WIRE, PRIMARY, Credential("a-key"), NONE) is sent
+    assert client.find_sent(WIRE, PRIMARY, Credential("another"), NONE) is None
+    assert client.find_sent(WIRE, PRIMARY, None, NONE) is None
+    assert client.find_sent(WIRE, PRIMARY, key, frozenset({b"token"})) is None
+    assert client.find_sent(FORMATS["openai"], PRIMARY, key, NONE) is None
+    # A configuration that was read again has providers of its own.
+    assert client.find_sent(WIRE, replace(PRIMARY, headers={"x-a": "1"}), key, NONE) is None
