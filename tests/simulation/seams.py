@@ -125,7 +125,7 @@ def _install_product() -> None:
 
     _replace(
         serve,
-        _stop_on_signals=lambda _: contextlib.nullcontext(),
+        _handle_signals=lambda *_: contextlib.nullcontext(),
         FLUSH_SECONDS=machine.FLUSH_SECONDS,
     )
 
