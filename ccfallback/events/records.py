@@ -118,6 +118,11 @@ class ServerDrain(Event):
     answers: Count = 0
 
 
+@named("server.handover")
+class ServerHandover(Event):
+    """The server has given its listening socket to the next one."""
+
+
 @named("server.stop")
 class ServerStop(Event):
     """The server has stopped."""

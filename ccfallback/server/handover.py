@@ -89,9 +89,11 @@ def take(environ: MutableMapping[str, str] = os.environ) -> tuple[socket.socket,
         found = socket.socket(fileno=int(number))
     except OSError:
         return None
-    if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        found.close()
-        return None
+    # Not every system can say whether a socket listens.
+    with suppress(OSError):
+        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.close()
+            return None
     found.set_inheritable(False)
     found.setblocking(False)
     return found, is_unit

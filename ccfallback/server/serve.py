@@ -242,6 +242,7 @@ class Proxy:
             self.recorder.log(events.ServerError(), f"the listening socket can't be sent: {why}")
             return
         self._server.is_shared = True
+        self.recorder.log(events.ServerHandover(), "the next server accepts connections as well")
 
     def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:
         self.recorder.log(

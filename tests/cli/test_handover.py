@@ -22,6 +22,7 @@ from ccfallback.server import handover
 from ccfallback.state import server_file
 from tests.cli.conftest import Run
 from tests.server.test_serve import start
+from tests.shared_state import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets and signals of POSIX")
 
@@ -54,10 +55,7 @@ class Load:
     def wait_for_more(self, count: int) -> None:
         """Wait until so many more requests have ended."""
         wanted = self.results.total() + count
-        until = time.monotonic() + 30
-        while self.results.total() < wanted and time.monotonic() < until:
-            time.sleep(0.01)
-        assert self.results.total() >= wanted
+        until(lambda: self.results.total() >= wanted)
 
     def _ask(self, keeps: bool) -> None:
         way: http.client.HTTPConnection | None = None
@@ -107,13 +105,11 @@ def test_a_restart_under_load_refuses_and_resets_nothing(
         assert info is not None
         assert info.pid != before.pid
         # The old one ends, although clients had kept connections to it.
-        until = time.monotonic() + 20
-        while is_running(before.pid) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not is_running(before.pid)
+        until(lambda: not is_running(before.pid))
     assert set(load.results) == {"200"}
     assert load.connections >= 400
     assert not handover.request_path(paths.state).exists()
+    assert paths.log.read_bytes().count(b'"event":"server.handover"') == 2
 
 
 def is_running(pid: int) -> bool:
@@ -354,10 +350,8 @@ def test_an_unwanted_signal_changes_nothing(ccf: Run, paths: Paths) -> None:
         assert handover.SIGNAL is not None
         os.kill(info.pid, handover.SIGNAL)
         assert httpx.get(f"{info.url}/health").json()["pid"] == info.pid
-        until = time.monotonic() + 10
-        while b"socket can't be sent" not in paths.log.read_bytes() and time.monotonic() < until:
-            time.sleep(0.02)
-        assert b"socket can't be sent" in paths.log.read_bytes()
+        log = paths.log
+        until(lambda: log.exists() and b"socket can't be sent" in log.read_bytes())
     finally:
         ccf("stop", "--now")
 
@@ -368,9 +362,8 @@ def test_with_a_drain_delay_ready_says_so_and_requests_are_served(paths: Paths) 
     process, url = start(paths, "--port", "0")
     assert httpx.get(f"{url}/ready").status_code == 200
     process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + 10
-    while (answer := httpx.get(f"{url}/ready")).status_code == 200 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: httpx.get(f"{url}/ready").status_code == 503)
+    answer = httpx.get(f"{url}/ready")
     assert (answer.status_code, answer.json()["status"]) == (503, "draining")
     assert answer.headers["connection"] == "close"
     assert httpx.get(f"{url}/health").status_code == 200

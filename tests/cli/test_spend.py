@@ -173,7 +173,7 @@ def test_doctor_warns_of_a_cap_without_prices(ccf: Run, files: Paths) -> None:
         file.write('model_mapping = { "*" = "deepseek/deepseek-v4" }\n')
     found = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "caps"]
     assert [each["severity"] for each in found] == ["warning"]
-    assert "deepseek/deepseek-v4 is unknown" in found[0]["message"]
+    assert "deepseek/deepseek-v4 at spare is unknown" in found[0]["message"]
     for name in ("input", "output"):
         ccf("config", "set", f"providers.spare.prices.{name}", "0.5")
     found = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "caps"]

@@ -179,6 +179,17 @@ def test_every_command_says_that_the_cap_of_a_token_is_reached(ccf: Run, paths: 
     assert "config set tokens.N.cap.day" in check["remedy"]
 
 
+def test_doctor_warns_of_a_cap_of_a_token_without_prices(ccf: Run, configure: Configure) -> None:
+    configure(
+        '[[providers]]\nname = "spare"\nbase_url = "https://a.example"\napi_key = "k"\n'
+        'model_mapping = { "*" = "deepseek/deepseek-v4" }\n'
+    )
+    ccf("tokens", "add", "--note", "phone", "--cap-day", "1")
+    found = [each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "caps"]
+    assert [each["severity"] for each in found] == ["warning"]
+    assert "deepseek/deepseek-v4 at spare is unknown" in found[0]["message"]
+
+
 def test_requests_and_stats_and_spend_tell_tokens_apart(
     ccf: Run, chain: Callable[..., Chain]
 ) -> None:

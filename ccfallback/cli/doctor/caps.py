@@ -28,13 +28,15 @@ def caps(context: DoctorContext) -> Iterator[Finding]:
         remedy = f"wait, or raise it: `ccfallback {change} USD`"
         (message,) = describe_reached([limit], context.now)
         yield problem("caps", message, remedy, serious=everything and not limit.token)
-    blind = {each.name: _unpriced(each) for each in context.config.active if each.cap.is_set}
+    config = context.config
+    by_token = any(token.cap.is_set for token in config.tokens)
+    blind = {each.name: _unpriced(each) for each in config.active if each.cap.is_set or by_token}
     for name, models in blind.items():
         if models:
             yield warning(
                 "caps",
-                f"{name} has a cap, but the price of {join_names(models)} is unknown, so that "
-                "nothing counts towards it",
+                f"there is a cap, but the price of {join_names(models)} at {name} is unknown, so "
+                "that nothing counts towards it",
                 f"`ccfallback config set providers.{name}.prices.input USD`, and `.output`",
             )
     if not reached and not any(blind.values()):
