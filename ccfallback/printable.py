@@ -7,6 +7,8 @@ characters, tag letters, and the fillers and selectors that are invisible as wel
 import re
 from typing import Final
 
+_DELETE: Final = 0x7F
+
 _INVISIBLE: Final = re.compile(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     r"\U000e0000-\U000e0fff]"
@@ -39,7 +41,8 @@ def escape_json(encoded: bytes) -> bytes:
     They can only stand in its strings: an encoder has escaped the controls below U+0020, and a
     layout has no other than line breaks.
     """
-    if encoded.isascii() and b"\x7f" not in encoded:
+    # As a number: to look for `b"\x7f"` takes ten times as long.
+    if encoded.isascii() and _DELETE not in encoded:
         return encoded
     text = encoded.decode("utf-8", "replace")
     if is_printable(text):

@@ -160,8 +160,7 @@ class Totals(Generic[D]):
                     provider.latency.add(event.latency)
                 if event.ttft is not None:
                     provider.ttft.add(event.ttft)
-                for kind, tokens in event.tokens.items():
-                    provider.tokens[kind] += tokens
+                _add_tokens(provider.tokens, event)
             case RequestError():
                 self._end(event, LEFT if event.client_left else FAILED)
             case AttemptFailure():
@@ -208,7 +207,7 @@ class Totals(Generic[D]):
             token.outcomes[outcome] += 1
             token.dollars += event.cost or 0.0
             if outcome == ANSWERED:
-                token.tokens.update(event.tokens)
+                _add_tokens(token.tokens, event)
         if event.request_class:
             _add(self.classes, (event.request_class, outcome), (REST, outcome))
 
@@ -225,6 +224,18 @@ class Totals(Generic[D]):
                 return self._provider(REST)
             found = self.providers[name] = ProviderTotals(self._latency(), self._ttft())
         return found
+
+
+def _add_tokens(counts: Counter[str], event: RequestEnd) -> None:
+    """Add the tokens that are known, by kind."""
+    if event.input_tokens is not None:
+        counts["input"] += event.input_tokens
+    if event.output_tokens is not None:
+        counts["output"] += event.output_tokens
+    if event.cache_read_tokens is not None:
+        counts["cache_read"] += event.cache_read_tokens
+    if event.cache_write_tokens is not None:
+        counts["cache_write"] += event.cache_write_tokens
 
 
 def _add(counts: Counter[K], key: K, rest: K, count: int = 1) -> None:

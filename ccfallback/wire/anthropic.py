@@ -16,7 +16,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages import reset_hints
 from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
-from ccfallback.messages.sse import EventSplitter, EventTooLong, data_of, is_named_error
+from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is_named_error
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
@@ -234,7 +234,7 @@ class AnthropicStream:
 
     def _read_any(self, event: bytes) -> _Event | None:
         """Read an event with its end, whatever its line ends are."""
-        if event.endswith(b"\n\n") and b"\r" not in event:
+        if event.endswith(b"\n\n") and CR not in event:
             return self._read(event[:-2])
         return self._read(event, plain=False)
 
