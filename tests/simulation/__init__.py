@@ -15,5 +15,6 @@ the providers with their weather, and the machine.
 | `machine` | the server's processes, the disk, the network of the machine, edits by its user |
 | `history` | runs a script, and keeps what happened |
 | `invariants` | what has to be true of every history |
+| `explanations` | what explains that a request failed or was slow |
 | `broken` | faults put into the product on purpose, and the seeds that find them |
 """

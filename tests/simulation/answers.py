@@ -64,14 +64,24 @@ class Question:
     """The tools that have run."""
     wanted: int
     """The tools that will run."""
+    kind: str = "messages"
+    """`messages`, `check` (of the chain), `count` or `models`."""
 
     @classmethod
-    def read(cls, raw: bytes, format_: str) -> "Question":
+    def read(cls, raw: bytes, format_: str, path: str = "") -> "Question":
         """Read a request's body."""
         found = MARKER.findall(raw)
         name, ran, wanted = found[-1] if found else (b"none", b"0", b"0")
         is_stream = b'"stream":true' in raw
-        return cls(raw, format_, is_stream, name.decode(), int(ran), int(wanted))
+        kind = "check" if b"Reply with OK." in raw else "messages"
+        if path.partition("?")[0].endswith(("/count_tokens", "/models")):
+            kind = "count" if "/count_tokens" in path else "models"
+        return cls(raw, format_, is_stream, name.decode(), int(ran), int(wanted), kind)
+
+    @property
+    def is_side(self) -> bool:
+        """Whether it asks for no message, and costs nothing."""
+        return self.kind in ("count", "models")
 
     @property
     def word(self) -> str:
@@ -81,6 +91,9 @@ class Question:
 
 HTML: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
+SIDE: Final = {"count": b'{"input_tokens":1234}', "models": b'{"data":[],"has_more":false}'}
+"""What the side endpoints answer."""
+
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
@@ -123,6 +136,8 @@ def blocks(question: Question) -> list[dict[str, Any]]:
 
 def message(question: Question, usage: Usage) -> bytes:
     """A whole answer."""
+    if question.is_side:
+        return SIDE[question.kind]
     content = blocks(question)
     calls = [block for block in content if block["type"] == "tool_use"]
     if question.format != "openai":

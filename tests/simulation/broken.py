@@ -21,6 +21,7 @@ class BrokenLine:
     invariant: str
     seed: int
     hours: float = 4.0
+    weather: str = "mixed"
 
 
 LINES: Final[dict[str, BrokenLine]] = {
@@ -102,6 +103,46 @@ LINES: Final[dict[str, BrokenLine]] = {
         "        if half >= 0:\n",
         "the_log_is_whole",
         12,
+    ),
+    "reached-cap": BrokenLine(
+        "ccfallback.policy.spend",
+        "return self.spent + self.reserved >= self.cap",
+        "return self.spent + self.reserved >= 3 * self.cap",
+        "caps_are_kept",
+        4,
+        weather="full",
+    ),
+    "full-window": BrokenLine(
+        "ccfallback.policy.quota",
+        "    return utilization >= least\n",
+        "    return utilization > 9.0\n",
+        "full_windows_are_spared",
+        69,
+        weather="full",
+    ),
+    "period-of-checks": BrokenLine(
+        "ccfallback.server.check",
+        "now - last >= every * (1 + JITTER * self._jitter)",
+        "now - last >= 1200.0",
+        "checks_are_rare",
+        3,
+        weather="full",
+    ),
+    "counts-settle": BrokenLine(
+        "ccfallback.server.side_endpoints",
+        '        """Count nothing: a side endpoint neither teaches nor spends."""\n',
+        "        super().settle(provider, outcome, usage)\n",
+        "side_endpoints_change_no_breaker",
+        2,
+        weather="full",
+    ),
+    "estimate-of-tokens": BrokenLine(
+        "ccfallback.server.side_endpoints",
+        'estimate = {"input_tokens": tokens.estimate(body)}',
+        "raise ClientGone",
+        "counts_are_always_answered",
+        21,
+        weather="full",
     ),
     "first-refusal-of-a-login": BrokenLine(
         "ccfallback.server.attempt",

@@ -22,6 +22,9 @@ SILENCE: Final = 300.0
 PATIENCE: Final = 600.0
 """Seconds that it waits for a response to begin, and for a whole answer."""
 
+COUNTS: Final = 6
+"""Counts that `/context` asks for at once; the real client asks for 26."""
+
 TOOL_SECONDS: Final = 0.4
 MODELS: Final = ("claude-opus-5-5", "claude-haiku-4-5")
 
@@ -38,6 +41,33 @@ TOOLS: Final = [
         },
     }
 ]
+
+
+FEATURES: Final[dict[str, dict[str, Any]]] = {
+    "context_management": {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}},
+    "effort": {"output_config": {"effort": "medium"}},
+    "thinking": {"thinking": {"type": "adaptive", "display": "omitted"}},
+    "tokens": {"max_tokens": 64000},
+    "system_turns": {},
+}
+"""What newer versions send, and leave out where it is refused."""
+
+LADDER: Final = (
+    ("context_management: Extra inputs", "context_management"),
+    ("does not support the effort parameter", "effort"),
+    ("adaptive thinking is not supported", "thinking"),
+    ("which is the maximum", "tokens"),
+    ("role: Input should be 'user' or 'assistant'", "system_turns"),
+)
+"""What the text of a 400 lets the client leave out, before it sends the request again at once."""
+
+TOO_LONG: Final = "prompt is too long"
+"""After a 400 with this text the client compacts the conversation."""
+
+MOST_COMPACTIONS: Final = 3
+
+WIDTH: Final = 8000
+"""Bytes of a tool's result in a wide turn."""
 
 
 @dataclass
@@ -57,6 +87,23 @@ class Request:
     """Upstream requests that were made for it."""
     raw: bytes = field(default=b"", repr=False)
 
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the client was told so."""
+        return self.status == 400 and TOO_LONG.encode() in self.raw
+
+
+@dataclass
+class Look:
+    """What `/context` and the list of models were answered, and what that did to the breakers."""
+
+    person: str
+    began: float
+    requests: list[Request] = field(default_factory=list)
+    ended: float = 0.0
+    change: str = ""
+    """How the breakers differ, if no other request was under way."""
+
 
 @dataclass
 class Turn:
@@ -68,6 +115,9 @@ class Turn:
     outcome: str = ""
     requests: list[Request] = field(default_factory=list)
     answer: str = ""
+    is_wide: bool = False
+    """Whether its tools print much."""
+    compactions: int = 0
 
     @property
     def person(self) -> str:
@@ -185,13 +235,47 @@ class Client:
     tools: dict[str, int]
     """How often each command has run."""
     model: str = MODELS[0]
+    has_features: bool = False
+    """Whether it sends what newer versions do, and follows their ladder after a 400."""
 
-    async def converse(self, name: str, steps: int, agents: int = 0, agent_id: str = "") -> str:
+    async def look(self, states: Callable[[], tuple[int, Any] | None], looks: list[Look]) -> None:
+        """Ask for what `/context` shows, and for the models.
+
+        `states` has a count of other requests and what the breakers are, if nothing else can
+        change them.
+        """
+        look = Look(self.login.person, NOW.elapsed)
+        before = states()
+        body = msgspec.json.encode(
+            {"model": self.model, "messages": [{"role": "user", "content": "hi"}], "tools": TOOLS}
+        )
+        paths = [("POST", "/v1/messages/count_tokens?beta=true", body)] * COUNTS
+        looks.append(look)
+        asking = [self._ask_aside(look, *each) for each in (*paths, ("GET", "/v1/models", b""))]
+        await asyncio.gather(*asking)
+        look.ended = NOW.elapsed
+        after = states()
+        if before and after and before[0] == after[0] and before[1] != after[1]:
+            look.change = f"{before[1]} became {after[1]}"
+
+    async def _ask_aside(self, look: Look, method: str, path: str, body: bytes) -> None:
+        request = Request(path.partition("?")[0], NOW.elapsed, stream=False)
+        look.requests.append(request)
+        head = (
+            f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:8787\r\n"
+            f"user-agent: claude-cli/2.1.330 (external, cli)\r\nx-app: cli\r\n"
+            f"{self.login.headers()}content-length: {len(body)}\r\n\r\n"
+        )
+        await self._exchange(request, head.encode() + body)
+
+    async def converse(
+        self, name: str, steps: int, agents: int = 0, agent_id: str = "", *, is_wide: bool = False
+    ) -> str:
         """Ask a question and work until the last word; returns the outcome of the turn.
 
         A turn is one question with all tools that its model calls.
         """
-        turn = Turn(name, NOW.elapsed)
+        turn = Turn(name, NOW.elapsed, is_wide=is_wide)
         self.turns.append(turn)
         messages: list[dict[str, Any]] = [
             {"role": "user", "content": f"please [[{name}k0n{steps}]]"},
@@ -214,7 +298,8 @@ class Client:
                     turn.outcome = "answered"
                     break
                 messages.append({"role": "assistant", "content": content})
-                messages.append({"role": "user", "content": await self._run_tools(calls, steps)})
+                results = await self._run_tools(calls, steps, WIDTH if is_wide else 0)
+                messages.append({"role": "user", "content": results})
             else:
                 turn.outcome = "endless"
             for helper in helpers:
@@ -229,12 +314,12 @@ class Client:
             self.trace(f"turn {name} {turn.outcome} after {len(turn.requests)} requests")
         return turn.outcome
 
-    async def _run_tools(self, calls: list[Block], steps: int) -> list[Block]:
+    async def _run_tools(self, calls: list[Block], steps: int, width: int) -> list[Block]:
         results = []
         for call in calls:
             command = str(call["input"].get("command", call["input"]))
             self.tools[command] = self.tools.get(command, 0) + 1
-            text = f"ran [[{command}n{steps}]]"
+            text = f"{'word ' * (width // 5)}ran [[{command}n{steps}]]"
             results.append({"type": "tool_result", "tool_use_id": call["id"], "content": text})
         await asyncio.sleep(TOOL_SECONDS)
         return results
@@ -244,11 +329,11 @@ class Client:
     ) -> list[Block] | None:
         """The content of an answer; `None` where the person would see an error."""
         seen: list[ClientView] = []
-        stream, edits = True, 0
+        stream, without = True, list[str]()
         while True:
             request = Request(turn.name, NOW.elapsed, stream)
             turn.requests.append(request)
-            view, content = await self._send(request, messages, agent_id, edits)
+            view, content = await self._send(request, messages, agent_id, without)
             seen.append(view)
             if view.ending is Ending.ANSWERED:
                 return content
@@ -256,6 +341,11 @@ class Client:
             if calls:
                 # A tool whose call was complete has run, whatever came afterwards.
                 return content
+            if request.is_too_long and turn.compactions < MOST_COMPACTIONS:
+                turn.compactions += 1
+                await self._compact(turn, messages, agent_id)
+                seen.clear()
+                continue
             retry = self._next_try(seen)
             if view.status == 401 and self.login.is_plan:
                 # Goes on if the person stops the turn, and after the last try for the next turn.
@@ -265,7 +355,9 @@ class Client:
             if view.status == 401 and self.login.is_plan:
                 await asyncio.sleep(1.0)
             if view.status in (400, 422):
-                edits += 1
+                text = next((f for words, f in LADDER if words in view.message), "")
+                left = [each for each in FEATURES if each not in without]
+                without.append(text if text in left else next(iter(left), ""))
             if retry.wait:
                 await asyncio.sleep(retry.wait)
             stream = retry.stream
@@ -279,10 +371,20 @@ class Client:
             return None if is_known or tries > 5 else Retry(last.stream, 0.01)
         return next_try(seen, login=self.login.is_plan)
 
+    async def _compact(self, turn: Turn, messages: list[dict[str, Any]], agent_id: str) -> None:
+        """Have the conversation summed up by a request of its own, and go on with the sum of it."""
+        last = messages[-1]["content"]
+        text = last if isinstance(last, str) else last[-1]["content"]
+        mark = text[text.rindex("[[") :]
+        await self.converse(f"{turn.name}c", 0, agent_id=agent_id)
+        messages[:] = [{"role": "user", "content": f"so far: much. {mark}"}]
+
     async def _send(
-        self, request: Request, messages: list[dict[str, Any]], agent_id: str, edits: int
+        self, request: Request, messages: list[dict[str, Any]], agent_id: str, without: list[str]
     ) -> tuple[ClientView, list[Block]]:
-        data = self._encode(request, messages, agent_id, edits)
+        return await self._exchange(request, self._encode(request, messages, agent_id, without))
+
+    async def _exchange(self, request: Request, data: bytes) -> tuple[ClientView, list[Block]]:
         try:
             transport, protocol = self.network.join(
                 ClientConnection(self.loop, request), self.address()
@@ -313,7 +415,7 @@ class Client:
         return view, content
 
     def _encode(
-        self, request: Request, messages: list[dict[str, Any]], agent_id: str, edits: int
+        self, request: Request, messages: list[dict[str, Any]], agent_id: str, without: list[str]
     ) -> bytes:
         body: dict[str, Any] = {
             "model": self.model,
@@ -327,8 +429,17 @@ class Client:
             "metadata": {"user_id": f'{{"device_id":"CANARY-{self.login.person}"}}'},
             "messages": messages,
         }
-        if edits == 0:
-            body["context_management"] = {"edits": [{"type": "clear_thinking_20251015"}]}
+        if self.has_features:
+            for name in FEATURES:
+                if name not in without:
+                    body |= FEATURES[name]
+            if "tokens" in without:
+                body["max_tokens"] = 32000
+            if "system_turns" not in without:
+                environment = {"role": "system", "content": "# Environment"}
+                body["messages"] = [messages[0], environment, *messages[1:]]
+        elif not without:
+            body |= FEATURES["context_management"]
         raw = msgspec.json.encode(body)
         agent = f"x-claude-code-agent-id: {agent_id}\r\n" if agent_id else ""
         head = (

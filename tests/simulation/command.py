@@ -117,6 +117,7 @@ def prove(names: Iterable[str]) -> int:
     for name in names:
         line = LINES[name]
         where = ["--seeds", str(line.seed), "--hours", f"{line.hours:g}", "--no-shrink"]
+        where += ["--weather", line.weather]
         command = [sys.executable, "-m", "tests.simulation", *where]
         broken = subprocess.run([*command, "--break", name], capture_output=True, text=True)
         whole = subprocess.run(command, capture_output=True, text=True)

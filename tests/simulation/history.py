@@ -14,7 +14,7 @@ import msgspec
 
 from ccfallback.errors import ConfigError
 from ccfallback.server.record import Record
-from tests.simulation.client import Client, Login, Turn
+from tests.simulation.client import Client, Login, Look, Turn
 from tests.simulation.disk import DISK
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.machine import PORT, Machine, no_route, set_disk
@@ -62,6 +62,7 @@ class History:
     lines: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     tools: dict[str, int] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
     providers: dict[str, SimulatedProvider] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -200,13 +201,20 @@ class History:
             self.turns,
             self.tools,
             session["model"],
+            bool(session.get("has_features")),
         )
 
     async def _take_turn(self, client: Client, name: str, turn: Mapping[str, Any]) -> None:
         title = None
         if turn.get("title"):
             title = asyncio.ensure_future(client.converse(f"{name}title", 0))
-        work = asyncio.ensure_future(client.converse(name, turn["steps"], turn.get("agents", 0)))
+        if turn.get("looks"):
+            await client.look(self._breaker_states, self.looks)
+        work = asyncio.ensure_future(
+            client.converse(
+                name, turn["steps"], turn.get("agents", 0), is_wide=bool(turn.get("is_wide"))
+            )
+        )
         abort = turn.get("abort")
         if abort is not None:
             await asyncio.wait([work], timeout=abort)
@@ -217,6 +225,24 @@ class History:
             await work
         if title is not None:
             await title
+
+    def _breaker_states(self) -> tuple[int, Any] | None:
+        """See `Client.look`."""
+        run, now = self.machine.running(PORT), NOW.elapsed
+        requests = [request for turn in self.turns for request in turn.requests[-1:]]
+        last = max((each.ended for each in requests), default=0.0)
+        if (
+            run is None
+            or self.machine.running(PORT + 1) is not None
+            or any(not each.ended or each.ended > now - 5.0 for each in requests)
+            # A change that no request has seen yet shows only now.
+            or any(last <= each.ended and each.began <= now for each in self.troubles)
+            or any(at >= last for at, _ in self.machine.by_hand)
+        ):
+            return None
+        states = run.proxy.services.breakers.states
+        found = {name: (each.failures, each.cooldown_until) for name, each in states.items()}
+        return sum(len(turn.requests) for turn in self.turns), found
 
     async def _calm_down(self) -> None:
         """The quiet hour: no weather any more, and a turn now and then."""

@@ -9,34 +9,41 @@ import msgspec
 
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase, phase
+from ccfallback.policy.spend import NANO
 from ccfallback.server.record import Record
 from ccfallback.state import ledger
-from tests.simulation.client import Request, Turn
+from tests.simulation.explanations import (
+    FIRST_COOLDOWN,
+    MARGIN,
+    SILENCE,
+    allowed_seconds,
+    disk_at,
+    exchanges,
+    had,
+    has_expired,
+    is_capped,
+    is_excused,
+    is_handed_on,
+    may_be_silent,
+    overlaps,
+    settled,
+    was_offline,
+    were_kept_from,
+)
 from tests.simulation.history import History
-from tests.simulation.machine import FLUSH_SECONDS, Run
-from tests.simulation.providers import PRIMARY, Exchange
+from tests.simulation.machine import Run
+from tests.simulation.providers import PRIMARY
 from tests.simulation.seams import NOW
+from tests.simulation.weather import utilization
 
 Invariant = Callable[[History], Iterator[str]]
 
-MARGIN: Final = 2.0
-"""Seconds that a request may take beyond the faults that it met."""
 
-BACKOFF: Final = 1.5
-"""Seconds that a retry at the same provider may wait."""
+PASSING: Final = frozenset({"error-500", "error-502-page", "burst-529", "hang", "reset", "refused"})
+"""Weather in which the primary fails, and may be back at the next try."""
 
-PATIENCE: Final = 1.5
-"""Seconds for which a disk may hold a request up, each time that it is needed."""
-
-
-SILENCE: Final = 95.0
-"""Seconds that a connection which was cut without a word may cost."""
-
-CONNECT: Final = 10.0
-"""Seconds that an attempt waits for a connection, and for the certificates before."""
-
-FIRST_COOLDOWN: Final = 30.0
-"""Seconds that a provider cools down after a timeout."""
+COUNT_SECONDS: Final = 10.0
+"""Seconds that a provider gets for a count of tokens."""
 
 
 # -- Turns
@@ -46,42 +53,25 @@ def no_turn_is_lost(history: History) -> Iterator[str]:
     """A person sees no error while one enabled provider is well, even if it is cooling down."""
     for turn in history.turns:
         if turn.outcome == "lost" and not (
-            _was_offline(history, turn.began, turn.ended)
+            was_offline(history, turn.began, turn.ended)
             # A server whose configuration is broken does not start.
-            or _overlaps(history, "long down", turn.began, turn.ended)
+            or overlaps(history, "long down", turn.began, turn.ended)
         ):
-            well = _settled(history, turn, turn.began, turn.ended, remembers=False)
-            rested = _settled(history, turn, turn.began, turn.ended)
-            if rested or (well and not _were_kept_from(history, turn, well)):
+            well = settled(history, turn, turn.began, turn.ended, remembers=False)
+            rested = settled(history, turn, turn.began, turn.ended)
+            if rested or (well and not were_kept_from(history, turn, well)):
                 endings = [f"{r.ending} {r.status or ''}".strip() for r in turn.requests]
                 yield f"turn {turn.name} at {turn.began:.1f} is lost, {well} was well: {endings}"
-
-
-def _were_kept_from(history: History, turn: Turn, well: list[str]) -> bool:
-    """Whether other providers had each request, by the rules, while those that were well cool down.
-
-    The safety valve tries one only, whose cooldown ends first. A torn answer can't move on.
-    """
-    valves = {
-        record.request_id
-        for run in history.machine.runs
-        for _, record in run.records
-        if isinstance(record.data, events.SafetyValveTriggered) and record.data.provider not in well
-    }
-    return all(
-        each.id in valves or (each.ending == "dropped" and each.provider not in ("", *well))
-        for each in turn.requests
-    )
 
 
 def no_request_fails_in_vain(history: History) -> Iterator[str]:
     """While a provider is well, a request only fails if another's answer was torn."""
     for turn in history.turns:
         for request in turn.requests:
-            if request.ending in ("answered", "aborted") or _is_excused(history, turn, request):
+            if request.ending in ("answered", "aborted") or is_excused(history, turn, request):
                 continue
-            well = _settled(history, turn, request.began, request.ended)
-            if PRIMARY in well and _has_expired(history, turn, request):
+            well = settled(history, turn, request.began, request.ended)
+            if PRIMARY in well and has_expired(history, turn, request):
                 # Another request has told the client already; this one goes on to the fallbacks.
                 well.remove(PRIMARY)
             if well:
@@ -95,11 +85,11 @@ def no_request_is_slow(history: History) -> Iterator[str]:
     """While a provider is well, an answer takes as long as the faults that it met, and 2 s."""
     for turn in history.turns:
         for request in turn.requests:
-            if request.ending != "answered" or not _settled(
+            if request.ending != "answered" or not settled(
                 history, turn, request.began, request.ended
             ):
                 continue
-            took, allowed = request.ended - request.began, _allowed(history, turn, request)
+            took, allowed = request.ended - request.began, allowed_seconds(history, turn, request)
             if took > allowed:
                 yield (
                     f"request {request.id} of {turn.name} at {request.began:.1f} took {took:.1f} s "
@@ -112,7 +102,9 @@ def every_request_tries_someone(history: History) -> Iterator[str]:
     for turn in history.turns:
         for request in turn.requests:
             is_unsent = request.status == 502 and not request.attempts
-            if is_unsent and not _was_offline(history, request.began, request.ended):
+            span = request.began, request.ended
+            is_kept = any(is_capped(history, n, turn.person, *span) for n in history.providers)
+            if is_unsent and not is_kept and not was_offline(history, *span):
                 yield f"request {request.id} of {turn.name} at {request.began:.1f} was not sent"
 
 
@@ -121,7 +113,7 @@ def torn_answers_are_dropped(history: History) -> Iterator[str]:
     for turn in history.turns:
         for request in turn.requests:
             is_torn = request.ending in ("ended early", "malformed", "error event")
-            if is_torn and not _is_handed_on(history, turn, request):
+            if is_torn and not is_handed_on(history, turn, request):
                 yield f"request {request.id} of {turn.name}: {request.ending}"
 
 
@@ -131,10 +123,10 @@ def a_torn_answer_costs_one_request(history: History) -> Iterator[str]:
         for first, second in pairwise(turn.requests):
             is_torn = first.ending == second.ending == "dropped" and first.provider
             soon = second.began - first.ended < 5.0
-            killed = _overlaps(history, "down", first.began, second.ended)
+            killed = overlaps(history, "down", first.began, second.ended)
             if is_torn and first.provider == second.provider and soon and not killed:
-                well = _settled(history, turn, first.began, second.ended)
-                if well and not _overlaps(history, "disk", first.began, second.ended):
+                well = settled(history, turn, first.began, second.ended)
+                if well and not overlaps(history, "disk", first.began, second.ended):
                     yield f"{turn.name} at {first.began:.1f} was torn twice by {first.provider}"
 
 
@@ -150,11 +142,11 @@ def the_primary_is_first(history: History) -> Iterator[str]:
             began, ended = request.began, request.ended
             if request.ending != "answered" or request.provider in ("", PRIMARY):
                 continue
-            if PRIMARY not in _settled(history, turn, began, ended):
+            if PRIMARY not in settled(history, turn, began, ended):
                 continue
-            if _was_offline(history, began, ended) or _overlaps(history, "disk", began, ended):
+            if was_offline(history, began, ended) or overlaps(history, "disk", began, ended):
                 continue
-            if _may_be_silent(history, began - SILENCE - FIRST_COOLDOWN, ended):
+            if may_be_silent(history, began - SILENCE - FIRST_COOLDOWN, ended):
                 # A request that waited for a cut connection in vain has opened the breaker.
                 continue
             at_once = [
@@ -170,127 +162,71 @@ def the_primary_is_first(history: History) -> Iterator[str]:
                 )
 
 
-def _settled(
-    history: History, turn: Turn, began: float, ended: float, *, remembers: bool = True
-) -> list[str]:
-    """The enabled providers that were well all the time; with `remembers`, long enough before."""
-    # A clock that is set back comes to the time of a cooldown once more.
-    back = sum(max(0.0, -each.seconds) for each in history.troubles
-               if each.kind == "clock" and each.began <= ended)  # fmt: skip
-    return [
-        name
-        for name, provider in history.providers.items()
-        if provider.was_well(began, ended, turn.person, remembers=remembers)
-        and _is_enabled(history, name, began, ended)
-        and not _overlaps(history, f"trip {name}", began, ended, before=2.0 + back)
-    ]
-
-
-def _is_enabled(history: History, name: str, began: float, ended: float) -> bool:
-    changes = history.machine.enabled
-    spans = [(a[0], b[0], a[1]) for a, b in pairwise([*changes, (1e12, frozenset[str]())])]
-    return all(name in on for start, end, on in spans if start <= ended and end >= began - 2.0)
-
-
-def _is_handed_on(history: History, turn: Turn, request: Request) -> bool:
-    """Whether the client gets what the primary said, whatever it is, as there is no fallback."""
-    names = (name for name in history.providers if name != PRIMARY)
-    return (
-        request.provider == PRIMARY
-        and not any(_is_enabled(history, name, request.began, request.ended) for name in names)
-        and not any(each.plan.commits for each in _exchanges(history, turn, request))
-    )
-
-
-def _overlaps(history: History, kind: str, began: float, ended: float, before: float = 0.0) -> bool:
-    return any(
-        each.kind == kind and each.began <= ended and each.ended >= began - before
-        for each in history.troubles
-    )
-
-
-def _was_offline(history: History, began: float, ended: float) -> bool:
-    return _overlaps(history, "offline", began, ended, before=1.0)
-
-
-def _exchanges(history: History, turn: Turn, request: Request) -> list[Exchange]:
-    """What providers got of a request."""
-    return [
-        each
-        for provider in history.providers.values()
-        for each in provider.exchanges
-        if each.question.conversation == turn.name and request.began <= each.began <= request.ended
-    ]
-
-
-def _has_expired(history: History, turn: Turn, request: Request) -> bool:
-    """Whether the primary refused the login of a request, because it has expired."""
-    return any(
-        each.provider == PRIMARY and each.weather == "expired-login"
-        for each in _exchanges(history, turn, request)
-    )
-
-
-def _is_excused(history: History, turn: Turn, request: Request) -> bool:
-    began, ended = request.began, request.ended
-    down = any(_overlaps(history, each, began, ended, before=1.0) for each in ("down", "long down"))
-    if down or _was_offline(history, began, ended):
-        return True
-    if any(run.began <= ended and (run.ended or 1e12) >= began and run.port != 8787
-           and (run.ended or 1e12) <= ended + 1.0 for run in history.machine.runs):  # fmt: skip
-        # The second server has ended.
-        return True
-    if any(t.kind == "sleep" and began <= t.began <= ended for t in history.troubles):
-        return True
-    if request.ending != "refused" and _lacks_trust(history, began, ended):
-        return True
-    if request.status == 401:
-        # A login's first refusal is the client's to answer.
-        return True
-    if request.ending in ("dropped", "ended early", "malformed", "error event"):
-        return any(each.plan.commits and not each.plan.usage for each in
-                   _exchanges(history, turn, request))  # fmt: skip
-    return False
-
-
-def _allowed(history: History, turn: Turn, request: Request) -> float:
-    began, ended = request.began, request.ended
-    found = _exchanges(history, turn, request)
-    seconds = sum((each.ended or ended) - each.began for each in found)
-    failed = [
-        min(stop, ended) - max(start, began)
-        for _, start, stop in history.network.failed
-        if start <= ended and stop >= began
-    ]
-    tries = len(found) + len(failed)
-    offline = [t for t in history.troubles if t.kind == "offline"]
-    lost = sum(max(0.0, min(t.ended, ended) + 6.0 - max(t.began, began)) for t in offline
-               if t.began <= ended and t.ended + 6.0 >= began)  # fmt: skip
-    disk = any(t.kind == "disk" and t.seconds and t.began <= ended and t.ended + t.seconds >= began
-               for t in history.troubles)  # fmt: skip
-    waits = PATIENCE * (3 + tries) if disk else 0.0
-    waits += SILENCE if _may_be_silent(history, began, ended) else 0.0
-    waits += CONNECT if _lacks_trust(history, began, ended) else 0.0
-    return MARGIN + seconds + sum(failed) + BACKOFF * max(0, tries - 1) + lost + waits
-
-
-def _lacks_trust(history: History, began: float, ended: float) -> bool:
-    """Whether a server still reads its trusted certificates from a slow disk."""
-    return any(
-        each.kind == "disk" and each.began <= run.began <= each.ended
-        and run.began <= ended and began <= run.began + each.seconds
+def compaction_is_the_last_resort(history: History) -> Iterator[str]:
+    """No client is told that its prompt is too long while a larger provider may answer soon."""
+    # A cooldown of a minute or more is not soon.
+    kept_away = {
+        record.request_id
         for run in history.machine.runs
-        for each in history.troubles
-        if each.seconds
-    )  # fmt: skip
+        for _, record in run.records
+        if isinstance(record.data, events.SafetyValveTriggered)
+        or (
+            isinstance(record.data, events.CircuitBreakerCooldown)
+            and record.data.provider == PRIMARY
+            and (record.data.seconds or 0.0) >= 60.0
+        )
+    }
+    for turn in history.turns:
+        for request in turn.requests:
+            found = [e for e in exchanges(history, turn, request) if e.provider == PRIMARY]
+            if not request.is_too_long or any(e.weather == "small-window" for e in found):
+                continue
+            soon = [each.weather for each in found if each.weather in PASSING]
+            if request.id in kept_away:
+                soon = []
+            well = settled(history, turn, request.began, request.ended)
+            if soon or well:
+                yield f"request {request.id} of {turn.name} is too long, {well} was well, {soon}"
 
 
-def _may_be_silent(history: History, began: float, ended: float) -> bool:
-    """Whether a connection was cut without a word, perhaps while it was kept for a request."""
-    return any(
-        each.kind in ("sleep", "offline") and began - 75.0 <= each.began <= ended
-        for each in history.troubles
-    )
+# -- Side endpoints and checks
+
+
+def side_endpoints_change_no_breaker(history: History) -> Iterator[str]:
+    """A count or a list of models leaves the breakers as they are."""
+    for look in history.looks:
+        if look.change:
+            yield f"the counts at {look.began:.1f}: {look.change}"
+
+
+def counts_are_always_answered(history: History) -> Iterator[str]:
+    """A count is a number within 10 s for each provider, and never an upstream's error."""
+    for look in history.looks:
+        down = any(overlaps(history, each, look.began, look.ended, before=1.0)
+                   for each in ("down", "long down", "sleep", "disk"))  # fmt: skip
+        for request in look.requests:
+            is_count = request.turn.endswith("count_tokens")
+            took = request.ended - request.began
+            if down or request.ending == "refused" or not is_count:
+                continue
+            if request.status != 200 or took > MARGIN + COUNT_SECONDS * len(history.providers):
+                yield f"a count at {look.began:.1f}: {request.ending} {request.status} {took:.1f} s"
+
+
+def checks_are_rare(history: History) -> Iterator[str]:
+    """The chain is checked once in a period, and a provider with a login never."""
+    every = {"1h": 3600.0}.get(history.script.config.get("check", {}).get("every", ""))
+    for name, provider in history.providers.items():
+        found = [each for each in provider.exchanges if each.question.kind == "check"]
+        if found and (every is None or name == PRIMARY):
+            yield f"{name} is checked at {found[0].began:.1f}"
+        if had(history, "clock") or every is None or history.machine.by_hand:
+            # A state that can't be read has forgotten when it was.
+            continue
+        for first, second in pairwise(found):
+            # One check may take several requests, with repairs between them.
+            if 300.0 < second.wall - first.wall < every:
+                yield f"{name} is checked at {first.began:.1f} and {second.began:.1f}"
 
 
 # -- What the client and the providers see
@@ -362,7 +298,7 @@ def the_log_is_whole(history: History) -> Iterator[str]:
                 continue
             if record.get("requestId"):
                 lines[record["event"], record["requestId"]] += 1
-    may_lack = any(r.was_killed for r in history.machine.runs) or _had(history, "disk")
+    may_lack = any(r.was_killed for r in history.machine.runs) or had(history, "disk")
     wanted = Counter(
         (record.event, record.request_id)
         for run in history.machine.runs
@@ -395,11 +331,11 @@ def money_adds_up(history: History) -> Iterator[str]:
         for request in turn.requests:
             if request.ending != "answered":
                 continue
-            if any(0 <= end - request.ended < 0.1 for end in killed) or _disk_at(history, request):
+            if any(0 <= end - request.ended < 0.1 for end in killed) or disk_at(history, request):
                 continue
             sent = [
                 (each.provider, each.plan.usage.input, each.plan.usage.output)
-                for each in _exchanges(history, turn, request)
+                for each in exchanges(history, turn, request)
                 if each.plan.usage and each.provider == request.provider and each.is_sent
             ]
             # Where the same provider was tried again, what it had sent before did not arrive.
@@ -408,25 +344,64 @@ def money_adds_up(history: History) -> Iterator[str]:
                     yield f"the answer to {request.id} of {turn.name} is not in the ledger"
 
 
-def _had(history: History, kind: str) -> bool:
-    return any(each.kind == kind for each in history.troubles)
+def caps_are_kept(history: History) -> Iterator[str]:
+    """A provider that has cost its cap is not tried; only requests in flight may exceed it."""
+    if had(history, "clock"):
+        return
+    tables = [{"name": PRIMARY, **history.script.config.get("primary", {})}]
+    rows = list(ledger.rows_since(history.machine.paths.state, 0.0))
+    for table in [*tables, *history.script.config["providers"]]:
+        if "cap" not in table:
+            continue
+        name, cap = table["name"], table["cap"]["day"]
+        own = [row for row in rows if row.provider == name]
+        days = Counter[str]()
+        for row in own:
+            days[ledger.day_of(row.at)] += row.nano
+        dearest = max((row.nano for row in own), default=0)
+        for day, nano in days.items():
+            if nano > cap * NANO + 2 * dearest:
+                yield f"{name} costs {nano / NANO:.4f} on {day}, with a cap of {cap}"
+        for each in history.providers[name].exchanges:
+            if each.shown or each.question.is_side or overlaps(history, "disk", 0, each.began):
+                continue
+            day = ledger.day_of(each.wall)
+            before = sum(row.nano for row in own
+                         if row.at < each.wall - 0.5 and ledger.day_of(row.at) == day)  # fmt: skip
+            if before >= cap * NANO:
+                yield f"{name} is tried at {each.began:.1f} after {before / NANO:.4f} of {cap}"
 
 
-def _disk_at(history: History, request: Request) -> bool:
-    """Whether rows of then may be lost: the disk refused them until their server's end.
-
-    A server that is killed soon after that may not have tried again.
-    """
-    ends = [
-        run.ended - (FLUSH_SECONDS + PATIENCE if run.was_killed else 0.0)
-        for run in history.machine.runs
-        if run.ended is not None and run.ended >= request.ended
-    ]
-    return any(
-        each.kind == "disk" and each.began <= request.ended <= each.ended and end <= each.ended
-        for each in history.troubles
-        for end in ends
-    )
+def full_windows_are_spared(history: History) -> Iterator[str]:
+    """A login whose window is used up to `switch_at` goes to a fallback that is well."""
+    switch_at = history.script.config.get("quota", {}).get("switch_at", 1.0)
+    primary = history.providers[PRIMARY]
+    turns = {turn.name: turn for turn in history.turns}
+    for event in primary.events if switch_at < 1.0 else ():
+        if event["kind"] != "filling":
+            continue
+        end = event["at"] + event["for"]
+        told = next(
+            (each.ended for each in primary.exchanges
+             if each.weather == "filling" and each.is_sent and each.ended is not None
+             and event["at"] <= each.began and each.ended < end
+             and utilization(event, each.began) >= switch_at),
+            None,
+        )  # fmt: skip
+        if told is None or had(history, "clock"):
+            # To a clock that is wrong the window may have been reset.
+            continue
+        upsets = [t.began for t in history.troubles if t.ended >= told - 1.0]
+        upsets += [at for at, _ in history.machine.by_hand if at >= told - 1.0]
+        upsets += [r.began for r in history.machine.runs if (r.ended or end) >= told][1:]
+        end = min([end, *upsets])
+        for each in primary.exchanges:
+            turn = turns.get(each.question.conversation)
+            if turn is None or each.shown != event["person"]:
+                continue
+            began = next((r.began for r in turn.requests if r.began <= each.began <= r.ended), 0.0)
+            if told + 0.5 < began < end and settled(history, turn, began, each.ended or began):
+                yield f"the primary is tried at {each.began:.1f}, full since {told:.1f}"
 
 
 # -- Breakers
@@ -514,8 +489,15 @@ def half_open_places_are_free(history: History) -> Iterator[str]:
 
 def everything_is_well_in_the_end(history: History) -> Iterator[str]:
     """After a quiet hour every cooldown is over, and the primary answers."""
+    if "quota" in history.script.config and any(
+        PRIMARY not in settled(history, turn, turn.began, turn.ended) for turn in history.last_turns
+    ):
+        # A window that has said to be full for longer is believed, and not probed.
+        return
     for turn in history.last_turns:
         by = {request.provider for request in turn.requests}
+        if is_capped(history, PRIMARY, turn.person, turn.began, turn.ended):
+            continue
         if turn.outcome != "answered" or by != {PRIMARY}:
             yield f"turn {turn.name} in the end was {turn.outcome} by {sorted(by)}"
     for run in history.machine.runs:
@@ -541,7 +523,7 @@ def nothing_grows(history: History) -> Iterator[str]:
             "open connections": len(history.network.open_connections(run.process)),
         }
         for what, size in sizes.items():
-            if size and not _had(history, "disk"):
+            if size and not had(history, "disk"):
                 yield f"{run.process.name} has {size} {what} in the end"
     for path in history.folder.iterdir():
         if path.name.endswith(".tmp"):
@@ -570,12 +552,18 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     torn_answers_are_dropped,
     a_torn_answer_costs_one_request,
     the_primary_is_first,
+    compaction_is_the_last_resort,
+    side_endpoints_change_no_breaker,
+    counts_are_always_answered,
+    checks_are_rare,
     no_tool_runs_twice,
     answers_are_right,
     nothing_leaks,
     each_request_ends_once,
     the_log_is_whole,
     money_adds_up,
+    caps_are_kept,
+    full_windows_are_spared,
     half_open_places_are_free,
     everything_is_well_in_the_end,
     nothing_grows,

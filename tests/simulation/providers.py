@@ -21,6 +21,7 @@ CANARY: Final = b"CANARY"
 
 KEY: Final = re.compile(rb"KEY-([a-z0-9-]+)")
 GENERATION: Final = re.compile(rb"sk-ant-oat-CANARY-\w+-g(\d+)")
+PLAN: Final = re.compile(rb"sk-ant-oat-CANARY-(\w+?)-g")
 
 PRIMARY: Final = "anthropic-primary"
 
@@ -38,6 +39,10 @@ class Exchange:
     """When the last step was sent or the connection closed; `None` while it runs."""
     is_sent: bool = False
     """Whether all of the plan was sent."""
+    wall: float = 0.0
+    """When it began by the machine's own clock."""
+    shown: str = ""
+    """The person whose login it showed, if it was a plan's."""
 
 
 @dataclass
@@ -104,9 +109,11 @@ class SimulatedProvider:
                 return False
         return True
 
-    def plan(self, raw: bytes, headers: Mapping[bytes, bytes]) -> tuple[str, Plan, Question]:
+    def plan(
+        self, raw: bytes, headers: Mapping[bytes, bytes], path: str = ""
+    ) -> tuple[str, Plan, Question]:
         """The answer to a request."""
-        question = Question.read(raw, self.format)
+        question = Question.read(raw, self.format, path)
         usage = Usage(100 + len(raw) // 4, 5 + int(self.chance.random() * 400))
         moment = Moment(
             question,
@@ -151,6 +158,7 @@ class ProviderConnection(asyncio.Protocol):
         self._transport: Transport
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
+        self._path = b""
         self._timer: asyncio.TimerHandle | None = None
         self._exchange: Exchange | None = None
 
@@ -176,7 +184,11 @@ class ProviderConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._headers, self._body = [], []
+        self._headers, self._body, self._path = [], [], b""
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the path."""
+        self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
@@ -190,8 +202,13 @@ class ProviderConnection(asyncio.Protocol):
         """The request is complete."""
         provider, raw = self._provider, b"".join(self._body)
         provider.inspect(raw, self._headers)
-        name, plan, question = provider.plan(raw, dict(self._headers))
-        self._exchange = Exchange(provider.name, question, NOW.elapsed, name, plan)
+        headers = dict(self._headers)
+        name, plan, question = provider.plan(raw, headers, self._path.decode("latin-1"))
+        found = PLAN.search(headers.get(b"authorization", b""))
+        self._exchange = Exchange(
+            provider.name, question, NOW.elapsed, name, plan,
+            wall=NOW.wall, shown=found[1].decode() if found else "",
+        )  # fmt: skip
         provider.exchanges.append(self._exchange)
         self._send(0)
 

@@ -36,8 +36,16 @@ MACHINE: Final[dict[str, float]] = {
 }
 """What can happen to the machine, and how often."""
 
-WEATHERS: Final = ("mixed", "drift")
-"""Mixed: everything. Drift: all providers are well, and their latencies change."""
+WEATHERS: Final = ("mixed", "drift", "full")
+"""Mixed: faults of all kinds. Drift: all providers are well, and their latencies change.
+Full: mixed, and newer clients, wide turns, refusals, caps, plan windows, checks and side
+endpoints."""
+
+MORE_KINDS: Final = (
+    "filling", "filling", "small-window", "no-context-management", "no-system-turns",
+    "no-effort", "no-adaptive-thinking", "fewer-tokens",
+)  # fmt: skip
+"""The kinds of weather that `full` adds."""
 
 EDITS: Final = ("disable", "reverse", "timeouts", "failback", "broken", "empty", "same")
 
@@ -111,8 +119,59 @@ def make(seed: int, hours: float, weather: str = "mixed") -> Script:
     ]
     if chance.random() < 0.25:
         events += _make_storm(chance, hours, everyone)
+    if weather == "full":
+        # Of a chance of its own, so that the rest is as in the mixed history of this seed.
+        events += _add_more(Random(seed * 6151 + 5), script, everyone)
     script.events = sorted(events, key=lambda event: float(event["at"]))
     return script
+
+
+def _add_more(chance: Random, script: Script, names: Sequence[str]) -> list[Event]:
+    """Add what only `full` has to a script; returns the weather."""
+    config, hours = script.config, script.hours
+    for table in config["providers"]:
+        if chance.random() < 0.4:
+            table["cap"] = {"day": between(chance, 0.01, 0.6)}
+        if chance.random() < 0.15:
+            table["context_window"] = 3000
+    if chance.random() < 0.4:
+        config["primary"] = {"prices": {"input": 5.0, "output": 25.0}}
+        config["primary"]["cap"] = {"day": between(chance, 0.02, 1.0)}
+    if chance.random() < 0.6:
+        config["quota"] = {"switch_at": pick(chance, (0.6, 0.8, 0.9))}
+    if chance.random() < 0.5:
+        config["check"] = {"every": "1h"}
+    for session in script.sessions:
+        session["has_features"] = True
+        for turn in session["turns"]:
+            turn["is_wide"] = chance.random() < 0.3
+            turn["looks"] = chance.random() < 0.1
+    plans = [each["name"] for each in script.sessions if each["is_plan"]]
+    events: list[Event] = []
+    for _ in range(_count(chance, hours, 0.7)):
+        kind = pick(chance, MORE_KINDS)
+        event: dict[str, Any] = {
+            "at": round(chance.random() * hours * 3600.0, 3),
+            "kind": kind,
+            "provider": PRIMARY if chance.random() < 0.5 else pick(chance, names),
+            "for": between(chance, 200.0, KINDS[kind].longest),
+        }
+        if kind == "filling":
+            if not plans:
+                continue
+            # It has to be over before the quiet hour.
+            event |= {"provider": PRIMARY, "person": pick(chance, plans)}
+            event["for"] = min(event["for"], hours * 3600.0 - event["at"])
+        events.append(event)
+    if chance.random() < 0.4:
+        # The primary fails while the fallbacks have no room for a long conversation.
+        at = round(chance.random() * hours * 3600.0, 3)
+        events.append({"at": at, "kind": pick(chance, ("error-500", "burst-529")),
+                       "provider": PRIMARY, "for": 300.0})  # fmt: skip
+        events += [
+            {"at": at, "kind": "small-window", "provider": n, "for": 300.0} for n in names[1:]
+        ]
+    return events
 
 
 def _count(chance: Random, hours: float, per_hour: float) -> int:

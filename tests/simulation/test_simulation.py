@@ -31,6 +31,10 @@ def test_nothing_is_violated_in_two_hundred_histories_of_two_hours(first: int) -
     assert "100 histories" in simulate("--seeds", f"{first}-{first + 99}", "--hours", "2")
 
 
+def test_nothing_is_violated_with_caps_windows_checks_and_side_endpoints() -> None:
+    assert "60 histories" in simulate("--seeds", "1-60", "--hours", "2", "--weather", "full")
+
+
 def test_healthy_providers_with_changing_latencies_never_fail() -> None:
     simulate("--seeds", "1-10", "--hours", "4", "--weather", "drift")
 
@@ -52,5 +56,5 @@ def test_the_scripts_of_former_failures_pass() -> None:
 
 
 def test_lines_that_are_broken_on_purpose_are_found() -> None:
-    found = simulate("--broken", "drop-after-commit", "credential-stripping", "ledger-row-once")
-    assert found.count(" violates ") == 3
+    lines = ("drop-after-commit", "credential-stripping", "ledger-row-once", "reached-cap")
+    assert simulate("--broken", *lines).count(" violates ") == len(lines)

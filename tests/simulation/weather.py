@@ -17,6 +17,9 @@ from tests.simulation.seams import NOW
 
 FOREVER: Final = 1e9
 
+SMALL_WINDOW: Final = 12_000
+"""Bytes of a request that a model with a small window takes."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -61,17 +64,23 @@ class Kind:
     """It may concern one person's login only."""
 
 
-def healthy(moment: Moment, stretch: float = 1.0, media_type: bytes = b"") -> Plan:
+def healthy(
+    moment: Moment,
+    stretch: float = 1.0,
+    media_type: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> Plan:
     """A good answer, a number of times slower than usual."""
     question, usage = moment.question, moment.usage
     if not question.is_stream:
         body = answers.message(question, usage)
         seconds = (moment.first + 4 * moment.gap) * stretch
-        data = whole(200, body, media_type or b"application/json")
-        return Plan([(seconds, data)], usage=usage, commits=True)
+        data = whole(200, body, media_type or b"application/json", headers)
+        return Plan([(seconds, data)], usage=None if question.is_side else usage, commits=True)
     found = answers.events(question, usage)
     first, gap = moment.first * stretch, moment.gap * stretch
-    head = answers.STREAM_HEAD % (media_type or b"text/event-stream", b"")
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()).encode()
+    head = answers.STREAM_HEAD % (media_type or b"text/event-stream", more)
     # OpenAI's and Anthropic's servers send what belongs together in few pieces.
     steps: list[Step] = [
         (first, head + chunk(found.opening + found.text)),
@@ -128,6 +137,50 @@ def _quota(honest: float) -> MakePlan:
         return Plan([(moment.first, whole(429, body, headers=headers))], 429)
 
     return plan
+
+
+def _fill(moment: Moment) -> Plan:
+    """A window of a plan that fills up while it is used, and refuses when it is full."""
+    used = utilization(moment.event, NOW.elapsed)
+    prefix = "anthropic-ratelimit-unified"
+    reset = str(int(NOW.true + moment.left))
+    if used >= 1.0:
+        return _quota(1.0)(moment)
+    headers = {
+        f"{prefix}-status": "allowed",
+        f"{prefix}-5h-status": "allowed",
+        f"{prefix}-5h-reset": reset,
+        f"{prefix}-5h-utilization": f"{used:.2f}",
+        f"{prefix}-representative-claim": "five_hour",
+    }
+    return healthy(moment, headers=headers)
+
+
+def utilization(event: Mapping[str, Any], elapsed: float) -> float:
+    """How far the window of `filling` is used at a moment: full after four fifths of its time."""
+    spent = (elapsed - float(event["at"])) / float(event.get("told", event["for"]))
+    return round(0.4 + 0.75 * spent, 2)
+
+
+def _refuse(part: bytes, text: str) -> MakePlan:
+    """A refusal of requests in Anthropic's format that have a part; the others are answered."""
+
+    def plan(moment: Moment) -> Plan:
+        question = moment.question
+        if question.format == "openai" or question.is_side or part not in question.raw:
+            return healthy(moment)
+        return _error(400, "invalid_request_error", text)(moment)
+
+    return plan
+
+
+def _shrink_window(moment: Moment) -> Plan:
+    """A model with a small context window."""
+    length = len(moment.question.raw)
+    if length <= SMALL_WINDOW:
+        return healthy(moment)
+    text = f"prompt is too long: {length // 4} tokens > {SMALL_WINDOW // 4} maximum"
+    return _error(400, "invalid_request_error", text)(moment)
 
 
 def _broken(pieces: Callable[[answers.Events], list[bytes]], *end: Step) -> MakePlan:
@@ -219,7 +272,7 @@ def _silence(moment: Moment) -> Plan:
     return Plan([(FOREVER, CLOSE)])
 
 
-def _refuse() -> OSError:
+def _refuse_connection() -> OSError:
     return ConnectionRefusedError(111, "Connection refused")
 
 
@@ -252,7 +305,7 @@ KINDS: Final[dict[str, Kind]] = {
         _error(400, "invalid_request_error", "Your credit balance is too low"), longest=3600
     ),
     "no-model-404": Kind(_error(404, "not_found_error", "model: not found"), longest=3600),
-    "refused": Kind(door=Door(_refuse, 0.05), weight=2),
+    "refused": Kind(door=Door(_refuse_connection, 0.05), weight=2),
     "silent-port": Kind(door=Door(is_silent=True)),
     "broken-tls": Kind(door=Door(tls=_break_tls)),
     "no-name": Kind(unknown_name=True),
@@ -285,5 +338,41 @@ KINDS: Final[dict[str, Kind]] = {
         harmless=True,
     ),
     "late-cut": Kind(_late_cut, harmless=True),
+    # Of `--weather full` only.
+    "filling": Kind(_fill, primary_only=True, weight=0, longest=14400, memory=331),
+    "small-window": Kind(_shrink_window, weight=0, longest=7200, memory=90_000),
+    "no-context-management": Kind(
+        _refuse(b'"context_management":', "context_management: Extra inputs are not permitted"),
+        harmless=True,
+        weight=0,
+        longest=7200,
+    ),
+    "no-system-turns": Kind(
+        _refuse(b'"role":"system"', "messages.1.role: Input should be 'user' or 'assistant'"),
+        harmless=True,
+        weight=0,
+        longest=7200,
+    ),
+    "no-effort": Kind(
+        _refuse(b'"effort":', "This model does not support the effort parameter."),
+        harmless=True,
+        weight=0,
+        longest=7200,
+    ),
+    "no-adaptive-thinking": Kind(
+        _refuse(b'"adaptive"', "adaptive thinking is not supported on this model"),
+        harmless=True,
+        weight=0,
+        longest=7200,
+    ),
+    "fewer-tokens": Kind(
+        _refuse(
+            b'"max_tokens":64000',
+            "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens",
+        ),
+        harmless=True,
+        weight=0,
+        longest=7200,
+    ),
 }
 """Every kind of weather by its name."""
