@@ -1,7 +1,8 @@
-"""Words of messages: counts with their nouns, and the known name that a mistyped one means."""
+"""Words of messages: counts, durations, and the known name that a mistyped one means."""
 
 import re
 from collections.abc import Iterable
+from math import ceil
 from typing import Final
 
 ALIKE: Final = 0.6
@@ -19,6 +20,13 @@ def plural(count: int, thing: str) -> str:
 def pluralize(count: int, thing: str) -> str:
     """A count and its noun: `1 request`, `3 requests`."""
     return f"{count:,} {plural(count, thing)}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration to the hundredth of a second: `4 ms`, `0.41 s`, `5.62 s`, `93.2 s`."""
+    if seconds < 0.0995:
+        return f"{ceil(seconds * 1000)} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def closest(word: str, known: Iterable[str], alike: float = ALIKE) -> str | None:

@@ -9,6 +9,7 @@ from ccfallback.cli.log_lines import LogPrinter
 from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.session import session_of
 from ccfallback.errors import CcfallbackError
+from ccfallback.words import format_seconds
 
 if TYPE_CHECKING:
     from ccfallback.server.record import Record
@@ -54,7 +55,7 @@ def demo(ctx: typer.Context, as_json: Json = False) -> None:
     lines = (
         f"\nquestion  {QUESTION}\n"
         f"answer    {ANSWER}\n"
-        f"from      {result.provider}, in {result.seconds:.2f} s, "
+        f"from      {result.provider}, in {format_seconds(result.seconds)}, "
         f"after {result.attempts} attempts"
     )
     console.emit(value, lambda: lines)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ccfallback.cli.console import Cell, ExitCode, Styled, Table
+from ccfallback.cli.console import Cell, ExitCode, Styled, Table, drop_columns
 from ccfallback.cli.options import AnyNames, Json, make_app
 from ccfallback.cli.phrases import format_duration, wrap_text
 from ccfallback.cli.session import session_of
@@ -112,7 +112,9 @@ def _page(
         names = wrap_text(", ".join(plain), width)
         page.append(f"✓ Claude Code gets the answer after {len(plain)} faults:\n{names}")
     if rows:
-        page.append(Table(rows, ("fault", "Claude Code sees", "answered by", "would take")))
+        seen = "Claude Code sees"
+        table = Table(rows, ("fault", seen, "answered by", "would take"))
+        page.append(drop_columns(table, ("would take", "answered by"), width, wrapping=[seen]))
     return page
 
 

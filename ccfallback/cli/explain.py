@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from ccfallback.cli.options import Json, make_app
-from ccfallback.cli.phrases import format_count, format_duration, format_precise
+from ccfallback.cli.phrases import format_count, format_duration
 from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
@@ -24,7 +24,7 @@ from ccfallback.events.explain import (
     explain,
 )
 from ccfallback.events.records import QUOTA
-from ccfallback.words import pluralize
+from ccfallback.words import format_seconds, pluralize
 
 app = make_app()
 
@@ -188,6 +188,7 @@ class _Story:
         taken = len(MARGIN) + self._name + 2 + self._standing + 2
         room = 0 if width is None or not it.seconds else min(width - taken, BAR.stop - 1)
         self._bar = room if room in BAR else 0
+        self._has_bars = False
 
     def lines(self) -> Iterator[str]:
         it, paint = self._it, self._paint
@@ -207,6 +208,8 @@ class _Story:
             yield from self._candidate(candidate, number)
             before = candidate.standing
         yield ""
+        if self._has_bars:
+            yield from self._text("█ waiting  ░ answering", "  over time       ", style="dim")
         yield from self._end()
         for unknown in it.unknown:
             yield from self._text(unknown, "  not in the log  ", style="yellow")
@@ -227,6 +230,7 @@ class _Story:
             yield from self._text(self._describe_stop(candidate), lead, style=style)
         else:
             bar = self._draw_bar(candidate)
+            self._has_bars = self._has_bars or bool(bar)
             shown = standing if bar else standing.rstrip()
             yield f"{head}  {paint(shown, style)}" + (f"  {paint(bar, style)}" if bar else "")
         failback = self._it.failback
@@ -255,7 +259,7 @@ class _Story:
     def _attempt(self, attempt: Attempt) -> Iterator[str]:
         since = ""
         if attempt.began is not None and self._it.began is not None:
-            since = f"+{format_precise(max(0, attempt.began - self._it.began) / 1000)}"
+            since = f"+{format_seconds(max(0, attempt.began - self._it.began) / 1000)}"
         lead = f"{MARGIN}{since:<{OFFSET}}"
         indent = " " * len(lead)
         why = REASONS.get(attempt.reason, attempt.reason or "tried")
@@ -285,9 +289,9 @@ class _Story:
         last = candidate.attempts[-1] if candidate.attempts else None
         state = "was being tried"
         if last is not None and last.ok:
-            first = "" if last.seconds is None else format_precise(last.seconds)
+            first = "" if last.seconds is None else format_seconds(last.seconds)
             state = "was answering" + (f", first content after {first}" if first else "")
-        when = "" if self._it.seconds is None else f" after {format_precise(self._it.seconds)}"
+        when = "" if self._it.seconds is None else f" after {format_seconds(self._it.seconds)}"
         return f"{state}; you stopped it{when}"
 
     def _describe_held(self, held: Cooldown) -> str:
@@ -324,9 +328,9 @@ class _Story:
             facts.append(("answered by", f"no provider, after {count}", "red"))
         if it.seconds is not None:
             first = (
-                "" if it.ttft is None else f", the first content after {format_precise(it.ttft)}"
+                "" if it.ttft is None else f", the first content after {format_seconds(it.ttft)}"
             )
-            facts.append(("took", f"{format_precise(it.seconds)}{first}", ""))
+            facts.append(("took", f"{format_seconds(it.seconds)}{first}", ""))
         if it.tokens:
             facts.append(("tokens", _tokens(it.tokens), ""))
         if it.uncounted:
@@ -392,7 +396,7 @@ def _describe(candidate: Candidate) -> str:
     """What became of a candidate, and how long that took."""
     times = [attempt.seconds for attempt in candidate.attempts if attempt.seconds is not None]
     if candidate.standing in (Standing.ANSWERED, Standing.FAILED, Standing.FORWARDED) and times:
-        return f"{candidate.standing} in {format_precise(sum(times))}"
+        return f"{candidate.standing} in {format_seconds(sum(times))}"
     if candidate.why:
         return EXCLUDED.get(candidate.why, candidate.why)
     return str(candidate.standing)
@@ -400,7 +404,7 @@ def _describe(candidate: Candidate) -> str:
 
 def _result(attempt: Attempt, *, stream: bool) -> str:
     """What an attempt came to, and after how long."""
-    after = "" if attempt.seconds is None else f" after {format_precise(attempt.seconds)}"
+    after = "" if attempt.seconds is None else f" after {format_seconds(attempt.seconds)}"
     if attempt.ok:
         what = "an answer" if attempt.status is None else f"{attempt.status}"
         return f"{what}, the first content{after}" if stream else f"{what}{after}"
@@ -408,7 +412,7 @@ def _result(attempt: Attempt, *, stream: bool) -> str:
         return "result unknown"
     if attempt.timeout and attempt.timeout_seconds is not None:
         words = TIMEOUTS.get(attempt.timeout, f"{attempt.timeout} timeout")
-        length = format_precise(attempt.timeout_seconds)
+        length = format_seconds(attempt.timeout_seconds)
         why = attempt.timeout_why or f"the {attempt.timeout} timeout"
         return f"{words} within {length} ({why})"
     return f"{attempt.result or 'failed'}{after}"

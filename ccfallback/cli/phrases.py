@@ -7,6 +7,8 @@ from math import ceil
 from textwrap import wrap
 from typing import Final
 
+from ccfallback.words import format_seconds
+
 UNDO: Final = "undo: `ccfallback config rollback`"
 """Every change of the configuration ends with this. It is why no command asks for confirmation."""
 
@@ -34,19 +36,9 @@ def format_latency(seconds: float | None) -> str:
     """A duration to about two digits: `4 ms`, `0.41 s`, `5.6 s`, `58 s`, `4 min`; `-` for None."""
     if seconds is None:
         return "-"
-    if seconds < 0.00995:
-        return f"{ceil(seconds * 1000)} ms"
-    for limit, digits in ((0.995, 2), (9.95, 1)):
-        if seconds < limit:
-            return f"{seconds:.{digits}f} s"
-    return format_duration(seconds)
-
-
-def format_precise(seconds: float) -> str:
-    """A duration as part of a whole, in seconds: `4 ms`, `0.41 s`, `5.62 s`, `93.2 s`."""
-    if seconds < 0.0995:
-        return f"{ceil(seconds * 1000)} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    if seconds < 0.995:
+        return format_seconds(seconds)
+    return f"{seconds:.1f} s" if seconds < 9.95 else format_duration(seconds)
 
 
 def format_ago(when: float, now: float) -> str:

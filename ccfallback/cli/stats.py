@@ -1,6 +1,7 @@
 """`ccfallback stats`: requests, failures, latency and tokens of the last hours, from the log."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -25,6 +26,11 @@ app = make_app()
 
 Bars = Callable[[Sequence[float | None]], str]
 Value = Callable[["Part"], float | None]
+
+TWO_DAYS: Final = 2 * 86400.0
+
+TICK: Final = 12
+"""Bars from one time on the axis to the next."""
 
 MOST_REASONS: Final = 10
 
@@ -147,9 +153,9 @@ def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Tabl
         return [f"last {since}: no request ended"]
     page: list[Table | str] = [
         _headline(it, since),
-        _requests_table(it, width, bars),
-        _latency_table(it, width, bars),
-        _attempts_table(it, width, bars),
+        _time_table(it, width, bars),
+        _latency_table(it),
+        _attempts_table(it),
     ]
     more = (_classes_table(it), _access_tokens_table(it), _reasons_table(it))
     page += [table for table in more if table.rows]
@@ -168,34 +174,14 @@ def _headline(it: "Summary", since: str) -> str:
     )
 
 
-def _requests_table(it: "Summary", width: int | None, bars: Bars) -> Table:
-    """All requests together, and how they went over time."""
-    mean = it.all_providers.latency.mean
-    rows: list[Sequence[str]] = [
-        ("requests", f"{it.requests:,}"),
-        ("failed", f"{it.failed:,}"),
-        ("mean latency", format_latency(None if mean is None else mean / 1000)),
-    ]
-    lines: list[tuple[str | None, Value]] = [
-        (None, _count_ended),
-        (None, _count_failed),
-        (None, _mean_latency),
-    ]
-    length = it.until - it.since
-    return _with_bars(
-        it, rows, ("", "all"), lines, lambda n: f"{format_duration(length / n)} a bar", width, bars
-    )
-
-
-def _latency_table(it: "Summary", width: int | None, bars: Bars) -> Table:
+def _latency_table(it: "Summary") -> Table:
     """How fast each provider answered."""
-    rows = [(name, *_quantiles(each)) for name, each in it.ranked]
     header = ("latency", "p50", "p95", "p99", "ttft p50", "p95", "p99")
-    lines = [(name, _mean_latency) for name, _ in it.ranked]
-    return _with_bars(it, rows, header, lines, lambda _: "over time", width, bars)
+    rows = [(name, *_quantiles(each)) for name, each in it.ranked]
+    return Table(rows, header, right=frozenset(range(1, len(header))))
 
 
-def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
+def _attempts_table(it: "Summary") -> Table:
     """How often each provider was tried, with what result."""
     rows = [
         (
@@ -207,38 +193,49 @@ def _attempts_table(it: "Summary", width: int | None, bars: Bars) -> Table:
         for name, each in it.ranked
     ]
     header = ("attempts", "all", "failed", "answers", "tokens in", "out")
-    lines = [(name, _count_failed) for name, _ in it.ranked]
-    return _with_bars(it, rows, header, lines, lambda _: "failed over time", width, bars)
+    return Table(rows, header, right=frozenset(range(1, len(header))))
 
 
-def _with_bars(
-    it: "Summary",
-    rows: Sequence[Sequence[str]],
-    header: Sequence[str],
-    lines: Sequence[tuple[str | None, Value]],
-    title: Callable[[int], str],
-    width: int | None,
-    bars: Bars,
-) -> Table:
-    """A table with a sparkline at the end of each row, with as many bars as there is room for.
+def _time_table(it: "Summary", width: int | None, bars: Bars) -> Table:
+    """All requests together and each provider over time, with one axis for all rows.
 
-    `lines` says for each row whose parts are drawn. Long names wrap before the bars get too few.
+    There are as many bars as there is room for; long names wrap before the bars get too few.
     """
     from ccfallback.events.aggregate import BUCKETS
 
-    names, *columns = (2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
-    left = BUCKETS if width is None else width - names - sum(columns)
-    fine, rough, coarse = BUCKETS // 2, BUCKETS // 4, BUCKETS // 8
-    if left < rough and left + max(0, names - UNWRAPPED) >= rough:
-        left = rough
-    count = next((n for n in (BUCKETS, fine, rough) if n <= left), coarse)
-    drawn = [bars([value(part) for part in it.parts(name, count)]) for name, value in lines]
-    return Table(
-        [(*row, line) for row, line in zip(rows, drawn, strict=True)],
-        (*header, title(count)),
-        right=frozenset(range(1, len(header))),
-        whole=frozenset({len(header)}),
-    )
+    lines: list[tuple[str, str, str | None, Value]] = [
+        ("requests", f"{it.requests:,}", None, _count_ended),
+        ("failed", f"{it.failed:,}", None, _count_failed),
+        ("mean latency", _mean(it.all_providers), None, _mean_latency),
+    ]
+    for name, each in it.ranked:
+        lines.append((name, _mean(each), name, _mean_latency))
+        lines.append(("  failed attempts", f"{each.failures:,}", name, _count_failed))
+    names = 2 + max(len(title) for title, *_ in lines)
+    numbers = 2 + max(len(total) for _, total, *_ in lines)
+    left = BUCKETS if width is None else width - min(names, UNWRAPPED + 2) - numbers
+    count = next((n for n in (BUCKETS, BUCKETS // 2, BUCKETS // 4) if n <= left), BUCKETS // 8)
+    length = (it.until - it.since) / count
+    rows = [
+        (title, total, bars([value(part) for part in it.parts(name, count)]))
+        for title, total, name, value in lines
+    ]
+    rows.append(("", "", _axis(it.since, it.until, count)))
+    header = ("over time", "all", f"{format_duration(length)} a bar")
+    return Table(rows, header, right=frozenset({1}), whole=frozenset({2}))
+
+
+def _axis(since: float, until: float, count: int) -> str:
+    """The times below every twelfth bar; with the day alone where the window is of days."""
+    form = "%b %d" if until - since > TWO_DAYS else "%H:%M"
+    step = min(count, TICK)
+    times = (since + (until - since) * at / count for at in range(0, count, step))
+    return "".join(f"{datetime.fromtimestamp(each):{form}}".ljust(step) for each in times).rstrip()
+
+
+def _mean(totals: "Totals") -> str:
+    mean = totals.latency.mean
+    return format_latency(None if mean is None else mean / 1000)
 
 
 def _count_ended(part: "Part") -> float | None:

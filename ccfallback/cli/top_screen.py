@@ -183,7 +183,7 @@ class TopScreen:
         counts = f"{found.attempts.total():,} attempts, {found.failures:,} failed"
         p50 = found.latency.quantile(0.5)
         facts: list[tuple[Cell, Cell]] = [
-            ("place in the chain", str(place.number)),
+            ("place in the chain", f"fallback {place.number}" if place.number else "primary"),
             ("format", place.provider.format),
             ("state", standing),
             ("failures in a row", failures),

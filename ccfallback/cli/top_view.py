@@ -107,6 +107,7 @@ class Place:
     """A provider's place in the chain, and its state."""
 
     number: int
+    """0 is the primary; a fallback has the number that `providers move --to` takes."""
     provider: Provider
     state: BreakerState
     word: str
@@ -118,7 +119,7 @@ def places(facts: Facts) -> list[Place]:
     found: list[Place] = []
     serving = not facts.servers
     is_spared = bool(facts.quotas) and facts.quotas[0].action == "skip"
-    for number, provider in enumerate(facts.config.chain, 1):
+    for number, provider in enumerate(facts.config.chain):
         state = state_of_next(provider, facts.states.get(provider.name, CLOSED), facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
         if word == "closed" and not serving and not (provider.primary and is_spared):
@@ -366,8 +367,8 @@ def requests_table(
 ) -> Table:
     """The requests in progress, then those that ended, the newest first."""
     wide = width is None or width >= WIDE
-    chain = enumerate(facts.config.chain, 1)
-    numbers = {} if wide else {each.name: str(number) for number, each in chain}
+    chain = enumerate(facts.config.chain)
+    numbers = {} if wide else {each.name: str(number or "primary") for number, each in chain}
     found = shown_requests(facts, picture, wanted)[first:][:count]
     rows = [_request_row(each, facts.now, numbers, whole=width is None) for each in found]
     header = ["time", "answer", "model", "answered by", "took", "first"]

@@ -302,11 +302,12 @@ def add_provider(
 
 
 def require_free_name(name: str, taken: Collection[str | None]) -> None:
-    """Raise `ConfigError` if a provider has that name already."""
-    if name in taken:
+    """Raise `ConfigError` if a provider has that name already, be it in other case."""
+    same = next((each for each in taken if each and each.lower() == name.lower()), None)
+    if same is not None:
         raise ConfigError(
-            f"there is already a provider named {name}",
-            f"change it with `ccfallback providers set {name}`, or choose another name",
+            f"there is already a provider named {same}",
+            f"change it with `ccfallback providers set {same}`, or choose another name",
         )
 
 

@@ -52,6 +52,7 @@ from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.headers import RawHeaders, with_betas
 from ccfallback.wire.provider_body import adapt_body
+from ccfallback.words import format_seconds
 
 SHARE_OF_THE_TIME: Final = 0.6
 """How much of the time that the client waits for a whole answer one provider may take."""
@@ -497,13 +498,13 @@ class FailoverDriver:
     def _log_success(self, result: AttemptResult) -> None:
         self._log(
             events.ProviderSuccess(**self._end_data(result)),
-            f"{result.provider.label} answers after {result.seconds:.2f} s",
+            f"{result.provider.label} answers after {format_seconds(result.seconds)}",
         )
 
     def _log_failure(self, result: AttemptResult, attempt: Attempt | None, text: str) -> None:
         outcome, name, data = result.outcome, result.provider.label, self._end_data(result)
         data |= {"fault": str(outcome.fault), "reason": outcome.reason}
-        after = f"after {result.seconds:.2f} s"
+        after = f"after {format_seconds(result.seconds)}"
         event: events.AttemptFailure
         if result.timeout is not None:
             why = result.timeout_why

@@ -56,6 +56,7 @@ from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM, SHORTEST_STALL
 from ccfallback.wire.headers import response_headers
+from ccfallback.words import format_seconds
 
 
 class RefusedRequest(Exception):
@@ -444,17 +445,18 @@ class MessagesRequest:
         name = result.provider.name if result is not None else None
         usage = result.usage if result is not None else None
         after = "" if attempts <= 1 else f" after {attempts} attempts"
+        took = format_seconds(latency)
         if error is None:
-            text = f"answered by {name} in {latency:.2f} s{after}"
+            text = f"answered by {name} in {took}{after}"
             if usage is not None and usage.output_tokens is not None:
                 text += f", {usage.prompt_tokens or 0} tokens in, {usage.output_tokens} out"
         elif status == CLIENT_LEFT:
             answering = "" if name is None else f"; {name} was answering"
-            text = f"stopped by you after {latency:.2f} s{after}{answering}"
+            text = f"stopped by you after {took}{after}{answering}"
         elif result is not None and not message:
-            text = f"{name}'s {status} is forwarded after {latency:.2f} s{after}"
+            text = f"{name}'s {status} is forwarded after {took}{after}"
         else:
-            text = f"no answer in {latency:.2f} s{after}: {message}"
+            text = f"no answer in {took}{after}: {message}"
         end = events.RequestComplete() if error is None else events.RequestError(error=error)
         end.provider = name
         end.model = cut(self._body.model)

@@ -81,3 +81,20 @@ def test_an_interrupted_drill_says_how_far_it_came_and_leaves_nothing(tmp_path: 
     assert (ran.returncode, out) == (130, "")
     assert re.fullmatch(r"stopped after \d+ of \d+\n", err)
     assert list(tmp_path.glob("ccfallback-drill-*")) == []
+
+
+@pytest.mark.parametrize("columns", [50, 80, 140])
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_screen(
+    configure: Callable[[str], None],
+    ccf_screen: Callable[..., str],
+    golden: Callable[[str, str], None],
+    columns: int,
+    lost: bool,
+) -> None:
+    rule = '[failover]\non = ["429"]\n' if lost else ""
+    configure(f'{rule}[[providers]]\nname = "spare"\nbase_url = "http://a.invalid"\n')
+    # The last column holds measured times.
+    screen = re.sub(r"\d+\.\d s$", "0.0 s", ccf_screen("drill", columns=columns), flags=re.M)
+    assert max(map(len, screen.splitlines())) <= columns
+    golden(f"drill{'-lost' if lost else ''}-{columns}.txt", screen)

@@ -249,10 +249,11 @@ def test_a_pipe_gets_whole_lines_without_bars() -> None:
 
 def test_candidates_share_one_time_scale() -> None:
     shown = story_lines(story(), 80, plain, UTC)
-    one, two = (line for line in shown if "█" in line)
+    one, two = (line for line in shown if "█" in line and "waiting" not in line)
     # A quarter each; the rest of the stream is drawn faint, to the end of the scale.
     assert one.count("█") == two.count("█")
     assert one.index("█") + one.count("█") == two.index("█")
+    assert "over time       █ waiting  ░ answering" in "\n".join(shown)
     assert two.count("░") == pytest.approx(2 * two.count("█"), abs=1)
     assert "░" not in one
 

@@ -585,3 +585,10 @@ def test_caps_and_prices_are_shown_in_dollars(ccf: Run) -> None:
     found = msgspec.json.decode(ccf("providers", "show", "two", "--json").out)["provider"]
     assert found["cap"] == {"day": 5.0, "month": 60.5}
     assert ccf("config", "set", "providers.two.cap.day", "much").code == 1
+
+
+def test_a_name_that_differs_only_in_case_is_taken(ccf: Run) -> None:
+    assert ccf("providers", "add", "Spare", "--base-url", "http://a.test").code == 0
+    ran = ccf("providers", "add", "sPARE", "--base-url", "http://b.test")
+    assert (ran.code, "already a provider named Spare" in ran.err) == (1, True)
+    assert ccf("providers", "add", "Anthropic-Primary", "--base-url", "http://b.test").code == 1

@@ -27,10 +27,9 @@ def test_long_names_leave_room_for_the_bars(paths: Paths, ccf_screen: Callable[.
     logbook.write(paths.log, list(day))
     screen = ccf_screen("stats", columns=80).splitlines()
     assert max(map(len, screen)) <= 80
-    heads = [line for line in screen if line.startswith(("latency of", "tries of"))]
-    for head in heads:
-        bars = screen[screen.index(head) + 1].split("  ")[-1]
-        assert len(bars) >= 12
+    bars = [line for line in screen if line.endswith("▁") or "█" in line]
+    assert len(bars) == 7
+    assert min(len(line.split("  ")[-1]) for line in bars if line.endswith("▁")) >= 12
     assert name[:19] in "\n".join(screen)
 
 
@@ -105,3 +104,24 @@ def test_a_duration_without_a_unit_is_explained(ccf: Run, command: str) -> None:
     assert ran.err.startswith("--since 30 is 30 seconds; 30m is minutes, 30d days\n")
     assert "last 30:" not in ran.out
     assert "seconds;" not in ccf(*command.split(), "--since", "30s").err
+
+
+@pytest.mark.parametrize(
+    ("since", "columns", "times"),
+    [
+        ("24h", 80, ["14:00", "20:00", "02:00", "08:00"]),
+        ("24h", 60, ["14:00", "02:00"]),
+        ("7d", 80, ["Nov 17", "Nov 19", "Nov 21", "Nov 22"]),
+    ],
+)
+def test_all_bars_have_one_axis(
+    paths: Paths, ccf_screen: Callable[..., str], since: str, columns: int, times: list[str]
+) -> None:
+    logbook.write(paths.log, logbook.day(NOW))
+    lines = ccf_screen("stats", "--since", since, columns=columns).splitlines()
+    head = next(line for line in lines if line.endswith("a bar"))
+    axis = lines[lines.index("", lines.index(head)) - 1]
+    start = axis.index(times[0])
+    assert head[start - 2 : start] == "  "
+    assert head[start:].endswith("a bar")
+    assert [axis[at : at + 12].strip() for at in range(start, len(axis), 12)] == times

@@ -146,7 +146,7 @@ def test_a_provider_is_disabled_and_enabled(top: Driver, ccf: Run, paths: Paths)
     text = paths.config.read_text()
     top.press("down", "down", "d")
     assert "`ccfallback providers disable one`" in top.message
-    assert any(line.startswith("2  one") and "· disabled" in line for line in top.shown())
+    assert any(line.startswith("1  one") and "· disabled" in line for line in top.shown())
     top.press("down", "d")
     assert "`ccfallback providers enable two`" in top.message
     top.press("u")
@@ -223,11 +223,11 @@ def test_a_filter_leaves_the_rows_that_contain_it(top: Driver) -> None:
     shown = top.press("enter")
     assert shown[-1].startswith("only 'RUNNING': Esc shows all")
     assert sum(line.startswith("13:") for line in shown) == 1
-    assert not any(line.startswith("1  anthropic-primary") for line in shown)
+    assert not any(line.startswith("0  anthropic-primary") for line in shown)
     top.press("down")
     assert top.selected == "ccr-1_running"
     shown = top.press("esc")
-    assert any(line.startswith("1  anthropic-primary") for line in shown)
+    assert any(line.startswith("0  anthropic-primary") for line in shown)
     assert "no request is like that" in "\n".join(top.press("/", *"nosuch"))
     # Letters are text while a filter is typed.
     assert not top.screen.ends_with("q")

@@ -71,17 +71,18 @@ def test_each_attempt_is_logged_with_its_number_and_the_fault_before() -> None:
     assert "key" not in first
     messages = [each.message for each in ran.records]
     assert messages[0] == "trying one"
-    assert messages[1].startswith("one failed after 0.")
+    assert messages[1].startswith("one failed after ")
     assert messages[1].endswith("s: 529 overloaded_error (no)")
     assert messages[2] == "trying two (failover)"
-    assert messages[3].startswith("two answers after 0.")
+    assert messages[3].startswith("two answers after ")
 
 
 def test_an_attempt_that_could_not_be_made_says_so() -> None:
     missing = Provider(name="one", base_url="https://one.test", key=KeySource(env="NOT_SET"))
     ran = run(whole(), providers=(missing, FALLBACK))
     (failed,) = [each for each in ran.records if isinstance(each.data, ProviderFailure)]
-    assert failed.message.startswith("one could not be tried after 0.00 s: no key: ")
+    assert failed.message.startswith("one could not be tried after ")
+    assert " ms: no key: " in failed.message
     assert ran.chosen is not None
     assert [result.sent for result in ran.results] == [False, True]
 
@@ -99,7 +100,7 @@ def test_a_timeout_is_logged_with_its_name() -> None:
     slow = replace(PRIMARY, timeouts=Timeouts(non_streaming=0.01))
     ran = run(None, whole(), providers=(slow, FALLBACK))
     (late,) = [each for each in ran.records if isinstance(each.data, ProviderTimeout)]
-    assert late.message.startswith("one was too slow: non_streaming timeout after 0.")
+    assert late.message.startswith("one was too slow: non_streaming timeout after ")
     assert (late.data.timeout, late.data.fault) == ("non_streaming", "timeout")
 
 
