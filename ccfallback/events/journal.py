@@ -27,6 +27,9 @@ BATCH_BYTES: Final = 64 * 1024
 
 SECONDS_BETWEEN_NOTICES: Final = 60.0
 
+SECONDS_BETWEEN_LOOKS: Final = 1.0
+"""For so long lines may be appended to a file that was given another name."""
+
 MOST_WAITING: Final = 10_000
 """Items that wait in a backlog before new ones are dropped."""
 
@@ -173,6 +176,8 @@ class Journal:
         self._name = str(path)
         self._identity = (0, 0)
         """Inode and device of the open file."""
+        self._look_at = 0.0
+        """When to look next whether the open file has its name, by the monotonic clock."""
         self._is_quick: bool | None = None
         """Whether the file lies on a disk of this machine; `None` before it was opened."""
 
@@ -201,6 +206,16 @@ class Journal:
         self._torn = False
         self._end = size + len(lines)
 
+    def _has_its_name(self) -> bool:
+        """Whether the open file is the one of that name; looked at once a second."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            named = os.stat(self._name)  # noqa: PTH116  (as in `files.stamp`)
+            if (named.st_ino, named.st_dev) != self._identity:
+                return False
+            self._look_at = now + SECONDS_BETWEEN_LOOKS
+        return True
+
     @staticmethod
     def _has_half_line(descriptor: int, size: int) -> bool:
         """Whether a file of that size ends within a line."""
@@ -220,10 +235,11 @@ class Journal:
             return False
         written = 0
         try:
-            named = os.stat(self._name)  # noqa: PTH116  (as in `files.stamp`)
-            if (named.st_ino, named.st_dev) != self._identity:
+            # Of a file that is open; to look for its name takes four times as long.
+            found = os.fstat(descriptor)
+            if not found.st_nlink or not self._has_its_name():
                 return False
-            size = named.st_size
+            size = found.st_size
             if size != self._end and self._has_half_line(descriptor, size):
                 return False
             written = os.write(descriptor, line)
@@ -279,6 +295,7 @@ class Journal:
         descriptor = os.open(self.path, flags, files.PRIVATE_FILE)
         found = os.fstat(descriptor)
         self._identity, mode = (found.st_ino, found.st_dev), found.st_mode
+        self._look_at = 0.0
         if stat.S_ISBLK(mode):
             os.close(descriptor)
             raise files.NotRegularFile(self.path, mode)

@@ -104,7 +104,8 @@ class Connection(asyncio.Protocol):
     @property
     def is_read(self) -> bool:
         """Whether the response is complete and was read to its end."""
-        return not self._pieces and self.is_complete
+        response = self._response
+        return not self._pieces and response is not None and response.is_done
 
     @property
     def is_reusable(self) -> bool:
@@ -149,7 +150,8 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """All of the body that has arrived since the last time; empty at its end."""
         while not self._pieces:
-            if self._response is None or self._response.is_done:
+            response = self._response
+            if response is None or response.is_done:
                 return b""
             if self._error is not None:
                 raise self._error

@@ -24,7 +24,7 @@ class DeadlineExceeded(Exception):
 class Timer:
     """Calls `ring` when a wait takes too long; one wait at a time."""
 
-    __slots__ = ("_due", "_handle", "_loop", "_ring")
+    __slots__ = ("_due", "_goes_off", "_handle", "_loop", "_ring")
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -32,6 +32,8 @@ class Timer:
         self._due: float | None = None
         """When the wait under way has taken too long; `None` between waits."""
         self._handle: asyncio.TimerHandle | None = None
+        self._goes_off = 0.0
+        """When the loop's timer goes off."""
 
     @property
     def is_set(self) -> bool:
@@ -48,9 +50,10 @@ class Timer:
         due = self._due = self._loop.time() + seconds
         handle = self._handle
         if handle is not None:
-            if handle.when() <= due:
+            if self._goes_off <= due:
                 return
             handle.cancel()
+        self._goes_off = due
         self._handle = self._loop.call_at(due, self._go_off)
 
     def stop(self) -> None:
@@ -70,6 +73,7 @@ class Timer:
         if due is None:
             return
         if due > self._loop.time():
+            self._goes_off = due
             self._handle = self._loop.call_at(due, self._go_off)
             return
         self._due = None

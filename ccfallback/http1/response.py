@@ -62,11 +62,13 @@ class ResponseParser:
 
     __slots__ = (
         "_head_size", "_is_head", "_keep_alive", "_left", "_length", "_parser", "_silent",
-        "_tail", "error", "headers", "on_body", "pieces", "state", "status",
+        "_tail", "error", "headers", "is_done", "on_body", "pieces", "state", "status",
     )  # fmt: skip
 
     def __init__(self, *, is_head: bool = False) -> None:
         self.state = WAITING
+        self.is_done = False
+        """Whether the response is complete."""
         self.error: RemoteProtocolError | None = None
         """Why the state is `BROKEN`."""
         # The head.
@@ -94,12 +96,6 @@ class ResponseParser:
     def is_started(self) -> bool:
         """Whether a single byte has arrived."""
         return self._head_size > 0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the response is complete."""
-        state = self.state
-        return state is DONE or state is SURPLUS
 
     @property
     def is_reusable(self) -> bool:
@@ -238,6 +234,7 @@ class ResponseParser:
 
     def _finish(self, *, surplus: bool = False) -> None:
         self.state = SURPLUS if surplus else DONE
+        self.is_done = True
         self._parser = None
 
     def _break(self, message: str) -> None:

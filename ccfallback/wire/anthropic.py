@@ -256,7 +256,8 @@ class AnthropicStream:
                 return self._read_unknown(data)
             decoded = repaired or _UNKNOWN
         kind, delta = decoded.type, decoded.delta
-        if named_error or kind == "error" or _is_set(decoded.error):
+        error = decoded.error
+        if named_error or kind == "error" or (error is not _NONE and _is_set(error)):
             self.error = read_error(data)
             return None
         if kind == "content_block_delta" and delta is not None:

@@ -346,6 +346,19 @@ def test_a_row_follows_when_a_person_has_moved_the_file(
     spending.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file can't be removed there")
+def test_a_row_is_never_appended_to_a_file_that_was_removed(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending = opened(paths, monkeypatch)
+    spending.put(Row(at=time.time(), provider="second", cost=1.0))
+    ledger.ledger_path(paths.state, ledger.month_of(time.time())).unlink()
+    spending.put(Row(at=time.time(), provider="third", cost=1.0))
+    assert spending.flush()
+    assert providers(paths) == ["third"]
+    spending.close()
+
+
 def test_a_row_of_which_the_disk_takes_half_is_written_once(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
