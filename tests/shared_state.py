@@ -13,10 +13,6 @@ import pytest
 
 SERVER: Final = shutil.which("redis-server") or shutil.which("valkey-server")
 
-needs_server = pytest.mark.skipif(
-    SERVER is None, reason="neither redis-server nor valkey-server is installed"
-)
-
 SECONDS: Final = 30.0
 """How long a test waits for what has to come."""
 
@@ -33,24 +29,29 @@ def until(condition: Callable[[], Any]) -> Any:
 class RedisServer:
     """A server on a free port that keeps nothing on the disk, unless `options` ask for it."""
 
-    def __init__(self, folder: Path, *options: str, password: str = "") -> None:
+    def __init__(self, folder: Path, *options: str, encrypted: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        self._options = [*options, *(["--requirepass", password] if password else [])]
+        self._options, self._encrypted = options, encrypted
         self._folder = folder
-        self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
+        self.url = f"redis{'s' if encrypted else ''}://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         assert SERVER is not None
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        port = ["--port", "0", "--tls-port"] if self._encrypted else ["--port"]
+        place = [*port, str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         command = [SERVER, *place, "--save", "", *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self._answers)
+        process = self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: process.poll() is not None or self._answers())
+        if process.poll() is not None:
+            raise RuntimeError("the server does not start")
 
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                if self._encrypted:
+                    return True
                 connection.sendall(b"PING\r\n")
                 return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:

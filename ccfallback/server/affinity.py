@@ -113,7 +113,14 @@ class RequestSession:
             self._breakers.put(SAVED, self._key, session)
 
     def _find(self) -> Session | None:
-        return self._sessions.get(self._key) or self._breakers.entry(SAVED, self._key)
+        own = self._sessions.get(self._key)
+        if own is not None and not self._breakers.has(SAVED):
+            return own
+        # Another server may have served it since.
+        shared = self._breakers.entry(SAVED, self._key)
+        if own is None or shared is None:
+            return own or shared
+        return max(own, shared, key=lambda session: session.at)
 
     def _log_stay(self, decision: Stay) -> None:
         tokens, first = decision.tokens, decision.first

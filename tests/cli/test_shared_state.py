@@ -223,7 +223,8 @@ def test_failures_that_several_servers_see_at_once_are_all_counted(
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(running.provider, [number % 5 for number in range(100)]))
     assert set(answers) == {"fallback1"}
-    assert running.counted() == running.failures() > 0
+    # On a busy machine a request may not wait for the store.
+    until(lambda: running.counted() == running.failures() > 0)
 
 
 @pytest.mark.parametrize("fault", ["kill", "hang", "full"])
@@ -360,3 +361,28 @@ def test_commands_show_the_copy_while_the_shared_state_is_away(
     until(lambda: not running.stores[0].problem)
     checks = msgspec.json.decode(ccf(*files, "doctor", "--json").out)["checks"]
     assert [each["ok"] for each in checks if each["id"] == "state"] == [True]
+
+
+def test_a_session_stays_where_another_server_has_sent_it(
+    team: Callable[..., Team], ccf: Run
+) -> None:
+    running = team(2, [WELL], [WELL], more='[failback]\nmode = "cache"\n')
+    session = {"x-claude-code-session-id": "one"}
+
+    def provider(number: int) -> str:
+        answer: str = running.ask(number, session).headers["x-ccfallback-provider"]
+        return answer
+
+    assert provider(1) == "anthropic-primary"
+    running.command().update(lambda states: {**states, "anthropic-primary": opened()})
+    running.agree()
+    assert provider(0) == "fallback1"
+    running.command().update(lambda _states: {})
+    until(lambda: all(store.load().sections.get("sessions") for store in running.stores))
+    running.agree()
+    assert provider(1) == "fallback1"
+
+
+def opened() -> BreakerState:
+    now = time()
+    return BreakerState(failures=3, cooldown_until=now + 60, cooldown_began=now)

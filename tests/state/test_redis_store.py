@@ -1,8 +1,11 @@
 """The state in a real Redis or Valkey: shared at once, written once, and going on without it."""
 
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +18,10 @@ from ccfallback.state.file import StateFile
 from ccfallback.state.redis_store import MOST_VERSIONS, RedisStore
 from ccfallback.state.sections import Entry, Section
 from ccfallback.state.store import BreakerId, States
+from tests.network import Certificates, certificates
 from tests.shared_state import RedisServer, redis_server, until
 
-__all__ = ["redis_server"]
+__all__ = ["certificates", "redis_server"]
 
 NUMBERS = Section("numbers", parse=int, encode=str, most=3)
 A, B = BreakerId("a"), BreakerId("b", "model", "credential")
@@ -290,3 +294,127 @@ def test_nothing_is_imported_where_no_url_is_configured() -> None:
         "sys.exit('redis' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_user_with_the_documented_rights_is_enough(
+    stores: Stores, redis_server: RedisServer
+) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    client.acl_setuser(
+        "proxy",
+        enabled=True,
+        passwords=["+a b/c"],
+        keys=["ccfallback:*"],
+        channels=["ccfallback:*"],
+        categories=["+@all"],
+    )
+    client.close()
+    url = redis_server.url.replace("//", "//proxy:a%20b%2Fc@")
+    one, other = stores(url=url), stores(url=url)
+    one.update(count_failure, batch=1)
+    until(lambda: failures(other) == 1)
+    assert one.places.take([A])
+    assert not other.places.take([A])
+    assert one.problem == other.problem == ""
+
+
+def test_the_connection_may_be_encrypted(
+    tmp_path: Path, certificates: Certificates, stores: Stores, redis_server: RedisServer
+) -> None:
+    folder = tmp_path / "encrypted"
+    folder.mkdir()
+    files = certificates.folder
+    server = RedisServer(
+        folder,
+        *("--tls-cert-file", str(files / "good.pem"), "--tls-key-file", str(files / "key.pem")),
+        *("--tls-ca-cert-file", str(certificates.authority), "--tls-auth-clients", "no"),
+        encrypted=True,
+    )
+    try:
+        server.start()
+    except RuntimeError:
+        pytest.skip("this server was built without TLS")
+    try:
+        store = stores(url=f"{server.url}?ssl_ca_certs={certificates.authority}")
+        assert store.update(count_failure).states["a"].failures == 1
+        # Nobody has vouched for this authority.
+        problem = stores(url=server.url, watches=False).load().problem
+        assert problem is not None
+        assert "certificate" in problem
+        store.close()
+    finally:
+        server.kill()
+
+
+class Link:
+    """A connection to a server that can be cut, as a network is: nothing arrives any more."""
+
+    def __init__(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._target = port
+        self._sockets: list[socket.socket] = []
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self._run(self._accept)
+
+    def _run(self, call: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=call, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += client, server
+                self._run(self._carry, client, server)
+                self._run(self._carry, server, client)
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self.is_open.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.is_open.set()
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+
+def test_both_sides_of_a_split_count_in_the_end(stores: Stores, redis_server: RedisServer) -> None:
+    link = Link(redis_server.port)
+    far = stores(url=f"redis://127.0.0.1:{link.port}/0")
+    near = stores()
+    far.update(count_failure, batch=1)
+    until(lambda: failures(near) == 1)
+    link.is_open.clear()
+    with pytest.raises(StateError, match="no answer"):
+        far.update(count_failure, batch=2)
+    assert near.update(count_failure).states["a"].failures == 2
+    assert failures(far) == 1
+    link.is_open.set()
+    # What was under way in the network arrives late, or the update is sent again; not both.
+    until(lambda: not far.problem)
+    assert far.update(count_failure, batch=2).states["a"].failures == 3
+    until(lambda: same(far, near))
+    assert failures(near) == 3
+    far.close()
+    link.close()
+
+
+def test_an_update_that_changes_nothing_writes_nothing(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores()
+    after = store.update(count_failure)
+    assert store.update(lambda states: states).version == after.version
+    monkeypatch.setattr(store, "_commit", lambda *_arguments: False)
+    with pytest.raises(StateError, match="all the time"):
+        store.update(count_failure)
+    # The store is emptied before anything was ever in it.
+    empty = stores(name="none")
+    monkeypatch.setattr(empty, "_content", empty._content._replace(document={}))
+    empty.sync()
+    assert not empty.is_unsynced
