@@ -13,6 +13,10 @@ import pytest
 
 SERVER: Final = shutil.which("redis-server") or shutil.which("valkey-server")
 
+needs_server = pytest.mark.skipif(
+    SERVER is None, reason="neither redis-server nor valkey-server is installed"
+)
+
 SECONDS: Final = 30.0
 """How long a test waits for what has to come."""
 

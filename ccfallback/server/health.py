@@ -156,7 +156,8 @@ class RequestHealth:
         A stream that has only begun releases the slots; it is counted by another call at its end.
         """
         label = provider.label
-        self._release(label)
+        if label in self._slots:
+            self._release(label)
         if outcome is None or (outcome.ok and not outcome.complete):
             return
         began = self._began.get(label)

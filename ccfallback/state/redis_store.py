@@ -304,7 +304,8 @@ class RedisStore:
             raise StateError(self.problem)
         try:
             return call()
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError) as error:
+            # After a failover, the name may lead to another server than the connection.
             raise self._lose(error) from None
         except redis.RedisError as error:
             raise StateError(f"{self.name} refuses: {self._hide(error)}") from None
@@ -337,6 +338,7 @@ class RedisStore:
                 ignore_subscribe_messages=True
             )
             try:
+                self._client.connection_pool.disconnect(inuse_connections=False)
                 self._connect(listener)
                 pause = LISTEN_SECONDS
                 self._listen(listener)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Any
@@ -19,7 +20,8 @@ from ccfallback.policy.breaker import BreakerState
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 from ccfallback.state import open_store
-from ccfallback.state.store import States, StateStore
+from ccfallback.state.redis_store import RedisStore
+from ccfallback.state.store import LocalSlots, States, StateStore
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
 from tests.shared_state import RedisServer, redis_server, until
@@ -386,3 +388,43 @@ def test_a_session_stays_where_another_server_has_sent_it(
 def opened() -> BreakerState:
     now = time()
     return BreakerState(failures=3, cooldown_until=now + 60, cooldown_began=now)
+
+
+FAULTS = (
+    scripted.error(500, "api_error"),
+    scripted.error(529, "overloaded_error"),
+    scripted.error(429, "rate_limit_error", headers={"retry-after-ms": "50"}),
+    scripted.error(403, "permission_error"),
+    scripted.html(),
+    scripted.reset,
+    scripted.close,
+    WELL,
+)
+
+
+def holds_nothing(store: RedisStore) -> bool:
+    return not store.places.held
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_servers_lose_no_request_while_providers_fail_and_the_state_goes(
+    count: int, team: Callable[..., Team]
+) -> None:
+    running = team(count, list(FAULTS) * 20, list(reversed(FAULTS)) * 20, [WELL])
+    with ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(running.ask, number % count) for number in range(150)]
+        until(lambda: sum(each.done() for each in asked) > 50)
+        running.redis.kill()
+        until(lambda: sum(each.done() for each in asked) > 100)
+        running.redis.start()
+        answers = [each.result() for each in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    until(lambda: not any(store.problem for store in running.stores))
+    running.agree()
+    for server, store in zip(running.servers, running.stores, strict=True):
+        assert not server.events("server.error")
+        assert isinstance(store, RedisStore)
+        # Nobody holds a place any more.
+        until(partial(holds_nothing, store))
+        assert isinstance(store.slots, LocalSlots)
+        assert not store.slots._taken

@@ -6,11 +6,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from ccfallback.errors import StateError
 from ccfallback.policy.breaker import CLOSED
@@ -418,3 +418,19 @@ def test_an_update_that_changes_nothing_writes_nothing(
     monkeypatch.setattr(empty, "_content", empty._content._replace(document={}))
     empty.sync()
     assert not empty.is_unsynced
+
+
+def test_a_server_that_became_a_replica_is_left_until_it_takes_writes_again(
+    stores: Stores, redis_server: RedisServer
+) -> None:
+    one, other = stores(), stores()
+    one.update(count_failure)
+    client = redis.Redis.from_url(redis_server.url)
+    client.replicaof("127.0.0.1", "1")
+    with pytest.raises(StateError, match=r"can't be reached: .*read"):
+        one.update(count_failure, batch=1)
+    client.replicaof("NO", "ONE")
+    until(lambda: not one.problem)
+    assert one.update(count_failure, batch=1).states["a"].failures == 2
+    until(lambda: failures(other) == 2)
+    client.close()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.policy.breaker import CLOSED
+from ccfallback.policy.breaker import CLOSED, BreakerState
 from ccfallback.state.file import StateFile
 from ccfallback.state.redis_store import RedisStore
 from ccfallback.state.sections import Entry, Section
@@ -59,7 +59,7 @@ def test_every_store_keeps_its_promises(store: StateStore) -> None:
     assert before.problem is None
     assert store.load(before).version == before.version
     assert store.is_current(before)
-    after = store.update(lambda states: {**states, "a": replace(CLOSED, failures=2)}, batch=1)
+    after = store.update(lambda states: {**states, "a": BreakerState(failures=2)}, batch=1)
     assert store.is_current(after)
     assert not store.is_current(before)
     assert store.peek().states == store.load().states == after.states
