@@ -17,6 +17,7 @@ import pytest
 
 from ccfallback.paths import Paths
 from ccfallback.policy.breaker import BreakerState
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 from ccfallback.state import open_store
@@ -36,8 +37,13 @@ class Team:
     """Servers with the same providers, and with one shared state."""
 
     def __init__(
-        self, servers: list[RunningProxy], upstreams: list[ScriptedUpstream], redis: RedisServer
+        self,
+        servers: list[RunningProxy],
+        upstreams: list[ScriptedUpstream],
+        redis: RedisServer,
+        url: str,
     ) -> None:
+        self.url = url
         self.servers = servers
         self.upstreams = upstreams
         self.redis = redis
@@ -63,7 +69,7 @@ class Team:
 
     def command(self) -> StateStore:
         """The store as a command has it."""
-        return open_store(self.servers[0].paths, self.redis.url)
+        return open_store(self.servers[0].paths, self.url)
 
     def counted(self) -> int:
         """The failures of the primary that are in the store."""
@@ -76,7 +82,8 @@ class Team:
 
     def agree(self) -> None:
         """Wait until all know what is in the store."""
-        until(lambda: len({str(store.load().version) for store in self.stores}) == 1)
+        stores = [*self.stores, self.command()]
+        until(lambda: len({str(store.load().version) for store in stores}) == 1)
 
 
 @pytest.fixture
@@ -116,7 +123,7 @@ def team(
                 server = RunningProxy(paths)
                 stack.callback(server.stop)
                 servers.append(server)
-            return Team(servers, made, redis_server)
+            return Team(servers, made, redis_server, url)
 
         yield start
 
@@ -213,8 +220,19 @@ def test_breakers_are_reset_and_tripped_for_all_servers_by_one_command(
     assert [running.provider(number) for number in range(2)] == ["fallback1"] * 2
     shown = msgspec.json.decode(ccf(*files, "breaker", "status", "--json").out)
     assert shown["providers"][0]["cooldownUntil"] > 1000 * time()
+    rejection = LearnedRejection("thinking_budget", "m", "no budget", time() + 600)
+    running.command().update(
+        lambda states: {**states, "fallback1": BreakerState(learned=(rejection,))}
+    )
     ccf(*files, "breaker", "reset", "--all")
     running.agree()
+    for store in running.stores:
+        assert store.load().states["fallback1"].learned
+    ccf(*files, "providers", "forget", "fallback1")
+    running.agree()
+    for store in running.stores:
+        found = store.load().states.get("fallback1")
+        assert found is None or not found.learned
     assert [running.provider(number) for number in range(2)] == ["anthropic-primary"] * 2
 
 

@@ -56,7 +56,7 @@ def failures(store: RedisStore) -> int:
 
 
 def same(*stores: RedisStore) -> bool:
-    """Whether these have the same content."""
+    """Whether these have the same content; the last that wrote is one of them."""
     return len({store.load().version for store in stores}) == 1
 
 
