@@ -124,11 +124,10 @@ def medians(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
 
 
 SUMMARY: Final = {
-    "added p50, 2 kB": "added to a request of 2 kB (p50)",
-    "added p50, 1 MB": "of 1 MB",
-    "added p50, 2 kB, failover after a 429": "of 2 kB, failover after a 429",
-    "CPU a request, 2 kB, 16 at once": "CPU of a request, 2 kB",
-    "event age p50, 64 streams of 100 events a second": "an event of a stream arrives after",
+    "added p50, 2 kB": "added to a request of 2 kB",
+    "added p50, 2 kB, failover after a 429": "with a failover after a 429",
+    "CPU a request, 2 kB, 16 at once": "CPU of a request",
+    "event age p50, 64 streams of 100 events a second": "age of a stream's event",
     "start to first answer": "start to first answer",
     "memory, idle": "memory",
 }
@@ -136,15 +135,14 @@ SUMMARY: Final = {
 
 
 def summary(figures: Sequence[Figure], machine: Mapping[str, Any], runs: int) -> str:
-    """The main figures as a Markdown table, and what they were measured on."""
+    """The main figures as a Markdown table, whose head tells what they were measured on."""
     chosen = [(name, each) for each in figures if (name := SUMMARY.get(each.name))]
-    subjects = [
-        each for each in ("ccfallback", "nginx") if any(each in f.values for _, f in chosen)
-    ]
+    named = {subject for _, each in chosen for subject in each.values}
+    subjects = [each for each in ("ccfallback", "nginx") if each in named]
     rows = [[name, *(_with_unit(each, one) for one in subjects)] for name, each in chosen]
-    rows.insert(0, ["", *subjects])
-    of = f"median of {runs} runs, " if runs > 1 else ""
-    return f"{markdown(rows)}\n\n({of}{machine['cpu']}, Python {machine['python']})"
+    of = f", median of {runs} runs" if runs > 1 else ""
+    about = f"{machine['cpu']}, Python {machine['python']}{of}"
+    return markdown([[about, *subjects], *rows]) if rows else ""
 
 
 def _with_unit(figure: Figure, subject: str) -> str:
