@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from time import clock_gettime, perf_counter, process_time, sleep
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from ccfallback.policy.breaker import CLOSED
 from ccfallback.simulator import scripted
