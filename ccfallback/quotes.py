@@ -41,6 +41,9 @@ PIECE: Final = 64 * 1024
 
 _OTHER: Final = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 _LOWER: Final = bytes(range(256)).lower()
+_NO_LETTERS: Final = (rb"\\", rb"\n", rb"\t", rb"\r", rb"\b", rb"\f")
+"""The escapes of JSON that look like a letter or may stand before one. That of the backslash is the
+first, so that none of the others is half of it."""
 _NOT_LETTERS: Final = re.compile(r"[\W_]+")
 _MEMBER_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 
@@ -78,6 +81,8 @@ class Quotes:
 
     def remove(self, text: str) -> str:
         """The text with a mark for each quote."""
+        if self._shares_nothing(text):
+            return text
         try:
             found = find(text, self._read(), QUOTE)
         except TooMuch:
@@ -90,6 +95,24 @@ class Quotes:
             if not any(low <= start and end <= high for low, high in names)
         ]
         return replace(text, spans, LEFT_OUT)
+
+    def _shares_nothing(self, text: str) -> bool:
+        """Whether the text surely quotes nothing, by a look at the letters of the whole body.
+
+        Most refusals quote nothing, and the body need not be read as JSON to find that. Bodies and
+        texts with escapes that stand for letters are left to the thorough search.
+        """
+        raw = self._body.raw
+        if self._content is not None or len(raw) > MOST_BYTES or not text.isascii():
+            return False
+        for escape in _NO_LETTERS:
+            raw = raw.replace(escape, b"")
+        if not raw.isascii() or b"\\u" in raw or _ESCAPE.search(text) is not None:
+            return False
+        try:
+            return not any(_runs(fold(text), raw.translate(_LOWER, _OTHER), QUOTE))
+        except TooMuch:
+            return False
 
     def _read(self) -> bytes:
         if self._content is None:

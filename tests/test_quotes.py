@@ -138,8 +138,9 @@ def test_a_body_over_the_bound_leaves_no_word(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_can_not_be_read_leaves_no_word() -> None:
-    deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)
-    assert Quotes(Body({"messages": deep}, b"")).remove("some words") == LEFT_OUT
+    deep = msgspec.Raw(b"[" * 100_000 + b'"quite some words"' + b"]" * 100_000)
+    found = Quotes(Body({"messages": deep}, b'{"messages":%b}' % deep))
+    assert found.remove("no: quite some words") == LEFT_OUT
 
 
 @pytest.mark.parametrize("said", ["a" * 200_000, "abcdef" * 40_000, "abcdefabcdeX" * 20_000])
@@ -148,3 +149,29 @@ def test_the_work_is_bounded(said: str, monkeypatch: pytest.MonkeyPatch) -> None
     text = "abcdefabcdeY" * 15
     assert fold(quotes_in(system=said).remove(text)) in (b"", fold(text))
     assert quotes_in(system="a" * 200_000).remove("a" * 200) == LEFT_OUT
+
+
+def thoroughly(found: Quotes) -> Quotes:
+    """One that reads the body in any case."""
+    found._read()
+    return found
+
+
+LETTERS = st.text(st.sampled_from('abnrtuf01\\"/\n\t é'), max_size=40)
+
+
+@given(st.lists(LETTERS, min_size=1, max_size=4), st.data())
+def test_the_quick_look_at_a_body_misses_no_quote(parts: list[str], data: st.DataObject) -> None:
+    said = "".join(parts)
+    start = data.draw(st.integers(0, len(said)))
+    text = data.draw(st.sampled_from([said[start:], said[: start + 14], "".join(parts[::-1])]))
+    members: dict[str, Any] = {"messages": block(type="text", text=said), "system": parts}
+    assert quotes_in(**members).remove(text) == thoroughly(quotes_in(**members)).remove(text)
+
+
+def test_the_quick_look_decides_about_most_refusals() -> None:
+    found = quotes_in(system=['Read\n\tC:\\new "files"'])
+    assert found.remove("Number of request tokens has exceeded your limit") != ""
+    assert found._content is None
+    assert found.remove("refused: Read C: new files") == f"refused: {LEFT_OUT}"
+    assert found._content is not None
