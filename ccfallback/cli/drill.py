@@ -44,12 +44,11 @@ def drill(
     """Test the configured chain against every known fault, offline.
 
     Exit 1 if a turn is lost. The upstreams are embedded: no key is read, nothing leaves this
-    machine, and the state and the log are not touched. Names, formats, order, timeouts and rules
-    come from the configuration.
+    machine, and the state and the log are not touched.
 
-    With --live, each provider gets one real request in the shape of Claude Code's: tools, thinking,
-    betas, a system turn, an image. All together costs about a cent. What a provider refuses is
-    learned, and `status`, `statusline` and `doctor` show the result. Exit 1 if one is not ready.
+    With --live, each provider gets one real request in the shape of Claude Code's, for about a cent
+    in all. What it refuses is learned, and `status`, `statusline` and `doctor` show the result.
+    Exit 1 if one is not ready.
     """
     if live:
         from ccfallback.cli.live_check import run as check

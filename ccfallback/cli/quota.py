@@ -59,7 +59,7 @@ def quota(ctx: typer.Context, as_json: Json = False) -> None:
             session.console.paint(f"! {each}", "yellow") for each in troubles
         ]
         if not reports:
-            return [*parts, f"{NOTHING}; API keys have none"]
+            return [*parts, wrap_text(f"{NOTHING}; API keys have none", width)]
         for report in reports:
             parts += [
                 describe_login(report, now),

@@ -114,3 +114,12 @@ def test_the_help_of_many_options_fits_a_screen_and_lacks_none(ccf: Run, name: s
     full = ccf("help", "providers", name).out
     assert "The AWS region." in full
     assert "The AWS region." not in "".join(lines)
+
+
+@every_command
+def test_help_fits_a_screen_of_24_lines(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    # The prompt takes the last one.
+    assert len(ccf(*path, "--help").out.splitlines()) <= 23

@@ -195,3 +195,10 @@ def test_results_are_in_the_order_of_the_questions_and_reported_at_once(upstream
         ("one", "b"),
     ]
     assert sorted(map(repr, told)) == sorted(map(repr, found))
+
+
+def test_a_reason_is_said_once(upstream: Start) -> None:
+    # An answer in the wrong format: its stream has no event that ends it.
+    found = ask(fallback(upstream(scripted.reply("Hi")), format="openai"))
+    assert not found.ok
+    assert found.message.count("without a stop reason") == 1

@@ -162,3 +162,7 @@ def test_a_primary_that_is_skipped_for_its_plan_does_not_serve(
     words = {each["name"]: each["state"] for each in ccf("top", "--json").json["providers"]}
     assert words["anthropic-primary"] == "closed"
     assert "fallbacks first until" in ccf("top").out
+
+
+def test_without_a_reading_the_text_fits_the_screen(ccf_screen: Callable[..., str]) -> None:
+    assert max(map(len, ccf_screen("quota", columns=60).splitlines())) <= 60

@@ -150,7 +150,9 @@ class _Prober:
             evidence = collect_evidence(provider, model, result, models)
         errors = (getattr(record.data, "error", None) for record in reversed(records))
         error = next((text for text in errors if text), "")
-        message = result.outcome.reason + (f": {error}" if error else "")
+        message = result.outcome.reason
+        if error not in message:
+            message += f": {error}"
         return _make_probe(provider, model, evidence, message=message, result=result)
 
     def _services(self, records: list[Record]) -> Services:
