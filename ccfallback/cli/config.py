@@ -18,7 +18,7 @@ from ccfallback.cli.candidates import PROVIDER_KEYS
 from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, ShowKeys, Yes, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
-from ccfallback.cli.session import ConfigBefore, Session, session_of
+from ccfallback.cli.session import CORRECT, ConfigBefore, Session, session_of
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def set_(
         set_key(document, key, parse_value(text))
         return document.text != before
 
-    changed = session.edit(write)
+    is_torn = text[:1] in ("[", "{") and isinstance(parse_value(text), str)
+    quotes = "it is not TOML: put it in single quotes, or the shell removes the double ones"
+    changed = session.edit(write, quotes if is_torn else CORRECT)
     session.console.emit_result({"key": key, "changed": changed})
     session.console.say(f"{key} set; {UNDO}" if changed else "nothing changed")
     if changed and key.partition(".")[0] == "server" and key.endswith((".host", ".port")):
@@ -400,3 +402,10 @@ def _open_editor(session: Session, text: str) -> str:
         if code != 0:
             raise ConfigError(f"{command} exited with {code}", "nothing was changed")
         return copy.read_text("utf-8")
+
+
+_ORDER: Final = (
+    *("show", "get", "set", "unset", "edit", "validate", "path"),
+    *("history", "diff", "rollback", "export", "import", "reset"),
+)
+app.registered_commands.sort(key=lambda each: _ORDER.index(each.name or ""))

@@ -52,6 +52,10 @@ _LIBRARY_WORDS: Final = (
     (re.compile(r"^Input should be less than or equal to (.*)"), r"it has to be at most \1"),
     (re.compile(r"^Got unexpected extra arguments? \((.*)\)$"), r"Unexpected: \1"),
     (re.compile(r"^Got unexpected extra argument\(s\) \((.*)\)$"), r"Unexpected: \1"),
+    (
+        re.compile(r"^(No such (?:command 'version'|option: -v$))\.?"),
+        r"\1; --version prints the version",
+    ),
     (re.compile(r"^(No such option: -\d.*)"), r"\1; write `--` before a value with a minus"),
     (
         re.compile(r"^(No such option: (--config|--state|--log-file))$"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ccfallback import paths as places
 from ccfallback.addresses import is_loopback
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ccfallback.state.store import Snapshot, StateStore
 
 T = TypeVar("T")
+
+CORRECT: Final = "correct it, and repeat the command"
 
 
 @dataclass(slots=True)
@@ -134,7 +136,7 @@ class Session:
             problem += "; the server tells only the names of its providers"
         return ConfigInUse(config, f"{problem}; `ccfallback config validate` lists the faults")
 
-    def edit(self, change: "Callable[[Document], T]") -> T:
+    def edit(self, change: "Callable[[Document], T]", hint: str = CORRECT) -> T:
         """Change the configuration. Nothing is written if the result would not load."""
         from ccfallback.config.model import Config
 
@@ -147,7 +149,7 @@ class Session:
                 raise
             raise ConfigError(
                 f"{self.paths.config} was not changed",
-                "correct it, and repeat the command",
+                hint,
                 faults=error.faults,
             ) from error
         self.say_open_door(before)

@@ -283,14 +283,20 @@ class Cap:
 class Prices:
     """`prices` of a provider: US dollars for a million tokens, before the built-in list."""
 
-    input: float | None = option(checks.dollars, None, "tokens of the prompt that no cache holds")
-    output: float | None = option(checks.dollars, None, "tokens of the answer")
-    cache_read: float | None = option(checks.dollars, None, "tokens that a cache holds")
+    input: float | None = option(
+        checks.dollars, None, "US dollars per million tokens of the prompt that no cache holds"
+    )
+    output: float | None = option(
+        checks.dollars, None, "US dollars per million tokens of the answer"
+    )
+    cache_read: float | None = option(
+        checks.dollars, None, "US dollars per million tokens that a cache holds"
+    )
     cache_write: float | None = option(
-        checks.dollars, None, "tokens that enter a cache for 5 minutes"
+        checks.dollars, None, "US dollars per million tokens that enter a cache for 5 minutes"
     )
     cache_write_1h: float | None = option(
-        checks.dollars, None, "tokens that enter a cache for an hour"
+        checks.dollars, None, "US dollars per million tokens that enter a cache for an hour"
     )
 
     @property

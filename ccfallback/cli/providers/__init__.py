@@ -22,18 +22,18 @@ app.command(
     "ccfallback providers add deepseek --api-key-env DEEPSEEK_API_KEY\n"
     "ccfallback providers add mine --base-url http://localhost:1234/v1",
 )(edit.add)
-app.command("discover", epilog="Example: ccfallback providers discover --add-all")(
-    discover.discover
-)
-app.command("test", epilog="Example: ccfallback providers test openrouter")(test.run)
-app.command("presets", epilog="Example: ccfallback providers presets")(show.list_presets)
 app.command("set", brief=True, epilog="Example: ccfallback providers set openrouter --retry 1")(
     edit.set_
 )
-app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
-app.command("forget", epilog="Example: ccfallback providers forget openrouter")(edit.forget)
 app.command("remove", epilog="Example: ccfallback providers remove openrouter")(edit.remove)
 app.command("enable", epilog="Example: ccfallback providers enable openrouter")(edit.enable)
 app.command("disable", epilog="Example: ccfallback providers disable anthropic-primary")(
     edit.disable
 )
+app.command("move", epilog="Example: ccfallback providers move openrouter --to 1")(edit.move)
+app.command("test", epilog="Example: ccfallback providers test openrouter")(test.run)
+app.command("discover", epilog="Example: ccfallback providers discover --add-all")(
+    discover.discover
+)
+app.command("presets", epilog="Example: ccfallback providers presets")(show.list_presets)
+app.command("forget", epilog="Example: ccfallback providers forget openrouter")(edit.forget)
