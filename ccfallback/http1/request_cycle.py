@@ -11,7 +11,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from ccfallback.http1.request import HIGH_WATER, Headers, encode_head, in_writes
+from ccfallback.http1.request import HIGH_WATER, ONE_WRITE, Headers, encode_head, in_writes
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -230,6 +230,11 @@ class RequestCycle:
         before, self._head = self._head, b""
         after = b""
         if self._chunked:
+            if body and not is_last and len(body) <= ONE_WRITE:
+                # So is nearly every piece of a stream.
+                piece = b"%b%x\r\n%b\r\n" % (before, len(body), body)
+                self._connection.transport.write(piece)
+                return
             if body:
                 before = b"%b%x\r\n" % (before, len(body))
                 after = b"\r\n"

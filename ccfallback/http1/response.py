@@ -220,7 +220,7 @@ class ResponseParser:
                 surplus = True
             else:
                 self._break(str(error))
-        self._tail = (self._tail + data[-5:])[-5:]
+        self._tail = data[-5:] if len(data) > 4 else (self._tail + data)[-5:]
         if self.state is DONE:
             # The parser skips line ends after the response without a word.
             surplus = surplus or self._tail[1:] != _BLANK_LINE or self._tail[:1] in b"\r\n"
