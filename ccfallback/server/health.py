@@ -1,6 +1,6 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import inf
 from time import monotonic
@@ -126,6 +126,12 @@ class RequestHealth:
         if own.cooldown_until is None:
             return for_model.cooldown_until
         return max(own.cooldown_until, for_model.cooldown_until or 0.0)
+
+    def cooldowns(self, providers: Iterable[Provider]) -> dict[str, float]:
+        """The ends of the cooldowns of these, by label, for those that are cooling down now."""
+        ends = {each.label: self.cooldown_end(each) for each in providers}
+        now = self._breakers.clock()
+        return {label: end for label, end in ends.items() if end is not None and end > now}
 
     def begin(self, provider: Provider) -> None:
         """Remember when the attempts at the provider began, and take its probe slots."""

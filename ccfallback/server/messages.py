@@ -52,11 +52,11 @@ from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.hints import Hints
-from ccfallback.server.record import cut, describe_crash
+from ccfallback.server.record import describe_crash
+from ccfallback.server.request_log import RequestLog
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EVENT_STREAM, SHORTEST_STALL
 from ccfallback.wire.headers import response_headers
-from ccfallback.words import format_seconds
 
 
 class RefusedRequest(Exception):
@@ -160,7 +160,9 @@ class MessagesRequest:
         query = scope["query_string"].decode("latin-1")
         self._client: ServerProtocol = scope[CONNECTION_KEY]
         self._driver = FailoverDriver(services, context, self._health, body, query=query)
-        self._ttft: float | None = None
+        self._log = RequestLog(
+            services, context, body, chain, hints, self._health, self._driver, self._bill
+        )
         self._too_long = FITS
         self._session: RequestSession | None = None
         if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
@@ -170,7 +172,7 @@ class MessagesRequest:
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
-        self._log_start()
+        self._log.start()
         result: AttemptResult | None = None
         try:
             with while_connected(scope):
@@ -193,14 +195,14 @@ class MessagesRequest:
             elif (slow := self._driver.find_slow_provider()) is not None:
                 self._health.settle(*slow)
             await self._settle_bill(result)
-            self._log_end(result, CLIENT_LEFT, error="client disconnected")
+            self._log.error(result, CLIENT_LEFT, "client disconnected")
             if self._health.urgent or self._driver.has_learned:
                 await self._services.breakers.flush()
         except asyncio.CancelledError:
             message = "the server is stopping"
             self._count_silence(result)
             await self._settle_bill(result)
-            self._log_end(result, 503, error="server stopping", message=message)
+            self._log.error(result, 503, "server stopping", message=message)
             raise
         finally:
             self._bill.close()
@@ -238,7 +240,7 @@ class MessagesRequest:
             partial(is_final, rules=config.failover),
             config.breaker.network_wait,
         )
-        self._ttft = self._context.seconds if result else None
+        self._log.ttft = self._context.seconds if result else None
         if self._session is not None and result is not None and result.outcome.ok:
             self._session.remember(result.provider, result.usage)
         return result
@@ -327,7 +329,7 @@ class MessagesRequest:
             headers = [media_type, *answer.headers, self._attempts_header()]
             await send_whole(send, answer.status, headers, answer.body)
             told = {name.decode(): value.decode() for name, value in answer.headers}
-            self._log_end(None, answer.status, error=answer.kind, message=answer.message, told=told)
+            self._log.error(None, answer.status, answer.kind, message=answer.message, told=told)
             return
         if answer.signatures:
             self._remember_signer(answer)
@@ -343,14 +345,22 @@ class MessagesRequest:
             await send_whole(send, status, self._headers(answer), answer.body)
             if refused is not None and self._client.is_gone:
                 self._services.logins.forget(refused, self._hints.session)
-            error = None if answer.outcome.ok else answer.outcome.reason
-            self._log_end(answer, status, error=error)
+            if answer.outcome.ok:
+                self._end(answer, status)
+            else:
+                self._log.error(answer, status, answer.outcome.reason)
         elif answer.outcome.ok:
             await send({"type": "http.response.body", "body": b""})
-            self._log_end(answer, status)
+            self._end(answer, status)
             await stream.drain()
         else:
-            self._log_torn(answer)
+            self._log.torn(answer)
+
+    def _end(self, answer: AttemptResult, status: int) -> None:
+        """Remember and log that the client has a whole answer."""
+        if self._session is not None:
+            self._session.remember(answer.provider, answer.usage)
+        self._log.complete(answer, status)
 
     def _remember_signer(self, result: AttemptResult) -> None:
         if result.signatures:
@@ -377,7 +387,7 @@ class MessagesRequest:
             return no_fallback_response(failures, self._context.id, "the primary was not tried")
         error = exhausted_response(
             failures,
-            self._cooldowns(),
+            self._health.cooldowns(self._chain.providers),
             model=self._body.model,
             request_id=self._context.id,
             now=self._services.breakers.clock(),
@@ -389,12 +399,6 @@ class MessagesRequest:
         if error.status == 502 and only_server_tools(self._body):
             return search_unavailable(self._body, self._context.id)
         return error
-
-    def _cooldowns(self) -> dict[str, float]:
-        """The ends of the cooldowns in the chain, by the label of the provider."""
-        ends = {p.label: self._health.cooldown_end(p) for p in self._chain.providers}
-        now = self._services.breakers.clock()
-        return {label: end for label, end in ends.items() if end is not None and end > now}
 
     def _headers(self, result: AttemptResult) -> list[tuple[bytes, bytes]]:
         headers = response_headers(result.headers, result.provider, decoded=result.decoded)
@@ -411,111 +415,3 @@ class MessagesRequest:
 
     def _attempts_header(self) -> tuple[bytes, bytes]:
         return (b"x-ccfallback-attempts", str(self._driver.sent).encode())
-
-    def _log_start(self) -> None:
-        body, size, hints = self._body, len(self._body.raw), self._hints
-        kind = "stream" if body.stream else "whole answer"
-        self._services.recorder.log(
-            events.RequestStart(
-                model=cut(body.model),
-                stream=body.stream,
-                bytes=size,
-                chain=self._chain.names,
-                left_out=self._chain.excluded,
-                session=hints.session or UNSET,
-                request_class=hints.request_class or UNSET,
-                agent=hints.agent or UNSET,
-                token=self._context.token_label,
-                client=self._context.client,
-            ),
-            f"{cut(body.model) or 'no model'}, {kind}, {size / 1000:.1f} kB",
-            self._context.id,
-        )
-
-    def _log_end(
-        self,
-        result: AttemptResult | None,
-        status: int,
-        *,
-        error: str | None = None,
-        message: str = "",
-        told: dict[str, str] | None = None,
-    ) -> None:
-        latency, attempts = self._context.seconds, self._driver.sent
-        name = result.provider.name if result is not None else None
-        usage = result.usage if result is not None else None
-        after = "" if attempts <= 1 else f" after {attempts} attempts"
-        took = format_seconds(latency)
-        if error is None:
-            text = f"answered by {name} in {took}{after}"
-            if usage is not None and usage.output_tokens is not None:
-                text += f", {usage.prompt_tokens or 0} tokens in, {usage.output_tokens} out"
-        elif status == CLIENT_LEFT:
-            answering = "" if name is None else f"; {name} was answering"
-            text = f"stopped by you after {took}{after}{answering}"
-        elif result is not None and not message:
-            text = f"{name}'s {status} is forwarded after {took}{after}"
-        else:
-            text = f"no answer in {took}{after}: {message}"
-        end = events.RequestComplete() if error is None else events.RequestError(error=error)
-        end.provider = name
-        end.model = cut(self._body.model)
-        end.status = status
-        end.latency = round(latency * 1000, 1)
-        end.ttft = None if self._ttft is None else round(self._ttft * 1000, 1)
-        if error is None and result is not None and self._session is not None:
-            self._session.remember(result.provider, usage)
-        end.attempts = attempts
-        end.token = self._context.token_label
-        end.stream = self._body.stream
-        if uncounted := self._driver.count_uncounted(self._health.failed):
-            end.uncounted = uncounted
-        if self._hints.request_class:
-            end.request_class = self._hints.request_class
-        if usage is not None:
-            end.input_tokens, end.output_tokens = usage.input_tokens, usage.output_tokens
-            end.cache_read_tokens, end.cache_write_tokens = usage.cache_read, usage.cache_write
-            end.cache = usage.cache_share
-        end.cost = self._bill.cost
-        if told and isinstance(end, events.RequestError):
-            end.told = told
-        if error is None and name is not None and self._context.config.notify.is_on:
-            self._notify(name)
-        # A client disconnect is not an error.
-        level = "info" if end.client_left else None
-        self._services.recorder.log(end, text, self._context.id, level)
-
-    def _notify(self, provider: str) -> None:
-        hints, first = self._hints, self._chain.names[0]
-        # Other classes may have providers of their own, which is not a failover.
-        if hints.request_class not in ("", "main"):
-            return
-        failed = (each for each in self._driver.failures if each.provider.name == first)
-        cooling = first in self._cooldowns()
-        reason = next((each.outcome.reason for each in failed), "cooling down" if cooling else "")
-        self._services.notices.see(
-            self._context.config, hints.session, self._context.id, provider, first, reason
-        )
-
-    def _log_torn(self, result: AttemptResult) -> None:
-        outcome, provider = result.outcome, result.provider
-        late = None if result.stream is None else result.stream.late
-        why = result.stream.late_why if result.stream is not None else ""
-        kind = events.ProviderFailure if late is None else events.ProviderTimeout
-        event = kind(
-            provider=provider.name,
-            key=provider.key.number or UNSET,
-            status=result.status,
-            fault=str(outcome.fault),
-            reason=outcome.reason,
-        )
-        if late is not None and isinstance(event, events.ProviderTimeout):
-            event.timeout, event.seconds, event.why = late.timeout, late.seconds, why or UNSET
-        self._services.recorder.log(
-            event,
-            f"{provider.label} broke off after the answer had begun: {outcome.reason}"
-            + (f" ({why})" if why else ""),
-            self._context.id,
-        )
-        message = "the connection is dropped, so that the client tries again"
-        self._log_end(result, result.status or 200, error=outcome.reason, message=message)
