@@ -328,6 +328,31 @@ def test_a_file_that_others_may_write_asks_for_nothing(paths: Paths) -> None:
         handover.send(listener, paths.state)
 
 
+def test_a_socket_goes_from_one_process_to_another(paths: Paths) -> None:
+    paths.state.parent.mkdir(parents=True, exist_ok=True)
+    assert handover.SIGNAL is not None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def give(*_: object) -> None:
+            threading.Thread(target=handover.send, args=(listener, paths.state)).start()
+
+        before = signal.signal(handover.SIGNAL, give)
+        try:
+            # This process is both.
+            found = handover.fetch(os.getpid(), paths.state)
+        finally:
+            signal.signal(handover.SIGNAL, before)
+        assert found is not None
+        with found:
+            assert found.getsockname() == listener.getsockname()
+            with socket.create_connection(listener.getsockname()), found.accept()[0]:
+                pass
+            taken = handover.take({handover.VARIABLE: str(os.dup(found.fileno()))})
+            assert taken is not None
+            assert taken[1] is False
+            taken[0].close()
+
+
 def test_a_process_that_never_answers_is_not_waited_for_long(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

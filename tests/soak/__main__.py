@@ -34,6 +34,9 @@ TRIES = 11
 LONGEST_WAIT = 60.0
 """Seconds of `retry-after` for which it waits; at more, it gives up."""
 
+UNANSWERED = " before an answer"
+"""The end of an error's kind, if nothing of the answer had come."""
+
 RETRIED = frozenset({401, 408, 409, 429, 500, 501, 502, 503, 504, 529})
 RESET_SECONDS = 0.1
 
@@ -57,7 +60,7 @@ class Seen:
     seconds: list[float] = field(default_factory=list)
     providers: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    """Requests without a status, by the kind of the error."""
+    """Requests without a whole answer, by the kind of the error."""
 
     def add(self, other: "Seen") -> None:
         """Add what other clients have seen."""
@@ -162,11 +165,13 @@ async def ask(client: httpx.AsyncClient, url: str, seen: Seen, number: int) -> N
             await asyncio.sleep(told or min(0.5 * 2 ** (again - 1), 32))
             told = 0.0
         seen.requests += 1
+        has_begun = False
         try:
             async with client.stream("POST", f"{url}/v1/messages", json=asked) as response:
+                has_begun = True
                 body = await response.aread()
         except httpx.HTTPError as error:
-            why = type(error).__name__
+            why = type(error).__name__ if has_begun else f"{type(error).__name__}{UNANSWERED}"
             seen.errors[why] += 1
             continue
         if response.status_code != 200:

@@ -4,7 +4,7 @@
 Valkey server, and three servers of ccfallback that share it. Clients ask and try again as Claude
 Code does. Meanwhile the servers restart one after the other, and the store is killed, started again
 and stopped for a while. It prints a table, and exits with 1 if a turn is lost, an answer is not the
-one that was asked for, or a server refuses a connection.
+one that was asked for, or a server refuses or resets a connection.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import httpx
 from ccfallback.paths import Paths
 from ccfallback.state import server_file
 from tests.shared_state import SERVER, RedisServer
-from tests.soak.__main__ import Seen, address, ask, started
+from tests.soak.__main__ import UNANSWERED, Seen, address, ask, started
 
 SERVERS: Final = 3
 CLIENTS: Final = 40
@@ -110,8 +110,9 @@ class Phase:
 
     @property
     def refused(self) -> int:
-        """Connections that no server accepted."""
-        return self.seen.errors["ConnectError"] + self.seen.errors["ConnectTimeout"]
+        """Requests that got nothing: no server accepted the connection, or it was reset."""
+        errors = self.seen.errors.items()
+        return sum(count for kind, count in errors if kind.endswith(UNANSWERED))
 
     @property
     def is_good(self) -> bool:

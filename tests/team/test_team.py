@@ -36,7 +36,11 @@ def test_a_lost_turn_or_a_refused_connection_fails_it(capsys: pytest.CaptureFixt
         return Phase("a phase", 1.0, Seen(turns=1, seconds=[0.1], **seen))  # type: ignore[arg-type]  # by name
 
     assert report([phase()], [], has_store=False)
-    for bad in (phase(lost=["529"]), phase(wrong=["x"]), phase(errors=Counter(ConnectError=1))):
+    for bad in (
+        phase(lost=["529"]),
+        phase(wrong=["x"]),
+        phase(errors=Counter({"ConnectError before an answer": 1})),
+    ):
         assert not report([phase(), bad], [], has_store=False)
     assert not report([Phase("nothing")], [], has_store=False)
     assert "FAILED" in capsys.readouterr().out
