@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from time import monotonic, sleep, time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import files
 from ccfallback.cli.running_server import (
@@ -26,6 +26,9 @@ from ccfallback.cli.session import Session
 from ccfallback.errors import ServeError
 from ccfallback.state import server_file
 from ccfallback.state.server_file import ServerInfo
+
+if TYPE_CHECKING:
+    from ccfallback.server.handover import Handover
 
 START_SECONDS: Final = 30.0
 """How long a start may take; it takes one second, on a machine that has nothing else to do."""
@@ -88,7 +91,7 @@ def start(session: Session, options: Sequence[str]) -> ServerInfo:
     return running
 
 
-def fetch_listener(session: Session, info: ServerInfo, host: str, port: int) -> socket | None:
+def take_over(session: Session, info: ServerInfo, host: str, port: int) -> "Handover | None":
     """The listening socket of a server that will be replaced, if it can give it to the next one.
 
     `host` and `port` are the address of the next one: at another, it can't use the socket.
@@ -102,16 +105,16 @@ def fetch_listener(session: Session, info: ServerInfo, host: str, port: int) -> 
     if found is None:
         return None
     address = find_listen_address(host, port, has_tokens=True)
-    if not address.is_address(found.getsockname()):
-        found.close()
+    if address.is_address(found.listener.getsockname()):
+        return found
+    with found:
         return None
-    return found
 
 
 def launch(session: Session, options: Sequence[str], listener: socket | None = None) -> ServerInfo:
     """Start a server in its own session, and wait until it answers.
 
-    It takes over `listener`, the socket of another. Raises `ServeError` with its own words if it
+    It accepts at `listener`, the socket of another. Raises `ServeError` with its own words if it
     ends.
     """
     inherited: dict[str, Any] = {}

@@ -32,7 +32,7 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
         session.console.say(f"{manager.name} has restarted the service")
         return
     options: list[str] = []
-    listener = None
+    taken = None
     if old is not None:
         options, port = list(old.options), ["--port", old.url.rpartition(":")[2]]
         at = options.index("--port") if "--port" in options else None
@@ -43,19 +43,21 @@ def restart(ctx: typer.Context, as_json: Json = False) -> None:
             options += port
         parsed = serving.parse(["serve", *options])
         host, number = (None, None) if parsed is None else (parsed.host, parsed.port)
-        listener = background.fetch_listener(
+        taken = background.take_over(
             session,
             old,
             config.server.host if host is None else host,
             config.server.port if number is None else number,
         )
-        if listener is None:
+        if taken is None:
             background.halt(session, old, wait=False)
-    with listener or nullcontext():
+    with taken or nullcontext():
+        listener = None if taken is None else taken.listener
         new = background.launch(session, options, listener)
-    if old is not None and listener is not None:
-        # Both accept connections until the old one stops.
-        background.ask_to_stop(old)
+        if old is not None and taken is not None:
+            # Both accept connections until the old one stops.
+            background.ask_to_stop(old)
+            taken.wait()
     session.console.emit_result({"restarted": old is not None, "url": new.url, "pid": new.pid})
     before = (
         "no server ran; one" if old is None else f"pid {old.pid} finishes its answers; the new one"

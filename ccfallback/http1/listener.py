@@ -29,6 +29,8 @@ class Server:
         self.is_stopping = False
         self.is_shared = False
         """Whether another process accepts connections from the same socket."""
+        self.on_closed: list[Callable[[], object]] = []
+        """What to call when no more connections are accepted."""
         self._is_forced = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -61,7 +63,7 @@ class Server:
             create_protocol,
             self._stopping,
             lambda: self._linger(delay()),
-            lambda: self._drain(drain_seconds),
+            lambda: self._finish(drain_seconds),
             backlog,
         ).serve([sock])
 
@@ -73,6 +75,11 @@ class Server:
             for connection in list(self.connections):
                 connection.shutdown(is_patient=True)
             await asyncio.sleep(_TICK)
+
+    async def _finish(self, seconds: float) -> None:
+        for call in self.on_closed:
+            call()
+        await self._drain(seconds)
 
     async def _drain(self, seconds: float) -> None:
         if self.tasks and not self._is_forced:

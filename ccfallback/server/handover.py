@@ -37,18 +37,48 @@ def request_path(state: Path) -> Path:
     return state.with_name("handover")
 
 
-def send(listener: socket.socket, state: Path) -> None:
-    """Send a socket to the process that has asked for it. Raises `OSError` or `ValueError`."""
+class Handover:
+    """The listening socket of a server that another replaces."""
+
+    def __init__(self, listener: socket.socket, way: socket.socket) -> None:
+        """`way` is a connection to the old server, which closes it when it accepts no more."""
+        self.listener = listener
+        self._way = way
+
+    def __enter__(self) -> "Handover":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+        self._way.close()
+
+    def wait(self) -> None:
+        """Wait until only the new server accepts connections."""
+        self.listener.close()
+        with suppress(OSError):
+            self._way.recv(1)
+
+
+def send(listener: socket.socket, state: Path) -> socket.socket:
+    """Send a socket to the process that has asked for it; returns the connection to that.
+
+    Raises `OSError` or `ValueError`.
+    """
     request = request_path(state)
     if not files.is_private(request):
         raise PermissionError(f"other users can write {request}")
-    with socket.socket(socket.AF_UNIX) as way:
+    way = socket.socket(socket.AF_UNIX)
+    try:
         way.settimeout(SECONDS)
         way.connect(files.read_regular(request).decode())
         socket.send_fds(way, [b"."], [listener.fileno()])
+    except BaseException:
+        way.close()
+        raise
+    return way
 
 
-def fetch(pid: int, state: Path) -> socket.socket | None:
+def fetch(pid: int, state: Path) -> Handover | None:
     """The socket of a running server that is ready to give it; `None` if it does not come."""
     assert SIGNAL is not None, "asked of a server that has said that it hands over"
     request = request_path(state)
@@ -60,10 +90,12 @@ def fetch(pid: int, state: Path) -> socket.socket | None:
             files.replace_atomically(request, os.fsencode(inbox.getsockname()), durable=False)
             os.kill(pid, SIGNAL)
             way, _ = inbox.accept()
-            with way:
-                way.settimeout(SECONDS)
-                _, numbers, _, _ = socket.recv_fds(way, 1, 1)
-            return socket.socket(fileno=numbers[0]) if numbers else None
+            way.settimeout(SECONDS)
+            _, numbers, _, _ = socket.recv_fds(way, 1, 1)
+            if numbers:
+                return Handover(socket.socket(fileno=numbers[0]), way)
+            way.close()
+            return None
         except OSError:
             # Such as a folder whose path is too long for the name of a Unix socket.
             return None

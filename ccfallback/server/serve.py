@@ -236,12 +236,13 @@ class Proxy:
         """Send the listening socket to the process that has asked for it. Never raises."""
         assert self._socket is not None, "it serves"
         try:
-            handover.send(self._socket, self._paths.state)
+            way = handover.send(self._socket, self._paths.state)
         except (OSError, ValueError) as error:
             why = f"{type(error).__name__}: {error}"
             self.recorder.log(events.ServerError(), f"the listening socket can't be sent: {why}")
             return
         self._server.is_shared = True
+        self._server.on_closed.append(way.close)
         self.recorder.log(events.ServerHandover(), "the next server accepts connections as well")
 
     def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:

@@ -100,6 +100,9 @@ def test_a_restart_under_load_refuses_and_resets_nothing(
         for _ in range(2):
             ran = ccf("restart", "--json")
             assert (ran.code, ran.json["url"]) == (0, info.url), ran.err
+            # From then on only the new one accepts connections.
+            pids = {httpx.get(f"{info.url}/health").json()["pid"] for _ in range(20)}
+            assert pids == {ran.json["pid"]}
             load.wait_for_more(400)
         before, info = info, server_file.read(paths.server)
         assert info is not None
@@ -332,9 +335,13 @@ def test_a_socket_goes_from_one_process_to_another(paths: Paths) -> None:
     paths.state.parent.mkdir(parents=True, exist_ok=True)
     assert handover.SIGNAL is not None
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        ways: list[socket.socket] = []
 
         def give(*_: object) -> None:
-            threading.Thread(target=handover.send, args=(listener, paths.state)).start()
+            def send() -> None:
+                ways.append(handover.send(listener, paths.state))
+
+            threading.Thread(target=send).start()
 
         before = signal.signal(handover.SIGNAL, give)
         try:
@@ -344,13 +351,18 @@ def test_a_socket_goes_from_one_process_to_another(paths: Paths) -> None:
             signal.signal(handover.SIGNAL, before)
         assert found is not None
         with found:
-            assert found.getsockname() == listener.getsockname()
-            with socket.create_connection(listener.getsockname()), found.accept()[0]:
+            given = found.listener
+            assert given.getsockname() == listener.getsockname()
+            with socket.create_connection(listener.getsockname()), given.accept()[0]:
                 pass
-            taken = handover.take({handover.VARIABLE: str(os.dup(found.fileno()))})
+            taken = handover.take({handover.VARIABLE: str(os.dup(given.fileno()))})
             assert taken is not None
             assert taken[1] is False
             taken[0].close()
+            # The old server says by closing the connection that it accepts no more.
+            until(lambda: ways)
+            ways[0].close()
+            found.wait()
 
 
 def test_a_process_that_never_answers_is_not_waited_for_long(

@@ -1,5 +1,6 @@
 """A server behind a load balancer: `/ready`, and the address of the client."""
 
+import sys
 from collections.abc import Callable
 
 import httpx
@@ -120,6 +121,17 @@ def test_without_trusted_proxies_there_is_no_address_of_this_machine(chain: Star
     ask(running.url, headers={"x-forwarded-for": FOREIGN})
     assert "client" not in running.proxy.wait_for("request.start")["data"]
     assert FOREIGN not in repr(running.proxy.records)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one loopback address elsewhere")
+def test_the_address_of_another_machine_is_logged(chain: Start) -> None:
+    running = chain(scripted.reply("hello"))
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=transport) as client:
+        body = {"model": "claude-opus-5", "max_tokens": 9, "messages": []}
+        headers = {"x-api-key": "k", "x-forwarded-for": FOREIGN}
+        client.post(f"{running.url}/v1/messages", json=body, headers=headers, timeout=30)
+    assert running.proxy.wait_for("request.start")["data"]["client"] == "127.0.0.2"
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/other"])
