@@ -2,7 +2,7 @@
 
     CcfallbackError
     ├── ConfigError         the configuration can't be read, or says something impossible
-    ├── StateError          the state file can't be written
+    ├── StateError          the state can't be written, or its place can't be used
     ├── ProviderNotFound    no provider has that name
     └── ServeError          the server can't start
         └── PortTaken       another program listens there

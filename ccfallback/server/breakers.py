@@ -5,7 +5,8 @@ whatever the store holds when it is written, so a `breaker reset` and a failure 
 never erase each other. Before its response ends, every other process can see a failure; the disk
 has it within a second, and a success that only changes a timestamp may wait as long. While the
 store refuses writes, one request waits briefly, the others do not wait, and the changes are kept in
-memory until the store accepts them.
+memory until the store accepts them. If servers on several machines share the store, other limits
+hold: a request waits for it only as long as its `patience`, and reads what it knows without a wait.
 
 States are made valid where they enter memory, and when the configuration or the clock changes.
 """

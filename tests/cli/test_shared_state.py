@@ -446,3 +446,21 @@ def test_several_servers_lose_no_request_while_providers_fail_and_the_state_goes
         until(partial(holds_nothing, store))
         assert isinstance(store.slots, LocalSlots)
         assert not store.slots._taken
+
+
+def test_a_broken_configuration_still_says_where_the_state_is(
+    paths: Paths, redis_server: RedisServer, ccf: Run
+) -> None:
+    broken = "[state]\nurl = 3\n"
+    paths.config.parent.mkdir()
+    paths.config.write_text(broken)
+    # No version of it ever loaded, so it is the state file.
+    assert ccf("breaker", "reset", "--all").code == 0
+    paths.config.write_text(f'[state]\nurl = "{redis_server.url}"\n')
+    assert ccf("breaker", "status").code == 0
+    paths.config.write_text(broken)
+    store = open_store(paths, redis_server.url)
+    store.update(lambda _states: {"anthropic-primary": opened()})
+    assert ccf("breaker", "reset", "--all").code == 0
+    assert store.load().states == {}
+    store.close()

@@ -150,8 +150,11 @@ def test_without_the_server_reading_goes_on_and_writing_fails_at_once(
     one, other = stores(), stores()
     one.update(count_failure)
     until(lambda: same(one, other))
+    assert one.places.take([B])
     redis_server.kill()
     until(lambda: one.problem and other.problem)
+    one.places.release([B])
+    assert not one.places.held
     assert "can't be reached: " in one.problem
     assert str(redis_server.port) in one.problem
     assert failures(other) == 1
