@@ -36,6 +36,9 @@ AT_ONCE: Final[Mapping[Fault, float]] = {
 }
 """Failures too expensive to wait for the third: seconds of cooldown from the first one on."""
 
+NEXT_TRY: Final = 2.0
+"""Seconds within which a client whose answer broke off tries again."""
+
 MOST_MODELS: Final = 64
 """Models kept for each provider; the client chooses their names, so there is a limit."""
 
@@ -229,8 +232,9 @@ def count_failure(
     own_part = own.models.get(model, CLOSED) if of_model else own
     began_last = max(shared_part.cooldown_began or 0.0, own_part.cooldown_began or 0.0)
     ends = max(shared_part.cooldown_until or 0.0, own_part.cooldown_until or 0.0)
-    # An answer that broke off shows how the provider is now, however long ago it began.
-    is_new = began > began_last or (outcome.fault in AT_ONCE and ends <= now)
+    # An answer that broke off shows how the provider is now, however long ago it began. A cooldown
+    # that is nearly over would not last until the client's next try.
+    is_new = began > began_last or (outcome.fault in AT_ONCE and ends <= now + NEXT_TRY)
     may_open = limits.cooldowns and is_new
     if credential and outcome.fault in OF_ACCOUNT:
         may_open = is_new and (limits.cooldowns or has_others)

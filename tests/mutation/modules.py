@@ -31,7 +31,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "server/test_vertex_provider.py",
     ),
     "server/health": ("server/test_breaker_events.py", "server/test_health.py"),
-    "server/response": ("server/test_stream.py",),
+    "server/response": ("server/test_response.py", "server/test_stream.py"),
     "server/stream": ("server/test_stream.py", "server/test_failover_driver.py"),
     "wire/filters": ("wire/test_filters.py", "wire/test_anthropic.py"),
 }

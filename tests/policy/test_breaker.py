@@ -168,6 +168,19 @@ def test_an_answer_that_breaks_off_after_the_cooldown_opens_the_breaker_again() 
     assert fail(cooling, now=until + 5, began=NOW - 60).cooldown_until == until
 
 
+@pytest.mark.parametrize(("left", "opens"), [(0.4, True), (2.0, True), (2.1, False), (9.0, False)])
+def test_an_answer_that_breaks_off_shortly_before_a_cooldown_ends_begins_another(
+    left: float, opens: bool
+) -> None:
+    # Found by the simulation with seed 7883: the client's next try went to the same provider.
+    cooling = failures(3)
+    until = cooling.cooldown_until
+    assert until is not None
+    torn = fail(cooling, Outcome(Fault.TORN), now=until - left, began=NOW - 60)
+    assert torn.failures == 4
+    assert torn.cooldown_until == (until - left + 30 if opens else until)
+
+
 def test_many_failures_at_once_open_the_breaker_once() -> None:
     state = CLOSED
     for number in range(26):

@@ -86,3 +86,12 @@ def test_a_key_is_known_by_its_hash() -> None:
 
 def test_the_hash_of_a_credential_is_that_of_older_state_files() -> None:
     assert hash_text(b"sk-first") == "861e9aa93ffe2d76"
+
+
+def test_only_slashes_at_the_end_of_an_address_do_not_count() -> None:
+    other = replace(PROVIDER, base_url="https://relay.example/v1~")
+    assert fingerprint(other) != fingerprint(PROVIDER)
+
+
+def test_a_fingerprint_has_sixteen_digits_because_those_in_state_files_have() -> None:
+    assert len(fingerprint(PROVIDER)) == 16

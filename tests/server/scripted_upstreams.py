@@ -1,7 +1,7 @@
 """Upstreams without sockets: a test writes down the responses."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ccfallback.server.upstream import Response, UpstreamRequest, Upstreams
@@ -49,10 +49,13 @@ class ScriptedUpstreams(Upstreams):
         super().__init__()
         self._responses = list(responses)
         self.requests: list[UpstreamRequest] = []
+        self.on_send: Callable[[], None] = lambda: None
+        """Called before each request."""
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Note the request, and return the next response."""
         self.requests.append(request)
+        self.on_send()
         response = self._responses.pop(0)
         if response is None:
             await asyncio.Event().wait()

@@ -350,3 +350,80 @@ def test_what_a_failure_did_not_cost_is_released(
     bill.capped = True
     assert request.is_capped(A)
     assert not story.request().is_capped(A)
+
+
+def test_an_answer_whose_attempt_began_before_the_cooldown_does_not_end_it(story: Story) -> None:
+    early = story.request()
+    early.begin(A)
+    story.now += 1
+    for _ in range(3):
+        story.run(E500)
+    story.now += 1
+    early.settle(A, WELL)
+    assert story.breakers.state("a").cooldown_until is not None
+    assert story.request().admission(A) is Admission.COOLING
+
+
+def test_an_answer_without_a_beginning_is_one_of_now(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 31
+    story.request().settle(A, WELL)
+    assert story.breakers.state("a").cooldown_until is None
+
+
+def test_only_an_early_probe_is_noted(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 31
+    before = story.breakers.state("a")
+    story.request().begin(A)
+    assert story.breakers.state("a") == before
+    story.run(msgspec.structs.replace(QUOTA, until=story.now + 7200))
+    story.now += 1000
+    first = story.request()
+    first.begin(A)
+    found = story.breakers.state("a").credentials["home"]
+    assert found.probed == story.now
+
+
+@pytest.mark.parametrize(("key", "cools"), [(0, False), (1, True)])
+def test_a_key_cools_down_alone_only_if_there_are_others(
+    story: Story, key: int, cools: bool
+) -> None:
+    provider = replace(A, key=replace(A.key, number=key))
+    request = RequestHealth(
+        story.breakers, Limits(cooldowns=False), "m", "id", credential=lambda _: "hash"
+    )
+    request.begin(provider)
+    request.settle(provider, QUOTA)
+    assert bool(story.said("cooldown")) is cools
+
+
+def test_the_seconds_of_a_cooldown_are_told_in_milliseconds(story: Story) -> None:
+    story.run(msgspec.structs.replace(QUOTA, until=NOW + 100.12345))
+    (said,) = story.said("cooldown")
+    assert said["seconds"] == 100.123
+
+
+def test_a_failure_that_opens_nothing_is_no_cooldown(story: Story) -> None:
+    story.run(msgspec.structs.replace(QUOTA, until=NOW))
+    assert not story.said("cooldown")
+
+
+def test_half_a_second_of_a_cooldown_is_left(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    story.now += 29.5
+    assert story.request().admission(A) is Admission.COOLING
+    assert story.sentence() == "a is skipped: it is cooling down for another 1 s"
+    (said,) = story.said("skip")
+    assert said["probe"] is False
+
+
+def test_of_two_cooldowns_with_one_end_that_of_the_provider_is_told(story: Story) -> None:
+    story.run(Outcome(Fault.THROTTLED, "429 of all", 429, until=NOW + 60), "")
+    story.run(Outcome(Fault.MODEL_THROTTLED, "429 of the model", 429, until=NOW + 60), "")
+    assert story.request("").admission(A) is Admission.COOLING
+    (said,) = story.said("skip")
+    assert (said.get("model"), said["reason"]) == (None, "429 of all")

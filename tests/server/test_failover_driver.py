@@ -1,15 +1,19 @@
 """One request's attempts without sockets: what is sent, how it is judged, what is logged."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import time
-from typing import Any, TypeVar
+from math import log
+from time import monotonic, time
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.events.records import (
@@ -28,6 +32,7 @@ from ccfallback.policy.failover import Admission, is_final
 from ccfallback.policy.latency import Latencies
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
+from ccfallback.server import failover_driver
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import RefusedLogins
@@ -37,6 +42,7 @@ from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.live_config import FixedConfig, LiveConfig
 from ccfallback.server.record import Record, Recorder
 from ccfallback.server.services import Services
+from ccfallback.server.stream import EventStream
 from ccfallback.simulator import scripted
 from ccfallback.state.store import MemoryStore
 from tests.server.scripted_upstreams import Chunk, ScriptedResponse, ScriptedUpstreams
@@ -107,6 +113,7 @@ def run(
     prepare: Callable[[Services], None] = lambda _services: None,
     latencies: Latencies | None = None,
     cooling: dict[str, float] | None = None,
+    on_driver: Callable[[FailoverDriver], None] = lambda _driver: None,
     **members: Any,
 ) -> Ran:
     """Run the attempts of one request against scripted responses."""
@@ -132,8 +139,10 @@ def run(
         prepare(services)
         context = Context("id", Config(), headers, frozenset())
         driver = FailoverDriver(services, context, health, body)
+        upstreams.on_send = lambda: on_driver(driver)
         chosen = await driver.run(providers, partial(is_final, rules=Failover()))
         await driver.close()
+        on_driver(driver)
         breakers.close()
         return Ran(chosen, driver.results, records, upstreams, health)
 
@@ -679,3 +688,107 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     assert driver.timeouts(own).first_byte == seconds
     hasty = replace(own, timeouts=Timeouts(first_byte=5.0))
     assert driver.timeouts(hasty).first_byte == 5.0
+
+
+def test_the_current_provider_is_that_of_the_attempt_under_way() -> None:
+    seen: list[Provider | None] = []
+    run(
+        CUT, whole(), providers=(PRIMARY, FALLBACK),
+        on_driver=lambda driver: seen.append(driver.current_provider),
+    )  # fmt: skip
+    assert seen == [PRIMARY, FALLBACK, None]
+
+
+def test_an_answer_teaches_how_long_it_took_for_how_long_a_body() -> None:
+    latencies = Latencies()
+    ran = run(events(*EVENTS), stream=True, latencies=latencies)
+    digest = latencies.find(PRIMARY, "m")
+    assert digest.mean_bytes == len(ran.upstreams.requests[0].content)  # type: ignore[arg-type]
+    (buckets,) = digest.times.values()
+    assert buckets.total() == 1
+    assert max(buckets) < 0
+
+
+def test_a_stream_teaches_its_rhythm_and_a_whole_answer_none() -> None:
+    latencies = Latencies()
+
+    def note(driver: FailoverDriver) -> None:
+        stream = cast(EventStream, SimpleNamespace(gap=12.0))
+        driver.note_rhythm(stream)
+        driver.note_rhythm(cast(EventStream, SimpleNamespace(gap=None)))
+
+    run(whole(), latencies=latencies, on_driver=note)
+    assert not latencies.find(PRIMARY, "m").gaps
+    run(events(*EVENTS), stream=True, latencies=latencies, on_driver=note)
+    (buckets,) = latencies.find(PRIMARY, "m").gaps.values()
+    assert list(buckets) == [int(log(12.0) * 20)]
+
+
+def test_a_request_for_nothing_but_tools_that_a_platform_lacks_is_not_sent_there() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    cloud = replace(
+        FALLBACK, format="bedrock", base_url="https://bedrock.test", platform_name="bedrock"
+    )
+    ran = run(whole(), providers=(cloud, FALLBACK), tools=[search])
+    first = ran.results[0]
+    assert not first.sent
+    assert first.outcome.fault is Fault.REQUEST
+    assert first.outcome.reason == "it runs none of the tools that are asked for"
+
+
+def test_a_client_that_has_waited_long_in_vain_blames_the_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = []
+
+    def leave(driver: FailoverDriver) -> None:
+        if driver.current_provider is None:
+            return
+        assert driver.find_slow_provider() is None
+        began = monotonic()
+        with monkeypatch.context() as later:
+            later.setattr(failover_driver, "monotonic", lambda: began + 1000.0)
+            found.append(driver.find_slow_provider())
+
+    ran = run(whole(), on_driver=leave)
+    ((provider, outcome),) = found
+    assert (provider, outcome.fault) == (PRIMARY, Fault.TIMEOUT)
+    (said,) = [each.data for each in ran.records if isinstance(each.data, ProviderTimeout)]
+    assert (said.attempt, said.key, said.seconds) == (1, UNSET, 600.0)
+    assert said.ms == pytest.approx(1_000_000, abs=500)
+
+
+def test_the_end_of_an_attempt_is_told_in_milliseconds() -> None:
+    told: list[dict[str, Any]] = []
+
+    def end(driver: FailoverDriver) -> None:
+        told.append(driver._end_data(AttemptResult(PRIMARY, Outcome(Fault.NONE), 2.5)))
+
+    run(whole(), on_driver=end)
+    assert told[-1] == {
+        "provider": "one", "key": UNSET, "attempt": 1, "status": None, "ms": 2500.0,
+        "prevented": UNSET,
+    }  # fmt: skip
+
+
+def test_a_failure_without_words_of_the_upstream_is_told_in_one_sentence() -> None:
+    refused = ScriptedResponse([b""], 500, [])
+    ran = run(refused, whole(), providers=(PRIMARY, FALLBACK))
+    (said,) = [each.message for each in ran.records if isinstance(each.data, ProviderFailure)]
+    assert re.fullmatch(r"one failed after [\d.]+ m?s: 500", said)
+
+
+def test_the_words_of_a_refusal_are_kept_for_its_repair() -> None:
+    kept: list[str] = []
+    error = {"error": {"type": "invalid_request_error", "message": "no such field"}}
+    run(
+        whole(msgspec.json.encode(error), 400),
+        on_driver=lambda driver: kept.append(driver._repairs.refusal_text),
+    )
+    assert kept[-1] == "no such field"
+
+
+def test_an_answer_at_the_first_try_leaves_nothing_uncounted() -> None:
+    counts: list[Any] = []
+    run(whole(), on_driver=lambda driver: counts.append(driver.count_uncounted(())))
+    assert counts[-1] == {}

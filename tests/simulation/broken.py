@@ -144,6 +144,14 @@ LINES: Final[dict[str, BrokenLine]] = {
         21,
         weather="full",
     ),
+    "last-resort": BrokenLine(
+        "ccfallback.policy.error_response",
+        "return min(left) if left and min(left) <= SOON else None",
+        "return None",
+        "compaction_is_the_last_resort",
+        37,
+        weather="full",
+    ),
     "first-refusal-of-a-login": BrokenLine(
         "ccfallback.server.attempt",
         "            return Fault.LOGIN\n",
