@@ -1,5 +1,6 @@
 """What the log says of breakers: skips, cooldowns and recoveries, each with its numbers."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -10,14 +11,14 @@ import pytest
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Limits
-from ccfallback.policy.failover import Admission
+from ccfallback.policy.failover import Admission, Ask
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import hash_credential
 from ccfallback.server.health import RequestHealth
 from ccfallback.server.record import Record, Recorder
-from ccfallback.state.store import MemoryStore
+from ccfallback.state.store import BreakerId, MemoryStore
 
 NOW = 1_700_000_000.0
 A = Provider(name="a", base_url="https://a.test", primary=True)
@@ -427,3 +428,73 @@ def test_of_two_cooldowns_with_one_end_that_of_the_provider_is_told(story: Story
     assert story.request("").admission(A) is Admission.COOLING
     (said,) = story.said("skip")
     assert (said.get("model"), said["reason"]) == (None, "429 of all")
+
+
+class Places:
+    """Probe places that another server may have, and what happens while this one is asked."""
+
+    def __init__(self) -> None:
+        self.are_free = True
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.released: list[str] = []
+
+    def take(self, breakers: Iterable[BreakerId]) -> bool:
+        assert list(breakers)
+        self.meanwhile()
+        return self.are_free
+
+    def release(self, breakers: Iterable[BreakerId]) -> None:
+        self.released += [each.provider for each in breakers]
+
+
+class SharedStore(MemoryStore):
+    """A state that other servers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patience = 10.0
+        self.shared = Places()
+        self.places = self.shared  # type: ignore[assignment]  # others have none
+
+
+async def asked(request: RequestHealth) -> Admission:
+    """What an admission comes to, where other servers are asked first."""
+    found = request.admission(A)
+    if isinstance(found, Ask):
+        await found.call()
+        found = request.admission(A)
+    assert isinstance(found, Admission)
+    return found
+
+
+async def test_a_request_probes_only_where_no_other_server_does() -> None:
+    store, story = SharedStore(), Story()
+    recorder = story.breakers.recorder
+    story.breakers = Breakers(store, recorder, lambda: story.now)
+    story.breakers.configure(Config(primary=A))
+    for _ in range(3):
+        story.run(E500)
+    # Nothing is asked while it cools down.
+    assert story.request().admission(A) is Admission.COOLING
+    story.now += 31
+    probing, other, late = story.request(), story.request(), story.request()
+    assert await asked(probing) is Admission.OPEN
+    # Another request of this server does not have to ask.
+    assert await asked(other) is Admission.BUSY
+    probing.begin(A)
+    probing.settle(A, None)
+    store.shared.are_free = False
+    assert await asked(late) is Admission.BUSY
+    assert await asked(late) is Admission.BUSY
+    # What another server probes is free here.
+    store.shared.are_free = True
+    again = story.request()
+    store.shared.meanwhile = lambda: story.run(E500)
+    # Another server's probe has failed while this one was asked.
+    assert await asked(again) is Admission.COOLING
+    story.now += 61
+    store.shared.meanwhile = lambda: None
+    assert await asked(story.request()) is Admission.OPEN
+    await story.breakers.flush(again=True)
+    assert store.shared.released
+    story.breakers.close()
