@@ -18,10 +18,12 @@ import pytest
 from ccfallback.paths import Paths
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.policy.learned import LearnedRejection
+from ccfallback.policy.spend import NANO
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 from ccfallback.state import open_store
 from ccfallback.state.redis_store import RedisStore
+from ccfallback.state.spent import HELD
 from ccfallback.state.store import LocalSlots, States, StateStore
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
@@ -464,3 +466,23 @@ def test_a_broken_configuration_still_says_where_the_state_is(
     assert ccf("breaker", "reset", "--all").code == 0
     assert store.load().states == {}
     store.close()
+
+
+def test_what_a_request_may_cost_counts_at_the_other_servers_while_it_is_in_flight(
+    team: Callable[..., Team],
+) -> None:
+    go_on = threading.Event()
+    running = team(2, [slow(go_on)], [WELL], priced=PRICED.replace("100.0", "20.0"))
+
+    def held() -> int:
+        entries = HELD.read(running.stores[1].load().sections)
+        return sum(each.nano for each in entries.values())
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(running.provider, 0)
+        until(lambda: held() > 20 * NANO)
+        assert running.provider(1) == "fallback1"
+        go_on.set()
+        assert first.result() == "anthropic-primary"
+    until(lambda: held() == 0)
+    assert running.provider(1) == "anthropic-primary"
