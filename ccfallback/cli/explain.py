@@ -85,6 +85,7 @@ EXCLUDED: Final[Mapping[str, str]] = {
     "too-long": "skipped: the request does not fit its context window",
     "quota": "skipped, to be tried after the others",
     "spend-cap": "skipped: it has reached its cap of money",
+    "token-cap": "skipped: the client's access token has reached its cap of money",
 }
 
 

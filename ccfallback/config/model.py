@@ -555,8 +555,8 @@ class Token:
     token: Secret = option(checks.secret, None, "the token", required="an access token", mask=mask)
     note: str = option(checks.note, "", "whose token it is")
     cap: Cap = group(Cap, key="cap")
-    is_note_shared: bool = False
-    """Whether another token has the same note. Not an option."""
+    is_note_taken: bool = False
+    """Whether a token before it has the same note. Not an option."""
 
     @cached_property
     def label(self) -> str:
@@ -566,7 +566,7 @@ class Token:
         note = self.note.strip()
         if not note or secret in note:
             return digest
-        return f"{note} ({digest})" if self.is_note_shared else note
+        return f"{note} ({digest})" if self.is_note_taken else note
 
 
 SECTIONS: Final[Mapping[str, type]] = {

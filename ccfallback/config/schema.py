@@ -5,7 +5,6 @@ by its name, a token by its number; the primary's name means `[primary]`.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -215,8 +214,11 @@ def _tokens(root: Reader) -> tuple[Token, ...]:
         known.add(token.token)
         tokens.append(token)
         reader.finish()
-    notes = Counter(token.note.strip() for token in tokens)
-    return tuple(replace(each, is_note_shared=notes[each.note.strip()] > 1) for each in tokens)
+    notes = [token.note.strip() for token in tokens]
+    return tuple(
+        replace(token, is_note_taken=note in notes[:index])
+        for index, (token, note) in enumerate(zip(tokens, notes, strict=True))
+    )
 
 
 def _tables(root: Reader, key: str) -> list[Any]:

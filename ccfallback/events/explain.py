@@ -16,6 +16,7 @@ from ccfallback.config.model import PRIMARY_NAME, label
 from ccfallback.events.records import (
     QUOTA,
     SPEND_CAP,
+    TOKEN_CAP,
     TOO_LONG,
     AttemptEnd,
     AttemptFailure,
@@ -281,7 +282,8 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
             it.session, it.agent = event.session or "", event.agent or ""
             it.request_class = event.request_class or ""
         case SpendCap():
-            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=SPEND_CAP))
+            cap = TOKEN_CAP if event.token else SPEND_CAP
+            it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=cap))
         case CircuitBreakerSkip() if event.reason == TOO_LONG:
             it.candidates.append(Candidate(event.provider, Standing.SKIPPED, why=TOO_LONG))
         case CircuitBreakerSkip() if event.reason == QUOTA:

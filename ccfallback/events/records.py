@@ -39,7 +39,8 @@ COOLING: Final = "cooling-down"
 """Why a session leaves a provider: its breaker is open."""
 
 SPEND_CAP: Final = "spend-cap"
-"""The reason of a skip: the provider has cost as much as it may."""
+TOKEN_CAP: Final = "token-cap"
+"""The reason of a skip: the provider, or the client's access token, has cost as much as it may."""
 
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""

@@ -190,6 +190,22 @@ def test_doctor_warns_of_a_cap_of_a_token_without_prices(ccf: Run, configure: Co
     assert "deepseek/deepseek-v4 at spare is unknown" in found[0]["message"]
 
 
+def test_explain_says_that_it_was_the_cap_of_the_token(
+    ccf: Run, chain: Callable[..., Chain]
+) -> None:
+    capped = THREE.replace('note = "phone"', 'note = "phone"\ncap = { day = 0 }')
+    running = chain(scripted.reply("hello"), more=capped)
+    refused = httpx.post(
+        f"{running.url}/v1/messages",
+        json={"model": "claude-opus-5", "max_tokens": 9, "messages": []},
+        headers={"x-ccf-api-key": "a-token-of-the-phone", "x-api-key": "k"},
+    )
+    assert refused.status_code == 429
+    running.proxy.stop()
+    told = ccf("explain", refused.headers["ccr-request-id"]).out
+    assert "skipped: the client's access token has reached its cap of money" in told
+
+
 def test_requests_and_stats_and_spend_tell_tokens_apart(
     ccf: Run, chain: Callable[..., Chain]
 ) -> None:

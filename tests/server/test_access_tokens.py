@@ -78,7 +78,7 @@ def test_without_access_tokens_nothing_is_logged_of_them(upstream: Upstream, run
 
 
 @pytest.mark.parametrize(
-    ("note", "shared", "label"),
+    ("note", "taken", "label"),
     [
         ("laptop", False, "laptop"),
         (" laptop ", False, "laptop"),
@@ -87,17 +87,20 @@ def test_without_access_tokens_nothing_is_logged_of_them(upstream: Upstream, run
         ("it is A-TOKEN", False, "token-2f4e6a01"),
     ],
 )
-def test_the_label_of_a_token(note: str, shared: bool, label: str) -> None:
-    token = Token(token=Secret("A-TOKEN"), note=note, is_note_shared=shared)
+def test_the_label_of_a_token(note: str, taken: bool, label: str) -> None:
+    token = Token(token=Secret("A-TOKEN"), note=note, is_note_taken=taken)
     assert token.label == label
 
 
 def test_tokens_with_the_same_note_stay_apart(upstream: Upstream, running: Run) -> None:
     same = TOKENS.replace('"phone"', '"laptop"')
     proxy = running(config_of(upstream(counted())) + same)
-    ask(proxy.url, headers=dict(LAPTOP))
-    label = proxy.wait_for("request.complete")["data"]["token"]
-    assert label.startswith("laptop (token-")
+    # The first keeps its name, and with it what it has cost.
+    for token in (LAPTOP, PHONE):
+        ask(proxy.url, headers=dict(token))
+    labels = [proxy.wait_for("request.complete", n)["data"]["token"] for n in (1, 2)]
+    assert labels[0] == "laptop"
+    assert labels[1].startswith("laptop (token-")
 
 
 def test_any_header_may_carry_the_token() -> None:
