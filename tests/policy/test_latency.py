@@ -250,7 +250,7 @@ def test_no_healthy_provider_fails_by_it_more_than_once_in_ten_thousand(
     shape: str, every: float
 ) -> None:
     """A request fails by it if the configured timeout would have let it through."""
-    random, made, now, failures, count = Random(1), Digest(), NOW, 0, 20_000
+    random, made, now, failures, count = Random(1), Digest(), NOW, 0, 10_000
     for _ in range(count):
         now += random.expovariate(1 / every)
         seconds = SHAPES[shape](now - NOW) * exp(random.gauss(0, 0.5))
