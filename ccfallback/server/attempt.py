@@ -33,6 +33,7 @@ from ccfallback.policy.outcome import (
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
 from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
@@ -300,7 +301,7 @@ class Attempt:
         translator = self._wire.stream(self._body, self._provider, filters)
         # Only the headers: a stream must not keep the request's body in memory.
         secrets = partial(
-            secrets_in, self._context.headers, self.request.headers, self._provider, self._query
+            secrets_in, self._context.known, self.request.headers, self._provider, self._query
         )
         stream = EventStream(
             response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
@@ -421,7 +422,7 @@ class Attempt:
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Everything in the request that an upstream might quote, and that must not be logged."""
-        return secrets_in(self._context.headers, self.request.headers, self._provider, self._query)
+        return secrets_in(self._context.known, self.request.headers, self._provider, self._query)
 
 
 async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:
@@ -432,12 +433,12 @@ async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:
 
 
 def secrets_in(
-    client: RawHeaders, sent: RawHeaders, provider: Provider, query: str = ""
+    client: ClientHeaders, sent: RawHeaders, provider: Provider, query: str = ""
 ) -> tuple[str, ...]:
     """The secrets in the client's headers and query, and in a request to a provider."""
     names = _CREDENTIALS | {provider.auth_header.lower().encode()}
     return (
-        *secrets_in_headers(client),
+        *client.secrets,
         *secrets_in_headers((n, bare_credential(v)) for n, v in sent if n in names),
         *(form for _, value in parse_qsl(query) for form in secret_forms(value)),
         *(value for name, value in provider.headers.items() if is_secret_header(name)),

@@ -10,6 +10,7 @@ import msgspec
 
 from ccfallback.config.model import Provider
 from ccfallback.http1 import FixedHeaders, ServerProtocol
+from ccfallback.redact import secrets_in_headers
 from ccfallback.server.client_credentials import login_token
 from ccfallback.server.hints import read_hints
 from ccfallback.wire.credential import Credential
@@ -32,7 +33,7 @@ class _Sent(msgspec.Struct):
 class ClientHeaders(list[tuple[bytes, bytes]]):
     """The headers of a request, and what follows from them. Never changed."""
 
-    __slots__ = ("_sent", "betas", "first", "hints", "hosts", "login_token")
+    __slots__ = ("_secrets", "_sent", "betas", "first", "hints", "hosts", "login_token")
 
     def __init__(self, headers: RawHeaders) -> None:
         super().__init__(headers)
@@ -43,7 +44,15 @@ class ClientHeaders(list[tuple[bytes, bytes]]):
         self.hosts = [value.decode("latin-1") for name, value in self if name == b"host"]
         self.login_token = login_token(self)
         """The token of a Claude login that the client shows."""
+        self._secrets: tuple[str, ...] | None = None
         self._sent: dict[str, _Sent] = {}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything in them that an upstream might quote, and that must not be logged."""
+        if self._secrets is None:
+            self._secrets = tuple(secrets_in_headers(self))
+        return self._secrets
 
     def find_sent(
         self,

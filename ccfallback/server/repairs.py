@@ -7,7 +7,7 @@ the refusal, the last resort is the plain form of the request.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -96,8 +96,7 @@ class _ProviderRepairs(msgspec.Struct, eq=False):
     """The steps of the plain form that have changed the draft."""
 
 
-@dataclass(slots=True)
-class Repairs:
+class Repairs(msgspec.Struct, eq=False):
     """The repairs of one request, provider by provider."""
 
     services: Services
@@ -107,7 +106,7 @@ class Repairs:
     """Whether the request is for a side endpoint: those neither learn nor use what is learned."""
     is_large: bool = False
     """Whether its body is so large that no repair may be made on the event loop."""
-    _providers: dict[str, _ProviderRepairs] = field(default_factory=dict)
+    _providers: dict[str, _ProviderRepairs] = {}
     refusal_text: str = ""
     """What the last failure said, as the log may hold it."""
     has_learned: bool = False

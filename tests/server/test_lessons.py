@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import httpx
+from msgspec import structs
 
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Received
@@ -41,7 +42,7 @@ def age(chain: Chain, hours: int) -> None:
     def older(states: States) -> States:
         state = states["fallback1"]
         learned = tuple(replace(each, until=each.until - hours * 3600) for each in state.learned)
-        return {**states, "fallback1": replace(state, learned=learned)}
+        return {**states, "fallback1": structs.replace(state, learned=learned)}
 
     StateFile(chain.proxy.paths.state).update(older)
 
