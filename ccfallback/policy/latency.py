@@ -68,10 +68,12 @@ class Digest:
 
     __slots__ = (
         "_fresh_until",
+        "_is_slow",
         "_learned",
         "_raised",
         "_raised_for",
         "_raises",
+        "_usual",
         "changed",
         "gaps",
         "mean_bytes",
@@ -90,12 +92,17 @@ class Digest:
         self._raises = 0
         """How often it was raised."""
         self._learned: Learned | None = None
+        self._usual = inf
+        """The duration that nearly all answers did not exceed, when that was looked at last."""
+        self._is_slow = False
+        """Whether the last answer took longer: perhaps the provider has become slower."""
         self._fresh_until = 0.0
         self.changed = False
         """Whether it has changed since it was saved."""
 
     def note_answer(self, seconds: float, body_bytes: int, now: float) -> None:
         """Count an answer whose first event came after so many seconds."""
+        self._is_slow = seconds > self._usual
         _count(self.times, seconds, now)
         self.mean_bytes += (body_bytes - self.mean_bytes) * (
             _SIZE_WEIGHT if self.mean_bytes else 1.0
@@ -131,15 +138,21 @@ class Digest:
         self.changed = True
 
     def learned(self, now: float) -> Learned | None:
-        """What the answers say; `None` if there were too few."""
+        """What the answers say; `None` if there were too few.
+
+        After one that took unusually long, the next attempt has no limit of its own.
+        """
         if not now < self._fresh_until <= now + _FRESH_SECONDS:
             self._fresh_until = now + _FRESH_SECONDS
             self._learned = self._learn(now)
+        if self._is_slow and self._learned is not None:
+            return self._learned._replace(first_byte=inf)
         return self._learned
 
     def _learn(self, now: float) -> Learned | None:
         usual, answers = _quantile(self.times, now)
         gap = _quantile(self.gaps, now)[0]
+        self._usual = inf if usual is None else usual
         if usual is None:
             return None if gap is None else Learned(inf, 0.0, "", gap)
         seconds, because = FACTOR * usual, f"its p99 of {usual:.1f} s over {answers} answers"

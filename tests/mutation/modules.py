@@ -29,6 +29,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "server/test_latencies.py",
         "server/test_context_windows.py",
         "server/test_vertex_provider.py",
+        "server/test_bedrock_provider.py",
     ),
     "server/health": ("server/test_breaker_events.py", "server/test_health.py"),
     "server/response": ("server/test_response.py", "server/test_stream.py"),

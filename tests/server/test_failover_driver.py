@@ -792,3 +792,12 @@ def test_an_answer_at_the_first_try_leaves_nothing_uncounted() -> None:
     counts: list[Any] = []
     run(whole(), on_driver=lambda driver: counts.append(driver.count_uncounted(())))
     assert counts[-1] == {}
+
+
+def test_a_timeout_of_the_configuration_is_told_without_a_reason() -> None:
+    quick = replace(PRIMARY, timeouts=Timeouts(non_streaming=0.05))
+    ran = run(None, whole(), providers=(quick, FALLBACK))
+    (said,) = [each for each in ran.records if isinstance(each.data, ProviderTimeout)]
+    assert said.data.why is UNSET
+    pattern = r"one was too slow: non_streaming timeout after [\d.]+ m?s( after [\d.]+ m?s)?"
+    assert re.fullmatch(pattern, said.message), said.message
