@@ -34,16 +34,16 @@ LINES: Final[dict[str, BrokenLine]] = {
     ),
     "half-open-release": BrokenLine(
         "ccfallback.server.health",
-        "self._breakers.slots.release(self._slots.pop(label))",
-        "self._slots.pop(label)",
+        "self._breakers.release(self._slots.pop(label, ()))",
+        "self._slots.pop(label, ())",
         "half_open_places_are_free",
         1,
     ),
     "drop-after-commit": BrokenLine(
         "ccfallback.server.messages",
-        "            self._log_torn(answer)\n",
+        "            self._log.torn(answer)\n",
         '            await send({"type": "http.response.body", "body": b""})\n'
-        "            self._log_torn(answer)\n",
+        "            self._log.torn(answer)\n",
         "torn_answers_are_dropped",
         1,
     ),

@@ -8,6 +8,9 @@ from typing import Final
 
 import pytest
 
+import ccfallback
+from tests.simulation.broken import LINES
+
 HERE: Final = Path(__file__).parent
 SCRIPTS: Final = sorted((HERE / "regressions").glob("*.json"))
 
@@ -53,6 +56,12 @@ def test_a_seed_has_the_same_trace_on_every_run() -> None:
 def test_the_scripts_of_former_failures_pass() -> None:
     assert SCRIPTS
     simulate("--no-shrink", "--replay", *map(str, SCRIPTS))
+
+
+@pytest.mark.parametrize("name", sorted(LINES))
+def test_each_line_that_can_be_broken_is_in_the_product(name: str) -> None:
+    path = Path(*LINES[name].module.split(".")).with_suffix(".py")
+    assert (Path(ccfallback.__file__).parents[1] / path).read_text().count(LINES[name].line) == 1
 
 
 def test_lines_that_are_broken_on_purpose_are_found() -> None:
