@@ -62,6 +62,7 @@ HARMLESS: Final = (
     ("server/failover_driver", r"MOST_OF_THE_TIME \* limit →|_share < own", "equal times"),
     ("server/health", r"0\.0 → 1\.0$|: '' → '~'$", "as for the policy"),
     ("server/health", r"__init__: False → True", "a response saves once more"),
+    ("server/health", r"_was_cooling: .* <=? now$|until > now → until >= now", "equal times"),
     ("server/stream", r"(note|idle_why): 0\.0 → 1\.0", "below the shortest stall, gaps are alike"),
     ("server/stream", r"(begin: 0 → 1|size > MAX_WHOLE →)", "a limit of megabytes, by a byte"),
     ("server/stream", r"next_read: left < self\.idle → left <=", "equal times, by another name"),

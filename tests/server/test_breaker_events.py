@@ -498,3 +498,14 @@ async def test_a_request_probes_only_where_no_other_server_does() -> None:
     await story.breakers.flush(again=True)
     assert store.shared.released
     story.breakers.close()
+
+
+def test_the_cooldowns_of_a_chain_are_those_that_have_not_ended(story: Story) -> None:
+    for _ in range(3):
+        story.run(E500)
+    b = Provider(name="b", base_url="https://b.test")
+    until = story.breakers.state("a").cooldown_until
+    assert story.request().cooldowns((A, b)) == {"a": until}
+    assert until is not None
+    story.now = until
+    assert story.request().cooldowns((A, b)) == {}
