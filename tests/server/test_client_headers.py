@@ -1,12 +1,17 @@
 """The headers of a client are kept with its connection, and only as long as they are the same."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
+
 from ccfallback.config.model import Config
 from ccfallback.server.client_headers import ClientHeaders, recall
+from ccfallback.simulator import scripted
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
+from tests.conftest import Chain
 
 HOST = (b"host", b"localhost")
 BETA = (b"anthropic-beta", b"one, two")
@@ -54,3 +59,26 @@ def test_what_was_sent_is_used_again_only_if_all_of_its_reasons_are_the_same() -
     assert client.find_sent(FORMATS["openai"], PRIMARY, key, NONE) is None
     # A configuration that was read again has providers of its own.
     assert client.find_sent(WIRE, replace(PRIMARY, headers={"x-a": "1"}), key, NONE) is None
+
+
+def test_each_request_of_a_connection_goes_upstream_with_its_own_headers(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(scripted.error(529, "overloaded_error"), scripted.reply("hello"))
+    rows = [("one", "a"), ("one", "a"), ("two", "a"), ("one", "b"), ("one", "a")]
+    with httpx.Client(timeout=30) as client:
+        for key, beta in rows:
+            # The length of the body is another one each time.
+            body = {"model": f"m-{len(running.primary.received)}", "max_tokens": 9, "messages": []}
+            headers = {"x-api-key": key, "anthropic-beta": beta}
+            client.post(f"{running.url}/v1/messages", json=body, headers=headers)
+    sent = [(each.header("x-api-key"), each.header("anthropic-beta"))
+            for each in running.primary.received]  # fmt: skip
+    assert sent == rows
+    betas = [each.header("anthropic-beta") for each in running.fallback.received]
+    assert betas == [beta for _, beta in rows]
+    assert not any(each.header("x-api-key") in ("one", "two") for each in running.fallback.received)
+    assert all(
+        int(each.header("content-length") or 0) == len(each.body)
+        for each in (*running.primary.received, *running.fallback.received)
+    )
