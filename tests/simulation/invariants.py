@@ -391,6 +391,10 @@ def full_windows_are_spared(history: History) -> Iterator[str]:
              and utilization(event, each.began) >= switch_at),
             None,
         )  # fmt: skip
+        filling = [e for e in primary.events if e["kind"] == "filling" and e["at"] < end]
+        # Of two windows that fill up at once, the later one is told.
+        if filling[-1] is not event:
+            continue
         if told is None or had(history, "clock"):
             # To a clock that is wrong the window may have been reset.
             continue
