@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from itertools import count
+from itertools import compress, count
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar
@@ -99,6 +99,21 @@ end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'EX', ARGV[2]) end
 return 1
 """
+
+_RENEW: Final = """
+local kept = {}
+for i, key in ipairs(KEYS) do
+    local holder = redis.call('GET', key)
+    if not holder or holder == ARGV[1] then
+        redis.call('SET', key, ARGV[1], 'EX', ARGV[2])
+        kept[i] = 1
+    else
+        kept[i] = 0
+    end
+end
+return kept
+"""
+"""Of each place by itself: 1 if it is still this server's."""
 
 _RELEASE: Final = """
 for _, key in ipairs(KEYS) do
@@ -381,7 +396,12 @@ class RedisStore:
     def _hear(self, data: bytes) -> None:
         """Take a change that another server, or this one, has made."""
         with self._lock:
-            message = msgspec.json.decode(data, type=_Message)
+            try:
+                message = msgspec.json.decode(data, type=_Message)
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                # Of another program, or of a version of this one that says it otherwise.
+                self._fetch()
+                return
             if message.after in self._passed:
                 return
             if message.before == self._content.version:
@@ -429,6 +449,7 @@ class _Places:
         self._store = store
         self.held: frozenset[BreakerId] = frozenset()
         self._take = store._client.register_script(_TAKE)
+        self._renew = store._client.register_script(_RENEW)
         self._release = store._client.register_script(_RELEASE)
 
     def take(self, breakers: Iterable[BreakerId]) -> bool:
@@ -454,9 +475,15 @@ class _Places:
                 self._call(self._release, found, self._store._id)
 
     def renew(self) -> None:
-        """Keep what is held, so that only the place of a dead server ends."""
-        with suppress(StateError):
-            self._call(self._take, self.held, self._store._id, PLACE_SECONDS)
+        """Keep what is held, so that only the place of a dead server ends.
+
+        A place that ended meanwhile, while the store was away, may be another server's now.
+        """
+        with self._store._lock, suppress(StateError):
+            held = tuple(self.held)
+            if held:
+                kept = self._call(self._renew, held, self._store._id, PLACE_SECONDS)
+                self.held = frozenset(compress(held, kept))
 
     def _call(self, script: Any, breakers: Iterable[BreakerId], *arguments: object) -> Any:
         keys = [f"{_PREFIX}:probe:{_digest(each)}" for each in breakers]

@@ -144,6 +144,27 @@ def test_a_place_of_a_dead_server_ends_and_that_of_a_living_one_does_not(
     assert not other.places.take([A])
 
 
+def test_a_place_that_was_lost_does_not_end_the_others(
+    stores: Stores, redis_server: RedisServer
+) -> None:
+    one, other = stores(), stores()
+    client = redis.Redis.from_url(redis_server.url)
+    assert one.places.take([A])
+    (key,) = client.scan_iter("ccfallback:{state}:probe:*")
+    assert one.places.take([B])
+    # As after a time without the store: the place has ended, and another server has taken it.
+    client.delete(key)
+    assert other.places.take([A])
+    for each in client.scan_iter("ccfallback:{state}:probe:*"):
+        client.expire(each, 5)
+    one.places.renew()
+    assert one.places.held == {B}
+    assert not other.places.take([B])
+    one.places.release([A])
+    assert not one.places.take([A])
+    client.close()
+
+
 def test_without_the_server_reading_goes_on_and_writing_fails_at_once(
     stores: Stores, redis_server: RedisServer
 ) -> None:
@@ -234,8 +255,12 @@ def test_what_another_program_has_written_does_not_count(
     for field, value in (("providers/a", "[" * 100_000), ("sections/numbers", "3"), ("x", "{}")):
         client.hset("ccfallback:{state}:document", field, value)
     client.hset("ccfallback:{state}:document", "version", "z")
+    heard = store._contacted
+    heard.clear()
     client.publish("ccfallback:{state}:changes", b"no JSON")
     until(lambda: store.load().version == "z")
+    # The watcher has not connected again: it has only read everything.
+    assert (heard.is_set(), store.problem) == (False, "")
     assert store.load().states == {}
     assert NUMBERS.read(store.load().sections) == {}
     assert store.update(count_failure).states["a"].failures == 1
