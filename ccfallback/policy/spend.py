@@ -283,7 +283,8 @@ class Limit:
     @property
     def sentence(self) -> str:
         """How far the cap is reached, for a person: by what is spent, or by what others reserve."""
-        text = f"{dollars(self.spent)} of its cap of {dollars(self.cap)} a {self.period} are spent"
+        cap = f"cap of {dollars(self.cap)} a {self.period}"
+        text = f"{dollars(self.spent)} of its {cap} has been spent"
         if self.left:
             return f"{text}, and requests in flight may cost the rest"
         return text
@@ -331,6 +332,8 @@ class Reservations:
 
     _REMEMBERED: Final = 16
     _LEAST_KNOWN: Final = 4
+    _MOST_MODELS: Final = 64
+    """The client chooses the names of models."""
 
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
@@ -357,8 +360,13 @@ class Reservations:
     def learn(self, provider: str, model: str, estimate: int, actual: int) -> None:
         """Compare an estimate with what the answer did cost; a cache makes it cheaper."""
         if estimate > 0:
-            ratios = self._ratios.setdefault((provider, model), deque(maxlen=self._REMEMBERED))
+            key = provider, model
+            ratios = self._ratios.pop(key, None) or deque(maxlen=self._REMEMBERED)
             ratios.append(max(0.01, actual / estimate))
+            # The one that has learned last is at the end.
+            self._ratios[key] = ratios
+            if len(self._ratios) > self._MOST_MODELS:
+                del self._ratios[next(iter(self._ratios))]
 
 
 def estimate_cost(

@@ -328,6 +328,8 @@ class Proxy:
                 kept = monotonic()
                 self._keep_latencies()
             self.services.spending.retry()
+            # Also while no request with a cap asks for it: else the rows gather that are not read.
+            await self._run_on_disk(self.services.spending.read_new)
             self._publish_spending()
             await self.services.breakers.flush(again=True)
             self.services.breakers.report()

@@ -172,14 +172,22 @@ class Spending:
 
     async def refresh(self, seconds: float = REFRESH_SECONDS) -> None:
         """Read what other servers have appended, if there is anything; briefly at most."""
+        if self._is_behind():
+            await self._wait(seconds, self._write)
+
+    def read_new(self) -> None:
+        """Read what was appended since the last time, if there is anything; in a thread."""
+        if self._is_behind():
+            self._write()
+
+    def _is_behind(self) -> bool:
+        """Whether sums are kept, and the file has rows that were not read."""
         if not self._wants_sums:
-            return
+            return False
         path = self._path(ledger.month_of(self.clock()))
         stamp = files.stamp(path)
         size = 0 if stamp is None else stamp[1]
-        if size == self._size and path.stem.endswith(self._month):
-            return
-        await self._wait(seconds, self._write)
+        return size != self._size or not path.stem.endswith(self._month)
 
     async def open(self, seconds: float) -> None:
         """Open the month's file, and read it if a provider has a cap; briefly at most.

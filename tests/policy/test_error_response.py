@@ -129,9 +129,10 @@ def test_a_cap_ends_the_turn_only_if_nothing_else_is_back_soon(
     kinds = {429: ("billing_error", "rate_limit_error"), 502: ("fallback_exhausted",)}
     assert given.kind in kinds[status]
     for each in capped:
-        assert f"{each.provider} (${each.spent / NANO:.2f} of its cap of $5.00 a day are spent" in (
-            given.message
+        spent = (
+            f"{each.provider} (${each.spent / NANO:.2f} of its cap of $5.00 a day has been spent"
         )
+        assert spent in given.message
     if outcome is not None:
         assert f"a ({outcome.reason}" in given.message
 

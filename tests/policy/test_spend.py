@@ -366,11 +366,29 @@ def test_what_is_left_of_a_cap() -> None:
     [limit] = limits("a", Cap(day=5.0), Spent(2 * NANO, 9 * NANO), (100.0, 200.0))
     assert limit.left == 3 * NANO
     assert replace(limit, spent=6 * NANO).left == 0
-    spent = "$2.00 of its cap of $5.00 a day are spent"
+    spent = "$2.00 of its cap of $5.00 a day has been spent"
     assert limit.sentence == f"{spent}, and requests in flight may cost the rest"
-    assert replace(limit, spent=6 * NANO).sentence == "$6.00 of its cap of $5.00 a day are spent"
+    spent = "$6.00 of its cap of $5.00 a day has been spent"
+    assert replace(limit, spent=6 * NANO).sentence == spent
     assert replace(limit, cap=0).share == 1.0
     assert Spent(1, 10).plus(5) == Spent(6, 15)
+
+
+def test_models_that_the_client_invents_are_forgotten_first_in_first_out() -> None:
+    reservations = Reservations()
+
+    def learn(model: str) -> None:
+        for _ in range(4):
+            reservations.learn("p", model, 100, 20)
+
+    learn("old")
+    learn("used")
+    for number in range(reservations._MOST_MODELS - 1):
+        learn(f"invented {number}")
+        learn("used")
+    assert len(reservations._ratios) == reservations._MOST_MODELS
+    assert reservations.reserve("p", "used", 100) == 20
+    assert reservations.reserve("p", "old", 100) == 100
 
 
 def test_an_estimate_of_nothing_teaches_nothing() -> None:

@@ -37,7 +37,7 @@ USERS: dict[str, Mapping[str, str]] = {
 }
 REFUSED = scripted.error(429, "rate_limit_error", headers={"retry-after": "7200"})
 OVERLOADED = scripted.error(529, "overloaded_error")
-SENTENCE = "spare ($0.00 of its cap of $0.00 a day are spent, back in"
+SENTENCE = "spare ($0.00 of its cap of $0.00 a day has been spent, back in"
 
 Start = Callable[[Script, float], tuple[RunningProxy, ScriptedUpstream]]
 AnyUser = pytest.mark.parametrize("user", USERS)

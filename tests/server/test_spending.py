@@ -307,6 +307,31 @@ def test_a_retry_writes_once_and_is_not_asked_for_twice(paths: Paths) -> None:
     assert providers(paths) == ["p"]
 
 
+@pytest.mark.parametrize("foreign", [0.0, 0.5])
+def test_rows_are_read_although_no_request_with_a_cap_follows(
+    upstream: Upstream, running: Run, monkeypatch: pytest.MonkeyPatch, foreign: float
+) -> None:
+    monkeypatch.setattr("ccfallback.files.is_local", lambda _path: True)
+    proxy = running(config_of(upstream(counted())))
+    spending = proxy._background.proxy.services.spending
+    spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    assert spending.flush()
+    # As after a reload that gives one token a cap, while others send the requests.
+    spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
+    if foreign:
+        asyncio.run(spending.refresh(30))
+        path = ledger.ledger_path(proxy.paths.state, ledger.month_of(time.time()))
+        with path.open("ab") as file:
+            file.write(ledger.encode_row(Row(at=time.time(), provider="p", cost=foreign)))
+    for _ in range(3):
+        spending.put(Row(at=time.time(), provider="p", cost=1.0))
+    deadline = time.monotonic() + 30
+    while spending.spent("p").day != (4 + foreign) * 10**9 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert spending.spent("p").day == (4 + foreign) * 10**9
+    assert not spending._unread
+
+
 def opened(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Spending:
     """A ledger without caps whose file is open, with one row in it."""
     monkeypatch.setattr("ccfallback.files.is_local", lambda _path: True)
@@ -412,7 +437,7 @@ def test_a_provider_that_has_reached_its_cap_is_skipped(
     refused = ask(proxy.url)
     assert_refused(refused, until, name)
     message = refused.json()["error"]["message"]
-    assert f"fallback1 ($0.20 of its cap of $0.15 a {period} are spent" in message
+    assert f"fallback1 ($0.20 of its cap of $0.15 a {period} has been spent" in message
     assert "anthropic-primary (403 permission_error" in message
     assert len(fallback.received) == 2
     event = proxy.wait_for("spend.cap")["data"]
