@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 from time import monotonic, time
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
@@ -74,6 +74,7 @@ class Breakers:
         self._unsaved_entries: dict[tuple[str, str], Entry] = {}
         self._written_entries: dict[tuple[str, str], Entry] = {}
         self._read_entries: dict[tuple[str, str], object] = {}
+        self._parsed: dict[str, dict[str, Any]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._syncing: asyncio.Future[None] | None = None
         self._refused = False
@@ -158,7 +159,9 @@ class Breakers:
 
     def entries(self, section: Section[T]) -> dict[str, T]:
         """All entries of a further section, those last written at the end."""
-        found = section.read(self._sections)
+        if section.name not in self._parsed:
+            self._parsed[section.name] = section.read(self._sections)
+        found = dict(self._parsed[section.name])
         for each in chain(self._written_entries.values(), self._unsaved_entries.values()):
             if each.section is section:
                 found.pop(each.key, None)
@@ -313,7 +316,7 @@ class Breakers:
         """Hold what the store holds, with the changes that it does not hold yet."""
         self._report_set_aside(snapshot)
         self._held = snapshot
-        self._sections, self._read_entries = snapshot.sections, {}
+        self._sections, self._read_entries, self._parsed = snapshot.sections, {}, {}
         unsaved = [*self._pending.values()]
         if snapshot.batch != self._batch:
             unsaved[:0] = self._in_flight.values()

@@ -1,8 +1,8 @@
 """Further sections of the state beside `providers`: named entries, such as quotas by credential.
 
 A store knows nothing of an entry but its name. Entries are kept in the order in which they were
-written, the last write wins, and a section that is too long loses its oldest entries. Sections
-and entries that this version cannot read stay as they are.
+written, the last write wins, and a section that is too long loses its oldest entries. A section may
+say which entries are over. Sections and entries that this version cannot read stay as they are.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +24,8 @@ class Section(Generic[T]):
     """Makes JSON of an entry; any thread may call it."""
     most: int
     """How many entries are kept."""
+    is_over: Callable[[T, T], bool] | None = None
+    """Whether an entry means nothing any more once a later one is written; then it is removed."""
 
     def find(self, sections: "Sections", key: str) -> T | None:
         """The entry of that name; `None` if there is none that can be read."""
@@ -37,6 +39,15 @@ class Section(Generic[T]):
         """All entries that can be read, the oldest first."""
         found = ((key, self.find(sections, key)) for key in sections.get(self.name, ()))
         return {key: entry for key, entry in found if entry is not None}
+
+    def prune(self, table: dict[str, Any], latest: T) -> None:
+        """Remove the entries that are over once the latest is written, then those too many."""
+        if self.is_over is not None:
+            for key, entry in self.read({self.name: table}).items():
+                if self.is_over(entry, latest):
+                    del table[key]
+        while len(table) > self.most:
+            del table[next(iter(table))]
 
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -65,10 +76,13 @@ def read_sections(document: Mapping[str, Any]) -> Sections:
 def merge(sections: Sections, entries: Iterable[Entry]) -> Sections:
     """The sections that differ from `sections` once the entries are written."""
     changed: dict[str, dict[str, Any]] = {}
-    for section, key, value in entries:
+    latest: dict[str, Entry] = {}
+    for entry in entries:
+        section, key, value = entry
         table = changed.setdefault(section.name, dict(sections.get(section.name, _EMPTY)))
         table.pop(key, None)
         table[key] = section.encode(value)
-        while len(table) > section.most:
-            del table[next(iter(table))]
-    return {name: table for name, table in changed.items() if table != sections.get(name)}
+        latest[section.name] = entry
+    for name, (section, _, value) in latest.items():
+        section.prune(changed[name], value)
+    return {name: table for name, table in changed.items() if table != sections.get(name, _EMPTY)}

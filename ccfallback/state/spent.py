@@ -20,6 +20,9 @@ from ccfallback.state.sections import Section, Sections
 HELD_SECONDS: Final = 60.0
 """The reservations of a server count for so long after it has written them: it may have died."""
 
+_KEPT_SECONDS: Final = 10 * HELD_SECONDS
+"""Until they are removed: the clock of the server that removes them may be wrong by minutes."""
+
 _Nano = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -49,8 +52,17 @@ def _parse_held(raw: Any) -> Held:
     return msgspec.convert(raw, Held)
 
 
-SPENT: Final = Section("spent", _parse_sum, msgspec.to_builtins, most=1024)
-HELD: Final = Section("held", _parse_held, msgspec.to_builtins, most=1024)
+def _is_of_past_month(entry: Sum, latest: Sum) -> bool:
+    return entry.month < latest.month
+
+
+def _is_given_back(entry: Held, latest: Held) -> bool:
+    """Also if its server has died: each start of a server has entries of its own."""
+    return entry.nano == 0 or latest.at - entry.at > _KEPT_SECONDS * 1000
+
+
+SPENT: Final = Section("spent", _parse_sum, msgspec.to_builtins, 1024, _is_of_past_month)
+HELD: Final = Section("held", _parse_held, msgspec.to_builtins, 1024, _is_given_back)
 
 
 def entry_key(owner: str, account: str) -> str:

@@ -1,6 +1,7 @@
 """What servers of one state spend together, without a network."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from ccfallback.policy.spend import Reservations, Spent
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.record import Recorder
 from ccfallback.server.shared_spending import SharedSpending
+from ccfallback.state.sections import Section, Sections
 from ccfallback.state.spent import HELD, HELD_SECONDS
 from ccfallback.state.store import MemoryStore
 
@@ -77,4 +79,28 @@ async def test_reservations_count_elsewhere_while_their_server_lives(servers: Se
     assert one.publish("a", Spent(0, 0))
     assert not one.publish("a", Spent(0, 0))
     await servers.share()
-    assert [each.nano for each in servers.breakers[1].entries(HELD).values()] == [0]
+    # Nothing stays of what is given back.
+    assert servers.breakers[1].entries(HELD) == {}
+    assert not one.publish("a", Spent(0, 0))
+
+
+async def test_a_section_is_parsed_once_for_each_snapshot(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = servers.sides
+    assert one.publish("a", Spent(3, 5))
+    await servers.share()
+    parsed: list[object] = []
+    read = Section.read
+
+    def counting(section: Section[Any], sections: Sections) -> dict[str, Any]:
+        parsed.append(section.name)
+        return read(section, sections)
+
+    monkeypatch.setattr(Section, "read", counting)
+    for _ in range(3):
+        assert (other.spent("a"), other.spent("b")) == (Spent(3, 5), Spent(0, 0))
+    assert parsed == ["spent"]
+    assert one.publish("a", Spent(4, 6))
+    await servers.share()
+    assert other.spent("a") == Spent(4, 6)

@@ -1,12 +1,13 @@
 """Sums and reservations of several ledgers and servers in one state."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ccfallback import files
 from ccfallback.policy.spend import Spent
-from ccfallback.state.sections import Entry, merge
+from ccfallback.state.sections import Entry, Sections, merge
 from ccfallback.state.spent import (
     HELD,
     HELD_SECONDS,
@@ -48,6 +49,39 @@ def test_reservations_of_a_server_that_died_end() -> None:
         entry_key("x", "b"): Held(8, NOON * 1000),
     }
     assert held_elsewhere(entries, "own", "a", NOON + 1) == 2
+
+
+def test_servers_that_have_ended_leave_no_reservations() -> None:
+    sections: Sections = {}
+    for start in range(60):
+        for account in range(25):
+            key = entry_key(f"{start:016x}", f"token:mate{account}")
+            for nano in (5, 0):
+                written = [Entry(HELD, key, Held(nano, (NOON + start) * 1000))]
+                sections = {**sections, **merge(sections, written)}
+    assert sections["held"] == {}
+    # One that dies gives nothing back.
+    for at, key in ((NOON, "dead"), (NOON + 9 * HELD_SECONDS, "alive")):
+        sections = {**sections, **merge(sections, [Entry(HELD, key, Held(5, at * 1000))])}
+    assert list(HELD.read(sections)) == ["dead", "alive"]
+    at = NOON + 11 * HELD_SECONDS
+    after = merge(sections, [Entry(HELD, "new", Held(1, at * 1000))])
+    assert list(HELD.read(after)) == ["alive", "new"]
+    assert merge({}, [Entry(HELD, "new", Held(0, NOON))]) == {}
+
+
+def test_sums_of_a_past_month_are_removed_and_foreign_entries_stay() -> None:
+    old, new = make_sum(Spent(1, 1), NOON - 40 * DAY), make_sum(Spent(0, 9), NOON)
+    foreign: dict[str, Any] = {"x/a": {"year": 2031}, "y/a": 7}
+    sections: Sections = {"spent": {**foreign, "dead/a": SPENT.encode(old)}}
+    yesterday = make_sum(Spent(4, 4), NOON - DAY)
+    sections = {**sections, **merge(sections, [Entry(SPENT, "ended/a", yesterday)])}
+    assert list(sections["spent"]) == ["x/a", "y/a", "ended/a"]
+    after = merge(sections, [Entry(SPENT, "own/a", new)])["spent"]
+    assert list(after) == ["x/a", "y/a", "ended/a", "own/a"]
+    assert {name: after[name] for name in foreign} == foreign
+    # A server whose clock is behind removes nothing.
+    assert list(merge({"spent": after}, [Entry(SPENT, "late/a", old)])["spent"])[:-1] == list(after)
 
 
 def test_a_sum_replaces_a_lower_one_and_that_of_another_day() -> None:
