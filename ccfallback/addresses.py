@@ -70,8 +70,12 @@ def is_host(text: str) -> bool:
     return _HOST_NAME.fullmatch(text) is not None
 
 
+_MOST_PROXIES: Final = 20
+"""How many entries of `x-forwarded-for` count; a client may send thousands."""
+
+
 class TrustedProxies:
-    """Reverse proxies that say the truth about their clients."""
+    """Reverse proxies that tell the truth about their clients."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ip_network(each, strict=False) for each in networks)
@@ -84,7 +88,7 @@ class TrustedProxies:
         have added at the end. What is not an address there ends the way.
         """
         client = _parse_address(peer)
-        for entry in reversed(forwarded_for.split(",")):
+        for entry in reversed(forwarded_for.rsplit(",", _MOST_PROXIES)[-_MOST_PROXIES:]):
             if client is None or not any(client in network for network in self._networks):
                 break
             before = _parse_address(entry)

@@ -36,6 +36,10 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 100.0
 """How long a stop may take: `server.drain_delay` is 60 s at most, and then answers have 30 s."""
 
+_ASKS: Final = 4
+"""How often a server is asked who it is: until a replaced one has closed its socket, either of the
+two may answer."""
+
 LOOK: Final = 0.05
 """Seconds between two looks."""
 
@@ -46,12 +50,18 @@ console."""
 
 def find_registered(session: Session) -> ServerInfo | None:
     """The registered server, if it runs. Raises `ServeError` if that can't be decided."""
-    info = server_file.read(session.paths.server)
-    if info is None:
+    for ask in range(_ASKS):
+        sleep(LOOK if ask else 0)
+        info = server_file.read(session.paths.server)
+        if info is None:
+            return None
+        page = fetch_health(info.url)
+        if page is None:
+            break
+        if page.get("pid") == info.pid:
+            return info
+    else:
         return None
-    page = fetch_health(info.url)
-    if page is not None:
-        return info if page.get("pid") == info.pid else None
     if server_file.refuses(info.url):
         return None
     raise ServeError(

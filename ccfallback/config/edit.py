@@ -302,7 +302,7 @@ def add_provider(
 
 
 def require_free_name(name: str, taken: Collection[str | None]) -> None:
-    """Raise `ConfigError` if a provider has that name already, be it in other case."""
+    """Raise `ConfigError` if a provider has that name already, even in a different case."""
     same = next((each for each in taken if each and each.lower() == name.lower()), None)
     if same is not None:
         raise ConfigError(
@@ -422,10 +422,21 @@ def _merge(table: MutableMapping[str, Any], key: str, items: Mapping[str, str]) 
 def add_token(
     document: Document, token: str, note: str, cap: Mapping[str, float] | None = None
 ) -> None:
-    """Add an access token after the others."""
+    """Add an access token after the others.
+
+    Raises `ConfigError` if another has its note: what is spent is counted under that name.
+    """
+    name = note.strip()
+    tables = document.tables("tokens")
+    taken = [str(each.get("note")).strip() for each in tables if isinstance(each, Mapping)]
+    if name and name in taken:
+        raise ConfigError(
+            f"there is already a token with the note {name}",
+            "choose another note, or remove that token with `ccfallback tokens remove`",
+        )
     given = {"token": token, "note": note, "cap": dict(cap or {})}
     table = {key: value for key, value in given.items() if value}
-    document.insert("tokens", len(document.tables("tokens")), table)
+    document.insert("tokens", len(tables), table)
 
 
 def remove_tokens(document: Document, indexes: Collection[int]) -> None:

@@ -27,13 +27,25 @@ class Server:
         self.tasks: set[asyncio.Task[None]] = set()
         """The tasks that answer requests."""
         self.is_stopping = False
-        self.is_shared = False
-        """Whether another process accepts connections from the same socket."""
-        self.on_closed: list[Callable[[], object]] = []
-        """What to call when no more connections are accepted."""
+        self._sharers: list[socket.socket] = []
         self._is_forced = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+
+    def share(self, way: socket.socket) -> None:
+        """Another process accepts from the same socket, until it closes its end of `way`.
+
+        This end is closed when no more connections are accepted here.
+        """
+        for each in self._sharers:
+            if not _is_open(each):
+                each.close()
+        self._sharers = [*(each for each in self._sharers if each.fileno() >= 0), way]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process accepts connections from the same socket."""
+        return any(map(_is_open, self._sharers))
 
     def stop(self, *, force: bool = False) -> None:
         """Stop, with `force` without waiting for responses. For any thread and signal handler."""
@@ -77,11 +89,12 @@ class Server:
             await asyncio.sleep(_TICK)
 
     async def _finish(self, seconds: float) -> None:
-        for call in self.on_closed:
-            call()
-        await self._drain(seconds)
+        is_shared = self.is_shared
+        for way in self._sharers:
+            way.close()
+        await self._drain(seconds, is_shared)
 
-    async def _drain(self, seconds: float) -> None:
+    async def _drain(self, seconds: float, is_shared: bool) -> None:
         if self.tasks and not self._is_forced:
             self._on_drain(len(self.tasks))
         loop = asyncio.get_running_loop()
@@ -94,8 +107,19 @@ class Server:
                 return
             # Some may have been accepted a moment ago.
             for connection in list(self.connections):
-                connection.shutdown(is_patient=self.is_shared and passed < PATIENCE)
+                connection.shutdown(is_patient=is_shared and passed < PATIENCE)
             await asyncio.sleep(_TICK)
+
+
+def _is_open(way: socket.socket) -> bool:
+    """Whether the other end of a connection is open."""
+    try:
+        way.setblocking(False)
+        return bool(way.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 async def _leave_to_protocol(_scope: object, _receive: object, _send: object) -> None:

@@ -93,6 +93,11 @@ def _read_at_start(store: ConfigStore) -> tuple[object, Config]:
     return found
 
 
+RETRY_PAUSE: Final = 1.0
+"""Seconds until a file that could not be used is read again, though it seems to be the same: its
+owner, its mode or a fault of the disk may be what has changed."""
+
+
 class LiveConfig:
     """One immutable `Config` at a time."""
 
@@ -105,11 +110,13 @@ class LiveConfig:
         """Whether other machines reach the server: then it is never without access tokens."""
         self.is_broken = False
         """Whether the file can't be used, so that the last good configuration is in force."""
+        self._failure = ""
+        self._failed = -RETRY_PAUSE
         self._noticed = -NOTICE_PAUSE
         self._executor = SerialExecutor("config")
         self._refresher = Refresher(
             self._executor,
-            is_current=lambda: store.is_still(self._version),
+            is_current=lambda: not self._is_retry_due() and store.is_still(self._version),
             load=self._load,
             take=self._take,
             on_late=self._report_late,
@@ -126,11 +133,15 @@ class LiveConfig:
         """End the thread."""
         self._executor.close()
 
-    def _load(self) -> tuple[object, Config | Exception]:
-        """The version of the file and its content, or why it cannot be used. Runs in the thread."""
+    def _is_retry_due(self) -> bool:
+        return self.is_broken and monotonic() - self._failed >= RETRY_PAUSE
+
+    def _load(self) -> tuple[object, Config | Exception] | None:
+        """The version of the file and its content, or why it cannot be used; `None` if it is the
+        version that was read last. Runs in the thread."""
         version = self._store.stamp()
-        if version == self._version:
-            return version, self.current
+        if version == self._version and not self._is_retry_due():
+            return None
         # An editor may empty the file before it writes it anew, and a disk may be unmounted. A
         # configuration that sets nothing has nothing to lose.
         must_exist = self.current != Config()
@@ -140,21 +151,26 @@ class LiveConfig:
             # Whatever it is, it must not cost a request: the last good configuration stays.
             return version, error
 
-    def _take(self, loaded: tuple[object, Config | Exception]) -> bool:
+    def _take(self, loaded: tuple[object, Config | Exception] | None) -> bool:
+        if loaded is None:
+            return True
+        before = self._version
         self._version, config = loaded
         self.is_broken = not isinstance(config, Config)
         if isinstance(config, Config):
+            self._failure = ""
             self._replace(config)
-        else:
-            known = isinstance(config, CcfallbackError | OSError)
-            why = str(config) if known else f"{type(config).__name__} while it was read"
+            return True
+        self._failed = monotonic()
+        known = isinstance(config, CcfallbackError | OSError)
+        why = str(config) if known else f"{type(config).__name__} while it was read"
+        if (before, self._failure) != (self._version, why):
+            self._failure = why
             self._log_error(f"the configuration can't be used, the last good one stays: {why}")
         return True
 
     def _replace(self, config: Config) -> None:
         before = self.current
-        if config is before:
-            return
         if self.needs_tokens and not config.tokens:
             config = replace(config, tokens=before.tokens)
             self._log_error(
@@ -171,7 +187,7 @@ class LiveConfig:
         if _needs_restart(config) != _needs_restart(before):
             self._recorder.log(
                 events.ConfigLoad(path=path),
-                "the new host, port or state.url is used from the next start on",
+                "the new host, port or state.url takes effect at the next start",
                 level="warn",
             )
         for changed in self.on_change:
@@ -190,5 +206,5 @@ class LiveConfig:
 
 
 def _needs_restart(config: Config) -> tuple[object, ...]:
-    """What is used from the next start on."""
+    """What takes effect at the next start."""
     return config.server.host, config.server.port, config.state

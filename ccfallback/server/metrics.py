@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ccfallback import __version__
 from ccfallback.config.model import Config
-from ccfallback.events.aggregate import NO_PROVIDER, ProviderTotals, TokenTotals, Totals
+from ccfallback.events.aggregate import NO_PROVIDER, REST, ProviderTotals, TokenTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Receive, Scope, Send
 from ccfallback.policy.breaker import Phase, phase
@@ -227,8 +227,9 @@ class Collector:
         """Every metric, of the providers that are configured now."""
         services, config = self._services, self._services.live.current
         totals = services.totals
-        known = {provider.name for provider in config.chain} | {NO_PROVIDER}
-        known_labels = {"provider": known, "token": {token.label for token in config.tokens}}
+        known = {provider.name for provider in config.chain} | {NO_PROVIDER, REST}
+        tokens = {token.label for token in config.tokens} | {REST}
+        known_labels = {"provider": known, "token": tokens}
         for metric, count in COUNTERS.items():
             of_metric = known_labels.get(metric.labels[0], set()) if metric.labels else set()
             yield _family("counter", metric, _select(count(totals), of_metric))

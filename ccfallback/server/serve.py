@@ -241,8 +241,7 @@ class Proxy:
             why = f"{type(error).__name__}: {error}"
             self.recorder.log(events.ServerError(), f"the listening socket can't be sent: {why}")
             return
-        self._server.is_shared = True
-        self._server.on_closed.append(way.close)
+        self._server.share(way)
         self.recorder.log(events.ServerHandover(), "the next server accepts connections as well")
 
     def _log_failed_renewal(self, provider: str, error: KeyUnavailable) -> None:
@@ -413,7 +412,8 @@ def _is_main_thread() -> bool:
 def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[None]:
     """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams.
 
-    On the signal of `handover`, `hand_over` is called in a thread.
+    On the signal of `handover`, `hand_over` is called in a thread. Afterwards that signal is
+    ignored: it would end a process that still saves.
     """
     if not _is_main_thread():
         yield
@@ -433,7 +433,7 @@ def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[N
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number is handover.SIGNAL else handler)
 
 
 def _make_protocols(services: Services, server: Server) -> Callable[[], ServerProtocol]:

@@ -4,10 +4,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from ccfallback.cli import background
 from ccfallback.paths import Paths
 from ccfallback.state import server_file
 from ccfallback.state.server_file import ServerInfo
@@ -145,6 +147,21 @@ def test_a_process_that_is_not_our_server_is_not_stopped(
             assert (ran.code, "does not answer" in ran.err) == (1, True)
         assert other.poll() is None
         other.communicate(b"\n")
+    paths.server.unlink()
+
+
+@pytest.mark.parametrize(("others", "is_found"), [(0, True), (3, True), (4, False)])
+def test_a_server_is_asked_again_where_another_answers_at_its_address(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, others: int, is_found: bool
+) -> None:
+    """While one server replaces another, both accept at the same socket."""
+    answers = iter([{"pid": 1}] * others + [{"pid": 2}] * 9)
+    monkeypatch.setattr(background, "fetch_health", lambda _url: next(answers))
+    monkeypatch.setattr(background, "LOOK", 0.0)
+    paths.server.parent.mkdir(parents=True, exist_ok=True)
+    server_file.write(paths.server, "http://127.0.0.1:1", 2, "1", 0.0)
+    found = background.find_registered(SimpleNamespace(paths=paths))  # type: ignore[arg-type]  # all it needs
+    assert (found is not None) is is_found
     paths.server.unlink()
 
 

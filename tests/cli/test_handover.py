@@ -17,8 +17,10 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
+from ccfallback.http1.listener import Server
 from ccfallback.paths import Paths
 from ccfallback.server import handover
+from ccfallback.server.serve import _handle_signals
 from ccfallback.state import server_file
 from tests.cli.conftest import Run
 from tests.server.test_serve import start
@@ -167,7 +169,7 @@ def test_a_restart_at_another_address_does_not_take_the_socket(ccf: Run, paths: 
 
 def test_a_new_server_that_fails_leaves_the_old_one(ccf: Run, paths: Paths) -> None:
     paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\nport = 0\n")
+    paths.config.write_text("[server]\nport = 0\ndrain_delay = 60\n")
     assert ccf("serve", "-d").code == 0
     try:
         before = server_file.read(paths.server)
@@ -181,6 +183,9 @@ def test_a_new_server_that_fails_leaves_the_old_one(ccf: Run, paths: Paths) -> N
         assert ran.code == 1
         assert "did not start" in ran.err
         assert httpx.get(f"{before.url}/health").json()["pid"] == before.pid
+        # It is alone again: the delay before its end counts.
+        os.kill(before.pid, signal.SIGTERM)
+        until(lambda: httpx.get(f"{before.url}/ready").status_code == 503)
     finally:
         ccf("stop", "--now")
 
@@ -363,6 +368,39 @@ def test_a_socket_goes_from_one_process_to_another(paths: Paths) -> None:
             until(lambda: ways)
             ways[0].close()
             found.wait()
+
+
+def test_a_socket_is_shared_until_the_other_process_leaves() -> None:
+    server = Server()
+    assert not server.is_shared
+    ends = []
+    for _ in range(3):
+        mine, other = socket.socketpair()
+        server.share(mine)
+        ends.append(mine)
+        assert server.is_shared
+        other.close()
+        assert not server.is_shared
+    # A connection to a process that has left is not kept.
+    assert [each.fileno() >= 0 for each in ends] == [False, False, True]
+    mine, other = socket.socketpair()
+    with mine, other:
+        server.share(mine)
+        assert server.is_shared
+        mine.close()
+        assert not server.is_shared
+
+
+def test_the_signal_does_not_end_a_server_that_saves() -> None:
+    number = handover.SIGNAL
+    assert number is not None
+    before = signal.getsignal(number)
+    try:
+        with _handle_signals(Server(), lambda: None):
+            assert callable(signal.getsignal(number))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_process_that_never_answers_is_not_waited_for_long(

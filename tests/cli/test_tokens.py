@@ -86,6 +86,23 @@ def test_the_removal_of_the_last_token_is_announced(ccf: Run, configure: Configu
     assert left(ccf) == [""]
 
 
+def test_a_note_that_is_taken_is_refused(ccf: Run, configure: Configure, paths: Paths) -> None:
+    """The removal of the first of two would give what it has spent to the second."""
+    configure(THREE)
+    before = paths.config.read_text()
+    ran = ccf("tokens", "add", "--note", " laptop ")
+    assert (ran.code, ran.out) == (1, "")
+    assert "already a token with the note laptop" in ran.err
+    assert "choose another note" in ran.err
+    assert paths.config.read_text() == before
+    assert ccf("tokens", "add", "--note", "Laptop").code == 0
+    assert ccf("tokens", "add").code == 0
+    # A configuration that has two already stays valid.
+    configure(THREE.replace('note = "phone"', 'note = "laptop"'))
+    assert ccf("tokens", "add", "--note", "tablet").code == 0
+    assert left(ccf) == ["laptop", "", "laptop", "tablet"]
+
+
 def test_an_unknown_token_is_not_repeated(ccf: Run, configure: Configure) -> None:
     configure(THREE)
     ran = ccf("tokens", "remove", "a-token-of-the-lapto")

@@ -1,11 +1,13 @@
 """A server behind a load balancer: `/ready`, and the address of the client."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from ccfallback import addresses
 from ccfallback.addresses import TrustedProxies
 from ccfallback.errors import ConfigError
 from ccfallback.paths import Paths
@@ -92,10 +94,26 @@ def test_ready_needs_no_token_and_checks_host_and_origin(chain: Start) -> None:
         ("fd00::1%eth0", "203.0.113.7", "203.0.113.7"),
         ("192.0.2.1", "203.0.113.7", "192.0.2.1"),
         ("", "203.0.113.7", ""),
+        ("10.0.0.1", "203.0.113.7" + ", 10.0.0.2" * 19, "203.0.113.7"),
+        # No chain of proxies is longer, but a client may send any.
+        ("10.0.0.1", "203.0.113.7" + ", 10.0.0.2" * 20, "10.0.0.2"),
     ],
 )
 def test_the_last_untrusted_address_is_the_client(peer: str, forwarded: str, client: str) -> None:
     assert TrustedProxies(["10.0.0.0/8", "fd00::/8"]).find_client(peer, forwarded) == client
+
+
+def test_only_the_last_addresses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = Counter[str]()
+    parse = addresses._parse_address
+
+    def count(text: str) -> object:
+        looked[text] += 1
+        return parse(text)
+
+    monkeypatch.setattr(addresses, "_parse_address", count)
+    TrustedProxies(["10.0.0.0/8"]).find_client("10.0.0.1", ",".join(["10.0.0.2"] * 7000))
+    assert looked == {"10.0.0.1": 1, "10.0.0.2": 20}
 
 
 def test_a_trusted_proxy_tells_the_log_who_the_client_is(chain: Start) -> None:

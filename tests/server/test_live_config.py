@@ -1,9 +1,11 @@
 """What another process writes is there for the server's next request."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ccfallback.config.model import Config, Server
 from ccfallback.errors import ConfigError
 from ccfallback.paths import Paths
 from ccfallback.server import live_config, refresher
+from ccfallback.server.record import Recorder
 from ccfallback.server.serve import Proxy, run
 from ccfallback.simulator import scripted
 from tests.conftest import Chain, RunningProxy
@@ -177,6 +180,86 @@ def test_an_unforeseen_error_while_reading_fails_no_request(
     (record,) = running.proxy.events("config.error")
     assert "MemoryError" in record["message"]
     assert "secret" not in record["message"]
+
+
+class UnreadableStore:
+    """A configuration that can't be read for a while."""
+
+    path = Path()
+
+    def __init__(self, *, is_local: bool) -> None:
+        self.version = 1
+        self.fault: Exception | None = None
+        self.reads = 0
+        self._is_local = is_local
+
+    def is_still(self, version: object) -> bool:
+        """Where the file system is not known to be local, nobody can say at once."""
+        return self._is_local and version == self.version
+
+    def stamp(self) -> object:
+        """The version."""
+        return self.version
+
+    def load(self, *, must_exist: bool = False) -> Config:
+        """The defaults."""
+        self.reads += 1
+        if self.fault is not None:
+            raise self.fault
+        return Config()
+
+
+def refreshed(live: live_config.LiveConfig, requests: int) -> list[bool]:
+    """Whether the configuration is broken, after each of the requests."""
+
+    async def refresh() -> list[bool]:
+        found = []
+        for _ in range(requests):
+            if live.is_stale(time.monotonic()):
+                await live.refresh(time.monotonic())
+            found.append(live.is_broken)
+        return found
+
+    return asyncio.run(refresh())
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_broken_file_stays_broken_however_often_it_is_looked_at(
+    is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_config, "RETRY_PAUSE", 1e9)
+    store = UnreadableStore(is_local=is_local)
+    live = live_config.LiveConfig(store, Recorder(None))
+    store.version, store.fault = 2, ConfigError("a typo", "")
+    assert refreshed(live, 3) == [True, True, True]
+    assert store.reads == 2
+    store.version, store.fault = 3, None
+    assert refreshed(live, 2) == [False, False]
+    assert store.reads == 3
+    live.close()
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_file_that_can_be_read_again_is_used_though_it_seems_to_be_the_same(
+    is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `chown` and `chmod` change, and a fault of the disk, leave time and size as they are."""
+    monkeypatch.setattr(live_config, "RETRY_PAUSE", 0.0)
+    store, recorder, messages = UnreadableStore(is_local=is_local), Recorder(None), []
+    recorder.listeners.append(lambda record: messages.append(record.message))
+    live = live_config.LiveConfig(store, recorder)
+    store.version, store.fault = 2, PermissionError(13, "Permission denied")
+    assert refreshed(live, 3) == [True, True, True]
+    assert store.reads == 4
+    # The same fault is logged once, and another one again.
+    assert len(messages) == 1
+    store.fault = OSError(5, "Input/output error")
+    assert refreshed(live, 2) == [True, True]
+    assert len(messages) == 2
+    store.fault = None
+    assert refreshed(live, 2) == [False, False]
+    assert store.reads == 7
+    live.close()
 
 
 class HangingStore:

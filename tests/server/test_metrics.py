@@ -155,6 +155,24 @@ def test_an_access_token_is_needed_if_any_are_configured(
     assert found["ccfallback_refused_total"] == {(): 1}
 
 
+def test_what_exceeds_the_number_of_labels_is_shown_together(
+    running: Callable[[str], RunningProxy],
+) -> None:
+    tokens = [f'[[tokens]]\ntoken = "secret-{each}"\nnote = "mate{each}"\n' for each in range(150)]
+    proxy = running("".join(tokens))
+    totals = proxy._background.proxy.services.totals
+    for each in range(150):
+        event = RequestComplete(provider="anthropic-primary", status=200 + each, cost=1.0)
+        event.token = f"mate{each}"
+        totals.count(event)
+    found = scraped(proxy.url, authorization="Bearer secret-1")
+    by_token = found["ccfallback_access_token_requests_total"]
+    assert by_token[labels(token="(others)", outcome="answered")] == 50
+    assert sum(by_token.values()) == 150
+    assert sum(found["ccfallback_access_token_cost_dollars_total"].values()) == 150
+    assert sum(found["ccfallback_requests_total"].values()) == 150
+
+
 def test_openmetrics_is_served_on_request(running: Callable[[str], RunningProxy]) -> None:
     accept = {"accept": "application/openmetrics-text;version=1.0.0"}
     page = httpx.get(f"{running('').url}/metrics", headers=accept)
