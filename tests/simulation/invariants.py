@@ -391,12 +391,11 @@ def full_windows_are_spared(history: History) -> Iterator[str]:
              and utilization(event, each.began) >= switch_at),
             None,
         )  # fmt: skip
-        filling = [e for e in primary.events if e["kind"] == "filling" and e["at"] < end]
-        # Of two windows that fill up at once, the later one is told.
-        if filling[-1] is not event:
-            continue
         if told is None or had(history, "clock"):
             # To a clock that is wrong the window may have been reset.
+            continue
+        # Of two windows that fill up at once, the later one is told.
+        if [e for e in primary.events if e["kind"] == "filling" and e["at"] < end][-1] is not event:
             continue
         upsets = [t.began for t in history.troubles if t.ended >= told - 1.0]
         upsets += [at for at, _ in history.machine.by_hand if at >= told - 1.0]
