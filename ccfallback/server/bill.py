@@ -35,6 +35,14 @@ LONG: Final = 32 * 1024
 """The bytes of a body from which on its tokens are estimated in a thread."""
 
 
+def is_plan(provider: Provider, context: Context) -> bool:
+    """Whether a plan pays for the request there, and not its tokens."""
+    if provider.has_credential:
+        own = provider.key.literal
+        return own is not None and own.reveal().startswith(LOGIN_TOKEN.decode())
+    return provider.primary and context.login_token is not None
+
+
 class Bill:
     """What one request costs, and what it may cost while it is in flight."""
 
@@ -135,7 +143,7 @@ class Bill:
     def _put(self, provider: Provider, usage: Usage, *, is_estimate: bool, is_answer: bool) -> None:
         spending, model, work = self._spending, self._body.model, self._work(usage, provider)
         nano = cost(work, provider, spending.table)
-        plan = self.is_plan(provider)
+        plan = is_plan(provider, self._context)
         if self._held and provider.name in self._held and nano is not None and not is_estimate:
             _, guess, of_model = self._held[provider.name]
             spending.reservations.learn(provider.name, of_model, guess, nano)
@@ -173,7 +181,7 @@ class Bill:
         `None` if its price is unknown, or if a plan pays for it.
         """
         provider = self._context.config.provider(name)
-        if provider is None or not tokens or self.is_plan(provider):
+        if provider is None or not tokens or is_plan(provider, self._context):
             return None
         work = self._work(Usage(0, 0, 0, tokens), provider)
         return to_dollars(cost(work, provider, self._spending.table))
@@ -181,7 +189,7 @@ class Bill:
     def warning(self, result: AttemptResult) -> list[tuple[bytes, bytes]]:
         """Headers by which the client warns its user that a cap is near; none while it is far."""
         provider = result.provider
-        if self.is_plan(provider) or find(result.headers, UNIFIED_STATUS) is not None:
+        if is_plan(provider, self._context) or find(result.headers, UNIFIED_STATUS) is not None:
             return []
         limits = self._spending.limits(provider, self._token)
         near = [each for each in limits if each.threshold is not None]
@@ -196,14 +204,7 @@ class Bill:
             self._held.clear()
 
     def _may_be_capped(self, provider: Provider) -> bool:
-        return (provider.cap.is_set or self.has_token_cap) and not self.is_plan(provider)
-
-    def is_plan(self, provider: Provider) -> bool:
-        """Whether a plan pays for the request there, and not its tokens."""
-        if provider.has_credential:
-            own = provider.key.literal
-            return own is not None and own.reveal().startswith(LOGIN_TOKEN.decode())
-        return provider.primary and self._context.login_token is not None
+        return (provider.cap.is_set or self.has_token_cap) and not is_plan(provider, self._context)
 
     def _work(self, usage: Usage, provider: Provider) -> Work:
         body = self._body

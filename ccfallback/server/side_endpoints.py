@@ -21,10 +21,14 @@ from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scop
 from ccfallback.messages import tokens
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Phase, phase
+from ccfallback.policy.error_response import exhausted_response
 from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Outcome
+from ccfallback.policy.spend import Limit, binding
+from ccfallback.server.bill import is_plan
 from ccfallback.server.chain import Chains
 from ccfallback.server.client import (
+    JSON,
     TEXT,
     ClientGone,
     send_error,
@@ -132,11 +136,34 @@ class PassThrough(Endpoint):
 
     async def answer(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        limit = None if scope["method"] in ("GET", "HEAD") else await self._reached_cap(context)
+        if limit is not None:
+            now = self._services.breakers.clock()
+            error = exhausted_response(
+                (), {}, model="", request_id=context.id, now=now, capped=(limit,)
+            )
+            await send_whole(send, error.status, [JSON, *error.headers], error.body)
+            return
         try:
             await pass_through(self._services, context, scope, receive, send)
         except PrimaryUnavailable as error:
             message = f"The primary API could not be reached: {error}"
             await send_error(send, context.id, 502, "proxy_error", message, ErrorCode.NO_FALLBACK)
+
+    async def _reached_cap(self, context: Context) -> Limit | None:
+        """The cap for which the primary's own key is not lent: what this costs is not known."""
+        breakers, spending = self._services.breakers, self._services.spending
+        primary = context.config.primary
+        account = usable_account(primary, breakers.state(primary.name), breakers.clock())
+        if (
+            not account.has_credential
+            or is_plan(account, context)
+            or not spending.limits(account, context.token)
+        ):
+            return None
+        await breakers.refresh()
+        await spending.refresh()
+        return binding(spending.limits(account, context.token))
 
 
 class Models(PassThrough):

@@ -14,7 +14,7 @@ from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.state import ledger
 from tests.conftest import RunningProxy
-from tests.server.test_spending import UNIFIED, ask, config_of, counted, rows
+from tests.server.test_spending import ASK, UNIFIED, ask, config_of, counted, rows
 
 Upstream = Callable[..., ScriptedUpstream]
 Run = Callable[[str], RunningProxy]
@@ -220,3 +220,43 @@ def test_a_cap_that_is_added_counts_what_was_spent_before(proxy: RunningProxy) -
     refused = ask_as(proxy, LAPTOP)
     assert refused.status_code == 429
     assert "a month" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/models/x", "/v1/files", "/api/x"])
+def test_at_its_cap_a_token_gets_nothing_passed_through_at_the_owners_cost(
+    upstream: Upstream, running: Run, path: str
+) -> None:
+    primary = upstream(counted())
+    proxy = running(config_of(primary, primary='api_key = "k"') + TOKENS)
+
+    def send(method: str, token: dict[str, str]) -> httpx.Response:
+        return httpx.request(method, f"{proxy.url}{path}", json=ASK, headers=token)
+
+    assert send("POST", PHONE).status_code == 200
+    for _ in range(2):
+        assert ask_as(proxy, PHONE).status_code == 200
+    before = len(primary.received)
+    for method in ("POST", "DELETE"):
+        refused = send(method, PHONE)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "billing_error")
+        assert "token phone ($0.20 of its cap of $0.15 a day" in refused.json()["error"]["message"]
+        assert refused.headers["x-should-retry"] == "false"
+    assert len(primary.received) == before
+    assert send("GET", PHONE).status_code == send("POST", LAPTOP).status_code == 200
+
+
+@pytest.mark.parametrize("own", ["", 'api_key = "sk-ant-oat01-own"'])
+def test_what_a_client_or_a_plan_pays_is_passed_through_at_the_cap(
+    upstream: Upstream, running: Run, own: str
+) -> None:
+    proxy = running(config_of(upstream(counted()), primary=f"{own}\ncap = {{ day = 0.0 }}"))
+    assert httpx.post(f"{proxy.url}/v1/messages/batches", json=ASK).status_code == 200
+
+
+def test_the_cap_of_the_primary_holds_for_what_is_passed_through(
+    upstream: Upstream, running: Run
+) -> None:
+    lines = 'api_key = "k"\ncap = { day = 0.0 }'
+    proxy = running(config_of(upstream(counted()), primary=lines))
+    refused = httpx.post(f"{proxy.url}/v1/messages/batches", json=ASK)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "billing_error")
