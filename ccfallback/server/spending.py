@@ -85,6 +85,7 @@ class Spending:
         self._memory = threading.Lock()
         """Held for moments, so that a sum never counts a row twice."""
         self._disk = threading.Lock()
+        self._call: asyncio.Task[None] | None = None
         self._noticed: float | None = None
 
     @property
@@ -197,12 +198,16 @@ class Spending:
         if self._state is not None:
             await self._wait(seconds, self._prepare)
 
-    @staticmethod
-    async def _wait(seconds: float, call: Callable[[], None]) -> None:
-        """Have a thread make a call, which goes on if it takes longer than these seconds."""
+    async def _wait(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have a thread make a call, which goes on if it takes longer than these seconds.
+
+        Meanwhile others wait for that one: a disk that hangs holds one thread, not all.
+        """
+        if self._call is None or self._call.done():
+            self._call = asyncio.create_task(asyncio.to_thread(call))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.shield(asyncio.create_task(asyncio.to_thread(call)))
+                await asyncio.shield(self._call)
 
     def configure(self, config: Config) -> None:
         """Keep sums from now on if a provider or a token has a cap, or servers share a state."""

@@ -332,6 +332,27 @@ def test_rows_are_read_although_no_request_with_a_cap_follows(
     assert not spending._unread
 
 
+async def test_a_disk_that_hangs_holds_one_thread(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending = Spending(paths.state)
+    spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
+    calls, is_well = [0], threading.Event()
+
+    def hang() -> None:
+        calls[0] += 1
+        is_well.wait(30)
+
+    monkeypatch.setattr(spending, "_write", hang)
+    for _ in range(3):
+        await spending.refresh(0.01)
+    assert calls == [1]
+    is_well.set()
+    await spending.refresh(30)
+    await spending.refresh(30)
+    assert calls[0] > 1
+
+
 def opened(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Spending:
     """A ledger without caps whose file is open, with one row in it."""
     monkeypatch.setattr("ccfallback.files.is_local", lambda _path: True)
