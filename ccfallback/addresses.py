@@ -73,6 +73,9 @@ def is_host(text: str) -> bool:
 _MOST_PROXIES: Final = 20
 """How many entries of `x-forwarded-for` count; a client may send thousands."""
 
+_LONGEST_ADDRESS: Final = 100
+"""Characters of an IPv6 address with its zone, its port and what encloses it, and some more."""
+
 
 class TrustedProxies:
     """Reverse proxies that tell the truth about their clients."""
@@ -101,6 +104,8 @@ class TrustedProxies:
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address, with a port or without, as proxies and sockets write it."""
     text = text.strip().strip('"')
+    if len(text) > _LONGEST_ADDRESS:
+        return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

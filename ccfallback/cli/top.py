@@ -110,7 +110,8 @@ class _Viewer:
     def _reload_config(self) -> None:
         """Read the configuration if it has changed; keep the last good one, as the server does."""
         stamp = self.session.config_file.stamp()
-        if stamp == self._stamp:
+        # What makes a broken one readable may leave its stamp as it is, such as `chmod`.
+        if stamp == self._stamp and not self._config_problem:
             return
         self._stamp = stamp
         try:

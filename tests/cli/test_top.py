@@ -1,6 +1,7 @@
 """`top`: its JSON, its view at several sizes, and on a real terminal."""
 
 import io
+import os
 import signal
 import sys
 import time
@@ -373,8 +374,14 @@ if sys.platform != "win32":
             tty.wait_for(lambda shown: "! 578" in shown)
             tty.resize(60, 20)
             tty.wait_for(lambda shown: "anthropic-primary" in shown)
-            paths.config.write_text("[primary]\nbase_url = 5\n")
+            paths.config.write_text("[primary]\nbase_url = 55\n")
             tty.wait_for(lambda shown: "the configuration is broken" in shown)
+            # It can be read again, though no time, size or inode says so, as after `chmod`.
+            before = paths.config.stat()
+            with paths.config.open("r+b") as file:
+                file.write(b"[server]\nport = 7\n#####\n")
+            os.utime(paths.config, ns=(before.st_atime_ns, before.st_mtime_ns))
+            tty.wait_for(lambda shown: "no fallback: " in shown)
             assert process.poll() is None
             tty.press("q")
             assert process.wait(PATIENCE) == 0

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import httpx
 import pytest
@@ -101,6 +102,23 @@ def test_ready_needs_no_token_and_checks_host_and_origin(chain: Start) -> None:
 )
 def test_the_last_untrusted_address_is_the_client(peer: str, forwarded: str, client: str) -> None:
     assert TrustedProxies(["10.0.0.0/8", "fd00::/8"]).find_client(peer, forwarded) == client
+
+
+@pytest.mark.parametrize("sign", [".", ":", "[", "0"])
+def test_a_text_that_is_too_long_for_an_address_is_not_parsed(
+    sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, parsed = TrustedProxies(["10.0.0.0/8"]).find_client, list[str]()
+
+    def parse(text: str) -> object:
+        parsed.append(text)
+        return ip_address(text)
+
+    monkeypatch.setattr(addresses, "ip_address", parse)
+    assert find("10.0.0.1", f"203.0.113.7, {sign * 60000}") == "10.0.0.1"
+    assert parsed == ["10.0.0.1"]
+    full = ":".join(["2001"] * 8)
+    assert find("10.0.0.1", f'"[{full}%a-zone-with-a-name]:65535"') == full
 
 
 def test_only_the_last_addresses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
