@@ -263,7 +263,7 @@ class Collector:
 
 
 def _select(counts: Values, known: set[str]) -> Values:
-    """The counts of configured providers or tokens; with labels, only those above 0."""
+    """The counts with labels that may be shown, as far as they are above 0; and without labels."""
     return {
         labels: count
         for labels, count in counts.items()
