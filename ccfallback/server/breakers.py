@@ -110,6 +110,9 @@ class Breakers:
         now = self._clock()
         if now < self._latest - CLOCK_SLACK:
             self.states = valid_states(self.states, self._config, now)
+            # The store gets the valid times too, or each change would begin from the old ones.
+            for name in self._states:
+                self._keep(("clock", name), name, _leave)
         self._latest = now
         return now
 
@@ -370,6 +373,10 @@ class Breakers:
         if self._refused:
             self._refused = False
             self.recorder.log(events.StateSaved(), "the state is saved again")
+
+
+def _leave(state: BreakerState) -> BreakerState:
+    return state
 
 
 def _shorten(kept: dict[K, V]) -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ccfallback import files
 from ccfallback.config.model import Config, Provider
-from ccfallback.policy.breaker import CLOSED, BreakerState, open_by_hand
+from ccfallback.policy.breaker import CLOSED, BreakerState, count_success, open_by_hand
 from ccfallback.server.breakers import MOST_PENDING, Breakers, Change
 from ccfallback.server.record import Record, Recorder
 from ccfallback.state.file import StateFile
@@ -323,6 +323,30 @@ def test_a_clock_that_is_set_back_shortens_the_cooldowns_in_memory(tmp_path: Pat
     now[0] -= 7200
     assert breakers.clock() == now[0]
     assert breakers.state("a").cooldown_until == now[0] + 30
+    breakers.close()
+
+
+def test_an_answer_after_a_clock_was_set_back_closes_the_breaker(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    store = StateFile(tmp_path / "state.json")
+    breakers = Breakers(store, Recorder(None), lambda: now[0])
+
+    async def story() -> None:
+        until = breakers.clock() + 30
+        breakers.change("a", lambda state: open_by_hand(state, until=until, now=now[0]))
+        await breakers.flush()
+        now[0] -= 7200
+        breakers.clock()
+        await breakers.flush(again=True)
+        assert store.load().states["a"].cooldown_until == now[0] + 30
+        now[0] += 60
+        began = breakers.clock()
+        breakers.change("a", lambda state: count_success(state, model="", began=began, now=began))
+        await breakers.flush()
+        await breakers.refresh()
+        assert breakers.state("a").cooldown_until is None
+
+    asyncio.run(story())
     breakers.close()
 
 
