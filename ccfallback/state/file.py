@@ -169,7 +169,8 @@ class StateFile:
             if not _may_be_state(self.path, data):
                 raise files.ForeignFile(self.path, "a state file") from None
             raise
-        if document and not {"version", "providers"}.intersection(document):
+        is_named_so = self.path.name == "state.json"
+        if document and not is_named_so and not {"version", "providers"}.intersection(document):
             raise files.ForeignFile(self.path, "a state file")
         return document
 

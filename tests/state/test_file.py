@@ -232,6 +232,12 @@ def test_the_file_of_another_program_is_left_alone(tmp_path: Path, name: str, da
     assert set_aside_files(file.path) == []
 
 
+def test_a_document_of_our_name_is_ours_and_keeps_what_it_has(file: StateFile) -> None:
+    file.path.write_bytes(b'{"versi":{"a":1}}')
+    assert set(file.update(failing).states) == {"a"}
+    assert msgspec.json.decode(file.path.read_bytes())["versi"] == {"a": 1}
+
+
 @pytest.mark.parametrize(("name", "data"), [("state", b'{"version":1,"prov'), ("state", b"\0\0")])
 def test_a_damaged_state_may_have_any_plain_name(tmp_path: Path, name: str, data: bytes) -> None:
     file = StateFile(tmp_path / name)
