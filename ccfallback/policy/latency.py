@@ -26,6 +26,9 @@ FACTOR: Final = 4.0
 SHORTEST: Final = 8.0
 """However quick a provider is, it gets so many seconds until the first event."""
 
+SLOW: Final = 1.5
+"""Of how many times the usual duration an answer is unusually slow."""
+
 RAISES: Final = (1.25, 1.5, 2.0)
 """By how much the limit grows each time that it ends an attempt: the provider may be slower now.
 Less at first, because a provider that hangs costs the limit again with each probe."""
@@ -102,7 +105,8 @@ class Digest:
 
     def note_answer(self, seconds: float, body_bytes: int, now: float) -> None:
         """Count an answer whose first event came after so many seconds."""
-        self._is_slow = seconds > self._usual
+        # An answer that is still quick shows nothing: a hang right after it would cost much.
+        self._is_slow = seconds > max(SLOW * self._usual, SHORTEST / 2)
         _count(self.times, seconds, now)
         self.mean_bytes += (body_bytes - self.mean_bytes) * (
             _SIZE_WEIGHT if self.mean_bytes else 1.0

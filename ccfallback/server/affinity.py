@@ -14,6 +14,7 @@ from ccfallback.config.model import PRIMARY_NAME, Config, Provider
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
+from ccfallback.messages.tools import only_server_tools
 from ccfallback.policy.affinity import (
     Cause,
     Decision,
@@ -33,8 +34,26 @@ from ccfallback.server.hints import Hints
 from ccfallback.state.sections import Section
 from ccfallback.wire.headers import bare_credential
 
-APART: Final = "auxiliary"
+AUXILIARY: Final = "auxiliary"
 """The class of requests that share a session's id, but not its prompt."""
+
+LONG_TOOLS: Final = 4096
+"""Bytes of definitions that are not only those of a provider's own tools."""
+
+
+def find_part(hints: Hints, body: Body) -> str:
+    """The part of a session that has a prompt of its own; empty for the conversation itself.
+
+    Where the client does not say what a request is, its tools do: Claude Code's titles have none,
+    and its web searches only those that a provider runs.
+    """
+    if hints.request_class:
+        return AUXILIARY if hints.request_class == AUXILIARY else ""
+    # The tools of a program are long, and are not decoded for this.
+    if len(body.member("tools")) >= LONG_TOOLS:
+        return ""
+    return "" if body.get("tools") and not only_server_tools(body) else "without tools"
+
 
 CAUSES: Final = {
     Cause.PAUSE: "its cache is cold after a pause of {age:.0f} s",
@@ -68,9 +87,9 @@ class RequestSession:
         self._size = len(body.raw)
         self._compacted = hints.compacted
         conversation = hints.conversation or hash_conversation(body)
-        apart = f" {APART}" if hints.request_class == APART else ""
+        part = find_part(hints, body)
         # Each model has a cache of its own.
-        self._key = f"{conversation} {body.model[:LONGEST_MODEL]}{apart}"
+        self._key = f"{conversation} {body.model[:LONGEST_MODEL]} {part}".rstrip()
 
     def is_away(self, first: Provider) -> bool:
         """Whether a fallback has served the session last, and not the provider that is first."""

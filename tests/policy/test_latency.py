@@ -125,11 +125,21 @@ def test_a_provider_that_is_quick_again_gets_the_old_limit_again() -> None:
 def test_after_an_unusually_slow_answer_the_next_attempt_has_no_limit_of_its_own() -> None:
     made = digest(*[1.0] * 100)
     assert limit(made) == SHORTEST
-    made.note_answer(1.2, 1000, NOW)
+    made.note_answer(4.1, 1000, NOW)
     assert limit(made) == inf
     assert made.learned(NOW) is not None
     made.note_answer(1.0, 1000, NOW)
     assert limit(made) == SHORTEST
+
+
+@pytest.mark.parametrize(("usual", "seconds"), [(0.1, 3.9), (4.0, 5.9)])
+def test_an_answer_a_little_slower_than_usual_changes_no_limit(
+    usual: float, seconds: float
+) -> None:
+    made = digest(*[usual] * 100)
+    before = limit(made)
+    made.note_answer(seconds, 1000, NOW)
+    assert limit(made) == before
 
 
 def test_a_limit_is_known_as_soon_as_enough_answers_have_come() -> None:

@@ -64,6 +64,23 @@ def test_a_session_stays_with_a_warm_fallback(once_down: Callable[..., Chain]) -
     assert post(running) == FALLBACK
 
 
+SEARCH = [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}]
+READ = [{"name": "Read", "description": "Reads.", "input_schema": {"type": "object"}}]
+MANY = [{**READ[0], "name": f"Read{number}"} for number in range(100)]
+
+
+@pytest.mark.parametrize("main", [READ, MANY, [*READ, *SEARCH]], ids=["one", "many", "mixed"])
+@pytest.mark.parametrize("tools", [[], SEARCH], ids=["title", "search"])
+def test_a_small_request_of_a_session_does_not_move_it(
+    once_down: Callable[..., Chain], main: list[Any], tools: list[Any]
+) -> None:
+    running = once_down()
+    long = [{"role": "user", "content": "long " * 1000}]
+    assert post(running, tools=main, messages=long) == FALLBACK
+    assert post(running, tools=tools) == PRIMARY
+    assert post(running, tools=main, messages=long) == FALLBACK
+
+
 def test_a_session_that_stays_knows_what_going_back_would_cost(
     once_down: Callable[..., Chain],
 ) -> None:

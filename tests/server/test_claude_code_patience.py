@@ -23,7 +23,8 @@ from tests.server.claude_code import needs_claude, run_claude, writes_a_file
 
 pytestmark = needs_claude
 
-MODEL = "claude-opus-4-8"
+MODELS = ("claude-opus-4-8", "claude-opus-5-5")
+"""What the client asks for without a setting, by its version."""
 
 
 def an_hour_of_answers(paths: Paths, base_url: str) -> None:
@@ -32,7 +33,7 @@ def an_hour_of_answers(paths: Paths, base_url: str) -> None:
     for second in range(3600, 0, -30):
         digest.note_answer(1.2 + second % 7 / 10, 77_000, now - second)
     primary = Provider(name=PRIMARY_NAME, base_url=base_url, primary=True)
-    entries = {fingerprint(primary, MODEL): digest.to_json(now)}
+    entries = {fingerprint(primary, model): digest.to_json(now) for model in MODELS}
     paths.state.parent.mkdir(parents=True, exist_ok=True)
     state = {"version": 1, "providers": {}, "latencies": entries}
     paths.state.write_bytes(msgspec.json.encode(state))
