@@ -10,6 +10,7 @@ import msgspec
 from ccfallback.events import records as events
 from ccfallback.policy.breaker import CLOSED, BreakerState, Limits, Phase, phase
 from ccfallback.policy.spend import NANO
+from ccfallback.server.client_credentials import REFRESH_SECONDS
 from ccfallback.server.record import Record
 from ccfallback.state import ledger
 from tests.simulation.explanations import (
@@ -150,6 +151,10 @@ def the_primary_is_first(history: History) -> Iterator[str]:
                 continue
             if may_be_silent(history, began - SILENCE - FIRST_COOLDOWN, ended):
                 # A request that waited for a cut connection in vain has opened the breaker.
+                continue
+            if any(e["kind"] == "expire-login" and began - REFRESH_SECONDS <= e["at"] <= ended
+                   for e in history.script.events):  # fmt: skip
+                # A login that is refused right after its refresh goes on to the next provider.
                 continue
             at_once = [
                 other
