@@ -294,7 +294,7 @@ def stamp(path: Path | str) -> Stamp | None:
     """What tells this version of the file from the next; None if there is no file."""
     try:
         # Runs at every request; `Path.stat` takes half as long again, as does a `Path` argument.
-        found = os.stat(path)  # noqa: PTH116
+        found = os.stat(path)  # noqa: PTH116  (see above)
     except OSError:
         return None
     return _to_stamp(found)

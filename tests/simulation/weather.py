@@ -162,8 +162,8 @@ def utilization(event: Mapping[str, Any], elapsed: float) -> float:
     return round(0.4 + 0.75 * spent, 2)
 
 
-def _refuse(part: bytes, text: str) -> MakePlan:
-    """A refusal of requests in Anthropic's format that have a part; the others are answered."""
+def _refusal(part: bytes, text: str) -> Kind:
+    """A model that refuses requests in Anthropic's format with a part, and answers the others."""
 
     def plan(moment: Moment) -> Plan:
         question = moment.question
@@ -171,7 +171,7 @@ def _refuse(part: bytes, text: str) -> MakePlan:
             return healthy(moment)
         return _error(400, "invalid_request_error", text)(moment)
 
-    return plan
+    return Kind(plan, harmless=True, weight=0, longest=7200)
 
 
 def _shrink_window(moment: Moment) -> Plan:
@@ -341,38 +341,19 @@ KINDS: Final[dict[str, Kind]] = {
     # Of `--weather full` only.
     "filling": Kind(_fill, primary_only=True, weight=0, longest=14400, memory=331),
     "small-window": Kind(_shrink_window, weight=0, longest=7200, memory=90_000),
-    "no-context-management": Kind(
-        _refuse(b'"context_management":', "context_management: Extra inputs are not permitted"),
-        harmless=True,
-        weight=0,
-        longest=7200,
+    "no-context-management": _refusal(
+        b'"context_management":', "context_management: Extra inputs are not permitted"
     ),
-    "no-system-turns": Kind(
-        _refuse(b'"role":"system"', "messages.1.role: Input should be 'user' or 'assistant'"),
-        harmless=True,
-        weight=0,
-        longest=7200,
+    "no-system-turns": _refusal(
+        b'"role":"system"', "messages.1.role: Input should be 'user' or 'assistant'"
     ),
-    "no-effort": Kind(
-        _refuse(b'"effort":', "This model does not support the effort parameter."),
-        harmless=True,
-        weight=0,
-        longest=7200,
+    "no-effort": _refusal(b'"effort":', "This model does not support the effort parameter."),
+    "no-adaptive-thinking": _refusal(
+        b'"adaptive"', "adaptive thinking is not supported on this model"
     ),
-    "no-adaptive-thinking": Kind(
-        _refuse(b'"adaptive"', "adaptive thinking is not supported on this model"),
-        harmless=True,
-        weight=0,
-        longest=7200,
-    ),
-    "fewer-tokens": Kind(
-        _refuse(
-            b'"max_tokens":64000',
-            "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens",
-        ),
-        harmless=True,
-        weight=0,
-        longest=7200,
+    "fewer-tokens": _refusal(
+        b'"max_tokens":64000',
+        "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens",
     ),
 }
 """Every kind of weather by its name."""
