@@ -36,6 +36,9 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 100.0
 """How long a stop may take: `server.drain_delay` is 60 s at most, and then answers have 30 s."""
 
+NOW_SECONDS: Final = 1.0
+"""How long `stop --now` waits for the port to close, which `server.drain_delay` keeps open."""
+
 _ASKS: Final = 4
 """How often a server is asked who it is: until a replaced one has closed its socket, either of the
 two may answer."""
@@ -179,7 +182,7 @@ def halt(session: Session, info: ServerInfo, *, now: bool = False, wait: bool = 
     """
     ask_to_stop(info)
     if now:
-        _wait(lambda: server_file.refuses(info.url), STOP_SECONDS)
+        _wait(lambda: server_file.refuses(info.url), NOW_SECONDS)
         with suppress(ServeError):
             ask_to_stop(info)
     session.console.progress("waiting for answers to finish" if wait else "")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import Final, NamedTuple
 
 import typer
@@ -75,8 +76,8 @@ def completion(
 ) -> None:
     """Print the completion script of a shell, or install it.
 
-    pipx and uv install the scripts of bash and fish; `ccfallback help files` says where others
-    belong.
+    pipx installs the scripts of bash and fish, uv does not. `ccfallback help files` says where each
+    belongs.
     """
     session = session_of(ctx)
     shell = shell or _require_shell(find_shell(session.environ))
@@ -88,8 +89,8 @@ def completion(
     changed = _write(path, script)
     session.console.emit_result({"shell": shell, "path": str(path), "changed": changed})
     what = "was written to" if changed else "is already in"
-    session.console.say(f"the completion of {shell} {what} {path}; undo: `rm {path}`")
-    needs = PLACES[shell].needs.format(path=path, folder=path.parent)
+    session.console.say(f"the completion of {shell} {what} {path}; undo: `rm {quote(str(path))}`")
+    needs = PLACES[shell].needs.format(path=quote(str(path)), folder=quote(str(path.parent)))
     if needs:
         session.console.say(needs)
     session.console.say("it works in every new shell")

@@ -35,11 +35,11 @@ UNIT: Final = "ccfallback.service"
 LABEL: Final = "ccfallback.serve"
 """The name of the launchd agent."""
 
-PATIENCE: Final = 60.0
-"""Seconds that a command of the manager may take; stopping waits for streams."""
-
 STOP_SECONDS: Final = 100
-"""How long a stop may take: streams have 30 s to finish."""
+"""How long a stop may take: `server.drain_delay` is 60 s at most, and then answers have 30 s."""
+
+PATIENCE: Final = STOP_SECONDS + 10.0
+"""Seconds that a command of the manager may take; stopping waits for streams."""
 
 RESTART_SECONDS: Final = 5
 

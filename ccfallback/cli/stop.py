@@ -16,8 +16,8 @@ def stop(
 ) -> None:
     """Stop the running server.
 
-    It accepts no more requests, and ends when the last answer has, after 30 s at most. Windows
-    can't ask a process to end: there it ends at once.
+    It accepts no more requests, after `server.drain_delay` if that is set, and ends when the last
+    answer has, 30 s later at most. Windows can't ask a process to end: there it ends at once.
     """
     from ccfallback.cli import background
     from ccfallback.cli.service import manager_of_server

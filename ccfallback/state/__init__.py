@@ -32,7 +32,9 @@ def open_store(
         if error.name != "redis":
             raise
         raise StateError(
-            "[state] url needs the package redis", "pip install 'ccfallback[redis]'"
+            "[state] url needs the package redis",
+            "in the clone: `pipx install --force '.[redis]'`, or in its virtual environment "
+            "`pip install 'ccfallback[redis]'`",
         ) from None
     return RedisStore(url, file, watches=synced_later)
 

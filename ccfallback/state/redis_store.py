@@ -342,7 +342,7 @@ class RedisStore:
         text = str(error) or type(error).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return text.removesuffix(".")
 
     # -- The watcher
 

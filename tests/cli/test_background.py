@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from time import monotonic
 from types import SimpleNamespace
 
 import httpx
@@ -94,6 +95,18 @@ def test_a_restart_keeps_address_and_options_while_answers_finish(
     assert text == b"".join(EVENTS)
     assert registered(paths) == new
     assert ccf("stop").code == 0
+
+
+def test_now_does_not_wait_for_the_drain_delay(
+    ccf: Run, paths: Paths, configure: Configure
+) -> None:
+    delay = 60
+    configure(f"[server]\nport = 0\ndrain_delay = {delay}\n")
+    ccf("serve", "-d")
+    began = monotonic()
+    assert ccf("stop", "--now").code == 0
+    assert monotonic() - began < delay
+    assert server_file.read(paths.server) is None
 
 
 def test_stop_waits_for_answers_and_now_drops_them(

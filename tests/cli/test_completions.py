@@ -266,9 +266,11 @@ def test_the_script_is_installed_where_the_shell_looks(
 def test_the_variable_of_a_shell_decides_where(
     ccf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert ccf("completion", "fish", "--install").code == 0
-    assert (tmp_path / "fish" / "completions" / "ccfallback.fish").exists()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "a b"))
+    ran = ccf("completion", "fish", "--install")
+    path = tmp_path / "a b" / "fish" / "completions" / "ccfallback.fish"
+    assert path.exists()
+    assert f"undo: `rm '{path}'`" in ran.err
 
 
 def test_a_place_that_cannot_be_written_is_an_error(

@@ -184,16 +184,19 @@ def test_a_cap_can_be_changed_by_the_number_of_the_token(ccf: Run) -> None:
     ]
 
 
-def test_every_command_says_that_the_cap_of_a_token_is_reached(ccf: Run, paths: Paths) -> None:
-    ccf("tokens", "add", "--note", "phone", "--cap-day", "1")
+@pytest.mark.parametrize("period", ["day", "month"])
+def test_every_command_says_that_the_cap_of_a_token_is_reached(
+    ccf: Run, paths: Paths, period: str
+) -> None:
+    ccf("tokens", "add", "--note", "phone", f"--cap-{period}", "1")
     spent = Row(at=time.time(), provider="spare", cost=1.5, token="phone")
     ledger.ledger_path(paths.state, ledger.month_of(spent.at)).write_bytes(ledger.encode([spent]))
-    sentence = "token phone has reached its cap of $1.00 a day: refused until"
+    sentence = f"token phone has reached its cap of $1.00 a {period}: refused until"
     for command in ("spend", "status", "top"):
         assert sentence in ccf(command).out
     check = next(each for each in ccf("doctor", "--json").json["checks"] if each["id"] == "caps")
     assert check["severity"] == "warning"
-    assert "config set tokens.N.cap.day" in check["remedy"]
+    assert f"config set tokens.N.cap.{period}" in check["remedy"]
 
 
 def test_doctor_warns_of_a_cap_of_a_token_without_prices(ccf: Run, configure: Configure) -> None:

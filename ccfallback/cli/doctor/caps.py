@@ -24,7 +24,12 @@ def caps(context: DoctorContext) -> Iterator[Finding]:
         provider.name for provider in context.config.active
     }
     for limit in reached:
-        change = "config set tokens.N.cap.day" if limit.token else "providers set NAME --cap-day"
+        period = limit.period
+        change = (
+            f"config set tokens.N.cap.{period}"
+            if limit.token
+            else f"providers set {limit.provider} --cap-{period}"
+        )
         remedy = f"wait, or raise it: `ccfallback {change} USD`"
         (message,) = describe_reached([limit], context.now)
         yield problem("caps", message, remedy, serious=everything and not limit.token)
