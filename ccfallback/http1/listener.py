@@ -12,6 +12,9 @@ PATIENCE: Final = 2.0
 """Seconds that a client has for the next request on a connection, where another process accepts
 new ones. To close at once would reset a request that is on its way."""
 
+CUT_OFF_SECONDS: Final = 1.5
+"""How long a response that is cut off may take to end; it says how its upstream was."""
+
 _TICK: Final = 0.01
 """Seconds between two looks at what is still open, after the server was stopped."""
 
@@ -75,7 +78,7 @@ class Server:
             create_protocol,
             self._stopping,
             lambda: self._linger(delay()),
-            lambda: self._finish(drain_seconds),
+            lambda: self._drain(drain_seconds),
             backlog,
         ).serve([sock])
 
@@ -88,13 +91,10 @@ class Server:
                 connection.shutdown(is_patient=True)
             await asyncio.sleep(_TICK)
 
-    async def _finish(self, seconds: float) -> None:
+    async def _drain(self, seconds: float) -> None:
         is_shared = self.is_shared
         for way in self._sharers:
             way.close()
-        await self._drain(seconds, is_shared)
-
-    async def _drain(self, seconds: float, is_shared: bool) -> None:
         if self.tasks and not self._is_forced:
             self._on_drain(len(self.tasks))
         loop = asyncio.get_running_loop()
@@ -102,13 +102,20 @@ class Server:
         while (self.connections or self.tasks) and not self._is_forced:
             passed = loop.time() - began
             if passed > seconds:
-                for task in self.tasks:
-                    task.cancel()
+                await _cut_off(self.tasks)
                 return
             # Some may have been accepted a moment ago.
             for connection in list(self.connections):
                 connection.shutdown(is_patient=is_shared and passed < PATIENCE)
             await asyncio.sleep(_TICK)
+
+
+async def _cut_off(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and let them end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CUT_OFF_SECONDS)
 
 
 def _is_open(way: socket.socket) -> bool:

@@ -80,16 +80,17 @@ def exhausted_response(
 
     `cooling` holds when each cooldown ends, by the provider's label.
     """
-    reached = {each.provider: each.until for each in capped if not each.left}
+    reached = [each for each in capped if not each.left]
+    names = {each.provider for each in reached}
     cooling = {
-        label: until for label, until in cooling.items() if label.partition(" ")[0] not in reached
+        label: until for label, until in cooling.items() if label.partition(" ")[0] not in names
     }
     refusal = _too_long_refusal(failures, too_long)
     roomy_in = _back_soon(failures, cooling, too_long, now)
     if refusal is not None and roomy_in is None:
         code = ErrorCode.PROMPT_TOO_LONG
         return _response(400, "invalid_request_error", refusal, request_id, code)
-    ends = {**cooling, **{each.title: each.until for each in capped if not each.left}}
+    ends = {**cooling, **{each.title: each.until for each in reached}}
     if capped and (not (failures or cooling) or _is_hopeless(failures, cooling, now, capped)):
         message = _sentence("The spend cap is reached", failures, ends, too_long, capped, now)
         # A shorter cooldown is that of a provider that was tried, and needs a person.

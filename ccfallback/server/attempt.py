@@ -301,7 +301,7 @@ class Attempt:
         translator = self._wire.stream(self._body, self._provider, filters)
         # Only the headers: a stream must not keep the request's body in memory.
         secrets = partial(
-            secrets_in, self._context.known, self.request.headers, self._provider, self._query
+            secrets_in, self._context.headers, self.request.headers, self._provider, self._query
         )
         stream = EventStream(
             response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
@@ -364,7 +364,7 @@ class Attempt:
             return None
         # Another server may have passed a refusal on since this request arrived.
         await self._services.breakers.refresh()
-        session = self._context.known.hints.session
+        session = self._context.headers.hints.session
         refused = self._services.logins.refused_at(token, session)
         if refused is None:
             return Fault.LOGIN
@@ -422,7 +422,7 @@ class Attempt:
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Everything in the request that an upstream might quote, and that must not be logged."""
-        return secrets_in(self._context.known, self.request.headers, self._provider, self._query)
+        return secrets_in(self._context.headers, self.request.headers, self._provider, self._query)
 
 
 async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:

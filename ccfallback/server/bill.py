@@ -54,8 +54,8 @@ class Bill:
         self._body = body
         self._hints = hints
         self._token = context.token
-        label = "" if self._token is None else self._token.label
-        self._account = (token_account(label),) if label else ()
+        self._label = "" if self._token is None else self._token.label
+        self._account = (token_account(self._label),) if self._label else ()
         self.has_token_cap = self._token is not None and self._token.cap.is_set
         """Whether the token of the request has a cap."""
         self._held: dict[str, tuple[int, int, str]] = {}
@@ -97,10 +97,13 @@ class Bill:
 
     def release(self, provider: Provider) -> None:
         """Give back what is reserved at a provider."""
-        if provider.name in self._held:
-            amount, *_ = self._held.pop(provider.name)
-            self._spending.reservations.release(provider.name, amount, *self._account)
-            self._publish(provider.name)
+        self._release(provider.name)
+
+    def _release(self, name: str) -> None:
+        if name in self._held:
+            amount, *_ = self._held.pop(name)
+            self._spending.reservations.release(name, amount, *self._account)
+            self._publish(name)
 
     async def settle(
         self,
@@ -165,7 +168,7 @@ class Bill:
             estimated=is_estimate,
             session=self._hints.session,
             request_class=self._hints.request_class,
-            token="" if self._token is None else self._token.label,
+            token=self._label,
         )
         if is_answer:
             self.cost = row.cost
@@ -197,11 +200,8 @@ class Bill:
 
     def close(self) -> None:
         """Give back all that is still reserved."""
-        if self._held:
-            for name, (amount, *_) in self._held.items():
-                self._spending.reservations.release(name, amount, *self._account)
-                self._publish(name)
-            self._held.clear()
+        for name in tuple(self._held):
+            self._release(name)
 
     def _may_be_capped(self, provider: Provider) -> bool:
         return (provider.cap.is_set or self.has_token_cap) and not is_plan(provider, self._context)

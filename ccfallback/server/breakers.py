@@ -110,9 +110,9 @@ class Breakers:
         now = self._clock()
         if now < self._latest - CLOCK_SLACK:
             self.states = valid_states(self.states, self._config, now)
-            # The store gets the valid times too, or each change would begin from the old ones.
-            for name in self._states:
-                self._keep(("clock", name), name, _leave)
+            # A write makes the states in the store valid as well; else each change would begin from
+            # the old times.
+            self._made += 1
         self._latest = now
         return now
 
@@ -173,7 +173,8 @@ class Breakers:
 
     def has(self, section: Section[T]) -> bool:
         """Whether a further section may have any entry."""
-        return bool(self._sections.get(section.name) or self._unsaved_entries)
+        unsaved = self._unsaved_entries or self._written_entries
+        return bool(self._sections.get(section.name) or unsaved)
 
     def put(self, section: Section[T], key: str, value: T, *, urgent: bool = False) -> None:
         """Write an entry of a further section: in memory now, in the store within a second.
@@ -373,10 +374,6 @@ class Breakers:
         if self._refused:
             self._refused = False
             self.recorder.log(events.StateSaved(), "the state is saved again")
-
-
-def _leave(state: BreakerState) -> BreakerState:
-    return state
 
 
 def _shorten(kept: dict[K, V]) -> None:

@@ -27,6 +27,7 @@ from ccfallback.policy.spend import NANO, PriceTable, Work, cost
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.bill import Bill
 from ccfallback.server.client_credentials import LOGIN_TOKEN
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.failover_driver import FailoverDriver
 from ccfallback.server.hints import NO_HINTS
@@ -218,7 +219,7 @@ async def check(
     recorder.listeners.append(records.append)
     services = replace(services, recorder=recorder, latencies=Latencies())
     tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
-    headers = [*HEADERS, *(login if provider.primary else [])]
+    headers = ClientHeaders([*HEADERS, *(login if provider.primary else [])])
     context = Context("check", config, headers, tokens)
     body = question(model)
     bill = Bill(services, context, body, NO_HINTS)

@@ -42,9 +42,8 @@ class RefusedLogins:
     def remember(self, token: bytes, session: str) -> None:
         """Remember that the client gets the refusal of a token. Save it before the answer ends."""
         now = self._breakers.clock()
-        for key in (token_key(token), session_key(session) if session else ""):
-            if key:
-                self._breakers.put(LOGINS, key, now, urgent=True)
+        for key in _keys(token, session):
+            self._breakers.put(LOGINS, key, now, urgent=True)
 
     @property
     def any(self) -> bool:
@@ -57,10 +56,14 @@ class RefusedLogins:
         Without a session, that of its session ends by itself: a primary may accept some requests
         and refuse others.
         """
-        for key in (token_key(token) if token else "", session_key(session) if session else ""):
-            refused = self._breakers.entry(LOGINS, key)
-            if refused:
+        for key in _keys(token, session):
+            if self._breakers.entry(LOGINS, key):
                 self._breakers.put(LOGINS, key, 0.0)
+
+
+def _keys(token: bytes | None, session: str) -> list[str]:
+    """The entries of a token and of a session, as far as there are any."""
+    return [*([token_key(token)] if token else ()), *([session_key(session)] if session else ())]
 
 
 def login_token(headers: RawHeaders) -> bytes | None:

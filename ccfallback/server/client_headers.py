@@ -87,9 +87,6 @@ class ClientHeaders(list[tuple[bytes, bytes]]):
         return fixed
 
 
-NO_HEADERS: Final = ClientHeaders([])
-
-
 def recall(connection: ServerProtocol, headers: HeaderList) -> tuple[ClientHeaders, bytes | None]:
     """The headers of a request without the length of its body, and that length.
 

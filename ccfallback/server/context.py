@@ -10,8 +10,7 @@ from msgspec import UNSET, UnsetType
 from ccfallback.config.model import Config, Provider, Token
 from ccfallback.http1 import Deadline
 from ccfallback.server.client_credentials import hash_credential
-from ccfallback.server.client_headers import NO_HEADERS, ClientHeaders
-from ccfallback.wire.headers import RawHeaders
+from ccfallback.server.client_headers import ClientHeaders
 
 SCOPE_KEY: Final = "ccfallback"
 """The key of the `Context` in a request's ASGI scope."""
@@ -22,7 +21,7 @@ class Context(msgspec.Struct, eq=False):
 
     id: str
     config: Config
-    headers: RawHeaders
+    headers: ClientHeaders
     tokens: frozenset[bytes]
     began: float = msgspec.field(default_factory=monotonic)
     """When the head of the request was complete, by the monotonic clock."""
@@ -34,15 +33,11 @@ class Context(msgspec.Struct, eq=False):
     """The access token that the client shows; `None` where none is asked for."""
     body_length: bytes | None = None
     """What the client says of the length of the body; not among the `headers`."""
-    known: ClientHeaders = NO_HEADERS
-    """The headers again, with what follows from them."""
-    first: dict[bytes, bytes] = {}
-    """The first value of each header."""
 
-    def __post_init__(self) -> None:
-        headers = self.headers
-        self.known = headers if isinstance(headers, ClientHeaders) else ClientHeaders(headers)
-        self.first = self.known.first
+    @property
+    def first(self) -> dict[bytes, bytes]:
+        """The first value of each header."""
+        return self.headers.first
 
     def __repr__(self) -> str:
         return f"Context(id={self.id!r})"
@@ -59,7 +54,7 @@ class Context(msgspec.Struct, eq=False):
     @property
     def login_token(self) -> bytes | None:
         """The token of a Claude login that the client shows."""
-        return self.known.login_token
+        return self.headers.login_token
 
     @property
     def is_claude_code(self) -> bool:

@@ -121,7 +121,7 @@ class FailoverDriver:
     """How long the current provider has taken to answer until now."""
 
     def __post_init__(self) -> None:
-        self._betas = self.context.known.betas
+        self._betas = self.context.headers.betas
         timeout = None if self.body.stream else self.context.client_timeout
         self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
         self.quotes = Quotes(self.body)
@@ -326,7 +326,7 @@ class FailoverDriver:
         client_headers: RawHeaders = context.headers
         sent = None
         if draft.betas == self._betas:
-            sent = context.known.find_sent(wire, provider, credential, context.tokens)
+            sent = context.headers.find_sent(wire, provider, credential, context.tokens)
         else:
             client_headers = with_betas(client_headers, draft.betas)
         try:
@@ -354,7 +354,7 @@ class FailoverDriver:
         if credential is not None and credential.aws is not None:
             request = wire.sign(request, provider, credential, services.breakers.clock())
         elif sent is None and draft.betas == self._betas:
-            request.headers = context.known.keep_sent(
+            request.headers = context.headers.keep_sent(
                 request.headers, wire, provider, credential, context.tokens
             )
         return Attempt(

@@ -62,11 +62,13 @@ class Gate:
         config = await live.refresh(arrived) if live.is_stale(arrived) else live.current
         connection = scope[CONNECTION_KEY]
         headers, length = recall(connection, scope["headers"])
+        if config is not self._config:
+            self._use(config)
         context = Context(
             "",
             config,
             headers,
-            self._access_tokens(config),
+            self._tokens,
             began=arrived,
             watch=connection.deadline,
             body_length=length,
@@ -95,13 +97,11 @@ class Gate:
         except Exception as error:
             await self._report(error, response, context)
 
-    def _access_tokens(self, config: Config) -> frozenset[bytes]:
-        if config is not self._config:
-            self._config = config
-            self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
-            proxies = config.server.trusted_proxies
-            self._proxies = TrustedProxies(proxies) if proxies else None
-        return self._tokens
+    def _use(self, config: Config) -> None:
+        self._config = config
+        self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
+        proxies = config.server.trusted_proxies
+        self._proxies = TrustedProxies(proxies) if proxies else None
 
     def _find_client(self, scope: Scope, headers: RawHeaders) -> str | UnsetType:
         """The address of the client, where there is one to log."""
@@ -124,7 +124,7 @@ class Gate:
     def _check(self, scope: Scope, context: Context) -> Refusal | None:
         """Return the error for a request that is not allowed."""
         config, headers = context.config, context.headers
-        hosts = context.known.hosts
+        hosts = context.headers.hosts
         if not _are_allowed_hosts(hosts, config, scope):
             message = "This Host is not served here (server.allowed_hosts)"
             return 403, "permission_error", message, ErrorCode.FOREIGN_HOST

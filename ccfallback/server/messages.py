@@ -110,7 +110,7 @@ class Messages(Endpoint):
             self._log_refused(context, refused)
             await refused.send(send, context)
             return
-        hints = context.known.hints
+        hints = context.headers.hints
         chain = self._chains.get(context, hints)
         request = MessagesRequest(self._services, context, scope, body, chain, hints)
         await request.answer(scope, send)

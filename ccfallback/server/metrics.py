@@ -229,10 +229,9 @@ class Collector:
         totals = services.totals
         known = {provider.name for provider in config.chain} | {NO_PROVIDER, REST}
         tokens = {token.label for token in config.tokens} | {REST}
-        known_labels = {"provider": known, "token": tokens}
+        shown: dict[Labels, set[str]] = {(): set(), ("provider",): known, ("token",): tokens}
         for metric, count in COUNTERS.items():
-            of_metric = known_labels.get(metric.labels[0], set()) if metric.labels else set()
-            yield _family("counter", metric, _select(count(totals), of_metric))
+            yield _family("counter", metric, _select(count(totals), shown[metric.labels[:1]]))
         providers = {name: each for name, each in totals.providers.items() if name in known}
         for metric, read in HISTOGRAMS.items():
             histograms = {name: read(each) for name, each in providers.items()}

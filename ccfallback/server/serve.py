@@ -203,10 +203,6 @@ class Proxy:
             self.services.keys.close()
             self.services.notices.close()
             self._keep_latencies()
-            cut_off = [task for task in self._server.tasks if task.cancelling()]
-            if cut_off:
-                # Each says how its provider was.
-                await asyncio.wait(cut_off, timeout=PATIENCE)
             await self.services.breakers.flush(again=True)
             await self.services.breakers.sync()
             self.services.breakers.close()

@@ -169,8 +169,9 @@ class StateFile:
             if not _may_be_state(self.path, data):
                 raise files.ForeignFile(self.path, "a state file") from None
             raise
-        is_named_so = self.path.name == "state.json"
-        if document and not is_named_so and not {"version", "providers"}.intersection(document):
+        # Under our own name any document is the state.
+        is_ours = self.path.name == "state.json" or "version" in document or "providers" in document
+        if document and not is_ours:
             raise files.ForeignFile(self.path, "a state file")
         return document
 
@@ -211,9 +212,9 @@ def _decode(data: bytes) -> dict[str, Any]:
 
 def _may_be_state(path: Path, data: bytes) -> bool:
     """Whether a file that is not JSON can be a damaged state rather than another program's file."""
-    if path.suffix in ("", ".json"):
-        return path.suffix == ".json" or data.strip(b"\0 \t\r\n")[:1] in (b"", b"{")
-    return False
+    return path.suffix == ".json" or (
+        not path.suffix and data.strip(b"\0 \t\r\n")[:1] in (b"", b"{")
+    )
 
 
 def _stays_unreadable(error: Exception) -> bool:

@@ -31,7 +31,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ccfallback.errors import CcfallbackError, StateError
-from ccfallback.state.document import apply_update, parse_provider
+from ccfallback.state.document import VERSION, apply_update, parse_provider
 from ccfallback.state.file import StateFile
 from ccfallback.state.sections import Entry, read_sections
 from ccfallback.state.store import BreakerId, LocalSlots, ProbeSlots, Snapshot, States, Update
@@ -300,7 +300,10 @@ class RedisStore:
         """Take the whole document. An empty one of a server keeps what is known, to write it."""
         is_list = isinstance(answer, list)
         pairs = zip(answer[::2], answer[1::2], strict=True) if is_list else answer.items()
-        found = {name.decode(): value.decode() for name, value in pairs}
+        found = {
+            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+            for name, value in pairs
+        }
         version = found.pop("version", "")
         if version:
             self._put(_adopt(_EMPTY._replace(batch=self._content.batch), version, found))
@@ -413,7 +416,7 @@ class RedisStore:
         """Look whether a change was missed; this also shows whether the store answers."""
         with self._lock:
             version = self._call(lambda: self._client.hget(_DOCUMENT, "version"))
-            if (version or b"").decode() != self._content.version:
+            if (version or b"").decode("utf-8", "replace") != self._content.version:
                 self._fetch()
             self._give_back()
             self.places.renew()
@@ -531,7 +534,7 @@ def _adopt(content: _Content, version: str, fields: Mapping[str, str]) -> _Conte
             sections.pop(name, None)
             if table is not None:
                 sections[name] = table
-    document = {"version": 1, "providers": providers, **sections}
+    document = {"version": VERSION, "providers": providers, **sections}
     return _Content(version, document, states, content.batch)
 
 

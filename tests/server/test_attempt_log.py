@@ -31,6 +31,7 @@ from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
 from ccfallback.server.failover_driver import (
@@ -169,7 +170,7 @@ def with_driver(
             keys=Keys(),
         )
         raw = msgspec.json.encode({"model": "m", "messages": [], "stream": stream})
-        context = Context("id", Config(), (), frozenset())
+        context = Context("id", Config(), ClientHeaders(()), frozenset())
         story(FailoverDriver(services, context, OpenHealth(), Body.parse(raw), **more), records)
         breakers.close()
 
@@ -303,7 +304,7 @@ def drive(
         )
         change(services)
         raw = msgspec.json.encode({"model": "m", "messages": [], **(members or {})})
-        context = Context("id", Config(), headers, frozenset())
+        context = Context("id", Config(), ClientHeaders(headers), frozenset())
         body = Body.parse(raw)
         driver = FailoverDriver(services, context, health or OpenHealth(), body, **more)
         final = partial(is_final, rules=Failover())

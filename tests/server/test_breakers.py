@@ -200,6 +200,15 @@ def test_a_load_that_hangs_delays_one_request_briefly_and_the_next_not_at_all(sc
     assert "can't be read" in said.message
 
 
+async def test_entries_that_the_store_refuses_are_still_there(scene: Scene) -> None:
+    with files.locked(scene.file.path):
+        scene.breakers.put(NUMBERS, "a", 1, urgent=True)
+        await scene.breakers.flush()
+        assert scene.count("state.error") == 1
+        assert scene.breakers.has(NUMBERS)
+        assert scene.breakers.entry(NUMBERS, "a") == 1
+
+
 async def test_a_client_disconnect_does_not_cancel_the_write_of_a_failure(scene: Scene) -> None:
     scene.file.may_go_on.clear()
     scene.breakers.change("a", failed)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ccfallback.config.model import Config, Provider, Routes
 from ccfallback.server.chain import SKIP_PRIMARY, Chains
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.hints import NO_HINTS, Hints
 
@@ -17,7 +18,7 @@ CONFIG = Config(
 
 
 def context(config: Config, headers: Sequence[tuple[bytes, bytes]] = ()) -> Context:
-    return Context("id", config, headers, frozenset())
+    return Context("id", config, ClientHeaders(headers), frozenset())
 
 
 def test_a_disabled_provider_is_not_in_the_chain() -> None:

@@ -36,6 +36,7 @@ from ccfallback.server import failover_driver
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.client_credentials import RefusedLogins
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
 from ccfallback.server.failover_driver import FailoverDriver
@@ -137,7 +138,7 @@ def run(
             pause=lambda _: asyncio.sleep(0),
         )
         prepare(services)
-        context = Context("id", Config(), headers, frozenset())
+        context = Context("id", Config(), ClientHeaders(headers), frozenset())
         driver = FailoverDriver(services, context, health, body)
         upstreams.on_send = lambda: on_driver(driver)
         chosen = await driver.run(providers, partial(is_final, rules=Failover()))
@@ -680,7 +681,7 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     more = tuple(Provider(name=f"b{n}", base_url="https://b.test") for n in range(others))
     config = Config(primary=replace(Config().primary, disabled=True), providers=(own, *more))
     driver = object.__new__(FailoverDriver)
-    driver.context = Context("x", config, [], frozenset())
+    driver.context = Context("x", config, ClientHeaders([]), frozenset())
     driver.body = Body.parse(b'{"stream":true}')
     driver.results = []
     driver._candidates = (own, *more)

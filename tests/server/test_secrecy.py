@@ -25,6 +25,7 @@ from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.printable import is_printable
 from ccfallback.redact import Secret
 from ccfallback.server.attempt import AttemptResult
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.upstream import UpstreamRequest
 from ccfallback.simulator import scripted
@@ -59,7 +60,7 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
     [
         CONFIG,
         PROVIDER,
-        Context("id", CONFIG, HEADERS, frozenset({RAW})),
+        Context("id", CONFIG, ClientHeaders(HEADERS), frozenset({RAW})),
         UpstreamRequest(PROVIDER.base_url, HEADERS, RAW, 1.0),
         AttemptResult(PROVIDER, OUTCOME, 1.0, 401, headers=HEADERS, body=RAW),
     ],
@@ -437,5 +438,5 @@ def test_a_request_id_that_breaks_its_line_is_refused(
 
 def test_the_reprs_are_still_useful() -> None:
     assert "name='b'" in repr(PROVIDER)
-    assert "id='id'" in repr(Context("id", CONFIG, HEADERS, frozenset()))
+    assert "id='id'" in repr(Context("id", CONFIG, ClientHeaders(HEADERS), frozenset()))
     assert replace(PROVIDER, base_url="https://c.test") != PROVIDER

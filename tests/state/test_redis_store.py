@@ -252,7 +252,13 @@ def test_what_another_program_has_written_does_not_count(
     store, command = stores(), stores(watches=False)
     command.update(count_failure, [Entry(NUMBERS, "n", 7)])
     client = redis.Redis.from_url(redis_server.url)
-    for field, value in (("providers/a", "[" * 100_000), ("sections/numbers", "3"), ("x", "{}")):
+    written: dict[str | bytes, str | bytes] = {
+        "providers/a": "[" * 100_000,
+        "sections/numbers": "3",
+        "x": b"\xff",
+        b"\xfe": "{}",
+    }
+    for field, value in written.items():
         client.hset("ccfallback:{state}:document", field, value)
     client.hset("ccfallback:{state}:document", "version", "z")
     heard = store._contacted

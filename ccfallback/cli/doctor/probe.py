@@ -21,6 +21,7 @@ from ccfallback.policy.failover import is_answer
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
 from ccfallback.server.check import OnlyCaps, most_informative
+from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.credentials import Keys
 from ccfallback.server.failover_driver import FailoverDriver
@@ -135,7 +136,8 @@ class _Prober:
             return _make_probe(provider, model, message=NO_LOGIN, hint=hint)
         records: list[Record] = []
         services = self._services(records)
-        context = Context("probe", self._config, self._headers(provider), self._tokens)
+        headers = ClientHeaders(self._headers(provider))
+        context = Context("probe", self._config, headers, self._tokens)
         driver = FailoverDriver(
             services, context, OnlyCaps(), _question(model), max_seconds=ANSWER_SECONDS
         )
