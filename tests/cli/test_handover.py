@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from ccfallback.paths import Paths
 from ccfallback.server import handover
 from ccfallback.server.serve import _handle_signals
 from ccfallback.state import server_file
+from ccfallback.state.server_file import ServerInfo
 from tests.cli.conftest import Run
 from tests.server.test_serve import start
 from tests.shared_state import until
@@ -87,14 +88,30 @@ class Load:
             way.close()
 
 
+@pytest.fixture
+def serve(
+    ccf: Run, paths: Paths, configure: Callable[[str], None]
+) -> Iterator[Callable[[str], ServerInfo]]:
+    """Starts a server in the background with these lines, and returns what it has published."""
+
+    def start_in_background(lines: str) -> ServerInfo:
+        configure(f"[server]\n{lines}\n")
+        assert ccf("serve", "-d").code == 0
+        info = server_file.read(paths.server)
+        assert info is not None
+        return info
+
+    yield start_in_background
+    ccf("stop", "--now")
+
+
+Serve = Callable[[str], ServerInfo]
+
+
 def test_a_restart_under_load_refuses_and_resets_nothing(
-    ccf: Run, paths: Paths, request: pytest.FixtureRequest
+    ccf: Run, paths: Paths, serve: Serve
 ) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\nport = 0\n")
-    request.addfinalizer(lambda: ccf("stop", "--now"))
-    assert ccf("serve", "-d").code == 0
-    info = server_file.read(paths.server)
+    info: ServerInfo | None = serve("port = 0")
     assert info is not None
     assert info.hands_over
     with Load(info.url) as load:
@@ -128,66 +145,43 @@ def is_running(pid: int) -> bool:
     return not Path("/proc").exists()
 
 
-def test_another_server_at_the_same_address_is_still_an_error(ccf: Run, paths: Paths) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\nport = 0\n")
-    assert ccf("serve", "-d").code == 0
-    try:
-        info = server_file.read(paths.server)
-        assert info is not None
-        other = [
-            sys.executable,
-            "-m",
-            "ccfallback",
-            "--state",
-            str(paths.state.with_name("b.json")),
-        ]
-        other += ["serve", "--port", info.url.rpartition(":")[2]]
-        ran = subprocess.run(other, capture_output=True, text=True, timeout=30, check=False)
-        assert ran.returncode == 1
-        assert "can't listen on" in ran.stderr
-    finally:
-        ccf("stop", "--now")
+def test_another_server_at_the_same_address_is_still_an_error(paths: Paths, serve: Serve) -> None:
+    port = serve("port = 0").url.rpartition(":")[2]
+    other = [sys.executable, "-m", "ccfallback", "--state", str(paths.state.with_name("b.json"))]
+    other += ["serve", "--port", port]
+    ran = subprocess.run(other, capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 1
+    assert "can't listen on" in ran.stderr
 
 
-def test_a_restart_at_another_address_does_not_take_the_socket(ccf: Run, paths: Paths) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
+def test_a_restart_at_another_address_does_not_take_the_socket(
+    ccf: Run, configure: Callable[[str], None], serve: Serve
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    paths.config.write_text(f"[server]\nport = {port}\n")
-    assert ccf("serve", "-d").code == 0
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            other = free.getsockname()[1]
-        paths.config.write_text(f"[server]\nport = {other}\n")
-        assert ccf("restart", "--json").json["url"] == f"http://127.0.0.1:{other}"
-        assert server_file.refuses(f"http://127.0.0.1:{port}")
-        assert httpx.get(f"http://127.0.0.1:{other}/health").status_code == 200
-    finally:
-        ccf("stop", "--now")
+    before = serve(f"port = {port}").url
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        other = free.getsockname()[1]
+    configure(f"[server]\nport = {other}\n")
+    assert ccf("restart", "--json").json["url"] == f"http://127.0.0.1:{other}"
+    assert server_file.refuses(before)
+    assert httpx.get(f"http://127.0.0.1:{other}/health").status_code == 200
 
 
-def test_a_new_server_that_fails_leaves_the_old_one(ccf: Run, paths: Paths) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\nport = 0\ndrain_delay = 60\n")
-    assert ccf("serve", "-d").code == 0
-    try:
-        before = server_file.read(paths.server)
-        assert before is not None
+def test_a_new_server_that_fails_leaves_the_old_one(
+    ccf: Run, monkeypatch: pytest.MonkeyPatch, serve: Serve
+) -> None:
+    before = serve("port = 0\ndrain_delay = 60")
+    with monkeypatch.context() as patch:
         # An interpreter option that the new process does not survive.
-        os.environ["PYTHONMALLOC"] = "nonsense"
-        try:
-            ran = ccf("restart")
-        finally:
-            del os.environ["PYTHONMALLOC"]
-        assert ran.code == 1
-        assert "did not start" in ran.err
-        assert httpx.get(f"{before.url}/health").json()["pid"] == before.pid
-        # It is alone again: the delay before its end counts.
-        os.kill(before.pid, signal.SIGTERM)
-        until(lambda: httpx.get(f"{before.url}/ready").status_code == 503)
-    finally:
-        ccf("stop", "--now")
+        patch.setenv("PYTHONMALLOC", "nonsense")
+        ran = ccf("restart")
+    assert ran.code == 1
+    assert "did not start" in ran.err
+    assert httpx.get(f"{before.url}/health").json()["pid"] == before.pid
+    # It is alone again: the delay before its end counts.
+    os.kill(before.pid, signal.SIGTERM)
+    until(lambda: httpx.get(f"{before.url}/ready").status_code == 503)
 
 
 # --- systemd ---
@@ -323,8 +317,14 @@ def test_a_socket_that_does_not_listen_is_not_taken() -> None:
     assert handover.take({handover.VARIABLE: str(number)}) is None
 
 
-def test_the_sockets_of_another_process_are_not_taken() -> None:
+def test_the_sockets_of_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(handover, "_FIRST", os.dup(listener.fileno()))
     assert handover.take({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
+    # It is taken by the process that it is for.
+    taken = handover.take({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+    assert taken is not None
+    taken[0].close()
 
 
 def test_a_file_that_others_may_write_asks_for_nothing(paths: Paths) -> None:
@@ -415,26 +415,21 @@ def test_a_process_that_never_answers_is_not_waited_for_long(
     assert not handover.request_path(paths.state).exists()
 
 
-def test_an_unwanted_signal_changes_nothing(ccf: Run, paths: Paths) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\nport = 0\n")
-    assert ccf("serve", "-d").code == 0
-    try:
-        info = server_file.read(paths.server)
-        assert info is not None
-        assert handover.SIGNAL is not None
-        os.kill(info.pid, handover.SIGNAL)
-        assert httpx.get(f"{info.url}/health").json()["pid"] == info.pid
-        log = paths.log
-        until(lambda: log.exists() and b"socket can't be sent" in log.read_bytes())
-    finally:
-        ccf("stop", "--now")
+def test_an_unwanted_signal_changes_nothing(paths: Paths, serve: Serve) -> None:
+    info = serve("port = 0")
+    assert handover.SIGNAL is not None
+    os.kill(info.pid, handover.SIGNAL)
+    assert httpx.get(f"{info.url}/health").json()["pid"] == info.pid
+    log = paths.log
+    until(lambda: log.exists() and b"socket can't be sent" in log.read_bytes())
 
 
-def test_with_a_drain_delay_ready_says_so_and_requests_are_served(paths: Paths) -> None:
-    paths.config.parent.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text("[server]\ndrain_delay = 60\n")
+def test_with_a_drain_delay_ready_says_so_and_requests_are_served(
+    paths: Paths, configure: Callable[[str], None], request: pytest.FixtureRequest
+) -> None:
+    configure("[server]\ndrain_delay = 60\n")
     process, url = start(paths, "--port", "0")
+    request.addfinalizer(process.kill)
     assert httpx.get(f"{url}/ready").status_code == 200
     process.send_signal(signal.SIGTERM)
     until(lambda: httpx.get(f"{url}/ready").status_code == 503)

@@ -374,7 +374,7 @@ def test_what_is_left_of_a_cap() -> None:
     assert Spent(1, 10).plus(5) == Spent(6, 15)
 
 
-def test_models_that_the_client_invents_are_forgotten_first_in_first_out() -> None:
+def test_of_many_models_the_one_that_has_learned_least_recently_is_forgotten() -> None:
     reservations = Reservations()
 
     def learn(model: str) -> None:
@@ -383,9 +383,11 @@ def test_models_that_the_client_invents_are_forgotten_first_in_first_out() -> No
 
     learn("old")
     learn("used")
-    for number in range(reservations._MOST_MODELS - 1):
+    for number in range(reservations._MOST_MODELS - 2):
         learn(f"invented {number}")
-        learn("used")
+    learn("used")
+    learn("one more")
+    learn("another")
     assert len(reservations._ratios) == reservations._MOST_MODELS
     assert reservations.reserve("p", "used", 100) == 20
     assert reservations.reserve("p", "old", 100) == 100

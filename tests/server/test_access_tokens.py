@@ -1,5 +1,6 @@
 """The access token of a client: its name in log and metrics, and its cap."""
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
 from ccfallback.state import ledger
 from tests.conftest import RunningProxy
+from tests.server.test_metrics import labels, scraped
 from tests.server.test_spending import ASK, UNIFIED, ask, config_of, counted, rows
 
 Upstream = Callable[..., ScriptedUpstream]
@@ -111,19 +113,25 @@ def test_any_header_may_carry_the_token() -> None:
     assert find_token([(b"x-ccf-api-key", b"on"), (b"cookie", b"one")], tokens) is None
 
 
+COSTS = "ccfallback_access_token_cost_dollars_total"
+
+
 def test_metrics_count_by_token(proxy: RunningProxy) -> None:
     ask_as(proxy, LAPTOP)
     ask_as(proxy, LAPTOP)
     ask_as(proxy, UNNAMED)
     proxy.wait_for("request.complete", 3)
-    page = httpx.get(f"{proxy.url}/metrics", headers=LAPTOP).text
-    requests = "ccfallback_access_token_requests_total"
-    assert f'{requests}{{outcome="answered",token="laptop"}} 2.0' in page or (
-        f'{requests}{{token="laptop",outcome="answered"}} 2.0' in page
-    )
-    assert 'ccfallback_access_token_cost_dollars_total{token="laptop"} 0.2' in page
-    assert 'token="token-' in page
-    assert "token-without-a-note" not in page
+    found = scraped(proxy.url, **LAPTOP)
+    (unnamed,) = {dict(each)["token"] for each in found[COSTS]} - {"laptop"}
+    assert re.fullmatch("token-[0-9a-f]{8}", unnamed)
+    assert found["ccfallback_access_token_requests_total"] == {
+        labels(token="laptop", outcome="answered"): 2,
+        labels(token=unnamed, outcome="answered"): 1,
+    }
+    assert found[COSTS] == {
+        labels(token="laptop"): pytest.approx(0.2),
+        labels(token=unnamed): pytest.approx(0.1),
+    }
 
 
 def test_metrics_have_no_label_of_a_removed_token(proxy: RunningProxy) -> None:

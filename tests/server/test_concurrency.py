@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from ccfallback.events.journal import Journal
-from ccfallback.server import breakers, refresher, serve
+from ccfallback.server import refresher, serve
 from ccfallback.server.trust import TrustedRoots
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script
@@ -285,9 +285,9 @@ def test_a_hanging_disk_delays_no_other_request(
 
         return hang
 
-    spending = running.proxy._background.proxy.services.spending
+    services = running.proxy._background.proxy.services
     # So long that the request whose failure is being written surely waits for it.
-    monkeypatch.setattr(breakers, "PATIENCE", 60.0)
+    monkeypatch.setattr(services.breakers._store, "patience", 60.0)
     monkeypatch.setattr(StateFile, "update", hanging(update))
     monkeypatch.setattr(Journal, "write", hanging(write))
     asked = {"model": "m", "max_tokens": 1, "messages": []}
@@ -303,7 +303,7 @@ def test_a_hanging_disk_delays_no_other_request(
                 assert "meanwhile" in answer.text
             assert not failing.done()
             # The system took their rows into the file that the start has opened.
-            assert spending._backlog is None
+            assert services.spending._backlog is None
         finally:
             goes_on.set()
         assert failing.result().headers["x-ccfallback-provider"] == "fallback1"

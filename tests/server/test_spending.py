@@ -26,6 +26,7 @@ from ccfallback.state.ledger import Row
 from tests.conftest import RunningProxy
 from tests.server.test_crash import kill, obey_modes, output_of_server
 from tests.server.test_serve import start
+from tests.shared_state import until
 
 KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "10"))
 
@@ -282,9 +283,7 @@ def test_refused_rows_are_written_when_the_disk_is_well_although_nobody_asks(
     assert spending.flush()
     assert len(spending._unsaved) == 2
     path.rmdir()
-    deadline = time.monotonic() + 30
-    while spending._unsaved and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: not spending._unsaved)
     rows(proxy, 2)
 
 
@@ -325,10 +324,7 @@ def test_rows_are_read_although_no_request_with_a_cap_follows(
             file.write(ledger.encode_row(Row(at=time.time(), provider="p", cost=foreign)))
     for _ in range(3):
         spending.put(Row(at=time.time(), provider="p", cost=1.0))
-    deadline = time.monotonic() + 30
-    while spending.spent("p").day != (4 + foreign) * 10**9 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert spending.spent("p").day == (4 + foreign) * 10**9
+    until(lambda: spending.spent("p").day == (4 + foreign) * 10**9)
     assert not spending._unread
 
 
@@ -337,15 +333,17 @@ async def test_a_disk_that_hangs_holds_one_thread(
 ) -> None:
     spending = Spending(paths.state)
     spending.configure(Config(providers=(Provider(name="p", base_url="", cap=Cap(day=9.0)),)))
-    calls, is_well = [0], threading.Event()
+    calls, is_called, is_well = [0], threading.Event(), threading.Event()
 
     def hang() -> None:
         calls[0] += 1
-        is_well.wait(30)
+        is_called.set()
+        assert is_well.wait(30)
 
     monkeypatch.setattr(spending, "_write", hang)
     for _ in range(3):
         await spending.refresh(0.01)
+        assert is_called.wait(30)
     assert calls == [1]
     is_well.set()
     await spending.refresh(30)
