@@ -305,6 +305,11 @@ def is_clean(state: BreakerState) -> bool:
     return state.failures == 0 and state.cooldown_until is None
 
 
+def has_no_trouble(state: BreakerState) -> bool:
+    """Whether none of a provider's breakers has a failure or a cooldown, with any credential."""
+    return is_clean(state) and not state.credentials and all(map(is_clean, state.models.values()))
+
+
 def _close_with_model(state: BreakerState, model: str, began: float, now: float) -> BreakerState:
     models = state.models
     if model in models:

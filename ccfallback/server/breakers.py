@@ -21,7 +21,13 @@ from typing import Any, Final, TypeVar
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
-from ccfallback.policy.breaker import CLOSED, BreakerState, valid_states, with_fingerprints
+from ccfallback.policy.breaker import (
+    CLOSED,
+    BreakerState,
+    has_no_trouble,
+    valid_states,
+    with_fingerprints,
+)
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
@@ -85,7 +91,12 @@ class Breakers:
         self._config = Config()
         self._providers: dict[str, Provider] = {}
         self._states: States = {}
+        self.troubled = set[str]()
+        """The providers that have a breaker with a failure or a cooldown."""
+        self.has_learned = False
+        """Whether it may be known of any provider what it refuses."""
         self._unapplied: dict[object, tuple[str, Change]] = {}
+        """Changes on which no admission depends; later they are among the pending ones."""
 
     @property
     def states(self) -> States:
@@ -96,8 +107,9 @@ class Breakers:
 
     @states.setter
     def states(self, states: States) -> None:
-        self._unapplied = {}
         self._states = states
+        self.troubled = {name for name, each in states.items() if not has_no_trouble(each)}
+        self.has_learned = any(each.learned for each in states.values())
 
     def configure(self, config: Config) -> None:
         """Use a configuration: what is about something else in it does not count."""
@@ -130,9 +142,9 @@ class Breakers:
         It is applied only when the states are read or saved, so that it costs a request little.
         """
         self._unapplied[key] = (name, change)
+        self._made += 1
         if len(self._unapplied) > MOST_PENDING:
             self._apply_late()
-        self._keep(key, name, change)
 
     def change(self, name: str, change: Change, *, instead_of: object = None) -> None:
         """Change a provider's state in memory now, and in the store at the next flush.
@@ -140,9 +152,9 @@ class Breakers:
         With `instead_of`, no request waits for the change, and it replaces an unsaved change with
         the same key.
         """
-        states = self.states
-        states[name] = self._apply(name, self.state(name), change)
+        self._put_state(name, self._apply(name, self.state(name), change))
         self._keep(object() if instead_of is None else instead_of, name, change)
+        self._made += 1
         if instead_of is None:
             self._wanted = self._made
 
@@ -214,23 +226,32 @@ class Breakers:
         """Log that the store can't be reached, once a minute, and that it is back."""
         if self._store.problem:
             self._refuse(self._store.problem)
-        elif self._refused and not self._pending and not self._in_flight:
+        elif self._refused and not (self._unapplied or self._pending or self._in_flight):
             self._accept()
 
     def _apply_late(self) -> None:
         late, self._unapplied = self._unapplied, {}
-        for name, change in late.values():
-            self._states[name] = self._apply(name, self.quick_state(name), change)
+        for key, (name, change) in late.items():
+            self._put_state(name, self._apply(name, self.quick_state(name), change))
+            self._keep(key, name, change)
+
+    def _put_state(self, name: str, state: BreakerState) -> None:
+        self._states[name] = state
+        if has_no_trouble(state):
+            self.troubled.discard(name)
+        else:
+            self.troubled.add(name)
+        if state.learned:
+            self.has_learned = True
 
     def _keep(self, key: object, name: str, change: Change) -> None:
         self._pending.pop(key, None)
         self._pending[key] = (name, change)
-        self._made += 1
         self._drop_oldest()
 
     def hurry(self) -> None:
         """Start to save the changes, so that a later `flush` waits less."""
-        has_changes = self._pending or self._unsaved_entries
+        has_changes = self._unapplied or self._pending or self._unsaved_entries
         if has_changes and not self._refused and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write())
 
@@ -271,6 +292,7 @@ class Breakers:
         config = self._config
         if not self._in_flight and not self._written_entries:
             # Else the last write has failed and is repeated as it was: perhaps the store has it.
+            self._apply_late()
             self._batch = self._made
             self._in_flight, self._pending = self._pending, {}
             self._written_entries, self._unsaved_entries = self._unsaved_entries, {}
@@ -321,6 +343,7 @@ class Breakers:
         self._report_set_aside(snapshot)
         self._held = snapshot
         self._sections, self._read_entries, self._parsed = snapshot.sections, {}, {}
+        self._apply_late()
         unsaved = [*self._pending.values()]
         if snapshot.batch != self._batch:
             unsaved[:0] = self._in_flight.values()

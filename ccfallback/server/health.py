@@ -6,6 +6,7 @@ from math import inf
 from time import monotonic
 from typing import ClassVar, Final
 
+import msgspec
 from msgspec import UNSET
 
 from ccfallback.config.model import Provider
@@ -28,47 +29,40 @@ FindCredential = Callable[[Provider], str]
 """The hash of the credential that a request shows to a provider."""
 
 
-class RequestHealth:
+def _show_none(_provider: Provider) -> str:
+    return ""
+
+
+class RequestHealth(msgspec.Struct, eq=False):
     """The breakers as one request sees them; a `policy.failover.Health`.
 
     A provider has a breaker of its own and one for each model, and two such breakers for each
     credential that was refused, such as one of several keys. The provider is tried only if all of
-    them admit the request.
+    them admit the request. A struct, because every request makes one.
     """
 
     log_level: ClassVar[str | None] = None
     """The level of what is logged about skips, if it is not the event's own."""
 
-    def __init__(
-        self,
-        breakers: Breakers,
-        limits: Limits,
-        model: str,
-        request_id: str,
-        credential: FindCredential = lambda _provider: "",
-        bill: Bill | None = None,
-        arrived: float = inf,
-    ) -> None:
-        """`bill` is there if a provider of the request has a cap.
-
-        `arrived` is when the request came in, by the monotonic clock.
-        """
-        self._arrived = arrived
-        self._breakers = breakers
-        self._find_credential = credential
-        self._bill = bill
-        self._credentials: dict[str, str] = {}
-        self._model = model[:LONGEST_MODEL]
-        self._id = request_id
-        self._limits = limits
-        self._began: dict[str, float] = {}
-        self._slots: dict[str, tuple[BreakerId, ...]] = {}
-        self._lost = set[str]()
-        """The providers that another server is probing."""
-        self.failed = set[str]()
-        """The providers whose failure was counted."""
-        self.urgent = False
-        """Whether a change has to be saved before the response ends."""
+    _breakers: Breakers
+    _limits: Limits
+    _model: str
+    """No longer than `LONGEST_MODEL`."""
+    _id: str
+    find_credential: FindCredential = _show_none
+    bill: Bill | None = None
+    """It is there if a provider of the request has a cap."""
+    arrived: float = inf
+    """When the request came in, by the monotonic clock."""
+    failed: set[str] = set()
+    """The providers whose failure was counted."""
+    urgent: bool = False
+    """Whether a change has to be saved before the response ends."""
+    _began: dict[str, float] = {}
+    _slots: dict[str, tuple[BreakerId, ...]] = {}
+    _lost: set[str] = set()
+    """The providers that another server is probing."""
+    _credentials: dict[str, str] = {}
 
     def admission(self, provider: Provider) -> Admission | Ask:
         """Whether the provider may be tried for this model now."""
@@ -111,7 +105,7 @@ class RequestHealth:
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether the provider may not cost any more."""
-        return self._bill is not None and self._bill.is_capped(provider)
+        return self.bill is not None and self.bill.is_capped(provider)
 
     def cooldown_until(self, provider: Provider) -> float:
         """When the provider's cooldown for this model ends; 0 if it has none."""
@@ -122,6 +116,8 @@ class RequestHealth:
 
         A cooldown that has ended stays there until a response closes the breaker.
         """
+        if provider.name not in self._breakers.troubled:
+            return None
         own, for_model = self._states(provider)
         if own.cooldown_until is None:
             return for_model.cooldown_until
@@ -137,8 +133,8 @@ class RequestHealth:
         """Remember when the attempts at the provider began, and take its probe slots."""
         name, now = provider.name, self._breakers.clock()
         self._began[provider.label] = now
-        if self._bill is not None:
-            self._bill.reserve(provider)
+        if self.bill is not None:
+            self.bill.reserve(provider)
         if self.cooldown_end(provider) is None:
             return
         half_open = self._half_open(provider)
@@ -169,40 +165,37 @@ class RequestHealth:
         began = self._began.get(label)
         if began is None:
             began = self._breakers.clock()
-        if self._bill is not None and not outcome.ok and outcome.usage is None:
-            self._bill.release(provider)
+        if self.bill is not None and not outcome.ok and outcome.usage is None:
+            self.bill.release(provider)
         if outcome.ok:
             self._count_success(provider, began)
         elif BLAME[outcome.fault] is not Blame.NONE:
             self._count_failure(provider, outcome, began)
 
     def _count_success(self, provider: Provider, began: float) -> None:
-        name, model, now = provider.name, self._model, self._breakers.clock()
-        own, for_model = self._states(provider)
-        was_open = own.cooldown_until is not None or for_model.cooldown_until is not None
-        # A breaker that was opened by hand has no failures.
-        clean = not (was_open or own.failures or for_model.failures)
-        # Clean for this credential, so that nothing is kept for it.
-        credential = "" if clean else self._credential(provider)
+        breakers, name, model = self._breakers, provider.name, self._model
+        count = partial(breaker.count_success, model=model, began=began, now=breakers.clock())
+        if name in breakers.troubled:
+            own, for_model = self._states(provider)
+            was_open = own.cooldown_until is not None or for_model.cooldown_until is not None
+            # A breaker that was opened by hand has no failures.
+            if was_open or own.failures or for_model.failures:
+                breakers.change(name, partial(count, credential=self._credential(provider)))
+                self.urgent = True
+                if was_open and self.cooldown_end(provider) is None:
+                    self._log_reset(provider)
+                return
+        # Nothing is kept for this credential.
+        breakers.note(name, count, (name, model))
 
-        def count(state: BreakerState) -> BreakerState:
-            return breaker.count_success(
-                state, model=model, began=began, now=now, credential=credential
-            )
-
-        if clean:
-            self._breakers.note(name, count, key=(name, model))
-            return
-        self._breakers.change(name, count)
-        if was_open and self.cooldown_end(provider) is None:
-            self._breakers.recorder.log(
-                events.CircuitBreakerReset(
-                    provider=name, key=provider.key.number or UNSET, by="success"
-                ),
-                f"{provider.label} answers again",
-                self._id,
-            )
-        self.urgent = True
+    def _log_reset(self, provider: Provider) -> None:
+        self._breakers.recorder.log(
+            events.CircuitBreakerReset(
+                provider=provider.name, key=provider.key.number or UNSET, by="success"
+            ),
+            f"{provider.label} answers again",
+            self._id,
+        )
 
     def _count_failure(self, provider: Provider, outcome: Outcome, began: float) -> None:
         self.failed.add(provider.name)
@@ -277,7 +270,7 @@ class RequestHealth:
     def _credential(self, provider: Provider) -> str:
         found = self._credentials.get(provider.label)
         if found is None:
-            found = self._credentials[provider.label] = self._find_credential(provider)
+            found = self._credentials[provider.label] = self.find_credential(provider)
         return found
 
     def _states(self, provider: Provider) -> tuple[BreakerState, BreakerState]:
@@ -323,7 +316,7 @@ class RequestHealth:
 
         Such a request does not probe while one is left that has not failed.
         """
-        now, waited = self._breakers.clock(), monotonic() - self._arrived
+        now, waited = self._breakers.clock(), monotonic() - self.arrived
         return now - waited < self.cooldown_until(provider) <= now
 
     def _half_open(self, provider: Provider) -> list[BreakerId]:

@@ -40,7 +40,7 @@ from ccfallback.server.client_credentials import provider_state, usable_account
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver, describe_missing
-from ccfallback.server.health import RequestHealth
+from ccfallback.server.health import LONGEST_MODEL, RequestHealth
 from ccfallback.server.messages import RefusedRequest, read_request
 from ccfallback.server.services import Services
 from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
@@ -88,7 +88,11 @@ class CountTokens(Endpoint):
             body = (await read_request(context, receive)).without("stream")
             chain = self._chains.get(context)
             health = ReadOnlyHealth(
-                services.breakers, chain.limits, body.model, context.id, context.hash_credential
+                services.breakers,
+                chain.limits,
+                body.model[:LONGEST_MODEL],
+                context.id,
+                context.hash_credential,
             )
             driver = FailoverDriver(
                 services,

@@ -42,7 +42,7 @@ class Story:
 
     def request(self, login: str = "home", **more: Any) -> RequestHealth:
         return RequestHealth(
-            self.breakers, Limits(), "m", "id", credential=lambda _provider: login, **more
+            self.breakers, Limits(), "m", "id", find_credential=lambda _provider: login, **more
         )
 
     def sentence(self) -> str:
@@ -394,7 +394,7 @@ def test_a_key_cools_down_alone_only_if_there_are_others(
 ) -> None:
     provider = replace(A, key=replace(A.key, number=key))
     request = RequestHealth(
-        story.breakers, Limits(cooldowns=False), "m", "id", credential=lambda _: "hash"
+        story.breakers, Limits(cooldowns=False), "m", "id", find_credential=lambda _: "hash"
     )
     request.begin(provider)
     request.settle(provider, QUOTA)

@@ -58,7 +58,7 @@ def attempts(
         Limits.from_config(config),
         "m",
         "id",
-        credential=lambda provider: hash_credential(provider, []),
+        find_credential=lambda provider: hash_credential(provider, []),
     )
     flow = failover(
         DRAFT,
