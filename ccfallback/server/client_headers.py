@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ccfallback.config.model import Provider
+from ccfallback.config.model import Config, Provider
 from ccfallback.http1 import FixedHeaders, ServerProtocol
 from ccfallback.redact import secrets_in_headers
 from ccfallback.server.client_credentials import login_token
@@ -33,7 +33,9 @@ class _Sent(msgspec.Struct):
 class ClientHeaders(list[tuple[bytes, bytes]]):
     """The headers of a request, and what follows from them. Never changed."""
 
-    __slots__ = ("_secrets", "_sent", "betas", "first", "hints", "hosts", "login_token")
+    __slots__ = (
+        "_secrets", "_sent", "admitted_by", "betas", "first", "hints", "hosts", "login_token",
+    )  # fmt: skip
 
     def __init__(self, headers: RawHeaders) -> None:
         super().__init__(headers)
@@ -44,6 +46,8 @@ class ClientHeaders(list[tuple[bytes, bytes]]):
         self.hosts = [value.decode("latin-1") for name, value in self if name == b"host"]
         self.login_token = login_token(self)
         """The token of a Claude login that the client shows."""
+        self.admitted_by: Config | None = None
+        """The configuration with which the gate admits every request with these headers."""
         self._secrets: tuple[str, ...] | None = None
         self._sent: dict[str, _Sent] = {}
 

@@ -6,12 +6,14 @@ becomes an error response instead of a traceback.
 
 import re
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hmac import compare_digest
 from random import getrandbits
 from time import time
 from typing import Final
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from ccfallback.addresses import TrustedProxies, is_loopback
@@ -60,42 +62,55 @@ class Gate:
         live = self._services.live
         arrived = scope[ARRIVAL_KEY]
         config = await live.refresh(arrived) if live.is_stale(arrived) else live.current
-        connection = scope[CONNECTION_KEY]
-        headers, length = recall(connection, scope["headers"])
         if config is not self._config:
             self._use(config)
+        connection = scope[CONNECTION_KEY]
+        headers, length = recall(connection, scope["headers"])
         context = Context(
-            "",
+            request_id(headers.first.get(b"ccr-request-id")),
             config,
             headers,
             self._tokens,
-            began=arrived,
-            watch=connection.deadline,
+            arrived,
+            connection.deadline,
             body_length=length,
         )
-        context.id = request_id(context.first.get(b"ccr-request-id"))
         if self._proxies or (scope["client"] or _HERE)[0] not in _HERE:
-            context.client = self._find_client(scope, context.headers)
+            context.client = self._find_client(scope, headers)
         scope[SCOPE_KEY] = context
-        response = _Response(send, context, self._cors_origin(context))
+        response = _Response(send, context.id)
         try:
-            refusal = self._find_loop(context) or self._check(scope, context)
-            if refusal is not None:
-                status, kind, message, code = refusal
-                self._services.recorder.log(
-                    events.AuthFailure(
-                        path=cut(scope["path"]), status=status, client=context.client
-                    ),
-                    f"{message} [{code}]",
-                    context.id,
-                )
-                await send_error(response, context.id, status, kind, message, code)
-            elif scope["method"] == "OPTIONS" and response.cors_origin:
-                await send_whole(response, 204, _preflight(context.headers), b"")
-            else:
+            if headers.admitted_by is config or await self._admit(scope, context, response):
                 await self._app(scope, receive, response)
         except Exception as error:
-            await self._report(error, response, context)
+            self._services.recorder.log(events.ServerError(), describe_crash(error), context.id)
+            message = f"Internal error: {type(error).__name__}"
+            # The server takes no second head: a response that has begun stays as it is.
+            with suppress(RuntimeError):
+                await send_error(
+                    response, context.id, 500, "api_error", message, ErrorCode.INTERNAL
+                )
+
+    async def _admit(self, scope: Scope, context: Context, response: "_Response") -> bool:
+        """Whether the app answers a request; else it is answered here."""
+        response.cors_origin = self._cors_origin(context)
+        refusal = self._find_loop(context) or self._check(scope, context)
+        if refusal is not None:
+            status, kind, message, code = refusal
+            self._services.recorder.log(
+                events.AuthFailure(path=cut(scope["path"]), status=status, client=context.client),
+                f"{message} [{code}]",
+                context.id,
+            )
+            await send_error(response, context.id, status, kind, message, code)
+            return False
+        if scope["method"] == "OPTIONS" and response.cors_origin:
+            await send_whole(response, 204, _preflight(context.headers), b"")
+            return False
+        if context.headers.hosts and not context.tokens and b"origin" not in context.first:
+            # Neither the path nor the method has decided anything.
+            context.headers.admitted_by = context.config
+        return True
 
     def _use(self, config: Config) -> None:
         self._config = config
@@ -155,37 +170,21 @@ class Gate:
             return None
         return origin.encode("latin-1")
 
-    async def _report(self, error: Exception, response: "_Response", context: Context) -> None:
-        """Log where an unexpected exception was raised; its text may be secret."""
-        self._services.recorder.log(events.ServerError(), describe_crash(error), context.id)
-        if not response.started:
-            message = f"Internal error: {type(error).__name__}"
-            await send_error(response, context.id, 500, "api_error", message, ErrorCode.INTERNAL)
 
-
-class _Response:
+class _Response(msgspec.Struct, eq=False):
     """Sends a response, with the headers that every one has."""
 
-    __slots__ = ("_context", "_send", "cors_origin", "started")
-
-    def __init__(self, send: Send, context: Context, cors_origin: bytes | None) -> None:
-        self._send = send
-        self._context = context
-        self.cors_origin = cors_origin
-        self.started = False
+    _send: Send
+    _request_id: str
+    cors_origin: bytes | None = None
 
     def __call__(self, message: Message) -> Awaitable[None]:
-        # Most messages are pieces of a stream and stay as they are.
-        return self._send(message) if self.started else self._start(message)
-
-    async def _start(self, message: Message) -> None:
-        message["headers"].append((b"ccr-request-id", self._context.id.encode()))
-        if self.cors_origin is not None:
-            message["headers"].append((b"access-control-allow-origin", self.cors_origin))
-            message["headers"].append((b"vary", b"origin"))
-        # If the server can't send this head it raises, and an error may be sent instead.
-        await self._send(message)
-        self.started = True
+        if "headers" in message:
+            message["headers"].append((b"ccr-request-id", self._request_id.encode()))
+            if self.cors_origin is not None:
+                message["headers"].append((b"access-control-allow-origin", self.cors_origin))
+                message["headers"].append((b"vary", b"origin"))
+        return self._send(message)
 
 
 def find_token(headers: RawHeaders, tokens: Sequence[Token]) -> Token | None:
