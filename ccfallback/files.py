@@ -226,7 +226,7 @@ def replace_atomically(
                 written += os.write(descriptor, data[written:])
             if synced:
                 os.fsync(descriptor)
-            version = _to_stamp(os.fstat(descriptor))
+            found = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, target)  # noqa: PTH105  (tests replace this name to fail here)
@@ -235,7 +235,7 @@ def replace_atomically(
         raise
     if durable and synced:
         _sync_folder(target.parent)
-    return version
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def keep_synced(path: Path) -> bool:
@@ -297,10 +297,6 @@ def stamp(path: Path | str) -> Stamp | None:
         found = os.stat(path)  # noqa: PTH116  (see above)
     except OSError:
         return None
-    return _to_stamp(found)
-
-
-def _to_stamp(found: os.stat_result) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

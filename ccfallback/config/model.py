@@ -442,11 +442,18 @@ class Provider:
         """Whether it serves Claude, whose signatures of thinking are valid wherever Claude is."""
         return self.primary or self.platform.serves_claude
 
+    @cached_property
+    def renames_models(self) -> bool:
+        """Whether a model may have another name there than the client's."""
+        return bool(self.model_mapping) or self.platform is not OTHER
+
     def model_for(self, model: str) -> str:
         """The provider's own name of a model that the client asks for.
 
         A row of `model_mapping` decides, or else the ids of the platform.
         """
+        if not self.renames_models:
+            return model
         mapped = find_mapping(model, self.model_mapping) if self.model_mapping else None
         if mapped is not None:
             return mapped

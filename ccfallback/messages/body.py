@@ -29,6 +29,8 @@ _LONE_SURROGATE: Final = re.compile(
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a JSON decoder raises for bytes that are not JSON, or nested too deeply."""
 
+_TRUE: Final = msgspec.Raw(b"true")
+
 RawMember = msgspec.Raw | list[msgspec.Raw]
 """A member in its own bytes, or a list whose items are in theirs."""
 
@@ -54,7 +56,7 @@ class Body:
         model = self.get("model")
         self.model: str = model if isinstance(model, str) else ""
         """The model that the client asked for; empty if it named none."""
-        self.stream = self.get("stream") is True
+        self.stream = members.get("stream") == _TRUE
         """Whether the client asked for a stream."""
 
     @classmethod
@@ -89,14 +91,16 @@ class Body:
 
         Callers share it: it must not be mutated.
         """
+        member, value = self._members.get(key), None
+        if member is None:
+            return None
         values = self._values
         if key in values:
             return values[key]
-        member, value = self._members.get(key), None
         # If the member is a list of items, its value is there from the start.
         if isinstance(member, msgspec.Raw):
             try:
-                value = _decode(member)
+                value = _VALUE.decode(member) if len(member) <= MAX_PIECE else _decode_long(member)
             except UNREADABLE:
                 value = None
         values[key] = value
@@ -175,14 +179,13 @@ class Body:
         return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
 
 
-def _decode(member: msgspec.Raw) -> Any:
-    """The value of a member."""
-    if len(member) > MAX_PIECE:
-        try:
-            return [_VALUE.decode(item) for item in _ITEMS.decode(member)]
-        except msgspec.ValidationError:
-            pass  # It is not a list.
-    return _VALUE.decode(member)
+def _decode_long(member: msgspec.Raw) -> Any:
+    """The value of a long member."""
+    try:
+        return [_VALUE.decode(item) for item in _ITEMS.decode(member)]
+    except msgspec.ValidationError:
+        # It is not a list.
+        return _VALUE.decode(member)
 
 
 def _encode(item: Any) -> tuple[Any, msgspec.Raw]:

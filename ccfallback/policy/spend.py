@@ -150,22 +150,30 @@ def cost(work: Work, provider: Provider, table: PriceTable) -> int | None:
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     price = table.find(work.model)
-    rates = _UNKNOWN if price is None else price.rates_for(usage.prompt_tokens or 0)
+    if price is None:
+        rates = _UNKNOWN
+    elif price.threshold is None:
+        rates = price.rates
+    else:
+        rates = price.rates_for(usage.prompt_tokens or 0)
     if provider.prices.is_set:
         rates = _own_rates(provider, rates)
     else:
         speed = usage.speed or ("fast" if work.is_fast and provider.is_first_party else "")
         region = usage.region or (work.region if provider.is_first_party else None)
-        percent = percent_of_place(provider, work.model) * (200 if speed == "fast" else 100)
-        percent = percent * 110 // 100 if region == "us" else percent
-    written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
-    counts = (
-        (usage.input_tokens, rates.input),
-        (usage.output_tokens, rates.output),
-        (usage.cache_read, rates.cache_read),
-        (max(0, written - hour), rates.cache_write),
-        (hour, rates.cache_write_1h),
-    )
+        percent = 100 * percent_of_place(provider, work.model)
+        if speed == "fast":
+            percent *= 2
+        if region == "us":
+            percent = percent * 110 // 100
+    counts = [(usage.input_tokens, rates.input), (usage.output_tokens, rates.output)]
+    if usage.cache_read or usage.cache_write or usage.cache_write_1h:
+        hour = usage.cache_write_1h or 0
+        counts += (
+            (usage.cache_read or 0, rates.cache_read),
+            (max(0, (usage.cache_write or 0) - hour), rates.cache_write),
+            (hour, rates.cache_write_1h),
+        )
     total = 0
     for tokens, rate in counts:
         if tokens:
@@ -173,7 +181,7 @@ def cost(work: Work, provider: Provider, table: PriceTable) -> int | None:
                 return None
             total += tokens * rate
     nano = (total * percent + 5_000_000) // 10_000_000
-    return nano + (usage.web_searches or 0) * table.web_search
+    return nano if not usage.web_searches else nano + usage.web_searches * table.web_search
 
 
 def _own_rates(provider: Provider, listed: Rates) -> Rates:

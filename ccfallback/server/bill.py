@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from ccfallback.config.model import Provider
@@ -28,6 +29,7 @@ from ccfallback.server.context import Context
 from ccfallback.server.hints import Hints
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
+from ccfallback.server.spending import Spending
 from ccfallback.state.ledger import Row, to_dollars
 from ccfallback.wire.headers import find
 
@@ -43,34 +45,41 @@ def is_plan(provider: Provider, context: Context) -> bool:
     return provider.primary and context.login_token is not None
 
 
-class Bill:
-    """What one request costs, and what it may cost while it is in flight."""
+class Bill(msgspec.Struct, eq=False):
+    """What one request costs, and what it may cost while it is in flight.
 
-    def __init__(self, services: Services, context: Context, body: Body, hints: Hints) -> None:
-        self._services = services
-        self._spending = services.spending
-        self._recorder = services.recorder
-        self._context = context
-        self._body = body
-        self._hints = hints
-        self._token = context.token
-        self._label = "" if self._token is None else self._token.label
-        self._account = (token_account(self._label),) if self._label else ()
-        self.has_token_cap = self._token is not None and self._token.cap.is_set
-        """Whether the token of the request has a cap."""
-        self._held: dict[str, tuple[int, int, str]] = {}
-        """By provider, what is reserved, the estimate that this comes from, and its model."""
-        self.capped: dict[str, Limit] = {}
-        """The caps for which a provider was skipped."""
-        self.cost: float | None = None
-        """What the answer has cost in dollars, once the bill is settled."""
-        self._is_settled = False
+    A struct, because every request makes one.
+    """
+
+    _services: Services
+    _context: Context
+    _body: Body
+    _hints: Hints
+    has_cap: bool
+    """Whether a provider that the request may go to, or its token, has a cap."""
+    capped: dict[str, Limit] = {}
+    """The caps for which a provider was skipped."""
+    cost: float | None = None
+    """What the answer has cost in dollars, once the bill is settled."""
+    _is_settled: bool = False
+    _held: dict[str, tuple[int, int, str]] = {}
+    """By provider, what is reserved, the estimate that this comes from, and its model."""
+
+    @property
+    def _spending(self) -> Spending:
+        return self._services.spending
+
+    @property
+    def _account(self) -> tuple[str, ...]:
+        """The account of the token, if the request shows one."""
+        token = self._context.token
+        return () if token is None else (token_account(token.label),)
 
     def is_capped(self, provider: Provider) -> bool:
         """Whether the provider may not cost any more."""
         if not self._may_be_capped(provider):
             return False
-        limit = binding(self._spending.limits(provider, self._token))
+        limit = binding(self._spending.limits(provider, self._context.token))
         if limit is None:
             return False
         if provider.name not in self.capped:
@@ -141,17 +150,13 @@ class Bill:
                 usage = Usage(ceil(len(self._body.raw) / BYTES_A_TOKEN), 0)
                 self._put(waiting, usage, is_estimate=True, is_answer=False)
         except Exception as error:
-            self._recorder.log(events.ServerError(), describe_crash(error), self._context.id)
+            recorder = self._services.recorder
+            recorder.log(events.ServerError(), describe_crash(error), self._context.id)
 
     def _put(self, provider: Provider, usage: Usage, *, is_estimate: bool, is_answer: bool) -> None:
-        spending, model, work = self._spending, self._body.model, self._work(usage, provider)
+        spending, model, hints = self._services.spending, self._body.model, self._hints
+        work = self._work(usage, provider)
         nano = cost(work, provider, spending.table)
-        plan = is_plan(provider, self._context)
-        if self._held and provider.name in self._held and nano is not None and not is_estimate:
-            _, guess, of_model = self._held[provider.name]
-            spending.reservations.learn(provider.name, of_model, guess, nano)
-        written, hour = usage.cache_write or 0, usage.cache_write_1h or 0
-        listed = to_dollars(nano)
         row = Row(
             at=spending.clock(),
             provider=provider.name,
@@ -160,19 +165,29 @@ class Bill:
             input=usage.input_tokens or 0,
             output=usage.output_tokens or 0,
             cache_read=usage.cache_read or 0,
-            cache_write=max(0, written - hour),
-            cache_write_1h=hour,
-            cost=0.0 if plan else listed,
-            listed=listed if plan else None,
-            plan=plan,
+            cost=to_dollars(nano),
             estimated=is_estimate,
-            session=self._hints.session,
-            request_class=self._hints.request_class,
-            token=self._label,
+            session=hints.session,
+            request_class=hints.request_class,
         )
+        if usage.cache_write or usage.cache_write_1h:
+            row.cache_write_1h = usage.cache_write_1h or 0
+            row.cache_write = max(0, (usage.cache_write or 0) - row.cache_write_1h)
+        if self._context.token is not None:
+            row.token = self._context.token.label
+        if is_plan(provider, self._context):
+            row.plan, row.listed, row.cost = True, row.cost, 0.0
         if is_answer:
             self.cost = row.cost
         spending.put(row)
+        if self.has_cap:
+            self._end_reservation(provider, None if is_estimate else nano)
+
+    def _end_reservation(self, provider: Provider, nano: int | None) -> None:
+        """Give back what is reserved at a provider, after its cost, if known, was counted."""
+        if nano is not None and provider.name in self._held:
+            _, guess, model = self._held[provider.name]
+            self._spending.reservations.learn(provider.name, model, guess, nano)
         self.release(provider)
         if self._may_be_capped(provider):
             # Else it is soon enough when all sums are published, once a second.
@@ -194,7 +209,7 @@ class Bill:
         provider = result.provider
         if is_plan(provider, self._context) or find(result.headers, UNIFIED_STATUS) is not None:
             return []
-        limits = self._spending.limits(provider, self._token)
+        limits = self._spending.limits(provider, self._context.token)
         near = [each for each in limits if each.threshold is not None]
         return spend_warning(max(near, key=lambda each: each.share)) if near else []
 
@@ -204,20 +219,22 @@ class Bill:
             self._release(name)
 
     def _may_be_capped(self, provider: Provider) -> bool:
-        return (provider.cap.is_set or self.has_token_cap) and not is_plan(provider, self._context)
+        token = self._context.token
+        has_cap = provider.cap.is_set or (token is not None and token.cap.is_set)
+        return has_cap and not is_plan(provider, self._context)
 
     def _work(self, usage: Usage, provider: Provider) -> Work:
         body = self._body
         return Work(
             usage,
             provider.model_for(body.model),
-            region=body.get("inference_geo"),
-            is_fast=body.get("speed") == "fast",
+            body.get("inference_geo"),
+            body.get("speed") == "fast",
         )
 
     def _log_cap(self, limit: Limit) -> None:
         of_token = f"{limit.title}: " if limit.token else ""
-        self._recorder.log(
+        self._services.recorder.log(
             events.SpendCap(
                 provider=limit.provider,
                 token=limit.token or UNSET,

@@ -1,12 +1,14 @@
 """The candidate providers for a request."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.events.records import DISABLED, HEADER, ROUTE
 from ccfallback.policy.breaker import Limits
 from ccfallback.policy.context_window import longest_that_fits
+from ccfallback.policy.failover import IsFinal, is_final
 from ccfallback.server.context import Context
 from ccfallback.server.hints import NO_HINTS, Hints
 
@@ -24,6 +26,8 @@ class Chain:
     excluded: dict[str, str]
     """Why each other provider of the configuration is not in the chain: a word for the log."""
     limits: Limits
+    is_final: IsFinal
+    """Whether the client gets an outcome."""
     safe_bytes: float | None
     """The bytes of a body that fits every known context window; `None` if none is known."""
     has_cap: bool = False
@@ -51,9 +55,15 @@ class Chain:
             providers = routed
         names = [provider.name for provider in providers]
         accounts = tuple(account for provider in providers for account in provider.accounts)
-        limits = Limits.from_config(config)
-        has_cap = any(provider.cap.is_set for provider in providers)
-        return cls(accounts, names, excluded, limits, longest_that_fits(providers), has_cap)
+        return cls(
+            accounts,
+            names,
+            excluded,
+            Limits.from_config(config),
+            partial(is_final, rules=config.failover),
+            longest_that_fits(providers),
+            has_cap=any(provider.cap.is_set for provider in providers),
+        )
 
 
 class Chains:
@@ -65,15 +75,15 @@ class Chains:
 
     def get(self, context: Context, hints: Hints = NO_HINTS) -> Chain:
         """Return the chain of a request."""
-        if context.config is not self._config:
-            self._config = context.config
+        config = context.config
+        if config is not self._config:
+            self._config = config
             self._chains = {}
-        without_primary = context.first.get(SKIP_PRIMARY) == b"1"
-        key = (without_primary, hints.request_class)
+        key = (context.headers.first.get(SKIP_PRIMARY) == b"1", hints.request_class)
         chain = self._chains.get(key)
         if chain is None:
-            chain = Chain.build(
-                context.config, without_primary=without_primary, request_class=hints.request_class
+            without_primary, request_class = key
+            chain = self._chains[key] = Chain.build(
+                config, without_primary=without_primary, request_class=request_class
             )
-            self._chains[key] = chain
         return chain

@@ -222,7 +222,7 @@ async def check(
     headers = ClientHeaders([*HEADERS, *(login if provider.primary else [])])
     context = Context("check", config, headers, tokens)
     body = question(model)
-    bill = Bill(services, context, body, NO_HINTS)
+    bill = Bill(services, context, body, NO_HINTS, has_cap=True)
     driver = FailoverDriver(
         services, context, OnlyCaps(bill), body, query=QUERY, max_seconds=ANSWER_SECONDS
     )

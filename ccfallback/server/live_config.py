@@ -116,7 +116,7 @@ class LiveConfig:
         self._executor = SerialExecutor("config")
         self._refresher = Refresher(
             self._executor,
-            is_current=lambda: not self._is_retry_due() and store.is_still(self._version),
+            is_current=self._is_current,
             load=self._load,
             take=self._take,
             on_late=self._report_late,
@@ -133,14 +133,18 @@ class LiveConfig:
         """End the thread."""
         self._executor.close()
 
+    def _is_current(self) -> bool:
+        return not (self.is_broken and self._is_retry_due()) and self._store.is_still(self._version)
+
     def _is_retry_due(self) -> bool:
-        return self.is_broken and monotonic() - self._failed >= RETRY_PAUSE
+        """Whether a file that could not be used is read again."""
+        return monotonic() - self._failed >= RETRY_PAUSE
 
     def _load(self) -> tuple[object, Config | Exception] | None:
         """The version of the file and its content, or why it cannot be used; `None` if it is the
         version that was read last. Runs in the thread."""
         version = self._store.stamp()
-        if version == self._version and not self._is_retry_due():
+        if version == self._version and not (self.is_broken and self._is_retry_due()):
             return None
         # An editor may empty the file before it writes it anew, and a disk may be unmounted. A
         # configuration that sets nothing has nothing to lose.

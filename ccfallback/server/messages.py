@@ -1,10 +1,10 @@
 """`POST /v1/messages`, in the order in which things happen."""
 
 import asyncio
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Awaitable, Mapping
 from math import inf
 
+import msgspec
 from msgspec import UNSET
 
 from ccfallback.config.model import Provider
@@ -21,7 +21,7 @@ from ccfallback.events.records import (
 from ccfallback.http1 import CONNECTION_KEY, Receive, Scope, Send, ServerProtocol
 from ccfallback.messages.body import Body, NotAnObject
 from ccfallback.messages.tools import only_server_tools
-from ccfallback.policy.context_window import LearnedWindow, find_too_long
+from ccfallback.policy.context_window import LearnedWindow, TooLong, find_too_long
 from ccfallback.policy.error_response import (
     FITS,
     ErrorResponse,
@@ -29,7 +29,6 @@ from ccfallback.policy.error_response import (
     no_fallback_response,
     search_unavailable,
 )
-from ccfallback.policy.failover import is_final
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.policy.route import arrange
 from ccfallback.server.affinity import RequestSession, keeps_caches
@@ -50,7 +49,7 @@ from ccfallback.server.client import (
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver
-from ccfallback.server.health import RequestHealth
+from ccfallback.server.health import LONGEST_MODEL, RequestHealth
 from ccfallback.server.hints import Hints
 from ccfallback.server.record import describe_crash
 from ccfallback.server.request_log import RequestLog
@@ -78,7 +77,7 @@ async def read_request(context: Context, receive: Receive) -> Body:
     """Read the client's body. Raises `RefusedRequest` or `ClientGone`."""
     limit = context.config.server.max_body_bytes
     try:
-        raw = await read_body(receive, context.first, context.body_length, limit)
+        raw = await read_body(receive, context.headers.first, context.body_length, limit)
         return Body.parse(raw)
     except TooLarge:
         message = f"Request body is over the limit of {limit} bytes"
@@ -110,10 +109,34 @@ class Messages(Endpoint):
             self._log_refused(context, refused)
             await refused.send(send, context)
             return
-        hints = context.headers.hints
+        await self._prepare(context, scope, body).answer(scope, send)
+
+    def _prepare(self, context: Context, scope: Scope, body: Body) -> "MessagesRequest":
+        """Make what the answer of one request needs."""
+        services, hints, token = self._services, context.headers.hints, context.token
         chain = self._chains.get(context, hints)
-        request = MessagesRequest(self._services, context, scope, body, chain, hints)
-        await request.answer(scope, send)
+        has_cap = chain.has_cap or (token is not None and token.cap.is_set)
+        bill = Bill(services, context, body, hints, has_cap)
+        health = RequestHealth(
+            services.breakers,
+            chain.limits,
+            body.model[:LONGEST_MODEL],
+            context.id,
+            context.hash_credential,
+            bill if has_cap else None,
+            context.began,
+        )
+        query = scope["query_string"].decode("latin-1")
+        driver = FailoverDriver(services, context, health, body, query=query)
+        log = RequestLog(services, context, body, chain, hints, health, driver, bill)
+        session = None
+        if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
+            breakers = services.breakers
+            session = RequestSession(services.sessions, breakers, context, hints, body, bill)
+        client = scope[CONNECTION_KEY]
+        return MessagesRequest(
+            services, context, client, body, chain, hints, bill, health, driver, log, session
+        )
 
     def _log_refused(self, context: Context, refused: RefusedRequest) -> None:
         self._services.recorder.log(
@@ -129,46 +152,21 @@ class Messages(Endpoint):
         )
 
 
-class MessagesRequest:
+class MessagesRequest(msgspec.Struct, eq=False):
     """One request and its answer."""
 
-    def __init__(
-        self,
-        services: Services,
-        context: Context,
-        scope: Scope,
-        body: Body,
-        chain: Chain,
-        hints: Hints,
-    ) -> None:
-        self._services = services
-        self._context = context
-        self._body = body
-        self._chain = chain
-        self._hints = hints
-        self._bill = Bill(services, context, body, hints)
-        self._has_cap = chain.has_cap or self._bill.has_token_cap
-        self._health = RequestHealth(
-            services.breakers,
-            chain.limits,
-            body.model,
-            context.id,
-            context.hash_credential,
-            self._bill if self._has_cap else None,
-            context.began,
-        )
-        query = scope["query_string"].decode("latin-1")
-        self._client: ServerProtocol = scope[CONNECTION_KEY]
-        self._driver = FailoverDriver(services, context, self._health, body, query=query)
-        self._log = RequestLog(
-            services, context, body, chain, hints, self._health, self._driver, self._bill
-        )
-        self._too_long = FITS
-        self._session: RequestSession | None = None
-        if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
-            self._session = RequestSession(
-                services.sessions, services.breakers, context, hints, body, self._bill
-            )
+    _services: Services
+    _context: Context
+    _client: ServerProtocol
+    _body: Body
+    _chain: Chain
+    _hints: Hints
+    _bill: Bill
+    _health: RequestHealth
+    _driver: FailoverDriver
+    _log: RequestLog
+    _session: RequestSession | None
+    _too_long: TooLong = FITS
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Find an answer along the chain, and send it to the client."""
@@ -183,7 +181,7 @@ class MessagesRequest:
                     await self._services.breakers.flush()
             # Before the client has all of the answer, so that it is not lost with the server.
             await self._settle_bill(result)
-            if self._has_cap and self._services.spending.shared is not None:
+            if self._bill.has_cap and self._services.spending.shared is not None:
                 await self._services.breakers.flush()
             # Outside of the block: once the last piece is sent the connection's next request may
             # begin, and if the client leaves then, it does not leave this one.
@@ -205,7 +203,8 @@ class MessagesRequest:
             self._log.error(result, 503, "server stopping", message=message)
             raise
         finally:
-            self._bill.close()
+            if self._bill.has_cap:
+                self._bill.close()
             await self._driver.close()
 
     def _count_silence(self, result: AttemptResult | None) -> None:
@@ -217,32 +216,34 @@ class MessagesRequest:
             return
         self._health.settle(result.provider, Outcome(Fault.TORN, "silent until the server stopped"))
 
-    async def _settle_bill(self, result: AttemptResult | None) -> None:
+    def _settle_bill(self, result: AttemptResult | None) -> Awaitable[None]:
         waiting = self._driver.current_provider if result is None else None
-        await self._bill.settle(self._driver.results, result, waiting)
+        return self._bill.settle(self._driver.results, result, waiting)
 
     async def _try_providers(self) -> AttemptResult | None:
-        if self._services.breakers.is_stale(self._context.began):
-            await self._services.breakers.refresh(self._context.began)
-        if self._has_cap:
-            await self._services.spending.refresh()
-        config = self._context.config
-        providers = self._chain.providers
-        learned = self._driver.learned_windows(providers)
-        if learned or self._chain.safe_bytes is not None:
-            safe = [self._chain.safe_bytes or inf, *(each.safe_bytes for each in learned.values())]
+        services, context, chain, driver = (
+            self._services,
+            self._context,
+            self._chain,
+            self._driver,
+        )
+        if services.breakers.is_stale(context.began):
+            await services.breakers.refresh(context.began)
+        if self._bill.has_cap:
+            await services.spending.refresh()
+        config, providers = context.config, chain.providers
+        if services.breakers.has_learned or chain.safe_bytes is not None:
+            learned = driver.learned_windows(providers)
+            safe = [chain.safe_bytes or inf, *(each.safe_bytes for each in learned.values())]
             if len(self._body.raw) > min(safe):
                 providers = await self._leave_out_small(providers, learned)
-        if self._session is not None or self._services.quotas.may_move(config):
+        if self._session is not None or services.quotas.may_move(config):
             providers = self._arrange(providers)
-        result = await self._driver.run(
-            providers,
-            partial(is_final, rules=config.failover),
-            config.breaker.network_wait,
-        )
-        self._log.ttft = self._context.seconds if result else None
-        if self._session is not None and result is not None and result.outcome.ok:
-            self._session.remember(result.provider, result.usage)
+        result = await driver.run(providers, chain.is_final, config.breaker.network_wait)
+        if result is not None:
+            self._log.ttft = context.seconds
+            if self._session is not None and result.outcome.ok:
+                self._session.remember(result.provider, result.usage)
         return result
 
     async def _leave_out_small(
@@ -409,9 +410,9 @@ class MessagesRequest:
             headers.append((b"content-type", f"{media_type}{charset}".encode()))
         headers.append((b"x-ccfallback-provider", result.provider.name.encode()))
         headers.append(self._attempts_header())
-        if self._has_cap:
+        if self._bill.has_cap:
             headers += self._bill.warning(result)
         return headers
 
     def _attempts_header(self) -> tuple[bytes, bytes]:
-        return (b"x-ccfallback-attempts", str(self._driver.sent).encode())
+        return (b"x-ccfallback-attempts", b"%d" % self._driver.sent)

@@ -93,7 +93,9 @@ class Quotas:
         if self._returning_until is None:
             readings = self._breakers.entries(QUOTAS).values()
             self._returning_until = max(map(quota.returned_by, readings), default=0.0)
-        return self._breakers.clock() < self._returning_until or quota.is_active(config.quota)
+        if self._returning_until and self._breakers.clock() < self._returning_until:
+            return True
+        return quota.is_active(config.quota)
 
     def find_moved(
         self, providers: tuple[Provider, ...], context: Context, hints: Hints, model: str
