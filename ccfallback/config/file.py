@@ -19,7 +19,7 @@ from ccfallback.config.model import Config
 from ccfallback.config.schema import FormatDefaults, parse
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
-from ccfallback.files import Busy, Stamp
+from ccfallback.files import Busy
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
@@ -104,15 +104,11 @@ class ConfigFile:
         self._formats = formats
         self._rectifiers = rectifiers
         self._writer = writer
-        self._watched = files.WatchedFile(path)
-
-    def stamp(self) -> Stamp | None:
+        watched = files.WatchedFile(path)
+        self.stamp = watched.look
         """The version of the file now, `None` if there is no file; may block."""
-        return self._watched.look()
-
-    def is_still(self, version: object) -> bool:
+        self.is_still = watched.is_still
         """Whether the file is surely this version; never blocks. See `WatchedFile`."""
-        return self._watched.is_still(version)
 
     def raw(self) -> bytes:
         """The bytes of the file, even of a broken one; empty if there is none."""

@@ -54,13 +54,13 @@ class RequestHealth(msgspec.Struct, eq=False):
     """It is there if a provider of the request has a cap."""
     arrived: float = inf
     """When the request came in, by the monotonic clock."""
-    failed: set[str] = set()
+    failed: frozenset[str] = frozenset()
     """The providers whose failure was counted."""
     urgent: bool = False
     """Whether a change has to be saved before the response ends."""
     _began: dict[str, float] = {}
     _slots: dict[str, tuple[BreakerId, ...]] = {}
-    _lost: set[str] = set()
+    _lost: frozenset[str] = frozenset()
     """The providers that another server is probing."""
     _credentials: dict[str, str] = {}
 
@@ -97,7 +97,7 @@ class RequestHealth(msgspec.Struct, eq=False):
             is_taken = is_taken and Phase.OPEN not in self._phases(provider).values()
         finally:
             if not is_taken:
-                self._lost.add(label)
+                self._lost |= {label}
                 self._release(label)
 
     def _release(self, label: str) -> None:
@@ -198,7 +198,7 @@ class RequestHealth(msgspec.Struct, eq=False):
         )
 
     def _count_failure(self, provider: Provider, outcome: Outcome, began: float) -> None:
-        self.failed.add(provider.name)
+        self.failed |= {provider.name}
         name, model, credential = provider.name, self._model, self._credential(provider)
         now, limits = self._breakers.clock(), self._limits
         before = self.cooldown_end(provider)

@@ -334,34 +334,38 @@ class MessagesRequest(msgspec.Struct, eq=False):
             return
         if answer.signatures:
             self._remember_signer(answer)
-        if answer.outcome.ok and answer.provider.primary and self._services.logins.any:
-            self._services.logins.forget(self._context.login_token)
         status, stream = answer.status or 200, answer.stream
-        if stream is None:
-            refused = self._context.login_token if answer.outcome.fault is Fault.LOGIN else None
-            if refused is not None:
-                # Before the client sends its next request, perhaps to another server.
-                self._services.logins.remember(refused, self._hints.session)
-                await self._services.breakers.flush()
-            await send_whole(send, status, self._headers(answer), answer.body)
-            if refused is not None and self._client.is_gone:
-                self._services.logins.forget(refused, self._hints.session)
-            if answer.outcome.ok:
-                self._end(answer, status)
-            else:
-                self._log.error(answer, status, answer.outcome.reason)
-        elif answer.outcome.ok:
-            await send({"type": "http.response.body", "body": b""})
-            self._end(answer, status)
-            await stream.drain()
-        else:
+        if not answer.outcome.ok:
+            if stream is None:
+                await self._forward_failure(answer, status, send)
+                return
             self._log.torn(answer)
-
-    def _end(self, answer: AttemptResult, status: int) -> None:
-        """Remember and log that the client has a whole answer."""
+            return
+        if answer.provider.primary and self._services.logins.any:
+            self._services.logins.forget(self._context.login_token)
+        if stream is None:
+            await send_whole(send, status, self._headers(answer), answer.body)
+        else:
+            await send({"type": "http.response.body", "body": b""})
+        # Now the client has a whole answer.
         if self._session is not None:
             self._session.remember(answer.provider, answer.usage)
         self._log.complete(answer, status)
+        if stream is not None:
+            await stream.drain()
+
+    async def _forward_failure(self, answer: AttemptResult, status: int, send: Send) -> None:
+        """Send a provider's error."""
+        logins, session = self._services.logins, self._hints.session
+        refused = self._context.login_token if answer.outcome.fault is Fault.LOGIN else None
+        if refused is not None:
+            # Before the client sends its next request, perhaps to another server.
+            logins.remember(refused, session)
+            await self._services.breakers.flush()
+        await send_whole(send, status, self._headers(answer), answer.body)
+        if refused is not None and self._client.is_gone:
+            logins.forget(refused, session)
+        self._log.error(answer, status, answer.outcome.reason)
 
     def _remember_signer(self, result: AttemptResult) -> None:
         if result.signatures:

@@ -293,6 +293,20 @@ def test_a_probe_of_one_login_does_not_block_another(story: Story) -> None:
     assert story.request("home").admission(A) is Admission.COOLING
 
 
+def test_only_providers_with_failures_are_troubled(story: Story) -> None:
+    story.run(WELL)
+    assert not story.breakers.troubled
+    story.run(E500)
+    assert story.breakers.troubled == {"a"}
+    story.run(WELL)
+    assert not story.breakers.troubled
+    story.run(QUOTA)
+    assert story.breakers.troubled == {"a"}
+    story.breakers.states = {}
+    assert not story.breakers.troubled
+    assert story.request().admission(A) is Admission.OPEN
+
+
 def test_a_clean_answer_leaves_nothing_to_save(story: Story) -> None:
     request = story.request()
     request.begin(A)

@@ -144,6 +144,15 @@ async def test_a_noted_change_is_read_and_saved_like_any_other(scene: Scene) -> 
     assert scene.breakers.state("b").last_success == 9.0
 
 
+async def test_a_noted_change_alone_is_saved_too(scene: Scene) -> None:
+    scene.breakers.note("a", succeeded(5.0), "a")
+    scene.breakers.hurry()
+    scene.breakers.note("a", succeeded(6.0), "a")
+    await scene.breakers.flush(again=True)
+    assert StateFile(scene.file.path).load().states["a"].last_success == 6.0
+    assert not scene.breakers._pending
+
+
 def test_noted_changes_that_nobody_reads_take_bounded_memory(scene: Scene) -> None:
     for number in range(3 * MOST_PENDING):
         scene.breakers.note("a", succeeded(number), number)

@@ -61,6 +61,22 @@ def test_only_allowed_host_names_are_served(
     assert httpx.get(running.url, headers=[(b"host", host.encode("latin-1"))]).status_code == status
 
 
+def test_another_configuration_is_valid_on_an_open_connection(chain: Callable[..., Chain]) -> None:
+    hosts = '[server]\nallowed_hosts = ["box.internal"]\n'
+    running = chain(scripted.html(), more=hosts)
+    config = running.proxy.paths.config
+    text = config.read_text()
+    with httpx.Client(base_url=running.url, headers={"host": "box.internal"}) as client:
+        assert [client.get("/").status_code for _ in range(2)] == [200, 200]
+        config.write_text(text.replace("box.internal", "other.internal"))
+        assert client.get("/").status_code == 403
+        config.write_text(f"{text}\n{TOKENS}")
+        assert [client.get(path).status_code for path in ("/", "/metrics")] == [200, 401]
+        config.write_text(text)
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
 def test_a_foreign_web_page_is_refused(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("no"))
     for origin in ("https://evil.example", "null", "http://localhost:3000"):

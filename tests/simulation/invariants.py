@@ -530,6 +530,7 @@ def nothing_grows(history: History) -> Iterator[str]:
             continue
         services = run.proxy.services
         sizes = {
+            "noted changes": len(services.breakers._unapplied),
             "unsaved changes": len(services.breakers._pending),
             "held reservations": sum(services.spending.reservations._held.values()),
             "unsaved rows": len(services.spending._unsaved),
