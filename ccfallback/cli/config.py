@@ -18,12 +18,13 @@ from ccfallback.cli.candidates import PROVIDER_KEYS
 from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, ShowKeys, Yes, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
-from ccfallback.cli.session import CORRECT, ConfigBefore, Session, session_of
+from ccfallback.cli.session import CORRECT, ConfigBefore, Session, rectifier_names, session_of
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
     from ccfallback.config.file import ConfigFile, Version
+    from ccfallback.config.model import Config
 
 app = make_app(
     name="config",
@@ -43,6 +44,16 @@ def key_names() -> list[str]:
     from ccfallback.config.schema import defaults, dotted_keys
 
     return [*sorted(dotted_keys(defaults(Config()))), PROVIDER_KEYS]
+
+
+def _defaults(key: str, config: "Config") -> dict[str, Any]:
+    """The default of each key; the switches of the repairs only for a key of theirs."""
+    from ccfallback.config.schema import defaults
+
+    found = defaults(config)
+    if key.partition(".")[0] == "rectifier":
+        found["rectifier"].update(dict.fromkeys(rectifier_names(), True))
+    return found
 
 
 Key = Annotated[
@@ -75,10 +86,10 @@ def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False)
 @app.command("get", epilog="Example: ccfallback config get server.port")
 def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Print the value of one key: what the file says, or the default."""
-    from ccfallback.config.schema import defaults, look_up, mask_table
+    from ccfallback.config.schema import look_up, mask_table
 
     session = session_of(ctx)
-    default = defaults(session.config())
+    default = _defaults(key, session.config())
     table = session.config_file.table()
     if not show_keys:
         table, default = mask_table(table), mask_table(default)
@@ -104,11 +115,12 @@ def set_(
     """
     from ccfallback.config.edit import parse_value, set_key
     from ccfallback.config.model import SECTIONS
-    from ccfallback.config.schema import defaults, require_key
+    from ccfallback.config.schema import require_key
 
     session = session_of(ctx)
     if "." not in key and key not in SECTIONS:
-        require_key(key, session.config_file.table(), defaults(session.config(may_be_missing=True)))
+        default = _defaults(key, session.config(may_be_missing=True))
+        require_key(key, session.config_file.table(), default)
     text = session.console.read_input().strip() if value == "-" else value
 
     def write(document: "Document") -> bool:
@@ -208,10 +220,10 @@ def edit(ctx: typer.Context) -> None:
 def unset(ctx: typer.Context, key: Key, as_json: Json = False) -> None:
     """Remove one key, so that its default applies again."""
     from ccfallback.config.edit import unset_key
-    from ccfallback.config.schema import defaults, require_key
+    from ccfallback.config.schema import require_key
 
     session = session_of(ctx)
-    require_key(key, session.config_file.table(), defaults(session.config()))
+    require_key(key, session.config_file.table(), _defaults(key, session.config()))
     changed = session.edit(lambda document: unset_key(document, key))
     session.console.emit_result({"key": key, "changed": changed})
     session.console.say(f"{key} unset; {UNDO}" if changed else f"nothing changed: {key} is not set")

@@ -123,6 +123,6 @@ def repaired_by_client(refusal: Refusal) -> bool:
     """Whether Claude Code itself repairs a request with this refusal.
 
     For the primary that is left to it: it edits the request by the wording of the refusal and
-    remembers that for the session, which a repair here would prevent.
+    remembers that for the session, which a repair here would prevent. Other clients do not.
     """
     return _REPAIRED_BY_THE_CLIENT(refusal) is not None

@@ -308,7 +308,8 @@ class Repairs(msgspec.Struct, eq=False):
             repaired, here.full = Repaired(here.full, "back to the plain form"), None
             here.pending.append(_PendingRepair(PLAIN_FORM, repaired, None))
             return PLAIN_FORM, repaired, here.prepared
-        if provider.primary and repaired_by_client(refusal):
+        by_client = provider.primary and self.context.is_claude_code
+        if by_client and repaired_by_client(refusal):
             return None
         off = self.context.config.rectifiers.off
         before = with_quirks(provider, here.prepared)

@@ -38,6 +38,8 @@ def test_show_of_nothing(ccf: Run, paths: Paths) -> None:
         ("anthropic-primary.disabled", None),
         ("providers.anthropic-primary.disabled", "false"),
         ("tokens", "[]"),
+        ("rectifier.plain_form", "true"),
+        ("rectifier.thinking_signature", "true"),
     ],
 )
 def test_get_says_what_holds(ccf: Run, key: str, value: str | None) -> None:

@@ -5,6 +5,7 @@ Some repairs also change how the answer is read.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -28,9 +29,11 @@ def first_turn() -> dict[str, Any]:
     return asked
 
 
-def ask(chain: Chain, **more: Any) -> httpx.Response:
-    """Send it."""
-    headers = {"anthropic-beta": BETAS, "x-api-key": "users-key"}
+def ask(
+    chain: Chain, client: Mapping[str, str] = MappingProxyType({}), **more: Any
+) -> httpx.Response:
+    """Send it; `client` are headers that say which client does."""
+    headers = {"anthropic-beta": BETAS, "x-api-key": "users-key", **client}
     body = {**first_turn(), **more}
     return httpx.post(f"{chain.url}/v1/messages", json=body, headers=headers, timeout=30)
 
@@ -87,22 +90,39 @@ def test_the_next_provider_starts_from_the_clients_own_body(chain: Callable[...,
     assert "learned" not in running.proxy.state.get("fallback1", {})
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "context_management: Extra inputs are not permitted",
-        "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens for m",
-        "messages.1.content.0: Invalid `signature` in `thinking` block",
-    ],
-)
+REPAIRED_BY_CLAUDE_CODE = [
+    "context_management: Extra inputs are not permitted",
+    "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens for m",
+    "messages.1.content.0: Invalid `signature` in `thinking` block",
+]
+
+
+@pytest.mark.parametrize("client", [{"user-agent": "claude-cli/2.1.330"}, {"x-app": "cli"}])
+@pytest.mark.parametrize("message", REPAIRED_BY_CLAUDE_CODE)
 def test_a_refusal_of_the_primary_that_the_client_can_repair_is_passed_on(
-    chain: Callable[..., Chain], message: str
+    chain: Callable[..., Chain], message: str, client: Mapping[str, str]
 ) -> None:
     running = chain(scripted.error(400, "invalid_request_error", message), scripted.reply("no"))
-    response = ask(running, context_management={"edits": []})
+    response = ask(running, client, context_management={"edits": []}, max_tokens=64000)
     assert response.status_code == 400
     assert response.json()["error"]["message"] == message
     assert len(running.primary.received) == 1
+
+
+@pytest.mark.parametrize("message", REPAIRED_BY_CLAUDE_CODE)
+def test_it_is_repaired_for_a_client_that_cannot(chain: Callable[..., Chain], message: str) -> None:
+    refused = scripted.error(400, "invalid_request_error", message)
+    running = chain([refused, scripted.reply("repaired")], scripted.reply("no"))
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "from elsewhere"}
+    history = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "Hello."}]},
+        {"role": "user", "content": "go on"},
+    ]
+    response = ask(running, messages=history, context_management={"edits": []}, max_tokens=64000)
+    assert "repaired" in response.text
+    assert response.headers["x-ccfallback-provider"] == "anthropic-primary"
+    assert response.headers["x-ccfallback-attempts"] == "2"
 
 
 def test_other_requests_to_the_primary_are_repaired_and_nothing_is_learned(
