@@ -52,10 +52,12 @@ console."""
 
 
 def find_registered(session: Session) -> ServerInfo | None:
-    """The registered server, if it runs. Raises `ServeError` if that can't be decided."""
+    """The registered server that started last, of those that run. Raises `ServeError` if that
+    can't be decided."""
     for ask in range(_ASKS):
         sleep(LOOK if ask else 0)
-        info = server_file.read(session.paths.server)
+        registered = server_file.read_all(session.paths.server)
+        info = next((each for each in registered if not server_file.refuses(each.url)), None)
         if info is None:
             return None
         page = fetch_health(info.url)
@@ -215,8 +217,8 @@ def _has_left(session: Session, info: ServerInfo) -> bool:
     if sys.platform == "win32":
         # There, a signal ends the process at once, and signal 0 would do so as well.
         return is_silent
-    registered = server_file.read(session.paths.server)
-    if is_silent and (registered is None or registered.pid != info.pid):
+    registered = server_file.read_all(session.paths.server)
+    if is_silent and info.pid not in [each.pid for each in registered]:
         return True
     try:
         os.kill(info.pid, 0)

@@ -5,7 +5,7 @@ needs.
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -130,9 +130,11 @@ def find_server(
 def find_servers(
     paths: "Paths", config: "Config", patience: float = PATIENCE
 ) -> list[RunningServer]:
-    """All servers that answer: the shared one first, then the proxies of each `run`."""
-    shared = find_server(paths, config, patience)
-    return [*([] if shared is None else [shared]), *find_private_servers(paths, patience)]
+    """All servers that answer: the shared ones first, then the proxies of each `run`."""
+    shared = list(find_registered_servers(paths, patience))
+    if not shared and (found := find_server(paths, config, patience)):
+        shared = [found]
+    return [*shared, *find_private_servers(paths, patience)]
 
 
 def find_private_servers(paths: "Paths", patience: float = PATIENCE) -> list[RunningServer]:
@@ -150,9 +152,16 @@ def find_private_servers(paths: "Paths", patience: float = PATIENCE) -> list[Run
 
 
 def find_registered_server(paths: "Paths", patience: float = PATIENCE) -> RunningServer | None:
-    """The server that registered itself, if it answers."""
-    registered = server_file.read(paths.server)
-    return None if registered is None else find_server_at(registered.url, patience)
+    """The registered server that started last, of those that answer."""
+    return next(find_registered_servers(paths, patience), None)
+
+
+def find_registered_servers(paths: "Paths", patience: float = PATIENCE) -> Iterator[RunningServer]:
+    """The registered servers that answer, the newest first, without the proxies of each `run`."""
+    for info in server_file.read_all(paths.server):
+        found = find_server_at(info.url, patience)
+        if found is not None:
+            yield found
 
 
 def find_server_at(url: str, patience: float = PATIENCE) -> RunningServer | None:
@@ -168,7 +177,7 @@ def find_server_url(paths: "Paths", config: "Config") -> str | None:
 
 
 def find_registered_url(paths: "Paths") -> str | None:
-    """The URL of the server that registered itself, if it answers."""
+    """The URL of the registered server that started last, of those that answer."""
     found = find_registered_server(paths)
     return None if found is None else found.url
 

@@ -379,7 +379,7 @@ class Proxy:
         return True
 
     def _restore_address(self) -> None:
-        """Publish the address again if another server on the same files removed it at its end."""
+        """Publish the address again if somebody has removed the file."""
         if files.stamp(self._address_file) is None:
             self._publish_address()
 
@@ -400,7 +400,7 @@ class Proxy:
 
     def _withdraw_address(self) -> None:
         with contextlib.suppress(OSError, CcfallbackError):
-            server_file.remove(self._address_file, os.getpid(), patience=LOCK_SECONDS)
+            server_file.remove(self._address_file, self.url, os.getpid(), patience=LOCK_SECONDS)
 
 
 def _is_main_thread() -> bool:

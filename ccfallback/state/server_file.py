@@ -1,7 +1,8 @@
 """The file in which a running server writes its address and process id.
 
-The shared server has one file, and the proxy of each `run` has another next to it. A file may be
-left over from a server that was killed, so readers also ask the server itself.
+The shared servers have one file: the server that started last describes itself there, and lists
+those that it found. The proxy of each `run` has another file next to it. A killed server leaves its
+description behind, so readers also ask the server itself.
 """
 
 import socket
@@ -33,13 +34,21 @@ class ServerInfo(NamedTuple):
     """Whether it gives its listening socket to a process that asks for it."""
 
 
-class _Document(msgspec.Struct):
+class _Entry(msgspec.Struct):
+    """A `ServerInfo` as the file has it."""
+
     url: str
     pid: int
     version: str
     started: int
+    """Unix milliseconds."""
     options: tuple[str, ...] = ()
     hands_over: bool = False
+
+
+class _Document(_Entry):
+    others: tuple[_Entry, ...] = ()
+    """The servers that started earlier, the newest first."""
 
 
 def write(
@@ -53,34 +62,37 @@ def write(
     hands_over: bool = False,
     patience: float = 10.0,
 ) -> None:
-    """Publish this server; the server that started last replaces earlier ones."""
-    document = _Document(url, pid, version, round(started * 1000), options, hands_over)
+    """Publish this server before those that still run."""
+    entry = _Entry(url, pid, version, round(started * 1000), options, hands_over)
     with files.locked(_lock(path), patience):
-        files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
+        # Where another server had this address, it has left it.
+        others = [each for each in _entries(path) if each.url != url and not refuses(each.url)]
+        _replace(path, [entry, *others])
 
 
 def read(path: Path) -> ServerInfo | None:
-    """The published server; `None` if the file is missing or unreadable."""
-    try:
-        document = msgspec.json.decode(files.read_regular(path), type=_Document)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return ServerInfo(
-        document.url,
-        document.pid,
-        document.version,
-        document.started / 1000,
-        document.options,
-        document.hands_over,
-    )
+    """The server that was published last; `None` if the file is missing or unreadable."""
+    return next(iter(read_all(path)), None)
 
 
-def remove(path: Path, pid: int, *, patience: float = 10.0) -> None:
-    """Delete the file, if it describes this process."""
+def read_all(path: Path) -> list[ServerInfo]:
+    """The published servers, the newest first; some may have been killed."""
+    return [
+        ServerInfo(
+            each.url, each.pid, each.version, each.started / 1000, each.options, each.hands_over
+        )
+        for each in _entries(path)
+    ]
+
+
+def remove(path: Path, url: str, pid: int, *, patience: float = 10.0) -> None:
+    """Withdraw a server: the one before it, if it still runs, takes its place."""
     with files.locked(_lock(path), patience):
-        found = read(path)
-        if found is not None and found.pid == pid:
-            files.real(path).unlink(missing_ok=True)
+        published = _entries(path)
+        others = [each for each in published if (each.url, each.pid) != (url, pid)]
+        if len(others) == len(published):
+            return
+        _replace(path, [each for each in others if not refuses(each.url)])
 
 
 def remove_stale(paths: Iterable[Path]) -> None:
@@ -90,6 +102,24 @@ def remove_stale(paths: Iterable[Path]) -> None:
         if found is None or refuses(found.url):
             with suppress(OSError):
                 path.unlink()
+
+
+def _entries(path: Path) -> list[_Entry]:
+    try:
+        document = msgspec.json.decode(files.read_regular(path), type=_Document)
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [document, *document.others]
+
+
+def _replace(path: Path, entries: list[_Entry]) -> None:
+    if not entries:
+        files.real(path).unlink(missing_ok=True)
+        return
+    first, *others = entries
+    own = {name: getattr(first, name) for name in _Entry.__struct_fields__}
+    document = _Document(**own, others=tuple(others))
+    files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
 
 def _lock(path: Path) -> Path:

@@ -172,8 +172,11 @@ def test_a_server_is_asked_again_where_another_answers_at_its_address(
     monkeypatch.setattr(background, "fetch_health", lambda _url: next(answers))
     monkeypatch.setattr(background, "LOOK", 0.0)
     paths.server.parent.mkdir(parents=True, exist_ok=True)
-    server_file.write(paths.server, "http://127.0.0.1:1", 2, "1", 0.0)
-    found = background.find_registered(SimpleNamespace(paths=paths))  # type: ignore[arg-type]  # all it needs
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server_file.write(
+            paths.server, f"http://127.0.0.1:{listener.getsockname()[1]}", 2, "1", 0.0
+        )
+        found = background.find_registered(SimpleNamespace(paths=paths))  # type: ignore[arg-type]  # all it needs
     assert (found is not None) is is_found
     paths.server.unlink()
 

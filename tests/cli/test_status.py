@@ -123,3 +123,17 @@ def test_a_log_of_other_programs_breaks_nothing(
     logbook.write(paths.log, [odd])
     assert ccf("status").code == 1
     assert len(ccf("status", "--json").json["requests"]) == 2
+
+
+def test_a_killed_server_hides_none_that_runs(
+    ccf: Run, paths: Paths, running: Callable[[str], RunningProxy]
+) -> None:
+    proxies = [running(""), running("")]
+    found = ccf("status", "--json").json
+    assert [each["url"] for each in found["servers"]] == [each.url for each in proxies[::-1]]
+    document = msgspec.json.decode(paths.server.read_bytes())
+    killed = {**document, "url": "http://127.0.0.1:1", "pid": 0}
+    paths.server.write_bytes(msgspec.json.encode(killed))
+    assert ccf("status", "--json").json["url"] == proxies[0].url
+    assert ccf("statusline", "--json", given="{}").json["url"] == proxies[0].url
+    assert ccf("env", "--json").json["ANTHROPIC_BASE_URL"] == proxies[0].url

@@ -138,7 +138,10 @@ def test_a_running_server_publishes_its_address_again(paths: Paths) -> None:
     try:
         second = RunningProxy(paths)
         second.stop()
-        assert not paths.server.exists()
+        known = server_file.read(paths.server)
+        assert known is not None
+        assert known.url == first.url
+        paths.server.unlink()
         asyncio.run(appears(paths))
         known = server_file.read(paths.server)
         assert known is not None

@@ -116,12 +116,12 @@ class DoctorContext:
 
     @cached_property
     def server(self) -> "ServerInfo | None":
-        """The server that registered itself, if it answers."""
+        """The registered server that started last, of those that answer."""
         from ccfallback.cli.running_server import fetch_health
         from ccfallback.state import server_file
 
-        registered = server_file.read(self.session.paths.server)
-        return registered if registered is not None and fetch_health(registered.url) else None
+        registered = server_file.read_all(self.session.paths.server)
+        return next((each for each in registered if fetch_health(each.url)), None)
 
     @cached_property
     def private_servers(self) -> "list[RunningServer]":
