@@ -47,7 +47,7 @@ def key_names() -> list[str]:
 
 
 def _defaults(key: str, config: "Config") -> dict[str, Any]:
-    """The default of each key; the switches of the repairs only for a key of theirs."""
+    """The default of each key; the switches of the repairs only for one of `rectifier`."""
     from ccfallback.config.schema import defaults
 
     found = defaults(config)
