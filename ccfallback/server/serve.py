@@ -379,7 +379,7 @@ class Proxy:
         return True
 
     def _restore_address(self) -> None:
-        """Publish the address again if somebody has removed the file."""
+        """Publish the address again if the file has been removed."""
         if files.stamp(self._address_file) is None:
             self._publish_address()
 
