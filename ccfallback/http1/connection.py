@@ -69,7 +69,8 @@ class Connection(asyncio.Protocol):
         self._is_sent = False
         """Whether the whole request was handed to the transport."""
         self._error: HTTPError | None = None
-        """Why the response will not be complete."""
+        """Why the response will not be complete. It is never raised itself: its traceback would
+        refer to this connection, and only the garbage collector would find the two."""
         self._pieces: list[bytes] = []
         self._size = 0
         """The pieces of the body that wait for their reader, and how many bytes that is."""
@@ -142,8 +143,7 @@ class Connection(asyncio.Protocol):
             for data in in_writes(request.head, request.body):
                 transport.write(data)
         while response.status is None:
-            if self._error is not None:
-                raise self._error
+            self._raise_error()
             await self._wait_for_reader()
         return response
 
@@ -153,8 +153,7 @@ class Connection(asyncio.Protocol):
             response = self._response
             if response is None or response.is_done:
                 return b""
-            if self._error is not None:
-                raise self._error
+            self._raise_error()
             await self._wait_for_reader()
         return self.take()
 
@@ -233,6 +232,8 @@ class Connection(asyncio.Protocol):
             self._response.end()
             self._fail(self._response.error)
         self.state = CLOSED
+        if self._response is not None:
+            self._response.close()
         if not self._lost.done():
             self._lost.set_result(None)
         self._on_lost(self)
@@ -303,6 +304,12 @@ class Connection(asyncio.Protocol):
             error.__cause__ = cause
             self._error = error
         _wake(self._reader)
+
+    def _raise_error(self) -> None:
+        """Raise what the response ended with, if it did."""
+        error = self._error
+        if error is not None:
+            raise type(error)(*error.args) from error.__cause__
 
     async def _wait_for_reader(self) -> None:
         """Wait until something has happened that a reader wants to know."""

@@ -28,7 +28,7 @@ class Timer:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ring = ring
+        self._ring: Callable[[], None] | None = ring
         self._due: float | None = None
         """When the wait under way has taken too long; `None` between waits."""
         self._handle: asyncio.TimerHandle | None = None
@@ -61,8 +61,11 @@ class Timer:
         self._due = None
 
     def close(self) -> None:
-        """End the wait and cancel the loop's timer."""
-        self._due = None
+        """End the wait, cancel the loop's timer and never ring again.
+
+        What rings mostly refers to the timer: unlinked, they need no garbage collector.
+        """
+        self._due = self._ring = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -77,7 +80,8 @@ class Timer:
             self._handle = self._loop.call_at(due, self._go_off)
             return
         self._due = None
-        self._ring()
+        if self._ring is not None:
+            self._ring()
 
 
 class Deadline:
@@ -128,7 +132,6 @@ class Deadline:
         self._closed = True
         if self._timer is not None:
             self._timer.close()
-            # The two refer to each other: unlinked, they need no garbage collector.
             self._timer = None
 
     def _expire(self) -> None:

@@ -136,6 +136,10 @@ class ResponseParser:
         elif state is WAITING:
             self._disconnect("without a response")
 
+    def close(self) -> None:
+        """Nothing will be fed any more: let go of httptools' parser, which refers to this one."""
+        self._parser = None
+
     def _feed_head(self, data: bytes) -> bytes:
         """Take as much as belongs to the head, and return the rest."""
         assert self._parser is not None

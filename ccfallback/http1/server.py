@@ -234,6 +234,9 @@ class ServerProtocol(asyncio.Protocol):
         for cycle in (self._answering, self._reading, *self._waiting):
             if cycle is not None:
                 cycle.disconnect()
+        # They refer to this connection: unlinked, they need no garbage collector.
+        self._answering = self._reading = None
+        self._waiting.clear()
         self.resume_writing()
         if self.on_gone is not None:
             self.on_gone()

@@ -128,8 +128,6 @@ class KeepAlive:
     def close(self) -> None:
         """Send no more pings."""
         self._timer.close()
-        # The two refer to each other: unlinked, they need no garbage collector.
-        del self._timer
         if self._pinging is not None:
             self._pinging.cancel()
 

@@ -4,14 +4,18 @@ import gc
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import sleep
 
 import httpx
 import pytest
 
 from ccfallback.server.process import RESERVED_FILES, most_clients
-from ccfallback.simulator import scripted
-from tests.conftest import Chain
+from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator.faults import FAULTS, Place
+from ccfallback.simulator.scripted import ScriptedUpstream
+from tests.conftest import RunningProxy
 
 SCRIPT = """
 import resource
@@ -37,38 +41,78 @@ def test_the_collector_skips_what_was_loaded_at_the_start() -> None:
     assert done.stdout.strip() == "True True"
 
 
+QUICK = [fault for fault in FAULTS if fault.place is Place.THERE and not fault.waits]
+"""What a provider that is there can do, without a wait for a timeout."""
+
+CHAIN = """
+[breaker]
+max_cooldown = 0
+[primary]
+base_url = "{}"
+[[providers]]
+name = "translated"
+base_url = "{}"
+format = "openai"
+api_key = "k"
+model_mapping = {{ "*" = "m" }}
+[[providers]]
+name = "well"
+base_url = "{}"
+api_key = "k"
+"""
+
+
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("first", [scripted.reply("one"), scripted.error(529, "overloaded_error")])
-def test_a_request_leaves_nothing_for_the_collector(
-    chain: Callable[..., Chain], first: scripted.Script, stream: bool
+def test_requests_leave_nothing_for_the_collector(
+    upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy], stream: bool
 ) -> None:
-    running = chain(first, scripted.reply("two"), more="[breaker]\nmax_cooldown = 0\n")
-    count = 0
-    body = {"model": "m", "max_tokens": 1, "messages": [], "stream": stream}
-    with httpx.Client(base_url=running.url) as client:
+    """Whatever their providers do. Such garbage holds whole bodies until the collector runs."""
+    first, second, last = (upstream(scripted.reply("hi")) for _ in range(3))
+    second.script(scripted_openai.reply("hi"))
+    proxy = running(CHAIN.format(first.url, second.url, last.url))
+    body = {"model": "m", "max_tokens": 9, "messages": [], "stream": stream}
+    asked = 0
 
-        def ask() -> None:
-            nonlocal count
-            count += 1
-            client.post("/v1/messages", json=body).raise_for_status()
-            running.proxy.wait_for("request.complete", count)
+    def ask(client: httpx.Client) -> None:
+        nonlocal asked
+        asked += 1
+        # A stream that breaks off is as good as any answer here.
+        with suppress(httpx.HTTPError):
+            client.post("/v1/messages", json=body)
+        while len(proxy.events("request.complete", "request.error")) < asked:
+            sleep(0.001)
 
-        ask()
-        gc.collect()
-        gc.disable()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        try:
-            for _ in range(5):
-                ask()
-            gc.collect()
-            kinds = {type(each) for each in gc.garbage}
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
-    ours = {kind.__qualname__ for kind in kinds if kind.__module__.startswith("ccfallback.")}
+    with httpx.Client(base_url=proxy.url) as kept:
+        ask(kept)
+        with collecting_garbage() as garbage:
+            ask(kept)
+            for fault in QUICK:
+                first.script(fault.script("anthropic"))
+                ask(kept)
+                second.script(fault.script("openai"))
+                with httpx.Client(base_url=proxy.url) as new:
+                    ask(new)
+                second.script(scripted_openai.reply("hi"))
+    ours = {kind for kind in garbage if kind.__module__.startswith("ccfallback.")}
     # The embedded upstreams are not what this is about.
-    assert not {name for name in ours if not name.startswith(("Scripted", "Received"))}
+    assert not {kind for kind in ours if not kind.__module__.startswith("ccfallback.simulator.")}
+
+
+@contextmanager
+def collecting_garbage() -> Iterator[set[type]]:
+    """The types of all that becomes garbage and that only the collector finds."""
+    kinds: set[type] = set()
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield kinds
+        gc.collect()
+        kinds |= {type(each) for each in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")

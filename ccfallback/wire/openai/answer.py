@@ -39,12 +39,11 @@ class ShownThinking(Enum):
 class MessageHead:
     """The start of a message, and the ids and tool names in it, for one request of the client."""
 
-    def __init__(self, client_body: Body, upstream_id: str | None) -> None:
+    def __init__(self, client_body: Body, upstream_id: str | None = None) -> None:
+        self.upstream_id = upstream_id
+        """The answer's id as the upstream gives it; counts until `message` or `tool_id` is used."""
         self._client_body = client_body
-        # Some upstreams always give the same id, but no two requests end in the same way.
-        tail = client_body.raw[-_TAIL:]
-        given = (upstream_id or "").encode(errors="replace")
-        self._seed = sha256(b"%b %d %b" % (given, len(client_body.raw), tail)).hexdigest()
+        self._seed = ""
         self._names: ToolNames | None = None
         self._taken: set[str] = set()
         self._used: frozenset[str] | None = None
@@ -52,7 +51,7 @@ class MessageHead:
     def message(self) -> dict[str, Any]:
         """The message before any content; its usage is only known at the end."""
         return {
-            "id": f"msg_{self._seed[:24]}",
+            "id": f"msg_{self._get_seed()[:24]}",
             "type": "message",
             "role": "assistant",
             # Claude Code looks up context window and price under the name that it requested.
@@ -87,10 +86,19 @@ class MessageHead:
 
     def tool_id(self, given: str | None) -> str:
         """A call's id that is neither in this answer nor in the conversation."""
-        tool_id = client_tool_id(given, self._taken, self._seed)
+        seed = self._get_seed()
+        tool_id = client_tool_id(given, self._taken, seed)
         if tool_id in self._used_ids():
-            tool_id = client_tool_id(given, self._taken, self._seed)
+            tool_id = client_tool_id(given, self._taken, seed)
         return tool_id
+
+    def _get_seed(self) -> str:
+        if not self._seed:
+            raw = self._client_body.raw
+            # Some upstreams always give the same id, but no two requests end in the same way.
+            given = (self.upstream_id or "").encode(errors="replace")
+            self._seed = sha256(b"%b %d %b" % (given, len(raw), raw[-_TAIL:])).hexdigest()
+        return self._seed
 
 
 def client_tool_id(raw: object, taken: set[str], seed: str) -> str:

@@ -45,9 +45,8 @@ class Reducer:
         self.error: UpstreamError | None = None
         self.usage = Usage()
         self._client_body = client_body
-        self._id: str | None = None
-        self._head: MessageHead | None = None
-        self._blocks = Blocks(lambda: self._get_head().message(), filters)
+        self._head = MessageHead(client_body)
+        self._blocks = Blocks(self._head.message, filters)
         self._calls: Calls | None = None
         self._shown = ShownThinking.of(client_body)
         self._details = ReasoningDetails()
@@ -79,7 +78,7 @@ class Reducer:
 
     def take_whole(self, chunk: Chunk, choice: Choice, message: Delta) -> bytes:
         """The events of a whole completion; none if it is empty, which sets `error`."""
-        self._id = chunk.id
+        self._head.upstream_id = chunk.id
         self._note_end(choice)
         counts = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or choice.usage
         self._counts = counts or answer.llama_usage(chunk.timings)
@@ -211,7 +210,7 @@ class Reducer:
 
     def _call(self, pieces: list[Call]) -> None:
         if self._calls is None:
-            self._calls = Calls(self._blocks, self._get_head(), self._held)
+            self._calls = Calls(self._blocks, self._head, self._held)
         self._release(self._space)
         if self._blocks.open != "tool_use":
             # Gemini signs the first of several calls.
@@ -283,11 +282,6 @@ class Reducer:
             and answer.is_good_end(self._finish)
             and answer_schema(self._client_body) is None
         )
-
-    def _get_head(self) -> MessageHead:
-        if self._head is None:
-            self._head = MessageHead(self._client_body, self._id)
-        return self._head
 
 
 class OpenAIStream(Reducer):
@@ -424,7 +418,7 @@ class OpenAIStream(Reducer):
             self._chunk(chunk)
 
     def _chunk(self, chunk: Chunk) -> None:
-        self._id = self._id or chunk.id
+        self._head.upstream_id = self._head.upstream_id or chunk.id
         usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage)
         for choice in chunk.choices or ():
             if choice.index and not self._has_the_calls(choice):
