@@ -137,7 +137,7 @@ class ResponseParser:
             self._disconnect("without a response")
 
     def close(self) -> None:
-        """Nothing will be fed any more: let go of httptools' parser, which refers to this one."""
+        """Nothing will be fed any more: forget httptools' parser, which refers to this one."""
         self._parser = None
 
     def _feed_head(self, data: bytes) -> bytes:

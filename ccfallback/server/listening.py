@@ -42,7 +42,9 @@ def find_listen_address(host: str, port: int, *, has_tokens: bool) -> ListenAddr
     try:
         if not is_host(host):
             raise UnicodeError
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # As bytes, a name takes no codec for letters that no name here has.
+        name = host.encode("ascii")
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise ServeError(f"{host} is not an address of this machine", _ANOTHER_HOST) from None
     family, _, _, _, sockaddr = found[0]

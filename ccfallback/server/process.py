@@ -6,6 +6,10 @@ takes and what an upstream takes count alike, so that clients get half: the rest
 A request of 1 MB is copied a few times on its way. The C library returns blocks of that size to
 the system at once, and each new one costs a page fault for every 4 kB: half of the CPU time that
 such a request takes. With two settings, the library keeps the blocks for the next request.
+
+The library also gives each thread memory of its own, of which none returns to the others. Here the
+interpreter lets one thread run at a time, so that they may as well share: after an hour of mixed
+faults, that is 2 MiB less.
 """
 
 import ctypes
@@ -22,6 +26,7 @@ RESERVED_FILES: Final = 64
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
+M_ARENA_MAX: Final = -8
 """Names of mallopt(3), from glibc's malloc.h."""
 
 KEPT: Final = 8 * 1024 * 1024
@@ -65,7 +70,8 @@ def keep_freed_blocks() -> bool:
         return False
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, KEPT))
+        settings = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: KEPT}
+        return all(mallopt(name, value) for name, value in settings.items())
     return False
 
 

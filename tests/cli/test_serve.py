@@ -91,7 +91,16 @@ def test_a_server_on_all_interfaces_says_so(paths: Paths, configure: Configure) 
     assert f"listens on 0.0.0.0:{port} (all interfaces); here: {url};" in said.decode()
 
 
-NOT_NEEDED = {"typer", "rich", "pydantic", "httpx", "tomlkit"}
+NOT_NEEDED = {
+    "typer",
+    "rich",
+    "pydantic",
+    "httpx",
+    "tomlkit",
+    "click",
+    "multiprocessing",
+    "unicodedata",
+}
 """What would stay in memory for as long as the server runs, and serves few."""
 
 
