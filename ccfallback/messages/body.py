@@ -91,20 +91,18 @@ class Body:
 
         Callers share it: it must not be mutated.
         """
-        member, value = self._members.get(key), None
+        member = self._members.get(key)
         if member is None:
             return None
         values = self._values
-        if key in values:
-            return values[key]
         # If the member is a list of items, its value is there from the start.
-        if isinstance(member, msgspec.Raw):
+        if key not in values and isinstance(member, msgspec.Raw):
             try:
-                value = _VALUE.decode(member) if len(member) <= MAX_PIECE else _decode_long(member)
+                short = len(member) <= MAX_PIECE
+                values[key] = _VALUE.decode(member) if short else _decode_long(member)
             except UNREADABLE:
-                value = None
-        values[key] = value
-        return value
+                values[key] = None
+        return values.get(key)
 
     def member(self, key: str) -> bytes:
         """A member's own bytes; empty if it is missing."""

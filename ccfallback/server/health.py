@@ -131,18 +131,18 @@ class RequestHealth(msgspec.Struct, eq=False):
 
     def begin(self, provider: Provider) -> None:
         """Remember when the attempts at the provider began, and take its probe slots."""
-        name, now = provider.name, self._breakers.clock()
-        self._began[provider.label] = now
+        name, breakers = provider.name, self._breakers
+        now = self._began[provider.label] = breakers.clock()
         if self.bill is not None:
             self.bill.reserve(provider)
-        if self.cooldown_end(provider) is None:
+        if name not in breakers.troubled or self.cooldown_end(provider) is None:
             return
         half_open = self._half_open(provider)
         if provider.label not in self._slots:
-            self._slots[provider.label] = self._breakers.slots.take(half_open)
+            self._slots[provider.label] = breakers.slots.take(half_open)
         if half_open and self._is_cooling(provider):
             model, credential = self._model, self._credential(provider)
-            self._breakers.change(
+            breakers.change(
                 name,
                 lambda state: breaker.note_probe(
                     state, model=model, credential=credential, now=now

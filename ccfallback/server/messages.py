@@ -412,8 +412,8 @@ class MessagesRequest(msgspec.Struct, eq=False):
             headers = [(name, value) for name, value in headers if name != b"content-type"]
             charset = "; charset=utf-8" if media_type == EVENT_STREAM else ""
             headers.append((b"content-type", f"{media_type}{charset}".encode()))
-        headers.append((b"x-ccfallback-provider", result.provider.name.encode()))
-        headers.append(self._attempts_header())
+        name = result.provider.name.encode()
+        headers += [(b"x-ccfallback-provider", name), self._attempts_header()]
         if self._bill.has_cap:
             headers += self._bill.warning(result)
         return headers
