@@ -54,12 +54,16 @@ class RunningServer(NamedTuple):
         uptime = self.page.get("uptime")
         return float(uptime) if isinstance(uptime, int | float) else 0.0
 
-    def describe(self, now: float) -> str:
-        """Where it answers and since when, on one line."""
-        process = "" if self.pid is None else f", pid {self.pid}"
+    def describe(self, now: float, width: int | None = None) -> str:
+        """Where it answers and since when, and what else fits on a line of so many columns."""
+        text = f"✓ up {'for `run` ' if self.is_private else ''}at {self.url}"
+        process = [] if self.pid is None else [f"pid {self.pid}"]
         when = format_since(now - self.uptime, now)
-        purpose = "for `run` " if self.is_private else ""
-        return f"✓ up {purpose}at {self.url}{process}, {when}, version {self.version}"
+        for fact in (*process, when, f"version {self.version}"):
+            if width is not None and len(text) + 2 + len(fact) > width:
+                break
+            text = f"{text}, {fact}"
+        return text
 
 
 def servers_json(found: Sequence[RunningServer]) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
     def line(cell: Styled) -> Text:
         return Text(cell.text, cell.style if colour else "", no_wrap=True, overflow="ellipsis")
 
-    lines: list[RenderableType] = [line(cell) for cell in headline(facts, picture)]
+    lines: list[RenderableType] = [line(cell) for cell in headline(facts, picture, width)]
     noted = [line(cell) for cell in notes(facts, picture)]
     message = look.message or Styled("", "")
     said = wrap_text(message.text, width).splitlines()[:MOST_MESSAGE]
@@ -242,14 +242,19 @@ def _first_shown(at: int | None, count: int) -> int:
     return 0 if at is None else max(0, at - max(count, 1) + 1)
 
 
-def headline(facts: Facts, picture: Picture) -> Iterator[Styled]:
-    """Whether a server is up, what it did in the window, and what could not be read."""
+def headline(facts: Facts, picture: Picture, width: int | None = None) -> Iterator[Styled]:
+    """Whether a server is up, what it did in the window, and what could not be read.
+
+    For a screen, `width` is its columns.
+    """
+    name = "ccfallback  "
     if not facts.servers:
         down = describe_absence(facts.config)
         yield Styled(f"ccfallback {__version__}  {down}", "red")
         yield Styled("`ccfallback serve` starts it", "dim")
     for server in facts.servers:
-        yield Styled(f"ccfallback  {server.describe(facts.now)}", "green")
+        left = None if width is None else width - len(name)
+        yield Styled(f"{name}{server.describe(facts.now, left)}", "green")
     counts = [
         pluralize(picture.requests, "request"),
         f"{picture.failed:,} failed",
