@@ -111,13 +111,15 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether it may carry another request: this exchange is over on both sides."""
+        response, transport = self._response, self._transport
         return (
-            self._response is not None
-            and self._response.is_reusable
+            response is not None
+            and response.is_reusable
             and self._is_sent
-            and not self.is_closed
-            and self._transport is not None
-            and self._transport.get_write_buffer_size() == 0
+            and self.state is not CLOSED
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
         )
 
     def has_unread(self) -> bool:
@@ -132,7 +134,7 @@ class Connection(asyncio.Protocol):
         response = self._response = ResponseParser(is_head=request.is_head)
         transport = self._transport
         assert transport is not None
-        if self.is_closed:
+        if self.state is CLOSED or transport.is_closing():
             raise RemoteDisconnected("the upstream closed the connection before the request")
         self.state = ACTIVE
         self._is_sent = request.body is not None
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
                 transport.write(data)
         while response.status is None:
             self._raise_error()
-            await self._wait_for_reader()
+            await self._news()
         return response
 
     async def read(self) -> bytes:
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
             if response is None or response.is_done:
                 return b""
             self._raise_error()
-            await self._wait_for_reader()
+            await self._news()
         return self.take()
 
     def take(self) -> bytes:
@@ -253,7 +255,7 @@ class Connection(asyncio.Protocol):
         upload.add_done_callback(self._upload_done)
         try:
             while not upload.done() and not self._is_refused:
-                await self._wait_for_reader()
+                await self._news()
         finally:
             if not upload.done():
                 upload.cancel()
@@ -311,10 +313,10 @@ class Connection(asyncio.Protocol):
         if error is not None:
             raise type(error)(*error.args) from error.__cause__
 
-    async def _wait_for_reader(self) -> None:
-        """Wait until something has happened that a reader wants to know."""
+    def _news(self) -> "asyncio.Future[None]":
+        """Done when something has happened that a reader wants to know."""
         self._reader = self._loop.create_future()
-        await self._reader
+        return self._reader
 
 
 def _wake(waiter: "asyncio.Future[None] | None") -> None:

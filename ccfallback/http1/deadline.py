@@ -109,7 +109,7 @@ class Deadline:
             timer = self._timer = Timer(self._expire)
         task = self._task = asyncio.current_task(self._loop)
         self._expired = False
-        timer.set(max(seconds, 0.0))
+        timer.set(seconds if seconds > 0.0 else 0.0)
         try:
             return await what
         except asyncio.CancelledError:

@@ -73,11 +73,13 @@ class Origin(NamedTuple):
 class FixedHeaders(list[tuple[bytes, bytes]]):
     """Headers that many requests carry: checked and encoded once. Never changed."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_begin", "_lines", "_where")
 
     def __init__(self, headers: Headers) -> None:
         super().__init__(headers)
         self._lines: bytes | None = None
+        self._where: tuple[str, bytes, Origin] | None = None
+        self._begin = b""
 
     @property
     def lines(self) -> bytes:
@@ -89,6 +91,19 @@ class FixedHeaders(list[tuple[bytes, bytes]]):
             is_plain = _SPECIAL.isdisjoint(name.lower() for name, _ in self)
             self._lines = encode_head(_START_LINE, self)[_START_LENGTH:-2] if is_plain else b""
         return self._lines
+
+    def begin(self, method: str, target: bytes, origin: Origin) -> bytes:
+        """The head of a request up to the number of its `content-length`, the last line.
+
+        Empty if the request can't be framed like this. Raises `ValueError`.
+        """
+        where = method, target, origin
+        if where != self._where:
+            lines = self.lines if method in _WITH_BODY else b""
+            first = _begin_head(method, target, origin) if lines else b""
+            self._begin = b"%b%bcontent-length: " % (first, lines) if lines else b""
+            self._where = where
+        return self._begin
 
 
 @dataclass(slots=True)
@@ -113,24 +128,26 @@ class RequestEncoder:
     __slots__ = ("_chunked", "_length", "_stream", "body", "head", "is_head", "is_started")
 
     def __init__(self, request: Request) -> None:
-        content = request.content
-        self.body = content if isinstance(content, bytes) else None
+        content, headers, method = request.content, request.headers, request.method
+        self.body: bytes | None = None
         """The whole body, as it is sent; `None` where it comes in pieces."""
-        self.is_head = request.method == "HEAD"
+        self.is_head = method == "HEAD"
         self.is_started = False
         """Whether any piece of the body has been taken: then it cannot be sent again."""
-        self._stream = None if isinstance(content, bytes) else content
+        self._stream: AsyncIterable[bytes] | None = None
         self._length: int | None = None
         self._chunked = False
-        headers = request.headers
         try:
-            lines = headers.lines if isinstance(headers, FixedHeaders) else b""
-            if lines and self.body is not None and request.method in _WITH_BODY:
-                begin = _begin_head(request.method, request.target, request.origin)
-                length = len(self.body)
-                self.head = b"%b%bcontent-length: %d\r\n\r\n" % (begin, lines, length)
+            if isinstance(content, bytes):
+                self.body = content
+                if isinstance(headers, FixedHeaders):
+                    begin = headers.begin(method, request.target, request.origin)
+                    if begin:
+                        self.head = b"%b%d\r\n\r\n" % (begin, len(content))
+                        return
             else:
-                self.head = self._encode(request)
+                self._stream = content
+            self.head = self._encode(request)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
 

@@ -67,7 +67,7 @@ class RequestCycle:
 
     The head of a response leaves with the first piece of its body, because a client that is woken
     twice, each time by a system call, waits longer. To send the head alone, an application sends
-    an empty piece.
+    an empty piece. A message that starts a response may hold a `body`: that is the whole one.
     """
 
     __slots__ = (
@@ -81,18 +81,20 @@ class RequestCycle:
         scope: Scope,
         *,
         keep_alive: bool,
-        expects_continue: bool,
+        expects_continue: bool = False,
+        body: bytes | None = None,
     ) -> None:
+        """`body` is that of the request if all of it has arrived."""
         self.scope = scope
         self._connection = connection
         self._task: asyncio.Task[None] | None = None
         # The request.
-        self.is_arriving = True
+        self.is_arriving = body is None
         """Whether the client is still sending the body."""
         self._is_delivered = False
         """Whether the application has the whole body."""
         self._expects_continue = expects_continue
-        self._pieces: list[bytes] = []
+        self._pieces = [] if body is None else [body]
         self._size = 0
         self._news: asyncio.Future[None] | None = None
         """What `receive` waits for."""
@@ -149,15 +151,20 @@ class RequestCycle:
             # The server stops and has no more time.
             pass
         finally:
-            if self.state is STARTED and self._ends_with_connection:
-                # Otherwise, what has left would look like the whole response.
-                self._connection.reset()
-            elif self.state is AWAITED or self.state is STARTED:
-                self._connection.close()
+            if self.state is not COMPLETE:
+                self._give_up()
             if self._task is not None:
                 # A callback of the task would cost another turn of the loop.
                 tasks.discard(self._task)
                 self._task = None
+
+    def _give_up(self) -> None:
+        """End a response that is not complete."""
+        if self.state is STARTED and self._ends_with_connection:
+            # Otherwise, what has left would look like the whole response.
+            self._connection.reset()
+        elif self.state is not DISCONNECTED:
+            self._connection.close()
 
     @property
     def _ends_with_connection(self) -> bool:
@@ -170,9 +177,10 @@ class RequestCycle:
             self._expects_continue = False
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while self.state is AWAITED or self.state is STARTED:
-            if self._pieces or not (self.is_arriving or self._is_delivered):
-                body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-                self._pieces.clear()
+            pieces = self._pieces
+            if pieces or not (self.is_arriving or self._is_delivered):
+                body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                pieces.clear()
                 self._size = 0
                 self._is_delivered = not self.is_arriving
                 return {"type": "http.request", "body": body, "more_body": self.is_arriving}
@@ -189,7 +197,8 @@ class RequestCycle:
             return
         if message["type"] == "http.response.start":
             self._start_response(message["status"], message["headers"])
-            return
+            if "body" not in message:
+                return
         is_last = not message.get("more_body", False)
         self._write(message.get("body", b""), is_last=is_last)
         if is_last:
@@ -209,17 +218,19 @@ class RequestCycle:
         given = dict(headers)
         if not _FRAMING.isdisjoint(given):
             raise RuntimeError("the connection decides how a response is framed")
-        if b"content-length" in given:
-            self._left = int(given[b"content-length"])
-        framing: Headers = [] if self.keep_alive else [(b"connection", b"close")]
+        length = given.get(b"content-length")
+        if length is not None:
+            self._left = int(length)
+        if not self.keep_alive:
+            headers = [*headers, (b"connection", b"close")]
         if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             self._left = 0
         elif self._left is None and self.scope["http_version"] != "1.0":
             # In HTTP/1.0, a body without a length ends with the connection.
             self._chunked = True
-            framing.append((b"transfer-encoding", b"chunked"))
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
         try:
-            self._head = encode_head(_status_line(status), [*headers, *framing])
+            self._head = encode_head(_status_line(status), headers)
         except ValueError as error:
             raise RuntimeError(str(error)) from None
         self.state = STARTED

@@ -180,15 +180,16 @@ class ResponseParser:
             self.headers.clear()
             self._parser = httptools.HttpResponseParser(self)
             return
-        names = [*map(_NAME, self.headers)]
-        if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
-            self._break("more than one content-length or transfer-encoding")
-            return
         values = dict(self.headers)
         length, coding = values.get(b"content-length"), values.get(b"transfer-encoding")
-        if coding is not None and coding.strip().lower() != b"chunked":
-            self._break("unknown transfer-encoding")
-            return
+        if coding is not None or len(values) < len(self.headers):
+            names = [*map(_NAME, self.headers)]
+            if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
+                self._break("more than one content-length or transfer-encoding")
+                return
+            if coding is not None and coding.strip().lower() != b"chunked":
+                self._break("unknown transfer-encoding")
+                return
         if length is not None:
             length = length.strip()
             if not length.isdigit() or len(length) > _MAX_DIGITS:

@@ -37,6 +37,7 @@ from urllib.parse import unquote
 import httptools
 
 from ccfallback.http1.deadline import Deadline, Timer
+from ccfallback.http1.known_head import MAX_DIGITS, KnownHead, learn_head
 from ccfallback.http1.listener import Server
 from ccfallback.http1.request import Headers, encode_head
 from ccfallback.http1.request_cycle import STARTED, App, RequestCycle
@@ -78,8 +79,6 @@ _CHECKED: Final = frozenset({b"content-length", b"expect", b"transfer-encoding",
 """Request headers that the connection reads itself."""
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
 """Request headers with which a client offers another protocol."""
-_MAX_DIGITS: Final = 18
-"""Digits of a `content-length`."""
 _OTHER_PROTOCOLS: Final = (b" RTSP/1.0", b" ICE/1.0")
 _END_OF_LINE: Final = max(map(len, _OTHER_PROTOCOLS)) + 2
 """The bytes of such a name and of the line end after it."""
@@ -137,10 +136,11 @@ class ServerProtocol(asyncio.Protocol):
     # A dictionary of so many attributes would take more than a kilobyte.
     __slots__ = (
         "_addresses", "_allowed", "_answering", "_app", "_expects_continue", "_head_size",
-        "_headers", "_is_chunked", "_is_counting", "_is_read_paused", "_late_refusal", "_limit",
-        "_offers_upgrade", "_parser", "_read", "_reading", "_refuse_with", "_server", "_stall",
-        "_state", "_timer", "_unread", "_unsent", "_url", "_waiting", "_writable", "deadline",
-        "is_gone", "is_write_paused", "loop", "memory", "on_gone", "transport",
+        "_headers", "_is_chunked", "_is_counting", "_is_read_paused", "_known_head",
+        "_late_refusal", "_limit", "_offers_upgrade", "_parser", "_read", "_reading",
+        "_refuse_with", "_server", "_stall", "_state", "_timer", "_unread", "_unsent", "_url",
+        "_waiting", "_writable", "deadline", "is_gone", "is_write_paused", "loop", "memory",
+        "on_gone", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -196,6 +196,8 @@ class ServerProtocol(asyncio.Protocol):
         self._expects_continue = False
         self._is_chunked = False
         self._offers_upgrade = False
+        self._known_head: KnownHead | None = None
+        """The head of the last request, if a request with the same one need not be parsed."""
         self._late_refusal: tuple[int, str] | None = None
         """How to refuse what follows the last request, as soon as that is answered."""
         self._read = b""
@@ -270,9 +272,14 @@ class ServerProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The loop has read."""
-        parser = self._parser
-        if self._state is REFUSED or parser is None or self.transport.is_closing():
+        if self._state is REFUSED or self._parser is None or self.transport.is_closing():
             return
+        is_first = self._state is WAITING and (self._reading is None or self._reading.is_complete)
+        if is_first and self._known_head is not None:
+            known = self._known_head.match(data)
+            if known is not None:
+                self._start_known(*known)
+                return
         self._allowed = None
         continues_head = self._state is HEAD
         if self._state is WAITING:
@@ -299,6 +306,25 @@ class ServerProtocol(asyncio.Protocol):
                 self._read = b""
             if self._unread > MAX_HEAD:
                 self._refuse(431, "Request head is too long")
+            if is_first and self._state is WAITING:
+                self._learn_head(data)
+
+    def _start_known(self, scope: dict[str, Any], body: bytes) -> None:
+        """Let the application answer a request whose head has been read before."""
+        self._timer.stop()
+        self._limit.idle.pop(self, None)
+        scope[ARRIVAL_KEY] = monotonic()
+        cycle = self._reading = RequestCycle(
+            self, scope, keep_alive=not self._server.is_stopping, body=body
+        )
+        self._start(cycle)
+
+    def _learn_head(self, data: bytes) -> None:
+        """Remember the head of a request, unless more than its bytes decides what it means."""
+        cycle = self._reading
+        is_usual = cycle is not None and cycle.keep_alive and not self._expects_continue
+        # The application has not begun yet, so that the scope is as it was made.
+        self._known_head = learn_head(data, {**cycle.scope}) if cycle and is_usual else None
 
     def _parse(self, data: bytes) -> None:
         while True:
@@ -371,7 +397,7 @@ class ServerProtocol(asyncio.Protocol):
         if name == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
         elif name == b"content-length":
-            if len(value) > _MAX_DIGITS or not value.isdigit():
+            if len(value) > MAX_DIGITS or not value.isdigit():
                 raise _Refused(400, "Content-Length is not a length")
         elif name == b"transfer-encoding":
             if self._is_chunked or value.lower() != b"chunked":
@@ -494,7 +520,8 @@ class ServerProtocol(asyncio.Protocol):
         """A response was sent: start the next request, or wait for one."""
         if self.transport.is_closing():
             return
-        self.resume_reading()
+        if self._is_read_paused:
+            self.resume_reading()
         if self._waiting:
             self._start(self._waiting.pop(0))
             return

@@ -36,30 +36,40 @@ async def read_body(
 ) -> bytes:
     """Read and decode the request's body. Raises `TooLarge`, `BadEncoding` or `ClientGone`.
 
-    `length` is what the client says of it.
+    `length` is what the client says of it, in digits.
     """
-    if length is not None and length.isdigit() and int(length) > limit:
+    if length is not None and int(length) > limit:
         raise TooLarge
     encoding = "identity"
     if (given := headers.get(b"content-encoding")) is not None:
         encoding = given.decode("latin-1").strip().lower()
         if encoding not in (*WINDOW_BITS, "identity"):
             raise BadEncoding(encoding[:20])
-    parts: list[bytes] = []
-    size = 0
-    while True:
+    message = await receive()
+    if message.get("more_body"):
+        raw = await _read_pieces(receive, message["body"], limit)
+    elif message["type"] == "http.disconnect":
+        raise ClientGone
+    else:
+        raw = message["body"]
+    if len(raw) > limit:
+        raise TooLarge
+    return raw if encoding == "identity" else _decode(raw, encoding, limit)
+
+
+async def _read_pieces(receive: Receive, first: bytes, limit: int) -> bytes:
+    """Read a body that does not arrive in one piece."""
+    parts = [first]
+    size = len(first)
+    has_more = True
+    while has_more and size <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise TooLarge
-        parts.append(part)
-        if not message.get("more_body", False):
-            break
-    raw = parts[0] if len(parts) == 1 else b"".join(parts)
-    return raw if encoding == "identity" else _decode(raw, encoding, limit)
+        parts.append(message["body"])
+        size += len(message["body"])
+        has_more = message["more_body"]
+    return b"".join(parts)
 
 
 def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
@@ -141,9 +151,8 @@ class KeepAlive:
 
 async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
     """Send a complete response. The server leaves the body out for HEAD."""
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers, "body": body})
 
 
 async def send_json(send: Send, value: Any, headers: RawHeaders = (), status: int = 200) -> None:

@@ -96,14 +96,12 @@ def recall(connection: ServerProtocol, headers: HeaderList) -> tuple[ClientHeade
 
     They are those of the connection's last request if nothing has changed.
     """
-    others, length = headers, None
-    for pair in headers:
-        if pair[0] == _LENGTH:
-            length = pair[1]
-            others = headers.copy()
-            others.remove(pair)
-            break
+    # The connection has refused more than one length.
+    length = dict(headers).get(_LENGTH)
+    if length is not None:
+        headers = headers.copy()
+        headers.remove((_LENGTH, length))
     known = connection.memory
-    if not isinstance(known, ClientHeaders) or known != others:
-        known = connection.memory = ClientHeaders(others)
+    if not isinstance(known, ClientHeaders) or known != headers:
+        known = connection.memory = ClientHeaders(headers)
     return known, length

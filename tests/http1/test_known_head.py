@@ -1,0 +1,195 @@
+"""A head that comes again is read from memory: what comes of it is what the parser would make."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccfallback.http1 import ConnectionLimit, Receive, Scope, Send, Server, ServerProtocol
+from ccfallback.http1.known_head import MAX_KNOWN, KnownHead, learn_head
+
+LINE = b"POST /v1/messages?a=b HTTP/1.1\r\n"
+HEAD = LINE + b"Host: localhost\r\nContent-Length:%b\r\nX-One: two\r\n\r\n"
+HEADERS = [(b"host", b"localhost"), (b"content-length", b"5"), (b"x-one", b"two")]
+
+
+def learned(data: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> KnownHead | None:
+    """What is remembered of a request."""
+    return learn_head(data, {"path": "/", "headers": HEADERS if headers is None else headers})
+
+
+def known(length: bytes = b" 5") -> KnownHead:
+    """The head above, remembered."""
+    head = learned(HEAD % length + b"hello")
+    assert head is not None
+    return head
+
+
+@pytest.mark.parametrize("spaces", [b"", b" ", b" \t"])
+def test_the_same_head_is_known_whatever_the_length(spaces: bytes) -> None:
+    head = known(spaces + b"5")
+    for body in (b"hello", b"", b"x" * 100_000, b"\r\n\r\n"):
+        found = head.match(HEAD % (spaces + b"%d" % len(body)) + body)
+        assert found is not None
+        scope, rest = found
+        assert rest == body
+        length = b"%d" % len(body)
+        assert scope == {
+            "path": "/",
+            "headers": [(b"host", b"localhost"), (b"content-length", length), (b"x-one", b"two")],
+        }
+    assert HEADERS[1] == (b"content-length", b"5")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD % b" 5" + b"hell",
+        HEAD % b" 5" + b"hello!",
+        (HEAD % b" 5")[:-1],
+        HEAD % b" " + b"hello",
+        HEAD % b" +5" + b"hello",
+        HEAD % b" 5 " + b"hello",
+        HEAD % b" 5, 5" + b"hello",
+        HEAD % b" 0x5" + b"hello",
+        HEAD % b" 5_0" + b"x" * 50,
+        HEAD % (b" " + b"0" * 18 + b"5") + b"hello",
+        (HEAD % b" 5").replace(b"One", b"one") + b"hello",
+        (HEAD % b" 5").replace(b"\r\n\r\n", b"\r\nX: y\r\n\r\n") + b"hello",
+        (HEAD % b" 5").replace(b"localhost", b"127.0.0.1") + b"hello",
+        b"",
+        b"POST",
+    ],
+)
+def test_another_head_or_body_is_left_to_the_parser(data: bytes) -> None:
+    assert known().match(data) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        # Not the whole body, more than the body, no length, two lengths.
+        (HEAD % b" 5" + b"hell", HEADERS),
+        (HEAD % b" 5" + b"hello" + HEAD % b" 5" + b"hello", HEADERS),
+        (LINE + b"Host: localhost\r\n\r\n", [(b"host", b"localhost")]),
+        (HEAD % b" 5" + b"hello", [*HEADERS, HEADERS[1]]),
+        # The head ends elsewhere for the parser, which takes a line feed alone for a line's end.
+        (LINE + b"X: y\ncontent-length: 26\n\n\r\ncontent-length: 2\r\n\r\nab",
+         [(b"content-length", b"26")]),
+        (LINE + b"content-length: 29\r\nX: y\n\na\r\ncontent-length: 00029\r\n\r\n",
+         [(b"content-length", b"29")]),
+        # Too long to be kept.
+        (HEAD.replace(b"two", b"t" * MAX_KNOWN) % b" 5" + b"hello", HEADERS),
+    ],
+)  # fmt: skip
+def test_a_doubtful_head_is_not_remembered(data: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    assert learned(data, headers) is None
+
+
+class Wire:
+    """The transport of a client that reads nothing."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_extra_info(self, _name: str) -> object:
+        return ("127.0.0.1", 1)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def read(pieces: list[bytes], *, remembers: bool = True) -> tuple[list[Any], bytes]:
+    """The requests that arrive in some pieces, and what is sent back."""
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message["body"], message["more_body"]
+        own = {key: value for key, value in scope.items() if not key.startswith("http1.")}
+        seen.append((own, body))
+        # What an application does with its scope is its own affair.
+        scope["path"] = "/changed"
+        await send({"type": "http.response.start", "status": 204, "headers": [], "body": b""})
+
+    wire, server = Wire(), Server()
+    client = ServerProtocol(app, server, lambda *_: ([], b""), ConnectionLimit(9))
+    client.connection_made(wire)  # type: ignore[arg-type]  # all that the protocol uses of one
+    for piece in pieces:
+        client.data_received(piece)
+        if not remembers:
+            client._known_head = None
+        while server.tasks and not client._reading.is_arriving:  # type: ignore[union-attr]  # begun
+            await asyncio.sleep(0)
+    client.connection_lost(None)
+    await asyncio.gather(*server.tasks)
+    return seen, wire.written
+
+
+REQUESTS = st.sampled_from(
+    [
+        HEAD % b" 5" + b"hello",
+        HEAD % b" 0",
+        HEAD % b" 12" + b"hello, world",
+        HEAD % b" 007" + b"\r\n\r\n\r\n\r",
+        HEAD % b" 5",
+        HEAD % b" 5" + b"hello" + b"G",
+        (HEAD % b" 5").replace(b"Host", b"Expect: 100-continue\r\nHost") + b"hello",
+        (HEAD % b" 5").replace(b"Host", b"Upgrade: h2c\r\nHost") + b"hello",
+        (HEAD % b" 5").replace(b"Host", b"Transfer-Encoding: chunked\r\nHost") + b"0\r\n\r\n",
+        (HEAD % b" 5").replace(b"/1.1", b"/1.0") + b"hello",
+        (HEAD % b" 5").replace(b"Host", b"Connection: close\r\nHost") + b"hello",
+        (HEAD % b" 5").replace(b"\r\n", b"\n") + b"hello",
+        b"\r\n" + HEAD % b" 5" + b"hello",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        HEAD % b" 9999999999999999999",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(REQUESTS, max_size=6))
+def test_requests_are_the_same_with_and_without_a_memory(pieces: list[bytes]) -> None:
+    assert asyncio.run(read(pieces)) == asyncio.run(read(pieces, remembers=False))
+
+
+async def test_a_head_that_comes_again_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    on_url = ServerProtocol.on_url
+
+    def parse_url(self: ServerProtocol, url: bytes) -> None:
+        parsed.append(url)
+        on_url(self, url)
+
+    monkeypatch.setattr(ServerProtocol, "on_url", parse_url)
+    seen, _ = await read([HEAD % b" 5" + b"hello", HEAD % b" 10" + b"hello" * 2] * 3)
+    assert [body for _, body in seen] == [b"hello", b"hello" * 2] * 3
+    assert len(parsed) == 1
