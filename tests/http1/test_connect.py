@@ -189,6 +189,8 @@ async def test_the_connect_timeout_covers_tls() -> None:
 
     left = asyncio.Event()
     async with RawUpstream(quiet) as upstream, ConnectionPool() as pool:
+        # Loading the certificates may take longer than that on a busy machine.
+        await pool.trust.get()
         with pytest.raises(ConnectTimeout):
             await pool.send(post(f"https://127.0.0.1:{upstream.port}/"), 0.2)
         await left.wait()
