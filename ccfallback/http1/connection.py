@@ -175,8 +175,9 @@ class Connection(asyncio.Protocol):
         self.state = IDLE
         self.idle_since = clock()
         self._response = None
-        self._pieces.clear()
-        self._size = 0
+        if self._pieces:
+            self._pieces.clear()
+            self._size = 0
 
     def abort(self) -> None:
         """Close it at once, whatever it is doing."""

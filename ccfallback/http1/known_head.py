@@ -39,14 +39,15 @@ class KnownHead:
 
         The list of headers is the same as that of the request before if the length is the same too.
         """
-        if not data.startswith(self._before):
+        before, after = self._before, self._after
+        if not data.startswith(before):
             return None
-        begin = len(self._before)
+        begin = len(before)
         end = data.find(b"\r", begin, begin + MAX_DIGITS + 1)
-        length = data[begin : max(begin, end)]
-        if not length.isdigit() or not data.startswith(self._after, end):
+        length = data[begin:end]
+        if end < 0 or not length.isdigit() or not data.startswith(after, end):
             return None
-        begin = end + len(self._after)
+        begin = end + len(after)
         if len(data) - begin != int(length):
             return None
         if length != self._length:

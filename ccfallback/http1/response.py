@@ -79,11 +79,12 @@ class ResponseParser:
         self._is_head = is_head
         """Whether the request was HEAD: then no body follows, whatever the head says."""
         self._head_size = 0
-        self._keep_alive = False
+        self._keep_alive: bool
         # The body.
-        self._length = 0
-        self._left = 0
-        self._silent = 0
+        self._length: int
+        self._left: int
+        """The bytes of a body with a `content-length`, and those that are missing."""
+        self._silent: int
         """Bytes in a row of chunk sizes, extensions and trailers."""
         self._tail = b""
         """The last bytes of the read before, to find what the cut between two reads divides."""
@@ -104,13 +105,14 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived, and return the part of it that is body."""
-        if self.state is WAITING:
+        state = self.state
+        if state is WAITING or state is HEAD:
             self.state = HEAD
-        while data and self.state is HEAD:
-            data = self._feed_head(data)
+            while data and self.state is HEAD:
+                data = self._feed_head(data)
+            state = self.state
         if not data:
             return b""
-        state = self.state
         if state is CHUNKED:
             return self._feed_chunks(data)
         if state is BY_LENGTH:
@@ -200,6 +202,7 @@ class ResponseParser:
             self._finish()
         elif coding is not None:
             self.state = CHUNKED
+            self._silent = 0
         elif length is not None:
             self.state = BY_LENGTH
             self._length = self._left = int(length)
@@ -209,11 +212,12 @@ class ResponseParser:
             self.state = UNTIL_CLOSE
 
     def _feed_length(self, data: bytes) -> bytes:
-        body = data[: self._left]
-        self._left -= len(body)
-        if not self._left:
-            self._finish(surplus=len(body) < len(data))
-        return body
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            return data
+        self._finish(surplus=left < 0)
+        return data[: self._left]
 
     def _feed_chunks(self, data: bytes) -> bytes:
         assert self._parser is not None

@@ -92,6 +92,21 @@ CLOSES = b"connection: close\r\n"
         ),
         (
             CLOSE,
+            [{**start(200, (b"content-length", b"5")), "body": b"hello"}],
+            OK + b"content-length: 5\r\n" + CLOSES + b"\r\nhello",
+        ),
+        (
+            CLOSE,
+            [{**start(), "body": b"hello"}],
+            OK + CLOSES + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            CLOSE.replace(b"GET", b"HEAD"),
+            [{**start(200, (b"content-length", b"5")), "body": b"hello"}],
+            OK + b"content-length: 5\r\n" + CLOSES + b"\r\n",
+        ),
+        (
+            CLOSE,
             [start(), piece(b"one", more=True), piece(b"", more=True), piece(b"three")],
             OK + CLOSES + b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n5\r\nthree\r\n0\r\n\r\n",
         ),
@@ -143,6 +158,7 @@ async def test_long_pieces_arrive_whole(headers: list[tuple[bytes, bytes]]) -> N
     [
         [start(200, (b"content-length", b"5")), piece(b"four")],
         [start(200, (b"content-length", b"5")), piece(b"longer")],
+        [{**start(200, (b"content-length", b"5")), "body": b"longer"}],
         [start(200, (b"x", b"a\r\ny: b")), piece(b"")],
         [start(200, (b"transfer-encoding", b"chunked")), piece(b"")],
         [start(200, (b"connection", b"upgrade")), piece(b"")],
