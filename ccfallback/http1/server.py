@@ -237,7 +237,7 @@ class ServerProtocol(asyncio.Protocol):
             if cycle is not None:
                 cycle.disconnect()
         # They refer to this connection: unlinked, they need no garbage collector.
-        self._answering = self._reading = None
+        self._answering = self._reading = self._known_head = None
         self._waiting.clear()
         self.resume_writing()
         if self.on_gone is not None:
