@@ -5,12 +5,18 @@ alone turns what it raises into one line and an exit code. Modules are imported 
 needed, because the user is waiting.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import sys
-from collections.abc import Sequence
 from itertools import takewhile
-from typing import Final, NoReturn
+
+TYPE_CHECKING = False
+"""What type checkers take for true: to import `typing` would be a third of what `--help` takes."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
 
 COMMANDS: Final = {
     "init": "Set up a chain from what this machine has, and test it.",

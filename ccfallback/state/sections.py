@@ -6,15 +6,16 @@ say which entries are over. Sections and entries that this version cannot read s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Section(Generic[T]):
-    """A section of the state, and what its entries are."""
+class Section(NamedTuple, Generic[T]):
+    """A section of the state, and what its entries are.
+
+    No dataclass: to import those would be a seventh of what the status line takes.
+    """
 
     name: str
     """Its key in the state file."""
