@@ -128,12 +128,11 @@ Backoff = Callable[[int], float]
 """The seconds to wait before retry number n, from 1."""
 
 IsFinal = Callable[[Outcome, Provider], bool]
-"""Whether the client gets this outcome."""
+"""Whether the client gets this outcome. An answer always reaches it."""
 
 
-@dataclass(slots=True)
-class Visit:
-    """How far one request has come at one provider, with whichever of its keys."""
+class Visit(msgspec.Struct, eq=False):
+    """How far one request has come at a provider that has failed, with whichever of its keys."""
 
     draft: RequestDraft
     """The draft with all repairs so far."""
@@ -181,29 +180,37 @@ def failover(
                 if isinstance(reason, Ask):
                     yield reason
                     continue
-                back = is_again and tried == 0
+                if is_again and not tried:
+                    reason = Reason.NETWORK_BACK
                 tried += 1
-                visit = visits.setdefault(provider.name, Visit(draft))
                 health.begin(provider)
-                outcome, final = None, False
+                visit = visits.get(provider.name)
                 try:
-                    first = Reason.NETWORK_BACK if back else reason
-                    outcome = yield from try_provider(provider, visit, first, repair, backoff)
-                    final = is_final(outcome, provider)
-                    held = None
-                    if final and provider.key.number and outcome.fault in OF_ACCOUNT:
-                        # It is final only if the provider has no other key left.
-                        held, final = (provider.name, outcome), False
-                finally:
-                    if outcome is not None and outcome.fault in OWN_NETWORK and not final:
-                        unreachable.append((provider, outcome))
-                    else:
-                        # An error that the client has to handle is not the provider's failure.
-                        counts = outcome is not None and (outcome.ok or not final)
-                        usage = None if outcome is None else outcome.usage
-                        health.settle(provider, outcome if counts else None, usage)
-                    if outcome is not None and (unreachable or not final):
+                    outcome = yield Try(provider, visit.draft if visit else draft, reason)
+                    assert outcome is not None, "the driver sends the outcome of each attempt"
+                    if not outcome.ok:
+                        visit = visits.setdefault(provider.name, Visit(draft))
+                        outcome = yield from try_again(provider, visit, outcome, repair, backoff)
+                except BaseException:
+                    # The client has left.
+                    health.settle(provider, None)
+                    raise
+                if outcome.ok:
+                    health.settle(provider, outcome, outcome.usage)
+                    if unreachable:
                         is_known_online |= shows_online(provider, outcome)
+                    return outcome
+                final, held = is_final(outcome, provider), None
+                if final and provider.key.number and outcome.fault in OF_ACCOUNT:
+                    # It is final only if the provider has no other key left.
+                    held, final = (provider.name, outcome), False
+                if not final and outcome.fault in OWN_NETWORK:
+                    unreachable.append((provider, outcome))
+                else:
+                    # An error that the client has to handle is not the provider's failure.
+                    health.settle(provider, None if final else outcome, outcome.usage)
+                if unreachable or not final:
+                    is_known_online |= shows_online(provider, outcome)
                 if final:
                     return outcome
             if held is not None:
@@ -235,7 +242,7 @@ def candidates(
     busy: list[Provider] = []
     cooling: list[Provider] = []
     for provider in providers:
-        if _is_over(provider, visits) or health.is_capped(provider):
+        if (visits and _is_over(provider, visits)) or health.is_capped(provider):
             continue
         admission = health.admission(provider)
         if isinstance(admission, Ask):
@@ -265,22 +272,18 @@ def _is_over(provider: Provider, visits: Mapping[str, Visit]) -> bool:
     return visit is not None and visit.is_over
 
 
-def try_provider(
-    provider: Provider, visit: Visit, reason: Reason, repair: Repair, backoff: Backoff
+def try_again(
+    provider: Provider, visit: Visit, outcome: Outcome, repair: Repair, backoff: Backoff
 ) -> Generator[Step, Outcome | None, Outcome]:
-    """All attempts of one request at one provider with one key, with repairs and retries.
+    """All further attempts at a provider with one key, after its first attempt has failed.
 
-    The visit goes on from what was done with the keys before. If a repaired request is refused as
-    well, the outcome is the first refusal. A provider with several keys waits for no burst to end:
-    the next key can be tried at once.
+    They are repairs and retries. The visit goes on from what was done with the keys before. If a
+    repaired request is refused as well, the outcome is the first refusal. A provider with several
+    keys waits for no burst to end: the next key can be tried at once.
     """
-    while True:
-        outcome = yield Try(provider, visit.draft, reason)
-        assert outcome is not None, "the driver sends the outcome of each attempt"
+    while not outcome.ok:
         visit.is_over = outcome.fault not in OF_ACCOUNT
         visit.hurried = provider if outcome.is_hasty else None
-        if outcome.ok:
-            return outcome
         if outcome.fault is Fault.REQUEST:
             visit.refused = visit.refused or outcome
             repaired = repair(provider, visit.draft, outcome, visit.used)
@@ -301,6 +304,10 @@ def try_provider(
             reason = Reason.RETRY
         else:
             return outcome
+        again = yield Try(provider, visit.draft, reason)
+        assert again is not None, "the driver sends the outcome of each attempt"
+        outcome = again
+    return outcome
 
 
 def backoff_seconds(retry: int, random: Callable[[], float]) -> float:
