@@ -95,6 +95,12 @@ IsForeign = Callable[[object], bool]
 """Whether thinking with that signature must be removed; it is `None` if the block has none."""
 
 
+def may_have_thinking(body: Body) -> bool:
+    """Whether the body may have any thinking; most have none. It is not read as JSON."""
+    # A body has up to 1 MB. CPython searches four times as fast from the end.
+    return body.raw.rfind(b"thinking") >= 0
+
+
 def without_own_thinking(body: Body, *, unsigned: bool = False) -> Body:
     """The body without synthesized thinking; the very same object if there is none.
 
@@ -111,11 +117,7 @@ def without_thinking(body: Body, is_foreign: IsForeign, hint: bytes = _THINKING)
     Only messages that contain the `hint` are read.
     """
     raw = body.raw
-    # A body has up to 1 MB, and most have no thinking. CPython searches four times as fast from
-    # the end.
-    if raw.rfind(hint) < 0:
-        return body
-    if _surely_has_none(body, is_foreign):
+    if raw.rfind(hint) < 0 or _surely_has_none(body, is_foreign):
         return body
     try:
         members = _members(raw)

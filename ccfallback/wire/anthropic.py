@@ -401,8 +401,10 @@ class MessagesFormat(WireFormat):
         failed = None if provider.primary else stop_failure(_text(message.stop_reason))
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
-        digests = [signature_digest(found) for each in message.content if (found := each.signed)]
-        whole.signatures = digests[-MAX_SIGNATURES:]
+        for block in message.content:
+            if block.type != "text" and (signature := block.signed):
+                whole.signatures.append(signature_digest(signature))
+        del whole.signatures[:-MAX_SIGNATURES]
         if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
             whole.body = complete_message(raw, client_body, whole.usage)
         return whole

@@ -16,6 +16,7 @@ from ccfallback.messages.system import without_billing
 from ccfallback.messages.thinking import (
     is_own,
     is_own_or_unsigned,
+    may_have_thinking,
     without_own_thinking,
     without_thinking,
 )
@@ -42,7 +43,7 @@ def adapt_body(
     provider: Provider, body: Body, privacy: Privacy, signers: Signers | None = None
 ) -> Body:
     """The client's body as `provider` may see it; the very same one if nothing has to change."""
-    if FORMATS[provider.format].speaks_messages:
+    if may_have_thinking(body) and FORMATS[provider.format].speaks_messages:
         # For every request, and always in the same way: a signature covers what stands before it.
         body = without_foreign_thinking(body, provider, signers)
     model = provider.model_for(body.model)
