@@ -7,9 +7,9 @@ its commit point, or with a fault. So another provider may still be tried.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -39,7 +39,7 @@ from ccfallback.server.record import upstream_text
 from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamResponse
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
-from ccfallback.server.upstream import UpstreamRequest, describe_error
+from ccfallback.server.upstream import Response, UpstreamRequest, describe_error
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import WireFormat, WireRequest
 from ccfallback.wire.headers import RawHeaders, bare_credential, text_headers
@@ -110,57 +110,90 @@ class AttemptResult(msgspec.Struct, eq=False):
         return self.outcome.ok and (self.stream is None or self.stream.ended)
 
 
-class Attempt:
-    """One upstream HTTP exchange. Its `repr` shows no key and no content."""
+class ClientRequest(Protocol):
+    """What all attempts of one request have in common."""
 
-    def __init__(
-        self,
-        services: Services,
-        context: Context,
-        provider: Provider,
-        wire: WireFormat,
-        draft: RequestDraft,
-        request: WireRequest,
-        limits: Timeouts,
-        quotes: Quotes,
-        *,
-        query: str = "",
-        is_side: bool = False,
-        is_total: bool = False,
-        learned: Learned | None = None,
-    ) -> None:
-        self.request = request
-        self.waited: float | None = None
-        """Seconds until the first byte of a 2xx."""
-        self._services = services
-        self._context = context
-        self._is_side = is_side
-        self._provider = provider
-        self._wire = wire
-        self._body = draft.body
-        """The client's body, repaired perhaps: the answer has to fit it."""
-        self._names = draft.names
-        self._quotes = quotes
-        self._query = query
-        self._limits = limits
-        self.learned = learned
-        """What earlier answers say about the timeouts."""
-        self._timeouts = AttemptTimeouts(
-            limits,
-            len(request.body),
-            is_stream=self._body.stream,
-            is_total=is_total,
-            learned=learned,
-        )
+    @property
+    def services(self) -> Services:
+        """What outlives the request."""
+
+    @property
+    def context(self) -> Context:
+        """What is known of the request."""
+
+    @property
+    def query(self) -> str:
+        """The query of its URL."""
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the providers only count its tokens."""
+
+    @property
+    def has_total_limit(self) -> bool:
+        """Whether the whole answer has to be there in the time that its head may take."""
+
+    @property
+    def quotes(self) -> Quotes:
+        """Finds what upstreams quote of it."""
+
+
+class Attempt(msgspec.Struct, eq=False):
+    """One upstream HTTP exchange, which begins now. Its `repr` shows no key and no content.
+
+    A struct, because every request makes one.
+    """
+
+    client: ClientRequest
+    provider: Provider
+    wire: WireFormat
+    draft: RequestDraft
+    """The client's request, repaired perhaps: the answer has to fit it."""
+    request: WireRequest
+    limits: Timeouts
+    learned: Learned | None = None
+    """What earlier answers say about the timeouts."""
+    began: float = msgspec.field(default_factory=monotonic)
+    """By the monotonic clock."""
+    waited: float | None = None
+    """Seconds until the first byte of a 2xx."""
+    _timeouts: AttemptTimeouts | None = None
+    _secrets: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.provider.name!r})"
+
+    @property
+    def timeouts(self) -> AttemptTimeouts:
+        """The timeouts of a streamed answer, and of a whole one that does not come at once."""
+        if self._timeouts is None:
+            self._timeouts = AttemptTimeouts(
+                self.limits,
+                len(self.request.body),
+                is_stream=self.draft.body.stream,
+                is_total=self.client.has_total_limit,
+                learned=self.learned,
+                began=self.began,
+            )
+        return self._timeouts
 
     async def make(self) -> AttemptResult:
         """Send the request and read the answer up to the commit point."""
+        watch, upstreams = self.client.context.watch, self.client.services.upstreams
+        prepared, limits = self.request, self.limits
+        if self.draft.body.stream:
+            timeout, seconds = "first_byte", self.timeouts.first_byte
+        else:
+            timeout, seconds = "non_streaming", limits.non_streaming
+        arrived: Response | None = None
         response: UpstreamResponse | None = None
-        keep_open = False
+        is_done = False
         try:
-            response = await self._send()
+            request = UpstreamRequest(prepared.url, prepared.headers, prepared.body, limits.connect)
+            arrived = await watch.wait(upstreams.send(request), timeout, seconds)
+            response = UpstreamResponse(arrived, watch)
             result = await self._read(response)
-            keep_open = result.stream is not None
+            is_done = response.is_over or result.stream is not None
         except DeadlineExceeded as late:
             return self._timeout(late)
         except BrokenResponse as broken:
@@ -170,38 +203,23 @@ class Attempt:
         except HTTPError as error:
             return self._failure(*describe_error(error), response)
         finally:
-            if response is not None and not keep_open and not response.is_over:
-                await response.aclose()
+            if arrived is not None and not is_done:
+                await arrived.aclose()
         return result
-
-    async def _send(self) -> UpstreamResponse:
-        """Send the request and wait for the response's headers."""
-        watch, prepared, upstreams = self._context.watch, self.request, self._services.upstreams
-        request = UpstreamRequest(
-            prepared.url, prepared.headers, prepared.body, self._limits.connect
-        )
-        response = await watch.wait(upstreams.send(request), *self._timeouts.head())
-        try:
-            return UpstreamResponse(response, watch)
-        except BrokenResponse:
-            await response.aclose()
-            raise
 
     async def _read(self, response: UpstreamResponse) -> AttemptResult:
         """Read as much of the response as it takes to know what it is."""
-        status, media_type = response.status, response.media_type
-        if not 200 <= status < 600:
-            return self._failure(Fault.UPSTREAM, f"invalid status {status}")
-        if status >= 300:
+        if not 200 <= response.status < 300:
             return await self._read_refusal(response)
         whole = response.take_whole()
         if whole is not None and kind_of_start(whole) is BodyKind.JSON:
-            self.waited = monotonic() - self._timeouts.began
+            self.waited = monotonic() - self.began
             return await self._take_whole(response, whole)
         kind, start = await self._read_start(response, whole)
         if kind is BodyKind.UNKNOWN:
+            media_type = response.media_type
             is_stream = media_type == EVENT_STREAM or (
-                self._body.stream and "json" not in media_type and "html" not in media_type
+                self.draft.body.stream and "json" not in media_type and "html" not in media_type
             )
         else:
             is_stream = kind is BodyKind.EVENTS
@@ -215,10 +233,10 @@ class Attempt:
 
         `whole` is all of it, if it has arrived already.
         """
-        timeouts = self._timeouts
+        timeouts = self.timeouts
         chunk = await response.read_within(*timeouts.next_read()) if whole is None else whole
         timeouts.note(chunk)
-        self.waited = monotonic() - timeouts.began
+        self.waited = monotonic() - self.began
         if (kind := kind_of_start(chunk)) is not None:
             return kind, chunk
         start = BodyStart()
@@ -233,6 +251,9 @@ class Attempt:
 
     async def _read_refusal(self, response: UpstreamResponse) -> AttemptResult:
         """Read an error response, with as much of its body as comes soon."""
+        status = response.status
+        if not 300 <= status < 600:
+            return self._failure(Fault.UPSTREAM, f"invalid status {status}")
         body = bytearray()
 
         async def read() -> None:
@@ -242,17 +263,17 @@ class Attempt:
 
         # The status is enough to know that this is an error.
         with suppress(DeadlineExceeded, BrokenResponse, HTTPError):
-            seconds = min(ERROR_BODY_SECONDS, self._limits.idle)
-            await self._context.watch.wait(read(), "error body", seconds)
-        raw, status = bytes(body), response.status
+            seconds = min(ERROR_BODY_SECONDS, self.limits.idle)
+            await self.client.context.watch.wait(read(), "error body", seconds)
+        raw = bytes(body)
         if status < 400:
             reason = f"{status} redirect, not followed"
             return self._result(Outcome(Fault.UPSTREAM, reason, status), response, raw)
-        headers, now = text_headers(response.headers), self._services.breakers.clock()
-        refusal = self._wire.refusal(status, headers, raw, now)
+        headers, now = text_headers(response.headers), self.client.services.breakers.clock()
+        refusal = self.wire.refusal(status, headers, raw, now)
         outcome = classify(refusal.status, headers, refusal.error, now=now)
         reason = f"{status} {await self._kind(refusal.error)}".rstrip()
-        if status in (401, 403) and not self._provider.has_static_key:
+        if status in (401, 403) and not self.provider.has_static_key:
             reason = "; ".join(filter(None, (reason, describe_clock(headers, now))))
         # The format says what the status means; the status itself is the upstream's own.
         outcome = outcome.but(
@@ -262,49 +283,54 @@ class Attempt:
             until=outcome.until if refusal.until is None else refusal.until,
             hint=outcome.hint if refusal.until is None else refusal.hint,
         )
-        if not self._is_side:
+        if not self.client.counts_tokens:
             outcome = outcome.but(pause=burst_pause(outcome, headers, now))
         return self._result(outcome, response, raw)
 
     async def _read_whole(self, response: UpstreamResponse, start: bytes) -> AttemptResult:
         """Read a whole answer, whether or not the client wants a stream."""
-        raw = await response.read_rest(self._timeouts.next_read, start)
+        raw = await response.read_rest(self.timeouts.next_read, start)
         return await self._take_whole(response, raw)
 
     async def _take_whole(self, response: UpstreamResponse, raw: bytes) -> AttemptResult:
         raw = raw.removeprefix(BOM)
+        asked = self.draft.body
         if len(raw) <= MAX_ON_LOOP:
-            whole = self._wire.whole(raw, self._body, self._provider)
+            whole = self.wire.whole(raw, asked, self.provider)
         else:
-            whole = await asyncio.to_thread(self._wire.whole, raw, self._body, self._provider)
+            whole = await asyncio.to_thread(self.wire.whole, raw, asked, self.provider)
         if whole.error is not None:
             return await self._not_an_answer(response, whole.error, raw)
-        body = whole.body
-        media_type = None if "json" in response.media_type else "application/json"
-        if self._names:
-            body = rename_tools(body, self._names)
-        if self._body.stream:
-            body, media_type = await _off_loop(to_events, body), EVENT_STREAM
         outcome = Outcome(Fault.NONE, status=response.status, usage=whole.usage)
-        result = self._result(outcome, response, body)
-        result.media_type = media_type
+        result = self._result(outcome, response, whole.body)
         result.signatures = whole.signatures
+        if self.draft.names:
+            result.body = rename_tools(whole.body, self.draft.names)
+        if asked.stream:
+            result.body = await _off_loop(to_events, result.body)
+            result.media_type = EVENT_STREAM
+        elif "json" not in response.media_type:
+            result.media_type = "application/json"
         return result
 
     async def _read_stream(self, response: UpstreamResponse, start: bytes) -> AttemptResult:
         """Read a stream up to its commit point; all of it if the client wants a whole message."""
         filters: list[EventFilter] = []
-        if self._names:
-            filters.append(ToolRenamer(self._names))
-        if self._body.stream and self._context.is_claude_code:
+        if self.draft.names:
+            filters.append(ToolRenamer(self.draft.names))
+        if self.draft.body.stream and self.client.context.is_claude_code:
             filters.append(BlockStopHolder())
-        translator = self._wire.stream(self._body, self._provider, filters)
+        translator = self.wire.stream(self.draft.body, self.provider, filters)
         # Only the headers: a stream must not keep the request's body in memory.
         secrets = partial(
-            secrets_in, self._context.headers, self.request.headers, self._provider, self._query
+            secrets_in,
+            self.client.context.headers,
+            self.request.headers,
+            self.provider,
+            self.client.query,
         )
         stream = EventStream(
-            response, translator, self._timeouts, whole=not self._body.stream, secrets=secrets
+            response, translator, self.timeouts, whole=not self.draft.body.stream, secrets=secrets
         )
         begun = await stream.begin(start)
         if stream.failure and stream.error is None and (tail := last_json(stream.raw)):
@@ -316,7 +342,7 @@ class Attempt:
                 reason = stream.failure
                 error = UpstreamError(message=plain_text(stream.raw) if reason == EMPTY else reason)
             return await self._not_an_answer(response, error, stream.raw, reason, stream.usage)
-        if self._body.stream:
+        if self.draft.body.stream:
             outcome = Outcome(Fault.NONE, status=response.status, complete=False)
             result = self._result(outcome, response, begun)
             result.media_type = None if response.media_type == EVENT_STREAM else EVENT_STREAM
@@ -338,7 +364,7 @@ class Attempt:
     ) -> AttemptResult:
         """The result of a 2xx without an answer, classified by the error in it, if there is one."""
         status = response.status
-        headers, now = text_headers(response.headers), self._services.breakers.clock()
+        headers, now = text_headers(response.headers), self.client.services.breakers.clock()
         outcome = classify(status, headers, error, now=now)
         if error.type:
             reason = outcome.reason.replace(error.kind, await self._kind(error)).rstrip()
@@ -347,7 +373,7 @@ class Attempt:
             # Without the upstream's own words: they may quote a key, or the conversation.
             reason = f"{status} but {reason or 'the answer is not a message'}"
             until = None if outcome.fault is Fault.UPSTREAM else outcome.until
-        pause = None if self._is_side else burst_pause(outcome, headers, now)
+        pause = None if self.client.counts_tokens else burst_pause(outcome, headers, now)
         outcome = outcome.but(reason=self._scrub(reason), until=until, pause=pause, usage=usage)
         return self._result(outcome, response, raw)
 
@@ -356,29 +382,34 @@ class Attempt:
 
         Only the servers know whether the client has seen a refusal of the token before.
         """
-        provider = self._provider
-        if self._is_side or status != 401 or not provider.primary or provider.has_credential:
+        provider = self.provider
+        if (
+            self.client.counts_tokens
+            or status != 401
+            or not provider.primary
+            or provider.has_credential
+        ):
             return None
-        token = self._context.login_token
+        token = self.client.context.login_token
         if token is None:
             return None
         # Another server may have passed a refusal on since this request arrived.
-        await self._services.breakers.refresh()
-        session = self._context.headers.hints.session
-        refused = self._services.logins.refused_at(token, session)
+        await self.client.services.breakers.refresh()
+        session = self.client.context.headers.hints.session
+        refused = self.client.services.logins.refused_at(token, session)
         if refused is None:
             return Fault.LOGIN
         # A request from before the client could know says nothing new about the primary.
-        began = self._services.breakers.clock() - self._context.seconds
+        began = self.client.services.breakers.clock() - self.client.context.seconds
         return Fault.OLD_LOGIN if began < refused else None
 
     def _result(self, outcome: Outcome, response: UpstreamResponse, body: bytes) -> AttemptResult:
         return AttemptResult(
-            provider=self._provider,
+            provider=self.provider,
             outcome=outcome,
-            seconds=monotonic() - self._timeouts.began,
+            seconds=monotonic() - self.began,
             status=response.status,
-            headers=list(response.headers),
+            headers=response.headers,
             body=body,
             decoded=response.decoded,
         )
@@ -389,14 +420,14 @@ class Attempt:
         """The result if there is nothing that could be passed on."""
         status = None if response is None else response.status
         reason = self._scrub(reason if status is None else f"{status} but {reason}")
-        seconds = monotonic() - self._timeouts.began
-        result = AttemptResult(self._provider, Outcome(fault, reason, status), seconds)
+        seconds = monotonic() - self.began
+        result = AttemptResult(self.provider, Outcome(fault, reason, status), seconds)
         if fault is Fault.CONNECT_TIMEOUT:
-            result.timeout, result.timeout_seconds = "connect", self._limits.connect
+            result.timeout, result.timeout_seconds = "connect", self.limits.connect
         return result
 
     def _timeout(self, late: DeadlineExceeded) -> AttemptResult:
-        timeouts = self._timeouts
+        timeouts = self.timeouts
         since_began = {"first_byte": timeouts.first_byte, "first_content": timeouts.first_content}
         result = self._failure(Fault.TIMEOUT, f"{late.timeout} timeout")
         result.timeout = late.timeout
@@ -412,17 +443,22 @@ class Attempt:
         """The error's type; empty if it is a word of the conversation."""
         if not error.kind or error.kind in KNOWN_KINDS:
             return error.kind
-        text = await upstream_text(error.kind, (), self._quotes)
+        text = await upstream_text(error.kind, (), self.client.quotes)
         return error.kind if text == error.kind else ""
 
     def _scrub(self, reason: str) -> str:
         """A reason without secrets: it goes to the log, to the client and into the state file."""
         return printable(scrub(reason, self.secrets))
 
-    @cached_property
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Everything in the request that an upstream might quote, and that must not be logged."""
-        return secrets_in(self._context.headers, self.request.headers, self._provider, self._query)
+        if self._secrets is None:
+            client = self.client
+            self._secrets = secrets_in(
+                client.context.headers, self.request.headers, self.provider, client.query
+            )
+        return self._secrets
 
 
 async def _off_loop(function: Callable[..., T], raw: bytes, *args: object) -> T:

@@ -4,16 +4,18 @@ Each step of that loop becomes an `Attempt`, which is prepared, sent and logged 
 goes wrong in an attempt, the next provider may still be tried.
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import inf, isfinite
 from random import random
 from time import monotonic
 from typing import Any, Final, assert_never
 
+import msgspec
 from msgspec import UNSET
 
 from ccfallback.addresses import address, host_and_port, is_local
@@ -50,7 +52,7 @@ from ccfallback.server.stream import EventStream
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
-from ccfallback.wire.headers import RawHeaders, with_betas
+from ccfallback.wire.headers import HeaderList, with_betas
 from ccfallback.wire.provider_body import adapt_body
 from ccfallback.words import format_seconds
 
@@ -85,9 +87,11 @@ class CannotSend(Exception):
         self.fault = fault
 
 
-@dataclass(slots=True)
-class FailoverDriver:
-    """Makes the attempts of one request."""
+class FailoverDriver(msgspec.Struct, eq=False):
+    """Makes the attempts of one request, and is their `ClientRequest`.
+
+    A struct, because every request makes one. What only some requests need is made when it is used.
+    """
 
     services: Services
     context: Context
@@ -98,36 +102,52 @@ class FailoverDriver:
     """Whether the providers only count the tokens: a side endpoint neither teaches nor spends."""
     max_seconds: float | None = None
     """Seconds that each answer may take, if that is less than the provider's own timeouts."""
-    results: list[AttemptResult] = field(default_factory=list)
+    results: list[AttemptResult] = []
     """What each attempt came to, in order."""
-    _unreached: list[str] = field(default_factory=list)
-    """The provider of each attempt in the rounds that reached none."""
     sent: int = 0
     """How many upstream requests were made."""
-    quotes: Quotes = field(init=False, repr=False)
-    """Finds what upstreams quote of the request."""
-    _betas: tuple[str, ...] = field(init=False)
-    """The client's own flags."""
-    _repairs: Repairs = field(init=False)
+    _unreached: list[str] = []
+    """The provider of each attempt in the rounds that reached none."""
+    _known_repairs: Repairs | None = None
+    _known_quotes: Quotes | None = None
     _candidates: Sequence[Provider] = ()
     """The providers that the request may go to."""
-    _share: float | None = field(init=False)
+    _share: float | None = None
     """Seconds that each provider may take for a whole answer."""
     _current: tuple[Try | None, float] = (None, 0.0)
     """The attempt that is being made, and when it began by the monotonic clock."""
-    _shown: Credential | None = field(default=None, repr=False)
+    _shown: Credential | None = None
     """The provider's own credential that the last attempt showed."""
-    _digest: Digest | None = field(default=None, repr=False)
+    _digest: Digest | None = None
     """How long the current provider has taken to answer until now."""
 
     def __post_init__(self) -> None:
-        self._betas = self.context.headers.betas
         timeout = None if self.body.stream else self.context.client_timeout
-        self._share = None if timeout is None else SHARE_OF_THE_TIME * timeout
-        self.quotes = Quotes(self.body)
-        model = self.body.model[:LONGEST_MODEL]
-        is_large = len(self.body.raw) >= LARGE
-        self._repairs = Repairs(self.services, self.context, model, self.counts_tokens, is_large)
+        if timeout is not None:
+            self._share = SHARE_OF_THE_TIME * timeout
+
+    def __repr__(self) -> str:
+        return f"FailoverDriver({self.results!r})"
+
+    @property
+    def _repairs(self) -> Repairs:
+        if self._known_repairs is None:
+            self._known_repairs = Repairs(
+                self.services, self.context, self.body, self.counts_tokens
+            )
+        return self._known_repairs
+
+    @property
+    def quotes(self) -> Quotes:
+        """Finds what upstreams quote of the request."""
+        if self._known_quotes is None:
+            self._known_quotes = Quotes(self.body)
+        return self._known_quotes
+
+    @property
+    def has_total_limit(self) -> bool:
+        """Whether a whole answer has to be there in the time that its head may take."""
+        return self._share is not None
 
     @property
     def failures(self) -> list[Failure]:
@@ -137,13 +157,13 @@ class FailoverDriver:
     @property
     def has_learned(self) -> bool:
         """Whether a provider's answer has taught something that has to be saved."""
-        return self._repairs.has_learned
+        return self._known_repairs is not None and self._known_repairs.has_learned
 
     def learned_windows(self, providers: Iterable[Provider]) -> dict[str, LearnedWindow]:
         """The context windows that providers have told for this model, by their names."""
         quick_state, found = self.services.breakers.quick_state, {}
         for provider in providers:
-            if quick_state(provider.name).learned:
+            if not provider.primary and quick_state(provider.name).learned:
                 window = self._repairs.learned_window(provider)
                 if window is not None:
                     found[provider.name] = window
@@ -157,9 +177,8 @@ class FailoverDriver:
         A cancellation closes the failover loop, which frees what it had reserved.
         """
         self._candidates = providers
-        keys = self.services.keys
         flow = failover(
-            RequestDraft(self.body, self._betas),
+            RequestDraft(self.body, self.context.headers.betas),
             providers,
             self.health,
             is_final=is_final,
@@ -168,24 +187,23 @@ class FailoverDriver:
             network_wait=network_wait,
             clock=monotonic,
         )
+        outcome: Outcome | None = None
         try:
-            step = next(flow)
             while True:
-                match step:
-                    case Try():
-                        provider, end = step.provider, await self._attempt(step)
-                        if may_have_expired(end) and await keys.renew(provider, self._shown):
-                            end = await self._attempt(Try(provider, step.draft, Reason.RENEWED))
-                        outcome: Outcome | None = end
+                match flow.send(outcome):
+                    case Try() as step:
+                        outcome = await self._attempt(step)
+                        if not outcome.ok and await self._renew(step.provider, outcome):
+                            again = Try(step.provider, step.draft, Reason.RENEWED)
+                            outcome = await self._attempt(again)
                     case Wait(seconds):
                         await self.services.pause(seconds)
                         outcome = None
                     case Ask(call):
                         await call()
                         outcome = None
-                    case _:
-                        assert_never(step)
-                step = flow.send(outcome)
+                    case never:
+                        assert_never(never)
         except StopIteration as stop:
             chosen: Outcome | None = stop.value
         finally:
@@ -194,6 +212,10 @@ class FailoverDriver:
             if result.outcome is chosen:
                 return result
         return None
+
+    async def _renew(self, provider: Provider, outcome: Outcome) -> bool:
+        """Whether the provider's credential has been renewed after a failure."""
+        return may_have_expired(outcome) and await self.services.keys.renew(provider, self._shown)
 
     def count_uncounted(self, failed: Collection[str]) -> dict[str, int]:
         """Failed attempts that no breaker counts, by provider: this machine was offline.
@@ -222,7 +244,7 @@ class FailoverDriver:
 
         An exception that no code expected is a failure of this attempt: the next provider is tried.
         """
-        provider, services = step.provider, self.services
+        provider = step.provider
         if step.reason is Reason.NETWORK_BACK:
             # The round before reached no provider; only this one counts.
             self._unreached += [result.provider.name for result in self.results]
@@ -230,7 +252,7 @@ class FailoverDriver:
             self.sent = 0
         elif self.results:
             # The failure before has to be in the state file when this answer ends.
-            services.breakers.hurry()
+            self.services.breakers.hurry()
         attempt = self._shown = None
         began = monotonic()
         self._current = step, began
@@ -249,38 +271,41 @@ class FailoverDriver:
         self.results.append(result)
         self.sent += result.sent
         try:
-            await self._conclude(result, attempt, step)
+            if self._digest is not None and attempt is not None:
+                self._note_latency(self._digest, attempt, result)
+            if result.outcome.ok:
+                self._log_success(result)
+                if self._known_repairs is not None:
+                    self._known_repairs.confirm(provider)
+            else:
+                await self._note_failure(result, attempt)
+            if provider.primary:
+                self.services.quotas.note(provider, result.headers, self.context)
         except Exception as error:
             # The result counts all the same.
             self._log_crash(error)
+        if result.outcome.ok:
+            return result.outcome
         try:
-            if not result.outcome.ok:
-                await self._repairs.note_window(provider, result.outcome, self.body)
-                result.outcome = await self._repairs.consider(provider, result.outcome)
+            await self._repairs.note_window(provider, result.outcome, self.body)
+            draft = None if attempt is None else attempt.draft
+            result.outcome = await self._repairs.consider(provider, result.outcome, draft)
         except Exception as error:
             # A rectifier that fails finds no repair.
             self._log_crash(error)
         return result.outcome
 
-    async def _conclude(self, result: AttemptResult, attempt: Attempt | None, step: Try) -> None:
-        provider, outcome = step.provider, result.outcome
-        if self._digest is not None and attempt is not None:
-            self._note_latency(self._digest, attempt, result)
-        if outcome.ok:
-            self._log_success(result)
-            self._repairs.confirm(provider)
-        else:
-            text = ""
-            try:
-                if result.timeout is None and self.services.recorder.wants(self._level or "warn"):
-                    secrets = attempt.secrets if attempt else ()
-                    text = await upstream_text(outcome.message, secrets, self.quotes)
-                    self._repairs.refusal_text = text
-            finally:
-                # The client may leave while the quotes are looked for.
-                self._log_failure(result, attempt, text)
-        if provider.primary:
-            self.services.quotas.note(provider, result.headers, self.context)
+    async def _note_failure(self, result: AttemptResult, attempt: Attempt | None) -> None:
+        """Log a failure, without what it quotes of the request."""
+        text = ""
+        try:
+            if result.timeout is None and self.services.recorder.wants(self._level or "warn"):
+                secrets = attempt.secrets if attempt else ()
+                text = await upstream_text(result.outcome.message, secrets, self.quotes)
+                self._repairs.refusal_text = text
+        finally:
+            # The client may leave while the quotes are looked for.
+            self._log_failure(result, attempt, text)
 
     def _note_latency(self, digest: Digest, attempt: Attempt, result: AttemptResult) -> None:
         """Learn how long the provider takes until the first event."""
@@ -307,35 +332,36 @@ class FailoverDriver:
         if address(provider.base_url) == services.listener:
             raise CannotSend("its address is this proxy itself")
         if not provider.primary:
-            if not provider.keeps_region(self.body.get("inference_geo")):
-                raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
-            if platforms.runs_no_tool(provider.platform.name, self.body):
-                raise CannotSend("it runs none of the tools that are asked for", Fault.REQUEST)
+            self._check_fallback(provider)
         credential: Credential | None = None
         if provider.has_credential:
             credential = self._shown = await self._credential(provider)
-        if credential is not None and credential.project:
-            provider = replace(
-                provider, google=replace(provider.google, project=credential.project)
-            )
+            if credential is not None and credential.project:
+                google = replace(provider.google, project=credential.project)
+                provider = replace(provider, google=google)
         if key := wire.missing_key(provider):
             raise CannotSend(f"it needs {key}: set providers.{provider.name}.{key}")
-        draft = await self._repairs.prepare(provider, step.draft)
-        if draft.quirks is not None:
-            provider = replace(provider, quirks=draft.quirks)
-        client_headers: RawHeaders = context.headers
-        sent = None
-        if draft.betas == self._betas:
-            sent = context.headers.find_sent(wire, provider, credential, context.tokens)
-        else:
-            client_headers = with_betas(client_headers, draft.betas)
+        draft = step.draft
+        if not provider.primary:
+            draft = await self._repairs.prepare(provider, draft)
+            if draft.quirks is not None:
+                provider = replace(provider, quirks=draft.quirks)
+        client_headers = context.headers
+        sent: HeaderList | None = None
+        has_own_betas = draft.betas == client_headers.betas
+        if has_own_betas:
+            sent = client_headers.find_sent(wire, provider, credential, context.tokens)
+        privacy, signatures = context.config.privacy, services.signatures
         try:
-            upstream_body = await self._repairs.run_aside(
-                adapt_body, provider, draft.body, context.config.privacy, services.signatures
-            )
+            if len(self.body.raw) < LARGE:
+                upstream_body = adapt_body(provider, draft.body, privacy, signatures)
+            else:
+                upstream_body = await asyncio.to_thread(
+                    adapt_body, provider, draft.body, privacy, signatures
+                )
             request = wire.prepare(
                 upstream_body,
-                client_headers,
+                client_headers if has_own_betas else with_betas(client_headers, draft.betas),
                 provider,
                 credential,
                 via=services.via,
@@ -353,24 +379,26 @@ class FailoverDriver:
             )
         if credential is not None and credential.aws is not None:
             request = wire.sign(request, provider, credential, services.breakers.clock())
-        elif sent is None and draft.betas == self._betas:
-            request.headers = context.headers.keep_sent(
+        elif sent is None and has_own_betas:
+            request.headers = client_headers.keep_sent(
                 request.headers, wire, provider, credential, context.tokens
             )
         return Attempt(
-            services,
-            context,
+            self,
             provider,
             wire,
             draft,
             request,
             self.timeouts(step.provider),
-            self.quotes,
-            query=self.query,
-            is_side=self.counts_tokens,
-            is_total=self._share is not None,
-            learned=self._find_learned(step),
+            self._find_learned(step),
         )
+
+    def _check_fallback(self, provider: Provider) -> None:
+        """Raise `CannotSend` if a fallback can't do what the request asks for."""
+        if not provider.keeps_region(self.body.get("inference_geo")):
+            raise CannotSend("it does not promise the region of inference_geo", Fault.REQUEST)
+        if platforms.runs_no_tool(provider.platform.name, self.body):
+            raise CannotSend("it runs none of the tools that are asked for", Fault.REQUEST)
 
     async def _credential(self, provider: Provider) -> Credential | None:
         try:
@@ -402,10 +430,10 @@ class FailoverDriver:
 
     def _find_learned(self, step: Try) -> Learned | None:
         """What the provider's earlier answers say about the timeouts of an attempt at it."""
-        provider, own = step.provider, step.provider.timeouts
-        if not (own.adaptive and self.body.stream) or self.counts_tokens:
+        if not self.body.stream or self.counts_tokens or not step.provider.timeouts.adaptive:
             self._digest = None
             return None
+        provider, own = step.provider, step.provider.timeouts
         model = self.body.model[:LONGEST_MODEL]
         self._digest = self.services.latencies.find(provider, model)
         now = self.services.breakers.clock()

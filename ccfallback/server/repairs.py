@@ -36,6 +36,7 @@ from ccfallback.rectify import (
 from ccfallback.rectify.narrowing import Narrowing
 from ccfallback.rectify.rule import Refusal, Repaired, difference, trigger
 from ccfallback.server.context import Context
+from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
 
@@ -73,7 +74,7 @@ class _PendingRepair:
 
 
 class _ProviderRepairs(msgspec.Struct, eq=False):
-    """The repairs of the request at one provider. A struct, because every request makes one."""
+    """The repairs of the request at one provider, where it is refused or known to be."""
 
     original: RequestDraft | None = None
     """The draft that was prepared last, as it came."""
@@ -101,44 +102,62 @@ class Repairs(msgspec.Struct, eq=False):
 
     services: Services
     context: Context
-    model: str
+    body: Body
+    """The client's body."""
     is_side: bool = False
     """Whether the request is for a side endpoint: those neither learn nor use what is learned."""
-    is_large: bool = False
-    """Whether its body is so large that no repair may be made on the event loop."""
     _providers: dict[str, _ProviderRepairs] = {}
     refusal_text: str = ""
     """What the last failure said, as the log may hold it."""
     has_learned: bool = False
     """Whether what is learned of a provider has changed."""
 
+    @property
+    def model(self) -> str:
+        """The model that the client asks for."""
+        return self.body.model[:LONGEST_MODEL]
+
     async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
         """Repair a draft before sending it, where the provider is known to refuse it."""
-        here = self._repairs_at(provider)
-        if here.original is not draft:
-            self._recall_signatures(provider)
-            prepared, lessons = draft, self._lessons(provider)
-            platform = provider.platform.name
-            if platform in platforms.PLATFORMS and not provider.primary:
-                own_name = provider.model_for(self.model)
-                prepared = await self.run_aside(platforms.apply, prepared, platform, own_name)
-            if lessons:
-                prepared = await self.run_aside(self._apply, provider, prepared, lessons, here)
+        if provider.primary:
+            # Nothing is learned of the primary.
+            return draft
+        here = self._providers.get(provider.name)
+        if here is not None and here.original is draft and here.prepared is not None:
+            return here.prepared
+        self._recall_signatures(provider)
+        prepared, lessons = draft, self._lessons(provider)
+        platform = provider.platform.name
+        if platform in platforms.PLATFORMS:
+            own_name = provider.model_for(self.model)
+            prepared = await self.run_aside(platforms.apply, prepared, platform, own_name)
+        if lessons:
+            here = self._repairs_at(provider)
+            prepared = await self.run_aside(self._apply, provider, prepared, lessons, here)
+        if prepared is not draft:
+            here = self._repairs_at(provider)
             here.original, here.prepared = draft, prepared
-        assert here.prepared is not None
-        return here.prepared
+        return prepared
 
     def learned_for(self, provider: Provider) -> list[str]:
         """The names of the repairs that were made before the request was sent."""
-        applied = self._repairs_at(provider).applied
-        return list(dict.fromkeys(each.rectifier for each in applied)) if applied else []
+        here = self._providers.get(provider.name)
+        if here is None or not here.applied:
+            return []
+        return list(dict.fromkeys(each.rectifier for each in here.applied))
 
-    async def consider(self, provider: Provider, outcome: Outcome) -> Outcome:
-        """Find a repair for what was sent last; the outcome, which is a refusal if there is one."""
-        here = self._repairs_at(provider)
+    async def consider(
+        self, provider: Provider, outcome: Outcome, draft: RequestDraft | None
+    ) -> Outcome:
+        """Find a repair for a draft that was sent; the outcome, a refusal if there is one.
+
+        There is no draft if none could be sent.
+        """
         rules = self.context.config.rectifiers
-        if not rules.enabled or here.prepared is None or not self._may_repair(provider, outcome):
+        if draft is None or not rules.enabled or not self._may_repair(provider, outcome):
             return outcome
+        here = self._repairs_at(provider)
+        here.prepared = draft
         refusal = Refusal(outcome.status or 0, outcome.message, outcome.code)
         found = await self.run_aside(self._find, provider, refusal, here)
         if found is None:
@@ -172,7 +191,9 @@ class Repairs(msgspec.Struct, eq=False):
 
     def confirm(self, provider: Provider) -> None:
         """Log and learn the repairs: the provider has answered the request as it is now."""
-        here = self._repairs_at(provider)
+        here = self._providers.get(provider.name)
+        if here is None:
+            return
         may_learn = not provider.primary and not self.is_side
         confirmed = here.pending
         if confirmed:
@@ -368,7 +389,7 @@ class Repairs(msgspec.Struct, eq=False):
 
     async def run_aside(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may walk the whole body, in a thread if that takes long."""
-        if self.is_large:
+        if len(self.body.raw) >= LARGE:
             return await asyncio.to_thread(function, *args)
         return function(*args)
 

@@ -40,26 +40,25 @@ READ_ERRORS: Final = (DeadlineExceeded, BrokenResponse, HTTPError)
 class UpstreamResponse:
     """Status, headers and decoded body of an upstream's response, while its connection is open."""
 
+    __slots__ = (
+        "_inflate", "_response", "_watch", "decoded", "headers", "is_over", "media_type", "status",
+    )  # fmt: skip
+
     def __init__(self, response: Response, watch: Deadline) -> None:
+        """Raises `BrokenResponse` if the body can't be decoded."""
         self.status = response.status
-        self.headers = response.headers
+        headers = self.headers = response.headers
         # The first of each name.
-        first = dict(reversed(response.headers))
+        first = dict(reversed(headers))
         self.media_type = _bare_type(first.get(b"content-type", b""))
         self._response = response
         self._watch = watch
-        encoding = (
-            first.get(b"content-encoding", b"").decode("latin-1").strip().lower() or "identity"
-        )
-        self.decoded = encoding != "identity"
         self.is_over = False
         """Whether the connection is given back already."""
         self._inflate: _Inflate | None = None
-        if self.decoded:
-            if encoding not in WINDOW_BITS:
-                name = f" {encoding}" if encoding in _UNREADABLE_ENCODINGS else ""
-                raise BrokenResponse(f"unknown content-encoding{name}")
-            self._inflate = _Inflate(response, WINDOW_BITS[encoding])
+        if b"content-encoding" in first:
+            self._inflate = _find_decoder(response, first[b"content-encoding"])
+        self.decoded = self._inflate is not None
 
     async def read(self) -> bytes:
         """Return all bytes that have come, empty at the end. Raises one of `READ_ERRORS`."""
@@ -103,6 +102,17 @@ class UpstreamResponse:
     async def aclose(self) -> None:
         """Give the connection back if the response was read to its end, else close it."""
         await self._response.aclose()
+
+
+def _find_decoder(response: Response, encoding: bytes) -> "_Inflate | None":
+    """What decodes a body; `None` if it needs no decoding. Raises `BrokenResponse`."""
+    name = encoding.decode("latin-1").strip().lower()
+    if name in ("", "identity"):
+        return None
+    if name not in WINDOW_BITS:
+        known = f" {name}" if name in _UNREADABLE_ENCODINGS else ""
+        raise BrokenResponse(f"unknown content-encoding{known}")
+    return _Inflate(response, WINDOW_BITS[name])
 
 
 class _Inflate:

@@ -49,9 +49,10 @@ _PINGS: Final = (b":", b"event: ping", b"event:ping")
 
 
 class AttemptTimeouts:
-    """The timeouts of one attempt, which begins now: a provider's own, and more for a long body.
+    """The timeouts of one attempt: a provider's own, and more for a long body.
 
-    What its earlier answers allow replaces the time until the first event if that is less.
+    The attempt begins now, or began when the monotonic clock said `began`. What the provider's
+    earlier answers allow replaces the time until the first event if that is less.
     """
 
     __slots__ = (
@@ -79,8 +80,9 @@ class AttemptTimeouts:
         is_stream: bool = True,
         is_total: bool = False,
         learned: Learned | None = None,
+        began: float | None = None,
     ) -> None:
-        self.began = monotonic()
+        self.began = monotonic() if began is None else began
         self.first_byte = timeouts.first_byte + body_bytes / BYTES_A_SECOND
         self.first_byte_why = ""
         """What `first_byte` follows from, if not from the configuration."""
@@ -102,12 +104,6 @@ class AttemptTimeouts:
         self.gap: float | None = None
         """The longest gap between two pings."""
         self._rhythm = None if learned is None else learned.gap
-
-    def head(self) -> tuple[str, float]:
-        """The timeout of the response's head."""
-        if self._is_stream:
-            return "first_byte", self.first_byte
-        return "non_streaming", self.non_streaming
 
     def next_read(self, translator: StreamTranslator | None = None) -> tuple[str, float]:
         """The timeout that holds for the next read of the body, by its name.

@@ -680,12 +680,10 @@ def test_a_first_byte_is_awaited_longer_where_that_costs_nothing(
     own = Provider(name="a", base_url=url)
     more = tuple(Provider(name=f"b{n}", base_url="https://b.test") for n in range(others))
     config = Config(primary=replace(Config().primary, disabled=True), providers=(own, *more))
-    driver = object.__new__(FailoverDriver)
-    driver.context = Context("x", config, ClientHeaders([]), frozenset())
-    driver.body = Body.parse(b'{"stream":true}')
-    driver.results = []
+    context = Context("x", config, ClientHeaders([]), frozenset())
+    body = Body.parse(b'{"stream":true}')
+    driver = FailoverDriver(cast(Services, None), context, OpenHealth(), body)
     driver._candidates = (own, *more)
-    driver.max_seconds = driver._share = None
     assert driver.timeouts(own).first_byte == seconds
     hasty = replace(own, timeouts=Timeouts(first_byte=5.0))
     assert driver.timeouts(hasty).first_byte == 5.0

@@ -408,7 +408,7 @@ def test_a_stream_with_one_ping_is_held_to_the_rhythm_of_earlier_streams(
 
 def test_a_whole_answer_that_comes_as_a_stream_has_no_first_byte_timeout() -> None:
     timeouts = AttemptTimeouts(Timeouts(first_byte=0.05, non_streaming=600), 0, is_stream=False)
-    assert timeouts.head() == ("non_streaming", 600)
+    assert timeouts.non_streaming == 600
     assert timeouts.next_read() == ("idle", 90)
     assert timeouts.next_read(AnthropicStream()) == ("idle", 90)
 
@@ -458,7 +458,7 @@ def test_the_timeouts_of_a_stream_by_what_has_come(monkeypatch: pytest.MonkeyPat
     now = 100.0
     monkeypatch.setattr("ccfallback.server.stream.monotonic", lambda: now)
     timeouts = AttemptTimeouts(Timeouts(first_byte=10, silence=20, idle=90), 0)
-    assert timeouts.head() == ("first_byte", 10)
+    assert timeouts.first_byte == 10
     now += 4
     assert timeouts.next_read() == ("first_byte", 6)
     timeouts.note(b": alive\n")
