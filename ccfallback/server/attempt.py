@@ -279,7 +279,7 @@ class Attempt(msgspec.Struct, eq=False):
         outcome = outcome.but(
             fault=await self._login_fault(status) or outcome.fault,
             status=status,
-            reason=self._scrub(reason),
+            reason=reason,
             until=outcome.until if refusal.until is None else refusal.until,
             hint=outcome.hint if refusal.until is None else refusal.hint,
         )
@@ -440,11 +440,11 @@ class Attempt(msgspec.Struct, eq=False):
         return result
 
     async def _kind(self, error: UpstreamError) -> str:
-        """The error's type; empty if it is a word of the conversation."""
+        """The error's type, without secrets; empty if it is a word of the conversation."""
         if not error.kind or error.kind in KNOWN_KINDS:
             return error.kind
         text = await upstream_text(error.kind, (), self.client.quotes)
-        return error.kind if text == error.kind else ""
+        return self._scrub(error.kind) if text == error.kind else ""
 
     def _scrub(self, reason: str) -> str:
         """A reason without secrets: it goes to the log, to the client and into the state file."""
