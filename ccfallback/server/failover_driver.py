@@ -557,13 +557,15 @@ class FailoverDriver(msgspec.Struct, eq=False):
 
     def _end_data(self, result: AttemptResult) -> dict[str, Any]:
         """The fields that every event at the end of an attempt has."""
+        repairs = self._known_repairs
+        prevented = None if repairs is None else repairs.learned_for(result.provider)
         return {
             "provider": result.provider.name,
             "key": result.provider.key.number or UNSET,
             "attempt": len(self.results),
             "status": result.status,
             "ms": round(result.seconds * 1000, 1),
-            "prevented": self._repairs.learned_for(result.provider) or UNSET,
+            "prevented": prevented or UNSET,
         }
 
     def _log(self, event: events.Event, message: str) -> None:
