@@ -3,34 +3,10 @@
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, Final
 
-
-def _import_uvicorn_alone() -> None:
-    """Import uvicorn without its command line, which its package loads and no server needs.
-
-    With click and multiprocessing, that would be 4% of an idle server's memory.
-    """
-    if "uvicorn" in sys.modules:
-        return
-    name = "uvicorn.main"
-    stand_in = ModuleType(name)
-    # Whatever the package takes from it is `None`.
-    vars(stand_in)["__getattr__"] = lambda _: None
-    sys.modules[name] = stand_in
-    try:
-        import uvicorn  # noqa: F401  # to have it loaded this way
-    finally:
-        del sys.modules[name]
-
-
-_import_uvicorn_alone()
-
-from uvicorn.config import Config  # noqa: E402
-from uvicorn.server import Server as UvicornServer  # noqa: E402
+import uvicorn
 
 PATIENCE: Final = 2.0
 """Seconds that a client has for the next request on a connection, where another process accepts
@@ -157,7 +133,7 @@ async def _leave_to_protocol(_scope: object, _receive: object, _send: object) ->
     """The application that uvicorn wants to know; the protocol has its own."""
 
 
-class _Uvicorn(UvicornServer):
+class _Uvicorn(uvicorn.Server):
     """uvicorn, but that it wakes when it is stopped, where it would look every 0.1 s whether it is,
     and leaves signals to the caller, because it repeats SIGTERM, so that the exit code is not 0.
 
@@ -177,7 +153,7 @@ class _Uvicorn(UvicornServer):
             return create_protocol()
 
         super().__init__(
-            Config(
+            uvicorn.Config(
                 _leave_to_protocol,
                 http=create,  # type: ignore[arg-type]  # a function that creates a protocol will do
                 log_config=None,

@@ -97,8 +97,6 @@ NOT_NEEDED = {
     "pydantic",
     "httpx",
     "tomlkit",
-    "click",
-    "multiprocessing",
     "unicodedata",
 }
 """What would stay in memory for as long as the server runs, and serves few."""
