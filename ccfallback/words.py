@@ -29,6 +29,11 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
+def label(provider: str, key: int) -> str:
+    """The name of a provider, with the number of the key if that is one of several."""
+    return f"{provider} key {key}" if key else provider
+
+
 def closest(word: str, known: Iterable[str], alike: float = ALIKE) -> str | None:
     """The known name that is most similar to `word`; `None` if none is similar."""
     # Imported here because only a mistyped name needs it: the server does without.

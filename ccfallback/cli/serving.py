@@ -21,15 +21,17 @@ from ccfallback.events import records as events
 from ccfallback.events.journal import Backlog
 
 if TYPE_CHECKING:
-    from ccfallback.server.record import Listener, Record
+    from ccfallback.server.record import Output, Record
     from ccfallback.server.serve import Proxy
 
-NOT_PRINTED: Final = (
-    events.ServerStart,
-    events.RequestStart,
-    events.ProviderAttempt,
-    events.ProviderSuccess,
-    events.RequestDebugCurl,
+NOT_PRINTED: Final = frozenset(
+    {
+        events.ServerStart,
+        events.RequestStart,
+        events.ProviderAttempt,
+        events.ProviderSuccess,
+        events.RequestDebugCurl,
+    }
 )
 """Events that are logged and not printed: the lines that are printed imply them."""
 
@@ -102,7 +104,7 @@ def serve(session: Session, host: str | None, port: int | None, level: str | Non
     announced = threading.Event()
     backlog = Backlog(_printing(printer, announced), "story")
     try:
-        proxy = Proxy(session.paths, log_level=level, listeners=[_filter(backlog)])
+        proxy = Proxy(session.paths, log_level=level, outputs=[_filter(backlog)])
         proxy.options = tuple(to_words(host, port, level))
         # Not before: a look at a file on a disk that hangs would never end.
         session.warn_of_missing_config()
@@ -119,14 +121,16 @@ def serve(session: Session, host: str | None, port: int | None, level: str | Non
         backlog.close()
 
 
-def _filter(backlog: "Backlog[Record]") -> "Listener":
-    """A listener that passes on the events to print."""
+def _filter(backlog: "Backlog[Record]") -> "Output":
+    """An output that passes on the events to print."""
 
-    def listen(record: "Record") -> None:
-        if not isinstance(record.data, NOT_PRINTED):
-            backlog.put(record)
+    def take(records: "list[Record]") -> None:
+        printed = [record for record in records if type(record.data) not in NOT_PRINTED]
+        if printed:
+            backlog.add(printed)
+            backlog.wake()
 
-    return listen
+    return take
 
 
 def _printing(printer: LogPrinter, announced: threading.Event) -> "Callable[[list[Record]], None]":

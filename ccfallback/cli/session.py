@@ -240,12 +240,12 @@ class Session:
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""
-        from ccfallback.events.journal import LOG_LINE, Journal, encode_line
+        from ccfallback.events.journal import LOG_LINE, Journal, encode_lines
         from ccfallback.server.record import Recorder
 
         journal = Journal(self.paths.log, config.log.max_bytes, config.log.backups, LOG_LINE)
         recorder = Recorder(None, config.log.level)
-        recorder.listeners.append(lambda record: journal.write(encode_line(record)))
+        recorder.listeners.append(lambda record: journal.write(encode_lines([record])))
         try:
             recorder.log(event, message, level="info")
         except OSError as error:

@@ -27,6 +27,7 @@ from ccfallback.config.platforms import (
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.reset_hints import duration
 from ccfallback.redact import Secret, mask, mask_arguments, mask_each, mask_headers, mask_url
+from ccfallback.words import label
 
 PRIMARY_NAME: Final = "anthropic-primary"
 PRIMARY_URL: Final = "https://api.anthropic.com"
@@ -647,11 +648,6 @@ class Config:
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, the primary included."""
         return next((provider for provider in self.chain if provider.name == name), None)
-
-
-def label(name: str, key: int) -> str:
-    """The name of a provider, with the number of the key if that is one of several."""
-    return f"{name} key {key}" if key else name
 
 
 def mapped_model(model: str, mapping: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import UnsetType
 
-from ccfallback.config.model import PRIMARY_NAME, label
+from ccfallback.config.model import PRIMARY_NAME
 from ccfallback.events.records import (
     QUOTA,
     SPEND_CAP,
@@ -42,7 +42,7 @@ from ccfallback.events.records import (
     all_printable,
     milliseconds,
 )
-from ccfallback.words import plural, pluralize
+from ccfallback.words import label, plural, pluralize
 
 SHOWN_HEADERS: Final = ("retry-after", "x-should-retry")
 """Headers of our own answers that tell the client whether, and when, to try again."""

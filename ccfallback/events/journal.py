@@ -9,8 +9,7 @@ import re
 import stat
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -53,9 +52,11 @@ class _Signal:
 
     def set(self) -> None:
         """Let the wait end; the next one, if none is under way."""
-        # If it is set already, that is enough.
-        with suppress(RuntimeError):
+        try:  # noqa: SIM105  (a `suppress` takes three times as long)
             self._lock.release()
+        except RuntimeError:
+            # It is set already, which is enough.
+            pass
 
     def wait(self, timeout: float = -1) -> None:
         """Wait until it is set, or so many seconds, and clear it."""
@@ -76,11 +77,16 @@ class Backlog(Generic[T]):
         name: str,
         gather: float = GATHER,
         busy: float = BUSY,
+        fill: Callable[[], None] = lambda: None,
     ) -> None:
-        """`consume` is called in the thread; it must not raise. The times are in seconds."""
+        """`consume` is called in the thread, and before it `fill`, which may `add` items.
+
+        Neither may raise. The times are in seconds.
+        """
         self._gather, self._busy = gather, busy
+        self._fill = fill
         self._consume = consume
-        self._waiting: deque[T] = deque()
+        self._waiting: list[T] = []
         self._woken = False
         self._wake, self._no_gathering = _Signal(), _Signal()
         self._closed = False
@@ -95,17 +101,27 @@ class Backlog(Generic[T]):
 
     def put(self, item: T) -> None:
         """Take an item; it belongs to the backlog from now on."""
-        if self._closed or len(self._waiting) >= MOST_WAITING:
-            self.dropped += 1
-            return
-        self._waiting.append(item)
-        self._put += 1
+        self.add([item])
+        self.wake()
+
+    def add(self, items: Sequence[T]) -> None:
+        """Take items, which are consumed at the latest after the next `wake`."""
+        room = 0 if self._closed else max(0, MOST_WAITING - len(self._waiting))
+        if len(items) > room:
+            self.dropped += len(items) - room
+            items = items[:room]
+        self._waiting.extend(items)
+        self._put += len(items)
+
+    def wake(self) -> None:
+        """Have the thread consume what waits and what it is filled with, after it has gathered."""
         if not self._woken:
             self._woken = True
             self._wake.set()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all items put so far are consumed; False if that took too long."""
+        self._fill()
         wanted = self._put
         if not self._thread.is_alive():
             return True
@@ -116,6 +132,7 @@ class Backlog(Generic[T]):
 
     def close(self, timeout: float = 5.0) -> bool:
         """Have all waiting items consumed, then end; False if that took too long."""
+        self._fill()
         self._closed = True
         self._no_gathering.set()
         self._wake.set()
@@ -130,11 +147,11 @@ class Backlog(Generic[T]):
             self._no_gathering.wait(self._busy if is_busy else self._gather)
             # An item that is put from here on wakes the thread again.
             self._woken = False
+            self._fill()
             closed = self._closed
-            batch: list[T] = []
-            while self._waiting and len(batch) < MOST_WAITING:
-                batch.append(self._waiting.popleft())
+            batch = self._waiting[:]
             if batch:
+                del self._waiting[: len(batch)]
                 self._consume(batch)
                 ended = time.monotonic()
                 with self._condition:
@@ -286,7 +303,7 @@ class Journal:
         """The file that has the log's name now; another process may have created it."""
         if self._descriptor is not None:
             with suppress(OSError):
-                named = self.path.stat()
+                named = os.stat(self._name)  # noqa: PTH116  (as in `files.stamp`)
                 if (named.st_ino, named.st_dev) == self._identity:
                     return self._descriptor
             self.close()
@@ -310,10 +327,10 @@ class Journal:
         return descriptor
 
     def _is_full(self, size: int, lines: bytes) -> bool:
-        if self._is_stream or self.path.is_relative_to("/dev"):
-            # A log such as /dev/stderr is not ours to rename, even where a file lies behind it.
+        if not size or size + len(lines) <= self.max_bytes:
             return False
-        return size > 0 and size + len(lines) > self.max_bytes
+        # A log such as /dev/stderr is not ours to rename, even where a file lies behind it.
+        return not (self._is_stream or self.path.is_relative_to("/dev"))
 
     def _rotate(self, lines: bytes) -> None:
         """Move each file one number up, unless another process just did."""
@@ -346,22 +363,30 @@ def _is_foreign(descriptor: int, line: re.Pattern[bytes]) -> bool:
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
 
 
-def encode_line(record: object) -> bytes:
-    """A record as a line of the log. Raises if JSON can't hold it."""
-    return escape_json(_ENCODER.encode(record)) + b"\n"
+def encode_lines(records: Iterable[object]) -> bytes:
+    """Records as lines of the log. Raises if JSON can't hold one of them."""
+    return b"\n".join(map(escape_json, _ENCODER.encode_lines(records).split(b"\n")))
 
 
 class JournalWriter:
     """Writes records from a thread of its own, so that no request waits for the disk."""
 
-    def __init__(self, journal: Journal, on_error: Callable[[OSError], None] | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        on_error: Callable[[OSError], None] | None = None,
+        fill: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`fill` is called in the thread before it writes, and may `add` records."""
         self._journal = journal
         self._on_error = on_error
         self._noticed: float | None = None
         self._lost = 0
-        self._backlog: Backlog[object] = Backlog(self._write_all, "journal")
-        self.put = self._backlog.put
-        """Have a record written; it belongs to the writer from now on."""
+        self._backlog: Backlog[object] = Backlog(self._write_all, "journal", fill=fill)
+        self.add = self._backlog.add
+        """Take records, which belong to the writer from now on."""
+        self.wake = self._backlog.wake
+        """Have them written soon."""
 
     @property
     def dropped(self) -> int:
@@ -369,7 +394,7 @@ class JournalWriter:
         return self._lost + self._backlog.dropped
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until everything put before is written; False if that took too long."""
+        """Wait until everything added before is written; False if that took too long."""
         return self._backlog.flush(timeout)
 
     def reconfigure(self, max_bytes: int, backups: int) -> None:
@@ -383,25 +408,27 @@ class JournalWriter:
             self._journal.close()
 
     def _write_all(self, records: list[object]) -> None:
-        for lines in self._chunks(records):
-            self._write(lines)
-
-    def _chunks(self, records: Iterable[object]) -> Iterator[bytes]:
-        """The records as lines, as many at once as fit in a file."""
+        """Write the records, as many at once as fit in a file."""
+        lines = self._encode(records)
         most = min(BATCH_BYTES, self._journal.max_bytes)
-        chunk = bytearray()
-        for record in records:
-            try:
-                line = encode_line(record)
-            except (TypeError, ValueError, RecursionError):
-                self._lost += 1
-                continue
-            if chunk and len(chunk) + len(line) > most:
-                yield bytes(chunk)
-                chunk.clear()
-            chunk += line
-        if chunk:
-            yield bytes(chunk)
+        begin = 0
+        while begin < len(lines):
+            end = len(lines)
+            if end - begin > most:
+                # After the last line that fits, or after the first line if none does.
+                end = lines.rfind(b"\n", begin, begin + most) + 1 or lines.index(b"\n", begin) + 1
+            self._write(lines[begin:end])
+            begin = end
+
+    def _encode(self, records: list[object]) -> bytes:
+        """The records as lines, without those that JSON can't hold."""
+        try:
+            return encode_lines(records)
+        except (TypeError, ValueError, RecursionError):
+            if len(records) > 1:
+                return b"".join(self._encode([record]) for record in records)
+            self._lost += 1
+            return b""
 
     def _write(self, lines: bytes) -> None:
         try:

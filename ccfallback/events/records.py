@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ccfallback.printable import printable
+from ccfallback.words import format_seconds, label
 
 CLIENT_LEFT: Final = 499
 """The status of a request whose client disconnected before the answer was complete."""
@@ -67,6 +68,13 @@ class Event(msgspec.Struct, rename="camel", kw_only=True, gc=False):
 
     name: ClassVar[str] = ""
     level: ClassVar[str] = "info"
+
+    def describe(self) -> str:
+        """A sentence for a person that follows from the fields; empty for most events.
+
+        Events of every request have one, so that it is made when the record is.
+        """
+        return ""
 
 
 EVENTS: Final[dict[str, type[Event]]] = {}
@@ -227,6 +235,11 @@ class RequestStart(Event):
     client: str | UnsetType = UNSET
     """The address of a client on another machine, or behind a trusted proxy."""
 
+    def describe(self) -> str:
+        """What the client asks for."""
+        kind = "stream" if self.stream else "whole answer"
+        return f"{self.model or 'no model'}, {kind}, {(self.bytes or 0) / 1000:.1f} kB"
+
 
 class RequestEnd(Event):
     """A request ended. Durations are milliseconds since it came in."""
@@ -264,6 +277,13 @@ class RequestEnd(Event):
         return {kind: count for kind, count in counts if count is not None}
 
     @property
+    def took(self) -> str:
+        """How long the request has taken, and how many attempts."""
+        attempts = self.attempts or 0
+        after = "" if attempts <= 1 else f" after {attempts} attempts"
+        return f"{format_seconds((self.latency or 0.0) / 1000)}{after}"
+
+    @property
     def client_left(self) -> bool:
         """Whether the client disconnected, which is neither an answer nor a failure."""
         return self.status == CLIENT_LEFT
@@ -272,6 +292,16 @@ class RequestEnd(Event):
 @named("request.complete")
 class RequestComplete(RequestEnd):
     """The client got a whole answer."""
+
+    def describe(self) -> str:
+        """Which provider has answered, how fast, and how much it has read and written."""
+        text = f"answered by {self.provider} in {self.took}"
+        if self.output_tokens is None:
+            return text
+        read = self.input_tokens
+        if read is not None:
+            read += (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0)
+        return f"{text}, {read or 0} tokens in, {self.output_tokens} out"
 
 
 @named("request.error", level="warn")
@@ -299,6 +329,11 @@ class ProviderAttempt(Event):
     model: str = ""
     """The model by the provider's own name."""
 
+    def describe(self) -> str:
+        """Which provider is tried, and why unless it is the first."""
+        how = "" if self.reason == "first" else f" ({self.reason})"
+        return f"trying {label(self.provider, self.key or 0)}{how}"
+
 
 class AttemptEnd(Event):
     """An attempt ended, after so many milliseconds."""
@@ -317,6 +352,11 @@ class AttemptEnd(Event):
 @named("provider.success")
 class ProviderSuccess(AttemptEnd):
     """The provider answers."""
+
+    def describe(self) -> str:
+        """Which provider answers, and after how long."""
+        after = format_seconds((self.ms or 0.0) / 1000)
+        return f"{label(self.provider, self.key or 0)} answers after {after}"
 
 
 class AttemptFailure(AttemptEnd):

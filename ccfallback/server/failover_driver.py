@@ -120,8 +120,12 @@ class FailoverDriver(msgspec.Struct, eq=False):
     """The provider's own credential that the last attempt showed."""
     _digest: Digest | None = None
     """How long the current provider has taken to answer until now."""
+    _level: str | None = None
+    """The level of what is logged, unless that is each event's own."""
 
     def __post_init__(self) -> None:
+        if self.counts_tokens:
+            self._level = events.SIDE_LEVEL
         timeout = None if self.body.stream else self.context.client_timeout
         if timeout is not None:
             self._share = SHARE_OF_THE_TIME * timeout
@@ -497,37 +501,32 @@ class FailoverDriver(msgspec.Struct, eq=False):
         return tried.issuperset([each.name for each in self._candidates])
 
     def _log_attempt(self, step: Try) -> None:
-        name, label = step.provider.name, step.provider.label
-        key = step.provider.key.number or UNSET
-        how = "" if step.reason is Reason.FIRST else f" ({step.reason})"
-        if step.reason is Reason.SAFETY_VALVE:
-            until = self.health.cooldown_until(step.provider)
+        provider, reason, results = step.provider, step.reason, self.results
+        key = provider.key.number or UNSET
+        if reason is Reason.SAFETY_VALVE:
+            until = self.health.cooldown_until(provider)
             self._log(
                 events.SafetyValveTriggered(
-                    provider=name,
+                    provider=provider.name,
                     key=key,
                     cooldown_until=milliseconds(until if isfinite(until) else None),
                 ),
-                f"no other provider is left: trying {label} although it is cooling down",
+                f"no other provider is left: trying {provider.label} although it is cooling down",
             )
         self._log(
             events.ProviderAttempt(
-                provider=name,
+                provider=provider.name,
                 key=key,
-                attempt=len(self.results) + 1,
-                reason=str(step.reason),
-                after=str(self.results[-1].outcome.fault) if self.results else None,
-                host=host_and_port(step.provider.base_url),
-                model=cut(step.provider.model_for(step.draft.body.model)),
-            ),
-            f"trying {label}{how}",
+                attempt=len(results) + 1,
+                reason=str(reason),
+                after=str(results[-1].outcome.fault) if results else None,
+                host=host_and_port(provider.base_url),
+                model=cut(provider.model_for(step.draft.body.model)),
+            )
         )
 
     def _log_success(self, result: AttemptResult) -> None:
-        self._log(
-            events.ProviderSuccess(**self._end_data(result)),
-            f"{result.provider.label} answers after {format_seconds(result.seconds)}",
-        )
+        self._log(events.ProviderSuccess(**self._end_data(result)))
 
     def _log_failure(self, result: AttemptResult, attempt: Attempt | None, text: str) -> None:
         outcome, name, data = result.outcome, result.provider.label, self._end_data(result)
@@ -568,12 +567,8 @@ class FailoverDriver(msgspec.Struct, eq=False):
             "prevented": prevented or UNSET,
         }
 
-    def _log(self, event: events.Event, message: str) -> None:
+    def _log(self, event: events.Event, message: str = "") -> None:
         self.services.recorder.log(event, message, self.context.id, self._level)
-
-    @property
-    def _level(self) -> str | None:
-        return events.SIDE_LEVEL if self.counts_tokens else None
 
 
 @lru_cache(maxsize=64)

@@ -128,7 +128,7 @@ class Messages(Endpoint):
         )
         query = scope["query_string"].decode("latin-1")
         driver = FailoverDriver(services, context, health, body, query=query)
-        log = RequestLog(services, context, body, chain, hints, health, driver, bill)
+        log = RequestLog(driver, health, chain, bill)
         session = None
         if len(chain.providers) > 1 and keeps_caches(context.config, context, hints):
             breakers = services.breakers

@@ -203,7 +203,8 @@ class MetricsPage(Endpoint):
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)
-        page: bytes = encode(self._registry)
+        with services.recorder.settled():
+            page: bytes = encode(self._registry)
         await send_whole(send, 200, [(b"content-type", content_type.encode())], page)
 
 

@@ -5,9 +5,11 @@ scrubbed and cut here, so that no caller can forget it.
 """
 
 from asyncio import to_thread
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from threading import RLock
 from time import time
 from traceback import extract_tb
 from typing import Any, Final, Protocol
@@ -21,6 +23,11 @@ from ccfallback.redact import scrub
 
 Record = LogRecord[Any]
 Listener = Callable[[Record], None]
+Output = Callable[[list[Record]], None]
+
+_Logged = tuple[float, Event, str, str | None, str | None]
+"""When an event was logged in Unix seconds, the event, its message, the request's id, and a level
+unless it is the event's own."""
 
 LONGEST_TEXT: Final = 200
 
@@ -29,61 +36,121 @@ LONGEST_SCRUBBED: Final = 1000
 
 
 class Sink(Protocol):
-    """Where records are kept."""
+    """Where records are kept. Nothing of it blocks or raises."""
 
-    @property
-    def put(self) -> Listener:
-        """Takes a record; never blocks, never raises."""
+    def add(self, records: list[Record], /) -> None:
+        """Take records."""
+
+    def wake(self) -> None:
+        """Soon call `Recorder.settle`, and then keep what was taken."""
 
 
 class Recorder:
-    """Makes records of events and hands them on."""
+    """Makes records of events, counts them and hands them on.
+
+    A request only notes its events: what that takes is done later by the thread of the sink, for
+    many events at once. With listeners, or without a sink, it is done at once.
+    """
 
     def __init__(self, sink: Sink | None, level: str = "info") -> None:
         self.sink = sink
-        self._wanted: frozenset[str] = frozenset()
-        self.set_level(level)
+        self._logged: list[_Logged] = []
+        self._is_asked = False
+        """Whether what was logged will be settled."""
+        self._settling = RLock()
+        self._wanted = _from(level)
         self.listeners: list[Listener] = []
+        """Are given each record at once."""
+        self.outputs: list[Output] = []
+        """Are given the records when they are settled, as the sink is."""
         self.count: Callable[[Event], None] | None = None
         """Is given every event but those of side endpoints, whatever level is logged."""
-        self._moment, self._timestamp = -1, ""
-        """The millisecond of the last record, and as text: several records share one."""
 
     def set_level(self, level: str) -> None:
         """Drop records below this level from now on."""
-        self._wanted = frozenset(LEVELS[LEVELS.index(level) :])
+        self.settle()
+        self._wanted = _from(level)
 
     def wants(self, level: str) -> bool:
         """Whether a record of that level would be kept."""
         return level in self._wanted
 
     def log(
-        self, event: Event, message: str, request_id: str | None = None, level: str | None = None
+        self,
+        event: Event,
+        message: str = "",
+        request_id: str | None = None,
+        level: str | None = None,
     ) -> None:
-        """Record an event, at its own level unless another is given.
+        """Record an event, which does not change any more, at its own level or at another.
 
-        `message` is a sentence for a person; the event says the same to a program.
+        `message` is a sentence for a person, by default the event's own; the event says the same
+        to a program.
         """
-        level = level or event.level
-        if self.count is not None and level != SIDE_LEVEL:
-            self.count(event)
-        if level not in self._wanted:
-            return
-        moment = int(time() * 1000)
-        if moment != self._moment:
-            self._moment, self._timestamp = moment, timestamp(moment)
-        record: Record = LogRecord(self._timestamp, level, event.name, message, request_id, event)
-        if self.sink is not None:
-            self.sink.put(record)
-        for listener in self.listeners:
-            listener(record)
+        self._logged.append((time(), event, message, request_id, level))
+        if not self._is_asked:
+            self._is_asked = True
+            if self.sink is None or self.listeners:
+                self.settle()
+            if self.sink is not None:
+                self.sink.wake()
+
+    def settle(self) -> None:
+        """Count all that was logged, and hand it on. Safe from any thread."""
+        with self._settling:
+            # What is logged from here on asks again.
+            self._is_asked = False
+            logged = self._logged[:]
+            del self._logged[: len(logged)]
+            records = self._make(logged)
+            if not records:
+                return
+            if self.sink is not None:
+                self.sink.add(records)
+            for output in self.outputs:
+                output(records)
+            for listener in self.listeners:
+                for record in records:
+                    listener(record)
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """A block in which all that was logged is counted, and nothing more is."""
+        with self._settling:
+            self.settle()
+            yield
+
+    def _make(self, logged: list[_Logged]) -> list[Record]:
+        """Count events, and make records of those whose level is wanted."""
+        count, wanted = self.count, self._wanted
+        last, stamp = -1, ""
+        records: list[Record] = []
+        for at, event, message, request_id, given in logged:
+            level = given or event.level
+            if count is not None and level != SIDE_LEVEL:
+                count(event)
+            if level in wanted:
+                moment = int(at * 1000)
+                if moment != last:
+                    # Several records share a millisecond.
+                    last, stamp = moment, timestamp(moment)
+                text = message or event.describe()
+                records.append(LogRecord(stamp, level, event.name, text, request_id, event))
+        return records
 
     def announce(self, event: Event, message: str) -> None:
-        """Tell the listeners about an event that the log itself can't take."""
+        """Tell everyone but the sink about an event that the log itself can't take."""
         now = timestamp(int(time() * 1000))
         record: Record = LogRecord(now, event.level, event.name, message, None, event)
+        for output in self.outputs:
+            output([record])
         for listener in self.listeners:
             listener(record)
+
+
+def _from(level: str) -> frozenset[str]:
+    """A level and those above it."""
+    return frozenset(LEVELS[LEVELS.index(level) :])
 
 
 def timestamp(milliseconds: int) -> str:

@@ -41,7 +41,7 @@ from ccfallback.server.listening import (
 )
 from ccfallback.server.live_config import ConfigStore, LiveConfig, config_file
 from ccfallback.server.process import most_clients, raise_file_limit
-from ccfallback.server.record import Listener, Recorder
+from ccfallback.server.record import Listener, Output, Recorder
 from ccfallback.server.routes import create_app
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.server.services import Services
@@ -76,6 +76,7 @@ class Proxy:
         *,
         log_level: str | None = None,
         listeners: Sequence[Listener] = (),
+        outputs: Sequence[Output] = (),
         private: bool = False,
         store: ConfigStore | None = None,
         clock: Callable[[], float] = time,
@@ -83,7 +84,8 @@ class Proxy:
     ) -> None:
         """Read the files. Raises `ConfigError`.
 
-        A `private` proxy has a file of its own for its address: commands show it and do not use
+        `listeners` are given each record of the log at once, `outputs` many a little later. A
+        `private` proxy has a file of its own for its address: commands show it and do not use
         it. `store` replaces the configuration file, `clock` the breakers' clock, and `pause` the
         wait before a retry.
         """
@@ -97,6 +99,7 @@ class Proxy:
         self._disk_call: asyncio.Future[None] | None = None
         self.recorder = Recorder(None)
         self.recorder.listeners.extend(listeners)
+        self.recorder.outputs.extend(outputs)
         live = LiveConfig(store, self.recorder)
         live.on_change.append(self._apply_config)
         upstreams = Upstreams(live.current.network)
@@ -175,6 +178,7 @@ class Proxy:
         self._writer = JournalWriter(
             Journal(self._paths.log, config.log.max_bytes, config.log.backups, LOG_LINE),
             on_error=self._report_log_failure,
+            fill=self.recorder.settle,
         )
         self.recorder.sink = self._writer
         self._publish_address()
@@ -326,6 +330,8 @@ class Proxy:
             if monotonic() - kept >= LATENCY_SECONDS:
                 kept = monotonic()
                 self._keep_latencies()
+            # A log whose disk hangs holds up nothing else that hears of events.
+            self.recorder.settle()
             self.services.spending.retry()
             # Also while no request with a cap asks for it: else the rows gather that are not read.
             await self._run_on_disk(self.services.spending.read_new)

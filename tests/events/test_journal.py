@@ -230,14 +230,14 @@ def test_two_processes_lose_no_line(path: Path) -> None:
 def test_the_writer_writes_what_it_was_given_in_order(path: Path) -> None:
     writer = JournalWriter(Journal(path, 1000, 50))
     for number in range(200):
-        writer.put({"n": number})
+        writer.add([{"n": number}])
     assert writer.flush(10)
     assert numbers(path) == list(range(200))
-    writer.put({"n": 200})
+    writer.add([{"n": 200}])
     writer.close()
     assert numbers(path) == list(range(201))
     assert max(sizes(path).values()) <= 1000
-    writer.put({"n": 201})
+    writer.add([{"n": 201}])
     writer.close()
     assert writer.flush()
     assert writer.dropped == 1
@@ -247,9 +247,9 @@ def test_a_record_that_json_cannot_hold_is_dropped(path: Path) -> None:
     writer = JournalWriter(Journal(path, 1000, 1))
     endless: dict[str, Any] = {}
     endless["n"] = endless
-    writer.put(endless)
-    writer.put({"n": "\ud800"})
-    writer.put({"n": Secret("sk-1"), "error": OSError("x")})
+    writer.add([endless])
+    writer.add([{"n": "\ud800"}])
+    writer.add([{"n": Secret("sk-1"), "error": OSError("x")}])
     writer.close()
     assert read(path) == [{"n": "***", "error": "x"}]
     assert writer.dropped == 2
@@ -257,11 +257,11 @@ def test_a_record_that_json_cannot_hold_is_dropped(path: Path) -> None:
 
 def test_the_limits_can_change_while_it_runs(path: Path) -> None:
     writer = JournalWriter(Journal(path, 1000, 5))
-    writer.put({"n": 0})
+    writer.add([{"n": 0}])
     assert writer.flush(10)
     writer.reconfigure(8, 1)
     for number in range(1, 4):
-        writer.put({"n": number})
+        writer.add([{"n": number}])
     writer.close()
     assert numbers(path) == [2, 3]
 
@@ -290,12 +290,12 @@ def test_a_failing_disk_is_reported_once_and_recovers(path: Path) -> None:
     disk.refuses = True
     writer = JournalWriter(disk, errors.append)
     for number in range(3):
-        writer.put({"n": number})
+        writer.add([{"n": number}])
         assert writer.flush(10)
     assert [str(error) for error in errors] == ["refused"]
     assert writer.dropped == 3
     disk.refuses = False
-    writer.put({"n": 3})
+    writer.add([{"n": 3}])
     writer.close()
     assert numbers(path) == [3]
 
@@ -304,10 +304,11 @@ def test_a_hanging_disk_delays_nothing(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(journal, "MOST_WAITING", 5)
     disk = Disk(path)
     writer = JournalWriter(disk)
-    writer.put({"n": 0})
+    writer.add([{"n": 0}])
+    writer.wake()
     assert disk.reached.wait(10)
     for number in range(1, 20):
-        writer.put({"n": number})
+        writer.add([{"n": number}])
     assert not writer.flush(0)
     disk.goes_on.set()
     writer.close()

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from ccfallback.events.records import (
     EVENTS,
     Event,
+    ProviderAttempt,
     ProviderFailure,
+    ProviderSuccess,
     Record,
     RectifierAttempt,
     RequestComplete,
+    RequestStart,
     UnknownEvent,
     all_printable,
     decode,
@@ -142,3 +145,38 @@ def test_an_odd_number_is_missing_and_the_rest_is_read(odd: str) -> None:
     assert isinstance(end, RequestComplete)
     assert (end.provider, end.status, end.output_tokens) == ("p", 200, 7)
     assert (end.latency, end.input_tokens, end.attempts) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("event", "sentence"),
+    [
+        (RequestStart(model="m", stream=True, bytes=49_249), "m, stream, 49.2 kB"),
+        (RequestStart(stream=False, bytes=0), "no model, whole answer, 0.0 kB"),
+        (ProviderAttempt(provider="one", reason="first"), "trying one"),
+        (ProviderAttempt(provider="one", key=2, reason="retry"), "trying one key 2 (retry)"),
+        (ProviderSuccess(provider="one", ms=3.1), "one answers after 4 ms"),
+        (ProviderSuccess(provider="one", key=2, ms=410.0), "one key 2 answers after 0.41 s"),
+        (RequestComplete(provider="one", latency=4.0), "answered by one in 4 ms"),
+        (
+            RequestComplete(provider="one", latency=5620.1, attempts=3, output_tokens=7),
+            "answered by one in 5.62 s after 3 attempts, 0 tokens in, 7 out",
+        ),
+        (
+            RequestComplete(
+                provider="one",
+                latency=4.0,
+                attempts=1,
+                input_tokens=1,
+                cache_read_tokens=20,
+                cache_write_tokens=300,
+                output_tokens=0,
+            ),
+            "answered by one in 4 ms, 321 tokens in, 0 out",
+        ),
+        (ProviderFailure(provider="one", reason="overloaded"), ""),
+    ],
+)
+def test_the_events_of_every_request_say_themselves_what_happened(
+    event: Event, sentence: str
+) -> None:
+    assert event.describe() == sentence

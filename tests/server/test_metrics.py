@@ -17,7 +17,9 @@ from ccfallback.events.records import (
 )
 from ccfallback.paths import Paths
 from ccfallback.server.metrics import COUNTERS, GAUGES, HISTOGRAMS
+from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import ScriptedUpstream
 from tests.conftest import Chain, RunningProxy
 
 MESSAGE = {"model": "a-model-of-the-client", "max_tokens": 5, "messages": []}
@@ -116,6 +118,19 @@ def test_the_log_level_changes_nothing(chain: Callable[..., Chain], paths: Paths
     ask(running)
     assert running.proxy.events("request.complete") == []
     assert sum(scraped(running.url)["ccfallback_requests_total"].values()) == 1
+
+
+def test_a_request_is_counted_as_soon_as_its_client_has_the_answer(
+    upstream: Callable[..., ScriptedUpstream], paths: Paths
+) -> None:
+    primary = upstream(ANSWER)
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text(f'[primary]\nbase_url = "{primary.url}"\n')
+    # Without a listener, so that records are made later.
+    with BackgroundProxy(paths) as proxy:
+        for number in range(1, 20):
+            assert httpx.post(f"{proxy.url}/v1/messages", json=MESSAGE).status_code == 200
+            assert sum(scraped(proxy.url)["ccfallback_requests_total"].values()) == number
 
 
 def test_two_servers_count_separately(chain: Callable[..., Chain]) -> None:

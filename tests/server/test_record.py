@@ -6,7 +6,7 @@ import threading
 import msgspec
 import pytest
 
-from ccfallback.events.records import Event, ProviderFailure, RequestStart
+from ccfallback.events.records import Event, LogError, ProviderFailure, RequestStart
 from ccfallback.messages.body import Body
 from ccfallback.quotes import CHEAP_BYTES, Quotes
 from ccfallback.server.record import Record, Recorder, upstream_text
@@ -17,9 +17,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.asked = 0
 
-    def put(self, record: Record) -> None:
-        self.records.append(record)
+    def add(self, records: list[Record]) -> None:
+        self.records += records
+
+    def wake(self) -> None:
+        """Note that it was asked."""
+        self.asked += 1
 
 
 @pytest.mark.parametrize(("level", "kept"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
@@ -28,13 +33,15 @@ def test_the_level_decides_what_is_kept(level: str, kept: int) -> None:
     recorder = Recorder(sink, level)
     for name in ("debug", "info", "warn", "error"):
         recorder.log(RequestStart(), "message", level=name)
+    recorder.settle()
     assert len(sink.records) == kept
 
 
 def test_a_record_has_the_documented_members_and_reaches_all_listeners() -> None:
-    sink, heard = Kept(), Kept()
+    sink, heard, printed = Kept(), list[Record](), list[Record]()
     recorder = Recorder(sink)
-    recorder.listeners.append(heard.put)
+    recorder.listeners.append(heard.append)
+    recorder.outputs.append(printed.extend)
     event = RequestStart(model="m")
     recorder.log(event, "a sentence", "ccr-1")
     (record,) = sink.records
@@ -43,7 +50,93 @@ def test_a_record_has_the_documented_members_and_reaches_all_listeners() -> None
     assert (line["event"], line["level"], line["requestId"]) == ("request.start", "info", "ccr-1")
     assert line["data"]["model"] == "m"
     assert record.data is event
-    assert heard.records == [record]
+    assert heard == printed == [record]
+
+
+def test_a_request_waits_for_nothing_that_follows_from_its_events() -> None:
+    sink, counted, printed = Kept(), list[Event](), list[int]()
+    recorder = Recorder(sink)
+    recorder.count = counted.append
+    recorder.outputs.append(lambda records: printed.append(len(records)))
+    for _ in range(3):
+        recorder.log(RequestStart())
+    assert (sink.asked, sink.records, counted, printed) == (1, [], [], [])
+    with recorder.settled():
+        assert len(counted) == 3
+    assert (len(sink.records), printed) == (3, [3])
+    recorder.log(RequestStart())
+    assert sink.asked == 2
+    recorder.settle()
+    recorder.settle()
+    assert (len(sink.records), len(counted), printed) == (4, 4, [3, 1])
+
+
+def test_records_say_when_it_happened_and_not_when_they_were_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sink, now = Kept(), [1_788_000_000.9994]
+    monkeypatch.setattr("ccfallback.server.record.time", lambda: now[0])
+    recorder = Recorder(sink)
+    recorder.log(RequestStart())
+    now[0] += 0.0006
+    recorder.log(RequestStart())
+    now[0] += 60
+    recorder.settle()
+    assert [each.timestamp for each in sink.records] == [
+        "2026-08-29T10:40:00.999Z",
+        "2026-08-29T10:40:01.000Z",
+    ]
+
+
+def test_what_was_logged_before_a_change_of_the_level_has_the_old_one() -> None:
+    sink = Kept()
+    recorder = Recorder(sink)
+    recorder.log(RequestStart())
+    recorder.set_level("error")
+    recorder.log(RequestStart())
+    recorder.settle()
+    assert len(sink.records) == 1
+
+
+def test_no_event_is_lost_between_threads() -> None:
+    sink, counted = Kept(), list[Event]()
+    recorder = Recorder(sink)
+    recorder.count = counted.append
+    ended = threading.Event()
+
+    def settle() -> None:
+        while not ended.is_set():
+            recorder.settle()
+
+    def log() -> None:
+        for number in range(2000):
+            recorder.log(RequestStart(bytes=number), request_id=threading.current_thread().name)
+
+    settling = [threading.Thread(target=settle) for _ in range(2)]
+    logging = [threading.Thread(target=log, name=name) for name in ("one", "two")]
+    for thread in (*settling, *logging):
+        thread.start()
+    for thread in logging:
+        thread.join()
+    ended.set()
+    for thread in settling:
+        thread.join()
+    recorder.settle()
+    for name in ("one", "two"):
+        sizes = [each.data.bytes for each in sink.records if each.request_id == name]
+        assert sizes == list(range(2000))
+    assert counted == [each.data for each in sink.records]
+
+
+def test_a_failure_of_the_log_is_told_to_everyone_but_the_log() -> None:
+    sink, heard, printed = Kept(), list[Record](), list[Record]()
+    recorder = Recorder(sink)
+    recorder.listeners.append(heard.append)
+    recorder.outputs.append(printed.extend)
+    recorder.announce(LogError(), "the disk is full")
+    assert sink.records == []
+    assert heard == printed
+    assert [each.message for each in heard] == ["the disk is full"]
 
 
 def test_an_upstreams_words_are_scrubbed_cut_and_on_one_line() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -103,24 +103,36 @@ class InlineBacklog(Generic[T]):
         _name: str,
         gather: float = 0.01,
         _busy: float = 0.05,
+        fill: Callable[[], None] = lambda: None,
     ) -> None:
         self._consume = consume
+        self._fill = fill
         self._gather = gather
         self._waiting: list[T] = []
-        self._closed = False
+        self._woken = self._closed = False
         self.dropped = 0
 
     def put(self, item: T) -> None:
         """Take an item."""
-        if self._closed or len(self._waiting) >= 10_000:
-            self.dropped += 1
-            return
-        if not self._waiting:
+        self.add([item])
+        self.wake()
+
+    def add(self, items: Sequence[T]) -> None:
+        """Take items."""
+        room = 0 if self._closed else 10_000 - len(self._waiting)
+        self.dropped += max(0, len(items) - room)
+        self._waiting += items[:room]
+
+    def wake(self) -> None:
+        """Consume what waits a little later."""
+        if not self._woken:
+            self._woken = True
             asyncio.get_running_loop().call_later(self._gather + DISK.delay, self.flush)
-        self._waiting.append(item)
 
     def flush(self, _timeout: float = 5.0) -> bool:
         """Consume all that waits."""
+        self._woken = False
+        self._fill()
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._consume(waiting)

@@ -14,7 +14,7 @@ import msgspec
 from ccfallback import __version__
 from ccfallback.addresses import Address
 from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
-from ccfallback.config.model import Config, Provider, label
+from ccfallback.config.model import Config, Provider
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.messages.body import UNREADABLE, Body
 from ccfallback.policy.failover import is_answer
@@ -33,6 +33,7 @@ from ccfallback.server.upstream import UpstreamRequest, Upstreams
 from ccfallback.state.store import MemoryStore
 from ccfallback.wire import FORMATS
 from ccfallback.wire.headers import HeaderList, text_headers
+from ccfallback.words import label
 
 ANSWER_SECONDS: Final = 30.0
 """How long a provider may take, if its own timeouts allow more."""
