@@ -52,27 +52,24 @@ class LogPrinter:
 
     def format(self, record: Record[Any]) -> str:
         """The next record as text."""
-        paint = self._console.paint if self._colour else _plain
         day, time = local_time(record, self._timezone)
         sign, request = level_sign(record), f"{short_id(record):<{ID_LENGTH}}"
         message = printable(record.message) or printable(record.event) or "(no message)"
         new_day = ""
         if day and day != self._day:
-            new_day = paint(day, "dim") + "\n"
+            new_day = self._console.paint(day, "dim") + "\n"
             self._day = day
-        margin = f"{time} {sign} {request}  "
+        head = margin = f"{time} {sign} {request}  "
         texts = [message]
         if self._width is not None and self._width > 2 * len(margin):
             texts = wrap(message, self._width - len(margin), break_on_hyphens=False) or [""]
-        style = STYLES.get(sign, "dim")
-        head = f"{paint(time, 'dim')} {paint(sign, style)} {paint(request, 'dim')}  "
-        body_style = style if record.level in ("warn", "error", "debug") else ""
-        body = ("\n" + " " * len(margin)).join(paint(text, body_style) for text in texts)
+        if self._colour:
+            paint, style = self._console.paint, STYLES.get(sign, "dim")
+            head = f"{paint(time, 'dim')} {paint(sign, style)} {paint(request, 'dim')}  "
+            if record.level in ("warn", "error", "debug"):
+                texts = [paint(text, style) for text in texts]
+        body = ("\n" + " " * len(margin)).join(texts)
         return new_day + f"{head}{body}".rstrip() + "\n"
-
-
-def _plain(text: str, _style: str) -> str:
-    return text
 
 
 def level_sign(record: Record[Any]) -> str:

@@ -102,7 +102,8 @@ def serve(session: Session, host: str | None, port: int | None, level: str | Non
     keep_freed_blocks()
     # A program that reads our output looks for the address first, so events wait for it.
     announced = threading.Event()
-    backlog = Backlog(_printing(printer, announced), "story")
+    # Without a time to gather: records come many at once.
+    backlog = Backlog(_printing(printer, announced), "story", gather=0, busy=0)
     try:
         proxy = Proxy(session.paths, log_level=level, outputs=[_filter(backlog)])
         proxy.options = tuple(to_words(host, port, level))
