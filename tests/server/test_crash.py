@@ -225,8 +225,10 @@ def output_of_server(paths: Paths, use: Callable[[str], None], **how: Any) -> st
             assert url, process.communicate(timeout=20)
             use(url)
             process.terminate()
-            out, err = process.communicate(timeout=20)
-            assert process.returncode == 0
+            assert process.wait(timeout=20) == 0
+            # Not by `communicate`: that skips what was read together with the first line.
+            assert process.stderr is not None
+            out, err = process.stdout.read(), process.stderr.read()
         finally:
             # Else a failure above would wait for a server that is never stopped.
             process.kill()
