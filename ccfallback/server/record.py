@@ -55,7 +55,7 @@ class Recorder:
     def __init__(self, sink: Sink | None, level: str = "info") -> None:
         self.sink = sink
         self._logged: list[_Logged] = []
-        self._is_asked = False
+        self._will_settle = False
         """Whether what was logged will be settled."""
         self._settling = RLock()
         self._wanted = _from(level)
@@ -88,8 +88,8 @@ class Recorder:
         to a program.
         """
         self._logged.append((time(), event, message, request_id, level))
-        if not self._is_asked:
-            self._is_asked = True
+        if not self._will_settle:
+            self._will_settle = True
             if self.sink is None or self.listeners:
                 self.settle()
             if self.sink is not None:
@@ -98,8 +98,8 @@ class Recorder:
     def settle(self) -> None:
         """Count all that was logged, and hand it on. Safe from any thread."""
         with self._settling:
-            # What is logged from here on asks again.
-            self._is_asked = False
+            # What is logged from here on needs another call.
+            self._will_settle = False
             logged = self._logged[:]
             del self._logged[: len(logged)]
             records = self._make(logged)
