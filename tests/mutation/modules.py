@@ -61,7 +61,7 @@ HARMLESS: Final = (
     ("server/attempt", r"size > MAX_WHOLE →|_read_start: timeouts\.note", "as for a stream"),
     ("server/failover_driver", r"MOST_OF_THE_TIME \* limit →|_share < own", "equal times"),
     ("server/health", r"0\.0 → 1\.0$|: '' → '~'$", "as for the policy"),
-    ("server/health", r"__init__: False → True", "a response saves once more"),
+    ("server/health", r"^: False → True", "a response saves once more; requests are compared"),
     ("server/health", r"_was_cooling: .* <=? now$|until > now → until >= now", "equal times"),
     ("server/stream", r"(note|idle_why): 0\.0 → 1\.0", "below the shortest stall, gaps are alike"),
     ("server/stream", r"(begin: 0 → 1|size > MAX_WHOLE →)", "a limit of megabytes, by a byte"),
