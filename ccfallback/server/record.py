@@ -126,15 +126,20 @@ class Recorder:
         last, stamp = -1, ""
         records: list[Record] = []
         for at, event, message, request_id, given in logged:
-            level = given or event.level
-            if count is not None and level != SIDE_LEVEL:
-                count(event)
+            level, text = given or event.level, message
+            try:
+                if count is not None and level != SIDE_LEVEL:
+                    count(event)
+                if not text and level in wanted:
+                    text = event.describe()
+            except Exception as error:
+                # The thread of the sink has to go on, whatever the event is like.
+                text = text or describe_crash(error)
             if level in wanted:
                 moment = int(at * 1000)
                 if moment != last:
                     # Several records share a millisecond.
                     last, stamp = moment, timestamp(moment)
-                text = message or event.describe()
                 records.append(LogRecord(stamp, level, event.name, text, request_id, event))
         return records
 

@@ -53,6 +53,32 @@ def test_a_record_has_the_documented_members_and_reaches_all_listeners() -> None
     assert heard == printed == [record]
 
 
+class Odd(RequestStart, tag="odd"):
+    """An event that can't be described."""
+
+    def describe(self) -> str:
+        raise ValueError("secret")
+
+
+def test_an_event_that_cannot_be_counted_or_described_is_logged_and_stops_nothing() -> None:
+    def fail(_event: Event) -> None:
+        raise KeyError("secret")
+
+    sink = Kept()
+    recorder = Recorder(sink)
+    recorder.log(Odd())
+    recorder.log(RequestStart(model="m"))
+    recorder.settle()
+    recorder.count = fail
+    recorder.log(RequestStart(), "a sentence")
+    recorder.settle()
+    odd, plain, uncounted = (each.message for each in sink.records)
+    assert odd.startswith("internal error: ValueError at ")
+    assert plain == RequestStart(model="m").describe()
+    assert uncounted == "a sentence"
+    assert "secret" not in odd
+
+
 def test_a_request_waits_for_nothing_that_follows_from_its_events() -> None:
     sink, counted, printed = Kept(), list[Event](), list[int]()
     recorder = Recorder(sink)
