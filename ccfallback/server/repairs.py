@@ -118,10 +118,10 @@ class Repairs(msgspec.Struct, eq=False):
         return self.body.model[:LONGEST_MODEL]
 
     async def prepare(self, provider: Provider, draft: RequestDraft) -> RequestDraft:
-        """Repair a draft before sending it, where the provider is known to refuse it."""
-        if provider.primary:
-            # Nothing is learned of the primary.
-            return draft
+        """Repair a draft before sending it to a fallback that is known to refuse it.
+
+        Nothing is learned of the primary.
+        """
         here = self._providers.get(provider.name)
         if here is not None and here.original is draft and here.prepared is not None:
             return here.prepared
