@@ -220,11 +220,19 @@ def _has_left(session: Session, info: ServerInfo) -> bool:
     registered = server_file.read_all(session.paths.server)
     if is_silent and info.pid not in [each.pid for each in registered]:
         return True
+    return not is_running(info.pid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs. One that has ended, and that its parent has not waited for, does not:
+    in a container, often nothing waits for it."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     try:
-        os.kill(info.pid, 0)
+        os.kill(pid, 0)
     except OSError:
-        return True
-    return False
+        return False
+    return True
 
 
 def find_unregistered(session: Session) -> RunningServer | None:

@@ -181,6 +181,14 @@ class Proxy:
             fill=self.recorder.settle,
         )
         self.recorder.sink = self._writer
+        # A program that has read the address may stop the server at once.
+        with _handle_signals(self._server, self._hand_over):
+            await self._serve_and_save(config, self._writer, ready)
+
+    async def _serve_and_save(
+        self, config: Config, writer: JournalWriter, ready: Callable[[], None]
+    ) -> None:
+        assert self._socket is not None, "bind first"
         self._publish_address()
         urls = [provider.base_url for provider in config.active]
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
@@ -190,16 +198,14 @@ class Proxy:
         checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
         checking = asyncio.create_task(checker.run())
         try:
-            # A program that has read the address may stop the server at once.
-            with _handle_signals(self._server, self._hand_over):
-                ready()
-                await self._server.serve(
-                    self._socket,
-                    _make_protocols(self.services, self._server),
-                    backlog=BACKLOG,
-                    drain_seconds=DRAIN_SECONDS,
-                    delay=lambda: self.services.live.current.server.drain_delay,
-                )
+            ready()
+            await self._server.serve(
+                self._socket,
+                _make_protocols(self.services, self._server),
+                backlog=BACKLOG,
+                drain_seconds=DRAIN_SECONDS,
+                delay=lambda: self.services.live.current.server.drain_delay,
+            )
         finally:
             flusher.cancel()
             checking.cancel()
@@ -220,7 +226,7 @@ class Proxy:
             await self._run_on_disk(self._withdraw_address)
             self._disk.close()
             self.recorder.log(events.ServerStop(), "stopped")
-            self._writer.close()
+            writer.close()
 
     async def _read_files(self, config: Config) -> None:
         """Read what requests will need, and log the start; a disk that hangs delays it briefly."""
@@ -416,10 +422,11 @@ def _is_main_thread() -> bool:
 
 @contextlib.contextmanager
 def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[None]:
-    """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams.
+    """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams, and none
+    ends a process that still saves.
 
     On the signal of `handover`, `hand_over` is called in a thread. Afterwards that signal is
-    ignored: it would end a process that still saves.
+    ignored, because its default action ends a process.
     """
     if not _is_main_thread():
         yield

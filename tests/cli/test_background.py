@@ -1,5 +1,7 @@
 """`serve --background`, `stop` and `restart`: one server, and only ours."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -107,6 +109,18 @@ def test_now_does_not_wait_for_the_drain_delay(
     assert ccf("stop", "--now").code == 0
     assert monotonic() - began < delay
     assert server_file.read(paths.server) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells it")
+def test_stop_does_not_wait_for_a_killed_server_that_its_parent_forgot(
+    ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ccf("serve", "-d").code == 0
+    # Its parent, this process, does not ask how it ended.
+    monkeypatch.setattr(background, "ask_to_stop", lambda it: os.kill(it.pid, signal.SIGKILL))
+    monkeypatch.setattr(background, "STOP_SECONDS", 10.0)
+    ran = ccf("stop")
+    assert ran.code == 0, ran.err
 
 
 def test_stop_waits_for_answers_and_now_drops_them(

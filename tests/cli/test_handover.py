@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
+from ccfallback.cli.background import is_running
 from ccfallback.http1.listener import Server
 from ccfallback.paths import Paths
 from ccfallback.server import handover
@@ -132,17 +133,6 @@ def test_a_restart_under_load_refuses_and_resets_nothing(
     assert load.connections >= 400
     assert not handover.request_path(paths.state).exists()
     assert paths.log.read_bytes().count(b'"event":"server.handover"') == 2
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return not Path("/proc").exists()
 
 
 def test_another_server_at_the_same_address_is_still_an_error(paths: Paths, serve: Serve) -> None:

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from ccfallback import files
 from ccfallback.errors import ServeError
 from ccfallback.paths import Paths
 from ccfallback.server.breakers import Breakers
@@ -22,14 +23,15 @@ from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received
 from ccfallback.state import server_file, signatures_file
 from tests.conftest import Chain, RunningProxy
+from tests.shared_state import until
 
 ASK = {"model": "claude-x", "max_tokens": 10, "messages": [], "stream": True}
 
 
 def start(paths: Paths, *arguments: str) -> tuple["subprocess.Popen[str]", str]:
     """`ccfallback serve` in a process of its own, and its address."""
-    files = ["--config", paths.config, "--state", paths.state, "--log-file", paths.log]
-    command = [sys.executable, "-m", "ccfallback", *map(str, files), "serve", *arguments]
+    options = ["--config", paths.config, "--state", paths.state, "--log-file", paths.log]
+    command = [sys.executable, "-m", "ccfallback", *map(str, options), "serve", *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
@@ -59,6 +61,21 @@ def test_a_signal_ends_the_server_with_exit_code_0(paths: Paths, number: signal.
     assert events[0] == "server.start"
     assert events[-1] == "server.stop"
     assert paths.log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, the signal ends a process at once")
+def test_further_signals_do_not_end_a_server_that_saves(paths: Paths) -> None:
+    process, url = start(paths, "--port", "0")
+    with process:
+        # It can't withdraw its address while somebody else has the file.
+        with files.locked(paths.server):
+            process.send_signal(signal.SIGTERM)
+            until(lambda: server_file.refuses(url))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                process.send_signal(number)
+        assert process.wait(40) == 0
+    assert server_file.read(paths.server) is None
+    assert b'"server.stop"' in paths.log.read_bytes()
 
 
 def test_a_stream_finishes_before_the_server_ends(chain: Callable[..., Chain]) -> None:
