@@ -68,12 +68,7 @@ def is_capped(history: History, name: str, person: str, began: float, ended: flo
     """Whether the log says that a provider was skipped for its cap; `caps_are_kept` judges that."""
     if name == PRIMARY and is_plan(history, person):
         return False
-    return any(
-        began <= at <= ended and isinstance(record.data, events.SpendCap)
-        and record.data.provider == name
-        for run in history.machine.runs
-        for at, record in run.records
-    )  # fmt: skip
+    return any(each == name and began <= at <= ended for at, each in history.capped)
 
 
 def is_enabled(history: History, name: str, began: float, ended: float) -> bool:

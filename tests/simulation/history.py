@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.errors import ConfigError
+from ccfallback.events import records as events
 from ccfallback.server.record import Record
 from tests.simulation.client import Client, Login, Look, Turn
 from tests.simulation.disk import DISK
@@ -80,6 +81,8 @@ class History:
         self._happening: set[asyncio.Task[None]] = set()
         self._ports: list[int] = [PORT]
         self._clients: list[Client] = []
+        self.capped: list[tuple[float, str]] = []
+        """The times at which a provider was skipped for its cap, and its name."""
 
     @property
     def digest(self) -> str:
@@ -98,6 +101,8 @@ class History:
         if record.event in TRACED:
             message = record.message.replace(str(self.folder), "~")
             self.trace(f"  {record.event} {record.request_id or '-'} {message}")
+        if isinstance(record.data, events.SpendCap):
+            self.capped.append((NOW.elapsed, record.data.provider))
         for watch in self.watchers:
             watch(self, record)
 
