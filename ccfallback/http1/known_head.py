@@ -34,8 +34,9 @@ class KnownHead:
         self._headers: Headers = scope["headers"]
         self._place = self._headers.index((b"content-length", length))
 
-    def match(self, data: bytes) -> tuple[dict[str, Any], bytes] | None:
-        """Scope and body of a request, if it is whole and nothing follows it, and its head is this.
+    def match(self, data: bytes) -> tuple[dict[str, Any], bytes, int] | None:
+        """Scope, body and the number of missing bytes of a request, if its head is this and nothing
+        follows it.
 
         The list of headers is the same as that of the request before if the length is the same too.
         """
@@ -48,19 +49,21 @@ class KnownHead:
         if end < 0 or not length.isdigit() or not data.startswith(after, end):
             return None
         begin = end + len(after)
-        if len(data) - begin != int(length):
+        missing = int(length) - (len(data) - begin)
+        if missing < 0:
             return None
         if length != self._length:
             self._length = length
             self._headers = self._headers.copy()
             self._headers[self._place] = (b"content-length", length)
-        return {**self._scope, "headers": self._headers}, data[begin:]
+        return {**self._scope, "headers": self._headers}, data[begin:], missing
 
 
-def learn_head(data: bytes, scope: dict[str, Any]) -> KnownHead | None:
+def learn_head(data: bytes, scope: dict[str, Any], body_size: int) -> KnownHead | None:
     """The head at the start of `data`; `None` if it is not safe or not worth while to know it.
 
-    The parser has found one whole request in `data` and nothing else, and made `scope` of it.
+    The parser has found one head and so many bytes of its body in `data` and nothing else, and made
+    `scope` of it.
     """
     end = data.find(_BLANK_LINE, 0, MAX_KNOWN) + len(_BLANK_LINE)
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
@@ -69,6 +72,6 @@ def learn_head(data: bytes, scope: dict[str, Any]) -> KnownHead | None:
         return None
     (length,), (place,) = lengths, places
     # If the parser had seen the head end elsewhere, or another length, the sum would be wrong.
-    if place[1] != length or end + int(length) != len(data):
+    if place[1] != length or end + body_size != len(data) or body_size > int(length):
         return None
     return KnownHead(data[: place.start(1)], length, data[place.end(1) : end], scope)

@@ -113,6 +113,11 @@ class RequestCycle:
         """Whether the whole response was sent."""
         return self.state is COMPLETE
 
+    @property
+    def unread_size(self) -> int:
+        """Bytes of the body that have arrived and that the application has not got."""
+        return self._size
+
     def feed(self, piece: bytes) -> None:
         """The client has sent a piece of the body."""
         if self.state is COMPLETE:

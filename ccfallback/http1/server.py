@@ -137,7 +137,7 @@ class ServerProtocol(asyncio.Protocol):
     __slots__ = (
         "_addresses", "_allowed", "_answering", "_app", "_expects_continue", "_head_size",
         "_headers", "_is_chunked", "_is_counting", "_is_read_paused", "_known_head",
-        "_late_refusal", "_limit", "_offers_upgrade", "_parser", "_read", "_reading",
+        "_late_refusal", "_limit", "_missing", "_offers_upgrade", "_parser", "_read", "_reading",
         "_refuse_with", "_server", "_stall", "_state", "_timer", "_unread", "_unsent", "_url",
         "_waiting", "_writable", "deadline", "is_gone", "is_write_paused", "loop", "memory",
         "on_gone", "transport",
@@ -198,6 +198,8 @@ class ServerProtocol(asyncio.Protocol):
         self._offers_upgrade = False
         self._known_head: KnownHead | None = None
         """The head of the last request, if a request with the same one need not be parsed."""
+        self._missing = 0
+        """Bytes that are still to come of the body of a request that was not parsed."""
         self._late_refusal: tuple[int, str] | None = None
         """How to refuse what follows the last request, as soon as that is answered."""
         self._read = b""
@@ -274,6 +276,9 @@ class ServerProtocol(asyncio.Protocol):
         """The loop has read."""
         if self._state is REFUSED or self._parser is None or self.transport.is_closing():
             return
+        if self._missing:
+            self._feed_known(data)
+            return
         is_first = self._state is WAITING and (self._reading is None or self._reading.is_complete)
         if is_first and self._known_head is not None:
             known = self._known_head.match(data)
@@ -306,25 +311,56 @@ class ServerProtocol(asyncio.Protocol):
                 self._read = b""
             if self._unread > MAX_HEAD:
                 self._refuse(431, "Request head is too long")
-            if is_first and self._state is WAITING:
+            if is_first and (self._state is WAITING or self._state is BODY):
                 self._learn_head(data)
 
-    def _start_known(self, scope: dict[str, Any], body: bytes) -> None:
-        """Let the application answer a request whose head has been read before."""
-        self._timer.stop()
+    def _start_known(self, scope: dict[str, Any], body: bytes, missing: int) -> None:
+        """Let the application answer a request whose head has been read before.
+
+        So many bytes are missing of its body: the parser does not get them either.
+        """
         self._limit.idle.pop(self, None)
         scope[ARRIVAL_KEY] = monotonic()
         cycle = self._reading = RequestCycle(
-            self, scope, keep_alive=not self._server.is_stopping, body=body
+            self, scope, keep_alive=not self._server.is_stopping, body=None if missing else body
         )
+        self._missing = missing
+        if missing:
+            self._state = BODY
+            self._timer.set(BODY_SECONDS)
+            if body:
+                cycle.feed(body)
+        else:
+            self._timer.stop()
         self._start(cycle)
+
+    def _feed_known(self, data: bytes) -> None:
+        """Take a piece of the body of a request whose head has been read before."""
+        cycle = self._reading
+        assert cycle is not None, "its body is arriving"
+        after = data[self._missing :]
+        cycle.feed(data[: self._missing])
+        self._missing -= len(data) - len(after)
+        if self._missing:
+            self._timer.set(BODY_SECONDS)
+            return
+        cycle.end()
+        self._state = WAITING
+        if cycle.is_complete:
+            # It was answered before it had arrived as a whole.
+            self._timer.set(IDLE_SECONDS)
+        else:
+            self._timer.stop()
+        if after:
+            self.data_received(after)
 
     def _learn_head(self, data: bytes) -> None:
         """Remember the head of a request, unless more than its bytes decides what it means."""
+        self._known_head = None
         cycle = self._reading
-        is_usual = cycle is not None and cycle.keep_alive and not self._expects_continue
-        # The application has not begun yet, so that the scope is as it was made.
-        self._known_head = learn_head(data, {**cycle.scope}) if cycle and is_usual else None
+        if cycle is not None and cycle.keep_alive and not self._expects_continue:
+            # The application has not begun yet, so that scope and body are as they came.
+            self._known_head = learn_head(data, {**cycle.scope}, cycle.unread_size)
 
     def _parse(self, data: bytes) -> None:
         while True:

@@ -1,6 +1,7 @@
 """A head that comes again is read from memory: what comes of it is what the parser would make."""
 
 import asyncio
+from itertools import chain, pairwise, zip_longest
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ HEAD = LINE + b"Host: localhost\r\nContent-Length:%b\r\nX-One: two\r\n\r\n"
 HEADERS = [(b"host", b"localhost"), (b"content-length", b"5"), (b"x-one", b"two")]
 
 
-def learned(data: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> KnownHead | None:
-    """What is remembered of a request."""
-    return learn_head(data, {"path": "/", "headers": HEADERS if headers is None else headers})
+def learned(
+    data: bytes, headers: list[tuple[bytes, bytes]] | None = None, size: int = 5
+) -> KnownHead | None:
+    """What is remembered of a request, of whose body so many bytes have arrived."""
+    headers = HEADERS if headers is None else headers
+    return learn_head(data, {"path": "/", "headers": headers}, size)
 
 
 def known(length: bytes = b" 5") -> KnownHead:
@@ -33,8 +37,8 @@ def test_the_same_head_is_known_whatever_the_length(spaces: bytes) -> None:
     for body in (b"hello", b"", b"x" * 100_000, b"\r\n\r\n"):
         found = head.match(HEAD % (spaces + b"%d" % len(body)) + body)
         assert found is not None
-        scope, rest = found
-        assert rest == body
+        scope, rest, missing = found
+        assert (rest, missing) == (body, 0)
         length = b"%d" % len(body)
         assert scope == {
             "path": "/",
@@ -43,12 +47,21 @@ def test_the_same_head_is_known_whatever_the_length(spaces: bytes) -> None:
     assert HEADERS[1] == (b"content-length", b"5")
 
 
+@pytest.mark.parametrize("arrived", [b"", b"hell", b"\r\n\r\n"])
+def test_the_rest_of_a_body_may_come_later(arrived: bytes) -> None:
+    found = known().match(HEAD % b" 5" + arrived)
+    assert found is not None
+    assert found[1:] == (arrived, 5 - len(arrived))
+    # The head of the first one is known too.
+    assert learned(HEAD % b" 5" + arrived, size=len(arrived)) is not None
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        HEAD % b" 5" + b"hell",
         HEAD % b" 5" + b"hello!",
         (HEAD % b" 5")[:-1],
+        (HEAD % b" 5")[:-4] + b"\n\r\n",
         HEAD % b" " + b"hello",
         HEAD % b" +5" + b"hello",
         HEAD % b" 5 " + b"hello",
@@ -68,24 +81,29 @@ def test_another_head_or_body_is_left_to_the_parser(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "headers"),
+    ("data", "headers", "size"),
     [
-        # Not the whole body, more than the body, no length, two lengths.
-        (HEAD % b" 5" + b"hell", HEADERS),
-        (HEAD % b" 5" + b"hello" + HEAD % b" 5" + b"hello", HEADERS),
-        (LINE + b"Host: localhost\r\n\r\n", [(b"host", b"localhost")]),
-        (HEAD % b" 5" + b"hello", [*HEADERS, HEADERS[1]]),
+        # Less than has arrived, more than the body, no length, two lengths.
+        (HEAD % b" 5" + b"hell", HEADERS, 5),
+        (HEAD % b" 5" + b"hello", HEADERS, 4),
+        (HEAD % b" 5" + b"hello!", HEADERS, 6),
+        (HEAD % b" 5" + b"hello" + HEAD % b" 5" + b"hello", HEADERS, 5),
+        (LINE + b"Host: localhost\r\n\r\n", [(b"host", b"localhost")], 0),
+        (HEAD % b" 5" + b"hello", [*HEADERS, HEADERS[1]], 5),
         # The head ends elsewhere for the parser, which takes a line feed alone for a line's end.
         (LINE + b"X: y\ncontent-length: 26\n\n\r\ncontent-length: 2\r\n\r\nab",
-         [(b"content-length", b"26")]),
+         [(b"content-length", b"26")], 26),
         (LINE + b"content-length: 29\r\nX: y\n\na\r\ncontent-length: 00029\r\n\r\n",
-         [(b"content-length", b"29")]),
+         [(b"content-length", b"29")], 29),
+        (LINE + b"content-length: 99\r\nX: y\n\na\r\n\r\n", [(b"content-length", b"99")], 5),
         # Too long to be kept.
-        (HEAD.replace(b"two", b"t" * MAX_KNOWN) % b" 5" + b"hello", HEADERS),
+        (HEAD.replace(b"two", b"t" * MAX_KNOWN) % b" 5" + b"hello", HEADERS, 5),
     ],
 )  # fmt: skip
-def test_a_doubtful_head_is_not_remembered(data: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    assert learned(data, headers) is None
+def test_a_doubtful_head_is_not_remembered(
+    data: bytes, headers: list[tuple[bytes, bytes]], size: int
+) -> None:
+    assert learned(data, headers, size) is None
 
 
 class Wire:
@@ -175,9 +193,25 @@ REQUESTS = st.sampled_from(
 )
 
 
+def cut(request: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted(place % (len(request) + 1) for place in places)
+    pieces = [request[begin:end] for begin, end in pairwise([0, *ends, len(request)])]
+    return [piece for piece in pieces if piece]
+
+
+HEAD_SIZE = len(HEAD % b" 5")
+CUTS = st.lists(st.integers(0, 200) | st.integers(HEAD_SIZE, HEAD_SIZE + 4), max_size=3)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(REQUESTS, max_size=6))
-def test_requests_are_the_same_with_and_without_a_memory(pieces: list[bytes]) -> None:
+@given(st.lists(st.builds(cut, REQUESTS, CUTS), max_size=6), st.booleans())
+def test_requests_are_the_same_with_and_without_a_memory(
+    requests: list[list[bytes]], are_joined: bool
+) -> None:
+    pieces = list(chain.from_iterable(requests))
+    if are_joined:
+        # The end of a request and the start of the next one come at once.
+        pieces = [b"".join(pair) for pair in zip_longest(pieces[::2], pieces[1::2], fillvalue=b"")]
     assert asyncio.run(read(pieces)) == asyncio.run(read(pieces, remembers=False))
 
 
@@ -190,6 +224,12 @@ async def test_a_head_that_comes_again_is_not_parsed(monkeypatch: pytest.MonkeyP
         on_url(self, url)
 
     monkeypatch.setattr(ServerProtocol, "on_url", parse_url)
-    seen, _ = await read([HEAD % b" 5" + b"hello", HEAD % b" 10" + b"hello" * 2] * 3)
+    whole = [HEAD % b" 5" + b"hello", HEAD % b" 10" + b"hello" * 2]
+    seen, _ = await read(whole * 3)
     assert [body for _, body in seen] == [b"hello", b"hello" * 2] * 3
     assert len(parsed) == 1
+    seen, _ = await read(
+        [HEAD % b" 15", b"hello" * 2, b"hello", *whole, HEAD % b" 5" + b"h", b"ello"]
+    )
+    assert [len(body) for _, body in seen] == [15, 5, 10, 5]
+    assert len(parsed) == 2
