@@ -7,7 +7,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -84,31 +84,55 @@ def shared_trust() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """New folders, one for the home of each test.
+class Surroundings:
+    """The environment and the home folder of tests: without keys, proxies, certificates and files.
 
-    A `tmp_path` for each of all tests would take a tenth of their time: before it makes a folder,
-    pytest lists those that it has made.
+    To make both for each of all tests would take a tenth of their time. So a test gets those of the
+    test before, as long as that has left nothing there.
     """
-    folder = tmp_path_factory.mktemp("homes")
-    return (folder / str(number) for number in count())
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._homes = count()
+        for name in list(os.environ):
+            if name.startswith(SECRETS) or name.lower() in PROXIES or name in CERTIFICATES:
+                del os.environ[name]
+        self._move()
+
+    def restore(self) -> Path:
+        """An empty home, in the same environment for each test."""
+        now = _read_environ()
+        if now != self._environ:
+            for name in now.keys() - self._environ.keys():
+                del os.environ[name]
+            os.environ.update(self._environ)
+        if any(self._home.iterdir()):
+            self._move()
+        return self._home
+
+    def _move(self) -> None:
+        self._home = self._folder / str(next(self._homes))
+        self._home.mkdir()
+        for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "APPDATA"):
+            os.environ[name] = str(self._home)
+        self._environ = _read_environ()
+
+
+def _read_environ() -> dict[str, str]:
+    """The environment, but for the variable in which pytest keeps the name of the running test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory, compiled: None) -> Surroundings:
+    """Made once."""
+    return Surroundings(tmp_path_factory.mktemp("homes"))
 
 
 @pytest.fixture(autouse=True)
-def home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(surroundings: Surroundings) -> Path:
     """An empty home, and an environment without keys, proxies and certificates."""
-    for name in list(os.environ):
-        if name.startswith(SECRETS) or name.lower() in PROXIES or name in CERTIFICATES:
-            monkeypatch.delenv(name)
-    folder = next(homes)
-    folder.mkdir()
-    for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "APPDATA"):
-        monkeypatch.setenv(name, str(folder))
-    yield folder
-    with suppress(OSError):
-        # One in which a test has left something stays.
-        folder.rmdir()
+    return surroundings.restore()
 
 
 @pytest.fixture

@@ -286,8 +286,9 @@ def failures_by_it(shape: Shape, every: float) -> float:
         seconds = shape(now - NOW) * exp(random.gauss(0, 0.5))
         if seconds > CONFIGURED:
             continue
-        if seconds > limit(made, now):
-            made.note_late(limit(made, now))
+        allowed = limit(made, now)
+        if seconds > allowed:
+            made.note_late(allowed)
             failures += 1
         else:
             made.note_answer(seconds, 80_000, now)

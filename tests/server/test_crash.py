@@ -30,7 +30,7 @@ from ccfallback.simulator.scripted import Connection, Received, ScriptedUpstream
 from ccfallback.state.file import StateFile
 from tests.server.test_serve import ASK, start
 
-KILLS = int(os.environ.get("CCFALLBACK_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("CCFALLBACK_TEST_KILLS", "3"))
 SLACK = 0.3
 
 

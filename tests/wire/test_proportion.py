@@ -54,12 +54,15 @@ ANSWERS: dict[str, Callable[[int], bytes]] = {
 }
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object], limit: float = 0.0) -> float:
+    """The CPU time that it takes: the best of three runs, or the first within the limit."""
     best = float("inf")
     for _ in range(3):
         began = process_time()
         work()
         best = min(best, process_time() - began)
+        if best < limit:
+            break
     return best
 
 
@@ -85,5 +88,5 @@ def test_the_work_grows_with_the_length(
     answer: str, read: Callable[[bytes, int], None], size: int
 ) -> None:
     short, long = (ANSWERS[answer](length) for length in (1 << 14, 1 << 17))
-    quick, slow = seconds(lambda: read(short, size)), seconds(lambda: read(long, size))
-    assert slow < 24 * max(quick, 0.0005)
+    limit = 24 * max(seconds(lambda: read(short, size)), 0.0005)
+    assert seconds(lambda: read(long, size), limit) < limit

@@ -6,6 +6,7 @@
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -299,17 +300,25 @@ def test_a_request_equals_its_golden_file(case: Path) -> None:
     assert made.raw == msgspec.json.encode(read(case)["expected"])
 
 
+@cache
+def adapter(kind: Any) -> Any:
+    """pydantic's validator of a type, which takes long to make."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
 @pytest.mark.parametrize(
     "preset", [name for name, row in presets().items() if row.format == "openai"]
 )
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_a_request_is_valid_for_the_official_client(case: Path, preset: str) -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pytest.importorskip("pydantic")
     chat = pytest.importorskip("openai.types.chat")
     params = pytest.importorskip("openai.types.chat.completion_create_params")
 
     def check(kind: Any, value: Any) -> None:
-        pydantic.TypeAdapter(kind).validate_python(value, strict=True)
+        adapter(kind).validate_python(value, strict=True)
 
     made = msgspec.json.decode(translated(case, preset).raw)
     is_stream = made.get("stream", False)
