@@ -43,7 +43,7 @@ CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # of examples for a long run by hand.
 settings.register_profile(
     "ccfallback",
-    max_examples=int(os.environ.get("CCFALLBACK_TEST_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("CCFALLBACK_TEST_EXAMPLES", "60")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import typer
 
 from ccfallback.cli import main
 from ccfallback.cli.console import Console
@@ -39,6 +41,15 @@ class Ran:
 
 
 Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """Typer builds each command once for all tests, where a process would for itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("get_command", "get_group"):
+            patch.setattr(typer.main, name, cache(getattr(typer.main, name)))
+        yield
 
 
 @pytest.fixture(autouse=True)

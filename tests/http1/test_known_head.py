@@ -203,7 +203,7 @@ HEAD_SIZE = len(HEAD % b" 5")
 CUTS = st.lists(st.integers(0, 200) | st.integers(HEAD_SIZE, HEAD_SIZE + 4), max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.builds(cut, REQUESTS, CUTS), max_size=6), st.booleans())
 def test_requests_are_the_same_with_and_without_a_memory(
     requests: list[list[bytes]], are_joined: bool

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body, NotAnObject
@@ -129,7 +129,6 @@ def in_style(value: Any, style: dict[str, Any]) -> bytes:
     return json.JSONEncoder(**style).encode(value).encode()
 
 
-@settings(max_examples=40)
 @given(members=st.dictionaries(KEYS, VALUES, min_size=1, max_size=6), style=STYLES, data=st.data())
 def test_a_splice_keeps_the_other_members_bytes(
     members: dict[str, Any], style: dict[str, Any], data: st.DataObject
@@ -149,7 +148,6 @@ def test_a_splice_keeps_the_other_members_bytes(
     assert changed not in body.without(changed)
 
 
-@settings(max_examples=40)
 @given(members=st.dictionaries(KEYS, VALUES, max_size=6), style=STYLES)
 def test_every_member_reads_as_any_parser_reads_it(
     members: dict[str, Any], style: dict[str, Any]

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages import sse
@@ -68,7 +68,6 @@ SOUP = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=150)
 @given(stream=SOUP | st.binary(max_size=60), places=CUTS)
 def test_no_cut_changes_anything(stream: bytes, places: list[int]) -> None:
     # A carriage return at the end may wait for its line feed, so the end is made plain.

@@ -1,6 +1,6 @@
 """What holds of the breaker whatever happens to it."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.policy.breaker import (
@@ -41,7 +41,6 @@ def states_of(state: BreakerState) -> list[BreakerState]:
     return [state, *state.models.values()]
 
 
-@settings(max_examples=100)
 @given(limits=LIMIT_SETS, events=EVENTS)
 def test_any_history_keeps_the_rules(
     limits: Limits, events: list[tuple[Outcome | None, float, float, str]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider
@@ -629,7 +629,6 @@ def test_only_an_attempt_takes_the_probe_slot() -> None:
     assert health.begun == ["a"]
 
 
-@settings(max_examples=100)
 @given(
     outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=80, max_size=80),
     admissions=st.fixed_dictionaries(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rectify.drafts import (
@@ -171,7 +171,6 @@ def test_a_property_of_that_name_is_not_a_mark() -> None:
     assert repair_body("cache_marks", body, ORDER) is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_number_and_order_of_marks_are_valid_after_the_repair(data: st.DataObject) -> None:
     body = data.draw(conversations())

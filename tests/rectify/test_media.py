@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.rectify import attempt
@@ -174,7 +174,6 @@ def test_the_limit_for_many_images_spares_few() -> None:
     assert repair_body("media", {"messages": [user(*[image()] * 21)]}, lesson)
 
 
-@settings(max_examples=60, deadline=None)
 @given(conversations(), st.sampled_from([WIDE, HEAVY, BROKEN, KIND, BLIND, "at most 1 images"]))
 def test_the_rest_of_the_request_stays(body: Any, words: str) -> None:
     repair = repair_body("media", body, words)

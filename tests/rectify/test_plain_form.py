@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
@@ -96,7 +96,6 @@ def test_the_oldest_apis_accept_the_plain_form_of_real_requests(before: RequestD
     assert completions_faults(translated(apply(translatable)[0])) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(conversations(), st.booleans())
 def test_the_oldest_apis_accept_the_plain_form_of_any_conversation(
     body: dict[str, Any], is_newest: bool
@@ -111,7 +110,6 @@ def test_the_oldest_apis_accept_the_plain_form_of_any_conversation(
     assert completions_faults(translated(apply(translatable)[0])) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STRANGE, st.booleans())
 def test_no_request_is_too_strange(body: dict[str, Any], is_translated: bool) -> None:
     before = draft_of({"model": "m", "max_tokens": 5, **body}, *BETAS)

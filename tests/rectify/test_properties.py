@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
@@ -164,10 +164,7 @@ NOISE = st.text(max_size=40) | st.builds(
     st.integers(0, 120),
 )
 
-some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-
-@some
 @given(LOOSE, FIELD_WORDS | NOISE)
 def test_nothing_is_too_strange(loose: dict[str, Any], wording: str) -> None:
     before = RequestDraft(Body.parse(msgspec.json.encode(loose)), BETAS)
@@ -220,7 +217,6 @@ def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
     return made + draw(st.lists(NOTES, max_size=1))
 
 
-@some
 @given(
     turns(),
     st.sampled_from(
@@ -342,14 +338,12 @@ def test_what_is_not_about_structure_is_left_alone(name: str) -> None:
 ALL_WORDS = st.sampled_from([words for texts in REFUSED.values() for words in texts])
 
 
-@settings(max_examples=60, deadline=None)
 @given(STRANGE, ALL_WORDS)
 def test_no_body_is_too_strange(body: Any, words: str) -> None:
     for name in REFUSED:
         repair_body(name, body, words)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30), ALL_WORDS, st.integers(0, 80), st.integers(0, 80))
 def test_no_message_is_too_strange(noise: str, words: str, start: int, end: int) -> None:
     draft = draft_of(FAULTY)
@@ -364,7 +358,6 @@ LEARNS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
 @given(conversations(), ALL_WORDS)
 def test_a_request_without_faults_stays_as_it_is(body: Any, words: str) -> None:
     for name in REFUSED:

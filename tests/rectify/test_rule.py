@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
@@ -191,7 +191,6 @@ def test_names_that_the_client_made_up_are_not_reported() -> None:
     assert b"ecret" not in said
 
 
-@settings(max_examples=40, deadline=None)
 @given(STRANGE, STRANGE)
 def test_no_drafts_are_too_strange_to_compare(old: object, new: object) -> None:
     before, after = (RequestDraft(Body.parse(msgspec.json.encode(each))) for each in (old, new))

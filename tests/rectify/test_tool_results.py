@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.rectify.tool_results import match_results, orphans_in, pair
@@ -186,7 +186,6 @@ def torn(draw: st.DrawFn, messages: list[Any]) -> list[Any]:
     return kept
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_call_is_answered(data: st.DataObject) -> None:
     body = data.draw(conversations())
@@ -272,7 +271,6 @@ def forgotten(draw: st.DrawFn, messages: list[Any]) -> list[Any]:
     return kept
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_result_has_its_call(data: st.DataObject) -> None:
     body = data.draw(conversations())
@@ -358,7 +356,6 @@ def test_an_id_gets_at_most_the_longest_length() -> None:
 SAME = st.sampled_from(["a", "a_2", "b.c", "b:c", "b_c", "", "toolu_0", "x" * 70])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([TWICE, LETTERS, NINE, LENGTH]))
 def test_every_call_has_its_own_id(data: st.DataObject, words: str) -> None:
     body = data.draw(conversations())
@@ -447,7 +444,6 @@ def test_server_calls_with_foreign_ids_are_removed() -> None:
     assert body["messages"][1] == assistant(server_call(ONE), server_result(ONE), text("a"))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_server_tools_come_in_pairs(data: st.DataObject) -> None:
     body = data.draw(conversations())

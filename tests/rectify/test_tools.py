@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.rectify import attempt
@@ -204,7 +204,6 @@ def test_a_call_of_a_tool_that_is_gone_is_renamed_too() -> None:
 NAMES = st.sampled_from(["a.b", "a_b", "x" * 70, "x" * 69 + "y", "é", "1st", "Bash", ""])
 
 
-@settings(max_examples=60, deadline=None)
 @given(conversations(), st.lists(NAMES, min_size=1, max_size=4, unique=True), st.data())
 def test_random_names_come_out_valid_and_go_back(
     body: Any, names: list[str], data: st.DataObject

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
@@ -230,7 +230,6 @@ def test_removed_texts_are_counted() -> None:
 BLANK = st.sampled_from(["", " ", "\n\n", "\t "])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_text_is_empty(data: st.DataObject) -> None:
     body = data.draw(conversations())
@@ -337,7 +336,6 @@ def test_results_without_words_after_them_stay() -> None:
     assert repair_body("after_results", {"messages": messages}, NO_USER) is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(conversations())
 def test_no_user_follows_a_result_in_the_other_format(body: Any) -> None:
     # A turn with nothing but thinking vanishes in the other format.
@@ -403,7 +401,6 @@ def test_alternating_messages_stay(words: str) -> None:
     assert repair_body("alternation", {"messages": []}, words) is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_roles_always_alternate_after_the_repair(data: st.DataObject) -> None:
     body = data.draw(conversations())
@@ -492,7 +489,6 @@ def test_a_conversation_that_ends_with_the_user_stays(messages: list[Any], words
     assert repair_body("prefill", {"messages": messages}, words) is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(conversations(), st.sampled_from(["{", "It was ", " ", "call"]))
 def test_any_conversation_ends_with_the_user_after_the_repair(body: Any, words: str) -> None:
     answer = assistant(call("zz")) if words == "call" else assistant(text(words))

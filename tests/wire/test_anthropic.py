@@ -257,7 +257,6 @@ def test_an_event_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.error is not None
 
 
-@settings(max_examples=100)
 @given(length=st.integers(0, len(PLAIN)), name=st.sampled_from(sorted(GOOD)), places=CUTS)
 def test_no_prefix_that_stops_before_the_stop_reason_is_complete(
     length: int, name: str, places: list[int]

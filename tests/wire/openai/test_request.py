@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.config.options import options
@@ -413,8 +413,6 @@ TOOLS = st.lists(
     st.fixed_dictionaries({"name": NAMES, "input_schema": st.just({"type": "object"})}), max_size=4
 )
 
-many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
 
 def translate(body: Body, quirks: Quirks, model: str = "m") -> Any:
     try:
@@ -437,7 +435,6 @@ def texts_in(value: Any) -> Iterator[str]:
                 yield from texts_in([inner])
 
 
-@many
 @given(st.dictionaries(MEMBERS, JSON, max_size=8), QUIRKS, MODELS)
 def test_no_request_raises(members: dict[str, Any], quirks: Quirks, model: str) -> None:
     raw = msgspec.json.encode(members)
@@ -447,7 +444,6 @@ def test_no_request_raises(members: dict[str, Any], quirks: Quirks, model: str) 
     assert translate(Body.parse(raw), quirks, model) == first
 
 
-@many
 @given(JSON, st.sampled_from(["openai", "gemini", "kimi"]))
 def test_no_schema_raises(schema: Any, dialect: str) -> None:
     before = msgspec.json.encode(schema)
@@ -457,7 +453,6 @@ def test_no_schema_raises(schema: Any, dialect: str) -> None:
     assert msgspec.json.encode(schema) == before
 
 
-@many
 @given(CONVERSATIONS, TOOLS, QUIRKS)
 def test_every_call_has_one_result_and_every_result_a_call(
     conversation: Any, tools: Any, quirks: Quirks
@@ -476,7 +471,6 @@ def test_every_call_has_one_result_and_every_result_a_call(
     assert not waiting
 
 
-@many
 @given(CONVERSATIONS, QUIRKS)
 def test_roles_are_where_a_provider_expects_them(conversation: Any, quirks: Quirks) -> None:
     made = translate(
@@ -489,7 +483,6 @@ def test_roles_are_where_a_provider_expects_them(conversation: Any, quirks: Quir
         assert quirks.user_after_tool or (before, after) != ("tool", "user")
 
 
-@many
 @given(CONVERSATIONS, QUIRKS)
 def test_no_text_is_lost(conversation: Any, quirks: Quirks) -> None:
     made = translate(Body.parse(msgspec.json.encode({"messages": conversation})), quirks)
@@ -506,7 +499,6 @@ def test_no_text_is_lost(conversation: Any, quirks: Quirks) -> None:
         assert words.isspace() or any(words.rstrip() in one for one in said)
 
 
-@many
 @given(CONVERSATIONS, TOOLS, QUIRKS)
 def test_a_longer_conversation_has_the_same_prefix(
     conversation: Any, tools: Any, quirks: Quirks

@@ -519,7 +519,6 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [part for part in (text[:place], text[place:]) if part]
 
 
-@settings(max_examples=150, deadline=None)
 @given(answer=answers(), is_counted=st.booleans())
 def test_a_stream_adds_up_to_the_whole_answer(
     answer: tuple[list[Any], dict[str, Any], str], is_counted: bool
@@ -591,7 +590,6 @@ ODD_CHUNKS = (
 """JSON that looks a little like a chunk."""
 
 
-@settings(max_examples=120, deadline=None)
 @given(values=st.lists(ODD_CHUNKS, max_size=6), tags=st.booleans(), done=st.booleans())
 def test_odd_chunks_break_no_grammar(values: list[Any], tags: bool, done: bool) -> None:
     stream = b"".join(line(value) for value in values) + (DONE if done else b"")
@@ -600,7 +598,6 @@ def test_odd_chunks_break_no_grammar(values: list[Any], tags: bool, done: bool) 
     assert translate(*each_byte(stream), think_tags=tags).out == translated.out
 
 
-@settings(max_examples=200, deadline=None)
 @given(reads=st.lists(st.binary(max_size=30) | st.sampled_from([*PLAIN, DONE, b"data: "])))
 def test_any_bytes_break_no_grammar(reads: list[bytes]) -> None:
     grammar.obey(translate(*reads))
