@@ -31,6 +31,7 @@ SHARED: Final = frozenset(
         "printable",
         "quotes",
         "redact",
+        "structs",
         "words",
     }
 )
@@ -81,7 +82,7 @@ TABLE: Final = {
         frozenset({"config.model", "config.checks", "wire.aws", "wire.credential", *SHARED}),
         frozenset({"msgspec", "httpx"}),
     ),
-    "wire": Row(frozenset({"messages", "config.model", "config.quirks"}), pure=True),
+    "wire": Row(frozenset({"messages", "config.model", "config.quirks", "structs"}), pure=True),
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
     "http1": Row(frozenset(), frozenset({"httptools", "uvicorn"}), awaits=True),
     "state": Row(frozenset({"policy", *SHARED}), frozenset({"msgspec", "redis"})),

@@ -11,12 +11,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 
 import msgspec
+from msgspec.structs import replace
 
 from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
 from ccfallback.error_codes import ErrorCode
@@ -99,8 +99,7 @@ class Styled(NamedTuple):
 Cell = str | Styled
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows to print; without a header it is a list of names and values."""
 
     rows: Sequence[Sequence[Cell]]
@@ -132,8 +131,7 @@ class _ClosedStream(io.RawIOBase):
         return len(memoryview(data))
 
 
-@dataclass(slots=True)
-class Console:
+class Console(msgspec.Struct):
     """The three standard streams, and how to print on them."""
 
     stdin: TextIO

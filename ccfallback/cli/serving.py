@@ -7,9 +7,10 @@ parsed here; whatever else the command line says, typer parses and reports.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from ccfallback import __version__
 from ccfallback.cli.console import ClosedPipe
@@ -40,8 +41,7 @@ _FILES: Final = ("--config", "--state", "--log-file")
 _OPTIONS: Final = ("--host", "--port", "--log-level")
 
 
-@dataclass(frozen=True, slots=True)
-class ServeArguments:
+class ServeArguments(msgspec.Struct, frozen=True):
     """The arguments of `serve`."""
 
     files: tuple[Path | None, Path | None, Path | None]

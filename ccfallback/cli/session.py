@@ -5,11 +5,12 @@ A file is read when the command needs it, so that `--help` reads none.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import msgspec
 
 from ccfallback import paths as places
 from ccfallback.addresses import is_loopback
@@ -34,8 +35,7 @@ T = TypeVar("T")
 CORRECT: Final = "correct it, and repeat the command"
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     """One invocation of the program."""
 
     console: Console

@@ -10,9 +10,10 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
 
 from ccfallback import files
 from ccfallback.config.model import Config
@@ -43,8 +44,7 @@ _POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)$")
 _VERSION: Final = re.compile(r"(\d+)\.toml")
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(msgspec.Struct, frozen=True):
     """An earlier text of the configuration."""
 
     number: int
@@ -369,8 +369,7 @@ def _content(version: Version) -> bytes | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class DraftFile:
+class DraftFile(msgspec.Struct, frozen=True):
     """A text that the user wrote and that would not load, kept next to the configuration."""
 
     config: Path

@@ -1,20 +1,22 @@
-"""The configuration: frozen dataclasses whose fields are the rows of the option table.
+"""The configuration: frozen structs whose fields are the rows of the option table.
 
 The server swaps one `Config` for the next, and a request ends under the one it began with. Facts
 that follow from the configuration alone are properties here, found out once where every request
-asks for them: what has such properties has no slots.
+asks for them: what has such properties has a `dict`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec.structs import replace
+
 from ccfallback.config import checks
-from ccfallback.config.options import group, option
+from ccfallback.config.options import Options, group, option
 from ccfallback.config.platforms import (
     FIRST_PARTY,
     LONG_CONTEXT,
@@ -45,8 +47,7 @@ _DAY: Final = 86400.0
 _WAIT: Final = checks.seconds(0.05, _DAY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(Options, frozen=True, kw_only=True):
     """`[server]`: the address of the proxy, and the requests that it accepts."""
 
     host: str = option(checks.host, "127.0.0.1", "the address to listen on")
@@ -72,8 +73,7 @@ class Server:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failover:
+class Failover(Options, frozen=True, kw_only=True):
     """`[failover]`: when a request moves on from the primary."""
 
     statuses: frozenset[int] = option(
@@ -84,8 +84,7 @@ class Failover:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breaker:
+class Breaker(Options, frozen=True, kw_only=True):
     """`[breaker]`: how long a failing provider is skipped, in seconds."""
 
     max_cooldown: float = option(checks.seconds(0, 7 * _DAY), 300.0, "the longest cooldown")
@@ -96,8 +95,7 @@ class Breaker:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainCheck:
+class ChainCheck(Options, frozen=True, kw_only=True):
     """`[check]`: whether a running server checks the providers itself, as `drill --live` does."""
 
     every: str | None = option(
@@ -110,8 +108,7 @@ class ChainCheck:
         return None if self.every is None else duration(self.every)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(Options, frozen=True, kw_only=True):
     """`[network]`: how upstreams are reached."""
 
     proxy: str | None = option(checks.proxy_url, None, "the URL of an outgoing proxy", mask=mask)
@@ -120,8 +117,7 @@ class Network:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Options, frozen=True, kw_only=True):
     """`[state]`: where the state is kept that several servers share."""
 
     url: str = option(
@@ -133,8 +129,7 @@ class State:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Options, frozen=True, kw_only=True):
     """`[timeouts]`: how long an upstream may take, in seconds."""
 
     connect: float = option(_WAIT, 10.0, "until the connection is open")
@@ -144,15 +139,26 @@ class Timeouts:
     adaptive: bool = option(
         checks.boolean, True, "give a provider less than `first_byte` if it usually is much quicker"
     )
-    is_patient: bool = field(default=True, compare=False)
-    """False if `first_byte` is configured: then it is the limit everywhere. Not an option."""
+    is_patient: bool = True
+    """False if `first_byte` is configured: then it is the limit everywhere. Not an option, and not
+    compared: a file that states a default has the same timeouts."""
     silence: float = 300.0
     """From the first byte to the first content, while only pings arrive. Claude Code waits as long.
     Not an option."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timeouts) and self._compared == other._compared
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> tuple[float, ...]:
+        limits = (self.connect, self.first_byte, self.non_streaming, self.idle, self.silence)
+        return (*limits, self.adaptive)
+
+
+class Quota(Options, frozen=True, kw_only=True):
     """`[quota]`: what follows from how far the windows of the primary's plan are used."""
 
     switch_at: float = option(
@@ -173,8 +179,7 @@ class Quota:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeySource:
+class KeySource(Options, frozen=True, kw_only=True, dict=True):
     """Where the keys of a provider come from; at most one of the options is set."""
 
     literal: Secret | None = option(
@@ -234,8 +239,7 @@ class KeySource:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aws:
+class Aws(Options, frozen=True, kw_only=True):
     """`aws` of a provider: its AWS account, for `auth = "aws"` and for formats of AWS."""
 
     profile: str | None = option(
@@ -250,8 +254,7 @@ class Aws:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Google:
+class Google(Options, frozen=True, kw_only=True):
     """`google` of a provider: its Google Cloud project, for `auth = "google"`."""
 
     project: str | None = option(
@@ -262,8 +265,7 @@ class Google:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cap:
+class Cap(Options, frozen=True, kw_only=True, dict=True):
     """`cap` of a provider or a token: from so many US dollars on, the provider is skipped until the
     period ends, or for a token every provider whose answers cost money."""
 
@@ -280,8 +282,7 @@ class Cap:
         return self.day is not None or self.month is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prices:
+class Prices(Options, frozen=True, kw_only=True, dict=True):
     """`prices` of a provider: US dollars for a million tokens, before the built-in list."""
 
     input: float | None = option(
@@ -303,7 +304,7 @@ class Prices:
     @property
     def given(self) -> Mapping[str, float | None]:
         """The prices by the names of their keys."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: getattr(self, name) for name in self.__struct_fields__}
 
     @cached_property
     def is_set(self) -> bool:
@@ -311,8 +312,7 @@ class Prices:
         return any(price is not None for price in self.given.values())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provider:
+class Provider(Options, frozen=True, kw_only=True, dict=True):
     """`[[providers]]`: an upstream with a name. `[primary]` is one too."""
 
     name: str = option(
@@ -471,8 +471,7 @@ class Provider:
         return urlsplit(self.base_url).hostname == urlsplit(PRIMARY_URL).hostname
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failback:
+class Failback(Options, frozen=True, kw_only=True):
     """`[failback]`: when a session that a fallback has served goes back to the primary."""
 
     mode: str = option(
@@ -491,8 +490,7 @@ def _route(requests: str) -> Any:
     return option(checks.names, None, help)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routes:
+class Routes(Options, frozen=True, kw_only=True):
     """`[routes]`: the providers for each class of requests, as Claude Code names the classes."""
 
     main: tuple[str, ...] | None = _route("the conversation with a person")
@@ -506,8 +504,7 @@ class Routes:
         return getattr(self, request_class) if request_class in CLASSES else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rectifiers:
+class Rectifiers(Options, frozen=True, kw_only=True):
     """`[rectifier]`: which repairs are allowed."""
 
     enabled: bool = option(checks.boolean, True, "whether refused requests are repaired")
@@ -515,8 +512,7 @@ class Rectifiers:
     """The names that are set to false."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
+class Privacy(Options, frozen=True, kw_only=True):
     """`[privacy]`: what fallbacks do not receive, besides credentials."""
 
     strip_billing_header: bool = option(
@@ -527,8 +523,7 @@ class Privacy:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(Options, frozen=True, kw_only=True):
     """`[log]`: what is logged, and how much of it is kept."""
 
     level: str = option(checks.choice(LEVELS), "info", "the least important level that is logged")
@@ -538,8 +533,7 @@ class Log:
     backups: int = option(checks.integer(0, 10_000), 5, "how many rotated files are kept")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notify:
+class Notify(Options, frozen=True, kw_only=True):
     """`[notify]`: notices for the user that a session moves to a fallback, and back."""
 
     command: tuple[str, ...] | None = option(
@@ -556,8 +550,7 @@ class Notify:
         return self.bell or self.command is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Token:
+class Token(Options, frozen=True, kw_only=True, dict=True):
     """`[[tokens]]`: an access token. With any of them, clients must send one."""
 
     token: Secret = option(checks.secret, None, "the token", required="an access token", mask=mask)
@@ -597,27 +590,26 @@ SECTIONS: Final[Mapping[str, type]] = {
 """The tables of the file; `[[providers]]` and `[[tokens]]` are lists of tables."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The whole configuration."""
 
-    server: Server = field(default_factory=Server)
-    primary: Provider = field(
+    server: Server = msgspec.field(default_factory=Server)
+    primary: Provider = msgspec.field(
         default_factory=lambda: Provider(name=PRIMARY_NAME, base_url=PRIMARY_URL, primary=True)
     )
     providers: tuple[Provider, ...] = ()
-    failover: Failover = field(default_factory=Failover)
-    breaker: Breaker = field(default_factory=Breaker)
-    check: ChainCheck = field(default_factory=ChainCheck)
-    quota: Quota = field(default_factory=Quota)
-    failback: Failback = field(default_factory=Failback)
-    routes: Routes = field(default_factory=Routes)
-    rectifiers: Rectifiers = field(default_factory=Rectifiers)
-    privacy: Privacy = field(default_factory=Privacy)
-    notify: Notify = field(default_factory=Notify)
-    log: Log = field(default_factory=Log)
-    network: Network = field(default_factory=Network)
-    state: State = field(default_factory=State)
+    failover: Failover = msgspec.field(default_factory=Failover)
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    check: ChainCheck = msgspec.field(default_factory=ChainCheck)
+    quota: Quota = msgspec.field(default_factory=Quota)
+    failback: Failback = msgspec.field(default_factory=Failback)
+    routes: Routes = msgspec.field(default_factory=Routes)
+    rectifiers: Rectifiers = msgspec.field(default_factory=Rectifiers)
+    privacy: Privacy = msgspec.field(default_factory=Privacy)
+    notify: Notify = msgspec.field(default_factory=Notify)
+    log: Log = msgspec.field(default_factory=Log)
+    network: Network = msgspec.field(default_factory=Network)
+    state: State = msgspec.field(default_factory=State)
     tokens: tuple[Token, ...] = ()
 
     @cached_property

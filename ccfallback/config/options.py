@@ -1,27 +1,28 @@
 """Configuration options as rows: one row says everything that the program knows about a key.
 
-A row is the default of a dataclass field in `model` or `quirks`, written as `option(check, default,
-help, …)`. What follows from it: the check and the default of the schema, the flag of `providers
-add|set` and its help, what `providers show` and `config get` print, masking, JSON and completion.
+A row makes the default of a field in `model` or `quirks`, written as `option(check, default, help,
+…)`. What follows from it: the check and the default of the schema, the flag of `providers add|set`
+and its help, what `providers show` and `config get` print, masking, JSON and completion.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.config.checks import Check, Expected, describe
 from ccfallback.errors import ConfigFault
 from ccfallback.printable import printable
 from ccfallback.redact import Secret, scrub
+from ccfallback.structs import Discreet
 from ccfallback.words import did_you_mean
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
-_METADATA: Final = "option"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a table."""
 
     key: str
@@ -49,6 +50,12 @@ class Option:
     path: str = ""
     """The dotted key, seen from the table that `options` was asked about."""
 
+    def __call__(self) -> Any:
+        """The value of the field where none is given."""
+        if self.required:
+            raise TypeError(f"missing {self.required}")
+        return None if self.default is None else self.check(self.default)
+
     def accepts(self, value: Any) -> bool:
         """Whether the file may say that."""
         try:
@@ -64,14 +71,26 @@ class Option:
         return scrub_values(value) if self.mask is None else self.mask(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Options that belong together: a table of their own, or, without a key, part of this one."""
 
     key: str
     fallback_only: bool
     field: str = ""
     kind: type
+
+    def __call__(self) -> Any:
+        """The value of the field where none is given."""
+        return self.kind()
+
+
+class Options(Discreet, msgspec.Struct, frozen=True):
+    """A table of the configuration. Its `repr` leaves out what may hold a secret."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        masked = {row.field for row in members(type(self)) if isinstance(row, Option) and row.mask}
+        shown = (name for name in self.__struct_fields__ if name not in masked)
+        return [(name, getattr(self, name)) for name in shown]
 
 
 def option(
@@ -87,7 +106,7 @@ def option(
     mask: Callable[[Any], Any] | None = None,
     fallback_only: bool = False,
 ) -> Any:
-    """The default of a dataclass field that is an option.
+    """The default of a field that is an option.
 
     `default` is as the file would say it; `flag` may include a metavar, as in `--retry N`.
     """
@@ -105,26 +124,24 @@ def option(
         mask=mask,
         fallback_only=fallback_only,
     )
-    make: Any = MISSING if required else lambda: None if default is None else check(default)
-    return field(default_factory=make, repr=mask is None, metadata={_METADATA: row})
+    return msgspec.field(default_factory=row)
 
 
 def group(kind: type, *, key: str = "", fallback_only: bool = False) -> Any:
-    """The default of a dataclass field that is a group of options."""
-    row = Group(key=key, kind=kind, fallback_only=fallback_only)
-    return field(default_factory=kind, metadata={_METADATA: row})
+    """The default of a field that is a group of options."""
+    return msgspec.field(default_factory=Group(key=key, kind=kind, fallback_only=fallback_only))
 
 
 _MEMBERS: Final[dict[type, tuple[Option | Group, ...]]] = {}
 
 
 def members(kind: type) -> tuple[Option | Group, ...]:
-    """The options and groups of a dataclass, in the order of its fields."""
+    """The options and groups of a struct, in the order of its fields."""
     if kind in _MEMBERS:
         return _MEMBERS[kind]
     found: list[Option | Group] = []
-    for each in fields(kind):
-        match each.metadata.get(_METADATA):
+    for each in msgspec.structs.fields(kind):
+        match each.default_factory:
             case Option() as row:
                 key = row.key or each.name
                 kind_of_value = _kind(each.type)
@@ -243,7 +260,7 @@ class Reader:
             self.fault(key, "a value" if wrong.hide else describe(value), wrong.expected)
             return default
 
-    def fill(self, base: T, *, primary: bool = False, skip: Collection[str] = ()) -> T:
+    def fill(self, base: S, *, primary: bool = False, skip: Collection[str] = ()) -> S:
         """`base`, changed by the options that the table sets. `skip` names keys read elsewhere."""
         values: dict[str, Any] = {}
         for member in members(type(base)):
@@ -259,10 +276,9 @@ class Reader:
                 values[member.field] = self.section(member.key, default)
             else:
                 values[member.field] = self.fill(default, primary=primary)
-        changed: T = replace(base, **values)  # type: ignore[type-var]  # always a dataclass
-        return changed
+        return replace(base, **values)
 
-    def section(self, key: str, base: T) -> T:
+    def section(self, key: str, base: S) -> S:
         """`base`, changed by the table at `key`."""
         reader = self.below(key)
         filled = reader.fill(base)

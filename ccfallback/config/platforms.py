@@ -6,10 +6,11 @@ for it. Ids as the platforms' model lists have them, November 2026.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 LONG_CONTEXT: Final = "[1m]"
 """The end of a model name by which the client asks for a long context; no part of the name."""
@@ -36,8 +37,7 @@ _GEOGRAPHIES: Final = (("us-gov-", "us-gov"), ("us-", "us"), ("eu-", "eu"), ("ap
 _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2}(?:-[a-z]+)+-\d+)\.")
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(msgspec.Struct, frozen=True):
     """One place that serves Claude. In its ids `{name}` is a model without a date, `{date}` the
     date, and `{geography}` the prefix for the provider's region."""
 
@@ -50,7 +50,7 @@ class Platform:
     """Its hosts; `None` if every provider of the format is on it."""
     dated: str = "{name}-{date}"
     undated: str = "{name}"
-    exceptions: Mapping[str, str] = field(default_factory=dict)
+    exceptions: Mapping[str, str] = {}
     """Ids that follow no rule."""
     required_headers: tuple[str, ...] = ()
     """Headers without which it refuses every request."""

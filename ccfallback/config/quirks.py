@@ -5,19 +5,17 @@ an unknown provider: they request nothing that some providers refuse.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.config.checks import boolean, choice, integer, table
-from ccfallback.config.options import option
+from ccfallback.config.options import Options, option
 from ccfallback.messages.effort import EFFORTS
 
 _TOKEN_FIELDS: Final = ("max_tokens", "max_completion_tokens", "auto")
 _REASONING: Final = ("none", "effort", "openrouter", "thinking", "enable_thinking")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quirks:
+class Quirks(Options, frozen=True, kw_only=True):
     """The switches; each row says what its switch means."""
 
     max_output_tokens: int | None = option(

@@ -6,8 +6,9 @@ by its name, a token by its number; the primary's name means `[primary]`.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from ccfallback.config import checks
 from ccfallback.config.model import (

@@ -7,11 +7,12 @@ import shlex
 import sys
 from collections.abc import Mapping
 from configparser import Error, RawConfigParser
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.credentials.fetch import FetchFailed

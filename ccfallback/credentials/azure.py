@@ -1,7 +1,8 @@
 """A login to Microsoft Azure, by its program `az`."""
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.credentials.program import KeyUnavailable, expired_login

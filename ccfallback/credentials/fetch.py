@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from ccfallback.structs import Discreet
 
 if TYPE_CHECKING:
     import ssl
@@ -24,12 +27,13 @@ class FetchFailed(Exception):
     """There is no answer. The message contains no secret and no URL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Discreet, msgspec.Struct, frozen=True):
     """An answer. Its `repr` shows no content."""
 
+    SHOWN = ("status",)
+
     status: int
-    body: bytes = field(repr=False)
+    body: bytes
 
 
 class Fetch(Protocol):

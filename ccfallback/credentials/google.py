@@ -6,10 +6,11 @@ Source: https://google.aip.dev/auth/4110 and the documentation of `gcloud auth`.
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
+
+from msgspec.structs import replace
 
 from ccfallback.config.checks import is_header_value
 from ccfallback.config.model import Provider

@@ -12,8 +12,11 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import IO, Final
+
+import msgspec
+
+from ccfallback.structs import Discreet
 
 _NEW_SESSION: Final = sys.platform != "win32"
 
@@ -55,12 +58,13 @@ def expired_login(what: str, command: str) -> KeyUnavailable:
     return KeyUnavailable(f"{what} has expired or is missing: run `{command}`", command)
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Discreet, msgspec.Struct, frozen=True):
     """What a program printed. The `repr` shows none of it."""
 
-    stdout: bytes = field(repr=False)
-    stderr: bytes = field(repr=False)
+    SHOWN = ("status",)
+
+    stdout: bytes
+    stderr: bytes
     status: int
 
     @property

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
@@ -13,6 +12,7 @@ import msgspec
 from ccfallback.config.checks import is_header_value
 from ccfallback.credentials.fetch import Fetch, FetchFailed
 from ccfallback.credentials.program import KeyUnavailable, Output, run
+from ccfallback.structs import Discreet
 from ccfallback.wire.credential import AwsKeys, Credential
 
 LOGIN_SECONDS: Final = 15.0
@@ -36,12 +36,11 @@ _YEAR_2001: Final = 1e9
 _MILLISECONDS: Final = 1e11
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Discreet, msgspec.Struct, frozen=True):
     """What a source may read: the environment, the network and the clock."""
 
-    environ: Mapping[str, str] = field(repr=False)
-    fetch: Fetch = field(repr=False)
+    environ: Mapping[str, str]
+    fetch: Fetch
     now: Callable[[], float]
 
     def variable(self, *names: str) -> str:
@@ -95,8 +94,7 @@ class Machine:
         return reply.body if reply.status == 200 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """A credential, how long it is valid, and where it was found."""
 
     credential: Credential

@@ -8,9 +8,10 @@ a log are bounded.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from ccfallback.events.distributions import Distribution, Histogram, QuantileSketch
 from ccfallback.events.records import (
@@ -257,8 +258,7 @@ def metric_totals() -> Totals[Histogram]:
     return Totals(partial(Histogram, latency), partial(Histogram, ttft))
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """What happened in one part of a time."""
 
     ended: int = 0
@@ -277,13 +277,12 @@ class Part:
         return self.milliseconds / self.answered if self.answered else None
 
 
-@dataclass
-class Summary:
+class Summary(msgspec.Struct, dict=True):
     """What happened in a time: `BUCKETS` parts of the same length, the oldest first."""
 
     since: float
     until: float
-    slots: Sequence[LogTotals] = field(repr=False)
+    slots: Sequence[LogTotals]
 
     @cached_property
     def total(self) -> LogTotals:

@@ -58,7 +58,6 @@ class Request:
         return explain(self.records)
 
 
-@dataclass
 class Picture(Summary):
     """The window as it is at one moment; times in Unix seconds."""
 

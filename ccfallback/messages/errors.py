@@ -6,7 +6,6 @@ message, a list with one error, or HTML; one liberal reader serves them all.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -39,8 +38,7 @@ KNOWN_KINDS: Final = frozenset({
 """Types of errors that upstreams are known for; any other may be a word of the conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamError:
+class UpstreamError(msgspec.Struct, frozen=True):
     """What an upstream said went wrong."""
 
     type: str = ""

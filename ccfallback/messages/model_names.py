@@ -1,9 +1,10 @@
 """What the name of a Claude model says of it, wherever it stands in a platform's id."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 Version = tuple[int, int]
 
@@ -18,8 +19,7 @@ _NAME: Final = re.compile(
 _LONGEST: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class ClaudeName:
+class ClaudeName(msgspec.Struct, frozen=True):
     """The family and version of a model: `opus` and `(4, 8)`."""
 
     family: str

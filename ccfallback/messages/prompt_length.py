@@ -7,8 +7,9 @@ answer has to be shortened, and not the conversation.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ccfallback.messages.patterns import lazy_re
 
@@ -158,8 +159,7 @@ _PARTS: Final = tuple(
 _NUMBER: Final = lazy_re(r"(?<![\w.,-])\d{1,3}(?:,\d{3})+(?![\w,])|(?<![\w.-])\d{3,15}(?![\w-])")
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSizes:
+class ContextSizes(msgspec.Struct, frozen=True):
     """The tokens that a refusal of a long prompt counts."""
 
     limit: int

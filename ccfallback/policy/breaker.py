@@ -12,7 +12,6 @@ affected. `as_seen` is how the provider looks to one credential.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -60,8 +59,7 @@ class Phase(Enum):
     HALF_OPEN = "half-open"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The part of the configuration that a breaker needs; seconds."""
 
     max_cooldown: float = 300.0

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.prompt_length import context_sizes
@@ -15,13 +16,12 @@ SLACK: Final = 1.1
 """How many times its context window an estimate may have: the estimate errs on the high side."""
 
 
-@dataclass(frozen=True, slots=True)
-class TooLong:
+class TooLong(msgspec.Struct, frozen=True):
     """A request's length, and the providers whose context it does not fit."""
 
     tokens: int = 0
     """The estimate."""
-    windows: Mapping[str, int] = field(default_factory=dict)
+    windows: Mapping[str, int] = {}
     """The context window of each such provider, by its name."""
 
     @property
@@ -31,8 +31,7 @@ class TooLong:
         return f"prompt is too long: {max(self.tokens, most + 1)} tokens > {most} maximum"
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedWindow:
+class LearnedWindow(msgspec.Struct, frozen=True):
     """What a refusal has told of a context window, as long as a learned rejection is valid."""
 
     limit: int

@@ -1,7 +1,6 @@
 """The error that the client gets when no provider could answer."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Final
 
@@ -38,16 +37,14 @@ HOURS: Final = 900.0
 """Seconds; a client should not wait this long, so it should not retry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """One attempt that failed."""
 
     provider: Provider
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorResponse:
+class ErrorResponse(msgspec.Struct, frozen=True):
     """An error that ccfallback itself answers with."""
 
     status: int

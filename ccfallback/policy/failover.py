@@ -10,7 +10,6 @@ concerns an account moves on to its next key, everything else to the next provid
 """
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
@@ -65,15 +64,13 @@ class Try(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Let some seconds pass."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Await what other servers say; then it is known whether a provider may be tried."""
 
     call: Callable[[], Awaitable[None]]

@@ -7,8 +7,9 @@ still refuses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ccfallback.config.model import Provider
 from ccfallback.policy.fingerprints import fingerprint
@@ -26,8 +27,7 @@ MOST: Final = 128
 """Learned rejections kept for each provider."""
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedRejection:
+class LearnedRejection(msgspec.Struct, frozen=True):
     """One thing that a provider refuses for one model."""
 
     rectifier: str

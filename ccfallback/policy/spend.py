@@ -7,13 +7,13 @@ of its parts. Prices are pico-dollars a token: a dollar for a million tokens is 
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from ccfallback.config.model import Cap, Provider
 from ccfallback.messages.model_names import find_name
@@ -32,8 +32,7 @@ _GPT: Final = re.compile(r"(gpt-\d+(?:\.\d+)?(?:-[a-z]+)*?)(?:-\d{4}-?\d\d-?\d\d
 # --- Prices ---
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """Pico-dollars a token; `None` is unknown."""
 
     input: int | None = None
@@ -52,14 +51,13 @@ class Rates:
 _UNKNOWN: Final = Rates()
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(msgspec.Struct, frozen=True):
     """What one model costs."""
 
     rates: Rates
     threshold: int | None = None
     """The longest prompt, in tokens, for which `rates` are valid."""
-    above: Rates = field(default_factory=Rates)
+    above: Rates = msgspec.field(default_factory=Rates)
     """The rates of a request with a longer prompt."""
 
     def rates_for(self, prompt_tokens: int) -> Rates:
@@ -68,13 +66,12 @@ class Price:
         return self.above if is_long else self.rates
 
 
-@dataclass(frozen=True, slots=True)
-class PriceTable:
+class PriceTable(msgspec.Struct, frozen=True):
     """List prices of models."""
 
     date: str = ""
     """When they were checked."""
-    models: Mapping[str, Price] = field(default_factory=dict)
+    models: Mapping[str, Price] = {}
     web_search: int = 0
     """Nano-dollars for one search."""
 
@@ -239,8 +236,7 @@ NEAR: Final = (0.95, 0.75)
 """The shares of a cap from which on the client gets a warning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """Nano-dollars that a provider, or the requests with a token, have cost."""
 
     day: int = 0
@@ -251,8 +247,7 @@ class Spent:
         return Spent(self.day + nano, self.month + nano)
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One cap, and how far it is used up; money in nano-dollars."""
 
     provider: str

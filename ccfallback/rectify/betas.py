@@ -5,8 +5,10 @@ refused, or means nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY, BLOCK, Path, has, without, without_all
@@ -25,8 +27,7 @@ from ccfallback.messages.tools import has_deferred, with_all_loaded
 from ccfallback.policy.draft import RequestDraft
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """A part of a body that a flag unlocks."""
 
     name: str

@@ -5,8 +5,9 @@ of the provider is set otherwise, as its user could have set it. See `config.qui
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeVar
+
+from msgspec.structs import replace
 
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, names_field, names_member, says

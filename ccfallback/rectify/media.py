@@ -6,8 +6,9 @@ is there goes; otherwise everything of the kind goes.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ccfallback.messages.media import base64_data, image_size, media_type, with_true_media_type
 from ccfallback.messages.patterns import lazy_re
@@ -38,8 +39,7 @@ _Place = tuple[int, ...]
 """Where a block is: its message, its index, and that of the one inside a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Medium:
+class _Medium(msgspec.Struct, frozen=True):
     place: _Place
     block: Block
 

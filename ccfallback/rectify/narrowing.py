@@ -10,10 +10,11 @@ which the fewest remain two requests later, on average.
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from typing import Final
+
+import msgspec
 
 from ccfallback.rectify.plain_form import NAMES
 
@@ -42,8 +43,7 @@ _LOOK_AHEAD: Final = 2
 """Requests that are considered for the choice of the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Narrowing:
+class Narrowing(msgspec.Struct, frozen=True):
     """What is known of the steps that a provider and model need."""
 
     needed: tuple[str, ...] = ()

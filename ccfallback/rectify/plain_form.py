@@ -6,8 +6,10 @@ are needed; see `rectify.narrowing`.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.messages import json_schema
 from ccfallback.messages.body import Body
@@ -99,8 +101,7 @@ def may_help(refusal: Refusal) -> bool:
 # --- Its steps ---
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One part of what newer clients send, and how a request is sent without it."""
 
     name: str

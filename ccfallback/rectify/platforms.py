@@ -6,8 +6,10 @@ table knows is repaired and learned like any other provider's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY
@@ -104,8 +106,7 @@ RENAMED: Final[Mapping[str, tuple[str, ...]]] = {
 # --- Fields and values ---
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """One thing that platforms refuse, in words for which a rectifier makes the repair."""
 
     rectifier: str

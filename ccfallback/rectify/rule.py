@@ -6,9 +6,11 @@ A rule reads the refusal in `matches`; what it reads there, `change` gets with t
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.edit import ANY, Path
@@ -24,8 +26,7 @@ _SPACE: Final = lazy_re(r"\s+")
 _DIGITS: Final = lazy_re(r"\d+")
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, dict=True):
     """What an upstream said about the request that it refused."""
 
     status: int
@@ -44,8 +45,7 @@ class Refusal:
         return refused_paths(self.text)
 
 
-@dataclass(frozen=True, slots=True)
-class Repaired:
+class Repaired(msgspec.Struct, frozen=True):
     """A repair that was made."""
 
     draft: RequestDraft
@@ -61,8 +61,7 @@ def _always(_draft: RequestDraft) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Rule(Generic[T]):
+class Rule(msgspec.Struct, Generic[T], frozen=True):
     """One known repair. Rules of the same name are one repair for the user, the first that
     matches decides."""
 
@@ -323,5 +322,5 @@ def _counts(body: Body) -> Counter[str]:
 def _changed_quirks(before: RequestDraft, after: RequestDraft) -> list[str]:
     if before.quirks is None or after.quirks is None:
         return []
-    names = (field.name for field in fields(after.quirks))
+    names = after.quirks.__struct_fields__
     return [name for name in names if getattr(before.quirks, name) != getattr(after.quirks, name)]

@@ -7,8 +7,9 @@ Interrupted turns leave calls without results behind; so does text in front of t
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ccfallback.messages.tools import BAD_LETTER, INTERRUPTED, alphanumerics
 from ccfallback.messages.turns import (
@@ -36,8 +37,7 @@ _ASIDE: Final = frozenset({"assistant", "system"})
 """Roles of messages that may be between a call and the user's message that answers it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paired:
+class Paired(msgspec.Struct, frozen=True):
     """Messages in which every call has its result, and what it took to get there."""
 
     messages: list[Any]
@@ -260,8 +260,7 @@ _SHORTEST: Final = 8
 """Characters with which the calls of a long conversation remain distinct."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(msgspec.Struct, frozen=True):
     """What an id has to look like."""
 
     is_valid: Callable[[str], bool]

@@ -40,6 +40,7 @@ from ccfallback.server.response import MAX_WHOLE, BrokenResponse, UpstreamRespon
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EMPTY, EVENT_STREAM, AttemptTimeouts, EventStream
 from ccfallback.server.upstream import Response, UpstreamRequest, describe_error
+from ccfallback.structs import Discreet
 from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer, rename_tools
 from ccfallback.wire.format import WireFormat, WireRequest
 from ccfallback.wire.headers import RawHeaders, bare_credential, text_headers
@@ -61,11 +62,13 @@ _CREDENTIALS: Final = frozenset(
 T = TypeVar("T")
 
 
-class AttemptResult(msgspec.Struct, eq=False):
+class AttemptResult(Discreet, msgspec.Struct, eq=False):
     """What an attempt came to, with its answer: whole, or a stream at its commit point.
 
     A struct, because every request makes one. Its `repr` shows no content.
     """
+
+    SHOWN = ("provider", "outcome")
 
     provider: Provider
     outcome: Outcome
@@ -90,9 +93,6 @@ class AttemptResult(msgspec.Struct, eq=False):
     """Whether an upstream request was made at all."""
     signatures: list[str] = []
     """Digests of the signatures of thinking in the answer."""
-
-    def __repr__(self) -> str:
-        return f"AttemptResult({self.provider.name!r}, {self.outcome!r})"
 
     @property
     def usage(self) -> Usage | None:
@@ -138,11 +138,13 @@ class ClientRequest(Protocol):
         """Finds what upstreams quote of it."""
 
 
-class Attempt(msgspec.Struct, eq=False):
+class Attempt(Discreet, msgspec.Struct, eq=False):
     """One upstream HTTP exchange, which begins now. Its `repr` shows no key and no content.
 
     A struct, because every request makes one.
     """
+
+    SHOWN = ("provider",)
 
     client: ClientRequest
     provider: Provider
@@ -159,9 +161,6 @@ class Attempt(msgspec.Struct, eq=False):
     """Seconds until the first byte of a 2xx."""
     _timeouts: AttemptTimeouts | None = None
     _secrets: tuple[str, ...] | None = None
-
-    def __repr__(self) -> str:
-        return f"Attempt({self.provider.name!r})"
 
     @property
     def timeouts(self) -> AttemptTimeouts:

@@ -1,8 +1,9 @@
 """The candidate providers for a request."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.events.records import DISABLED, HEADER, ROUTE
@@ -16,8 +17,7 @@ SKIP_PRIMARY: Final = b"x-ccf-debug-skip-anthropic"
 """A request header: with the value `1` the request does not go to the primary."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """The candidate providers for a request, before breaker state is considered."""
 
     providers: tuple[Provider, ...]

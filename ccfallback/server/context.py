@@ -11,13 +11,16 @@ from ccfallback.config.model import Config, Provider, Token
 from ccfallback.http1 import Deadline
 from ccfallback.server.client_credentials import hash_credential
 from ccfallback.server.client_headers import ClientHeaders
+from ccfallback.structs import Discreet
 
 SCOPE_KEY: Final = "ccfallback"
 """The key of the `Context` in a request's ASGI scope."""
 
 
-class Context(msgspec.Struct, eq=False):
+class Context(Discreet, msgspec.Struct, eq=False):
     """One request that the gate has admitted. Its `repr` shows no credential."""
+
+    SHOWN = ("id",)
 
     id: str
     config: Config
@@ -38,9 +41,6 @@ class Context(msgspec.Struct, eq=False):
     def first(self) -> dict[bytes, bytes]:
         """The first value of each header."""
         return self.headers.first
-
-    def __repr__(self) -> str:
-        return f"Context(id={self.id!r})"
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header."""

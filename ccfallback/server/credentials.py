@@ -7,10 +7,11 @@ for all requests that wait, again five minutes before the credential ends, and o
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import inf
 from time import time
 from typing import Final
+
+import msgspec
 
 from ccfallback.config.model import Aws, Google, KeySource, Provider
 from ccfallback.credentials import KeyUnavailable, Resolved, resolve
@@ -18,6 +19,7 @@ from ccfallback.credentials.command import find_key
 from ccfallback.credentials.fetch import Fetch, Fetcher
 from ccfallback.server.outgoing import OutgoingProxies
 from ccfallback.server.trust import TrustedRoots
+from ccfallback.structs import Discreet
 from ccfallback.wire.credential import Credential
 
 RENEW_BEFORE: Final = 300.0
@@ -46,11 +48,12 @@ OnFailure = Callable[[str, KeyUnavailable], None]
 """Is called with a provider's name if its credential could not be renewed in time."""
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
+class _Entry(Discreet, msgspec.Struct, eq=False):
     """What is known of one source. Times are Unix seconds, because a machine may sleep."""
 
-    found: Resolved | None = field(default=None, repr=False)
+    SHOWN = ("renew_at", "was_used", "failure", "ask_again_at", "renewed_after_refusal")
+
+    found: Resolved | None = None
     renew_at: float = 0.0
     was_used: bool = False
     """Whether a request has used the credential since it was found."""

@@ -8,7 +8,6 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from math import inf, isfinite
 from random import random
@@ -17,6 +16,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ccfallback.addresses import address, host_and_port, is_local
 from ccfallback.config.model import Provider, Timeouts
@@ -49,6 +49,7 @@ from ccfallback.server.record import cut, describe_crash, upstream_text
 from ccfallback.server.repairs import LARGE, Repairs
 from ccfallback.server.services import Services
 from ccfallback.server.stream import EventStream
+from ccfallback.structs import Discreet
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.format import Unconvertible
@@ -87,11 +88,13 @@ class CannotSend(Exception):
         self.fault = fault
 
 
-class FailoverDriver(msgspec.Struct, eq=False):
+class FailoverDriver(Discreet, msgspec.Struct, eq=False):
     """Makes the attempts of one request, and is their `ClientRequest`.
 
     A struct, because every request makes one. What only some requests need is made when it is used.
     """
+
+    SHOWN = ("results",)
 
     services: Services
     context: Context
@@ -129,9 +132,6 @@ class FailoverDriver(msgspec.Struct, eq=False):
         timeout = None if self.body.stream else self.context.client_timeout
         if timeout is not None:
             self._share = SHARE_OF_THE_TIME * timeout
-
-    def __repr__(self) -> str:
-        return f"FailoverDriver({self.results!r})"
 
     @property
     def _repairs(self) -> Repairs:

@@ -3,8 +3,9 @@
 import errno
 import os
 import socket
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ccfallback.addresses import is_host, is_loopback
 from ccfallback.error_codes import ErrorCode
@@ -16,8 +17,7 @@ BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
+class ListenAddress(msgspec.Struct, frozen=True):
     """An address of this machine."""
 
     family: socket.AddressFamily

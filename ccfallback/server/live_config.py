@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config

@@ -7,8 +7,9 @@ tokens and fixed words, never anything that a client chooses.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ccfallback import __version__
 from ccfallback.config.model import Config
@@ -31,8 +32,7 @@ Labels = tuple[str, ...]
 Values = Mapping[Labels, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Metric:
+class Metric(msgspec.Struct, frozen=True, eq=False):
     """A metric, as Prometheus knows it."""
 
     name: str

@@ -8,12 +8,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ccfallback.addresses import is_loopback
 from ccfallback.config.checks import Expected, proxy_url
@@ -30,8 +31,7 @@ class InvalidProxy(HTTPError):
     """The outgoing proxy of the environment is not a URL that can be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProxySettings:
+class ProxySettings(msgspec.Struct, frozen=True):
     """What the environment or the system says of outgoing proxies."""
 
     urls: Mapping[str, str]

@@ -7,11 +7,11 @@ the refusal, the last resort is the plain form of the request.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.events import records as events
@@ -57,8 +57,7 @@ _FAULTS_OF_A_TRIAL: Final = frozenset(
 """Faults that a request may have met because it lacked steps of the plain form."""
 
 
-@dataclass(slots=True)
-class _PendingRepair:
+class _PendingRepair(msgspec.Struct):
     """A repair that is not confirmed yet."""
 
     name: str

@@ -13,9 +13,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 FILE_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
 """Variables that name a file of certificates in PEM format."""
@@ -49,8 +50,7 @@ SECURITY_SECONDS: Final = 10.0
 _PEM_END: Final = "-----END CERTIFICATE-----"
 
 
-@dataclass(frozen=True, slots=True)
-class RootSource:
+class RootSource(msgspec.Struct, frozen=True):
     """One place of authorities."""
 
     name: str

@@ -35,6 +35,7 @@ from ccfallback.http1 import (
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.outgoing import InvalidProxy, OutgoingProxies
 from ccfallback.server.trust import TrustedRoots
+from ccfallback.structs import Discreet
 
 if TYPE_CHECKING:
     from ccfallback.server.proxied import ProxiedTransport, Transport
@@ -74,8 +75,10 @@ class ProxyUnreachable(HTTPError):
     """No connection to the outgoing proxy, or it does not serve this machine."""
 
 
-class UpstreamRequest(msgspec.Struct):
+class UpstreamRequest(Discreet, msgspec.Struct):
     """A request to an upstream, never changed. Its `repr` shows no key and no content."""
+
+    SHOWN = ("method", "connect_timeout")
 
     url: str
     headers: Headers
@@ -86,9 +89,6 @@ class UpstreamRequest(msgspec.Struct):
     method: str = "POST"
     target: bytes | None = None
     """What the request line says, where that is not the URL's path and query in normal form."""
-
-    def __repr__(self) -> str:
-        return f"UpstreamRequest(method={self.method!r}, connect_timeout={self.connect_timeout!r})"
 
 
 class Response(Protocol):

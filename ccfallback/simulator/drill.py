@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 import httpx
+from msgspec.structs import replace
 
 from ccfallback.config.model import (
     Cap,

@@ -5,8 +5,9 @@ implements the same protocols and is chosen in `state.open_store`.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.state.sections import Entry, Sections, merge
@@ -31,12 +32,11 @@ class BreakerId(NamedTuple):
     credential: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """What a store held at one moment."""
 
-    states: States = field(default_factory=dict)
-    sections: Sections = field(default_factory=dict)
+    states: States = {}
+    sections: Sections = {}
     """What else the state holds; see `state.sections`."""
     version: object = None
     """Tells this content from any other; only the store that made it understands it."""

@@ -8,12 +8,12 @@ Anthropic's events. Sources: the service model of `bedrock-runtime`, 2023-09-30;
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, decode_json

@@ -7,8 +7,9 @@ where the next one begins cannot be known.
 
 import struct
 from binascii import crc32
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 MEDIA_TYPE: Final = "application/vnd.amazon.eventstream"
 
@@ -32,11 +33,10 @@ class BrokenFrame(ValueError):
     """The bytes are not frames, or a checksum is wrong; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One frame."""
 
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     """Its headers of type string, which are all that Bedrock sends."""
     payload: bytes = b""
 

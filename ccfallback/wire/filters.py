@@ -5,7 +5,6 @@ or end a block or the message; all others pass its filters unseen, which keeps t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -28,8 +27,7 @@ Names = Mapping[str, str]
 """The client's name of a tool by the provider's name of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """An event in a list of events."""
 
     place: int

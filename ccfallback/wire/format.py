@@ -12,7 +12,6 @@ then:
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +22,7 @@ from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
 from ccfallback.messages.tokens import Usage
+from ccfallback.structs import Discreet
 from ccfallback.wire import aws
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.filters import EventFilter
@@ -89,8 +89,7 @@ class Unconvertible(Exception):
     """The request cannot be expressed in the format; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class WireRefusal:
+class WireRefusal(msgspec.Struct, frozen=True):
     """An error response, with the status and error that Anthropic would have sent."""
 
     status: int
@@ -101,16 +100,15 @@ class WireRefusal:
     """Where the reset hint was found: the name of a header, or `message`."""
 
 
-class WireRequest(msgspec.Struct):
+class WireRequest(Discreet, msgspec.Struct):
     """One request to an upstream. Its `repr` shows neither key nor content."""
+
+    SHOWN = ("method",)
 
     url: str
     headers: HeaderList
     body: bytes
     method: str = "POST"
-
-    def __repr__(self) -> str:
-        return f"WireRequest(method={self.method!r})"
 
 
 class WireFormat(ABC):

@@ -8,10 +8,11 @@ https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
+
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body

@@ -1,6 +1,7 @@
-from dataclasses import replace
+from dataclasses import replace as replace_evidence
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.cli.doctor.diagnosis import (
     ASKED_FOR,
@@ -153,16 +154,18 @@ def test_the_wrong_format_names_the_right_one(provider: Provider, other: str) ->
 
 
 def test_a_redirect_names_where_to_without_its_query() -> None:
-    evidence = replace(refused(301, ""), location="https://new.example/v1/messages?token=x")
+    evidence = replace_evidence(
+        refused(301, ""), location="https://new.example/v1/messages?token=x"
+    )
     assert "--base-url https://new.example/v1/messages`" in remedy(evidence)
 
 
 def test_a_redirect_to_a_malformed_url_has_a_remedy() -> None:
-    assert "an invalid URL" in remedy(replace(refused(301, ""), location="https://["))
+    assert "an invalid URL" in remedy(replace_evidence(refused(301, ""), location="https://["))
 
 
 def unknown_model(provider: Provider, *known: str) -> str:
-    return remedy(replace(refused(404, "model: it", provider), known_models=known))
+    return remedy(replace_evidence(refused(404, "model: it", provider), known_models=known))
 
 
 def test_the_suggested_model_is_the_nearest_that_the_provider_has() -> None:

@@ -1,9 +1,9 @@
 """Test requests to providers over real sockets; `test_diagnosis.py` tests what they mean."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.addresses import Address
 from ccfallback.cli.doctor.diagnosis import Trouble
@@ -23,7 +23,7 @@ def fallback(upstream: ScriptedUpstream, **more: object) -> Provider:
     provider = Provider(
         name="spare", base_url=upstream.url, key=KeySource(literal=Secret(KEY)), retry=0
     )
-    return replace(provider, **more)  # type: ignore[arg-type]  # Fields by their names.
+    return replace(provider, **more)
 
 
 def ask(provider: Provider, model: str = MODEL, **environ: str) -> Probe:

@@ -247,7 +247,7 @@ def test_why_providers_cool_down() -> None:
 
 def test_a_chain_without_a_fallback_is_noted() -> None:
     assert "no fallback" in note_texts(facts(chain=()))[0]
-    nobody = Config(primary=replace(Config().primary, disabled=True))
+    nobody = Config(primary=structs.replace(Config().primary, disabled=True))
     assert "no provider is enabled" in note_texts(view.Facts(nobody, {}, [UP], NOW))[0]
 
 
@@ -293,7 +293,7 @@ def test_the_view_has_no_control_characters() -> None:
     bad = "evil\x1b[2J\x07"
     line = logbook.line("request.start", NOW, request=f"ccr{bad}", model=bad)
     asked = logbook.line("provider.attempt", NOW, request=f"ccr{bad}", provider=bad)
-    config = replace(ONE, name=bad)
+    config = structs.replace(ONE, name=bad)
     screen = drawn(facts(chain=[config]), picture([line, asked]), 140, 24)
     assert "evil" in screen
     assert not set(screen) & {"\x1b", "\x07"}

@@ -68,12 +68,10 @@ def test_an_unknown_provider_gets_nothing_that_some_providers_refuse() -> None:
 ONE_MORE_ROW = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
 from ccfallback.config import checks, model
 from ccfallback.config.options import option
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider(model.Provider):
+class Provider(model.Provider, frozen=True, kw_only=True, dict=True):
     colour: str = option(
         checks.choice(("red", "blue")), "red", "Made up.", flag="--colour COLOUR"
     )

@@ -3,13 +3,13 @@
 import ssl
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Google, KeySource, Provider
 from ccfallback.credentials import KeyUnavailable, Machine

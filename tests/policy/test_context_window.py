@@ -1,11 +1,11 @@
 """Requests that are too long for a provider."""
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body

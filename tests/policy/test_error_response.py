@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace as replace_limit
 from typing import Any
 
 import msgspec
@@ -435,12 +434,12 @@ def test_a_reached_cap_stops_the_turn_in_words_that_the_client_shows() -> None:
         f"{unified}overage-period": "daily",
         f"{unified}overage-disabled-reason": "org_spend_cap_reached",
     }
-    ended = replace_limit(LIMIT, until=NOW - 5)
+    ended = replace(LIMIT, until=NOW - 5)
     assert dict(capped(ended).headers)[b"retry-after"] == b"1"
 
 
 def test_what_requests_in_flight_have_reserved_is_waited_for() -> None:
-    given = capped(replace_limit(LIMIT, spent=4 * NANO, reserved=2 * NANO))
+    given = capped(replace(LIMIT, spent=4 * NANO, reserved=2 * NANO))
     assert (given.status, given.kind) == (429, "rate_limit_error")
     assert given.headers == ((b"retry-after", b"10"),)
     assert error_of(given)["code"] == "CCF-E109"
@@ -451,7 +450,7 @@ def test_what_requests_in_flight_have_reserved_is_waited_for() -> None:
     [(0.8, "0.80", "0.75"), (0.999, "0.99", "0.95"), (1.2, "0.99", "0.95")],
 )
 def test_a_cap_that_is_near_is_told_in_headers(spent: float, shown: str, threshold: str) -> None:
-    limit = replace_limit(LIMIT, spent=round(spent * 5 * NANO))
+    limit = replace(LIMIT, spent=round(spent * 5 * NANO))
     unified = "anthropic-ratelimit-unified-"
     assert {name.decode(): value.decode() for name, value in spend_warning(limit)} == {
         f"{unified}status": "allowed_warning",
@@ -465,7 +464,7 @@ def test_a_cap_that_is_near_is_told_in_headers(spent: float, shown: str, thresho
 
 
 def test_the_first_cap_that_ends_is_named_in_the_headers() -> None:
-    later = replace_limit(LIMIT, provider="c", period="month", until=NOW + 7200)
+    later = replace(LIMIT, provider="c", period="month", until=NOW + 7200)
     given = exhausted_response([], {}, model="m", request_id="i", now=NOW, capped=[later, LIMIT])
     headers = dict(given.headers)
     assert headers[b"retry-after"] == b"3601"

@@ -1,8 +1,7 @@
 """The fingerprint of what a fact about a provider is about."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
 from ccfallback.policy.fingerprints import fingerprint, hash_keys, hash_text

@@ -1,7 +1,6 @@
 """What a provider's answers say about its timeouts, in virtual time."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import exp, inf, pi, sin
 from random import Random
 
@@ -9,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import KeySource, Provider, Timeouts
 from ccfallback.policy.latency import (

@@ -1,8 +1,7 @@
 """What providers refuse, remembered for a day."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.policy.learned import (

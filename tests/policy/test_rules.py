@@ -5,13 +5,14 @@ stands again in `tests/server/test_rules.py`, where it happens over real sockets
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from ccfallback.addresses import address
 from ccfallback.config.model import Breaker, Config, Privacy, Provider

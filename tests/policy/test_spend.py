@@ -1,11 +1,11 @@
 """What answers cost, against invoices that were computed by hand, and the arithmetic of caps."""
 
 import random
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config import prices
 from ccfallback.config.model import Aws, Cap, Google, Prices, Provider

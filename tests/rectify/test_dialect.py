@@ -1,10 +1,10 @@
 """A provider of another format that says how it wants requests to be translated."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.policy.draft import RequestDraft

@@ -1,10 +1,10 @@
 """Which repair is made, what the client repairs itself, and lessons in a dialogue."""
 
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback import rectify as package
 from ccfallback.config.model import Failover, Provider

@@ -1,11 +1,10 @@
 """What a rule is given, and what it reads in a refusal."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from dataclasses import replace
 from email.utils import formatdate
 from time import time
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import KeySource, Timeouts
 from ccfallback.events.records import ProviderTimeout

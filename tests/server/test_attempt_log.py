@@ -3,13 +3,14 @@
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.addresses import address
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts

@@ -1,12 +1,13 @@
 """What the log says of breakers: skips, cooldowns and recoveries, each with its numbers."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, KeySource, Provider
 from ccfallback.messages.tokens import Usage

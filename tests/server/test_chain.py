@@ -1,7 +1,8 @@
 """The candidate providers for a request."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Provider, Routes
 from ccfallback.server.chain import SKIP_PRIMARY, Chains

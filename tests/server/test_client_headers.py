@@ -1,10 +1,10 @@
 """The headers of a client are kept with its connection, and only as long as they are the same."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config
 from ccfallback.server.client_headers import ClientHeaders, recall

@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from math import log
 from time import monotonic, time
@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider, Timeouts
 from ccfallback.events.records import (

@@ -1,11 +1,11 @@
 """What is learned from a refusal, by which provider, and for how long, over real sockets."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 
 import httpx
 from msgspec import structs
+from msgspec.structs import replace
 
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Received

@@ -7,7 +7,8 @@ takes no credential elsewhere; nothing that is configured can end a line on the 
 import socket
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
+from time import time
 from urllib.parse import quote
 
 import httpx
@@ -15,12 +16,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from rich.pretty import pretty_repr
 
 from ccfallback.config.checks import Expected, header_map, http_url, key_text
 from ccfallback.config.model import Config, KeySource, Network, Provider, Token
+from ccfallback.credentials.fetch import Reply
+from ccfallback.credentials.program import Output
+from ccfallback.credentials.source import Machine, Resolved
 from ccfallback.http1 import Origin, Request
 from ccfallback.http1.request import RequestEncoder
 from ccfallback.messages.body import Body
+from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.outcome import Fault, Outcome
 from ccfallback.printable import is_printable
 from ccfallback.redact import Secret
@@ -31,6 +38,8 @@ from ccfallback.server.upstream import UpstreamRequest
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
 from ccfallback.wire import FORMATS
+from ccfallback.wire.credential import AwsKeys, Credential
+from ccfallback.wire.format import WireRequest
 from tests.conftest import Chain, RunningProxy
 
 HIDDEN = "hidden-hidden-hidden"
@@ -63,6 +72,13 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
         Context("id", CONFIG, ClientHeaders(HEADERS), frozenset({RAW})),
         UpstreamRequest(PROVIDER.base_url, HEADERS, RAW, 1.0),
         AttemptResult(PROVIDER, OUTCOME, 1.0, 401, headers=HEADERS, body=RAW),
+        WireRequest(PROVIDER.base_url, HEADERS, RAW),
+        Resolved(Credential(HIDDEN, headers={"x-auth": HIDDEN}), "a place"),
+        Resolved(Credential(aws=AwsKeys("id", HIDDEN, HIDDEN)), "a place"),
+        Machine({"KEY": HIDDEN}, partial(print, HIDDEN), time),
+        Output(RAW, RAW, 0),
+        Reply(200, RAW),
+        RequestDraft(BODY),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -70,6 +86,8 @@ def test_no_repr_shows_a_secret(value: object) -> None:
     assert HIDDEN not in repr(value)
     # As asyncio shows the arguments of a callback that went wrong.
     assert HIDDEN not in f"{[value]!r} {value}"
+    # As rich shows the variables of a traceback.
+    assert HIDDEN not in pretty_repr(value, max_width=9999)
 
 
 LEAKY = f"no key {HIDDEN}, no x-api-key: {HIDDEN}, nothing like {QUOTED}"

@@ -1,10 +1,10 @@
 """The acceptance test: no turn is lost while one provider lives."""
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Failover, KeySource, Provider
 from ccfallback.simulator import SCRIPTED_FORMATS
@@ -152,7 +152,7 @@ def test_a_configuration_that_hands_failures_on_is_found_out(
 ) -> None:
     excluded, others = {"402", "403", "500", "529"}, {"429", "hang", "html", "cut-in-text"}
     monkeypatch.setattr(module, "FAULTS", [BY_ID[each] for each in (*excluded, *others, "refused")])
-    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    chain = replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
     reports = run(chain)
     lost = {report.id for report in reports.values() if report.lost}
     assert excluded <= lost
@@ -192,7 +192,7 @@ def test_a_refusal_that_a_busy_machine_delays_is_heard_in_the_end(
     monkeypatch.setattr(module, "SHORTEST", 0.1)
     monkeypatch.setattr(module, "LONGEST", 0.1)
     monkeypatch.setattr(module, "PATIENCE", (1, 100))
-    chain = dataclasses.replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
+    chain = replace(config("anthropic"), failover=Failover(statuses=frozenset({429})))
     # The fallback would answer if the first timeout were the last word.
     assert run(chain)["late"].lost
 

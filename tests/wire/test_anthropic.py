@@ -1,6 +1,5 @@
 """Anthropic's own format: good streams pass unchanged, and nothing bad passes."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages import sse

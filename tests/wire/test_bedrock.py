@@ -1,7 +1,6 @@
 """The wire format of Bedrock's runtime: URLs, bodies, streams, errors and counts."""
 
 from base64 import b64decode
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Aws, Provider
 from ccfallback.messages.assemble import to_message

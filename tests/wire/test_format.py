@@ -1,10 +1,9 @@
 """What holds for every wire format."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body

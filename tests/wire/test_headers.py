@@ -1,10 +1,9 @@
 """Which headers are passed on: no credential of the client ever reaches a fallback."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.messages.body import Body

@@ -4,13 +4,14 @@ Their packages are optional: without one, its tests are skipped.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anthropic
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Google, Privacy, Provider
 from ccfallback.messages.body import Body

@@ -1,12 +1,12 @@
 """What a provider sees: the primary the client's own bytes, a fallback no name of the user."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Privacy, Provider
 from ccfallback.messages.body import Body

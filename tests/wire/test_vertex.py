@@ -1,10 +1,10 @@
 """Vertex AI: where requests go, what they carry, and what its errors mean."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ccfallback.config.model import Google, Provider
 from ccfallback.messages.body import Body

@@ -5,10 +5,11 @@ those of the next calls wait until it is complete. The work for a piece depends 
 number of calls nor on what has arrived of them.
 """
 
-from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Final
+
+import msgspec
 
 from ccfallback.wire.openai.answer import MessageHead
 from ccfallback.wire.openai.arguments import Arguments, Held
@@ -25,15 +26,14 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     index: int | None
     number: int
     """Its place among the calls of the answer."""
     id: str = ""
     name: str = ""
     state: _State = _State.WAITING
-    arguments: Arguments = field(default_factory=Arguments)
+    arguments: Arguments = msgspec.field(default_factory=Arguments)
 
 
 class Calls:

@@ -6,10 +6,11 @@ meaning of each provider's words; the first match counts, and the status itself 
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import UpstreamError, error_of, plain_text

@@ -10,7 +10,6 @@ words, too. Thinking is sent only if the provider wants it back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -194,25 +193,22 @@ def _without_space(data: str) -> str:
 # Turns
 
 
-@dataclass(slots=True)
-class _User:
-    parts: list[Part] = field(default_factory=list)
-    results: list[Block] = field(default_factory=list)
+class _User(msgspec.Struct):
+    parts: list[Part] = []
+    results: list[Block] = []
 
 
-@dataclass(slots=True)
-class _Assistant:
-    texts: list[str] = field(default_factory=list)
-    calls: list[Block] = field(default_factory=list)
-    thinking: list[str] = field(default_factory=list)
-    details: list[Any] = field(default_factory=list)
+class _Assistant(msgspec.Struct):
+    texts: list[str] = []
+    calls: list[Block] = []
+    thinking: list[str] = []
+    details: list[Any] = []
     """What OpenRouter gave along with the thinking, and wants back unchanged."""
-    signed: dict[int, Any] = field(default_factory=dict)
+    signed: dict[int, Any] = {}
     """What Gemini gave along with a call and wants back, by the number of the call."""
 
 
-@dataclass(slots=True)
-class _System:
+class _System(msgspec.Struct):
     parts: list[Part]
 
 
@@ -328,8 +324,7 @@ def _arguments(value: object) -> str:
 # Turns as messages
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     """A call that waits for its result."""
 
     client_id: str
@@ -337,11 +332,10 @@ class _Call:
     name: str
 
 
-@dataclass(slots=True)
-class _Attachments:
+class _Attachments(msgspec.Struct):
     """What results contain besides text; it follows in the user message after them."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = []
     count: int = 0
 
     def add(self, part: Part, source: str) -> str:

@@ -4,8 +4,9 @@ OpenAI's own models have rules by name, and a provider that resells them keeps t
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
@@ -21,8 +22,7 @@ _GPT: Final = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
 _O_SERIES: Final = re.compile(r"(?:^|/)o\d+(?:-|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingRequest:
+class ThinkingRequest(msgspec.Struct, frozen=True):
     """What the client asks of the model's thinking."""
 
     is_on: bool = False
