@@ -142,11 +142,14 @@ def _run(argv: Sequence[str] | None) -> int:
         else:
             return 0
     _import_msgspec_alone()
-    if arguments == ["statusline"] or arguments[:-1] == ["statusline", "--then"]:
+    from ccfallback.cli.file_options import split_files
+
+    files, words = split_files(arguments)
+    if words == ["statusline"] or words[:-1] == ["statusline", "--then"]:
         # Claude Code runs this after every message: parsing would take longer than the answer.
         from ccfallback.cli.statusline_view import run as print_status_line
 
-        return print_status_line(os.environ, *arguments[2:])
+        return print_status_line(os.environ, "".join(words[2:]), files)
     from ccfallback.cli.console import Console
     from ccfallback.cli.session import Session
 
@@ -154,17 +157,21 @@ def _run(argv: Sequence[str] | None) -> int:
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     console = Console.for_process(as_json=as_json)
     session = Session(console=console, environ=os.environ)
-    if "serve" in arguments:
+    if words[:1] == ["serve"]:
         from ccfallback.cli import serving
 
-        if (server := serving.parse(arguments)) is not None:
-            return serving.run(session, server)
-    if arguments[:2] == ["providers", "list"] and set(arguments[2:]) <= {"--json"}:
+        if (server := serving.parse(words)) is not None:
+            return serving.run(session, files, server)
+    if words[:2] == ["providers", "list"] and set(words[2:]) <= {"--json"}:
         # Scripts ask for the chain, and parsing would take as long as the rest.
         from ccfallback.cli.chain import print_chain
         from ccfallback.cli.exits import run_safely
 
-        return run_safely(lambda: print_chain(session), session)
+        def call() -> None:
+            session.locate(*files)
+            print_chain(session)
+
+        return run_safely(call, session)
     from ccfallback.cli.root import run
 
-    return run(arguments, session)
+    return run(words, session, files)

@@ -11,6 +11,7 @@ from ccfallback import __version__
 from ccfallback.cli import COMMANDS, SUMMARY, format_help
 from ccfallback.cli.console import ExitCode
 from ccfallback.cli.exits import run_safely
+from ccfallback.cli.file_options import Files
 from ccfallback.cli.options import Group, keep_lines, make_app
 from ccfallback.cli.session import Session, session_of
 
@@ -64,7 +65,8 @@ def root(
 ) -> None:
     """Keep Claude Code working whatever happens to its API."""
     session = session_of(ctx)
-    session.locate(config, state, log_file)
+    if session.located is None:
+        session.locate(config, state, log_file)
     if version:
         session.console.emit({"version": __version__}, lambda: f"ccfallback {__version__}")
         raise typer.Exit
@@ -73,10 +75,15 @@ def root(
         raise typer.Exit(ExitCode.USAGE)
 
 
-def run(arguments: Sequence[str], session: Session) -> int:
-    """Run a command; returns its exit code, and turns each kind of error into one."""
+def run(arguments: Sequence[str], session: Session, files: Files) -> int:
+    """Run a command; returns its exit code, and turns each kind of error into one.
+
+    `files` are those that are no longer among the arguments.
+    """
 
     def call() -> object:
+        if any(files):
+            session.locate(*files)
         return typer.main.get_command(app).main(
             list(arguments), prog_name="ccfallback", standalone_mode=False, obj=session
         )

@@ -7,7 +7,6 @@ parsed here; whatever else the command line says, typer parses and reports.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from ccfallback import __version__
 from ccfallback.cli.console import ClosedPipe
 from ccfallback.cli.exits import run_safely
+from ccfallback.cli.file_options import Files
 from ccfallback.cli.log_lines import LEVELS, LogPrinter
 from ccfallback.cli.session import Session
 from ccfallback.errors import CcfallbackError, PortTaken
@@ -37,43 +37,38 @@ NOT_PRINTED: Final = frozenset(
 """Events that are logged and not printed: the lines that are printed imply them."""
 
 
-_FILES: Final = ("--config", "--state", "--log-file")
 _OPTIONS: Final = ("--host", "--port", "--log-level")
 
 
 class ServeArguments(msgspec.Struct, frozen=True):
-    """The arguments of `serve`."""
+    """The options of `serve`."""
 
-    files: tuple[Path | None, Path | None, Path | None]
-    """Where configuration, state and log are."""
     host: str | None
     port: int | None
     log_level: str | None
 
 
 def parse(arguments: Sequence[str]) -> ServeArguments | None:
-    """The arguments of a command line that is `serve` in its usual form, else `None`."""
+    """The options of a command line that is `serve` in its usual form, else `None`."""
+    if arguments[:1] != ["serve"]:
+        return None
     given: dict[str, str] = {}
-    allowed, rest = _FILES, list(reversed(arguments))
+    rest = list(reversed(arguments[1:]))
     while rest:
         word = rest.pop()
-        if word == "serve" and allowed is _FILES:
-            allowed = _OPTIONS
-            continue
-        if word not in allowed or word in given or not rest:
+        if word not in _OPTIONS or word in given or not rest:
             return None
         value = rest.pop()
         if not value or value.startswith("-"):
             return None
         given[word] = value
     port, level = given.get("--port"), given.get("--log-level")
-    if allowed is _FILES or (level is not None and level not in LEVELS):
+    if level is not None and level not in LEVELS:
         return None
     if port is not None and not (port.isascii() and port.isdecimal() and int(port) < 65536):
         return None
-    config, state, log = (Path(given[name]) if name in given else None for name in _FILES)
     number = None if port is None else int(port)
-    return ServeArguments((config, state, log), given.get("--host"), number, level)
+    return ServeArguments(given.get("--host"), number, level)
 
 
 def to_words(host: str | None, port: int | None, level: str | None) -> list[str]:
@@ -82,11 +77,11 @@ def to_words(host: str | None, port: int | None, level: str | None) -> list[str]
     return [word for name, value in given if value is not None for word in (name, str(value))]
 
 
-def run(session: Session, arguments: ServeArguments) -> int:
-    """Run `serve` with these arguments; returns the exit code."""
+def run(session: Session, files: Files, arguments: ServeArguments) -> int:
+    """Run `serve` with these files and options; returns the exit code."""
 
     def call() -> None:
-        session.locate(*arguments.files)
+        session.locate(*files)
         serve(session, arguments.host, arguments.port, arguments.log_level)
 
     return run_safely(call, session)

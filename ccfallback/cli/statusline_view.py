@@ -19,6 +19,7 @@ import msgspec
 
 from ccfallback import paths as places
 from ccfallback.cli.chain_check import describe_check
+from ccfallback.cli.file_options import Files
 from ccfallback.cli.phrases import format_clock
 from ccfallback.cli.running_server import (
     RunningServer,
@@ -129,10 +130,10 @@ class _Input(msgspec.Struct):
     model: _Model = msgspec.field(default_factory=_Model)
 
 
-def run(environ: Mapping[str, str], then: str = "") -> int:
+def run(environ: Mapping[str, str], then: str = "", files: Files = Files()) -> int:
     """Print the line, after that of the command `then`; a closed pipe does not matter."""
     with suppress(OSError):
-        os.write(1, f"{make(environ, then)}\n".encode())
+        os.write(1, f"{make(environ, then, places.resolve(*files, environ))}\n".encode())
     return 0
 
 

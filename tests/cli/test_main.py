@@ -145,7 +145,14 @@ except SystemExit:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("providers", "list"), ("breaker", "status", "--json"), ("config", "path")]
+    "arguments",
+    [
+        ("providers", "list"),
+        ("breaker", "status", "--json"),
+        ("config", "path"),
+        ("--state", "s.json", "config", "path"),
+        ("--state", "s.json", "--log-file", "l.jsonl", "providers", "list", "--json"),
+    ],
 )
 def test_a_command_imports_no_heavy_package_it_does_not_need(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run(

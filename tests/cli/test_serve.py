@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from ccfallback.cli import serving
+from ccfallback.cli.file_options import split_files
 from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
@@ -105,6 +106,7 @@ NOT_NEEDED = {
 def test_a_server_has_loaded_nothing_that_it_does_not_need(paths: Paths) -> None:
     code = f"""
 import sys
+from ccfallback.cli.file_options import split_files
 from ccfallback.cli import main, serving
 from ccfallback.server import serve
 def stop(session, proxy, url):
@@ -136,9 +138,10 @@ main(["--config", {str(paths.config)!r}, "--state", {str(paths.state)!r}, "--log
 def test_the_usual_form_is_understood_as_typer_understands_it(
     line: str, expected: dict[str, Any]
 ) -> None:
-    parsed = serving.parse(line.split())
+    files, words = split_files(line.split())
+    parsed = serving.parse(words)
     assert parsed is not None
-    config, state, log_file = (path and str(path) for path in parsed.files)
+    config, state, log_file = (path and str(path) for path in files)
     found = {
         "config": config, "state": state, "log_file": log_file, "host": parsed.host,
         "port": parsed.port, "log_level": parsed.log_level,
@@ -153,6 +156,11 @@ def test_the_usual_form_is_understood_as_typer_understands_it(
         "status",
         "--config serve",
         "--config c",
+        "--config c --config d serve",
+        "--config -c serve",
+        "--config c --state serve",
+        "--config c --version serve",
+        "--config=c serve",
         "serve --port",
         "serve --port x",
         "serve --port 65536",
@@ -171,4 +179,4 @@ def test_the_usual_form_is_understood_as_typer_understands_it(
     ],
 )
 def test_everything_else_is_left_to_typer(line: str) -> None:
-    assert serving.parse(line.split()) is None
+    assert serving.parse(split_files(line.split())[1]) is None
