@@ -4,12 +4,13 @@ These are controls (C0, DEL, C1), line and paragraph separators, marks of direct
 characters, tag letters, and the fillers and selectors that are invisible as well.
 """
 
-import re
 from typing import Final
+
+from ccfallback.messages.patterns import lazy_re
 
 _DELETE: Final = 0x7F
 
-_INVISIBLE: Final = re.compile(
+_INVISIBLE: Final = lazy_re(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     r"\U000e0000-\U000e0fff]"
 )

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ccfallback.messages.body import UNREADABLE, Body
+from ccfallback.messages.patterns import lazy_re
 
 QUOTE: Final = 12
 """The length from which a run of equal letters counts as a quote of the conversation."""
@@ -43,10 +44,10 @@ _LOWER: Final = bytes(range(256)).lower()
 _NO_LETTERS: Final = (rb"\\", rb"\n", rb"\t", rb"\r", rb"\b", rb"\f")
 """The escapes of JSON that look like a letter or may stand before one. That of the backslash is the
 first, so that none of the others is half of it."""
-_NOT_LETTERS: Final = re.compile(r"[\W_]+")
-_MEMBER_NAME: Final = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+_NOT_LETTERS: Final = lazy_re(r"[\W_]+")
+_MEMBER_NAME: Final = lazy_re(r"[a-z]+(?:_[a-z0-9]+)+")
 
-_ESCAPE: Final = re.compile(
+_ESCAPE: Final = lazy_re(
     r"(?P<bytes>(?:\\+x[0-9a-fA-F]{2})+)|(?P<url>(?:%(?:25)*[0-9a-fA-F]{2})+)"
     r"|\\+u\{?(?P<unicode>[0-9a-fA-F]{4,6})\}?|\\+[abfnrtv0]"
     r"|&(?:amp;)*(?:#(?P<decimal>\d{1,7})|#[xX](?P<hex>[0-9a-fA-F]{1,6})|[a-zA-Z]{2,8});"

@@ -12,28 +12,27 @@ from typing import Final
 from urllib.parse import unquote
 
 from ccfallback import quotes
+from ccfallback.messages.patterns import lazy_re
 
-_SECRET_HEADER: Final = re.compile(
+_SECRET_HEADER: Final = lazy_re(
     r"auth|api[-_]?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
 )
-_KEY_LIKE: Final = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}"
-)
-_OPAQUE: Final = re.compile(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
-_BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
-_SIGNED: Final = re.compile(
+_KEY_LIKE: Final = lazy_re(r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}")
+_OPAQUE: Final = lazy_re(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
+_BEARER: Final = lazy_re(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
+_SIGNED: Final = lazy_re(
     r"(?i)\b(x-(?:amz|goog)-(?:signature|security-token)\s*[=:]\s*)[^&\s\"',;]+"
     r"|\b((?:signature|sig)=)[\w%+/=-]{16,}"
 )
 """What makes a signed URL or request valid."""
-_USER: Final = re.compile(r"(?<=//)[^/?#]*@")
-_PATH_SECRET: Final = re.compile(
+_USER: Final = lazy_re(r"(?<=//)[^/?#]*@")
+_PATH_SECRET: Final = lazy_re(
     r"(?<=/)(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
     r"|(?=[^/]*(?<![A-Za-z0-9])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{20})[\w.~=+-]+)(?=/|$)"
 )
 """A part of a path that no person would choose: a UUID, or a run of 20 letters and digits."""
 
-_QUERY_ITEM: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
+_QUERY_ITEM: Final = lazy_re(r"([?&;])([^=&;#]*)=([^&;#]*)")
 _PLAIN_QUERY: Final = frozenset({"beta", "api-version"})
 """Query parameters whose value is never a secret."""
 
@@ -51,7 +50,7 @@ HARMLESS_HEADERS: Final = frozenset({
 
 HARMLESS_BEGINNINGS: Final = ("x-stainless-", "sec-fetch-", "sec-ch-")
 
-_BETWEEN: Final = re.compile(r"[;,:=\s\"]+")
+_BETWEEN: Final = lazy_re(r"[;,:=\s\"]+")
 _COMMON_WORDS: Final = frozenset(
     {"basic", "bearer", "digest", "false", "none", "null", "token", "true", "undefined"}
 )

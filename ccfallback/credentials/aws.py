@@ -6,7 +6,6 @@ Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 import shlex
 import sys
 from collections.abc import Mapping
-from configparser import Error, RawConfigParser
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -117,6 +116,9 @@ def read_sections(
     text = machine.read(path, what)
     if text is None:
         return {}
+    # Here, because few providers have a login of AWS.
+    from configparser import Error, RawConfigParser
+
     # `[default]` is a profile like any other.
     parser = RawConfigParser(strict=False, delimiters="=", default_section="\0")
     try:

@@ -6,9 +6,11 @@ from typing import Final
 
 import msgspec
 
+from ccfallback.messages.patterns import lazy_re
+
 Version = tuple[int, int]
 
-_NAME: Final = re.compile(
+_NAME: Final = lazy_re(
     r"(?<![a-z0-9-])claude-(?:"
     r"(?P<family>[a-z]+)-(?P<major>\d{1,2})(?!\d)(?:-(?P<minor>\d{1,2})(?!\d))?"
     # Before version 4 the family comes last.

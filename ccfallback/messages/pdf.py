@@ -7,13 +7,15 @@ import re
 import zlib
 from typing import Final, NamedTuple
 
+from ccfallback.messages.patterns import lazy_re
+
 MOST_READ: Final = 8 * 1024 * 1024
 """Bytes of streams that are read at most, decompressed and with their dictionaries."""
 
-_PAGE: Final = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
-_STREAM: Final = re.compile(rb">>\s*stream\r?\n")
-_SHOWS_TEXT: Final = re.compile(rb"[)>\]]\s*(?:T[jJ]|'|\")")
-_STRING: Final = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|<([0-9A-Fa-f\s]*)>", re.DOTALL)
+_PAGE: Final = lazy_re(rb"/Type\s*/Page(?![A-Za-z])")
+_STREAM: Final = lazy_re(rb">>\s*stream\r?\n")
+_SHOWS_TEXT: Final = lazy_re(rb"[)>\]]\s*(?:T[jJ]|'|\")")
+_STRING: Final = lazy_re(rb"\(((?:[^()\\]|\\.)*)\)|<([0-9A-Fa-f\s]*)>", re.DOTALL)
 _HEAD: Final = 2048
 """Bytes before a stream in which its dictionary begins."""
 

@@ -4,7 +4,6 @@ Names and ids are made to fit the strictest provider. Nothing is remembered betw
 same input gives the same name, and what must be translated back is read off the request's tools.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -21,6 +20,7 @@ from ccfallback.messages.edit import (
     without,
 )
 from ccfallback.messages.json_schema import rewrite
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.turns import (
     TOOL_CHANGES,
     is_same,
@@ -43,16 +43,16 @@ MOST_TOOLS: Final = 128
 LONGEST_DESCRIPTION: Final = 1024
 """Characters of a description, by the same API."""
 
-BAD_LETTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
+BAD_LETTER: Final = lazy_re(r"[^a-zA-Z0-9_-]")
 """Any character that a name or an id may not contain."""
 
-_SERVER: Final = re.compile(
+_SERVER: Final = lazy_re(
     r"(?:web_search|web_fetch|code_execution|tool_search_tool|advisor|mcp_toolset)(?:_|$)"
 )
-_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]*")
-_NAMESPACE: Final = re.compile(r"^(?:functions|default_api|tools)[.:]\s*")
+_NAME: Final = lazy_re(r"[a-zA-Z_][a-zA-Z0-9_-]*")
+_NAMESPACE: Final = lazy_re(r"^(?:functions|default_api|tools)[.:]\s*")
 """What some models write before the name of every tool."""
-_COUNTER: Final = re.compile(r":\d{1,4}$")
+_COUNTER: Final = lazy_re(r":\d{1,4}$")
 """The number that Kimi's ids have after a name."""
 _ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from ccfallback.config.model import Provider
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.prompt_length import context_sizes
 from ccfallback.policy.learned import LearnedRejection, remember
 from ccfallback.policy.outcome import Outcome, is_prompt_too_long
@@ -63,8 +64,8 @@ class LearnedWindow(msgspec.Struct, frozen=True):
 RULE: Final = "context_window"
 """The name of such rejections, in the place of a rectifier's."""
 
-_LEARNED: Final = re.compile(r"maximum context length is (\d{3,12}) tokens; refused: (\d{1,12})")
-_TOLD: Final = re.compile(
+_LEARNED: Final = lazy_re(r"maximum context length is (\d{3,12}) tokens; refused: (\d{1,12})")
+_TOLD: Final = lazy_re(
     r"\b(?:max(?:imum)?[ _](?:context|model|sequence|seq|prompt|input)[ _](?:length|len|size)"
     r"|context[ _](?:window|length|size|limit))\b\D{0,24}?(\d[\d,]{2,12})\b",
     re.IGNORECASE,

@@ -13,6 +13,7 @@ import msgspec
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import STOP_FAILURE, UpstreamError
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.tokens import Usage
 
@@ -185,7 +186,7 @@ FAULT_OF_TYPE: Final[Mapping[str, Fault]] = {
 }
 """What an error inside a 2xx means; any other type is a failure of the upstream."""
 
-_BILLING: Final = re.compile(
+_BILLING: Final = lazy_re(
     r"\bcredits?\b(?! cards?\b)|\binsufficient (?:balance|funds|quota)|payment required"
     # The word alone: not part of the name of a header or of a tool's parameter.
     r"|(?<![\w.-])billing(?![\w-])"
@@ -200,7 +201,7 @@ _BILLING: Final = re.compile(
 )
 """Words about an account. The client cannot change anything about it by another request."""
 
-_BODY_PATH: Final = re.compile(
+_BODY_PATH: Final = lazy_re(
     r"(?:^|[\s'\"`(:])(?:messages|tools|tool_choice|system|thinking|metadata|output_config|container"
     r"|context_management|mcp_servers|stop_sequences|cache_control)(?:\.(?=[\w*])|\[)"
     r"|^['\"`]?(?:messages|tools|tool_choice|system|thinking|metadata|output_config|model|max_tokens"
@@ -208,8 +209,8 @@ _BODY_PATH: Final = re.compile(
 )
 """A place in the request's body. What is wrong there is the request's own fault."""
 
-_OVERLOAD: Final = re.compile(r"overload", re.IGNORECASE)
-_MODEL_QUOTA: Final = re.compile(
+_OVERLOAD: Final = lazy_re(r"overload", re.IGNORECASE)
+_MODEL_QUOTA: Final = lazy_re(
     # Google Cloud; OpenAI and Groq.
     r"per_base_model\b|\bbase model: ?\w"
     r"|\brate limit reached for (?:model )?\S+ in organization",

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from ccfallback.config.model import Quota
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.reset_hints import ABSURD, UNIFIED, moment
 
 HYSTERESIS: Final = 0.05
@@ -59,12 +60,12 @@ _FAMILIES: Final[Mapping[str, str]] = {"oi": "fable"}
 _UNITS: Final[Mapping[str, tuple[float, str]]] = {"h": (3600.0, "hour"), "d": (86400.0, "day")}
 _PERIODS: Final[Mapping[str, float]] = {"daily": 86400.0, "weekly": 604800.0, "monthly": 2592000.0}
 
-_WINDOW: Final = re.compile(r"(?P<count>[1-9]\d{0,2})(?P<unit>[hd])(?:_(?P<family>\w{1,32}))?")
-_OF_WINDOW: Final = re.compile(
+_WINDOW: Final = lazy_re(r"(?P<count>[1-9]\d{0,2})(?P<unit>[hd])(?:_(?P<family>\w{1,32}))?")
+_OF_WINDOW: Final = lazy_re(
     r"(?P<window>\d{1,3}[hd](?:_\w{1,32})?|overage)-"
     r"(?P<field>utilization|reset|status|surpassed-threshold)"
 )
-_WORD: Final = re.compile(r"[\w.,:+ -]{1,64}", re.ASCII)
+_WORD: Final = lazy_re(r"[\w.,:+ -]{1,64}", re.ASCII)
 _MOST_WINDOWS: Final = 12
 
 

@@ -32,6 +32,7 @@ from ccfallback.messages.effort import (
     with_effort_among,
     without_effort,
 )
+from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.thinking import without_thoughts
 from ccfallback.messages.turns import (
     THOUGHTS,
@@ -129,7 +130,7 @@ def _without_signatures(draft: RequestDraft, kinds: list[str]) -> Repaired | Non
 
 
 _FIELDS: Final = ("display", "block_binding")
-_FIELD: Final = re.compile(
+_FIELD: Final = lazy_re(
     r"\bthinking\.(?:\w+\.)?(?P<member>display|block_binding)(?:\.\w+)*:"
     r" (?:input should be|\w+ input)"
     r"|\bthinking\.(?:\w+\.)?(?P<other>display|block_binding)\b.{0,20} not supported"
@@ -283,7 +284,7 @@ def _lower_budget(draft: RequestDraft, found: re.Match[str]) -> Repaired | None:
 _TYPE: Final = r"thinking(?:\.type)?[.:= ]{1,2}"
 _NOT: Final = r"\b.{0,20}(?:not supported|unsupported|not allowed)"
 _FREE: Final = r"(?:adaptive|between_tools)"
-_KNOWN_KINDS: Final = re.compile(r"expected (?:tags?|one of)?:? ?(?P<kinds>.{0,80})")
+_KNOWN_KINDS: Final = lazy_re(r"expected (?:tags?|one of)?:? ?(?P<kinds>.{0,80})")
 _ADAPTIVE: Final = says(
     rf"\b{_FREE} thinking (?:is )?not supported|not support {_FREE} thinking",
     rf"{_TYPE}{_FREE}{_NOT}|\binput tag {_FREE} found|\bunknown variant {_FREE}\b",
