@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from time import monotonic, time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,11 +27,11 @@ from ccfallback.cli.running_server import (
     find_registered_server,
     find_server_at,
 )
-from ccfallback.events.journal_reader import backwards
-from ccfallback.events.records import RequestEnd, RequestError
 from ccfallback.paths import Paths
 from ccfallback.state import model_cooldowns
-from ccfallback.state.checks import Summary, quick_summary
+
+if TYPE_CHECKING:
+    from ccfallback.state.checks import Summary
 
 STDIN_WAIT: Final = 0.2
 """Seconds for the input from Claude Code, which it writes before we start."""
@@ -169,6 +169,9 @@ def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Describe
     if server is None:
         line = StatusLine(running=False, url=None, serving=None, cooling=[], text="")
         return Described(line, [Part(f"✗ down: {_remedy(here)}", RED)])
+    # Here, because the line needs it only while a server runs.
+    from ccfallback.state.checks import quick_summary
+
     now, model = time(), model_name(given)
     until = model_cooldowns(paths, model) if model else {}
     chain = enabled_providers(server.page)
@@ -197,7 +200,7 @@ def describe(paths: Paths, environ: Mapping[str, str], given: bytes) -> Describe
     return Described(line, parts)
 
 
-def format_check(summary: Summary | None, now: float) -> list[Part]:
+def format_check(summary: "Summary | None", now: float) -> list[Part]:
     """What the last real requests have shown of the chain."""
     if summary is None:
         return []
@@ -376,6 +379,10 @@ def model_name(given: bytes) -> str:
 
 def last_request(paths: Paths, serving: str | None, now: float) -> str:
     """A remark on the last request, if it failed or another provider than `serving` answered."""
+    # Here, because the line needs them only while a server runs.
+    from ccfallback.events.journal_reader import backwards
+    from ccfallback.events.records import RequestEnd, RequestError
+
     for record, _ in islice(backwards(paths.log), MOST_RECORDS):
         end = record.data
         if not isinstance(end, RequestEnd) or record.is_side:
