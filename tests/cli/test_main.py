@@ -162,6 +162,19 @@ def test_a_command_imports_no_heavy_package_it_does_not_need(arguments: tuple[st
     assert not HEAVY & set(ran.stderr.split())
 
 
+def test_the_chain_is_listed_without_a_dataclass(monkeypatch: pytest.MonkeyPatch) -> None:
+    # When coverage is measured, it must not add its own imports.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED, "providers", "list", "--json"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert "ccfallback.config.model" in ran.stderr
+    assert "dataclasses" not in ran.stderr.split()
+
+
 def test_the_list_of_commands_imports_none_of_them() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, "--help"], capture_output=True, check=True, text=True

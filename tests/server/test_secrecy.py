@@ -75,7 +75,7 @@ OUTCOME = Outcome(Fault.ACCOUNT, "401")
         WireRequest(PROVIDER.base_url, HEADERS, RAW),
         Resolved(Credential(HIDDEN, headers={"x-auth": HIDDEN}), "a place"),
         Resolved(Credential(aws=AwsKeys("id", HIDDEN, HIDDEN)), "a place"),
-        Machine({"KEY": HIDDEN}, partial(print, HIDDEN), time),
+        Machine({"KEY": HIDDEN}, partial(Reply, 200, RAW), time),
         Output(RAW, RAW, 0),
         Reply(200, RAW),
         RequestDraft(BODY),
