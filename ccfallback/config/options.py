@@ -85,7 +85,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(Discreet, msgspec.Struct, frozen=True):
-    """A table of the configuration. Its `repr` leaves out what may hold a secret."""
+    """A table of the configuration. Its `repr` shows no option that may hold a secret."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         masked = {row.field for row in members(type(self)) if isinstance(row, Option) and row.mask}
