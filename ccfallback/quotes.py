@@ -105,9 +105,10 @@ class Quotes:
         raw = self._body.raw
         if self._content is not None or len(raw) > MOST_BYTES or not text.isascii():
             return False
-        for escape in _NO_LETTERS:
-            raw = raw.replace(escape, b"")
-        if not raw.isascii() or b"\\u" in raw or _ESCAPE.search(text) is not None:
+        if b"\\" in raw:
+            for escape in _NO_LETTERS:
+                raw = raw.replace(escape, b"")
+        if not raw.isascii() or b"\\u" in raw or _has_escape(text):
             return False
         try:
             return not any(_runs(fold(text), raw.translate(_LOWER, _OTHER), QUOTE))
@@ -189,7 +190,7 @@ def find(text: str, content: bytes, run: int) -> list[tuple[int, int]]:
     if not text.isascii() or any(_runs(fold(text), content, run)):
         letters, places = _fold_parts((letter, at, at + 1) for at, letter in enumerate(text))
         spans += ((places[low][0], places[high][1]) for low, high in _runs(letters, content, run))
-    if _ESCAPE.search(text):
+    if _has_escape(text):
         letters, places = _fold_parts(_decode(text))
         spans += ((places[low][0], places[high][1]) for low, high in _runs(letters, content, run))
     return spans
@@ -245,6 +246,11 @@ def _fold_parts(parts: Iterable[tuple[str, int, int]]) -> Form:
         letters += folded
         places += [(start, end)] * len(folded)
     return bytes(letters), places
+
+
+def _has_escape(text: str) -> bool:
+    # The expression tries each letter of a text; most texts have none with which an escape begins.
+    return ("\\" in text or "%" in text or "&" in text) and _ESCAPE.search(text) is not None
 
 
 def _decode(text: str) -> Iterator[tuple[str, int, int]]:

@@ -174,6 +174,22 @@ def test_an_upstreams_words_are_scrubbed_cut_and_on_one_line() -> None:
     assert len(line) <= 200
 
 
+def test_a_cut_hides_no_quote() -> None:
+    said = "a quote of the conversation"
+    quotes = Quotes(Body.parse(msgspec.json.encode({"messages": [said]})))
+    before = "x " * 85
+    line = asyncio.run(upstream_text(f"{before}bad: {said} {said}", quotes=quotes))
+    assert line == f"{before}bad: […]…"
+
+
+def test_the_mark_of_a_cut_does_not_slow_the_search() -> None:
+    quotes = Quotes(Body.parse(msgspec.json.encode({"messages": ["a conversation"]})))
+    line = asyncio.run(upstream_text("Too many tokens a minute. " * 20, quotes=quotes))
+    assert line.endswith("…")
+    assert len(line) == 200
+    assert quotes._content is None
+
+
 def test_side_endpoints_are_not_counted_and_others_at_every_level() -> None:
     counted: list[Event] = []
     recorder = Recorder(None, "error")
