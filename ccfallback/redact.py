@@ -12,19 +12,25 @@ from typing import Final
 from urllib.parse import unquote
 
 from ccfallback import quotes
-from ccfallback.messages.patterns import lazy_re
+from ccfallback.messages.patterns import has_any, lazy_re
 
 _SECRET_HEADER: Final = lazy_re(
     r"auth|api[-_]?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
 )
 _KEY_LIKE: Final = lazy_re(r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}")
+_KEY_BEGINNINGS: Final = ("sk-", "pk-", "rk-", "xai-", "key-", "ccf-", "eyJ")
+"""Every match of `_KEY_LIKE` contains one of these; most texts contain none."""
 _OPAQUE: Final = lazy_re(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
 _BEARER: Final = lazy_re(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
+_BEARER_WORDS: Final = ("bearer", "basic")
+"""Every match of `_BEARER` contains one of these."""
 _SIGNED: Final = lazy_re(
     r"(?i)\b(x-(?:amz|goog)-(?:signature|security-token)\s*[=:]\s*)[^&\s\"',;]+"
     r"|\b((?:signature|sig)=)[\w%+/=-]{16,}"
 )
 """What makes a signed URL or request valid."""
+_SIGNED_WORDS: Final = ("signature", "security-token", "sig=")
+"""Every match of `_SIGNED` contains one of these."""
 _USER: Final = lazy_re(r"(?<=//)[^/?#]*@")
 _PATH_SECRET: Final = lazy_re(
     r"(?<=/)(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -184,8 +190,11 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
         text = quotes.replace(text, spans, "***")
     for secret in known:
         text = text.replace(secret, "***")
-    text = _SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)
-    return _BEARER.sub(r"\1 ***", _KEY_LIKE.sub("***", text))
+    if has_any(text, _SIGNED_WORDS):
+        text = _SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)
+    if any(beginning in text for beginning in _KEY_BEGINNINGS):
+        text = _KEY_LIKE.sub("***", text)
+    return _BEARER.sub(r"\1 ***", text) if has_any(text, _BEARER_WORDS) else text
 
 
 def secrets_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccfallback import redact
 from ccfallback.config.presets import presets
 from ccfallback.redact import (
     Secret,
@@ -86,6 +87,31 @@ def test_a_secret_that_begins_like_another_leaves_no_tail() -> None:
 )
 def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> None:
     assert scrub(text) == scrubbed
+
+
+PIECES = [
+    *(
+        "sk-",
+        "gsk-",
+        "eyJ",
+        "EYJ",
+        "Bearer ",
+        "BA\u017fIC ",
+        "basic\t",
+        "sig=",
+        "\u017fig=",
+        "Signature=",
+    ),
+    *("X-Amz-Security-Token: ", "x-goog-signature=", "a1b2c3d4e5f6g7h8i9j0k1", ", ", " ", "key"),
+]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=6))
+def test_a_text_is_not_searched_only_if_nothing_in_it_looks_like_a_key(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    thorough = redact._SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)
+    thorough = redact._BEARER.sub(r"\1 ***", redact._KEY_LIKE.sub("***", thorough))
+    assert scrub(text) == thorough
 
 
 def test_a_secret_of_three_letters_is_not_removed_from_a_text() -> None:

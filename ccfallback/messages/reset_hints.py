@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
-from ccfallback.messages.patterns import lazy_re
+from ccfallback.messages.patterns import has_any, lazy_re
 
 UNIFIED: Final = "anthropic-ratelimit-unified-"
 _MODEL_WINDOW: Final = lazy_re(r"7d_oi|overage|(?:7d|seven_day)_\w+")
@@ -17,6 +17,7 @@ _MODEL_CLAIM: Final = lazy_re(r"overage|seven_day_\w+")
 _REGAIN: Final = lazy_re(
     r"regain access on (\d{4}-\d{2}-\d{2})(?: at (\d{2}:\d{2}))?", re.IGNORECASE
 )
+_REGAIN_WORDS: Final = ("regain access on",)
 _CAPITAL: Final = lazy_re(r"(?<=[a-z])([A-Z])")
 _DURATION: Final = lazy_re(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d|w)?")
 _UNITS: Final[Mapping[str, float]] = {
@@ -205,7 +206,7 @@ def _windows(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _regain_date(message: str) -> float | None:
-    match = _REGAIN.search(message)
+    match = _REGAIN.search(message) if has_any(message, _REGAIN_WORDS) else None
     if match is None:
         return None
     try:

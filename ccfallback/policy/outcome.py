@@ -13,7 +13,7 @@ import msgspec
 
 from ccfallback.messages import reset_hints
 from ccfallback.messages.errors import STOP_FAILURE, UpstreamError
-from ccfallback.messages.patterns import lazy_re
+from ccfallback.messages.patterns import has_any, lazy_re
 from ccfallback.messages.prompt_length import says_prompt_too_long
 from ccfallback.messages.tokens import Usage
 
@@ -209,7 +209,6 @@ _BODY_PATH: Final = lazy_re(
 )
 """A place in the request's body. What is wrong there is the request's own fault."""
 
-_OVERLOAD: Final = lazy_re(r"overload", re.IGNORECASE)
 _MODEL_QUOTA: Final = lazy_re(
     # Google Cloud; OpenAI and Groq.
     r"per_base_model\b|\bbase model: ?\w"
@@ -217,6 +216,9 @@ _MODEL_QUOTA: Final = lazy_re(
     re.IGNORECASE,
 )
 """Words about the quota of one model."""
+_MODEL_QUOTA_WORDS: Final = ("per_base_model", "base model:", "rate limit reached for")
+"""Every match of `_MODEL_QUOTA` contains one of these."""
+
 _BILLING_CODES: Final = frozenset({"organization_on_hold", "insufficient_quota"})
 
 
@@ -255,7 +257,7 @@ def classify(
     ):
         fault = Fault.OVERLOADED
     elif fault is Fault.THROTTLED and (
-        reset_hints.only_model_window_rejected(headers) or _MODEL_QUOTA.search(error.message)
+        reset_hints.only_model_window_rejected(headers) or _is_about_one_model(error.message)
     ):
         fault = Fault.MODEL_THROTTLED
     until, source = _hint(fault, headers, error, now) or (None, "")
@@ -289,10 +291,11 @@ def burst_pause(outcome: Outcome, headers: Mapping[str, str], now: float) -> flo
     costs less than to move the conversation. `None` if it is anything else.
     """
     is_throttled = outcome.fault is Fault.THROTTLED or outcome.status == 429
-    if not is_throttled or outcome.until is None or reset_hints.any_window_rejected(headers):
+    if not is_throttled or outcome.until is None:
         return None
     seconds = outcome.until - now
-    return seconds if 0 < seconds <= LONGEST_BURST else None
+    is_short = 0 < seconds <= LONGEST_BURST
+    return seconds if is_short and not reset_hints.any_window_rejected(headers) else None
 
 
 def _is_about_the_account(error: UpstreamError) -> bool:
@@ -308,8 +311,12 @@ def _is_about_the_account(error: UpstreamError) -> bool:
     )
 
 
+def _is_about_one_model(message: str) -> bool:
+    return has_any(message, _MODEL_QUOTA_WORDS) and _MODEL_QUOTA.search(message) is not None
+
+
 def _mentions_overload(error: UpstreamError) -> bool:
-    return any(_OVERLOAD.search(text) for text in (error.type, error.code, error.message))
+    return any("overload" in text.lower() for text in (error.type, error.code, error.message))
 
 
 def _hint(

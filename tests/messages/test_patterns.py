@@ -2,7 +2,12 @@
 
 import re
 
-from ccfallback.messages.patterns import lazy_re
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfallback.messages import reset_hints
+from ccfallback.messages.patterns import has_any, lazy_re
+from ccfallback.policy import outcome
 
 
 def test_it_does_what_a_compiled_pattern_does() -> None:
@@ -25,3 +30,20 @@ def test_it_does_what_a_compiled_pattern_does() -> None:
 
 def test_it_works_on_bytes() -> None:
     assert lazy_re(rb"a+").findall(b"baac a") == [b"aa", b"a"]
+
+
+@given(
+    pattern=st.sampled_from(
+        [
+            (outcome._MODEL_QUOTA, outcome._MODEL_QUOTA_WORDS),
+            (reset_hints._REGAIN, reset_hints._REGAIN_WORDS),
+        ]
+    ),
+    data=st.data(),
+)
+def test_every_match_has_one_of_the_words(
+    pattern: tuple[re.Pattern[str], tuple[str, ...]], data: st.DataObject
+) -> None:
+    expression, words = pattern
+    compiled = re.compile(expression.pattern, expression.flags)
+    assert has_any(data.draw(st.from_regex(compiled)), words)
