@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ccfallback.errors import CcfallbackError
 
@@ -49,6 +49,28 @@ LOCK_POLL: Final = 0.005
 _MOUNT_ESCAPE: Final = re.compile(r"\\(\d{3})")
 
 _local_locks: dict[Path, threading.Lock] = {}
+
+
+class _Companions(NamedTuple):
+    """The paths of what lies beside a file, and belongs to it."""
+
+    folder: Path
+    lock: Path
+    kept: Path
+    """What `keep_synced` keeps."""
+    temporary: str
+    """With what the names of temporary files begin."""
+
+
+@lru_cache(maxsize=64)
+def _beside(target: Path) -> _Companions:
+    """Kept, because a failover waits for the state to be written, and paths are slow to make."""
+    return _Companions(
+        target.parent,
+        target.with_name(f".{target.name}.lock"),
+        target.with_name(f".{target.name}.synced"),
+        str(target.with_name(f".{target.name}.")),
+    )
 
 
 class Busy(CcfallbackError):
@@ -99,7 +121,7 @@ def _require_regular(path: Path, target: Path) -> None:
     # The second look finds a link that leads to itself, which `stat` cannot follow.
     for follow, place in ((True, path), (False, target)):
         try:
-            mode = place.stat(follow_symlinks=follow).st_mode
+            mode = os.stat(place, follow_symlinks=follow).st_mode  # noqa: PTH116  (as in `stamp`)
         except OSError:
             continue
         if not modes.S_ISREG(mode):
@@ -115,27 +137,30 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     """
     target = real(path)
     _require_regular(path, target)
-    make_folder(target.parent)
-    lock_path = target.with_name(f".{target.name}.lock")
+    beside = _beside(target)
+    make_folder(beside.folder)
     # Threads queue here, because the lock of the file only polls.
     local = _local_locks.setdefault(target, threading.Lock())
     began = time.monotonic()
-    busy = Busy(
-        f"another process has kept {path} locked for {timeout:g} s",
-        f"try again; if it persists, find the process that uses {lock_path}",
-    )
     if not local.acquire(timeout=timeout):
-        raise busy
+        raise _busy(path, beside.lock, timeout)
     try:
-        release = _lock(lock_path, max(0.0, timeout - (time.monotonic() - began)))
+        release = _lock(beside.lock, max(0.0, timeout - (time.monotonic() - began)))
         if release is None:
-            raise busy
+            raise _busy(path, beside.lock, timeout)
         try:
             yield
         finally:
             release()
     finally:
         local.release()
+
+
+def _busy(path: Path, lock_path: Path, timeout: float) -> Busy:
+    return Busy(
+        f"another process has kept {path} locked for {timeout:g} s",
+        f"try again; if it persists, find the process that uses {lock_path}",
+    )
 
 
 if sys.platform == "win32":
@@ -209,9 +234,10 @@ def replace_atomically(
     """
     target = real(path)
     _require_regular(path, target)
-    make_folder(target.parent)
+    beside = _beside(target)
+    make_folder(beside.folder)
     _sweep(target)
-    temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.tmp")
+    temporary = f"{beside.temporary}{os.urandom(6).hex()}.tmp"
     # Created private: with a later chmod, others could open the file in between.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
     descriptor = os.open(temporary, flags, PRIVATE_FILE)
@@ -231,10 +257,11 @@ def replace_atomically(
             os.close(descriptor)
         os.replace(temporary, target)  # noqa: PTH105  (tests replace this name to fail here)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108  (a `Path` is only made for this)
         raise
     if durable and synced:
-        _sync_folder(target.parent)
+        _sync_folder(beside.folder)
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -246,7 +273,7 @@ def keep_synced(path: Path) -> bool:
     """
     target = real(path)
     try:
-        os.link(target, _kept(target))
+        os.link(target, _beside(target).kept)
     except FileExistsError:
         # The file is not on the disk yet, but this is.
         return True
@@ -263,8 +290,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    _sync_folder(target.parent)
-    _kept(target).unlink(missing_ok=True)
+    beside = _beside(target)
+    _sync_folder(beside.folder)
+    beside.kept.unlink(missing_ok=True)
 
 
 def read_kept(path: Path) -> bytes:
@@ -272,7 +300,7 @@ def read_kept(path: Path) -> bytes:
 
     Raises `FileNotFoundError` if the machine has not crashed since a file was kept.
     """
-    kept = _kept(real(path))
+    kept = _beside(real(path)).kept
     # A link changes the ctime. The clock may have been set since, so this is a guess.
     if kept.stat().st_ctime >= _booted():
         raise FileNotFoundError(errno.ENOENT, "the machine has not crashed", str(kept))
@@ -284,10 +312,6 @@ def _booted() -> float:
     if sys.platform == "linux":
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.time() - time.monotonic()
-
-
-def _kept(target: Path) -> Path:
-    return target.with_name(f".{target.name}.synced")
 
 
 def stamp(path: Path | str) -> Stamp | None:
@@ -355,13 +379,19 @@ def is_private(path: Path) -> bool:
 
 
 def real(path: Path) -> Path:
-    """The file behind a symlink: the one to lock and to replace."""
-    return Path(os.path.realpath(path))
+    """The file behind a symlink: the one to lock and to replace.
+
+    A path that is not a link itself stays as it is. Links among its folders make no difference: the
+    system follows them to the same folder, where the lock lies too.
+    """
+    # `Path.is_symlink` takes three times as long.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def make_folder(folder: Path) -> None:
     """Create the folder and its missing parents, private to the owner."""
-    if folder.is_dir():
+    # Before each write; `Path.is_dir` takes twice as long.
+    if os.path.isdir(folder):  # noqa: PTH112
         return
     make_folder(folder.parent)
     with suppress(FileExistsError):
@@ -371,8 +401,9 @@ def make_folder(folder: Path) -> None:
 def _sweep(target: Path) -> None:
     """Remove the temporary files of writers that were killed before they renamed them."""
     prefix, suffix = f".{target.name}.", ".tmp"
-    for entry in os.scandir(target.parent):
-        is_ours = entry.name.startswith(prefix) and entry.name.endswith(suffix)
+    for entry in os.scandir(_beside(target).folder):
+        name = entry.name
+        is_ours = name.startswith(prefix) and name.endswith(suffix)
         if is_ours and entry.is_file(follow_symlinks=False):
             with suppress(OSError):
                 Path(entry.path).unlink()

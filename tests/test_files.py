@@ -64,8 +64,8 @@ def test_a_file_is_private_before_it_gets_its_name(
     modes = []
     real_replace = os.replace
 
-    def replace(source: Path, target: Path) -> None:
-        modes.append(source.stat().st_mode & 0o777)
+    def replace(source: str, target: Path) -> None:
+        modes.append(Path(source).stat().st_mode & 0o777)
         real_replace(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
@@ -86,6 +86,23 @@ def test_the_target_of_a_symlink_is_replaced(tmp_path: Path) -> None:
         files.replace_atomically(link, b"two")
     assert link.is_symlink()
     assert target.read_bytes() == b"two"
+
+
+@posix
+def test_through_a_link_to_its_folder_a_file_is_the_same(tmp_path: Path) -> None:
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    files.replace_atomically(folder / "data", b"one")
+    with (
+        files.locked(link / "data"),
+        pytest.raises(files.Busy),
+        files.locked(folder / "data", timeout=0.01),
+    ):
+        pass
+    files.replace_atomically(link / "data", b"two")
+    assert (folder / "data").read_bytes() == b"two"
+    assert leftovers(folder) == []
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
