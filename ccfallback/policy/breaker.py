@@ -439,7 +439,7 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
             return states
         return {name: with_possible_times(each, now, limits) for name, each in states.items()}
 
-    return replace(
+    possible = replace(
         state,
         last_failure=to_past(state.last_failure),
         last_success=to_past(state.last_success),
@@ -449,3 +449,5 @@ def with_possible_times(state: BreakerState, now: float, limits: Limits) -> Brea
         models=all_of(state.models),
         credentials=all_of(state.credentials),
     )
+    # A store need not write again what is the same object.
+    return state if possible == state else possible

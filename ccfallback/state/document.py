@@ -29,17 +29,15 @@ def apply_update(
     `before` has the states in `document`. Tables of providers that do not change stay the same
     objects.
     """
-    after = change(dict(before))
+    after = {
+        name: state if state is before.get(name) else _as_read(state)
+        for name, state in change(dict(before)).items()
+    }
     sections = merge(read_sections(document), entries)
     if after == before and not sections:
         return None
     changed = {"version": VERSION, **document, **sections}
-    changed["providers"] = tables = _encode_states(after, document.get("providers"), before)
-    # From what a reader finds, because times are rounded.
-    after = {
-        name: before[name] if state is before.get(name) else parse_provider(tables[text(name)])
-        for name, state in after.items()
-    }
+    changed["providers"] = _encode_states(after, document.get("providers"), before)
     return changed, after
 
 
@@ -128,10 +126,36 @@ def _parse_learned(value: Any) -> tuple[LearnedRejection, ...]:
     return tuple(found)
 
 
+def _as_read(state: BreakerState) -> BreakerState:
+    """The state as `parse_provider` finds it in its table: times are whole milliseconds there."""
+    credentials = {text(name): _part_as_read(own) for name, own in state.credentials.items()}
+    learned = _parse_learned(_encode_learned(state)) if state.learned else ()
+    return replace(_part_as_read(state), credentials=credentials, learned=learned)
+
+
+def _part_as_read(state: BreakerState) -> BreakerState:
+    models = state.models and {
+        text(name): replace(_part_as_read(each), models=CLOSED.models)
+        for name, each in state.models.items()
+    }
+    return replace(
+        state,
+        last_failure=_rounded(state.last_failure),
+        last_success=_rounded(state.last_success),
+        cooldown_until=_rounded(state.cooldown_until),
+        cooldown_began=_rounded(state.cooldown_began),
+        reason=None if state.reason is None else text(state.reason),
+        probed=_rounded(state.probed),
+        models=models,
+        credentials=CLOSED.credentials,
+        learned=(),
+    )
+
+
 def _encode_states(
     states: Mapping[str, BreakerState], existing: Any, known: Mapping[str, BreakerState]
 ) -> dict[str, Any]:
-    """The states as the file holds them, with the unknown keys of the `existing` tables.
+    """States as they are read, as the file holds them, with the unknown keys of `existing` tables.
 
     Those tables are of the `known` states, and stay as they are where nothing has changed.
     """
@@ -151,29 +175,29 @@ def _encode_states(
                 text(each): _encode_with_models(own, old_parts.get(each))
                 for each, own in state.credentials.items()
             }
-            # From what a reader finds, because times are rounded.
-            state = replace(
-                as_last_seen(_parse_parts(parts)), about=state.about, learned=state.learned
-            )
-        kept = {key: value for key, value in old.items() if key not in _PARTS}
-        table = _encode_with_models(state, kept) | parts
+            state = as_last_seen(state)
+        table = _encode_with_models(state, old)
+        # The keys besides the documented ones, if anything concerns single credentials.
+        table.pop("everyone", None)
+        table.pop("credentials", None)
+        table |= parts
         if state.learned or "learned" in table:
-            table["learned"] = [
-                {
-                    "rectifier": rejection.rectifier,
-                    "model": text(rejection.model),
-                    "message": text(rejection.text),
-                    "until": _milliseconds(rejection.until),
-                    "fingerprint": rejection.fingerprint,
-                }
-                for rejection in state.learned
-            ]
+            table["learned"] = _encode_learned(state)
         tables[text(name)] = table
     return tables
 
 
-_PARTS: Final = frozenset({"everyone", "credentials"})
-"""The keys besides the documented ones, if anything concerns single credentials."""
+def _encode_learned(state: BreakerState) -> list[dict[str, Any]]:
+    return [
+        {
+            "rectifier": rejection.rectifier,
+            "model": text(rejection.model),
+            "message": text(rejection.text),
+            "until": _milliseconds(rejection.until),
+            "fingerprint": rejection.fingerprint,
+        }
+        for rejection in state.learned
+    ]
 
 
 def _encode_with_models(state: BreakerState, existing: Any) -> dict[str, Any]:
@@ -188,17 +212,20 @@ def _encode_with_models(state: BreakerState, existing: Any) -> dict[str, Any]:
 
 
 def _encode_state(state: BreakerState, existing: Any) -> dict[str, Any]:
-    optional = {"probed": _milliseconds(state.probed), "fingerprint": state.about}
-    return {
-        **{key: value for key, value in _mapping(existing).items() if key not in optional},
+    table = {
+        **_mapping(existing),
         "consecutiveFailures": state.failures,
         "lastFailure": _milliseconds(state.last_failure),
         "lastSuccess": _milliseconds(state.last_success),
         "cooldownUntil": _milliseconds(state.cooldown_until),
         "cooldownBegan": _milliseconds(state.cooldown_began),
         "reason": None if state.reason is None else text(state.reason),
-        **{key: value for key, value in optional.items() if value is not None},
     }
+    for key, value in (("probed", _milliseconds(state.probed)), ("fingerprint", state.about)):
+        table.pop(key, None)
+        if value is not None:
+            table[key] = value
+    return table
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -215,6 +242,10 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value / 1000 if 0 <= value <= _LATEST_MS else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else _seconds(_milliseconds(value))
 
 
 def _milliseconds(value: float | None) -> int | None:

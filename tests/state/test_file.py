@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ccfallback import files
 from ccfallback.errors import StateError
 from ccfallback.policy.breaker import CLOSED, BreakerState
+from ccfallback.policy.learned import LearnedRejection
 from ccfallback.state.file import StateFile, set_aside_files
 from ccfallback.state.store import Snapshot, States
 
@@ -396,6 +397,51 @@ def test_a_written_state_is_read_back(
     file.path.unlink(missing_ok=True)
     assert file.update(lambda _: states).states == states
     assert file.load().states == states
+
+
+TIMES = ("last_failure", "last_success", "cooldown_until", "cooldown_began", "probed")
+
+
+def later(state: BreakerState, seconds: float) -> BreakerState:
+    """The state with all its times moved."""
+    own = ((name, getattr(state, name)) for name in TIMES)
+    return replace(
+        state,
+        **{name: None if time is None else time + seconds for name, time in own},
+        models={name: later(each, seconds) for name, each in state.models.items()},
+        credentials={name: later(each, seconds) for name, each in state.credentials.items()},
+    )
+
+
+LESSONS = (
+    LearnedRejection("rule", "a model", "\ud800", 1.23456),
+    LearnedRejection("rule", "too late", "text", 1e15),
+)
+
+
+@given(
+    states=st.dictionaries(names | st.just("\ud800"), breaker_states, max_size=3),
+    before=st.dictionaries(names, breaker_states, max_size=1),
+    seconds=st.floats(0, 1e9),
+    learned=st.sampled_from([LESSONS[:n] for n in range(3)]),
+)
+def test_an_update_returns_what_another_process_reads(
+    tmp_path_factory: pytest.TempPathFactory,
+    states: States,
+    before: States,
+    seconds: float,
+    learned: tuple[LearnedRejection, ...],
+) -> None:
+    file = StateFile(tmp_path_factory.getbasetemp() / "returned.json")
+    file.path.unlink(missing_ok=True)
+    file.update(lambda _: before)
+    given = {
+        name: replace(later(state, seconds), learned=learned, reason="\udc00")
+        for name, state in states.items()
+    }
+    returned = file.update(lambda kept: {**kept, **given}).states
+    read = StateFile(file.path).load().states
+    assert {name.encode("utf-8", "replace").decode(): returned[name] for name in returned} == read
 
 
 @given(data=st.binary(max_size=60) | st.text().map(lambda text: f'{{"providers": {text}'.encode()))
