@@ -92,6 +92,25 @@ class Secret:
         return hash(self._value)
 
 
+class KnownSecrets:
+    """Secrets that a text may hold, prepared for `scrub`. Its `repr` shows none."""
+
+    __slots__ = ("folded", "values")
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # Longest first: a short secret may be the beginning of a long one.
+        self.values = sorted(
+            (each for each in secrets if len(each) >= SHORTEST_SECRET), key=len, reverse=True
+        )
+        self.folded = b"\0".join(map(quotes.fold, self.values))
+
+    def __repr__(self) -> str:
+        return f"KnownSecrets({len(self.values)})"
+
+
+NO_SECRETS: Final = KnownSecrets(())
+
+
 def mask(value: str) -> str:
     """The first and last characters of a long key; nothing of a short one."""
     if len(value) < 16:
@@ -162,7 +181,9 @@ _SHOWN_HEADERS: Final = frozenset({
 
 
 def debug_curl(
-    url: str, headers: Sequence[tuple[bytes, bytes]], secrets: Iterable[str] = ()
+    url: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    secrets: Iterable[str] | KnownSecrets = NO_SECRETS,
 ) -> str:
     """A curl command with which a person can repeat a request, without its secrets.
 
@@ -176,19 +197,16 @@ def debug_curl(
     return " ".join([*parts, "--data-binary", "@request.json"])
 
 
-def scrub(text: str, secrets: Iterable[str] = ()) -> str:
+def scrub(text: str, secrets: Iterable[str] | KnownSecrets = NO_SECRETS) -> str:
     """`text` without the given secrets, however spelled, and without what looks like a key."""
-    # Longest first: a short secret may be the beginning of a long one.
-    known = sorted(
-        (each for each in secrets if len(each) >= SHORTEST_SECRET), key=len, reverse=True
-    )
-    if known:
+    known = secrets if isinstance(secrets, KnownSecrets) else KnownSecrets(secrets)
+    if known.values:
         try:
-            spans = quotes.find(text, b"\0".join(map(quotes.fold, known)), quotes.SECRET_QUOTE)
+            spans = quotes.find(text, known.folded, quotes.SECRET_QUOTE)
         except quotes.TooMuch:
             return "***"
         text = quotes.replace(text, spans, "***")
-    for secret in known:
+    for secret in known.values:
         text = text.replace(secret, "***")
     if has_any(text, _SIGNED_WORDS):
         text = _SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)

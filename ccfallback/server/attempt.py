@@ -32,7 +32,13 @@ from ccfallback.policy.outcome import (
 )
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
-from ccfallback.redact import is_secret_header, scrub, secret_forms, secrets_in_headers
+from ccfallback.redact import (
+    KnownSecrets,
+    is_secret_header,
+    scrub,
+    secret_forms,
+    secrets_in_headers,
+)
 from ccfallback.server.client_headers import ClientHeaders
 from ccfallback.server.context import Context
 from ccfallback.server.record import upstream_text
@@ -160,7 +166,7 @@ class Attempt(Discreet, msgspec.Struct, eq=False):
     waited: float | None = None
     """Seconds until the first byte of a 2xx."""
     _timeouts: AttemptTimeouts | None = None
-    _secrets: tuple[str, ...] | None = None
+    _secrets: KnownSecrets | None = None
 
     @property
     def timeouts(self) -> AttemptTimeouts:
@@ -450,13 +456,18 @@ class Attempt(Discreet, msgspec.Struct, eq=False):
         return printable(scrub(reason, self.secrets))
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secrets(self) -> KnownSecrets:
         """Everything in the request that an upstream might quote, and that must not be logged."""
         if self._secrets is None:
-            client = self.client
-            self._secrets = secrets_in(
-                client.context.headers, self.request.headers, self.provider, client.query
+            client, sent, query = (
+                self.client.context.headers,
+                self.request.headers,
+                self.client.query,
             )
+            self._secrets = client.find_secrets(sent, self.provider, query)
+            if self._secrets is None:
+                self._secrets = KnownSecrets(secrets_in(client, sent, self.provider, query))
+                client.keep_secrets(self._secrets, sent, self.provider, query)
         return self._secrets
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.http1 import FixedHeaders, ServerProtocol
-from ccfallback.redact import secrets_in_headers
+from ccfallback.redact import KnownSecrets, secrets_in_headers
 from ccfallback.server.client_credentials import login_token
 from ccfallback.server.hints import read_hints
 from ccfallback.wire.credential import Credential
@@ -30,11 +30,21 @@ class _Sent(msgspec.Struct):
     tokens: frozenset[bytes]
 
 
+class _SecretsSent(msgspec.Struct):
+    """The secrets that a request to a provider had, and what they follow from."""
+
+    secrets: KnownSecrets
+    headers: RawHeaders
+    provider: Provider
+    query: str
+
+
 class ClientHeaders(list[tuple[bytes, bytes]]):
     """The headers of a request, and what follows from them. Never changed."""
 
     __slots__ = (
-        "_secrets", "_sent", "admitted_by", "betas", "first", "hints", "hosts", "login_token",
+        "_secrets", "_secrets_sent", "_sent", "admitted_by", "betas", "first", "hints", "hosts",
+        "login_token",
     )  # fmt: skip
 
     def __init__(self, headers: RawHeaders) -> None:
@@ -50,6 +60,7 @@ class ClientHeaders(list[tuple[bytes, bytes]]):
         """The configuration with which the gate admits every request with these headers."""
         self._secrets: tuple[str, ...] | None = None
         self._sent: dict[str, _Sent] = {}
+        self._secrets_sent: dict[str, _SecretsSent] = {}
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -89,6 +100,24 @@ class ClientHeaders(list[tuple[bytes, bytes]]):
         fixed = FixedHeaders(headers)
         self._sent[provider.label] = _Sent(fixed, wire, provider, credential, tokens)
         return fixed
+
+    def find_secrets(self, sent: RawHeaders, provider: Provider, query: str) -> KnownSecrets | None:
+        """The secrets of a request to the provider, if its headers are those of the last one."""
+        known = self._secrets_sent.get(provider.label)
+        if (
+            known is None
+            or known.headers is not sent
+            or known.provider is not provider
+            or known.query != query
+        ):
+            return None
+        return known.secrets
+
+    def keep_secrets(
+        self, secrets: KnownSecrets, sent: RawHeaders, provider: Provider, query: str
+    ) -> None:
+        """Keep the secrets of a request to a provider for `find_secrets`."""
+        self._secrets_sent[provider.label] = _SecretsSent(secrets, sent, provider, query)
 
 
 def recall(connection: ServerProtocol, headers: HeaderList) -> tuple[ClientHeaders, bytes | None]:

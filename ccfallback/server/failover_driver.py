@@ -41,7 +41,7 @@ from ccfallback.policy.latency import Digest, Learned
 from ccfallback.policy.outcome import OWN_NETWORK, Fault, Outcome
 from ccfallback.quotes import Quotes
 from ccfallback.rectify import platforms
-from ccfallback.redact import debug_curl, scrub
+from ccfallback.redact import NO_SECRETS, debug_curl, scrub
 from ccfallback.server.attempt import Attempt, AttemptResult
 from ccfallback.server.context import Context
 from ccfallback.server.health import LONGEST_MODEL
@@ -304,7 +304,7 @@ class FailoverDriver(Discreet, msgspec.Struct, eq=False):
         text = ""
         try:
             if result.timeout is None and self.services.recorder.wants(self._level or "warn"):
-                secrets = attempt.secrets if attempt else ()
+                secrets = attempt.secrets if attempt else NO_SECRETS
                 text = await upstream_text(result.outcome.message, secrets, self.quotes)
                 self._repairs.refusal_text = text
         finally:
@@ -429,7 +429,7 @@ class FailoverDriver(Discreet, msgspec.Struct, eq=False):
                 idle=min(own.idle, self.max_seconds),
             )
         if self._share is not None and self._share < own.non_streaming:
-            return replace(own, non_streaming=self._share)
+            return _with_share(own, self._share)
         return own
 
     def _find_learned(self, step: Try) -> Learned | None:
@@ -569,6 +569,12 @@ class FailoverDriver(Discreet, msgspec.Struct, eq=False):
 
     def _log(self, event: events.Event, message: str = "") -> None:
         self.services.recorder.log(event, message, self.context.id, self._level)
+
+
+@lru_cache(maxsize=64)
+def _with_share(timeouts: Timeouts, share: float) -> Timeouts:
+    """The same timeouts, but with less time for a whole answer."""
+    return replace(timeouts, non_streaming=share)
 
 
 @lru_cache(maxsize=64)

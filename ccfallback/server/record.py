@@ -5,7 +5,7 @@ scrubbed and cut here, so that no caller can forget it.
 """
 
 from asyncio import to_thread
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ccfallback.events.records import SIDE_LEVEL, Event
 from ccfallback.events.records import Record as LogRecord
 from ccfallback.printable import printable
 from ccfallback.quotes import Quotes
-from ccfallback.redact import scrub
+from ccfallback.redact import NO_SECRETS, KnownSecrets, scrub
 
 Record = LogRecord[Any]
 Listener = Callable[[Record], None]
@@ -186,7 +186,7 @@ def cut(text: str) -> str:
 
 
 async def upstream_text(
-    text: str, secrets: Collection[str] = (), quotes: Quotes | None = None
+    text: str, secrets: Iterable[str] | KnownSecrets = NO_SECRETS, quotes: Quotes | None = None
 ) -> str:
     """An upstream's own words as the log may hold them: scrubbed, on one line, cut.
 

@@ -7,6 +7,7 @@ import httpx
 from msgspec.structs import replace
 
 from ccfallback.config.model import Config
+from ccfallback.redact import KnownSecrets
 from ccfallback.server.client_headers import ClientHeaders, recall
 from ccfallback.simulator import scripted
 from ccfallback.wire import FORMATS
@@ -15,6 +16,7 @@ from tests.conftest import Chain
 
 HOST = (b"host", b"localhost")
 BETA = (b"anthropic-beta", b"one, two")
+EAGER = '[breaker]\nmax_cooldown = 0\n[failback]\nmode = "eager"\n'
 WIRE, PRIMARY, NONE = FORMATS["anthropic"], Config().primary, frozenset[bytes]()
 
 
@@ -59,6 +61,32 @@ def test_what_was_sent_is_used_again_only_if_all_of_its_reasons_are_the_same() -
     assert client.find_sent(FORMATS["openai"], PRIMARY, key, NONE) is None
     # A configuration that was read again has providers of its own.
     assert client.find_sent(WIRE, replace(PRIMARY, headers={"x-a": "1"}), key, NONE) is None
+
+
+def test_the_secrets_of_a_request_are_found_again_only_for_the_same_headers() -> None:
+    client, sent = ClientHeaders([HOST]), [(b"x-api-key", b"a-key")]
+    assert client.find_secrets(sent, PRIMARY, "") is None
+    secrets = KnownSecrets(["a-key"])
+    client.keep_secrets(secrets, sent, PRIMARY, "")
+    assert client.find_secrets(sent, PRIMARY, "") is secrets
+    assert client.find_secrets(sent.copy(), PRIMARY, "") is None
+    assert client.find_secrets(sent, PRIMARY, "key=another") is None
+    assert client.find_secrets(sent, replace(PRIMARY), "") is None
+    assert client.find_secrets(sent, replace(PRIMARY, name="b"), "") is None
+
+
+def test_no_secret_of_a_later_request_of_a_connection_is_logged(
+    chain: Callable[..., Chain],
+) -> None:
+    keys = [f"a key of somebody {number}" for number in range(3)]
+    refusals = [scripted.error(429, "rate_limit_error", f"no more for {key}") for key in keys]
+    running = chain(refusals, scripted.reply("hello"), more=EAGER)
+    body = {"model": "m", "max_tokens": 9, "messages": []}
+    with httpx.Client(timeout=30) as client:
+        for key in keys:
+            client.post(f"{running.url}/v1/messages", params={"key": key}, json=body)
+    failures = running.proxy.events("provider.failure")
+    assert [each["data"]["error"] for each in failures] == ["no more for ***"] * 3
 
 
 def test_each_request_of_a_connection_goes_upstream_with_its_own_headers(
