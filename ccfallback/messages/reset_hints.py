@@ -198,6 +198,9 @@ def duration(text: str) -> float | None:
 
 def _windows(headers: Mapping[str, str]) -> dict[str, str]:
     """The status of each window of a subscription, by the window's name."""
+    # To search all names at once takes a fifth of the time, and most refusals tell of no window.
+    if UNIFIED not in "\n".join(headers):
+        return {}
     return {
         name[len(UNIFIED) : -len("-status")]: value.strip()
         for name, value in headers.items()
