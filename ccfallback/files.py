@@ -135,7 +135,7 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     The lock is a separate file next to the data: a lock on the data would be lost when the data is
     replaced.
     """
-    target = real(path)
+    target = _target(path)
     _require_regular(path, target)
     beside = _beside(target)
     make_folder(beside.folder)
@@ -232,7 +232,7 @@ def replace_atomically(
     of `path`: temporary files of other writers are removed as leftovers. Raises `NotRegularFile`
     if something else than a file is there.
     """
-    target = real(path)
+    target = _target(path)
     _require_regular(path, target)
     beside = _beside(target)
     make_folder(beside.folder)
@@ -271,7 +271,7 @@ def keep_synced(path: Path) -> bool:
     Call this under the lock of `path` before it is replaced without syncing. False if there is
     no file, or if its file system has no second names. What is kept stays as it is.
     """
-    target = real(path)
+    target = _target(path)
     try:
         os.link(target, _beside(target).kept)
     except FileExistsError:
@@ -284,7 +284,7 @@ def keep_synced(path: Path) -> bool:
 
 def sync(path: Path) -> None:
     """Bring a file that was replaced without syncing to the disk, under the lock of `path`."""
-    target = real(path)
+    target = _target(path)
     descriptor = os.open(target, os.O_RDWR | BINARY | NONBLOCKING)
     try:
         os.fsync(descriptor)
@@ -300,7 +300,7 @@ def read_kept(path: Path) -> bytes:
 
     Raises `FileNotFoundError` if the machine has not crashed since a file was kept.
     """
-    kept = _beside(real(path)).kept
+    kept = _beside(_target(path)).kept
     # A link changes the ctime. The clock may have been set since, so this is a guess.
     if kept.stat().st_ctime >= _booted():
         raise FileNotFoundError(errno.ENOENT, "the machine has not crashed", str(kept))
@@ -379,13 +379,23 @@ def is_private(path: Path) -> bool:
 
 
 def real(path: Path) -> Path:
+    """The file behind a path, the same for each way to write it: absolute, and without links."""
+    return Path(os.path.realpath(path))
+
+
+def _target(path: Path) -> Path:
     """The file behind a symlink: the one to lock and to replace.
 
-    A path that is not a link itself stays as it is. Links among its folders make no difference: the
-    system follows them to the same folder, where the lock lies too.
+    A plain path stays as it is. Links among its folders make no difference: the system follows them
+    to the same folder, where the lock lies too.
     """
     # `Path.is_symlink` takes three times as long.
-    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
+    return path if _is_plain(path) and not os.path.islink(path) else real(path)  # noqa: PTH114
+
+
+@lru_cache(maxsize=64)
+def _is_plain(path: Path) -> bool:
+    return path.is_absolute() and path.name != "" and ".." not in path.parts
 
 
 def make_folder(folder: Path) -> None:

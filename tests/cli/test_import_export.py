@@ -207,6 +207,27 @@ def test_an_export_never_overwrites_our_own_files(ccf: Run, paths: Paths, name: 
     assert (own.read_bytes() if own.exists() else None) == before
 
 
+def test_an_export_knows_our_own_file_however_it_is_written(
+    ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ccf("config", "set", "server.port", "1")
+    before = paths.config.read_bytes()
+    linked = tmp_path / "linked"
+    linked.symlink_to(paths.config.parent)
+    monkeypatch.chdir(paths.config.parent)
+    name, folder = paths.config.name, paths.config.parent.name
+    spellings = (
+        name,
+        f"./{name}",
+        f"../{folder}/{name}",
+        f"{paths.config.parent}/../{folder}/{name}",
+    )
+    for spelling in (*spellings, str(linked / name)):
+        ran = ccf("config", "export", spelling)
+        assert (ran.code, "file of ccfallback itself" in ran.err) == (1, True), spelling
+    assert paths.config.read_bytes() == before
+
+
 def test_an_export_is_imported_as_it_was() -> None:
     assert tomllib.loads(from_text(to_json(TABLE).decode(), {}, "backup")) == TABLE
 

@@ -84,6 +84,12 @@ def test_a_log_that_is_a_folder_is_an_error(ccf: Run, tmp_path: Path) -> None:
     assert (ran.code, "is a folder" in ran.err) == (1, True)
 
 
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_config_that_is_a_folder_is_an_error(ccf: Run, path: str) -> None:
+    ran = ccf("--config", path, "providers", "list")
+    assert (ran.code, "it is a folder" in ran.err) == (1, True), ran.err
+
+
 def test_minutes_may_be_written_as_people_do(ccf: Run) -> None:
     for text in ("5min", "1h30min", "1w"):
         assert ccf("stats", "--since", text, "--json").code == 0
