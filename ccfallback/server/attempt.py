@@ -459,11 +459,8 @@ class Attempt(Discreet, msgspec.Struct, eq=False):
     def secrets(self) -> KnownSecrets:
         """Everything in the request that an upstream might quote, and that must not be logged."""
         if self._secrets is None:
-            client, sent, query = (
-                self.client.context.headers,
-                self.request.headers,
-                self.client.query,
-            )
+            client, query = self.client.context.headers, self.client.query
+            sent = self.request.headers
             self._secrets = client.find_secrets(sent, self.provider, query)
             if self._secrets is None:
                 self._secrets = KnownSecrets(secrets_in(client, sent, self.provider, query))

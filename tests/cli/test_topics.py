@@ -122,6 +122,12 @@ def test_a_topic_as_json_has_its_text(ccf: Run, name: str) -> None:
     assert len(document["text"]) > 300
 
 
+def test_an_explanation_of_a_term_begins_with_one_colon() -> None:
+    # Anything else would be shown as it stands.
+    for page in (Path(screen.__file__).parent / "pages").glob("*.md"):
+        assert re.findall(r"^:(?! \S).*", page.read_text("utf-8"), re.MULTILINE) == [], page.name
+
+
 def test_help_of_a_command_is_that_of_the_command_itself(ccf: Run) -> None:
     for path in (["serve"], ["providers", "move"], ["logs"], ["logs", "tail"], ["help"]):
         assert ccf("help", *path).out == ccf(*path, "--help").out
