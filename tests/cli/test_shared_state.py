@@ -22,12 +22,12 @@ from ccfallback.policy.spend import NANO
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
 from ccfallback.state import open_store
-from ccfallback.state.redis_store import RedisStore
+from ccfallback.state.redis_store import REQUEST_PATIENCE, RedisStore
 from ccfallback.state.spent import HELD
 from ccfallback.state.store import LocalSlots, States, StateStore
 from tests.cli.conftest import Run
 from tests.conftest import RunningProxy
-from tests.shared_state import RedisServer, redis_server, until
+from tests.shared_state import SECONDS, RedisServer, redis_server, until
 
 __all__ = ["redis_server"]
 
@@ -94,7 +94,11 @@ def team(
     redis_server: RedisServer,
     upstream: Callable[..., ScriptedUpstream],
 ) -> Iterator[Callable[..., Team]]:
-    """Starts so many servers in front of a primary and fallbacks."""
+    """Starts so many servers in front of a primary and fallbacks.
+
+    Their requests wait for the shared state as long as it takes, so that a busy machine makes no
+    server decide alone; a test of a state that is away sets the `patience` of every day.
+    """
     with ExitStack() as stack:
 
         def start(
@@ -105,6 +109,7 @@ def team(
             place: str = "redis",
             login: bool = False,
             priced: str = "",
+            patience: float = SECONDS,
         ) -> Team:
             made = [upstream(*each) for each in upstreams]
             first, *others = made
@@ -125,7 +130,10 @@ def team(
                 server = RunningProxy(paths)
                 stack.callback(server.stop)
                 servers.append(server)
-            return Team(servers, made, redis_server, url)
+            started = Team(servers, made, redis_server, url)
+            for store in started.stores:
+                store.patience = patience
+            return started
 
         yield start
 
@@ -185,6 +193,7 @@ def test_of_five_servers_one_probes_a_provider(team: Callable[..., Team]) -> Non
         asked = [pool.submit(running.provider, number) for number in range(5)]
         # All but the probe are answered while that goes on.
         until(lambda: sum(each.done() for each in asked) == 4)
+        until(lambda: running.upstreams[0].received)
         assert len(running.upstreams[0].received) == 1
         go_on.set()
         answers = sorted(each.result() for each in asked)
@@ -245,7 +254,6 @@ def test_failures_that_several_servers_see_at_once_are_all_counted(
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(running.provider, [number % 5 for number in range(100)]))
     assert set(answers) == {"fallback1"}
-    # On a busy machine a request may not wait for the store.
     until(lambda: running.counted() == running.failures() > 0)
 
 
@@ -253,7 +261,7 @@ def test_failures_that_several_servers_see_at_once_are_all_counted(
 def test_without_the_shared_state_no_request_is_lost_and_all_failures_count_in_the_end(
     team: Callable[..., Team], fault: str
 ) -> None:
-    running = team(2, [scripted.error(500, "api_error")], [WELL])
+    running = team(2, [scripted.error(500, "api_error")], [WELL], patience=REQUEST_PATIENCE)
     for number in range(2):
         assert running.provider(number) == "fallback1"
     running.agree()
@@ -290,7 +298,7 @@ def test_servers_that_can_not_log_in_serve_and_say_no_password(
 ) -> None:
     redis_server.set("requirepass", "a-right-password")
     url = redis_server.url.replace("//", "//:a-wrong-password@")
-    running = team(1, [WELL], [WELL], url=url)
+    running = team(1, [WELL], [WELL], url=url, patience=REQUEST_PATIENCE)
     assert running.provider(0) == "anthropic-primary"
     server = running.servers[0]
     server.wait_for("state.error")
@@ -430,7 +438,8 @@ def holds_nothing(store: RedisStore) -> bool:
 def test_several_servers_lose_no_request_while_providers_fail_and_the_state_goes(
     count: int, team: Callable[..., Team]
 ) -> None:
-    running = team(count, list(FAULTS) * 20, list(reversed(FAULTS)) * 20, [WELL])
+    faults = list(FAULTS) * 20, list(reversed(FAULTS)) * 20
+    running = team(count, *faults, [WELL], patience=REQUEST_PATIENCE)
     with ThreadPoolExecutor(10) as pool:
         asked = [pool.submit(running.ask, number % count) for number in range(150)]
         until(lambda: sum(each.done() for each in asked) > 50)
