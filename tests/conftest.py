@@ -54,6 +54,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """How many workers `-n auto` means: three for two cores.
+
+    Tests wait for their servers, clients and processes about two fifths of the time, in which
+    another worker can use the core.
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where Python may not keep compiled modules, the processes of tests share them for once.
@@ -65,6 +78,17 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that a test starts don't measure coverage.
+
+    It doubles their work and adds imports of its own; what they run, other tests run too.
+    """
+    for name in os.environ:
+        if name.startswith("COVERAGE"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

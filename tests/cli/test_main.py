@@ -162,9 +162,8 @@ def test_a_command_imports_no_heavy_package_it_does_not_need(arguments: tuple[st
     assert not HEAVY & set(ran.stderr.split())
 
 
-def test_the_chain_is_listed_without_a_dataclass(monkeypatch: pytest.MonkeyPatch) -> None:
-    # When coverage is measured, it must not add its own imports.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+@pytest.mark.usefixtures("untraced")
+def test_the_chain_is_listed_without_a_dataclass() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, "providers", "list", "--json"],
         capture_output=True,

@@ -393,11 +393,10 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
+@pytest.mark.usefixtures("untraced")
 def test_it_imports_no_parser_and_no_large_library(
-    running: Callable[[str], RunningProxy], monkeypatch: pytest.MonkeyPatch
+    running: Callable[[str], RunningProxy],
 ) -> None:
-    # When coverage is measured, it must not add its own imports.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     running("")
     ran = subprocess.run(
         [sys.executable, "-c", LOADED], stdin=subprocess.DEVNULL, capture_output=True, check=True

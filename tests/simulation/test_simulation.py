@@ -11,20 +11,18 @@ import pytest
 import ccfallback
 from tests.simulation.broken import LINES
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 HERE: Final = Path(__file__).parent
 SCRIPTS: Final = sorted((HERE / "regressions").glob("*.json"))
 
 
 def simulate(*arguments: str, hash_seed: str = "0") -> str:
-    """What the command prints. Fails with it where an invariant is violated.
-
-    Coverage is not measured: it would take three times as long, and other tests reach the same.
-    """
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    """What the command prints. Fails with it where an invariant is violated."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", *arguments],
         cwd=HERE.parent.parent,
-        env={**environ, "PYTHONHASHSEED": hash_seed},
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
         check=False,
