@@ -114,10 +114,15 @@ def test_claude_code_goes_on_wherever_the_primary_is_cut(
     fallback = upstream()
     done: list[Received] = []
 
+    def is_of_the_turn(request: Received) -> bool:
+        # Clients of 2025 also warm the cache for their agents, with a conversation of its own each.
+        return b"Create the file" in request.body
+
     def route(request: Received) -> Script:
         # A tool call in the cut answer does not mean that the file is written.
         if "toolu_1" in request.body.decode():
-            done.append(request)
+            if is_of_the_turn(request):
+                done.append(request)
             return scripted.reply("The file is written.")
         arguments = {"file_path": str(written), "content": "written by the tool\n"}
         write = {"type": "tool_use", "id": "toolu_1", "name": "Write", "input": arguments}
@@ -133,7 +138,7 @@ def test_claude_code_goes_on_wherever_the_primary_is_cut(
     assert result["result"] == "The file is written."
     assert written.read_text() == "written by the tool\n"
     assert (counted.read_text() if counted.exists() else "") == "once\n" * runs
-    assert len(primary.received) == 1
+    assert len(list(filter(is_of_the_turn, primary.received))) == 1
     assert len(done) == 1
 
 
@@ -230,5 +235,6 @@ def test_claude_code_works_with_a_provider_of_the_plain_api(
     assert written.read_text() == "written by the tool\n"
     repaired = {record["requestId"] for record in proxy.events("rectifier.attempt")}
     asked = [record["requestId"] for record in proxy.events("request.start")]
-    assert repaired == {asked[0]}
-    assert len(asked) > 1
+    # Clients of 2025 warm the cache for their agents at the same moment as they ask.
+    assert asked[0] in repaired
+    assert asked[-1] not in repaired
