@@ -491,9 +491,12 @@ async def test_a_request_may_be_cancelled_at_any_moment(
     pool = ConnectionPool(ssl_context=certificates.client())
     async with upstream, pool:
         whole = 0
-        for number in range(500):
+        for number in range(10_000):
+            # Neither all before the first step nor all after the last one, on a busy machine too.
+            if number >= 500 and 20 < whole < number - 20:
+                break
             task = asyncio.create_task(exchange(pool, upstream.url, number))
-            for _ in range(chance.randrange(chance.choice([10, 20, 40, 80, 160]))):
+            for _ in range(chance.randrange(chance.choice([10, 20, 40, 80, 160, 320]))):
                 await asyncio.sleep(0)
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -502,9 +505,8 @@ async def test_a_request_may_be_cancelled_at_any_moment(
             for connection in pool._idle:
                 assert not connection.is_closed
                 assert connection in pool._connections
-        # Neither all before the first step nor all after the last one.
-        assert 20 < whole < 480
-        for number in range(1000, 1010):
+        assert 20 < whole < number - 20
+        for number in range(10_000, 10_010):
             assert await exchange(pool, upstream.url, number) == b"%d" % number
         await until(lambda: len(pool._connections) == len(pool._idle))
     if HAS_PROC:
