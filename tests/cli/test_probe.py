@@ -40,7 +40,7 @@ def test_a_test_requests_one_token_as_the_server_would(upstream: Start) -> None:
     (request,) = server.received
     assert request.header("x-api-key") == KEY
     assert request.json["model"] == "big"
-    assert request.json["max_tokens"] == 16
+    assert request.json["max_tokens"] == 1
 
 
 @pytest.mark.parametrize("format", ["anthropic", "openai"])

@@ -220,8 +220,7 @@ def find_login(environ: Mapping[str, str], tokens: frozenset[bytes]) -> HeaderLi
 
 def _question(model: str) -> Body:
     messages = [{"role": "user", "content": "Hi"}]
-    # GPT-5 refuses a limit of one token.
-    body = {"model": model, "max_tokens": 16, "stream": True, "messages": messages}
+    body = {"model": model, "max_tokens": 1, "stream": True, "messages": messages}
     return Body.parse(msgspec.json.encode(body))
 
 

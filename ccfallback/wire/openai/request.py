@@ -35,6 +35,9 @@ def to_openai(body: Body, quirks: Quirks, model: str) -> Body:
         raise Unconvertible("it is nested too deeply") from None
 
 
+LEAST_OF_REASONING: Final = 16
+"""The smallest limit for OpenAI's reasoning models, which refuse a limit of one token."""
+
 _READ: Final = frozenset(
     {
         *("model", "messages", "system", "max_tokens", "stream", "stop_sequences", "metadata"),
@@ -88,7 +91,7 @@ def _members(body: Body, quirks: Quirks, model: str) -> dict[str, Any]:
     if not messages:
         raise Unconvertible("no message of it can be sent")
     thinking = reasoning.ThinkingRequest.of(body)
-    max_tokens = _max_tokens(body.get("max_tokens"), quirks)
+    max_tokens = _max_tokens(body.get("max_tokens"), quirks, model)
     schema = answer_schema(body)
     members: dict[str, Any] = {
         "model": model,
@@ -141,12 +144,13 @@ def _system_parts(body: Body, schema: dict[str, Any] | None, quirks: Quirks) -> 
     return parts
 
 
-def _max_tokens(wanted: object, quirks: Quirks) -> int:
+def _max_tokens(wanted: object, quirks: Quirks, model: str) -> int:
     """The limit of the answer's tokens; zero if there is none."""
     if not isinstance(wanted, int) or isinstance(wanted, bool):
         return 0
-    # With a limit of zero the client only warms the cache; other providers refuse that.
-    wanted = max(wanted, 1)
+    # With a limit of zero the client only warms the cache, and with one of a single token it asks
+    # whether it is served; other providers refuse that.
+    wanted = max(wanted, LEAST_OF_REASONING if reasoning.is_openai_reasoning(model) else 1)
     return min(wanted, quirks.max_output_tokens) if quirks.max_output_tokens else wanted
 
 

@@ -87,6 +87,12 @@ def test_the_limit_of_an_answer(quirks: Quirks, wanted: Any, expected: dict[str,
     assert {key: value for key, value in made.items() if key.startswith("max_")} == expected
 
 
+@pytest.mark.parametrize(("wanted", "sent"), [(0, 16), (1, 16), (16, 16), (17, 17)])
+def test_reasoning_models_of_openai_get_no_limit_that_they_refuse(wanted: int, sent: int) -> None:
+    made = asked(Quirks(max_tokens_field="auto"), model="gpt-5.6", max_tokens=wanted)
+    assert made["max_completion_tokens"] == sent
+
+
 @pytest.mark.parametrize(
     ("quirks", "stream", "expected"),
     [
