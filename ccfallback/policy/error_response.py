@@ -20,6 +20,7 @@ from ccfallback.policy.outcome import (
     NEEDS_A_PERSON,
     OWN_NETWORK,
     PASSING,
+    Fault,
     Outcome,
     is_prompt_too_long,
 )
@@ -292,7 +293,7 @@ def _sentence(
     now: float,
 ) -> str:
     """How each provider failed, and when it is back: one line for a person."""
-    reasons = {failure.provider.label: failure.outcome.reason for failure in failures}
+    reasons = {failure.provider.label: _describe(failure.outcome) for failure in failures}
     reasons |= {limit.title: limit.sentence for limit in capped}
     for name, window in too_long.windows.items():
         reasons[name] = f"{too_long.tokens} tokens do not fit its {window}"
@@ -306,6 +307,13 @@ def _sentence(
     if len(failures) > 1 and all(failure.outcome.fault in OWN_NETWORK for failure in failures):
         parts.append("this machine seems to be offline")
     return f"{verdict}: {'; '.join(parts)}" if parts else "No provider is enabled"
+
+
+def _describe(outcome: Outcome) -> str:
+    """How a provider failed; the status alone does not say that its account is meant."""
+    if outcome.fault is Fault.ACCOUNT and outcome.status not in (401, 403):
+        return f"{outcome.reason}, about the account's credit or plan"
+    return outcome.reason
 
 
 def format_wait(seconds: float) -> str:

@@ -193,7 +193,8 @@ _BILLING: Final = lazy_re(
     r"|\bextra usage\b|claude\.ai/settings/(?:usage|billing)"
     r"|\busage (?:limits?|quota|cap|allowance)\b|\b(?:plan|account)(?:'s)? (?:limits?|quota)\b"
     r"|\bspend(?:ing)? (?:limits?|caps?)\b"
-    r"|\b(?:your|this|the|a|an|no|active) (?:\w+ )?subscription\b|\bsubscription (?:has|is)\b"
+    r"|\b(?:your|this|the|a|an|no|active) (?:\w+ )?subscription\b"
+    r"|\bsubscription (?:has|is|required)\b"
     r"|\b(?:account|organization|workspace|subscription) (?:(?:has been|is|was) )?(?:currently )?"
     r"(?:disabled|suspended|deactivated|on hold|locked|restricted|expired|past due|inactive)"
     r"|insufficient_quota",

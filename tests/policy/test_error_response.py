@@ -169,6 +169,23 @@ def test_the_envelope_lists_how_each_provider_failed() -> None:
     assert f"{given.message} [CCF-E107]" == error_of(given)["message"]
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "fault", "told"),
+    [
+        (400, "invalid_request_error", Fault.ACCOUNT, ", about the account's credit or plan"),
+        (402, "billing_error", Fault.ACCOUNT, ", about the account's credit or plan"),
+        (401, "authentication_error", Fault.ACCOUNT, ""),
+        (529, "overloaded_error", Fault.OVERLOADED, ""),
+    ],
+)
+def test_the_message_says_that_the_account_is_meant(
+    status: int, kind: str, fault: Fault, told: str
+) -> None:
+    given = verdict([failure("a", Outcome(fault, f"{status} {kind}", status))], {})
+    assert f"a ({status} {kind}{told})" in given.message
+    assert error_of(given)["attempts"][0]["error"] == f"{status} {kind}"
+
+
 def test_the_message_names_a_skipped_provider() -> None:
     message = verdict([failure("a", BUSY)], {"b": NOW + 7200}).message
     assert "b (cooling down after earlier failures, back in 2.0 h)" in message

@@ -100,6 +100,7 @@ BODIES = [
     (400, anthropic(REQUEST, "Add more at claude.ai/settings/usage"), Fault.ACCOUNT),
     (400, anthropic(REQUEST, "You are out of credits"), Fault.ACCOUNT),
     (400, anthropic(REQUEST, "Your subscription has expired"), Fault.ACCOUNT),
+    (400, anthropic(REQUEST, "subscription required"), Fault.ACCOUNT),
     (400, anthropic(REQUEST, "The beta is not available for this subscription"), Fault.ACCOUNT),
     (400, anthropic(REQUEST, "weekly usage quota reached"), Fault.ACCOUNT),
     (404, anthropic("not_found_error", "Your account is suspended"), Fault.ACCOUNT),
