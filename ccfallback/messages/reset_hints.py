@@ -73,6 +73,7 @@ def reset_hint(headers: Mapping[str, str], message: str, now: float) -> ResetHin
         for window, status in _windows(headers).items()
         if status == "rejected"
         and (reset := _number(headers.get(name := f"{UNIFIED}{window}-reset"))) is not None
+        and reset < now + ABSURD
     ]
     candidates: list[tuple[float | None, str]] = [max(resets)] if resets else []
     if headers.get(f"{UNIFIED}status") == "rejected":
@@ -178,11 +179,9 @@ def retry_after(value: str | None, now: float) -> float | None:
 
     try:
         when = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return when.timestamp()
 
 
 def duration(text: str) -> float | None:

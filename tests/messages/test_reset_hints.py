@@ -101,6 +101,13 @@ HINTS: list[tuple[str, dict[str, str], float | None]] = [
         7,
     ),
     (
+        "an absurd reset of one window beside that of another",
+        REJECTED
+        | windows(**{"5h-status": "rejected", "5h-reset": 9e14})
+        | windows(**{"7d-status": "rejected", "7d-reset": NOW + 60}),
+        60,
+    ),
+    (
         "a garbled reset, then retry-after",
         {**windows(status="rejected", reset="tomorrow"), "retry-after": "7"},
         7,
@@ -175,7 +182,9 @@ def test_a_hint_names_its_source(headers: dict[str, str], message: str, source: 
     assert hint.source == source
 
 
-TEXT = st.text(max_size=40) | st.sampled_from(["Mon, 01 Jan 0001 00:00:00 +2359", "1e400"])
+TEXT = st.text(max_size=40) | st.sampled_from(
+    ["Mon, 01 Jan 0001 00:00:00 +2359", "Mon, 1 Jan 99999999999999999999 00:00:00 GMT", "1e400"]
+)
 
 
 @given(value=TEXT, name=st.sampled_from(["retry-after", "retry-after-ms", f"{UNIFIED}reset"]))
@@ -189,7 +198,7 @@ DATES = st.builds(
     st.sampled_from(["Mon", "Tue", "x", ""]),
     st.integers(-1, 40),
     st.sampled_from(["Jan", "Feb", "Foo"]),
-    st.integers(0, 99999),
+    st.integers(0, 99999) | st.just(10**20),
     st.integers(-1, 99),
     st.integers(-1, 99),
     st.integers(-1, 99),

@@ -222,7 +222,10 @@ _CHINA: Final = timezone(timedelta(hours=8))
 def reset_hint(
     headers: Mapping[str, str], value: object, error: UpstreamError, now: float
 ) -> ResetHint | None:
-    """When the provider says that it will serve again; a time in the past does not count."""
+    """When the provider says that it will serve again.
+
+    A time in the past does not count, nor one that is absurdly far away.
+    """
     candidates: tuple[tuple[float | None, str] | None, ...] = (
         reset_hints.reset_hint(headers, error.message, now),
         _of_limits(headers, error.type, now),
@@ -232,7 +235,7 @@ def reset_hint(
         (_date(error.message), reset_hints.MESSAGE),
     )
     for when, source in filter(None, candidates):
-        if when is not None and when > now:
+        if when is not None and now < when < now + reset_hints.ABSURD:
             return ResetHint(when, source)
     return None
 
@@ -244,6 +247,7 @@ def _of_limits(headers: Mapping[str, str], kind: str, now: float) -> ResetHint |
         for limit in _LIMITS
         if (seconds := reset_hints.duration(headers.get(name := f"{_RATE_LIMIT}-{limit}", "")))
         is not None
+        and seconds < reset_hints.ABSURD
     }
     used_up = [
         when

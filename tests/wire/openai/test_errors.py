@@ -259,6 +259,9 @@ HEADERS: list[tuple[dict[str, str], str, float | None]] = [
     ({"x-ratelimit-reset": "1600000000000"}, "", None),
     ({"x-ratelimit-reset": "soon", "x-ratelimit-reset-tokens": "never"}, "", None),
     ({"x-ratelimit-reset": "nan"}, "", None),
+    ({"x-ratelimit-reset": "999999999999999"}, "", None),
+    ({"x-ratelimit-reset-requests": "9" * 400 + "s"}, "requests", None),
+    ({"x-ratelimit-reset-requests": "9" * 400 + "s", "x-ratelimit-reset-tokens": "1s"}, "", 1),
 ]
 
 
