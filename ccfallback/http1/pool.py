@@ -2,13 +2,14 @@
 
 A connection is used again only when the exchange before is over on both sides and not one byte
 came after its response. A kept connection that the upstream had closed meanwhile costs another
-connection, never an error: the request is sent again where no byte of a response had arrived.
+connection, never an error: the request is sent again where no byte of a response had arrived, or
+where the response says that the upstream was about to close.
 """
 
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from ccfallback.http1.connect import connect
 from ccfallback.http1.connection import Connection, clock
@@ -16,6 +17,10 @@ from ccfallback.http1.errors import ConnectError, ConnectionLost, RemoteProtocol
 from ccfallback.http1.request import Headers, Origin, Request, RequestEncoder
 from ccfallback.http1.response import ResponseParser
 from ccfallback.http1.trust import Trust
+
+REQUEST_TIMEOUT: Final = 408
+"""An idle connection is closed. A request that crosses that response may be sent again on another
+connection (RFC 9110, 15.5.9)."""
 
 
 class ConnectionPool:
@@ -77,7 +82,9 @@ class ConnectionPool:
                 connection.abort()
                 raise
             else:
-                return Response(connection, parser, self)
+                if parser.status != REQUEST_TIMEOUT or is_fresh or encoder.is_started:
+                    return Response(connection, parser, self)
+                connection.abort()
 
     def retire(self, on_closed: Callable[[], object]) -> None:
         """Keep no connection from now on; call `on_closed` when the last exchange is over."""

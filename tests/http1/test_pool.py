@@ -242,6 +242,38 @@ async def test_many_stale_pooled_connections_cause_no_error(how: str) -> None:
         assert upstream.connections == 31
 
 
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+async def test_a_kept_connection_that_times_out_causes_no_error() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(TIMED_OUT)
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        for number in range(1, 4):
+            assert await ask(pool, upstream.url) == (200, b"ok")
+            assert upstream.connections == number
+
+
+async def test_a_request_that_times_out_itself_is_not_sent_again() -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        if peer.number > 1:
+            await peer.send(OK)
+            await peer.request()
+        await peer.send(TIMED_OUT)
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        assert (await ask(pool, upstream.url))[0] == 408
+        assert await ask(pool, upstream.url) == (200, b"ok")
+        # Its body has been read, and can't be read again.
+        assert (await ask(pool, upstream.url, pieces()))[0] == 408
+        assert upstream.connections == 2
+
+
 async def test_a_partly_sent_body_is_not_sent_again() -> None:
     async def answer(peer: Peer) -> None:
         await peer.request()
