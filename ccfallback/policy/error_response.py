@@ -84,7 +84,7 @@ def exhausted_response(
         label: until for label, until in cooling.items() if label.partition(" ")[0] not in names
     }
     refusal = _too_long_refusal(failures, too_long)
-    roomy_in = _back_soon(failures, cooling, too_long, now)
+    roomy_in = _back_soon(failures, cooling, too_long, capped, now)
     if refusal is not None and roomy_in is None:
         code = ErrorCode.PROMPT_TOO_LONG
         return _response(400, "invalid_request_error", refusal, request_id, code)
@@ -238,7 +238,11 @@ def _too_long_refusal(failures: Sequence[Failure], too_long: TooLong) -> str | N
 
 
 def _back_soon(
-    failures: Sequence[Failure], cooling: Mapping[str, float], too_long: TooLong, now: float
+    failures: Sequence[Failure],
+    cooling: Mapping[str, float],
+    too_long: TooLong,
+    capped: Collection[Limit],
+    now: float,
 ) -> float | None:
     """In how many seconds a provider is back that may have room for the prompt, if soon.
 
@@ -253,6 +257,12 @@ def _back_soon(
         for name, outcome in last.items()
         if outcome.fault in PASSING and (outcome.until or now) - now <= SOON
     } | {name: until for name, until in cooling.items() if until > now}
+    names = {label.partition(" ")[0] for label in ends}
+    ends |= {
+        limit.provider: now + _IN_FLIGHT if limit.left else limit.until
+        for limit in capped
+        if limit.provider and limit.provider not in names
+    }
     # A label begins with the name: another key has no more room.
     left = [until - now for label, until in ends.items() if label.partition(" ")[0] not in small]
     return min(left) if left and min(left) <= SOON else None

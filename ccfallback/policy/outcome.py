@@ -112,8 +112,9 @@ enough."""
 PASSING: Final = frozenset(
     {Fault.OVERLOADED, Fault.UPSTREAM, Fault.TRANSPORT, Fault.UNREACHABLE, Fault.CONNECT_TIMEOUT}
     | {Fault.OWN_MACHINE, Fault.TIMEOUT, Fault.MODEL_FAILED, Fault.OLD_LOGIN}
+    | {Fault.THROTTLED, Fault.MODEL_THROTTLED}
 )
-"""Faults that end by themselves, and soon."""
+"""Faults that end by themselves, and soon unless a reset hint or a cooldown says otherwise."""
 
 NEEDS_A_PERSON: Final = frozenset({Fault.ACCOUNT, Fault.UNKNOWN_MODEL, Fault.REQUEST})
 """Faults that another attempt in a minute would meet again."""

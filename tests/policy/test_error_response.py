@@ -274,6 +274,9 @@ def test_a_413_of_a_fallback_means_that_the_prompt_is_too_long() -> None:
 
 
 E500 = Outcome(Fault.UPSTREAM, "500 api_error", 500)
+E429 = Outcome(Fault.THROTTLED, "429 rate_limit_error", 429)
+MODEL_429 = Outcome(Fault.MODEL_THROTTLED, "429 rate_limit_error", 429)
+UNKNOWN = Outcome(Fault.UNKNOWN_MODEL, "404 not_found_error", 404)
 A_MINUTE = Outcome(Fault.OVERLOADED, "529 overloaded_error", 529, until=NOW + 60)
 LATE = Outcome(Fault.TIMEOUT, "first_byte timeout")
 DOWN_FOR_HOURS = Outcome(Fault.UPSTREAM, "503 api_error", 503, until=NOW + 3 * HOUR)
@@ -288,6 +291,15 @@ ROOM_SOON: list[tuple[str, list[Outcome], dict[str, float], int | None]] = [
     ("another fallback failed", [QUOTA, TOO_LONG, E500], {"a": NOW + 3 * HOUR}, 5),
     ("the first that is back counts", [LATE, TOO_LONG, LATE], {"a": NOW + 30, "c": NOW + 9}, 9),
     ("the primary's limit is over in a minute", [A_MINUTE, TOO_LONG], {}, 5),
+    ("the primary is throttled without a hint", [E429, TOO_LONG], {}, 5),
+    ("so is one of its models", [MODEL_429, TOO_LONG], {}, 5),
+    ("such a primary cools down", [E429, TOO_LONG], {"a": NOW + 30}, 30),
+    ("such a primary cools down for minutes", [E429, TOO_LONG], {"a": NOW + 300}, None),
+    ("another fallback is throttled", [KEY, TOO_LONG, E429], {}, 5),
+    ("the primary's quota is used up, and its hint counts for no cooldown", [QUOTA, TOO_LONG], {},
+     None),
+    ("the primary does not know the model", [UNKNOWN, TOO_LONG], {}, None),
+    ("the primary's credit is gone", [CREDIT, TOO_LONG], {}, None),
     ("the primary is back right now", [TOO_LONG], {"z": NOW}, None),
     ("the primary is skipped for minutes", [TOO_LONG], {"z": NOW + 61}, None),
     ("the primary failed, and cools down for minutes", [E500, TOO_LONG], {"a": NOW + 300}, None),
@@ -295,7 +307,7 @@ ROOM_SOON: list[tuple[str, list[Outcome], dict[str, float], int | None]] = [
     ("the primary's key is refused", [KEY, TOO_LONG], {}, None),
     ("only the small one cools down", [KEY, TOO_LONG], {"b": NOW + 10}, None),
     ("the prompt is too long for both", [TOO_LONG, TOO_LONG], {"a": NOW + 10}, None),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -314,6 +326,38 @@ def test_the_client_compacts_only_if_no_provider_with_room_is_back_soon(
     else:
         assert (given.status, given.kind) == (502, "fallback_exhausted")
         assert dict(given.headers) == {b"retry-after": str(seconds).encode()}
+
+
+@pytest.mark.parametrize(
+    ("capped", "cooling", "too_long", "status"),
+    [
+        ([RESERVED], {}, {"b": 1000}, 502),
+        ([CAPPED, RESERVED], {}, {}, 502),
+        ([limit("c", ends=0.01)], {}, {"b": 1000}, 429),
+        ([RESERVED], {"c": 300.0}, {"b": 1000}, 400),
+        ([RESERVED], {}, {"c": 1000}, 400),
+        ([limit("c")], {}, {"b": 1000}, 400),
+        ([replace(RESERVED, provider="", token="t")], {}, {"b": 1000}, 400),
+    ],
+)
+def test_the_client_does_not_compact_while_a_larger_provider_is_capped_for_a_moment(
+    capped: list[Limit],
+    cooling: dict[str, float],
+    too_long: dict[str, int],
+    status: int,
+) -> None:
+    given = exhausted_response(
+        [failure("a", KEY), failure("b", TOO_LONG)],
+        {name: NOW + left for name, left in cooling.items()},
+        model="m",
+        request_id="id",
+        now=NOW,
+        too_long=TooLong(6000, too_long),
+        capped=capped,
+    )
+    assert given.status == status
+    expected = {502: b"10", 429: b"36", 400: None}
+    assert dict(given.headers).get(b"retry-after") == expected[status]
 
 
 def test_a_prompt_that_is_too_long_for_the_primary_is_not_rewritten() -> None:

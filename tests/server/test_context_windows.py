@@ -13,6 +13,7 @@ from tests.conftest import RunningProxy
 
 WELL = scripted.reply("well")
 E401 = scripted.error(401, "authentication_error")
+E429 = scripted.error(429, "rate_limit_error")
 E529 = scripted.error(529, "overloaded_error")
 LIMITED = scripted.error(429, "rate_limit_error", headers={"retry-after": "7200"})
 EXACT = re.compile(r"prompt is too long: (\d+) tokens > (\d+) maximum")
@@ -118,8 +119,20 @@ def test_while_the_primary_may_be_back_soon_the_client_waits(
     assert "do not fit its 8192" in response.json()["error"]["message"]
 
 
-def test_while_a_larger_provider_may_be_back_soon_the_client_waits(windows: Start) -> None:
-    response = windows(E401, E529).ask(20_000)
+def test_while_the_primary_is_throttled_without_a_hint_the_client_waits(windows: Start) -> None:
+    """From the first request on, although the primary has no cooldown before the third."""
+    it = windows(E429)
+    for most in (5, 5, 30, 30):
+        response = it.ask(20_000)
+        assert response.status_code == 502
+        assert 1 <= int(response.headers["retry-after"]) <= most
+
+
+@pytest.mark.parametrize("failure", [E529, E429])
+def test_while_a_larger_provider_may_be_back_soon_the_client_waits(
+    windows: Start, failure: Script
+) -> None:
+    response = windows(E401, failure).ask(20_000)
     assert (response.status_code, response.headers["retry-after"]) == (502, "5")
 
 
