@@ -7,7 +7,7 @@ import re
 from base64 import b64decode
 from math import ceil
 from string import ascii_letters, digits
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -19,6 +19,12 @@ from ccfallback.messages.turns import kind_of, string
 
 MOST_TOKENS: Final = 2**53
 """A count is below this, so that every reader of JSON reads the same number; others are ignored."""
+
+
+def is_token_count(value: object) -> TypeGuard[int]:
+    """Whether a decoded JSON value is a number of tokens."""
+    return type(value) is int and 0 <= value < MOST_TOKENS
+
 
 BYTES_A_TOKEN: Final = 3.7
 """Roughly, for a text that is not looked at."""

@@ -4,7 +4,7 @@ None of them changes a breaker.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import time
 from typing import Any, Final
@@ -19,6 +19,8 @@ from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
 from ccfallback.messages import tokens
+from ccfallback.messages.body import decode_json
+from ccfallback.messages.errors import is_error
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.breaker import Phase, phase
 from ccfallback.policy.error_response import exhausted_response
@@ -42,10 +44,12 @@ from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver, describe_missing
 from ccfallback.server.health import LONGEST_MODEL, RequestHealth
 from ccfallback.server.messages import RefusedRequest, read_request
+from ccfallback.server.response import BrokenResponse, UpstreamResponse
 from ccfallback.server.services import Services
 from ccfallback.server.upstream import InvalidURL, Response, UpstreamRequest, describe_error
 from ccfallback.wire import FORMATS
 from ccfallback.wire.anthropic import path_url
+from ccfallback.wire.format import UNCOMPRESSED
 from ccfallback.wire.headers import end_to_end, is_own_header, is_sendable, response_headers
 
 COUNT_SECONDS: Final = 10.0
@@ -178,14 +182,16 @@ class Models(PassThrough):
         if scope["method"] != "GET":
             await super().answer(context, scope, receive, send)
             return
+        wanted = scope["path"].removeprefix("/v1/models").strip("/")
+        is_answer = is_model if wanted else is_model_list
         try:
-            await pass_through(self._services, context, scope, receive, send, only_success=True)
+            await pass_through(self._services, context, scope, receive, send, is_answer=is_answer)
         except PrimaryUnavailable:
-            await self._send_mapped_models(scope["path"], context, send)
+            await self._send_mapped_models(wanted, context, send)
 
-    async def _send_mapped_models(self, path: str, context: Context, send: Send) -> None:
+    async def _send_mapped_models(self, wanted: str, context: Context, send: Send) -> None:
+        """Send the model with that id; without an id, all of them."""
         models = mapped_models(context.config)
-        wanted = path.removeprefix("/v1/models").strip("/")
         if not wanted:
             ids = [model["id"] for model in models]
             page = {
@@ -202,6 +208,18 @@ class Models(PassThrough):
             await send_error(send, context.id, 404, "not_found_error", message, code)
         else:
             await send_json(send, found)
+
+
+def is_model_list(body: bytes) -> bool:
+    """Whether the body of a success is a list of models, of Anthropic's form or a similar one."""
+    value = decode_json(body)
+    return isinstance(value, dict) and isinstance(value.get("data"), list) and not is_error(value)
+
+
+def is_model(body: bytes) -> bool:
+    """Whether the body of a success may be a model: any JSON object but an error."""
+    value = decode_json(body)
+    return isinstance(value, dict) and not is_error(value)
 
 
 def mapped_models(config: Config) -> list[Mapping[str, Any]]:
@@ -225,18 +243,22 @@ async def pass_through(
     receive: Receive,
     send: Send,
     *,
-    only_success: bool = False,
+    is_answer: Callable[[bytes], bool] | None = None,
 ) -> None:
     """Send a request to the primary, and its response to the client as it comes.
 
-    Raises `PrimaryUnavailable` before anything has been sent; with `only_success`, also if the
-    response is an error. If the upstream breaks off, the client's response is not ended either.
+    With `is_answer`, the response is read whole first, and must be a success with such a body.
+    Raises `PrimaryUnavailable` before anything has been sent. If the upstream breaks off after
+    that, the client's response is not ended either.
     """
     try:
         with while_connected(scope):
-            async with _open_primary(services, context, scope, receive) as response:
-                if only_success and not 200 <= response.status < 300:
-                    raise PrimaryUnavailable(f"it answered {response.status}")
+            async with _open_primary(
+                services, context, scope, receive, is_read=is_answer is not None
+            ) as response:
+                if is_answer is not None:
+                    await _send_answer(response, context, send, is_answer)
+                    return
                 await send(_response_start(response, context.config.primary))
                 # Send the head at once: a client that waits for events wants to see it.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -252,11 +274,37 @@ async def pass_through(
         return
 
 
+async def _send_answer(
+    response: Response, context: Context, send: Send, is_answer: Callable[[bytes], bool]
+) -> None:
+    """Read the whole response and send it. Raises `PrimaryUnavailable` unless it is an answer."""
+    primary = context.config.primary
+    if not 200 <= response.status < 300:
+        raise PrimaryUnavailable(f"it answered {response.status}")
+    try:
+        whole = UpstreamResponse(response, context.watch)
+        body = await whole.read_all("idle", primary.timeouts.idle)
+    except DeadlineExceeded as late:
+        raise PrimaryUnavailable(f"its answer stalled for {late.seconds:.0f} s") from None
+    except BrokenResponse as error:
+        raise PrimaryUnavailable(str(error)) from None
+    except HTTPError as error:
+        raise PrimaryUnavailable(describe_error(error)[1]) from None
+    if not is_answer(body):
+        raise PrimaryUnavailable("its answer is something else")
+    headers = response_headers(whole.headers, primary, decoded=whole.decoded)
+    name = (b"x-ccfallback-provider", primary.name.encode())
+    await send_whole(send, response.status, [*headers, name], body)
+
+
 @asynccontextmanager
 async def _open_primary(
-    services: Services, context: Context, scope: Scope, receive: Receive
+    services: Services, context: Context, scope: Scope, receive: Receive, *, is_read: bool
 ) -> AsyncIterator[Response]:
-    """Send the request to the primary as it came. Raises `PrimaryUnavailable`."""
+    """Send the request to the primary as it came. Raises `PrimaryUnavailable`.
+
+    The response may have any encoding that the client takes, unless it `is_read` here.
+    """
     provider = context.config.primary
     if provider.disabled:
         raise PrimaryUnavailable("it is disabled")
@@ -272,7 +320,7 @@ async def _open_primary(
     account = usable_account(provider, breakers.state(provider.name), breakers.clock())
     request = UpstreamRequest(
         url,
-        await _pass_through_headers(services, context, account),
+        await _pass_through_headers(services, context, account, is_read=is_read),
         _body_chunks(receive) if _has_body(context) else b"",
         provider.timeouts.connect,
         method=scope["method"],
@@ -310,7 +358,7 @@ def _response_start(response: Response, provider: Provider) -> Message:
 
 
 async def _pass_through_headers(
-    services: Services, context: Context, provider: Provider
+    services: Services, context: Context, provider: Provider, *, is_read: bool
 ) -> list[tuple[bytes, bytes]]:
     try:
         credential = await services.keys.get(provider)
@@ -319,8 +367,10 @@ async def _pass_through_headers(
     headers = FORMATS[provider.format].headers(
         context.headers, provider, credential, via=services.via, tokens=context.tokens
     )
-    unchanged = (b"accept-encoding", b"content-encoding")
+    unchanged = (b"content-encoding",) if is_read else (b"accept-encoding", b"content-encoding")
     headers += [(name, value) for name, value in context.headers if name in unchanged]
+    if is_read:
+        headers.append(UNCOMPRESSED)
     if context.body_length is not None:
         headers.append((b"content-length", context.body_length))
     return headers

@@ -19,7 +19,7 @@ from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_e
 from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is_named_error
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
-from ccfallback.messages.tokens import Usage
+from ccfallback.messages.tokens import Usage, is_token_count
 from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
@@ -434,7 +434,7 @@ class CountTokensFormat(MessagesFormat):
             value = _COUNT.decode(raw)
         except UNREADABLE:
             value = {}
-        if isinstance(value.get("input_tokens"), int):
+        if is_token_count(value.get("input_tokens")):
             return Whole(raw)
         return Whole(raw, UpstreamError(message="the answer is not a token count"))
 

@@ -20,6 +20,7 @@ from ccfallback.messages.body import UNREADABLE, Body, decode_json
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.sse import MAX_EVENT_BYTES, event
+from ccfallback.messages.tokens import is_token_count
 from ccfallback.wire.anthropic import AnthropicStream, MessagesFormat
 from ccfallback.wire.completion import Completion
 from ccfallback.wire.credential import Credential
@@ -412,7 +413,7 @@ class CountTokensFormat(BedrockFormat):
         """The count as Anthropic's endpoint gives it."""
         value = decode_json(raw)
         count = value.get("inputTokens") if isinstance(value, dict) else None
-        if type(count) is not int:
+        if not is_token_count(count):
             return Whole(raw, UpstreamError(message="the answer is not a token count"))
         return Whole(msgspec.json.encode({"input_tokens": count}))
 

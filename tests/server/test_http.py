@@ -17,7 +17,7 @@ from ccfallback.simulator.scripted import Connection, Received
 from tests.conftest import Chain
 
 BODY = b'{"model":"m","max_tokens":1,"messages":[]}'
-ANSWER = scripted.answer(200, b'{"as":"it is"}')
+ANSWER = scripted.answer(200, b'{"data":["as it is"]}')
 HEAD = b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n"
 WHOLE = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -296,7 +296,7 @@ def test_an_unusual_target_is_passed_on_unchanged(
     chain: Callable[..., Chain], target: bytes
 ) -> None:
     running = chain(ANSWER)
-    assert answers(sent(running, target)) == [(200, b'{"as":"it is"}')]
+    assert answers(sent(running, target)) == [(200, b'{"data":["as it is"]}')]
     (received,) = running.primary.received
     assert received.target == target.removesuffix(b"?").decode()
 

@@ -35,7 +35,27 @@ def test_the_primary_counts_tokens(chain: Callable[..., Chain]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [scripted.error(404, "x"), scripted.error(400, "x"), scripted.html(), scripted.reset]
+    "fault",
+    [
+        scripted.error(404, "x"),
+        scripted.error(400, "x"),
+        scripted.html(),
+        scripted.reset,
+        scripted.error(200, "overloaded_error"),
+        *(
+            scripted.answer(200, body)
+            for body in (
+                b"",
+                b"{}",
+                b'{"input_tokens":',
+                b'{"input_tokens":"7"}',
+                b'{"input_tokens":7.5}',
+                b'{"input_tokens":true}',
+                b'{"input_tokens":-1}',
+                b'{"input_tokens":9007199254740992}',
+            )
+        ),
+    ],
 )
 def test_a_fallback_counts_when_the_primary_does_not(
     chain: Callable[..., Chain], fault: scripted.Script
@@ -102,6 +122,77 @@ def test_the_primary_lists_its_models(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.answer(200, b'{"data":[]}'))
     assert httpx.get(f"{running.url}/v1/models?limit=1000").content == b'{"data":[]}'
     assert running.primary.received[0].target == "/v1/models?limit=1000"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models?limit=1000", "/v1/models/a-model"])
+def test_the_models_of_the_primary_reach_the_client_as_they_are(
+    chain: Callable[..., Chain], path: str
+) -> None:
+    body = b'{ "data": [{"id": "a-model", "x": null}], "id": "a-model", "error": null }'
+    running = chain(scripted.answer(200, body, headers={"request-id": "req_1"}))
+    response = httpx.get(running.url + path)
+    assert (response.status_code, response.content) == (200, body)
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["request-id"] == "req_1"
+    assert response.headers["x-ccfallback-provider"] == "anthropic-primary"
+    assert running.primary.received[0].target == path
+
+
+def test_a_compressed_list_of_models_is_read(chain: Callable[..., Chain]) -> None:
+    body = b'{"data":[{"id":"a-model"}]}'
+    packed = {"content-encoding": "gzip"}
+    running = chain(scripted.answer(200, gzip.compress(body), headers=packed))
+    response = httpx.get(f"{running.url}/v1/models", headers={"accept-encoding": "br, zstd"})
+    assert response.content == body
+    assert "content-encoding" not in response.headers
+    # What comes has to be read here, so only that is asked for which can be.
+    assert running.primary.received[0].header("accept-encoding") == "identity"
+
+
+CUT_LIST = {"content-type": "application/json", "content-length": "40"}
+NO_MODELS = {
+    "a page": scripted.html(),
+    "nothing": scripted.answer(200, b""),
+    "no content": scripted.with_headers(204, {}),
+    "cut JSON": scripted.answer(200, b'{"data":['),
+    "a cut body": scripted.with_headers(200, CUT_LIST, b'{"data":[]}'),
+    "an error": scripted.error(200, "overloaded_error"),
+    "an error beside data": scripted.answer(200, b'{"data":[],"error":{"message":"x"}}'),
+    "another error": scripted.answer(200, b'{"error":{"message":"x"}}'),
+    "a JSON text": scripted.answer(200, b'"models"'),
+    "an encoding that can't be read": scripted.answer(
+        200, b'{"data":[]}', headers={"content-encoding": "br"}
+    ),
+    "a broken encoding": scripted.answer(200, b'{"data":[]}', headers={"content-encoding": "gzip"}),
+    "an error status": scripted.answer(500, b'{"data":[]}'),
+    "a stall": scripted.head_and_then(scripted.hang),
+}
+
+
+@pytest.mark.parametrize("answer", NO_MODELS.values(), ids=NO_MODELS)
+def test_a_success_that_is_no_list_of_models_is_a_failure(
+    chain: Callable[..., Chain], answer: scripted.Script
+) -> None:
+    running = chain(answer, scripted.reply("unused"), more="[timeouts]\nidle = 0.2\n")
+    config = running.proxy.paths.config
+    config.write_text(config.read_text() + 'model_mapping = { "claude-big" = "x" }\n')
+    listed = httpx.get(f"{running.url}/v1/models")
+    assert listed.status_code == 200
+    assert [model["id"] for model in listed.json()["data"]] == ["claude-big"]
+    assert "x-ccfallback-provider" not in listed.headers
+    one = httpx.get(f"{running.url}/v1/models/claude-big")
+    assert (one.status_code, one.json()["id"]) == (200, "claude-big")
+    unknown = httpx.get(f"{running.url}/v1/models/claude-none")
+    assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
+    assert running.proxy.state == {}
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"data":{}}', b'{"data":null}'])
+def test_an_object_without_a_list_is_no_list_of_models(
+    chain: Callable[..., Chain], body: bytes
+) -> None:
+    running = chain(scripted.answer(200, body))
+    assert httpx.get(f"{running.url}/v1/models").json()["data"] == []
 
 
 def test_mapped_models_are_listed_if_the_primary_gives_no_list(

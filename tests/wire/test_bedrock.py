@@ -187,7 +187,13 @@ def test_tokens_are_counted_for_the_model_itself() -> None:
     }
     counted = counting.whole(b'{"inputTokens":42}', bare, PROVIDER)
     assert (counted.body, counted.error) == (b'{"input_tokens":42}', None)
-    for wrong in (b'{"inputTokens":true}', b'{"input_tokens":1}', b"[]", b"<html>"):
+    for wrong in (
+        b'{"inputTokens":true}',
+        b'{"inputTokens":-1}',
+        b'{"input_tokens":1}',
+        b"[]",
+        b"<html>",
+    ):
         assert counting.whole(wrong, bare, PROVIDER).error is not None
 
 
