@@ -70,7 +70,7 @@ class Session(msgspec.Struct):
         from ccfallback.config.file import ConfigFile
         from ccfallback.wire import FORMATS
 
-        return ConfigFile(self.paths.config, FORMATS, rectifier_names, self.command)
+        return ConfigFile(self.paths.config, FORMATS, rectifier_names, find_region, self.command)
 
     def config(self, *, may_be_missing: bool = False) -> "Config":
         """The current configuration. Without a file, the defaults.
@@ -309,6 +309,14 @@ def rectifier_names() -> list[str]:
     from ccfallback.rectify import SWITCHES
 
     return list(SWITCHES)
+
+
+def find_region(profile: str | None) -> str:
+    """The AWS region that this machine names for a profile; empty if it names none."""
+    # Imported here, because few configurations have a provider that depends on it.
+    from ccfallback.credentials.aws import region_here
+
+    return region_here(profile)
 
 
 def session_of(ctx: "typer.Context") -> Session:

@@ -17,7 +17,7 @@ import msgspec
 
 from ccfallback import files
 from ccfallback.config.model import Config
-from ccfallback.config.schema import FormatDefaults, parse
+from ccfallback.config.schema import FindRegion, FormatDefaults, parse
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 from ccfallback.files import Busy
@@ -76,15 +76,6 @@ def _note(version: Path) -> Path:
     return version.with_suffix(".by")
 
 
-_REGION: Final = re.compile(r"[a-z0-9-]{1,63}")
-
-
-def region_of_environment() -> str:
-    """The AWS region that the environment names; empty if it names none."""
-    found = (os.environ.get(name, "") for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
-    return next((name for name in found if _REGION.fullmatch(name)), "")
-
-
 class ConfigFile:
     """One configuration file and its history."""
 
@@ -93,16 +84,19 @@ class ConfigFile:
         path: Path,
         formats: Mapping[str, FormatDefaults],
         rectifiers: Callable[[], Iterable[str]],
+        find_region: FindRegion,
         writer: str = "",
     ) -> None:
         """`formats` and `rectifiers` are the names that the configuration may use.
 
-        `rectifiers` is only called for a file that switches one. `writer` is the command that the
+        `rectifiers` is only called for a file that switches one, and `find_region` for one with a
+        provider on AWS whose region nothing in it names. `writer` is the command that the
         history names for what is written.
         """
         self.path = path
         self._formats = formats
         self._rectifiers = rectifiers
+        self._find_region = find_region
         self._writer = writer
         watched = files.WatchedFile(path)
         self.stamp = watched.look
@@ -163,7 +157,7 @@ class ConfigFile:
             rectifiers=self._rectifiers,
             source=source,
             text=text if numbered else "",
-            region=region_of_environment(),
+            find_region=self._find_region,
         )
 
     def edit(self, change: "Callable[[Document], T]") -> T:

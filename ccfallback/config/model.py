@@ -392,7 +392,8 @@ class Provider(Options, frozen=True, kw_only=True, dict=True):
     timeouts: Timeouts = group(Timeouts, key="timeouts")
     quirks: Quirks = group(Quirks, fallback_only=True)
     region_here: str = ""
-    """The AWS region of the environment, where neither option nor address names one."""
+    """The AWS region of the environment or of the profile, where neither option nor address names
+    one."""
 
     @cached_property
     def platform(self) -> Platform:

@@ -60,6 +60,11 @@ class Platform(msgspec.Struct, frozen=True):
     serves_claude: bool = True
     """Whether its models are Claude, which reads the thinking that Claude signed elsewhere."""
 
+    @property
+    def has_geographies(self) -> bool:
+        """Whether its ids depend on the region."""
+        return "{geography}" in self.dated
+
     def model_id(self, model: str, region: str = "") -> str:
         """The platform's id of a model; the name itself if it is not one of Claude's."""
         model = model.removesuffix(LONG_CONTEXT)

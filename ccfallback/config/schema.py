@@ -23,12 +23,17 @@ from ccfallback.config.model import (
     Token,
 )
 from ccfallback.config.options import Reader, options, scrub_values, to_table
+from ccfallback.config.platforms import find_platform
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError, ConfigFault, ProviderNotFound
 from ccfallback.redact import Secret
 from ccfallback.words import did_you_mean, pluralize
 
 Names = Callable[[], Iterable[str]]
+
+FindRegion = Callable[[str | None], str]
+"""Finds the AWS region that this machine names for a profile, or for its usual one; empty if it
+names none."""
 
 
 class FormatDefaults(Protocol):
@@ -57,12 +62,11 @@ def parse(
     rectifiers: Names | None = None,
     source: str = "the configuration",
     text: str = "",
-    region: str = "",
+    find_region: FindRegion = lambda _profile: "",
 ) -> Config:
     """The configuration that `table` describes.
 
-    `formats` and `rectifiers` are the names that it may use; `region` is the AWS region of the
-    environment. For the message, `source` is where the
+    `formats` and `rectifiers` are the names that it may use. For the message, `source` is where the
     table came from, and `text` the TOML text that it was parsed from, if there is one. Raises
     `ConfigError` with every fault.
     """
@@ -86,7 +90,7 @@ def parse(
         log=root.section("log", base.log),
         network=root.section("network", base.network),
         state=root.section("state", base.state),
-        providers=_providers(root, formats, timeouts, region),
+        providers=_providers(root, formats, timeouts, find_region),
         tokens=_tokens(root),
     )
     routes.finish()
@@ -126,7 +130,10 @@ def _timeouts(reader: Reader, base: Timeouts) -> Timeouts:
 
 
 def _providers(
-    root: Reader, formats: Mapping[str, FormatDefaults], shared: Timeouts, region: str
+    root: Reader,
+    formats: Mapping[str, FormatDefaults],
+    shared: Timeouts,
+    find_region: FindRegion,
 ) -> tuple[Provider, ...]:
     providers: list[Provider] = []
     names: set[str] = set()
@@ -137,7 +144,7 @@ def _providers(
         label = named if isinstance(named, str) and named else str(index + 1)
         reader = Reader(table, f"providers.{label}", root.faults, ("providers", index))
         # Other defaults depend on the format.
-        base = Provider(name=label, base_url="", region_here=region)
+        base = Provider(name=label, base_url="")
         implied = implied_format(reader.table, formats) or base.format
         wire_format = reader.get("format", checks.choice(formats), implied)
         defaults = formats[wire_format]
@@ -150,6 +157,8 @@ def _providers(
             skip.append("base_url")
         provider = reader.fill(base, skip=skip)
         provider = replace(provider, timeouts=_timeouts(reader, base.timeouts))
+        if not provider.region and _is_of_aws(provider):
+            provider = replace(provider, region_here=find_region(provider.aws.profile))
         if not provider.base_url and "base_url" in skip:
             provider = replace(provider, base_url=defaults.default_base_url(provider) or "")
         _refuse_second_key_source(reader)
@@ -161,6 +170,13 @@ def _providers(
         names.add(provider.name)
         providers.append(provider)
     return tuple(providers)
+
+
+def _is_of_aws(provider: Provider) -> bool:
+    """Whether its address, its login or the ids of its models depend on an AWS region."""
+    by_format = find_platform(provider.format, provider.base_url)
+    places = (provider.platform, by_format)
+    return provider.auth == "aws" or any(each.has_geographies for each in places)
 
 
 def implied_format(table: Mapping[str, Any], formats: Mapping[str, FormatDefaults]) -> str | None:

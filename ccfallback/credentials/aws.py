@@ -3,18 +3,21 @@
 Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 """
 
+import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from time import time
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
-from ccfallback.credentials.fetch import FetchFailed
+from ccfallback.credentials.fetch import FetchFailed, no_fetch
 from ccfallback.credentials.program import KeyUnavailable, expired_login
 from ccfallback.credentials.source import (
     LOGIN_SECONDS,
@@ -34,6 +37,8 @@ MACHINE_TOKEN_SECONDS: Final = "21600"
 
 _CONTAINER_HOSTS: Final = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 """The hosts, besides loopback, to which the token of a container may go without TLS."""
+
+_REGION: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 LOGIN_KEYS: Final = frozenset(
     {"role_arn", "sso_session", "sso_start_url", "login_session", "web_identity_token_file"}
@@ -76,9 +81,24 @@ def finish(found: Resolved, provider: Provider, machine: Machine) -> Resolved:
 
 
 def find_region(profile: str | None, machine: Machine) -> str:
-    """The region of the environment, or else of the profile; empty if there is none."""
-    region = machine.variable("AWS_REGION", "AWS_DEFAULT_REGION")
-    return region or read_profile(profile_name(profile, machine), machine).get("region", "")
+    """The region of the environment, or else of the profile; empty if there is none.
+
+    What can't be a region is ignored, because it would become a part of a host name.
+    """
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if _REGION.fullmatch(region := machine.variable(variable)):
+            return region
+    region = read_profile(profile_name(profile, machine), machine).get("region", "").strip()
+    return region if _REGION.fullmatch(region) else ""
+
+
+def region_here(profile: str | None) -> str:
+    """The region that this machine names for a profile; empty if it names none."""
+    try:
+        return find_region(profile, Machine(os.environ, no_fetch, time))
+    except KeyUnavailable:
+        # Whoever needs the file for a key says what is wrong with it.
+        return ""
 
 
 def profile_name(profile: str | None, machine: Machine) -> str:

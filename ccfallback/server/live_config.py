@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.model import Config
+from ccfallback.credentials.aws import region_here
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.events import records as events
 from ccfallback.rectify import SWITCHES
@@ -22,7 +23,7 @@ from ccfallback.wire import FORMATS
 
 def config_file(path: Path) -> ConfigFile:
     """The configuration file, with the names that this program knows."""
-    return ConfigFile(path, FORMATS, lambda: SWITCHES)
+    return ConfigFile(path, FORMATS, lambda: SWITCHES, region_here)
 
 
 class ConfigStore(Protocol):

@@ -20,6 +20,7 @@ from ccfallback.cli.providers import local_servers
 from ccfallback.cli.providers.logins import read_short_term_key
 from ccfallback.config.file import ConfigFile
 from ccfallback.config.presets import presets
+from ccfallback.credentials.aws import region_here
 from ccfallback.paths import Paths
 from ccfallback.wire import FORMATS
 from tests.cli.conftest import NOW, Run
@@ -109,7 +110,7 @@ def found(ccf: Run) -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def chain(paths: Paths) -> Callable[[], list[Any]]:
     """Loads the fallbacks of the configuration."""
-    return lambda: list(ConfigFile(paths.config, FORMATS, tuple).load().providers)
+    return lambda: list(ConfigFile(paths.config, FORMATS, tuple, region_here).load().providers)
 
 
 def fill(machine: Machine) -> list[int]:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ccfallback.config.file import ConfigFile
+from ccfallback.credentials.aws import region_here
 from ccfallback.paths import Paths
 from ccfallback.policy.fingerprints import fingerprint
 from ccfallback.wire import FORMATS
@@ -459,7 +460,7 @@ def test_what_was_learned_is_shown_and_forgotten_and_outlives_a_reset(
 ) -> None:
     until = round(time() * 1000) + 3_600_000
     lesson = {"rectifier": "extra_fields", "model": "m", "message": "x: refused", "until": until}
-    provider = ConfigFile(paths.config, FORMATS, lambda: ()).load().provider("two")
+    provider = ConfigFile(paths.config, FORMATS, lambda: (), region_here).load().provider("two")
     assert provider is not None
     kept = {**lesson, "fingerprint": fingerprint(provider)}
     gone = {**kept, "message": "y: refused", "fingerprint": "of another server"}

@@ -11,6 +11,7 @@ from ccfallback.config import file as config_file
 from ccfallback.config.edit import Document, set_key
 from ccfallback.config.file import ConfigFile, DraftFile
 from ccfallback.config.model import Config
+from ccfallback.credentials.aws import region_here
 from ccfallback.errors import ConfigError
 from ccfallback.wire import FORMATS
 
@@ -24,7 +25,7 @@ from ccfallback.config.edit import ProviderChanges, add_provider
 from ccfallback.config.file import ConfigFile
 from ccfallback.wire import FORMATS
 
-file = ConfigFile(Path(sys.argv[1]), FORMATS, list)
+file = ConfigFile(Path(sys.argv[1]), FORMATS, list, str)
 for number in range(12):
     name = f"{sys.argv[2]}-{number}"
     changes = ProviderChanges(base_url="https://a.example")
@@ -34,7 +35,7 @@ for number in range(12):
 
 @pytest.fixture
 def file(tmp_path: Path) -> ConfigFile:
-    return ConfigFile(tmp_path / "config.toml", FORMATS, lambda: ["sampling"])
+    return ConfigFile(tmp_path / "config.toml", FORMATS, lambda: ["sampling"], region_here)
 
 
 def level(document: Document, value: str) -> None:
@@ -257,3 +258,61 @@ def test_the_address_of_bedrock_follows_from_a_region(
     assert FORMATS["bedrock"].missing_key(config.providers[1]) == ""
     monkeypatch.setenv(variable, "not a region/../")
     assert file.load().providers[1].region == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "profile", "region"),
+    [
+        ({}, "work", "eu-west-1"),
+        ({"AWS_PROFILE": "work"}, "", "eu-west-1"),
+        ({"AWS_PROFILE": "other"}, "work", "eu-west-1"),
+        ({}, "", "ap-south-1"),
+        ({"AWS_REGION": "us-east-2"}, "work", "us-east-2"),
+        ({"AWS_REGION": "no/region"}, "work", "eu-west-1"),
+        ({"AWS_PROFILE": "bad"}, "", ""),
+        ({"AWS_PROFILE": "none"}, "", ""),
+    ],
+)
+def test_the_region_of_an_aws_profile_decides_where_nothing_else_does(
+    file: ConfigFile,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    profile: str,
+    region: str,
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    folder = home / ".aws"
+    folder.mkdir()
+    (folder / "config").write_text(
+        "[profile work]\nregion = eu-west-1\n[default]\nregion = ap-south-1\n"
+        "[profile bad]\nregion = not a/region\n"
+    )
+    named = f'profile = "{profile}"' if profile else ""
+    file.path.write_text(
+        '[[providers]]\nname = "login"\nformat = "bedrock"\nauth = "aws"\n'
+        f'base_url = "http://127.0.0.1:1"\naws = {{ {named} }}\n'
+        f'[[providers]]\nname = "plain"\nformat = "bedrock"\naws = {{ {named} }}\n'
+        '[[providers]]\nname = "host"\nformat = "bedrock"\nauth = "aws"\n'
+        'base_url = "https://bedrock-runtime.us-west-2.amazonaws.com"\n'
+        '[[providers]]\nname = "elsewhere"\nbase_url = "https://a.example"\n'
+    )
+    login, plain, host, elsewhere = file.load().providers
+    assert login.region == plain.region == region
+    prefix = {"eu": "eu", "ap": "apac", "us": "us"}.get(region[:2], "global")
+    assert login.model_for("claude-opus-5-5") == f"{prefix}.anthropic.claude-opus-5-5"
+    if region:
+        assert plain.base_url == f"https://bedrock-runtime.{region}.amazonaws.com"
+    assert (host.region, elsewhere.region) == ("us-west-2", "")
+
+
+def test_a_file_of_aws_that_is_malformed_leaves_the_configuration_valid(
+    file: ConfigFile, home: Path
+) -> None:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "config").write_text("no section")
+    file.path.write_text('[[providers]]\nname = "b"\nformat = "bedrock"\nauth = "aws"\n')
+    assert file.load().providers[0].region == ""

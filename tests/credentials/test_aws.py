@@ -112,6 +112,8 @@ def test_the_files_may_be_elsewhere(machine: FakeMachine) -> None:
         ({}, "us-west-2", "us-west-2"),
         ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "no"}, None, "eu-west-1"),
         ({"AWS_DEFAULT_REGION": "eu-west-2"}, None, "eu-west-2"),
+        ({"AWS_REGION": "x/../y", "AWS_DEFAULT_REGION": "eu-west-2"}, None, "eu-west-2"),
+        ({"AWS_REGION": "not a region"}, None, "sa-east-1"),
         ({}, None, "sa-east-1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import anthropic
@@ -58,13 +59,19 @@ def both(
     """A failing primary and a fallback on Bedrock."""
 
     def start(
-        *scripts: Script, primary: Script = OVERLOADED, more: str = "", last: str = ""
+        *scripts: Script,
+        primary: Script = OVERLOADED,
+        account: str = "",
+        more: str = "",
+        last: str = "",
     ) -> tuple[RunningProxy, ScriptedUpstream]:
         first, second = upstream(primary), upstream(*scripts)
+        key = 'auth = "aws"' if account else 'api_key = "bedrock-api-key-x"'
+        account = account or 'region = "eu-central-1"'
         proxy = running(
             f'[primary]\nbase_url = "{first.url}"\n[[providers]]\nname = "bedrock"\n'
-            f'base_url = "{second.url}"\nformat = "bedrock"\napi_key = "bedrock-api-key-x"\n'
-            f'aws = {{ region = "eu-central-1" }}\n{more}\n{last}'
+            f'base_url = "{second.url}"\nformat = "bedrock"\n{key}\n'
+            f"aws = {{ {account} }}\n{more}\n{last}"
         )
         return proxy, second
 
@@ -155,6 +162,30 @@ def test_a_request_for_a_server_tool_alone_is_not_sent_there(
     assert bedrock.received == []
     # Its breaker is not concerned: other requests go there.
     assert ask(proxy, ASK).headers["x-ccfallback-provider"] == "bedrock"
+
+
+@pytest.mark.parametrize("how", ["aws.profile", "AWS_PROFILE", "default"])
+def test_the_region_of_the_profile_chooses_the_geography_of_the_model(
+    both: Start, home: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    folder = home / ".aws"
+    folder.mkdir()
+    profile = "default" if how == "default" else "work"
+    section = profile if profile == "default" else f"profile {profile}"
+    (folder / "config").write_text(f"[{section}]\nregion = eu-west-1\n")
+    (folder / "credentials").write_text(
+        f"[{profile}]\naws_access_key_id = AKID\naws_secret_access_key = not-a-secret\n"
+    )
+    if how == "AWS_PROFILE":
+        monkeypatch.setenv("AWS_PROFILE", "work")
+    account = 'profile = "work", sign = "sigv4"' if how == "aws.profile" else 'sign = "sigv4"'
+    proxy, bedrock = both(BEDROCK.reply(CONTENT), account=account)
+    assert content_of(ask(proxy, ASK)) == list(CONTENT)
+    assert bedrock.received[0].target.startswith("/model/eu.anthropic.claude-opus-5-5/")
+    # The signature is for the same region.
+    assert "/eu-west-1/" in (bedrock.received[0].header("authorization") or "")
 
 
 def test_without_a_region_the_request_goes_on_and_the_log_says_what_is_missing(
