@@ -2,6 +2,8 @@
 
 Most are keys of the configuration. A program or a login takes longer and is asked in a thread: once
 for all requests that wait, again five minutes before the credential ends, and once after a refusal.
+One that ends sooner than that is used for a while first: a source of short-lived credentials is not
+asked all the time.
 """
 
 import asyncio
@@ -25,8 +27,13 @@ from ccfallback.wire.credential import Credential
 RENEW_BEFORE: Final = 300.0
 """Seconds before its end from which a credential is renewed, while requests still use it."""
 
-SHORTEST_USE: Final = 5.0
-"""Seconds for which a credential that ends earlier than that is used before it is renewed."""
+SHORTEST_USE: Final = 60.0
+"""Seconds for which a credential is used before it is renewed, at most half of its time, if it ends
+within `RENEW_BEFORE`, or soon after that and has replaced another one in time: its source may give
+nothing that lasts longer."""
+
+SHORTEST_PAUSE: Final = 1.0
+"""Seconds between two renewals at least: a source may give the same credential until it ends."""
 
 UNKNOWN_LIFETIME: Final = 300.0
 """Seconds after which a credential whose end is not known is looked up again."""
@@ -161,6 +168,7 @@ class Keys:
     async def _look_up(self, provider: Provider, entry: _Entry) -> None:
         """Ask the source, and keep what it says. Raises nothing."""
         began = self._clock()
+        is_early = entry.found is not None and not _has_ended(entry.found, began)
         try:
             found = await asyncio.to_thread(self._resolve, provider)
         except KeyUnavailable as error:
@@ -170,15 +178,16 @@ class Keys:
         else:
             now = self._clock()
             entry.found, entry.failure, entry.was_used = found, None, False
-            entry.renew_at = _renew_at(found, now)
+            entry.renew_at = _renew_at(found, now, is_early=is_early)
             self._set_timer(provider, entry, now)
             return
         finally:
             entry.flight = None
         now = self._clock()
-        is_usable = entry.found is not None and not _has_ended(entry.found, now)
-        pause = REFUSAL_PAUSE if is_usable else FAILURE_LIFETIME
-        entry.ask_again_at = now + max(pause, now - began)
+        left = 0.0 if entry.found is None else _seconds_left(entry.found, now)
+        is_usable = left > 0
+        # When the old credential ends, requests need another one at once.
+        entry.ask_again_at = now + max(FAILURE_LIFETIME, min(REFUSAL_PAUSE, left), now - began)
         if is_usable and entry.failure is None:
             self._on_failure(provider.name, failure)
         entry.failure = failure
@@ -204,15 +213,21 @@ class Keys:
             self._start(provider, entry)
 
 
+def _seconds_left(found: Resolved, now: float) -> float:
+    return inf if found.expires_at is None else found.expires_at - now
+
+
 def _has_ended(found: Resolved, now: float) -> bool:
-    return found.expires_at is not None and found.expires_at <= now
+    return _seconds_left(found, now) <= 0
 
 
-def _renew_at(found: Resolved, now: float) -> float:
+def _renew_at(found: Resolved, now: float, *, is_early: bool) -> float:
+    """When to renew a credential. With `is_early`, it has replaced one that is still valid."""
     if found.expires_at is None:
         return now + UNKNOWN_LIFETIME
     left = found.expires_at - now
-    return max(found.expires_at - RENEW_BEFORE, now + min(SHORTEST_USE, left / 2))
+    use = min(SHORTEST_USE, left / 2) if is_early or left <= RENEW_BEFORE else 0.0
+    return now + max(left - RENEW_BEFORE, use, SHORTEST_PAUSE)
 
 
 def default_fetch() -> Fetch:

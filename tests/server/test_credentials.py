@@ -11,6 +11,7 @@ from ccfallback.config.model import KeySource, Provider
 from ccfallback.credentials import KeyUnavailable
 from ccfallback.credentials.fetch import Reply
 from ccfallback.redact import Secret
+from ccfallback.server import credentials
 from ccfallback.server.credentials import RENEW_BEFORE, Keys
 from ccfallback.wire.credential import Credential
 from tests.credentials.machine import NOW, FakeMachine, json_reply
@@ -86,6 +87,8 @@ class Login:
         machine.write(".config/gcloud/application_default_credentials.json", text)
         machine.answer = self.answer
         self.lifetime = lifetime
+        self.end: float | None = None
+        """When all tokens end, if the source gives no new one before that."""
         self.count = 0
         self.status = 200
         self.is_open = threading.Event()
@@ -102,8 +105,9 @@ class Login:
     def answer(self, *_: object) -> Reply:
         assert self.is_open.wait(20)
         self.count += 1
+        lifetime = self.lifetime if self.end is None else self.end - self.clock.now
         return json_reply(
-            {"access_token": f"token-{self.count}", "expires_in": self.lifetime}, self.status
+            {"access_token": f"token-{self.count}", "expires_in": lifetime}, self.status
         )
 
     async def get(self) -> str:
@@ -142,6 +146,99 @@ def test_a_login_is_renewed_five_minutes_before_its_end_behind_the_requests(logi
         await login.settle()
         assert login.count == 2
         assert await login.get() == "token-2"
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "first", "next_"),
+    [
+        (3600, 3300, 3300),
+        (400, 100, 100),
+        # Five minutes before its end, but not every two seconds if the source gives no longer ones.
+        (302, 2, 60),
+        (300, 60, 60),
+        (100, 50, 50),
+        (10, 5, 5),
+        (2, 1, 1),
+    ],
+)
+def test_a_login_that_ends_soon_is_renewed_in_time_and_not_all_the_time(
+    login: Login, lifetime: float, first: float, next_: float
+) -> None:
+    login.lifetime = lifetime
+
+    async def story() -> None:
+        assert await login.get() == "token-1"
+        for count, seconds in enumerate((first, next_, next_), 1):
+            login.clock.now += seconds - 0.5
+            assert await login.get() == f"token-{count}"
+            await login.settle()
+            assert login.count == count
+            login.clock.now += 0.5
+            # The request starts the renewal, and does not wait for it.
+            assert await login.get() == f"token-{count}"
+            await login.settle()
+            assert await login.get() == f"token-{count + 1}"
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("is_fresh", "lifetime", "most"),
+    [
+        (True, 3, 400),
+        (True, 30, 40),
+        (True, 302, 11),
+        (True, 900, 2),
+        (False, 3, 600),
+        (False, 30, 130),
+        (False, 302, 27),
+        (False, 900, 9),
+    ],
+)
+def test_under_constant_load_few_renewals_happen_and_no_token_is_used_after_its_end(
+    login: Login, is_fresh: bool, lifetime: float, most: int
+) -> None:
+    """For ten minutes. The source gives fresh tokens, or one until that has ended."""
+    login.lifetime = lifetime
+
+    async def story() -> None:
+        ends: dict[str, float] = {}
+        for _ in range(1200):
+            now = login.clock.now
+            if not is_fresh and (login.end is None or login.end <= now):
+                login.end = now + lifetime
+            token = await login.get()
+            await login.settle()
+            until = login.end or now + lifetime
+            ends.setdefault(f"token-{login.count}", until)
+            assert ends[token] > now
+            login.clock.now += 0.5
+        assert login.count <= most
+        login.keys.close()
+
+    asyncio.run(story())
+
+
+def test_a_renewal_that_failed_is_tried_again_when_the_old_credential_ends(login: Login) -> None:
+    login.lifetime = 30
+
+    async def story() -> None:
+        await login.get()
+        login.clock.now += 15
+        login.status = 500
+        assert await login.get() == "token-1"
+        await login.settle()
+        login.status = 200
+        login.clock.now += 14
+        assert await login.get() == "token-1"
+        await login.settle()
+        assert login.count == 2
+        login.clock.now += 1
+        assert await login.get() == "token-3"
         login.keys.close()
 
     asyncio.run(story())
@@ -186,8 +283,11 @@ def test_a_failed_renewal_is_reported_once_and_the_old_credential_is_used(login:
     asyncio.run(story())
 
 
-def test_an_idle_login_is_not_renewed_again_and_again(login: Login) -> None:
+def test_an_idle_login_is_not_renewed_again_and_again(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The timer renews a credential that was used; the next one only if it was used as well."""
+    monkeypatch.setattr(credentials, "SHORTEST_PAUSE", 0.1)
     login.lifetime = 0.4
 
     async def story() -> None:
