@@ -40,7 +40,9 @@ from tests.simulation.weather import utilization
 Invariant = Callable[[History], Iterator[str]]
 
 
-PASSING: Final = frozenset({"error-500", "error-502-page", "burst-529", "hang", "reset", "refused"})
+PASSING: Final = frozenset(
+    {"error-500", "error-502-page", "burst-429", "burst-529", "hang", "reset", "refused"}
+)
 """Weather in which the primary fails, and may be back at the next try."""
 
 COUNT_SECONDS: Final = 10.0
