@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from ccfallback.error_codes import ErrorCode
+from ccfallback.redact import scrub
 
 
 class CcfallbackError(Exception):
@@ -25,9 +26,10 @@ class CcfallbackError(Exception):
     """The code that `ccfallback help` explains, if it needs more than a line."""
 
     def __init__(self, message: str, hint: str = "", *, code: ErrorCode | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # A message may quote what the user typed, and that may be a key in the wrong place.
+        self.message = scrub(message)
+        self.hint = scrub(hint)
+        super().__init__(self.message)
         self.code = code or self.code
 
     @property
@@ -75,13 +77,13 @@ class ConfigError(CcfallbackError):
         source: str = "",
         code: ErrorCode | None = None,
     ) -> None:
-        self.heading = heading
+        self.heading = scrub(heading)
         self.faults = tuple(faults)
         name = PurePath(source).name
         self._listed = [fault.locate(name) if name else str(fault) for fault in faults]
-        message = heading or faults[0].locate(source)
+        message = self.heading or faults[0].locate(source)
         if faults and heading:
-            message = f"{heading}: {'; '.join(self._listed)}"
+            message = f"{self.heading}: {'; '.join(self._listed)}"
         super().__init__(message, hint, code=code)
 
     @property

@@ -20,7 +20,8 @@ _SECRET_HEADER: Final = lazy_re(
 _KEY_LIKE: Final = lazy_re(r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}")
 _KEY_BEGINNINGS: Final = ("sk-", "pk-", "rk-", "xai-", "key-", "ccf-", "eyJ")
 """Every match of `_KEY_LIKE` contains one of these; most texts contain none."""
-_OPAQUE: Final = lazy_re(r"(?=\D*\d)[A-Za-z0-9_+=-]{20,}")
+_OPAQUE: Final = lazy_re(r"(?<![A-Za-z0-9_+=-])(?=[A-Za-z_+=-]*\d)[A-Za-z0-9_+=-]{20,}")
+"""A long word with a digit: most keys are one, whatever they begin with."""
 _BEARER: Final = lazy_re(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
 _BEARER_WORDS: Final = ("bearer", "basic")
 """Every match of `_BEARER` contains one of these."""
@@ -213,6 +214,15 @@ def scrub(text: str, secrets: Iterable[str] | KnownSecrets = NO_SECRETS) -> str:
     if any(beginning in text for beginning in _KEY_BEGINNINGS):
         text = _KEY_LIKE.sub("***", text)
     return _BEARER.sub(r"\1 ***", text) if has_any(text, _BEARER_WORDS) else text
+
+
+def scrub_misplaced(value: str) -> str:
+    """A value that may have been meant for another place, without what may be a key in it.
+
+    `scrub` only knows the keys of some providers. This masks every long word with a digit as well,
+    and what `mask_url` masks: a wrong value need not be shown as a whole.
+    """
+    return _OPAQUE.sub("***", mask_url(value))
 
 
 def secrets_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:

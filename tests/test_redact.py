@@ -17,6 +17,7 @@ from ccfallback.redact import (
     mask_headers,
     mask_url,
     scrub,
+    scrub_misplaced,
 )
 
 SECRETS = st.text("abcXYZ019-_.", min_size=8, max_size=40)
@@ -87,6 +88,26 @@ def test_a_secret_that_begins_like_another_leaves_no_tail() -> None:
 )
 def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> None:
     assert scrub(text) == scrubbed
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("sk-not-a-real-key-0", "***"),
+        ("gsk_AbCdEfGh1JkLmNoPqRs", "***"),
+        ("0123456789abcdef0123456789abcdef x", "*** x"),
+        ("htps://me:pass@h/v1?key=abc", "htps://***@h/v1?key=***"),
+        ("X-Key=gsk_AbCdEfGh1JkLmNoPqRs", "***"),
+        ("a-long-name-without-any-digit", None),
+        ("anthropic/claude-opus-5-5", None),
+        ("htp://localhost:8787/v1", None),
+        ("", None),
+    ],
+)
+def test_a_value_in_a_wrong_place_shows_nothing_that_may_be_a_key(
+    value: str, shown: str | None
+) -> None:
+    assert scrub_misplaced(value) == (value if shown is None else shown)
 
 
 PIECES = [

@@ -22,7 +22,7 @@ from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import CcfallbackError
 from ccfallback.printable import escape_json, is_printable, printable
-from ccfallback.redact import scrub
+from ccfallback.redact import scrub, scrub_misplaced
 
 if TYPE_CHECKING:
     import rich.table
@@ -297,9 +297,10 @@ class Console(msgspec.Struct):
 
     def fail_usage(self, error: Any) -> int:
         """Say what is wrong with the command line, in typer's words; returns the exit code."""
-        for wrong, right in _LIBRARY_WORDS:
-            if isinstance(getattr(error, "message", None), str):
+        if isinstance(getattr(error, "message", None), str):
+            for wrong, right in _LIBRARY_WORDS:
                 error.message = wrong.sub(right, error.message)
+            error.message = scrub_misplaced(error.message)
         example = _example(error)
         self._emit_error(error.format_message(), example or "see `ccfallback --help`")
         error.show(self.stderr)

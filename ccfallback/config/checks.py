@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from ccfallback.addresses import is_host
 from ccfallback.messages.reset_hints import duration
 from ccfallback.printable import printable
-from ccfallback.redact import Secret
+from ccfallback.redact import Secret, scrub_misplaced
 
 T = TypeVar("T")
 
@@ -44,14 +44,17 @@ class Expected(Exception):
 
 
 def describe(value: Any) -> str:
-    """A value as an error message shows it: a short value itself, otherwise its type."""
+    """A value as an error message shows it: a short value itself, otherwise its type.
+
+    What may be a key is masked: keys are pasted into wrong places.
+    """
     match value:
         case bool():
             return str(value).lower()
         case str():
-            short = value if len(value) <= 60 else value[:57] + "…"
-            shown = printable(short, "\ufffd")
-            return f'"{shown}"'
+            shown = printable(scrub_misplaced(value), "\ufffd")
+            short = shown if len(shown) <= 60 else shown[:57] + "…"
+            return f'"{short}"'
         case int() | float():
             return str(value)
         case Mapping():
@@ -257,7 +260,8 @@ def header_map(value: Any) -> Mapping[str, str]:
             raise Expected(f"no {name}: ccfallback sets it for each request", hide=True)
         if not isinstance(item, str) or not is_header_value(item):
             raise Expected(
-                f"the value of {name} to be Latin-1 text without control characters",
+                f"the value of {scrub_misplaced(name)} to be Latin-1 text without control "
+                "characters",
                 hide=True,
             )
     return dict(value)

@@ -21,6 +21,7 @@ from ccfallback.config.schema import FindRegion, FormatDefaults, parse
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 from ccfallback.files import Busy
+from ccfallback.redact import scrub_misplaced
 
 if TYPE_CHECKING:
     from ccfallback.config.edit import Document
@@ -327,7 +328,8 @@ class ConfigFile:
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            why, place = str(error), str(source or self.path)
+            # Some messages of the parser quote a name from the text.
+            why, place = scrub_misplaced(str(error)), str(source or self.path)
             if found := _POSITION.search(why):
                 why = f"{why[: found.start()].rstrip()} (column {found[2]})"
                 raise self._syntax_error(why, f"{place}:{found[1]}") from None

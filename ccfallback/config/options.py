@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ccfallback.config.checks import Check, Expected, describe
 from ccfallback.errors import ConfigFault
 from ccfallback.printable import printable
-from ccfallback.redact import Secret, scrub
+from ccfallback.redact import Secret, scrub, scrub_misplaced
 from ccfallback.structs import Discreet
 from ccfallback.words import did_you_mean
 
@@ -244,9 +244,11 @@ class Reader:
         self._add(key, f"found {found}, expected {expected}")
 
     def _add(self, key: str, problem: str) -> None:
-        path = f"{self.path}.{key}" if self.path and key else self.path or key
+        # Any text may be a name in the file, also a credential that was pasted there.
+        name = scrub_misplaced(key)
+        path = f"{self.path}.{name}" if self.path and name else self.path or name
         place = (*self._place, key) if key else self._place
-        self.faults.append(ConfigFault(printable(path, "\ufffd"), problem, place))
+        self.faults.append(ConfigFault(printable(scrub(path), "\ufffd"), scrub(problem), place))
 
     def get(self, key: str, check: Check[T], default: T) -> T:
         """The meaning of `key`; `default` where it is missing or wrong."""

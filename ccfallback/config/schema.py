@@ -26,7 +26,7 @@ from ccfallback.config.options import Reader, options, scrub_values, to_table
 from ccfallback.config.platforms import find_platform
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError, ConfigFault, ProviderNotFound
-from ccfallback.redact import Secret
+from ccfallback.redact import Secret, scrub_misplaced
 from ccfallback.words import did_you_mean, pluralize
 
 Names = Callable[[], Iterable[str]]
@@ -141,7 +141,7 @@ def _providers(
     idle_is_set = isinstance(timeouts, Mapping) and "idle" in timeouts
     for index, table in enumerate(_tables(root, "providers")):
         named = table.get("name") if isinstance(table, Mapping) else None
-        label = named if isinstance(named, str) and named else str(index + 1)
+        label = _label(named) or str(index + 1)
         reader = Reader(table, f"providers.{label}", root.faults, ("providers", index))
         # Other defaults depend on the format.
         base = Provider(name=label, base_url="")
@@ -177,6 +177,16 @@ def _is_of_aws(provider: Provider) -> bool:
     by_format = find_platform(provider.format, provider.base_url)
     places = (provider.platform, by_format)
     return provider.auth == "aws" or any(each.has_geographies for each in places)
+
+
+def _label(name: Any) -> str:
+    """What messages call a provider of that name; empty if it has none."""
+    if not isinstance(name, str):
+        return ""
+    try:
+        return checks.provider_name(name)
+    except checks.Expected:
+        return scrub_misplaced(name)
 
 
 def implied_format(table: Mapping[str, Any], formats: Mapping[str, FormatDefaults]) -> str | None:

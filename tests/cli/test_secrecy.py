@@ -44,6 +44,16 @@ CHANGING = (
     f"config set primary.base_url https://me:{HIDDEN}@b.test",
     f"config set providers.anthropic.api_key {HIDDEN}",
     f"config set primary.api_key_command {HIDDEN}",
+    f"config set primary.base_url {HIDDEN}",
+    f"config set log.level {HIDDEN}",
+    f"config set primary.{HIDDEN} x",
+    f"config set primary.api_key Bearer {HIDDEN}",
+    f"providers set openai --auth {HIDDEN}",
+    f"providers set openai --retry {HIDDEN}",
+    f"providers set openai --quirk {HIDDEN}=1",
+    f"providers add new --base-url {HIDDEN}",
+    f"providers add new --api-key a {HIDDEN}",
+    f"providers add new/{HIDDEN} --base-url https://b.test",
     "providers disable anthropic",
     "breaker reset --all",
     "breaker trip anthropic --for 10m",
@@ -101,6 +111,29 @@ def test_no_changing_command_shows_a_secret(lived: RunningProxy, ccf: Run, comma
         assert ran.out + ran.err
         assert HIDDEN not in ran.out
         assert HIDDEN not in ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("config get KEY", "config set KEY x", "config set providers.KEY.retry 1", "help KEY"),
+        *("providers show KEY", "providers set KEY --retry 1", "providers add a --preset KEY"),
+        *("breaker reset KEY", "providers presets KEY", "KEY", "providers KEY"),
+    ],
+)
+def test_no_error_repeats_a_key_that_was_typed_for_a_name(ccf: Run, command: str) -> None:
+    key = "sk-ant-api03-Ab_9-xyzXYZ"
+    for more in ((), ("--json",)):
+        ran = ccf(*command.replace("KEY", key).split(), *more)
+        assert ran.code in (1, 2), ran.out
+        assert "sk-ant" not in ran.out + ran.err
+
+
+def test_a_syntax_error_repeats_no_key(ccf: Run, configure: Callable[[str], None]) -> None:
+    configure(f"[server]\n{HIDDEN}.a = 1\n[server.{HIDDEN}]\n")
+    ran = ccf("config", "validate")
+    assert "config.toml:3: not valid TOML: Cannot declare" in ran.err
+    assert HIDDEN not in ran.err
 
 
 def test_a_secret_that_was_requested_is_shown(lived: RunningProxy, ccf: Run) -> None:

@@ -405,6 +405,61 @@ def test_no_secret_shows_in_an_error(place: Any, secret: str) -> None:
         assert secret not in shown
 
 
+WRONG_PLACES: list[Any] = [
+    lambda s: with_provider(base_url=s),
+    lambda s: with_provider(base_url=f"htps://b.test/{s}"),
+    lambda s: with_provider(name=f"{s} x"),
+    lambda s: with_provider(format=s),
+    lambda s: with_provider(auth=s),
+    lambda s: with_provider(auth=f"https://me:{s}@b.test/?key={s}"),
+    lambda s: with_provider(retry=s),
+    lambda s: with_provider(disabled=s),
+    lambda s: with_provider(model_mapping=s),
+    lambda s: with_provider(model_mapping=f"{'x ' * 27}{s}"),
+    lambda s: with_provider(timeouts={"idle": s}),
+    lambda s: with_provider(aws={"region": f"{s}/"}),
+    lambda s: with_provider(cap={"day": s}),
+    lambda s: with_provider(platform=s),
+    lambda s: with_provider(headers={s: 5}),
+    lambda s: with_provider(**{s: True}),
+    lambda s: {s: True},
+    lambda s: {"routes": {"auxiliary": [s]}},
+    lambda s: {"server": {"host": f"{s}/"}},
+    lambda s: {"log": {"level": s}},
+    lambda s: {"network": {"ca_file": s}},
+    lambda s: {"rectifier": {s: 5}},
+]
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES, ids=range(len(WRONG_PLACES)))
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-SECRETVALUE12",
+        "sk-ant-api03-Ab_9-xyzXYZ",
+        "0123456789abcdef0123",
+        "gsk_AbCdEfGh1JkLmNoPqRs",
+    ],
+)
+def test_no_key_in_a_wrong_place_shows_in_an_error(place: Any, key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(place(key))
+    error = refused.value
+    for shown in (str(error), error.message, error.hint, *map(str, error.faults), *error.lines):
+        assert key not in shown
+        assert key[:12] not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("gateway-of-the-team-2", "gateway-of-the-team-2"), ("sk-ant-api03-Ab_9-xyzXYZ", "***")],
+)
+def test_a_fault_shows_the_name_of_its_provider_unless_it_looks_like_a_key(
+    name: str, shown: str
+) -> None:
+    assert faults(with_provider(name=name, retry=-1))[0].startswith(f"providers.{shown}.retry:")
+
+
 KEYS = st.sampled_from(
     [
         *("server", "primary", "providers", "tokens", "timeouts", "failover", "on", "headers"),
