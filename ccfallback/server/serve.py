@@ -189,11 +189,12 @@ class Proxy:
         self, config: Config, writer: JournalWriter, ready: Callable[[], None]
     ) -> None:
         assert self._socket is not None, "bind first"
-        self._publish_address()
         urls = [provider.base_url for provider in config.active]
         preparing = asyncio.create_task(self.services.upstreams.prepare(urls))
         await self._read_files(config)
         self._log_open_files()
+        # Not earlier: a request that is sent to it would wait for the disk and the shared state.
+        self._publish_address()
         flusher = asyncio.create_task(self._flush_regularly())
         checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
         checking = asyncio.create_task(checker.run())

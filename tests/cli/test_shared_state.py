@@ -1,6 +1,7 @@
 """Several servers on one Redis: what one of them learns holds at the others, and none waits."""
 
 import asyncio
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.spend import NANO
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
-from ccfallback.state import open_store
+from ccfallback.state import open_store, server_file
 from ccfallback.state.redis_store import REQUEST_PATIENCE, RedisStore
 from ccfallback.state.spent import HELD
 from ccfallback.state.store import LocalSlots, States, StateStore
@@ -291,6 +292,30 @@ def test_without_the_shared_state_no_request_is_lost_and_all_failures_count_in_t
     until(lambda: running.counted() == running.failures())
     until(lambda: not any(store.problem for store in running.stores))
     running.agree()
+
+
+def test_a_server_publishes_its_address_when_it_has_heard_of_the_shared_state(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("ANSWER_SECONDS", "CONNECT_SECONDS"):
+        monkeypatch.setattr(f"ccfallback.state.redis_store.{limit}", SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        silent.settimeout(SECONDS)
+        port = silent.getsockname()[1]
+        paths.config.parent.mkdir()
+        paths.config.write_text(f'[state]\nurl = "redis://127.0.0.1:{port}/0"\n')
+        starting = pool.submit(RunningProxy, paths)
+        connection, _ = silent.accept()
+        # It is waiting for an answer.
+        assert not paths.server.exists()
+        silent.close()
+        connection.close()
+        proxy = starting.result()
+        try:
+            assert server_file.read(paths.server) is not None
+            assert httpx.get(f"{proxy.url}/health", trust_env=False).status_code == 200
+        finally:
+            proxy.stop()
 
 
 def test_servers_that_can_not_log_in_serve_and_say_no_password(
