@@ -75,6 +75,8 @@ class Breakers:
         self._in_flight: dict[object, tuple[str, Change]] = {}
         # Numbers of changes: made, up to which a request waits, saved, and tried to save last.
         self._made = self._wanted = self._saved = self._batch = 0
+        self._kept = 0
+        """The number of the last change that `StateStore.keep` got."""
         self._sections: Sections = {}
         # By section and name: entries to write, being written, and read from what the store holds.
         self._unsaved_entries: dict[tuple[str, str], Entry] = {}
@@ -272,16 +274,38 @@ class Breakers:
                     await asyncio.shield(self._writing)
         except TimeoutError:
             self._refuse(f"{self._store.name} does not answer")
+        if self._store.problem and self._saved < wanted:
+            self._keep_unsaved()
 
     async def sync(self) -> None:
-        """Make what was saved survive a crash of the machine, as far as the store can."""
-        if not self._store.is_unsynced:
-            return
-        if self._syncing is None or self._syncing.done():
+        """Make what was saved survive a crash of the machine, as far as the store can.
+
+        While the store can't be reached, commands on this machine get what is not saved.
+        """
+        if self._store.problem and self._saved < self._made:
+            self._keep_unsaved()
+        elif self._store.is_unsynced and (self._syncing is None or self._syncing.done()):
             self._syncing = self._executor.run(self._store.sync)
+        if self._syncing is None:
+            return
         with suppress(CcfallbackError, OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await asyncio.shield(self._syncing)
+
+    def _keep_unsaved(self) -> None:
+        """Start to give commands on this machine what is not saved, unless they have it."""
+        if self._kept == self._made or not (self._syncing is None or self._syncing.done()):
+            return
+        made, states = self._made, dict(self.states)
+        entries = (*self._written_entries.values(), *self._unsaved_entries.values())
+
+        def keep() -> None:
+            self._store.keep(states, entries)
+            self._kept = made
+
+        self._syncing = self._executor.run(keep)
+        # A request that starts this does not wait for it.
+        self._syncing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def close(self) -> None:
         """End the thread, even if it hangs, and close the store."""

@@ -121,6 +121,9 @@ class StateFile:
             files.sync(self.path)
         self.is_unsynced = False
 
+    def keep(self, states: States, entries: Iterable[Entry]) -> None:
+        """Commands read the file itself."""
+
     def close(self) -> None:
         """Nothing is open between two calls."""
 

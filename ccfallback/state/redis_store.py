@@ -435,6 +435,17 @@ class RedisStore:
             self._copy.replace(content.document)
         self._copied = content
 
+    def keep(self, states: States, entries: Iterable[Entry]) -> None:
+        """Copy the state to the file with what can't be written to the store now.
+
+        When the store is back, its content is a new one, which `sync` copies.
+        """
+        content = self._content
+        applied = apply_update(content.document, content.states, lambda _: states, entries)
+        if applied is not None:
+            self._copy.replace(applied[0])
+            self._copied = content
+
     def close(self) -> None:
         """Give back what this server probes, and disconnect."""
         self._closing.set()

@@ -84,7 +84,8 @@ class ProbePlaces(Protocol):
 class StateStore(Protocol):
     """The shared breaker state, and what else the servers and commands share.
 
-    `load`, `peek`, `update`, `sync` and `close` may block, so a server calls them in a thread.
+    `load`, `peek`, `update`, `sync`, `keep` and `close` may block, so a server calls them in a
+    thread.
     """
 
     name: str
@@ -133,6 +134,13 @@ class StateStore(Protocol):
 
     def sync(self) -> None:
         """Make updates survive a crash of the machine. Raises `CcfallbackError` or `OSError`."""
+
+    def keep(self, states: States, entries: Iterable[Entry]) -> None:
+        """Show commands on this machine what a server knows while the store can't be reached.
+
+        The states are all there are, the entries those that are not written yet. Raises
+        `CcfallbackError` or `OSError`.
+        """
 
     def close(self) -> None:
         """Release whatever the store keeps open."""
@@ -196,6 +204,9 @@ class MemoryStore:
 
     def sync(self) -> None:
         """Nothing of it would survive."""
+
+    def keep(self, states: States, entries: Iterable[Entry]) -> None:
+        """It can always be reached."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -418,6 +418,34 @@ def test_commands_show_the_copy_while_the_shared_state_is_away(
     assert [each["ok"] for each in checks if each["id"] == "state"] == [True]
 
 
+def test_commands_show_what_a_server_has_seen_without_the_shared_state(
+    team: Callable[..., Team], redis_server: RedisServer, ccf: Run
+) -> None:
+    redis_server.kill()
+    running = team(1, [scripted.error(500, "api_error")], [WELL], patience=REQUEST_PATIENCE)
+    server = running.servers[0]
+    files = ["--config", str(server.paths.config), "--state", str(server.paths.state)]
+
+    def has_copied(failures: int) -> bool:
+        copied = server.state.get("anthropic-primary", {})
+        return bool(copied.get("consecutiveFailures") == failures)
+
+    for failures in (1, 2, 3):
+        assert running.provider(0) == "fallback1"
+        until(partial(has_copied, failures))
+    for command in ("breaker status", "status"):
+        ran = ccf(*files, *command.split(), "--json")
+        primary = msgspec.json.decode(ran.out)["providers"][0]
+        assert (primary["consecutiveFailures"], primary["available"]) == (3, False), command
+    assert "this is what this machine's copy says" in ccf(*files, "breaker", "status").err
+    assert ccf(*files, "breaker", "reset", "--all").code == 1
+    redis_server.start()
+    until(lambda: running.counted() == 3)
+    assert ccf(*files, "breaker", "reset", "--all").code == 0
+    running.agree()
+    until(lambda: not has_copied(3))
+
+
 def test_a_session_stays_where_another_server_has_sent_it(
     team: Callable[..., Team], ccf: Run
 ) -> None:

@@ -218,6 +218,38 @@ def test_a_command_without_the_server_shows_the_copy_and_writes_nothing(
     assert started.load().problem is not None
 
 
+@pytest.mark.parametrize("was_there", [False, True])
+def test_the_copy_has_what_the_server_could_not_write_until_it_is_back(
+    was_there: bool, stores: Stores, redis_server: RedisServer
+) -> None:
+    if not was_there:
+        redis_server.kill()
+    server = stores(name="shared")
+    if was_there:
+        server.update(count_failure)
+        redis_server.kill()
+    until(lambda: server.problem)
+    known = dict(server.load().states)
+    for more in (1, 2):
+        server.keep(count_failure(known), [Entry(NUMBERS, "n", more)])
+        known = count_failure(known)
+        command = stores(name="shared", watches=False)
+        snapshot = command.peek()
+        assert snapshot.problem is not None
+        assert failures(command) == more + was_there
+        assert NUMBERS.read(snapshot.sections) == {"n": more}
+    assert not server.is_unsynced
+    # Only the copy has it: what the server knows is written by an update.
+    assert failures(server) == was_there
+    redis_server.start()
+    until(lambda: not server.problem)
+    assert server.is_unsynced
+    server.sync()
+    copy = StateFile(server._copy.path).load()
+    assert copy.states == server.load().states
+    assert NUMBERS.read(copy.sections) == {}
+
+
 def test_a_store_that_is_emptied_gets_back_what_the_servers_know(
     stores: Stores, redis_server: RedisServer
 ) -> None:
