@@ -18,7 +18,7 @@ from ccfallback.messages.tools import called_names, is_custom
 from ccfallback.messages.turns import kind_of, string
 
 MOST_TOKENS: Final = 2**53
-"""A count is below this, so that every reader of JSON reads the same number; others are ignored."""
+"""A count is below this, so that every reader of JSON reads the same number."""
 
 
 def is_token_count(value: object) -> TypeGuard[int]:
@@ -112,6 +112,8 @@ class Usage(msgspec.Struct, gc=False):
     """`fast` if the answer came in the fast mode; empty if the upstream does not say."""
     region: str = ""
     """Where the model ran, if the upstream says."""
+    is_impossible: bool = False
+    """Whether a count was too large to be one; it is not among these. What counts so is broken."""
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -132,15 +134,21 @@ class Usage(msgspec.Struct, gc=False):
             return
         for key, given in value.items():
             if type(given) is int:
-                if (name := _USAGE_KEYS.get(key)) and 0 <= given < MOST_TOKENS:
-                    setattr(self, name, given)
+                if name := _USAGE_KEYS.get(key):
+                    self._take_count(name, given)
             elif isinstance(given, dict) and key in _USAGE_PARTS:
                 member, name = _USAGE_PARTS[key]
                 count = given.get(member)
-                if type(count) is int and 0 <= count < MOST_TOKENS:
-                    setattr(self, name, count)
+                if type(count) is int:
+                    self._take_count(name, count)
             elif isinstance(given, str) and (name := _USAGE_WORDS.get(key)):
                 setattr(self, name, given[:_LONGEST_WORD])
+
+    def _take_count(self, name: str, count: int) -> None:
+        if count >= MOST_TOKENS:
+            self.is_impossible = True
+        elif count >= 0:
+            setattr(self, name, count)
 
 
 _USAGE_KEYS: Final = {

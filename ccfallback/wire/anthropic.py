@@ -23,6 +23,7 @@ from ccfallback.messages.tokens import Usage, is_token_count
 from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
+    IMPOSSIBLE_COUNT,
     StreamTranslator,
     Whole,
     WireFormat,
@@ -279,19 +280,28 @@ class AnthropicStream:
                 self._note_signature(event)
         elif event.type == "message_delta":
             self._ending = True
-            self.usage.take(_object(event.usage))
-            if event.delta is not None and event.delta.stop_reason is not None:
+            self._take_usage(event.usage)
+            if (
+                self.error is None
+                and event.delta is not None
+                and event.delta.stop_reason is not None
+            ):
                 if self._completion is not None:
                     self.error = stop_failure(event.delta.stop_reason)
                 self.complete = self.error is None
         elif event.type == "message_start":
             self._needs_start = False
             if event.message is not None:
-                self.usage.take(_object(event.message.usage))
+                self._take_usage(event.message.usage)
         elif event.type == "message_stop":
             self.finished = True
             # Some third parties send the event for the stop reason, but no reason in it.
             self.complete = self.complete or self._ending
+
+    def _take_usage(self, usage: msgspec.Raw) -> None:
+        self.usage.take(_object(usage))
+        if self._completion is not None and self.usage.is_impossible:
+            self.error = IMPOSSIBLE_COUNT
 
     def _note_signature(self, event: _Event) -> None:
         if event.delta is not None and event.delta.signature:
@@ -401,6 +411,8 @@ class MessagesFormat(WireFormat):
         failed = None if provider.primary else stop_failure(_text(message.stop_reason))
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
+        if not provider.primary and whole.usage.is_impossible:
+            return Whole(raw, error=IMPOSSIBLE_COUNT)
         for block in message.content:
             if block.type != "text" and (signature := block.signed):
                 whole.signatures.append(signature_digest(signature))

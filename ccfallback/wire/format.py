@@ -85,6 +85,10 @@ class Whole(msgspec.Struct):
     signatures: list[str] = []
 
 
+IMPOSSIBLE_COUNT: Final = UpstreamError("api_error", "a token count of 2^53 or more")
+"""Why an answer of a fallback is broken; see `MOST_TOKENS`."""
+
+
 class Unconvertible(Exception):
     """The request cannot be expressed in the format; the message says why."""
 

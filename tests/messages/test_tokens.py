@@ -167,6 +167,10 @@ def test_a_count_that_no_reader_can_hold_is_ignored(count: object) -> None:
     usage = Usage(input_tokens=3)
     usage.take({"input_tokens": count, "output_tokens": 2**53 - 1})
     assert (usage.input_tokens, usage.output_tokens) == (3, 2**53 - 1)
+    assert usage.is_impossible == (type(count) is int and count > 0)
+    part = Usage(cache_write_1h=3)
+    part.take({"cache_creation": {"ephemeral_1h_input_tokens": count}})
+    assert (part.cache_write_1h, part.is_impossible) == (3, usage.is_impossible)
 
 
 def test_the_pages_of_a_pdf_are_counted() -> None:

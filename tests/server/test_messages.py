@@ -580,3 +580,43 @@ def test_a_first_401_that_the_client_did_not_wait_for_is_not_its_first(
     leave.set()
     assert ask(running, headers=login).status_code == 401
     assert ask(running, headers=login).headers["x-ccfallback-provider"] == "fallback1"
+
+
+def with_count(body: bytes) -> bytes:
+    """The message or the events, with a prompt of more tokens than JSON can hold."""
+    return body.replace(b'"input_tokens":12', b'"input_tokens":9007199254740992')
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_impossible_token_count_of_a_fallback_goes_to_the_next_one(
+    chain: Callable[..., Chain], stream: bool
+) -> None:
+    raw = with_count(msgspec.json.encode(scripted.message("impossible")))
+    odd = scripted.stream(map(with_count, EVENTS)) if stream else scripted.answer(200, raw)
+    running = chain(scripted.error(500, "api_error"), odd, scripted.reply("fallback2"))
+    answer = ask(running, stream=stream)
+    assert answer.headers["x-ccfallback-provider"] == "fallback2"
+    assert "impossible" not in answer.text
+    assert running.proxy.state["fallback1"]["consecutiveFailures"] == 1
+
+
+def test_an_impossible_token_count_at_the_end_of_a_stream_drops_the_connection(
+    chain: Callable[..., Chain],
+) -> None:
+    seen = threading.Event()
+
+    async def then(request: Received, connection: Connection) -> None:
+        await asyncio.to_thread(seen.wait)
+        end = EVENTS[-2].replace(b'"output_tokens":7', b'"output_tokens":9007199254740992')
+        await connection.chunk(end + EVENTS[-1])
+
+    failing = scripted.error(500, "api_error")
+    running = chain(failing, scripted.stream(EVENTS[:3], then=then), scripted.reply("other"))
+    with httpx.stream("POST", f"{running.url}/v1/messages", json={**ASK, "stream": True}) as answer:
+        parts = answer.iter_bytes()
+        assert next(parts)
+        seen.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(parts)
+    assert running.proxy.wait_for("request.error")["data"]["provider"] == "fallback1"
+    assert running.proxy.state["fallback1"]["consecutiveFailures"] == 1

@@ -14,6 +14,7 @@ from ccfallback.messages import sse
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.anthropic import ANTHROPIC, AnthropicStream
+from ccfallback.wire.format import IMPOSSIBLE_COUNT
 
 PROVIDER = Provider(name="b", base_url="https://h.test")
 ASKED = Body.parse(b'{"model":"m"}')
@@ -340,3 +341,34 @@ def test_a_reset_that_only_the_body_of_an_error_gives() -> None:
     assert ANTHROPIC.refusal(429, {}, body, 1000.0).until == 1090.0
     assert ANTHROPIC.refusal(429, {"retry-after": "5"}, body, 1000.0).until is None
     assert ANTHROPIC.refusal(400, {}, body, 1000.0).until is None
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"input_tokens": 2**53},
+        {"output_tokens": 10**30},
+        {"cache_read_input_tokens": 2**63},
+        {"cache_creation": {"ephemeral_1h_input_tokens": 2**53}},
+    ],
+)
+def test_a_count_that_no_reader_can_hold_breaks_the_answer_of_a_fallback(
+    counts: dict[str, Any],
+) -> None:
+    usage = {**USAGE, **counts}
+    first = ev("message_start", message={"id": "msg_1", "content": [], "usage": usage})
+    end = ev("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    for events, passed in (
+        ([first, OPEN, CLOSE, END, STOP], b""),
+        ([START, OPEN, CLOSE, end, STOP], START + OPEN + CLOSE),
+    ):
+        stream = ANTHROPIC.stream(ASKED, PROVIDER)
+        assert stream.feed(b"".join(events)) == passed
+        assert (stream.error, stream.complete) == (IMPOSSIBLE_COUNT, False)
+        primary = ANTHROPIC.stream(ASKED, replace(PROVIDER, primary=True))
+        assert primary.feed(b"".join(events)) == b"".join(events)
+        assert primary.complete
+    raw = msgspec.json.encode({"type": "message", "content": [], "usage": usage})
+    assert ANTHROPIC.whole(raw, ASKED, PROVIDER).error == IMPOSSIBLE_COUNT
+    kept = ANTHROPIC.whole(raw, ASKED, replace(PROVIDER, primary=True))
+    assert (kept.body, kept.error) == (raw, None)

@@ -190,6 +190,7 @@ def test_tokens_are_counted_for_the_model_itself() -> None:
     for wrong in (
         b'{"inputTokens":true}',
         b'{"inputTokens":-1}',
+        b'{"inputTokens":9007199254740992}',
         b'{"input_tokens":1}',
         b"[]",
         b"<html>",

@@ -166,6 +166,8 @@ def test_only_the_messages_api_counts_tokens() -> None:
     assert counting.url(PROVIDER, "m", stream=False) == "https://h.test/v1/messages/count_tokens"
     assert counting.whole(b'{"input_tokens":7}', ASKED, PROVIDER).error is None
     assert counting.whole(b'{"input_tokens":"7"}', ASKED, PROVIDER).error is not None
+    huge = b'{"input_tokens":9007199254740992}'
+    assert counting.whole(huge, ASKED, PROVIDER).error is not None
     assert FORMATS["openai"].counting is None
 
 

@@ -201,9 +201,6 @@ def stop_sequence(named: object, client_body: Body) -> str | None:
 BYTES_A_TOKEN: Final = 4
 """Roughly, for an answer whose tokens were not counted."""
 
-_MOST: Final = 1 << 53
-"""No count is as large as this."""
-
 _PROMPT: Final = (("prompt_tokens",), ("input_tokens",))
 _ANSWER: Final = (("completion_tokens",), ("output_tokens",))
 _CACHED: Final = (
@@ -224,12 +221,19 @@ _TOTAL: Final = (("total_tokens",),)
 
 
 def take_usage(usage: Usage, value: object) -> int | None:
-    """Take over the counts of a usage object; returns the tokens of thinking, if it has them."""
+    """Take over the counts of a usage object; returns the tokens of thinking, if it has them.
+
+    With a count that is too large it takes none, and the usage `is_impossible`.
+    """
     if not isinstance(value, Mapping):
         return None
     prompt, answer = _first(value, _PROMPT), _first(value, _ANSWER)
     cached, written = _first(value, _CACHED) or 0, _first(value, _WRITTEN) or 0
     reasoning, total = _first(value, _REASONING), _first(value, _TOTAL)
+    counts = (prompt, answer, cached, written, reasoning, total)
+    if any(count is not None and count >= tokens.MOST_TOKENS for count in counts):
+        usage.is_impossible = True
+        return None
     # A relay that does not count reports a prompt of zero tokens.
     if prompt:
         # Grok on Azure leaves cached tokens out of the prompt.
@@ -297,5 +301,6 @@ def _first(value: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int |
 def _count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # A number of another size counts nothing.
-    return int(value) if 0 <= value < _MOST else None if value > 0 else 0
+    if isinstance(value, float) and value >= tokens.MOST_TOKENS:
+        return None
+    return int(value) if value > 0 else 0

@@ -19,7 +19,7 @@ from ccfallback.messages.output_format import answer_schema
 from ccfallback.messages.sse import BOM, EventTooLong
 from ccfallback.messages.tokens import Usage
 from ccfallback.wire.filters import EventFilter
-from ccfallback.wire.format import Whole
+from ccfallback.wire.format import IMPOSSIBLE_COUNT, Whole
 from ccfallback.wire.openai import answer, chunks, errors
 from ccfallback.wire.openai.answer import MessageHead, ShownThinking
 from ccfallback.wire.openai.arguments import Held, HeldTooMuch, is_object, tool_input
@@ -236,6 +236,10 @@ class Reducer:
 
     def _end(self, *, is_whole: bool | None = None) -> None:
         """End the answer; `is_whole` says whether the last call is, if that is known."""
+        thinking = answer.take_usage(self.usage, self._counts)
+        if self.usage.is_impossible:
+            self.error = IMPOSSIBLE_COUNT
+            return
         self._flush_tags()
         if self._calls is not None:
             self._calls.finish(cut=answer.is_cut(self._finish))
@@ -263,7 +267,6 @@ class Reducer:
             reason = "stop_sequence"
         else:
             self._stop_sequence = None
-        thinking = answer.take_usage(self.usage, self._counts)
         usage = answer.client_usage(self.usage, thinking, self._client_body, self.written)
         self._blocks.end(reason, self._stop_sequence, usage)
         self.complete = self.finished = True

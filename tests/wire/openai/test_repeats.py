@@ -261,8 +261,33 @@ USAGES: list[tuple[dict[str, Any], tuple[int, int, int, int]]] = [
     ({"prompt_tokens": 5, "cached_tokens": 9, "total_tokens": 16}, (5, 9, 0, 2)),
     ({"prompt_tokens": 10, "total_tokens": 74}, (10, 0, 0, 64)),
     ({"prompt_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 96}}, (10, 0, 0, 98)),
-    ({"prompt_tokens": 1 << 60, "completion_tokens": 2}, (-1, -1, -1, 2)),
+    ({"prompt_tokens": 1e300, "completion_tokens": 2}, (-1, -1, -1, 2)),
 ]
+
+
+TOO_MUCH: list[dict[str, Any]] = [
+    {"usage": {"prompt_tokens": 1 << 53, "completion_tokens": 2}},
+    {"usage": {"prompt_tokens": 10, "completion_tokens": 1 << 60}},
+    {"usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 10**30}},
+    {"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 1 << 53}}},
+    {"usage": None, "timings": {"prompt_n": 1 << 53, "predicted_n": 5}},
+]
+
+
+@pytest.mark.parametrize("counts", TOO_MUCH)
+def test_a_count_that_no_reader_can_hold_breaks_the_answer(counts: dict[str, Any]) -> None:
+    found = whole(completion({"content": "x"}, **counts), ASKED)
+    assert found.error is not None
+    assert "a token count" in found.error.message
+    for ends in (
+        [chunk({}, "stop", **counts), DONE],
+        [chunk({}, "stop"), chunk(**counts), DONE],
+        [chunk({}, "stop"), line({"choices": [], **counts}), DONE],
+    ):
+        translated = translate(says("Hello"), *ends)
+        assert translated.blocks == [("text", "Hello")]
+        assert translated.stream.error == found.error
+        assert not translated.stream.complete
 
 
 @pytest.mark.parametrize(("usage", "expected"), USAGES)
