@@ -86,6 +86,7 @@ def show(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False)
 @app.command("get", epilog="Example: ccfallback config get server.port")
 def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys = False) -> None:
     """Print the value of one key: what the file says, or the default."""
+    from ccfallback.config.options import whole_numbers
     from ccfallback.config.schema import look_up, mask_table
 
     session = session_of(ctx)
@@ -94,7 +95,7 @@ def get(ctx: typer.Context, key: Key, as_json: Json = False, show_keys: ShowKeys
     if not show_keys:
         table, default = mask_table(table), mask_table(default)
     found = look_up(key, table, default)
-    encoded = msgspec.json.encode(found).decode()
+    encoded = msgspec.json.encode(whole_numbers(found)).decode()
     plain = found if isinstance(found, str) else encoded
     session.console.emit({"key": key, "value": found}, lambda: plain)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccfallback.config.model import SECTIONS, Provider
-from ccfallback.config.options import options
+from ccfallback.config.options import options, whole_numbers
 from ccfallback.config.schema import index_by_name, mask_table
 from ccfallback.redact import mask
 
@@ -91,6 +91,7 @@ def _tokens(table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format(value: Any) -> str:
+    value = whole_numbers(value)
     match value:
         case None:
             return "unset"

@@ -210,6 +210,19 @@ def scrub_values(value: Any) -> Any:
             return value
 
 
+def whole_numbers(value: Any) -> Any:
+    """A value with its whole numbers as a person writes them: 30, not 30.0."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case Mapping():
+            return {key: whole_numbers(item) for key, item in value.items()}
+        case list():
+            return [whole_numbers(item) for item in value]
+        case _:
+            return value
+
+
 def _kind(annotation: Any) -> type:
     """The type of an option's values, from the annotation of its field."""
     parts = [get_origin(part) or part for part in (annotation, *get_args(annotation))]

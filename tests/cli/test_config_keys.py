@@ -30,7 +30,13 @@ def test_show_of_nothing(ccf: Run, paths: Paths) -> None:
     ("key", "value"),
     [
         ("server.port", "8787"),
-        ("timeouts.first_byte", "30.0"),
+        ("timeouts.first_byte", "30"),
+        (
+            "timeouts",
+            '{"connect":10,"first_byte":30,"non_streaming":600,"idle":90,"adaptive":true}',
+        ),
+        ("breaker.max_reset", "21600"),
+        ("quota.switch_at", "1"),
         ("providers.two.base_url", "https://two.example"),
         ("providers.two.retry", "0"),
         ("providers.two.model_mapping", '{"*":"m"}'),
@@ -45,6 +51,16 @@ def test_show_of_nothing(ccf: Run, paths: Paths) -> None:
 def test_get_says_what_holds(ccf: Run, key: str, value: str | None) -> None:
     ran = ccf("config", "get", key)
     assert (ran.code, ran.out) == ((1, "") if value is None else (0, f"{value}\n"))
+
+
+def test_a_whole_number_is_shown_as_a_person_writes_it(ccf: Run, paths: Paths) -> None:
+    ccf("config", "set", "breaker.max_reset", "900.0")
+    assert ccf("config", "get", "breaker.max_reset").out == "900\n"
+    assert '"value": 900.0' in ccf("config", "get", "breaker.max_reset", "--json").out
+    assert "max_reset = 900.0" in paths.config.read_text()
+    assert "~ breaker.max_reset 21600 → 900\n" in ccf("config", "diff").out
+    ccf("config", "set", "breaker.max_reset", "0.5")
+    assert ccf("config", "get", "breaker.max_reset").out == "0.5\n"
 
 
 def test_get_masks_and_names_the_nearest_key(ccf: Run) -> None:
