@@ -225,11 +225,11 @@ class RequestStart(Event):
     chain: list[str] = []
     left_out: dict[str, str] = {}
     """Configured providers that are not in the chain: `disabled`, `header` or `route`."""
-    session: str | UnsetType = UNSET
+    session: str | None = None
     """A hash of the session's id."""
-    request_class: str | UnsetType = msgspec.field(default=UNSET, name="class")
+    request_class: str | None = msgspec.field(default=None, name="class")
     """What Claude Code says that it is: `main`, `subagent`, …; and the type of its agent."""
-    agent: str | UnsetType = UNSET
+    agent: str | None = None
     token: str | UnsetType = UNSET
     """The label of the client's access token, if there are any: a note or a hash."""
     client: str | UnsetType = UNSET
