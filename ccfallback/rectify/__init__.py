@@ -4,14 +4,14 @@ A new repair is a row in one of the themed modules. Its name is its switch in `[
 rows of the same name are one repair.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.rectify import cache, dialect, fields, media, thinking, tool_results, tools, turns
-from ccfallback.rectify.rule import Refusal, Repaired, Rule, first_repair, says
+from ccfallback.rectify.rule import Refusal, Repaired, Rule, all_repairs, first_repair, says
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     *dialect.RULES,
@@ -56,14 +56,22 @@ ROUNDS: Final = 3
 where the provider refuses it."""
 
 
-def rectify(
+def find_repairs(
     draft: RequestDraft, refusal: Refusal, *, skip: Collection[str] = ()
-) -> tuple[str, Repaired] | None:
-    """The first repair that applies and is not to be skipped, with its name."""
+) -> Iterator[tuple[str, Repaired]]:
+    """The repairs that apply and are not to be skipped, in order, each with its name.
+
+    The next one is for a format in which the one before changes nothing of the request.
+    """
     for name in NAMES:
-        if name not in skip and (made := attempt(name, draft, refusal)) is not None:
-            return name, made
-    return None
+        if name in skip:
+            continue
+        try:
+            for made in all_repairs(BY_NAME.get(name, ()), draft, refusal):
+                yield name, made
+        except RecursionError:
+            # The body is nested too deeply to be walked.
+            continue
 
 
 def prevent(

@@ -62,8 +62,8 @@ def _always(_draft: RequestDraft) -> bool:
 
 
 class Rule(msgspec.Struct, Generic[T], frozen=True):
-    """One known repair. Rules of the same name are one repair for the user, the first that
-    matches decides."""
+    """One known repair. Rules of the same name are one repair for the user. The first that matches
+    decides; after a refusal the next one that matches is tried if its change has no effect."""
 
     name: str
     matches: Callable[[Refusal], T | None]
@@ -84,13 +84,28 @@ def first_repair(
     """The repair by the first of these rules that matches; `None` if it changes nothing."""
     for rule in rules:
         if rule.when(draft) and (found := rule.matches(refusal)):
-            made = rule.change(draft, found)
-            if made is None:
-                return None
-            return replace(
-                made, draft=without_idle_betas(draft, made.draft), lesson=made.lesson or rule.lesson
-            )
+            return _apply(rule, draft, found)
     return None
+
+
+def all_repairs(
+    rules: Iterable[Rule[Any]], draft: RequestDraft, refusal: Refusal
+) -> Iterator[Repaired]:
+    """The repairs by each of these rules that matches and changes something, in order."""
+    for rule in rules:
+        if rule.when(draft) and (found := rule.matches(refusal)):
+            made = _apply(rule, draft, found)
+            if made is not None:
+                yield made
+
+
+def _apply(rule: Rule[T], draft: RequestDraft, found: T) -> Repaired | None:
+    made = rule.change(draft, found)
+    if made is None:
+        return None
+    return replace(
+        made, draft=without_idle_betas(draft, made.draft), lesson=made.lesson or rule.lesson
+    )
 
 
 def trigger(rules: Iterable[Rule[Any]], draft: RequestDraft, refusal: Refusal) -> object:

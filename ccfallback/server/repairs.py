@@ -1,13 +1,15 @@
 """The repairs of one request: after a provider has refused it, or before sending it there.
 
-A repair is confirmed when the provider answers the repaired request. Then it is logged, and for a
-fallback the rejection is learned: the next request is repaired before it is sent. If no rule knows
-the refusal, the last resort is the plain form of the request.
+A repair is made only if it changes what is sent: not every part of a request survives the
+translation to the provider's format. It is confirmed when the provider answers the repaired
+request. Then it is logged, and for a fallback the rejection is learned: the next request is
+repaired before it is sent. If no rule knows the refusal, the last resort is the plain form.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -27,10 +29,10 @@ from ccfallback.rectify import (
     BY_NAME,
     CLIENTS_OWN,
     PLAIN_FORM,
+    find_repairs,
     plain_form,
     platforms,
     prevent,
-    rectify,
     repaired_by_client,
 )
 from ccfallback.rectify.narrowing import Narrowing
@@ -39,6 +41,9 @@ from ccfallback.server.context import Context
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.services import Services
 from ccfallback.wire import FORMATS
+from ccfallback.wire.format import Unconvertible
+from ccfallback.wire.headers import with_betas
+from ccfallback.wire.provider_body import adapt_body
 
 T = TypeVar("T")
 
@@ -62,8 +67,10 @@ class _PendingRepair(msgspec.Struct):
 
     name: str
     repaired: Repaired
-    trigger: object
+    trigger: object = None
     """What its rule has read in the refusal."""
+    steps: tuple[str, ...] = ()
+    """The steps of the plain form that it consists of."""
 
     @property
     def lesson(self) -> LearnedRejection | None:
@@ -84,6 +91,8 @@ class _ProviderRepairs(msgspec.Struct, eq=False):
     names: list[str] = []
     """The repairs that were made after refusals, in order."""
     pending: list[_PendingRepair] = []
+    refused: set[bytes] = set()
+    """Digests of the requests that the provider has refused."""
     found: tuple[str, RequestDraft] | None = None
     """The next repair, found and not yet asked for."""
     lesson: LearnedRejection | None = None
@@ -153,11 +162,16 @@ class Repairs(msgspec.Struct, eq=False):
         There is no draft if none could be sent.
         """
         rules = self.context.config.rectifiers
-        if draft is None or not rules.enabled or not self._may_repair(provider, outcome):
+        if draft is None or not rules.enabled:
+            return outcome
+        is_refused = self._may_repair(provider, outcome)
+        if not is_refused and not self._has_full_form(provider, outcome):
             return outcome
         here = self._repairs_at(provider)
         here.prepared = draft
-        refusal = Refusal(outcome.status or 0, outcome.message, outcome.code)
+        refusal = (
+            Refusal(outcome.status or 0, outcome.message, outcome.code) if is_refused else None
+        )
         found = await self.run_aside(self._find, provider, refusal, here)
         if found is None:
             return outcome
@@ -309,30 +323,86 @@ class Repairs(msgspec.Struct, eq=False):
     # --- What a refusal calls for ---
 
     def _may_repair(self, provider: Provider, outcome: Outcome) -> bool:
+        """Whether the provider has refused the request itself."""
         if outcome.status is None:
             return False
         if outcome.fault is Fault.REQUEST or provider.primary:
             return outcome.fault is Fault.REQUEST
-        here = self._repairs_at(provider)
-        if here.full is not None and outcome.fault in _FAULTS_OF_A_TRIAL:
-            return True
         return bool(outcome.message) and outcome.status in _HIDDEN.get(outcome.fault, ())
 
+    def _has_full_form(self, provider: Provider, outcome: Outcome) -> bool:
+        """Whether the request may have failed because it lacked steps of the plain form."""
+        here = self._providers.get(provider.name)
+        if here is None or here.full is None or outcome.status is None:
+            return False
+        return outcome.fault in _FAULTS_OF_A_TRIAL
+
     def _find(
-        self, provider: Provider, refusal: Refusal, here: _ProviderRepairs
+        self, provider: Provider, refusal: Refusal | None, here: _ProviderRepairs
     ) -> tuple[str, Repaired, RequestDraft] | None:
-        """The name of a repair, the repair, and the draft that was refused."""
+        """The name of a repair, the repair, and the draft that was refused.
+
+        Only a repair that changes what is sent: another one, or another provider, may help where
+        the same bytes would be refused again.
+        """
         assert here.prepared is not None
+        before = with_quirks(provider, here.prepared)
+        is_first = True
+        for repair in self._candidates(provider, refusal, here, before):
+            if is_first:
+                here.refused.add(self._digest(provider, before))
+                is_first = False
+            digest = self._digest(provider, repair.repaired.draft)
+            if not digest or digest in here.refused:
+                continue
+            here.pending.append(repair)
+            here.changed = repair.steps or here.changed
+            return repair.name, repair.repaired, before
+        return None
+
+    def _digest(self, provider: Provider, draft: RequestDraft) -> bytes:
+        """A digest of the request that a draft becomes, credentials aside; empty if it can't be
+        expressed in the provider's format."""
+        wire = FORMATS[provider.format]
+        if self.is_side and wire.counting is not None:
+            wire = wire.counting
+        if draft.quirks is not None:
+            provider = replace(provider, quirks=draft.quirks)
+        privacy, signatures = self.context.config.privacy, self.services.signatures
+        try:
+            request = wire.prepare(
+                adapt_body(provider, draft.body, privacy, signatures),
+                with_betas(self.context.headers, draft.betas),
+                provider,
+                None,
+                via=self.services.via,
+                betas=draft.betas,
+            )
+        except Unconvertible:
+            return b""
+        digest = sha256(request.body)
+        digest.update(repr((request.url, request.headers)).encode())
+        return digest.digest()
+
+    def _candidates(
+        self,
+        provider: Provider,
+        refusal: Refusal | None,
+        here: _ProviderRepairs,
+        before: RequestDraft,
+    ) -> Iterator[_PendingRepair]:
+        """The repairs that a refusal calls for, the best first. Without a refusal only the plain
+        form is one, for a draft that lacked some of its steps."""
         if here.full is not None:
             # It lacked too many steps, or the provider is down. Either way it gets the plain form.
-            repaired, here.full = Repaired(here.full, "back to the plain form"), None
-            here.pending.append(_PendingRepair(PLAIN_FORM, repaired, None))
-            return PLAIN_FORM, repaired, here.prepared
+            full, here.full = here.full, None
+            yield _PendingRepair(PLAIN_FORM, Repaired(full, "back to the plain form"))
+            # The steps that it lacked change nothing for this provider.
+            here.left_out = frozenset()
         by_client = provider.primary and self.context.is_claude_code
-        if by_client and repaired_by_client(refusal):
-            return None
+        if refusal is None or (by_client and repaired_by_client(refusal)):
+            return
         off = self.context.config.rectifiers.off
-        before = with_quirks(provider, here.prepared)
         # A repair after which the provider says the same again has repaired nothing.
         right = [each for each in here.pending if not _is_still_wrong(each, before, refusal)]
         is_known = len(right) < len(here.pending) or any(
@@ -342,21 +412,21 @@ class Repairs(msgspec.Struct, eq=False):
         skip = off | {name for name in here.names if here.names.count(name) >= _most_uses(name)}
         if provider.primary:
             skip |= CLIENTS_OWN
-        if found := rectify(before, refusal, skip=skip):
-            name, repaired = found
-            # It may have moved something to where the provider is known to refuse it.
-            lessons = (*here.applied, *(each.lesson for each in right if each.lesson is not None))
+        # A repair may move something to where the provider is known to refuse it.
+        lessons = (*here.applied, *(each.lesson for each in right if each.lesson is not None))
+        for name, repaired in find_repairs(before, refusal, skip=skip):
             draft, _ = prevent(repaired.draft, lessons, skip=off)
             repaired = replace(repaired, draft=draft)
-            here.pending.append(_PendingRepair(name, repaired, _trigger(name, before, refusal)))
-            return name, repaired, before
+            yield _PendingRepair(name, repaired, _trigger(name, before, refusal))
         if is_known or provider.primary or self.is_side or PLAIN_FORM in off:
-            return None
-        return self._find_plain_form(provider, refusal, here, before)
+            return
+        repair = self._make_plain_form(provider, refusal, here, before)
+        if repair is not None:
+            yield repair
 
-    def _find_plain_form(
+    def _make_plain_form(
         self, provider: Provider, refusal: Refusal, here: _ProviderRepairs, before: RequestDraft
-    ) -> tuple[str, Repaired, RequestDraft] | None:
+    ) -> _PendingRepair | None:
         if not plain_form.may_help(refusal):
             return None
         if here.changed:
@@ -369,10 +439,8 @@ class Repairs(msgspec.Struct, eq=False):
         draft, changed = plain_form.apply(before)
         if not changed or (refusal.status == 413 and not _is_much_smaller(draft, before)):
             return None
-        here.changed = changed
         repaired = Repaired(draft, f"reduced to the plain form: {', '.join(changed)}", "")
-        here.pending.append(_PendingRepair(PLAIN_FORM, repaired, None))
-        return PLAIN_FORM, repaired, before
+        return _PendingRepair(PLAIN_FORM, repaired, steps=changed)
 
     def _is_hopeless(self, provider: Provider) -> bool:
         now = self.services.breakers.clock()

@@ -17,7 +17,7 @@ from ccfallback.messages.body import Body
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.signatures import SignatureOrigins
-from ccfallback.rectify import NAMES, attempt, prevent, rectify
+from ccfallback.rectify import NAMES, attempt, find_repairs, prevent
 from ccfallback.rectify.rule import Refusal
 from ccfallback.simulator.scripted import Received
 from ccfallback.wire.provider_body import adapt_body
@@ -69,7 +69,7 @@ def lessons_of_the_plain_api(draft: RequestDraft) -> list[LearnedRejection]:
     while True:
         headers = (("anthropic-beta", ",".join(draft.betas)),) if draft.betas else ()
         fault = next(refusals(Received("POST", "/", headers, draft.body.raw)), None)
-        found = None if fault is None else rectify(draft, Refusal(400, fault))
+        found = None if fault is None else next(find_repairs(draft, Refusal(400, fault)), None)
         if found is None:
             return learned
         name, repaired = found

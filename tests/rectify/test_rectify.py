@@ -14,7 +14,7 @@ from ccfallback.policy.draft import RequestDraft
 from ccfallback.policy.failover import Admission, Reason, Try, failover, is_final
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import Fault, Outcome
-from ccfallback.rectify import NAMES, RULES, attempt, prevent, rectify, repaired_by_client
+from ccfallback.rectify import NAMES, RULES, attempt, find_repairs, prevent, repaired_by_client
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, repaired
 from tests.rectify.drafts import FULL, HI, THOUGHT, assistant, draft, draft_of, tool
 from tests.rectify.refusals import REFUSALS, REFUSED
@@ -49,6 +49,11 @@ class Removals:
         return Rule(name, lambda refusal: refusal.message.startswith(f"{name}:"), change)
 
 
+def rectify(before: RequestDraft, refusal: Refusal, **skip: Any) -> tuple[str, Repaired] | None:
+    """The first repair that applies."""
+    return next(find_repairs(before, refusal, **skip), None)
+
+
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> Removals:
     removals = Removals(*names)
     monkeypatch.setattr(package, "BY_NAME", removals.by_name)
@@ -70,6 +75,22 @@ def test_the_first_repair_that_applies_is_made(monkeypatch: pytest.MonkeyPatch) 
 def test_the_first_rule_of_a_name_that_matches_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "x")
     assert attempt("x", DRAFT, Refusal(400, "x: not permitted")) is None
+
+
+def test_after_a_refusal_each_rule_that_matches_may_repair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, "x", "a", "model")
+    found = [(name, made.changed) for name, made in find_repairs(DRAFT, REFUSAL)]
+    assert found == [("a", "a removed"), ("a", "never")]
+    found = [(name, made.changed) for name, made in find_repairs(DRAFT, Refusal(400, "x: no"))]
+    assert found == [("x", "never")]
+
+
+def test_no_rule_is_tried_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    removals = install(monkeypatch, "a", "model")
+    assert rectify(DRAFT, REFUSAL) is not None
+    assert removals.asked == {"a": 1, "model": 0}
 
 
 def test_a_skipped_repair_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,7 @@ def run(
         chosen = await driver.run(providers, partial(is_final, rules=Failover()))
         await driver.close()
         on_driver(driver)
+        await breakers.flush(again=True)
         breakers.close()
         return Ran(chosen, driver.results, records, upstreams, health)
 
@@ -452,7 +453,7 @@ def test_a_log_that_fails_changes_no_outcome(name: str, monkeypatch: pytest.Monk
 
 
 def test_a_rectifier_that_fails_repairs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfallback.server.repairs.rectify", crash)
+    monkeypatch.setattr("ccfallback.server.repairs.find_repairs", crash)
     ran = run(whole(b"", 400), whole(), providers=(FALLBACK, PRIMARY))
     assert ran.chosen is not None
     assert ran.chosen.provider.name == "one"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ccfallback.messages import body as bodies
-from ccfallback.rectify import rectify
+from ccfallback.rectify import find_repairs
 from ccfallback.server import repairs
 from ccfallback.server.repairs import LARGE
 from ccfallback.simulator import scripted
@@ -54,9 +54,9 @@ def test_a_large_body_that_is_repaired_three_times_is_walked_in_threads(
 
     def noting(*args: Any, **options: Any) -> Any:
         repairing.append(threading.get_ident())
-        return rectify(*args, **options)
+        return find_repairs(*args, **options)
 
-    monkeypatch.setattr(repairs, "rectify", noting)
+    monkeypatch.setattr(repairs, "find_repairs", noting)
     refusals = [scripted.error(400, "invalid_request_error", text) for text in REFUSED]
     running = chain(scripted.error(529, "overloaded_error"), [*refusals, scripted.reply("done")])
     asked = request(4 * LARGE)

@@ -271,3 +271,14 @@ def test_a_provider_without_a_counting_endpoint_is_skipped(both: Start) -> None:
     response = httpx.post(f"{proxy.url}/v1/messages/count_tokens", json=body)
     assert response.headers["x-ccfallback-estimate"] == "1"
     assert other.received == []
+
+
+def test_a_refusal_of_what_was_not_sent_is_not_answered_with_the_same_request(both: Start) -> None:
+    fault = "context_management: Extra inputs are not permitted"
+    proxy, _, other = both(
+        scripted_openai.error(400, "invalid_request_error", fault),
+        last="[rectifier]\nplain_form = false\n",
+    )
+    ask = {**ASK, "context_management": {"edits": []}}
+    assert httpx.post(f"{proxy.url}/v1/messages", json=ask).status_code == 502
+    assert len(other.received) == 1
