@@ -33,6 +33,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     *turns.CITATIONS,
     *media.RULES,
     *turns.ORDER,
+    *dialect.ORDER,
 )
 """In the order in which they are considered: how the provider wants the request translated, fields
 and flags, thinking, then structure. A rule for one field comes before the rule for any field."""

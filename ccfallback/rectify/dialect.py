@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, names_field, names_member, says
+from ccfallback.rectify.thinking import THOUGHTS_WANTED, wants_thoughts
+from ccfallback.rectify.turns import ALTERNATION_WANTED, wants_alternation
 
 T = TypeVar("T")
 
@@ -156,6 +158,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         _no_thinking_with_tools,
     ),
     _rule("dialect_thinking", _thinking_members, _no_reasoning),
+    # With all messages: some providers want those without calls as well.
+    _sets("dialect_thoughts", wants_thoughts, THOUGHTS_WANTED, reasoning_content="all"),
     _rule("dialect_extra_body", lambda refusal: [path[0] for path in refusal.paths], _less_extra),
     Rule(
         "dialect_format",
@@ -215,3 +219,10 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     ),
 )
 """One name for each thing that may be translated otherwise: each is changed once in a request."""
+
+ORDER: Final[tuple[Rule[Any], ...]] = (
+    # Messages of the same role are joined in the translation. What is left is a message of the
+    # user after a result: the templates that check the roles do not count results.
+    _sets("dialect_order", wants_alternation, ALTERNATION_WANTED, user_after_tool=False),
+)
+"""Considered after the repairs of the conversation, because pictures in results are lost by it."""

@@ -211,6 +211,15 @@ def _without_changed(draft: RequestDraft, found: object) -> Repaired | None:
     return repaired(draft, without_switch(made.draft.body), made.changed, _OFF)
 
 
+wants_thoughts: Final = says(
+    r"\b(?:reasoning_content|content\[\]\.thinking)\b.{0,60}"
+    r"(?:must be passed back|is missing|is required|field required)",
+    r"missing reasoning_content field in the assistant message",
+)
+"""A match for refusals that want the thinking of earlier assistant messages back."""
+THOUGHTS_WANTED: Final = "reasoning_content in the thinking mode must be passed back"
+"""The lesson of such a refusal."""
+
 _THOUGHT: Final = {"type": "thinking", "thinking": "(omitted)", "signature": "omitted"}
 """Thinking of which the text is lost. Some providers ignore one that is empty or only space."""
 
@@ -335,6 +344,11 @@ def forces_tool(draft: RequestDraft) -> bool:
 
 _FORCING: Final = "thinking may not be enabled when tool_choice forces tool use"
 _CONFLICT: Final = r"(?:incompatible|not (?:compatible|supported?|allowed)|cannot|conflict)"
+_CONFLICTS: Final = (
+    rf"\btool_choice\b.{{0,80}}{_CONFLICT}.{{0,60}}\bthinking",
+    rf"\bthinking\b.{{0,60}}{_CONFLICT}.{{0,60}}\btool_choice\b",
+)
+_NO_FORCE: Final = "tool_choice: type tool and any are not supported for this model"
 
 
 def _no_thinking(draft: RequestDraft, _found: object) -> Repaired | None:
@@ -472,14 +486,13 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule("forced_tool", says(_FORCING), _no_thinking, _FORCING, when=forces_tool),
     Rule(
         "forced_tool",
-        says(
-            rf"\btool_choice\b.{{0,80}}{_CONFLICT}.{{0,60}}\bthinking",
-            rf"\bthinking\b.{{0,60}}{_CONFLICT}.{{0,60}}\btool_choice\b",
-        ),
+        says(*_CONFLICTS),
         _disable_thinking,
         "tool_choice is incompatible with thinking",
         when=forces_tool,
     ),
+    # The model thinks although nothing asks it to.
+    Rule("forced_tool", says(_FORCING, *_CONFLICTS), _ask_for_call, _NO_FORCE, when=forces_tool),
     Rule(
         "forced_tool",
         says(
@@ -488,17 +501,13 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"(?:unsupported (?:parameter|value)|does not support):? tool_choice\b",
         ),
         _ask_for_call,
-        "tool_choice: type tool and any are not supported for this model",
+        _NO_FORCE,
         when=forces_tool,
     ),
     Rule(
         "reasoning_content",
-        says(
-            r"\b(?:reasoning_content|content\[\]\.thinking)\b.{0,60}"
-            r"(?:must be passed back|is missing|is required|field required)",
-            r"missing reasoning_content field in the assistant message",
-        ),
+        wants_thoughts,
         on_body(_with_thoughts, "omitted thinking marked in assistant messages"),
-        "reasoning_content in the thinking mode must be passed back",
+        THOUGHTS_WANTED,
     ),
 )

@@ -341,6 +341,15 @@ def _with_notes(result: Block) -> Block:
 
 # --- Alternation ---
 
+wants_alternation: Final = says(
+    r"roles must alternate|must alternate between user and (?:assistant|model)",
+    r"(?:does not support|do not support) successive user or assistant messages",
+    r"multiturn requests alternate between user and model",
+)
+"""A match for refusals of messages of the same role in a row."""
+ALTERNATION_WANTED: Final = "conversation roles must alternate"
+"""The lesson of such a refusal."""
+
 
 def _alternate(draft: RequestDraft, _found: object) -> Repaired | None:
     """Merge messages of the same role in a row, and let the user carry system messages."""
@@ -530,16 +539,7 @@ ORDER: Final[tuple[Rule[Any], ...]] = (
         _move_into_results,
         "unexpected role 'user' after role 'tool'",
     ),
-    Rule(
-        "alternation",
-        says(
-            r"roles must alternate|must alternate between user and (?:assistant|model)",
-            r"(?:does not support|do not support) successive user or assistant messages",
-            r"multiturn requests alternate between user and model",
-        ),
-        _alternate,
-        "conversation roles must alternate",
-    ),
+    Rule("alternation", wants_alternation, _alternate, ALTERNATION_WANTED),
     Rule(
         "alternation",
         says(

@@ -85,6 +85,18 @@ ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
     ),
     "Invalid value for 'content': expected a string, got null.": (OPENAI, {"null_content": False}),
     "messages[2].content: invalid type: null, expected a string": (OPENAI, {"null_content": False}),
+    "The `reasoning_content` in the thinking mode must be passed back to the API.": (
+        OPENAI,
+        {"reasoning_content": "all"},
+    ),
+    "Missing `reasoning_content` field in the assistant message at message index 2.": (
+        replace(OPENAI, reasoning_content="calls"),
+        {"reasoning_content": "all"},
+    ),
+    "Conversation roles must alternate user/assistant/user/assistant/...": (
+        OPENAI,
+        {"user_after_tool": False},
+    ),
     "Invalid 'stop': array too long. Expected an array with maximum length 2, but got an array"
     " with length 4 instead.": (OPENAI, {"stop_limit": 2}),
 }

@@ -6,8 +6,10 @@ import pytest
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.policy.draft import RequestDraft
+from ccfallback.rectify import find_repairs
 from ccfallback.rectify.betas import without_idle_betas
 from ccfallback.rectify.fields import without_clearing
+from ccfallback.rectify.rule import Refusal
 from ccfallback.rectify.thinking import is_in_tool_loop, lacks_thought, with_budget, without_switch
 from ccfallback.wire.openai.request import to_openai
 from tests.rectify.drafts import (
@@ -489,6 +491,13 @@ def test_the_user_asks_for_the_forced_tool(messages: list[Any], expected: list[A
 def test_the_user_asks_for_any_tool() -> None:
     now = after("forced_tool", draft(tool_choice=ANY), AT_ALL)
     assert now["messages"] == [user(text("hi"), text("Now call one of the tools."))]
+
+
+@pytest.mark.parametrize("message", [ANTHROPIC, KIMI])
+def test_the_choice_of_tool_gives_way_where_thinking_cannot(message: str) -> None:
+    before = draft(thinking=ON, tool_choice=TOOL)
+    changes = [made.changed for _, made in find_repairs(before, Refusal(400, message))]
+    assert changes == ["thinking switched off", "tool_choice changed to auto"]
 
 
 @pytest.mark.parametrize("choice", [None, {"type": "auto"}, {"type": "none"}, 7])

@@ -5,7 +5,7 @@ would be no repair there, so the next one that applies is tried, and then the ne
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ccfallback.config.model import Aws, Google, Provider
 from ccfallback.config.quirks import Quirks
-from ccfallback.events.records import RectifierAttempt
+from ccfallback.events.records import RectifierApplied, RectifierAttempt
 from ccfallback.policy import learned
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.rectify import PLAIN_FORM, RULES
@@ -25,11 +25,16 @@ from ccfallback.simulator import scripted_openai
 from ccfallback.wire import FORMATS
 from tests.rectify.drafts import (
     BETAS,
+    CALL,
     FULL,
     HI,
+    RESULT,
+    THOUGHT,
+    assistant,
     captured,
     members,
     text,
+    user,
 )
 from tests.rectify.refusals import NEVER, REFUSALS, REFUSED
 from tests.rectify.test_dialect import ROWS
@@ -140,6 +145,13 @@ def test_a_step_of_the_plain_form_without_effect_is_not_tried_again(
 
 CHAT: Final = provider("openai")
 SERVED: Final = msgspec.json.encode(scripted_openai.completion([text("served")]))
+TOOLS: Final = [{"name": "Bash", "input_schema": {"type": "object"}}]
+FORCED: Final[Mapping[str, Any]] = {
+    "messages": [HI],
+    "tools": TOOLS,
+    "tool_choice": {"type": "any"},
+}
+LOOP: Final = [HI, assistant(THOUGHT, CALL), user(RESULT)]
 
 
 def test_a_repair_without_effect_leads_to_the_next_provider_at_once() -> None:
@@ -155,3 +167,90 @@ def test_a_repair_without_effect_leads_to_the_next_provider_at_once() -> None:
     assert ran.chosen.provider is other
     assert [result.provider.name for result in ran.results] == ["two", "three"]
     assert not any(isinstance(record.data, RectifierAttempt) for record in ran.records)
+
+
+def bodies_of(ran: Ran) -> list[Any]:
+    """What was sent."""
+    return [msgspec.json.decode(cast(bytes, request.content)) for request in ran.upstreams.requests]
+
+
+def repaired_by(name: str, words: str, quirks: Quirks | None = None, **asked: Any) -> list[Any]:
+    """The body of a request that is refused once, and the repaired body."""
+    at = CHAT if quirks is None else replace(CHAT, quirks=quirks)
+    ran = run(refusal(words), whole(SERVED), providers=(at,), **asked)
+    assert ran.chosen is not None, ran.results
+    applied = ran.event(RectifierApplied)
+    assert (applied.rectifier, applied.learned) == (name, True)
+    return bodies_of(ran)
+
+
+DEEPSEEK: Final = "The `reasoning_content` in the thinking mode must be passed back to the API."
+MOONSHOT: Final = (
+    "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
+)
+
+
+@pytest.mark.parametrize("words", [DEEPSEEK, MOONSHOT])
+def test_a_provider_that_wants_thinking_back_gets_it(words: str) -> None:
+    messages = [HI, assistant(text("Hello.")), *LOOP]
+    first, second = repaired_by("dialect_thoughts", words, messages=messages, tools=TOOLS)
+    said = [each for each in first["messages"] if each["role"] == "assistant"]
+    assert not any("reasoning_content" in each for each in said)
+    said = [each for each in second["messages"] if each["role"] == "assistant"]
+    assert [each["reasoning_content"] for each in said] == ["", "Let me."]
+
+
+def test_a_provider_that_wants_no_empty_thinking_gets_a_word() -> None:
+    ran = run(
+        *(refusal(DEEPSEEK), refusal(DEEPSEEK), whole(SERVED)),
+        providers=(CHAT,),
+        messages=[HI, assistant(CALL), user(RESULT)],
+        tools=TOOLS,
+    )
+    assert ran.chosen is not None
+    sent = [body["messages"][1].get("reasoning_content") for body in bodies_of(ran)]
+    assert sent == [None, "", "(omitted)"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tool_choice 'required' is incompatible with thinking enabled",
+        "Thinking may not be enabled when tool_choice forces tool use.",
+    ],
+)
+@pytest.mark.parametrize("thinking", [{"type": "adaptive"}, {"type": "disabled"}])
+def test_a_forced_tool_is_asked_for_in_words_if_thinking_cannot_be_switched_off(
+    words: str, thinking: Mapping[str, Any]
+) -> None:
+    asked = {**FORCED, "thinking": thinking}
+    first, second = repaired_by("forced_tool", words, **asked)
+    assert (first["tool_choice"], second["tool_choice"]) == ("required", "auto")
+    assert "Now call one of the tools." in str(second["messages"][-1]["content"])
+
+
+def test_thinking_is_given_up_for_a_forced_tool_where_that_is_possible() -> None:
+    words = "tool_choice 'required' is incompatible with thinking enabled"
+    asked = {**FORCED, "thinking": {"type": "adaptive"}}
+    first, second = repaired_by("forced_tool", words, Quirks(reasoning="thinking"), **asked)
+    assert first["thinking"] == {"type": "enabled"}
+    assert second["thinking"] == {"type": "disabled"}
+    assert second["tool_choice"] == "required"
+
+
+def test_what_the_user_says_after_a_result_moves_into_it() -> None:
+    messages = [*LOOP[:2], user(RESULT, text("Go on.")), user(text("Now."))]
+    words = "Conversation roles must alternate user/assistant/user/assistant/..."
+    first, second = repaired_by("dialect_order", words, messages=messages, tools=TOOLS)
+    roles = [[message["role"] for message in body["messages"]] for body in (first, second)]
+    assert roles == [["user", "assistant", "tool", "user"], ["user", "assistant", "tool"]]
+    assert second["messages"][-1]["content"] == "ok\n\nGo on.\n\nNow."
+
+
+def test_messages_in_the_middle_are_folded_before_results_lose_anything() -> None:
+    messages = [HI, assistant(text("Hello.")), HI, {"role": "system", "content": "Note."}]
+    words = "Conversation roles must alternate user/assistant/user/assistant/..."
+    quirks = Quirks(system_inline=True)
+    first, second = repaired_by("alternation", words, quirks, messages=messages)
+    assert first["messages"][-1]["role"] == "system"
+    assert second["messages"][-1]["role"] == "user"

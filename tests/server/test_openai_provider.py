@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import anthropic
@@ -271,6 +272,73 @@ def test_a_provider_without_a_counting_endpoint_is_skipped(both: Start) -> None:
     response = httpx.post(f"{proxy.url}/v1/messages/count_tokens", json=body)
     assert response.headers["x-ccfallback-estimate"] == "1"
     assert other.received == []
+
+
+LOOP: list[dict[str, Any]] = [
+    {"role": "user", "content": "hi"},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "Let me see.", "signature": "Z2VudWluZQ=="},
+            {"type": "tool_use", "id": "call_1", "name": "List", "input": {}},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": "call_1", "content": "a.py"},
+            {"type": "text", "text": "Go on."},
+        ],
+    },
+]
+
+
+def lacks_thinking(body: dict[str, Any]) -> str:
+    if all("reasoning_content" in each for each in body["messages"] if each["role"] == "assistant"):
+        return ""
+    return "The `reasoning_content` in the thinking mode must be passed back to the API."
+
+
+def forces_a_call(body: dict[str, Any]) -> str:
+    if body["tool_choice"] == "auto":
+        return ""
+    return "tool_choice 'required' is incompatible with thinking enabled"
+
+
+def has_a_user_after_a_result(body: dict[str, Any]) -> str:
+    roles = [each["role"] for each in body["messages"]]
+    if ("tool", "user") not in pairwise(roles):
+        return ""
+    return "Conversation roles must alternate user/assistant/user/assistant/..."
+
+
+@pytest.mark.parametrize("plain_form", ["true", "false"])
+@pytest.mark.parametrize(
+    ("find_fault", "name"),
+    [
+        (lacks_thinking, "dialect_thoughts"),
+        (forces_a_call, "forced_tool"),
+        (has_a_user_after_a_result, "dialect_order"),
+    ],
+)
+def test_a_refusal_is_repaired_in_the_providers_format_and_learned(
+    both: Start, find_fault: Callable[[dict[str, Any]], str], name: str, plain_form: str
+) -> None:
+    async def picky(request: Received, connection: scripted.Connection) -> None:
+        fault = find_fault(request.json)
+        script = scripted_openai.reply("served")
+        if fault:
+            script = scripted_openai.error(400, "invalid_request_error", fault)
+        await script(request, connection)
+
+    proxy, _, other = both(picky, last=f"[rectifier]\nplain_form = {plain_form}\n")
+    ask = {**ASK, "messages": LOOP, "tool_choice": {"type": "any"}}
+    for received in (2, 3):
+        assert "served" in httpx.post(f"{proxy.url}/v1/messages", json=ask).text
+        assert len(other.received) == received
+    assert [record["data"]["rectifier"] for record in proxy.events("rectifier.applied")] == [name]
+    assert [lesson["rectifier"] for lesson in proxy.state["other"]["learned"]] == [name]
+    assert proxy.state["other"]["consecutiveFailures"] == 0
 
 
 def test_a_refusal_of_what_was_not_sent_is_not_answered_with_the_same_request(both: Start) -> None:
