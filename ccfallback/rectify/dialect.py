@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ccfallback.policy.draft import RequestDraft
 from ccfallback.rectify.rule import Refusal, Repaired, Rule, names_field, names_member, says
 from ccfallback.rectify.thinking import THOUGHTS_WANTED, wants_thoughts
-from ccfallback.rectify.turns import ALTERNATION_WANTED, wants_alternation
+from ccfallback.rectify.turns import ALTERNATION_WANTED, refuses_system, wants_alternation
 
 T = TypeVar("T")
 
@@ -109,6 +109,19 @@ def _lesser_format(name: str, *forms: str) -> Rule[Any]:
     return _rule("dialect_format", says(*forms), change)
 
 
+_SYSTEM_FIRST: Final = "System message must be at the beginning"
+_NO_SYSTEM: Final = "role system is not supported"
+_AS_USER: Final[Mapping[str, Any]] = {"system_role": "user", "system_inline": False}
+
+
+def _fewer_system_messages(draft: RequestDraft, _found: object) -> Repaired | None:
+    """Let the user say what system messages say."""
+    assert draft.quirks is not None
+    if draft.quirks.system_inline:
+        return _with_quirks(draft, _SYSTEM_FIRST, {"system_inline": False})
+    return _with_quirks(draft, _NO_SYSTEM, _AS_USER)
+
+
 def _fewer_stops(draft: RequestDraft, found: Any) -> Repaired | None:
     assert draft.quirks is not None
     most = min(int(found["most"]), draft.quirks.stop_limit)
@@ -193,15 +206,22 @@ RULES: Final[tuple[Rule[Any], ...]] = (
             r"(?:not support|unexpected role|invalid role:?) system\b(?! after)",
             r"only user(?:,| and)(?: and)? assistant roles are supported",
         ),
-        "role system is not supported",
-        system_role="user",
-        system_inline=False,
+        _NO_SYSTEM,
+        **_AS_USER,
     ),
     _sets(
         "dialect_roles",
         says(r"system messages? must be (?:at|in) the (?:beginning|start)"),
-        "System message must be at the beginning",
+        _SYSTEM_FIRST,
         system_inline=False,
+    ),
+    Rule(
+        "dialect_roles",
+        refuses_system,
+        _fewer_system_messages,
+        when=_is_translated,
+        # First those in the middle of a conversation, then the system prompt.
+        most=2,
     ),
     _sets(
         "dialect_null",

@@ -493,10 +493,16 @@ _SYSTEM_REFUSED: Final = says(
     _NO_SYSTEM,
 )
 
+
+def refuses_system(refusal: Refusal) -> bool:
+    """Whether a refusal is about the role of a system message."""
+    return refusal.code == _NO_SYSTEM or _SYSTEM_REFUSED(refusal) is not None
+
+
 SYSTEM_ROLE: Final[tuple[Rule[Any], ...]] = (
     Rule(
         "system_role",
-        lambda refusal: refusal.code == _NO_SYSTEM or bool(_SYSTEM_REFUSED(refusal)),
+        refuses_system,
         _fold,
         "messages.*.role: Input should be 'user' or 'assistant'",
         when=lambda draft: has_system_messages(draft.body),

@@ -93,6 +93,7 @@ ROWS: Mapping[str, tuple[Quirks, dict[str, Any]]] = {
         replace(OPENAI, reasoning_content="calls"),
         {"reasoning_content": "all"},
     ),
+    "messages.0.role: Input should be 'user' or 'assistant'": (OPENAI, {"system_role": "user"}),
     "Conversation roles must alternate user/assistant/user/assistant/...": (
         OPENAI,
         {"user_after_tool": False},

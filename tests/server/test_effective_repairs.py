@@ -247,6 +247,23 @@ def test_what_the_user_says_after_a_result_moves_into_it() -> None:
     assert second["messages"][-1]["content"] == "ok\n\nGo on.\n\nNow."
 
 
+def test_a_refused_role_of_system_messages_is_given_up_step_by_step() -> None:
+    words = "messages.1.role: Input should be 'user' or 'assistant'"
+    ran = run(
+        *(refusal(words), refusal(words), whole(SERVED)),
+        providers=(replace(CHAT, quirks=Quirks(system_inline=True)),),
+        system="Be good.",
+        messages=[HI, assistant(text("Hello.")), HI, {"role": "system", "content": "Note."}],
+    )
+    assert ran.chosen is not None
+    roles = [[message["role"] for message in body["messages"]] for body in bodies_of(ran)]
+    assert roles == [
+        ["system", "user", "assistant", "user", "system"],
+        ["system", "user", "assistant", "user"],
+        ["user", "assistant", "user"],
+    ]
+
+
 def test_messages_in_the_middle_are_folded_before_results_lose_anything() -> None:
     messages = [HI, assistant(text("Hello.")), HI, {"role": "system", "content": "Note."}]
     words = "Conversation roles must alternate user/assistant/user/assistant/..."
