@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ccfallback.config.model import Aws, Google, Provider
 from ccfallback.config.quirks import Quirks
-from ccfallback.events.records import RectifierApplied, RectifierAttempt
+from ccfallback.events.records import RectifierApplied, RectifierAttempt, ServerError
 from ccfallback.policy import learned
 from ccfallback.policy.breaker import BreakerState
 from ccfallback.rectify import PLAIN_FORM, RULES
@@ -87,9 +87,11 @@ def refused(message: str, at: Provider, body: Mapping[str, Any], **more: Any) ->
     """A request that its provider refuses each time with the same words."""
     asked = {key: value for key, value in body.items() if key not in ("model", "stream")}
     headers = ((b"anthropic-beta", ",".join(BETAS).encode()),)
-    return run(
+    ran = run(
         *(refusal(message) for _ in range(MOST)), providers=(at,), headers=headers, **asked, **more
     )
+    assert not any(isinstance(record.data, ServerError) for record in ran.records)
+    return ran
 
 
 def repeated(requests: Iterable[UpstreamRequest]) -> int:
