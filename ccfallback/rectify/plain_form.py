@@ -307,7 +307,7 @@ def _in_words(block: Any) -> list[Any]:
         said = f"[{name}]\n{said}"
     elif is_server_result(block):
         said = f"[{kind}]\n{said}"
-    return [text_block(said, like=block)]
+    return [text_block(said, like=block if isinstance(block, dict) else None)]
 
 
 def _words(value: Any, depth: int) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ccfallback.config.quirks import Quirks
@@ -111,6 +111,7 @@ def test_the_oldest_apis_accept_the_plain_form_of_any_conversation(
 
 
 @given(STRANGE, st.booleans())
+@example({"messages": [{"role": "user", "content": [[{"source": "a"}]]}]}, False)
 def test_no_request_is_too_strange(body: dict[str, Any], is_translated: bool) -> None:
     before = draft_of({"model": "m", "max_tokens": 5, **body}, *BETAS)
     quirks = Quirks() if is_translated else None
