@@ -3,23 +3,32 @@
 Addresses are tried in turn, IPv6 and IPv4 alternating, each a quarter of a second after the one
 before unless that failed sooner (RFC 8305). uvloop cannot do this, so asyncio does not do it
 either: it is done here for both.
+
+No thread of the loop is used: with lookups that hang, uvloop has none left, and it needs one even
+to connect to an address.
 """
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 import ssl
+import sys
 from itertools import chain, zip_longest
 from typing import Any, Final
 
 from ccfallback.http1.connection import Connection
 from ccfallback.http1.errors import ConnectError, ConnectTimeout
+from ccfallback.http1.lookup import Address, NameLookups
 
 HEAD_START: Final = 0.25
 """Seconds after which the next address is tried as well."""
 
-Address = tuple[int, Any]
-"""A family, and an address of that family."""
+NAMES: Final = NameLookups()
+
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
+"""What the system says of a connection that is being made."""
 
 
 async def connect(
@@ -58,11 +67,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     else:
         family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
         return [(family, (host, port))]
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise socket.gaierror(socket.EAI_NONAME, f"not a valid host name: {error}") from None
-    return interleave([(family, address) for family, _, _, _, address in found])
+    return interleave(await NAMES.find(host, port))
 
 
 def interleave(addresses: list[Address]) -> list[Address]:
@@ -120,11 +125,36 @@ async def _connect_to(address: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+        if sys.platform == "win32":
+            # Its loop can't wait for a socket, and does not look up an address.
+            await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+        else:
+            await _connect_socket(sock, sockaddr)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect_socket(sock: socket.socket, sockaddr: Any) -> None:
+    """Do what `sock_connect` of the loop does, but without a lookup of what is an address."""
+    error = sock.connect_ex(sockaddr)
+    if error in _UNDER_WAY:
+        loop = asyncio.get_running_loop()
+        connected: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(sock, _settle, connected)
+        try:
+            await connected
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _close_late_socket(task: "asyncio.Task[socket.socket]") -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from ccfallback.http1 import ConnectError, ConnectionPool, ConnectTimeout
 from ccfallback.http1 import connect as module
-from ccfallback.http1.connect import Address, connect_first, interleave, resolve
+from ccfallback.http1.connect import connect_first, interleave, resolve
+from ccfallback.http1.lookup import Address
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.upstream import describe_error
 from tests.network import (
@@ -72,6 +73,23 @@ def test_address_families_alternate_without_duplicates() -> None:
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V4), ("::1", V6)])
 async def test_an_address_is_not_looked_up(host: str, family: int) -> None:
     assert await resolve(host, 80) == [(family, (host, 80))]
+
+
+async def test_a_connection_to_an_address_waits_for_no_lookup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop looks up even an address, in threads that may all hang."""
+    loop = asyncio.get_running_loop()
+
+    async def hang(*_: object, **__: object) -> None:
+        await loop.create_future()
+
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
+        monkeypatch.setattr(loop, "getaddrinfo", hang)
+        here: Address = (V4, ("127.0.0.1", upstream.port))
+        for addresses in ([here], [(V4, ("127.0.0.1", refused_port())), here]):
+            (await connect_first(addresses)).close()
+        assert await ask(pool, upstream.url) == (200, b"ok")
 
 
 async def test_a_name_is_looked_up() -> None:

@@ -80,6 +80,20 @@ class SocketModule:
         return getattr(socket, name)
 
 
+class Names:
+    """The lookups of the product's client, without their threads."""
+
+    async def find(self, host: str, port: int) -> list[Any]:
+        """The addresses of a host."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port)
+        return [(family, address) for family, _, _, _, address in found]
+
+
+async def connect_socket(sock: Any, address: Address) -> None:
+    """Connect a socket of the product's client."""
+    await asyncio.get_running_loop().sock_connect(sock, address)
+
+
 def readability_check(number: int) -> Callable[[], object]:
     """Whether something has arrived at a socket that its protocol has not seen."""
     return lambda: number in Socket.open and _has_unread(Socket.open[number])

@@ -114,7 +114,12 @@ def _install_product() -> None:
 
     _replace(serial_executor, SerialExecutor=disk.InlineExecutor)
     _replace(journal, Backlog=disk.InlineBacklog)
-    _replace(connect, socket=network.SocketModule())
+    _replace(
+        connect,
+        socket=network.SocketModule(),
+        NAMES=network.Names(),
+        _connect_socket=network.connect_socket,
+    )
     _replace(connection, _readability_check=network.readability_check)
     _replace(listening, listen=network.listen)
     _replace(trust.TrustedRoots, load=lambda _: network.TRUST, find_problems=lambda _: [])
