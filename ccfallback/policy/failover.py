@@ -333,12 +333,14 @@ def is_offline(unreachable: Sequence[tuple[Provider, Outcome]], *, is_known_onli
     """Whether this machine is offline: it is known, or two different hosts were unreachable.
 
     With `is_known_online`, another host was reached, so the unreachable ones are down themselves.
+    The loopback interface needs no network, so a server there that is unreachable shows nothing.
     """
     if is_known_online or not unreachable:
         return False
     if any(outcome.fault is Fault.OWN_MACHINE for _, outcome in unreachable):
         return True
-    return len({address(provider.base_url).host for provider, _ in unreachable}) > 1
+    hosts = {address(provider.base_url).host for provider, _ in unreachable}
+    return len(hosts - {LOOPBACK}) > 1
 
 
 def is_final(outcome: Outcome, provider: Provider, rules: Failover) -> bool:

@@ -690,6 +690,17 @@ def test_when_this_machine_is_offline(
     assert is_offline(unreachable, is_known_online=is_known_online) is offline
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]", "127.0.0.2"])
+def test_the_loopback_interface_never_shows_that_this_machine_is_offline(name: str) -> None:
+    distant = (replace(A, base_url="https://a.test"), OUTCOMES["no-connect"])
+    here = (replace(B, base_url=f"http://{name}:1"), OUTCOMES["no-connect"])
+    also_here = (replace(B, base_url="http://127.0.0.1:2"), OUTCOMES["no-route"])
+    other = (replace(B, base_url="https://b.test"), OUTCOMES["no-route"])
+    assert not is_offline([distant, here], is_known_online=False)
+    assert not is_offline([here, also_here], is_known_online=False)
+    assert is_offline([distant, here, other], is_known_online=False)
+
+
 def test_one_host_that_fails_in_two_ways_shows_a_fault_of_this_machine() -> None:
     first = replace(A, base_url="https://a.test")
     unreachable = [(first, OUTCOMES["no-route"]), (first, OUTCOMES["no-proxy"])]
