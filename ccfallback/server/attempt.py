@@ -275,7 +275,9 @@ class Attempt(Discreet, msgspec.Struct, eq=False):
             reason = f"{status} redirect, not followed"
             return self._result(Outcome(Fault.UPSTREAM, reason, status), response, raw)
         headers, now = text_headers(response.headers), self.client.services.breakers.clock()
-        refusal = self.wire.refusal(status, headers, raw, now)
+        # The client gets the body as it came: it may know the encoding.
+        readable = raw if response.is_readable else b""
+        refusal = self.wire.refusal(status, headers, readable, now)
         outcome = classify(refusal.status, headers, refusal.error, now=now)
         reason = f"{status} {await self._kind(refusal.error)}".rstrip()
         if status in (401, 403) and not self.provider.has_static_key:

@@ -22,8 +22,12 @@ SLICE: Final = 8 * 1024
 """How many encoded bytes are decoded at once: zlib copies what is left of them."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_RAW_DEFLATE: Final = -15
 WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """The content-encodings that are decoded, and what zlib has to know of each."""
+
+_PLAIN: Final = frozenset({"", "identity", "none", "utf-8", "aws-chunked"})
+"""What servers say of a body that is not encoded; only the first two are right."""
 
 _UNREADABLE_ENCODINGS: Final = frozenset({"br", "compress", "zstd"})
 """Encodings that we can name; any other name may be a word of the conversation."""
@@ -45,7 +49,10 @@ class UpstreamResponse:
     )  # fmt: skip
 
     def __init__(self, response: Response, watch: Deadline) -> None:
-        """Raises `BrokenResponse` if the body can't be decoded."""
+        """Raises `BrokenResponse` if the body of a success can't be decoded.
+
+        An error says enough by its status, and the client may be able to decode its body.
+        """
         self.status = response.status
         headers = self.headers = response.headers
         # The first of each name.
@@ -59,6 +66,14 @@ class UpstreamResponse:
         if b"content-encoding" in first:
             self._inflate = _find_decoder(response, first[b"content-encoding"])
         self.decoded = self._inflate is not None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether `read` returns the body itself, not an encoding of it that is unknown here."""
+        if self.decoded:
+            return True
+        encoding = next((v for name, v in self.headers if name == b"content-encoding"), b"")
+        return not _encoding(encoding)
 
     async def read(self) -> bytes:
         """Return all bytes that have come, empty at the end. Raises one of `READ_ERRORS`."""
@@ -105,28 +120,59 @@ class UpstreamResponse:
 
 
 def _find_decoder(response: Response, encoding: bytes) -> "_Inflate | None":
-    """What decodes a body; `None` if it needs no decoding. Raises `BrokenResponse`."""
-    name = encoding.decode("latin-1").strip().lower()
-    if name in ("", "identity"):
-        return None
-    if name not in WINDOW_BITS:
+    """What decodes a body; `None` if nothing does. Raises `BrokenResponse` for a success."""
+    name = _encoding(encoding)
+    if name in WINDOW_BITS:
+        return _Inflate(response, WINDOW_BITS[name])
+    if name and 200 <= response.status < 300:
         known = f" {name}" if name in _UNREADABLE_ENCODINGS else ""
         raise BrokenResponse(f"unknown content-encoding{known}")
-    return _Inflate(response, WINDOW_BITS[name])
+    return None
+
+
+def _encoding(value: bytes) -> str:
+    """What a header says a body is encoded with; empty if it is plain."""
+    names = (name.strip() for name in value.decode("latin-1").lower().split(","))
+    return ", ".join(name for name in names if name not in _PLAIN)
+
+
+def _window_bits(named: int, start: bytes) -> int | None:
+    """What zlib has to know of a body that starts like this; `None` if the body is plain.
+
+    The start tells more than what the encoding is `named`. Some servers take deflate for what it
+    is without the frame of zlib, and some name an encoding and send the body as it is.
+    """
+    if len(start) < len(_GZIP_MAGIC):
+        return named
+    if start.startswith(_GZIP_MAGIC):
+        return WINDOW_BITS["gzip"]
+    if start[0] & 0x8F == 8 and int.from_bytes(start[:2], "big") % 31 == 0:
+        return WINDOW_BITS["deflate"]
+    return _RAW_DEFLATE if named == WINDOW_BITS["deflate"] else None
 
 
 class _Inflate:
     """Decodes a body of one or more compressed members, such as a gateway makes for each event."""
 
     def __init__(self, response: Response, window_bits: int) -> None:
+        """`window_bits` are those of the encoding that the headers name."""
         self._response = response
-        self._window_bits = window_bits
-        self._inflate: zlib._Decompress | None = zlib.decompressobj(window_bits)
+        self._window_bits: int | None = window_bits
+        self._is_begun = False
+        self._inflate: zlib._Decompress | None = None
         self._slices: deque[bytes] = deque()
         self._empty = 0
         """Encoded bytes since the last decoded one."""
 
     async def read(self) -> bytes:
+        if not self._is_begun:
+            assert self._window_bits is not None
+            self._window_bits = _window_bits(self._window_bits, await self._peek())
+            self._is_begun = True
+            if self._window_bits is not None:
+                self._inflate = zlib.decompressobj(self._window_bits)
+        if self._window_bits is None:
+            return await self._next_slice()
         while (inflate := self._inflate) is not None:
             if inflate.eof:
                 await self._begin_member(inflate.unused_data)
@@ -151,14 +197,20 @@ class _Inflate:
         """Begin the next member of the body. Other bytes end the body."""
         if packed:
             self._slices.appendleft(packed)
-        start = await self._next_slice()
-        while len(start) < len(_GZIP_MAGIC) and (more := await self._next_slice()):
-            start += more
+        start = await self._peek()
         if self._window_bits == WINDOW_BITS["gzip"] and start.startswith(_GZIP_MAGIC):
-            self._slices.appendleft(start)
             self._inflate = zlib.decompressobj(self._window_bits)
         else:
             self._inflate = None
+
+    async def _peek(self) -> bytes:
+        """The next bytes, at least two of them unless the body ends before. They stay unread."""
+        start = await self._next_slice()
+        while len(start) < len(_GZIP_MAGIC) and (more := await self._next_slice()):
+            start += more
+        if start:
+            self._slices.appendleft(start)
+        return start
 
     async def _next_slice(self) -> bytes:
         if not self._slices:

@@ -349,6 +349,71 @@ def test_a_compressed_answer_stays_consistent(chain: Callable[..., Chain]) -> No
     assert ask(chain(squeezed)).json()["content"][0]["text"] == "squeezed"
 
 
+UNREADABLE = b"\x0b\x02\x80not decoded\x03"
+"""The body of an error in an encoding that the proxy does not know."""
+
+
+def unreadable(status: int, encoding: str, headers: Mapping[str, str] | None = None) -> Script:
+    named = {"content-encoding": encoding, **(headers or {})}
+    return scripted.answer(status, UNREADABLE, headers=named)
+
+
+def ask_raw(
+    chain: Chain, headers: Mapping[str, str] | None = None
+) -> tuple[int, httpx.Headers, bytes]:
+    """Send one request, and decode nothing."""
+    with httpx.stream(
+        "POST", f"{chain.url}/v1/messages", json=ASK, headers=headers, timeout=30
+    ) as response:
+        return response.status_code, response.headers, b"".join(response.iter_raw())
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "new", "gzip, br"])
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_in_an_unknown_encoding_is_passed_on(
+    chain: Callable[..., Chain], status: int, encoding: str
+) -> None:
+    running = chain(unreadable(status, encoding), scripted.reply("no"))
+    found, headers, body = ask_raw(running)
+    assert (found, headers["content-encoding"], body) == (status, encoding, UNREADABLE)
+    assert running.fallback.received == []
+    assert "anthropic-primary" not in running.proxy.state
+
+
+def test_the_first_401_of_a_login_in_an_unknown_encoding_is_passed_on(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(unreadable(401, "br"), scripted.reply("spare"))
+    login = {"authorization": "Bearer sk-ant-oat-dummy"}
+    status, _, body = ask_raw(running, login)
+    assert (status, body) == (401, UNREADABLE)
+    assert "anthropic-primary" not in running.proxy.state
+    assert ask_raw(running, login)[0] == 200
+
+
+def test_a_429_in_an_unknown_encoding_starts_the_cooldown_that_it_asks_for(
+    chain: Callable[..., Chain],
+) -> None:
+    running = chain(unreadable(429, "zstd", {"retry-after": "3000"}), scripted.reply("spare"))
+    assert ask_raw(running)[0] == 200
+    state = running.proxy.state["anthropic-primary"]
+    assert state["consecutiveFailures"] == 1
+    assert state["cooldownUntil"] is not None
+
+
+def test_without_fallbacks_an_error_in_an_unknown_encoding_is_the_answer(
+    chain: Callable[..., Chain],
+) -> None:
+    status, headers, body = ask_raw(chain(unreadable(429, "zstd", {"retry-after": "7"})))
+    assert (status, headers["retry-after"], body) == (429, "7", UNREADABLE)
+
+
+def test_an_answer_in_an_unknown_encoding_leads_to_failover(chain: Callable[..., Chain]) -> None:
+    running = chain(unreadable(200, "br"), scripted.reply("spare"))
+    assert ask(running).headers["x-ccfallback-provider"] == "fallback1"
+    assert running.proxy.state["anthropic-primary"]["consecutiveFailures"] == 1
+
+
 def test_a_compressed_request_is_decoded(chain: Callable[..., Chain]) -> None:
     running = chain(scripted.reply("ok"))
     content = gzip.compress(msgspec.json.encode(ASK))

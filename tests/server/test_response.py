@@ -40,11 +40,54 @@ def test_the_media_type_is_that_of_the_first_header_without_parameters(
     assert not found.is_over
 
 
-@pytest.mark.parametrize("named", [b"identity", b" Identity ", b""])
+@pytest.mark.parametrize(
+    "named",
+    [b"identity", b" Identity ", b"", b"none", b"UTF-8", b"aws-chunked", b"identity, utf-8,"],
+)
 def test_a_body_without_an_encoding_is_read_as_it_is(named: bytes) -> None:
     found = opened(b"\x1f\x8b", headers=((b"content-encoding", named),))
     assert not found.decoded
+    assert found.is_readable
     assert read(found) == b"\x1f\x8b"
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("named", "packed"),
+    [
+        (b"identity, gzip", gzip.compress(b"hello", mtime=0)),
+        (b"GZIP,identity", gzip.compress(b"hello", mtime=0)),
+        (b"deflate", raw_deflate(b"hello")),
+        (b"deflate", gzip.compress(b"hello", mtime=0)),
+        (b"gzip", zlib.compress(b"hello")),
+        (b"gzip", b"hello"),
+    ],
+    ids=["list", "reversed list", "raw deflate", "gzip as deflate", "zlib as gzip", "plain"],
+)
+def test_the_body_says_more_of_its_encoding_than_its_header(named: bytes, packed: bytes) -> None:
+    for cut in range(1, len(packed) + 1):
+        chunks = [chunk for chunk in (packed[:cut], packed[cut:]) if chunk]
+        found = opened(*chunks, headers=((b"content-encoding", named),))
+        assert found.decoded
+        assert found.is_readable
+        assert read(found) == b"hello"
+
+
+@pytest.mark.parametrize("named", [b"br", b"zstd", b"gzip, gzip", b"word"])
+def test_an_error_keeps_the_body_that_can_not_be_decoded(named: bytes) -> None:
+    headers = [(b"content-encoding", named)]
+    for status in (302, 400, 429, 500, 999):
+        upstream = ScriptedResponse([b"some", b"thing"], status=status, headers=headers)
+        found = UpstreamResponse(upstream, Deadline())
+        assert (found.status, found.decoded, found.is_readable) == (status, False, False)
+        assert read(found) == b"something"
+    for status in (200, 201):
+        with pytest.raises(BrokenResponse, match="unknown content-encoding"):
+            UpstreamResponse(ScriptedResponse([], status=status, headers=headers), Deadline())
 
 
 class Arrived(ScriptedResponse):

@@ -67,7 +67,9 @@ def test_an_unknown_encoding_is_a_broken_response() -> None:
         response(b"x", encoding="br")
 
 
-@pytest.mark.parametrize("packed", [b"nonsense", gzip.compress(b"hello", mtime=0)[:-9]])
+@pytest.mark.parametrize(
+    "packed", [b"", b"\x1f", b"\x1f\x8bnonsense", gzip.compress(b"hello", mtime=0)[:-9]]
+)
 def test_a_body_that_does_not_decode_is_a_broken_response(packed: bytes) -> None:
     with pytest.raises(BrokenResponse, match="content-encoding"):
         asyncio.run(response(packed, encoding="gzip").read_all("idle", 5))
