@@ -19,6 +19,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from ccfallback.http1.connection import Connection
+from ccfallback.http1.deadline import Deadline, DeadlineExceeded
 from ccfallback.http1.errors import ConnectError, ConnectTimeout
 from ccfallback.http1.lookup import Address, NameLookups
 
@@ -35,27 +36,35 @@ async def connect(
     connection: Connection, tls: ssl.SSLContext | None, timeout: float | None
 ) -> None:
     """Connect within `timeout` seconds. Raises `ConnectTimeout` or `ConnectError`."""
-    _, host, port = connection.origin
-    scope = asyncio.timeout(timeout)
+    deadline = Deadline()
+    connecting = _connect(connection, tls)
     try:
-        async with scope:
-            sock = await connect_first(await resolve(host, port))
-            # A certificate never names the dot of the root zone.
-            name = None if tls is None else host.rstrip(".")
-            loop = asyncio.get_running_loop()
-            await loop.create_connection(
-                lambda: connection, sock=sock, ssl=tls, server_hostname=name
-            )
+        if timeout is None:
+            await connecting
+        else:
+            await deadline.wait(connecting, "connect", timeout)
+    except DeadlineExceeded:
+        connection.abort()
+        raise ConnectTimeout(f"not connected after {timeout} s") from None
     except OSError as error:
         connection.abort()
-        if scope.expired():
-            raise ConnectTimeout(f"not connected after {timeout} s") from None
         raise ConnectError(str(error)) from error
     except ExceptionGroup as errors:
         raise ConnectError(str(errors)) from errors
     except BaseException:
         connection.abort()
         raise
+    finally:
+        deadline.close()
+
+
+async def _connect(connection: Connection, tls: ssl.SSLContext | None) -> None:
+    _, host, port = connection.origin
+    sock = await connect_first(await resolve(host, port))
+    # A certificate never names the dot of the root zone.
+    name = None if tls is None else host.rstrip(".")
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
 
 
 async def resolve(host: str, port: int) -> list[Address]:

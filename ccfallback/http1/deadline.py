@@ -3,13 +3,22 @@
 Creating and cancelling an event-loop timer for each wait costs more than the wait itself. A
 `Timer` leaves its one loop timer running, lets it go off too early, and then sets it again for
 what is left.
+
+A stopped process, or a machine that sleeps, is late for everything. Its timers go off before it
+reads what has arrived meanwhile, so a timer that is late gives the loop a moment to read first.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+LATE_SECONDS: Final = 0.1
+"""A timer that is later than this shows that the loop could not read for a while."""
+
+READING_SECONDS: Final = 0.1
+"""How long the loop may read then, before the wait has taken too long."""
 
 
 class DeadlineExceeded(Exception):
@@ -31,7 +40,7 @@ class Timer:
         self._ring: Callable[[], None] | None = ring
         self._due: float | None = None
         """When the wait under way has taken too long; `None` between waits."""
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
         self._goes_off = 0.0
         """When the loop's timer goes off."""
 
@@ -75,10 +84,28 @@ class Timer:
         due = self._due
         if due is None:
             return
-        if due > self._loop.time():
+        now = self._loop.time()
+        if due > now:
             self._goes_off = due
             self._handle = self._loop.call_at(due, self._go_off)
-            return
+        elif now - due > LATE_SECONDS:
+            self._goes_off = now + READING_SECONDS
+            self._handle = self._loop.call_at(self._goes_off, self._end_reading, due)
+        else:
+            self._end_wait()
+
+    def _end_reading(self, due: float) -> None:
+        # The tasks that got something to read run before a callback that is added now.
+        self._handle = self._loop.call_soon(self._decide, due)
+
+    def _decide(self, due: float) -> None:
+        self._handle = None
+        if self._due == due:
+            self._end_wait()
+        else:
+            self._go_off()
+
+    def _end_wait(self) -> None:
         self._due = None
         if self._ring is not None:
             self._ring()

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ import pytest
 from ccfallback.http1 import ConnectError, ConnectionPool, ConnectTimeout
 from ccfallback.http1 import connect as module
 from ccfallback.http1.connect import connect_first, interleave, resolve
+from ccfallback.http1.deadline import LATE_SECONDS
 from ccfallback.http1.lookup import Address
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.upstream import describe_error
@@ -22,6 +24,7 @@ from tests.network import (
     RawUpstream,
     always,
     ask,
+    body_of,
     open_sockets,
     post,
     refused_port,
@@ -186,6 +189,13 @@ async def test_the_connect_timeout_covers_tcp(monkeypatch: pytest.MonkeyPatch, c
                 await asyncio.sleep(0)
             if HAS_PROC:
                 assert open_sockets() == before
+
+
+async def test_a_connection_made_while_the_process_was_stopped_is_in_time() -> None:
+    async with RawUpstream(always(OK)) as upstream, ConnectionPool() as pool:
+        sending = asyncio.create_task(pool.send(post(upstream.url), 0.05))
+        asyncio.get_running_loop().call_soon(time.sleep, 0.05 + 3 * LATE_SECONDS)
+        assert await body_of(await sending) == b"ok"
 
 
 async def test_the_connect_timeout_covers_the_name_lookup(monkeypatch: pytest.MonkeyPatch) -> None:

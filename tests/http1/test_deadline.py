@@ -1,11 +1,18 @@
 """An alarm rings when a wait is too long, however many short ones came before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from ccfallback.http1 import Deadline, DeadlineExceeded, Timer
+from ccfallback.http1 import Deadline, DeadlineExceeded, Timer, deadline
+from ccfallback.http1.deadline import LATE_SECONDS, READING_SECONDS
+
+LIMIT = 0.05
+"""Seconds for a wait during which the process is stopped."""
 
 
 async def test_a_timer_rings_once_after_its_seconds() -> None:
@@ -135,10 +142,69 @@ async def test_a_closed_deadline_leaves_no_timer() -> None:
 
 
 async def test_a_wait_that_is_cancelled_from_elsewhere_says_how_long_it_was() -> None:
-    deadline = Deadline()
-    waiting = asyncio.create_task(deadline.wait(asyncio.sleep(60), "idle", 60))
+    watch = Deadline()
+    waiting = asyncio.create_task(watch.wait(asyncio.sleep(60), "idle", 60))
     await asyncio.sleep(0.02)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert 0.01 < deadline.waited < 60
-    deadline.close()
+    assert 0.01 < watch.waited < 60
+    watch.close()
+
+
+def stop_process(before: Callable[[], object] = lambda: None) -> None:
+    """As soon as the task waits, let the loop stand still for longer than `LIMIT` allows."""
+
+    def stand_still() -> None:
+        before()
+        time.sleep(LIMIT + 3 * LATE_SECONDS)
+
+    asyncio.get_running_loop().call_soon(stand_still)
+
+
+@asynccontextmanager
+async def a_pipe() -> AsyncIterator[tuple[asyncio.StreamReader, socket.socket]]:
+    """What a test writes to, and where the loop reads it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        yield reader, theirs
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_what_arrived_while_the_process_was_stopped_is_in_time() -> None:
+    watch = Deadline()
+    async with a_pipe() as (reader, sender):
+        stop_process(lambda: sender.send(b"here"))
+        assert await watch.wait(reader.read(9), "idle", LIMIT) == b"here"
+        # The next wait has all of its time, and no more.
+        sender.send(b"more")
+        assert await watch.wait(reader.read(9), "idle", 60) == b"more"
+        with pytest.raises(DeadlineExceeded):
+            await watch.wait(reader.read(9), "idle", READING_SECONDS + LIMIT)
+    watch.close()
+
+
+async def test_silence_while_the_process_was_stopped_is_too_long() -> None:
+    watch = Deadline()
+    async with a_pipe() as (reader, _):
+        stop_process()
+        with pytest.raises(DeadlineExceeded):
+            await watch.wait(reader.read(9), "idle", LIMIT)
+    watch.close()
+
+
+async def test_a_late_timer_rings_for_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "READING_SECONDS", 3600.0)
+    rung = asyncio.Event()
+    timer = Timer(rung.set)
+    timer.set(LIMIT)
+    stop_process()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not rung.is_set()
+    # The loop may still read, but the wait is over.
+    timer.stop()
+    timer.set(LIMIT)
+    await rung.wait()
+    timer.close()
