@@ -63,6 +63,9 @@ LOCK_SECONDS: Final = 1.0
 """How long the server waits for a file that another process has locked, before it goes on from
 memory and tries again later."""
 
+_HANG_UP: Final = getattr(signal, "SIGHUP", None)
+"""The signal of a terminal that is closed, which Windows does not have."""
+
 REFUSAL_KINDS: Final = {408: "timeout_error", 414: "request_too_large", 431: "request_too_large"}
 """The type of error, by the status that the server's protocol refuses a request with."""
 
@@ -426,6 +429,9 @@ def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[N
     """Stop the server on SIGINT and SIGTERM: a second one no longer waits for streams, and none
     ends a process that still saves.
 
+    SIGHUP, of a terminal that is closed, stops it too, unless `nohup` lets the process ignore it.
+    It may come more than once, or beside SIGTERM, so it never cuts off streams.
+
     On the signal of `handover`, `hand_over` is called in a thread. Afterwards that signal is
     ignored, because its default action ends a process.
     """
@@ -436,10 +442,18 @@ def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[N
     def stop(*_: object) -> None:
         server.stop(force=server.is_stopping)
 
+    def hang_up(*_: object) -> None:
+        server.stop()
+
     def start(*_: object) -> None:
         threading.Thread(target=hand_over, name="handover", daemon=True).start()
 
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    handlers: dict[signal.Signals, Callable[..., None]] = {
+        signal.SIGINT: stop,
+        signal.SIGTERM: stop,
+    }
+    if _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:
+        handlers[_HANG_UP] = hang_up
     if handover.SIGNAL is not None:
         handlers[handover.SIGNAL] = start
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

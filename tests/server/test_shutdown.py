@@ -104,6 +104,51 @@ def test_an_open_stream_is_drained_to_its_end(
     assert records[-1]["event"] == "server.stop"
 
 
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
+"""What a terminal sends when it is closed; the tests are skipped where there is none."""
+
+hangs_up = pytest.mark.skipif(
+    signal.getsignal(HANG_UP) is signal.SIG_IGN, reason="the tests themselves ignore SIGHUP"
+)
+
+
+@hangs_up
+@pytest.mark.parametrize("numbers", [(HANG_UP, HANG_UP), (signal.SIGTERM, HANG_UP)])
+def test_a_closed_terminal_cuts_off_no_stream(
+    paths: Paths, upstream: Callable[..., ScriptedUpstream], numbers: tuple[signal.Signals, ...]
+) -> None:
+    """The system sends its signal, and so does the shell."""
+    held = Held()
+    configure(paths, upstream(held.script))
+    with serving(paths) as (process, url):
+        with asked(url) as (parts, text):
+            for number in numbers:
+                process.send_signal(number)
+                stops_listening(url)
+            held.go_on.set()
+            text += b"".join(parts)
+        assert process.wait(20) == 0
+        assert server_file.read(paths.server) is None
+    assert text == b"".join(EVENTS)
+
+
+def test_a_server_that_ignores_the_end_of_its_terminal_serves_on(
+    paths: Paths, upstream: Callable[..., ScriptedUpstream]
+) -> None:
+    configure(paths, upstream(scripted.reply("still here")))
+    # As `nohup` does it.
+    before = signal.signal(HANG_UP, signal.SIG_IGN)
+    try:
+        with serving(paths) as (process, url):
+            process.send_signal(HANG_UP)
+            answer = httpx.post(f"{url}/v1/messages", json={**ASK, "stream": False})
+            assert answer.json()["content"][0]["text"] == "still here"
+            process.terminate()
+            assert process.wait(20) == 0
+    finally:
+        signal.signal(HANG_UP, before)
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_server_at_once(
     paths: Paths, upstream: Callable[..., ScriptedUpstream], second: signal.Signals
@@ -160,7 +205,9 @@ def test_a_restart_takes_the_port_of_a_server_that_was_killed_in_a_stream(
             assert answer.json()["content"][0]["text"] == "from the next one"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, pytest.param(HANG_UP, marks=hangs_up)]
+)
 def test_a_signal_ends_the_server_from_its_announcement_on(
     paths: Paths, upstream: Callable[..., ScriptedUpstream], number: signal.Signals
 ) -> None:
