@@ -2,8 +2,8 @@
 
 A lookup hangs for as long as its name servers are silent, and nothing can end it. uvloop has four
 threads for all lookups, and asyncio shares those of its default executor with other work: with a
-few lookups that hang, no other name is found. Here a lookup delays only who asks for the same
-name. Its thread is abandoned when the process ends.
+few lookups that hang, no other name is found. Here a lookup delays only requests for the same
+name, and its thread is abandoned when the process ends.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ _Found = list[Address] | OSError
 
 
 class _Lookup:
-    """The lookup of one name, which a later thread joins where the first one takes long."""
+    """The lookup of one name: a later thread joins it if the first one takes long."""
 
     __slots__ = ("began", "found", "threads")
 
