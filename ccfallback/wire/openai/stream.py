@@ -448,14 +448,11 @@ class OpenAIStream(Reducer):
             delta = delta and Delta(tool_calls=_calls_of(delta))
         if delta is not None:
             self._delta(delta)
-            self._by_deltas = self._by_deltas or self._has_content()
+            self._by_deltas = self._by_deltas or _has_content(delta)
         if choice.message is not None and not choice.index:
             self._delta(
                 self._without_repeats(choice.message) if self._by_deltas else choice.message
             )
-
-    def _has_content(self) -> bool:
-        return self._has_text or self._has_thinking or self._calls is not None
 
     def _has_the_calls(self, choice: Choice) -> bool:
         """Whether another choice than the first has the calls, as GitHub Copilot writes them."""
@@ -520,6 +517,17 @@ def _calls_of(message: Delta) -> list[Call]:
     if not message.tool_calls and message.function_call is not None:
         return [Call(function=message.function_call)]
     return message.tool_calls or []
+
+
+def _has_content(delta: Delta) -> bool:
+    """Whether a message, or a piece of one, has any content."""
+    return bool(delta.content or delta.refusal or delta.thinking or _has_pieces(_calls_of(delta)))
+
+
+def _has_pieces(calls: list[Call]) -> bool:
+    """Whether there is a name or a fragment of arguments in pieces of calls."""
+    functions = (call.function for call in calls)
+    return any(function and (function.name or function.arguments) for function in functions)
 
 
 def _size(text: str) -> int:

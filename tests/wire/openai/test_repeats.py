@@ -55,6 +55,14 @@ def test_a_whole_message_without_deltas_is_the_answer() -> None:
     assert obeying(last({"content": "Hello"}), DONE).blocks == [("text", "Hello")]
 
 
+def test_pieces_of_a_message_beside_empty_deltas_are_all_taken() -> None:
+    def part(text: str, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": {}, "message": {"content": text}, "finish_reason": finish}
+        return line({"choices": [choice]})
+
+    assert obeying(part("Hel"), part("lo"), part("", "stop")).blocks == [("text", "Hello")]
+
+
 def test_a_whole_message_adds_what_no_delta_contained() -> None:
     call = piece(None, "a", "A", "{}")
     frame = last({"content": "x", "reasoning_content": "t", "tool_calls": [call]}, "tool_calls")
