@@ -9,10 +9,13 @@ from typing import Final
 
 from ccfallback.messages.errors import STOP_FAILURE, UpstreamError
 
+_ABSENT: Final = frozenset({"", "null", "none"})
+"""What some servers write into each chunk of a stream for a reason that is still absent."""
+
 _TURN: Final = frozenset(
     {
-        *("", "stop", "end_turn", "eos", "eos_token", "end", "stop_sequence", "stop_token"),
-        *("complete", "completed", "done", "finished", "null", "none", "finish_reason_stop"),
+        *("stop", "end_turn", "eos", "eos_token", "end", "stop_sequence", "stop_token"),
+        *("complete", "completed", "done", "finished", "finish_reason_stop"),
         *("tool_calls", "tool_call", "tool_use", "function_call", "function_calls"),
         *("pause_turn", "compaction"),
     }
@@ -47,19 +50,31 @@ class End(Enum):
     FAILED = "failed"
 
 
-_ENDS: Final = (
-    (_TURN, End.TURN),
-    (_CUT, End.CUT),
-    (_REFUSED, End.REFUSED),
-    (_WINDOWS_FULL, End.WINDOW_FULL),
-)
+_ENDS: Final = {
+    word: end
+    for words, end in (
+        (_ABSENT | _TURN, End.TURN),
+        (_CUT, End.CUT),
+        (_REFUSED, End.REFUSED),
+        (_WINDOWS_FULL, End.WINDOW_FULL),
+    )
+    for word in words
+}
+
+
+def is_absent(reason: str | None) -> bool:
+    """Whether a stop reason stands for none, and so does not show that a stream has ended."""
+    return _first_word(reason) in _ABSENT
 
 
 def read_end(reason: str | None) -> End:
-    """What a stop reason means, in whatever words; none means a good end."""
+    """What the stop reason of an answer that has ended means; an absent one means a good end."""
+    return _ENDS.get(_first_word(reason), End.FAILED)
+
+
+def _first_word(reason: str | None) -> str:
     # Some providers add details: `content_filter: violence`.
-    word = (reason or "").strip().lower().partition(":")[0].strip()
-    return next((end for words, end in _ENDS if word in words), End.FAILED)
+    return (reason or "").strip().lower().partition(":")[0].strip()
 
 
 def stop_failure(reason: str | None) -> UpstreamError | None:

@@ -336,6 +336,31 @@ def test_an_openai_stream_is_whole_after_its_finish_reason(
     assert (begun + b"".join(sent)).endswith(EVENTS[-1])
 
 
+TORN = {
+    "no reason in words": OPENAI[0].replace(b"}}]}", b'},"finish_reason":"null"}]}'),
+    "more after a reason": OPENAI[1] + b'data: {"choices":[{"delta":{"content":" you"}}]}\n\n',
+}
+
+
+@pytest.mark.parametrize("end", [CUT, None, b'data: {"error":{"message":"no"}}\n\n', b""])
+@pytest.mark.parametrize("last", TORN.values(), ids=TORN)
+def test_an_openai_stream_without_a_finish_reason_at_its_end_is_torn(
+    last: bytes, end: Chunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pause in the middle of an answer may be longer than the wait for what follows the end.
+    monkeypatch.setattr("ccfallback.server.stream.END_SECONDS", 10)
+    stream = EventStream(
+        response(OPENAI[0], last, end),
+        OpenAIStream(Body.parse(b'{"model":"m","messages":[]}')),
+        AttemptTimeouts(Timeouts(idle=0.01), 0),
+        whole=False,
+        secrets=tuple,
+    )
+    begun, sent, outcome = read(stream)
+    assert outcome.fault is (Fault.TIMEOUT if end is None else Fault.TORN)
+    assert b"message_stop" not in begun + b"".join(sent)
+
+
 def test_a_silent_stream_sends_pings_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccfallback.server.stream.PING_SECONDS", 0.01)
     stream = event_stream(START + BLOCK, TEXT, None, timeouts=Timeouts(idle=0.2))

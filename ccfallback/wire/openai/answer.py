@@ -9,7 +9,7 @@ from typing import Any, Final
 from ccfallback.messages import tokens
 from ccfallback.messages.body import Body
 from ccfallback.messages.errors import UpstreamError
-from ccfallback.messages.stop_reasons import WINDOW_FULL, End, read_end, stop_failure
+from ccfallback.messages.stop_reasons import WINDOW_FULL, End, is_absent, read_end, stop_failure
 from ccfallback.messages.tokens import Usage
 from ccfallback.messages.tools import BAD_LETTER, ToolNames, alphanumerics
 from ccfallback.messages.turns import blocks_of, objects_in
@@ -150,6 +150,11 @@ def failure(finish: str | None, error: object) -> UpstreamError | None:
     if failed is None or status is None:
         return failed
     return errors.error_for_status(status, failed.message)
+
+
+def is_end(finish: str | None) -> bool:
+    """Whether a finish reason says that the answer has ended."""
+    return not is_absent(finish)
 
 
 def is_refused(finish: str | None) -> bool:

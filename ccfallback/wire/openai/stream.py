@@ -229,7 +229,7 @@ class Reducer:
             self._blocks.close({**(self._details.take_envelope() or {}), **signed})
 
     def _note_end(self, choice: Choice) -> None:
-        if choice.finish_reason:
+        if answer.is_end(choice.finish_reason):
             self._finish = choice.finish_reason
         named = answer.stop_sequence(choice.stop_reason, self._client_body)
         self._stop_sequence = named or self._stop_sequence
@@ -313,6 +313,12 @@ class OpenAIStream(Reducer):
         """Whether the answer comes in deltas."""
         self._calls_choice: int | None = None
         """The other choice that the calls come from."""
+        self.stopped = False
+        """Whether a finish reason has arrived that ends the answer, if nothing more follows."""
+        self._ended: set[int] = set()
+        """The choices that have a finish reason, and nothing after it."""
+        self._has_early_end = False
+        """Whether content has followed a finish reason of the same choice."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are certain now. Never raises."""
@@ -330,16 +336,8 @@ class OpenAIStream(Reducer):
             self.error = UpstreamError("api_error", "an event without an end")
         except HeldTooMuch as error:
             self.error = UpstreamError("api_error", str(error))
-        if self.error is not None and self._finish is not None and not self.finished:
-            # What follows the finish reason does not undo the answer.
-            self.error = None
-            self._end()
+        self._forgive()
         return self._take()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a finish reason has arrived."""
-        return self._finish is not None
 
     def finish(self) -> bytes:
         """The end of the answer, if it has come to one."""
@@ -349,11 +347,19 @@ class OpenAIStream(Reducer):
             for line in self._splitter.rest.splitlines():
                 self._line(line)
             self._end_event(last=True)
-            if self.error is None and not self.finished and self._finish is not None:
+            is_empty = self._finish is not None and not self._has_content()
+            if self.error is None and not self.finished and (self.stopped or is_empty):
                 self._end()
         except HeldTooMuch as error:
             self.error = UpstreamError("api_error", str(error))
+        self._forgive()
         return self._take()
+
+    def _forgive(self) -> None:
+        """End the answer if an error has come after it: that does not undo the answer."""
+        if self.error is not None and self.stopped and not self.finished:
+            self.error = None
+            self._end()
 
     def _take(self) -> bytes:
         self.started = self._blocks.started
@@ -413,6 +419,8 @@ class OpenAIStream(Reducer):
 
     def _object(self, chunk: Chunk, data: bytes) -> None:
         self.heard = True
+        if self._finish is not None:
+            self._reopen(chunk)
         if self._named_error or chunk.error or chunk.choices is None or chunk.object == "error":
             self.error = _error_in(data, self._named_error)
         elif chunk.x_groq is not None and chunk.x_groq.error:
@@ -427,16 +435,17 @@ class OpenAIStream(Reducer):
             if choice.index and not self._has_the_calls(choice):
                 continue
             usage = usage or choice.usage
-            self.error = answer.failure(choice.finish_reason, choice.error)
-            if self.error is not None:
-                return
+            if choice.finish_reason or choice.error:
+                self.error = answer.failure(choice.finish_reason, choice.error)
+                if self.error is not None:
+                    return
             self._choice(choice)
             if choice.finish_reason:
                 self._note_end(choice)
         self._counts = usage or answer.llama_usage(chunk.timings) or self._counts
         if chunk.citations or chunk.search_results:
             self._note_sources().take_chunk(chunk)
-        if usage and not chunk.choices and self._finish is not None:
+        if usage and not chunk.choices and self.stopped:
             # OpenAI sends the usage last, so there is no need to wait for `[DONE]`.
             self._end()
 
@@ -454,15 +463,62 @@ class OpenAIStream(Reducer):
                 self._without_repeats(choice.message) if self._by_deltas else choice.message
             )
 
+    def _has_content(self) -> bool:
+        return self._has_text or self._has_thinking or self._calls is not None
+
     def _has_the_calls(self, choice: Choice) -> bool:
         """Whether another choice than the first has the calls, as GitHub Copilot writes them."""
         if self._calls is None and choice.delta is not None and choice.delta.tool_calls:
             self._calls_choice = choice.index
         return self._calls_choice is not None and choice.index == self._calls_choice
 
+    def _note_end(self, choice: Choice) -> None:
+        """Note a finish reason, and whether it ends the answer.
+
+        Some servers write `stop` into each chunk, or into the first one. Once that is known of a
+        stream, only a finish reason without content ends it, or the end marker.
+        """
+        super()._note_end(choice)
+        if not answer.is_end(choice.finish_reason) or (
+            self._has_early_end and self._adds_to(choice)
+        ):
+            return
+        self._ended.add(choice.index or 0)
+        if self._calls_choice is None:
+            # An empty answer has not ended: a model may think for long after an early `stop`.
+            self.stopped = self._has_content() or not answer.is_good_end(self._finish)
+        elif self._calls_choice in self._ended:
+            self.stopped = 0 in self._ended or not (self._has_text or self._has_thinking)
+
+    def _reopen(self, chunk: Chunk) -> None:
+        """Undo the end of the answer if a chunk adds to it."""
+        for choice in chunk.choices or ():
+            if self._adds_to(choice):
+                self.stopped = False
+                self._stop_sequence = None
+                index = choice.index or 0
+                self._has_early_end = self._has_early_end or index in self._ended
+                self._ended.discard(index)
+
+    def _adds_to(self, choice: Choice) -> bool:
+        """Whether a choice adds content to the answer."""
+        if choice.index:
+            calls = [] if choice.delta is None else _calls_of(choice.delta)
+            return self._has_the_calls(choice) and _has_pieces(calls)
+        if choice.delta is not None and _has_content(choice.delta):
+            return True
+        message = choice.message
+        if message is not None and self._by_deltas:
+            message = self._without_repeats(message)
+        return message is not None and _has_content(message)
+
     def _done(self) -> None:
-        """End at the end marker, even without a finish reason, unless a call is incomplete."""
-        if self._finish is None and self._calls is not None and not self._calls.last_is_whole:
+        """End at the end marker, even without a finish reason, unless a call is incomplete.
+
+        Some servers never send a finish reason.
+        """
+        has_end = self.stopped or answer.is_cut(self._finish)
+        if not has_end and self._calls is not None and not self._calls.last_is_whole:
             self.error = UpstreamError("api_error", "the stream ended in the middle of a call")
         else:
             self._end()
