@@ -88,6 +88,11 @@ class Arguments:
         return self._is_object is None or self.is_whole
 
     @property
+    def is_open(self) -> bool:
+        """Whether they are an object that has not come to its end."""
+        return bool(self._is_object) and not self.is_whole
+
+    @property
     def fingerprint(self) -> tuple[int, int]:
         """Tells whether two calls have the same arguments."""
         return self.size, self._print

@@ -33,6 +33,8 @@ class _Call(msgspec.Struct):
     id: str = ""
     name: str = ""
     state: _State = _State.WAITING
+    is_named_again: bool = False
+    """Whether its name has come again after all of its arguments: more of them make a new call."""
     arguments: Arguments = msgspec.field(default_factory=Arguments)
 
 
@@ -127,12 +129,18 @@ class Calls:
         else:
             first = max(0, len(self._calls) - count)
             known = self._calls[min(first + position, len(self._calls) - 1)] if last else None
-        if known is not None and _is_another(known, piece, name):
-            known = None
+        if known is not None and name:
+            if _is_another(known, piece, name):
+                known = None
+            elif _only_repeats_the_name(known, piece):
+                known.is_named_again = True
+        elif known is not None and known.is_named_again and _starts_again(known, piece):
+            name, known = known.name, None
         if known is None and (name or piece.id or piece.function is not None):
             known = _Call(piece.index, len(self._calls))
             self._held.change(_WEIGHT + len(name) + len(piece.id or ""))
             self._calls.append(known)
+            self._identify(known, "", name)
             if piece.index is not None:
                 self._by_index[piece.index] = known
         return known
@@ -173,20 +181,42 @@ class Calls:
 
 
 def _is_another(call: _Call, piece: Piece, name: str) -> bool:
-    """Whether a piece with the index or id of a call starts another call.
+    """Whether a piece that has a name and the index or id of a call starts another call.
 
-    Some providers give all calls the index 0, or none: then another name starts another call, and
-    so does a piece that follows a complete one, unless it is the same call once more.
+    Some providers give all calls the index 0, or none, and some of them no ids or always the same:
+    then another name starts another call, and so does a piece that follows a complete one, unless
+    it is the same call once more.
     """
-    if not name or not call.name or (piece.id and piece.id == call.id):
+    if not call.name:
         return False
-    if call.name != name and (piece.index is None or (piece.id and call.id)):
-        return True
-    # A piece that only repeats the name has no arguments.
-    has_more = piece.id or (piece.function and piece.function.arguments)
-    if not has_more or not call.arguments.is_whole:
+    arguments = call.arguments
+    has_its_id = bool(piece.id) and piece.id == call.id
+    if call.name != name:
+        if has_its_id:
+            return arguments.is_whole
+        # Within an object, a call that lacks its end would be lost.
+        return piece.index is None or bool(piece.id and call.id) or not arguments.is_open
+    if has_its_id or not arguments.is_whole:
         return False
-    return bool(piece.id) or piece.index is None or not _says_the_same(call, piece)
+    has_others = bool(_arguments(piece)) and not (
+        piece.index is not None and _says_the_same(call, piece)
+    )
+    return bool(piece.id) or has_others
+
+
+def _only_repeats_the_name(call: _Call, piece: Piece) -> bool:
+    """Whether a piece has the name of a complete call and nothing else.
+
+    It may be the start of a call of the same tool; that shows when arguments follow.
+    """
+    return not (piece.id or _arguments(piece)) and call.arguments.is_whole
+
+
+def _starts_again(call: _Call, piece: Piece) -> bool:
+    """Whether a piece without a name has the start of other arguments than those of a call."""
+    if (piece.id and piece.id == call.id) or not _arguments(piece).lstrip().startswith("{"):
+        return False
+    return _fingerprint(piece) != call.arguments.fingerprint
 
 
 def _says_the_same(call: _Call, piece: Piece) -> bool:
@@ -196,7 +226,14 @@ def _says_the_same(call: _Call, piece: Piece) -> bool:
 
 def _what(piece: Piece) -> tuple[str, tuple[int, int]]:
     """The name and arguments of a whole call, to compare."""
-    function = piece.function
+    return (piece.function and piece.function.name) or "", _fingerprint(piece)
+
+
+def _fingerprint(piece: Piece) -> tuple[int, int]:
     arguments = Arguments()
-    arguments.add((function and function.arguments) or "")
-    return (function and function.name) or "", arguments.fingerprint
+    arguments.add(_arguments(piece))
+    return arguments.fingerprint
+
+
+def _arguments(piece: Piece) -> str:
+    return (piece.function and piece.function.arguments) or ""

@@ -1,5 +1,6 @@
 """Calls: which piece belongs to which call, what goes on when, and arguments put right."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -88,6 +89,118 @@ def test_all_calls_have_the_index_0() -> None:
         ("tool_use", "a", "A", "{}"),
         ("tool_use", "b", "B", "{}"),
     ]
+
+
+READ, BASH = ("Read", '{"path":"/a"}'), ("Bash", '{"command":"ls"}')
+OTHER = ("Read", '{"path":"/b"}')
+
+
+def in_pieces(
+    call: tuple[str, str], index: int | None, tool_id: str | None = None
+) -> list[dict[str, Any]]:
+    """A call whose first piece has no arguments."""
+    name, args = call
+    return [
+        piece(index, tool_id, name, ""),
+        piece(index, args=args[:5]),
+        piece(index, args=args[5:]),
+    ]
+
+
+@pytest.mark.parametrize("made", [[READ, BASH], [READ, OTHER], [READ, OTHER, BASH, READ]])
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_with_one_index_and_no_ids_in_pieces(
+    made: list[tuple[str, str]], index: int | None
+) -> None:
+    pieces = [part for call in made for part in in_pieces(call, index)]
+    assert [block[2:] for block in called(*each(*pieces))] == made
+
+
+def test_calls_with_one_index_and_no_ids_in_the_old_member() -> None:
+    functions = [part["function"] for call in (READ, BASH, OTHER) for part in in_pieces(call, 0)]
+    reads = [chunk({"function_call": function}) for function in functions]
+    assert [block[2:] for block in called(*reads)] == [READ, BASH, OTHER]
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_with_one_index_and_one_id(index: int | None) -> None:
+    pieces = [*in_pieces(READ, index, "x"), *in_pieces(BASH, index, "x")]
+    blocks = called(*each(*pieces))
+    assert [block[2:] for block in blocks] == [READ, BASH]
+    assert blocks[0][1] == "x"
+
+
+@pytest.mark.parametrize("args", ["", "{}", "null", "[]"])
+def test_another_name_follows_a_call_without_arguments(args: str) -> None:
+    pieces = [piece(0, None, "List", args), *in_pieces(BASH, 0)]
+    assert [(block[2], block[3]) for block in called(*each(*pieces))][1:] == [BASH]
+    assert called(*each(*pieces))[0][2] == "List"
+
+
+def test_a_repeated_name_starts_a_call_when_arguments_follow() -> None:
+    first = piece(0, "a", "A", '{"x":1}')
+    again = piece(0, None, "A", "")
+    one = [("tool_use", "a", "A", '{"x":1}')]
+    for rest in ([], [again], [piece(0, args="")], [piece(0, args="</tool>")]):
+        assert called(*each(first, again, *rest)) == one
+    # The same call once more is the same call.
+    assert called(*each(first, again, piece(0, args='{"x":1}'))) == one
+    assert called(*each(first, again, piece(0, "a", args='{"x":2}'))) == one
+    blocks = called(
+        *each(first, again, piece(0, args=" "), piece(0, args='{"x"'), piece(0, args=":2}"))
+    )
+    assert [block[2:] for block in blocks] == [("A", '{"x":1}'), ("A", '{"x":2}')]
+
+
+def test_another_name_within_arguments_starts_no_call() -> None:
+    reads = each(piece(0, None, "A", '{"x"'), piece(0, None, "B", ":"), piece(0, args="1}"))
+    assert [block[2:] for block in called(*reads)] == [("A", '{"x":1}')]
+
+
+TOOLS = st.sampled_from(["Read", "Bash", "List"])
+ARGS = st.integers(0, 10**6).map(lambda number: f'{{"n":{number},"s":"}}{{"}}')
+IDS = ["none", "each", "first", "same"]
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """Calls, and the chunks in which an odd server writes them one after the other."""
+    names, arguments = (
+        draw(st.lists(TOOLS, min_size=1, max_size=5)),
+        st.lists(ARGS, min_size=5, max_size=5, unique=True),
+    )
+    made = list(zip(names, draw(arguments), strict=False))
+    index = draw(st.sampled_from(["each", 0, None]))
+    ids = draw(st.sampled_from(IDS))
+    if ids == "same" and index != "each":
+        # The same tool under the same id is the same call.
+        made = [call for at, call in enumerate(made) if not at or made[at - 1][0] != call[0]]
+    has_every_name, is_split = draw(st.booleans()), draw(st.booleans())
+    reads = []
+    for number, (name, args) in enumerate(made):
+        places = sorted(draw(st.lists(st.integers(1, len(args) - 1), max_size=3)))
+        parts = [args[a:b] for a, b in pairwise([0, *places, len(args)]) if a < b]
+        parts = ["", *parts] if is_split else parts
+        for at, part in enumerate(parts):
+            given_id = {"none": None, "same": "x"}.get(ids, f"c{number}")
+            reads.append(
+                piece(
+                    number if index == "each" else index,  # type: ignore[arg-type]
+                    None if ids == "first" and at else given_id,
+                    None if at and not has_every_name else name,
+                    part,
+                )
+            )
+    return made, each(*reads)
+
+
+@settings(deadline=None)
+@given(stream=written())
+def test_no_call_is_lost_however_its_pieces_are_named(
+    stream: tuple[list[tuple[str, str]], list[bytes]],
+) -> None:
+    made, reads = stream
+    assert [block[2:] for block in called(*reads)] == made
 
 
 def test_calls_without_indexes() -> None:
