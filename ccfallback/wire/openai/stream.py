@@ -165,7 +165,7 @@ class Reducer:
         if not text:
             return
         if blocks.open != "text":
-            if text.isspace():
+            if text.isspace() and not self._late:
                 # Many models write two line ends before a call: alone, they make a block that
                 # the API refuses in the next request.
                 self._space.append(text)
@@ -176,6 +176,7 @@ class Reducer:
                 self._late.append(text)
                 self._held.change(len(text))
                 return
+            text = self._release(self._late, text)
             self._close_thinking()
         blocks.text(text)
 

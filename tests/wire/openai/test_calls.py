@@ -320,6 +320,12 @@ def test_text_in_the_middle_of_a_call_follows_it() -> None:
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "Hm")]
 
 
+def test_text_in_the_middle_of_a_call_comes_before_later_text() -> None:
+    first, last = piece(0, "a", "A", '{"x":'), piece(0, args="1}")
+    reads = [calls(first), says("Hm"), says("\n"), calls(last), says(", yes")]
+    assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "Hm\n, yes")]
+
+
 def test_a_call_in_the_old_function_call_member() -> None:
     reads = [
         chunk({"function_call": {"name": "A", "arguments": ""}}),
