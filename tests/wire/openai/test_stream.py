@@ -519,13 +519,17 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [part for part in (text[:place], text[place:]) if part]
 
 
-@given(answer=answers(), is_counted=st.booleans())
+HABITS = st.sampled_from([None, "", "null", "none", "stop", "tool_calls"])
+"""What a server writes for the finish reason into each chunk before the last one."""
+
+
+@given(answer=answers(), is_counted=st.booleans(), habit=HABITS)
 def test_a_stream_adds_up_to_the_whole_answer(
-    answer: tuple[list[Any], dict[str, Any], str], is_counted: bool
+    answer: tuple[list[Any], dict[str, Any], str], is_counted: bool, habit: str | None
 ) -> None:
     deltas, message, finish = answer
     usage = {"prompt_tokens": 10, "completion_tokens": 2} if is_counted else None
-    reads = [chunk(delta) for delta in deltas]
+    reads = [chunk(delta, habit) for delta in deltas]
     translated = translate(*reads, chunk({}, finish, usage=usage), DONE)
     grammar.obey(translated)
     expected = whole(completion(message, finish, usage=usage), ASKED)
@@ -580,7 +584,7 @@ ODD_DELTAS = st.fixed_dictionaries(
 )
 ODD_CHOICES = st.fixed_dictionaries(
     {"delta": ODD_DELTAS},
-    optional={"finish_reason": st.sampled_from(["stop", "length", None]) | SHAPES},
+    optional={"finish_reason": st.sampled_from(["stop", "length", "null", None]) | SHAPES},
 )
 ODD_CHUNKS = (
     st.fixed_dictionaries({"choices": st.lists(ODD_CHOICES, min_size=1, max_size=1) | SHAPES})
