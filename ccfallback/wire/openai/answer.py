@@ -175,7 +175,7 @@ def is_cut(finish: str | None) -> bool:
 def stop_reason(finish: str | None, *, has_calls: bool, is_whole: bool, is_refusal: bool) -> str:
     """Anthropic's stop reason; calls count more than the upstream's reason for the end.
 
-    `is_whole` says that the arguments of the last call are complete.
+    `is_whole` says that the arguments of the calls are complete.
     """
     end = read_end(finish)
     if end is End.REFUSED:

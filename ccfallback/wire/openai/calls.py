@@ -58,9 +58,14 @@ class Calls:
         return self._has_names
 
     @property
-    def last_is_whole(self) -> bool:
-        """Whether the arguments of the last call are whole, or there are none."""
-        return not self._calls or self._calls[-1].arguments.is_complete
+    def are_whole(self) -> bool:
+        """Whether no arguments lack their end, as far as that shows.
+
+        Before the last call, only an object does; anything else may be all that the model wrote.
+        """
+        if self._calls and not self._calls[-1].arguments.is_complete:
+            return False
+        return not any(call.arguments.is_open for call in self._calls)
 
     def take(self, pieces: list[Piece]) -> None:
         """Take the pieces of one chunk. Raises `HeldTooMuch`."""

@@ -251,7 +251,7 @@ class Reducer:
         if self._blocks.started:
             self._blocks.close(self._details.take_envelope())
         if is_whole is None:
-            is_whole = self._calls is None or self._calls.last_is_whole
+            is_whole = self._calls is None or self._calls.are_whole
         reason = answer.stop_reason(
             self._finish,
             has_calls=bool(self._calls),
@@ -519,7 +519,7 @@ class OpenAIStream(Reducer):
         Some servers never send a finish reason.
         """
         has_end = self.stopped or answer.is_cut(self._finish)
-        if not has_end and self._calls is not None and not self._calls.last_is_whole:
+        if not has_end and self._calls is not None and not self._calls.are_whole:
             self.error = UpstreamError("api_error", "the stream ended in the middle of a call")
         else:
             self._end()

@@ -280,6 +280,17 @@ def test_cut_arguments_stay_cut_in_a_stream() -> None:
     assert whole.stop_reason == "tool_use"
 
 
+def test_a_cut_of_interleaved_calls_may_be_in_an_earlier_one() -> None:
+    reads = each(piece(0, "a", "A", '{"x":'), piece(1, "b", "B", "{}"))
+    translated = translate(*reads, DONE)
+    assert translated.stream.error is not None
+    assert not translated.stream.complete
+    assert translate(*reads, chunk({}, "length"), DONE).stop_reason == "max_tokens"
+    # What is not an object may be all that the model wrote.
+    odd = each(piece(0, "a", "A", "null"), piece(1, "b", "B", "{}"))
+    assert translate(*odd, DONE).stop_reason == "tool_use"
+
+
 def test_ids_of_calls() -> None:
     pieces = [
         piece(0, None, "A", "{}"),
