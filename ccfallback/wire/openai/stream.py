@@ -436,12 +436,14 @@ class OpenAIStream(Reducer):
             if choice.index and not self._has_the_calls(choice):
                 continue
             usage = usage or choice.usage
-            if choice.finish_reason or choice.error:
-                self.error = answer.failure(choice.finish_reason, choice.error)
+            reason = choice.finish_reason
+            has_reason = reason is not None and answer.is_end(reason)
+            if has_reason or choice.error:
+                self.error = answer.failure(reason, choice.error)
                 if self.error is not None:
                     return
             self._choice(choice)
-            if choice.finish_reason:
+            if has_reason:
                 self._note_end(choice)
         self._counts = usage or answer.llama_usage(chunk.timings) or self._counts
         if chunk.citations or chunk.search_results:
@@ -480,9 +482,7 @@ class OpenAIStream(Reducer):
         stream, only a finish reason without content ends it, or the end marker.
         """
         super()._note_end(choice)
-        if not answer.is_end(choice.finish_reason) or (
-            self._has_early_end and self._adds_to(choice)
-        ):
+        if self._has_early_end and self._adds_to(choice):
             return
         self._ended.add(choice.index or 0)
         if self._calls_choice is None:
