@@ -212,6 +212,9 @@ class Reducer:
     def _call(self, pieces: list[Call]) -> None:
         if self._calls is None:
             self._calls = Calls(self._blocks, self._head, self._held)
+        if self._blocks.open != "tool_use":
+            # What looked like the start of a tag was text.
+            self._flush_tags()
         self._release(self._space)
         if self._blocks.open != "tool_use":
             # Gemini signs the first of several calls.

@@ -331,6 +331,18 @@ def test_text_in_the_middle_of_a_call_follows_it() -> None:
     assert called(*reads) == [("tool_use", "a", "A", '{"x":1}'), ("text", "Hm")]
 
 
+def test_text_that_looks_like_half_a_tag_comes_before_a_call() -> None:
+    call = calls(piece(0, "a", "A", "{}"))
+    for thinking in (chunk({"reasoning": "Hm"}), says("<think>Hm</think>")):
+        blocks = called(thinking, says("<"), call, think_tags=True)
+        assert [block[0] for block in blocks] == ["thinking", "text", "tool_use"]
+    assert called(says("<thi"), call, think_tags=True)[0] == ("text", "<thi")
+    assert [block[0] for block in called(says("<think>Hm</"), call, think_tags=True)] == [
+        "thinking",
+        "tool_use",
+    ]
+
+
 def test_text_in_the_middle_of_a_call_comes_before_later_text() -> None:
     first, last = piece(0, "a", "A", '{"x":'), piece(0, args="1}")
     reads = [calls(first), says("Hm"), says("\n"), calls(last), says(", yes")]
