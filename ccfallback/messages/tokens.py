@@ -13,7 +13,7 @@ import msgspec
 
 from ccfallback.messages.body import Body
 from ccfallback.messages.media import image_size
-from ccfallback.messages.pdf import read_pdf
+from ccfallback.messages.pdf import Allowance, read_pdf
 from ccfallback.messages.tools import called_names, is_custom
 from ccfallback.messages.turns import kind_of, string
 
@@ -169,7 +169,8 @@ def estimate(body: Body) -> int:
     """About how many tokens the prompt in a Messages body has; at least 1."""
     version = _version(body.model)
     fixed = 0.0
-    total = _content(body.get("system"))
+    allowance = Allowance()
+    total = _content(body.get("system"), allowance)
     if tools := _loaded_tools(body):
         total += sum(map(_tool, tools))
         choice = kind_of(body.get("tool_choice"))
@@ -183,7 +184,7 @@ def estimate(body: Body) -> int:
     for message in messages if isinstance(messages, list) else []:
         if isinstance(message, dict):
             fixed += PER_MESSAGE
-            total += _content(message.get("content"))
+            total += _content(message.get("content"), allowance)
     fixed += REQUEST if fixed or total else 0
     return max(1, round(fixed + total * (NEWER_DENSITY if version >= (4, 7) else 1.0)))
 
@@ -219,7 +220,7 @@ def _version(model: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
-def _content(value: Any) -> float:
+def _content(value: Any, allowance: Allowance) -> float:
     """The tokens of a text, a block, or a list of either, at any depth."""
     total = 0.0
     waiting = [value]
@@ -232,7 +233,7 @@ def _content(value: Any) -> float:
             case {"type": "image", **block}:
                 total += _image(block.get("source"))
             case {"type": "document", "source": {"type": "base64", **source}}:
-                total += _pages(source.get("data"))
+                total += _pages(source.get("data"), allowance)
             case {"type": "document", "source": {"type": "url" | "file"}}:
                 total += UNKNOWN_DOCUMENT
             case {"type": "document", **block}:
@@ -251,13 +252,13 @@ def _content(value: Any) -> float:
     return total
 
 
-def _pages(data: Any) -> float:
+def _pages(data: Any, allowance: Allowance) -> float:
     """The tokens of a PDF: each page is an image, and its text comes on top."""
     try:
         raw = b64decode(data) if isinstance(data, str) else b""
     except ValueError:
         raw = b""
-    pages, letters = read_pdf(raw)
+    pages, letters = read_pdf(raw, allowance)
     if not pages:
         return UNKNOWN_DOCUMENT
     text = pages * TEXT_OF_PAGE if letters is None else letters / LETTERS_A_TOKEN

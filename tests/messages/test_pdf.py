@@ -2,6 +2,8 @@
 
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.pdf import MOST_READ, Pdf, read_pdf
-from ccfallback.messages.tokens import estimate
+from ccfallback.messages.pdf import MOST_READ, MOST_STREAMS, Allowance, Pdf, read_pdf
+from ccfallback.messages.tokens import PAGE as PAGE_TOKENS
+from ccfallback.messages.tokens import TEXT_OF_PAGE, estimate
+from tests.proportion import grows_in_proportion
 
 SENTENCE = b"BT /F1 12 Tf 72 700 Td (" + b"word " * 40 + b") Tj ET"
 
@@ -63,14 +67,67 @@ def test_what_is_decompressed_is_bounded() -> None:
     assert read_pdf(PAGE + bomb * 3) == Pdf(1, None)
 
 
+def test_the_documents_of_a_request_are_bounded_together() -> None:
+    bomb = document(PAGE + stream(b"(x) Tj " * (MOST_READ // 7)))
+    unread = (PAGE_TOKENS + TEXT_OF_PAGE) * 20
+    assert estimate_of(*[bomb] * 20) - estimate_of(bomb) < unread
+
+
+def broken(content: bytes) -> bytes:
+    """A stream that can't be decompressed to its end."""
+    packed = zlib.compress(content)[:-4] + b"\xff\xff\xff\xff"
+    return b"4 0 obj\n<< /FlateDecode >>\nstream\n%b\nendstream\nendobj\n" % packed
+
+
+def test_a_stream_that_is_broken_at_its_end_counts_as_read() -> None:
+    allowance = Allowance()
+    read_pdf(PAGE + broken(b"(x) Tj " * 100_000), allowance)
+    assert allowance.left < MOST_READ - 600_000
+    assert read_pdf(PAGE + broken(b"(x) Tj ") + stream(SENTENCE)) == Pdf(1, 200)
+
+
+def test_the_streams_of_a_pdf_are_bounded() -> None:
+    images = stream(b"", b"/Subtype /Image", packed=False) * MOST_STREAMS
+    assert read_pdf(PAGE + images) == Pdf(1, None)
+    assert read_pdf(PAGE + images + stream(SENTENCE)) == Pdf(1, None)
+
+
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "streams in a stream": lambda n: b"obj/FlateDecode>>stream\n" * n + b"endstream",
+    "streams without an end": lambda n: b"obj/FlateDecode>>stream\n" * n,
+    "broken streams": lambda n: b"obj/FlateDecode>>stream\nx endstream\n" * n,
+    "images": lambda n: b"obj/Image>>stream\n" * n,
+    "ends of dictionaries": lambda n: b">>" * n,
+    "white space": lambda n: b">>" + b" " * n + b"/Type" + b" " * n,
+    "strings in a string": lambda n: stream(b"(x) Tj " + rb"(\(\(" * n),
+    "escaped strings": lambda n: stream(b"(x) Tj (" + rb"\(" * n),
+    "numbers without an end": lambda n: stream(b"(x) Tj " + b"<00" * n),
+    "a number without an end": lambda n: stream(b"(x) Tj <" + b"00" * n),
+    "marks of text": lambda n: stream(b"(x) Tj " + b")" * n + b" " * n),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_work_grows_in_proportion_to_a_pdf(shape: str) -> None:
+    # The time of what a bound cuts off does not grow at all.
+    grows_in_proportion(lambda count: read_pdf(SHAPES[shape](count)), 200)
+
+
 @given(st.binary() | st.binary().map(lambda raw: PAGE + b"<< /FlateDecode >> stream\n" + raw))
 def test_any_bytes_are_read(raw: bytes) -> None:
     assert read_pdf(raw).pages >= 0
 
 
+def document(raw: bytes) -> dict[str, Any]:
+    return {"type": "document", "source": {"type": "base64", "data": b64encode(raw).decode()}}
+
+
+def estimate_of(*blocks: dict[str, Any]) -> int:
+    members = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": blocks}]}
+    return estimate(Body.parse(msgspec.json.encode(members)))
+
+
 def test_a_dense_page_has_as_many_tokens_as_anthropic_documents() -> None:
     dense = b"BT (" + b"seven words and some more " * 150 + b") Tj ET"
-    source = {"type": "base64", "data": b64encode(PAGE * 10 + stream(dense) * 10).decode()}
-    document = {"type": "document", "source": source}
-    members = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": [document]}]}
-    assert 10 * 1500 <= estimate(Body.parse(msgspec.json.encode(members))) <= 10 * 3000
+    found = estimate_of(document(PAGE * 10 + stream(dense) * 10))
+    assert 10 * 1500 <= found <= 10 * 3000
