@@ -18,7 +18,6 @@ from ccfallback.error_codes import ErrorCode
 from ccfallback.events import records as events
 from ccfallback.events.records import milliseconds
 from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scope, Send
-from ccfallback.messages import tokens
 from ccfallback.messages.body import decode_json
 from ccfallback.messages.errors import is_error
 from ccfallback.messages.tokens import Usage
@@ -27,7 +26,7 @@ from ccfallback.policy.error_response import exhausted_response
 from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Outcome
 from ccfallback.policy.spend import Limit, binding
-from ccfallback.server.bill import is_plan
+from ccfallback.server.bill import estimate_tokens, is_plan
 from ccfallback.server.chain import Chains
 from ccfallback.server.client import (
     JSON,
@@ -127,7 +126,7 @@ class CountTokens(Endpoint):
             return
         count = (b"x-ccfallback-attempts", str(driver.sent).encode())
         if result is None:
-            estimate = {"input_tokens": tokens.estimate(body)}
+            estimate = {"input_tokens": await estimate_tokens(body)}
             await send_json(send, estimate, [count, (b"x-ccfallback-estimate", b"1")])
             return
         headers = response_headers(result.headers, result.provider, decoded=result.decoded)

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from ccfallback import __version__
+from ccfallback.messages.body import Body
+from ccfallback.messages.tokens import estimate
 from ccfallback.simulator import scripted
 from tests.conftest import Chain, RunningProxy
 
@@ -74,6 +76,26 @@ def test_an_estimate_is_better_than_an_error(chain: Callable[..., Chain]) -> Non
         assert response.headers["x-ccfallback-estimate"] == "1"
         assert "x-ccfallback-provider" not in response.headers
     assert running.proxy.state == {}
+
+
+@pytest.mark.parametrize(("words", "threads"), [(10, 1), (10_000, 2)])
+def test_a_long_prompt_is_estimated_beside_the_event_loop(
+    chain: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch, words: int, threads: int
+) -> None:
+    seen: list[threading.Thread] = []
+
+    def watched(body: Body) -> int:
+        seen.append(threading.current_thread())
+        return estimate(body)
+
+    monkeypatch.setattr("ccfallback.server.bill.estimate", watched)
+    running = chain(scripted.error(529, "overloaded_error"), scripted.error(400, "x"))
+    said = [{"role": "user", "content": "word " * words}]
+    for body in (COUNT, {**COUNT, "messages": said}):
+        response = httpx.post(f"{running.url}/v1/messages/count_tokens", json=body)
+        assert response.headers["x-ccfallback-estimate"] == "1"
+    # The first one is short, so the loop's thread estimates it.
+    assert len(set(seen)) == threads
 
 
 def test_a_skip_during_a_count_is_logged_at_the_side_level(chain: Callable[..., Chain]) -> None:

@@ -138,7 +138,7 @@ LINES: Final[dict[str, BrokenLine]] = {
     ),
     "estimate-of-tokens": BrokenLine(
         "ccfallback.server.side_endpoints",
-        'estimate = {"input_tokens": tokens.estimate(body)}',
+        'estimate = {"input_tokens": await estimate_tokens(body)}',
         "raise ClientGone",
         "counts_are_always_answered",
         21,
