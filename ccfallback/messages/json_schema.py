@@ -123,6 +123,61 @@ def resolve_reference(reference: object, root: Schema) -> Schema | None:
     return found if isinstance(found, dict) else None
 
 
+class Inlining:
+    """How much the references of one schema may add to it where their targets take their places.
+
+    A schema may contain itself, many times in every part: without a limit, a few kilobytes become
+    megabytes.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left: int | None = None
+        self._sizes: dict[int, int] = {}
+        self.is_exhausted = False
+        """Whether a target did not fit any more."""
+
+    def allows(self, target: Schema) -> bool:
+        """Whether a target, which is a part of the root, may take the place of a reference."""
+        if self._left is None:
+            # Most schemas have no references.
+            self._left = min(_MOST_GROWTH * _size(self._root), _MOST_INLINED)
+        size = self._sizes.get(id(target))
+        if size is None:
+            size = self._sizes[id(target)] = _size(target)
+        if size > self._left:
+            self.is_exhausted = True
+            return False
+        self._left -= size
+        return True
+
+
+_MOST_GROWTH: Final = 8
+"""How many times its own size a schema may grow by."""
+_MOST_INLINED: Final = 256 * 1024
+"""Bytes by which the largest schema may grow."""
+
+
+def _size(schema: Schema) -> int:
+    """About how many bytes a schema has as JSON."""
+    size = 0
+    waiting: list[Any] = [schema]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                size += len(text) + 2
+            case list(items):
+                waiting += items
+                size += len(items) + 2
+            case dict(members):
+                waiting += members
+                waiting += members.values()
+                size += 2 * len(members) + 2
+            case _:
+                size += 4
+    return size
+
+
 def valid(schema: Any) -> Schema:
     """A tool's schema as draft 2020-12 accepts it; the very same object if it does."""
     if not isinstance(schema, dict):
@@ -138,7 +193,13 @@ def plain(schema: Any) -> Schema:
     anything.
     """
     root = valid(schema)
-    return {**_plain(root, root, 0, 0), "type": "object"}
+    for most in range(_MOST_REFERENCES, 0, -1):
+        translation = _PlainTranslation(root, most)
+        made = translation.node(root, 0, 0)
+        # Less of every part is better than all of the first one.
+        if not translation.inlining.is_exhausted:
+            break
+    return {**made, "type": "object"}
 
 
 def flat(schema: Any) -> Any:
@@ -148,20 +209,21 @@ def flat(schema: Any) -> Any:
     properties = dict(_properties(schema))
     required = dict.fromkeys(_required_names(schema))
     for key in COMBINATORS:
-        variants = [
+        found = [
             resolve_reference(each.get("$ref"), schema) or each
             for each in objects_in(schema.get(key))
         ]
+        # What many references point to is the same for each.
+        variants = list({id(each): each for each in found}.values())
         for variant in variants:
             for name, value in _properties(variant).items():
                 properties.setdefault(name, value)
         # A property is required if every alternative requires it, or one part of `allOf`.
         demanded = [set(_required_names(variant)) for variant in variants]
         together = set.union if key == "allOf" else set.intersection
+        names = together(*demanded) if demanded else set()
         for variant in variants[:1] if key != "allOf" else variants:
-            for name in _required_names(variant):
-                if name in together(*demanded):
-                    required.setdefault(name)
+            required |= dict.fromkeys(each for each in _required_names(variant) if each in names)
     rest = {key: value for key, value in schema.items() if key not in COMBINATORS}
     made = {**rest, "type": "object", "properties": properties}
     if required:
@@ -287,49 +349,66 @@ _MOST_REFERENCES: Final = 3
 """References that are followed one inside the other: a schema may contain itself."""
 
 
-def _plain(part: Any, root: Schema, depth: int, references: int) -> Schema:
-    if not isinstance(part, dict):
-        return {"type": "string"}
-    if depth > MAX_DEPTH:
-        return {"type": "object"}
-    target = resolve_reference(part.get("$ref"), root)
-    if target is not None:
-        references += 1
-        part = {**(target if references <= _MOST_REFERENCES else {"type": "object"}), **part}
-        part.pop("$ref")
-        return _plain(part, root, depth + 1, references)
-    part = _with_first_alternative(part)
-    made: Schema = {"type": _plain_type(part)}
-    if isinstance(part.get("description"), str):
-        made["description"] = part["description"]
-    choices = part.get("enum", [part["const"]] if "const" in part else None)
-    if _is_list(choices) and choices and all(map(_IS_OF_TYPE[made["type"]], choices)):
-        made["enum"] = choices
-    if made["type"] == "object":
-        properties = {
-            name: _plain(each, root, depth + 1, references)
-            for name, each in _properties(part).items()
-        }
-        required = [name for name in _required_names(part) if name in properties]
-        made |= {"properties": properties} if properties or "properties" in part else {}
-        made |= {"required": required} if required else {}
-    elif made["type"] == "array":
-        items = part.get("items", next(iter(objects_in(part.get("prefixItems"))), None))
-        made["items"] = _plain(items, root, depth + 1, references)
-    return made
+class _PlainTranslation:
+    """The translation of one schema into a plain one."""
+
+    def __init__(self, root: Schema, most_references: int) -> None:
+        self._root = root
+        self._most_references = most_references
+        self.inlining = Inlining(root)
+
+    def node(self, part: Any, depth: int, references: int) -> Schema:
+        """Translate one part, which was reached by so many references."""
+        if not isinstance(part, dict):
+            return {"type": "string"}
+        if depth > MAX_DEPTH:
+            return {"type": "object"}
+        target = resolve_reference(part.get("$ref"), self._root)
+        if target is not None:
+            references += 1
+            if references > self._most_references or not self.inlining.allows(target):
+                target = {"type": "object"}
+            part = {**target, **part}
+            part.pop("$ref")
+            return self.node(part, depth + 1, references)
+        part = _with_first_alternative(part)
+        made: Schema = {"type": _plain_type(part)}
+        if isinstance(part.get("description"), str):
+            made["description"] = part["description"]
+        choices = part.get("enum", [part["const"]] if "const" in part else None)
+        if _is_list(choices) and choices and all(map(_IS_OF_TYPE[made["type"]], choices)):
+            made["enum"] = choices
+        if made["type"] == "object":
+            properties = {
+                name: self.node(each, depth + 1, references)
+                for name, each in _properties(part).items()
+            }
+            required = [name for name in _required_names(part) if name in properties]
+            made |= {"properties": properties} if properties or "properties" in part else {}
+            made |= {"required": required} if required else {}
+        elif made["type"] == "array":
+            items = part.get("items", next(iter(objects_in(part.get("prefixItems"))), None))
+            made["items"] = self.node(items, depth + 1, references)
+        return made
 
 
 def _with_first_alternative(part: Schema) -> Schema:
     """A part with what its combinators add: all parts of `allOf`, and one of the others."""
+    if part.keys().isdisjoint(COMBINATORS):
+        return part
     made = {key: value for key, value in part.items() if key not in COMBINATORS}
+    properties = dict(_properties(made))
+    required = dict.fromkeys(_required_names(made))
     for key in COMBINATORS:
         variants = [each for each in objects_in(part.get(key)) if each.get("type") != "null"]
         for variant in variants if key == "allOf" else variants[:1]:
-            together = {**_properties(variant), **_properties(made)}
-            demanded = _distinct([*_required_names(made), *_required_names(variant)])
-            made = {**variant, **made}
-            if together:
-                made |= {"properties": together, "required": demanded}
+            for name, value in variant.items():
+                made.setdefault(name, value)
+            for name, value in _properties(variant).items():
+                properties.setdefault(name, value)
+            required |= dict.fromkeys(_required_names(variant))
+    if properties:
+        made |= {"properties": properties, "required": list(required)}
     return made if made.keys().isdisjoint(COMBINATORS) else without_keywords(made, COMBINATORS)
 
 

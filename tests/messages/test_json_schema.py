@@ -1,8 +1,10 @@
 """JSON schemas: where they contain schemas, and how they are made valid, flat or plain."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from ccfallback.messages.json_schema import (
     rewrite,
     subschemas,
 )
+from tests.proportion import grows_in_proportion
 
 INNER: dict[str, Any] = {"type": "string"}
 PLACES = [
@@ -233,6 +236,61 @@ def test_a_plain_schema_ends_where_a_schema_contains_itself() -> None:
     made = json_schema.plain({**tree, "$defs": {"t": tree}})
     assert len(repr(made)) < 2000
     assert "$ref" not in repr(made)
+
+
+def reference(name: str = "n") -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def referring(count: int, target: dict[str, Any]) -> dict[str, Any]:
+    """A schema with so many references to the same target."""
+    return {
+        **OBJECT,
+        "properties": {f"p{n}": reference() for n in range(count)},
+        "$defs": {"n": target},
+    }
+
+
+def recursive(count: int) -> dict[str, Any]:
+    """A schema that contains itself in every one of so many properties."""
+    return referring(1, {**OBJECT, "properties": {f"p{n}": reference() for n in range(count)}})
+
+
+GROWING: dict[str, Callable[[int], dict[str, Any]]] = {
+    "itself": recursive,
+    "a long text": lambda n: referring(n, {"type": "string", "description": "d" * 20 * n}),
+    "a long list": lambda n: referring(n, {"enum": [f"value {each}" for each in range(n)]}),
+    "many properties": lambda n: referring(n, {"properties": {f"q{m}": INNER for m in range(n)}}),
+    "a part of every object": lambda n: {
+        "allOf": [reference()] * n,
+        "$defs": {"n": {"properties": {f"q{m}": INNER for m in range(n)}}},
+    },
+    "small parts": lambda n: {
+        "allOf": [{"properties": {f"q{m}": INNER}, "required": [f"q{m}"]} for m in range(n)]
+    },
+}
+
+
+@pytest.mark.parametrize("shape", GROWING)
+@pytest.mark.parametrize("count", [3, 10, 100])
+def test_a_plain_schema_grows_with_the_schema(shape: str, count: int) -> None:
+    schema = GROWING[shape](count)
+    made = json_schema.plain(schema)
+    assert len(msgspec.json.encode(made)) <= 10 * len(msgspec.json.encode(schema))
+    assert "$ref" not in repr(made)
+
+
+@pytest.mark.parametrize("form", [json_schema.plain, json_schema.flat])
+@pytest.mark.parametrize("shape", ["a part of every object", "small parts"])
+def test_work_grows_in_proportion_to_a_schema(form: Any, shape: str) -> None:
+    grows_in_proportion(lambda size: form(GROWING[shape](size)), 200)
+
+
+def test_every_part_of_a_schema_that_is_too_large_is_as_plain_as_the_others() -> None:
+    shape = {name: {"type": "array", "items": reference()} for name in ("a", "b", "c")}
+    schema = referring(200, {**OBJECT, "properties": shape})
+    parts = json_schema.plain(schema)["properties"].values()
+    assert {repr(part) for part in parts} == {repr(next(iter(parts)))}
 
 
 @pytest.mark.parametrize(

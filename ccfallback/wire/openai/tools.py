@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from ccfallback.config.quirks import Quirks
 from ccfallback.messages.body import Body
-from ccfallback.messages.json_schema import Schema, map_subschemas, resolve_reference, subschemas
+from ccfallback.messages.json_schema import (
+    Inlining,
+    Schema,
+    map_subschemas,
+    resolve_reference,
+    subschemas,
+)
 from ccfallback.messages.tools import (
     ToolNames,
     alphanumerics,
@@ -251,7 +257,7 @@ _GEMINI_KEYWORDS: Final = (
 _GEMINI_FORMATS: Final = ("date-time", "int32", "int64", "float", "double")
 
 _MAX_INLINED: Final = 256
-"""References that are replaced by their targets; each may double the size of a schema."""
+"""References that are replaced by their targets, however short those are."""
 
 
 def for_gemini(schema: Schema) -> Schema:
@@ -269,6 +275,7 @@ class _GeminiTranslation:
     def __init__(self, root: Schema) -> None:
         self._root = root
         self._inlined = 0
+        self._inlining = Inlining(root)
 
     def node(self, schema: Any, path: tuple[str, ...]) -> Schema:
         """Translate one subschema; `path` holds the references that led to it."""
@@ -276,14 +283,21 @@ class _GeminiTranslation:
             return {"type": "string"}
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            target = resolve_reference(reference, self._root)
-            self._inlined += 1
-            if target is None or reference in path or self._inlined > _MAX_INLINED:
+            target = None if reference in path else self._target(reference)
+            if target is None:
                 about = {key: schema[key] for key in ("description",) if key in schema}
                 return {"type": "object", **about}
             beside = {key: value for key, value in schema.items() if key != "$ref"}
             return self.node({**target, **beside}, (*path, reference))
         return self._plain_node(self._with_all_of(schema), path)
+
+    def _target(self, reference: str) -> Schema | None:
+        """The schema that takes the place of a reference; `None` if there is none."""
+        target = resolve_reference(reference, self._root)
+        self._inlined += 1
+        if target is None or self._inlined > _MAX_INLINED or not self._inlining.allows(target):
+            return None
+        return target
 
     def _plain_node(self, schema: Schema, path: tuple[str, ...]) -> Schema:
         made: Schema = {key: schema[key] for key in _GEMINI_KEYWORDS if key in schema}
@@ -327,16 +341,26 @@ class _GeminiTranslation:
 
     def _with_all_of(self, schema: Schema) -> Schema:
         """A schema merged with the parts of its `allOf`."""
+        if "allOf" not in schema:
+            return schema
         merged = dict(schema)
+        copied: set[str] = set()
         for part in _list(merged.pop("allOf", None)):
             if isinstance(part, dict) and isinstance(part.get("$ref"), str):
-                part = resolve_reference(part["$ref"], self._root)
+                part = self._target(part["$ref"])
             for key, value in part.items() if isinstance(part, dict) else ():
                 own = merged.get(key)
                 if isinstance(own, dict) and isinstance(value, dict):
-                    merged[key] = {**value, **own}
+                    if key not in copied:
+                        own = merged[key] = dict(own)
+                        copied.add(key)
+                    for name, each in value.items():
+                        own.setdefault(name, each)
                 elif isinstance(own, list) and isinstance(value, list) and key == "required":
-                    merged[key] = [*own, *value]
+                    if key not in copied:
+                        own = merged[key] = list(own)
+                        copied.add(key)
+                    own += value
                 else:
                     merged.setdefault(key, value)
         return merged

@@ -9,6 +9,7 @@ from ccfallback.config.quirks import Quirks
 from ccfallback.wire.format import Unconvertible
 from ccfallback.wire.openai.request import omitted_parts
 from ccfallback.wire.openai.tools import for_gemini, is_strict, parameters, provider_tool_id
+from tests.proportion import grows_in_proportion
 
 from .asked import asked, assistant, body, call, result, system, tool, user
 
@@ -424,6 +425,31 @@ def test_a_schema_that_doubles_with_each_reference_stays_small() -> None:
         for index in range(40)
     }
     assert len(str(for_gemini({"$ref": "#/$defs/D0", "$defs": defs}))) < 100_000
+
+
+@pytest.mark.parametrize("count", [10, 100, 300])
+def test_a_long_schema_that_many_references_point_to_stays_small(count: int) -> None:
+    references = {f"p{n}": {"$ref": "#/$defs/T"} for n in range(count)}
+    target = {"type": "string", "description": "d" * 100 * count}
+    schema = {"type": "object", "properties": references, "$defs": {"T": target}}
+    assert len(str(for_gemini(schema))) <= 10 * len(str(schema))
+
+
+def parts(count: int) -> list[dict[str, Any]]:
+    return [
+        {"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(count)
+    ]
+
+
+def test_all_parts_of_an_object_are_merged_in_proportion_to_them() -> None:
+    assert len(for_gemini({"allOf": parts(9)})["properties"]) == 9
+    grows_in_proportion(lambda count: for_gemini({"allOf": parts(count)}), 200)
+
+
+def test_parts_that_are_merged_stay_as_they_were() -> None:
+    schema = {"allOf": parts(3)}
+    for_gemini(schema)
+    assert schema == {"allOf": parts(3)}
 
 
 @pytest.mark.parametrize(
