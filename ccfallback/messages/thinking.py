@@ -21,6 +21,8 @@ from ccfallback.messages.turns import NO_CONTENT, THOUGHTS, Block, kind_of, text
 _MARK: Final = "ccfallback-thinking."
 """No signature of Anthropic's begins like this: those are base64, without dash and dot."""
 _DIGEST: Final = 32
+_MOST_WAITING: Final = 16 * 1024
+"""Characters that wait to be hashed together: a piece alone would take longer."""
 
 _QUOTED_MARK: Final = b'"' + _MARK.encode()
 _THINKING: Final = b'"thinking"'
@@ -59,15 +61,46 @@ def without_thoughts(
     )
 
 
-def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
-    """The signature for a thinking block that the proxy synthesized.
+class ThinkingMark:
+    """The signature for a thinking block that the proxy synthesizes, while its text arrives.
 
-    `envelope` is what the provider wants back together with the text.
+    Nothing limits how much a model thinks, so the text is not kept.
     """
-    digest = sha256(thinking.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
-    if not envelope:
-        return f"{_MARK}{digest}"
-    return f"{_MARK}{digest}.{b64encode(msgspec.json.encode(envelope)).decode()}"
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+        self._waiting: list[str] = []
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        """Take the next piece of the text."""
+        self._waiting.append(text)
+        self._size += len(text)
+        if self._size > _MOST_WAITING:
+            self._update()
+
+    def take(self, envelope: Mapping[str, Any] | None = None) -> str:
+        """The signature of the text so far; the next piece begins another block.
+
+        `envelope` is what the provider wants back together with the text.
+        """
+        self._update()
+        digest, self._digest = self._digest.hexdigest()[:_DIGEST], sha256()
+        if not envelope:
+            return f"{_MARK}{digest}"
+        return f"{_MARK}{digest}.{b64encode(msgspec.json.encode(envelope)).decode()}"
+
+    def _update(self) -> None:
+        self._digest.update("".join(self._waiting).encode(errors="surrogatepass"))
+        self._waiting.clear()
+        self._size = 0
+
+
+def mark(thinking: str, envelope: Mapping[str, Any] | None = None) -> str:
+    """The signature for a thinking block that the proxy synthesized."""
+    made = ThinkingMark()
+    made.add(thinking)
+    return made.take(envelope)
 
 
 def is_own(signature: object) -> bool:

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.body import Body
-from ccfallback.messages.thinking import is_own, mark, read_envelope, without_own_thinking
+from ccfallback.messages.thinking import (
+    ThinkingMark,
+    is_own,
+    mark,
+    read_envelope,
+    without_own_thinking,
+)
 
 GENUINE = {"type": "thinking", "thinking": "I see", "signature": "EqQBCkYIARgCKkBx+/8="}
 OWN = {"type": "thinking", "thinking": "Hm", "signature": mark("Hm")}
@@ -50,6 +56,16 @@ def test_a_mark_is_recognized(text: str, envelope: dict[str, int] | None) -> Non
     assert signature.isascii()
     assert signature.isprintable()
     assert read_envelope(signature) == (envelope or None)
+
+
+@given(st.lists(st.text(max_size=9) | st.just("x" * 9000), max_size=9))
+def test_the_mark_does_not_depend_on_the_pieces(pieces: list[str]) -> None:
+    made = ThinkingMark()
+    for _ in range(2):
+        # Each block has a mark of its own.
+        for piece in pieces:
+            made.add(piece)
+        assert made.take({"a": 1}) == mark("".join(pieces), {"a": 1})
 
 
 def test_the_same_thinking_has_the_same_mark() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from ccfallback.messages.sse import event
-from ccfallback.messages.thinking import mark
+from ccfallback.messages.thinking import ThinkingMark
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, filtered
 
 _TAIL: Final = b"}}\n\n"
@@ -35,7 +35,7 @@ class Blocks:
         self._out: list[bytes] = []
         self._count = 0
         self._before = b""
-        self._thoughts: list[str] = []
+        self._mark = ThinkingMark()
         self.open = ""
         """The type of the open block."""
         self.started = False
@@ -71,7 +71,7 @@ class Blocks:
                 b"thinking",
             )
         if text:
-            self._thoughts.append(text)
+            self._mark.add(text)
             self._add(text)
 
     def tool_use(self, tool_id: str, name: str) -> None:
@@ -96,8 +96,7 @@ class Blocks:
             return
         index = self._count - 1
         if self.open == "thinking":
-            signature = _encode(mark("".join(self._thoughts), envelope))
-            self._thoughts.clear()
+            signature = _encode(self._mark.take(envelope))
             before = _DELTA % (index, b"signature_delta", b"signature")
             self._out.append(b"%b%b%b" % (before, signature, _TAIL))
         self._put("content_block_stop", {"type": "content_block_stop", "index": index})

@@ -17,6 +17,7 @@ from ccfallback.messages.effort import (
     requested_effort,
     thinking_settings,
 )
+from ccfallback.wire.openai.arguments import Held
 
 _GPT: Final = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
 _O_SERIES: Final = re.compile(r"(?:^|/)o\d+(?:-|$)")
@@ -135,6 +136,7 @@ class ThinkTags:
         self._unended_size = 0
         self._space: list[str] = []
         """White space before the first letter."""
+        self._held_space = Held()
         self._held = ""
         """What may be a part of a tag."""
         self._is_inside = False
@@ -143,7 +145,10 @@ class ThinkTags:
         """Whether everything that follows is answer."""
 
     def split(self, text: str) -> tuple[str, str]:
-        """The thinking and the answer in the next piece; a possible part of a tag is held back."""
+        """The thinking and the answer in the next piece; a possible part of a tag is held back.
+
+        Raises `HeldTooMuch` for too much white space before the first letter.
+        """
         if self.is_past:
             return "", text
         if self._is_closed:
@@ -152,7 +157,7 @@ class ThinkTags:
             text, self._held = self._held + text, ""
             return self._thinking(text)
         if not self._held and text.isspace():
-            self._space.append(text)
+            self._hold(text)
             return "", ""
         return self._start(text)
 
@@ -167,7 +172,7 @@ class ThinkTags:
     def _start(self, text: str) -> tuple[str, str]:
         start = self._held + text if self._held else text.lstrip()
         if not self._held:
-            self._space.append(text[: len(text) - len(start)])
+            self._hold(text[: len(text) - len(start)])
         self._held = ""
         if start.startswith(_OPEN):
             self._is_inside = True
@@ -183,6 +188,10 @@ class ThinkTags:
             return self._thinking(space + start)
         self.is_past = True
         return "", space + start
+
+    def _hold(self, space: str) -> None:
+        self._space.append(space)
+        self._held_space.change(len(space))
 
     def take_unended(self) -> str:
         """The whole answer, if it was taken for thinking that never ended: there was none."""
@@ -263,6 +272,8 @@ class ReasoningDetails:
                     size += len(value)
                     last.setdefault(key, "")
                 elif value is not None or key not in last:
+                    if value != last.get(key):
+                        size += _weight(value) - _weight(last.get(key))
                     last[key] = value
             size += _DETAIL
         return size
@@ -278,3 +289,10 @@ class ReasoningDetails:
             for key, parts in self._fragments.items():
                 self._items[-1][key] = "".join(parts)
         self._fragments = {}
+
+
+def _weight(value: object) -> int:
+    """What a member of a detail weighs, in characters."""
+    if isinstance(value, str):
+        return len(value)
+    return len(msgspec.json.encode(value)) if isinstance(value, list | dict) else 0

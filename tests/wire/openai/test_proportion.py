@@ -1,5 +1,6 @@
 """Work grows in proportion to what an upstream sends, and what is kept has a bound."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import msgspec
@@ -24,6 +25,7 @@ from tests.wire.openai.upstream import (
     translate,
 )
 
+THINKING = body(thinking={"type": "enabled", "budget_tokens": 2000})
 OPEN = calls(piece(0, "a", "A", '{"x":"'))
 
 
@@ -168,6 +170,7 @@ PIECE = "x" * (1 << 18)
         (OPEN, calls(piece(0, args=PIECE)), MAX_ARGUMENTS),
         (OPEN, says(PIECE), MAX_HELD),
         (b"", says(" " * (1 << 18)), MAX_HELD),
+        (chunk({"reasoning_content": "x"}), says(" " * (1 << 18)), MAX_HELD),
         (b"", details(PIECE), MAX_HELD),
         (calls(piece(0, "a", "A", "[")), calls(piece(0, args=PIECE)), MAX_ARGUMENTS),
         (OPEN + calls(piece(1, "b", "B", '{"x":"')), calls(piece(1, args=PIECE)), MAX_HELD),
@@ -188,3 +191,36 @@ def test_what_is_kept_has_a_bound(before: bytes, read: bytes, most: int) -> None
 def test_the_arguments_of_a_whole_answer_have_a_bound() -> None:
     call = piece(None, "a", "A", '{"x":"' + "x" * MAX_ARGUMENTS + '"}')
     assert whole(completion({"tool_calls": [call]}), ASKED).error is not None
+
+
+@pytest.mark.parametrize("value", [PIECE, [PIECE], {"x": PIECE}])
+def test_the_members_of_details_have_a_bound(value: object) -> None:
+    stream = OpenAIStream(ASKED)
+    most = MAX_HELD // len(PIECE)
+    for index in range(most + 1):
+        detail = {"type": "reasoning.encrypted", "index": index, "signature": value}
+        assert stream.error is None or index == most
+        stream.feed(chunk({"reasoning_details": [detail]}))
+    assert stream.error is not None
+
+
+def test_a_member_that_each_detail_says_again_is_held_once() -> None:
+    stream = OpenAIStream(ASKED)
+    detail = {"type": "reasoning.text", "index": 0, "format": PIECE}
+    for _ in range(MAX_HELD // len(PIECE) + 1):
+        stream.feed(chunk({"reasoning_details": [detail]}))
+    assert stream.error is None
+
+
+def test_thinking_that_was_sent_is_not_kept() -> None:
+    stream = OpenAIStream(THINKING)
+    thinks = chunk({"reasoning_content": PIECE})
+    stream.feed(thinks)
+    tracemalloc.start()
+    try:
+        for _ in range(64):
+            stream.feed(thinks)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 4 * len(PIECE)
