@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from ccfallback.short_cache import short_cache
+
 _PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
@@ -23,7 +25,7 @@ class Address(NamedTuple):
     port: int
 
 
-@lru_cache(maxsize=512)
+@short_cache(512)
 def address(url: str) -> Address:
     """The host and port that a URL leads to; all names of the loopback interface are the same."""
     parts = urlsplit(url)

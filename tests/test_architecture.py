@@ -31,6 +31,7 @@ SHARED: Final = frozenset(
         "printable",
         "quotes",
         "redact",
+        "short_cache",
         "structs",
         "words",
     }
@@ -74,7 +75,12 @@ class Row:
 TABLE: Final = {
     "messages": Row(frozenset(), pure=True),
     "policy": Row(
-        frozenset({"messages", "config.model", "config.quirks", "addresses", "error_codes"}),
+        frozenset(
+            {
+                *("messages", "config.model", "config.quirks"),
+                *("addresses", "error_codes", "short_cache"),
+            }
+        ),
         pure=True,
     ),
     "config": Row(frozenset({"messages", *SHARED}), frozenset({"msgspec", "tomlkit"})),
@@ -82,7 +88,10 @@ TABLE: Final = {
         frozenset({"config.model", "config.checks", "wire.aws", "wire.credential", *SHARED}),
         frozenset({"msgspec", "httpx"}),
     ),
-    "wire": Row(frozenset({"messages", "config.model", "config.quirks", "structs"}), pure=True),
+    "wire": Row(
+        frozenset({"messages", "config.model", "config.quirks", "short_cache", "structs"}),
+        pure=True,
+    ),
     "rectify": Row(frozenset({"messages", "policy"}), pure=True),
     "http1": Row(frozenset(), frozenset({"httptools", "uvicorn"}), awaits=True),
     "state": Row(frozenset({"policy", *SHARED}), frozenset({"msgspec", "redis"})),

@@ -10,6 +10,9 @@ from ccfallback.messages.patterns import lazy_re
 
 Version = tuple[int, int]
 
+LONGEST_ID: Final = 2048
+"""Characters of the longest id that a platform has: that of an inference profile at AWS."""
+
 _NAME: Final = lazy_re(
     r"(?<![a-z0-9-])claude-(?:"
     r"(?P<family>[a-z]+)-(?P<major>\d{1,2})(?!\d)(?:-(?P<minor>\d{1,2})(?!\d))?"
@@ -28,10 +31,15 @@ class ClaudeName(msgspec.Struct, frozen=True):
     version: Version
 
 
-@lru_cache(maxsize=256)
 def find_name(model: str) -> ClaudeName | None:
     """The name of a Claude model in a platform's id; `None` if there is none in it."""
-    found = _NAME.search(model[:_LONGEST])
+    # A cache keeps what it is called with.
+    return _find_name(model[:_LONGEST])
+
+
+@lru_cache(maxsize=256)
+def _find_name(model: str) -> ClaudeName | None:
+    found = _NAME.search(model)
     if found is None:
         return None
     family = found["family"] or found["old_family"]

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Final
 
 from ccfallback.config.model import Aws, Google, KeySource, Provider
+from ccfallback.short_cache import short_cache
 
 _FINGERPRINTS: Final = 1024
 """Hashes kept: one for each provider, model and credential that is in use."""
@@ -55,7 +56,7 @@ def _fingerprint(
     return blake2b(text, digest_size=8).hexdigest()
 
 
-@lru_cache(_FINGERPRINTS)
+@short_cache(_FINGERPRINTS)
 def hash_text(credential: bytes) -> str:
     """The hash of a credential."""
     return blake2b(credential, digest_size=8, person=b"ccfallback").hexdigest()

@@ -7,7 +7,6 @@ of its parts. Prices are pico-dollars a token: a dollar for a million tokens is 
 import re
 from collections import deque
 from collections.abc import Mapping
-from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,8 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ccfallback.config.model import Cap, Provider
-from ccfallback.messages.model_names import find_name
+from ccfallback.messages.model_names import LONGEST_ID, find_name
 from ccfallback.messages.tokens import Usage
+from ccfallback.short_cache import short_cache
 
 NANO: Final = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -90,14 +90,14 @@ class PriceTable(msgspec.Struct, frozen=True):
         return self.models.get(price_name(model))
 
 
-@lru_cache(maxsize=512)
+@short_cache(512)
 def price_name(model: str) -> str:
     """The name by which the table knows a model: `claude-opus-4-5`, `gpt-5.6`.
 
     Every platform has its own form: `us.anthropic.claude-opus-4-5-20251101-v1:0`,
     `claude-opus-4-5@20251101`, `anthropic/claude-opus-4.5`, `claude-opus-4-5[1m]`.
     """
-    model = model.strip().lower()
+    model = model[:LONGEST_ID].strip().lower()
     claude = find_name(re.sub(r"(?<=\d)\.(?=\d)", "-", model))
     if claude is not None:
         return f"claude-{claude.family}-{claude.version[0]}-{claude.version[1]}"

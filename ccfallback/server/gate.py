@@ -7,7 +7,6 @@ becomes an error response instead of a traceback.
 import re
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from hmac import compare_digest
 from random import getrandbits
 from time import time
@@ -26,6 +25,7 @@ from ccfallback.server.client_headers import recall
 from ccfallback.server.context import SCOPE_KEY, Context
 from ccfallback.server.record import cut, describe_crash
 from ccfallback.server.services import Services
+from ccfallback.short_cache import short_cache
 from ccfallback.wire.headers import RawHeaders, bare_credential, find
 
 _GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -214,7 +214,7 @@ def _are_allowed_hosts(values: list[str], config: Config, scope: Scope) -> bool:
     return host in {name.strip("[]").lower() for name in names if name}
 
 
-@lru_cache(maxsize=64)
+@short_cache(64)
 def _parse_host(value: str) -> tuple[str, bool]:
     """Return the host in a `Host` header and whether it is loopback; `"?"` if it is malformed."""
     match = _HOST.fullmatch(value.strip(" \t"))

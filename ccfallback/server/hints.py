@@ -22,6 +22,7 @@ AGENT_TYPE: Final = b"x-claude-code-agent-type"
 COMPACTED: Final = b"x-claude-code-context-compacted"
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_TOO_LONG: Final = 129
 _TYPE: Final = re.compile(rb"[A-Za-z0-9._:@/-]{1,64}")
 _CLASSES: Final = frozenset(name.encode() for name in CLASSES)
 
@@ -52,7 +53,14 @@ def read_hints(headers: Mapping[bytes, bytes]) -> Hints:
     if not session and not request_class:
         return NO_HINTS
     agent_id, agent = headers.get(AGENT_ID, b""), headers.get(AGENT_TYPE, b"")
-    return _hints(session, agent_id, request_class, agent, headers.get(COMPACTED, b"")[:128])
+    # A longer value is malformed however long it is; a cache keeps what it is called with.
+    return _hints(
+        session[:_TOO_LONG],
+        agent_id[:_TOO_LONG],
+        request_class[:_TOO_LONG],
+        agent[:_TOO_LONG],
+        headers.get(COMPACTED, b"")[:128],
+    )
 
 
 @lru_cache(maxsize=1024)

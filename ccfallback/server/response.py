@@ -57,7 +57,7 @@ class UpstreamResponse:
         headers = self.headers = response.headers
         # The first of each name.
         first = dict(reversed(headers))
-        self.media_type = _bare_type(first.get(b"content-type", b""))
+        self.media_type = _bare_type(first.get(b"content-type", b"")[:_LONGEST_TYPE])
         self._response = response
         self._watch = watch
         self.is_over = False
@@ -217,6 +217,10 @@ class _Inflate:
             chunk = await self._response.read()
             self._slices.extend(chunk[i : i + SLICE] for i in range(0, len(chunk), SLICE))
         return self._slices.popleft() if self._slices else b""
+
+
+_LONGEST_TYPE: Final = 256
+"""Bytes of a content type in which the media type is; a cache keeps what it is called with."""
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -35,6 +34,7 @@ from ccfallback.http1 import (
 from ccfallback.policy.outcome import Fault
 from ccfallback.server.outgoing import InvalidProxy, OutgoingProxies
 from ccfallback.server.trust import TrustedRoots
+from ccfallback.short_cache import short_cache
 from ccfallback.structs import Discreet
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ _PLAIN_URL: Final = re.compile(
 """A URL that is in normal form, but for the port."""
 
 
-@lru_cache(maxsize=512)
+@short_cache(512)
 def locate(url: str) -> tuple[Origin, bytes]:
     """Where a URL leads: the origin, and the target there. Raises `InvalidURL`."""
     plain = _PLAIN_URL.fullmatch(url)

@@ -6,7 +6,6 @@ event that is not JSON all look like an answer from outside.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +19,7 @@ from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage, is_token_count
+from ccfallback.short_cache import short_cache
 from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
@@ -356,7 +356,7 @@ def _not_a_message(raw: bytes) -> UpstreamError:
     return UpstreamError("", "the answer is not a message")
 
 
-@lru_cache(maxsize=512)
+@short_cache(512)
 def path_url(base_url: str, path: str) -> str:
     """The URL of another path, such as `/v1/models`, at a provider of the Messages API."""
     parts = urlsplit(endpoint_url(base_url, MESSAGES_PATH))

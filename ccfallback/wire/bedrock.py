@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import UNREADABLE, Body, decode_json
 from ccfallback.messages.errors import UpstreamError, read_error
+from ccfallback.messages.model_names import LONGEST_ID
 from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.sse import MAX_EVENT_BYTES, event
 from ccfallback.messages.tokens import is_token_count
@@ -286,6 +287,8 @@ _GEOGRAPHY: Final = lazy_re(r"[a-z]{2,6}(?:-gov)?\.(?=anthropic\.)")
 @lru_cache(maxsize=512)
 def model_url(base_url: str, model: str, action: str) -> str:
     """The URL of an action with a model. Raises `Unconvertible` for an id that names none."""
+    if len(model) > LONGEST_ID:
+        raise Unconvertible("the name of its model is too long to be an id")
     if model.partition(";")[0].strip() in ("", ".", ".."):
         raise Unconvertible(f"{model!r} is not the id of a model")
     parts = urlsplit(base_url)

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Final
 
 from ccfallback.config.model import Provider
+from ccfallback.short_cache import short_cache
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 HeaderList = list[tuple[bytes, bytes]]
@@ -210,7 +211,7 @@ def client_betas(client: RawHeaders) -> tuple[str, ...]:
     return _flags(b",".join(values).decode("latin-1")) if values else ()
 
 
-@lru_cache(maxsize=64)
+@short_cache(64)
 def _flags(value: str) -> tuple[str, ...]:
     """The flags in a header value; cached, because a client sends the same ones every time."""
     return tuple(flag.strip() for flag in value.split(",") if flag.strip())

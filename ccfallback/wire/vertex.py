@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
 from ccfallback.messages.body import Body
+from ccfallback.messages.model_names import LONGEST_ID
 from ccfallback.wire.anthropic import CountTokensFormat, MessagesFormat
 from ccfallback.wire.format import Unconvertible, WireRefusal
 from ccfallback.wire.headers import PLAIN_HEADERS
@@ -89,6 +90,8 @@ class VertexFormat(MessagesFormat):
         """The endpoint of a model."""
         if not model.strip():
             raise Unconvertible("it names no model")
+        if len(model) > LONGEST_ID:
+            raise Unconvertible("the name of its model is too long to be an id")
         method = "streamRawPredict" if stream else "rawPredict"
         return self._url(provider, f"{quote(model, safe='@')}:{method}")
 
