@@ -12,6 +12,7 @@ import pytest
 from ccfallback.events.journal_reader import all_lines, backwards, find_request, tail
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import EventSplitter, EventTooLong
+from ccfallback.messages.tokens import estimate
 from ccfallback.quotes import Quotes
 from ccfallback.redact import scrub
 
@@ -78,6 +79,17 @@ def test_work_grows_in_proportion(name: str) -> None:
     short, long = (count_lines(work, size) for size in (100, 400))
     assert short > 0
     assert long <= 5 * short
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "я", "漢", "🎉"])
+def test_the_tokens_of_a_text_are_counted_without_a_loop_over_its_letters(letter: str) -> None:
+    def asked(size: int) -> Body:
+        said = [{"role": "user", "content": letter * size}]
+        return Body.parse(msgspec.json.encode({"model": "m", "messages": said}))
+
+    count_lines(estimate, asked(100))
+    short, long = (count_lines(estimate, asked(size)) for size in (100, 10_000))
+    assert 0 < long == short
 
 
 READERS: Final[dict[str, Callable[[Path], object]]] = {

@@ -45,7 +45,7 @@ class Body:
     A body that is derived from this one shares what is parsed already.
     """
 
-    __slots__ = ("_items", "_members", "_raw", "_values", "model", "stream")
+    __slots__ = ("_items", "_members", "_raw", "_values", "model", "stream", "tokens")
 
     def __init__(self, members: Mapping[str, RawMember], raw: bytes | None = None) -> None:
         self._members = members
@@ -58,6 +58,8 @@ class Body:
         """The model that the client asked for; empty if it named none."""
         self.stream = members.get("stream") == _TRUE
         """Whether the client asked for a stream."""
+        self.tokens: int | None = None
+        """What `tokens.estimate` has found."""
 
     @classmethod
     def parse(cls, raw: bytes) -> "Body":

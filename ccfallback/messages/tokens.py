@@ -166,7 +166,16 @@ _LONGEST_WORD: Final = 32
 
 
 def estimate(body: Body) -> int:
-    """About how many tokens the prompt in a Messages body has; at least 1."""
+    """About how many tokens the prompt in a Messages body has; at least 1.
+
+    The body keeps it: a long one takes a while, and several parts of a request may ask for it.
+    """
+    if body.tokens is None:
+        body.tokens = _estimate(body)
+    return body.tokens
+
+
+def _estimate(body: Body) -> int:
     version = _version(body.model)
     fixed = 0.0
     allowance = Allowance()
@@ -281,7 +290,7 @@ def _text(text: str) -> float:
     raw = text.encode("utf-8", "replace")
     total = 0.0
     if len(raw) != len(text):
-        total = _beyond_ascii(text)
+        total = _beyond_ascii(raw)
         raw = raw.translate(None, _BEYOND_ASCII)
     outline = b" " + raw.translate(_OUTLINE)
     return total + max(
@@ -289,15 +298,40 @@ def _text(text: str) -> float:
     )
 
 
-_SCRIPTS: Final = ((0x10000, 3.0), (0x2E80, 1.15), (0x2000, 1.0), (0x370, 0.6), (0x80, 1.0))
-"""Tokens of one letter from this code point on, the last first: pictures, ideographs, marks,
-Cyrillic and others, accented Latin."""
+_SCRIPTS: Final = (
+    # Accented Latin up to U+036F, and marks from U+2000: the bytes that these begin with also begin
+    # letters of the scripts that follow, if the second byte is high.
+    (range(0xC2, 0xCD), b"l", 1.0),
+    (range(0xCD, 0xCE), b"L", 1.0),
+    # Cyrillic and others
+    (range(0xCE, 0xE2), b"c", 0.6),
+    (range(0xE2, 0xE3), b"M", 1.0),
+    # Ideographs
+    (range(0xE3, 0xF0), b"i", 1.15),
+    # Pictures, from U+10000
+    (range(0xF0, 0xF5), b"p", 3.0),
+)
+"""Tokens of one letter, by the first of its bytes in UTF-8, which stands for these here."""
+
+_LATE: Final = ((b"Ly", 0.6 - 1.0), (b"Lz", 0.6 - 1.0), (b"Mz", 1.15 - 1.0))
+"""How many more tokens a letter has if its second byte is from 0xB0 (`y`) or 0xBA (`z`) on."""
 
 
-def _beyond_ascii(text: str) -> float:
-    total, above = 0.0, 0
-    for first, tokens in _SCRIPTS:
-        count = sum(1 for letter in text if letter >= chr(first))
-        total += (count - above) * tokens
-        above = count
-    return total
+def _script_table() -> bytes:
+    table = bytearray(256)
+    for firsts, shown, _ in _SCRIPTS:
+        for first in firsts:
+            table[first] = ord(shown)
+    table[0xB0:0xC0] = b"y" * 10 + b"z" * 6
+    return bytes(table)
+
+
+_SCRIPT: Final = _script_table()
+_ASCII: Final = bytes(range(128))
+
+
+def _beyond_ascii(raw: bytes) -> float:
+    """The tokens of what is not ASCII in a text in UTF-8."""
+    shown = raw.translate(_SCRIPT, _ASCII)
+    total = sum(tokens * shown.count(script) for _, script, tokens in _SCRIPTS)
+    return total + sum(tokens * shown.count(pair) for pair, tokens in _LATE)

@@ -136,6 +136,36 @@ def test_more_text_is_never_fewer_tokens(value: str, more: str) -> None:
     assert content(text(value)) <= content(text(value + more))
 
 
+SCRIPTS = ((0x10000, 3.0), (0x2E80, 1.15), (0x2000, 1.0), (0x370, 0.6), (0x80, 1.0))
+"""Tokens of one letter from this code point on."""
+
+
+@pytest.mark.parametrize(("first", "tokens"), SCRIPTS)
+def test_letters_count_by_their_script(first: int, tokens: float) -> None:
+    before = next((each for start, each in SCRIPTS if start < first), None)
+    assert content(text(chr(first) * 4000)) - AROUND == pytest.approx(4000 * tokens, abs=2)
+    if before is not None:
+        found = content(text(chr(first - 1) * 4000)) - AROUND
+        assert found == pytest.approx(4000 * before, abs=2)
+
+
+def test_texts_of_several_scripts_count_as_their_parts() -> None:
+    parts = ["é" * 500, "ͱ" * 500, "я" * 500, "→" * 500, "漢" * 500, "🎉" * 500]
+    alone = sum(content(text(part)) - AROUND for part in parts)
+    mixed = "".join(map("".join, zip(*parts, strict=True)))
+    for whole in ("".join(parts), mixed):
+        assert content(text(whole)) - AROUND == pytest.approx(alone, abs=len(parts))
+
+
+def test_a_body_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = body(messages=[{"role": "user", "content": "hello"}])
+    found = estimate(asked)
+    monkeypatch.setattr(Body, "get", None)
+    assert estimate(asked) == found
+    monkeypatch.undo()
+    assert estimate(asked.with_members(system="word " * 50)) > found + 40
+
+
 COUNTED = {
     "bare": 60,
     "first_turn": 2475,
