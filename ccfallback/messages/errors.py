@@ -16,6 +16,8 @@ _TAGS: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | 
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _SPACE: Final = re.compile(r"\s+")
 _LONGEST: Final = 4000
+_LONG: Final = 256 * 1024
+_MANY: Final = 200_000
 _KIND: Final = re.compile(r"[A-Za-z][A-Za-z_.]{0,47}\d{0,3}|\d{1,6}")
 
 STOP_FAILURE: Final = "failed_stop_reason"
@@ -54,8 +56,20 @@ class UpstreamError(msgspec.Struct, frozen=True):
         return self.type if _KIND.fullmatch(self.type) else ""
 
 
+def readable_part(body: bytes) -> bytes:
+    """A body, or only its beginning if it has so many values that to decode it takes long.
+
+    No error is like that. One that repeats a whole prompt is as long, but most of it is text.
+    """
+    # Each value but the first has one of these before it.
+    if len(body) <= _LONG or sum(map(body.count, (b",", b"[", b"{"))) <= _MANY:
+        return body
+    return body[:_LONGEST]
+
+
 def read_error(body: bytes) -> UpstreamError:
     """The error in an answer's body; never raises."""
+    body = readable_part(body)
     try:
         value = msgspec.json.decode(body)
     except UNREADABLE:

@@ -18,7 +18,7 @@ from ccfallback.config.model import Provider, Timeouts
 from ccfallback.http1 import DeadlineExceeded, HTTPError
 from ccfallback.messages.assemble import NotAMessage, to_events, to_message
 from ccfallback.messages.body_kind import BodyKind, BodyStart, kind_of_start, last_json
-from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text
+from ccfallback.messages.errors import KNOWN_KINDS, UpstreamError, plain_text, readable_part
 from ccfallback.messages.sse import BOM
 from ccfallback.messages.tokens import Usage
 from ccfallback.policy.draft import RequestDraft
@@ -276,7 +276,7 @@ class Attempt(Discreet, msgspec.Struct, eq=False):
             return self._result(Outcome(Fault.UPSTREAM, reason, status), response, raw)
         headers, now = text_headers(response.headers), self.client.services.breakers.clock()
         # The client gets the body as it came: it may know the encoding.
-        readable = raw if response.is_readable else b""
+        readable = readable_part(raw) if response.is_readable else b""
         refusal = self.wire.refusal(status, headers, readable, now)
         outcome = classify(refusal.status, headers, refusal.error, now=now)
         reason = f"{status} {await self._kind(refusal.error)}".rstrip()

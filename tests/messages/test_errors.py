@@ -1,6 +1,7 @@
 """An upstream's error, whatever its shape; and our own."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -155,3 +156,22 @@ def test_the_message_of_the_provider_behind_a_reseller_is_read() -> None:
     assert read_error(raw.encode()).message == "no: b"
     odd = b'{"error":{"message":"no","metadata":{"raw":[{"a":1}, 2]}}}'
     assert read_error(odd).message == "no"
+
+
+MANY = b'{"type":"error","error":{"type":"t","message":"m","y":[' + b"{}," * 300_000 + b"{}]}}"
+
+
+def test_a_body_of_many_values_is_read_as_text() -> None:
+    tracemalloc.start()
+    try:
+        assert read_error(MANY).message.startswith('{"type":"error"')
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Every value takes 60 bytes, and its comma one.
+    assert most < 2 * len(MANY)
+
+
+def test_an_error_that_repeats_a_long_prompt_is_read() -> None:
+    fault = {"msg": "m", "loc": ["body"], "input": "a text, and more of it. " * 20_000}
+    assert read_error(msgspec.json.encode({"detail": [fault]})) == UpstreamError("", "body: m")

@@ -121,6 +121,15 @@ def test_the_body_of_an_error_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPa
     assert result.body == b"0123456789" * 2
 
 
+@pytest.mark.parametrize("provider", [PRIMARY, FALLBACK])
+def test_an_error_of_many_values_is_handed_on_and_not_decoded(provider: Any) -> None:
+    body = b'{"error":{"message":"m","y":[' + b"{}," * 300_000 + b"{}]}}"
+    (result,) = run(ScriptedResponse([body], 429, [JSON]), providers=(provider,)).results
+    assert result.outcome.status == 429
+    assert result.body == body
+    assert result.outcome.message != "m"
+
+
 @pytest.mark.parametrize(
     ("status", "provider", "says"),
     [
