@@ -66,19 +66,25 @@ UNKNOWN_DOCUMENT: Final = 2000
 
 _MODEL: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
-_PATTERNS: Final[tuple[tuple[float, tuple[bytes, ...]], ...]] = (
-    (1.05, (b" a", b".a", b"na", b"0a")),  # a word
-    (0.92, (b"aaaaaaa",)),  # seven more letters of a word
-    (0.44, (b"0",)),
-    (0.4, (b"a0", b".0", b" 0", b"n0")),  # a number
-    (0.9, (b".",)),
-    (-0.76, (b"..",)),  # two marks in one token
-    (0.7, (b"n",)),
-    (0.17, (b"  ",)),  # the indentation of a line
+
+def _all_but(shown: bytes) -> bytes:
+    """A table that makes spaces of everything but one kind."""
+    return bytes(each if each == shown[0] else ord(" ") for each in range(256))
+
+
+_PATTERNS: Final[tuple[tuple[float, bytes, bytes | None], ...]] = (
+    (1.05, b" a", _all_but(b"a")),  # a word
+    (0.92, b"aaaaaaa", None),  # seven more letters of a word
+    (0.44, b"0", None),
+    (0.4, b" 0", _all_but(b"0")),  # a number
+    (0.9, b".", None),
+    (-0.76, b"..", None),  # two marks in one token
+    (0.7, b"n", None),
+    (0.17, b"  ", None),  # the indentation of a line
 )
 """The tokens of ASCII text, by what occurs in its outline: letters are `a`, digits `0`, punctuation
-`.`, line ends `n`. Fitted to Anthropic's tokenizer for prose, code, JSON, listings, logs and
-numbers, of which each is met within a tenth."""
+`.`, line ends `n`. Where a table is given, it is applied first. Fitted to Anthropic's tokenizer for
+prose, code, JSON, listings, logs and numbers, of which each is met within a tenth."""
 
 
 def _outline_table() -> bytes:
@@ -293,9 +299,11 @@ def _text(text: str) -> float:
         total = _beyond_ascii(raw)
         raw = raw.translate(None, _BEYOND_ASCII)
     outline = b" " + raw.translate(_OUTLINE)
-    return total + max(
-        bool(raw), sum(weight * sum(map(outline.count, forms)) for weight, forms in _PATTERNS)
-    )
+    found = 0.0
+    for weight, form, table in _PATTERNS:
+        shown = outline if table is None else outline.translate(table)
+        found += weight * shown.count(form)
+    return total + max(bool(raw), found)
 
 
 _SCRIPTS: Final = (
