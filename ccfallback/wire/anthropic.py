@@ -76,6 +76,17 @@ class _Event(msgspec.Struct, gc=False):
     error: msgspec.Raw = _NONE
 
 
+class _InputDelta(msgspec.Struct, gc=False):
+    partial_json: msgspec.Raw = _NONE
+
+
+class _Piece(msgspec.Struct, gc=False):
+    """An event with a piece of a call's input."""
+
+    delta: _InputDelta
+    index: int | None = None
+
+
 class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     type: str = "message"
@@ -111,6 +122,7 @@ def _object(raw: msgspec.Raw) -> object:
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
+_PIECE: Final = msgspec.json.Decoder(_Piece)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -228,9 +240,9 @@ class AnthropicStream:
         # Without its end, which an event has or lacks by the way in which the stream was cut.
         completion.written += max(1, len(raw.rstrip(b"\r\n")) - DELTA_BYTES)
         if completion.inputs and b'"input_json_delta"' in raw:
-            index = _EVENT.decode(data_of(raw)).index
-            if completion.note_input(index):
-                self._marks.append(Mark(place, "content_block_delta", index))
+            event = _PIECE.decode(data_of(raw))
+            if completion.note_input(event.index, _text(event.delta.partial_json)):
+                self._marks.append(Mark(place, "content_block_delta", event.index))
 
     def _read_any(self, event: bytes) -> _Event | None:
         """Read an event with its end, whatever its line ends are."""

@@ -30,7 +30,7 @@ class Completion:
         self.written = 0
         """About how many bytes the model has written."""
         self.inputs: set[int | None] = set()
-        """The open blocks whose input came whole in their start."""
+        """The blocks whose input came in their start, and no piece of it since."""
         self._client_body = client_body
         self._texts: dict[int | None, bytes] = {}
         self._prompt: int | None = None
@@ -42,9 +42,13 @@ class Completion:
         else:
             self.inputs.add(index)
 
-    def note_input(self, index: int | None) -> bool:
-        """Take notice of a piece of a block's input; whether it is the first of such a block."""
-        if index not in self.inputs:
+    def note_input(self, index: int | None, piece: str) -> bool:
+        """Take notice of a piece of a block's input; whether it is the first of such a block.
+
+        Some gateways send the whole input in the start and an empty piece after it, which says
+        nothing.
+        """
+        if index not in self.inputs or not piece.strip():
             return False
         self.inputs.discard(index)
         return True
@@ -57,15 +61,19 @@ class Completion:
                 case "message_start":
                     events[place] = self._complete_start(events[place])
                 case "content_block_start":
-                    events[place] = self._take_input(events[place], index)
+                    # Some gateways send no end of a block, and number the next one alike.
+                    before = self._input_delta(index)
+                    events[place] = before + self._take_input(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
                     self._texts.pop(index, None)
                 case "content_block_stop" if index in self._texts:
                     self.inputs.discard(index)
-                    events[place] = _input_delta(index, self._texts.pop(index)) + events[place]
+                    events[place] = self._input_delta(index) + events[place]
                 case "message_delta":
                     events[place] = self._complete_end(events[place])
+                case "message_stop":
+                    events[place] = self._input_deltas() + events[place]
                 case _:
                     pass
 
@@ -92,11 +100,15 @@ class Completion:
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
         self.usage.take(counts)
-        return raw if counts == usage else json_event({**value, "usage": counts})
+        made = raw if counts == usage else json_event({**value, "usage": counts})
+        delta = value.get("delta")
+        if isinstance(delta, dict) and delta.get("stop_reason"):
+            # No more pieces of an input come.
+            made = self._input_deltas() + made
+        return made
 
     def _take_input(self, raw: bytes, index: int | None) -> bytes:
         """Take the input out of the start of a call, for the delta that has to bring it."""
-        self._texts.pop(index, None)
         try:
             value = _MEMBERS.decode(data_of(raw))
             block = _MEMBERS.decode(value["content_block"])
@@ -115,6 +127,18 @@ class Completion:
         except (KeyError, *UNREADABLE):
             return raw
 
+    def _input_deltas(self) -> bytes:
+        """The inputs of the blocks that have not ended."""
+        return b"".join([self._input_delta(index) for index in list(self._texts)])
+
+    def _input_delta(self, index: int | None) -> bytes:
+        """The input that came in the start of a block, as a delta; nothing if there is none."""
+        text = self._texts.pop(index, None)
+        if text is None:
+            return b""
+        delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
+        return json_event({"type": "content_block_delta", "index": index, "delta": delta})
+
 
 def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
     """A whole message with estimates for the token counts that it lacks; `usage` gets them too."""
@@ -130,11 +154,6 @@ def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
     counts.setdefault("output_tokens", 0)
     head = {"type": "message", "role": "assistant"}
     return msgspec.json.encode({**head, **value, "usage": counts})
-
-
-def _input_delta(index: int | None, text: bytes) -> bytes:
-    delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
-    return json_event({"type": "content_block_delta", "index": index, "delta": delta})
 
 
 def _usage_in(value: dict[str, Any]) -> dict[str, Any]:

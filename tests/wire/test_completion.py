@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ccfallback.config.model import Provider
 from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
-from ccfallback.messages.sse import event
+from ccfallback.messages.sse import data_of, event
 from ccfallback.wire.anthropic import ANTHROPIC
+from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer
 
 FALLBACK = Provider(name="b", base_url="https://h.test")
 PRIMARY = Provider(name="a", base_url="https://h.test", primary=True)
@@ -187,12 +188,81 @@ def test_an_empty_answer_has_counts() -> None:
     assert usage == {"input_tokens": 3, "output_tokens": 0}
 
 
-def test_the_input_of_an_earlier_call_is_not_repeated_for_its_index() -> None:
+def piece(index: int, text: Any) -> bytes:
+    delta = {"type": "input_json_delta", "partial_json": text}
+    return ev("content_block_delta", index=index, delta=delta)
+
+
+def inputs(raw: bytes) -> list[Any]:
+    """The inputs of a stream's calls for a client that reads them from the deltas alone."""
+    found: list[str] = []
+    places: dict[int, int] = {}
+    for each in raw.split(b"\n\n")[:-1]:
+        value = msgspec.json.decode(data_of(each))
+        if value["type"] == "content_block_start":
+            assert not value["content_block"]["input"]
+            places[value["index"]] = len(found)
+            found.append("")
+        elif value["type"] == "content_block_delta":
+            found[places[value["index"]]] += value["delta"]["partial_json"] or ""
+    return [msgspec.json.decode(text or "{}") for text in found]
+
+
+@pytest.mark.parametrize("blanks", [[""], ["", ""], [" \n"], [None]])
+@given(size=st.integers(1, 400))
+def test_an_empty_piece_does_not_replace_an_input_that_came_whole(
+    blanks: list[Any], size: int
+) -> None:
+    head, end_of_block = call(0, INPUT).split(b"event: content_block_stop")
+    deltas = b"".join(piece(0, blank) for blank in blanks)
+    raw = start(input_tokens=9) + head + deltas + b"event: content_block_stop" + end_of_block
+    assert inputs(passed(raw + end(output_tokens=7), size)) == [INPUT]
+
+
+@pytest.mark.parametrize("blanks", [[], [""]])
+@given(size=st.integers(1, 400))
+def test_an_empty_piece_before_others_adds_nothing(blanks: list[str], size: int) -> None:
+    raw = start(input_tokens=9) + call(0, INPUT, *blanks, '{"b":', "", "2}")
+    assert inputs(passed(raw + end(output_tokens=7), size)) == [{"b": 2}]
+
+
+def unended(index: int, value: Any, *pieces: str) -> bytes:
+    return call(index, value, *pieces).partition(b"event: content_block_stop")[0]
+
+
+@given(size=st.integers(1, 400))
+def test_the_input_of_a_block_without_an_end_comes_before_the_end_of_the_answer(size: int) -> None:
+    raw = start(input_tokens=9) + unended(0, INPUT) + unended(1, {"b": 2}, "")
+    for last in (end(output_tokens=7), end(output_tokens=7).partition(b"event: message_stop")[0]):
+        out = passed(raw + last, size)
+        assert inputs(out.partition(b"event: message_delta")[0]) == [INPUT, {"b": 2}]
+
+
+@given(size=st.integers(1, 400))
+def test_pieces_may_follow_counts_that_come_before_the_stop_reason(size: int) -> None:
+    counts = ev("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 1})
+    raw = start(input_tokens=9) + unended(0, INPUT) + counts
+    assert inputs(passed(raw + piece(0, '{"b":2}') + end(output_tokens=7), size)) == [{"b": 2}]
+    no_reason = counts + ev("message_stop")
+    assert inputs(passed(start(input_tokens=9) + unended(0, INPUT) + no_reason, size)) == [INPUT]
+
+
+def test_the_input_of_an_earlier_call_belongs_to_that_call() -> None:
     """Some gateways number every block alike, and send no end of one."""
-    unended = call(0, INPUT).partition(b"event: content_block_stop")[0]
     plain = call(0, {}, '{"b":2}')
-    whole = call(0, {"c": 3})
-    assert passed(start(input_tokens=1) + unended + plain).count(b'"path"') == 0
-    assert passed(start(input_tokens=1) + whole + plain).count(b"input_json_delta") == 2
-    out = passed(start(input_tokens=1) + unended + call(0, {}) + end(output_tokens=1))
-    assert b"input_json_delta" not in out
+    raw = start(input_tokens=1) + unended(0, INPUT) + plain + end(output_tokens=1)
+    assert inputs(passed(raw)) == [INPUT, {"b": 2}]
+    raw = start(input_tokens=1) + call(0, {"c": 3}) + plain + end(output_tokens=1)
+    assert inputs(passed(raw)) == [{"c": 3}, {"b": 2}]
+    raw = start(input_tokens=1) + unended(0, INPUT) + call(0, {}) + end(output_tokens=1)
+    assert inputs(passed(raw)) == [INPUT, {}]
+
+
+def test_a_call_is_renamed_behind_the_input_of_an_earlier_one() -> None:
+    raw = start(input_tokens=1) + unended(0, INPUT) + call(0, {"c": 3}) + end(output_tokens=1)
+    filters: list[EventFilter] = [ToolRenamer({"Read": "read_file"}), BlockStopHolder()]
+    stream = ANTHROPIC.stream(BODY, FALLBACK, filters)
+    out = stream.feed(raw)
+    assert stream.error is None
+    assert inputs(out) == [INPUT, {"c": 3}]
+    assert out.count(b'"read_file"') == 2
