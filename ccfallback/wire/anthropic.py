@@ -20,7 +20,7 @@ from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
-from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
+from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message, is_reason
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
     StreamTranslator,
@@ -74,6 +74,11 @@ class _Event(msgspec.Struct, gc=False):
     content_block: _Block | None = None
     usage: msgspec.Raw = _NONE
     error: msgspec.Raw = _NONE
+
+    @property
+    def names_reason(self) -> bool:
+        """Whether it says why the answer ends."""
+        return self.delta is not None and is_reason(self.delta.stop_reason)
 
 
 class _InputDelta(msgspec.Struct, gc=False):
@@ -292,7 +297,8 @@ class AnthropicStream:
         elif event.type == "message_delta":
             self._ending = True
             self.usage.take(_object(event.usage))
-            if event.delta is not None and event.delta.stop_reason is not None:
+            if event.names_reason:
+                assert event.delta is not None
                 if self._completion is not None:
                     self.error = stop_failure(event.delta.stop_reason)
                 self.complete = self.error is None
@@ -333,6 +339,12 @@ class AnthropicStream:
             self.error = error_of(value)
             return None
         return _UNKNOWN
+
+
+def names_stop_reason(data: bytes) -> bool:
+    """Whether the data of a `message_delta` says why the answer ends."""
+    event = _decode_repaired(data)
+    return event is not None and event.names_reason
 
 
 def _decode_repaired(data: bytes) -> _Event | None:

@@ -17,6 +17,9 @@ from ccfallback.wire.filters import Mark
 DELTA_BYTES: Final = 120
 """About how many bytes of an event with a delta are not text."""
 
+_NO_REASONS: Final = frozenset({"", "null", "none"})
+"""What some third parties send as a stop reason where they have none."""
+
 _EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -102,7 +105,7 @@ class Completion:
         self.usage.take(counts)
         made = raw if counts == usage else json_event({**value, "usage": counts})
         delta = value.get("delta")
-        if isinstance(delta, dict) and delta.get("stop_reason"):
+        if isinstance(delta, dict) and is_reason(delta.get("stop_reason")):
             # No more pieces of an input come.
             made = self._input_deltas() + made
         return made
@@ -138,6 +141,11 @@ class Completion:
             return b""
         delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
         return json_event({"type": "content_block_delta", "index": index, "delta": delta})
+
+
+def is_reason(reason: object) -> bool:
+    """Whether a stop reason says that the answer has ended."""
+    return isinstance(reason, str) and reason.strip().lower() not in _NO_REASONS
 
 
 def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
