@@ -16,7 +16,15 @@ from ccfallback.config.model import Provider
 from ccfallback.messages import reset_hints
 from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
-from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is_named_error
+from ccfallback.messages.sse import (
+    CR,
+    EventSplitter,
+    EventTooLong,
+    data_of,
+    has_name,
+    is_named_error,
+)
+from ccfallback.messages.sse import event as sse_event
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
@@ -28,6 +36,16 @@ from ccfallback.wire.format import (
     WireFormat,
     WireRefusal,
     endpoint_url,
+)
+from ccfallback.wire.grammar import (
+    CHECKED,
+    PIECE,
+    Grammar,
+    Unreadable,
+    is_checked,
+    plain_index,
+    read_input,
+    says_something,
 )
 from ccfallback.wire.headers import PLAIN_HEADERS, RawHeaders
 
@@ -81,17 +99,6 @@ class _Event(msgspec.Struct, gc=False):
         return self.delta is not None and is_reason(self.delta.stop_reason)
 
 
-class _InputDelta(msgspec.Struct, gc=False):
-    partial_json: msgspec.Raw = _NONE
-
-
-class _Piece(msgspec.Struct, gc=False):
-    """An event with a piece of a call's input."""
-
-    delta: _InputDelta
-    index: int | None = None
-
-
 class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     type: str = "message"
@@ -127,7 +134,6 @@ def _object(raw: msgspec.Raw) -> object:
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
-_PIECE: Final = msgspec.json.Decoder(_Piece)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -156,9 +162,12 @@ class AnthropicStream:
         self._splitter = EventSplitter()
         self._completion = completion
         self._filters = filters if completion is None else (completion, *filters)
-        self._needs_start = completion is not None
-        """Whether an event of content would come before the start of the message."""
+        self._grammar = None if completion is None else Grammar()
         self._marks: list[Mark] = []
+        self._changed: bytes | None = None
+        """What passes instead of the event that was read last, if not the event itself."""
+        self._changes: dict[int, bytes] = {}
+        """What passes instead of events, by their places."""
         self._written = 0
         self._ending = False
         """Whether a `message_delta` has come."""
@@ -187,7 +196,7 @@ class AnthropicStream:
         events = self._splitter.plain(chunk)
         if events is not None:
             count = self._read_all(events, self._read)
-            if count == len(events) and not self._marks:
+            if count == len(events) and not self._marks and not self._changes:
                 return chunk
             return self._filter([event + b"\n\n" for event in events[:count]])
         try:
@@ -206,6 +215,8 @@ class AnthropicStream:
         return self._filter(events[: self._read_all(events, self._read_any)])
 
     def _filter(self, events: list[bytes]) -> bytes:
+        for place, changed in self._changes.items():
+            events[place] = changed
         try:
             return filtered(events, self._marks, self._filters, complete=self.complete)
         except TooMuchHeld:
@@ -215,9 +226,12 @@ class AnthropicStream:
     def _read_all(self, events: list[bytes], read: Callable[[bytes], _Event | None]) -> int:
         """Read events and mark those for the filters; how many of them pass."""
         self._marks.clear()
+        self._changes.clear()
         for place, raw in enumerate(events):
             event = read(raw)
-            if event is _DELTA and not self._needs_start:
+            if self._changed is not None:
+                self._changes[place], self._changed = self._changed, None
+            if event is _DELTA:
                 self.heard = self.started = True
                 self._written += len(raw) - DELTA_BYTES
                 if self._completion is not None:
@@ -245,9 +259,9 @@ class AnthropicStream:
         # Without its end, which an event has or lacks by the way in which the stream was cut.
         completion.written += max(1, len(raw.rstrip(b"\r\n")) - DELTA_BYTES)
         if completion.inputs and b'"input_json_delta"' in raw:
-            event = _PIECE.decode(data_of(raw))
-            if completion.note_input(event.index, _text(event.delta.partial_json)):
-                self._marks.append(Mark(place, "content_block_delta", event.index))
+            index, piece = read_input(data_of(raw))
+            if completion.note_input(index, piece):
+                self._marks.append(Mark(place, "content_block_delta", index))
 
     def _read_any(self, event: bytes) -> _Event | None:
         """Read an event with its end, whatever its line ends are."""
@@ -260,6 +274,13 @@ class AnthropicStream:
         # Nearly every event is a delta whose last line is its data; reading any other is slower.
         if plain and event.startswith(_DELTA_HEAD) and event.count(b"\n") == 1:
             data, named_error = event[_DELTA_DATA:], False
+            if self._grammar is not None:
+                try:
+                    piece = PIECE.decode(data)
+                    if piece.index in self._grammar.blocks and piece.error is None:
+                        return _DELTA
+                except UNREADABLE:
+                    pass
         else:
             data = data_of(event)
             named_error = is_named_error(event)
@@ -270,27 +291,51 @@ class AnthropicStream:
         except UNREADABLE:
             repaired = _decode_repaired(data)
             if repaired is None and not named_error:
-                return self._read_unknown(data)
+                repaired = self._read_unknown(data)
+                if repaired is None:
+                    return None
             decoded = repaired or _UNKNOWN
         kind, delta = decoded.type, decoded.delta
         error = decoded.error
         if named_error or kind == "error" or (error is not _NONE and _is_set(error)):
             self.error = read_error(data)
             return None
+        if self._grammar is not None and kind in CHECKED:
+            try:
+                self._check(self._grammar, decoded, data)
+            except Unreadable as unreadable:
+                self.error = UpstreamError("api_error", str(unreadable))
+                return None
+            if self._changed is None and not has_name(event, kind):
+                self._changed = sse_event(kind, data)
         if kind == "content_block_delta" and delta is not None:
             signature = delta.signature
             if signature is _NONE or not signature:
                 return _DELTA
         return decoded
 
+    def _check(self, grammar: Grammar, event: _Event, data: bytes) -> None:
+        match event.type:
+            case "message_start":
+                if not grammar.note_start(event.message is not None):
+                    self._changed = b""
+            case "content_block_start":
+                block = event.content_block
+                grammar.note_block(event.index, None if block is None else block.type)
+            case "content_block_delta":
+                grammar.check_block(event.index)
+                if not says_something(data):
+                    self._changed = b""
+            case "content_block_stop":
+                grammar.check_block(event.index)
+            case _:
+                grammar.check_begun()
+
     def _note(self, event: _Event) -> None:
         if event is _COMMENT:
             return
         self.heard = True
-        if event.type in _CONTENT or event is _DELTA:
-            if self._needs_start:
-                self.error = UpstreamError("api_error", "content before the start of the message")
-                return
+        if event.type in _CONTENT:
             self.started = True
             if event.content_block is not None or (event.delta and event.delta.signature):
                 self._note_signature(event)
@@ -303,7 +348,6 @@ class AnthropicStream:
                     self.error = stop_failure(event.delta.stop_reason)
                 self.complete = self.error is None
         elif event.type == "message_start":
-            self._needs_start = False
             if event.message is not None:
                 self.usage.take(_object(event.message.usage))
         elif event.type == "message_stop":
@@ -338,7 +382,14 @@ class AnthropicStream:
         if is_error(value):
             self.error = error_of(value)
             return None
-        return _UNKNOWN
+        if self._grammar is None or not is_checked(value):
+            return _UNKNOWN
+        try:
+            value["index"] = plain_index(value.get("index"))
+            return _EVENT.decode(msgspec.json.encode(value))
+        except UNREADABLE:
+            self.error = UpstreamError("api_error", "an event that clients cannot read")
+            return None
 
 
 def names_stop_reason(data: bytes) -> bool:

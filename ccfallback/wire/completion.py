@@ -21,6 +21,9 @@ _NO_REASONS: Final = frozenset({"", "null", "none"})
 """What some third parties send as a stop reason where they have none."""
 
 _EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
+_TEXT_MEMBERS: Final = {b'"text"': "text", b'"thinking"': "thinking"}
+"""The type of a block, in JSON: its member that deltas continue."""
+
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -66,7 +69,7 @@ class Completion:
                 case "content_block_start":
                     # Some gateways send no end of a block, and number the next one alike.
                     before = self._input_delta(index)
-                    events[place] = before + self._take_input(events[place], index)
+                    events[place] = before + self._complete_block(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
                     self._texts.pop(index, None)
@@ -85,12 +88,15 @@ class Completion:
         message = value.get("message") if isinstance(value, dict) else None
         if not isinstance(message, dict):
             return raw
+        made = message
         usage = _usage_in(message)
-        if _prompt_tokens(usage):
-            return raw
-        self._prompt = self.usage.input_tokens = estimate(self._client_body)
-        counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
-        return json_event({**value, "message": {**message, "usage": counts}})
+        if not _prompt_tokens(usage):
+            self._prompt = self.usage.input_tokens = estimate(self._client_body)
+            counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
+            made = {**made, "usage": counts}
+        if not isinstance(message.get("content"), list):
+            made = {**made, "content": []}
+        return raw if made is message else json_event({**value, "message": made})
 
     def _complete_end(self, raw: bytes) -> bytes:
         value = decode_json(data_of(raw))
@@ -103,18 +109,29 @@ class Completion:
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
         self.usage.take(counts)
-        made = raw if counts == usage else json_event({**value, "usage": counts})
+        made = raw
         delta = value.get("delta")
-        if isinstance(delta, dict) and is_reason(delta.get("stop_reason")):
+        if counts != usage or not isinstance(delta, dict) or not usage:
+            delta = delta if isinstance(delta, dict) else {"stop_reason": None}
+            made = json_event({**value, "delta": delta, "usage": counts or {"output_tokens": 0}})
+        if is_reason(delta.get("stop_reason")):
             # No more pieces of an input come.
             made = self._input_deltas() + made
         return made
 
-    def _take_input(self, raw: bytes, index: int | None) -> bytes:
-        """Take the input out of the start of a call, for the delta that has to bring it."""
+    def _complete_block(self, raw: bytes, index: int | None) -> bytes:
+        """The start of a block with the text that its deltas continue.
+
+        The input of a call is taken out, for the delta that has to bring it.
+        """
         try:
             value = _MEMBERS.decode(data_of(raw))
             block = _MEMBERS.decode(value["content_block"])
+            text_member = _TEXT_MEMBERS.get(bytes(block.get("type", b"")))
+            if text_member and bytes(block.get(text_member, b"null")) == b"null":
+                block[text_member] = msgspec.Raw(b'""')
+                value["content_block"] = msgspec.Raw(msgspec.json.encode(block))
+                return event("content_block_start", msgspec.json.encode(value))
             text = bytes(block.get("input", b"")).strip()
             if text in _EMPTY_INPUTS:
                 return raw

@@ -204,11 +204,11 @@ def inputs(raw: bytes) -> list[Any]:
             places[value["index"]] = len(found)
             found.append("")
         elif value["type"] == "content_block_delta":
-            found[places[value["index"]]] += value["delta"]["partial_json"] or ""
+            found[places[value["index"]]] += value["delta"]["partial_json"]
     return [msgspec.json.decode(text or "{}") for text in found]
 
 
-@pytest.mark.parametrize("blanks", [[""], ["", ""], [" \n"], [None]])
+@pytest.mark.parametrize("blanks", [[""], ["", ""], [" \n"]])
 @given(size=st.integers(1, 400))
 def test_an_empty_piece_does_not_replace_an_input_that_came_whole(
     blanks: list[Any], size: int
