@@ -14,7 +14,13 @@ import msgspec
 
 from ccfallback.config.model import Provider
 from ccfallback.messages import reset_hints
-from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
+from ccfallback.messages.body import (
+    UNREADABLE,
+    Body,
+    decode_as,
+    decode_json,
+    replace_lone_surrogates,
+)
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
 from ccfallback.messages.sse import (
     CR,
@@ -135,6 +141,7 @@ def _object(raw: msgspec.Raw) -> object:
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+_ANY: Final = msgspec.json.Decoder(Any)
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
 _COMMENT: Final = _Event()
@@ -375,7 +382,7 @@ class AnthropicStream:
         try:
             if len(data) > MAX_DECODED:
                 raise ValueError
-            value = msgspec.json.decode(data)
+            value = decode_as(_ANY, data)
         except UNREADABLE:
             self.error = UpstreamError("api_error", "an event that is not JSON")
             return None
@@ -413,7 +420,7 @@ def _not_a_message(raw: bytes) -> UpstreamError:
     if len(raw) > MAX_DECODED:
         return UpstreamError("", "the answer is not a message")
     try:
-        value = msgspec.json.decode(raw)
+        value = decode_as(_ANY, raw)
     except UNREADABLE:
         return UpstreamError("", "the answer is not JSON")
     if is_error(value):
@@ -468,7 +475,7 @@ class MessagesFormat(WireFormat):
     def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a message."""
         try:
-            message = _MESSAGE.decode(raw)
+            message = decode_as(_MESSAGE, raw)
         except UNREADABLE:
             return Whole(raw, error=_not_a_message(raw))
         if _is_set(message.error) or message.type != "message":

@@ -16,7 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.body import UNREADABLE, Body, decode_json
+from ccfallback.messages.body import (
+    UNREADABLE,
+    Body,
+    decode_as,
+    decode_json,
+    replace_lone_surrogates,
+)
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.sse import MAX_EVENT_BYTES, event
@@ -223,10 +229,10 @@ class BedrockStream(AnthropicStream):
             data = _CHUNK.decode(payload).bytes
             if len(data) > MAX_EVENT_BYTES:
                 return self._fail(UpstreamError("api_error", "an event without an end"))
-            kind = _TYPED.decode(data).type
+            kind = decode_as(_TYPED, data).type
             if b"\n" in data or b"\r" in data:
                 # One line is one line of an event.
-                data = msgspec.json.format(data, indent=-1)
+                data = msgspec.json.format(replace_lone_surrogates(data), indent=-1)
         except UNREADABLE:
             return self._fail(UpstreamError("api_error", "a chunk without an event"))
         if not _TYPE.fullmatch(kind):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE, Body, decode_json
+from ccfallback.messages.body import UNREADABLE, Body, decode_as, decode_json
 from ccfallback.messages.sse import data_of, event, json_event
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
 from ccfallback.wire.filters import Mark
@@ -125,7 +125,7 @@ class Completion:
         The input of a call is taken out, for the delta that has to bring it.
         """
         try:
-            value = _MEMBERS.decode(data_of(raw))
+            value = decode_as(_MEMBERS, data_of(raw))
             block = _MEMBERS.decode(value["content_block"])
             text_member = _TEXT_MEMBERS.get(bytes(block.get("type", b"")))
             if text_member and bytes(block.get(text_member, b"null")) == b"null":

@@ -155,3 +155,8 @@ def test_the_message_of_the_provider_behind_a_reseller_is_read() -> None:
     assert read_error(raw.encode()).message == "no: b"
     odd = b'{"error":{"message":"no","metadata":{"raw":[{"a":1}, 2]}}}'
     assert read_error(odd).message == "no"
+
+
+def test_half_of_a_letter_in_an_error_hides_nothing() -> None:
+    body = b'{"type":"error","error":{"type":"overloaded_error","message":"Wait \\ud83d"}}'
+    assert read_error(body) == UpstreamError("overloaded_error", "Wait \ufffd")

@@ -298,6 +298,18 @@ def test_other_frames_are_skipped_and_events_are_one_line() -> None:
     assert translator.complete
 
 
+@pytest.mark.parametrize("line", [b"", b"\n"])
+def test_half_of_a_letter_does_not_break_a_stream(line: bytes) -> None:
+    delta = b'{"type":"content_block_delta",%b"index":0,"delta":{"type":"text_delta","text":"%b"}}'
+    start, opened, *_, ending, stop = frames_of([{"type": "text", "text": "Hi"}])
+    translator = stream()
+    frames = [start, opened, chunk(delta % (line, b"\\ud83d")), ending, stop]
+    out = b"".join(translator.feed(frame) for frame in frames)
+    assert translator.error is None
+    assert translator.complete
+    assert out.count(b"event: ") == 5
+
+
 def test_a_stream_of_plain_events_is_read_too() -> None:
     plain = b"".join(stream_bytes(frames_of(CONTENT)))
     translator = stream()

@@ -266,3 +266,28 @@ def test_a_call_is_renamed_behind_the_input_of_an_earlier_one() -> None:
     assert stream.error is None
     assert inputs(out) == [INPUT, {"c": 3}]
     assert out.count(b'"read_file"') == 2
+
+
+@given(size=st.integers(1, 400))
+def test_half_of_a_letter_in_an_input_does_not_break_a_stream(size: int) -> None:
+    pieces = piece(0, '{"a":"HALF') + piece(0, '"}')
+    raw = start(input_tokens=1) + unended(0, INPUT) + pieces + end(output_tokens=1)
+    raw = raw.replace(b"HALF", b"\\ud83d")
+    out = passed(raw, size)
+    assert b"\\ud83d" in out
+    assert out.count(b"input_json_delta") == 2
+    assert b'"path"' not in out
+
+
+def test_half_of_a_letter_in_an_input_that_came_whole() -> None:
+    raw = start(input_tokens=1) + call(0, {"a": "HALF"}) + end(output_tokens=1)
+    assert inputs(passed(raw.replace(b"HALF", b"\\ud83d"))) == [{"a": "\ufffd"}]
+
+
+@pytest.mark.parametrize("provider", [PRIMARY, FALLBACK])
+def test_half_of_a_letter_in_a_whole_message(provider: Provider) -> None:
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "HALF"}]}
+    counted = {**answer, "usage": {"input_tokens": 3, "output_tokens": 4}}
+    raw = msgspec.json.encode(counted).replace(b"HALF", b"\\ud83d")
+    whole = ANTHROPIC.whole(raw, BODY, provider)
+    assert (whole.body, whole.error) == (raw, None)
