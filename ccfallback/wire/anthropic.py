@@ -34,7 +34,13 @@ from ccfallback.messages.sse import event as sse_event
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage
-from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message, is_reason
+from ccfallback.wire.completion import (
+    DELTA_BYTES,
+    Completion,
+    complete_message,
+    is_reason,
+    needs_completion,
+)
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
     StreamTranslator,
@@ -480,14 +486,15 @@ class MessagesFormat(WireFormat):
             return Whole(raw, error=_not_a_message(raw))
         if _is_set(message.error) or message.type != "message":
             return Whole(raw, error=_not_a_message(raw))
-        failed = None if provider.primary else stop_failure(_text(message.stop_reason))
+        reason = _text(message.stop_reason)
+        failed = None if provider.primary else stop_failure(reason)
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
         for block in message.content:
             if block.type != "text" and (signature := block.signed):
                 whole.signatures.append(signature_digest(signature))
         del whole.signatures[:-MAX_SIGNATURES]
-        if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
+        if not provider.primary and needs_completion(reason, whole.usage):
             whole.body = complete_message(raw, client_body, whole.usage)
         return whole
 

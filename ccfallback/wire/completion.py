@@ -11,6 +11,7 @@ import msgspec
 
 from ccfallback.messages.body import UNREADABLE, Body, decode_as, decode_json
 from ccfallback.messages.sse import data_of, event, json_event
+from ccfallback.messages.stop_reasons import WINDOW_FULL, End, read_end
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
 from ccfallback.wire.filters import Mark
 
@@ -19,6 +20,20 @@ DELTA_BYTES: Final = 120
 
 _NO_REASONS: Final = frozenset({"", "null", "none"})
 """What some third parties send as a stop reason where they have none."""
+
+_OWN_REASONS: Final = frozenset(
+    {
+        *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal"),
+        *("compaction", WINDOW_FULL),
+    }
+)
+"""Anthropic's own stop reasons."""
+
+_OWN_REASONS_BY_END: Final = {
+    End.CUT: "max_tokens",
+    End.REFUSED: "refusal",
+    End.WINDOW_FULL: WINDOW_FULL,
+}
 
 _EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
 _TEXT_MEMBERS: Final = {b'"text"': "text", b'"thinking"': "thinking"}
@@ -40,6 +55,7 @@ class Completion:
         self._client_body = client_body
         self._texts: dict[int | None, bytes] = {}
         self._prompt: int | None = None
+        self._has_calls = False
 
     def note_block(self, index: int | None, value: bytes) -> None:
         """Take notice of a block that starts, with its input."""
@@ -69,6 +85,7 @@ class Completion:
                 case "content_block_start":
                     # Some gateways send no end of a block, and number the next one alike.
                     before = self._input_delta(index)
+                    self._has_calls = self._has_calls or mark.block == "tool_use"
                     events[place] = before + self._complete_block(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
@@ -111,10 +128,11 @@ class Completion:
         self.usage.take(counts)
         made = raw
         delta = value.get("delta")
-        if counts != usage or not isinstance(delta, dict) or not usage:
-            delta = delta if isinstance(delta, dict) else {"stop_reason": None}
-            made = json_event({**value, "delta": delta, "usage": counts or {"output_tokens": 0}})
-        if is_reason(delta.get("stop_reason")):
+        known = delta if isinstance(delta, dict) else {"stop_reason": None}
+        ended = _with_own_reason(known, self._has_calls)
+        if counts != usage or not usage or ended is not delta:
+            made = json_event({**value, "delta": ended, "usage": counts or {"output_tokens": 0}})
+        if is_reason(known.get("stop_reason")):
             # No more pieces of an input come.
             made = self._input_deltas() + made
         return made
@@ -165,11 +183,24 @@ def is_reason(reason: object) -> bool:
     return isinstance(reason, str) and reason.strip().lower() not in _NO_REASONS
 
 
+def needs_completion(reason: str, usage: Usage) -> bool:
+    """Whether `complete_message` has something to add to a message."""
+    is_foreign = reason != "" and reason not in _OWN_REASONS
+    return is_foreign or not (usage.prompt_tokens and usage.output_tokens)
+
+
 def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
-    """A whole message with estimates for the token counts that it lacks; `usage` gets them too."""
+    """A whole message with Anthropic's stop reason, and with estimates for the token counts that it
+    lacks; `usage` gets them too.
+    """
     value = decode_json(raw)
     if not isinstance(value, dict):
         return raw
+    if isinstance(reason := value.get("stop_reason"), str):
+        blocks = value.get("content") or []
+        has_calls = any(block.get("type") == "tool_use" for block in blocks)
+        sequence = value.get("stop_sequence")
+        value["stop_reason"] = _own_reason(reason, has_calls=has_calls, sequence=sequence)
     counts = dict(_usage_in(value))
     if not usage.prompt_tokens:
         counts["input_tokens"] = usage.input_tokens = estimate(client_body)
@@ -179,6 +210,32 @@ def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
     counts.setdefault("output_tokens", 0)
     head = {"type": "message", "role": "assistant"}
     return msgspec.json.encode({**head, **value, "usage": counts})
+
+
+def _own_reason(reason: str, *, has_calls: bool, sequence: object = None) -> str:
+    """Anthropic's word for a stop reason.
+
+    Some gateways pass on those of OpenAI's format, in which a client sees neither a cut answer nor
+    a refusal. `sequence` is the stop sequence that the model has written, if any.
+    """
+    if reason in _OWN_REASONS:
+        return reason
+    if (end := read_end(reason)) is End.TURN:
+        if isinstance(sequence, str) and sequence:
+            return "stop_sequence"
+        return "tool_use" if has_calls else "end_turn"
+    return _OWN_REASONS_BY_END.get(end, reason)
+
+
+def _with_own_reason(delta: dict[str, Any], has_calls: bool) -> dict[str, Any]:
+    """What ends a message with Anthropic's stop reason; the very same value if it has it."""
+    reason = delta.get("stop_reason")
+    if not isinstance(reason, str) or reason in _OWN_REASONS:
+        return delta
+    own = None
+    if is_reason(reason):
+        own = _own_reason(reason, has_calls=has_calls, sequence=delta.get("stop_sequence"))
+    return {**delta, "stop_reason": own}
 
 
 def _usage_in(value: dict[str, Any]) -> dict[str, Any]:

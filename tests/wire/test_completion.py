@@ -291,3 +291,66 @@ def test_half_of_a_letter_in_a_whole_message(provider: Provider) -> None:
     raw = msgspec.json.encode(counted).replace(b"HALF", b"\\ud83d")
     whole = ANTHROPIC.whole(raw, BODY, provider)
     assert (whole.body, whole.error) == (raw, None)
+
+
+REASONS = [
+    *((own, own) for own in ("end_turn", "max_tokens", "tool_use", "refusal", "pause_turn")),
+    ("model_context_window_exceeded", "model_context_window_exceeded"),
+    ("length", "max_tokens"),
+    ("MAX_TOKENS", "max_tokens"),
+    ("content_filter", "refusal"),
+    ("content_filter: violence", "refusal"),
+    ("context_length_exceeded", "model_context_window_exceeded"),
+    ("stop", "end_turn"),
+    ("tool_calls", "end_turn"),
+]
+
+
+def ended(reason: Any, sequence: str | None = None) -> bytes:
+    delta = {"stop_reason": reason, "stop_sequence": sequence}
+    return ev("message_delta", delta=delta, usage={"output_tokens": 7}) + ev("message_stop")
+
+
+def whole_message(reason: Any, *blocks: dict[str, Any], sequence: str | None = None) -> bytes:
+    usage = {"input_tokens": 9, "output_tokens": 7}
+    answer = {"type": "message", "role": "assistant", "content": blocks, "stop_reason": reason}
+    return msgspec.json.encode({**answer, "stop_sequence": sequence, "usage": usage})
+
+
+@pytest.mark.parametrize(("reason", "own"), REASONS)
+@given(size=st.integers(1, 400))
+def test_stop_reasons_are_anthropics_own(reason: str, own: str, size: int) -> None:
+    raw = start(input_tokens=9) + text(0, "hi") + ended(reason)
+    out = passed(raw, size)
+    assert message(out)["stop_reason"] == own
+    assert (out == raw) == (reason == own)
+    assert passed(raw, size, PRIMARY) == raw
+    raw = whole_message(reason, {"type": "text", "text": "hi"})
+    assert ANTHROPIC.whole(raw, BODY, PRIMARY).body == raw
+    whole = ANTHROPIC.whole(raw, BODY, FALLBACK)
+    assert msgspec.json.decode(whole.body)["stop_reason"] == own
+    assert (whole.body == raw) == (reason == own)
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
+def test_an_answer_with_calls_ends_with_them(reason: str) -> None:
+    raw = start(input_tokens=9) + call(0, {"a": 1}) + ended(reason)
+    assert message(passed(raw))["stop_reason"] == "tool_use"
+    block = {"type": "tool_use", "id": "t", "name": "Read", "input": {"a": 1}}
+    whole = ANTHROPIC.whole(whole_message(reason, block), BODY, FALLBACK)
+    assert msgspec.json.decode(whole.body)["stop_reason"] == "tool_use"
+
+
+def test_a_stop_sequence_is_the_reason_where_it_is_named() -> None:
+    raw = start(input_tokens=9) + text(0, "hi") + ended("stop", "END")
+    assert message(passed(raw))["stop_reason"] == "stop_sequence"
+    whole = ANTHROPIC.whole(whole_message("stop", sequence="END"), BODY, FALLBACK)
+    assert msgspec.json.decode(whole.body)["stop_reason"] == "stop_sequence"
+
+
+def test_a_word_for_no_stop_reason_is_none() -> None:
+    counts = ev("message_delta", delta={"stop_reason": "null"}, usage={"output_tokens": 1})
+    raw = start(input_tokens=9) + text(0, "hi") + counts
+    out = passed(raw + ended("length"))
+    assert b'"stop_reason":null' in out
+    assert message(out)["stop_reason"] == "max_tokens"
