@@ -13,7 +13,7 @@ from ccfallback.messages.body import UNREADABLE, Body, decode_as, decode_json
 from ccfallback.messages.sse import data_of, event, json_event
 from ccfallback.messages.stop_reasons import WINDOW_FULL, End, read_end
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
-from ccfallback.wire.filters import Mark
+from ccfallback.wire.filters import MAX_HELD, Mark, TooMuchHeld
 
 DELTA_BYTES: Final = 120
 """About how many bytes of an event with a delta are not text."""
@@ -54,6 +54,8 @@ class Completion:
         """The blocks whose input came in their start, and no piece of it since."""
         self._client_body = client_body
         self._texts: dict[int | None, bytes] = {}
+        self._size = 0
+        """How many bytes of inputs wait for the ends of their blocks."""
         self._prompt: int | None = None
         self._has_calls = False
 
@@ -89,7 +91,7 @@ class Completion:
                     events[place] = before + self._complete_block(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
-                    self._texts.pop(index, None)
+                    self._take_text(index)
                 case "content_block_stop" if index in self._texts:
                     self.inputs.discard(index)
                     events[place] = self._input_delta(index) + events[place]
@@ -160,10 +162,13 @@ class Completion:
                 return raw
             block["input"] = msgspec.Raw(b"{}")
             value["content_block"] = msgspec.Raw(msgspec.json.encode(block))
-            self._texts[index] = text
-            return event("content_block_start", msgspec.json.encode(value))
         except (KeyError, *UNREADABLE):
             return raw
+        self._texts[index] = text
+        self._size += len(text)
+        if self._size > MAX_HELD:
+            raise TooMuchHeld
+        return event("content_block_start", msgspec.json.encode(value))
 
     def _input_deltas(self) -> bytes:
         """The inputs of the blocks that have not ended."""
@@ -171,11 +176,17 @@ class Completion:
 
     def _input_delta(self, index: int | None) -> bytes:
         """The input that came in the start of a block, as a delta; nothing if there is none."""
-        text = self._texts.pop(index, None)
+        text = self._take_text(index)
         if text is None:
             return b""
         delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
         return json_event({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _take_text(self, index: int | None) -> bytes | None:
+        text = self._texts.pop(index, None)
+        if text is not None:
+            self._size -= len(text)
+        return text
 
 
 def is_reason(reason: object) -> bool:

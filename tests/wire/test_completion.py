@@ -12,7 +12,7 @@ from ccfallback.messages.assemble import to_message
 from ccfallback.messages.body import Body
 from ccfallback.messages.sse import data_of, event
 from ccfallback.wire.anthropic import ANTHROPIC
-from ccfallback.wire.filters import BlockStopHolder, EventFilter, ToolRenamer
+from ccfallback.wire.filters import MAX_HELD, BlockStopHolder, EventFilter, ToolRenamer
 
 FALLBACK = Provider(name="b", base_url="https://h.test")
 PRIMARY = Provider(name="a", base_url="https://h.test", primary=True)
@@ -354,3 +354,19 @@ def test_a_word_for_no_stop_reason_is_none() -> None:
     out = passed(raw + ended("length"))
     assert b'"stop_reason":null' in out
     assert message(out)["stop_reason"] == "max_tokens"
+
+
+def test_inputs_are_not_held_without_a_limit() -> None:
+    big = {"path": "x" * (MAX_HELD // 4)}
+    stream = ANTHROPIC.stream(BODY, FALLBACK)
+    stream.feed(start(input_tokens=9))
+    for index in range(3):
+        assert stream.feed(unended(index, big))
+    assert stream.error is None
+    # What has gone out, or came in pieces as well, is not held any more.
+    assert stream.feed(ev("content_block_stop", index=0) + piece(1, "{}"))
+    for index in range(3, 5):
+        assert stream.feed(unended(index, big))
+    assert stream.error is None
+    assert stream.feed(unended(5, big)) == b""
+    assert stream.error is not None
