@@ -39,6 +39,8 @@ _EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
 _TEXT_MEMBERS: Final = {b'"text"': "text", b'"thinking"': "thinking"}
 """The type of a block, in JSON: its member that deltas continue."""
 
+_CALL: Final = b'"tool_use"'
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -204,20 +206,25 @@ def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
     """A whole message with Anthropic's stop reason, and with estimates for the token counts that it
     lacks; `usage` gets them too.
     """
-    value = decode_json(raw)
-    if not isinstance(value, dict):
+    # Its content keeps its bytes, with numbers as the model has written them.
+    try:
+        members = decode_as(_MEMBERS, raw)
+        content = _ITEMS.decode(members.get("content", b"[]"))
+        kinds = [bytes(_MEMBERS.decode(block).get("type", b"")) for block in content]
+    except UNREADABLE:
         return raw
-    if isinstance(reason := value.get("stop_reason"), str):
-        blocks = value.get("content") or []
-        has_calls = any(block.get("type") == "tool_use" for block in blocks)
-        sequence = value.get("stop_sequence")
+    value: dict[str, Any] = {**members}
+    has_calls = _CALL in kinds
+    reason, sequence = (
+        decode_json(value.get(name, b"")) for name in ("stop_reason", "stop_sequence")
+    )
+    if isinstance(reason, str):
         value["stop_reason"] = _own_reason(reason, has_calls=has_calls, sequence=sequence)
-    counts = dict(_usage_in(value))
+    counts = dict(_usage_in({"usage": decode_json(value.get("usage", b""))}))
     if not usage.prompt_tokens:
         counts["input_tokens"] = usage.input_tokens = estimate(client_body)
-    if not usage.output_tokens and value.get("content"):
-        written = len(msgspec.json.encode(value["content"]))
-        counts["output_tokens"] = usage.output_tokens = _tokens(written)
+    if not usage.output_tokens and content:
+        counts["output_tokens"] = usage.output_tokens = _tokens(len(value["content"]))
     counts.setdefault("output_tokens", 0)
     head = {"type": "message", "role": "assistant"}
     return msgspec.json.encode({**head, **value, "usage": counts})

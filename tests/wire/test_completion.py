@@ -370,3 +370,13 @@ def test_inputs_are_not_held_without_a_limit() -> None:
     assert stream.error is None
     assert stream.feed(unended(5, big)) == b""
     assert stream.error is not None
+
+
+def test_the_content_of_a_whole_message_keeps_its_bytes() -> None:
+    content = (
+        b'[{"type": "tool_use", "id": "t", "input": {"n": 1.50, "big": 123456789012345678901}}]'
+    )
+    raw = b'{"type": "message", "content": ' + content + b', "stop_reason": "tool_calls"}'
+    whole = ANTHROPIC.whole(raw, BODY, FALLBACK)
+    assert content in whole.body
+    assert b'"stop_reason":"tool_use"' in whole.body
