@@ -58,6 +58,7 @@ from ccfallback.wire.grammar import (
     plain_index,
     read_input,
     says_something,
+    with_index,
 )
 from ccfallback.wire.headers import PLAIN_HEADERS, RawHeaders
 
@@ -243,7 +244,8 @@ class AnthropicStream:
         for place, raw in enumerate(events):
             event = read(raw)
             if self._changed is not None:
-                self._changes[place], self._changed = self._changed, None
+                raw = self._changes[place] = self._changed
+                self._changed = None
             if event is _DELTA:
                 self.heard = self.started = True
                 self._written += len(raw) - DELTA_BYTES
@@ -315,34 +317,42 @@ class AnthropicStream:
             return None
         if self._grammar is not None and kind in CHECKED:
             try:
-                self._check(self._grammar, decoded, data)
+                checked = self._check(self._grammar, decoded, data)
             except Unreadable as unreadable:
                 self.error = UpstreamError("api_error", str(unreadable))
                 return None
-            if self._changed is None and not has_name(event, kind):
-                self._changed = sse_event(kind, data)
+            if checked is None:
+                self._changed = b""
+            elif checked is not data or not has_name(event, kind):
+                self._changed = sse_event(kind, checked)
         if kind == "content_block_delta" and delta is not None:
             signature = delta.signature
             if signature is _NONE or not signature:
                 return _DELTA
         return decoded
 
-    def _check(self, grammar: Grammar, event: _Event, data: bytes) -> None:
+    def _check(self, grammar: Grammar, event: _Event, data: bytes) -> bytes | None:
+        """The data of an event as clients expect it; `None` if they do not. Raises `Unreadable`."""
+        place = event.index
         match event.type:
             case "message_start":
                 if not grammar.note_start(event.message is not None):
-                    self._changed = b""
+                    return None
             case "content_block_start":
                 block = event.content_block
-                grammar.note_block(event.index, None if block is None else block.type)
+                place = grammar.note_block(place, None if block is None else block.type)
             case "content_block_delta":
-                grammar.check_block(event.index)
+                place = grammar.find_block(place)
                 if not says_something(data):
-                    self._changed = b""
+                    return None
             case "content_block_stop":
-                grammar.check_block(event.index)
+                place = grammar.find_block(place)
             case _:
                 grammar.check_begun()
+        if place == event.index:
+            return data
+        event.index = place
+        return data if place is None else with_index(data, place)
 
     def _note(self, event: _Event) -> None:
         if event is _COMMENT:

@@ -87,10 +87,8 @@ class Completion:
                 case "message_start":
                     events[place] = self._complete_start(events[place])
                 case "content_block_start":
-                    # Some gateways send no end of a block, and number the next one alike.
-                    before = self._input_delta(index)
                     self._has_calls = self._has_calls or mark.block == "tool_use"
-                    events[place] = before + self._complete_block(events[place], index)
+                    events[place] = self._complete_block(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
                     self._take_text(index)

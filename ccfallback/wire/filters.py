@@ -80,14 +80,12 @@ class ToolRenamer:
                 events[mark.place] = self._rename_call(events[mark.place])
 
     def _rename_call(self, raw: bytes) -> bytes:
-        # A filter before this one may have put events before the start.
-        before, gap, start = raw.rstrip(b"\r\n").rpartition(b"\n\n")
-        value = decode_json(data_of(start))
+        value = decode_json(data_of(raw))
         block = value.get("content_block") if isinstance(value, dict) else None
         renamed = _renamed_block(block, self._names)
         if renamed is block:
             return raw
-        return before + gap + json_event({**value, "content_block": renamed})
+        return json_event({**value, "content_block": renamed})
 
 
 class BlockStopHolder:

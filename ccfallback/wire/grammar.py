@@ -2,14 +2,14 @@
 
 The SDKs raise an exception, or mix two texts, where the events do not follow each other as they
 should. Such a stream is a broken answer. What all clients accept is allowed: blocks without an end,
-a delta after the end of its block, unknown events and deltas, indices that are used again.
+a delta after the end of its block, unknown events and deltas.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE, decode_json, replace_lone_surrogates
+from ccfallback.messages.body import UNREADABLE, decode_as, decode_json, replace_lone_surrogates
 
 MAX_BLOCKS: Final = 10_000
 """An answer with more blocks has no end."""
@@ -50,6 +50,7 @@ class Piece(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=Fals
 PIECE: Final = msgspec.json.Decoder(Piece)
 """Reads nearly every event of a stream: it takes no longer than to look for the type alone."""
 
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NONE: Final = msgspec.Raw(b"")
 
 _NO_CONTENT: Final = "a delta without content"
@@ -72,8 +73,11 @@ class Grammar:
     def __init__(self) -> None:
         self.has_start = False
         """Whether the message has begun."""
-        self.blocks: set[int | None] = set()
-        """The indices of the blocks that have begun."""
+        self.blocks: set[int] = set()
+        """The indices of the blocks that have begun, where they are those that clients expect."""
+        self._places: dict[int | None, int] = {}
+        """The indices that clients expect for those that the upstream uses now."""
+        self._count = 0
 
     def note_start(self, has_message: bool) -> bool:
         """Take notice of a start of the message; whether it is the first.
@@ -82,25 +86,36 @@ class Grammar:
         """
         if not has_message:
             raise Unreadable("a start without a message")
-        if self.blocks:
+        if self._count:
             raise Unreadable("a second message in the answer")
         first, self.has_start = not self.has_start, True
         return first
 
-    def note_block(self, index: int | None, kind: str | None) -> None:
-        """Take notice of the start of a block; `kind` is its type."""
+    def note_block(self, index: int | None, kind: str | None) -> int:
+        """Take notice of the start of a block, whose type is `kind`. Its place in the message.
+
+        Clients take the index for the place. Some gateways leave numbers out, or use one again.
+        """
         self.check_begun()
         if kind is None:
             raise Unreadable("a start of a block without the block")
-        self.blocks.add(index)
-        if len(self.blocks) > MAX_BLOCKS:
+        place = self._places[index] = self._count
+        self._count += 1
+        if self._count > MAX_BLOCKS:
             raise Unreadable("an answer without an end")
+        if index == place:
+            self.blocks.add(place)
+        elif index is not None:
+            self.blocks.discard(index)
+        return place
 
-    def check_block(self, index: int | None) -> None:
-        """Check the index of a delta, or of the end of a block."""
+    def find_block(self, index: int | None) -> int:
+        """The place in the message of the block that a delta or an end belongs to."""
         self.check_begun()
-        if index not in self.blocks:
+        place = self._places.get(index)
+        if place is None:
             raise Unreadable("an event for a block that has not begun")
+        return place
 
     def check_begun(self) -> None:
         """Check that the message has begun."""
@@ -151,6 +166,13 @@ def _read_delta(data: bytes) -> _OtherPiece:
         return _OTHER.decode(replace_lone_surrogates(data.decode("utf-8", "replace").encode()))
     except UNREADABLE:
         raise Unreadable(_NO_CONTENT) from None
+
+
+def with_index(data: bytes, index: int) -> bytes:
+    """The data of an event with another index."""
+    members = decode_as(_MEMBERS, data)
+    members["index"] = msgspec.Raw(b"%d" % index)
+    return msgspec.json.encode(members)
 
 
 def is_checked(value: object) -> bool:

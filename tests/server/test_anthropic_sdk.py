@@ -107,9 +107,15 @@ def inputs_in_the_starts(events: list[bytes]) -> list[bytes]:
     return whole
 
 
+def numbered_alike(events: list[bytes]) -> list[bytes]:
+    values = [msgspec.json.decode(data_of(event)) for event in events]
+    return [json_event({**value, "index": 0} if "index" in value else value) for value in values]
+
+
 ODD: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "no names": lambda events: [without_names(event) for event in events],
     "one name": lambda events: [b"event: message\n" + without_names(event) for event in events],
+    "one index for all blocks": numbered_alike,
     "inputs in the starts": inputs_in_the_starts,
     "no ends of blocks": lambda events: [e for e in events if b"content_block_stop" not in e],
     "inputs in the starts, no ends": lambda events: [
