@@ -177,6 +177,7 @@ class AnthropicStream:
         self._completion = completion
         self._filters = filters if completion is None else (completion, *filters)
         self._grammar = None if completion is None else Grammar()
+        self._blocks = None if self._grammar is None else self._grammar.blocks
         self._marks: list[Mark] = []
         self._changed: bytes | None = None
         """What passes instead of the event that was read last, if not the event itself."""
@@ -289,10 +290,10 @@ class AnthropicStream:
         # Nearly every event is a delta whose last line is its data; reading any other is slower.
         if plain and event.startswith(_DELTA_HEAD) and event.count(b"\n") == 1:
             data, named_error = event[_DELTA_DATA:], False
-            if self._grammar is not None:
+            blocks = self._blocks
+            if blocks is not None:
                 try:
-                    piece = PIECE.decode(data)
-                    if piece.index in self._grammar.blocks and piece.error is None:
+                    if PIECE.decode(data).index in blocks:
                         return _DELTA
                 except UNREADABLE:
                     pass

@@ -44,7 +44,7 @@ class Piece(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=Fals
 
     index: int
     delta: _TextDelta | _ThinkingDelta | _InputDelta
-    error: msgspec.Raw | None = None
+    error: None = None
 
 
 PIECE: Final = msgspec.json.Decoder(Piece)

@@ -182,6 +182,15 @@ def test_clients_get_the_index_that_they_expect(name: str, ended: bool, size: in
     assert [block["text"] for block in content] == ["hello 0", "hello 1", "hello 2"]
 
 
+def test_an_error_in_a_delta_is_the_error_that_it_names() -> None:
+    said = {"type": "overloaded_error", "message": "Overloaded"}
+    delta = {"type": "text_delta", "text": "x"}
+    bad = ev("content_block_delta", index=0, delta=delta, error=said)
+    assert read(START + OPEN + bad + END + STOP, 1 << 20) == (START + OPEN, "Overloaded")
+    empty = ev("content_block_delta", index=0, delta=delta, error=None)
+    assert read(START + OPEN + empty + END + STOP, 1 << 20)[1] == ""
+
+
 def without_names(raw: bytes) -> bytes:
     return b"".join(
         b"data: " + data_of(each) + b"\n\n" for each in EventSplitter().feed(raw) if data_of(each)
