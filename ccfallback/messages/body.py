@@ -6,9 +6,11 @@ is changed, `raw` is the very bytes that the client sent.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+
+Decoded = TypeVar("Decoded")
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -204,6 +206,14 @@ def decode_json(raw: bytes, default: Any = None) -> Any:
         return msgspec.json.decode(replace_lone_surrogates(raw))
     except UNREADABLE:
         return default
+
+
+def decode_as(decoder: msgspec.json.Decoder[Decoded], raw: bytes) -> Decoded:
+    """What the decoder reads, with lone surrogates replaced. Raises one of `UNREADABLE`."""
+    try:
+        return decoder.decode(raw)
+    except UNREADABLE:
+        return decoder.decode(replace_lone_surrogates(raw))
 
 
 def replace_lone_surrogates(raw: bytes) -> bytes:

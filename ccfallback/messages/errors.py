@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE
+from ccfallback.messages.body import UNREADABLE, decode_as
 
 _TAGS: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -18,6 +18,7 @@ _SPACE: Final = re.compile(r"\s+")
 _LONGEST: Final = 4000
 _LONG: Final = 256 * 1024
 _MANY: Final = 200_000
+_ANY: Final = msgspec.json.Decoder(Any)
 _KIND: Final = re.compile(r"[A-Za-z][A-Za-z_.]{0,47}\d{0,3}|\d{1,6}")
 
 STOP_FAILURE: Final = "failed_stop_reason"
@@ -71,7 +72,7 @@ def read_error(body: bytes) -> UpstreamError:
     """The error in an answer's body; never raises."""
     body = readable_part(body)
     try:
-        value = msgspec.json.decode(body)
+        value = decode_as(_ANY, body)
     except UNREADABLE:
         return UpstreamError(message=plain_text(body))
     return error_of(value)

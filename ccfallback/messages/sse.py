@@ -26,6 +26,8 @@ _DATA: Final = re.compile(rb"^data(?:: ?([^\n]*))?$", re.MULTILINE)
 
 _NAMED_ERROR: Final = re.compile(rb"^event: ?error$", re.MULTILINE)
 
+_NAME: Final = re.compile(rb"^event: ?([^\n]*)$", re.MULTILINE)
+
 
 class EventTooLong(ValueError):
     """The stream holds no event end within `MAX_EVENT_BYTES`."""
@@ -108,12 +110,22 @@ def is_named_error(event: bytes) -> bool:
     return _NAMED_ERROR.search(_with_plain_ends(event)) is not None
 
 
+def has_name(event: bytes, name: str) -> bool:
+    """Whether the event's own name is `name`, without which clients skip it."""
+    if event.startswith(BOM):
+        event = event[len(BOM) :]
+    names = _NAME.findall(_with_plain_ends(event))
+    return bool(names) and bool(names[-1] == name.encode())
+
+
 def _with_plain_ends(event: bytes) -> bytes:
     return event.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if CR in event else event
 
 
 def event(name: str, data: bytes) -> bytes:
-    """An event on the wire; `data` is one line."""
+    """An event on the wire."""
+    if b"\n" in data:
+        data = data.replace(b"\n", b"\ndata: ")
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 

@@ -13,14 +13,34 @@ import msgspec
 
 from ccfallback.config.model import Provider
 from ccfallback.messages import reset_hints
-from ccfallback.messages.body import UNREADABLE, Body, decode_json, replace_lone_surrogates
+from ccfallback.messages.body import (
+    UNREADABLE,
+    Body,
+    decode_as,
+    decode_json,
+    replace_lone_surrogates,
+)
 from ccfallback.messages.errors import UpstreamError, error_of, is_error, read_error
-from ccfallback.messages.sse import CR, EventSplitter, EventTooLong, data_of, is_named_error
+from ccfallback.messages.sse import (
+    CR,
+    EventSplitter,
+    EventTooLong,
+    data_of,
+    has_name,
+    is_named_error,
+)
+from ccfallback.messages.sse import event as sse_event
 from ccfallback.messages.stop_reasons import stop_failure
 from ccfallback.messages.thinking import signature_digest
 from ccfallback.messages.tokens import Usage, is_token_count
 from ccfallback.short_cache import short_cache
-from ccfallback.wire.completion import DELTA_BYTES, Completion, complete_message
+from ccfallback.wire.completion import (
+    DELTA_BYTES,
+    Completion,
+    complete_message,
+    is_reason,
+    needs_completion,
+)
 from ccfallback.wire.filters import MARKED, EventFilter, Mark, TooMuchHeld, filtered
 from ccfallback.wire.format import (
     IMPOSSIBLE_COUNT,
@@ -29,6 +49,17 @@ from ccfallback.wire.format import (
     WireFormat,
     WireRefusal,
     endpoint_url,
+)
+from ccfallback.wire.grammar import (
+    CHECKED,
+    PIECE,
+    Grammar,
+    Unreadable,
+    is_checked,
+    plain_index,
+    read_input,
+    says_something,
+    with_index,
 )
 from ccfallback.wire.headers import PLAIN_HEADERS, RawHeaders
 
@@ -76,6 +107,11 @@ class _Event(msgspec.Struct, gc=False):
     usage: msgspec.Raw = _NONE
     error: msgspec.Raw = _NONE
 
+    @property
+    def names_reason(self) -> bool:
+        """Whether it says why the answer ends."""
+        return self.delta is not None and is_reason(self.delta.stop_reason)
+
 
 class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
@@ -113,6 +149,7 @@ def _object(raw: msgspec.Raw) -> object:
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+_ANY: Final = msgspec.json.Decoder(Any)
 _COUNT: Final = msgspec.json.Decoder(dict[str, Any])
 
 _COMMENT: Final = _Event()
@@ -140,9 +177,13 @@ class AnthropicStream:
         self._splitter = EventSplitter()
         self._completion = completion
         self._filters = filters if completion is None else (completion, *filters)
-        self._needs_start = completion is not None
-        """Whether an event of content would come before the start of the message."""
+        self._grammar = None if completion is None else Grammar()
+        self._blocks = None if self._grammar is None else self._grammar.blocks
         self._marks: list[Mark] = []
+        self._changed: bytes | None = None
+        """What passes instead of the event that was read last, if not the event itself."""
+        self._changes: dict[int, bytes] = {}
+        """What passes instead of events, by their places."""
         self._written = 0
         self._ending = False
         """Whether a `message_delta` has come."""
@@ -171,7 +212,7 @@ class AnthropicStream:
         events = self._splitter.plain(chunk)
         if events is not None:
             count = self._read_all(events, self._read)
-            if count == len(events) and not self._marks:
+            if count == len(events) and not self._marks and not self._changes:
                 return chunk
             return self._filter([event + b"\n\n" for event in events[:count]])
         try:
@@ -190,6 +231,8 @@ class AnthropicStream:
         return self._filter(events[: self._read_all(events, self._read_any)])
 
     def _filter(self, events: list[bytes]) -> bytes:
+        for place, changed in self._changes.items():
+            events[place] = changed
         try:
             return filtered(events, self._marks, self._filters, complete=self.complete)
         except TooMuchHeld:
@@ -199,9 +242,13 @@ class AnthropicStream:
     def _read_all(self, events: list[bytes], read: Callable[[bytes], _Event | None]) -> int:
         """Read events and mark those for the filters; how many of them pass."""
         self._marks.clear()
+        self._changes.clear()
         for place, raw in enumerate(events):
             event = read(raw)
-            if event is _DELTA and not self._needs_start:
+            if self._changed is not None:
+                raw = self._changes[place] = self._changed
+                self._changed = None
+            if event is _DELTA:
                 self.heard = self.started = True
                 self._written += len(raw) - DELTA_BYTES
                 if self._completion is not None:
@@ -229,8 +276,8 @@ class AnthropicStream:
         # Without its end, which an event has or lacks by the way in which the stream was cut.
         completion.written += max(1, len(raw.rstrip(b"\r\n")) - DELTA_BYTES)
         if completion.inputs and b'"input_json_delta"' in raw:
-            index = _EVENT.decode(data_of(raw)).index
-            if completion.note_input(index):
+            index, piece = read_input(data_of(raw))
+            if completion.note_input(index, piece):
                 self._marks.append(Mark(place, "content_block_delta", index))
 
     def _read_any(self, event: bytes) -> _Event | None:
@@ -244,6 +291,13 @@ class AnthropicStream:
         # Nearly every event is a delta whose last line is its data; reading any other is slower.
         if plain and event.startswith(_DELTA_HEAD) and event.count(b"\n") == 1:
             data, named_error = event[_DELTA_DATA:], False
+            blocks = self._blocks
+            if blocks is not None:
+                try:
+                    if PIECE.decode(data).index in blocks:
+                        return _DELTA
+                except UNREADABLE:
+                    pass
         else:
             data = data_of(event)
             named_error = is_named_error(event)
@@ -254,43 +308,71 @@ class AnthropicStream:
         except UNREADABLE:
             repaired = _decode_repaired(data)
             if repaired is None and not named_error:
-                return self._read_unknown(data)
+                repaired = self._read_unknown(data)
+                if repaired is None:
+                    return None
             decoded = repaired or _UNKNOWN
         kind, delta = decoded.type, decoded.delta
         error = decoded.error
         if named_error or kind == "error" or (error is not _NONE and _is_set(error)):
             self.error = read_error(data)
             return None
+        if self._grammar is not None and kind in CHECKED:
+            try:
+                checked = self._check(self._grammar, decoded, data)
+            except Unreadable as unreadable:
+                self.error = UpstreamError("api_error", str(unreadable))
+                return None
+            if checked is None:
+                self._changed = b""
+            elif checked is not data or not has_name(event, kind):
+                self._changed = sse_event(kind, checked)
         if kind == "content_block_delta" and delta is not None:
             signature = delta.signature
             if signature is _NONE or not signature:
                 return _DELTA
         return decoded
 
+    def _check(self, grammar: Grammar, event: _Event, data: bytes) -> bytes | None:
+        """The data of an event as clients expect it; `None` if they do not. Raises `Unreadable`."""
+        place = event.index
+        match event.type:
+            case "message_start":
+                if not grammar.note_start(event.message is not None):
+                    return None
+            case "content_block_start":
+                block = event.content_block
+                place = grammar.note_block(place, None if block is None else block.type)
+            case "content_block_delta":
+                place = grammar.find_block(place)
+                if not says_something(data):
+                    return None
+            case "content_block_stop":
+                place = grammar.find_block(place)
+            case _:
+                grammar.check_begun()
+        if place == event.index:
+            return data
+        event.index = place
+        return data if place is None else with_index(data, place)
+
     def _note(self, event: _Event) -> None:
         if event is _COMMENT:
             return
         self.heard = True
-        if event.type in _CONTENT or event is _DELTA:
-            if self._needs_start:
-                self.error = UpstreamError("api_error", "content before the start of the message")
-                return
+        if event.type in _CONTENT:
             self.started = True
             if event.content_block is not None or (event.delta and event.delta.signature):
                 self._note_signature(event)
         elif event.type == "message_delta":
             self._ending = True
             self._take_usage(event.usage)
-            if (
-                self.error is None
-                and event.delta is not None
-                and event.delta.stop_reason is not None
-            ):
+            if self.error is None and event.names_reason:
+                assert event.delta is not None
                 if self._completion is not None:
                     self.error = stop_failure(event.delta.stop_reason)
                 self.complete = self.error is None
         elif event.type == "message_start":
-            self._needs_start = False
             if event.message is not None:
                 self._take_usage(event.message.usage)
         elif event.type == "message_stop":
@@ -323,14 +405,27 @@ class AnthropicStream:
         try:
             if len(data) > MAX_DECODED:
                 raise ValueError
-            value = msgspec.json.decode(data)
+            value = decode_as(_ANY, data)
         except UNREADABLE:
             self.error = UpstreamError("api_error", "an event that is not JSON")
             return None
         if is_error(value):
             self.error = error_of(value)
             return None
-        return _UNKNOWN
+        if self._grammar is None or not is_checked(value):
+            return _UNKNOWN
+        try:
+            value["index"] = plain_index(value.get("index"))
+            return _EVENT.decode(msgspec.json.encode(value))
+        except UNREADABLE:
+            self.error = UpstreamError("api_error", "an event that clients cannot read")
+            return None
+
+
+def names_stop_reason(data: bytes) -> bool:
+    """Whether the data of a `message_delta` says why the answer ends."""
+    event = _decode_repaired(data)
+    return event is not None and event.names_reason
 
 
 def _decode_repaired(data: bytes) -> _Event | None:
@@ -348,7 +443,7 @@ def _not_a_message(raw: bytes) -> UpstreamError:
     if len(raw) > MAX_DECODED:
         return UpstreamError("", "the answer is not a message")
     try:
-        value = msgspec.json.decode(raw)
+        value = decode_as(_ANY, raw)
     except UNREADABLE:
         return UpstreamError("", "the answer is not JSON")
     if is_error(value):
@@ -403,12 +498,13 @@ class MessagesFormat(WireFormat):
     def whole(self, raw: bytes, client_body: Body, provider: Provider) -> Whole:
         """The answer itself, if it is a message."""
         try:
-            message = _MESSAGE.decode(raw)
+            message = decode_as(_MESSAGE, raw)
         except UNREADABLE:
             return Whole(raw, error=_not_a_message(raw))
         if _is_set(message.error) or message.type != "message":
             return Whole(raw, error=_not_a_message(raw))
-        failed = None if provider.primary else stop_failure(_text(message.stop_reason))
+        reason = _text(message.stop_reason)
+        failed = None if provider.primary else stop_failure(reason)
         whole = Whole(raw, failed)
         whole.usage.take(_object(message.usage))
         if not provider.primary and whole.usage.is_impossible:
@@ -417,7 +513,7 @@ class MessagesFormat(WireFormat):
             if block.type != "text" and (signature := block.signed):
                 whole.signatures.append(signature_digest(signature))
         del whole.signatures[:-MAX_SIGNATURES]
-        if not provider.primary and not (whole.usage.prompt_tokens and whole.usage.output_tokens):
+        if not provider.primary and needs_completion(reason, whole.usage):
             whole.body = complete_message(raw, client_body, whole.usage)
         return whole
 

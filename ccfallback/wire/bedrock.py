@@ -16,13 +16,19 @@ import msgspec
 from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
-from ccfallback.messages.body import UNREADABLE, Body, decode_json
+from ccfallback.messages.body import (
+    UNREADABLE,
+    Body,
+    decode_as,
+    decode_json,
+    replace_lone_surrogates,
+)
 from ccfallback.messages.errors import UpstreamError, read_error
 from ccfallback.messages.model_names import LONGEST_ID
 from ccfallback.messages.patterns import lazy_re
 from ccfallback.messages.sse import MAX_EVENT_BYTES, event
 from ccfallback.messages.tokens import is_token_count
-from ccfallback.wire.anthropic import AnthropicStream, MessagesFormat
+from ccfallback.wire.anthropic import AnthropicStream, MessagesFormat, names_stop_reason
 from ccfallback.wire.completion import Completion
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.event_stream import BrokenFrame, Frame, FrameDecoder
@@ -153,11 +159,13 @@ class BedrockStream(AnthropicStream):
         self._is_empty = True
         self._held: bytes | None = None
         """The data of the `message_delta` that has come last."""
+        self._held_reason = False
+        """Whether there is a stop reason in it: it may come early, with counts alone."""
 
     @property
     def stopped(self) -> bool:
         """Whether a stop reason has arrived, even if it has not come out."""
-        return self._held is not None or self.complete
+        return self._held_reason or self.complete
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now, up to the first error."""
@@ -190,11 +198,12 @@ class BedrockStream(AnthropicStream):
             return super().finish()
         if self.error is not None or self.finished:
             return b""
-        if self._held is not None:
+        if self._held_reason:
             return self._release({}) + self._pass("message_stop", _STOP)
+        made = self._release({})
         if not self._decoder.is_between_frames:
             self.error = UpstreamError("api_error", "a broken stream: a frame is cut")
-        return b""
+        return made
 
     def _pass(self, kind: str, data: bytes) -> bytes:
         return super().feed(event(kind, data))
@@ -222,16 +231,17 @@ class BedrockStream(AnthropicStream):
             data = _CHUNK.decode(payload).bytes
             if len(data) > MAX_EVENT_BYTES:
                 return self._fail(UpstreamError("api_error", "an event without an end"))
-            kind = _TYPED.decode(data).type
+            kind = decode_as(_TYPED, data).type
             if b"\n" in data or b"\r" in data:
                 # One line is one line of an event.
-                data = msgspec.json.format(data, indent=-1)
+                data = msgspec.json.format(replace_lone_surrogates(data), indent=-1)
         except UNREADABLE:
             return self._fail(UpstreamError("api_error", "a chunk without an event"))
         if not _TYPE.fullmatch(kind):
             return self._fail(UpstreamError("api_error", "an event of an unknown kind"))
         if kind == "message_delta":
             before, self._held = self._release({}), data
+            self._held_reason = names_stop_reason(data)
             return before
         if kind == "message_stop":
             data, metrics = _without_metrics(data)
@@ -243,7 +253,7 @@ class BedrockStream(AnthropicStream):
         """Send the event that waits, with the counts of the cache that it lacks."""
         if self._held is None:
             return b""
-        data, self._held = self._held, None
+        data, self._held, self._held_reason = self._held, None, False
         counts = {name: metrics[own] for name, own in _CACHE_METRICS if metrics.get(own)}
         if counts:
             value = decode_json(data)

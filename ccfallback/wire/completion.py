@@ -9,15 +9,35 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.messages.body import UNREADABLE, Body, decode_json
+from ccfallback.messages.body import UNREADABLE, Body, decode_as, decode_json
 from ccfallback.messages.sse import data_of, event, json_event
+from ccfallback.messages.stop_reasons import WINDOW_FULL, End, is_absent, read_end
 from ccfallback.messages.tokens import BYTES_A_TOKEN, Usage, estimate
-from ccfallback.wire.filters import Mark
+from ccfallback.wire.filters import MAX_HELD, Mark, TooMuchHeld
 
 DELTA_BYTES: Final = 120
 """About how many bytes of an event with a delta are not text."""
 
+_OWN_REASONS: Final = frozenset(
+    {
+        *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal"),
+        *("compaction", WINDOW_FULL),
+    }
+)
+"""Anthropic's own stop reasons."""
+
+_OWN_REASONS_BY_END: Final = {
+    End.CUT: "max_tokens",
+    End.REFUSED: "refusal",
+    End.WINDOW_FULL: WINDOW_FULL,
+}
+
 _EMPTY_INPUTS: Final = frozenset({b"", b"{}", b"null", b'""'})
+_TEXT_MEMBERS: Final = {b'"text"': "text", b'"thinking"': "thinking"}
+"""The type of a block, in JSON: its member that deltas continue."""
+
+_CALL: Final = b'"tool_use"'
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -30,10 +50,13 @@ class Completion:
         self.written = 0
         """About how many bytes the model has written."""
         self.inputs: set[int | None] = set()
-        """The open blocks whose input came whole in their start."""
+        """The blocks whose input came in their start, and no piece of it since."""
         self._client_body = client_body
         self._texts: dict[int | None, bytes] = {}
+        self._size = 0
+        """How many bytes of inputs wait for the ends of their blocks."""
         self._prompt: int | None = None
+        self._has_calls = False
 
     def note_block(self, index: int | None, value: bytes) -> None:
         """Take notice of a block that starts, with its input."""
@@ -42,9 +65,13 @@ class Completion:
         else:
             self.inputs.add(index)
 
-    def note_input(self, index: int | None) -> bool:
-        """Take notice of a piece of a block's input; whether it is the first of such a block."""
-        if index not in self.inputs:
+    def note_input(self, index: int | None, piece: str) -> bool:
+        """Take notice of a piece of a block's input; whether it is the first of such a block.
+
+        Some gateways send the whole input in the start and an empty piece after it, which says
+        nothing.
+        """
+        if index not in self.inputs or not piece.strip():
             return False
         self.inputs.discard(index)
         return True
@@ -57,15 +84,18 @@ class Completion:
                 case "message_start":
                     events[place] = self._complete_start(events[place])
                 case "content_block_start":
-                    events[place] = self._take_input(events[place], index)
+                    self._has_calls = self._has_calls or mark.block == "tool_use"
+                    events[place] = self._complete_block(events[place], index)
                 case "content_block_delta":
                     # The input comes in pieces as well.
-                    self._texts.pop(index, None)
+                    self._take_text(index)
                 case "content_block_stop" if index in self._texts:
                     self.inputs.discard(index)
-                    events[place] = _input_delta(index, self._texts.pop(index)) + events[place]
+                    events[place] = self._input_delta(index) + events[place]
                 case "message_delta":
                     events[place] = self._complete_end(events[place])
+                case "message_stop":
+                    events[place] = self._input_deltas() + events[place]
                 case _:
                     pass
 
@@ -74,12 +104,15 @@ class Completion:
         message = value.get("message") if isinstance(value, dict) else None
         if not isinstance(message, dict):
             return raw
+        made = message
         usage = _usage_in(message)
-        if _prompt_tokens(usage):
-            return raw
-        self._prompt = self.usage.input_tokens = estimate(self._client_body)
-        counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
-        return json_event({**value, "message": {**message, "usage": counts}})
+        if not _prompt_tokens(usage):
+            self._prompt = self.usage.input_tokens = estimate(self._client_body)
+            counts = {"output_tokens": 0, **usage, "input_tokens": self._prompt}
+            made = {**made, "usage": counts}
+        if not isinstance(message.get("content"), list):
+            made = {**made, "content": []}
+        return raw if made is message else json_event({**value, "message": made})
 
     def _complete_end(self, raw: bytes) -> bytes:
         value = decode_json(data_of(raw))
@@ -92,14 +125,30 @@ class Completion:
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
         self.usage.take(counts)
-        return raw if counts == usage else json_event({**value, "usage": counts})
+        made = raw
+        delta = value.get("delta")
+        known = delta if isinstance(delta, dict) else {"stop_reason": None}
+        ended = _with_own_reason(known, self._has_calls)
+        if counts != usage or not usage or ended is not delta:
+            made = json_event({**value, "delta": ended, "usage": counts or {"output_tokens": 0}})
+        if is_reason(known.get("stop_reason")):
+            # No more pieces of an input come.
+            made = self._input_deltas() + made
+        return made
 
-    def _take_input(self, raw: bytes, index: int | None) -> bytes:
-        """Take the input out of the start of a call, for the delta that has to bring it."""
-        self._texts.pop(index, None)
+    def _complete_block(self, raw: bytes, index: int | None) -> bytes:
+        """The start of a block with the text that its deltas continue.
+
+        The input of a call is taken out, for the delta that has to bring it.
+        """
         try:
-            value = _MEMBERS.decode(data_of(raw))
+            value = decode_as(_MEMBERS, data_of(raw))
             block = _MEMBERS.decode(value["content_block"])
+            text_member = _TEXT_MEMBERS.get(bytes(block.get("type", b"")))
+            if text_member and bytes(block.get(text_member, b"null")) == b"null":
+                block[text_member] = msgspec.Raw(b'""')
+                value["content_block"] = msgspec.Raw(msgspec.json.encode(block))
+                return event("content_block_start", msgspec.json.encode(value))
             text = bytes(block.get("input", b"")).strip()
             if text in _EMPTY_INPUTS:
                 return raw
@@ -110,31 +159,96 @@ class Completion:
                 return raw
             block["input"] = msgspec.Raw(b"{}")
             value["content_block"] = msgspec.Raw(msgspec.json.encode(block))
-            self._texts[index] = text
-            return event("content_block_start", msgspec.json.encode(value))
         except (KeyError, *UNREADABLE):
             return raw
+        self._texts[index] = text
+        self._size += len(text)
+        if self._size > MAX_HELD:
+            raise TooMuchHeld
+        return event("content_block_start", msgspec.json.encode(value))
+
+    def _input_deltas(self) -> bytes:
+        """The inputs of the blocks that have not ended."""
+        return b"".join([self._input_delta(index) for index in list(self._texts)])
+
+    def _input_delta(self, index: int | None) -> bytes:
+        """The input that came in the start of a block, as a delta; nothing if there is none."""
+        text = self._take_text(index)
+        if text is None:
+            return b""
+        delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
+        return json_event({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _take_text(self, index: int | None) -> bytes | None:
+        text = self._texts.pop(index, None)
+        if text is not None:
+            self._size -= len(text)
+        return text
+
+
+def is_reason(reason: object) -> bool:
+    """Whether a stop reason says that the answer has ended."""
+    return isinstance(reason, str) and not is_absent(reason)
+
+
+def needs_completion(reason: str, usage: Usage) -> bool:
+    """Whether `complete_message` has something to add to a message."""
+    is_foreign = reason != "" and reason not in _OWN_REASONS
+    return is_foreign or not (usage.prompt_tokens and usage.output_tokens)
 
 
 def complete_message(raw: bytes, client_body: Body, usage: Usage) -> bytes:
-    """A whole message with estimates for the token counts that it lacks; `usage` gets them too."""
-    value = decode_json(raw)
-    if not isinstance(value, dict):
+    """A whole message with Anthropic's stop reason, and with estimates for the token counts that it
+    lacks; `usage` gets them too.
+    """
+    # Its content keeps its bytes, with numbers as the model has written them.
+    try:
+        members = decode_as(_MEMBERS, raw)
+        content = _ITEMS.decode(members.get("content", b"[]"))
+        kinds = [bytes(_MEMBERS.decode(block).get("type", b"")) for block in content]
+    except UNREADABLE:
         return raw
-    counts = dict(_usage_in(value))
+    value: dict[str, Any] = {**members}
+    has_calls = _CALL in kinds
+    reason, sequence = (
+        decode_json(value.get(name, b"")) for name in ("stop_reason", "stop_sequence")
+    )
+    if isinstance(reason, str):
+        value["stop_reason"] = _own_reason(reason, has_calls=has_calls, sequence=sequence)
+    counts = dict(_usage_in({"usage": decode_json(value.get("usage", b""))}))
     if not usage.prompt_tokens:
         counts["input_tokens"] = usage.input_tokens = estimate(client_body)
-    if not usage.output_tokens and value.get("content"):
-        written = len(msgspec.json.encode(value["content"]))
-        counts["output_tokens"] = usage.output_tokens = _tokens(written)
+    if not usage.output_tokens and content:
+        counts["output_tokens"] = usage.output_tokens = _tokens(len(value["content"]))
     counts.setdefault("output_tokens", 0)
     head = {"type": "message", "role": "assistant"}
     return msgspec.json.encode({**head, **value, "usage": counts})
 
 
-def _input_delta(index: int | None, text: bytes) -> bytes:
-    delta = {"type": "input_json_delta", "partial_json": text.decode("utf-8", "replace")}
-    return json_event({"type": "content_block_delta", "index": index, "delta": delta})
+def _own_reason(reason: str, *, has_calls: bool, sequence: object = None) -> str:
+    """Anthropic's word for a stop reason.
+
+    Some gateways pass on those of OpenAI's format, in which a client sees neither a cut answer nor
+    a refusal. `sequence` is the stop sequence that the model has written, if any.
+    """
+    if reason in _OWN_REASONS:
+        return reason
+    if (end := read_end(reason)) is End.TURN:
+        if isinstance(sequence, str) and sequence:
+            return "stop_sequence"
+        return "tool_use" if has_calls else "end_turn"
+    return _OWN_REASONS_BY_END.get(end, reason)
+
+
+def _with_own_reason(delta: dict[str, Any], has_calls: bool) -> dict[str, Any]:
+    """What ends a message with Anthropic's stop reason; the very same value if it has it."""
+    reason = delta.get("stop_reason")
+    if not isinstance(reason, str) or reason in _OWN_REASONS:
+        return delta
+    own = None
+    if is_reason(reason):
+        own = _own_reason(reason, has_calls=has_calls, sequence=delta.get("stop_sequence"))
+    return {**delta, "stop_reason": own}
 
 
 def _usage_in(value: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class ToolRenamer:
 
     def _rename_call(self, raw: bytes) -> bytes:
         value = decode_json(data_of(raw))
-        block = value["content_block"]
+        block = value.get("content_block") if isinstance(value, dict) else None
         renamed = _renamed_block(block, self._names)
         if renamed is block:
             return raw

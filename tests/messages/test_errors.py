@@ -175,3 +175,8 @@ def test_a_body_of_many_values_is_read_as_text() -> None:
 def test_an_error_that_repeats_a_long_prompt_is_read() -> None:
     fault = {"msg": "m", "loc": ["body"], "input": "a text, and more of it. " * 20_000}
     assert read_error(msgspec.json.encode({"detail": [fault]})) == UpstreamError("", "body: m")
+
+
+def test_half_of_a_letter_in_an_error_hides_nothing() -> None:
+    body = b'{"type":"error","error":{"type":"overloaded_error","message":"Wait \\ud83d"}}'
+    assert read_error(body) == UpstreamError("overloaded_error", "Wait \ufffd")

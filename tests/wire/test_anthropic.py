@@ -214,11 +214,13 @@ def test_without_message_delta_the_stream_is_cut() -> None:
     assert not stream.complete
 
 
-def test_message_stop_completes_a_stream_without_a_stop_reason() -> None:
-    nothing = ev("message_delta", delta={}, usage={"output_tokens": 1})
+@pytest.mark.parametrize("reason", [{}, *({"stop_reason": no} for no in (None, "", "null"))])
+def test_message_stop_completes_a_stream_without_a_stop_reason(reason: dict[str, Any]) -> None:
+    nothing = ev("message_delta", delta=reason, usage={"output_tokens": 1})
     stream = AnthropicStream()
     stream.feed(START + OPEN + CLOSE + nothing)
     assert not stream.complete
+    assert not stream.stopped
     stream.feed(STOP)
     assert stream.complete
 

@@ -266,6 +266,30 @@ def test_an_answer_without_its_last_event_is_whole() -> None:
     assert translator.complete
 
 
+@pytest.mark.parametrize("delta", [{"stop_reason": None}, {"stop_reason": ""}, {}, None])
+@pytest.mark.parametrize("rest", [[], [b"\xff" * 30]])
+def test_counts_without_a_stop_reason_are_not_the_end(delta: Any, rest: list[bytes]) -> None:
+    value = {"type": "message_delta", "usage": {"output_tokens": 3}}
+    if delta is not None:
+        value["delta"] = delta
+    begun = [*frames_of(CONTENT)[:-2], chunk(value)]
+    translator = stream()
+    for frame in begun:
+        translator.feed(frame)
+    assert not translator.stopped
+    assert not translator.complete
+    found, translator = fed(*begun, *rest)
+    assert found[-1]["type"] == "message_delta"
+    assert not translator.complete
+    assert (translator.error is not None) == bool(rest)
+    # The answer may go on, and its own last event may end it.
+    found, translator = fed(*begun, *frames_of(CONTENT)[-2:])
+    assert translator.complete
+    found, translator = fed(*begun, frames_of(CONTENT)[-1])
+    assert found[-1] == {"type": "message_stop"}
+    assert translator.complete
+
+
 def test_a_broken_frame_after_the_stop_reason_does_not_undo_the_answer() -> None:
     found, translator = fed(*frames_of(CONTENT)[:-1], b"\xff" * 30)
     assert found[-1]["type"] == "message_delta"
@@ -279,6 +303,18 @@ def test_other_frames_are_skipped_and_events_are_one_line() -> None:
     found, translator = fed(first, initial, spread, *rest)
     assert {"type": "ping", "x": 1} in found
     assert translator.complete
+
+
+@pytest.mark.parametrize("line", [b"", b"\n"])
+def test_half_of_a_letter_does_not_break_a_stream(line: bytes) -> None:
+    delta = b'{"type":"content_block_delta",%b"index":0,"delta":{"type":"text_delta","text":"%b"}}'
+    start, opened, *_, ending, stop = frames_of([{"type": "text", "text": "Hi"}])
+    translator = stream()
+    frames = [start, opened, chunk(delta % (line, b"\\ud83d")), ending, stop]
+    out = b"".join(translator.feed(frame) for frame in frames)
+    assert translator.error is None
+    assert translator.complete
+    assert out.count(b"event: ") == 5
 
 
 def test_a_stream_of_plain_events_is_read_too() -> None:

@@ -1,0 +1,188 @@
+"""Whether clients can read a stream in Anthropic's format that a third party has written.
+
+The SDKs raise an exception, or mix two texts, where the events do not follow each other as they
+should. Such a stream is a broken answer. What all clients accept is allowed: blocks without an end,
+a delta after the end of its block, unknown events and deltas.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from ccfallback.messages.body import UNREADABLE, decode_as, decode_json, replace_lone_surrogates
+
+MAX_BLOCKS: Final = 10_000
+"""An answer with more blocks has no end."""
+
+CHECKED: Final = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    }
+)
+"""The types of events whose order and members matter."""
+
+
+class _TextDelta(msgspec.Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class _ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class _InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class Piece(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=False):
+    """An event with a piece of text, of thinking or of a call's input, as it should be."""
+
+    index: int
+    delta: _TextDelta | _ThinkingDelta | _InputDelta
+    error: None = None
+
+
+PIECE: Final = msgspec.json.Decoder(Piece)
+"""Reads nearly every event of a stream: it takes no longer than to look for the type alone."""
+
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NONE: Final = msgspec.Raw(b"")
+
+_NO_CONTENT: Final = "a delta without content"
+
+_TEXTS: Final = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+}
+"""Delta: its member that clients append to a text."""
+
+
+class Unreadable(ValueError):
+    """Clients cannot read the stream; the message says why."""
+
+
+class Grammar:
+    """Checks the order of a stream's events. Each method raises `Unreadable`."""
+
+    def __init__(self) -> None:
+        self.has_start = False
+        """Whether the message has begun."""
+        self.blocks: set[int] = set()
+        """The indices of the blocks that have begun, where they are those that clients expect."""
+        self._places: dict[int | None, int] = {}
+        """The indices that clients expect for those that the upstream uses now."""
+        self._count = 0
+
+    def note_start(self, has_message: bool) -> bool:
+        """Take notice of a start of the message; whether it is the first.
+
+        A second one, from a gateway that adds its own, matters as little as its counts.
+        """
+        if not has_message:
+            raise Unreadable("a start without a message")
+        if self._count:
+            raise Unreadable("a second message in the answer")
+        first, self.has_start = not self.has_start, True
+        return first
+
+    def note_block(self, index: int | None, kind: str | None) -> int:
+        """Take notice of the start of a block, whose type is `kind`. Its place in the message.
+
+        Clients take the index for the place. Some gateways leave numbers out, or use one again.
+        """
+        self.check_begun()
+        if kind is None:
+            raise Unreadable("a start of a block without the block")
+        place = self._places[index] = self._count
+        self._count += 1
+        if self._count > MAX_BLOCKS:
+            raise Unreadable("an answer without an end")
+        if index == place:
+            self.blocks.add(place)
+        elif index is not None:
+            self.blocks.discard(index)
+        return place
+
+    def find_block(self, index: int | None) -> int:
+        """The place in the message of the block that a delta or an end belongs to."""
+        self.check_begun()
+        place = self._places.get(index)
+        if place is None:
+            raise Unreadable("an event for a block that has not begun")
+        return place
+
+    def check_begun(self) -> None:
+        """Check that the message has begun."""
+        if not self.has_start:
+            raise Unreadable("content before the start of the message")
+
+
+class _OtherDelta(msgspec.Struct, gc=False):
+    type: str
+    text: msgspec.Raw = _NONE
+    thinking: msgspec.Raw = _NONE
+    partial_json: msgspec.Raw = _NONE
+
+
+class _OtherPiece(msgspec.Struct, gc=False):
+    delta: _OtherDelta
+    index: int | str | None = None
+
+
+_OTHER: Final = msgspec.json.Decoder(_OtherPiece)
+
+
+def says_something(data: bytes) -> bool:
+    """Whether a delta of any kind brings a piece of text. Raises `Unreadable`.
+
+    A text that is `null` brings nothing, and clients would read it as a word.
+    """
+    delta = _read_delta(data).delta
+    name = _TEXTS.get(delta.type)
+    if name is None:
+        return True
+    text = bytes(getattr(delta, name))
+    if not text.startswith(b'"') and text != b"null":
+        raise Unreadable(_NO_CONTENT)
+    return text != b"null"
+
+
+def read_input(data: bytes) -> tuple[int | None, str]:
+    """The index of a delta's block, and its piece of a call's input. Raises `Unreadable`."""
+    piece = _read_delta(data)
+    text = decode_json(bytes(piece.delta.partial_json))
+    return plain_index(piece.index), text if isinstance(text, str) else ""
+
+
+def _read_delta(data: bytes) -> _OtherPiece:
+    try:
+        # Some clients show half of a letter as a question mark, so it is accepted.
+        return _OTHER.decode(replace_lone_surrogates(data.decode("utf-8", "replace").encode()))
+    except UNREADABLE:
+        raise Unreadable(_NO_CONTENT) from None
+
+
+def with_index(data: bytes, index: int) -> bytes:
+    """The data of an event with another index."""
+    members = decode_as(_MEMBERS, data)
+    members["index"] = msgspec.Raw(b"%d" % index)
+    return msgspec.json.encode(members)
+
+
+def is_checked(value: object) -> bool:
+    """Whether a decoded event has one of the types in `CHECKED`."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return isinstance(kind, str) and kind in CHECKED
+
+
+def plain_index(index: Any) -> Any:
+    """The index of a block as a number, where a gateway has sent it as text."""
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        return int(index)
+    return index
