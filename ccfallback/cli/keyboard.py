@@ -162,19 +162,22 @@ if sys.platform != "win32":
 
     @contextmanager
     def _resizes() -> Iterator[int]:
-        """A pipe that becomes readable when the window is resized."""
+        """A pipe that becomes readable when the window is resized, or at another signal."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
 
         def on_resize(_number: int, _frame: FrameType | None) -> None:
-            with suppress(BlockingIOError):
-                os.write(writing, b"!")
+            """Without a handler there would be no signal."""
 
+        # A handler in Python that wrote to the pipe would run too late for a signal that comes just
+        # before the wait: after it.
+        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         before = signal.signal(signal.SIGWINCH, on_resize)
         try:
             yield reading
         finally:
             signal.signal(signal.SIGWINCH, before)
+            signal.set_wakeup_fd(woken)
             os.close(reading)
             os.close(writing)
 

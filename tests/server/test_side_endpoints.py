@@ -185,7 +185,7 @@ NO_MODELS = {
     "an encoding that can't be read": scripted.answer(
         200, b'{"data":[]}', headers={"content-encoding": "br"}
     ),
-    "a broken encoding": scripted.answer(200, b'{"data":[]}', headers={"content-encoding": "gzip"}),
+    "a broken encoding": scripted.answer(200, b"\x1f\x8b{}", headers={"content-encoding": "gzip"}),
     "an error status": scripted.answer(500, b'{"data":[]}'),
     "a stall": scripted.head_and_then(scripted.hang),
 }
