@@ -37,7 +37,8 @@ class RefusedLogins:
         if own:
             return min(own, now)
         others = breakers.entry(LOGINS, session_key(session)) if session else None
-        return min(others, now) if others and now - others <= REFRESH_SECONDS else None
+        # A clock that was set back makes nothing recent that lies far ahead of it now.
+        return min(others, now) if others and abs(now - others) <= REFRESH_SECONDS else None
 
     def remember(self, token: bytes, session: str) -> None:
         """Remember that the client gets the refusal of a token. Save it before the answer ends."""
