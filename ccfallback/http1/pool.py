@@ -19,8 +19,8 @@ from ccfallback.http1.response import ResponseParser
 from ccfallback.http1.trust import Trust
 
 REQUEST_TIMEOUT: Final = 408
-"""An idle connection is closed. A request that crosses that response may be sent again on another
-connection (RFC 9110, 15.5.9)."""
+"""With `connection: close`, an idle connection ends. A request that crosses that response may be
+sent again on another connection (RFC 9110, 15.5.9). Without it, the request itself is meant."""
 
 
 class ConnectionPool:
@@ -82,7 +82,8 @@ class ConnectionPool:
                 connection.abort()
                 raise
             else:
-                if parser.status != REQUEST_TIMEOUT or is_fresh or encoder.is_started:
+                is_idle_timeout = parser.status == REQUEST_TIMEOUT and not parser.will_keep
+                if not is_idle_timeout or is_fresh or encoder.is_started:
                     return Response(connection, parser, self)
                 connection.abort()
 

@@ -103,6 +103,11 @@ class ResponseParser:
         """Whether the upstream lets the connection carry another request."""
         return self.state is DONE and self._keep_alive
 
+    @property
+    def will_keep(self) -> bool:
+        """Whether the head says that the connection stays open."""
+        return self._keep_alive
+
     def feed(self, data: bytes) -> bytes:
         """Take what arrived, and return the part of it that is body."""
         state = self.state

@@ -258,6 +258,20 @@ async def test_a_kept_connection_that_times_out_causes_no_error() -> None:
             assert upstream.connections == number
 
 
+async def test_a_time_out_of_the_request_itself_is_not_repeated_on_a_kept_connection() -> None:
+    async def answer(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(OK)
+            await peer.request()
+            await peer.send(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        assert await ask(pool, upstream.url) == (200, b"ok")
+        assert (await ask(pool, upstream.url))[0] == 408
+        assert upstream.connections == 1
+
+
 async def test_a_request_that_times_out_itself_is_not_sent_again() -> None:
     async def answer(peer: Peer) -> None:
         await peer.request()
