@@ -24,6 +24,9 @@ the first one may still wait for an answer that was lost."""
 MOST_THREADS: Final = 4
 """Threads for one name; from then on all join the last of them."""
 
+HOPELESS_SECONDS: Final = 30.0
+"""A lookup whose last thread began so long ago will not end: another takes its place."""
+
 
 class NameLookups:
     """Looks up names for any number of event loops."""
@@ -44,12 +47,11 @@ class NameLookups:
         now = monotonic()
         with self._lock:
             lookup = self._running.get((host, port))
-            if lookup is None:
+            if lookup is None or now - lookup.began > HOPELESS_SECONDS:
                 lookup = _Lookup()
             elif now - lookup.began < SHARED_SECONDS or lookup.threads == MOST_THREADS:
                 return lookup.found
-            lookup.began = now
-            number = lookup.threads = lookup.threads + 1
+            number = lookup.threads + 1
             thread = threading.Thread(
                 target=self._run, args=(host, port, lookup, number), name="lookup", daemon=True
             )
@@ -57,7 +59,10 @@ class NameLookups:
                 # It does not get the lock before this lookup is among the running ones.
                 thread.start()
             except RuntimeError as error:
+                if lookup.threads:
+                    return lookup.found
                 raise OSError(errno.ENOMEM, "no thread for a name lookup") from error
+            lookup.began, lookup.threads = now, number
             self._running[host, port] = lookup
             return lookup.found
 
@@ -68,7 +73,8 @@ class NameLookups:
             # While a later thread runs, an error of this one is out of date.
             if is_late or (isinstance(found, OSError) and number < lookup.threads):
                 return
-            del self._running[host, port]
+            if self._running.get((host, port)) is lookup:
+                del self._running[host, port]
             lookup.found.set_result(found)
 
 
@@ -90,10 +96,13 @@ class _Lookup:
 
 
 def _look_up(host: str, port: int) -> _Found:
+    """Never raises: those that wait would wait for ever."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         return socket.gaierror(socket.EAI_NONAME, f"not a valid host name: {error}")
     except OSError as error:
         return error
+    except Exception as error:
+        return socket.gaierror(socket.EAI_FAIL, f"the lookup failed: {error!r}")
     return [(family, address) for family, _, _, _, address in found]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -64,6 +65,10 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
 
 def lookup_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "lookup"]
+
+
+def has_asked(servers: NameServers, count: int) -> bool:
+    return len(servers.asked) == count
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,3 +206,57 @@ def test_a_lookup_that_hangs_does_not_keep_the_process_alive(untraced: None) -> 
         [sys.executable, "-c", HANGS], capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [b"left"], b"")
+
+
+async def test_a_thread_that_can_not_start_hides_no_answer_of_another(
+    servers: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    names = NameLookups()
+    first = asyncio.create_task(names.find("a.test", 80))
+    await until(lambda: len(servers.asked) == 1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        others = [asyncio.create_task(names.find("a.test", 80)) for _ in range(MOST_THREADS)]
+        await asyncio.sleep(0)
+    servers.tell(0, AGAIN)
+    for each in (first, *others):
+        with pytest.raises(socket.gaierror):
+            await each
+    # The name is looked up again.
+    again = asyncio.create_task(names.find("a.test", 80))
+    await until(lambda: len(servers.asked) == 2)
+    servers.tell(1, "192.0.2.1")
+    assert await again == FOUND
+
+
+async def test_lookups_that_never_end_are_given_up(
+    servers: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    names = NameLookups()
+    hung = []
+    for number in range(1, MOST_THREADS + 1):
+        hung.append(asyncio.create_task(names.find("a.test", 80)))
+        await until(partial(has_asked, servers, number))
+    monkeypatch.setattr(lookup, "HOPELESS_SECONDS", 0.0)
+    again = asyncio.create_task(names.find("a.test", 80))
+    await until(lambda: len(servers.asked) == MOST_THREADS + 1)
+    servers.tell(MOST_THREADS, "192.0.2.1")
+    assert await again == FOUND
+    servers.tell(0, "192.0.2.1")
+    assert await hung[0] == FOUND
+    assert not names._running
+
+
+async def test_an_unforeseen_error_of_a_lookup_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(socket, "getaddrinfo", broken)
+    with pytest.raises(socket.gaierror, match="odd"):
+        await NameLookups().find("a.test", 80)
