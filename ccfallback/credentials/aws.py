@@ -96,8 +96,8 @@ def region_here(profile: str | None) -> str:
     """The region that this machine names for a profile; empty if it names none."""
     try:
         return find_region(profile, Machine(os.environ, no_fetch, time))
-    except KeyUnavailable:
-        # Whoever needs the file for a key says what is wrong with it.
+    except (KeyUnavailable, OSError, RuntimeError):
+        # Whoever needs the file for a key says what is wrong with it, or that there is no home.
         return ""
 
 

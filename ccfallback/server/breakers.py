@@ -286,7 +286,7 @@ class Breakers:
             self._keep_unsaved()
         elif self._store.is_unsynced and (self._syncing is None or self._syncing.done()):
             self._syncing = self._executor.run(self._store.sync)
-        if self._syncing is None:
+        if self._syncing is None or self._syncing.done():
             return
         with suppress(CcfallbackError, OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE):

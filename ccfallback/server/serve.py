@@ -439,10 +439,17 @@ def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[N
         yield
         return
 
+    # Whether only a closed terminal has stopped the server: SIGTERM beside that does not hurry it.
+    hung_up = False
+
     def stop(*_: object) -> None:
-        server.stop(force=server.is_stopping)
+        nonlocal hung_up
+        server.stop(force=server.is_stopping and not hung_up)
+        hung_up = False
 
     def hang_up(*_: object) -> None:
+        nonlocal hung_up
+        hung_up = hung_up or not server.is_stopping
         server.stop()
 
     def start(*_: object) -> None:

@@ -440,6 +440,8 @@ class RedisStore:
 
         When the store is back, its content is a new one, which `sync` copies.
         """
+        if not self.problem:
+            return
         content = self._content
         applied = apply_update(content.document, content.states, lambda _: states, entries)
         if applied is not None:

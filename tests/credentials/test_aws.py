@@ -14,6 +14,7 @@ import pytest
 
 from ccfallback.config.model import Aws, KeySource, Provider
 from ccfallback.credentials import KeyUnavailable, describe_login
+from ccfallback.credentials.aws import region_here
 from ccfallback.credentials.fetch import FetchFailed, Reply
 from ccfallback.wire.credential import AwsKeys
 from tests.credentials.machine import NOW, FakeMachine, fails, json_reply, prints
@@ -104,6 +105,16 @@ def test_the_files_may_be_elsewhere(machine: FakeMachine) -> None:
     found = machine.resolve(provider()).credential.aws
     assert found is not None
     assert (found.access_key_id, found.region) == ("AKIDFILE", "ap-south-1")
+
+
+def test_without_a_home_there_is_no_region_of_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("HOME", "USERPROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert region_here(None) == ""
 
 
 @pytest.mark.parametrize(

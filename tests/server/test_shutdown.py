@@ -113,11 +113,13 @@ hangs_up = pytest.mark.skipif(
 
 
 @hangs_up
-@pytest.mark.parametrize("numbers", [(HANG_UP, HANG_UP), (signal.SIGTERM, HANG_UP)])
+@pytest.mark.parametrize(
+    "numbers", [(HANG_UP, HANG_UP), (signal.SIGTERM, HANG_UP), (HANG_UP, signal.SIGTERM)]
+)
 def test_a_closed_terminal_cuts_off_no_stream(
     paths: Paths, upstream: Callable[..., ScriptedUpstream], numbers: tuple[signal.Signals, ...]
 ) -> None:
-    """The system sends its signal, and so does the shell."""
+    """The system sends its signal, and so does the shell; a session manager may add SIGTERM."""
     held = Held()
     configure(paths, upstream(held.script))
     with serving(paths) as (process, url):

@@ -212,7 +212,7 @@ class Reducer:
     def _call(self, pieces: list[Call]) -> None:
         if self._calls is None:
             self._calls = Calls(self._blocks, self._head, self._held)
-        if self._blocks.open != "tool_use":
+        if self._blocks.open != "tool_use" and _has_pieces(pieces):
             # What looked like the start of a tag was text.
             self._flush_tags()
         self._release(self._space)

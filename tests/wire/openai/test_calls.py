@@ -343,6 +343,13 @@ def test_text_that_looks_like_half_a_tag_comes_before_a_call() -> None:
     ]
 
 
+def test_a_tag_may_be_cut_by_a_piece_of_a_call_that_says_nothing() -> None:
+    nothing = chunk({"content": "<thi", "tool_calls": [{"index": 0}]})
+    blocks = translate(nothing, says("nk>Hm</think>hello"), END, DONE, think_tags=True).blocks
+    assert [block[0] for block in blocks] == ["thinking", "text"]
+    assert blocks[-1] == ("text", "hello")
+
+
 def test_text_in_the_middle_of_a_call_comes_before_later_text() -> None:
     first, last = piece(0, "a", "A", '{"x":'), piece(0, args="1}")
     reads = [calls(first), says("Hm"), says("\n"), calls(last), says(", yes")]
