@@ -3,7 +3,7 @@
 The keys under `properties` are names, not keywords: a property may well be called `required`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from ccfallback.messages.turns import objects_in
@@ -132,19 +132,19 @@ class Inlining:
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._left: int | None = None
+        self._left = 0
         self._sizes: dict[int, int] = {}
         self.is_exhausted = False
         """Whether a target did not fit any more."""
 
     def allows(self, target: Schema) -> bool:
         """Whether a target, which is a part of the root, may take the place of a reference."""
-        if self._left is None:
+        if not self._sizes:
             # Most schemas have no references.
-            self._left = min(_MOST_GROWTH * _size(self._root), _MOST_INLINED)
-        size = self._sizes.get(id(target))
-        if size is None:
-            size = self._sizes[id(target)] = _size(target)
+            self._sizes = _sizes(self._root)
+            growth = max(_MOST_GROWTH * self._sizes[id(self._root)], _LEAST_LIMIT)
+            self._left = min(growth, _MOST_INLINED)
+        size = self._sizes[id(target)]
         if size > self._left:
             self.is_exhausted = True
             return False
@@ -154,28 +154,39 @@ class Inlining:
 
 _MOST_GROWTH: Final = 8
 """How many times its own size a schema may grow by."""
+_LEAST_LIMIT: Final = 64 * 1024
+"""Bytes by which any schema may grow: a small one may well use one definition in forty places."""
 _MOST_INLINED: Final = 256 * 1024
 """Bytes by which the largest schema may grow."""
 
 
-def _size(schema: Schema) -> int:
-    """About how many bytes a schema has as JSON."""
-    size = 0
-    waiting: list[Any] = [schema]
+def _sizes(root: Schema) -> dict[int, int]:
+    """About how many bytes every object and list of a schema has as JSON, by its id.
+
+    Targets may lie one inside the other: measuring each by itself would read the innermost as often
+    as there are targets.
+    """
+    outer_first: list[dict[str, Any] | list[Any]] = []
+    waiting: list[dict[str, Any] | list[Any]] = [root]
     while waiting:
-        match waiting.pop():
-            case str(text):
-                size += len(text) + 2
-            case list(items):
-                waiting += items
-                size += len(items) + 2
-            case dict(members):
-                waiting += members
-                waiting += members.values()
-                size += 2 * len(members) + 2
-            case _:
-                size += 4
-    return size
+        container = waiting.pop()
+        outer_first.append(container)
+        waiting += [each for each in _values(container) if isinstance(each, dict | list)]
+    sizes: dict[int, int] = {}
+    for container in reversed(outer_first):
+        names = container if isinstance(container, dict) else ()
+        size = 2 + len(container) + sum(len(name) + 3 for name in names)
+        for value in _values(container):
+            if isinstance(value, dict | list):
+                size += sizes[id(value)]
+            else:
+                size += len(value) + 2 if isinstance(value, str) else 4
+        sizes[id(container)] = size
+    return sizes
+
+
+def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def valid(schema: Any) -> Schema:

@@ -435,6 +435,14 @@ def test_a_long_schema_that_many_references_point_to_stays_small(count: int) -> 
     assert len(str(for_gemini(schema))) <= 10 * len(str(schema))
 
 
+def test_a_small_schema_keeps_a_definition_that_it_uses_often() -> None:
+    references = {f"p{n}": {"$ref": "#/$defs/T"} for n in range(40)}
+    operators = {f"o{n}": {"type": "string", "description": "d" * 60} for n in range(14)}
+    target = {"type": "object", "properties": operators}
+    schema = {"type": "object", "properties": references, "$defs": {"T": target}}
+    assert for_gemini(schema)["properties"] == dict.fromkeys(references, target)
+
+
 def parts(count: int) -> list[dict[str, Any]]:
     return [
         {"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(count)
