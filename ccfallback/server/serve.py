@@ -439,7 +439,7 @@ def _handle_signals(server: Server, hand_over: Callable[[], None]) -> Iterator[N
         yield
         return
 
-    # Whether only a closed terminal has stopped the server: SIGTERM beside that does not hurry it.
+    # Whether only a closed terminal has stopped the server: a SIGTERM with it does not hurry it.
     hung_up = False
 
     def stop(*_: object) -> None:
