@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from ccfallback.error_codes import ErrorCode
-from ccfallback.redact import scrub
+from ccfallback.redact import scrub, scrub_misplaced
 
 
 class CcfallbackError(Exception):
@@ -102,6 +102,10 @@ class StateError(CcfallbackError):
 
 class ProviderNotFound(CcfallbackError):
     """No provider has that name."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        # The name is of no provider, so it may be any key. The hint names those that there are.
+        super().__init__(scrub_misplaced(message), hint)
 
 
 class ServeError(CcfallbackError):

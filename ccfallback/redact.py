@@ -17,11 +17,27 @@ from ccfallback.messages.patterns import has_any, lazy_re
 _SECRET_HEADER: Final = lazy_re(
     r"auth|api[-_]?key|token|cookie|secret|credential|password|signature", re.IGNORECASE
 )
-_KEY_LIKE: Final = lazy_re(r"\b(?:sk|pk|rk|gsk|xai|key|ccf)-[A-Za-z0-9_\-]{8,}|\beyJ[\w\-.]{20,}")
-_KEY_BEGINNINGS: Final = ("sk-", "pk-", "rk-", "xai-", "key-", "ccf-", "eyJ")
+# `key-` and `ccf-` also begin names that people choose, as `key-vault-proxy` and `/tmp/ccf-dir1`:
+# only a word with a digit that does not begin a part of a path is a key. The search for the digit
+# is bounded, because it starts again at every `key-` of `key-key-key-…`.
+_KEY_LIKE: Final = lazy_re(
+    r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_\-]{8,}"
+    r"|(?<![\w/])(?:key|ccf)-(?=[A-Za-z_\-]{0,64}[0-9])[A-Za-z0-9_\-]{8,}"
+    r"|\b(?:gsk|hf)_[A-Za-z0-9]{16,}|\bAIza[\w\-]{20,}|\beyJ[\w\-.]{20,}"
+)
+_KEY_BEGINNINGS: Final = (
+    *("sk-", "pk-", "rk-", "xai-", "key-", "ccf-"),
+    *("gsk_", "hf_", "AIza", "eyJ"),
+)
 """Every match of `_KEY_LIKE` contains one of these; most texts contain none."""
 _OPAQUE: Final = lazy_re(r"(?<![A-Za-z0-9_+=-])(?=[A-Za-z_+=-]*\d)[A-Za-z0-9_+=-]{20,}")
 """A long word with a digit: most keys are one, whatever they begin with."""
+_NAME_PARTS: Final = lazy_re(r"[-_]")
+_BASE64: Final = lazy_re(
+    r"(?<![A-Za-z0-9+/])(?!/)(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])(?=[A-Za-z+/]*[0-9])"
+    r"[A-Za-z0-9+/]{40,}=*"
+)
+"""A long run of base64, as the keys of AWS are; what begins with `/` is a path."""
 _BEARER: Final = lazy_re(r"(?i)\b(bearer|basic)\s+[^\s\"',}]{8,}")
 _BEARER_WORDS: Final = ("bearer", "basic")
 """Every match of `_BEARER` contains one of these."""
@@ -219,10 +235,24 @@ def scrub(text: str, secrets: Iterable[str] | KnownSecrets = NO_SECRETS) -> str:
 def scrub_misplaced(value: str) -> str:
     """A value that may have been meant for another place, without what may be a key in it.
 
-    `scrub` only knows the keys of some providers. This masks every long word with a digit as well,
-    and what `mask_url` masks: a wrong value need not be shown as a whole.
+    `scrub` only knows the keys of some providers. This masks every long word with a digit that is
+    not made like a name, long base64, and what `mask_url` masks: a wrong value need not be shown as
+    a whole.
     """
-    return _OPAQUE.sub("***", mask_url(value))
+    # First what has a known form: base64 may be only the beginning of it. `mask_url` comes last,
+    # because it would cut base64 at a `/` and leave pieces too short to be recognised.
+    shown = mask_url(_BASE64.sub("***", scrub(value)))
+    return _OPAQUE.sub(lambda match: match[0] if _is_name(match[0]) else "***", shown)
+
+
+def _is_name(word: str) -> bool:
+    """Whether a person may have made up a long word, as `claude-sonnet-4-5-20250929`."""
+    # Names are made of short parts: words, numbers, dates, sizes like `480b`. A key has at least
+    # one long part in which letters and digits are mixed.
+    return all(
+        part.isalpha() or len(part) <= 5 or (part.isdigit() and len(part) <= 8)
+        for part in _NAME_PARTS.split(word)
+    )
 
 
 def secrets_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:

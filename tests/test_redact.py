@@ -1,6 +1,7 @@
 """Nothing secret leaves."""
 
 import shlex
+import time
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from ccfallback.redact import (
     scrub_misplaced,
 )
 
+MADE_UP_BASE64 = "Made0Up/Made1Up+Made2Up/Made3Up+Made4Up0"
 SECRETS = st.text("abcXYZ019-_.", min_size=8, max_size=40)
 
 
@@ -84,6 +86,15 @@ def test_a_secret_that_begins_like_another_leaves_no_tail() -> None:
         ('{"k":"sk-aaaaaaaaaaaa"}', '{"k":"***"}'),
         ("ask-me-anything-now", "ask-me-anything-now"),
         ("nothing", "nothing"),
+        ("key gsk_madeupmadeupmadeup here", "key *** here"),
+        ("key hf_madeupmadeupmadeup here", "key *** here"),
+        ("key AIza-made-up-made-up-made-up here", "key *** here"),
+        ("key-made-up-0 ccf-made-up-0", "*** ***"),
+        ("KEY=ccf-madeupmadeup0", "KEY=***"),
+        ("the hf_tokenizer of gsk_team", "the hf_tokenizer of gsk_team"),
+        ("did you mean key-vault-proxy?", "did you mean key-vault-proxy?"),
+        ("/srv/key-rotation/config.toml", "/srv/key-rotation/config.toml"),
+        ("/tmp/ccf-test-dir1/config.toml", "/tmp/ccf-test-dir1/config.toml"),
     ],
 )
 def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> None:
@@ -97,11 +108,27 @@ def test_what_looks_like_a_key_is_masked_unasked(text: str, scrubbed: str) -> No
         ("gsk_AbCdEfGh1JkLmNoPqRs", "***"),
         ("0123456789abcdef0123456789abcdef x", "*** x"),
         ("htps://me:pass@h/v1?key=abc", "htps://***@h/v1?key=***"),
-        ("X-Key=gsk_AbCdEfGh1JkLmNoPqRs", "***"),
+        ("X-Key=gsk_AbCdEfGh1JkLmNoPqRs", "X-Key=***"),
         ("a-long-name-without-any-digit", None),
         ("anthropic/claude-opus-5-5", None),
         ("htp://localhost:8787/v1", None),
         ("", None),
+        ("bedrock-eu-central-1-prod", None),
+        ("claude-sonnet-4-5-20250929", None),
+        ("gpt-4o-mini-2024-07-18", None),
+        ("qwen3-coder-480b-a35b-instruct", None),
+        ("a_provider_of_the_year_2024", None),
+        ("made-up-1a2b3c4d5e6f7g-key", "***"),
+        ("made-up-0123456789-number", "***"),
+        (MADE_UP_BASE64, "***"),
+        (f"--base-url={MADE_UP_BASE64}== x", "--base-url=*** x"),
+        (f"ABSK{MADE_UP_BASE64}/+tail=", "***"),
+        (f"htps://h//x?y={MADE_UP_BASE64}", "htps://h//x?y=***"),
+        (f"made//up/{MADE_UP_BASE64}", "***"),
+        (f"sig={MADE_UP_BASE64}%3Dtail", "sig=***"),
+        (f"eyJ{'MadeUp0' * 6}.made-up.tail", "***"),
+        ("/Home/someone/Projects/Proxy2/Configurations/proxy", None),
+        ("models/of/someone/who/likes/long/names/in/2024", None),
     ],
 )
 def test_a_value_in_a_wrong_place_shows_nothing_that_may_be_a_key(
@@ -114,6 +141,11 @@ PIECES = [
     *(
         "sk-",
         "gsk-",
+        "gsk_",
+        "hf_",
+        "AIza",
+        "ccf-",
+        "key-",
         "eyJ",
         "EYJ",
         "Bearer ",
@@ -133,6 +165,13 @@ def test_a_text_is_not_searched_only_if_nothing_in_it_looks_like_a_key(pieces: l
     thorough = redact._SIGNED.sub(lambda match: f"{match[1] or match[2]}***", text)
     thorough = redact._BEARER.sub(r"\1 ***", redact._KEY_LIKE.sub("***", thorough))
     assert scrub(text) == thorough
+
+
+def test_a_text_with_many_beginnings_of_keys_is_searched_quickly() -> None:
+    text = "key-" * 50_000
+    started = time.process_time()
+    assert scrub(text) == text
+    assert time.process_time() - started < 5
 
 
 def test_a_secret_of_three_letters_is_not_removed_from_a_text() -> None:

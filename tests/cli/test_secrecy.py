@@ -114,19 +114,47 @@ def test_no_changing_command_shows_a_secret(lived: RunningProxy, ccf: Run, comma
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        "sk-ant-api03-Ab_9-xyzXYZ",
+        "gsk_madeupmadeupmadeup",
+        "hf_madeupmadeupmadeup",
+        "AIza-made-up-made-up-made-up",
+    ],
+)
+@pytest.mark.parametrize(
     "command",
     [
         *("config get KEY", "config set KEY x", "config set providers.KEY.retry 1", "help KEY"),
         *("providers show KEY", "providers set KEY --retry 1", "providers add a --preset KEY"),
+        *("providers remove KEY --yes", "providers test KEY"),
         *("breaker reset KEY", "providers presets KEY", "KEY", "providers KEY"),
     ],
 )
-def test_no_error_repeats_a_key_that_was_typed_for_a_name(ccf: Run, command: str) -> None:
-    key = "sk-ant-api03-Ab_9-xyzXYZ"
+def test_no_error_repeats_a_key_that_was_typed_for_a_name(ccf: Run, command: str, key: str) -> None:
     for more in ((), ("--json",)):
         ran = ccf(*command.replace("KEY", key).split(), *more)
         assert ran.code in (1, 2), ran.out
-        assert "sk-ant" not in ran.out + ran.err
+        assert key[:6] not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("providers show KEY", "providers remove KEY --yes", "providers set KEY --retry 1"),
+        *("providers test KEY", "breaker reset KEY", "config get providers.KEY.retry"),
+    ],
+)
+def test_no_error_repeats_a_key_of_an_unknown_kind_as_the_name_of_a_provider(
+    ccf: Run, configure: Callable[[str], None], command: str
+) -> None:
+    configure('[[providers]]\nname = "key-vault-proxy"\nbase_url = "https://b.test"\n')
+    for key in (HIDDEN, "Made0Up/Made1Up+Made2Up/Made3Up+Made4Up0"):
+        ran = ccf(*command.replace("KEY", key).split())
+        assert ran.code in (1, 2), ran.out
+        assert key[:7] not in ran.out + ran.err
+    ran = ccf(*command.replace("KEY", "key-vault-prox").split())
+    assert "no provider is named key-vault-prox; did you mean key-vault-proxy?" in ran.err
 
 
 def test_a_syntax_error_repeats_no_key(ccf: Run, configure: Callable[[str], None]) -> None:
