@@ -258,6 +258,8 @@ class AnthropicStream:
                 return place
             self._note(event)
             if self.error is not None:
+                # The event does not pass, so nothing stands in its place.
+                self._changes.pop(place, None)
                 return place
             if self._filters and event.type in MARKED:
                 index = event.index

@@ -222,6 +222,29 @@ def test_data_in_several_lines_gets_a_name_too() -> None:
     assert all(has_name(each, "content_block_delta") for each in out.split(b"\n\n")[2:3])
 
 
+ABORT = ev("message_delta", delta={"stop_reason": "abort"}, usage={"output_tokens": 5})
+TOO_MANY = ev("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2**53})
+
+
+@pytest.mark.parametrize("bad", [ABORT, TOO_MANY])
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("holds", [False, True])
+@given(size=st.integers(1, 300))
+def test_an_event_without_a_name_can_be_an_error(
+    bad: bytes, ended: bool, holds: bool, size: int
+) -> None:
+    """It does not pass, and is forgiven after a whole answer where it would be with a name."""
+    good = START + OPEN + TEXT + CLOSE + (END if ended else b"")
+    seen = []
+    for raw in (good + bad + STOP, without_names(good + bad + STOP)):
+        stream = ANTHROPIC.stream(BODY, FALLBACK, [BlockStopHolder()] if holds else [])
+        out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
+        seen.append((out, stream.complete, stream.error))
+    assert seen[0] == seen[1]
+    assert stream.complete == (ended and bad is TOO_MANY)
+    assert stream.error is not None
+
+
 def test_other_spellings_of_a_name_stay() -> None:
     bom = b"\xef\xbb\xbf"
     raw = bom + GOOD.replace(b"event: ", b"event:")
