@@ -327,6 +327,9 @@ class AnthropicStream:
                 return None
             if checked is None:
                 self._changed = b""
+                if kind == "content_block_delta":
+                    # It says nothing, so only that something has come counts.
+                    return _UNKNOWN
             elif checked is not data or not has_name(event, kind):
                 self._changed = sse_event(kind, checked)
         if kind == "content_block_delta" and delta is not None:

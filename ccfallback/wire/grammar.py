@@ -51,7 +51,6 @@ PIECE: Final = msgspec.json.Decoder(Piece)
 """Reads nearly every event of a stream: it takes no longer than to look for the type alone."""
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_NONE: Final = msgspec.Raw(b"")
 
 _NO_CONTENT: Final = "a delta without content"
 
@@ -123,40 +122,42 @@ class Grammar:
             raise Unreadable("content before the start of the message")
 
 
-class _OtherDelta(msgspec.Struct, gc=False):
-    type: str
-    text: msgspec.Raw = _NONE
-    thinking: msgspec.Raw = _NONE
-    partial_json: msgspec.Raw = _NONE
-
-
 class _OtherPiece(msgspec.Struct, gc=False):
-    delta: _OtherDelta
-    index: int | str | None = None
+    delta: dict[str, msgspec.Raw] | None
+    index: int | float | str | None = None
 
 
 _OTHER: Final = msgspec.json.Decoder(_OtherPiece)
 
 
 def says_something(data: bytes) -> bool:
-    """Whether a delta of any kind brings a piece of text. Raises `Unreadable`.
+    """Whether a delta of any kind brings something. Raises `Unreadable`.
 
-    A text that is `null` brings nothing, and clients would read it as a word.
+    Some gateways leave out whatever is empty. A text that is `null` brings nothing either, and
+    clients would read it as a word.
     """
-    delta = _read_delta(data).delta
-    name = _TEXTS.get(delta.type)
-    if name is None:
-        return True
-    text = bytes(getattr(delta, name))
-    if not text.startswith(b'"') and text != b"null":
+    delta = _read_delta(data).delta or {}
+    kind = decode_json(bytes(delta.get("type", b"null")))
+    rest = [name for name, value in delta.items() if name != "type" and bytes(value) != b"null"]
+    if kind is None and not rest:
+        return False
+    if not isinstance(kind, str):
         raise Unreadable(_NO_CONTENT)
-    return text != b"null"
+    member = _TEXTS.get(kind)
+    if member is None:
+        return bool(rest)
+    text = bytes(delta.get(member, b""))
+    if text.startswith(b'"'):
+        return True
+    if text == b"null" or not rest:
+        return False
+    raise Unreadable(_NO_CONTENT)
 
 
 def read_input(data: bytes) -> tuple[int | None, str]:
     """The index of a delta's block, and its piece of a call's input. Raises `Unreadable`."""
     piece = _read_delta(data)
-    text = decode_json(bytes(piece.delta.partial_json))
+    text = decode_json(bytes((piece.delta or {}).get("partial_json", b"")))
     return plain_index(piece.index), text if isinstance(text, str) else ""
 
 
@@ -169,8 +170,12 @@ def _read_delta(data: bytes) -> _OtherPiece:
 
 
 def with_index(data: bytes, index: int) -> bytes:
-    """The data of an event with another index."""
-    members = decode_as(_MEMBERS, data)
+    """The data of an event with another index. Raises `Unreadable`."""
+    try:
+        members = decode_as(_MEMBERS, data)
+    except UNREADABLE:
+        # What only passes, such as an unknown member, has not been read until now.
+        raise Unreadable("an event that is not JSON") from None
     members["index"] = msgspec.Raw(b"%d" % index)
     return msgspec.json.encode(members)
 
@@ -182,7 +187,9 @@ def is_checked(value: object) -> bool:
 
 
 def plain_index(index: Any) -> Any:
-    """The index of a block as a number, where a gateway has sent it as text."""
+    """The index of a block as a number, where a gateway has sent it as text or as `0.0`."""
+    if isinstance(index, float) and index.is_integer() and abs(index) < 1e9:
+        return int(index)
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
         return int(index)
     return index

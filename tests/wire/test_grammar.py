@@ -74,7 +74,11 @@ UNREADABLE = {
     "a delta without a type": (START + OPEN, piece(text="hello")),
     "a delta without its text": (START + OPEN, piece(type="text_delta", thinking="hello")),
     "a text that is a number": (START + OPEN, piece(type="text_delta", text=5)),
-    "no text, later": (START + OPEN + TEXT + TEXT, piece(type="text_delta")),
+    "no text, later": (START + OPEN + TEXT + TEXT, piece(type="text_delta", thinking="x")),
+    "a key that is not UTF-8, in a block with another number": (
+        START,
+        begin(3, type="text", text="").replace(b'{"type"', b'{"\xe6":1,"type"', 1),
+    ),
 }
 
 
@@ -251,12 +255,43 @@ def test_other_spellings_of_a_name_stay() -> None:
     assert read(raw, 1 << 20) == (raw, "")
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"type": "text_delta", "text": None},
+        {"type": "text_delta", "text": None, "signature": "x"},
+        {"type": "text_delta", "thinking": None},
+        *({"type": kind} for kind in ("text_delta", "input_json_delta", "thinking_delta", "odd")),
+        {"type": "signature_delta", "signature": None},
+        {"type": None},
+        {},
+        None,
+    ],
+)
 @given(size=st.integers(1, 300))
-def test_a_delta_with_no_text_is_left_out(size: int) -> None:
+def test_a_delta_with_no_text_is_left_out(delta: Any, size: int) -> None:
     """Clients raise an exception for it, or append the word `null`."""
-    nothing = piece(type="text_delta", text=None)
+    nothing = ev("content_block_delta", index=0, delta=delta)
     raw = START + OPEN + nothing + TEXT + nothing + CLOSE + END + STOP
     assert read(raw, size) == (GOOD, "")
+
+
+def test_a_delta_with_no_input_leaves_the_input_that_came_whole() -> None:
+    block = begin(type="tool_use", id="t", name="Read", input={"a": 1})
+    for delta in (None, {}, {"type": "input_json_delta"}):
+        nothing = ev("content_block_delta", index=0, delta=delta)
+        out, error = read(START + block + nothing + CLOSE + END + STOP, 1 << 20)
+        assert not error
+        assert msgspec.json.decode(to_message(out))["content"][0]["input"] == {"a": 1}
+
+
+@given(size=st.integers(1, 300))
+def test_an_index_can_be_a_whole_float(size: int) -> None:
+    raw = START + begin(0.0, type="text", text="") + piece(0.0, type="text_delta", text="hello")
+    out, error = read(raw + ev("content_block_stop", index=0.0) + END + STOP, size)
+    assert (text(out), error) == ("hello", "")
+    for index in (0.5, 1e300):
+        assert read(START + begin(index, type="text", text="") + END + STOP, size)[1]
 
 
 @given(size=st.integers(1, 300))
