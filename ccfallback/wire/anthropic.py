@@ -58,7 +58,6 @@ from ccfallback.wire.grammar import (
     is_checked,
     plain_index,
     read_input,
-    says_something,
     with_index,
 )
 from ccfallback.wire.headers import PLAIN_HEADERS, RawHeaders
@@ -296,7 +295,8 @@ class AnthropicStream:
             blocks = self._blocks
             if blocks is not None:
                 try:
-                    if PIECE.decode(data).index in blocks:
+                    piece = PIECE.decode(data)
+                    if blocks.get(piece.index) is type(piece.delta):
                         return _DELTA
                 except UNREADABLE:
                     pass
@@ -350,7 +350,7 @@ class AnthropicStream:
                 place = grammar.note_block(place, None if block is None else block.type)
             case "content_block_delta":
                 place = grammar.find_block(place)
-                if not says_something(data):
+                if not grammar.says_something(place, data):
                     return None
             case "content_block_stop":
                 place = grammar.find_block(place)

@@ -50,6 +50,14 @@ class Piece(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=Fals
 PIECE: Final = msgspec.json.Decoder(Piece)
 """Reads nearly every event of a stream: it takes no longer than to look for the type alone."""
 
+_PIECES: Final = {
+    "text": _TextDelta,
+    "thinking": _ThinkingDelta,
+    "tool_use": _InputDelta,
+    "server_tool_use": _InputDelta,
+}
+"""Block: the delta that continues it, as nearly all of a stream's do."""
+
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _NO_CONTENT: Final = "a delta without content"
@@ -62,6 +70,16 @@ _TEXTS: Final = {
 """Delta: its member that clients append to a text."""
 
 
+_FITTING: Final = {
+    "text": {"text_delta"},
+    "thinking": {"thinking_delta", "signature_delta"},
+    "redacted_thinking": set[str](),
+    "tool_use": {"input_json_delta"},
+    "server_tool_use": {"input_json_delta"},
+}
+"""Block: those of its deltas that Claude Code accepts in no other block."""
+
+
 class Unreadable(ValueError):
     """Clients cannot read the stream; the message says why."""
 
@@ -72,8 +90,10 @@ class Grammar:
     def __init__(self) -> None:
         self.has_start = False
         """Whether the message has begun."""
-        self.blocks: set[int] = set()
-        """The indices of the blocks that have begun, where they are those that clients expect."""
+        self.blocks: dict[int, type] = {}
+        """The indices of the blocks that have begun, where they are those that clients expect, and
+        the deltas that continue them."""
+        self._kinds: list[str] = []
         self._places: dict[int | None, int] = {}
         """The indices that clients expect for those that the upstream uses now."""
         self._count = 0
@@ -102,10 +122,11 @@ class Grammar:
         self._count += 1
         if self._count > MAX_BLOCKS:
             raise Unreadable("an answer without an end")
-        if index == place:
-            self.blocks.add(place)
-        elif index is not None:
-            self.blocks.discard(index)
+        self._kinds.append(kind)
+        if index is not None:
+            self.blocks.pop(index, None)
+        if index == place and kind in _PIECES:
+            self.blocks[place] = _PIECES[kind]
         return place
 
     def find_block(self, index: int | None) -> int:
@@ -115,6 +136,10 @@ class Grammar:
         if place is None:
             raise Unreadable("an event for a block that has not begun")
         return place
+
+    def says_something(self, place: int, data: bytes) -> bool:
+        """Whether a delta brings something to its block, as clients expect it there."""
+        return says_something(data, self._kinds[place])
 
     def check_begun(self) -> None:
         """Check that the message has begun."""
@@ -130,11 +155,12 @@ class _OtherPiece(msgspec.Struct, gc=False):
 _OTHER: Final = msgspec.json.Decoder(_OtherPiece)
 
 
-def says_something(data: bytes) -> bool:
-    """Whether a delta of any kind brings something. Raises `Unreadable`.
+def says_something(data: bytes, block: str) -> bool:
+    """Whether a delta of any kind brings something to its block. Raises `Unreadable`.
 
     Some gateways leave out whatever is empty. A text that is `null` brings nothing either, and
-    clients would read it as a word.
+    clients would read it as a word. Claude Code raises an exception for a delta that belongs to
+    another type of block, even for an empty one, which LiteLLM sends in a block of thinking.
     """
     delta = _read_delta(data).delta or {}
     kind = decode_json(bytes(delta.get("type", b"null")))
@@ -144,11 +170,14 @@ def says_something(data: bytes) -> bool:
     if not isinstance(kind, str):
         raise Unreadable(_NO_CONTENT)
     member = _TEXTS.get(kind)
+    fits = block not in _FITTING or kind in _FITTING[block]
     if member is None:
-        return bool(rest)
+        return bool(rest) and (fits or kind != "signature_delta")
     text = bytes(delta.get(member, b""))
     if text.startswith(b'"'):
-        return True
+        if not fits and text != b'""':
+            raise Unreadable("a delta of another type than its block")
+        return fits
     if text == b"null" or not rest:
         return False
     raise Unreadable(_NO_CONTENT)

@@ -276,6 +276,50 @@ def test_a_delta_with_no_text_is_left_out(delta: Any, size: int) -> None:
     assert read(raw, size) == (GOOD, "")
 
 
+THOUGHT = begin(type="thinking", thinking="")
+CALL = begin(type="tool_use", id="t", name="Read", input={})
+SAYS = {
+    "text_delta": {"text": "x"},
+    "thinking_delta": {"thinking": "x"},
+    "input_json_delta": {"partial_json": "{}"},
+    "signature_delta": {"signature": "x"},
+}
+
+
+@pytest.mark.parametrize("kind", SAYS)
+@pytest.mark.parametrize(
+    ("block", "fitting"),
+    [
+        (OPEN, {"text_delta"}),
+        (THOUGHT, {"thinking_delta", "signature_delta"}),
+        (CALL, {"input_json_delta"}),
+        (begin(type="server_tool_use", id="t", name="x", input={}), {"input_json_delta"}),
+        (begin(type="redacted_thinking", data="x"), set()),
+        (begin(type="odd"), set(SAYS)),
+    ],
+)
+@given(size=st.integers(1, 300))
+def test_a_delta_has_to_fit_its_block(
+    block: bytes, fitting: set[str], kind: str, size: int
+) -> None:
+    """Claude Code raises an exception for any other, and for an empty one too."""
+    rest = CLOSE + END + STOP
+    full = piece(type=kind, **SAYS[kind])
+    empty = piece(type=kind, **dict.fromkeys(SAYS[kind], ""))
+    if kind in fitting:
+        assert read(START + block + empty + full + rest, size) == (
+            START + block + empty + full + rest,
+            "",
+        )
+        return
+    assert read(START + block + empty + rest, size) == (START + block + rest, "")
+    out, error = read(START + block + full + rest, size)
+    if kind == "signature_delta":
+        assert (out, error) == (START + block + rest, "")
+    else:
+        assert (out, bool(error)) == (START + block, True)
+
+
 def test_a_delta_with_no_input_leaves_the_input_that_came_whole() -> None:
     block = begin(type="tool_use", id="t", name="Read", input={"a": 1})
     for delta in (None, {}, {"type": "input_json_delta"}):
