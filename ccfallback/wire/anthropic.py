@@ -167,7 +167,8 @@ _CONTENT: Final = frozenset({"content_block_start", "content_block_delta", "cont
 class AnthropicStream:
     """Checks a stream of Anthropic's own events; see `StreamTranslator`.
 
-    Apart from its filters' changes, each event passes byte for byte.
+    Apart from its filters' changes, each event of the primary passes byte for byte. So does nearly
+    each of a third party: the rest is put right as clients expect it.
     """
 
     def __init__(
@@ -267,9 +268,17 @@ class AnthropicStream:
                 self._marks.append(Mark(place, event.type, index, kind))
                 if self._completion is not None and block is not None:
                     self._completion.note_block(index, block.input)
+                self._note_end(place, event)
             if self.finished:
                 return place + 1
         return len(events)
+
+    def _note_end(self, place: int, event: _Event) -> None:
+        """Let blocks end with the answer; not if it breaks off, as it can be requested again."""
+        if self._completion is None or self._grammar is None or not self.complete:
+            return
+        if event.type == "message_stop" or (event.type == "message_delta" and event.names_reason):
+            self._completion.note_end(place, self._grammar.end_all())
 
     def _note_delta(self, place: int, raw: bytes) -> None:
         completion = self._completion
@@ -327,7 +336,7 @@ class AnthropicStream:
                 return None
             if checked is None:
                 self._changed = b""
-                if kind == "content_block_delta":
+                if kind in _CONTENT:
                     # It says nothing, so only that something has come counts.
                     return _UNKNOWN
             elif checked is not data or not has_name(event, kind):
@@ -353,7 +362,9 @@ class AnthropicStream:
                 if not grammar.says_something(place, data):
                     return None
             case "content_block_stop":
-                place = grammar.find_block(place)
+                place = grammar.end_block(place)
+                if place is None:
+                    return None
             case _:
                 grammar.check_begun()
         if place == event.index:

@@ -1,7 +1,8 @@
 """What some third parties do not send in Anthropic's format, although clients rely on it.
 
-Claude Code compacts a conversation by the token counts of its answers, and some clients read the
-input of a call only from its deltas. The primary's answers never need this.
+Claude Code compacts a conversation by the token counts of its answers, and takes a block into
+account only at its end. Some clients read the input of a call only from its deltas. The primary's
+answers never need this.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Completion:
-    """Adds missing token counts and deltas to a stream; an `EventFilter`."""
+    """Adds missing token counts, deltas and ends of blocks to a stream; an `EventFilter`."""
 
     def __init__(self, client_body: Body) -> None:
         self.usage = Usage()
@@ -55,6 +56,8 @@ class Completion:
         self._texts: dict[int | None, bytes] = {}
         self._size = 0
         """How many bytes of inputs wait for the ends of their blocks."""
+        self._ends: dict[int, list[int]] = {}
+        """The blocks that end only with the answer, by the place of the event that ends it."""
         self._prompt: int | None = None
         self._has_calls = False
 
@@ -64,6 +67,10 @@ class Completion:
             self.inputs.discard(index)
         else:
             self.inputs.add(index)
+
+    def note_end(self, place: int, blocks: list[int]) -> None:
+        """Take notice of the event at `place`, which ends the answer and `blocks` with it."""
+        self._ends[place] = blocks
 
     def note_input(self, index: int | None, piece: str) -> bool:
         """Take notice of a piece of a block's input; whether it is the first of such a block.
@@ -93,9 +100,10 @@ class Completion:
                     self.inputs.discard(index)
                     events[place] = self._input_delta(index) + events[place]
                 case "message_delta":
-                    events[place] = self._complete_end(events[place])
+                    made = self._complete_end(events[place])
+                    events[place] = self._endings(place) + made
                 case "message_stop":
-                    events[place] = self._input_deltas() + events[place]
+                    events[place] = self._input_deltas() + self._endings(place) + events[place]
                 case _:
                     pass
 
@@ -125,16 +133,12 @@ class Completion:
         if not usage.get("output_tokens") and self.written:
             counts["output_tokens"] = _tokens(self.written)
         self.usage.take(counts)
-        made = raw
         delta = value.get("delta")
         known = delta if isinstance(delta, dict) else {"stop_reason": None}
         ended = _with_own_reason(known, self._has_calls)
         if counts != usage or not usage or ended is not delta:
-            made = json_event({**value, "delta": ended, "usage": counts or {"output_tokens": 0}})
-        if is_reason(known.get("stop_reason")):
-            # No more pieces of an input come.
-            made = self._input_deltas() + made
-        return made
+            return json_event({**value, "delta": ended, "usage": counts or {"output_tokens": 0}})
+        return raw
 
     def _complete_block(self, raw: bytes, index: int | None) -> bytes:
         """The start of a block with the text that its deltas continue.
@@ -166,6 +170,15 @@ class Completion:
         if self._size > MAX_HELD:
             raise TooMuchHeld
         return event("content_block_start", msgspec.json.encode(value))
+
+    def _endings(self, place: int) -> bytes:
+        """What has to come before the event at `place`, if it ends the answer."""
+        blocks = self._ends.pop(place, None)
+        if blocks is None:
+            return b""
+        # No more pieces of an input come.
+        ends = [json_event({"type": "content_block_stop", "index": index}) for index in blocks]
+        return self._input_deltas() + b"".join(ends)
 
     def _input_deltas(self) -> bytes:
         """The inputs of the blocks that have not ended."""

@@ -1,8 +1,9 @@
 """Whether clients can read a stream in Anthropic's format that a third party has written.
 
 The SDKs raise an exception, or mix two texts, where the events do not follow each other as they
-should. Such a stream is a broken answer. What all clients accept is allowed: blocks without an end,
-a delta after the end of its block, unknown events and deltas.
+should. Such a stream is a broken answer. What all clients accept is allowed: a delta after the end
+of its block, unknown events and deltas. What Claude Code takes amiss and can be put right is: a
+block without an end, which it would not show, or with two, which it would show twice.
 """
 
 from typing import Any, Final
@@ -94,6 +95,8 @@ class Grammar:
         """The indices of the blocks that have begun, where they are those that clients expect, and
         the deltas that continue them."""
         self._kinds: list[str] = []
+        self._open: dict[int, None] = {}
+        """The places of the blocks that have begun and not ended, in their order."""
         self._places: dict[int | None, int] = {}
         """The indices that clients expect for those that the upstream uses now."""
         self._count = 0
@@ -123,6 +126,7 @@ class Grammar:
         if self._count > MAX_BLOCKS:
             raise Unreadable("an answer without an end")
         self._kinds.append(kind)
+        self._open[place] = None
         if index is not None:
             self.blocks.pop(index, None)
         if index == place and kind in _PIECES:
@@ -130,12 +134,26 @@ class Grammar:
         return place
 
     def find_block(self, index: int | None) -> int:
-        """The place in the message of the block that a delta or an end belongs to."""
+        """The place in the message of the block that an event belongs to."""
         self.check_begun()
         place = self._places.get(index)
         if place is None:
             raise Unreadable("an event for a block that has not begun")
         return place
+
+    def end_block(self, index: int | None) -> int | None:
+        """Take notice of the end of a block. Its place; `None` if it has ended before."""
+        place = self.find_block(index)
+        if place not in self._open:
+            return None
+        del self._open[place]
+        return place
+
+    def end_all(self) -> list[int]:
+        """Take notice of the end of the answer. The places of the blocks that have not ended."""
+        places = list(self._open)
+        self._open.clear()
+        return places
 
     def says_something(self, place: int, data: bytes) -> bool:
         """Whether a delta brings something to its block, as clients expect it there."""

@@ -308,13 +308,13 @@ def test_other_frames_are_skipped_and_events_are_one_line() -> None:
 @pytest.mark.parametrize("line", [b"", b"\n"])
 def test_half_of_a_letter_does_not_break_a_stream(line: bytes) -> None:
     delta = b'{"type":"content_block_delta",%b"index":0,"delta":{"type":"text_delta","text":"%b"}}'
-    start, opened, *_, ending, stop = frames_of([{"type": "text", "text": "Hi"}])
+    start, opened, *_, closed, ending, stop = frames_of([{"type": "text", "text": "Hi"}])
     translator = stream()
-    frames = [start, opened, chunk(delta % (line, b"\\ud83d")), ending, stop]
+    frames = [start, opened, chunk(delta % (line, b"\\ud83d")), closed, ending, stop]
     out = b"".join(translator.feed(frame) for frame in frames)
     assert translator.error is None
     assert translator.complete
-    assert out.count(b"event: ") == 5
+    assert out.count(b"event: ") == 6
 
 
 def test_a_stream_of_plain_events_is_read_too() -> None:

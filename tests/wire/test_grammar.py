@@ -104,12 +104,11 @@ def test_the_primarys_stream_passes_as_it_is(name: str) -> None:
 
 READABLE = {
     "all as it should be": GOOD,
-    "no end of the block": START + OPEN + TEXT + END + STOP,
-    "two ends of the block": START + OPEN + TEXT + CLOSE + CLOSE + END + STOP,
     "a delta after the end of the block": START + OPEN + CLOSE + TEXT + END + STOP,
     "an index as text": START
     + begin("0", type="text", text="")
     + piece("0", type="text_delta", text="hello")
+    + ev("content_block_stop", index="0")
     + END
     + STOP,
     "unknown events and deltas": ev("odd", x=[{}])
@@ -118,17 +117,20 @@ READABLE = {
     + OPEN
     + TEXT
     + piece(type="odd_delta", text={"x": 1})
+    + CLOSE
     + END
     + STOP,
     "empty members of other deltas": START
     + OPEN
     + piece(type="text_delta", text="hello", thinking=None, partial_json=None, signature=None)
+    + CLOSE
     + END
     + STOP,
     "half of a letter": START
     + OPEN
     + TEXT.replace(b"hello", b"hello\\ud83d")
     + TEXT.replace(b"hello", b"\xf0\x9f")
+    + CLOSE
     + END
     + STOP,
     "no message_stop": START + OPEN + TEXT + CLOSE + END,
@@ -139,6 +141,8 @@ READABLE = {
     + begin(1, type="thinking", thinking="")
     + piece(1, type="thinking_delta", thinking="Hm.")
     + piece(1, type="signature_delta", signature="c2ln")
+    + CLOSE
+    + ev("content_block_stop", index=1)
     + END
     + STOP,
 }
@@ -181,7 +185,11 @@ def test_clients_get_the_index_that_they_expect(name: str, ended: bool, size: in
 
     upstreams, clients = NUMBERS[name]
     out, error = read(blocks(upstreams), size)
-    assert (out, error) == (blocks(clients), "")
+    expected = blocks(clients)
+    if not ended:
+        ends = b"".join(ev("content_block_stop", index=place) for place in range(3))
+        expected = expected.replace(END, ends + END)
+    assert (out, error) == (expected, "")
     content = msgspec.json.decode(to_message(out))["content"]
     assert [block["text"] for block in content] == ["hello 0", "hello 1", "hello 2"]
 
@@ -336,6 +344,77 @@ def test_an_index_can_be_a_whole_float(size: int) -> None:
     assert (text(out), error) == ("hello", "")
     for index in (0.5, 1e300):
         assert read(START + begin(index, type="text", text="") + END + STOP, size)[1]
+
+
+NO_REASON = ev("message_delta", delta={}, usage={"output_tokens": 5})
+CALL_END = ev("content_block_stop", index=1)
+INPUT = piece(1, type="input_json_delta", partial_json="{}")
+SECOND_CALL = CALL.replace(b'"index":0', b'"index":1') + INPUT
+
+
+def parts(out: bytes) -> list[bytes]:
+    """The events of a stream, in an order that does not matter, as ends may be held."""
+    return sorted(out.split(b"\n\n"))
+
+
+@pytest.mark.parametrize("holds", [False, True])
+@pytest.mark.parametrize("last", [END + STOP, END, NO_REASON + END, NO_REASON + STOP])
+@pytest.mark.parametrize("missing", [(CLOSE,), (CALL_END,), (CLOSE, CALL_END)])
+@given(size=st.integers(1, 300))
+def test_every_block_ends_before_the_answer(
+    missing: tuple[bytes, ...], last: bytes, holds: bool, size: int
+) -> None:
+    """Claude Code shows and calls only what has ended."""
+    raw = whole = START + OPEN + TEXT + CLOSE + SECOND_CALL + CALL_END + last
+    for each in missing:
+        raw = raw.replace(each, b"")
+    stream = ANTHROPIC.stream(BODY, FALLBACK, [BlockStopHolder()] if holds else [])
+    out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
+    out += stream.finish()
+    assert stream.complete
+    assert stream.error is None
+    ends, _, rest = out.rpartition(END if END in last else STOP)
+    assert b"content_block_stop" not in rest
+    assert [ends.count(each) for each in (CLOSE, CALL_END)] == [1, 1]
+    for each in missing:
+        assert ends.index(each) > ends.index(INPUT)
+    expected = whole.replace(b'"delta":{}', b'"delta":{"stop_reason":null}')
+    assert parts(out) == parts(expected) or NO_REASON in last
+
+
+@pytest.mark.parametrize("holds", [False, True])
+@pytest.mark.parametrize("last", [b"", STOP, ABORT + STOP])
+@given(size=st.integers(1, 300))
+def test_no_block_ends_with_an_answer_that_breaks_off(last: bytes, holds: bool, size: int) -> None:
+    """Claude Code would keep it, instead of a second request."""
+    raw = START + OPEN + TEXT + last
+    stream = ANTHROPIC.stream(BODY, FALLBACK, [BlockStopHolder()] if holds else [])
+    out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
+    assert b"content_block_stop" not in out + stream.finish()
+    assert not stream.complete
+
+
+@pytest.mark.parametrize("holds", [False, True])
+@given(size=st.integers(1, 300))
+def test_no_block_ends_twice(holds: bool, size: int) -> None:
+    """Claude Code would show it twice, or do what it calls for."""
+    raw = START + OPEN + TEXT + CLOSE + CLOSE + SECOND_CALL + CALL_END + CALL_END + CLOSE + END
+    raw += CLOSE + STOP
+    stream = ANTHROPIC.stream(BODY, FALLBACK, [BlockStopHolder()] if holds else [])
+    out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
+    assert stream.complete
+    assert [out.count(each) for each in (CLOSE, CALL_END)] == [1, 1]
+    # Nor does the real end come after the one that was missing.
+    late = START + OPEN + TEXT + END + CLOSE + STOP
+    assert read(late, size) == (GOOD, "")
+    assert read(late, size, PRIMARY) == (late, "")
+
+
+def test_the_input_of_a_call_comes_before_its_end() -> None:
+    block = begin(type="tool_use", id="t", name="Read", input={"a": 1})
+    out, error = read(START + block + END + STOP, 1 << 20)
+    assert not error
+    assert out.index(b"input_json_delta") < out.index(CLOSE) < out.index(END)
 
 
 @given(size=st.integers(1, 300))
