@@ -176,7 +176,7 @@ _OTHER: Final = msgspec.json.Decoder(_OtherPiece)
 def says_something(data: bytes, block: str) -> bool:
     """Whether a delta of any kind brings something to its block. Raises `Unreadable`.
 
-    Some gateways leave out whatever is empty. A text that is `null` brings nothing either, and
+    Some gateways send no member that is empty. A text that is `null` brings nothing either, and
     clients would read it as a word. Claude Code raises an exception for a delta that belongs to
     another type of block, even for an empty one, which LiteLLM sends in a block of thinking.
     """
