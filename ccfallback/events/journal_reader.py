@@ -217,6 +217,8 @@ def _pieces(path: Path) -> list[_Piece]:
     while True:
         listed = [0, *rotations(path)]
         numbers = {number for low in listed for number in (low, low + 1) if number >= beyond}
+        # A listing may lack files that are renamed while it is made, several in a row.
+        numbers.update(range(beyond, min(max(listed), 2 * len(listed)) + 1))
         for number in sorted(numbers):
             try:
                 info = numbered(path, number).stat()
