@@ -90,7 +90,14 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
         pytest.skip("neither redis-server nor valkey-server is installed")
     folder = tmp_path / "redis"
     folder.mkdir()
-    server = RedisServer(folder)
-    server.start()
+    for tries_left in (2, 1, 0):
+        server = RedisServer(folder)
+        try:
+            server.start()
+            break
+        except RuntimeError:
+            # Another process may have taken the port since it was found free.
+            if not tries_left:
+                raise
     yield server
     server.kill()
