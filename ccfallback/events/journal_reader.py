@@ -209,7 +209,7 @@ def _pieces(path: Path) -> list[_Piece]:
     """The files of the log, newest first.
 
     Rotation only moves a file to a higher number, so looking upwards misses none, as long as it
-    goes on with the numbers that have come meanwhile. A file that moves is seen twice and
+    goes on with the numbers that have come meanwhile. A file that moves is seen more than once and
     recognised by its inode.
     """
     found: dict[int, _Piece] = {}
@@ -217,8 +217,6 @@ def _pieces(path: Path) -> list[_Piece]:
     while True:
         listed = [0, *rotations(path)]
         numbers = {number for low in listed for number in (low, low + 1) if number >= beyond}
-        # A listing may lack files that are renamed while it is made, several in a row.
-        numbers.update(range(beyond, min(max(listed), 2 * len(listed)) + 1))
         for number in sorted(numbers):
             try:
                 info = numbered(path, number).stat()
@@ -226,7 +224,9 @@ def _pieces(path: Path) -> list[_Piece]:
                 continue
             # A pipe or a device would block, or never end.
             if stat.S_ISREG(info.st_mode):
-                found.setdefault(info.st_ino, _Piece(info.st_ino, number, info.st_mtime_ns))
+                # Its last place counts: newer files may have been seen since its first.
+                found.pop(info.st_ino, None)
+                found[info.st_ino] = _Piece(info.st_ino, number, info.st_mtime_ns)
         if max(listed) < beyond or not numbers:
             break
         beyond = max(numbers) + 1

@@ -217,6 +217,29 @@ def test_writing_and_following_at_once(path: Path) -> None:
     writer.join()
 
 
+def test_files_that_rotate_several_times_while_they_are_looked_at_stay_in_order(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, 0, 9)
+    stop = threading.Event()
+    inode = journal_reader.numbered(path, 1).stat().st_ino
+    following = follow(path, stop, poll=0.01, start=journal_reader.Mark(inode, 0))
+    place, waiting = journal_reader.numbered, [(9, 18)]
+
+    def late(path: Path, number: int) -> Path:
+        # The newest file has been looked at.
+        if number == 1 and waiting:
+            write(path, *waiting.pop())
+        return place(path, number)
+
+    monkeypatch.setattr(journal_reader, "numbered", late)
+    # What was written since may be missing, but nothing in between.
+    assert list(all_lines(path)) == lines(0, 15)
+    waiting.append((18, 27))
+    assert drained(path, following, 24) == lines(3, 27)
+    assert rest(following, stop) == []
+
+
 def test_files_that_rotate_several_times_while_they_are_listed_are_found(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
