@@ -126,6 +126,8 @@ class Proxy:
         self.recorder.count = self.services.totals.count
         self.recorder.set_level(log_level or live.current.log.level)
         self._socket: socket.socket | None = None
+        self._hands_over = False
+        """Whether another server can get the socket by a signal."""
         self._server = Server(self._log_drain)
         self.services.is_draining = lambda: self._server.is_stopping
         self._checking: asyncio.Task[None] | None = None
@@ -184,6 +186,8 @@ class Proxy:
             fill=self.recorder.settle,
         )
         self.recorder.sink = self._writer
+        # Not where it is published: another thread does that.
+        self._hands_over = handover.SIGNAL is not None and _is_main_thread() and not self._private
         # A program that has read the address may stop the server at once.
         with _handle_signals(self._server, self._hand_over):
             await self._serve_and_save(config, self._writer, ready)
@@ -197,7 +201,7 @@ class Proxy:
         await self._read_files(config)
         self._log_open_files()
         # Not earlier: a request that is sent to it would wait for the disk and the shared state.
-        self._publish_address()
+        await self._run_on_disk(self._publish_address)
         flusher = asyncio.create_task(self._flush_regularly())
         checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
         checking = asyncio.create_task(checker.run())
@@ -410,7 +414,7 @@ class Proxy:
                 __version__,
                 self.services.started,
                 self.options,
-                hands_over=handover.SIGNAL is not None and _is_main_thread() and not self._private,
+                hands_over=self._hands_over,
                 patience=LOCK_SECONDS,
             )
 

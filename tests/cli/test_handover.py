@@ -109,6 +109,13 @@ def serve(
 Serve = Callable[[str], ServerInfo]
 
 
+def test_an_address_that_is_published_again_is_the_same(paths: Paths, serve: Serve) -> None:
+    info = serve("port = 0")
+    paths.server.unlink()
+    until(paths.server.exists)
+    assert server_file.read(paths.server) == info
+
+
 def test_a_restart_under_load_refuses_and_resets_nothing(
     ccf: Run, paths: Paths, serve: Serve
 ) -> None:
