@@ -3,6 +3,7 @@
 None of them changes a breaker.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -282,9 +283,12 @@ async def _send_answer(
         raise PrimaryUnavailable(f"it answered {response.status}")
     try:
         whole = UpstreamResponse(response, context.watch)
-        body = await whole.read_all("idle", primary.timeouts.idle)
+        async with asyncio.timeout(primary.timeouts.non_streaming):
+            body = await whole.read_all("idle", primary.timeouts.idle)
     except DeadlineExceeded as late:
         raise PrimaryUnavailable(f"its answer stalled for {late.seconds:.0f} s") from None
+    except TimeoutError:
+        raise PrimaryUnavailable("its answer does not end") from None
     except BrokenResponse as error:
         raise PrimaryUnavailable(str(error)) from None
     except HTTPError as error:

@@ -188,6 +188,7 @@ NO_MODELS = {
     "a broken encoding": scripted.answer(200, b"\x1f\x8b{}", headers={"content-encoding": "gzip"}),
     "an error status": scripted.answer(500, b'{"data":[]}'),
     "a stall": scripted.head_and_then(scripted.hang),
+    "no end": scripted.head_and_then(scripted.repeating(b" ")),
 }
 
 
@@ -195,7 +196,8 @@ NO_MODELS = {
 def test_a_success_that_is_no_list_of_models_is_a_failure(
     chain: Callable[..., Chain], answer: scripted.Script
 ) -> None:
-    running = chain(answer, scripted.reply("unused"), more="[timeouts]\nidle = 0.2\n")
+    limits = "[timeouts]\nidle = 0.2\nnon_streaming = 0.5\n"
+    running = chain(answer, scripted.reply("unused"), more=limits)
     config = running.proxy.paths.config
     config.write_text(config.read_text() + 'model_mapping = { "claude-big" = "x" }\n')
     listed = httpx.get(f"{running.url}/v1/models")
