@@ -319,7 +319,8 @@ def require_key(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any])
             f"no provider is named {parts[1]}",
             did_you_mean(parts[1], names) or "`ccfallback providers list` shows all names",
         )
-    raise ConfigError(f"there is no key {key}", did_you_mean(key, sorted(known)) or show)
+    wanted = scrub_misplaced(key)
+    raise ConfigError(f"there is no key {wanted}", did_you_mean(key, sorted(known)) or show)
 
 
 def dotted_keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:

@@ -138,6 +138,21 @@ def test_no_error_repeats_a_key_that_was_typed_for_a_name(ccf: Run, command: str
         assert key[:6] not in ran.out + ran.err
 
 
+AWS_LIKE = "Made0Up/Made1Up+Made2Up/Made3Up+Made4Up0"
+
+
+@pytest.mark.parametrize("key", [HIDDEN, AWS_LIKE])
+@pytest.mark.parametrize(
+    "command", ["config get KEY", "providers add a --preset KEY", "providers presets KEY"]
+)
+def test_no_error_repeats_a_key_of_an_unknown_kind_that_is_no_name(
+    ccf: Run, command: str, key: str
+) -> None:
+    ran = ccf(*command.replace("KEY", key).split())
+    assert ran.code in (1, 2), ran.out
+    assert key[:7] not in ran.out + ran.err
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -149,7 +164,7 @@ def test_no_error_repeats_a_key_of_an_unknown_kind_as_the_name_of_a_provider(
     ccf: Run, configure: Callable[[str], None], command: str
 ) -> None:
     configure('[[providers]]\nname = "key-vault-proxy"\nbase_url = "https://b.test"\n')
-    for key in (HIDDEN, "Made0Up/Made1Up+Made2Up/Made3Up+Made4Up0"):
+    for key in (HIDDEN, AWS_LIKE):
         ran = ccf(*command.replace("KEY", key).split())
         assert ran.code in (1, 2), ran.out
         assert key[:7] not in ran.out + ran.err

@@ -12,6 +12,7 @@ from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.options import Option, options
 from ccfallback.config.quirks import Quirks
 from ccfallback.errors import CcfallbackError, ConfigError
+from ccfallback.redact import scrub_misplaced
 from ccfallback.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def complete_from_preset(
     preset = presets().get(name)
     if preset is None:
         raise ConfigError(
-            f"there is no preset {name}",
+            f"there is no preset {scrub_misplaced(name)}",
             did_you_mean(name, presets()) or "`ccfallback providers presets` lists them",
         )
     auth = changes.get("auth", "key" if has_key else preset.auth)

@@ -13,6 +13,7 @@ from ccfallback.cli.session import require, session_of
 from ccfallback.config.model import Aws, Cap, Google, Prices
 from ccfallback.config.options import to_table
 from ccfallback.errors import CcfallbackError
+from ccfallback.redact import scrub_misplaced
 
 
 def list_chain(ctx: typer.Context, as_json: Json = False, show_keys: ShowKeys = False) -> None:
@@ -99,7 +100,8 @@ def list_presets(
     ]
     if not wanted:
         raise CcfallbackError(
-            f"no preset contains {word}", "`ccfallback providers presets` lists all of them"
+            f"no preset contains {scrub_misplaced(word)}",
+            "`ccfallback providers presets` lists all of them",
         )
     rows = [(p.name, p.format, p.base_url, p.key_url or "none") for p in wanted]
     shown = [asdict(preset) for preset in wanted]
