@@ -70,7 +70,6 @@ _TEXTS: Final = {
 }
 """Delta: its member that clients append to a text."""
 
-
 _FITTING: Final = {
     "text": {"text_delta"},
     "thinking": {"thinking_delta", "signature_delta"},

@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,18 @@ def test_a_terminal_that_is_gone_is_the_end(stdin: io.TextIOWrapper, tty: Termin
     with keyboard.read_keys(stdin) as pressed:
         tty.close()
         assert list(pressed.wait(PATIENCE)) == [keyboard.END]
+
+
+def test_a_resize_shows_although_its_handler_has_not_run_yet(stdin: io.TextIOWrapper) -> None:
+    """As for a signal that comes when the wait has begun for Python, but not for the system."""
+    woken = signal.set_wakeup_fd(-1)
+    with keyboard.read_keys(stdin) as pressed:
+        signal.signal(signal.SIGWINCH, lambda *_: None)
+        signal.raise_signal(signal.SIGWINCH)
+        assert isinstance(pressed, keyboard._TerminalKeys)
+        assert select.select([pressed._resizes], [], [], 0)[0]
+        assert pressed.wait(PATIENCE) == ""
+    assert signal.set_wakeup_fd(woken) == -1
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)
