@@ -141,6 +141,8 @@ class Judge:
         session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
         self._measure(session)
         module = sys.modules[self.name]
+        # What the collection of the tests froze is not listed.
+        gc.unfreeze()
         functions = {
             (each.__code__.co_qualname, each.__code__.co_firstlineno): each
             for each in gc.get_objects()

@@ -28,7 +28,7 @@ from tests.server.test_crash import kill, obey_modes, output_of_server
 from tests.server.test_serve import start
 from tests.shared_state import until
 
-KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "10"))
+KILLS = int(os.environ.get("CCFALLBACK_TEST_LEDGER_KILLS", "4"))
 
 ASK = {
     "model": "claude-opus-5",
