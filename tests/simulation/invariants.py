@@ -394,7 +394,7 @@ def full_windows_are_spared(history: History) -> Iterator[str]:
         told = next(
             (each.ended for each in primary.exchanges
              if each.weather == "filling" and each.is_sent and each.ended is not None
-             and event["at"] <= each.began and each.ended < end
+             and each.shown == event["person"] and event["at"] <= each.began and each.ended < end
              and utilization(event, each.began) >= switch_at),
             None,
         )  # fmt: skip
