@@ -19,11 +19,27 @@ MAX_ARGUMENTS: Final = 4 * 1024 * 1024
 MAX_HELD: Final = 4 * 1024 * 1024
 """Characters that one answer may make us keep until they can be written."""
 
-_END_OF_PLAIN: Final = re.compile(r'["\\\x00-\x1f]')
-_BRACKET: Final = re.compile(r'["{}\[\]]')
-_ESCAPE: Final = re.compile(r'["\\/bfnrt]|u[0-9a-fA-F]{4}')
-_PART_OF_AN_ESCAPE: Final = re.compile(r"(?:u[0-9a-fA-F]{0,3})?")
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+_MOST: Final = "{0,1000}"
+"""Not without a bound, as a match keeps where each repetition began. Possessive groups would keep
+nothing, but Python has matched them wrongly until 3.11.5."""
+_ESCAPE: Final = r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}'
+_VALID: Final = rf'(?:[^"\\\x00-\x1f]++|{_ESCAPE}){_MOST}'
+_FLAT: Final = rf'[^"{{}}\[\]]++|"{_VALID}"'
+_VALID_TEXT: Final = re.compile(_VALID)
+"""What a string may hold, as far as nothing in it needs a repair."""
+_VALUES: Final = re.compile(rf"(?:{_FLAT}|\{{(?:{_FLAT}){_MOST}\}}|\[(?:{_FLAT}){_MOST}\]){_MOST}")
+"""Values without a need for repairs, the objects and arrays that nest nothing among them."""
+_ANY_TEXT: Final = re.compile(rf'(?:[^"\\]++|{_ESCAPE}|\\(?!"|(?:u[0-9a-fA-F]{{0,3}})?\Z)){_MOST}')
+"""What a string holds, repaired or not, up to an escape that may go on in the next piece."""
+_SPECIAL: Final = re.compile(rf"{_ESCAPE}|[\\\x00-\x1f]")
+_SHORT: Final = {
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\b": "\\b",
+    "\f": "\\f",
+}
 
 
 class HeldTooMuch(Exception):
@@ -172,47 +188,56 @@ class Arguments:
         return text[position:]
 
     def _structure(self, text: str, position: int, out: list[str]) -> int:
-        """Read up to the next bracket or string; returns the place after it."""
-        found = _BRACKET.search(text, position)
-        end = len(text) if found is None else found.end()
+        """Read whole values, a bracket or the start of a string; returns the place after them."""
+        end = _end_of(_VALUES, text, position) if self._depth else position
+        if end == position:
+            letter = text[position]
+            end += 1
+            if letter == '"':
+                self._in_string = True
+            elif letter in "{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                self.is_whole = self._depth == 0
         read = text[position:end]
         out.append(read)
-        letter = "" if found is None else found[0]
-        if letter == '"':
-            self._in_string = True
-        elif letter in ("{", "["):
-            self._depth += 1
-        elif letter:
-            self._depth -= 1
-            self.is_whole = self._depth == 0
-        # The first brace opens the object; anything before the last one is in it.
-        if not self._has_members and read.strip() not in ("", "{", "}"):
+        # The first brace opens the object; anything but braces before the last one is in it.
+        if not self._has_members and read.strip(" \t\r\n{}"):
             self._has_members = True
         return end
 
     def _string(self, text: str, position: int, out: list[str]) -> int:
-        """Read up to the next letter that is special in a string; returns the place after it."""
+        """Read the next part of a string, or its end; returns the place after it."""
         self._has_members = True
-        found = _END_OF_PLAIN.search(text, position)
-        if found is None:
-            out.append(text[position:])
-            return len(text)
-        out.append(text[position : found.start()])
-        letter, position = found[0], found.end()
-        if letter == '"':
+        end = _end_of(_VALID_TEXT, text, position)
+        if end > position:
+            out.append(text[position:end])
+        elif text[position] == '"':
             self._in_string = False
-            out.append(letter)
-        elif letter != "\\":
-            out.append(_SHORT.get(letter) or f"\\u{ord(letter):04x}")
-        elif (escape := _ESCAPE.match(text, position)) is not None:
-            out.append("\\" + escape[0])
-            position = escape.end()
-        elif _PART_OF_AN_ESCAPE.fullmatch(text, position) is not None:
-            self._escape = "\\" + text[position:]
-            position = len(text)
+            out.append('"')
+            end += 1
         else:
-            out.append("\\\\")
-        return position
+            end = _end_of(_ANY_TEXT, text, position)
+            out.append(_SPECIAL.sub(_repair, text[position:end]))
+            if end == position:
+                self._escape = text[position:]
+                end = len(text)
+        return end
+
+
+def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Where the longest match at a place ends."""
+    found = pattern.match(text, position)
+    return position if found is None else found.end()
+
+
+def _repair(special: re.Match[str]) -> str:
+    """A letter as JSON has it in a string; a valid escape stays."""
+    found = special[0]
+    if len(found) > 1:
+        return found
+    return _SHORT.get(found) or f"\\u{ord(found):04x}"
 
 
 def repaired(text: str) -> str:

@@ -1,6 +1,8 @@
 """Calls: which piece belongs to which call, what goes on when, and arguments put right."""
 
+import sys
 from itertools import pairwise
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccfallback.messages.tools import ToolNames
-from ccfallback.wire.openai.arguments import is_object, tool_input
+from ccfallback.wire.openai.arguments import Arguments, is_object, tool_input
 from tests.wire.openai import grammar
 from tests.wire.openai.upstream import (
     DONE,
@@ -269,6 +271,41 @@ def test_a_call_without_a_name_is_dropped() -> None:
 def test_streamed_arguments_that_models_write(fragments: list[Any], expected: str) -> None:
     reads = each(piece(0, "a", "A"), *(piece(0, args=part) for part in fragments))
     assert called(*reads) == [("tool_use", "a", "A", expected)]
+
+
+LONG = {
+    "code": {"content": 'return "\\\\" + x["k"]\n\t' * 4_000},
+    "quotes": {"content": '"' * 50_000},
+    "other letters": {"content": "é😀" * 20_000},
+    "strings": {"lines": ["a", "b"] * 20_000},
+    "objects": {"edits": [{"old": "{", "new": 1}] * 5_000},
+    "numbers": {"cells": [[1, 2.5, None, True]] * 20_000},
+}
+
+
+@pytest.mark.parametrize("as_written", [True, False], ids=["escaped", "raw"])
+@pytest.mark.parametrize("name", LONG)
+def test_long_arguments_in_one_piece_take_few_steps(name: str, as_written: bool) -> None:
+    text = msgspec.json.encode(LONG[name]).decode()
+    if not as_written:
+        # Models write line ends and tabs as they are, too.
+        text = text.replace("\\n", "\n").replace("\\t", "\t")
+    steps = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal steps
+        steps += event == "call" and frame.f_code.co_name != "_repair"
+
+    arguments = Arguments()
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        arguments.add(text)
+    finally:
+        sys.setprofile(before)
+    assert msgspec.json.decode(arguments.take()) == LONG[name]
+    assert arguments.is_whole
+    assert steps < len(text) / 100
 
 
 def test_cut_arguments_stay_cut_in_a_stream() -> None:
