@@ -139,7 +139,8 @@ class ThinkTags:
         self._held_space = Held()
         self._held = ""
         """What may be a part of a tag."""
-        self._is_inside = False
+        self.is_inside = False
+        """Whether thinking has begun and not ended."""
         self._is_closed = False
         self.is_past = False
         """Whether everything that follows is answer."""
@@ -153,7 +154,7 @@ class ThinkTags:
             return "", text
         if self._is_closed:
             return "", self._answer(text)
-        if self._is_inside:
+        if self.is_inside:
             text, self._held = self._held + text, ""
             return self._thinking(text)
         if not self._held and text.isspace():
@@ -164,7 +165,7 @@ class ThinkTags:
     def flush(self) -> tuple[str, str]:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
-        if self._is_inside:
+        if self.is_inside:
             return self._note(held), ""
         space, self._space = "".join(self._space), []
         return "", space + held
@@ -175,7 +176,7 @@ class ThinkTags:
             self._hold(text[: len(text) - len(start)])
         self._held = ""
         if start.startswith(_OPEN):
-            self._is_inside = True
+            self.is_inside = True
             self.lacks_start = False
             self._space = []
             return self._thinking(start[len(_OPEN) :])
@@ -184,7 +185,7 @@ class ThinkTags:
             return "", ""
         space, self._space = "".join(self._space), []
         if self.lacks_start:
-            self._is_inside = True
+            self.is_inside = True
             return self._thinking(space + start)
         self.is_past = True
         return "", space + start
@@ -195,14 +196,14 @@ class ThinkTags:
 
     def take_unended(self) -> str:
         """The whole answer, if it was taken for thinking that never ended: there was none."""
-        text = "".join(self._unended) if self._is_inside and self.lacks_start else ""
+        text = "".join(self._unended) if self.is_inside and self.lacks_start else ""
         self._unended = []
         return text
 
     def _thinking(self, text: str) -> tuple[str, str]:
         thinking, tag, answer = text.partition(_CLOSE)
         if tag:
-            self._is_inside = False
+            self.is_inside = False
             self._is_closed = True
             self._unended = []
             return thinking, self._answer(answer)

@@ -149,11 +149,17 @@ class Reducer:
     def _flush_tags(self) -> None:
         if self._tags is not None:
             thinking, content = self._tags.flush()
-            self._think_in_tags(thinking)
+            if self._calls is None:
+                self._think_in_tags(thinking)
             if content:
                 self._text(content)
             if self._calls is None and not answer.is_cut(self._finish):
                 self._text(self._tags.take_unended())
+
+    def _flush_start_tag(self) -> None:
+        """Write what looked like the start of a tag, before a call. An end tag may go on after."""
+        if self._tags is not None and not self._tags.is_inside:
+            self._flush_tags()
 
     def _think_in_tags(self, text: str) -> None:
         """Take thinking from between tags, unless a member of its own says the same."""
@@ -213,8 +219,7 @@ class Reducer:
         if self._calls is None:
             self._calls = Calls(self._blocks, self._head, self._held)
         if self._blocks.open != "tool_use" and _has_pieces(pieces):
-            # What looked like the start of a tag was text.
-            self._flush_tags()
+            self._flush_start_tag()
         self._release(self._space)
         if self._blocks.open != "tool_use":
             # Gemini signs the first of several calls.

@@ -380,6 +380,19 @@ def test_text_that_looks_like_half_a_tag_comes_before_a_call() -> None:
     ]
 
 
+@pytest.mark.parametrize("start", ["<think>", ""])
+def test_a_call_may_cut_the_end_of_thinking_in_two(start: str) -> None:
+    for parts in ([piece(0, "a", "A", "{}")], [piece(0, "a", "A", "{"), piece(0, args="}")]):
+        first, *rest = each(*parts)
+        reads = [says(start + "Hm</th"), first, says("ink>Then"), *rest]
+        blocks = called(*reads, think_tags=True, think_start=not start)
+        assert [block[:2] for block in blocks] == [
+            ("thinking", "Hm"),
+            ("tool_use", "a"),
+            ("text", "Then"),
+        ]
+
+
 def test_a_tag_may_be_cut_by_a_piece_of_a_call_that_says_nothing() -> None:
     nothing = chunk({"content": "<thi", "tool_calls": [{"index": 0}]})
     blocks = translate(nothing, says("nk>Hm</think>hello"), END, DONE, think_tags=True).blocks
