@@ -38,7 +38,8 @@ class LearnedWindow(msgspec.Struct, frozen=True):
     limit: int
     """Tokens, as the provider counts them."""
     refused: int
-    """The estimate of the request that was refused: a longer one would be refused as well."""
+    """The estimate of the request that was refused, if that is believable: a longer one would be
+    refused as well."""
 
     @property
     def text(self) -> str:
@@ -73,6 +74,8 @@ _TOLD: Final = lazy_re(
 """The window in a refusal that does not give the size of the prompt."""
 _SMALLEST: Final = 256
 """Tokens; a smaller number in a refusal means something else."""
+_LARGEST_ERROR: Final = 4
+"""An estimate is never so many times too low: a shorter request was refused for another reason."""
 
 
 def read_window(outcome: Outcome, tokens: int) -> LearnedWindow | None:
@@ -83,7 +86,9 @@ def read_window(outcome: Outcome, tokens: int) -> LearnedWindow | None:
     limit = 0 if sizes is None else sizes.limit
     if sizes is None and (found := _TOLD.search(outcome.message)):
         limit = int(found[1].replace(",", ""))
-    return LearnedWindow(limit, tokens) if limit >= _SMALLEST else None
+    if limit < _SMALLEST:
+        return None
+    return LearnedWindow(limit, max(tokens, limit // _LARGEST_ERROR))
 
 
 def learned_window(rejections: Iterable[LearnedRejection]) -> LearnedWindow | None:

@@ -79,9 +79,17 @@ def test_a_short_body_of_text_fits_without_an_estimate(texts: list[str], model: 
 )  # fmt: skip
 def test_a_refusal_tells_the_window(message: str, limit: int | None) -> None:
     outcome = Outcome(Fault.REQUEST, "400", 400, message)
-    window = read_window(outcome, 9500)
-    assert window == (None if limit is None else LearnedWindow(limit, 9500))
-    assert read_window(Outcome(Fault.OVERLOADED, "529", 529, message), 9500) is None
+    window = read_window(outcome, 60000)
+    assert window == (None if limit is None else LearnedWindow(limit, 60000))
+    assert read_window(Outcome(Fault.OVERLOADED, "529", 529, message), 60000) is None
+
+
+def test_the_refusal_of_a_short_request_keeps_no_other_one_from_the_provider() -> None:
+    words = "prompt is too long: 250000 tokens > 200000 maximum"
+    window = read_window(Outcome(Fault.REQUEST, "400", 400, words), 7)
+    assert window is not None
+    for tokens, is_too_long in ((7, False), (49_999, False), (50_000, True)):
+        assert window.is_too_small_for(tokens) is is_too_long
 
 
 def test_a_learned_window_can_be_stored() -> None:
