@@ -276,10 +276,11 @@ class MessagesRequest(msgspec.Struct, eq=False):
     def _find_unavailable(self, providers: tuple[Provider, ...]) -> dict[str, str]:
         """Why providers can't be tried now: by label, or by name outside of `providers`."""
         found = {**self._chain.excluded, **dict.fromkeys(self._too_long.windows, TOO_LONG)}
+        cooling = self._health.cooldowns(providers)
         for each in providers:
             if self._health.is_capped(each):
                 found[each.label] = SPEND_CAP
-            elif self._health.cooldown_end(each) is not None:
+            elif each.label in cooling:
                 found[each.label] = COOLING
         return found
 

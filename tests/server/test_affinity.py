@@ -138,6 +138,24 @@ def test_a_fallback_that_cools_down_is_left(once_down: Callable[..., Chain]) -> 
     assert (left["reason"], left["why"]) == ("unavailable", "cooling-down")
 
 
+def test_a_session_does_not_probe_a_primary_whose_cooldown_has_ended(
+    once_down: Callable[..., Chain],
+) -> None:
+    running = once_down()
+    assert post(running) == FALLBACK
+    state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
+    now = round(time() * 1000)
+    failed = {"consecutiveFailures": 3, "lastFailure": now - 31_000, "cooldownUntil": now - 1000}
+    state["providers"][PRIMARY] = failed
+    running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
+    assert post(running) == FALLBACK
+    running.proxy.wait_for("request.complete", 2)
+    (stay,) = decisions(running, "failback.stay")
+    assert (stay["provider"], stay["first"]) == (FALLBACK, PRIMARY)
+    assert post(running, "two") == PRIMARY
+    assert post(running) == FALLBACK
+
+
 def test_a_fallback_that_is_disabled_or_gone_is_left(once_down: Callable[..., Chain]) -> None:
     running = once_down()
     assert post(running) == FALLBACK
