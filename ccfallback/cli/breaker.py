@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from ccfallback.cli.health import health_json, health_table
-from ccfallback.cli.options import AnyNames, Json, Names, make_app, parse_duration
+from ccfallback.cli.options import AnyNames, Json, Names, NamesOrAll, make_app, parse_duration
 from ccfallback.cli.phrases import (
     format_ahead,
     format_duration,
@@ -15,6 +15,7 @@ from ccfallback.cli.session import Session, require, session_of
 from ccfallback.config.model import Config
 from ccfallback.errors import CcfallbackError
 from ccfallback.events.records import CircuitBreakerCooldown, CircuitBreakerReset
+from ccfallback.policy import breaker
 from ccfallback.policy.breaker import (
     BY_HAND,
     CLOSED,
@@ -52,7 +53,7 @@ def status(ctx: typer.Context, names: AnyNames = None, as_json: Json = False) ->
 @app.command("reset", epilog="Example: ccfallback breaker reset openrouter")
 def reset(
     ctx: typer.Context,
-    names: AnyNames = None,
+    names: NamesOrAll = None,
     everything: bool = typer.Option(False, "--all", help="Reset every provider."),
     as_json: Json = False,
 ) -> None:
@@ -83,14 +84,8 @@ def clear_breakers(session: Session, config: Config, chosen: Sequence[str]) -> l
     def clear(states: Mapping[str, BreakerState]) -> dict[str, BreakerState]:
         # Decided under the lock, because the server may have written in the meantime.
         cleared[:] = [name for name in chosen if not _is_clear(states.get(name, CLOSED))]
-        kept = {name: state for name, state in states.items() if name not in chosen}
-        # A learned rejection is not a failure: `providers forget` removes those.
-        learned = {name: states[name].learned for name in chosen if name in states}
-        return kept | {
-            name: BreakerState(learned=rejections)
-            for name, rejections in learned.items()
-            if rejections
-        }
+        after = {**states, **{name: breaker.reset(states[name]) for name in cleared}}
+        return {name: state for name, state in after.items() if state != CLOSED}
 
     session.store.update(clear)
     for name in cleared:

@@ -176,6 +176,15 @@ Names = Annotated[
     typer.Argument(metavar="NAME", help="Providers of the chain.", autocompletion=provider_names),
 ]
 
+NamesOrAll = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Providers of the chain; or give --all.",
+        autocompletion=provider_names,
+    ),
+]
+
 AnyNames = Annotated[
     list[str] | None,
     typer.Argument(

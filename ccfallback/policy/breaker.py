@@ -324,6 +324,15 @@ def _close(state: BreakerState, began: float, now: float) -> BreakerState:
     )
 
 
+def reset(state: BreakerState) -> BreakerState:
+    """The state as if the provider had never failed, for any model and credential.
+
+    When it last answered and what it refuses are not failures, so they stay.
+    """
+    kept = BreakerState(last_success=state.last_success, learned=state.learned)
+    return kept if kept == CLOSED else replace(kept, about=state.about)
+
+
 def open_by_hand(state: BreakerState, *, until: float, now: float) -> BreakerState:
     """The state after a person opened the breaker."""
     return replace(state, cooldown_until=until, cooldown_began=now, reason=BY_HAND)

@@ -108,7 +108,10 @@ def test_an_unknown_name_fails(ccf: Run) -> None:
 def test_a_reset_clears_one_provider_and_is_logged(ccf: Run, paths: Paths) -> None:
     ran = ccf("breaker", "reset", "one", "--json")
     assert ran.json == {"reset": ["one"], "unchanged": []}
-    assert set(states(paths)) == {"gone", "two"}
+    assert set(states(paths)) == {"one", "gone", "two"}
+    assert ccf("breaker", "status", "one", "--json").json["providers"] == [
+        {"name": "one", **FRESH, "lastSuccess": FAILING["lastSuccess"], "models": {}}
+    ]
     (line,) = paths.log.read_bytes().splitlines()
     record = msgspec.json.decode(line)
     assert record["event"] == "circuit_breaker.reset"
@@ -128,8 +131,22 @@ def test_a_provider_that_was_removed_can_be_reset(ccf: Run, paths: Paths) -> Non
 
 @pytest.mark.usefixtures("failing")
 def test_all_resets_every_provider(ccf: Run, paths: Paths) -> None:
-    assert ccf("breaker", "reset", "--all").code == 0
-    assert states(paths) == {}
+    assert ccf("breaker", "reset", "--all", "--json").json == {
+        "reset": ["one", "two", "gone"],
+        "unchanged": ["anthropic-primary"],
+    }
+    assert set(states(paths)) == {"one"}
+
+
+def test_a_reset_of_all_leaves_alone_what_has_not_failed(ccf: Run, paths: Paths) -> None:
+    paths.state.parent.mkdir(parents=True, exist_ok=True)
+    answered = {"consecutiveFailures": 0, "lastSuccess": NOW - 5000}
+    paths.state.write_bytes(
+        msgspec.json.encode({"version": 1, "providers": {"one": answered, "two": FAILING}})
+    )
+    ran = ccf("breaker", "reset", "--all", "--json")
+    assert "one" in ran.json["unchanged"]
+    assert states(paths)["one"] == answered
 
 
 @pytest.mark.parametrize("arguments", [(), ("one", "--all")])
