@@ -4,6 +4,7 @@ Each stream is looked at separately: colours and wrapped tables if it is a termi
 lines, one per record, if it is not.
 """
 
+import codecs
 import errno
 import io
 import os
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 import msgspec
 from msgspec.structs import replace
 
-from ccfallback.cli.phrases import BARS, PLAIN_BARS, draw_sparkline, wrap_text
+from ccfallback.cli.phrases import PLAIN, wrap_text
 from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import CcfallbackError
 from ccfallback.printable import escape_json, is_printable, printable
@@ -66,6 +67,20 @@ _LIBRARY_WORDS: Final = (
 
 Show = Callable[[Callable[[tuple[int, int]], "RenderableType"]], None]
 """Takes a function that draws a frame of a given number of columns and lines."""
+
+
+_PLAINLY: Final = "ccfallback.plainly"
+"""How streams print what their encoding lacks: a character that looks alike, otherwise `?`."""
+
+
+def _print_plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(each, "?") for each in lacking), error.end
+
+
+codecs.register_error(_PLAINLY, _print_plainly)
 
 
 class ExitCode(IntEnum):
@@ -155,9 +170,8 @@ class Console(msgspec.Struct):
         )
         stderr = sys.stderr or io.StringIO()
         for stream in (stdout, stderr):
-            # Print "?" for a character that the terminal can't show, instead of failing.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-                reconfigure(errors="replace")
+                reconfigure(errors=_PLAINLY)
         return cls(stdin, stdout, stderr, os.environ, as_json, program=find_program())
 
     # -- Data, on stdout
@@ -372,19 +386,6 @@ class Console(msgspec.Struct):
         codes = ";".join(ANSI[word] for word in style.split())
         return f"\x1b[{codes}m{text}\x1b[0m"
 
-    def sparkline(self, values: Sequence[float | None]) -> str:
-        """Values over time as a sparkline, in characters that the stream's encoding has."""
-        return draw_sparkline(values, BARS if self.has_blocks else PLAIN_BARS)
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether the stream's encoding has block characters."""
-        try:
-            BARS.encode(self.stdout.encoding or "utf-8")
-        except (UnicodeEncodeError, LookupError):
-            return False
-        return True
-
     @contextmanager
     def screen(self) -> Iterator[Show]:
         """Take over the whole terminal, and restore it at the end; `Show` draws a frame."""
@@ -499,11 +500,7 @@ def draw_table(
     widths = [max(len(cell.text) for cell in cells) for cells in zip(*rows, strict=True)]
     if columns is not None and not table.header and not cut:
         rows = _wrap_rows(rows, widths, columns)
-    limit = UNWRAPPED
-    free = [width for number, width in enumerate(widths) if number not in table.whole]
-    if columns and free and max(free) <= limit and sum(widths) + 2 * len(widths) > columns + 2:
-        # Otherwise no column makes room, and the last one is cropped.
-        limit = max(free) - 1
+    limit = UNWRAPPED if columns is None else _longest_unwrapped(table, widths, columns)
     for number, width in enumerate(widths):
         short = width <= limit or number in table.whole
         title = Text(table.header[number] if table.header else "", no_wrap=cut)
@@ -515,6 +512,21 @@ def draw_table(
         cells = (Text(text, style if colour else "", **own) for text, style in row)
         drawn.add_row(*cells, style="reverse" if number == selected else None)
     return drawn
+
+
+def _longest_unwrapped(table: Table, widths: Sequence[int], columns: int) -> int:
+    """The width up to which columns need not wrap; where too few wrap, rich would crop cells."""
+    titles = table.header or [""] * len(widths)
+    room = columns - 2 * (len(widths) - 1)
+    free = [width for number, width in enumerate(widths) if number not in table.whole]
+    for limit in (UNWRAPPED, *(width - 1 for width in sorted(free, reverse=True))):
+        least = (
+            min(width, NARROWEST) if width > limit and number not in table.whole else width
+            for number, width in enumerate(widths)
+        )
+        if sum(map(max, least, map(len, titles))) <= room:
+            return limit
+    return 0
 
 
 def drop_columns(

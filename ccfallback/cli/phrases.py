@@ -13,8 +13,9 @@ UNDO: Final = "undo: `ccfallback config rollback`"
 """Every change of the configuration ends with this. It is why no command asks for confirmation."""
 
 BARS: Final = "▁▂▃▄▅▆▇█"
-PLAIN_BARS: Final = ".:-=+*#@"
-"""For streams whose encoding has no block characters."""
+
+PLAIN: Final = dict(zip("✓✗●·…→↑↓▏░" + BARS, "+x*-~>^v|." + ".:-=+*%#", strict=True))
+"""What is printed for our marks and bars where a stream's encoding lacks them."""
 
 _DAY: Final = 86400.0
 _DATE: Final = re.compile(r"-20\d{6}$")
@@ -110,15 +111,15 @@ def join_names(names: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def draw_sparkline(values: Sequence[float | None], bars: str = BARS) -> str:
+def draw_sparkline(values: Sequence[float | None]) -> str:
     """Values over time, one character each.
 
     A blank means no value, the lowest bar 0, the highest bar the largest value.
     """
     highest = max((value for value in values if value is not None), default=0.0)
-    steps = len(bars) - 1
+    steps = len(BARS) - 1
     return "".join(
-        " " if value is None else bars[min(steps, ceil(value / highest * steps)) if highest else 0]
+        " " if value is None else BARS[min(steps, ceil(value / highest * steps)) if highest else 0]
         for value in values
     )
 

@@ -63,7 +63,7 @@ def quota(ctx: typer.Context, as_json: Json = False) -> None:
         for report in reports:
             parts += [
                 describe_login(report, now),
-                windows_table(report, now, session.console.has_blocks),
+                windows_table(report, now),
                 wrap_text("\n".join(describe_policy(report, config.quota, now)), width),
             ]
         return parts
@@ -96,21 +96,20 @@ def describe_login(report: QuotaReport, now: float) -> str:
     return f"{login}, read {format_ago(report.read_at / 1000, now)}{status}"
 
 
-def windows_table(report: QuotaReport, now: float, blocks: bool) -> Table:
+def windows_table(report: QuotaReport, now: float) -> Table:
     """The windows of a login."""
     rows: list[Sequence[Cell]] = [
-        (each.title, _draw_used(each, blocks), *_describe_times(each, now))
-        for each in report.windows
+        (each.title, _draw_used(each), *_describe_times(each, now)) for each in report.windows
     ]
     return Table(rows, ("window", "used", "resets", "forecast"))
 
 
-def window_lines(reports: Sequence[QuotaReport], now: float, blocks: bool) -> Iterator[Styled]:
+def window_lines(reports: Sequence[QuotaReport], now: float) -> Iterator[Styled]:
     """A short line for each window, for a page that shows more than windows."""
     for report in reports:
         whose = f"login {report.login[:6]} " if len(reports) > 1 and report.login else ""
         for each in report.windows:
-            used = _draw_used(each, blocks)
+            used = _draw_used(each)
             words = [f"{whose}{each.window} {used.text}"]
             if each.resets_at is not None:
                 words.append(f"resets {format_clock(each.resets_at / 1000, now)}")
@@ -156,16 +155,15 @@ def _until(report: QuotaReport, now: float) -> str:
     return "" if report.until is None else f" until {format_clock(report.until / 1000, now)}"
 
 
-def _draw_used(window: WindowReport, blocks: bool) -> Styled:
+def _draw_used(window: WindowReport) -> Styled:
     used = window.utilization
     if used is None:
         return Styled(window.status or "not told", "red" if window.status == "rejected" else "dim")
     filled = min(BAR, max(round(used * BAR), 1 if used > 0 else 0))
-    full, empty = ("█", "░") if blocks else ("#", ".")
     style = "red" if used >= 0.9 or window.status == "rejected" else "green"
     if style == "green" and (used >= 0.75 or window.status == "allowed_warning"):
         style = "yellow"
-    return Styled(f"{full * filled}{empty * (BAR - filled)} {used * 100:3.0f} %", style)
+    return Styled(f"{'█' * filled}{'░' * (BAR - filled)} {used * 100:3.0f} %", style)
 
 
 def _describe_times(window: WindowReport, now: float) -> tuple[str, str]:

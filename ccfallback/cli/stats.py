@@ -8,7 +8,13 @@ import typer
 
 from ccfallback.cli.console import UNWRAPPED, Cell, Table
 from ccfallback.cli.options import Json, make_app, parse_since
-from ccfallback.cli.phrases import format_count, format_duration, format_latency, format_percent
+from ccfallback.cli.phrases import (
+    draw_sparkline,
+    format_count,
+    format_duration,
+    format_latency,
+    format_percent,
+)
 from ccfallback.cli.requests_view import describe_uncounted
 from ccfallback.cli.session import session_of
 from ccfallback.printable import printable
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 
 app = make_app()
 
-Bars = Callable[[Sequence[float | None]], str]
 Value = Callable[["Part"], float | None]
 
 TWO_DAYS: Final = 2 * 86400.0
@@ -58,9 +63,7 @@ def stats(
     for line in all_lines(session.paths.log, since=start):
         counts.add(line)
     summary, console = counts.summary(), session.console
-    console.emit(
-        stats_json(summary), lambda: _page(summary, since, console.width, console.sparkline)
-    )
+    console.emit(stats_json(summary), lambda: _page(summary, since, console.width))
     if not summary.requests:
         console.say(f"no request was counted; the log is {session.paths.log}")
 
@@ -148,12 +151,12 @@ def _round(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _page(it: "Summary", since: str, width: int | None, bars: Bars) -> list[Table | str]:
+def _page(it: "Summary", since: str, width: int | None) -> list[Table | str]:
     if not it.requests and not it.ranked:
         return [f"last {since}: no request ended"]
     page: list[Table | str] = [
         _headline(it, since),
-        _time_table(it, width, bars),
+        _time_table(it, width),
         _latency_table(it),
         _attempts_table(it),
     ]
@@ -196,7 +199,7 @@ def _attempts_table(it: "Summary") -> Table:
     return Table(rows, header, right=frozenset(range(1, len(header))))
 
 
-def _time_table(it: "Summary", width: int | None, bars: Bars) -> Table:
+def _time_table(it: "Summary", width: int | None) -> Table:
     """All requests together and each provider over time, with one axis for all rows.
 
     There are as many bars as there is room for; long names wrap before the bars get too few.
@@ -217,7 +220,7 @@ def _time_table(it: "Summary", width: int | None, bars: Bars) -> Table:
     count = next((n for n in (BUCKETS, BUCKETS // 2, BUCKETS // 4) if n <= left), BUCKETS // 8)
     length = (it.until - it.since) / count
     rows = [
-        (title, total, bars([value(part) for part in it.parts(name, count)]))
+        (title, total, draw_sparkline([value(part) for part in it.parts(name, count)]))
         for title, total, name, value in lines
     ]
     rows.append(("", "", _axis(it.since, it.until, count)))

@@ -66,7 +66,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             heads.append(paint(describe_absence(config), "red"))
         head = "\n".join(heads)
         parts: list[Table | str] = [head, health_table(shown, now, session.console.width)]
-        lines = window_lines(quotas, now, session.console.has_blocks)
+        lines = window_lines(quotas, now)
         if windows := "\n".join(paint(*each) for each in lines):
             parts.append(windows)
         if reached := describe_reached(limits, now):

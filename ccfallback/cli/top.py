@@ -59,7 +59,7 @@ def top(
             _live(viewer, pause)
         else:
             facts, picture = viewer.look()
-            console.emit(_top_json(facts, picture), lambda: page(facts, picture, console.sparkline))
+            console.emit(_top_json(facts, picture), lambda: page(facts, picture))
 
 
 class _Viewer:
@@ -98,7 +98,6 @@ class _Viewer:
             now,
             [each for each in problems if each],
             read_reports(state, self._config, now),
-            session.console.has_blocks,
             find_limits(session, self._config, now),
         )
         return facts, self._live.picture(now)
@@ -146,7 +145,7 @@ def _show_until_key(viewer: _Viewer, screen: TopScreen, pause: float) -> str:
         due = monotonic() + pause
         while True:
             footer = _footer(console.size[0], screen, pause, has_keys=pressed.available)
-            show(screen.draw(console.sparkline, console.colour, footer))
+            show(screen.draw(console.colour, footer))
             is_due = False
             for key in pressed.wait(due - monotonic()):
                 if key in (keyboard.SUSPEND, keyboard.END) or screen.ends_with(key):

@@ -105,9 +105,7 @@ class TopScreen:
             return self._act(key)
         return False
 
-    def draw(
-        self, bars: Callable[[Sequence[float | None]], str], colour: bool, footer: str
-    ) -> "Callable[[tuple[int, int]], RenderableType]":
+    def draw(self, colour: bool, footer: str) -> "Callable[[tuple[int, int]], RenderableType]":
         """A function that draws it."""
         facts, picture, page = self._facts, self._picture, self._page
         if page is not None:
@@ -116,7 +114,7 @@ class TopScreen:
             footer = f"/{self._wanted}▏  Enter keeps the filter, Esc shows all"
         elif self._wanted:
             footer = f"only {self._wanted!r}: Esc shows all; {footer}"
-        look = Look(bars, colour, footer, self._selected, self._wanted, self._message)
+        look = Look(colour, footer, self._selected, self._wanted, self._message)
         return lambda size: frame(facts, picture, look, size)
 
     def _rows(self) -> list[Row]:

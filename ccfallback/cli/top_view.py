@@ -1,6 +1,6 @@
 """What `top` draws: tables of what is known at one moment, as large as the terminal has room."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -10,6 +10,7 @@ from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table, drop_c
 from ccfallback.cli.health import format_condition, state_of_next
 from ccfallback.cli.log_lines import local_time, short_id
 from ccfallback.cli.phrases import (
+    draw_sparkline,
     format_duration,
     format_latency,
     format_until,
@@ -69,13 +70,10 @@ class Facts:
     """What could not be read, in words."""
     quotas: Sequence[QuotaReport] = ()
     """The windows of the primary's plan, for each login."""
-    blocks: bool = True
-    """Whether bars can be drawn with block characters."""
     limits: "Sequence[Limit]" = ()
     """The caps of providers, and what is spent of them."""
 
 
-Bars = Callable[[Sequence[float | None]], str]
 Totals = ProviderTotals[QuantileSketch]
 
 
@@ -92,7 +90,6 @@ class Row(NamedTuple):
 class Look:
     """How to draw on a screen."""
 
-    bars: Bars
     colour: bool
     footer: str
     selected: Row | None = None
@@ -173,10 +170,10 @@ def totals(picture: Picture, name: str) -> Totals:
     return picture.providers.get(name) or ProviderTotals(QuantileSketch(), QuantileSketch())
 
 
-def page(facts: Facts, picture: Picture, bars: Bars) -> list[Table | str]:
+def page(facts: Facts, picture: Picture) -> list[Table | str]:
     """All of it for a pipe: plain, and nothing cut."""
     parts: list[Table | str] = ["\n".join(cell.text for cell in headline(facts, picture))]
-    parts.append(providers_table(facts, picture, None, bars))
+    parts.append(providers_table(facts, picture, None))
     if lines := list(notes(facts, picture)):
         parts.append("\n".join(cell.text for cell in lines))
     requests = requests_table(facts, picture, None)
@@ -201,7 +198,7 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
     # Empty lines around the tables, their headers, and the footer.
     room = height - len(lines) - 4 - len(end)
     noted = noted[: max(1, room - FEWEST_REQUESTS - 1)]
-    table = providers_table(facts, picture, width, look.bars, look.wanted)
+    table = providers_table(facts, picture, width, look.wanted)
     table = drop_columns(table, LESS_NEEDED, width)
     names = [place.provider.name for place in shown_places(facts, look.wanted)]
     at = _index(names, selected, "provider")
@@ -270,9 +267,7 @@ def headline(facts: Facts, picture: Picture, width: int | None = None) -> Iterat
         yield Styled(f"! {problem}", "yellow")
 
 
-def providers_table(
-    facts: Facts, picture: Picture, width: int | None, bars: Bars, wanted: str = ""
-) -> Table:
+def providers_table(facts: Facts, picture: Picture, width: int | None, wanted: str = "") -> Table:
     """The providers, in the order in which they are tried."""
     wide = width is None or width >= WIDE
     chain = shown_places(facts, wanted)
@@ -294,9 +289,9 @@ def providers_table(
         header += titles
         for row, place in zip(rows, chain, strict=True):
             parts = picture.parts(place.provider.name, count)
-            row.append(Styled(bars([part.latency for part in parts]), "cyan"))
+            row.append(Styled(draw_sparkline([part.latency for part in parts]), "cyan"))
             failed = [part.failed if part.ended else None for part in parts]
-            row.append(Styled(bars(failed), "red"))
+            row.append(Styled(draw_sparkline(failed), "red"))
     return Table(rows, header, right)
 
 
@@ -336,7 +331,7 @@ def notes(facts: Facts, picture: Picture) -> Iterator[Styled]:
             if phase(each, facts.now) is Phase.OPEN:
                 words = f"! {name} is cooling down for {model} {_cooldown(each, facts.now)}"
                 yield Styled(words, "yellow")
-    yield from window_lines(facts.quotas, facts.now, facts.blocks)
+    yield from window_lines(facts.quotas, facts.now)
     for reached in describe_reached(facts.limits, facts.now):
         yield Styled(f"✗ {reached}", "red")
     uncounted = {name: each.uncounted for name, each in picture.providers.items()}

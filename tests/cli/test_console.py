@@ -94,10 +94,22 @@ def test_parts_of_a_page_are_separated_by_an_empty_line(capfd: pytest.CaptureFix
     assert capfd.readouterr().out == "above\n\na  b\n"
 
 
-def test_a_sparkline_uses_characters_that_the_stream_has() -> None:
-    for encoding, drawn in (("utf-8", "▁█"), ("ascii", ".@"), ("cp1252", ".@")):
-        out = io.TextIOWrapper(io.BytesIO(), encoding)
-        assert Console(io.StringIO(), out, io.StringIO(), {}).sparkline([0, 1]) == drawn
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", "✓ ✗ · ▁█░ → é…"), ("cp1252", "+ x · .#. > é…"), ("ascii", "+ x - .#. > ?~")],
+)
+def test_marks_and_bars_are_told_apart_in_every_encoding(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2))
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    console = Console.for_process()
+    console.emit({}, lambda: "✓ ✗ · ▁█░ → é…")
+    console.say("✓ ✗ · ▁█░ → é…")
+    for stream in (out, err):
+        stream.seek(0)
+        assert stream.read() == f"{shown}\n"
 
 
 def test_a_blocked_thread_does_not_block_the_exit() -> None:
@@ -129,6 +141,18 @@ def test_a_table_of_short_cells_that_does_not_fit_wraps_the_longest() -> None:
     lines = screen.getvalue().splitlines()
     assert "".join(line[14:31].strip() for line in lines[1:]) == "b" * 20
     assert lines[1].endswith("c" * 19)
+
+
+@pytest.mark.parametrize("width", [60, 44])
+def test_a_narrow_terminal_cuts_no_cell(width: int) -> None:
+    row = ("5-hour window", "█████████░  91 %", "in 3 d, Dec 02 20:43", "-")
+    table = Table([row], ("window", "used", "resets", "forecast"))
+    screen = io.StringIO()
+    Screen(file=screen, width=width).print(draw_table(table, colour=False, columns=width))
+    shown = screen.getvalue()
+    assert all(len(line) <= width for line in shown.splitlines())
+    for cell in (*row, "window", "used", "resets", "forecast"):
+        assert set(cell.split()) <= set(shown.split())
 
 
 def test_a_suggested_command_is_one_that_can_be_run(

@@ -103,7 +103,6 @@ def test_a_sparkline_has_a_character_for_each_value() -> None:
     assert phrases.draw_sparkline([0, 0]) == "▁▁"
     assert phrases.draw_sparkline([None]) == " "
     assert phrases.draw_sparkline([]) == ""
-    assert phrases.draw_sparkline([0, 8], bars=phrases.PLAIN_BARS) == ".@"
 
 
 def test_words_and_commands_stay_whole() -> None:

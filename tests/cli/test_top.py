@@ -16,7 +16,6 @@ from rich.console import Console as Screen
 
 from ccfallback.cli import top_view as view
 from ccfallback.cli.console import Styled, align_table
-from ccfallback.cli.phrases import draw_sparkline
 from ccfallback.cli.running_server import RunningServer
 from ccfallback.config.model import Config, Provider
 from ccfallback.events.live import LiveStats
@@ -123,7 +122,7 @@ def test_wrong_usage(ccf: Run, options: tuple[str, str]) -> None:
 
 # -- The view
 
-LOOK = view.Look(draw_sparkline, colour=False, footer="q quits")
+LOOK = view.Look(colour=False, footer="q quits")
 
 ONE = Provider(name="one", base_url="https://one.example")
 TWO = Provider(name="two", base_url="https://two.example", format="openai", disabled=True)
@@ -281,7 +280,7 @@ def test_requests_of_a_killed_server_are_not_in_progress() -> None:
 def test_a_page_for_a_pipe_is_whole() -> None:
     text = "\n".join(
         part if isinstance(part, str) else align_table(part)
-        for part in view.page(facts(anthropic_primary=OPEN), picture(), draw_sparkline)
+        for part in view.page(facts(anthropic_primary=OPEN), picture())
     )
     assert "cooling down until 14:04, in 4 min" in text
     assert "after anthropic-primary (429 rate_limit_error)" in text
@@ -309,9 +308,7 @@ def test_colours_only_where_there_is_colour() -> None:
 
 
 def test_a_state_is_shown_without_colour() -> None:
-    table = view.providers_table(
-        facts(anthropic_primary=OPEN, one=TRIED), picture(), 80, draw_sparkline
-    )
+    table = view.providers_table(facts(anthropic_primary=OPEN, one=TRIED), picture(), 80)
     cells = [row[2] for row in table.rows]
     assert [cell.text for cell in cells if isinstance(cell, Styled)] == [
         "✗ cooling down",

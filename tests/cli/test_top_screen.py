@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console as Screen
 
 from ccfallback.cli.console import Console
-from ccfallback.cli.phrases import draw_sparkline
 from ccfallback.cli.session import Session
 from ccfallback.cli.top_screen import KEYS, TopScreen
 from ccfallback.cli.top_view import Facts
@@ -59,7 +58,7 @@ class Driver:
             file=out, width=self.size[0], height=self.size[1], force_terminal=True,
             color_system=None, highlight=False,
         )  # fmt: skip
-        drawn.print(self.screen.draw(draw_sparkline, False, "q quits")(self.size))
+        drawn.print(self.screen.draw(False, "q quits")(self.size))
         return [line.rstrip() for line in out.getvalue().splitlines()]
 
     @property
