@@ -135,6 +135,11 @@ def mask(value: str) -> str:
     return f"{value[:5]}…{value[-4:]}"
 
 
+def is_masked(value: str) -> bool:
+    """Whether a text is what `mask` shows for a key, and not a key."""
+    return value == "***" or "…" in value
+
+
 def mask_each(values: Iterable[str]) -> list[str]:
     """Every value masked."""
     return [mask(value) for value in values]

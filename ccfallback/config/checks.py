@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from ccfallback.addresses import is_host
 from ccfallback.messages.reset_hints import duration
 from ccfallback.printable import printable
-from ccfallback.redact import Secret, scrub_misplaced
+from ccfallback.redact import Secret, is_masked, scrub_misplaced
 
 T = TypeVar("T")
 
@@ -35,12 +35,15 @@ with an underscore tells it from a key that ends in `=`."""
 
 
 class Expected(Exception):
-    """A value is wrong; says what is expected. With `hide` the value may hold a secret."""
+    """A value is wrong; says what is expected.
 
-    def __init__(self, expected: str, *, hide: bool = False) -> None:
+    With `hide` the value may hold a secret. `found` says what is wrong in it, if that is a part.
+    """
+
+    def __init__(self, expected: str, *, hide: bool = False, found: str = "") -> None:
         super().__init__(expected)
         self.expected = expected
-        self.hide = hide
+        self.found = found or ("a value" if hide else "")
 
 
 def describe(value: Any) -> str:
@@ -89,7 +92,7 @@ def seconds(low: float, high: float) -> Check[float]:
     def check(value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise Expected(f"a number of seconds from {low:g} to {high:g}")
+            raise Expected(f"a number of seconds from {low:.15g} to {high:.15g}")
         return float(value)
 
     return check
@@ -187,9 +190,8 @@ def choices(names: Iterable[str]) -> Check[tuple[str, ...]]:
     allowed = tuple(names)
 
     def check(value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(item in allowed for item in value):
-            raise Expected("a list of any of " + ", ".join(f'"{name}"' for name in allowed))
-        return tuple(value)
+        wanted = "a list of any of " + ", ".join(f'"{name}"' for name in allowed)
+        return _list_of(value, lambda item: item in allowed, wanted)
 
     return check
 
@@ -215,8 +217,16 @@ variable_name: Final = pattern(
 
 def texts(value: Any) -> tuple[str, ...]:
     """A list of texts."""
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise Expected("a list of texts")
+    return _list_of(value, lambda item: isinstance(item, str) and item != "", "a list of texts")
+
+
+def _list_of(value: Any, accepts: Callable[[Any], bool], wanted: str) -> tuple[Any, ...]:
+    """A list whose items are all accepted; the error names the first one that is not."""
+    if not isinstance(value, list):
+        raise Expected(wanted)
+    for item in value:
+        if not accepts(item):
+            raise Expected(wanted, found=f"{describe(item)} in it")
     return tuple(value)
 
 
@@ -242,10 +252,12 @@ def command(value: Any) -> tuple[str, ...]:
 
 def text_map(value: Any) -> Mapping[str, str]:
     """A table of texts."""
-    if not isinstance(value, Mapping) or not all(
-        key and isinstance(item, str) and item for key, item in value.items()
-    ):
+    if not isinstance(value, Mapping):
         raise Expected("a table of texts")
+    for key, item in value.items():
+        if not key or not isinstance(item, str) or not item:
+            found = f"{describe(item)} for {describe(key)}"
+            raise Expected("a table of texts that are not empty", found=found)
     return dict(value)
 
 
@@ -281,11 +293,12 @@ def is_header_value(value: str) -> bool:
 
 def key_text(value: Any) -> str:
     """A key: one line that can be the value of a header. The error never shows it."""
-    if not isinstance(value, str) or not value.strip() or not is_header_value(value):
-        raise Expected("a key: one line of text", hide=True)
-    found = clean_key(value)
-    if not found:
-        raise Expected("a key: one line of text", hide=True)
+    found = clean_key(value) if isinstance(value, str) else ""
+    if is_masked(found):
+        raise Expected("the whole key", found="a masked key")
+    if not found or not is_header_value(value):
+        empty = "an empty text" if value == "" else ""
+        raise Expected("a key: one line of text", hide=True, found=empty)
     return found
 
 
@@ -422,13 +435,8 @@ _STATUS: Final = re.compile(r"([45])(xx|\d\d)", re.IGNORECASE)
 def statuses(value: Any) -> frozenset[int]:
     """A list of statuses and status classes, such as ["429", "5xx"]."""
     wanted = 'a list of statuses from 400 to 599 or classes, such as ["429", "5xx"]'
-    if not isinstance(value, list):
-        raise Expected(wanted)
     found: set[int] = set()
-    for item in value:
-        match = _STATUS.fullmatch(str(item))
-        if isinstance(item, bool) or match is None:
-            raise Expected(wanted)
-        hundred, rest = int(match[1]) * 100, match[2].lower()
+    for item in _list_of(value, lambda item: _STATUS.fullmatch(str(item)) is not None, wanted):
+        hundred, rest = int(str(item)[0]) * 100, str(item)[1:].lower()
         found.update(range(hundred, hundred + 100) if rest == "xx" else (hundred + int(rest),))
     return frozenset(found)

@@ -16,7 +16,7 @@ from tomlkit.items import Array
 
 from ccfallback.config.model import PRIMARY_NAME, KeySource, Provider
 from ccfallback.config.options import options
-from ccfallback.config.schema import index_by_name, split_key
+from ccfallback.config.schema import index_by_name, no_provider, split_key
 from ccfallback.errors import ConfigError, ProviderNotFound
 from ccfallback.words import did_you_mean
 
@@ -456,7 +456,7 @@ def parse_value(text: str) -> Any:
 
 def set_key(document: Document, key: str, value: Any) -> None:
     """Set a dotted key; missing tables are created."""
-    *path, last = split_key(key)
+    *path, last = split_key(key, index_by_name(document.tables("providers")))
     if not path:
         parsed = tomlkit.parse(document.text)
         parsed[last] = value
@@ -479,7 +479,7 @@ def set_key(document: Document, key: str, value: Any) -> None:
 
 def unset_key(document: Document, key: str) -> bool:
     """Remove a dotted key, with a table that is empty then; False if it is not in the document."""
-    *path, last = split_key(key)
+    *path, last = split_key(key, index_by_name(document.tables("providers")))
     if not path or (path[0] in ("providers", "tokens") and len(path) == 1):
         command = f"`ccfallback {path[0]} remove`" if path else "name one of its keys"
         raise ConfigError(f"{key} is more than one key", command)
@@ -511,5 +511,7 @@ def _find_table(document: Document, path: Sequence[str]) -> tuple[str, int | Non
         return head, None, below
     names = list(index_by_name(document.tables(head)))
     if below[:1] not in [[name] for name in names]:
+        if head == "providers" and below:
+            raise no_provider(below[0], names)
         raise ConfigError(f"there is no {'.'.join(path)}", "see `ccfallback config show`")
     return head, names.index(below[0]), below[1:]

@@ -272,7 +272,7 @@ class Reader:
         try:
             return check(value)
         except Expected as wrong:
-            self.fault(key, "a value" if wrong.hide else describe(value), wrong.expected)
+            self.fault(key, wrong.found or describe(value), wrong.expected)
             return default
 
     def fill(self, base: S, *, primary: bool = False, skip: Collection[str] = ()) -> S:

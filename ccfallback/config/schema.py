@@ -5,6 +5,7 @@ by its name, a token by its number; the primary's name means `[primary]`.
 """
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -290,7 +291,7 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
     Raises `ConfigError` for a key that has neither.
     """
-    parts = split_key(key)
+    parts = split_key(key, names_in(defaults))
     for source in (table, defaults):
         found: Any = source
         for part in parts:
@@ -305,7 +306,8 @@ def look_up(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
 def require_key(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for a key that neither the file's `table` nor any default has."""
-    parts = split_key(key)
+    names = names_in(defaults)
+    parts = split_key(key, names)
     known = {*dotted_keys(table), *dotted_keys(defaults)}
     show = "`ccfallback config show` prints what is set"
     maps = [row.key for row in options(Provider) if row.separators]
@@ -313,12 +315,8 @@ def require_key(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any])
     lead = ".".join(parts[:-1])
     if ".".join(parts) in known or (lead in known and lead.rpartition(".")[2] in maps):
         return
-    names = sorted(index_by_name(defaults.get("providers", [])))
     if parts[0] == "providers" and len(parts) > 1 and parts[1] not in names:
-        raise ProviderNotFound(
-            f"no provider is named {parts[1]}",
-            did_you_mean(parts[1], names) or "`ccfallback providers list` shows all names",
-        )
+        raise no_provider(parts[1], names)
     wanted = scrub_misplaced(key)
     raise ConfigError(f"there is no key {wanted}", did_you_mean(key, sorted(known)) or show)
 
@@ -332,19 +330,60 @@ def dotted_keys(table: Mapping[str, Any], lead: str = "") -> Iterator[str]:
             yield from dotted_keys(items, f"{lead}{name}.")
 
 
-def split_key(key: str) -> list[str]:
-    """The names of the tables that a dotted key leads through, and the last key."""
-    head, *rest = key.split(".")
-    if head in ("providers", "tokens") and len(rest) > 2:
-        # The rest is a header or a model, whose name may contain dots.
-        rest = [*rest[:2], ".".join(rest[2:])]
+def no_provider(name: str, names: Iterable[str]) -> ProviderNotFound:
+    """The error about a name that no provider has."""
+    return ProviderNotFound(
+        f"no provider is named {name}",
+        did_you_mean(name, names) or "`ccfallback providers list` shows all names",
+    )
+
+
+def names_in(table: Mapping[str, Any]) -> list[str]:
+    """The names of a document's providers."""
+    return sorted(index_by_name(table.get("providers", [])))
+
+
+def split_key(key: str, names: Iterable[str] = ()) -> list[str]:
+    """The names of the tables that a dotted key leads through, and the last key.
+
+    Names that contain dots are in quotes, as in TOML, or are among the `names` of the providers.
+    """
+    if '"' in key or "'" in key:
+        head, *rest = _split_quoted(key)
+    else:
+        head, *rest = key.split(".")
+        dotted = [name for name in names if f"{key}.".startswith(f"providers.{name}.")]
+        if dotted:
+            name = max(dotted, key=len)
+            below = key.removeprefix(f"providers.{name}").removeprefix(".")
+            rest = [name, *(below.split(".") if below else [])]
+        if head in ("providers", "tokens") and len(rest) > 2:
+            # The rest is a header or a model, whose name may contain dots.
+            rest = [*rest[:2], ".".join(rest[2:])]
+    if not all([head, *rest]):
+        raise _not_a_key(key)
     if head == "providers" and rest[:1] == [PRIMARY_NAME]:
         return ["primary", *rest[1:]]
-    if not all([head, *rest]):
-        raise ConfigError(
-            f'"{key}" is not a key', "use one such as server.port or providers.NAME.retry"
-        )
     return [head, *rest]
+
+
+def _split_quoted(key: str) -> list[str]:
+    parts = []
+    try:
+        found: Any = tomllib.loads(f"{key} = 0")
+        while isinstance(found, dict):
+            ((part, found),) = found.items()
+            parts.append(part)
+    except ValueError:
+        raise _not_a_key(key) from None
+    return parts
+
+
+def _not_a_key(key: str) -> ConfigError:
+    return ConfigError(
+        f'"{scrub_misplaced(key)}" is not a key',
+        "use one such as server.port or providers.NAME.retry",
+    )
 
 
 def find_member(place: Any, part: str) -> Any:

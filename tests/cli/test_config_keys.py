@@ -1,5 +1,6 @@
 """`config show|get|set`: secrets masked, comments kept, nothing written that would not load."""
 
+import tomllib
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +94,36 @@ def test_set_changes_one_key_and_no_comment(
     assert ccf("config", "get", key, "--json").json == {"key": key, "value": got}
     assert paths.config.read_text().startswith("# mine\n")
     assert ccf("config", "set", key, given, "--json").json["changed"] is False
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "providers.gpt-4.1.retry",
+        'providers."gpt-4.1".retry',
+        "providers.gpt-4.1.model_mapping.claude-3.5",
+        "providers.'gpt-4.1'.model_mapping.\"claude-3.5\"",
+    ],
+)
+def test_a_name_with_dots_stands_as_it_is_or_in_quotes(ccf: Run, paths: Paths, key: str) -> None:
+    paths.config.write_text(
+        '[[providers]]\nname = "gpt-4"\nbase_url = "https://a.example"\n'
+        '[[providers]]\nname = "gpt-4.1"\nbase_url = "https://b.example"\n'
+    )
+    value = "7" if key.endswith("retry") else "m"
+    assert ccf("config", "set", key, value).code == 0
+    assert ccf("config", "get", key).out == f"{value}\n"
+    written = tomllib.loads(paths.config.read_text())["providers"][1]
+    assert written.get("retry", 7) == 7
+    assert written.get("model_mapping", {"claude-3.5": "m"}) == {"claude-3.5": "m"}
+    assert ccf("config", "unset", key).code == 0
+    assert ccf("config", "get", key).out != f"{value}\n"
+
+
+@pytest.mark.parametrize("key", ['"', 'server."port', 'a."b" = 1\nc', 'server."".port'])
+def test_a_key_with_a_wrong_quote_is_an_error(ccf: Run, key: str) -> None:
+    ran = ccf("config", "set", key, "1")
+    assert (ran.code, "is not a key" in ran.err) == (1, True)
 
 
 @pytest.mark.parametrize(

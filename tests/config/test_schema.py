@@ -488,7 +488,30 @@ def test_any_table_is_a_configuration_or_a_list_of_faults_on_one_line(
 @pytest.mark.parametrize("token", ["", "  ", "a\nb", "a\x00b", 5])
 def test_a_token_is_one_line_of_text(token: object) -> None:
     (fault,) = faults({"tokens": [{"token": token}]})
-    assert fault.startswith("tokens.1.token: found a value, expected")
+    found = "a value" if token else "an empty text"
+    assert fault.startswith(f"tokens.1.token: found {found}, expected")
+
+
+@pytest.mark.parametrize("key", ["***", "sk-te…1234", ' "sk-te…1234" '])
+def test_a_masked_key_is_not_taken_for_a_key(key: str) -> None:
+    (fault,) = faults(with_provider(api_key=key))
+    assert fault == "providers.b.api_key: found a masked key, expected the whole key"
+
+
+@pytest.mark.parametrize(
+    ("section", "table", "found"),
+    [
+        ("failover", {"on": ["429", "abc"]}, 'failover.on: found "abc" in it, expected'),
+        ("quota", {"spare_classes": ["x"]}, 'quota.spare_classes: found "x" in it, expected'),
+        ("server", {"allowed_hosts": ["x", 1]}, "server.allowed_hosts: found 1 in it, expected"),
+        ("primary", {"model_mapping": {"a": ""}}, 'primary.model_mapping: found "" for "a", exp'),
+        ("breaker", {"max_reset": -1}, "breaker.max_reset: found -1, expected a number of seconds "
+         "from 0 to 2678400"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_value_is_named(section: str, table: Any, found: str) -> None:
+    (fault,) = faults({section: table})
+    assert fault.startswith(found)
 
 
 def test_no_token_stands_there_twice() -> None:

@@ -317,7 +317,7 @@ def test_a_broken_configuration_is_reported_without_its_secrets(
 def test_a_url_with_credentials_is_refused_with_a_reason(url: str) -> None:
     with pytest.raises(Expected, match="without a name or password in it") as refused:
         http_url(url)
-    assert refused.value.hide
+    assert refused.value.found == "a value"
     assert "pass-word" not in refused.value.expected
 
 
