@@ -19,6 +19,7 @@ from ccfallback.cli.console import Table
 from ccfallback.cli.options import Json, ShowKeys, Yes, make_app
 from ccfallback.cli.phrases import UNDO, format_ago, wrap_text
 from ccfallback.cli.session import CORRECT, ConfigBefore, Session, rectifier_names, session_of
+from ccfallback.error_codes import ErrorCode
 from ccfallback.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -367,6 +368,8 @@ def rollback(
     try:
         changed = file.restore(chosen)
     except ConfigError as error:
+        if error.code is not ErrorCode.BROKEN_CONFIG:
+            raise
         raise ConfigError(
             f"nothing was changed: {error.message}",
             f"restore another version, or fix {chosen.path} and import it",

@@ -49,7 +49,13 @@ def export(
     if real(path) in map(real, session.paths):
         raise ConfigError(f"{file} is a file of ccfallback itself", "name another one")
     existed = path.exists()
-    replace_atomically(path, data)
+    try:
+        replace_atomically(path, data)
+    except OSError as error:
+        raise ConfigError(
+            f"{file} can't be written: {error.strerror or error}",
+            "check the permissions of its folder, and the free space on the disk",
+        ) from None
     session.console.emit_result({"path": file, "overwritten": existed})
     verb = "overwritten" if existed else "written"
     session.console.say(f"{file} {verb}, with keys in clear; only you can read it")

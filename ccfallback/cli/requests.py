@@ -176,7 +176,7 @@ def _json(it: Ended) -> dict[str, Any]:
 
 def _nothing(wanted: list[Keep], since: str | None) -> str:
     if wanted:
-        return "no request is like that"
+        return "no request matches"
     return f"no request ended in the last {since}" if since else "no request is in the log yet"
 
 

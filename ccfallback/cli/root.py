@@ -37,6 +37,13 @@ class LazyCommands(Group):
         formatter.write(format_help(ctx.command_path))
 
 
+def _path(text: str) -> Path:
+    # An empty text, as of a variable that is not set, would be this folder.
+    if not text:
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
+
+
 app = make_app(
     cls=LazyCommands,
     help=SUMMARY,
@@ -53,13 +60,25 @@ app = make_app(
 def root(
     ctx: typer.Context,
     config: Path | None = typer.Option(
-        None, "--config", metavar="PATH", help="The config file. [env: CCFALLBACK_CONFIG]"
+        None,
+        "--config",
+        metavar="PATH",
+        parser=_path,
+        help="The config file. [env: CCFALLBACK_CONFIG]",
     ),
     state: Path | None = typer.Option(
-        None, "--state", metavar="PATH", help="The breaker state. [env: CCFALLBACK_STATE]"
+        None,
+        "--state",
+        metavar="PATH",
+        parser=_path,
+        help="The breaker state. [env: CCFALLBACK_STATE]",
     ),
     log_file: Path | None = typer.Option(
-        None, "--log-file", metavar="PATH", help="The log. [env: CCFALLBACK_LOG_FILE]"
+        None,
+        "--log-file",
+        metavar="PATH",
+        parser=_path,
+        help="The log. [env: CCFALLBACK_LOG_FILE]",
     ),
     version: bool = typer.Option(False, "-V", "--version", help="Print the version and exit."),
 ) -> None:

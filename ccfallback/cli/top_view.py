@@ -221,7 +221,7 @@ def frame(facts: Facts, picture: Picture, look: Look, size: tuple[int, int]) -> 
         at = None if at is None else at - first
         lines.append(draw_table(requests, colour=colour, cut=True, selected=at))
     else:
-        what = "no request is like that" if look.wanted else "no request yet"
+        what = "no request matches" if look.wanted else "no request yet"
         lines.append(line(Styled(what, "dim")))
     lines += [Text("")] * (count - len(requests.rows))
     return Group(*lines, *map(line, end))

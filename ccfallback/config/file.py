@@ -316,7 +316,11 @@ class ConfigFile:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise ConfigError(f"{self.path}:{line}: not UTF-8 text", "save it as UTF-8") from None
+            raise ConfigError(
+                f"{self.path}:{line}: not UTF-8 text",
+                "save it as UTF-8",
+                code=ErrorCode.BROKEN_CONFIG,
+            ) from None
 
     def _read_error(self, error: OSError) -> ConfigError:
         return ConfigError(

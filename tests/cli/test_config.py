@@ -1,5 +1,7 @@
 """The configuration as a whole, and its history."""
 
+import errno
+import os
 import shlex
 import stat
 import sys
@@ -189,6 +191,17 @@ def test_unset_refuses_what_is_not_one_optional_key(
     assert ran.code == 1
     assert words in ran.err.replace("was not changed", "nothing was changed")
     assert "base_url" in paths.config.read_text()
+
+
+def test_rollback_on_a_full_disk_says_so(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ccf("config", "set", "server.port", "1")
+    monkeypatch.setattr("ccfallback.files.replace_atomically", fail)
+    ran = ccf("config", "rollback")
+    assert ran.code == 1
+    assert "No space left on device; check the permissions of the file and its folder" in ran.err
 
 
 def test_rollback_without_a_history_says_so(ccf: Run) -> None:

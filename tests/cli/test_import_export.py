@@ -207,6 +207,12 @@ def test_an_export_never_overwrites_our_own_files(ccf: Run, paths: Paths, name: 
     assert (own.read_bytes() if own.exists() else None) == before
 
 
+def test_an_export_that_cannot_be_written_names_its_file(ccf: Run, tmp_path: Path) -> None:
+    ran = ccf("config", "export", str(tmp_path))
+    assert ran.code == 1
+    assert ran.err.startswith(f"ccfallback: {tmp_path} can't be written: ")
+
+
 def test_an_export_knows_our_own_file_however_it_is_written(
     ccf: Run, paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ def test_a_provider_that_has_left_the_chain_is_still_found(
 def test_an_empty_log_is_said(ccf: Run, paths: Paths) -> None:
     paths.log.unlink()
     assert ccf("requests").out == "no request is in the log yet\n"
-    assert ccf("requests", "--status", "error").out == "no request is like that\n"
+    assert ccf("requests", "--status", "error").out == "no request matches\n"
     assert ccf("requests", "--json").json == {"requests": []}
 
 

@@ -242,7 +242,7 @@ def test_requests_and_stats_and_spend_tell_tokens_apart(
     assert [each["token"] for each in found] == ["phone", "phone", "laptop"]
     (only,) = ccf("requests", "--token", "laptop", "--json").json["requests"]
     assert only["token"] == "laptop"
-    assert "no request is like that" in ccf("requests", "--token", "nobody").out
+    assert "no request matches" in ccf("requests", "--token", "nobody").out
     counted = ccf("stats", "--json").json["accessTokens"]
     assert [(each["token"], each["requests"], each["answered"]) for each in counted] == [
         ("phone", 2, 2),

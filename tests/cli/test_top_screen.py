@@ -227,7 +227,7 @@ def test_a_filter_leaves_the_rows_that_contain_it(top: Driver) -> None:
     assert top.selected == "ccr-1_running"
     shown = top.press("esc")
     assert any(line.startswith("0  anthropic-primary") for line in shown)
-    assert "no request is like that" in "\n".join(top.press("/", *"nosuch"))
+    assert "no request matches" in "\n".join(top.press("/", *"nosuch"))
     # Letters are text while a filter is typed.
     assert not top.screen.ends_with("q")
     assert top.press("\x7f", "\x7f", "\x7f")[-1].startswith("/nos▏")
