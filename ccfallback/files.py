@@ -314,6 +314,17 @@ def _booted() -> float:
     return time.time() - time.monotonic()
 
 
+def find_lock_out(path: Path) -> str:
+    """Why this user may not read a file, or not even see it; empty if nothing forbids it."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        return error.strerror or str(error)
+    except OSError:
+        return ""
+    return "" if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
+
+
 def stamp(path: Path | str) -> Stamp | None:
     """What tells this version of the file from the next; None if there is no file."""
     try:

@@ -28,7 +28,12 @@ class Paths(NamedTuple):
     @property
     def private_servers(self) -> list[Path]:
         """The files of all proxies of a `run`, those included that a killed one left behind."""
-        return sorted(self.state.parent.glob("server-run-*.json"))
+        # Imported here, because few commands need it.
+        from glob import escape, glob
+
+        # Unlike `Path.glob`, this finds nothing in a folder that this user may not see.
+        pattern = f"{escape(str(self.state.parent))}/server-run-*.json"
+        return sorted(map(Path, glob(pattern)))  # noqa: PTH207  (see above)
 
     @property
     def signatures(self) -> Path:

@@ -130,7 +130,7 @@ def explain_command(
 
 def _find(session: Session, request: str | None, *, newest: bool) -> str:
     """The whole id of the request that is meant."""
-    log, console = session.paths.log, session.console
+    log, console = session.readable_log(), session.console
     if request is not None:
         found = reader.find_request(log, request)
         if found is None:

@@ -83,7 +83,7 @@ def tail(
         else:
             printer.print([record])
 
-    path = session.paths.log
+    path = session.readable_log()
     if path.is_dir():
         raise CcfallbackError(f"{path} is a folder", "name the file of the log")
     if not path.exists():

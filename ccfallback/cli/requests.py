@@ -111,7 +111,7 @@ def requests(
         wanted.append(lambda it: (_session(it) or "").startswith(session_id))
     if token is not None:
         wanted.append(lambda it: _token(it) == token)
-    recent = _until(start, session.paths.log)
+    recent = _until(start, session.readable_log())
     found = list(islice((it for it in recent if all(keep(it) for keep in wanted)), count))
     if not found and provider is not None:
         require_logged(provider, session)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from ccfallback import files
 from ccfallback import paths as places
 from ccfallback.addresses import is_loopback
 from ccfallback.cli.console import Console
-from ccfallback.errors import ConfigError, ProviderNotFound
+from ccfallback.errors import CcfallbackError, ConfigError, ProviderNotFound
 from ccfallback.paths import Paths
 from ccfallback.words import did_you_mean
 
@@ -237,6 +238,18 @@ class Session(msgspec.Struct):
         if self.store.places is None:
             return f"the state file can't be used: {snapshot.problem}"
         return f"{snapshot.problem}; this is what this machine's copy says"
+
+    @property
+    def log_trouble(self) -> str:
+        """Why this user can't read the log; empty if nothing forbids it."""
+        why = files.find_lock_out(self.paths.log)
+        return f"{self.paths.log} can't be read: {why}" if why else ""
+
+    def readable_log(self) -> Path:
+        """The path of the log. Raises `CcfallbackError` if this user may not read it."""
+        if trouble := self.log_trouble:
+            raise CcfallbackError(trouble, "run this as the user that the server runs as")
+        return self.paths.log
 
     def record(self, config: "Config", event: "Event", message: str) -> None:
         """Write an event to the log: something that the user did."""

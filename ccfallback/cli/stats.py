@@ -60,7 +60,7 @@ def stats(
     seconds, since = parse_since(session, since)
     start = now - seconds
     counts = Stats(start, now)
-    for line in all_lines(session.paths.log, since=start):
+    for line in all_lines(session.readable_log(), since=start):
         counts.add(line)
     summary, console = counts.summary(), session.console
     console.emit(stats_json(summary), lambda: _page(summary, since, console.width))

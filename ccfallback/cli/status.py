@@ -42,7 +42,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     states, now = session.states(config), session.now()
     snapshot = session.store.peek()
     quotas = read_reports(snapshot, config, now)
-    trouble = session.state_trouble(snapshot)
+    troubles = [problem, session.state_trouble(snapshot), session.log_trouble]
     servers = find_servers(session.paths, config)
     limits = find_limits(session, config, now)
     check = chain_summary(snapshot.sections, config)
@@ -55,12 +55,13 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         "requests": [request_json(record) for record in requests],
         "check": summary_json(check),
         "caps": [limit_json(limit) for limit in limits],
-        "troubles": [each for each in (problem, trouble) if each],
+        "troubles": [each for each in troubles if each],
     }
 
     def page() -> "list[Table | str]":
         paint = session.console.paint
-        heads = [paint(f"! {problem}", "yellow")] if problem else []
+        # `session.states` reports what is wrong with the state.
+        heads = [paint(f"! {each}", "yellow") for each in (problem, troubles[2]) if each]
         heads += [paint(each.describe(now), "green") for each in servers]
         if not servers:
             heads.append(paint(describe_absence(config), "red"))

@@ -120,6 +120,8 @@ class _Viewer:
 
     def _log_problem(self) -> str:
         path, level = self.session.paths.log, self._config.log.level
+        if trouble := self.session.log_trouble:
+            return trouble
         if not path.exists():
             return f"no log yet at {path}"
         if level in ("warn", "error"):

@@ -4,6 +4,7 @@ An update reads the file under its lock, changes only what it is about, and keep
 a `breaker reset` and a failure at the same moment never erase each other.
 """
 
+import errno
 import glob
 import os
 from collections.abc import Iterable, Mapping
@@ -84,7 +85,10 @@ class StateFile:
             return Snapshot(version=version, problem=str(error.strerror))
         except (_CorruptError, OSError) as error:
             if _stays_unreadable(error):
-                return Snapshot(version=version, set_aside=self._move_corrupt())
+                aside = self._move_corrupt()
+                forbidden = aside is None and isinstance(error, PermissionError)
+                problem = os.strerror(errno.EACCES) if forbidden else None
+                return Snapshot(version=version, set_aside=aside, problem=problem)
             problem = str(getattr(error, "strerror", None) or error)
             return replace(held or Snapshot(), version=None, set_aside=None, problem=problem)
 
@@ -196,7 +200,9 @@ class StateFile:
 def set_aside_files(path: Path) -> list[Path]:
     """Earlier state files that could not be read, which were moved aside."""
     target = files.real(path)
-    return sorted(target.parent.glob(f"{glob.escape(target.name)}.corrupt-*"))
+    # Unlike `Path.glob`, this finds nothing in a folder that this user may not see.
+    found = glob.glob(f"{glob.escape(str(target))}.corrupt-*")  # noqa: PTH207  (see above)
+    return sorted(map(Path, found))
 
 
 class _CorruptError(Exception):

@@ -5,6 +5,7 @@ nor double a line. What a crash has left of a line is skipped, and never the lin
 months are those of this machine's calendar.
 """
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterator
@@ -159,9 +160,14 @@ def rows_since(state: Path, start: float) -> Iterator[Row]:
     """All rows from a moment on, the oldest month first. Raises `OSError`."""
     pattern = ledger_path(state, "[0-9][0-9][0-9][0-9]-[0-9][0-9]").name
     first = ledger_path(state, month_of(start)).name
-    for path in sorted(state.parent.glob(pattern)):
-        if path.name >= first:
-            yield from (row for row in read(path)[0] if row.at >= start)
+    try:
+        # `Path.glob` finds nothing in a folder that this user may not read.
+        names = os.listdir(state.parent)  # noqa: PTH208  (names are all we need)
+    except FileNotFoundError:
+        names = []
+    for name in sorted(fnmatch.filter(names, pattern)):
+        if name >= first:
+            yield from (row for row in read(state.with_name(name))[0] if row.at >= start)
 
 
 class Sums:

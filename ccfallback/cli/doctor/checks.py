@@ -144,16 +144,15 @@ def state(context: DoctorContext) -> Iterator[Finding]:
             remedy = "start it, or correct it: `ccfallback config set state.url URL`"
             yield error("state", f"{fault}; each server goes on with what it knows", remedy)
     elif fault is not None:
-        yield error(
-            "state",
-            f"{path} counts as empty: {fault}",
-            f"`ccfallback breaker status` moves it aside and starts a new one; or `rm {path}`",
-        )
+        remedy = f"`ccfallback breaker status` moves it aside and starts a new one; or `rm {path}`"
+        if files.find_lock_out(path):
+            remedy = "check its permissions, or name another file with --state"
+        yield error("state", f"{path} counts as empty: {fault}", remedy)
     elif (why := _write_obstacle(path)) is not None:
         remedy = "check its permissions, or name another file with --state"
         yield error("state", f"{path} can't be written: {why}", remedy)
     else:
-        yield good("state", f"{path} {'is good' if path.exists() else 'does not exist yet'}")
+        yield good("state", f"{path} {'is good' if _exists(path) else 'does not exist yet'}")
     for aside in set_aside_files(path):
         message = f"a state file that could not be read was moved to {aside}"
         yield warning("state", message, f"look at it, then remove it: `rm {aside}`")
@@ -193,21 +192,26 @@ def disk(context: DoctorContext) -> Iterator[Finding]:
 def _write_obstacle(path: Path) -> str | None:
     """Why a file can't be written, as far as can be seen without writing it."""
     target = files.real(path)
-    if target.exists() and not target.is_file() and not target.is_char_device():
+    if _exists(target) and not target.is_file() and not target.is_char_device():
         return "it is not a file"
     nearest = _nearest_existing(target.parent)
     if not nearest.is_dir():
         return f"{nearest} is not a folder"
     if not os.access(nearest, os.W_OK | os.X_OK):
         return f"you may not write to {nearest}"
-    if target.exists() and not os.access(target, os.W_OK):
+    if _exists(target) and not os.access(target, os.W_OK):
         return "its permissions do not allow it"
     return None
 
 
 def _nearest_existing(path: Path) -> Path:
     """The path itself, or its nearest parent that exists."""
-    return next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    return next(each for each in (path, *path.parents) if _exists(each) or each == each.parent)
+
+
+def _exists(path: Path) -> bool:
+    """Whether the path exists, as far as this user can see."""
+    return os.access(path, os.F_OK)
 
 
 def _megabytes(count: int) -> str:
