@@ -69,3 +69,29 @@ def _key_source(key: KeySource, *, in_clear: bool) -> str:
 def host(provider: Provider) -> str:
     """The host and port of a provider, for a table."""
     return urlsplit(provider.base_url).netloc
+
+
+def describe_missing_key(provider: Provider) -> str:
+    """Which key a provider lacks; empty if it has one, or is likely to need none.
+
+    A server on a private network is likely to need none.
+    """
+    # Imported here, because `providers list` does without.
+    from ipaddress import ip_address
+
+    from ccfallback.addresses import is_loopback
+    from ccfallback.redact import is_secret_header
+
+    if provider.primary or provider.has_credential:
+        return ""
+    parts = urlsplit(provider.base_url)
+    host = parts.hostname or ""
+    if is_loopback(host) or "." not in host or host.endswith((".local", ".lan", ".internal")):
+        return ""
+    if parts.query or any(is_secret_header(name) for name in provider.headers):
+        return ""
+    try:
+        is_private = ip_address(host).is_private
+    except ValueError:
+        is_private = False
+    return "" if is_private else f"{provider.name} has no key, and {host} needs one"

@@ -1,6 +1,7 @@
 """`ccfallback requests`: the requests of the log as a list, with ids that `explain` takes."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -112,7 +113,8 @@ def requests(
     if token is not None:
         wanted.append(lambda it: _token(it) == token)
     recent = _until(start, session.readable_log())
-    found = list(islice((it for it in recent if all(keep(it) for keep in wanted)), count))
+    matching = (it for it in recent if all(keep(it) for keep in wanted))
+    found = list(islice(matching, min(count, sys.maxsize)))
     if not found and provider is not None:
         require_logged(provider, session)
     console.emit(

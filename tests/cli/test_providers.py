@@ -593,3 +593,24 @@ def test_a_name_that_differs_only_in_case_is_taken(ccf: Run) -> None:
     ran = ccf("providers", "add", "sPARE", "--base-url", "http://b.test")
     assert (ran.code, "already a provider named Spare" in ran.err) == (1, True)
     assert ccf("providers", "add", "Anthropic-Primary", "--base-url", "http://b.test").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a", "--preset", "deepseek"), "a has no key, and api.deepseek.com needs one"),
+        (("a", "--preset", "deepseek", "--api-key-env", "K"), ""),
+        (("a", "--base-url", "http://localhost:1"), ""),
+        (("a", "--base-url", "https://a.example/?key=k"), ""),
+    ],
+)
+def test_a_provider_that_lacks_a_key_says_so(
+    ccf: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = ccf("providers", "add", *arguments)
+    assert ran.code == 0
+    assert ("has no key" in ran.err) == bool(said)
+    assert said in ran.err
+    if said:
+        assert "`ccfallback" in ran.err.partition(said)[2]
+        assert "providers set a --api-key-stdin`" in ran.err

@@ -165,3 +165,7 @@ def test_tail_refuses_names_that_nothing_has(ccf: Run) -> None:
     ran = ccf("logs", "tail", "--request", "nosuch")
     assert (ran.code, "no request nosuch" in ran.err) == (1, True)
     assert ccf("logs", "tail", "--provider", "two").code == 0
+
+
+def test_any_number_of_requests_may_be_wanted(ccf: Run) -> None:
+    assert ccf("requests", "-n", "9" * 20).out == ccf("requests", "-n", "99").out

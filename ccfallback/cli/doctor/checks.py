@@ -6,13 +6,13 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ccfallback import __version__, files
 from ccfallback.addresses import bare_url, is_loopback
+from ccfallback.cli.chain import describe_missing_key
 from ccfallback.cli.doctor.caps import caps
 from ccfallback.cli.doctor.context import (
     DoctorContext,
@@ -33,7 +33,7 @@ from ccfallback.policy.fingerprints import hash_keys
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:
-    from ccfallback.config.model import Config, Provider
+    from ccfallback.config.model import Config
 
 VARIABLE: Final = "CCFALLBACK_CONFIG"
 
@@ -278,32 +278,10 @@ def keys(context: DoctorContext) -> Iterator[Finding]:
             continue
         if provider.has_credential:
             ready.append(provider.name)
-        elif not provider.primary and needs_key(provider):
-            message = f"{provider.name} has no key, and {_host(provider)} needs one"
+        elif message := describe_missing_key(provider):
             yield error("keys", message, f"`{command}`, or --api-key-env VARIABLE")
     if ready:
         yield good("keys", f"{join_names(ready)} {'has a key' if len(ready) == 1 else 'have keys'}")
-
-
-def needs_key(provider: "Provider") -> bool:
-    """Whether a provider is likely to reject requests without a key: not on a private network."""
-    from ccfallback.redact import is_secret_header
-
-    host = _host(provider)
-    if is_loopback(host) or "." not in host or host.endswith((".local", ".lan", ".internal")):
-        return False
-    if any(is_secret_header(name) for name in provider.headers):
-        return False
-    if urlsplit(provider.base_url).query:
-        return False
-    try:
-        return not ip_address(host).is_private
-    except ValueError:
-        return True
-
-
-def _host(provider: "Provider") -> str:
-    return urlsplit(provider.base_url).hostname or ""
 
 
 def cooldowns(context: DoctorContext) -> Iterator[Finding]:

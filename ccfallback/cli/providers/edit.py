@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ccfallback.cli.chain import describe
+from ccfallback.cli.chain import describe, describe_missing_key
 from ccfallback.cli.options import Json, Name, Names
 from ccfallback.cli.phrases import UNDO, join_names
 from ccfallback.cli.providers.options import (
@@ -119,6 +119,9 @@ def _say_what_is_missing(session: Session, provider: "Provider") -> None:
             f"{provider.name} can't be used yet: set providers.{provider.name}.{key}, "
             f"with `ccfallback providers set {provider.name}` or `ccfallback config edit`"
         )
+    elif missing := describe_missing_key(provider):
+        command = f"ccfallback providers set {provider.name} --api-key-stdin"
+        session.console.say(f"{missing}: `{command}`, or --api-key-env VARIABLE")
 
 
 @with_provider_options(negatable=True)
