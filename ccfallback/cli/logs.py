@@ -98,6 +98,8 @@ def tail(
             raise CcfallbackError(
                 f"the log has no request {request}", "`ccfallback requests` lists those it has"
             )
+        if path.exists():
+            console.say("no line of the log matches")
     if as_json and not raw:
         # The lines as they are: an event of another version may have members that we don't know.
         console.emit({"records": [msgspec.Raw(line) for _, line in found]}, str)

@@ -154,13 +154,14 @@ def _round(value: float | None, digits: int) -> float | None:
 def _page(it: "Summary", since: str, width: int | None) -> list[Table | str]:
     if not it.requests and not it.ranked:
         return [f"last {since}: no request ended"]
-    page: list[Table | str] = [
-        _headline(it, since),
-        _time_table(it, width),
+    page: list[Table | str] = [_headline(it, since), _time_table(it, width)]
+    more = (
         _latency_table(it),
         _attempts_table(it),
-    ]
-    more = (_classes_table(it), _access_tokens_table(it), _reasons_table(it))
+        _classes_table(it),
+        _access_tokens_table(it),
+        _reasons_table(it),
+    )
     page += [table for table in more if table.rows]
     note = describe_uncounted({name: each.uncounted for name, each in it.ranked})
     return [*page, note] if note else page
@@ -169,12 +170,12 @@ def _page(it: "Summary", since: str, width: int | None) -> list[Table | str]:
 def _headline(it: "Summary", since: str) -> str:
     from ccfallback.config.model import PRIMARY_NAME
 
+    rate = it.fallback_rate(PRIMARY_NAME)
+    shares = f"{format_percent(it.success_rate)} answered"
+    if rate is not None:
+        shares += f", {format_percent(rate)} by a fallback"
     left = f", {it.left:,} stopped by you" if it.left else ""
-    return (
-        f"last {since}: {pluralize(it.requests, 'request')}, "
-        f"{format_percent(it.success_rate)} answered, "
-        f"{format_percent(it.fallback_rate(PRIMARY_NAME))} by a fallback{left}"
-    )
+    return f"last {since}: {pluralize(it.requests, 'request')}, {shares}{left}"
 
 
 def _latency_table(it: "Summary") -> Table:

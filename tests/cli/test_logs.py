@@ -92,6 +92,12 @@ def test_a_bad_duration_is_answered_with_examples(ccf: Run) -> None:
     assert "5m" in ccf("logs", "tail", "--since", "soon").err
 
 
+def test_a_filter_that_no_line_matches_says_so(ccf: Run) -> None:
+    ran = ccf("logs", "tail", "--since", "1s", "--status", "success")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no line of the log matches\n")
+    assert ccf("logs", "tail", "-n", "0").err == ""
+
+
 def test_a_missing_log_is_not_a_failure(ccf: Run, paths: Paths) -> None:
     paths.log.unlink()
     ran = ccf("logs", "tail")

@@ -63,6 +63,17 @@ def test_requests_are_counted_by_class(
     assert "requests by class" in ccf("stats").out
 
 
+def test_requests_that_reached_no_provider_need_no_table_of_providers(
+    ccf: Run, paths: Paths
+) -> None:
+    refused = logbook.line("request.error", time.time() - 5, status=400)
+    logbook.write(paths.log, [refused])
+    out = ccf("stats").out
+    assert out.startswith("last 24h: 1 request, 0 % answered\n\nover time")
+    assert "ttft" not in out
+    assert "attempts" not in out
+
+
 def test_an_empty_log_is_reported(ccf: Run) -> None:
     ran = ccf("stats")
     assert (ran.code, ran.out) == (0, "last 24h: no request ended\n")
