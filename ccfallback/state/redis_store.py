@@ -334,6 +334,8 @@ class RedisStore:
                 why = "it refuses the user or the password"
             case redis.TimeoutError() | TimeoutError():
                 why = "no answer"
+            case redis.ConnectionError(__context__=OSError(strerror=str(reason))):
+                why = reason
             case _:
                 why = self._hide(error)
         message = f"{self.name} can't be reached: {why}"

@@ -207,7 +207,7 @@ def test_a_command_without_the_server_shows_the_copy_and_writes_nothing(
     assert snapshot.states["a"].failures == 1
     assert NUMBERS.read(snapshot.sections) == {"n": 7}
     assert snapshot.problem is not None
-    assert "can't be reached" in snapshot.problem
+    assert "can't be reached: Connection refused" in snapshot.problem
     assert not command.is_unsynced
     with pytest.raises(StateError, match="can't be reached") as raised:
         command.update(count_failure)
