@@ -19,6 +19,7 @@ from ccfallback.simulator.scripted import (
     Connection,
     Received,
     Script,
+    choose,
     in_a_moment,
     one_chunk,
     raw,
@@ -151,25 +152,18 @@ def _refuse_later(
     def make(wire: ScriptedFormat) -> Script:
         answer = scripted.with_more_headers(wire.works(), before)
         refuse = wire.refuse(status, reason, headers=headers)
-        return _choose(wire.has_results, refuse, answer)
+        return choose(wire.has_results, refuse, answer)
 
     return make
 
 
 def _refuse_all_but(token: str, headers: Mapping[str, str]) -> MakeScript:
     """A refusal of every login but one."""
-    return lambda wire: _choose(
+    return lambda wire: choose(
         lambda request: token in (request.header("authorization") or ""),
         wire.works(),
         wire.refuse(429, Reason.RATE_LIMIT, headers=headers),
     )
-
-
-def _choose(holds: Callable[[Received], bool], script: Script, otherwise: Script) -> Script:
-    async def choose(request: Received, connection: Connection) -> None:
-        await (script if holds(request) else otherwise)(request, connection)
-
-    return choose
 
 
 def _page(status: int) -> MakeScript:

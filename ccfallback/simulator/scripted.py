@@ -271,6 +271,15 @@ def reply(content: Iterable[Mapping[str, Any]] | str, *, stop_reason: str = "end
     return script
 
 
+def choose(holds: Callable[[Received], bool], script: Script, otherwise: Script) -> Script:
+    """One script for the requests for which something holds, and another one for all others."""
+
+    async def chosen(request: Received, connection: Connection) -> None:
+        await (script if holds(request) else otherwise)(request, connection)
+
+    return chosen
+
+
 def with_more_headers(script: Script, headers: Mapping[str, str]) -> Script:
     """The same response with more headers."""
 

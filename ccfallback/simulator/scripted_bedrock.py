@@ -14,7 +14,7 @@ import msgspec
 
 from ccfallback.messages.sse import data_of
 from ccfallback.simulator import strict_clouds
-from ccfallback.simulator.scripted import Connection, Received, Script, answer
+from ccfallback.simulator.scripted import Received, Script, answer, choose
 from ccfallback.simulator.scripted_format import (
     ANTHROPIC,
     Block,
@@ -135,13 +135,8 @@ def count_tokens(count: int) -> Script:
 
 def served(models: Callable[[str], bool], good: Script) -> Script:
     """A region that serves only some models; `models` says whether it serves an id."""
-
-    async def script(request: Received, connection: Connection) -> None:
-        known = models(model_of(request))
-        refuses = error(400, "ValidationException", "The provided model identifier is invalid.")
-        await (good if known else refuses)(request, connection)
-
-    return script
+    refuses = error(400, "ValidationException", "The provided model identifier is invalid.")
+    return choose(lambda request: models(model_of(request)), good, refuses)
 
 
 BEDROCK: Final = ScriptedFormat(

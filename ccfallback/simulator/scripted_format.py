@@ -20,6 +20,7 @@ from ccfallback.simulator.scripted import (
     Connection,
     Received,
     Script,
+    choose,
     stream,
 )
 
@@ -127,7 +128,7 @@ class ScriptedFormat:
     def reply(self, content: Sequence[Block]) -> Script:
         """A good answer: a stream or whole, as the request wants it."""
         as_whole = scripted.answer(200, self.whole(content))
-        good = self._choose(self._stream(self.events(content)), as_whole)
+        good = choose(self.wants_stream, self._stream(self.events(content)), as_whole)
 
         async def script(request: Received, connection: Connection) -> None:
             await (self.refusal(request) or good)(request, connection)
@@ -136,12 +137,7 @@ class ScriptedFormat:
 
     def works(self) -> Script:
         """A healthy model: it calls the tool twice, and has the last word."""
-        calls, last = self.reply(self.content), self.reply(LAST)
-
-        async def script(request: Received, connection: Connection) -> None:
-            await (last if self.has_results(request) else calls)(request, connection)
-
-        return script
+        return choose(self.has_results, self.reply(LAST), self.reply(self.content))
 
     def up_to(self, part: Part, then: Script | None = None) -> Script:
         """A part of the answer, and then something else, or the end as if it were complete."""
@@ -153,30 +149,18 @@ class ScriptedFormat:
 
     def without_last_event(self, then: Script) -> Script:
         """A healthy model's answer, but without the last event of a stream; then something else."""
-        good = self.works()
         calls = self._stream(self.events(self.content)[:-1], then)
         last = self._stream(self.events(LAST)[:-1], then)
-
-        async def script(request: Received, connection: Connection) -> None:
-            ending = last if self.has_results(request) else calls
-            await (ending if self.wants_stream(request) else good)(request, connection)
-
-        return script
+        return choose(self.wants_stream, choose(self.has_results, last, calls), self.works())
 
     def _break_off(self, events: Sequence[bytes], then: Script | None) -> Script:
         whole = self.whole(self.content)
         half = [whole[: len(whole) // 2]] if events else []
         whole_cut = stream(half, then, {"content-type": JSON})
-        return self._choose(self._stream(events, then), whole_cut)
+        return choose(self.wants_stream, self._stream(events, then), whole_cut)
 
     def _stream(self, events: Sequence[bytes], then: Script | None = None) -> Script:
         return stream(events, then, {"content-type": self.stream_type})
-
-    def _choose(self, as_stream: Script, as_whole: Script) -> Script:
-        async def script(request: Received, connection: Connection) -> None:
-            await (as_stream if self.wants_stream(request) else as_whole)(request, connection)
-
-        return script
 
 
 def _whole(content: Iterable[Block]) -> bytes:

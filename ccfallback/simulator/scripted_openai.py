@@ -5,21 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.simulator.scripted import Connection, Received, Script, answer, stream
+from ccfallback.simulator.scripted import Script, answer, choose, stream
 from ccfallback.simulator.scripted_format import Block, Reason, ScriptedFormat, wants_stream
 
 
 def reply(content: Iterable[Block] | str) -> Script:
     """A good answer with these blocks: a stream or whole, as the request wants it."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-    async def script(request: Received, connection: Connection) -> None:
-        if wants_stream(request):
-            await stream(chunks_of(blocks))(request, connection)
-        else:
-            await answer(200, msgspec.json.encode(completion(blocks)))(request, connection)
-
-    return script
+    whole = answer(200, msgspec.json.encode(completion(blocks)))
+    return choose(wants_stream, stream(chunks_of(blocks)), whole)
 
 
 def completion(blocks: Iterable[Block]) -> dict[str, Any]:
