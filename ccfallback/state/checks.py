@@ -4,12 +4,12 @@ Importing this is quick: the status line needs it after every message.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from ccfallback import files
-from ccfallback.state.sections import Section
+from ccfallback.state.sections import section_of
 
 if TYPE_CHECKING:
     from ccfallback.paths import Paths
@@ -34,11 +34,7 @@ class Check(msgspec.Struct, rename="camel"):
     """US dollars; `None` if the price is unknown."""
 
 
-def _parse(raw: Any) -> Check:
-    return msgspec.convert(raw, Check)
-
-
-CHECKS: Final = Section("checks", _parse, msgspec.to_builtins, most=64)
+CHECKS: Final = section_of(Check, "checks", most=64)
 """The key of an entry is the provider's name."""
 
 
@@ -50,11 +46,7 @@ class Claim(msgspec.Struct):
     """Unix milliseconds."""
 
 
-def _parse_claim(raw: Any) -> Claim:
-    return msgspec.convert(raw, Claim)
-
-
-CLAIMS: Final = Section("checkers", _parse_claim, msgspec.to_builtins, most=1)
+CLAIMS: Final = section_of(Claim, "checkers", most=1)
 CLAIM: Final = "chain"
 """The only entry of `CLAIMS`."""
 

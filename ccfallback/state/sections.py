@@ -6,7 +6,10 @@ say which entries are over. Sections and entries that this version cannot read s
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -49,6 +52,13 @@ class Section(NamedTuple, Generic[T]):
                     del table[key]
         while len(table) > self.most:
             del table[next(iter(table))]
+
+
+def section_of(
+    kind: type[T], name: str, most: int, is_over: Callable[[T, T], bool] | None = None
+) -> Section[T]:
+    """A section whose entries are structs that are written as they are."""
+    return Section(name, partial(msgspec.convert, type=kind), msgspec.to_builtins, most, is_over)
 
 
 Sections = Mapping[str, Mapping[str, Any]]

@@ -15,7 +15,7 @@ import msgspec
 from ccfallback import files
 from ccfallback.policy.spend import Spent
 from ccfallback.state.ledger import day_of, month_of
-from ccfallback.state.sections import Section, Sections
+from ccfallback.state.sections import Sections, section_of
 
 HELD_SECONDS: Final = 60.0
 """The reservations of a server count for so long after it has written them: it may have died."""
@@ -44,14 +44,6 @@ class Held(msgspec.Struct):
     """When it was written, in Unix milliseconds."""
 
 
-def _parse_sum(raw: Any) -> Sum:
-    return msgspec.convert(raw, Sum)
-
-
-def _parse_held(raw: Any) -> Held:
-    return msgspec.convert(raw, Held)
-
-
 def _is_of_past_month(entry: Sum, latest: Sum) -> bool:
     return entry.month < latest.month
 
@@ -61,8 +53,8 @@ def _is_given_back(entry: Held, latest: Held) -> bool:
     return entry.nano == 0 or latest.at - entry.at > _KEPT_SECONDS * 1000
 
 
-SPENT: Final = Section("spent", _parse_sum, msgspec.to_builtins, 1024, _is_of_past_month)
-HELD: Final = Section("held", _parse_held, msgspec.to_builtins, 1024, _is_given_back)
+SPENT: Final = section_of(Sum, "spent", 1024, _is_of_past_month)
+HELD: Final = section_of(Held, "held", 1024, _is_given_back)
 
 
 def entry_key(owner: str, account: str) -> str:
