@@ -313,13 +313,18 @@ class RequestError(RequestEnd):
     """Headers of an error of our own that say whether, and when, to try again."""
 
 
-@named("provider.attempt")
-class ProviderAttempt(Event):
-    """A request is about to be sent to a provider."""
+class ProviderEvent(Event):
+    """An event at a provider."""
 
     provider: str = ""
     key: Count | UnsetType = UNSET
     """The number of the key, if the provider has several."""
+
+
+@named("provider.attempt")
+class ProviderAttempt(ProviderEvent):
+    """A request is about to be sent to a provider."""
+
     attempt: Count | None = None
     reason: str = ""
     """Why it is made: `first`, `failover`, `retry`, `rectified`, `safety-valve`, …"""
@@ -335,12 +340,9 @@ class ProviderAttempt(Event):
         return f"trying {label(self.provider, self.key or 0)}{how}"
 
 
-class AttemptEnd(Event):
+class AttemptEnd(ProviderEvent):
     """An attempt ended, after so many milliseconds."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
-    """The number of the key, if the provider has several."""
     attempt: Count | None = None
     """Missing where an answer broke off after the commit point."""
     status: Count | None = None
@@ -390,12 +392,9 @@ class ProviderTimeout(AttemptFailure):
 
 
 @named("circuit_breaker.skip")
-class CircuitBreakerSkip(Event):
+class CircuitBreakerSkip(ProviderEvent):
     """A provider is skipped: it cools down, another request probes it, or this one is too long."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
-    """The number of the key, if the provider has several."""
     cooldown_until: Count | None = None
     reason: str | None = None
     model: str | None = None
@@ -410,11 +409,9 @@ class CircuitBreakerSkip(Event):
 
 
 @named("quota.reading", level="debug")
-class QuotaReading(Event):
+class QuotaReading(ProviderEvent):
     """An answer of the primary says how far the windows of its plan are used."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
     login: str | None = None
     """The hash of the credential."""
     status: str | None = None
@@ -423,11 +420,9 @@ class QuotaReading(Event):
 
 
 @named("quota.switch")
-class QuotaSwitch(Event):
+class QuotaSwitch(ProviderEvent):
     """A window of the primary's plan moves requests to the fallbacks, or back to the primary."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
     login: str | None = None
     """The hash of the credential."""
     window: str = ""
@@ -439,12 +434,9 @@ class QuotaSwitch(Event):
 
 
 @named("circuit_breaker.cooldown", level="warn")
-class CircuitBreakerCooldown(Event):
+class CircuitBreakerCooldown(ProviderEvent):
     """A provider starts to cool down."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
-    """The number of the key, if the provider has several."""
     by: str | UnsetType = UNSET
     """`cli` where a person did it."""
     model: str | None = None
@@ -457,12 +449,9 @@ class CircuitBreakerCooldown(Event):
 
 
 @named("circuit_breaker.reset")
-class CircuitBreakerReset(Event):
+class CircuitBreakerReset(ProviderEvent):
     """A cooldown is over: by a `success`, or by a person (`cli`)."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
-    """The number of the key, if the provider has several."""
     by: str = ""
 
 
@@ -496,12 +485,9 @@ class FailbackReturn(Event):
 
 
 @named("safety_valve.triggered", level="warn")
-class SafetyValveTriggered(Event):
+class SafetyValveTriggered(ProviderEvent):
     """A provider is tried although it cools down, because no other is left."""
 
-    provider: str = ""
-    key: Count | UnsetType = UNSET
-    """The number of the key, if the provider has several."""
     cooldown_until: Count | None = None
 
 
