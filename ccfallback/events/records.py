@@ -632,13 +632,13 @@ def decode(line: bytes) -> Record[Event] | None:
     found = _NAME.search(line)
     decoder = None if found is None else _decoder(found[1])
     if decoder is not None:
-        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+        with suppress(ValueError, RecursionError):
             record: Record[Event] = decoder.decode(line)
             if type(record.data).name == record.event:
                 return record
     try:
         raw = msgspec.json.decode(line)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return record_from(raw) if isinstance(raw, dict) else None
 

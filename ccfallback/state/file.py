@@ -212,7 +212,7 @@ class _CorruptError(Exception):
 def _decode(data: bytes) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise _CorruptError from None
     if not isinstance(document, dict):
         raise _CorruptError

@@ -152,7 +152,7 @@ def _decode(lines: bytes) -> Iterator[Row]:
 def _decode_row(line: bytes) -> Row | None:
     try:
         return _DECODER.decode(line)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 

@@ -403,7 +403,7 @@ class RedisStore:
         with self._lock:
             try:
                 message = msgspec.json.decode(data, type=_Message)
-            except (msgspec.DecodeError, ValueError, RecursionError):
+            except (ValueError, RecursionError):
                 # Of another program, or of a version of this one that says it otherwise.
                 self._fetch()
                 return
@@ -556,6 +556,6 @@ def _adopt(content: _Content, version: str, fields: Mapping[str, str]) -> _Conte
 def _decode(value: str) -> dict[str, Any] | None:
     try:
         table = msgspec.json.decode(value)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return table if isinstance(table, dict) else None

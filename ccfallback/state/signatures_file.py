@@ -13,7 +13,7 @@ def read(path: Path) -> Mapping[str, str]:
     """The saved providers by hash; empty if the file is missing or unreadable."""
     try:
         document = msgspec.json.decode(files.read_regular(path))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
     signers = document.get("signers") if isinstance(document, dict) else None
     if not isinstance(signers, dict):
