@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import msgspec
 from msgspec.structs import replace
 
 from ccfallback.config.checks import is_header_value
@@ -176,12 +177,6 @@ def _from_library(file: Mapping[str, Any], machine: Machine) -> Resolved | None:
         raise KeyUnavailable(f"google-auth got no token: {kind}") from None
     end = credentials.expiry
     table = {"token": credentials.token, "expiry": None if end is None else f"{end.isoformat()}Z"}
-    return _resolve_table(table, machine)
-
-
-def _resolve_table(table: Mapping[str, Any], machine: Machine) -> Resolved:
-    import msgspec
-
     return resolve_json(msgspec.json.encode(table), "google-auth", machine.now())
 
 
