@@ -5,7 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ccfallback.config.model import Provider
-from ccfallback.credentials.program import KeyUnavailable, expired_login
+from ccfallback.credentials.program import KeyUnavailable, failed_login
 from ccfallback.credentials.source import Machine, Resolved, resolve_json
 
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
@@ -26,10 +26,6 @@ def resolve(provider: Provider, machine: Machine) -> Resolved:
     command = (az, "account", "get-access-token", "--scope", SCOPE, "-o", "json")
     output = machine.run(command, "az")
     if output.status:
-        if output.login:
-            raise expired_login("the Azure login", LOGIN)
-        raise KeyUnavailable(
-            f"az failed with exit status {output.status}; `{LOGIN}` may help", LOGIN
-        )
+        raise failed_login("az", output, "the Azure login", LOGIN)
     found = resolve_json(output.stdout, "az", machine.now())
     return replace(found, credential=replace(found.credential, is_token=True))

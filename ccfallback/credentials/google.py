@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ccfallback.config.checks import is_header_value
 from ccfallback.config.model import Provider
 from ccfallback.credentials.fetch import FetchFailed
-from ccfallback.credentials.program import KeyUnavailable, expired_login
+from ccfallback.credentials.program import KeyUnavailable, expired_login, failed_login
 from ccfallback.credentials.source import Machine, Resolved, decode_table, resolve_json
 from ccfallback.wire.credential import Credential
 
@@ -143,11 +143,7 @@ def _from_program(_file: Mapping[str, Any], machine: Machine) -> Resolved | None
     command = (gcloud, "auth", "application-default", "print-access-token", "--quiet")
     output = machine.run(command, "gcloud")
     if output.status:
-        if output.login:
-            raise expired_login("the Google login", LOGIN)
-        raise KeyUnavailable(
-            f"gcloud failed with exit status {output.status}; `{LOGIN}` may help", LOGIN
-        )
+        raise failed_login("gcloud", output, "the Google login", LOGIN)
     now = machine.now()
     if output.stdout.lstrip().startswith(b"{"):
         return resolve_json(output.stdout, "gcloud", now)

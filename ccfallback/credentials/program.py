@@ -74,6 +74,14 @@ class Output(Discreet, msgspec.Struct, frozen=True):
         return next(found, "")
 
 
+def failed_login(program: str, output: Output, what: str, command: str) -> KeyUnavailable:
+    """The error for a login of which a cloud's program has given no token."""
+    if output.login:
+        return expired_login(what, command)
+    message = f"{program} failed with exit status {output.status}; `{command}` may help"
+    return KeyUnavailable(message, command)
+
+
 def explain_failure(program: str, output: Output) -> tuple[str, str]:
     """Why a program gave no credential, and the command that helps, if it is known."""
     message = f"{program} failed with exit status {output.status}"
