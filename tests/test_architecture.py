@@ -29,6 +29,7 @@ SHARED: Final = frozenset(
         "files",
         "paths",
         "printable",
+        "processes",
         "quotes",
         "redact",
         "short_cache",

@@ -24,6 +24,7 @@ from ccfallback.cli.running_server import (
 )
 from ccfallback.cli.session import Session
 from ccfallback.errors import ServeError
+from ccfallback.processes import NEW_SESSION
 from ccfallback.state import server_file
 from ccfallback.state.server_file import ServerInfo
 
@@ -153,7 +154,7 @@ def launch(session: Session, options: Sequence[str], listener: socket | None = N
             stderr=stream,
             cwd=Path.home(),
             # It outlives the terminal.
-            start_new_session=sys.platform != "win32",
+            start_new_session=NEW_SESSION,
             creationflags=_DETACHED,
             **inherited,
         )

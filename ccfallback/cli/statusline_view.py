@@ -235,6 +235,8 @@ class Other:
     def __init__(self, command: str, given: bytes) -> None:
         import subprocess
 
+        from ccfallback.processes import NEW_SESSION
+
         self._given = given
         self._end = monotonic() + THEN_SECONDS
         self._process = subprocess.Popen(
@@ -243,31 +245,23 @@ class Other:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=os.name == "posix",
+            start_new_session=NEW_SESSION,
         )
 
     def join(self, line: str) -> str:
         """Its output with our line at the end of its last one; ours alone if it fails."""
         import subprocess
 
+        from ccfallback.processes import kill_session
+
         try:
             left = max(0.0, self._end - monotonic())
             output, _ = self._process.communicate(self._given, left)
         except subprocess.TimeoutExpired:
-            self._stop()
+            kill_session(self._process)
             return line
         text = output.decode("utf-8", "replace").rstrip()
         return f"{text} · {line}" if text and self._process.returncode == 0 else line
-
-    def _stop(self) -> None:
-        """End it, with the processes that it has started."""
-        import signal
-
-        with suppress(OSError):
-            if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
 
 
 def enabled_providers(page: Mapping[str, object]) -> list[Health]:

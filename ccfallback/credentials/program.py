@@ -3,11 +3,8 @@
 No message contains what a program printed.
 """
 
-import os
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -16,9 +13,8 @@ from typing import IO, Final
 
 import msgspec
 
+from ccfallback.processes import NEW_SESSION, kill_session
 from ccfallback.structs import Discreet
-
-_NEW_SESSION: Final = sys.platform != "win32"
 
 KEY_SECONDS: Final = 10.0
 """How long a program of the configuration may take."""
@@ -107,7 +103,7 @@ def run(
             env=dict(environ),
             # Unbuffered, so that it can be closed while a thread waits for output.
             bufsize=0,
-            start_new_session=_NEW_SESSION,
+            start_new_session=NEW_SESSION,
         )
     except FileNotFoundError:
         raise KeyUnavailable(f"the program {program} does not exist") from None
@@ -130,7 +126,8 @@ def run(
         except subprocess.TimeoutExpired:
             late = True
         finally:
-            _kill(child)
+            if child.poll() is None:
+                kill_session(child)
         error_reader.join(_LAST_WORDS)
     if late:
         raise KeyUnavailable(f"{program} printed no key within {timeout:g} s")
@@ -156,14 +153,3 @@ def _start_reader(pipe: IO[bytes], output: bytearray, *, keep_reading: bool) -> 
     thread = threading.Thread(target=read, name="key", daemon=True)
     thread.start()
     return thread
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a program that is still running, and its children."""
-    if child.poll() is not None:
-        return
-    if sys.platform == "win32":
-        child.kill()
-    else:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)

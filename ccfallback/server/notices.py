@@ -6,7 +6,6 @@ Bell and command run in a thread, because a terminal or a program may hang.
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections import OrderedDict
@@ -17,6 +16,7 @@ import msgspec
 
 from ccfallback.config.model import Config, Notify
 from ccfallback.events import records as events
+from ccfallback.processes import NEW_SESSION, kill_session
 from ccfallback.server.record import Recorder
 from ccfallback.server.serial_executor import SerialExecutor
 
@@ -175,19 +175,14 @@ def _run(command: tuple[str, ...], notice: Notice, secrets: frozenset[str]) -> s
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**environ, **notice.variables},
-            start_new_session=os.name == "posix",
+            start_new_session=NEW_SESSION,
         )
     except OSError as error:
         return f"{command[0]} can't be run: {error.strerror or error}"
     try:
         process.communicate(msgspec.json.encode(notice) + b"\n", COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
-        with suppress(OSError):
-            # With all that it has started.
-            if os.name == "posix":
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+        kill_session(process)
         process.wait()
         return f"{command[0]} took longer than {COMMAND_SECONDS:g} s and was stopped"
     return f"{command[0]} exited with {process.returncode}" if process.returncode else ""
