@@ -11,9 +11,9 @@ import msgspec
 
 from ccfallback.simulator import SCRIPTED_FORMATS, scripted, scripted_bedrock
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
-from ccfallback.simulator.scripted_vertex import StrictVertex
 from tests.conftest import RunningProxy
 from tests.server.claude_code import needs_claude, run_claude
+from tests.server.strict_vertex import StrictVertex
 
 pytestmark = needs_claude
 

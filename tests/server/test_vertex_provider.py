@@ -10,9 +10,10 @@ import pytest
 from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
-from ccfallback.simulator.scripted_vertex import StrictVertex, error
+from ccfallback.simulator.scripted_vertex import error
 from tests.conftest import RunningProxy
 from tests.rectify.drafts import BETAS, captured
+from tests.server.strict_vertex import StrictVertex
 
 MODEL = "claude-haiku-4-5-20251001"
 ASK: dict[str, Any] = {

@@ -17,10 +17,10 @@ from ccfallback.config.model import Google, Privacy, Provider
 from ccfallback.messages.body import Body
 from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import ScriptedUpstream
-from ccfallback.simulator.scripted_vertex import StrictVertex
 from ccfallback.wire import FORMATS
 from ccfallback.wire.credential import Credential
 from ccfallback.wire.provider_body import adapt_body
+from tests.server.strict_vertex import StrictVertex
 
 KEY: Final = "the-key"
 ANSWER: Final = [{"type": "text", "text": "Hello."}]
