@@ -57,18 +57,6 @@ def read_window(answer: Any, model: str = "") -> int | None:
     return None
 
 
-def read_trained_window(answer: Any) -> int | None:
-    """The window that the model in an Ollama `POST /api/show` was trained for.
-
-    The server may give it less: it does so unless `num_ctx` or `OLLAMA_CONTEXT_LENGTH` is set.
-    """
-    info = answer.get("model_info") if isinstance(answer, Mapping) else None
-    if not isinstance(info, Mapping):
-        return None
-    sizes = (value for key, value in info.items() if str(key).endswith(".context_length"))
-    return next((size for value in sizes if (size := _tokens(value)) is not None), None)
-
-
 def _entry(answer: Any, model: str) -> Mapping[str, Any] | None:
     """The description of the model: the answer itself, or an entry of the list in it."""
     if not isinstance(answer, Mapping):

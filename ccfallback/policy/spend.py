@@ -242,10 +242,6 @@ class Spent(msgspec.Struct, frozen=True):
     day: int = 0
     month: int = 0
 
-    def plus(self, nano: int) -> "Spent":
-        """With another cost in both."""
-        return Spent(self.day + nano, self.month + nano)
-
 
 class Limit(msgspec.Struct, frozen=True):
     """One cap, and how far it is used up; money in nano-dollars."""

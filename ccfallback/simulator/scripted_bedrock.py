@@ -128,11 +128,6 @@ def refusal(request: Received) -> Script | None:
     return None if said is None else error(400, "ValidationException", said)
 
 
-def count_tokens(count: int) -> Script:
-    """An answer of the counting endpoint."""
-    return answer(200, msgspec.json.encode({"inputTokens": count}))
-
-
 def served(models: Callable[[str], bool], good: Script) -> Script:
     """A region that serves only some models; `models` says whether it serves an id."""
     refuses = error(400, "ValidationException", "The provided model identifier is invalid.")

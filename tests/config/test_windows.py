@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfallback.config.windows import read_trained_window, read_window
+from ccfallback.config.windows import read_window
 
 OLLAMA_SHOW: dict[str, Any] = {
     "parameters": 'temperature                    0.7\nstop                           "<|im_end|>"',
@@ -91,13 +91,6 @@ def test_the_window_of_a_server(answer: Any, model: str, window: int | None) -> 
     assert read_window(answer, model) == window
 
 
-def test_ollama_knows_what_a_model_was_trained_for() -> None:
-    assert read_trained_window(OLLAMA_SHOW) == 262144
-    assert read_trained_window({"model_info": {"qwen3.embedding_length": 4096}}) is None
-    assert read_trained_window({"model_info": []}) is None
-    assert read_trained_window([]) is None
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -113,5 +106,5 @@ JSON = st.recursive(
 
 @given(JSON, st.text(max_size=3))
 def test_no_answer_is_too_strange(answer: Any, model: str) -> None:
-    for window in (read_window(answer, model), read_trained_window(answer)):
-        assert window is None or 0 < window <= 1 << 31
+    window = read_window(answer, model)
+    assert window is None or 0 < window <= 1 << 31

@@ -371,7 +371,6 @@ def test_what_is_left_of_a_cap() -> None:
     spent = "$6.00 of its cap of $5.00 a day has been spent"
     assert replace(limit, spent=6 * NANO).sentence == spent
     assert replace(limit, cap=0).share == 1.0
-    assert Spent(1, 10).plus(5) == Spent(6, 15)
 
 
 def test_of_many_models_the_one_that_has_learned_least_recently_is_forgotten() -> None:

@@ -20,7 +20,6 @@ from ccfallback.simulator.scripted_bedrock import (
     NO_ACCESS,
     ON_DEMAND,
     TOO_LONG,
-    count_tokens,
     error,
     exception,
     frames_of,
@@ -297,7 +296,7 @@ def test_tokens_are_counted_by_bedrock_or_estimated(both: Start) -> None:
 
     async def script(request: Received, connection: scripted.Connection) -> None:
         refuses = BEDROCK.refusal(request)
-        good = count_tokens(42) if counted(request) else BEDROCK.works()
+        good = scripted.answer(200, b'{"inputTokens":42}') if counted(request) else BEDROCK.works()
         await (refuses or good)(request, connection)
 
     proxy, bedrock = both(script)
