@@ -86,16 +86,27 @@ def integer(low: int, high: int) -> Check[int]:
     return check
 
 
-def seconds(low: float, high: float) -> Check[float]:
-    """A number of seconds within bounds."""
+def number(low: float, high: float, expected: str) -> Check[float]:
+    """A number within bounds."""
 
     def check(value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise Expected(f"a number of seconds from {low:.15g} to {high:.15g}")
+            raise Expected(expected)
         return float(value)
 
     return check
+
+
+def seconds(low: float, high: float) -> Check[float]:
+    """A number of seconds within bounds."""
+    return number(low, high, f"a number of seconds from {low:.15g} to {high:.15g}")
+
+
+share: Final = number(0, 1, "a number from 0 to 1, such as 0.9")
+"""A share of a whole."""
+dollars: Final = number(0, 1_000_000, "an amount of US dollars from 0 to 1000000")
+"""An amount of US dollars."""
 
 
 def period(value: Any) -> str:
@@ -104,22 +115,6 @@ def period(value: Any) -> str:
     if length is None or not 600 <= length <= 31 * 86400:
         raise Expected('a time from "10m" to "744h", such as "24h"')
     return str(value).strip()
-
-
-def share(value: Any) -> float:
-    """A share of a whole."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1:
-        raise Expected("a number from 0 to 1, such as 0.9")
-    return float(value)
-
-
-def dollars(value: Any) -> float:
-    """An amount of US dollars."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1_000_000:
-        raise Expected("an amount of US dollars from 0 to 1000000")
-    return float(value)
 
 
 def table(value: Any) -> Mapping[str, Any]:
