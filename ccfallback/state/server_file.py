@@ -9,10 +9,11 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import astuple
 
 from ccfallback import files
 
@@ -20,34 +21,27 @@ CONNECT_SECONDS: Final = 0.2
 """How long to wait for a port of this machine; one that is free refuses at once."""
 
 
-class ServerInfo(NamedTuple):
+class ServerInfo(msgspec.Struct, frozen=True):
     """A server, as it described itself when it started."""
 
     url: str
     pid: int
     version: str
-    started: float
-    """Unix seconds."""
+    started_ms: int = msgspec.field(name="started")
+    """Unix milliseconds."""
     options: tuple[str, ...] = ()
     """The options that `serve` was given: a restart needs them again."""
     hands_over: bool = False
     """Whether it gives its listening socket to a process that asks for it."""
 
-
-class _Entry(msgspec.Struct):
-    """A `ServerInfo` as the file has it."""
-
-    url: str
-    pid: int
-    version: str
-    started: int
-    """Unix milliseconds."""
-    options: tuple[str, ...] = ()
-    hands_over: bool = False
+    @property
+    def started(self) -> float:
+        """When it started, in Unix seconds."""
+        return self.started_ms / 1000
 
 
-class _Document(_Entry):
-    others: tuple[_Entry, ...] = ()
+class _Document(ServerInfo, frozen=True):
+    others: tuple[ServerInfo, ...] = ()
     """The servers that started earlier, the newest first."""
 
 
@@ -63,10 +57,10 @@ def write(
     patience: float = 10.0,
 ) -> None:
     """Publish this server before those that still run."""
-    entry = _Entry(url, pid, version, round(started * 1000), options, hands_over)
+    entry = ServerInfo(url, pid, version, round(started * 1000), options, hands_over)
     with files.locked(_lock(path), patience):
         # Where another server had this address, it has left it.
-        others = [each for each in _entries(path) if each.url != url and not refuses(each.url)]
+        others = [each for each in read_all(path) if each.url != url and not refuses(each.url)]
         _replace(path, [entry, *others])
 
 
@@ -77,18 +71,18 @@ def read(path: Path) -> ServerInfo | None:
 
 def read_all(path: Path) -> list[ServerInfo]:
     """The published servers, the newest first; some may have been killed."""
-    return [
-        ServerInfo(
-            each.url, each.pid, each.version, each.started / 1000, each.options, each.hands_over
-        )
-        for each in _entries(path)
-    ]
+    try:
+        document = msgspec.json.decode(files.read_regular(path), type=_Document)
+    except (OSError, ValueError, RecursionError):
+        return []
+    *own, others = astuple(document)
+    return [ServerInfo(*own), *others]
 
 
 def remove(path: Path, url: str, pid: int, *, patience: float = 10.0) -> None:
     """Withdraw a server: the one before it, if it still runs, takes its place."""
     with files.locked(_lock(path), patience):
-        published = _entries(path)
+        published = read_all(path)
         others = [each for each in published if (each.url, each.pid) != (url, pid)]
         if len(others) == len(published):
             return
@@ -104,21 +98,12 @@ def remove_stale(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _entries(path: Path) -> list[_Entry]:
-    try:
-        document = msgspec.json.decode(files.read_regular(path), type=_Document)
-    except (OSError, ValueError, RecursionError):
-        return []
-    return [document, *document.others]
-
-
-def _replace(path: Path, entries: list[_Entry]) -> None:
+def _replace(path: Path, entries: list[ServerInfo]) -> None:
     if not entries:
         files.real(path).unlink(missing_ok=True)
         return
     first, *others = entries
-    own = {name: getattr(first, name) for name in _Entry.__struct_fields__}
-    document = _Document(**own, others=tuple(others))
+    document = {**msgspec.to_builtins(first), "others": others}
     files.replace_atomically(path, msgspec.json.encode(document) + b"\n")
 
 

@@ -10,7 +10,7 @@ from ccfallback.state.server_file import ServerInfo
 def test_a_published_server_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "server.json"
     server_file.write(path, "http://127.0.0.1:8787", 42, "1.0", 1715432100.25)
-    assert server_file.read(path) == ServerInfo("http://127.0.0.1:8787", 42, "1.0", 1715432100.25)
+    assert server_file.read(path) == ServerInfo("http://127.0.0.1:8787", 42, "1.0", 1715432100250)
 
 
 def test_a_server_removes_only_its_own_file(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_servers_that_run_stay_published(tmp_path: Path) -> None:
     listeners[1].close()
     assert [each.pid for each in server_file.read_all(path)] == [2, 1, 0]
     server_file.remove(path, urls[2], 2)
-    assert server_file.read_all(path) == [ServerInfo(urls[0], 0, "1.0", 0.0, ("--port=0",))]
+    assert server_file.read_all(path) == [ServerInfo(urls[0], 0, "1.0", 0, ("--port=0",))]
     # Another takes its address.
     server_file.write(path, urls[0], 7, "1.0", 7.0)
     server_file.remove(path, urls[0], 0)
