@@ -34,6 +34,7 @@ SHARED: Final = frozenset(
         "redact",
         "short_cache",
         "structs",
+        "threads",
         "words",
     }
 )

@@ -1,6 +1,5 @@
 """A small HTTP client for token endpoints and metadata servers, for use in threads."""
 
-import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from ccfallback.structs import Discreet
+from ccfallback.threads import call_within
 
 if TYPE_CHECKING:
     import ssl
@@ -80,26 +80,19 @@ class Fetcher:
         direct: bool = False,
     ) -> Reply:
         """Send a request and read the whole answer. Raises `FetchFailed`."""
-        answers: list[Reply | FetchFailed] = []
 
-        def send() -> None:
-            try:
-                answers.append(self._send(method, url, headers, body, seconds, direct))
-            except FetchFailed as error:
-                answers.append(error)
-            except Exception as error:
-                answers.append(FetchFailed(f"no answer: {type(error).__name__}"))
+        def send() -> Reply:
+            return self._send(method, url, headers, body, seconds, direct)
 
-        # In a thread of its own, because nothing else bounds name resolution and slow headers.
-        thread = threading.Thread(target=send, name="fetch", daemon=True)
-        thread.start()
-        thread.join(seconds + SLACK)
-        if not answers:
-            raise FetchFailed(f"no answer within {seconds:g} s")
-        answer = answers[0]
-        if isinstance(answer, FetchFailed):
-            raise answer
-        return answer
+        try:
+            # In a thread, because nothing else bounds name resolution and slow headers.
+            return call_within(seconds + SLACK, send, "fetch")
+        except TimeoutError:
+            raise FetchFailed(f"no answer within {seconds:g} s") from None
+        except FetchFailed:
+            raise
+        except Exception as error:
+            raise FetchFailed(f"no answer: {type(error).__name__}") from None
 
     def _send(
         self,

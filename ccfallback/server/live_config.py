@@ -1,9 +1,7 @@
 """The configuration as it is now: reloaded when the file changes, and the last valid one kept."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final, Protocol
 
@@ -18,6 +16,7 @@ from ccfallback.rectify import SWITCHES
 from ccfallback.server.record import Recorder
 from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
 from ccfallback.server.serial_executor import SerialExecutor
+from ccfallback.threads import call_within
 from ccfallback.wire import FORMATS
 
 
@@ -74,25 +73,13 @@ def _read_at_start(store: ConfigStore) -> tuple[object, Config]:
 
     Raises `ConfigError`.
     """
-    results: SimpleQueue[tuple[object, Config] | Exception] = SimpleQueue()
-
-    def read() -> None:
-        try:
-            results.put((store.stamp(), store.load()))
-        except Exception as error:
-            results.put(error)
-
-    threading.Thread(target=read, name="config", daemon=True).start()
     try:
-        found = results.get(timeout=START_PATIENCE)
-    except Empty:
+        return call_within(START_PATIENCE, lambda: (store.stamp(), store.load()), "config")
+    except TimeoutError:
         raise ConfigError(
             f"{store.path} can't be read: no answer from the disk for {START_PATIENCE:g} s",
             "check the disk or the network folder, or name another file with --config",
         ) from None
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 RETRY_PAUSE: Final = 1.0
