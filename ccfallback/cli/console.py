@@ -201,27 +201,32 @@ class Console(msgspec.Struct):
 
     def write(self, text: str) -> None:
         """Write text to stdout and flush it: a reader may be waiting for it."""
-        try:
+        with self._writing():
             if text:
                 self.stdout.write(text)
             self.stdout.flush()
-        except BrokenPipeError:
-            self.abandon()
-            raise ClosedPipe from None
-        except OSError as error:
-            raise self._write_error(error) from None
 
     def write_bytes(self, data: bytes) -> None:
         """Write bytes to stdout and flush them."""
-        try:
+        with self._writing():
             self.stdout.flush()
             self.stdout.buffer.write(data)
             self.stdout.buffer.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell a pipe whose reader has left from an error of the disk."""
+        try:
+            yield
         except BrokenPipeError:
             self.abandon()
             raise ClosedPipe from None
         except OSError as error:
-            raise self._write_error(error) from None
+            self.abandon()
+            raise CcfallbackError(
+                f"can't write the output: {error.strerror}",
+                "check the free space and permissions where it goes",
+            ) from None
 
     def flush(self) -> None:
         """Flush stdout."""
@@ -327,11 +332,6 @@ class Console(msgspec.Struct):
             error = {"error": {"message": message, "hint": self.add_file_options(hint)}}
             more = {} if code is None else {"code": code}
             self.write_bytes(escape_json(msgspec.json.encode(error | more)) + b"\n")
-
-    def _write_error(self, error: OSError) -> CcfallbackError:
-        self.abandon()
-        message = f"can't write the output: {error.strerror}"
-        return CcfallbackError(message, "check the free space and permissions where it goes")
 
     # -- The user
 
