@@ -485,7 +485,6 @@ def draw_table(
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = _clean(table)
     drawn = RichTable(
         box=None,
         padding=(0, 2, 0, 0),
@@ -493,11 +492,8 @@ def draw_table(
         show_header=bool(table.header),
         header_style="bold" if colour else "",
     )
-    rows = [
-        [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
-        for row in table.rows
-    ]
-    widths = [max(len(cell.text) for cell in cells) for cells in zip(*rows, strict=True)]
+    rows = _clean_rows(table)
+    widths = _widths(rows)
     if columns is not None and not table.header and not cut:
         rows = _wrap_rows(rows, widths, columns)
     limit = UNWRAPPED if columns is None else _longest_unwrapped(table, widths, columns)
@@ -537,8 +533,8 @@ def drop_columns(
     Columns named in `wrapping` may become as narrow as `NARROWEST`.
     """
     header, kept = table.header, list(range(len(table.header)))
-    cells = [[_text(cell) for cell in column] for column in zip(header, *table.rows, strict=True)]
-    sizes = [max(map(len, column)) for column in cells]
+    columns = zip(header, *table.rows, strict=True)
+    sizes = [max(len(cell_text(cell)) for cell in column) for column in columns]
     sizes = [
         min(size, NARROWEST) if name in wrapping else size
         for name, size in zip(header, sizes, strict=True)
@@ -555,20 +551,17 @@ def drop_columns(
     )
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """The text of a cell, without its style."""
     return cell.text if isinstance(cell, Styled) else cell
 
 
 def align_table(table: Table, paint: Callable[[str, str], str] | None = None) -> str:
     """The table as text in aligned columns; with `paint`, its styles are applied."""
-    table = _clean(table)
-    rows = [
-        [cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row]
-        for row in table.rows
-    ]
+    rows = _clean_rows(table)
     if table.header:
         rows.insert(0, [Styled(title, "bold") for title in table.header])
-    widths = [max(len(cell.text) for cell in column) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
 
     def draw(number: int, cell: Styled) -> str:
         gap = " " * (widths[number] - len(cell.text))
@@ -607,16 +600,17 @@ def _clean_line(line: str) -> str:
     return " " * (len(line) - len(line.lstrip(" "))) + printable(line)
 
 
-def _clean(table: Table) -> Table:
-    """The table without control characters, which a terminal would obey, and endless cells."""
+def _clean_rows(table: Table) -> list[list[Styled]]:
+    """The cells without control characters, which a terminal would obey; long ones are cut."""
 
-    def clean(cell: Cell) -> Cell:
-        if isinstance(cell, Styled):
-            return Styled(clean_text(cell.text), cell.style)
-        return clean_text(cell)
-
-    def clean_text(text: str) -> str:
+    def clean(cell: Cell) -> Styled:
+        text, style = cell if isinstance(cell, Styled) else (cell, "")
         text = text if is_printable(text) else printable(text, "\ufffd")
-        return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+        return Styled(text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…", style)
 
-    return replace(table, rows=[[clean(cell) for cell in row] for row in table.rows])
+    return [[clean(cell) for cell in row] for row in table.rows]
+
+
+def _widths(rows: Sequence[Sequence[Styled]]) -> list[int]:
+    """The width of each column."""
+    return [max(len(cell.text) for cell in column) for column in zip(*rows, strict=True)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ccfallback import __version__
 from ccfallback.cli.caps import describe_reached
-from ccfallback.cli.console import WIDE, Cell, Styled, Table, draw_table, drop_columns
+from ccfallback.cli.console import WIDE, Cell, Styled, Table, cell_text, draw_table, drop_columns
 from ccfallback.cli.health import format_condition, state_of_next
 from ccfallback.cli.log_lines import local_time, short_id
 from ccfallback.cli.phrases import (
@@ -278,7 +278,7 @@ def providers_table(facts: Facts, picture: Picture, width: int | None, wanted: s
     ]
     right = frozenset(range(len(header) - 3, len(header)))
     columns = zip(header, *rows, strict=True)
-    taken = sum(2 + max(len(_text(cell)) for cell in column) for column in columns)
+    taken = sum(2 + max(len(cell_text(cell)) for cell in column) for column in columns)
     titles = ["latency", "failures"]
     room = width or taken + 2 * BAR_COUNTS[0] + 2
     count = next(
@@ -394,7 +394,3 @@ def _request_row(
         words = [word for word in (who, how) if word not in ("", "-")]
         return [time, answer, model, ", ".join(words) or "-", spent, first]
     return [time, name, answer, model, who, how, spent, first, tokens]
-
-
-def _text(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Styled) else cell
