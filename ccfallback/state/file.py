@@ -46,7 +46,7 @@ class StateFile:
         self.patience = PATIENCE
         self.problem = ""
         self._watched = files.WatchedFile(path)
-        self._patience = patience
+        self._lock_seconds = patience
 
     def is_current(self, snapshot: Snapshot) -> bool:
         """Whether the file is still the one that was read; see `WatchedFile.is_still`."""
@@ -61,7 +61,7 @@ class StateFile:
 
     def replace(self, document: Mapping[str, Any]) -> None:
         """Put a whole document into the file. Raises `Busy` or `OSError`."""
-        with files.locked(self.path, self._patience):
+        with files.locked(self.path, self._lock_seconds):
             data = msgspec.json.encode(document) + b"\n"
             files.replace_atomically(self.path, data, durable=False)
 
@@ -109,7 +109,7 @@ class StateFile:
         Content that cannot be read is set aside first.
         """
         try:
-            with files.locked(self.path, self._patience):
+            with files.locked(self.path, self._lock_seconds):
                 return self._update(change, entries)
         except Busy as error:
             raise StateError(error.message, error.hint) from error
@@ -121,7 +121,7 @@ class StateFile:
 
     def sync(self) -> None:
         """Bring the last update to the disk. Raises `Busy` or `OSError`."""
-        with files.locked(self.path, self._patience):
+        with files.locked(self.path, self._lock_seconds):
             files.sync(self.path)
         self.is_unsynced = False
 
@@ -185,7 +185,7 @@ class StateFile:
     def _move_corrupt(self) -> str | None:
         """Set a corrupt file aside, unless another process has already replaced it."""
         try:
-            with files.locked(self.path, self._patience):
+            with files.locked(self.path, self._lock_seconds):
                 try:
                     self._document()
                 except (_CorruptError, OSError) as error:
