@@ -34,9 +34,8 @@ def find_limits(session: "Session", config: "Config", now: float) -> "list[Limit
     ends = ledger.period_ends(now)
 
     def spent(account: str) -> Spent:
-        own = sums.spent(account, now)
         others = find_spent_elsewhere(sections, state, account, now)
-        return Spent(own.day + others.day, own.month + others.month)
+        return sums.spent(account, now) + others
 
     return [
         limit

@@ -242,6 +242,9 @@ class Spent(msgspec.Struct, frozen=True):
     day: int = 0
     month: int = 0
 
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.day + other.day, self.month + other.month)
+
 
 class Limit(msgspec.Struct, frozen=True):
     """One cap, and how far it is used up; money in nano-dollars."""

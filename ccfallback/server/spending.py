@@ -140,8 +140,7 @@ class Spending:
         """What a provider or `token_account` has cost this day and this month."""
         now = self.clock()
         with self._memory:
-            saved, waiting = self._saved.spent(account, now), self._waiting.spent(account, now)
-        return Spent(saved.day + waiting.day, saved.month + waiting.month)
+            return self._saved.spent(account, now) + self._waiting.spent(account, now)
 
     def limits(self, provider: Provider, token: Token | None = None) -> tuple[Limit, ...]:
         """The caps of a provider and of the token of a request; none for most."""
@@ -158,8 +157,7 @@ class Spending:
         ends, held = ledger.period_ends(self.clock()), self.reservations.held(account)
         spent, shared = self.spent(account), self.shared
         if shared is not None:
-            others = shared.spent(account)
-            spent = Spent(spent.day + others.day, spent.month + others.month)
+            spent += shared.spent(account)
             held += shared.held(account)
         return limits(provider.name, cap, spent, ends, held, token)
 
