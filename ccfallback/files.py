@@ -10,7 +10,7 @@ import stat as modes
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -387,6 +387,16 @@ def is_private(path: Path) -> bool:
     if sys.platform == "win32":
         return True
     return not modes.S_IMODE(path.stat().st_mode) & 0o077
+
+
+def find_open(paths: Iterable[Path]) -> list[Path]:
+    """The files among these that other users may open too; missing ones are skipped."""
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            if not is_private(path):
+                found.append(path)
+    return found
 
 
 def real(path: Path) -> Path:

@@ -317,16 +317,11 @@ class Proxy:
 
     def _log_open_files(self) -> None:
         """Warn of files with keys or requests in them that other users can open."""
-        for path in (self._paths.config, self._paths.state, self._paths.log):
-            try:
-                private = files.is_private(path)
-            except OSError:
-                continue
-            if not private:
-                self.recorder.log(
-                    events.FilesOpen(path=str(path)),
-                    f"{path} can be opened by other users of this machine: chmod 600 {path}",
-                )
+        for path in files.find_open(self._paths):
+            self.recorder.log(
+                events.FilesOpen(path=str(path)),
+                f"{path} can be opened by other users of this machine: chmod 600 {path}",
+            )
 
     def _report_log_failure(self, error: OSError) -> None:
         message = f"the log can't be written, going on without: {error.strerror or error}"

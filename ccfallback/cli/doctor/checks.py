@@ -96,8 +96,8 @@ def permissions(context: DoctorContext) -> Iterator[Finding]:
     logs = [numbered(paths.log, number) for number in (0, *rotations(paths.log))]
     records = [paths.state, *set_aside_files(paths.state), *logs]
     found = [
-        *((path, Severity.ERROR) for path in _not_private([paths.config, draft, *history])),
-        *((path, Severity.WARNING) for path in _not_private(records)),
+        *((path, Severity.ERROR) for path in files.find_open([paths.config, draft, *history])),
+        *((path, Severity.WARNING) for path in files.find_open(records)),
     ]
     for path, severity in found:
         if context.fix and _make_private(path):
@@ -109,18 +109,6 @@ def permissions(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("permissions", severity, message, remedy)
     if not found:
         yield good("permissions", "the files are private")
-
-
-def _not_private(paths: list[Path]) -> list[Path]:
-    found = []
-    for path in paths:
-        try:
-            private = files.is_private(path)
-        except OSError:
-            continue
-        if not private:
-            found.append(path)
-    return found
 
 
 def _make_private(path: Path) -> bool:
