@@ -56,9 +56,9 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     is_stream: bool = False
 
 
-def no_fallback_response(failures: Sequence[Failure], request_id: str, why: str) -> ErrorResponse:
+def no_fallback_response(failures: Sequence[Failure], request_id: str) -> ErrorResponse:
     """The primary gave no response that can be passed on, and there is no fallback."""
-    last = failures[-1].outcome.reason if failures else why
+    last = failures[-1].outcome.reason if failures else "the primary was not tried"
     hint = "add one with `ccfallback providers add`"
     message = f"Primary API failed and no fallbacks configured: {last}; {hint}"
     return _response(502, "proxy_error", message, request_id, ErrorCode.NO_FALLBACK)

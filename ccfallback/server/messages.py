@@ -380,17 +380,13 @@ class MessagesRequest(msgspec.Struct, eq=False):
 
     def _own_answer(self) -> AttemptResult | ErrorResponse:
         """What the client gets if no provider has answered."""
-        config, results, failures = (
-            self._context.config,
-            self._driver.results,
-            self._driver.failures,
-        )
-        primary = next((r for r in reversed(results) if r.provider.primary), None)
+        config, failures = self._context.config, self._driver.failures
+        primary = next((r for r in reversed(self._driver.results) if r.provider.primary), None)
         capped = self._bill.capped.values()
         if not config.has_fallback and not self._too_long.windows and not capped:
             if primary is not None and primary.status is not None and primary.timeout is None:
                 return primary
-            return no_fallback_response(failures, self._context.id, "the primary was not tried")
+            return no_fallback_response(failures, self._context.id)
         error = exhausted_response(
             failures,
             self._health.cooldowns(self._chain.providers),

@@ -365,7 +365,7 @@ def test_a_prompt_that_is_too_long_for_the_primary_is_not_rewritten() -> None:
 
 
 def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
-    given = no_fallback_response([failure("a", DOWN)], "id", "unused")
+    given = no_fallback_response([failure("a", DOWN)], "id")
     assert given.status == 502
     assert given.kind == "proxy_error"
     assert given.message.startswith(
@@ -375,8 +375,8 @@ def test_without_a_fallback_the_error_names_the_primarys_failure() -> None:
     assert error_of(given) == {"type": "proxy_error", "message": message, "code": "CCF-E106"}
 
 
-def test_without_any_attempt_the_error_names_the_given_reason() -> None:
-    assert "configured: it is disabled" in no_fallback_response([], "id", "it is disabled").message
+def test_without_any_attempt_the_error_says_so() -> None:
+    assert "configured: the primary was not tried" in no_fallback_response([], "id").message
 
 
 OUTCOMES = st.builds(

@@ -211,7 +211,7 @@ def test_rule_2_the_first_success_is_the_answer() -> None:
 
 def test_rule_2_without_a_fallback_the_primarys_own_failure_is_the_answer() -> None:
     assert play(flow_of(Turn(config("a"))), {"a": [E529]}) == ("a", None)
-    verdict = no_fallback_response([Failure(provider("a"), REFUSED)], "id", "")
+    verdict = no_fallback_response([Failure(provider("a"), REFUSED)], "id")
     assert (verdict.status, verdict.kind) == (502, "proxy_error")
 
 

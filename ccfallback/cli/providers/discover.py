@@ -85,7 +85,7 @@ def discover(
         session.console.say(f"{join_names(added)} added; {UNDO}" if added else "nothing to add")
     else:
         session.console.emit(value, lambda: _page(session, proposals))
-    lines = [*_remarks(session, proposals, added, is_adding=bool(add or add_all))]
+    lines = [*_remarks(proposals, added, is_adding=bool(add or add_all))]
     lines += [f"! {note}" for note in value["notes"]]
     if lines and session.console.is_terminal and not as_json:
         session.console.say("")
@@ -285,7 +285,7 @@ def _state(proposal: Proposal) -> Cell:
 
 
 def _remarks(
-    session: Session, proposals: Sequence[Proposal], added: Sequence[str], *, is_adding: bool
+    proposals: Sequence[Proposal], added: Sequence[str], *, is_adding: bool
 ) -> Iterator[str]:
     """What is to be done or known, a line for each."""
     from ccfallback.cli.providers.findings import run
