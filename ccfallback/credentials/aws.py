@@ -270,12 +270,8 @@ def _from_program(name: str, settings: Mapping[str, str], machine: Machine) -> R
 
 
 def _expired(name: str, command: str) -> KeyUnavailable:
-    is_plain = shlex.quote(name) == name
-    command = (
-        command
-        if not command.startswith("aws") or not is_plain
-        else (f"{command} --profile {name}")
-    )
+    if command.startswith("aws") and shlex.quote(name) == name:
+        command += f" --profile {name}"
     return expired_login(f"the login of AWS profile {name}", command)
 
 

@@ -358,29 +358,23 @@ def _add(it: Explanation, event: Event, record: Record[Event]) -> None:
 
 def _end_attempt(candidate: Candidate, event: AttemptEnd) -> None:
     attempt = candidate.attempt(event.attempt)
-    if event.attempt is None and isinstance(event, AttemptFailure):
+    attempt.ok = isinstance(event, ProviderSuccess)
+    candidate.standing = Standing.ANSWERED if attempt.ok else Standing.FAILED
+    if isinstance(event, AttemptFailure):
+        attempt.fault, attempt.result = event.fault, event.reason
+    if isinstance(event, ProviderTimeout):
+        attempt.timeout, attempt.timeout_seconds = event.timeout or "", event.seconds
+        attempt.timeout_why = event.why or ""
+    if event.attempt is None and not attempt.ok:
+        # After the commit point: its success has told the rest.
         candidate.standing = Standing.BROKE_OFF
-        attempt.ok, attempt.fault, attempt.result = False, event.fault, event.reason
-        _note_timeout(attempt, event)
         return
     attempt.seconds = None if event.ms is None else event.ms / 1000
     attempt.status = event.status
     attempt.prevented = event.prevented or []
-    attempt.ok = isinstance(event, ProviderSuccess)
-    candidate.standing = Standing.ANSWERED if attempt.ok else Standing.FAILED
-    match event:
-        case ProviderFailure():
-            attempt.said = event.error or ""
-            attempt.reset_at, attempt.reset_hint = event.until, event.hint or ""
-    _note_timeout(attempt, event)
-    if isinstance(event, AttemptFailure):
-        attempt.fault, attempt.result = event.fault, event.reason
-
-
-def _note_timeout(attempt: Attempt, event: AttemptEnd) -> None:
-    if isinstance(event, ProviderTimeout):
-        attempt.timeout, attempt.timeout_seconds = event.timeout or "", event.seconds
-        attempt.timeout_why = event.why or ""
+    if isinstance(event, ProviderFailure):
+        attempt.said = event.error or ""
+        attempt.reset_at, attempt.reset_hint = event.until, event.hint or ""
 
 
 def _end(it: Explanation, event: RequestEnd, record: Record[Event]) -> None:
