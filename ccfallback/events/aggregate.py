@@ -191,7 +191,7 @@ class Totals(Generic[D]):
         for name, token in other.access_tokens.items():
             self._access_token(name).merge(token)
 
-    def ended(self, outcome: str) -> int:
+    def count_ended(self, outcome: str) -> int:
         """How many requests ended like that."""
         return sum(count for key, count in self.requests.items() if key[1] == outcome)
 
@@ -308,17 +308,17 @@ class Summary(msgspec.Struct, dict=True):
     @property
     def answered(self) -> int:
         """Requests that were answered."""
-        return self.total.ended(ANSWERED)
+        return self.total.count_ended(ANSWERED)
 
     @property
     def failed(self) -> int:
         """Requests that were not."""
-        return self.total.ended(FAILED)
+        return self.total.count_ended(FAILED)
 
     @property
     def left(self) -> int:
         """Requests whose client left."""
-        return self.total.ended(LEFT)
+        return self.total.count_ended(LEFT)
 
     @property
     def requests(self) -> int:
@@ -383,8 +383,8 @@ class Summary(msgspec.Struct, dict=True):
 def _part(slot: LogTotals, name: str | None) -> Part:
     if name is None:
         answers = sum(each.latency.total for each in slot.providers.values())
-        failed = slot.ended(FAILED)
-        return Part(slot.ended(ANSWERED) + failed, failed, answers)
+        failed = slot.count_ended(FAILED)
+        return Part(slot.count_ended(ANSWERED) + failed, failed, answers)
     if (provider := slot.providers.get(name)) is None:
         return Part()
     failures = provider.failures

@@ -336,7 +336,7 @@ class Breakers:
     def _is_current(self) -> bool:
         if self._held is not None and self._store.is_current(self._held):
             return True
-        known = self._store.known()
+        known = self._store.known_snapshot()
         if known is None:
             return False
         self._take(known)

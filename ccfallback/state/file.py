@@ -65,7 +65,7 @@ class StateFile:
             data = msgspec.json.encode(document) + b"\n"
             files.replace_atomically(self.path, data, durable=False)
 
-    def known(self) -> None:
+    def known_snapshot(self) -> None:
         """Only a look at the file tells what it holds."""
 
     def load(self, held: Snapshot | None = None) -> Snapshot:

@@ -188,7 +188,7 @@ class RedisStore:
 
     # -- Reading
 
-    def known(self) -> Snapshot | None:
+    def known_snapshot(self) -> Snapshot | None:
         """What the watcher has seen last; `None` without one."""
         return self._snapshot() if self._watcher is not None else None
 

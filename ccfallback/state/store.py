@@ -105,7 +105,7 @@ class StateStore(Protocol):
     def problem(self) -> str:
         """Why it can't be reached now; empty if it can. Returns at once."""
 
-    def known(self) -> Snapshot | None:
+    def known_snapshot(self) -> Snapshot | None:
         """What it holds, as far as this is known without waiting; `None` if only `load` tells."""
 
     def is_current(self, snapshot: Snapshot) -> bool:
@@ -179,7 +179,7 @@ class MemoryStore:
         self._snapshot = Snapshot()
         self.is_unsynced = False
 
-    def known(self) -> Snapshot:
+    def known_snapshot(self) -> Snapshot:
         """What the last update made."""
         return self._snapshot
 

@@ -62,13 +62,13 @@ def same(*stores: RedisStore) -> bool:
 
 def test_a_change_is_seen_by_the_other_servers_and_by_commands(stores: Stores) -> None:
     one, other, command = stores(), stores(), stores(watches=False)
-    before = other.known()
+    before = other.known_snapshot()
     assert before is not None
     assert other.is_current(before)
     after = one.update(count_failure, [Entry(NUMBERS, "n", 7)])
     assert one.is_current(after)
     until(lambda: not other.is_current(before))
-    seen = other.known()
+    seen = other.known_snapshot()
     assert seen is not None
     assert seen.states == after.states == command.load().states
     assert NUMBERS.read(seen.sections) == {"n": 7}
@@ -76,7 +76,7 @@ def test_a_change_is_seen_by_the_other_servers_and_by_commands(stores: Stores) -
     until(lambda: same(one, other, command))
     assert one.load().states == other.load().states == {}
     assert NUMBERS.read(one.load().sections) == {"n": 7}
-    assert command.known() is None
+    assert command.known_snapshot() is None
 
 
 def test_updates_of_several_servers_at_the_same_time_all_count(stores: Stores) -> None:

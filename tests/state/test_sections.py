@@ -62,7 +62,7 @@ def test_every_store_keeps_its_promises(store: StateStore) -> None:
     assert store.is_current(after)
     assert not store.is_current(before)
     assert store.peek().states == store.load().states == after.states
-    known = store.known()
+    known = store.known_snapshot()
     assert known is None or known.states == after.states
     # A provider that the result lacks is removed.
     store.update(lambda _states: {"b": CLOSED}, batch=2)
