@@ -123,8 +123,7 @@ async def _ask_all(
     *,
     primary: bool,
 ) -> tuple[list[Checked], float | None]:
-    tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
-    login = find_login(session.environ, tokens)
+    login = find_login(session.environ, config.token_bytes)
     found: list[Checked] = []
     asked: list[tuple[Provider, str]] = []
     for provider, model in questions:

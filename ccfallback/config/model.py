@@ -634,6 +634,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return any(not provider.disabled for provider in self.providers)
 
     @cached_property
+    def token_bytes(self) -> frozenset[bytes]:
+        """The access tokens as headers carry them."""
+        return frozenset(each.token.reveal().encode("latin-1") for each in self.tokens)
+
+    @cached_property
     def cooldowns(self) -> bool:
         """Whether a provider may cool down: never the only one that is enabled."""
         return len(self.active) > 1

@@ -218,9 +218,8 @@ async def check(
     recorder = Recorder(None)
     recorder.listeners.append(records.append)
     services = replace(services, recorder=recorder, latencies=Latencies())
-    tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
     headers = ClientHeaders([*HEADERS, *(login if provider.primary else [])])
-    context = Context("check", config, headers, tokens)
+    context = Context("check", config, headers, config.token_bytes)
     body = question(model)
     bill = Bill(services, context, body, NO_HINTS, has_cap=True)
     driver = FailoverDriver(

@@ -114,7 +114,7 @@ class Gate:
 
     def _use(self, config: Config) -> None:
         self._config = config
-        self._tokens = frozenset(t.token.reveal().encode("latin-1") for t in config.tokens)
+        self._tokens = config.token_bytes
         proxies = config.server.trusted_proxies
         self._proxies = TrustedProxies(proxies) if proxies else None
 

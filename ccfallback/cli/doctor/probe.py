@@ -118,8 +118,7 @@ class _Prober:
         self, config: Config, environ: Mapping[str, str], listener: Address | None
     ) -> None:
         self._config = config
-        self._tokens = frozenset(each.token.reveal().encode("latin-1") for each in config.tokens)
-        self._login = find_login(environ, self._tokens)
+        self._login = find_login(environ, config.token_bytes)
         self._listener = listener
         self._upstreams = Upstreams(config.network)
         self._keys = Keys(self._upstreams.make_fetch, environ=environ)
@@ -138,7 +137,7 @@ class _Prober:
         records: list[Record] = []
         services = self._services(records)
         headers = ClientHeaders(self._headers(provider))
-        context = Context("probe", self._config, headers, self._tokens)
+        context = Context("probe", self._config, headers, self._config.token_bytes)
         driver = FailoverDriver(
             services, context, OnlyCaps(), _question(model), max_seconds=ANSWER_SECONDS
         )
