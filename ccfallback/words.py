@@ -8,7 +8,6 @@ from typing import Final
 ALIKE: Final = 0.6
 """How similar two names must be, from 0 to 1."""
 
-
 _PARTS: Final = re.compile("[._]")
 
 

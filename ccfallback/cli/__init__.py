@@ -78,7 +78,6 @@ HELP: Final = {
 """What `ccfallback --help` says, in groups. It fits a screen of 24 lines, so related commands share
 a row."""
 
-
 COMPLETION: Final = "_CCFALLBACK_COMPLETE"
 """The variable by which the completion script of a shell asks for candidates."""
 

@@ -88,7 +88,6 @@ EXCLUDED: Final[Mapping[str, str]] = {
     "token-cap": "skipped: the client's access token has reached its cap of money",
 }
 
-
 UNAVAILABLE: Final[Mapping[str, str]] = {
     "cooling-down": "it is cooling down",
     "spend-cap": "it has reached its cap of money",

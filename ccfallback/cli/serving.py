@@ -36,7 +36,6 @@ NOT_PRINTED: Final = frozenset(
 )
 """Events that are logged and not printed: the lines that are printed imply them."""
 
-
 _OPTIONS: Final = ("--host", "--port", "--log-level")
 
 

@@ -26,7 +26,6 @@ PER_REQUEST_HEADERS: Final = frozenset({
 
 _UNSAFE_TEXT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-
 _ASSIGNMENT: Final = re.compile(
     r"(?:(?:export|set|setenv|\$env:)\s*[A-Za-z_]\w*\s*=|[A-Z][A-Z0-9]*_[A-Z0-9_]*\s*=)\s*(?=[^\s=])"
 )

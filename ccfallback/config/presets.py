@@ -13,7 +13,6 @@ FILE: Final = Path(__file__).with_name("presets.toml")
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
-
 FILLED_BY: Final = {
     "region": "aws.region",
     "project": "google.project",

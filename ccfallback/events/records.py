@@ -23,7 +23,6 @@ from ccfallback.words import format_seconds, label
 CLIENT_LEFT: Final = 499
 """The status of a request whose client disconnected before the answer was complete."""
 
-
 TOO_LONG: Final = "too-long"
 """The reason of a skip: the request does not fit the provider's context window."""
 
@@ -45,7 +44,6 @@ TOKEN_CAP: Final = "token-cap"
 
 SIDE_LEVEL: Final = "debug"
 """The level of everything about a side endpoint such as `count_tokens`; it is counted nowhere."""
-
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 """A count, a status, or a moment in milliseconds. Any other number is missing after it was read:

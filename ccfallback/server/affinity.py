@@ -63,7 +63,6 @@ CAUSES: Final = {
 }
 """Why a session leaves a fallback, in words."""
 
-
 GONE: Final = "not in the configuration"
 """Why a provider is not available if nothing else says it."""
 

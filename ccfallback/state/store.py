@@ -18,7 +18,6 @@ States = dict[str, BreakerState]
 Update = Callable[[States], States]
 """A pure change of all states: a store may run it again if another process wrote meanwhile."""
 
-
 PATIENCE: Final = 1.5
 """Seconds that a request waits for a file: longer than for a lock, but shorter than for a network
 folder that hangs."""
