@@ -203,7 +203,7 @@ class Proxy:
         # Not earlier: a request that is sent to it would wait for the disk and the shared state.
         await self._run_on_disk(self._publish_address)
         flusher = asyncio.create_task(self._flush_regularly())
-        checker = Checker(self.services, lambda: bool(self._server and self._server.tasks))
+        checker = Checker(self.services, lambda: bool(self._server.tasks))
         checking = asyncio.create_task(checker.run())
         try:
             ready()
