@@ -111,7 +111,7 @@ class ConfigFile:
 
     def text(self) -> str:
         """The text of the file; empty if there is none."""
-        return self._read() or ""
+        return self._decode(self.raw())
 
     def table(self) -> dict[str, Any]:
         """The content of the file. Raises `ConfigError` if it is not TOML."""
@@ -168,8 +168,8 @@ class ConfigFile:
         from ccfallback.config.edit import Document
 
         with self._writing():
-            before = self._read()
-            text = before or ""
+            before = self.raw()
+            text = self._decode(before)
             # The standard parser names the line and column of a fault.
             self._table(text)
             document = Document(text)
@@ -185,7 +185,7 @@ class ConfigFile:
     def replace(self, text: str) -> bool:
         """Replace the whole file, even a broken one; False if it already has that text."""
         with self._writing():
-            before = self._data()
+            before = self.raw()
             if before == (text or CLEARED).encode():
                 return False
             self._write(before, text)
@@ -255,10 +255,10 @@ class ConfigFile:
                 "check the permissions of the file and its folder, and the free space on the disk",
             ) from error
 
-    def _write(self, before: str | bytes | None, after: str) -> None:
+    def _write(self, before: bytes, after: str) -> None:
         after = after if after.strip() else CLEARED
         self.check(after)
-        self._keep(before.encode() if isinstance(before, str) else before or b"")
+        self._keep(before)
         files.replace_atomically(self.path, after.encode())
         self._keep(after.encode(), self._writer)
 
@@ -283,32 +283,27 @@ class ConfigFile:
         versions = self.versions()
         if versions and _content(versions[0]) == data:
             return
-        with suppress(OSError, Busy), files.locked(self.path, _KEEPING_SECONDS):
-            if self._bytes() == data:
+        with suppress(OSError, Busy, ConfigError), files.locked(self.path, _KEEPING_SECONDS):
+            if self._data() == data:
                 self._keep(data)
 
     def _holds(self, version: Version) -> bool:
         """Whether the file has the text of that version now."""
         try:
-            return (self._bytes() or b"") == _content(version)
-        except OSError:
+            return self.raw() == _content(version)
+        except ConfigError:
             return False
 
-    def _bytes(self) -> bytes | None:
+    def _data(self) -> bytes | None:
         try:
             return files.read_regular(self.path)
         except FileNotFoundError:
             return None
-
-    def _data(self) -> bytes | None:
-        try:
-            return self._bytes()
         except OSError as error:
-            raise self._read_error(error) from error
-
-    def _read(self) -> str | None:
-        data = self._data()
-        return None if data is None else self._decode(data)
+            raise ConfigError(
+                f"{self.path} can't be read: {error.strerror}",
+                "check its permissions, or name another file with --config",
+            ) from error
 
     def _decode(self, data: bytes) -> str:
         try:
@@ -321,12 +316,6 @@ class ConfigFile:
                 "save it as UTF-8",
                 code=ErrorCode.BROKEN_CONFIG,
             ) from None
-
-    def _read_error(self, error: OSError) -> ConfigError:
-        return ConfigError(
-            f"{self.path} can't be read: {error.strerror}",
-            "check its permissions, or name another file with --config",
-        )
 
     def _table(self, text: str, source: str = "") -> dict[str, Any]:
         try:
