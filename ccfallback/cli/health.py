@@ -16,17 +16,12 @@ from ccfallback.events.records import milliseconds
 from ccfallback.policy.breaker import (
     BreakerState,
     Phase,
-    as_available,
+    as_next,
     as_seen,
     phase,
 )
 from ccfallback.policy.fingerprints import hash_keys
 from ccfallback.words import pluralize
-
-
-def state_of_next(provider: Provider, state: BreakerState, now: float) -> BreakerState:
-    """The state of a provider as the next request meets it, with whichever of its keys."""
-    return as_available(state, hash_keys(provider.key, os.environ), now)
 
 
 def health_json(provider: Provider, state: BreakerState, now: float) -> dict[str, Any]:
@@ -35,7 +30,7 @@ def health_json(provider: Provider, state: BreakerState, now: float) -> dict[str
     It is that of the first of its keys that is available, or else of the credential that was used
     last; with one login, of that one.
     """
-    seen = state_of_next(provider, state, now)
+    seen = as_next(state, provider, os.environ, now)
     facts = _state_json(seen, now)
     found = {
         "name": provider.name,
@@ -88,7 +83,7 @@ def format_standing(
     """Whether requests may go to a provider, in a few words, or with `short` in even fewer."""
     if provider.disabled:
         return Styled("disabled", "dim")
-    return format_condition(state_of_next(provider, state, now), now, short=short)
+    return format_condition(as_next(state, provider, os.environ, now), now, short=short)
 
 
 def format_condition(state: BreakerState, now: float, *, short: bool = False) -> Styled:
@@ -120,7 +115,7 @@ def health_table(
     short = is_narrow(width)
     rows: list[Sequence[Cell]] = []
     for provider, state in shown:
-        seen = state_of_next(provider, state, now)
+        seen = as_next(state, provider, os.environ, now)
         standing = format_standing(provider, state, now, short=short)
         rows.append((provider.name, standing, *format_history(seen, now)))
         parts = [

@@ -1,5 +1,6 @@
 """What `top` draws: tables of what is known at one moment, as large as the terminal has room."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ccfallback import __version__
 from ccfallback.cli.caps import describe_reached
 from ccfallback.cli.console import WIDE, Cell, Styled, Table, cell_text, draw_table, drop_columns
-from ccfallback.cli.health import format_condition, state_of_next
+from ccfallback.cli.health import format_condition
 from ccfallback.cli.log_lines import local_time, short_id
 from ccfallback.cli.phrases import (
     draw_sparkline,
@@ -24,7 +25,7 @@ from ccfallback.config.model import Config, Provider
 from ccfallback.events.aggregate import ProviderTotals
 from ccfallback.events.distributions import QuantileSketch
 from ccfallback.events.live import Picture, Request
-from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, phase
+from ccfallback.policy.breaker import CLOSED, BreakerState, Phase, as_next, phase
 from ccfallback.policy.quota_report import QuotaReport
 from ccfallback.words import pluralize
 
@@ -117,7 +118,7 @@ def places(facts: Facts) -> list[Place]:
     serving = not facts.servers
     is_spared = bool(facts.quotas) and facts.quotas[0].action == "skip"
     for number, provider in enumerate(facts.config.chain):
-        state = state_of_next(provider, facts.states.get(provider.name, CLOSED), facts.now)
+        state = as_next(facts.states.get(provider.name, CLOSED), provider, os.environ, facts.now)
         word = "disabled" if provider.disabled else _word(state, facts)
         if word == "closed" and not serving and not (provider.primary and is_spared):
             word, serving = "serving", True

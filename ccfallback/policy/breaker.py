@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ccfallback.config.model import Config, Provider
-from ccfallback.policy.fingerprints import fingerprint
+from ccfallback.policy.fingerprints import fingerprint, hash_keys
 from ccfallback.policy.learned import LearnedRejection
 from ccfallback.policy.outcome import BLAME, OF_ACCOUNT, Blame, Fault, Outcome
 
@@ -174,6 +174,13 @@ def as_available(state: BreakerState, credentials: Iterable[str], now: float) ->
         return as_last_seen(state)
     ready = (each for each in seen if phase(each, now) is not Phase.OPEN)
     return next(ready, None) or min(seen, key=lambda each: each.cooldown_until or 0.0)
+
+
+def as_next(
+    state: BreakerState, provider: Provider, environ: Mapping[str, str], now: float
+) -> BreakerState:
+    """The state of a provider as the next request meets it, with whichever of its keys."""
+    return as_available(state, hash_keys(provider.key, environ), now)
 
 
 def _last_used(state: BreakerState) -> float:

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ccfallback.config.model import Provider
-from ccfallback.policy.breaker import BreakerState, Phase, as_available, as_seen, phase
+from ccfallback.policy.breaker import BreakerState, Phase, as_seen, phase
 from ccfallback.policy.fingerprints import hash_key, hash_keys, hash_text
 from ccfallback.state.logins import LOGINS, session_key, token_key
 from ccfallback.wire.headers import CREDENTIALS, RawHeaders, bare_credential
@@ -105,8 +105,3 @@ def usable_account(provider: Provider, state: BreakerState, now: float) -> Provi
         if phase(as_seen(state, credential), now) is not Phase.OPEN
     )
     return next(ready, accounts[0])
-
-
-def provider_state(provider: Provider, state: BreakerState, now: float) -> BreakerState:
-    """The state of a provider as the next request meets it, with whichever of its keys."""
-    return as_available(state, hash_keys(provider.key, os.environ), now)

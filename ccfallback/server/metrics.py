@@ -6,6 +6,7 @@ tokens and fixed words, never anything that a client chooses.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,8 @@ from ccfallback.config.model import Config
 from ccfallback.events.aggregate import NO_PROVIDER, REST, ProviderTotals, TokenTotals, Totals
 from ccfallback.events.distributions import Histogram
 from ccfallback.http1 import Receive, Scope, Send
-from ccfallback.policy.breaker import Phase, phase
+from ccfallback.policy.breaker import Phase, as_next, phase
 from ccfallback.server.client import send_whole
-from ccfallback.server.client_credentials import provider_state
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.services import Services
@@ -246,7 +246,7 @@ class Collector:
         found[INFO][__version__,] = 1
         found[STARTED][()] = services.started
         for provider in config.chain:
-            state = provider_state(provider, services.breakers.state(provider.name), now)
+            state = as_next(services.breakers.state(provider.name), provider, os.environ, now)
             label = (provider.name,)
             found[STATE][label] = _PHASES[phase(state, now)]
             found[FAILED][label] = state.failures

@@ -22,7 +22,7 @@ from ccfallback.http1 import DeadlineExceeded, HTTPError, Message, Receive, Scop
 from ccfallback.messages.body import decode_json
 from ccfallback.messages.errors import is_error
 from ccfallback.messages.tokens import Usage
-from ccfallback.policy.breaker import Phase, phase
+from ccfallback.policy.breaker import Phase, as_next, phase
 from ccfallback.policy.error_response import exhausted_response
 from ccfallback.policy.failover import Admission, is_answer
 from ccfallback.policy.outcome import Outcome
@@ -38,7 +38,7 @@ from ccfallback.server.client import (
     send_whole,
     while_connected,
 )
-from ccfallback.server.client_credentials import provider_state, usable_account
+from ccfallback.server.client_credentials import usable_account
 from ccfallback.server.context import Context
 from ccfallback.server.endpoint import Endpoint
 from ccfallback.server.failover_driver import FailoverDriver, describe_missing
@@ -419,7 +419,7 @@ class HealthPage(Endpoint):
         now = services.breakers.clock()
         providers = []
         for provider in context.config.chain:
-            state = provider_state(provider, services.breakers.state(provider.name), now)
+            state = as_next(services.breakers.state(provider.name), provider, os.environ, now)
             available = not provider.disabled and phase(state, now) is not Phase.OPEN
             entry: dict[str, object] = {
                 "name": provider.name,

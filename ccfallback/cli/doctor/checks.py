@@ -28,8 +28,7 @@ from ccfallback.cli.phrases import format_ago, format_ahead, format_latency, joi
 from ccfallback.cli.providers.findings import PLACES
 from ccfallback.config.file import DraftFile
 from ccfallback.events.journal_reader import numbered, rotations
-from ccfallback.policy.breaker import CLOSED, Limits, Phase, as_available, phase, valid_states
-from ccfallback.policy.fingerprints import hash_keys
+from ccfallback.policy.breaker import CLOSED, Limits, Phase, as_next, phase, valid_states
 from ccfallback.state.file import set_aside_files
 
 if TYPE_CHECKING:
@@ -279,11 +278,9 @@ def cooldowns(context: DoctorContext) -> Iterator[Finding]:
         return
     limits = Limits.from_config(config)
     valid = valid_states(context.states, config, context.now)
-    environ = context.session.environ
+    environ, now = context.session.environ, context.now
     states = {
-        each.name: as_available(
-            valid.get(each.name, CLOSED), hash_keys(each.key, environ), context.now
-        )
+        each.name: as_next(valid.get(each.name, CLOSED), each, environ, now)
         for each in config.active
     }
     ends = {

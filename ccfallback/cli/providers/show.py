@@ -30,10 +30,9 @@ def show_one(
         format_history,
         format_standing,
         health_json,
-        state_of_next,
         states_of_keys,
     )
-    from ccfallback.policy.breaker import CLOSED
+    from ccfallback.policy.breaker import CLOSED, as_next
     from ccfallback.policy.learned import find_valid
 
     session = session_of(ctx)
@@ -42,7 +41,7 @@ def show_one(
     provider = next(provider for provider in config.chain if provider.name == name)
     now = session.now()
     whole = session.states(config).get(name, CLOSED)
-    state = state_of_next(provider, whole, now)
+    state = as_next(whole, provider, session.environ, now)
     facts = describe(provider, in_clear=show_keys)
     learned = [
         {
