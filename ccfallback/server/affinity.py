@@ -27,7 +27,7 @@ from ccfallback.policy.affinity import (
 )
 from ccfallback.server.bill import Bill
 from ccfallback.server.breakers import Breakers
-from ccfallback.server.client_credentials import LOGIN_TOKEN
+from ccfallback.server.client_credentials import LOGIN_TOKEN, is_login_key
 from ccfallback.server.context import Context
 from ccfallback.server.health import LONGEST_MODEL
 from ccfallback.server.hints import Hints
@@ -187,8 +187,7 @@ def keeps_caches(config: Config, context: Context, hints: Hints) -> bool:
     if not hints.conversation:
         return False
     if config.primary.has_credential:
-        key = config.primary.key.literal
-        return key is None or not key.reveal().startswith(LOGIN_TOKEN.decode())
+        return not is_login_key(config.primary.key)
     shown = context.first.get(b"authorization", b"")
     return not bare_credential(shown).startswith(LOGIN_TOKEN)
 

@@ -24,7 +24,7 @@ from ccfallback.policy.spend import (
     token_account,
 )
 from ccfallback.server.attempt import AttemptResult
-from ccfallback.server.client_credentials import LOGIN_TOKEN
+from ccfallback.server.client_credentials import is_login_key
 from ccfallback.server.context import Context
 from ccfallback.server.hints import Hints
 from ccfallback.server.record import cut, describe_crash
@@ -40,8 +40,7 @@ LONG: Final = 32 * 1024
 def is_plan(provider: Provider, context: Context) -> bool:
     """Whether a plan pays for the request there, and not its tokens."""
     if provider.has_credential:
-        own = provider.key.literal
-        return own is not None and own.reveal().startswith(LOGIN_TOKEN.decode())
+        return is_login_key(provider.key)
     return provider.primary and context.login_token is not None
 
 

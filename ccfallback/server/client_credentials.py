@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Final
 
-from ccfallback.config.model import Provider
+from ccfallback.config.model import KeySource, Provider
 from ccfallback.policy.breaker import BreakerState, Phase, as_seen, phase
 from ccfallback.policy.fingerprints import hash_key, hash_keys, hash_text
 from ccfallback.state.logins import LOGINS, session_key, token_key
@@ -91,6 +91,11 @@ def hash_credential(
         return ""
     shown = (bare_credential(value) for name, value in client if name in CREDENTIALS)
     return hash_text(b"\n".join(each for each in shown if each not in tokens))
+
+
+def is_login_key(source: KeySource) -> bool:
+    """Whether the configuration has the login of a plan in the place of a key."""
+    return source.literal is not None and source.literal.reveal().startswith(LOGIN_TOKEN.decode())
 
 
 def usable_account(provider: Provider, state: BreakerState, now: float) -> Provider:
