@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import PurePath
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from ccfallback.addresses import is_host
@@ -309,12 +309,17 @@ def secret(value: Any) -> Secret:
     return Secret(key_text(value))
 
 
+def _is_one_word(value: Any) -> TypeGuard[str]:
+    """Whether a value is one word that a header may hold: `urlsplit` would remove line breaks."""
+    return isinstance(value, str) and is_header_value(value) and len(value.split()) == 1
+
+
 def http_url(value: Any) -> str:
     """An http or https URL with a host and without credentials."""
     wanted = "an http:// or https:// URL"
     # Even a malformed URL may hold a real password, or a real key in its query.
     hide = isinstance(value, str) and any(sign in value for sign in "@?")
-    if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
+    if not _is_one_word(value):
         is_broken = isinstance(value, str) and bool(value.strip())
         raise Expected(f"{wanted} without a space in it" if is_broken else wanted, hide=hide)
     url = value.strip()
@@ -367,10 +372,7 @@ def _different(value: Any, check: Check[str], wanted: str) -> tuple[str, ...]:
 def proxy_url(value: Any) -> str:
     """The URL of an HTTP or SOCKS proxy; `socks://` means `socks5://`."""
     wanted = "an http://, https://, socks5:// or socks5h:// URL"
-    if not isinstance(value, str):
-        raise Expected(wanted, hide=True)
-    # `urlsplit` silently removes line breaks.
-    if not is_header_value(value) or len(value.split()) != 1:
+    if not _is_one_word(value):
         raise Expected(wanted, hide=True)
     url = value.strip()
     try:
@@ -394,7 +396,7 @@ def state_url(value: Any) -> str:
     wanted = "redis://HOST:PORT/NUMBER or rediss://HOST:PORT/NUMBER"
     if value == "":
         return ""
-    if not isinstance(value, str) or not is_header_value(value) or len(value.split()) != 1:
+    if not _is_one_word(value):
         raise Expected(wanted, hide=True)
     try:
         parts = urlsplit(value)
