@@ -42,7 +42,6 @@ def doctor(
     Exit 1 if something is broken; warnings do not count. Changes nothing without --fix, and sends
     nothing without --online.
     """
-    from ccfallback.cli.doctor.chain import chain
     from ccfallback.cli.doctor.checks import CHECKS
 
     session = session_of(ctx)
@@ -50,7 +49,7 @@ def doctor(
     complete = session.console.add_file_options
     found = [
         replace(finding, remedy=complete(finding.remedy))
-        for check in (*CHECKS, chain)
+        for check in CHECKS
         for finding in check(context)
     ]
     ok = all(each.severity is not Severity.ERROR for each in found)

@@ -12,9 +12,9 @@ def chain(context: DoctorContext) -> Iterator[Finding]:
     if context.config is None:
         return
     summary = chain_summary(context.session.store.peek().sections, context.config)
-    text = describe_check(summary, context.now)
     if summary is None:
         return
+    text = describe_check(summary, context.now)
     if summary.failed:
         names = join_names(list(summary.failed))
         yield warning("chain", f"{text}; not ready: {names}", "`ccfallback drill --live` says why")

@@ -14,6 +14,7 @@ from ccfallback import __version__, files
 from ccfallback.addresses import bare_url, is_loopback
 from ccfallback.cli.chain import describe_missing_key
 from ccfallback.cli.doctor.caps import caps
+from ccfallback.cli.doctor.chain import chain
 from ccfallback.cli.doctor.context import (
     DoctorContext,
     Finding,
@@ -571,5 +572,6 @@ CHECKS: Final[tuple[Callable[[DoctorContext], Iterable[Finding]], ...]] = (
     roots,
     outgoing,
     providers,
+    chain,
 )
 """All checks, in the order in which `doctor` lists their findings."""
