@@ -118,7 +118,7 @@ def describe_path(it: Explanation, numbers: Mapping[str, str]) -> tuple[str, str
         by = by or next(
             (each for each in it.candidates if each.standing is Standing.IN_PROGRESS), None
         )
-        words = ["answering now" if by and by.standing in answered else "tried now"] if by else []
+        words = ["answering now" if by.standing in answered else "tried now"] if by else []
     elif it.stopped:
         words = [STOPPED]
     elif it.provider:
