@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -477,8 +476,3 @@ SPECIAL_FAULTS: Final[Mapping[str, tuple[ScriptedFault, ...]]] = {
     "vertex": _VERTEX,
 }
 """Faults that only providers of one wire format can have, by the format."""
-
-BY_ID: Final[Mapping[str, ScriptedFault]] = {
-    fault.id: fault
-    for fault in (*FAULTS, *TASK_FAULTS, *chain.from_iterable(SPECIAL_FAULTS.values()))
-}

@@ -13,8 +13,8 @@ import pytest
 
 from ccfallback.paths import Paths
 from ccfallback.simulator import drill
-from ccfallback.simulator.faults import BY_ID
 from tests.cli.conftest import Run
+from tests.simulator import BY_ID
 
 FEW = ("500", "429", "refused", "cut-in-text")
 """The tests of the simulator take the chain through all faults."""

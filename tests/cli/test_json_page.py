@@ -12,9 +12,9 @@ from ccfallback.cli.help import topics
 from ccfallback.config.model import SECTIONS, Provider, Token
 from ccfallback.config.options import options
 from ccfallback.simulator import drill, scripted
-from ccfallback.simulator.faults import BY_ID
 from tests.cli.conftest import Run
 from tests.conftest import Chain
+from tests.simulator import BY_ID
 
 COMMANDS = """
 status

@@ -15,7 +15,7 @@ import pytest
 from ccfallback.messages.thinking import mark
 from ccfallback.policy.breaker import AT_ONCE, BreakerState
 from ccfallback.simulator import scripted
-from ccfallback.simulator.faults import BY_ID, UNKNOWN_HOST, ScriptedFault
+from ccfallback.simulator.faults import UNKNOWN_HOST, ScriptedFault
 from ccfallback.simulator.scripted import Connection, Hangup, Received
 from ccfallback.simulator.scripted_format import ScriptedFormat
 from ccfallback.state.file import StateFile
@@ -23,6 +23,7 @@ from tests.conftest import Chain, together
 from tests.network import Stage
 from tests.policy import test_rules as dialogues
 from tests.rules import CAPPED, MODEL, MOST, RULES, TIERS, Counts, Rule, Said
+from tests.simulator import BY_ID
 
 ASK: dict[str, Any] = {
     "model": MODEL,

@@ -11,7 +11,6 @@ from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator import drill as module
 from ccfallback.simulator.drill import Report, drill, drill_cases
 from ccfallback.simulator.faults import (
-    BY_ID,
     CAPPED,
     FAULTS,
     SPECIAL_FAULTS,
@@ -22,6 +21,7 @@ from ccfallback.simulator.faults import (
 from ccfallback.simulator.scripted import Connection, Received, Script
 from ccfallback.simulator.scripted_format import ScriptedFormat
 from ccfallback.wire import FORMATS
+from tests.simulator import BY_ID
 
 NOBODY = "https://provider.invalid/v1"
 

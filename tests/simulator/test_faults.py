@@ -10,7 +10,6 @@ import pytest
 from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import SCRIPTED_FORMATS
 from ccfallback.simulator.faults import (
-    BY_ID,
     FAULTS,
     SPECIAL_FAULTS,
     TASK_FAULTS,
@@ -23,6 +22,7 @@ from ccfallback.simulator.scripted_format import ANTHROPIC, CONTENT, Part, Reaso
 from ccfallback.wire import FORMATS
 from tests.conftest import Chain
 from tests.network import ASK, Stage
+from tests.simulator import BY_ID
 
 TORN = [
     fault
