@@ -45,10 +45,6 @@ RESTART_SECONDS: Final = 5
 
 PRIVATE_UMASK: Final = 0o077
 
-TRUST_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Variables that name trusted authorities: the service needs those of the shell, whose files are
-no secret."""
-
 _PLAIN: Final = re.compile(r"[\w@/.,:=+-]+", re.ASCII)
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -251,13 +247,16 @@ def _manager(session: Session) -> "Manager":
 
 def _service(session: Session, config: "Config") -> "Service":
     """The server of this command line, independent of working directory and shell."""
+    from ccfallback.server.trust import VARIABLES
+
     argv = server_argv(session, ())
     runs_programs = any(each.key.command or each.auth != "key" for each in config.active)
     variables = {}
     if runs_programs and (path := session.environ.get("PATH", "")):
         # Without it, a service finds programs in the system's folders only.
         variables["PATH"] = path
-    for name in TRUST_VARIABLES:
+    # The service needs the trusted authorities of the shell; their files are not secret.
+    for name in VARIABLES:
         if places := session.environ.get(name, "").strip():
             variables[name] = os.pathsep.join(
                 str(Path(place).absolute()) for place in places.split(os.pathsep)

@@ -21,8 +21,6 @@ from ccfallback.redact import mask_arguments
 
 T = TypeVar("T")
 
-ENVIRONMENT: Final = "the environment"
-
 _PROGRAMS: Final = ("aws", "gcloud", "az")
 _LIBRARIES: Final = {"aws": "botocore", "gcloud": "google.auth"}
 """The libraries that do the work of a program."""
