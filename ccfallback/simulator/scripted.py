@@ -238,6 +238,11 @@ def html(status: int = 200) -> Script:
     return answer(status, page, "text/html")
 
 
+def to_blocks(content: Iterable[Mapping[str, Any]] | str) -> list[Mapping[str, Any]]:
+    """The blocks of a message; of a text, a block of text."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
 def message(
     content: Iterable[Mapping[str, Any]] | str,
     *,
@@ -245,13 +250,12 @@ def message(
     stop_reason: str = "end_turn",
 ) -> dict[str, Any]:
     """A whole message of Anthropic's."""
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
     return {
         "id": "msg_scripted",
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": blocks,
+        "content": to_blocks(content),
         "stop_reason": stop_reason,
         "stop_sequence": None,
         "usage": {"input_tokens": 12, "output_tokens": 7},

@@ -125,10 +125,11 @@ class ScriptedFormat:
         """An error response."""
         return self.error(status, self.words[reason], message, headers or {})
 
-    def reply(self, content: Sequence[Block]) -> Script:
+    def reply(self, content: Sequence[Block] | str) -> Script:
         """A good answer: a stream or whole, as the request wants it."""
-        as_whole = scripted.answer(200, self.whole(content))
-        good = choose(self.wants_stream, self._stream(self.events(content)), as_whole)
+        blocks = scripted.to_blocks(content)
+        as_whole = scripted.answer(200, self.whole(blocks))
+        good = choose(self.wants_stream, self._stream(self.events(blocks)), as_whole)
 
         async def script(request: Received, connection: Connection) -> None:
             await (self.refusal(request) or good)(request, connection)

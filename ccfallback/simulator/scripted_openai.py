@@ -5,15 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.simulator.scripted import Script, answer, choose, stream
-from ccfallback.simulator.scripted_format import Block, Reason, ScriptedFormat, wants_stream
-
-
-def reply(content: Iterable[Block] | str) -> Script:
-    """A good answer with these blocks: a stream or whole, as the request wants it."""
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-    whole = answer(200, msgspec.json.encode(completion(blocks)))
-    return choose(wants_stream, stream(chunks_of(blocks)), whole)
+from ccfallback.simulator.scripted import Script, answer
+from ccfallback.simulator.scripted_format import Block, Reason, ScriptedFormat
 
 
 def completion(blocks: Iterable[Block]) -> dict[str, Any]:

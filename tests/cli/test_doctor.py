@@ -18,8 +18,9 @@ from ccfallback import __version__
 from ccfallback.cli.doctor import context
 from ccfallback.cli.doctor.context import sources
 from ccfallback.paths import Paths
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from ccfallback.state import server_file
 from tests.cli.conftest import Ran, Run
 from tests.cli.test_env import listening
@@ -193,7 +194,7 @@ ONE_TOKEN = b'{"data": [{"id": "vendor/claude-sonnet-5.5"}]}'
     ("scripts", "said", "remedy"),
     [
         ([scripted.answer(404, b"not found", "text/plain")], "404", "--base-url"),
-        ([scripted_openai.reply("Hi")], "failed", "--format openai"),
+        ([OPENAI.reply("Hi")], "failed", "--format openai"),
         ([scripted.error(401, "authentication_error")], "401", "--api-key-stdin"),
         (
             [

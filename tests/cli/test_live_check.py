@@ -8,8 +8,9 @@ import pytest
 
 from ccfallback.cli.statusline_view import format_check
 from ccfallback.paths import Paths
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from ccfallback.state.checks import quick_summary
 from tests.cli.conftest import Run
 
@@ -185,7 +186,7 @@ def test_a_stream_that_breaks_is_a_failure(ccf: Run, configure: Configure, upstr
 def test_a_provider_of_the_openai_format_is_asked_in_its_own_words(
     ccf: Run, configure: Configure, upstream: Start
 ) -> None:
-    other = upstream(scripted_openai.reply("OK"))
+    other = upstream(OPENAI.reply("OK"))
     configure(OFF + table("other", other, 'format = "openai"'))
     ran = ccf("drill", "--live", "--json")
     assert ran.json["ok"] is True

@@ -10,8 +10,9 @@ from ccfallback.cli.doctor.diagnosis import Trouble
 from ccfallback.cli.doctor.probe import Probe, probe
 from ccfallback.config.model import Config, KeySource, Provider, Token
 from ccfallback.redact import Secret
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 
 KEY = "sk-abcdefghijklmnop"
 MODEL = "claude-sonnet-5-5"
@@ -47,7 +48,7 @@ def test_a_test_requests_one_token_as_the_server_would(upstream: Start) -> None:
 def test_a_refusal_of_a_limit_that_is_too_low_proves_key_and_model(
     upstream: Start, format: str
 ) -> None:
-    other = scripted_openai if format == "openai" else scripted
+    other = OPENAI if format == "openai" else scripted
 
     async def refusing(request: Received, connection: scripted.Connection) -> None:
         words = "max_tokens must be at least 1024"
@@ -70,7 +71,7 @@ def test_a_refusal_of_every_limit_proves_key_and_model_too(upstream: Start) -> N
 
 
 def test_the_openai_format_is_translated(upstream: Start) -> None:
-    server = upstream(scripted_openai.reply("Hi"))
+    server = upstream(OPENAI.reply("Hi"))
     assert ask(fallback(server, format="openai", auth_header="Authorization")).ok
     (request,) = server.received
     assert request.target == "/v1/chat/completions"
@@ -79,7 +80,7 @@ def test_the_openai_format_is_translated(upstream: Start) -> None:
 
 @pytest.mark.parametrize(
     ("wire_format", "script"),
-    [("anthropic", scripted_openai.reply("Hi")), ("openai", scripted.reply("Hi"))],
+    [("anthropic", OPENAI.reply("Hi")), ("openai", scripted.reply("Hi"))],
 )
 def test_an_answer_in_the_other_format_is_recognized(
     upstream: Start, wire_format: str, script: Script

@@ -13,6 +13,7 @@ import pytest
 
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream, in_a_moment
+from ccfallback.simulator.scripted_openai import OPENAI
 from tests.conftest import RunningProxy
 from tests.server.claude_code import USERS_KEY, needs_claude, run_claude, writes_a_file
 from tests.server.plain_api import strict
@@ -167,10 +168,10 @@ def works_through_a_list(folder: Path) -> Callable[[Received], Script]:
     def route(request: Received) -> Script:
         body = request.json
         if not body.get("tools"):
-            return scripted_openai.reply("A title")
+            return OPENAI.reply("A title")
         done = sum(message["role"] == "assistant" for message in body["messages"])
         thinking = {"type": "thinking", "thinking": f"Step {done}."}
-        return scripted_openai.reply([thinking, *steps[done]])
+        return OPENAI.reply([thinking, *steps[done]])
 
     return route
 

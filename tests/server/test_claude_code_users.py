@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from tests.conftest import RunningProxy
 from tests.server.claude_code import (
     ESC,
@@ -205,7 +206,7 @@ def test_a_local_model_has_time_to_read_the_prompt(
         # Five times as long as `first_byte`, which grows with the size of the request.
         await asyncio.sleep(1)
         done = any(message["role"] == "tool" for message in request.json["messages"])
-        answer = scripted_openai.reply("The file is written." if done else [call])
+        answer = OPENAI.reply("The file is written." if done else [call])
         await answer(request, connection)
 
     primary = upstream(scripted.error(529, "overloaded_error"))
@@ -263,9 +264,9 @@ def test_a_web_search_is_answered_by_a_provider_that_can_search_or_unavailable(
     def route(request: Received) -> Script:
         body = request.json
         if not body.get("tools"):
-            return scripted_openai.reply("From memory: it is sunny.")
+            return OPENAI.reply("From memory: it is sunny.")
         done = any(message["role"] == "tool" for message in body["messages"])
-        return scripted_openai.reply("That is all." if done else [call])
+        return OPENAI.reply("That is all." if done else [call])
 
     primary, other = upstream(scripted.error(529, "overloaded_error")), upstream()
     other.route = route

@@ -14,6 +14,7 @@ import pytest
 from ccfallback.messages.thinking import is_own
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Hangup, Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from tests.conftest import RunningProxy
 
 CONTENT: list[dict[str, Any]] = [
@@ -59,7 +60,7 @@ def both(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_web_search_is_not_answered_from_memory(both: Start, stream: bool) -> None:
-    proxy, _, fallback = both(scripted_openai.reply("From memory."))
+    proxy, _, fallback = both(OPENAI.reply("From memory."))
     tool = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
     ask = {**ASK, "tools": [tool], "tool_choice": {"type": "auto"}, "stream": stream}
     response = httpx.post(f"{proxy.url}/v1/messages", json=ask, trust_env=False)
@@ -82,7 +83,7 @@ def plain(message: anthropic.types.Message) -> list[dict[str, Any]]:
 
 
 def test_the_official_client_accepts_every_answer(both: Start) -> None:
-    proxy, _, other = both(scripted_openai.reply(CONTENT))
+    proxy, _, other = both(OPENAI.reply(CONTENT))
     with anthropic.Anthropic(base_url=proxy.url, api_key="users-key", max_retries=0) as client:
         whole = client.messages.create(**{**ASK, "max_tokens": 1000})
         with client.messages.stream(**ASK) as stream:
@@ -102,7 +103,7 @@ def test_the_official_client_accepts_every_answer(both: Start) -> None:
 
 def test_the_providers_quirks_are_applied(both: Start) -> None:
     more = 'max_output_tokens = 8192\nmax_tokens_field = "max_completion_tokens"\n'
-    proxy, _, other = both(scripted_openai.reply("ok"), more=more)
+    proxy, _, other = both(OPENAI.reply("ok"), more=more)
     assert httpx.post(f"{proxy.url}/v1/messages", json=ASK).status_code == 200
     assert other.received[0].json["max_completion_tokens"] == 8192
 
@@ -236,7 +237,7 @@ def test_an_account_that_is_out_of_credit_is_a_failure_of_the_provider(both: Sta
 
 def test_thinking_of_a_fallback_never_reaches_the_primary(both: Start) -> None:
     genuine = {"type": "thinking", "thinking": "", "signature": "Z2VudWluZQ=="}
-    proxy, primary, other = both(scripted_openai.reply(CONTENT), primary=OVERLOADED)
+    proxy, primary, other = both(OPENAI.reply(CONTENT), primary=OVERLOADED)
     answer = httpx.post(f"{proxy.url}/v1/messages", json=ASK).json()["content"]
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
@@ -267,7 +268,7 @@ def test_thinking_of_a_fallback_never_reaches_the_primary(both: Start) -> None:
 
 
 def test_a_provider_without_a_counting_endpoint_is_skipped(both: Start) -> None:
-    proxy, _, other = both(scripted_openai.reply("no"))
+    proxy, _, other = both(OPENAI.reply("no"))
     body = {"model": "claude-x", "messages": ASK["messages"], "tools": TOOLS}
     response = httpx.post(f"{proxy.url}/v1/messages/count_tokens", json=body)
     assert response.headers["x-ccfallback-estimate"] == "1"
@@ -326,7 +327,7 @@ def test_a_refusal_is_repaired_in_the_providers_format_and_learned(
 ) -> None:
     async def picky(request: Received, connection: scripted.Connection) -> None:
         fault = find_fault(request.json)
-        script = scripted_openai.reply("served")
+        script = OPENAI.reply("served")
         if fault:
             script = scripted_openai.error(400, "invalid_request_error", fault)
         await script(request, connection)

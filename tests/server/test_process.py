@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from ccfallback.server.process import RESERVED_FILES, most_clients
-from ccfallback.simulator import scripted, scripted_openai
+from ccfallback.simulator import scripted
 from ccfallback.simulator.faults import FAULTS, Place
 from ccfallback.simulator.scripted import ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from tests.conftest import RunningProxy
 
 SCRIPT = """
@@ -68,7 +69,7 @@ def test_requests_leave_nothing_for_the_collector(
 ) -> None:
     """Whatever their providers do. Such garbage holds whole bodies until the collector runs."""
     first, second, last = (upstream(scripted.reply("hi")) for _ in range(3))
-    second.script(scripted_openai.reply("hi"))
+    second.script(OPENAI.reply("hi"))
     proxy = running(CHAIN.format(first.url, second.url, last.url))
     body = {"model": "m", "max_tokens": 9, "messages": [], "stream": stream}
     asked = 0
@@ -92,7 +93,7 @@ def test_requests_leave_nothing_for_the_collector(
                 second.script(fault.script("openai"))
                 with httpx.Client(base_url=proxy.url) as new:
                     ask(new)
-                second.script(scripted_openai.reply("hi"))
+                second.script(OPENAI.reply("hi"))
     ours = {kind for kind in garbage if kind.__module__.startswith("ccfallback.")}
     # The embedded upstreams are not what this is about.
     assert not {kind for kind in ours if not kind.__module__.startswith("ccfallback.simulator.")}

@@ -15,6 +15,7 @@ import pytest
 from ccfallback.messages.assemble import to_message
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 from tests.conftest import Chain, RunningProxy
 from tests.server.plain_api import refusals, strict
 
@@ -218,7 +219,7 @@ def of_the_newest_kind(body: Mapping[str, Any]) -> str:
 def test_refusals_of_a_provider_in_the_other_format_are_repaired(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy]
 ) -> None:
-    good = scripted_openai.reply("served")
+    good = OPENAI.reply("served")
     first = upstream(OVERLOADED)
     other = upstream(refusing(of_the_newest_kind, lambda _: good, scripted_openai))
     proxy = running(

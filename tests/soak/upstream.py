@@ -6,6 +6,7 @@ import sys
 
 from ccfallback.simulator import scripted, scripted_openai
 from ccfallback.simulator.scripted import Received, Script, ScriptedUpstream
+from ccfallback.simulator.scripted_openai import OPENAI
 
 NONCE = re.compile(rb"nonce-[0-9a-f]{32}")
 
@@ -18,7 +19,7 @@ def nonce_of(body: bytes) -> str:
 
 def good(kind: str, text: str) -> Script:
     """An answer that says it."""
-    return scripted_openai.reply(text) if kind == "openai" else scripted.reply(text)
+    return OPENAI.reply(text) if kind == "openai" else scripted.reply(text)
 
 
 def pieces(kind: str, text: str) -> list[bytes]:
