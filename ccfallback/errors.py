@@ -104,7 +104,7 @@ class ProviderNotFound(CcfallbackError):
     """No provider has that name."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # The name is of no provider, so it may be any key. The hint names those that there are.
+        # No provider has the name, so it may be a key. The hint has the names of real providers.
         super().__init__(scrub_misplaced(message), hint)
 
 

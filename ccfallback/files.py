@@ -59,7 +59,7 @@ class _Companions(NamedTuple):
     kept: Path
     """What `keep_synced` keeps."""
     temporary: str
-    """With what the names of temporary files begin."""
+    """The beginning of the names of temporary files."""
 
 
 @lru_cache(maxsize=64)

@@ -211,7 +211,7 @@ def _refuse_second_key_source(reader: Reader) -> None:
 
 
 def _check_routes(reader: Reader, config: Config) -> None:
-    """Refuse the names of providers that there are not."""
+    """Refuse names that no provider has."""
     for row in options(Routes):
         for name in config.routes.get(row.key) or ():
             if config.provider(name) is None:

@@ -97,7 +97,7 @@ def region_here(profile: str | None) -> str:
     try:
         return find_region(profile, Machine(os.environ, no_fetch, time))
     except (KeyUnavailable, OSError, RuntimeError):
-        # Whoever needs the file for a key says what is wrong with it, or that there is no home.
+        # Code that needs the file for a key reports what is wrong with it, or with the home.
         return ""
 
 

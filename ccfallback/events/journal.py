@@ -66,7 +66,7 @@ class _Signal:
 class Backlog(Generic[T]):
     """A queue, and a thread that empties it in batches.
 
-    To put an item never waits, neither for a disk nor for a terminal that is held. The thread
+    Putting an item never waits, neither for a disk nor for a terminal that is held. The thread
     lets items gather, the longer the more often they come, because each time it wakes up it takes
     the interpreter from the event loop.
     """

@@ -271,6 +271,6 @@ def _from_json(value: Any) -> dict[int, Buckets]:
     for slot, buckets in list(value.items())[-WINDOW:]:
         counts = {int(bucket): int(count) for bucket, count in buckets.items()}
         if any(not lowest - 1 <= each <= highest or n < 1 for each, n in counts.items()):
-            raise ValueError("a bucket that there is not")
+            raise ValueError("a bucket out of range")
         slots[int(slot)] = Counter(counts)
     return slots

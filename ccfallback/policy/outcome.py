@@ -33,7 +33,7 @@ class Fault(StrEnum):
     LOGIN = "login"
     """A login token has expired; the client refreshes it when it sees the error."""
     OLD_LOGIN = "old-login"
-    """The same, and the client sees the error of another request with it: the next try is well."""
+    """The same, but another request has shown the client that error: the next attempt succeeds."""
     ACCOUNT = "account"
     """The key, the credit or a permission: a person has to act."""
     THROTTLED = "throttled"

@@ -181,7 +181,7 @@ def title(name: str) -> str:
 def read_quota(headers: Mapping[str, str], now: float) -> Reading | None:
     """What an answer says of the plan; `None` if it says nothing. `headers` have lower-case names.
 
-    A value that makes no sense is as good as none.
+    A value that makes no sense counts as missing.
     """
     values = {n[len(UNIFIED) :]: v.strip() for n, v in headers.items() if n.startswith(UNIFIED)}
     if not values:
@@ -533,7 +533,7 @@ def returns(reading: Reading, now: float) -> tuple[float, float] | None:
 
 
 def returned_by(reading: Reading) -> float:
-    """From when on no session of this login has to wait until others have returned."""
+    """The moment from which no session of this login has to wait for others to return."""
     ends = [
         window_end(name, window) or 0.0
         for name, window in reading.windows.items()

@@ -1,8 +1,7 @@
 """Checks providers by one small real request each, in the shape of Claude Code's requests.
 
 The request goes through the server's own attempts, so that repairs are found and learned as for any
-other request. No breaker counts it, and it says nothing about how
-quick a provider is.
+other request. No breaker counts it, and it says nothing about how quick a provider is.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The listening socket that one server leaves to the next, so that no connection is refused.
 
-Whoever has it accepts from the same queue, and a connection that waits there outlives the server
-that did not accept it. A socket comes from a running server that is asked for it by a signal and
-a file with the path of a Unix socket (unix(7), SCM_RIGHTS), or from systemd, which keeps it
+Every process that has it accepts from the same queue, so a connection that waits there outlives a
+server that did not accept it. A socket comes from a running server that is asked for it by a signal
+and a file with the path of a Unix socket (unix(7), SCM_RIGHTS), or from systemd, which keeps it
 between a stop and a start (sd_notify(3), FDSTORE) or has opened it itself (systemd.socket(5)).
 """
 

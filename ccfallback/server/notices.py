@@ -122,7 +122,7 @@ class Notices:
         (notice, config), self._waiting = self._waiting, None
         last = self._sent
         if last is not None and (last.session, last.event) == (notice.session, notice.event):
-            # In between it was the other way round, and nobody heard of that.  plain: ok
+            # In between it was the other way round, and no notice was sent of that.
             return
         self._sent = notice
         self._timer = asyncio.get_running_loop().call_later(self._pause, self._send)

@@ -1,8 +1,8 @@
 """The adapter to the network: which transport carries a request, and what its errors mean.
 
 `ConnectionPool` carries what goes straight to a provider, httpx what takes an outgoing proxy: see
-`proxied`. An httpx client around its transport would cost more than
-the rest of the proxy, so the transport is called directly; redirects are never followed.
+`proxied`. An httpx client around its transport would cost more than the rest of the proxy, so the
+transport is called directly; redirects are never followed.
 
 Whatever goes wrong is an `HTTPError` of `http1`, on both ways.
 """

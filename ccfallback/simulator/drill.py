@@ -301,7 +301,7 @@ class DrillServer:
                     key=key,
                     auth="key",
                     google=replace(provider.google, project=provider.google.project or "drill"),
-                    # The new address does not tell it.
+                    # The new address does not tell the platform.
                     platform_name=provider.platform.name or None,
                     timeouts=short,
                 )

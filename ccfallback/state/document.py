@@ -59,9 +59,9 @@ def parse_states(
 def parse_provider(table: Mapping[str, Any]) -> BreakerState:
     """The state in a provider's table.
 
-    The documented keys tell it as the credential meets it that was used last. Two more keys hold
-    what concerns everyone and what concerns each credential. They count only while the documented
-    keys say the same, because a script may have changed those.
+    The documented keys hold the state as the credential sees it that was used last. Two more keys
+    hold what concerns everyone and what concerns each credential. They count only while the
+    documented keys agree with them, because a script may have changed those.
     """
     told = _parse_state(table)
     if not isinstance(table.get("everyone"), dict):

@@ -404,7 +404,7 @@ class RedisStore:
             try:
                 message = msgspec.json.decode(data, type=_Message)
             except (ValueError, RecursionError):
-                # Of another program, or of a version of this one that says it otherwise.
+                # From another program, or from a version of this one with another format.
                 self._fetch()
                 return
             if message.after in self._passed:

@@ -237,7 +237,7 @@ def complete_from_preset(
     )
     address = changes.get("base_url", "")
     if platform is not OTHER and address and find_platform(preset.format, address) is not platform:
-        # A gateway's address does not tell it.
+        # A gateway's address does not tell the platform.
         known["platform"] = platform.name
     if auth != "key":
         known["auth"] = auth
