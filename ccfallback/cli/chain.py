@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ccfallback.addresses import host_and_port, is_local
 from ccfallback.cli.console import Cell, Table
 from ccfallback.cli.session import Session
 from ccfallback.config.model import KeySource, Provider
@@ -33,7 +34,8 @@ def print_chain(session: Session, *, in_clear: bool = False) -> None:
             state = format_standing(provider, own, now, short=short)
             place = str(position) if position else "-"
             wire = () if short else (provider.format,)
-            rows.append((place, provider.name, *wire, host(provider), shown, state))
+            where = host_and_port(provider.base_url)
+            rows.append((place, provider.name, *wire, where, shown, state))
         header = ("", "name", *(() if short else ("format",)), "where", "key", "state")
         return Table(rows, header, whole=frozenset({len(header) - 1}))
 
@@ -66,32 +68,20 @@ def _key_source(key: KeySource, *, in_clear: bool) -> str:
     return f"from {key.command[0]}" if key.command is not None else f"${key.env}"
 
 
-def host(provider: Provider) -> str:
-    """The host and port of a provider, for a table."""
-    return urlsplit(provider.base_url).netloc
-
-
 def describe_missing_key(provider: Provider) -> str:
     """Which key a provider lacks; empty if it has one, or is likely to need none.
 
     A server on a private network is likely to need none.
     """
     # Imported here, because `providers list` does without.
-    from ipaddress import ip_address
-
-    from ccfallback.addresses import is_loopback
     from ccfallback.redact import is_secret_header
 
     if provider.primary or provider.has_credential:
         return ""
     parts = urlsplit(provider.base_url)
     host = parts.hostname or ""
-    if is_loopback(host) or "." not in host or host.endswith((".local", ".lan", ".internal")):
+    is_near = "." not in host or host.endswith((".local", ".lan", ".internal"))
+    has_secret = parts.query or any(is_secret_header(name) for name in provider.headers)
+    if is_near or is_local(provider.base_url) or has_secret:
         return ""
-    if parts.query or any(is_secret_header(name) for name in provider.headers):
-        return ""
-    try:
-        is_private = ip_address(host).is_private
-    except ValueError:
-        is_private = False
-    return "" if is_private else f"{provider.name} has no key, and {host} needs one"
+    return f"{provider.name} has no key, and {host} needs one"
