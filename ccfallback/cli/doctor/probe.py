@@ -16,7 +16,7 @@ from ccfallback.addresses import Address
 from ccfallback.cli.doctor.diagnosis import Evidence, Trouble, remedy, trouble
 from ccfallback.config.model import Config, Provider
 from ccfallback.credentials import KeyUnavailable
-from ccfallback.messages.body import UNREADABLE, Body
+from ccfallback.messages.body import Body, decode_json
 from ccfallback.policy.failover import is_answer
 from ccfallback.server.attempt import AttemptResult
 from ccfallback.server.breakers import Breakers
@@ -263,10 +263,7 @@ def _make_probe(
 
 
 def _model_names(body: bytes) -> tuple[str, ...]:
-    try:
-        value: Any = msgspec.json.decode(body)
-    except UNREADABLE:
-        return ()
+    value = decode_json(body)
     listed: Iterable[Any] = value.get("data") or () if isinstance(value, dict) else ()
     names = (each.get("id") for each in listed if isinstance(each, dict))
     return tuple(name for name in names if isinstance(name, str) and name.isprintable())

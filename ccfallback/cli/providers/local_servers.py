@@ -18,7 +18,7 @@ import msgspec
 from ccfallback.cli.providers.findings import LocalServer
 from ccfallback.config.windows import read_window
 from ccfallback.credentials.fetch import Fetch, FetchFailed, Reply
-from ccfallback.messages.body import UNREADABLE
+from ccfallback.messages.body import decode_json
 
 PORTS: Final = (11434, 1234, 8080, 8000, 30000)
 """The usual ports of Ollama, LM Studio, llama.cpp, vLLM and SGLang."""
@@ -203,8 +203,5 @@ class _Questions:
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = msgspec.json.decode(body)
-    except UNREADABLE:
-        return None
+    found = decode_json(body)
     return found if isinstance(found, dict) else None
