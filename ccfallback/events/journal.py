@@ -24,7 +24,8 @@ from ccfallback.printable import escape_json
 
 BATCH_BYTES: Final = 64 * 1024
 
-SECONDS_BETWEEN_NOTICES: Final = 60.0
+NOTICE_PAUSE: Final = 60.0
+"""Seconds between two notices of the same trouble."""
 
 SECONDS_BETWEEN_LOOKS: Final = 1.0
 """For so long lines may be appended to a file that was given another name."""
@@ -39,6 +40,21 @@ BUSY: Final = 0.05
 """The same while one batch follows the other."""
 
 T = TypeVar("T")
+
+
+class NoticePause:
+    """Keeps notices of the same trouble apart, such as a disk that refuses every write."""
+
+    def __init__(self) -> None:
+        self._until = -inf
+
+    def is_over(self) -> bool:
+        """Whether another notice is due; then the next pause begins."""
+        now = time.monotonic()
+        if now < self._until:
+            return False
+        self._until = now + NOTICE_PAUSE
+        return True
 
 
 class _Signal:
@@ -380,7 +396,7 @@ class JournalWriter:
         """`fill` is called in the thread before it writes, and may `add` records."""
         self._journal = journal
         self._on_error = on_error
-        self._noticed: float | None = None
+        self._notice_pause = NoticePause()
         self._lost = 0
         self._backlog: Backlog[object] = Backlog(self._write_all, "journal", fill=fill)
         self.add = self._backlog.add
@@ -435,8 +451,5 @@ class JournalWriter:
             self._journal.write(lines)
         except OSError as error:
             self._lost += lines.count(b"\n") - self._journal.kept
-            now = time.monotonic()
-            due = self._noticed is None or now - self._noticed >= SECONDS_BETWEEN_NOTICES
-            if due and self._on_error is not None:
-                self._noticed = now
+            if self._on_error is not None and self._notice_pause.is_over():
                 self._on_error(error)

@@ -15,12 +15,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
-from time import monotonic, time
+from time import time
 from typing import Any, Final, TypeVar
 
 from ccfallback.config.model import Config, Provider
 from ccfallback.errors import CcfallbackError
 from ccfallback.events import records as events
+from ccfallback.events.journal import NoticePause
 from ccfallback.policy.breaker import (
     CLOSED,
     BreakerState,
@@ -29,7 +30,7 @@ from ccfallback.policy.breaker import (
     with_fingerprints,
 )
 from ccfallback.server.record import Recorder
-from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
+from ccfallback.server.refresher import Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.sections import Entry, Section, Sections
 from ccfallback.state.store import PATIENCE, BreakerId, Snapshot, States, StateStore
@@ -86,7 +87,7 @@ class Breakers:
         self._writing: asyncio.Task[None] | None = None
         self._syncing: asyncio.Future[None] | None = None
         self._refused = False
-        self._noticed = -NOTICE_PAUSE
+        self._notice_pause = NoticePause()
         self.recorder = recorder
         self._clock = clock
         self._latest = 0.0
@@ -412,10 +413,8 @@ class Breakers:
         self._report_failure(f"the state can't be saved, going on from memory: {why}")
 
     def _report_failure(self, message: str) -> None:
-        if monotonic() - self._noticed < NOTICE_PAUSE:
-            return
-        self._noticed = monotonic()
-        self.recorder.log(events.StateFailed(), message)
+        if self._notice_pause.is_over():
+            self.recorder.log(events.StateFailed(), message)
 
     def _accept(self) -> None:
         if self._refused:

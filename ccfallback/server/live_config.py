@@ -12,9 +12,10 @@ from ccfallback.config.model import Config
 from ccfallback.credentials.aws import region_here
 from ccfallback.errors import CcfallbackError, ConfigError
 from ccfallback.events import records as events
+from ccfallback.events.journal import NoticePause
 from ccfallback.rectify import SWITCHES
 from ccfallback.server.record import Recorder
-from ccfallback.server.refresher import NOTICE_PAUSE, Refresher
+from ccfallback.server.refresher import Refresher
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.threads import call_within
 from ccfallback.wire import FORMATS
@@ -101,7 +102,7 @@ class LiveConfig:
         """Whether the file can't be used, so that the last good configuration is in force."""
         self._failure = ""
         self._failed = -RETRY_PAUSE
-        self._noticed = -NOTICE_PAUSE
+        self._notice_pause = NoticePause()
         self._executor = SerialExecutor("config")
         self._refresher = Refresher(
             self._executor,
@@ -187,12 +188,10 @@ class LiveConfig:
             changed(config)
 
     def _report_late(self) -> None:
-        if monotonic() - self._noticed < NOTICE_PAUSE:
-            return
-        self._noticed = monotonic()
-        self._log_error(
-            "the configuration can't be read, the last good one stays: no answer from the disk"
-        )
+        if self._notice_pause.is_over():
+            self._log_error(
+                "the configuration can't be read, the last good one stays: no answer from the disk"
+            )
 
     def _log_error(self, message: str) -> None:
         self._recorder.log(events.ConfigRejected(path=str(self._store.path)), message)

@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ccfallback.server.serial_executor import SerialExecutor
 from ccfallback.state.store import PATIENCE
 
 T = TypeVar("T")
-
-NOTICE_PAUSE: Final = 60.0
-"""Seconds between two log records about a store that fails."""
 
 
 class Refresher(Generic[T]):

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Final
 
 from ccfallback import files
 from ccfallback.config import prices
 from ccfallback.config.model import Cap, Config, Provider, Token
 from ccfallback.events import records as events
-from ccfallback.events.journal import SECONDS_BETWEEN_NOTICES, Backlog, Journal
+from ccfallback.events.journal import Backlog, Journal, NoticePause
 from ccfallback.policy.spend import (
     Limit,
     PriceTable,
@@ -86,7 +86,7 @@ class Spending:
         """Held for moments, so that a sum never counts a row twice."""
         self._disk = threading.Lock()
         self._call: asyncio.Task[None] | None = None
-        self._noticed: float | None = None
+        self._notice_pause = NoticePause()
 
     @property
     def table(self) -> PriceTable:
@@ -311,11 +311,8 @@ class Spending:
         assert self._state is not None, "without it there are no rows"
         return ledger.ledger_path(self._state, month)
 
-    def _notice(self, error: Exception) -> None:
-        now = monotonic()
-        if self._noticed is None or now - self._noticed >= SECONDS_BETWEEN_NOTICES:
-            self._noticed = now
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    def _notice(self, error: OSError) -> None:
+        if self._recorder is not None and self._notice_pause.is_over():
+            why = error.strerror or error
             message = f"the ledger can't be written, costs are kept in memory: {why}"
-            if self._recorder is not None:
-                self._recorder.log(events.LedgerFailed(), message)
+            self._recorder.log(events.LedgerFailed(), message)
