@@ -435,7 +435,7 @@ class Provider(Options, frozen=True, kw_only=True, dict=True):
     def label(self) -> str:
         """Its name, with the number of the key if that is one of several: `spare key 2`.
 
-        The name itself contains no space.
+        The name itself contains no space; see `name_in_label`.
         """
         return label(self.name, self.key.number)
 
@@ -470,6 +470,11 @@ class Provider(Options, frozen=True, kw_only=True, dict=True):
         if self.primary or region in (None, "global") or region in self.inference_geo:
             return True
         return urlsplit(self.base_url).hostname == urlsplit(PRIMARY_URL).hostname
+
+
+def name_in_label(label: str) -> str:
+    """The name of the provider that has this label."""
+    return label.partition(" ")[0]
 
 
 class Failback(Options, frozen=True, kw_only=True):

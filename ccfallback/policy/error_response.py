@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ccfallback.config.model import Provider
+from ccfallback.config.model import Provider, name_in_label
 from ccfallback.error_codes import ErrorCode
 from ccfallback.messages import errors as envelope
 from ccfallback.messages.assemble import to_events
@@ -81,7 +81,7 @@ def exhausted_response(
     reached = [each for each in capped if not each.left]
     names = {each.provider for each in reached}
     cooling = {
-        label: until for label, until in cooling.items() if label.partition(" ")[0] not in names
+        label: until for label, until in cooling.items() if name_in_label(label) not in names
     }
     refusal = _too_long_refusal(failures, too_long)
     roomy_in = _back_soon(failures, cooling, too_long, capped, now)
@@ -257,14 +257,14 @@ def _back_soon(
         for name, outcome in last.items()
         if outcome.fault in PASSING and (outcome.until or now) - now <= SOON
     } | {name: until for name, until in cooling.items() if until > now}
-    names = {label.partition(" ")[0] for label in ends}
+    names = {name_in_label(label) for label in ends}
     ends |= {
         limit.provider: now + _IN_FLIGHT if limit.left else limit.until
         for limit in capped
         if limit.provider and limit.provider not in names
     }
-    # A label begins with the name: another key has no more room.
-    left = [until - now for label, until in ends.items() if label.partition(" ")[0] not in small]
+    # By the name, because another key of the provider has no more room.
+    left = [until - now for label, until in ends.items() if name_in_label(label) not in small]
     return min(left) if left and min(left) <= SOON else None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ccfallback.config.model import PRIMARY_NAME, Config, Provider
+from ccfallback.config.model import PRIMARY_NAME, Config, Provider, name_in_label
 from ccfallback.events import records as events
 from ccfallback.messages.body import Body
 from ccfallback.messages.tokens import Usage
@@ -142,7 +142,7 @@ class RequestSession:
 
     def _log_stay(self, decision: Stay) -> None:
         tokens, first = decision.tokens, decision.first
-        cost = self._bill.rereading(tokens, first.partition(" ")[0])
+        cost = self._bill.rereading(tokens, name_in_label(first))
         reading = f"; {first} would read {tokens} tokens anew" if tokens else ""
         reading += f", about ${cost:.2f}" if cost else ""
         self._breakers.recorder.log(
