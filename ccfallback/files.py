@@ -156,6 +156,26 @@ def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
         local.release()
 
 
+@contextmanager
+def locked_to_write(
+    path: Path, failure: Callable[[str, str], CcfallbackError], timeout: float = 10.0
+) -> Iterator[None]:
+    """As `locked`, for a block that writes the file; where it can't, `failure` makes the error.
+
+    It is called with the message and the hint.
+    """
+    try:
+        with locked(path, timeout):
+            yield
+    except Busy as error:
+        raise failure(error.message, error.hint) from error
+    except OSError as error:
+        raise failure(
+            f"{path} can't be written: {error.strerror or error}",
+            "check the permissions of the file and its folder, and the free space on the disk",
+        ) from error
+
+
 def _busy(path: Path, lock_path: Path, timeout: float) -> Busy:
     return Busy(
         f"another process has kept {path} locked for {timeout:g} s",

@@ -8,8 +8,8 @@ however it got into the file, and so is every text that is replaced.
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -167,7 +167,7 @@ class ConfigFile:
 
         from ccfallback.config.edit import Document
 
-        with self._writing():
+        with files.locked_to_write(self.path, ConfigError):
             before = self.raw()
             text = self._decode(before)
             # The standard parser names the line and column of a fault.
@@ -184,7 +184,7 @@ class ConfigFile:
 
     def replace(self, text: str) -> bool:
         """Replace the whole file, even a broken one; False if it already has that text."""
-        with self._writing():
+        with files.locked_to_write(self.path, ConfigError):
             before = self.raw()
             if before == (text or CLEARED).encode():
                 return False
@@ -240,20 +240,6 @@ class ConfigFile:
     def _history(self) -> Path:
         target = files.real(self.path)
         return target.with_name(f"{target.name}.history")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the lock, and turn errors of the disk into `ConfigError`."""
-        try:
-            with files.locked(self.path):
-                yield
-        except Busy as error:
-            raise ConfigError(error.message, error.hint) from error
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path} can't be written: {error.strerror or error}",
-                "check the permissions of the file and its folder, and the free space on the disk",
-            ) from error
 
     def _write(self, before: bytes, after: str) -> None:
         after = after if after.strip() else CLEARED

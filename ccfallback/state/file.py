@@ -108,16 +108,8 @@ class StateFile:
 
         Content that cannot be read is set aside first.
         """
-        try:
-            with files.locked(self.path, self._lock_seconds):
-                return self._update(change, entries)
-        except Busy as error:
-            raise StateError(error.message, error.hint) from error
-        except OSError as error:
-            raise StateError(
-                f"{self.path} can't be written: {error.strerror or error}",
-                "check the permissions of the file and its folder, and the free space on the disk",
-            ) from error
+        with files.locked_to_write(self.path, StateError, self._lock_seconds):
+            return self._update(change, entries)
 
     def sync(self) -> None:
         """Bring the last update to the disk. Raises `Busy` or `OSError`."""
