@@ -1,6 +1,6 @@
 """State that the server and the commands share."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -10,6 +10,8 @@ from ccfallback.errors import StateError
 if TYPE_CHECKING:
     from ccfallback.paths import Paths
     from ccfallback.state.store import StateStore
+
+T = TypeVar("T")
 
 
 def open_store(
@@ -51,15 +53,20 @@ class _State(msgspec.Struct):
     providers: dict[str, _Provider] = {}
 
 
+def read_quickly(paths: "Paths", kind: type[T]) -> T:
+    """A part of the state file; `kind` is a struct, which is empty if the file can't be read."""
+    try:
+        return msgspec.json.decode(files.read_regular(paths.state), type=kind)
+    except (OSError, ValueError, RecursionError):
+        return kind()
+
+
 def model_cooldowns(paths: "Paths", model: str) -> dict[str, float]:
     """When the cooldown of this model ends at each provider that has a breaker for it.
 
     This is for the status line, which runs after every message: it must not import the store.
     """
-    try:
-        state = msgspec.json.decode(files.read_regular(paths.state), type=_State)
-    except (OSError, ValueError, RecursionError):
-        return {}
+    state = read_quickly(paths, _State)
     return {
         name: (provider.models[model].cooldown_until or 0.0) / 1000
         for name, provider in state.providers.items()

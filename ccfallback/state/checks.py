@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ccfallback import files
+from ccfallback.state import read_quickly
 from ccfallback.state.sections import section_of
 
 if TYPE_CHECKING:
@@ -77,8 +77,4 @@ class _State(msgspec.Struct):
 
 def quick_summary(paths: "Paths", names: Iterable[str]) -> Summary | None:
     """The last check of the providers with these names, without a look at the configuration."""
-    try:
-        state = msgspec.json.decode(files.read_regular(paths.state), type=_State)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return summarize(state.checks, names)
+    return summarize(read_quickly(paths, _State).checks, names)
