@@ -14,6 +14,7 @@ from ccfallback.cli.session import Session
 from ccfallback.config.model import KeySource, Provider
 from ccfallback.config.options import options, to_table
 from ccfallback.config.quirks import Quirks
+from ccfallback.redact import is_secret_header
 
 
 def print_chain(session: Session, *, in_clear: bool = False) -> None:
@@ -73,9 +74,6 @@ def describe_missing_key(provider: Provider) -> str:
 
     A server on a private network is likely to need none.
     """
-    # Imported here, because `providers list` does without.
-    from ccfallback.redact import is_secret_header
-
     if provider.primary or provider.has_credential:
         return ""
     parts = urlsplit(provider.base_url)
