@@ -166,7 +166,8 @@ def _providers(
         if provider.name == PRIMARY_NAME:
             reader.fault("name", f'"{PRIMARY_NAME}"', "another name: this is the primary's")
         elif provider.name in names:
-            reader.fault("name", f'"{provider.name}" twice', "a different name for each provider")
+            found = f"{checks.describe(provider.name)} twice"
+            reader.fault("name", found, "a different name for each provider")
         reader.finish()
         names.add(provider.name)
         providers.append(provider)

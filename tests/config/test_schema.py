@@ -256,6 +256,13 @@ def test_a_name_twice() -> None:
     assert fault.startswith('providers.b.name: found "b" twice')
 
 
+def test_a_wrong_name_twice_stays_one_line() -> None:
+    wrong = BASE | {"name": "a\nb"}
+    with pytest.raises(ConfigError, match=r'found "a\ufffdb" twice') as raised:
+        parse({"providers": [wrong, wrong]}, formats=FORMATS)
+    assert "\n" not in str(raised.value)
+
+
 def test_one_source_for_a_key() -> None:
     (fault,) = faults(with_provider(api_key="not-a-key", api_key_env="NAME"))
     assert fault == (
