@@ -328,8 +328,6 @@ class OpenAIStream(Reducer):
         """The choices that have a finish reason, and nothing after it."""
         self._has_early_end = False
         """Whether content has followed a finish reason of the same choice."""
-        self._ends_in_content = False
-        """Whether the last content came with a finish reason, as all content before it may have."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are certain now. Never raises."""
@@ -354,17 +352,13 @@ class OpenAIStream(Reducer):
         """The end of the answer, if it has come to one."""
         if self.error is not None or self.finished:
             return b""
-        rest = self._splitter.rest
         try:
-            for line in rest.splitlines():
+            for line in self._splitter.rest.splitlines():
                 self._line(line)
             self._end_event(last=True)
             is_empty = self._finish is not None and not self._has_content()
-            # Without an end marker, the end of the bytes is all that shows the end of a stream
-            # with a finish reason in each chunk.
-            may_end = self.stopped or is_empty or (self._ends_in_content and not rest)
-            if self.error is None and not self.finished and may_end:
-                self._done()
+            if self.error is None and not self.finished and (self.stopped or is_empty):
+                self._end()
         except HeldTooMuch as error:
             self.error = UpstreamError("api_error", str(error))
         self._forgive()
@@ -493,12 +487,10 @@ class OpenAIStream(Reducer):
         """Note a finish reason, and whether it ends the answer.
 
         Some servers write `stop` into each chunk, or into the first one. Once that is known of a
-        stream, only a finish reason without content ends it, the end marker, or the end of the
-        bytes.
+        stream, only a finish reason without content ends it, or the end marker.
         """
         super()._note_end(choice)
         if self._has_early_end and self._adds_to(choice):
-            self._ends_in_content = True
             return
         self._ended.add(choice.index or 0)
         if self._calls_choice is None:
@@ -511,7 +503,7 @@ class OpenAIStream(Reducer):
         """Undo the end of the answer if a chunk adds to it."""
         for choice in chunk.choices or ():
             if self._adds_to(choice):
-                self.stopped = self._ends_in_content = False
+                self.stopped = False
                 self._stop_sequence = None
                 index = choice.index or 0
                 self._has_early_end = self._has_early_end or index in self._ended
@@ -530,7 +522,7 @@ class OpenAIStream(Reducer):
         return message is not None and _has_content(message)
 
     def _done(self) -> None:
-        """End where nothing follows, even without a finish reason, unless a call is incomplete.
+        """End at the end marker, even without a finish reason, unless a call is incomplete.
 
         Some servers never send a finish reason.
         """

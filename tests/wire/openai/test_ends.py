@@ -124,10 +124,8 @@ def test_a_later_finish_reason_ends_the_answer_again() -> None:
 def test_a_finish_reason_on_each_chunk_does_not_end_the_answer() -> None:
     reads = [chunk({"content": text}, "stop") for text in "abc"]
     for count in (2, 3):
-        for rest in ((), (counted(),)):
-            assert not translate(*reads[:count], *rest, ended=False).stream.stopped
-            assert not translate(*reads[:count], *rest, ERROR).stream.complete
-            assert not translate(*reads[:count], *rest, b"data: {").stream.complete
+        assert not ends(*reads[:count])
+        assert not ends(*reads[:count], counted())
     assert ends(*reads, chunk({}, "stop"))
     translated = translate(*reads, DONE)
     assert translated.blocks == [("text", "abc")]
@@ -142,21 +140,6 @@ def test_a_finish_reason_on_each_piece_of_a_call() -> None:
     assert translate(*reads, DONE).blocks == [("tool_use", "a", "A", '{"x":1}')]
     cut = [chunk({"tool_calls": [part]}, "length") for part in parts[:2]]
     assert translate(*cut, DONE).stop_reason == "max_tokens"
-
-
-@pytest.mark.parametrize("rest", [(), (counted(),), (says(""),)], ids=["", "usage", "nothing"])
-def test_a_finish_reason_on_each_chunk_ends_the_answer_where_the_bytes_end(
-    rest: tuple[bytes, ...],
-) -> None:
-    reads = [chunk({"content": text}, "stop") for text in "abc"]
-    translated = translate(*reads, *rest)
-    grammar.obey(translated)
-    assert translated.blocks == [("text", "abc")]
-    assert translated.stop_reason == "end_turn"
-    assert not translate(*reads, says("d"), *rest).stream.complete
-    call = [chunk({"tool_calls": [piece(0, "a", "A", args)]}, "stop") for args in ('{"x"', ":1}")]
-    assert translate(*reads, *call, *rest).stop_reason == "tool_use"
-    assert not translate(*reads, call[0], *rest).stream.complete
 
 
 def test_an_early_finish_reason_does_not_end_an_empty_answer() -> None:
@@ -250,11 +233,8 @@ def is_reason(finish: str | None) -> bool:
     return finish not in ABSENT
 
 
-def is_over(chunks: list[Piece], *, has_ended: bool = False) -> bool:
-    """Whether nothing but the end can be missing from a stream that is cut after these chunks.
-
-    With `has_ended` the bytes end as they should, and no call is incomplete.
-    """
+def is_over(chunks: list[Piece]) -> bool:
+    """Whether nothing but the end can be missing from a stream that is cut after these chunks."""
     content = [at for at, each in enumerate(chunks) if each.text or each.has_call]
     if not content:
         return False
@@ -262,7 +242,7 @@ def is_over(chunks: list[Piece], *, has_ended: bool = False) -> bool:
     if any(at > content[-1] for at in reasons):
         return True
     # A reason that comes with the last content counts if no earlier one was wrong.
-    return reasons[:1] == [content[-1]] or (has_ended and content[-1] in reasons)
+    return reasons[:1] == [content[-1]]
 
 
 @settings(deadline=None)
@@ -277,9 +257,7 @@ def test_no_cut_looks_like_an_answer(chunks: list[Piece], tags: bool) -> None:
             said = "".join(each.text for each in begun)
             # An answer of white space alone is an empty one.
             is_empty = not said.strip() and not any(each.has_call for each in begun)
-            has_ended = rest in ([], [line({"choices": []})]) and translated.stream.error is None
-            over = is_over(begun, has_ended=has_ended)
-            assert translated.stream.complete == (over and not is_empty)
+            assert translated.stream.complete == (is_over(begun) and not is_empty)
 
 
 @settings(deadline=None)
