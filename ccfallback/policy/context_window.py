@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 from typing import Final
 
@@ -38,8 +39,8 @@ class LearnedWindow(msgspec.Struct, frozen=True):
     limit: int
     """Tokens, as the provider counts them."""
     refused: int
-    """The estimate of the request that was refused, if that is believable: a longer one would be
-    refused as well."""
+    """The estimate of the request that was refused: a longer one would be refused as well. Where
+    that is not believable, more tokens than fit in any case."""
 
     @property
     def text(self) -> str:
@@ -88,7 +89,8 @@ def read_window(outcome: Outcome, tokens: int) -> LearnedWindow | None:
         limit = int(found[1].replace(",", ""))
     if limit < _SMALLEST:
         return None
-    return LearnedWindow(limit, max(tokens, limit // _LARGEST_ERROR))
+    is_believable = tokens * _LARGEST_ERROR >= limit
+    return LearnedWindow(limit, tokens if is_believable else ceil(SLACK * limit))
 
 
 def learned_window(rejections: Iterable[LearnedRejection]) -> LearnedWindow | None:

@@ -1,6 +1,7 @@
 """The breakers as one request sees them: whether a provider may be tried, and how it did."""
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from functools import partial
 from math import inf
 from time import monotonic
@@ -24,6 +25,15 @@ from ccfallback.state.store import BreakerId
 
 LONGEST_MODEL: Final = 200
 """Characters of a model's name that are remembered; the client chooses the name."""
+
+
+class Obstacle(Enum):
+    """Why a provider may not be tried now, in words."""
+
+    COOLING = "is cooling down"
+    PROBED = "is being probed by another request"
+    WAS_COOLING = "was cooling down when the request came in"
+
 
 FindCredential = Callable[[Provider], str]
 """The hash of the credential that a request shows to a provider."""
@@ -68,23 +78,30 @@ class RequestHealth(msgspec.Struct, eq=False):
         """Whether the provider may be tried for this model now."""
         if self.cooldown_end(provider) is None:
             return Admission.OPEN
-        phases = self._phases(provider)
-        if Phase.OPEN in phases.values():
-            self._log_skip(provider, "is cooling down")
-            return Admission.COOLING
-        if provider.label in self._slots:
-            return Admission.OPEN
-        half_open = self._half_open(provider)
-        is_lost = provider.label in self._lost
-        if is_lost or any(self._breakers.slots.is_taken(each) for each in half_open):
-            self._log_skip(provider, "is being probed by another request")
-            return Admission.COOLING if self._is_cooling(provider) else Admission.BUSY
-        if self._was_cooling(provider):
-            self._log_skip(provider, "was cooling down when the request came in")
-            return Admission.BUSY
-        if half_open and self._breakers.shares_places:
-            return Ask(partial(self._take_places, provider, half_open))
+        obstacle = self.obstacle(provider)
+        if obstacle is not None:
+            self._log_skip(provider, obstacle.value)
+            is_probed = obstacle is Obstacle.PROBED
+            is_cooling = self._is_cooling(provider) if is_probed else obstacle is Obstacle.COOLING
+            return Admission.COOLING if is_cooling else Admission.BUSY
+        if self._breakers.shares_places and provider.label not in self._slots:
+            half_open = self._half_open(provider)
+            if half_open:
+                return Ask(partial(self._take_places, provider, half_open))
         return Admission.OPEN
+
+    def obstacle(self, provider: Provider) -> Obstacle | None:
+        """Why the provider may not be tried for this model now."""
+        if self.cooldown_end(provider) is None:
+            return None
+        if Phase.OPEN in self._phases(provider).values():
+            return Obstacle.COOLING
+        if provider.label in self._slots:
+            return None
+        taken = (self._breakers.slots.is_taken(each) for each in self._half_open(provider))
+        if provider.label in self._lost or any(taken):
+            return Obstacle.PROBED
+        return Obstacle.WAS_COOLING if self._was_cooling(provider) else None
 
     async def _take_places(self, provider: Provider, half_open: list[BreakerId]) -> None:
         """Take the probe slots of a provider for this server, unless another one has them."""

@@ -280,7 +280,7 @@ class MessagesRequest(msgspec.Struct, eq=False):
         for each in providers:
             if self._health.is_capped(each):
                 found[each.label] = SPEND_CAP
-            elif each.label in cooling:
+            elif each.label in cooling or self._health.obstacle(each) is not None:
                 found[each.label] = COOLING
         return found
 

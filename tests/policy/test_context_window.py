@@ -88,7 +88,7 @@ def test_the_refusal_of_a_short_request_keeps_no_other_one_from_the_provider() -
     words = "prompt is too long: 250000 tokens > 200000 maximum"
     window = read_window(Outcome(Fault.REQUEST, "400", 400, words), 7)
     assert window is not None
-    for tokens, is_too_long in ((7, False), (49_999, False), (50_000, True)):
+    for tokens, is_too_long in ((7, False), (50_000, False), (219_999, False), (221_000, True)):
         assert window.is_too_small_for(tokens) is is_too_long
 
 

@@ -1,5 +1,7 @@
 """Sessions that stay with a fallback whose cache is warm, over real sockets."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -9,6 +11,7 @@ import msgspec
 import pytest
 
 from ccfallback.simulator import scripted
+from ccfallback.simulator.scripted import Connection, Received
 from tests.conftest import Chain, RunningProxy
 
 ASK: dict[str, Any] = {
@@ -138,22 +141,54 @@ def test_a_fallback_that_cools_down_is_left(once_down: Callable[..., Chain]) -> 
     assert (left["reason"], left["why"]) == ("unavailable", "cooling-down")
 
 
+def end_cooldown(running: Chain, name: str) -> None:
+    """Put an open breaker into the state whose cooldown has just ended."""
+    state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
+    now = round(time() * 1000)
+    failed = {"consecutiveFailures": 3, "lastFailure": now - 31_000, "cooldownUntil": now - 1000}
+    state["providers"][name] = failed
+    running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
+
+
 def test_a_session_does_not_probe_a_primary_whose_cooldown_has_ended(
     once_down: Callable[..., Chain],
 ) -> None:
     running = once_down()
     assert post(running) == FALLBACK
-    state = msgspec.json.decode(running.proxy.paths.state.read_bytes())
-    now = round(time() * 1000)
-    failed = {"consecutiveFailures": 3, "lastFailure": now - 31_000, "cooldownUntil": now - 1000}
-    state["providers"][PRIMARY] = failed
-    running.proxy.paths.state.write_bytes(msgspec.json.encode(state))
+    end_cooldown(running, PRIMARY)
     assert post(running) == FALLBACK
     running.proxy.wait_for("request.complete", 2)
     (stay,) = decisions(running, "failback.stay")
     assert (stay["provider"], stay["first"]) == (FALLBACK, PRIMARY)
     assert post(running, "two") == PRIMARY
     assert post(running) == FALLBACK
+
+
+def test_a_session_returns_when_the_probe_of_another_one_is_answered(
+    chain: Callable[..., Chain],
+) -> None:
+    well, may_answer = scripted.reply("p"), threading.Event()
+
+    async def probed(request: Received, connection: Connection) -> None:
+        await asyncio.to_thread(may_answer.wait, 10)
+        await well(request, connection)
+
+    more = '[failback]\nmode = "cache"\n'
+    running = chain([well, BUSY, probed, well], scripted.reply("f"), more=more)
+    assert [post(running) for _ in range(2)] == [PRIMARY, FALLBACK]
+    end_cooldown(running, PRIMARY)
+    probe = threading.Thread(target=post, args=(running, "two"))
+    probe.start()
+    running.proxy.wait_for("provider.attempt", 4)
+    assert post(running) == FALLBACK
+    assert decisions(running, "failback.return") == []
+    may_answer.set()
+    probe.join()
+    running.proxy.wait_for("circuit_breaker.reset")
+    assert post(running) == PRIMARY
+    running.proxy.wait_for("request.complete", 5)
+    (back,) = decisions(running, "failback.return")
+    assert (back["provider"], back["reason"]) == (PRIMARY, "warm-cache")
 
 
 def test_a_fallback_that_is_disabled_or_gone_is_left(once_down: Callable[..., Chain]) -> None:
