@@ -101,7 +101,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environ),
-            # Unbuffered, so that it can be closed while a thread waits for output.
+            # Unbuffered, so that a read returns what there is.
             bufsize=0,
             start_new_session=NEW_SESSION,
         )
@@ -116,19 +116,20 @@ def run(
     reader = _start_reader(child.stdout, output, keep_reading=False)
     error_reader = _start_reader(child.stderr, errors, keep_reading=True)
     until = time.monotonic() + timeout
-    late = False
-    with child:
-        reader.join(timeout)
-        late = reader.is_alive()
-        try:
-            if not late and len(output) <= MOST_OUTPUT:
-                child.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            late = True
-        finally:
-            if child.poll() is None:
-                kill_session(child)
-        error_reader.join(_LAST_WORDS)
+    reader.join(timeout)
+    late = reader.is_alive()
+    try:
+        if not late and len(output) <= MOST_OUTPUT:
+            child.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        late = True
+    finally:
+        # Something that it has started may keep the output open after its own end. Its number can't
+        # be another program's yet, because nothing has waited for it.
+        if late or child.poll() is None:
+            kill_session(child)
+        child.wait()
+    error_reader.join(_LAST_WORDS)
     if late:
         raise KeyUnavailable(f"{program} printed no key within {timeout:g} s")
     if len(output) > MOST_OUTPUT:
@@ -140,10 +141,12 @@ def _start_reader(pipe: IO[bytes], output: bytearray, *, keep_reading: bool) -> 
     """Collect the output up to its end or just over the limit, in a thread.
 
     With `keep_reading` the rest is read too, so that the program does not wait; it is not kept.
+    The thread itself closes the pipe: if another one did, the next file or socket could get the
+    same number, and this thread would read from that.
     """
 
     def read() -> None:
-        with suppress(OSError, ValueError):
+        with pipe, suppress(OSError, ValueError):
             while part := pipe.read(4096):
                 if len(output) <= MOST_OUTPUT:
                     output.extend(part)

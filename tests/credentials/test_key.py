@@ -1,8 +1,13 @@
 """A key that the configuration names, and the JSON that a program may print."""
 
+import os
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -126,6 +131,36 @@ def test_a_pipe_that_stays_open_is_not_waited_for(script: str) -> None:
     with pytest.raises(KeyUnavailable, match=r"within 0\.3 s"):
         run_shell(script, 0.3)
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sessions are POSIX")
+def test_only_its_reader_closes_a_pipe_that_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = []
+
+    class Program(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            super().__init__(*args, **how)
+            programs.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Program)
+    end = tmp_path / "end"
+    os.mkfifo(end)
+    leave = f"import os; os.setsid(); open({str(end)!r}).read()"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {leave!r}])"
+    machine = Machine({"PATH": "/usr/bin:/bin"}, no_network, lambda: NOW)
+    with pytest.raises(KeyUnavailable, match=r"within 0\.3 s"):
+        run_command((sys.executable, "-c", code), machine, 0.3)
+    (left,) = programs
+    readers = [each for each in threading.enumerate() if each.name == "key"]
+    assert readers
+    assert left.stdout is not None
+    assert not left.stdout.closed
+    end.write_bytes(b"")
+    for reader in readers:
+        reader.join(10)
+    assert left.stdout.closed
 
 
 def test_much_output_of_errors_does_not_stop_a_program() -> None:
