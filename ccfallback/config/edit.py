@@ -449,7 +449,7 @@ def parse_value(text: str) -> Any:
     """The value that a text means in TOML; the text itself if it is not a value."""
     try:
         found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return found["value"] if list(found) == ["value"] else text
 
@@ -462,6 +462,9 @@ def set_key(document: Document, key: str, value: Any) -> None:
         parsed[last] = value
         document.text = parsed.as_string()
         return
+    if path in (["providers"], ["tokens"]):
+        _find_table(document, [*path, last])
+        raise ConfigError(f"{key} is more than one key", "name one of its keys")
     head, index, below = _find_table(document, path)
 
     def edit(table: Any) -> None:

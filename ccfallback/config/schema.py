@@ -5,9 +5,8 @@ by its name, a token by its number; the primary's name means `[primary]`.
 """
 
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -311,13 +310,12 @@ def require_key(key: str, table: Mapping[str, Any], defaults: Mapping[str, Any])
     parts = split_key(key, names)
     known = {*dotted_keys(table), *dotted_keys(defaults)}
     show = "`ccfallback config show` prints what is set"
-    maps = [row.key for row in options(Provider) if row.separators]
-    # Any text may be the name of a header or a model.
-    lead = ".".join(parts[:-1])
-    if ".".join(parts) in known or (lead in known and lead.rpartition(".")[2] in maps):
-        return
     if parts[0] == "providers" and len(parts) > 1 and parts[1] not in names:
         raise no_provider(parts[1], names)
+    # Any text may be the name of a header or a model.
+    lead = ".".join(parts[:-1])
+    if ".".join(parts) in known or (lead in known and parts[-2] in _maps_of_names()):
+        return
     wanted = scrub_misplaced(key)
     raise ConfigError(f"there is no key {wanted}", did_you_mean(key, sorted(known)) or show)
 
@@ -344,40 +342,58 @@ def names_in(table: Mapping[str, Any]) -> list[str]:
     return sorted(index_by_name(table.get("providers", [])))
 
 
+_PART: Final = r"""("[^"\\]+"|'[^']+'|[^."']*)"""
+"""A part of a dotted key: in quotes, where nothing is escaped, or bare."""
+
+_DEEPEST: Final = 32
+"""How deep a key may be; the parsers of TOML are recursive."""
+
+
 def split_key(key: str, names: Iterable[str] = ()) -> list[str]:
     """The names of the tables that a dotted key leads through, and the last key.
 
-    Names that contain dots are in quotes, as in TOML, or are among the `names` of the providers.
+    A name with dots may be in quotes. It needs none if it is a header, a model, or one of the
+    `names` of the providers. An option comes before a provider of the same key: with the providers
+    `a` and `a.retry`, `providers.a.retry` is the option of `a`, and `providers."a.retry"` is the
+    other provider.
     """
-    if '"' in key or "'" in key:
-        head, *rest = _split_quoted(key)
-    else:
-        head, *rest = key.split(".")
-        dotted = [name for name in names if f"{key}.".startswith(f"providers.{name}.")]
-        if dotted:
-            name = max(dotted, key=len)
-            below = key.removeprefix(f"providers.{name}").removeprefix(".")
-            rest = [name, *(below.split(".") if below else [])]
-        if head in ("providers", "tokens") and len(rest) > 2:
-            # The rest is a header or a model, whose name may contain dots.
-            rest = [*rest[:2], ".".join(rest[2:])]
-    if not all([head, *rest]):
+    if not re.fullmatch(rf"{_PART}(\.{_PART})*", key):
         raise _not_a_key(key)
+    head, *rest = re.findall(rf"\.{_PART}", f".{key}")
+    head = _unquote(head)
+    if head == "providers" and rest:
+        rest = _join_provider_name(rest, {*names, PRIMARY_NAME})
+    rest = [_unquote(part) for part in rest]
     if head == "providers" and rest[:1] == [PRIMARY_NAME]:
-        return ["primary", *rest[1:]]
+        head, rest = "primary", rest[1:]
+    below = {"primary": 1, "providers": 2}.get(head, len(rest))
+    if rest[below:] and rest[below - 1] in _maps_of_names():
+        rest = [*rest[:below], ".".join(rest[below:])]
+    if not all([head, *rest]) or len(rest) > _DEEPEST:
+        raise _not_a_key(key)
     return [head, *rest]
 
 
-def _split_quoted(key: str) -> list[str]:
-    parts = []
-    try:
-        found: Any = tomllib.loads(f"{key} = 0")
-        while isinstance(found, dict):
-            ((part, found),) = found.items()
-            parts.append(part)
-    except ValueError:
-        raise _not_a_key(key) from None
-    return parts
+def _join_provider_name(parts: list[str], names: Collection[str]) -> list[str]:
+    """The parts with the provider's name as one: the longest name before an option of a provider.
+
+    If no name comes before an option, it is the longest name. A part in quotes is never joined.
+    """
+    split = (name.split(".") for name in names)
+    found = [len(name) for name in split if parts[: len(name)] == name]
+    keys = {row.path.partition(".")[0] for row in options(Provider, deep=True)}
+    with_option = [n for n in found if n < len(parts) and _unquote(parts[n]) in keys]
+    length = max(with_option or found, default=1)
+    return [".".join(parts[:length]), *parts[length:]]
+
+
+def _maps_of_names() -> list[str]:
+    """The options of a provider whose keys are the names of headers or models."""
+    return [row.key for row in options(Provider) if row.separators]
+
+
+def _unquote(part: str) -> str:
+    return part[1:-1] if part[:1] in ('"', "'") else part
 
 
 def _not_a_key(key: str) -> ConfigError:

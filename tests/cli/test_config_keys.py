@@ -103,6 +103,7 @@ def test_set_changes_one_key_and_no_comment(
         'providers."gpt-4.1".retry',
         "providers.gpt-4.1.model_mapping.claude-3.5",
         "providers.'gpt-4.1'.model_mapping.\"claude-3.5\"",
+        'providers."gpt-4.1".model_mapping.claude-3.5',
     ],
 )
 def test_a_name_with_dots_stands_as_it_is_or_in_quotes(ccf: Run, paths: Paths, key: str) -> None:
@@ -120,10 +121,110 @@ def test_a_name_with_dots_stands_as_it_is_or_in_quotes(ccf: Run, paths: Paths, k
     assert ccf("config", "get", key).out != f"{value}\n"
 
 
-@pytest.mark.parametrize("key", ['"', 'server."port', 'a."b" = 1\nc', 'server."".port'])
-def test_a_key_with_a_wrong_quote_is_an_error(ccf: Run, key: str) -> None:
-    ran = ccf("config", "set", key, "1")
-    assert (ran.code, "is not a key" in ran.err) == (1, True)
+@pytest.mark.parametrize(
+    "key",
+    [
+        *('"', 'server."port', 'a."b" = 1\nc', 'server."".port', 'server."po\\u0072t"'),
+        *("server.port = 'x' #", 'server.port = 5 # "', "providers.two.headers.x-foo = 1 #'"),
+        *('"a"=' + "[" * 3000, "server." + "x." * 3000 + "x"),
+    ],
+)
+def test_what_is_not_a_key_is_an_error(ccf: Run, paths: Paths, key: str) -> None:
+    before = paths.config.read_bytes()
+    for arguments in (("set", key, "1"), ("get", key), ("unset", key)):
+        ran = ccf("config", *arguments)
+        assert (ran.code, ran.out, "is not a key" in ran.err) == (1, "", True)
+    assert paths.config.read_bytes() == before
+
+
+def test_a_value_with_too_many_brackets_is_text(ccf: Run) -> None:
+    ran = ccf("config", "set", "server.port", "[" * 3000)
+    assert (ran.code, "expected a whole number" in ran.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "table", "name"),
+    [
+        ('providers."gpt-4.1".model_mapping.claude-opus[1m]', "model_mapping", "claude-opus[1m]"),
+        ("providers.'gpt-4.1'.headers.x-a.b", "headers", "x-a.b"),
+        ("primary.model_mapping.claude-3.5", "model_mapping", "claude-3.5"),
+    ],
+)
+def test_a_header_or_a_model_needs_no_quotes(
+    ccf: Run, paths: Paths, key: str, table: str, name: str
+) -> None:
+    paths.config.write_text('[[providers]]\nname = "gpt-4.1"\nbase_url = "https://a.example"\n')
+    assert ccf("config", "set", key, "y").code == 0
+    assert ccf("config", "get", key).out == "y\n"
+    written = tomllib.loads(paths.config.read_text())
+    place = written["primary"] if key.startswith("primary.") else written["providers"][0]
+    assert place[table] == {name: "y"}
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("providers.gpt-4.1.extra_body.reasoning.effort", "providers"),
+        ("tokens.1.cap.day", "tokens"),
+    ],
+)
+def test_a_key_leads_through_each_table(ccf: Run, paths: Paths, key: str, place: str) -> None:
+    paths.config.write_text(
+        '[[providers]]\nname = "gpt-4.1"\nbase_url = "https://a.example"\nformat = "openai"\n'
+        '[[tokens]]\ntoken = "t"\n'
+    )
+    assert ccf("config", "set", key, "5").code == 0
+    assert ccf("config", "get", key).out == "5\n"
+    (written,) = tomllib.loads(paths.config.read_text())[place]
+    first, second = key.split(".")[-2:]
+    assert written.get(first, written.get("extra_body", {}).get(first)) == {second: 5}
+
+
+TWO_NAMES = """
+[[providers]]
+name = "a"
+base_url = "https://a.example"
+
+[[providers]]
+name = "a.retry"
+base_url = "https://b.example"
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "provider"),
+    [
+        ("providers.a.retry", "a"),
+        ('providers."a".retry', "a"),
+        ("providers.a.retry.retry", "a.retry"),
+        ('providers."a.retry".retry', "a.retry"),
+    ],
+)
+def test_an_option_comes_before_a_provider_of_that_name(
+    ccf: Run, configure: Callable[[str], None], paths: Paths, key: str, provider: str
+) -> None:
+    configure(TWO_NAMES)
+    assert ccf("config", "get", key).out == "0\n"
+    assert ccf("config", "set", key, "2").code == 0
+    written = tomllib.loads(paths.config.read_text())["providers"]
+    assert [each["name"] for each in written if each.get("retry") == 2] == [provider]
+    assert ccf("config", "unset", key).code == 0
+    assert paths.config.read_text().strip() == TWO_NAMES.strip()
+
+
+def test_a_provider_is_not_one_key(ccf: Run, configure: Callable[[str], None]) -> None:
+    configure(TWO_NAMES.replace("a.retry", "a.1"))
+    for key in ("providers.a", "providers.a.1", 'providers."a.1"'):
+        assert ccf("config", "get", key, "--json").json["value"]["name"] == key[10:].strip('"')
+        ran = ccf("config", "set", key, "2")
+        assert (ran.code, f"{key} is more than one key; name one of its keys" in ran.err) == (
+            1,
+            True,
+        )
+    assert "no provider is named nosuch" in ccf("config", "set", "providers.nosuch", "2").err
+    for command in ("get", "unset"):
+        ran = ccf("config", command, 'providers."b".retry')
+        assert "no provider is named b" in ran.err
 
 
 @pytest.mark.parametrize(
