@@ -136,8 +136,8 @@ def mask(value: str) -> str:
 
 
 def is_masked(value: str) -> bool:
-    """Whether a text is what `mask` shows for a key, and not a key."""
-    return value == "***" or "…" in value
+    """Whether a text is what `mask` shows for a key, such as `***` or `Bearer ***`, and no key."""
+    return value.split()[-1:] == ["***"] or "…" in value
 
 
 def mask_each(values: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from ccfallback.addresses import is_host
 from ccfallback.messages.reset_hints import duration
 from ccfallback.printable import printable
-from ccfallback.redact import Secret, is_masked, scrub_misplaced
+from ccfallback.redact import Secret, is_masked, is_secret_header, scrub_misplaced
 
 T = TypeVar("T")
 
@@ -264,6 +264,8 @@ def header_map(value: Any) -> Mapping[str, str]:
             raise Expected("header names made of letters, digits and hyphens", hide=True)
         if name.lower() in PER_REQUEST_HEADERS:
             raise Expected(f"no {name}: ccfallback sets it for each request", hide=True)
+        if isinstance(item, str) and is_secret_header(name) and is_masked(item):
+            raise Expected(f"the whole value of {scrub_misplaced(name)}", found="a masked key")
         if not isinstance(item, str) or not is_header_value(item):
             raise Expected(
                 f"the value of {scrub_misplaced(name)} to be Latin-1 text without control "

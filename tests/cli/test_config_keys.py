@@ -64,6 +64,22 @@ def test_a_whole_number_is_shown_as_a_person_writes_it(ccf: Run, paths: Paths) -
     assert ccf("config", "get", "breaker.max_reset").out == "0.5\n"
 
 
+def test_what_show_masks_is_not_taken_for_the_header_itself(ccf: Run, paths: Paths) -> None:
+    assert ccf("config", "set", "providers.two.headers.x-api-key", "short").code == 0
+    before, shown = paths.config.read_bytes(), ccf("config", "show").out
+    assert "short" not in shown
+    commands = [
+        ("config", "import", "-"),
+        ("config", "set", "providers.two.headers.x-api-key", "***"),
+        ("config", "set", "providers.two.headers.Authorization", "Bearer ***"),
+        ("providers", "set", "two", "--header", "x-api-key=***"),
+    ]
+    for command in commands:
+        ran = ccf(*command, given=shown)
+        assert (ran.code, "found a masked key" in ran.err) == (1, True)
+    assert paths.config.read_bytes() == before
+
+
 def test_get_masks_and_names_the_nearest_key(ccf: Run) -> None:
     assert "abcdefgh" not in ccf("config", "get", "providers.one.api_key").out
     assert "abcdefgh" in ccf("config", "get", "providers.one.api_key", "--show-keys").out

@@ -499,10 +499,20 @@ def test_a_token_is_one_line_of_text(token: object) -> None:
     assert fault.startswith(f"tokens.1.token: found {found}, expected")
 
 
-@pytest.mark.parametrize("key", ["***", "sk-te…1234", ' "sk-te…1234" '])
+MASKED = ["***", "sk-te…1234", ' "sk-te…1234" ', "Bearer ***", "Beare…1234"]
+
+
+@pytest.mark.parametrize("key", MASKED)
 def test_a_masked_key_is_not_taken_for_a_key(key: str) -> None:
     (fault,) = faults(with_provider(api_key=key))
     assert fault == "providers.b.api_key: found a masked key, expected the whole key"
+
+
+@pytest.mark.parametrize("key", MASKED)
+@pytest.mark.parametrize("name", ["x-api-key", "Authorization"])
+def test_a_masked_key_is_not_the_value_of_a_header(key: str, name: str) -> None:
+    (fault,) = faults(with_provider(headers={"X-Title": "***", name: key}))
+    assert fault == f"providers.b.headers: found a masked key, expected the whole value of {name}"
 
 
 @pytest.mark.parametrize(
