@@ -241,9 +241,14 @@ class Session(msgspec.Struct):
 
     @property
     def log_trouble(self) -> str:
-        """Why this user can't read the log; empty if nothing forbids it."""
-        why = files.find_lock_out(self.paths.log)
-        return f"{self.paths.log} can't be read: {why}" if why else ""
+        """Why this user can't read a file of the log; empty if nothing forbids it."""
+        from ccfallback.events.journal_reader import numbered, rotations
+
+        for number in (0, *sorted(rotations(self.paths.log))):
+            path = numbered(self.paths.log, number)
+            if why := files.find_lock_out(path):
+                return f"{path} can't be read: {why}"
+        return ""
 
     def readable_log(self) -> Path:
         """The path of the log. Raises `CcfallbackError` if this user may not read it."""

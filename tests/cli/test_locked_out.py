@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ccfallback.events.journal_reader import numbered
+from ccfallback.paths import Paths
 from tests.cli.conftest import Run
 
 Locked = Callable[..., Any]
@@ -62,6 +64,27 @@ def test_a_log_of_another_user_is_not_an_empty_one(
     ran = locked(*command)
     assert (ran.code, ran.out) == (1, "")
     assert "log.jsonl can't be read: Permission denied; run this as the user" in ran.err
+
+
+@pytest.mark.parametrize("command", [("logs", "tail"), ("stats",), ("requests",), ("explain",)])
+@pytest.mark.parametrize("is_current", [True, False])
+def test_a_rotated_log_of_another_user_is_not_left_out(
+    ccf: Run,
+    paths: Paths,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    is_current: bool,
+) -> None:
+    paths.log.parent.mkdir(parents=True, exist_ok=True)
+    rotated = numbered(paths.log, 12)
+    rotated.write_text("{}\n")
+    if is_current:
+        paths.log.write_text("{}\n")
+    original = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != rotated and original(path, mode))
+    ran = ccf(*command)
+    assert (ran.code, ran.out) == (1, "")
+    assert "log.jsonl.12 can't be read: Permission denied; run this as the user" in ran.err
 
 
 def test_status_says_what_it_may_not_read(locked: Locked) -> None:
