@@ -99,7 +99,7 @@ def tail(
                 f"the log has no request {request}", "`ccfallback requests` lists those it has"
             )
         if path.exists():
-            console.say("no line of the log matches")
+            console.say("no line of the log matches" if wanted else "the log has no events yet")
     if as_json and not raw:
         # The lines as they are: an event of another version may have members that we don't know.
         console.emit({"records": [msgspec.Raw(line) for _, line in found]}, str)

@@ -98,6 +98,13 @@ def test_a_filter_that_no_line_matches_says_so(ccf: Run) -> None:
     assert ccf("logs", "tail", "-n", "0").err == ""
 
 
+def test_an_empty_log_is_called_empty(ccf: Run, paths: Paths) -> None:
+    paths.log.write_bytes(b"")
+    ran = ccf("logs", "tail")
+    assert (ran.code, ran.out, ran.err) == (0, "", "the log has no events yet\n")
+    assert ccf("logs", "tail", "--level", "info").err == "no line of the log matches\n"
+
+
 def test_a_missing_log_is_not_a_failure(ccf: Run, paths: Paths) -> None:
     paths.log.unlink()
     ran = ccf("logs", "tail")
