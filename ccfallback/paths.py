@@ -1,4 +1,7 @@
-"""The paths of all files: from an option, else from a variable, else the system's default."""
+"""The paths of all files: from an option, else from a variable, else the system's default.
+
+The variables that name files of certificates are here too: `service` passes them on without TLS.
+"""
 
 import os
 import sys
@@ -7,6 +10,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 APP: Final = "ccfallback"
+
+CERTIFICATE_FILE_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
+"""Variables that name a file of certificates in PEM format."""
+
+CERTIFICATE_FOLDER_VARIABLE: Final = "SSL_CERT_DIR"
+"""The variable that names folders of certificates, as `openssl rehash` makes them."""
+
+CERTIFICATE_VARIABLES: Final = (*CERTIFICATE_FILE_VARIABLES, CERTIFICATE_FOLDER_VARIABLE)
+"""Every variable that adds certificates of authorities."""
 
 
 class Paths(NamedTuple):

@@ -25,6 +25,7 @@ from ccfallback.cli.options import Json, make_app
 from ccfallback.cli.phrases import join_names
 from ccfallback.cli.session import Session, session_of
 from ccfallback.errors import CcfallbackError
+from ccfallback.paths import CERTIFICATE_VARIABLES
 
 if TYPE_CHECKING:
     from ccfallback.config.model import Config
@@ -247,8 +248,6 @@ def _manager(session: Session) -> "Manager":
 
 def _service(session: Session, config: "Config") -> "Service":
     """The server of this command line, independent of working directory and shell."""
-    from ccfallback.server.trust import VARIABLES
-
     argv = server_argv(session, ())
     runs_programs = any(each.key.command or each.auth != "key" for each in config.active)
     variables = {}
@@ -256,7 +255,7 @@ def _service(session: Session, config: "Config") -> "Service":
         # Without it, a service finds programs in the system's folders only.
         variables["PATH"] = path
     # The service needs the trusted authorities of the shell; their files are not secret.
-    for name in VARIABLES:
+    for name in CERTIFICATE_VARIABLES:
         if places := session.environ.get(name, "").strip():
             variables[name] = os.pathsep.join(
                 str(Path(place).absolute()) for place in places.split(os.pathsep)

@@ -18,14 +18,7 @@ from typing import Final
 
 import msgspec
 
-FILE_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
-"""Variables that name a file of certificates in PEM format."""
-
-FOLDER_VARIABLE: Final = "SSL_CERT_DIR"
-"""The variable that names folders of certificates, as `openssl rehash` makes them."""
-
-VARIABLES: Final = (*FILE_VARIABLES, FOLDER_VARIABLE)
-"""Every variable that adds authorities."""
+from ccfallback.paths import CERTIFICATE_FILE_VARIABLES, CERTIFICATE_FOLDER_VARIABLE
 
 SYSTEM_FILES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -119,12 +112,12 @@ class TrustedRoots:
             yield f"the keychain ({KEYCHAIN})", lambda context: _load_keychain(context, SECURITY)
 
     def _named_places(self) -> "Iterator[tuple[str, Add]]":
-        for variable in FILE_VARIABLES:
+        for variable in CERTIFICATE_FILE_VARIABLES:
             if path := self._environ.get(variable, "").strip():
                 yield f"{variable} ({path})", _file(path)
-        for path in self._environ.get(FOLDER_VARIABLE, "").split(os.pathsep):
+        for path in self._environ.get(CERTIFICATE_FOLDER_VARIABLE, "").split(os.pathsep):
             if path := path.strip():
-                yield f"{FOLDER_VARIABLE} ({path})", _folder(path)
+                yield f"{CERTIFICATE_FOLDER_VARIABLE} ({path})", _folder(path)
         if self.ca_file is not None:
             path = str(Path(self.ca_file).expanduser())
             yield f"{CONFIGURED} ({path})", _file(path)

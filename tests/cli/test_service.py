@@ -359,6 +359,16 @@ def test_the_variables_of_trusted_certificates_are_passed_on(
     assert "SSL_CERT_DIR" not in unit
 
 
+def test_the_unit_needs_no_tls() -> None:
+    code = (
+        "import sys; from ccfallback.cli import main\n"
+        "try: main(['service', 'install', '--print'])\nfinally: print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert "ccfallback.cli.service" in ran.stdout
+    assert "ssl" not in ran.stdout.split()
+
+
 def test_start_stop_and_restart_of_the_installed_service(
     ccf: Run, control: Control, unit: Path
 ) -> None:

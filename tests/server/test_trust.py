@@ -12,6 +12,7 @@ import pytest
 
 from ccfallback.config.model import Network
 from ccfallback.http1 import ConnectError
+from ccfallback.paths import CERTIFICATE_VARIABLES
 from ccfallback.server import trust
 from ccfallback.server.trust import TrustedRoots, create_context
 from ccfallback.server.upstream import UpstreamRequest, Upstreams
@@ -29,7 +30,7 @@ async def ask(upstreams: Upstreams, url: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in trust.VARIABLES:
+    for name in CERTIFICATE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
