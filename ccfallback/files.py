@@ -409,7 +409,7 @@ def is_private(path: Path) -> bool:
     return not modes.S_IMODE(path.stat().st_mode) & 0o077
 
 
-def find_open(paths: Iterable[Path]) -> list[Path]:
+def find_exposed(paths: Iterable[Path]) -> list[Path]:
     """The files among these that other users may open too; missing ones are skipped."""
     found = []
     for path in paths:

@@ -166,30 +166,17 @@ ShowKeys = Annotated[
     bool, typer.Option("--show-keys", help="Show keys and secret headers unmasked.")
 ]
 
-Name = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="A provider of the chain.", autocompletion=provider_names),
-]
 
-Names = Annotated[
-    list[str],
-    typer.Argument(metavar="NAME", help="Providers of the chain.", autocompletion=provider_names),
-]
+def _providers(words: str) -> Any:
+    return typer.Argument(metavar="NAME", help=words, autocompletion=provider_names)
 
-NamesOrAll = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME",
-        help="Providers of the chain; or give --all.",
-        autocompletion=provider_names,
-    ),
-]
+
+Name = Annotated[str, _providers("A provider of the chain.")]
+
+Names = Annotated[list[str], _providers("Providers of the chain.")]
+
+NamesOrAll = Annotated[list[str] | None, _providers("Providers of the chain; or give --all.")]
 
 AnyNames = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME",
-        help="Providers of the chain; all of them if none is named.",
-        autocompletion=provider_names,
-    ),
+    list[str] | None, _providers("Providers of the chain; all of them if none is named.")
 ]

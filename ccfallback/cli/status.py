@@ -42,7 +42,8 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     states, now = session.states(config), session.now()
     snapshot = session.store.peek()
     quotas = read_reports(snapshot, config, now)
-    troubles = [problem, session.state_trouble(snapshot), session.log_trouble]
+    unreadable = session.log_trouble
+    troubles = [problem, session.state_trouble(snapshot), unreadable]
     servers = find_servers(session.paths, config)
     limits = find_limits(session, config, now)
     check = chain_summary(snapshot.sections, config)
@@ -61,7 +62,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     def page() -> "list[Table | str]":
         paint = session.console.paint
         # `session.states` reports what is wrong with the state.
-        heads = [paint(f"! {each}", "yellow") for each in (problem, troubles[2]) if each]
+        heads = [paint(f"! {each}", "yellow") for each in (problem, unreadable) if each]
         heads += [paint(each.describe(now), "green") for each in servers]
         if not servers:
             heads.append(paint(describe_absence(config), "red"))

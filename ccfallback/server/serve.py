@@ -317,7 +317,7 @@ class Proxy:
 
     def _log_open_files(self) -> None:
         """Warn of files with keys or requests in them that other users can open."""
-        for path in files.find_open(self._paths):
+        for path in files.find_exposed(self._paths):
             self.recorder.log(
                 events.FilesOpen(path=str(path)),
                 f"{path} can be opened by other users of this machine: chmod 600 {path}",

@@ -96,8 +96,8 @@ def permissions(context: DoctorContext) -> Iterator[Finding]:
     logs = [numbered(paths.log, number) for number in (0, *rotations(paths.log))]
     records = [paths.state, *set_aside_files(paths.state), *logs]
     found = [
-        *((path, Severity.ERROR) for path in files.find_open([paths.config, draft, *history])),
-        *((path, Severity.WARNING) for path in files.find_open(records)),
+        *((path, Severity.ERROR) for path in files.find_exposed([paths.config, draft, *history])),
+        *((path, Severity.WARNING) for path in files.find_exposed(records)),
     ]
     for path, severity in found:
         if context.fix and _make_private(path):
