@@ -269,7 +269,9 @@ class RawUpstream:
             # The client left, or the test is over.
             pass
         finally:
-            writer.transport.abort()
+            # asyncio's abort() fails once a transport that closes has written its last bytes.
+            with suppress(AttributeError):
+                writer.transport.abort()
             self._tasks.discard(task)
 
 

@@ -74,6 +74,18 @@ async def test_a_slow_reader_stops_the_upstream(
         assert len(pool._idle) == (framing != "close")
 
 
+async def test_an_upstream_that_closes_before_all_is_written_is_read_whole() -> None:
+    size = 4 * IN_FLIGHT
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(HEAD + b"\r\n" + bytes(size))
+
+    async with RawUpstream(answer) as upstream, ConnectionPool() as pool:
+        response = await pool.send(post(upstream.url))
+        assert len(await body_of(response)) == size
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_a_slow_upstream_pauses_an_upload_in_pieces(
     certificates: Certificates, tls: bool
