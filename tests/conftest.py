@@ -1,11 +1,9 @@
 """Fixtures for all tests: an empty home, a clean environment, and a proxy on loopback."""
 
 import asyncio
-import gc
 import os
 import signal
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +20,8 @@ from hypothesis import HealthCheck, settings
 from ccfallback.paths import Paths
 from ccfallback.server.serve import BackgroundProxy
 from ccfallback.simulator.scripted import Connection, Received, Script, ScriptedUpstream
+
+pytest_plugins = ("tests.running",)
 
 Record = dict[str, Any]
 """A record as the log file has it."""
@@ -55,58 +55,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    """How many workers `-n auto` means: three for two cores.
-
-    Tests wait for their servers, clients and processes about two fifths of the time, in which
-    another worker can use the core.
-    """
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return cores + (cores + 1) // 2
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
-    """What the collection of the tests makes lives to the end, so no collector looks at it.
-
-    Otherwise each of its runs goes through all tests: a third of the time that collecting them
-    takes, and a large part of every `gc.collect()` in a test.
-    """
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-        gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Where Python may not keep compiled modules, the processes of tests share them for once.
-
-    Otherwise each of these processes would compile every module of ccfallback again.
-    """
-    if sys.dont_write_bytecode:
-        folder = tmp_path_factory.getbasetemp()
-        folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes that a test starts don't measure coverage.
-
-    It doubles their work and adds imports of its own; what they run, other tests run too.
-    """
-    for name in os.environ:
-        if name.startswith("COVERAGE"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def shared_trust() -> Iterator[None]:
     """The httpx clients of tests share one TLS context.
@@ -134,6 +82,10 @@ class Surroundings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._homes = count()
+        self.coverage = {
+            name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE")
+        }
+        """The variables with which a process measures its coverage."""
         for name in list(os.environ):
             if name.startswith(SECRETS) or name.lower() in PROXIES or name in CERTIFICATES:
                 del os.environ[name]
@@ -173,6 +125,18 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory, compiled: None) -> Su
 def home(surroundings: Surroundings) -> Path:
     """An empty home, and an environment without keys, proxies and certificates."""
     return surroundings.restore()
+
+
+@pytest.fixture
+def traced_processes(
+    home: Path, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes that a test starts measure their coverage, if this one does.
+
+    It doubles their work, so only those do that run what no test runs in its own process.
+    """
+    for name, value in surroundings.coverage.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ import pytest
 
 from ccfallback.wire import FORMATS
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "ccfallback"
 

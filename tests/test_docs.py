@@ -259,6 +259,7 @@ def shell_lines() -> list[str]:
     return [line for line in lines if line.startswith("ccfallback ")]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("line", shell_lines())
 def test_the_commands_in_examples_exist(line: str) -> None:
     words = shlex.split(line, comments=True)

@@ -13,6 +13,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT: Final = Path(__file__).parent.parent
 ALLOWED: Final = "plain: ok"
 

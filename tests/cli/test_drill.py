@@ -67,6 +67,7 @@ def test_without_an_enabled_provider_it_fails(ccf: Run, configure: Callable[[str
     assert "no provider is enabled" in ran.err
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
 def test_an_interrupted_drill_says_how_far_it_came_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ccfallback", "drill"]
@@ -83,6 +84,7 @@ def test_an_interrupted_drill_says_how_far_it_came_and_leaves_nothing(tmp_path: 
     assert list(tmp_path.glob("ccfallback-drill-*")) == []
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("columns", [50, 80, 140])
 @pytest.mark.parametrize("lost", [False, True])
 def test_the_screen(

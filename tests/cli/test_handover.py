@@ -28,7 +28,10 @@ from tests.cli.conftest import Run
 from tests.server.test_serve import start
 from tests.shared_state import until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets and signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="sockets and signals of POSIX"),
+    pytest.mark.usefixtures("traced_processes"),
+]
 
 CLIENTS = 12
 

@@ -168,6 +168,7 @@ def test_a_machine_with_nothing_gets_a_way_on(ccf: Run, machine: Machine, paths:
     assert not paths.config.exists()
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.parametrize(("key", "names"), [("y\r", ["good"]), ("\r", ["good"]), ("n\r", [])])
 def test_on_a_terminal_it_asks(
     machine: Machine,

@@ -101,6 +101,7 @@ def test_an_interrupt_is_130(ccf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ccf("providers", "list").code == 130
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.parametrize("arguments", [("providers", "list"), ("logs", "tail"), ("--help",)])
 def test_a_closed_pipe_is_not_a_failure(
     arguments: tuple[str, ...], two_providers: None, own_files: None
@@ -121,6 +122,7 @@ def test_a_closed_pipe_is_not_a_failure(
     assert "Traceback" not in err
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_root_options_apply_to_every_command(
     ccf_process: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -162,7 +164,6 @@ def test_a_command_imports_no_heavy_package_it_does_not_need(arguments: tuple[st
     assert not HEAVY & set(ran.stderr.split())
 
 
-@pytest.mark.usefixtures("untraced")
 def test_the_chain_is_listed_without_a_dataclass() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, "providers", "list", "--json"],
@@ -213,6 +214,7 @@ def in_shell(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
 @pytest.mark.parametrize(
     ("command", "said"),
@@ -234,6 +236,7 @@ def test_what_a_shell_does_to_a_command_is_one_clear_line(command: str, said: st
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
 def test_a_demo_whose_reader_leaves_is_not_a_failure() -> None:
     ran = in_shell("{ $CCF demo; echo code $? >&2; } | head -1")

@@ -44,6 +44,7 @@ def test_the_running_server_is_used(ccf: Run, paths: Paths) -> None:
     assert "ANTHROPIC_BASE_URL" not in os.environ
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.parametrize(
     ("model", "end"), [("claude-opus-5", r"about \$0\.42"), ("m", "price unknown")]
 )

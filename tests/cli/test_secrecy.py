@@ -88,6 +88,7 @@ def lived(
     return proxy
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("command", READING)
 def test_no_reading_command_shows_a_secret(
@@ -101,6 +102,7 @@ def test_no_reading_command_shows_a_secret(
     assert HIDDEN not in ran.err
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("command", CHANGING, ids=range(len(CHANGING)))
 def test_no_changing_command_shows_a_secret(lived: RunningProxy, ccf: Run, command: str) -> None:
     for ran in (

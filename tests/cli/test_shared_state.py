@@ -488,6 +488,7 @@ def holds_nothing(store: RedisStore) -> bool:
     return not store.places.held
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("count", [2, 5])
 def test_several_servers_lose_no_request_while_providers_fail_and_the_state_goes(
     count: int, team: Callable[..., Team]

@@ -201,6 +201,7 @@ def test_down_says_what_to_do(ccf_process: Run, configure: Callable[[str], None]
     assert ran.out == "ccfallback ✗ down: `ccfallback serve -d` starts it\n"
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_up_says_which_provider_serves_this_model(
     ccf_process: Run,
     paths: Paths,
@@ -223,6 +224,7 @@ def test_up_says_which_provider_serves_this_model(
     assert line == "ccfallback ! anthropic-primary · this session bypasses it\n"
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.parametrize("given", ["", "nonsense", "[" * 10_000, "x" * 3_000_000])
 def test_any_input_gives_the_line_and_exit_code_0(
     ccf_process: Run, configure: Callable[[str], None], given: str
@@ -239,6 +241,7 @@ def test_a_broken_config_is_not_a_failure(
     assert ccf_process("statusline").code == 0
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_it_waits_for_neither_a_silent_pipe_nor_a_terminal(
     configure: Callable[[str], None], own_files: None
 ) -> None:
@@ -259,6 +262,7 @@ def test_it_waits_for_neither_a_silent_pipe_nor_a_terminal(
         os.close(descriptor)
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_a_closed_standard_input_and_a_closed_reader_are_fine(own_files: None) -> None:
     command = f"{sys.executable} -m ccfallback statusline"
     for shell in (f"{command} <&-", f"{command} | true", f"{command} >&-"):
@@ -325,6 +329,7 @@ def test_the_cost_is_that_of_today(paths: Paths) -> None:
     assert cost_today(paths, now) == 1.25
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_it_has_colour_for_claude_code_only(
     ccf_process: Run, running: Callable[[str], RunningProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +341,7 @@ def test_it_has_colour_for_claude_code_only(
     assert "\x1b" not in ccf_process("statusline", given="{}", NO_COLOR="1").out
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell as POSIX has it")
 @pytest.mark.parametrize(
     ("command", "before"),
@@ -393,7 +399,6 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
-@pytest.mark.usefixtures("untraced")
 def test_it_imports_no_parser_and_no_large_library(
     running: Callable[[str], RunningProxy],
 ) -> None:

@@ -347,7 +347,7 @@ if sys.platform != "win32":
         is_given_back(tty)
         assert tty.mode == before
 
-    @pytest.mark.usefixtures("chain")
+    @pytest.mark.usefixtures("chain", "traced_processes")
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
     def test_a_signal_leaves(tty: Terminal, number: signal.Signals) -> None:
         before = tty.mode
@@ -359,7 +359,7 @@ if sys.platform != "win32":
         is_given_back(tty)
         assert tty.mode == before
 
-    @pytest.mark.usefixtures("chain")
+    @pytest.mark.usefixtures("chain", "traced_processes")
     def test_it_keeps_up(tty: Terminal, paths: Paths) -> None:
         with started(tty, "top", "--interval", "100ms") as process:
             tty.wait_for(lambda shown: "q quits" in shown)
@@ -383,7 +383,7 @@ if sys.platform != "win32":
             tty.press("q")
             assert process.wait(PATIENCE) == 0
 
-    @pytest.mark.usefixtures("chain")
+    @pytest.mark.usefixtures("chain", "traced_processes")
     def test_it_pauses(tty: Terminal) -> None:
         with started(tty, "top") as process:
             tty.wait_for(lambda shown: "q quits" in shown)
@@ -392,7 +392,7 @@ if sys.platform != "win32":
             tty.press("q")
             assert process.wait(PATIENCE) == 0
 
-    @pytest.mark.usefixtures("chain")
+    @pytest.mark.usefixtures("chain", "traced_processes")
     def test_it_follows_the_size(tty: Terminal) -> None:
         with started(tty, "top", "--interval", "1h") as process:
             tty.wait_for(lambda shown: "q quits" in shown)
@@ -402,7 +402,7 @@ if sys.platform != "win32":
             tty.press("q")
             assert process.wait(PATIENCE) == 0
 
-    @pytest.mark.usefixtures("chain")
+    @pytest.mark.usefixtures("chain", "traced_processes")
     def test_it_restores_the_screen_before_it_is_suspended(tty: Terminal) -> None:
         with started(tty, "top") as process:
             tty.wait_for(lambda shown: "q quits" in shown)

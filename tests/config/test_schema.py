@@ -401,6 +401,7 @@ PLACES: list[Any] = [
 ]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
 @settings(max_examples=8)
 @given(secret=st.from_regex(r"[A-Z][A-Za-z0-9]{11,30}", fullmatch=True))
@@ -611,6 +612,7 @@ def test_an_endpoint_means_its_format_unless_one_is_given(url: str, expected: st
         assert read({"providers": [table]}).providers[0].format == named
 
 
+@pytest.mark.usefixtures("untraced")
 def test_many_providers_and_tokens_take_linear_time() -> None:
     def seconds(count: int) -> float:
         table = {

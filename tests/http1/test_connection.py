@@ -31,6 +31,7 @@ IN_FLIGHT = 24 * MEGABYTE
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("framing", ["length", "chunks", "close"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_a_slow_reader_stops_the_upstream(
@@ -248,6 +249,7 @@ async def stuck() -> AsyncIterator[bytes]:
     await asyncio.get_running_loop().create_future()
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("content", ["whole", "endless", "stuck"])
 @pytest.mark.parametrize("how", ["closes", "resets", "reads on"])
 async def test_an_answer_that_does_not_wait_for_the_body_is_delivered(

@@ -201,7 +201,7 @@ asyncio.run(main())
 """
 
 
-def test_a_lookup_that_hangs_does_not_keep_the_process_alive(untraced: None) -> None:
+def test_a_lookup_that_hangs_does_not_keep_the_process_alive() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HANGS], capture_output=True, timeout=60, check=False
     )

@@ -506,6 +506,7 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         assert not pool._connections
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("content", ["whole", "pieces"])
 async def test_a_request_may_be_cancelled_at_any_moment(

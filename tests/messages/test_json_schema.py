@@ -271,6 +271,7 @@ GROWING: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("shape", GROWING)
 @pytest.mark.parametrize("count", [3, 10, 100, 1000])
 def test_a_plain_schema_grows_with_the_schema(shape: str, count: int) -> None:

@@ -70,6 +70,7 @@ def test_a_wrong_media_type_is_corrected() -> None:
         assert not media_type(base64_data(unknown))
 
 
+@pytest.mark.usefixtures("untraced")
 @given(st.text(max_size=20) | st.binary(max_size=40).map(lambda raw: b64encode(raw).decode()))
 def test_no_text_raises(data: str) -> None:
     assert media_type(data) or image_size(data) is None

@@ -67,6 +67,7 @@ def test_what_is_decompressed_is_bounded() -> None:
     assert read_pdf(PAGE + bomb * 3) == Pdf(1, None)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_documents_of_a_request_are_bounded_together() -> None:
     bomb = document(PAGE + stream(b"(x) Tj " * (MOST_READ // 7)))
     unread = (PAGE_TOKENS + TEXT_OF_PAGE) * 20

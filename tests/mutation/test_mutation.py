@@ -51,6 +51,7 @@ def test_a_table_loses_each_of_its_rows() -> None:
     ]
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_mutant_compiles_and_differs() -> None:
     source = Path("ccfallback/policy/breaker.py").read_text()
     original = ast.dump(ast.parse(source))
@@ -68,6 +69,7 @@ def test_every_row_names_a_module_and_its_tests() -> None:
             assert Path("tests", test).exists(), test
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("pattern", "change", "why"), HARMLESS)
 def test_every_harmless_change_is_one_of_today(pattern: str, change: str, why: str) -> None:
     assert why

@@ -264,6 +264,7 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("every", [20.0, 90.0], ids=["busy", "calm"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_healthy_provider_fails_by_it_more_than_once_in_ten_thousand(

@@ -264,6 +264,7 @@ def history(
     return found.windows[name], now - every
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.4, 0.9])
 @pytest.mark.parametrize("every", [5.0, 30.0, 240.0])
 @pytest.mark.parametrize("digits", [2, 4])

@@ -9,6 +9,7 @@ from ccfallback.policy.affinity import RETURN_PAUSE
 from tests.week import BEDROCK, DAY, FULL, HOUR, requests, run, table
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_the_modes_cost_and_how_they_move(seed: int) -> None:
     eager, cache, auto = (run(mode, seed) for mode in ("eager", "cache", "auto"))

@@ -96,6 +96,7 @@ def test_the_oldest_apis_accept_the_plain_form_of_real_requests(before: RequestD
     assert completions_faults(translated(apply(translatable)[0])) == []
 
 
+@pytest.mark.usefixtures("untraced")
 @given(conversations(), st.booleans())
 def test_the_oldest_apis_accept_the_plain_form_of_any_conversation(
     body: dict[str, Any], is_newest: bool

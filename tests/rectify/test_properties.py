@@ -217,6 +217,7 @@ def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
     return made + draw(st.lists(NOTES, max_size=1))
 
 
+@pytest.mark.usefixtures("untraced")
 @given(
     turns(),
     st.sampled_from(

@@ -69,6 +69,7 @@ async def ask(
     return response.headers["x-ccfallback-provider"], response.text
 
 
+@pytest.mark.usefixtures("untraced")
 def test_simultaneous_failovers_are_all_counted_and_none_waits(chain: Callable[..., Chain]) -> None:
     refuse = meeting(lambda _request: scripted.error(500, "api_error"))
     running = chain(refuse, meeting(echo))
@@ -181,6 +182,7 @@ def talking() -> httpx.AsyncClient:
     return httpx.AsyncClient(limits=limits, timeout=60, trust_env=False)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_mixed_faults_while_the_breaker_opens_and_closes_lose_no_request_and_no_count(
     chain: Callable[..., Chain],
 ) -> None:

@@ -95,7 +95,6 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-@pytest.mark.usefixtures("untraced")
 def test_a_kill_at_any_moment_loses_no_failure_and_leaves_no_lock(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
@@ -154,7 +153,6 @@ def test_a_kill_at_any_moment_loses_no_failure_and_leaves_no_lock(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-@pytest.mark.usefixtures("untraced")
 def test_a_kill_loses_at_most_the_last_second_of_successes(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:

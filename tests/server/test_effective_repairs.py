@@ -101,6 +101,7 @@ def repeated(requests: Iterable[UpstreamRequest]) -> int:
     return len(sent) - len(set(sent))
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("number", range(len(BODIES)))
 def test_no_refused_request_is_sent_again(number: int) -> None:
     for words in TEXTS:
@@ -108,6 +109,7 @@ def test_no_refused_request_is_sent_again(number: int) -> None:
         assert repeated(ran.upstreams.requests) == 0, words
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("format_", [each for each in FORMATS if each != "openai"])
 def test_no_refused_request_is_sent_again_where_most_of_it_survives(format_: str) -> None:
     # Less is lost in these formats, so not each refusal meets each body.
@@ -116,6 +118,7 @@ def test_no_refused_request_is_sent_again_where_most_of_it_survives(format_: str
         assert repeated(ran.upstreams.requests) == 0, words
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "quirks",
     [
@@ -130,6 +133,7 @@ def test_no_refused_request_is_sent_again_whatever_the_quirks(quirks: Quirks) ->
         assert repeated(ran.upstreams.requests) == 0, words
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_of_the_plain_form_without_effect_is_not_tried_again(

@@ -63,6 +63,7 @@ api_key = "k"
 """
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("stream", [False, True])
 def test_requests_leave_nothing_for_the_collector(
     upstream: Callable[..., ScriptedUpstream], running: Callable[[str], RunningProxy], stream: bool

@@ -152,6 +152,7 @@ TALKATIVE = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("answer", TALKATIVE.values(), ids=TALKATIVE)
 def test_what_an_upstream_quotes_is_not_repeated(

@@ -681,7 +681,6 @@ def keep_asking(url: str, model: str, ended: threading.Event, answered: list[str
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("cap", ["", "cap = { day = 1e6 }"], ids=["no-cap", "cap"])
 def test_a_kill_loses_at_most_the_requests_in_flight(
     upstream: Upstream, paths: Paths, cap: str

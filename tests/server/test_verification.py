@@ -45,6 +45,7 @@ def test_no_configuration_key_switches_verification_off(switch: dict[str, Any]) 
             parse(table, formats=FORMATS)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_no_line_of_the_program_switches_verification_off() -> None:
     forbidden = {"CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context"}
     for module in Path(ccfallback.__file__).parent.rglob("*.py"):

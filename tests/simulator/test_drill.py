@@ -55,6 +55,7 @@ ONE_OF_EACH = [BY_ID["refused"], *(each for each in KINDS.values() if each.id !=
 """A fault of each kind."""
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", SCRIPTED_FORMATS)
 def test_no_turn_is_lost_while_one_provider_lives(
     name: str, monkeypatch: pytest.MonkeyPatch

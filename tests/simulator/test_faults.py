@@ -48,6 +48,7 @@ AT = [("anthropic", True), *((name, False) for name in SCRIPTED_FORMATS)]
 AT_IDS = ["primary", *SCRIPTED_FORMATS]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("wire_format", "primary"), AT, ids=AT_IDS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)

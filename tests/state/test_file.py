@@ -389,6 +389,7 @@ def test_half_a_surrogate_pair_does_not_fail(file: StateFile) -> None:
     assert file.load().states["a"].reason == "?"
 
 
+@pytest.mark.usefixtures("untraced")
 @given(states=st.dictionaries(names, breaker_states, max_size=4))
 def test_a_written_state_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, states: States

@@ -11,7 +11,6 @@ from tests.team.__main__ import Phase, report, run
 
 
 @needs_server
-@pytest.mark.usefixtures("untraced")
 def test_a_team_loses_no_turn(capsys: pytest.CaptureFixture[str]) -> None:
     is_good = run(seconds=6, clients=6)
     table = capsys.readouterr().out
@@ -20,7 +19,6 @@ def test_a_team_loses_no_turn(capsys: pytest.CaptureFixture[str]) -> None:
     assert "store killed" in table
 
 
-@pytest.mark.usefixtures("untraced")
 def test_without_a_store_it_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def bytewise(stream: bytes) -> list[bytes]:
 CUTS = st.lists(st.integers(0, 10_000), max_size=6)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", GOOD)
 @settings(max_examples=12)
 @given(places=CUTS)
@@ -163,6 +164,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("before", [b"", START, START + OPEN + TEXT], ids=len)
 @settings(max_examples=5)

@@ -82,6 +82,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", UNREADABLE)
 @given(size=st.integers(1, 300))
 def test_a_stream_that_clients_cannot_read_is_an_error(name: str, size: int) -> None:
@@ -168,6 +169,7 @@ NUMBERS: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("name", NUMBERS)
 @given(size=st.integers(1, 300))
@@ -209,6 +211,7 @@ def without_names(raw: bytes) -> bytes:
     )
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("name", [b"", b"event: message\n", b"event:odd\nid: 1\n", b"event\n"])
 @pytest.mark.parametrize("holds", [False, True])
@@ -263,6 +266,7 @@ def test_other_spellings_of_a_name_stay() -> None:
     assert read(raw, 1 << 20) == (raw, "")
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "delta",
     [
@@ -294,6 +298,7 @@ SAYS = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("kind", SAYS)
 @pytest.mark.parametrize(
     ("block", "fitting"),
@@ -357,6 +362,7 @@ def parts(out: bytes) -> list[bytes]:
     return sorted(out.split(b"\n\n"))
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("holds", [False, True])
 @pytest.mark.parametrize("last", [END + STOP, END, NO_REASON + END, NO_REASON + STOP])
 @pytest.mark.parametrize("missing", [(CLOSE,), (CALL_END,), (CLOSE, CALL_END)])

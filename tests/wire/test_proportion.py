@@ -17,6 +17,8 @@ from ccfallback.messages.sse import event
 from ccfallback.wire.anthropic import ANTHROPIC
 from ccfallback.wire.filters import BlockStopHolder
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 BODY = Body.parse(b'{"model":"m","stream":true}')
 FALLBACK = Provider(name="b", base_url="https://h.test")
 

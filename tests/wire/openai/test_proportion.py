@@ -25,6 +25,8 @@ from tests.wire.openai.upstream import (
     translate,
 )
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 THINKING = body(thinking={"type": "enabled", "budget_tokens": 2000})
 OPEN = calls(piece(0, "a", "A", '{"x":"'))
 

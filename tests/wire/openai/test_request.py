@@ -314,6 +314,7 @@ def adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "preset", [name for name, row in presets().items() if row.format == "openai"]
 )
