@@ -11,8 +11,6 @@ import pytest
 import ccfallback
 from tests.simulation.broken import LINES
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
 HERE: Final = Path(__file__).parent
 SCRIPTS: Final = sorted((HERE / "regressions").glob("*.json"))
 
@@ -31,13 +29,14 @@ def simulate(*arguments: str, hash_seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("first", [1, 101])
-def test_nothing_is_violated_in_two_hundred_histories_of_two_hours(first: int) -> None:
-    assert "100 histories" in simulate("--seeds", f"{first}-{first + 99}", "--hours", "2")
+@pytest.mark.parametrize("first", [1, 71])
+def test_nothing_is_violated_in_histories_of_two_hours(first: int) -> None:
+    assert "70 histories" in simulate("--seeds", f"{first}-{first + 69}", "--hours", "2")
 
 
 def test_nothing_is_violated_with_caps_windows_checks_and_side_endpoints() -> None:
-    assert "60 histories" in simulate("--seeds", "1-60", "--hours", "2", "--weather", "full")
+    # With the 140 above, two hundred.
+    assert "60 histories" in simulate("--seeds", "141-200", "--hours", "2", "--weather", "full")
 
 
 def test_healthy_providers_with_changing_latencies_never_fail() -> None:
