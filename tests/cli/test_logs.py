@@ -118,6 +118,7 @@ def test_rotated_lines_are_lines(ccf: Run, paths: Paths) -> None:
     assert ccf("logs", "tail", "-n", "6", "--format", "json").out.count("\n") == 6
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C can't be sent to one process there")
 def test_following_survives_a_rotation_and_ends_with_ctrl_c(paths: Paths) -> None:
     process = subprocess.Popen(

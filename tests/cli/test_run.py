@@ -115,6 +115,7 @@ def test_the_proxy_of_another_run_is_not_used(ccf: Run, paths: Paths, configure:
     assert ran.out.strip() not in (url, "None")
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_the_requests_at_a_running_server_are_counted(
     ccf_process: Run,
     chain: Callable[..., Chain],
@@ -264,6 +265,7 @@ def started() -> Callable[[], "subprocess.Popen[str]"]:
     return start
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_sigterm_is_forwarded(started: Callable[[], "subprocess.Popen[str]"]) -> None:
     process = started()
     process.terminate()
@@ -271,6 +273,7 @@ def test_sigterm_is_forwarded(started: Callable[[], "subprocess.Popen[str]"]) ->
     assert (out, err, process.returncode) == (f"child {int(signal.SIGTERM)}\n", "", 5)
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_ctrl_c_belongs_to_the_child(started: Callable[[], "subprocess.Popen[str]"]) -> None:
     process = started()
     # As a terminal does it: to every process in the foreground.

@@ -26,6 +26,7 @@ print(raise_file_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_the_c_library_takes_the_settings() -> None:
     code = "from ccfallback.server.process import keep_freed_blocks; print(keep_freed_blocks())"
     # In its own process, because the settings cannot be undone.
@@ -117,6 +118,7 @@ def collecting_garbage() -> Iterator[set[type]]:
         gc.enable()
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
 def test_the_limit_is_raised_as_far_as_allowed() -> None:
     done = subprocess.run(

@@ -83,6 +83,7 @@ def stops_listening(url: str) -> None:
     raise AssertionError("it still listens")
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_an_open_stream_is_drained_to_its_end(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_closed_terminal_cuts_off_no_stream(
     assert text == b"".join(EVENTS)
 
 
+@pytest.mark.usefixtures("traced_processes")
 def test_a_server_that_ignores_the_end_of_its_terminal_serves_on(
     paths: Paths, upstream: Callable[..., ScriptedUpstream]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_server_that_ignores_the_end_of_its_terminal_serves_on(
         signal.signal(HANG_UP, before)
 
 
+@pytest.mark.usefixtures("traced_processes")
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_server_at_once(
     paths: Paths, upstream: Callable[..., ScriptedUpstream], second: signal.Signals
