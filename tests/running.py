@@ -91,7 +91,7 @@ def _import_share(root: Path) -> None:
     count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     modules = sorted(path.relative_to(root) for path in (root / "tests").rglob("test_*.py"))
     for path in modules[int(worker[2:]) :: count]:
-        # The collection imports it again and reports what is wrong with it.
+        # One that fails is imported again by the collection, which reports what is wrong with it.
         with suppress(Exception, pytest.skip.Exception):
             import_module(".".join(path.with_suffix("").parts))
 
@@ -103,7 +103,7 @@ BYTECODE = "TESTS_BYTECODE"
 def pytest_configure(config: pytest.Config) -> None:
     """Make that folder, for this process, its workers and the processes of tests."""
     if sys.dont_write_bytecode and BYTECODE not in os.environ:
-        folder = tempfile.TemporaryDirectory(prefix="bytecode-")
+        folder = tempfile.TemporaryDirectory(prefix="bytecode-", ignore_cleanup_errors=True)
         os.environ[BYTECODE] = folder.name
         config.add_cleanup(folder.cleanup)
 

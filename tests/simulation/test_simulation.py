@@ -35,7 +35,7 @@ def test_nothing_is_violated_in_histories_of_two_hours(first: int) -> None:
 
 
 def test_nothing_is_violated_with_caps_windows_checks_and_side_endpoints() -> None:
-    # With the 140 above, two hundred.
+    # With the 140 above, these are two hundred histories.
     assert "60 histories" in simulate("--seeds", "141-200", "--hours", "2", "--weather", "full")
 
 
